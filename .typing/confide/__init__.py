@@ -1,0 +1,1 @@
+../../confide/__init__.py

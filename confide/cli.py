@@ -1,0 +1,59 @@
+"""The front door: ``confide COMMAND ...``.
+
+Commands are named by dotted strings and loaded when called, so that the front door imports no room (and no torch).
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from confide import __version__
+from confide.errors import ConfideError, ConfigError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "simulate": ("confide.simulations.cli:main", "run a whole federation on this machine"),
+}
+
+EXIT_FAILED, EXIT_USAGE = 1, 2
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
+    return (
+        "confide: federated fine-tuning with differential privacy that an institution can sign off.\n\n"
+        f"usage: confide COMMAND [OVERRIDES ...]\n\ncommands:\n{commands}\n\n"
+        "`confide COMMAND --help` lists what can be set. `confide --version` prints the version."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after ``confide``; those of this process when None.
+
+    Returns:
+        The exit status: 0 done, 1 the run failed, 2 the command or its config is wrong.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        print(f"confide {__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"confide: unknown command {words[0]!r}; expected one of: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return EXIT_USAGE
+    module, function = COMMANDS[words[0]][0].split(":")
+    try:
+        status: int = getattr(importlib.import_module(module), function)(words[1:])
+    except ConfideError as error:
+        print(f"confide {words[0]}: {error}", file=sys.stderr)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

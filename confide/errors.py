@@ -1,0 +1,74 @@
+"""Everything confide raises on purpose.
+
+::
+
+    ConfideError
+    ├── ConfigError          the config, an override or a plan says something impossible
+    ├── DataError            records do not fit the schema
+    ├── ModelError           a backbone or a saved model cannot be used as it is
+    ├── PrivacyError         training as asked would void the guarantee
+    ├── ProtocolError        the other side sent something that may not be accepted
+    └── RunFailedError       a run ended without a model
+
+A message says what was expected, gives ``name=value`` and ends with the mend. ``ValueError`` and ``TypeError`` are left
+for plain misuse of a function.
+"""
+
+from collections.abc import Sequence
+
+
+class ConfideError(Exception):
+    """Base class of every error that confide raises on purpose."""
+
+
+class ConfigError(ConfideError):
+    """One or more mistakes in a config, all reported at once.
+
+    Args:
+        problems: one sentence a mistake, each with the name, the value and the mend.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        heading = "The config has a mistake:" if len(self.problems) == 1 else f"The config has {len(self.problems)} mistakes:"
+        super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class DataError(ConfideError):
+    """Records that do not fit the task's schema, or an institution without enough of them."""
+
+
+class ModelError(ConfideError):
+    """A backbone, a tuning or a saved model that cannot be used as it is."""
+
+
+class PrivacyError(ConfideError):
+    """Training as asked would void the privacy guarantee."""
+
+
+class ProtocolError(ConfideError):
+    """A message, a plan or an update that may not be accepted.
+
+    Args:
+        message: what was expected and what came.
+        code: a short word for the other side; never quotes a record.
+    """
+
+    def __init__(self, message: str, *, code: str = "invalid_message") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RunFailedError(ConfideError):
+    """A run that ended without a model."""
+
+
+__all__ = [
+    "ConfideError",
+    "ConfigError",
+    "DataError",
+    "ModelError",
+    "PrivacyError",
+    "ProtocolError",
+    "RunFailedError",
+]
