@@ -1,0 +1,210 @@
+"""From overrides to a checked config.
+
+Hydra stops at its first mistake; a person wants them all. :func:`compose` therefore applies overrides together, and only
+when that fails one by one, collecting what each says, before it checks ranges and contradictions. Nothing heavy is imported.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from confide import config as schema
+from confide.errors import ConfigError
+
+CONF_MODULE = "confide.conf"
+_MOST_JOBS_CHECKED = 256
+# Hydra raises a bare ValueError for a group that is given a number.
+_COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+
+
+def register_schema() -> None:
+    """Tell Hydra the schema that the YAML groups fill in."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema.Config)
+    nodes: dict[str, dict[str, Any]] = {
+        "task": {"text_classification": schema.TextClassificationConfig, "tabular": schema.TabularConfig},
+        "backbone": {
+            "transformer": schema.TransformerConfig,
+            "logistic": schema.LogisticConfig,
+            "mlp": schema.MlpConfig,
+        },
+        "strategy": {"composed": schema.ComposedStrategyConfig, "flower": schema.FlowerStrategyConfig},
+    }
+    for group, classes in nodes.items():
+        for name, node in classes.items():
+            store.store(group=group, name=f"{name}_schema", node=node)
+
+
+def compose(overrides: Sequence[str] = ()) -> schema.Config:
+    """Compose a run's config and check it.
+
+    Args:
+        overrides: Hydra overrides, such as ``strategy=fedadam`` or ``privacy.epsilon=3``.
+
+    Returns:
+        The checked config.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    composed, problems = _compose_collecting([o for o in overrides if not _is_hydra(o)])
+    if composed is not None:
+        problems += _value_problems(composed)
+    if composed is None or problems:
+        raise ConfigError(problems)
+    return to_config(composed)
+
+
+def check_jobs(overrides: Sequence[str]) -> None:
+    """Check every job of a sweep before the first one starts.
+
+    Args:
+        overrides: overrides whose values may be lists separated by commas, as for ``--multirun``.
+
+    Raises:
+        ConfigError: naming every mistake, each once.
+    """
+    problems: dict[str, None] = {}
+    for job in _expand(overrides):
+        try:
+            compose(job)
+        except ConfigError as error:
+            problems.update(dict.fromkeys(error.problems))
+    if problems:
+        raise ConfigError(list(problems))
+
+
+def to_config(composed: DictConfig) -> schema.Config:
+    """Turn what Hydra composed into dataclasses, checked.
+
+    Raises:
+        ConfigError: naming every value that is missing, out of range or contradicted.
+    """
+    problems = _value_problems(composed)
+    if problems:
+        raise ConfigError(problems)
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, schema.Config)
+    return config
+
+
+def _is_hydra(override: str) -> bool:
+    return override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra="))
+
+
+def _expand(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the jobs of a sweep, at most a bounded number."""
+    jobs: list[list[str]] = [[]]
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+            values = (
+                [text]
+                if not override.is_sweep_override()
+                else [f"{override.get_key_element()}={v}" for v in _choices(override)]
+            )
+        except HydraException:
+            values = [text]
+        jobs = [[*job, value] for job in jobs for value in values][:_MOST_JOBS_CHECKED]
+    yield from jobs
+
+
+def _choices(override: Override) -> list[str]:
+    return [
+        value.with_quotes() if isinstance(value, QuotedString) else str(value) for value in override.sweep_string_iterator()
+    ]
+
+
+def _compose_once(overrides: Sequence[str]) -> DictConfig:
+    register_schema()
+    with initialize_config_module(CONF_MODULE, version_base="1.3"):
+        return hydra_compose("config", overrides=list(overrides))
+
+
+def _compose_collecting(overrides: Sequence[str]) -> tuple[DictConfig | None, list[str]]:
+    try:
+        return _compose_once(overrides), []
+    except _COMPOSITION_ERRORS:
+        pass
+    good: list[str] = []
+    problems: list[str] = []
+    # Groups first: `strategy.proximal=1` means nothing before `strategy=...` is chosen.
+    for override in sorted(overrides, key=lambda text: "." in text.split("=")[0]):
+        try:
+            _compose_once([*good, override])
+            good.append(override)
+        except _COMPOSITION_ERRORS as error:
+            problems.append(_explain(override, error, good))
+    try:
+        return _compose_once(good), problems
+    except _COMPOSITION_ERRORS as error:
+        return None, [*problems, str(error).strip()]
+
+
+def _explain(override: str, error: Exception, good: Sequence[str]) -> str:
+    """Say what is wrong with one override, and how to mend it."""
+    key = override.split("=")[0].lstrip("+~")
+    cause = error.__cause__ or error
+    if isinstance(error, MissingConfigException):
+        choice = override.partition("=")[2]
+        return f"{override}: there is no {key} called {choice}. Choose one of: {', '.join(_options(key))}."
+    if isinstance(cause, ConfigKeyError) or "Key '" in str(cause):
+        close = difflib.get_close_matches(key, _keys(_compose_once(good)), n=3, cutoff=0.6)
+        guess = f" Did you mean {' or '.join(close)}?" if close else ""
+        return f"{override}: there is no setting {key}.{guess} `--cfg job` prints every setting."
+    if isinstance(cause, ValidationError):
+        return f"{override}: {_first_line(cause)}."
+    if isinstance(error, ConfigCompositionException) and _options(key.split("@")[0]):
+        return f"{override}: {_first_line(cause)} Choose one of: {', '.join(_options(key))}."
+    return f"{override}: {_first_line(cause)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _options(group: str) -> list[str]:
+    from hydra.core.global_hydra import GlobalHydra
+
+    with initialize_config_module(CONF_MODULE, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        return [name for name in loader.get_group_options(group) if not name.endswith("_schema")]
+
+
+def _keys(node: DictConfig, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in map(str, node):
+        found.append(f"{prefix}{key}")
+        if (
+            not OmegaConf.is_missing(node, key)
+            and isinstance(child := node._get_node(key), DictConfig)
+            and not child._is_none()
+        ):
+            found += _keys(child, f"{prefix}{key}.")
+    return found
+
+
+def _value_problems(composed: DictConfig) -> list[str]:
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
+    if missing:
+        return [f"{key} is not set; choose a value or a group that sets it." for key in missing]
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        return [_first_line(error)]
+    if not dataclasses.is_dataclass(config):
+        return [f"Expected a composed {schema.Config.__name__}, got {type(config).__name__}."]
+    return list(schema.range_problems(config))
+
+
+__all__ = ["CONF_MODULE", "check_jobs", "compose", "register_schema", "to_config"]

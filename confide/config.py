@@ -1,0 +1,461 @@
+"""The schema: every setting with its type, default, range and meaning, in one place.
+
+Hydra composes YAML into these dataclasses; the parts that travel to an institution inside a
+:class:`~confide.plan.TrainingPlan` are the same classes, so that both sides check the same ranges. They are mutable
+because Hydra requires it; nothing changes them after :func:`confide.compose.validate`.
+"""
+
+import dataclasses
+import math
+import operator
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+METRICS: dict[str, str] = {
+    "accuracy": "max",
+    "macro_f1": "max",
+    "auc": "max",
+    "log_loss": "min",
+}
+"""Metrics a classification task reports, and the direction that is better."""
+
+
+def setting(  # noqa: PLR0913 - a declaration, one word a bound
+    default: Any,
+    meaning: str,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare a setting with its default, meaning and range."""
+    metadata = {"meaning": meaning, "ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def describe_range(metadata: Any) -> str:
+    """Write a setting's range in words, '' where anything of its type will do."""
+    if metadata.get("choices"):
+        return "one of " + ", ".join(metadata["choices"])
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    return " and ".join(f"{sign} {metadata[key]:g}" for key, sign in signs.items() if metadata.get(key) is not None)
+
+
+_COMPARISONS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
+
+
+def _in_range(value: Any, metadata: Any) -> bool:
+    if metadata.get("choices"):
+        return value in metadata["choices"]
+    limits = [(holds, metadata[key]) for key, holds in _COMPARISONS.items() if metadata.get(key) is not None]
+    return not limits or (math.isfinite(value) and all(holds(value, bound) for holds, bound in limits))
+
+
+def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
+    """Walk a config and yield a sentence for each value outside its declared range.
+
+    Args:
+        node: a schema dataclass; nested ones, lists and dicts of them are walked too.
+        prefix: the dotted key of ``node``.
+    """
+    for item in dataclasses.fields(node):
+        value, key = getattr(node, item.name), f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from range_problems(value, f"{key}.")
+        elif isinstance(value, dict) and any(dataclasses.is_dataclass(v) for v in value.values()):
+            for name, part in value.items():
+                yield from range_problems(part, f"{key}.{name}.")
+        elif value is not None and not _in_range(value, item.metadata):
+            yield f"{key}={value}: expected {describe_range(item.metadata)}. {item.metadata['meaning']}"
+    check = getattr(node, "problems", None)
+    if check is not None:
+        yield from (f"{prefix}{problem}" for problem in check())
+
+
+STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
+
+
+@dataclass
+class TaskConfig:
+    """What is learnt: the schema of a record, its label, and the metric that decides."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = setting("???", "Kind of task.", choices=("text_classification", "tabular"))
+    labels: list[str] = setting(list, "Class names, in the order of the model's outputs.")
+    label_column: str = setting("label", "Column that holds the label.")
+    label_values: dict[str, str] = setting(dict, "Raw value of the label column -> class name; empty: values are names.")
+    metrics: list[str] = setting(lambda: list(METRICS), "Metrics to report.")
+    primary_metric: str = setting("accuracy", "Metric that picks the best model and stops early.", choices=tuple(METRICS))
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if len(set(self.labels)) < 2 or len(set(self.labels)) != len(self.labels):
+            yield f"labels={self.labels}: expected at least two distinct class names."
+        unknown = sorted(set(self.label_values.values()) - set(self.labels))
+        if unknown:
+            yield f"label_values names {unknown}, which task.labels={self.labels} lacks; add them there or map to one of these."
+        for name in self.metrics:
+            if name not in METRICS:
+                yield f"metrics={name}: expected only {', '.join(METRICS)}."
+        if self.primary_metric in METRICS and self.primary_metric not in self.metrics:
+            yield f"primary_metric={self.primary_metric} is not in metrics={self.metrics}; add it or choose one of these."
+
+
+@dataclass
+class TextClassificationConfig(TaskConfig):
+    """One label for one text."""
+
+    kind: str = setting("text_classification", "Kind of task.", choices=("text_classification",))
+    text_column: str = setting("text", "Column that holds the text.")
+    max_tokens: int = setting(48, "Texts are cut after this many tokens.", ge=4, le=8192)
+
+
+@dataclass
+class ColumnConfig:
+    """One column of a table, with a public range: no statistic of the records is needed to encode it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = setting("numeric", "numeric or categorical.", choices=("numeric", "categorical"))
+    minimum: float | None = setting(None, "Numeric: lowest value of the public range; lower ones are clipped.")
+    maximum: float | None = setting(None, "Numeric: highest value of the public range; higher ones are clipped.")
+    categories: list[str] = setting(list, "Categorical: the values, one input each.")
+    missing_values: list[str] = setting(list, "Values that mean 'missing', beside an empty cell.")
+    indicator: bool = setting(False, "Add an input that is 1 where the value is missing.")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        low, high = self.minimum, self.maximum
+        if self.kind == "numeric" and (low is None or high is None or not 0 < high - low < math.inf):
+            yield f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum < maximum."
+        if self.kind == "categorical" and (not self.categories or len(set(self.categories)) != len(self.categories)):
+            yield f"categories={self.categories}: expected distinct values, at least one."
+
+
+@dataclass
+class TabularConfig(TaskConfig):
+    """One label for one row of a table."""
+
+    kind: str = setting("tabular", "Kind of task.", choices=("tabular",))
+    columns: dict[str, ColumnConfig] = setting(dict, "Input columns, in order, each with its public range or categories.")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        yield from TaskConfig.problems(self)
+        if not self.columns:
+            yield "columns={}: expected at least one input column."
+        if self.label_column in self.columns:
+            yield f"columns.{self.label_column} is the label; remove it from the inputs."
+
+
+@dataclass
+class BackboneConfig:
+    """The model every institution starts from."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = setting("???", "Kind of backbone.", choices=("transformer", "logistic", "mlp"))
+
+
+@dataclass
+class TransformerConfig(BackboneConfig):
+    """A pretrained encoder in Hugging Face format, with safetensors weights."""
+
+    kind: str = setting("transformer", "Kind of backbone.", choices=("transformer",))
+    name: str = setting("???", "A local folder, pkg://PACKAGE/FOLDER inside an installed package, or a hub name.")
+    sha256: str | None = setting(None, "Expected hash of its files; null: taken from the coordinator's copy.")
+    num_hidden_layers: int | None = setting(None, "Keep only the first layers; null: all.", ge=1)
+    pooling: str = setting("mean", "How token vectors become one text vector.", choices=("mean", "cls"))
+    allow_download: bool = setting(False, "Whether a hub name may be downloaded.")
+
+
+@dataclass
+class LogisticConfig(BackboneConfig):
+    """Multinomial logistic regression on the encoded columns."""
+
+    kind: str = setting("logistic", "Kind of backbone.", choices=("logistic",))
+
+
+@dataclass
+class MlpConfig(BackboneConfig):
+    """A multi-layer perceptron on the encoded columns, ReLU between layers."""
+
+    kind: str = setting("mlp", "Kind of backbone.", choices=("mlp",))
+    hidden: list[int] = setting(lambda: [32], "Width of each hidden layer.")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if not self.hidden or min(self.hidden) < 1:
+            yield f"hidden={self.hidden}: expected widths >= 1; for none choose backbone=logistic."
+
+
+@dataclass
+class TuningConfig:
+    """Which tensors are trained, and so travel."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = setting(
+        "???",
+        "full: all; lora: adapters and head; head: the head on frozen features.",
+        choices=("full", "lora", "head"),
+    )
+    rank: int = setting(8, "LoRA rank r.", ge=1, le=1024)
+    alpha: float = setting(16.0, "LoRA scale: the adapter counts alpha / rank.", gt=0)
+    target_modules: list[str] = setting(lambda: ["query", "value"], "Modules that get an adapter, by the end of their name.")
+
+
+@dataclass
+class PrivacyConfig:
+    """The guarantee an institution asks for, for the whole run.
+
+    Neighbouring data sets differ by one unit zeroed out; the number of records is public.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    unit: str = setting("none", "What is protected: record (DP-SGD) or none.", choices=("none", "record"))
+    epsilon: float = setting(8.0, "Privacy loss bound of one institution for the whole run.", gt=0, le=100)
+    delta: float = setting(1e-5, "Probability that the bound fails.", ge=1e-12, lt=1)
+    clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-6, le=1e6)
+    accountant: str = setting("pld", "How epsilon is composed.", choices=("pld", "prv", "rdp"))
+    spare_rounds: int = setting(
+        0, "Rounds beyond num_rounds that the noise is calibrated for (crashes, retries).", ge=0, le=10_000
+    )
+
+
+@dataclass
+class OptimizerConfig:
+    """The client's optimizer; its state starts anew each round."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = setting("sgd", "Client optimizer.", choices=("sgd", "adam", "adamw"))
+    learning_rate: float = setting(0.1, "Client learning rate.", gt=0, le=1e4)
+    momentum: float = setting(0.0, "SGD momentum.", ge=0, lt=1)
+    weight_decay: float = setting(0.0, "L2 penalty (sgd, adam) or decoupled decay (adamw).", ge=0)
+
+
+@dataclass
+class ClientConfig:
+    """What an institution does in one round."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    local_epochs: int = setting(1, "Passes over the training records in one round.", ge=1, le=10_000)
+    local_steps: int | None = setting(None, "Optimizer steps in one round; null: local_epochs passes.", ge=1, le=1_000_000)
+    batch_size: int = setting(32, "Records in one step; under DP-SGD the expected number.", ge=1, le=10_000_000)
+    sampling_rate: float | None = setting(
+        None, "Share q of the training records in one step; null: batch_size / n.", ge=1e-6, le=1
+    )
+
+
+@dataclass
+class ObjectiveConfig:
+    """The local objective."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = setting("plain", "Local objective.", choices=("plain", "fedprox"))
+    proximal_mu: float = setting(0.0, "FedProx: weight mu of ||w - w_global||^2 / 2.", ge=0)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if self.kind == "plain" and self.proximal_mu:
+            yield f"proximal_mu={self.proximal_mu} has no effect with kind=plain; set kind=fedprox or proximal_mu=0."
+
+
+@dataclass
+class SelectionConfig:
+    """Who takes part in a round."""
+
+    kind: str = setting("all", "all, or uniform without replacement.", choices=("all", "uniform"))
+    clients_per_round: int | None = setting(None, "uniform: how many.", ge=1)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if (self.kind == "uniform") != (self.clients_per_round is not None):
+            yield (
+                f"kind={self.kind}, clients_per_round={self.clients_per_round}: uniform needs a number and all takes none; "
+                "set both (kind=uniform clients_per_round=N) or neither."
+            )
+
+
+@dataclass
+class AggregatorConfig:
+    """How updates become one."""
+
+    kind: str = setting("weighted_mean", "Aggregation rule.", choices=("weighted_mean",))
+    weighting: str = setting("num_examples", "What a client's update weighs.", choices=("num_examples", "uniform"))
+
+
+@dataclass
+class ServerOptimizerConfig:
+    """How the aggregated update changes the global tensors."""
+
+    kind: str = setting(
+        "sgd",
+        "sgd (1.0: FedAvg; momentum: FedAvgM), adam, yogi or adagrad.",
+        choices=("sgd", "adam", "yogi", "adagrad"),
+    )
+    learning_rate: float = setting(1.0, "Server learning rate.", gt=0, le=1e4)
+    momentum: float = setting(0.0, "sgd: server momentum.", ge=0, lt=1)
+    beta1: float = setting(0.9, "adam, yogi, adagrad: decay of the first moment.", ge=0, lt=1)
+    beta2: float = setting(0.99, "adam, yogi: decay of the second moment.", ge=0, lt=1)
+    tau: float = setting(1e-3, "adam, yogi, adagrad: added to the root of the second moment.", gt=0)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if self.kind != "sgd" and self.momentum:
+            yield f"momentum={self.momentum} has no effect with kind={self.kind}; set beta1 instead."
+
+
+@dataclass
+class StrategyConfig:
+    """A strategy: composed here, or one of Flower's own."""
+
+
+@dataclass
+class ComposedStrategyConfig(StrategyConfig):
+    """A strategy made of independent parts."""
+
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
+    server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+
+@dataclass
+class FlowerStrategyConfig(StrategyConfig):
+    """Any strategy of ``flwr.serverapp.strategy``, by its dotted path."""
+
+    _target_: str = setting("flwr.serverapp.strategy.FedAvg", "Dotted path of the strategy's class.")
+    kwargs: dict[str, Any] = setting(dict, "Arguments of its constructor.")
+
+
+@dataclass
+class DataConfig:
+    """Where the records of a simulation come from and how they are dealt out."""
+
+    path: str = setting("???", "A CSV file, or pkg://PACKAGE/FILE inside an installed package.")
+    id_column: str | None = setting(None, "Column that names the unit; null: the record's own content does.")
+    max_records: int | None = setting(None, "Keep this many records, drawn with partition_seed; null: all.", ge=1)
+    partitioner: str = setting("iid", "How records are dealt out.", choices=("iid", "dirichlet", "natural"))
+    num_clients: int = setting(4, "Number of institutions.", ge=1, le=1_000_000)
+    alpha: float = setting(0.5, "dirichlet: concentration; small: each institution sees few labels.", gt=0)
+    partition_by: str | None = setting(None, "natural: the column that names the institution.")
+    institution: str = setting("institution", "Institutions are called NAME-1, NAME-2, ... (natural: by their own names).")
+    partition_seed: int | None = setting(None, "Seed of dealing out; null: simulation.seed.", ge=0)
+    validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
+    test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if self.validation + self.test >= 1:
+            yield f"validation={self.validation} and test={self.test} leave nothing to train on; lower one."
+        if self.partitioner == "natural" and self.partition_by is None:
+            yield "partition_by=null: partitioner=natural needs the column that names the institution."
+
+
+@dataclass
+class ServerConfig:
+    """The coordinator's part of a run."""
+
+    num_rounds: int = setting(10, "Rounds of training.", ge=1, le=1_000_000)
+    min_clients: int = setting(1, "A round with fewer accepted updates ends the run.", ge=1)
+    round_timeout_s: float = setting(3600.0, "Seconds until a round goes on without those who have not answered.", gt=0)
+    keep: str = setting(
+        "last",
+        "Which model the run saves as its own; best is chosen on validation metrics, which DP does not protect.",
+        choices=("last", "best"),
+    )
+    patience: int | None = setting(None, "Stop after this many rounds without a better validation metric; null: never.", ge=1)
+    max_update_value: float = setting(1024.0, "An update with a larger absolute value is refused.", gt=0, le=2**20)
+
+
+@dataclass
+class TrainerConfig:
+    """Performance only: none of these changes what is promised."""
+
+    device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = setting(
+        "float32", "Arithmetic of forward and backward; parameters stay float32.", choices=("float32", "bf16")
+    )
+    physical_batch_size: int = setting(256, "Most records in one forward pass; larger batches are accumulated.", ge=1)
+    num_threads: int | None = setting(None, "CPU threads; null: torch's choice.", ge=1)
+    feature_cache: str | None = setting(
+        "${oc.env:CONFIDE_CACHE,${oc.env:HOME,/tmp}/.cache/confide}",
+        "Folder for frozen features, by content hash; null: none.",
+    )
+
+
+@dataclass
+class SimulationConfig:
+    """One machine, many clients."""
+
+    engine: str = setting("inline", "What carries the messages.", choices=("inline",))
+    seed: int | None = setting(
+        0,
+        "Makes a run repeat exactly, noise included, so its guarantee is nominal; null: secure noise.",
+        ge=0,
+        lt=2**63,
+    )
+    baselines: list[str] = setting(lambda: ["local"], "What to compare with: local (each institution alone, same budget).")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        unknown = sorted(set(self.baselines) - {"local"})
+        if unknown:
+            yield f"baselines={unknown}: expected only local."
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    job: str = setting("simulation", "Name of the run; seeds derive from it.")
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    client: ClientConfig = field(default_factory=ClientConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself across groups."""
+        tabular_backbone = self.backbone.kind in ("logistic", "mlp")
+        if (self.task.kind == "tabular") != tabular_backbone:
+            fits = "logistic or mlp" if self.task.kind == "tabular" else "minilm or another transformer"
+            yield f"backbone.kind={self.backbone.kind} does not fit task.kind={self.task.kind}; choose backbone={fits}."
+        if tabular_backbone and self.tuning.kind != "full":
+            backbone = f"backbone.kind={self.backbone.kind}"
+            yield f"tuning.kind={self.tuning.kind} needs a pretrained backbone; with {backbone} choose tuning=full."
+        yield from self._count_problems()
+
+    def _count_problems(self) -> Iterator[str]:
+        clients, least, server = self.data.num_clients, self.server.min_clients, self.server
+        if least > clients:
+            yield f"server.min_clients={least} exceeds data.num_clients={clients}; lower it or add institutions."
+        if isinstance(self.strategy, ComposedStrategyConfig):
+            chosen = self.strategy.selection.clients_per_round
+            key = f"strategy.selection.clients_per_round={chosen}"
+            if chosen is not None and chosen > clients:
+                yield f"{key} exceeds data.num_clients={clients}; lower it or add institutions."
+            if chosen is not None and chosen < least:
+                yield f"{key} is below server.min_clients={least}; lower the latter."
+        if self.data.validation == 0 and server.keep == "best":
+            yield "server.keep=best needs validation records; set data.validation > 0 or server.keep=last."
+        if self.data.validation == 0 and server.patience is not None:
+            key = f"server.patience={server.patience}"
+            yield f"{key} needs validation records; set data.validation > 0 or server.patience=null."

@@ -1,0 +1,166 @@
+"""The training plan: everything a coordinator asks of an institution, as data.
+
+A plan is sent as JSON. Nothing in it is imported, instantiated or evaluated on the other side: every choice is one of the
+enumerated values of :mod:`confide.config`, which the institution's own code maps to its own objects. Unknown keys, wrong
+types, values out of range and other versions are errors.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
+
+from confide import config as schema
+from confide.errors import ProtocolError
+
+PLAN_VERSION = 1
+_MOST_ROUNDS = 1_000_000
+NEIGHBOURING_RELATION = "zero-out"
+"""Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of units is public."""
+
+
+def _kind(value: Any) -> str:
+    return str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
+
+
+Task = Annotated[
+    Annotated[schema.TextClassificationConfig, Tag("text_classification")] | Annotated[schema.TabularConfig, Tag("tabular")],
+    Discriminator(_kind),
+]
+Backbone = Annotated[
+    Annotated[schema.TransformerConfig, Tag("transformer")]
+    | Annotated[schema.LogisticConfig, Tag("logistic")]
+    | Annotated[schema.MlpConfig, Tag("mlp")],
+    Discriminator(_kind),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """What the institutions are asked to do in every round of one run.
+
+    Attributes:
+        job: the run's own name; seeds, reservations and retries are keyed by it.
+        task: schema of records and labels.
+        backbone: what every institution starts from.
+        backbone_sha256: content hash of a pretrained backbone's files.
+        tuning: which tensors are trained, and so travel.
+        objective: local objective.
+        client: optimizer, steps and batches of one round.
+        privacy: the guarantee asked for, for all rounds together.
+        num_rounds: rounds planned; with ``privacy.spare_rounds`` it fixes the noise.
+        deadline_s: seconds an institution has for one round.
+        seed: orders batches in a simulation, or where privacy is off; never reaches noise, masks or splits.
+        relation: the neighbouring relation of the guarantee.
+        version: version of this schema.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = schema.STRICT
+
+    job: str
+    task: Task
+    backbone: Backbone
+    backbone_sha256: str | None
+    tuning: schema.TuningConfig
+    objective: schema.ObjectiveConfig
+    client: schema.ClientConfig
+    privacy: schema.PrivacyConfig
+    num_rounds: int
+    deadline_s: float
+    seed: int | None
+    relation: str = NEIGHBOURING_RELATION
+    version: int = PLAN_VERSION
+
+    @property
+    def private(self) -> bool:
+        """Whether training is under differential privacy."""
+        return self.privacy.unit != "none"
+
+    def to_json(self) -> str:
+        """Serialise; the order of a table's columns, which is the order of the model's inputs, is kept."""
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @staticmethod
+    def from_json(text: str) -> "TrainingPlan":
+        """Parse and check a plan from the other side.
+
+        Raises:
+            ProtocolError: naming every key that is unknown, missing, mistyped or out of range, or the version.
+        """
+        return _parse(text)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is out of range, as for a config."""
+        for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
+            yield from schema.range_problems(getattr(self, part), f"{part}.")
+        if not 1 <= self.num_rounds <= _MOST_ROUNDS:
+            yield f"num_rounds={self.num_rounds}: expected 1 to {_MOST_ROUNDS}."
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            yield f"seed={self.seed}: expected 0 to 2^63 - 1."
+        if self.deadline_s <= 0:
+            yield f"deadline_s={self.deadline_s}: expected > 0."
+        if self.relation != NEIGHBOURING_RELATION:
+            yield f"relation={self.relation}: expected {NEIGHBOURING_RELATION}."
+
+
+@functools.lru_cache(maxsize=8)
+def _parse(text: str) -> TrainingPlan:
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ProtocolError(f"Expected a plan in JSON; {error.msg} at character {error.pos}.", code="plan_invalid") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting thousands deep
+        raise ProtocolError(f"Expected a plan in JSON; {type(error).__name__}.", code="plan_invalid") from None
+    version = raw.get("version") if isinstance(raw, dict) else None
+    if version != PLAN_VERSION:
+        raise ProtocolError(
+            f"The plan has version={version!r}, this side understands {PLAN_VERSION}; "
+            "run the same release of confide on both sides.",
+            code="plan_version",
+        )
+    try:
+        plan = _adapter().validate_json(text)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)
+        )
+        raise ProtocolError(f"The plan does not fit its schema: {wrong}.", code="plan_invalid") from None
+    problems = list(plan.problems())
+    if problems:
+        raise ProtocolError("The plan is out of range: " + " ".join(problems), code="plan_invalid")
+    return plan
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[TrainingPlan]:
+    return TypeAdapter(TrainingPlan)
+
+
+def make_plan(config: schema.Config, *, backbone_sha256: str | None) -> TrainingPlan:
+    """Write the plan of a composed config.
+
+    Args:
+        config: the checked config of the run.
+        backbone_sha256: content hash of the coordinator's copy of a pretrained backbone; None for a table's.
+    """
+    objective = getattr(config.strategy, "objective", None) or schema.ObjectiveConfig()
+    return TrainingPlan(
+        job=config.job,
+        task=config.task,  # type: ignore[arg-type]  # composition allows only the kinds of the union
+        backbone=config.backbone,  # type: ignore[arg-type]
+        backbone_sha256=backbone_sha256,
+        tuning=config.tuning,
+        objective=objective,
+        client=config.client,
+        privacy=config.privacy,
+        num_rounds=config.server.num_rounds,
+        deadline_s=config.server.round_timeout_s,
+        seed=config.simulation.seed,
+    )
+
+
+__all__ = ["NEIGHBOURING_RELATION", "PLAN_VERSION", "TrainingPlan", "make_plan"]

@@ -1,0 +1,109 @@
+"""Every YAML composes, and every mistake is reported at once with name, value and mend."""
+
+from pathlib import Path
+
+import pytest
+
+import confide.conf
+from confide.compose import check_jobs, compose
+from confide.config import Config, describe_range, setting
+from confide.errors import ConfigError
+
+CONF = Path(next(iter(confide.conf.__path__)))
+NEEDS = {
+    ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
+    ("backbone", "mlp"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
+    ("backbone", "transformer"): ["backbone.name=/somewhere"],
+    ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],
+}
+GROUPS = sorted(
+    (path.parent.name, path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF and "hydra" not in path.parts
+)
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUPS)
+def test_every_choice_composes(group: str, choice: str) -> None:
+    assert isinstance(compose([f"{group}={choice}", *NEEDS.get((group, choice), [])]), Config)
+
+
+def test_every_yaml_says_in_its_first_line_what_it_is() -> None:
+    for path in CONF.rglob("*.yaml"):
+        assert path.read_text().startswith("#") or "hydra" in path.parts, path
+
+
+def test_unknown_setting_names_a_near_one() -> None:
+    with pytest.raises(ConfigError, match=r"there is no setting privacy\.epsilo\. Did you mean privacy\.epsilon"):
+        compose(["privacy.epsilo=3"])
+
+
+def test_unknown_choice_lists_the_choices() -> None:
+    with pytest.raises(
+        ConfigError, match=r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: fedadagrad, fedadam, fedavg"
+    ):
+        compose(["strategy=fedfoo"])
+
+
+def test_mistakes_of_every_kind_are_reported_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(["client.batchsize=3", "privacy.epsilon=0", "server.num_rounds=many", "tuning=none"])
+    assert len(caught.value.problems) == 4
+    for word in ("client.batchsize=3", "privacy.epsilon=0.0", "server.num_rounds=many", "tuning=none"):
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("privacy.epsilon=0", r"privacy\.epsilon=0\.0: expected > 0"),
+        ("privacy.epsilon=nan", r"privacy\.epsilon=nan: expected > 0"),
+        ("privacy.clipping_norm=-1", r"privacy\.clipping_norm=-1\.0: expected >= 1e-06"),
+        ("privacy.delta=1", r"privacy\.delta=1\.0: expected >= 1e-12 and < 1"),
+        ("server.min_clients=5", r"server\.min_clients=5 exceeds data\.num_clients=4"),
+        ("task.primary_metric=rocauc", r"task\.primary_metric=rocauc: expected one of accuracy"),
+        ("task.metrics=[log_loss]", r"primary_metric=accuracy is not in metrics=\['log_loss'\]"),
+        ("task.labels=[negative]", r"expected at least two distinct class names"),
+        ("data.test=0.95", r"leave nothing to train on"),
+        ("data.partitioner=natural", r"partition_by=null"),
+        ("strategy.objective.proximal_mu=1", r"has no effect with kind=plain"),
+        ("backbone=logistic", r"does not fit task\.kind=text_classification"),
+        ("simulation.baselines=[pooled]", r"baselines=\['pooled'\]: expected only local"),
+        ("trainer.device=tpu", r"trainer\.device=tpu: expected one of auto, cpu, cuda, mps"),
+        ("backbone=transformer", r"backbone\.name is not set"),
+        ("client=3", r"client=3"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_name_and_value(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose([override])
+
+
+def test_more_clients_a_round_than_clients_is_refused() -> None:
+    overrides = ["strategy.selection.kind=uniform", "strategy.selection.clients_per_round=9"]
+    with pytest.raises(ConfigError, match=r"clients_per_round=9 exceeds data\.num_clients=4; lower it or add institutions"):
+        compose(overrides)
+
+
+def test_selection_needs_both_kind_and_number() -> None:
+    with pytest.raises(ConfigError, match="uniform needs a number"):
+        compose(["strategy.selection.kind=uniform"])
+
+
+def test_best_model_needs_validation_records() -> None:
+    with pytest.raises(ConfigError, match=r"server\.keep=best needs validation records"):
+        compose(["server.keep=best", "data.validation=0"])
+
+
+def test_every_job_of_a_sweep_is_checked_before_the_first() -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_jobs(["privacy.epsilon=1,0,-2", "strategy=fedavg,fedadam"])
+    assert len(caught.value.problems) == 2
+
+
+def test_settings_of_hydra_itself_are_left_to_hydra() -> None:
+    assert compose(["hydra.run.dir=/tmp/x"]) == compose()
+
+
+def test_a_range_is_described_in_words() -> None:
+    declared = setting(1.0, "A number.", gt=0, le=5)
+    assert describe_range(declared.metadata) == "> 0 and <= 5"
+    assert describe_range(setting("a", "A word.", choices=("a", "b")).metadata) == "one of a, b"

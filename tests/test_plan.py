@@ -1,0 +1,218 @@
+import dataclasses
+import functools
+import json
+from typing import Any
+
+import pytest
+
+from confide.compose import compose
+from confide.config import MlpConfig, ObjectiveConfig
+from confide.errors import ProtocolError
+from confide.plan import NEIGHBOURING_RELATION, PLAN_VERSION, TrainingPlan, make_plan
+
+EXPERIMENT = "experiment=heart_disease"
+Path = tuple[str, ...]
+
+
+@functools.cache
+def plan() -> TrainingPlan:
+    return make_plan(compose([EXPERIMENT]), backbone_sha256=None)
+
+
+def edited(path: Path, value: Any) -> str:
+    """Return the plan's text with one value set; None is written as null."""
+    raw = json.loads(plan().to_json())
+    node = raw
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return json.dumps(raw)
+
+
+def without(path: Path) -> str:
+    raw = json.loads(plan().to_json())
+    node = raw
+    for key in path[:-1]:
+        node = node[key]
+    del node[path[-1]]
+    return json.dumps(raw)
+
+
+def refused(text: str, words: str, code: str = "plan_invalid") -> None:
+    with pytest.raises(ProtocolError, match=words) as caught:
+        TrainingPlan.from_json(text)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [EXPERIMENT],
+        [EXPERIMENT, "backbone=mlp", "strategy=fedprox", "simulation.seed=null"],
+        [EXPERIMENT, "privacy=record", "privacy.epsilon=3", "client.local_steps=null", "client.sampling_rate=null"],
+        [],
+    ],
+)
+def test_plan_survives_the_way_to_json_and_back(overrides: list[str]) -> None:
+    made = make_plan(compose(overrides), backbone_sha256="ab" * 32)
+    parsed = TrainingPlan.from_json(made.to_json())
+    assert parsed == made
+    assert type(parsed.task) is type(made.task)
+    assert type(parsed.backbone) is type(made.backbone)
+    assert parsed.to_json() == made.to_json()
+
+
+def test_plan_holds_what_the_config_says() -> None:
+    overrides = ["server.num_rounds=3", "server.round_timeout_s=7", "strategy=fedprox", "job=trial", "simulation.seed=5"]
+    made = make_plan(compose([EXPERIMENT, *overrides]), backbone_sha256="ab")
+    assert (made.job, made.num_rounds, made.deadline_s, made.seed) == ("trial", 3, 7.0, 5)
+    assert made.backbone_sha256 == "ab"
+    assert made.objective == ObjectiveConfig(kind="fedprox", proximal_mu=0.01)
+    assert (made.version, made.relation) == (PLAN_VERSION, NEIGHBOURING_RELATION)
+
+
+def test_plan_of_a_flower_strategy_has_the_plain_objective() -> None:
+    made = make_plan(compose([EXPERIMENT, "strategy=flower"]), backbone_sha256=None)
+    assert made.objective == ObjectiveConfig()
+
+
+@pytest.mark.parametrize(("unit", "private"), [("none", False), ("record", True)])
+def test_plan_is_private_unless_nothing_is_protected(unit: str, private: bool) -> None:
+    assert make_plan(compose([EXPERIMENT, f"privacy.unit={unit}"]), backbone_sha256=None).private is private
+
+
+def test_equal_plans_give_equal_text() -> None:
+    again = make_plan(compose([EXPERIMENT]), backbone_sha256=None)
+    assert again is not plan()
+    assert again.to_json() == plan().to_json()
+
+
+def test_order_of_keys_does_not_matter() -> None:
+    backwards = json.dumps(dict(reversed(json.loads(plan().to_json()).items())))
+    assert TrainingPlan.from_json(backwards).to_json() == plan().to_json()
+
+
+def test_order_of_columns_survives() -> None:
+    task: Any = plan().task
+    assert list(TrainingPlan.from_json(plan().to_json()).task.columns) == list(task.columns)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("path", "where"),
+    [
+        (("surprise",), "surprise: Unexpected"),
+        (("client", "surprise"), r"client\.surprise: Unexpected"),
+        (("client", "optimizer", "surprise"), r"client\.optimizer\.surprise: Unexpected"),
+        (("task", "columns", "age", "surprise"), r"columns\.age\.surprise: Unexpected"),
+    ],
+)
+def test_unknown_key_is_refused_by_name(path: Path, where: str) -> None:
+    refused(edited(path, 1), where)
+
+
+@pytest.mark.parametrize("path", [("job",), ("privacy",), ("num_rounds",), ("seed",), ("backbone_sha256",)])
+def test_missing_key_is_refused_by_name(path: Path) -> None:
+    refused(without(path), rf"{path[-1]}: Field required")
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("num_rounds",), "3"),
+        (("num_rounds",), 3.0),
+        (("num_rounds",), True),
+        (("job",), 7),
+        (("seed",), "0"),
+        (("deadline_s",), "60"),
+        (("client", "batch_size"), 1.5),
+        (("privacy", "epsilon"), "8"),
+        (("privacy", "epsilon"), None),
+        (("task", "labels"), "absent"),
+    ],
+)
+def test_wrong_type_is_refused_by_name(path: Path, value: Any) -> None:
+    refused(edited(path, value), rf"{path[-1]}: Input should be")
+
+
+@pytest.mark.parametrize("kind", ["text", "os.system", "", None])
+@pytest.mark.parametrize("part", ["task", "backbone"])
+def test_unknown_kind_is_refused(part: str, kind: str | None) -> None:
+    refused(edited((part, "kind"), kind), f"{part}: ")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("num_rounds",), 0, "num_rounds=0: expected 1 to 1000000"),
+        (("deadline_s",), 0.0, "deadline_s=0.0: expected > 0"),
+        (("relation",), "add-remove", "relation=add-remove: expected zero-out"),
+        (("privacy", "epsilon"), 0.0, r"privacy\.epsilon\b"),
+        (("privacy", "delta"), 1.0, r"privacy\.delta\b"),
+        (("privacy", "unit"), "patient", r"privacy\.unit=patient: expected one of none, record"),
+        (("client", "local_steps"), 0, r"client\.local_steps\b"),
+        (("client", "sampling_rate"), 1.5, r"client\.sampling_rate\b"),
+        (("client", "optimizer", "learning_rate"), -1.0, r"client\.optimizer\.learning_rate\b"),
+        (("objective", "kind"), "mine", r"objective\.kind=mine"),
+        (("tuning", "kind"), "some", r"tuning\.kind=some"),
+        (("task", "primary_metric"), "luck", r"task\.primary_metric=luck"),
+        (("task", "columns", "age", "minimum"), 99.0, r"task\.columns\.age\.minimum=99\.0"),
+    ],
+)
+def test_value_out_of_range_is_refused_by_name(path: Path, value: Any, words: str) -> None:
+    refused(edited(path, value), words)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("path", [("deadline_s",), ("privacy", "epsilon"), ("client", "optimizer", "learning_rate")])
+def test_number_that_is_not_finite_is_refused(path: Path, value: float) -> None:
+    refused(edited(path, value), "finite number")
+
+
+@pytest.mark.parametrize("version", [PLAN_VERSION + 1, 0, None, "1", 1.5])
+def test_other_version_is_refused_naming_both(version: Any) -> None:
+    refused(edited(("version",), version), rf"version={version!r}, this side understands {PLAN_VERSION}", "plan_version")
+
+
+def test_newer_version_is_told_before_the_keys_it_brings() -> None:
+    raw = {**json.loads(plan().to_json()), "version": 2, "new_key": 1}
+    refused(json.dumps(raw), "version=2, this side understands 1", "plan_version")
+
+
+@pytest.mark.parametrize("text", ["[]", "1", "null", '"plan"'])
+def test_json_that_is_no_object_is_refused(text: str) -> None:
+    refused(text, "version=None, this side understands 1", "plan_version")
+
+
+@pytest.mark.parametrize("text", ["", "{", "plan", plan().to_json()[:-1], plan().to_json() + "x"])
+def test_what_is_not_json_is_refused(text: str) -> None:
+    refused(text, "Expected a plan in JSON")
+
+
+def test_refusal_does_not_repeat_the_value_of_a_wrong_type() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        TrainingPlan.from_json(edited(("privacy", "epsilon"), "sesame"))
+    assert "sesame" not in str(caught.value)
+
+
+def test_several_mistakes_are_named_together() -> None:
+    made = dataclasses.replace(plan(), num_rounds=0, deadline_s=-1.0, backbone=MlpConfig(hidden=[]))
+    refused(made.to_json(), r"backbone\.hidden=\[\].*num_rounds=0.*deadline_s=-1\.0")
+
+
+@pytest.mark.parametrize("part", ["task", "backbone"])
+def test_text_in_place_of_an_object_is_refused(part: str) -> None:
+    refused(edited((part,), "logistic"), part)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5000])
+def test_json_that_breaks_the_parser_is_refused(text: str) -> None:
+    refused(text, "Expected a plan in JSON")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64])
+def test_seed_out_of_range_is_refused(seed: int) -> None:
+    refused(edited(("seed",), seed), f"seed={seed}")
+
+
+def test_number_of_rounds_beyond_the_configs_bound_is_refused() -> None:
+    refused(edited(("num_rounds",), 10**12), "num_rounds=1000000000000")
