@@ -1,0 +1,147 @@
+"""What coordinator and institution say to each other, and how it is packed into Flower's records.
+
+A request is a plan, a round and the global tensors. A reply is an update with metrics, or a refusal: a code and figures,
+never the text of an exception, which could quote a record.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from confide.errors import ProtocolError
+
+SPLITS = ("train", "validation", "test")
+
+Evaluation = Mapping[str, float]
+"""Metric name -> value, with ``num_examples``, its support."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One question to an institution.
+
+    Attributes:
+        plan: the training plan, as JSON.
+        server_round: from 1; 0 where it does not matter.
+        arrays: the global tensors; None when only a description is asked for.
+        splits: splits to evaluate on.
+    """
+
+    plan: str
+    server_round: int = 0
+    arrays: ArrayRecord | None = None
+    splits: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One answer.
+
+    Attributes:
+        institution: its name.
+        refusal: None, or why it declines, as a code.
+        figures: what a refusal is about, such as asked and allowed; or epsilon, noise and counts.
+        arrays: the update (local minus global), after training.
+        num_examples: declared number of training records.
+        evaluations: split -> metrics of the tensors received, exact and so not protected.
+    """
+
+    institution: str
+    refusal: str | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    arrays: ArrayRecord | None = None
+    num_examples: int = 0
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+
+
+def pack_request(request: Request) -> RecordDict:
+    """Pack a request into records."""
+    config = ConfigRecord({"plan": request.plan, "server-round": request.server_round, "splits": list(request.splits)})
+    return RecordDict({"request": config} if request.arrays is None else {"request": config, "arrays": request.arrays})
+
+
+def unpack_request(content: RecordDict) -> Request:
+    """Read a request.
+
+    Raises:
+        ProtocolError: if it is not one.
+    """
+    record = content.get("request")
+    if not isinstance(record, ConfigRecord):
+        raise ProtocolError("Expected a record named request.", code="invalid_message")
+    plan, server_round, splits = record.get("plan"), record.get("server-round"), record.get("splits", [])
+    if (
+        not isinstance(plan, str)
+        or type(server_round) is not int
+        or not isinstance(splits, list)
+        or not set(splits) <= set(SPLITS)
+        or len(splits) > len(SPLITS)
+    ):
+        raise ProtocolError("Expected plan (text), server-round (integer) and splits (names).", code="invalid_message")
+    arrays = content.get("arrays")
+    if arrays is not None and not isinstance(arrays, ArrayRecord):
+        raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
+    return Request(plan=plan, server_round=server_round, arrays=arrays, splits=cast(list[str], splits))
+
+
+def pack_reply(reply: Reply) -> RecordDict:
+    """Pack a reply into records; metrics are named ``split/metric``."""
+    metrics: dict[str, float | int] = {"num-examples": reply.num_examples}
+    for split, evaluation in reply.evaluations.items():
+        metrics.update({f"{split}/{name}": value for name, value in evaluation.items()})
+    metrics.update({f"figures/{name}": value for name, value in reply.figures.items()})
+    records = RecordDict()
+    records["reply"] = _who(reply.institution, reply.refusal or "")
+    records["metrics"] = MetricRecord(cast(dict[str, int | float | list[int] | list[float]], metrics))
+    if reply.arrays is not None:
+        records["arrays"] = reply.arrays
+    return records
+
+
+@functools.lru_cache(maxsize=4096)
+def _who(institution: str, refusal: str) -> ConfigRecord:
+    return ConfigRecord({"institution": institution, "refusal": refusal})
+
+
+def unpack_reply(content: RecordDict) -> Reply:
+    """Read a reply.
+
+    Raises:
+        ProtocolError: if it is not one.
+    """
+    record, metrics, arrays = content.get("reply"), content.get("metrics"), content.get("arrays")
+    if not isinstance(record, ConfigRecord) or not isinstance(metrics, MetricRecord):
+        raise ProtocolError("Expected records named reply and metrics.", code="invalid_message")
+    institution, refusal, num_examples = record.get("institution"), record.get("refusal"), metrics.get("num-examples")
+    if not isinstance(institution, str) or not isinstance(refusal, str) or type(num_examples) is not int or num_examples < 0:
+        raise ProtocolError("Expected institution, refusal and num-examples >= 0.", code="invalid_message")
+    if arrays is not None and not isinstance(arrays, ArrayRecord):
+        raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
+    parts: dict[str, dict[str, float]] = {}
+    for key, value in metrics.items():
+        section, _, name = key.partition("/")
+        if name:
+            if isinstance(value, list):
+                raise ProtocolError(f"Expected {key} to be a number.", code="invalid_message")
+            parts.setdefault(section, {})[name] = value
+    figures = {name: value for name, value in parts.pop("figures", {}).items() if math.isfinite(value)}
+    for split, evaluation in parts.items():
+        support = evaluation.get("num_examples")
+        if split not in SPLITS or type(support) is not int or support < 1:
+            raise ProtocolError(f"Expected metrics of a split with its num_examples >= 1; got {split}.", code="invalid_message")
+        parts[split] = {name: value for name, value in evaluation.items() if math.isfinite(value)}
+    return Reply(
+        institution=institution,
+        refusal=refusal or None,
+        figures=figures,
+        arrays=arrays,
+        num_examples=num_examples,
+        evaluations=parts,
+    )
+
+
+__all__ = ["SPLITS", "Evaluation", "Reply", "Request", "pack_reply", "pack_request", "unpack_reply", "unpack_request"]

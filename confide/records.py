@@ -1,0 +1,174 @@
+"""Named tensors, and how they travel in Flower's records.
+
+Only trainable tensors travel, as float32. Names, shapes and dtypes are checked on both sides before anything is loaded.
+"""
+
+import functools
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord
+from torch import Tensor
+
+from confide.errors import ProtocolError
+
+Tensors = dict[str, Tensor]
+"""Parameter name -> float32 tensor on the CPU. A model's values, or an update (local minus global)."""
+Shapes = dict[str, tuple[int, ...]]
+
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+
+_STYPE = "numpy.ndarray"
+_DTYPE = "float32"
+
+
+@functools.lru_cache(maxsize=4096)
+def _npy_header(shape: tuple[int, ...]) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> Shapes:
+    """Return the signature of named tensors."""
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def encode(tensors: Mapping[str, Tensor]) -> ArrayRecord:
+    """Pack named float32 CPU tensors into a record Flower can read (``.npy`` bytes, one copy).
+
+    Raises:
+        TypeError: for another dtype.
+    """
+    flat = flatten(tensors, tensors).detach()
+    if flat.dtype != torch.float32:
+        raise TypeError(f"Expected float32 tensors; got {flat.dtype}.")
+    values = flat.numpy().view(np.uint8).data
+    record, end = ArrayRecord(), 0  # filled one by one: its constructor copies and checks three times over
+    for name, tensor in tensors.items():
+        shape = tuple(tensor.shape)
+        start, end = end, end + 4 * math.prod(shape)
+        record[name] = Array(_DTYPE, shape, _STYPE, b"".join((_npy_header(shape), values[start:end])))
+    return record
+
+
+def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensors:
+    """Unpack a record after checking it against the expected signature.
+
+    Args:
+        record: what came over the wire.
+        expected: every name that must be there, with its shape, and no other.
+        max_value: largest absolute value allowed; NaN and infinity never are, whatever the bound.
+
+    Returns:
+        Tensors in the order of ``expected``, in memory of their own.
+
+    Raises:
+        ProtocolError: naming tensors that are missing, unexpected, of another shape or dtype, malformed, or whose values are
+            not finite or too large.
+    """
+    if len(record) != len(expected) or any(name not in record for name in expected):
+        missing, unexpected = sorted(expected.keys() - record.keys()), sorted(record.keys() - expected.keys())
+        raise ProtocolError(
+            f"Expected other tensors: missing {_some(missing)}, unexpected {_some(unexpected)}.", code="tensor_names"
+        )
+    values, end = bytearray(4 * sum(map(math.prod, expected.values()))), 0
+    for name, shape in expected.items():
+        array = record[name]
+        header, count = _npy_header(shape), math.prod(shape)
+        if array.dtype != _DTYPE or array.stype != _STYPE:
+            raise ProtocolError(f"Tensor {name}: expected {_DTYPE}, got {array.dtype} ({array.stype}).", code="tensor_dtype")
+        if tuple(array.shape) != shape or not array.data.startswith(header) or len(array.data) != len(header) + 4 * count:
+            raise ProtocolError(
+                f"Tensor {name}: expected {4 * count} bytes of shape {list(shape)}, got {list(array.shape)}.",
+                code="tensor_shape",
+            )
+        start, end = end, end + 4 * count
+        values[start:end] = memoryview(array.data)[len(header) :]
+    flat = torch.frombuffer(values, dtype=torch.float32) if values else torch.empty(0)
+    tensors = unflatten(flat, expected)
+    if not _largest(flat) <= min(max_value, LARGEST_FLOAT32):
+        check_values(tensors, max_value=min(max_value, LARGEST_FLOAT32))
+    return tensors
+
+
+def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
+    """Join named tensors into one vector, in the order of ``names``; without a copy where :func:`decode` laid them out so."""
+    parts = [tensors[name] for name in names]
+    if not parts:
+        return torch.empty(0)
+    offset, storage = 0, parts[0].untyped_storage().data_ptr()
+    for part in parts:
+        if part.storage_offset() != offset or not part.is_contiguous() or part.untyped_storage().data_ptr() != storage:
+            return torch.cat([part.reshape(-1) for part in parts])
+        offset += part.numel()
+    return parts[0].as_strided((offset,), (1,))
+
+
+def unflatten(flat: Tensor, shapes: Shapes) -> Tensors:
+    """Cut a vector into named tensors that share its memory; :func:`flatten` undoes it."""
+    tensors, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape)
+        tensors[name] = flat[start:end].view(shape)
+    return tensors
+
+
+def check_values(tensors: Mapping[str, Tensor], *, max_value: float) -> None:
+    """Refuse NaN, infinity and absolute values above a bound.
+
+    Raises:
+        ProtocolError: naming the tensor.
+    """
+    for name, tensor in tensors.items():
+        largest = _largest(tensor)
+        if largest > max_value:
+            what = "a value that is not finite" if math.isinf(largest) else f"a value of size {largest:g} > {max_value:g}"
+            raise ProtocolError(f"Tensor {name} holds {what}.", code="tensor_values")
+
+
+def _largest(tensor: Tensor) -> float:
+    """Return the largest absolute value, infinity for NaN."""
+    if not tensor.numel():
+        return 0.0
+    low, high = (float(v) for v in torch.aminmax(tensor))
+    return math.inf if math.isnan(low) or math.isnan(high) else max(abs(low), abs(high))
+
+
+def sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes and values, independent of order."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def num_bytes(tensors: Mapping[str, Tensor]) -> int:
+    """Return the size of the values."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    shown = ", ".join(names[:5]) or "none"
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+__all__ = [
+    "Shapes",
+    "Tensors",
+    "check_values",
+    "decode",
+    "encode",
+    "flatten",
+    "num_bytes",
+    "sha256",
+    "shapes_of",
+    "unflatten",
+]

@@ -1,0 +1,143 @@
+from typing import Any
+
+import pytest
+import torch
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from confide.errors import ProtocolError
+from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
+from confide.records import encode
+
+ARRAYS = encode({"w": torch.tensor([1.0])})
+ASK = {"plan": "{}", "server-round": 3, "splits": ["validation"]}
+WHO = {"institution": "bank-1", "refusal": ""}
+
+
+def reply_records(who: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> RecordDict:
+    return RecordDict(
+        {"reply": ConfigRecord({**WHO, **(who or {})}), "metrics": MetricRecord({"num-examples": 5, **(metrics or {})})}
+    )
+
+
+@pytest.mark.parametrize("arrays", [None, ARRAYS])
+def test_request_survives_packing(arrays: ArrayRecord | None) -> None:
+    request = Request(plan="{}", server_round=3, arrays=arrays, splits=["validation", "test"])
+    assert unpack_request(pack_request(request)) == request
+
+
+def test_request_without_splits_asks_for_none() -> None:
+    content = RecordDict({"request": ConfigRecord({"plan": "{}", "server-round": 0})})
+    assert unpack_request(content) == Request(plan="{}", splits=[])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"plan": 1},
+        {"plan": b"{}"},
+        {"server-round": "3"},
+        {"server-round": 3.0},
+        {"server-round": True},
+        {"splits": "test"},
+        {"splits": ["holdout"]},
+        {"splits": [1]},
+    ],
+)
+def test_request_with_a_wrong_value_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError, match=r"Expected plan \(text\), server-round \(integer\) and splits") as caught:
+        unpack_request(RecordDict({"request": ConfigRecord({**ASK, **change})}))
+    assert caught.value.code == "invalid_message"
+
+
+@pytest.mark.parametrize("key", ["plan", "server-round"])
+def test_request_that_lacks_a_key_is_refused(key: str) -> None:
+    config = ConfigRecord({name: value for name, value in ASK.items() if name != key})
+    with pytest.raises(ProtocolError, match="Expected plan"):
+        unpack_request(RecordDict({"request": config}))
+
+
+@pytest.mark.parametrize("content", [RecordDict(), RecordDict({"request": MetricRecord({"server-round": 1})})])
+def test_content_without_a_request_is_refused(content: RecordDict) -> None:
+    with pytest.raises(ProtocolError, match="a record named request"):
+        unpack_request(content)
+
+
+def test_request_whose_arrays_are_no_arrays_is_refused() -> None:
+    content = RecordDict({"request": ConfigRecord(ASK), "arrays": ConfigRecord({"w": 1})})
+    with pytest.raises(ProtocolError, match="arrays to be an ArrayRecord"):
+        unpack_request(content)
+
+
+def test_reply_survives_packing() -> None:
+    reply = Reply(
+        institution="bank-1",
+        figures={"epsilon": 1.5},
+        arrays=ARRAYS,
+        num_examples=5,
+        evaluations={"validation": {"accuracy": 0.5, "num_examples": 2}, "test": {"auc": 0.75, "num_examples": 4}},
+    )
+    assert unpack_reply(pack_reply(reply)) == reply
+
+
+def test_refusal_survives_packing() -> None:
+    refusal = Reply(institution="bank-1", refusal="rounds_spent", figures={"asked": 3, "allowed": 2})
+    assert unpack_reply(pack_reply(refusal)) == refusal
+
+
+def test_replies_that_are_alike_in_name_keep_their_own_metrics() -> None:
+    first, second = (pack_reply(Reply(institution="bank-1", num_examples=n)) for n in (1, 2))
+    assert [unpack_reply(content).num_examples for content in (first, second)] == [1, 2]
+
+
+@pytest.mark.parametrize("change", [{"institution": 7}, {"refusal": 7}, {"institution": b"bank-1"}])
+def test_reply_with_a_wrong_name_or_refusal_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError, match="Expected institution, refusal and num-examples >= 0") as caught:
+        unpack_reply(reply_records(who=change))
+    assert caught.value.code == "invalid_message"
+
+
+@pytest.mark.parametrize("count", [-1, 5.0, [5]])
+def test_reply_with_a_wrong_number_of_examples_is_refused(count: Any) -> None:
+    with pytest.raises(ProtocolError, match="num-examples >= 0"):
+        unpack_reply(reply_records(metrics={"num-examples": count}))
+
+
+def test_reply_whose_metric_is_a_list_is_refused_by_name() -> None:
+    with pytest.raises(ProtocolError, match="Expected validation/accuracy to be a number"):
+        unpack_reply(reply_records(metrics={"validation/accuracy": [0.5]}))
+
+
+@pytest.mark.parametrize("name", ["reply", "metrics"])
+def test_content_that_lacks_a_record_is_no_reply(name: str) -> None:
+    content = reply_records()
+    del content[name]
+    with pytest.raises(ProtocolError, match="Expected records named reply and metrics"):
+        unpack_reply(content)
+
+
+def test_reply_whose_arrays_are_no_arrays_is_refused() -> None:
+    content = reply_records()
+    content["arrays"] = ConfigRecord({"w": 1})
+    with pytest.raises(ProtocolError, match="arrays to be an ArrayRecord"):
+        unpack_reply(content)
+
+
+def test_metric_outside_a_split_is_ignored() -> None:
+    assert unpack_reply(reply_records(metrics={"loss": 1.0})).evaluations == {}
+
+
+@pytest.mark.parametrize("support", [float("inf"), float("nan"), 0, -1, 2.5])
+def test_score_without_a_whole_support_is_refused(support: float) -> None:
+    with pytest.raises(ProtocolError, match="num_examples >= 1"):
+        unpack_reply(reply_records(metrics={"validation/accuracy": 0.5, "validation/num_examples": support}))
+
+
+def test_figures_that_are_not_finite_are_left_out() -> None:
+    reply = unpack_reply(reply_records(metrics={"figures/epsilon": float("nan"), "figures/asked": 3}))
+    assert reply.figures == {"asked": 3}
+
+
+def test_request_that_repeats_a_split_over_and_over_is_refused() -> None:
+    content = RecordDict({"request": ConfigRecord({**ASK, "splits": ["test"] * 200})})
+    with pytest.raises(ProtocolError, match="splits"):
+        unpack_request(content)
