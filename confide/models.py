@@ -1,0 +1,147 @@
+"""Models: a backbone, a head, and which of their tensors are trained."""
+
+import inspect
+import itertools
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from confide.config import TuningConfig
+from confide.errors import ModelError
+from confide.records import Tensors
+
+
+class Mlp(nn.Module):
+    """A perceptron on encoded columns; without hidden layers, logistic regression.
+
+    Args:
+        widths: inputs, hidden layers, classes.
+    """
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(widths):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features [b, d] to logits [b, c]."""
+        outputs: Tensor = self.layers(features)
+        return outputs
+
+
+class Head(nn.Module):
+    """A linear head on pooled features, started at zero: the first prediction favours no class."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features [b, d] to logits [b, c]."""
+        logits: Tensor = self.head(features)
+        return logits
+
+
+class TextClassifier(nn.Module):
+    """An encoder, pooled, and a linear head.
+
+    Args:
+        encoder: a Hugging Face encoder.
+        num_classes: c.
+        pooling: mean over tokens, or the first token (cls).
+    """
+
+    def __init__(self, encoder: Any, *, num_classes: int, pooling: str) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = Head(encoder.config.hidden_size, num_classes).head
+        self._pooling = pooling
+        # Opacus needs these contiguous, [b, t]; where a model makes them itself they are [1, t] and its gradients wrong.
+        accepted = inspect.signature(type(encoder).forward).parameters
+        self._with_positions = "position_ids" in accepted
+        self._with_types = "token_type_ids" in accepted
+
+    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map tokens [b, t] to text vectors [b, d]."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if self._with_positions:
+            inputs["position_ids"] = self._positions(input_ids, attention_mask)
+        if self._with_types:
+            inputs["token_type_ids"] = torch.zeros_like(input_ids)
+        hidden: Tensor = self.encoder(**inputs).last_hidden_state
+        if self._pooling == "cls":
+            return hidden[:, 0]
+        padding = attention_mask[:, :, None] == 0
+        # Filled, not multiplied: 0 * inf is NaN.
+        return hidden.masked_fill(padding, 0.0).sum(dim=1) / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+    def _positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        if "roberta" in self.encoder.config.model_type:  # RoBERTa counts from the padding id on
+            pad = self.encoder.config.pad_token_id
+            positions: Tensor = attention_mask.cumsum(dim=1) * attention_mask + pad
+            return positions.contiguous()
+        return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids).contiguous()
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Map tokens [b, t] to logits [b, c]."""
+        logits: Tensor = self.head(self.pooled(input_ids, attention_mask))
+        return logits
+
+
+def apply_tuning(model: TextClassifier, tuning: TuningConfig) -> TextClassifier:
+    """Freeze what is not trained, and add LoRA adapters where asked.
+
+    Raises:
+        ModelError: if no module matches ``tuning.target_modules``.
+    """
+    if tuning.kind == "full":
+        return model
+    for parameter in model.encoder.parameters():
+        parameter.requires_grad_(False)
+    if tuning.kind == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(
+            r=tuning.rank, lora_alpha=tuning.alpha, lora_dropout=0.0, target_modules=list(tuning.target_modules)
+        )
+        try:
+            with warnings.catch_warnings():  # peft reads a property that transformers is renaming
+                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+                model.encoder = get_peft_model(model.encoder, config)
+        except ValueError as error:
+            raise ModelError(f"tuning.target_modules={tuning.target_modules}: {error}") from None
+    return model
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def trainable_tensors(model: nn.Module) -> Tensors:
+    """Copy the trainable tensors to the CPU."""
+    return {name: parameter.detach().cpu().clone() for name, parameter in trainable(model).items()}
+
+
+def refuse_batch_norm(model: nn.Module) -> None:
+    """Refuse layers that mix the records of a batch or keep running statistics, frozen ones too.
+
+    Raises:
+        ModelError: naming the layer.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "track_running_stats", False):
+            raise ModelError(
+                f"{name} is {type(module).__name__}: it mixes the records of a batch and its statistics would not travel; "
+                "use GroupNorm or LayerNorm."
+            )
+
+
+__all__ = ["Head", "Mlp", "TextClassifier", "apply_tuning", "refuse_batch_norm", "trainable", "trainable_tensors"]

@@ -1,0 +1,1 @@
+"""Tasks: one file each, behind :class:`~confide.tasks.task.Task`."""

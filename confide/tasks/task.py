@@ -1,0 +1,111 @@
+"""What a task is, and how encoded records are held.
+
+A task owns its schema, its batches, the loss of one record and its metrics. The model's outputs are logits.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+Batch = dict[str, Tensor]
+"""Column -> tensor of shape [b, ...]; ``labels`` among them."""
+
+LABELS = "labels"
+
+
+LENGTH_STEP = 8
+
+
+def padded_length(tokens: int) -> int:
+    """Return the length a record of so many tokens is padded to: the next multiple of 8, a function of the record alone."""
+    return -(-tokens // LENGTH_STEP) * LENGTH_STEP
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Encoded records.
+
+    Attributes:
+        columns: column -> tensor of shape [n, ...], ``labels`` among them.
+        lengths: tokens of each record, shape [n]; columns of shape [n, t], t a multiple of 8, are cut to the padded
+            length of a batch's longest.
+        token_columns: names of those columns.
+    """
+
+    columns: Mapping[str, Tensor]
+    lengths: Tensor | None = None
+    token_columns: frozenset[str] = field(default=frozenset())
+
+    def __len__(self) -> int:
+        return len(self.columns[LABELS])
+
+    @property
+    def labels(self) -> Tensor:
+        """Class indices, shape [n]."""
+        return self.columns[LABELS]
+
+    def take(self, indices: Tensor) -> Batch:
+        """Return one batch, of the records at ``indices`` (int64, shape [b], b >= 1)."""
+        batch = {name: column[indices] for name, column in self.columns.items()}
+        if self.lengths is not None:
+            longest = padded_length(int(self.lengths[indices].max()))
+            for name in self.token_columns:
+                batch[name] = batch[name][:, :longest].contiguous()
+        return batch
+
+    def groups(self, indices: Tensor) -> list[Tensor]:
+        """Sort records into groups of one padded length, so that no record is padded on another's account."""
+        if self.lengths is None:
+            return [indices]
+        padded = torch.tensor([padded_length(length) for length in self.lengths[indices].tolist()])
+        return [indices[padded == length] for length in padded.unique().tolist()]
+
+    def to(self, device: torch.device) -> "Examples":
+        """Move every column; lengths stay on the CPU, where batches are cut without waiting for the device."""
+        return Examples({k: v.to(device) for k, v in self.columns.items()}, self.lengths, self.token_columns)
+
+    @staticmethod
+    def concat(parts: Sequence["Examples"]) -> "Examples":
+        """Join records of the same task, in order."""
+        first = parts[0]
+        columns = {name: torch.cat([part.columns[name] for part in parts]) for name in first.columns}
+        lengths = None if first.lengths is None else torch.cat([p.lengths for p in parts if p.lengths is not None])
+        return Examples(columns, lengths, first.token_columns)
+
+
+class Task(Protocol):
+    """The seam for kinds of records: one implementation, one file."""
+
+    labels: Sequence[str]
+
+    def encode(self, records: Dataset) -> Examples:
+        """Turn records into tensors.
+
+        Raises:
+            DataError: naming column, value and mend where records do not fit the schema.
+        """
+
+    def content_columns(self) -> Sequence[str]:
+        """Name the columns that make a record what it is, label excluded; equal contents are one unit."""
+
+    def label_column(self) -> str:
+        """Name the column that holds the label."""
+
+    def synthetic(self, count: int, generator: torch.Generator) -> Examples:
+        """Invent records of the right form, for checks that must not touch real ones."""
+
+    def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of each record, shape [b]; one record's loss depends on no other record."""
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Turn outputs into what metrics take."""
+
+    def metrics(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
+        """Score predictions; undefined metrics are left out."""
+
+
+__all__ = ["LABELS", "LENGTH_STEP", "Batch", "Examples", "Task", "padded_length"]

@@ -1,0 +1,80 @@
+"""Text classification: one label for one text."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn import functional
+
+from confide.config import TextClassificationConfig
+from confide.errors import DataError
+from confide.tasks.classification import SingleLabel, encode_labels, require_columns
+from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
+
+_TOKEN_COLUMNS = frozenset({"input_ids", "attention_mask"})
+
+
+class TextClassification(SingleLabel):
+    """Tokens in, logits out.
+
+    Args:
+        config: columns, labels, length.
+        tokenizer: a Hugging Face tokenizer.
+    """
+
+    def __init__(self, config: TextClassificationConfig, *, tokenizer: Any) -> None:
+        super().__init__(config)
+        self._config = config
+        self._tokenizer = tokenizer
+
+    def content_columns(self) -> Sequence[str]:
+        """Name the text column."""
+        return (self._config.text_column,)
+
+    def encode(self, records: Dataset) -> Examples:
+        """Tokenise: ``input_ids`` and ``attention_mask`` of shape [n, t].
+
+        t is the longest text's number of tokens, rounded up to a multiple of 8.
+
+        Raises:
+            DataError: if a column is missing, a text is null, or a label is null or unknown.
+        """
+        column = self._config.text_column
+        require_columns(records, [column])
+        labels = encode_labels(records, self._config)
+        texts = list(records[column])
+        nulls = sum(text is None for text in texts)
+        if nulls:
+            raise DataError(f"Column {column}: {nulls} of {len(texts)} texts are null; write or remove them.")
+        if not texts:
+            empty = torch.empty((0, 1), dtype=torch.int64)
+            return Examples(
+                {"input_ids": empty, "attention_mask": empty, LABELS: labels},
+                torch.empty(0, dtype=torch.int64),
+                _TOKEN_COLUMNS,
+            )
+        tokens = self._tokenizer(
+            [str(text) for text in texts],
+            truncation=True,
+            max_length=self._config.max_tokens,
+            padding=True,
+            return_tensors="pt",
+        )
+        width = tokens["input_ids"].shape[1]
+        right = (0, padded_length(width) - width)
+        ids = functional.pad(tokens["input_ids"], right, value=self._tokenizer.pad_token_id or 0)
+        mask = functional.pad(tokens["attention_mask"], right)
+        return Examples({"input_ids": ids, "attention_mask": mask, LABELS: labels}, mask.sum(dim=1), _TOKEN_COLUMNS)
+
+    def synthetic(self, count: int, generator: torch.Generator) -> Examples:
+        """Invent token sequences of unlike lengths."""
+        longest = LENGTH_STEP
+        lengths = torch.randint(2, longest + 1, (count,), generator=generator)
+        ids = torch.randint(0, len(self._tokenizer), (count, longest), generator=generator)
+        mask = (torch.arange(longest) < lengths[:, None]).long()
+        labels = torch.randint(0, len(self.labels), (count,), generator=generator)
+        return Examples({"input_ids": ids * mask, "attention_mask": mask, LABELS: labels}, lengths, _TOKEN_COLUMNS)
+
+
+__all__ = ["TextClassification"]

@@ -1,0 +1,164 @@
+"""A workload: the task, the model and the way from records to tensors that a plan names, ready to train."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import nn
+
+from confide.backbones import content_hash, find_backbone, load_encoder, load_tokenizer
+from confide.config import (
+    BackboneConfig,
+    LogisticConfig,
+    MlpConfig,
+    TabularConfig,
+    TaskConfig,
+    TextClassificationConfig,
+    TrainerConfig,
+    TransformerConfig,
+    TuningConfig,
+)
+from confide.errors import ConfigError
+from confide.features import FeatureCache, features_of
+from confide.models import Head, Mlp, TextClassifier, apply_tuning
+from confide.tasks.tabular import FEATURES, Tabular
+from confide.tasks.task import LABELS, Examples, Task
+from confide.tasks.text_classification import TextClassification
+
+Precision = torch.dtype | None
+"""None: float32 throughout; otherwise the dtype of autocast."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how to compute; none of it changes what is promised.
+
+    Attributes:
+        device: of model and batches.
+        autocast: dtype of forward and backward; None for float32.
+        physical_batch_size: most records in one forward pass.
+        feature_cache: folder for frozen features; None for no cache.
+    """
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    autocast: Precision = None
+    physical_batch_size: int = 256
+    feature_cache: Path | None = None
+
+
+def make_compute(config: TrainerConfig) -> Compute:
+    """Choose the device and set the number of CPU threads of this process.
+
+    Raises:
+        ConfigError: if the device asked for is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    name = config.device if config.device != "auto" else next(d for d in ("cuda", "mps", "cpu") if there[d])
+    if not there[name]:
+        raise ConfigError(f"trainer.device={name}: torch {torch.__version__} sees no such device; set trainer.device=auto.")
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    return Compute(
+        device=torch.device(name),
+        autocast=torch.bfloat16 if config.precision == "bf16" else None,
+        physical_batch_size=config.physical_batch_size,
+        feature_cache=Path(config.feature_cache) if config.feature_cache else None,
+    )
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Everything between records and an update.
+
+    Attributes:
+        task: schema, loss, metrics.
+        model: on the compute device; its trainable tensors are what travels.
+        prepare: records -> what the model takes.
+        synthetic: invents ``count`` records in the model's terms, for the privacy preflight.
+        compute: where and how.
+    """
+
+    task: Task
+    model: nn.Module
+    prepare: Callable[[Dataset], Examples]
+    synthetic: Callable[[int, torch.Generator], Examples]
+    compute: Compute
+
+
+def build_workload(
+    task: TaskConfig, backbone: BackboneConfig, tuning: TuningConfig, *, compute: Compute, seed: int
+) -> Workload:
+    """Build what a plan names.
+
+    Args:
+        task: schema of the records.
+        backbone: where the model starts.
+        tuning: what of it is trained.
+        compute: where and how.
+        seed: of tensors that start at random; only the coordinator's matter, institutions overwrite theirs.
+
+    Raises:
+        ModelError: if the backbone cannot be used.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if isinstance(task, TabularConfig) and isinstance(backbone, LogisticConfig | MlpConfig):
+            return _tabular(task, backbone, compute)
+        if isinstance(task, TextClassificationConfig) and isinstance(backbone, TransformerConfig):
+            return _head_only(task, backbone, compute) if tuning.kind == "head" else _text(task, backbone, tuning, compute)
+    raise ConfigError(f"backbone.kind={backbone.kind} does not fit task.kind={task.kind}.")
+
+
+def _tabular(config: TabularConfig, backbone: LogisticConfig | MlpConfig, compute: Compute) -> Workload:
+    task = Tabular(config)
+    hidden = backbone.hidden if isinstance(backbone, MlpConfig) else []
+    model = Mlp([task.num_inputs, *hidden, len(config.labels)]).to(compute.device)
+    return Workload(task, model, task.encode, task.synthetic, compute)
+
+
+def _text(config: TextClassificationConfig, backbone: TransformerConfig, tuning: TuningConfig, compute: Compute) -> Workload:
+    folder = find_backbone(backbone)
+    task = TextClassification(config, tokenizer=load_tokenizer(folder))
+    model = TextClassifier(load_encoder(folder, backbone), num_classes=len(config.labels), pooling=backbone.pooling)
+    return Workload(task, apply_tuning(model, tuning).to(compute.device), task.encode, task.synthetic, compute)
+
+
+def _head_only(config: TextClassificationConfig, backbone: TransformerConfig, compute: Compute) -> Workload:
+    """Build a head on features that the frozen backbone computes once a record."""
+    folder = find_backbone(backbone)
+    task = TextClassification(config, tokenizer=load_tokenizer(folder))
+    width = _hidden_size(folder)
+    loaded: list[Any] = []
+
+    def encoder() -> TextClassifier:
+        if not loaded:  # only when a record's features are not in the cache
+            model = TextClassifier(load_encoder(folder, backbone), num_classes=len(config.labels), pooling=backbone.pooling)
+            loaded.append(model.to(compute.device).eval())
+        classifier: TextClassifier = loaded[0]
+        return classifier
+
+    identity = (content_hash(folder), str(backbone.num_hidden_layers), backbone.pooling, str(compute.autocast))
+    cache = FeatureCache(compute.feature_cache, identity) if compute.feature_cache else None
+
+    def prepare(records: Dataset) -> Examples:
+        examples = task.encode(records)
+        features = features_of(examples, encoder, width=width, device=compute.device, autocast=compute.autocast, cache=cache)
+        return Examples({FEATURES: features, LABELS: examples.labels})
+
+    def synthetic(count: int, generator: torch.Generator) -> Examples:
+        labels = torch.randint(0, len(config.labels), (count,), generator=generator)
+        return Examples({FEATURES: torch.randn((count, width), generator=generator), LABELS: labels})
+
+    return Workload(task, Head(width, len(config.labels)).to(compute.device), prepare, synthetic, compute)
+
+
+def _hidden_size(folder: Path) -> int:
+    from transformers import AutoConfig
+
+    return int(AutoConfig.from_pretrained(folder, local_files_only=True).hidden_size)
+
+
+__all__ = ["Compute", "Workload", "build_workload", "make_compute"]
