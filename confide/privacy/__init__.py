@@ -1,0 +1,1 @@
+"""Differential privacy shared by both sides: accounting and randomness."""
