@@ -1,0 +1,52 @@
+"""From a config to a strategy."""
+
+from collections.abc import Callable
+
+from confide.config import (
+    ComposedStrategyConfig,
+    FlowerStrategyConfig,
+    SelectionConfig,
+    ServerOptimizerConfig,
+    StrategyConfig,
+)
+from confide.errors import ConfigError
+from confide.strategies import server_optimizers as optimizers
+from confide.strategies.aggregators import WeightedMean
+from confide.strategies.flower_strategy import FlowerStrategy, load_flower_strategy
+from confide.strategies.selection import SelectAll, SelectUniform
+from confide.strategies.strategy import FederatedAlgorithm, Selection, ServerOptimizer, Strategy
+
+
+def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
+    """Build what a config names.
+
+    Raises:
+        ConfigError: if one of Flower's strategies cannot be constructed.
+    """
+    if isinstance(config, FlowerStrategyConfig):
+        return FlowerStrategy(load_flower_strategy(config._target_, config.kwargs))
+    if isinstance(config, ComposedStrategyConfig):
+        return Strategy(
+            selection=_selection(config.selection),
+            aggregator=WeightedMean(weighting=config.aggregator.weighting),
+            server_optimizer=_SERVER_OPTIMIZERS[config.server_optimizer.kind](config.server_optimizer),
+            objective=config.objective,
+        )
+    raise ConfigError(f"strategy={config}: expected a composed strategy or one of Flower's; choose strategy=fedavg.")
+
+
+def _selection(config: SelectionConfig) -> Selection:
+    if config.clients_per_round is None:
+        return SelectAll()
+    return SelectUniform(clients_per_round=config.clients_per_round)
+
+
+_SERVER_OPTIMIZERS: dict[str, Callable[[ServerOptimizerConfig], ServerOptimizer]] = {
+    "sgd": lambda c: optimizers.Sgd(learning_rate=c.learning_rate, momentum=c.momentum),
+    "adam": lambda c: optimizers.adam(learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau),
+    "yogi": lambda c: optimizers.yogi(learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau),
+    "adagrad": lambda c: optimizers.adagrad(learning_rate=c.learning_rate, beta1=c.beta1, tau=c.tau),
+}
+
+
+__all__ = ["build_strategy"]

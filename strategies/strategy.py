@@ -1,0 +1,169 @@
+"""A strategy: a value made of independent parts, and what the round loop asks of it.
+
+Sign convention everywhere: an *update* is local minus global, so that FedAvg adds the mean update to the global tensors.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from confide.config import ObjectiveConfig
+from confide.records import Shapes, Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientUpdate:
+    """One institution's accepted answer.
+
+    Attributes:
+        client: the institution's name.
+        tensors: local minus global.
+        num_examples: its declared number of training records, >= 1.
+    """
+
+    client: str
+    tensors: Tensors
+    num_examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What is known before the first update arrives.
+
+    Attributes:
+        max_value: no update holds a larger absolute value.
+        max_total_weight: the cohort's weights add up to at most this.
+    """
+
+    max_value: float
+    max_total_weight: int
+
+
+class Accumulator(Protocol):
+    """Takes updates as they arrive; the result does not depend on their order."""
+
+    def add(self, update: ClientUpdate) -> None:
+        """Take one update."""
+
+    def mean(self) -> Tensors:
+        """Return the aggregated update.
+
+        Raises:
+            ValueError: if nothing was added.
+        """
+
+
+class Aggregator(Protocol):
+    """An aggregation rule."""
+
+    def start(self, shapes: Shapes, bounds: Bounds) -> Accumulator:
+        """Begin a round."""
+
+    def total_weight(self, num_examples: Sequence[int]) -> int:
+        """Add up what a cohort would weigh."""
+
+
+class Selection(Protocol):
+    """Who takes part in a round."""
+
+    def __call__(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
+        """Choose from ``clients``; the same for the same secret and round, whatever their order."""
+
+
+class ServerOptimizer(Protocol):
+    """How the aggregated update changes the global tensors."""
+
+    def init(self, params: Tensors) -> Tensors:
+        """Return the state before the first round."""
+
+    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
+        """Return new tensors and new state; the arguments are left as they are."""
+
+
+class Round(Protocol):
+    """One round under way."""
+
+    def add(self, update: ClientUpdate) -> None:
+        """Take one accepted update."""
+
+    def finish(self) -> tuple[Tensors, Tensors]:
+        """Return the new global tensors and the new state."""
+
+
+class FederatedAlgorithm(Protocol):
+    """What the round loop asks of a strategy, composed here or adapted from Flower."""
+
+    def init(self, params: Tensors) -> Tensors:
+        """Return the state before the first round."""
+
+    def select(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
+        """Choose this round's clients."""
+
+    def begin(self, params: Tensors, state: Tensors, *, cohort: Sequence[int], max_value: float, server_round: int) -> Round:
+        """Begin a round.
+
+        Args:
+            params: global tensors.
+            state: as returned by the last round.
+            cohort: declared numbers of training records of the clients asked.
+            max_value: bound on what is accepted.
+            server_round: from 1.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """A strategy composed of parts; a :class:`FederatedAlgorithm`.
+
+    Attributes:
+        selection: who takes part.
+        aggregator: how updates become one.
+        server_optimizer: how that changes the global tensors.
+        objective: what clients minimise; travels in the plan.
+    """
+
+    selection: Selection
+    aggregator: Aggregator
+    server_optimizer: ServerOptimizer
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def init(self, params: Tensors) -> Tensors:
+        """Return the server optimizer's first state."""
+        return self.server_optimizer.init(params)
+
+    def select(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
+        """Choose this round's clients."""
+        return self.selection(clients, secret=secret, server_round=server_round)
+
+    def begin(self, params: Tensors, state: Tensors, *, cohort: Sequence[int], max_value: float, server_round: int) -> Round:
+        """Begin a round."""
+        bounds = Bounds(max_value=max_value, max_total_weight=max(1, self.aggregator.total_weight(cohort)))
+        shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
+        return _ComposedRound(params, state, self.aggregator.start(shapes, bounds), self.server_optimizer)
+
+
+@dataclass(frozen=True)
+class _ComposedRound:
+    params: Tensors
+    state: Tensors
+    accumulator: Accumulator
+    server_optimizer: ServerOptimizer
+
+    def add(self, update: ClientUpdate) -> None:
+        self.accumulator.add(update)
+
+    def finish(self) -> tuple[Tensors, Tensors]:
+        return self.server_optimizer.apply(self.params, self.accumulator.mean(), self.state)
+
+
+__all__ = [
+    "Accumulator",
+    "Aggregator",
+    "Bounds",
+    "ClientUpdate",
+    "FederatedAlgorithm",
+    "Round",
+    "Selection",
+    "ServerOptimizer",
+    "Strategy",
+]

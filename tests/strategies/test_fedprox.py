@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch import nn
+
+from confide.config import ObjectiveConfig
+from confide.strategies.fedavg import fedavg
+from confide.strategies.fedprox import Proximal, fedprox
+from confide.strategies.objectives import local_objective
+
+START = [torch.tensor([1.0, 1.0]), torch.tensor(2.0)]
+
+
+def moved() -> list[nn.Parameter]:
+    params = [nn.Parameter(torch.tensor([3.0, 0.0])), nn.Parameter(torch.tensor(2.0))]
+    params[0].grad, params[1].grad = torch.tensor([10.0, 20.0]), torch.tensor(30.0)
+    return params
+
+
+def grads(params: list[nn.Parameter]) -> list[object]:
+    return [param.grad.tolist() for param in params if param.grad is not None]
+
+
+def test_proximal_term_adds_mu_times_the_way_from_the_global_model() -> None:
+    params = moved()
+    Proximal(proximal_mu=0.5).add_gradient(params, START)
+    assert grads(params) == [[11.0, 19.5], 30.0]
+
+
+def test_proximal_gradient_is_that_of_the_penalty() -> None:
+    params, mu = moved(), 0.3
+    penalty = sum((mu / 2 * (p - anchor).square().sum() for p, anchor in zip(params, START, strict=True)), torch.tensor(0.0))
+    expected = torch.autograd.grad(penalty, params)
+    for param in params:
+        param.grad = torch.zeros_like(param)
+    Proximal(proximal_mu=mu).add_gradient(params, START)
+    for param, gradient in zip(params, expected, strict=True):
+        torch.testing.assert_close(param.grad, gradient)
+
+
+def test_proximal_term_with_mu_zero_adds_nothing() -> None:
+    params = moved()
+    Proximal(proximal_mu=0.0).add_gradient(params, START)
+    assert grads(params) == [[10.0, 20.0], 30.0]
+
+
+def test_proximal_term_leaves_the_tensors_and_the_anchor_alone() -> None:
+    params = moved()
+    Proximal(proximal_mu=0.5).add_gradient(params, START)
+    assert params[0].tolist() == [3.0, 0.0]
+    assert START[0].tolist() == [1.0, 1.0]
+
+
+def test_tensors_and_anchors_that_do_not_pair_are_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Proximal(proximal_mu=0.5).add_gradient(moved(), START[:1])
+
+
+def test_fedprox_is_fedavg_with_another_objective() -> None:
+    strategy = fedprox(proximal_mu=0.25)
+    assert strategy.objective == ObjectiveConfig(kind="fedprox", proximal_mu=0.25)
+    assert strategy.server_optimizer == fedavg().server_optimizer
+    assert strategy.aggregator == fedavg().aggregator
+    assert fedavg().objective == ObjectiveConfig(kind="plain")
+
+
+def test_plans_word_is_mapped_to_the_objective() -> None:
+    assert local_objective(ObjectiveConfig(kind="plain")) is None
+    assert local_objective(ObjectiveConfig(kind="fedprox", proximal_mu=0.25)) == Proximal(proximal_mu=0.25)
