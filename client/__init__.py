@@ -1,0 +1,1 @@
+"""One institution: its records, its training, its answers."""

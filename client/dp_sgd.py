@@ -1,0 +1,245 @@
+"""DP-SGD (Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv 1607.00133), by Opacus.
+
+What is protected: one training record of one institution (unit ``record``). Neighbouring relation: zero-out, n public; the
+sum of clipped gradients then moves by at most C. Who is trusted: the institution's own machine. What is public: n, q, the
+number of steps, sigma, C. What voids it: a predictable key, a loss that mixes records, BatchNorm, anything else computed
+from training records that leaves.
+
+Every step draws a Poisson sample with an explicit rate, clips each record's gradient to C, adds Gaussian noise of standard
+deviation sigma * C to the sum, and divides by the *expected* batch size. An empty sample still adds noise and counts.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from opacus import GradSampleModule
+from opacus.optimizers import DPOptimizer
+from torch import Tensor, nn
+
+from confide.errors import PrivacyError
+from confide.privacy.randomness import KeyedGenerator
+from confide.tasks.task import Batch, Examples
+
+LossFn = Callable[[nn.Module, Batch], Tensor]
+"""(model, batch) -> loss of each record, shape [b]."""
+
+# Small: every record is clipped, so a clipping that is forgotten shows. Large: none is, so a wrong scale shows.
+_PREFLIGHT_NORMS = (1e-3, 1e6)
+_SLACK = 1e-6
+_NORM_BLOCK = 2**22
+_PREFLIGHT_TOLERANCE = {None: 1e-3, torch.bfloat16: 6e-2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpSgdStep:
+    """What every step of a round has in common.
+
+    Attributes:
+        clipping_norm: C > 0.
+        noise_multiplier: sigma >= 0.
+        sampling_rate: q in (0, 1].
+        expected_batch_size: q * n, the denominator.
+    """
+
+    clipping_norm: float
+    noise_multiplier: float
+    sampling_rate: float
+    expected_batch_size: float
+
+
+class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
+    """Opacus's optimizer with noise from a cryptographic generator, drawn for all parameters at once."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=step.noise_multiplier,
+            max_grad_norm=step.clipping_norm,
+            expected_batch_size=step.expected_batch_size,
+            loss_reduction="mean",
+        )
+        self._noise = noise
+
+    def clip_and_accumulate(self) -> None:
+        """Add each record's gradient, clipped to C, to ``param.summed_grad``.
+
+        Norms are float64 and factors have a slack of 1e-6, so that rounding cannot carry a record over C, in bf16 neither. A
+        record whose gradient is not finite counts as zero: 0 * inf is NaN, which no noise hides.
+        """
+        samples = [sample.float() for sample in self.grad_samples]
+        if any(getattr(p.grad_sample, "_processed", False) for p in self.params):
+            raise PrivacyError("Per-record gradients were about to be used twice; zero_grad() is missing between two steps.")
+        norms = _record_norms(samples)
+        finite = norms.isfinite()
+        factors = (self.max_grad_norm * (1 - _SLACK) / norms.clamp_min(1e-300)).clamp_max(1.0)
+        factors = torch.where(finite, factors, 0.0).float()
+        if not bool(finite.all()):
+            samples = [torch.where(finite.view(-1, *[1] * (g.dim() - 1)), g, 0.0) for g in samples]
+        for p, sample in zip(self.params, samples, strict=True):
+            clipped = torch.einsum("i,i...->...", factors, sample)
+            p.summed_grad = clipped if p.summed_grad is None else p.summed_grad + clipped
+            p.grad_sample._processed = True
+
+    def add_noise(self) -> None:
+        """Write clipped sum plus noise into each ``param.grad``."""
+        std = self.noise_multiplier * self.max_grad_norm
+        params = self.params
+        drawn = self._noise.normal(sum(p.numel() for p in params), std=std).float().to(params[0].device) if std else None
+        offset = 0
+        for p in params:
+            if getattr(p.summed_grad, "_processed", False):
+                raise PrivacyError("A clipped sum was about to be used twice; zero_grad() is missing between two steps.")
+            p.grad = p.summed_grad.view_as(p)
+            if drawn is not None:
+                p.grad = p.grad + drawn[offset : offset + p.numel()].view_as(p)
+            p.summed_grad._processed = True
+            offset += p.numel()
+
+
+def _record_norms(samples: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norm of each record's gradient over all parameters.
+
+    Args:
+        samples: one tensor a parameter, shape [b, ...], float32.
+
+    Returns:
+        float64, shape [b]; not finite where any element is not.
+    """
+    squared = torch.zeros(len(samples[0]), dtype=torch.float64, device=samples[0].device)
+    for sample in samples:
+        rows = max(1, _NORM_BLOCK // max(1, sample[:1].numel()))  # bounds the float64 copy
+        for start in range(0, len(sample), rows):
+            part = sample[start : start + rows].flatten(1)
+            squared[start : start + rows] += torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square()
+    return squared.sqrt()
+
+
+@contextlib.contextmanager
+def expect_hook_warning() -> Iterator[None]:
+    """Silence what torch says of hooks on a layer whose inputs need no gradient: Opacus uses that of its outputs."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+        yield
+
+
+class DpSgd:
+    """A model wrapped once for per-record gradients, used for every client and round.
+
+    Args:
+        model: without BatchNorm.
+        loss_fn: loss of each record.
+        physical_batch_size: most records in one forward pass.
+    """
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn, *, physical_batch_size: int) -> None:
+        try:
+            self._wrapped = GradSampleModule(model, batch_first=True, loss_reduction="sum")
+        except (NotImplementedError, ValueError) as error:
+            raise PrivacyError(f"This model has layers without per-record gradients: {error}") from None
+        self._params = [p for p in model.parameters() if p.requires_grad]
+        self._loss_fn = loss_fn
+        self._physical = physical_batch_size
+
+    def optimizer(self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator) -> KeyedDPOptimizer:
+        """Begin a round: forget every gradient and wrap the base optimizer anew."""
+        self._forget()
+        return KeyedDPOptimizer(base, step, noise)
+
+    def private_gradient(self, optimizer: KeyedDPOptimizer, examples: Examples, indices: Tensor) -> None:
+        """Write the noisy mean gradient of a Poisson sample into each ``param.grad``.
+
+        Args:
+            optimizer: of this round.
+            examples: all training records.
+            indices: those sampled, shape [b], b >= 0.
+        """
+        groups = examples.groups(indices) if len(indices) else [indices]
+        chunks = [chunk for group in groups for chunk in group.split(self._physical)]
+        for number, chunk in enumerate(chunks):
+            optimizer.zero_grad(set_to_none=True)
+            if len(chunk):
+                self._loss_fn(self._wrapped, examples.take(chunk)).sum().backward()
+            else:
+                for p in self._params:
+                    p.grad_sample = p.new_zeros((0, *p.shape))  # type: ignore[attr-defined]
+            optimizer.signal_skip_step(number < len(chunks) - 1)
+            optimizer.pre_step()
+
+    def preflight(self, synthetic: Examples, *, autocast: torch.dtype | None) -> None:
+        """Check that clipped sums equal those of a loop over single records: where all are clipped, and where none is.
+
+        The trainable tensors are random for the moment, since a head that starts at zero would pass any check.
+
+        Raises:
+            PrivacyError: if they differ, with the relative error.
+        """
+        kept = [p.detach().clone() for p in self._params]
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for p in self._params:
+                p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device))
+        try:
+            with expect_hook_warning():
+                alone = self._gradients_by_loop(synthetic)
+                error = max(_relative_error(self._clipped_sum(synthetic, norm), alone, norm) for norm in _PREFLIGHT_NORMS)
+        finally:
+            with torch.no_grad():
+                for p, value in zip(self._params, kept, strict=True):
+                    p.copy_(value)
+            self._forget()
+        if not error <= _PREFLIGHT_TOLERANCE[autocast]:
+            raise PrivacyError(
+                f"Preflight: clipped gradient sums of {len(synthetic)} synthetic records differ from a loop over single "
+                f"records (relative error {error:.2g}); this model mixes the records of a batch, or has layers that "
+                "per-record gradients do not cover."
+            )
+
+    def _clipped_sum(self, examples: Examples, norm: float) -> Tensor:
+        sgd = torch.optim.SGD(self._params, lr=1.0)
+        step = DpSgdStep(clipping_norm=norm, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0)
+        optimizer = self.optimizer(sgd, step, KeyedGenerator(bytes(32)))
+        self.private_gradient(optimizer, examples, torch.arange(len(examples)))
+        return torch.cat([p.grad.flatten() for p in self._params if p.grad is not None]).cpu()
+
+    def _gradients_by_loop(self, examples: Examples) -> Tensor:
+        """Return each record's gradient, alone in its batch and without Opacus, shape [b, d]."""
+        self._wrapped.disable_hooks()
+        rows = []
+        try:
+            for index in range(len(examples)):
+                self._wrapped.zero_grad(set_to_none=True)
+                loss = self._loss_fn(self._wrapped, examples.take(torch.tensor([index]))).sum()
+                found = torch.autograd.grad(loss, self._params, allow_unused=True)
+                parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self._params, found, strict=True)]
+                rows.append(torch.cat([part.flatten() for part in parts]).cpu())
+        finally:
+            self._wrapped.enable_hooks()
+        return torch.stack(rows)
+
+    def _forget(self) -> None:
+        """Drop every gradient, and what Opacus keeps between a forward and a backward that never came."""
+        for p in self._params:
+            p.grad = None
+            p.summed_grad = None  # type: ignore[attr-defined]
+            p._forward_counter = 0  # type: ignore[attr-defined]
+            if hasattr(p, "_current_grad_sample"):
+                del p._current_grad_sample
+        for module in self._wrapped.modules():
+            if hasattr(module, "activations"):
+                module.activations = []
+            if hasattr(module, "max_batch_len"):
+                del module.max_batch_len
+        self._wrapped.set_grad_sample_to_none()
+
+
+def _relative_error(clipped_sum: Tensor, gradients: Tensor, norm: float) -> float:
+    """Compare a clipped sum, shape [d], with that of single gradients, shape [b, d]."""
+    factors = (norm / gradients.norm(dim=1).clamp_min(1e-12)).clamp_max(1.0)
+    expected = (gradients * factors[:, None]).sum(dim=0)
+    return float((clipped_sum - expected).norm() / expected.norm().clamp_min(1e-12))
+
+
+__all__ = ["DpSgd", "DpSgdStep", "KeyedDPOptimizer", "LossFn", "expect_hook_warning"]

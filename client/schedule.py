@@ -1,0 +1,87 @@
+"""What one institution will do in a run: its steps, its batches and, under privacy, its noise.
+
+All of it follows from the plan and the institution's public number of records, before the first step.
+"""
+
+import math
+from dataclasses import dataclass
+
+from confide.errors import PrivacyError, ProtocolError
+from confide.plan import TrainingPlan
+from confide.privacy.accounting import Schedule, calibrate, epsilon
+
+_MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSchedule:
+    """One institution's work.
+
+    Attributes:
+        num_examples: n, training records, public.
+        batch_size: records a step; under privacy their expected number, q * n.
+        steps: optimizer steps a round.
+        sampling_rate: Poisson rate q of a step, in (0, 1].
+        noise_multiplier: sigma >= 0; 0 without privacy.
+        max_rounds: rounds that the noise was calibrated for.
+    """
+
+    num_examples: int
+    batch_size: int
+    steps: int
+    sampling_rate: float
+    noise_multiplier: float
+    max_rounds: int
+
+    def epsilon_after(self, rounds: int, *, delta: float, accountant: str) -> float:
+        """Return what so many rounds cost."""
+        spent = Schedule(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=self.steps * rounds)
+        return epsilon(spent, delta=delta, accountant=accountant)
+
+
+def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
+    """Work out an institution's schedule.
+
+    Args:
+        plan: what is asked for.
+        num_examples: n >= 1.
+
+    Raises:
+        PrivacyError: if delta does not suit n, or no noise suffices.
+        ProtocolError: if the plan asks for more steps than any run needs.
+    """
+    local, privacy = plan.client, plan.privacy
+    rate = local.sampling_rate if local.sampling_rate is not None else min(1.0, local.batch_size / num_examples)
+    batch_size = max(1, round(rate * num_examples))
+    steps = local.local_steps if local.local_steps is not None else math.ceil(local.local_epochs * num_examples / batch_size)
+    max_rounds = plan.num_rounds + privacy.spare_rounds
+    sigma = 0.0
+    if steps * max_rounds > _MOST_STEPS:
+        raise ProtocolError(
+            f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the steps or the rounds.",
+            code="too_many_steps",
+        )
+    if plan.private:
+        if privacy.delta >= 1 / num_examples:
+            raise PrivacyError(
+                f"privacy.delta={privacy.delta:g} is not below 1/n = {1 / num_examples:g}: "
+                "one record could be published outright; lower it."
+            )
+        sigma = calibrate(
+            target_epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            sampling_rate=rate,
+            steps=steps * max_rounds,
+            accountant=privacy.accountant,
+        )
+    return LocalSchedule(
+        num_examples=num_examples,
+        batch_size=batch_size,
+        steps=steps,
+        sampling_rate=rate,
+        noise_multiplier=sigma,
+        max_rounds=max_rounds,
+    )
+
+
+__all__ = ["LocalSchedule", "make_schedule"]

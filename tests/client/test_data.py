@@ -1,0 +1,148 @@
+"""Units and splits: who counts, and who is where."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from datasets import Dataset
+from scipy import stats
+
+from confide.client.data import InstitutionData, Splits, SplitShares, drop_repeated, encode_splits, split_records, unit_ids
+from confide.errors import DataError
+from confide.tasks.task import LABELS, Examples
+
+KEY, OTHER = bytes(32), bytes([1]) * 32
+SHARES = SplitShares(validation=0.1, test=0.2)
+UNITS = 5000
+
+
+def make(ids: Sequence[object], texts: Sequence[str] | None = None) -> Dataset:
+    return Dataset.from_dict({"id": list(ids), "text": list(texts or [f"text {i}" for i in ids]), "label": ["a"] * len(ids)})
+
+
+def split_ids(ids: Sequence[str], key: bytes = KEY, shares: SplitShares = SHARES) -> list[set[str]]:
+    return [set(part["id"]) for part in split_records(make(ids), ids, key=key, shares=shares)]
+
+
+def where(ids: Sequence[str], key: bytes = KEY) -> dict[str, int]:
+    return {unit: index for index, part in enumerate(split_ids(ids, key)) for unit in part}
+
+
+IDS = [f"patient-{i}" for i in range(300)]
+
+
+# --- units
+
+
+def test_repeated_ids_count_once_and_the_first_record_stays() -> None:
+    records = make(["p1", "p2", "p1", "p3", "p2"], ["a", "b", "c", "d", "e"])
+    kept, ids = drop_repeated(records, unit_ids(records, id_column="id", content_columns=["text"]))
+    assert ids == ["p1", "p2", "p3"]
+    assert list(kept["text"]) == ["a", "b", "d"]
+
+
+def test_repeated_texts_count_once_whatever_their_label() -> None:
+    records = Dataset.from_dict({"text": ["x", "y", "x"], "label": ["a", "a", "b"]})
+    kept, ids = drop_repeated(records, unit_ids(records, id_column=None, content_columns=["text"]))
+    assert len(set(ids)) == 2
+    assert list(kept["label"]) == ["a", "a"]
+
+
+def test_records_without_repetition_are_left_alone() -> None:
+    records = make(["p1", "p2"])
+    kept, ids = drop_repeated(records, ["p1", "p2"])
+    assert kept is records
+    assert ids == ["p1", "p2"]
+
+
+def test_content_does_not_run_from_one_column_into_the_next() -> None:
+    records = Dataset.from_dict({"a": ["1", "11", None, "None"], "b": ["11", "1", "2", "2"]})
+    assert len(set(unit_ids(records, id_column=None, content_columns=["a", "b"]))) == 4
+
+
+def test_numeric_ids_are_units_too() -> None:
+    assert unit_ids(make([7, 0, 7]), id_column="id", content_columns=["text"]) == ["7", "0", "7"]
+
+
+@pytest.mark.parametrize("null", [None, ""])
+def test_null_id_is_refused(null: str | None) -> None:
+    with pytest.raises(DataError, match="Column id: 1 of 2 ids are null; give each record one"):
+        unit_ids(make(["p1", null]), id_column="id", content_columns=["text"])
+
+
+@pytest.mark.parametrize(("id_column", "content", "missing"), [("mrn", ["text"], "mrn"), (None, ["note"], "note")])
+def test_missing_column_is_named(id_column: str | None, content: list[str], missing: str) -> None:
+    with pytest.raises(DataError, match=f"The records lack column {missing}; they have id, text, label"):
+        unit_ids(make(["p1"]), id_column=id_column, content_columns=content)
+
+
+# --- splits
+
+
+def test_no_unit_is_in_two_splits_and_none_is_lost() -> None:
+    train, validation, test = split_ids(IDS)
+    assert train | validation | test == set(IDS)
+    assert len(train) + len(validation) + len(test) == len(IDS)
+    assert min(len(train), len(validation), len(test)) > 0
+
+
+def test_splits_do_not_move_when_records_are_reordered() -> None:
+    shuffled = random.Random(0).sample(IDS, len(IDS))
+    assert where(shuffled) == where(IDS)
+
+
+def test_splits_do_not_move_when_records_are_added_or_removed() -> None:
+    before, more, fewer = where(IDS), where([f"new-{i}" for i in range(200)] + IDS), where(IDS[::2])
+    assert before.items() <= more.items()
+    assert fewer.items() <= before.items()
+
+
+def test_another_key_gives_another_split() -> None:
+    mine, other = where(IDS), where(IDS, OTHER)
+    stayed = sum(mine[unit] == other[unit] for unit in IDS) / len(IDS)
+    assert stayed == pytest.approx(0.7**2 + 0.2**2 + 0.1**2, abs=0.1)  # as chance has it
+
+
+def test_shares_are_about_right() -> None:
+    sizes = [len(part) for part in split_ids([str(i) for i in range(UNITS)])]
+    for size, share in zip(sizes, (0.7, 0.1, 0.2), strict=True):
+        low, high = stats.binom.interval(1 - 1e-6, UNITS, share)
+        assert low <= size <= high
+
+
+def test_shares_of_zero_leave_splits_empty() -> None:
+    assert [len(part) for part in split_ids(IDS, shares=SplitShares(validation=0, test=0))] == [len(IDS), 0, 0]
+
+
+# --- encoding
+
+
+def count_letters(records: Dataset) -> Examples:
+    texts = [str(text) for text in records["text"]]
+    if "bad" in texts:
+        raise DataError("Column text: a bad one.")
+    return Examples({"n": torch.tensor([len(t) for t in texts]), LABELS: torch.tensor([len(t) % 2 for t in texts])})
+
+
+def encode(sizes: Sequence[Sequence[str]], prepare: Callable[[Dataset], Examples] = count_letters) -> InstitutionData:
+    splits = Splits(*(make(range(len(texts)), texts) if texts else make(["x"]).select([]) for texts in sizes))
+    return encode_splits("ward", splits, prepare)
+
+
+def test_splits_are_encoded_each_from_its_own_records() -> None:
+    data = encode([["a", "bb", "ccc"], ["dddd"], []])
+    assert data.split("train").columns["n"].tolist() == [1, 2, 3]
+    assert data.split("validation").columns["n"].tolist() == [4]
+    assert len(data.split("test")) == 0
+    assert data.label_counts(["even", "odd"]) == {"even": 2, "odd": 2}
+
+
+def test_institution_without_training_records_is_named() -> None:
+    with pytest.raises(DataError, match="Institution ward has 3 records, none of them to train on; give it more"):
+        encode([[], ["a"], ["b", "c"]])
+
+
+def test_records_that_do_not_fit_name_the_institution() -> None:
+    with pytest.raises(DataError, match=r"Institution ward: Column text: a bad one\."):
+        encode([["a"], ["bad"], []])
