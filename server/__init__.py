@@ -1,0 +1,1 @@
+"""The coordinator: rounds, state, what a run leaves."""

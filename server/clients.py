@@ -1,0 +1,149 @@
+"""The institutions that take part, and how they are asked: every wait is bounded, every silence is named."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from confide.errors import ProtocolError, RunFailedError
+from confide.exchange import Reply, Request, pack_request, unpack_reply
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
+NO_REPLY, ERROR_REPLY = "no_reply", "error_reply"
+
+Answer = Reply | str
+"""A reply, or the code of what stands in its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clients:
+    """The enrolled institutions.
+
+    Attributes:
+        names: node id -> name.
+        num_examples: name -> declared number of training records, in the order of the names.
+    """
+
+    names: Mapping[int, str]
+    num_examples: Mapping[str, int]
+
+    def messages(self, kind: str, names: Sequence[str], request: Request) -> list[Message]:
+        """Write the same request to each of ``names``; it is encoded once."""
+        nodes = {name: node for node, name in self.names.items()}
+        content = pack_request(request)
+        return [Message(content, nodes[name], kind, group_id=str(request.server_round)) for name in names]
+
+    def answers(self, replies: Iterable[Message], asked: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+        """Yield one answer for each who was asked: as they arrive, then those who did not answer."""
+        waiting = set(asked)
+        for reply in replies:
+            name = self.names.get(reply.metadata.src_node_id)
+            if name in waiting:  # a second answer to one question, or a stranger's, is ignored
+                waiting.remove(name)
+                yield name, read_answer(reply)
+        for name in sorted(waiting):
+            yield name, NO_REPLY
+
+
+def enrol(grid: Grid, plan: str, *, least: int, timeout: float) -> Clients:
+    """Learn who is there, and how many records each declares.
+
+    Args:
+        grid: carries the messages.
+        plan: as JSON; an institution may decline it here already.
+        least: fewest institutions to begin with.
+        timeout: seconds to wait for them, and again for their answers.
+
+    Raises:
+        RunFailedError: if too few take part, naming the others, or two have the same name.
+    """
+    nodes = _wait_for_nodes(grid, least, timeout)
+    content = pack_request(Request(plan=plan))
+    answered: dict[int, Answer] = dict.fromkeys(nodes, NO_REPLY)
+    for reply in exchange(grid, [Message(content, node, "query") for node in nodes], timeout):
+        if answered.get(reply.metadata.src_node_id) == NO_REPLY:  # the first answer counts
+            answered[reply.metadata.src_node_id] = read_answer(reply)
+    present, absent = {}, {}
+    for node, answer in answered.items():
+        if isinstance(answer, str):
+            absent[f"node {node}"] = answer
+        elif answer.refusal or answer.num_examples < 1:
+            absent[f"node {node}, {answer.institution}"] = answer.refusal or "no_records"
+        else:
+            present[node] = answer
+    for who, code in absent.items():
+        log.warning("%s does not take part: %s.", who, code)
+    names = {node: answer.institution for node, answer in present.items()}
+    if len(set(names.values())) < len(names):
+        raise RunFailedError(
+            f"Two nodes call themselves alike: {', '.join(sorted(names.values()))}; give each institution a name of its own."
+        )
+    if len(present) < least:
+        too_few("enrol", got=len(present), least=least, missing=absent)
+    return Clients(names=names, num_examples=dict(sorted((a.institution, a.num_examples) for a in present.values())))
+
+
+def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> NoReturn:
+    """End a run, naming who is missing and why.
+
+    Raises:
+        RunFailedError: always.
+    """
+    who = ", ".join(f"{name} ({code})" for name, code in sorted(missing.items())) or "nobody else is there"
+    raise RunFailedError(
+        f"{when}: {got} institutions answered, server.min_clients={least} are needed. Missing: {who}. "
+        "Their own logs say why; lower server.min_clients to go on without them."
+    )
+
+
+def read_answer(message: Message) -> Answer:
+    """Read a reply, or say by a code why it is none."""
+    if message.has_error():
+        log.warning("Node %s answers with an error, code %s.", message.metadata.src_node_id, message.error.code)
+        return ERROR_REPLY
+    try:
+        return unpack_reply(message.content)
+    except ProtocolError as error:
+        log.warning("Node %s: %s", message.metadata.src_node_id, error)
+        return error.code
+
+
+def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterator[Message]:
+    """Send messages and yield replies as they arrive, until all have or time is up."""
+    end, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+    waiting = set(grid.push_messages(messages))
+    while waiting:
+        replies = list(grid.pull_messages(waiting))
+        for reply in replies:
+            waiting.discard(reply.metadata.reply_to_message_id)
+            yield reply
+        if replies:
+            pause = _FIRST_PAUSE_S
+        elif time.monotonic() < end:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        if waiting and time.monotonic() >= end:
+            log.warning("%d institutions have not answered within %g s.", len(waiting), timeout)
+            return
+
+
+def _wait_for_nodes(grid: Grid, least: int, timeout: float) -> list[int]:
+    end, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+    while len(nodes := sorted(grid.get_node_ids())) < least:
+        if time.monotonic() >= end:
+            raise RunFailedError(
+                f"{len(nodes)} institutions connected within {timeout:g} s, server.min_clients={least} are needed."
+            )
+        log.info("%d of %d institutions are connected.", len(nodes), least)
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+    return nodes
+
+
+__all__ = ["ERROR_REPLY", "NO_REPLY", "Answer", "Clients", "enrol", "exchange", "read_answer", "too_few"]

@@ -1,0 +1,193 @@
+"""What a run leaves for people: ``summary.json`` and the closing table."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from confide.exchange import Evaluation
+from confide.plan import TrainingPlan
+from confide.server.rounds import Outcome
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstitutionResult:
+    """One institution's line.
+
+    Attributes:
+        num_examples: training records.
+        records: all records, test and validation included.
+        labels: label -> records.
+        test: metrics of the federated model on its own test records.
+        alone: metrics of the model it trained alone: on the pooled test records, and on its own.
+    """
+
+    num_examples: int
+    records: int
+    labels: Mapping[str, int]
+    test: Evaluation
+    alone: Evaluation | None = None
+    alone_own: Evaluation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """All that the summary is made of."""
+
+    plan: TrainingPlan
+    outcome: Outcome
+    pooled_test: Evaluation
+    institutions: Mapping[str, InstitutionResult]
+    model_sha256: str
+    kept_round: int
+    seconds: Mapping[str, float]
+    reproducible: bool
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def summarise(result: RunResult) -> dict[str, Any]:
+    """Build ``summary.json``."""
+    state, plan = result.outcome.state, result.plan
+    history = state.history
+    epsilon = {name: value for record in history for name, value in record.epsilon.items()}
+    rounds = {name: sum(name in record.accepted for record in history) for name in result.institutions}
+    clients = {
+        name: {
+            "num_examples": line.num_examples,
+            "records": line.records,
+            "labels": dict(line.labels),
+            **({"epsilon": epsilon.get(name, 0.0), "delta": plan.privacy.delta} if plan.private else {}),
+            **_metrics(line.test),
+            "test_examples": int(line.test.get("num_examples", 0)),
+            "rounds": rounds[name],
+        }
+        for name, line in result.institutions.items()
+    }
+    summary: dict[str, Any] = {
+        "schema": SCHEMA,
+        "status": "completed",
+        "job": plan.job,
+        "rounds": state.server_round,
+        "stopped_early": result.outcome.stopped_early,
+        "kept_round": result.kept_round,
+        "seconds": round(sum(result.seconds.values()), 2),
+        "phases": {name: round(value, 2) for name, value in result.seconds.items()},
+        "model_sha256": result.model_sha256,
+        "primary_metric": plan.task.primary_metric,
+        "federated": {**_metrics(result.pooled_test), "test_examples": int(result.pooled_test["num_examples"])},
+        "baselines": _baselines(result),
+        "privacy": privacy_statement(plan, reproducible=result.reproducible),
+        "clients": clients,
+        "failures": {str(record.server_round): dict(record.refused) for record in history if record.refused},
+        "bytes": {"up": sum(r.bytes_up for r in history), "down": sum(r.bytes_down for r in history)},
+        "versions": dict(result.versions),
+    }
+    if state.best is not None:
+        summary["best"] = {
+            "round": state.best.server_round,
+            "metric": plan.task.primary_metric,
+            "validation": state.best.value,
+        }
+    return summary
+
+
+def _baselines(result: RunResult) -> dict[str, Any]:
+    local = {
+        name: {**_metrics(line.alone), "own_test": _metrics(line.alone_own or {})}
+        for name, line in result.institutions.items()
+        if line.alone is not None
+    }
+    return {"local": local} if local else {}
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    return {name: value for name, value in evaluation.items() if name != "num_examples"}
+
+
+def privacy_statement(plan: TrainingPlan, *, reproducible: bool) -> dict[str, Any]:
+    """Say what is promised, to whom, and what is not."""
+    if not plan.private:
+        return {"unit": "none", "guarantee": "none"}
+    privacy = plan.privacy
+    seeded = "nominal: simulation.seed makes noise and sampling repeat, so whoever knows the seed can remove them"
+    secure = "holds for the updates: noise and sampling masks come from a cryptographic generator keyed by the operating system"
+    return {
+        "unit": privacy.unit,
+        "relation": plan.relation,
+        "epsilon": privacy.epsilon,
+        "delta": privacy.delta,
+        "clipping_norm": privacy.clipping_norm,
+        "accountant": privacy.accountant,
+        "noise": "reproducible" if reproducible else "secure",
+        "guarantee": seeded if reproducible else secure,
+        "not_protected": [
+            "validation and test metrics",
+            "timing",
+            "participation",
+            "number of records",
+            "label counts, which only a simulation's summary has",
+        ],
+        "baselines": "each institution's training alone costs the same epsilon once more",
+    }
+
+
+def closing_table(summary: Mapping[str, Any]) -> Table:
+    """Build the table that ends a run."""
+    metric, private = summary["primary_metric"], summary["privacy"]["unit"] != "none"
+    local = summary["baselines"].get("local", {})
+    table = Table(title=f"{metric}, on the test records of all and on its own", title_justify="left", title_style="bold")
+    headers = ["institution", "records", *(["alone\nall"] if local else []), "federated\nall"]
+    headers += [*(["alone\nown"] if local else []), "federated\nown", *(["epsilon"] if private else [])]
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="left" if number == 0 else "right", no_wrap=True)
+    for name, client in summary["clients"].items():
+        baseline = local.get(name, {})
+        row = [
+            escape(name),
+            str(client["records"]),
+            *([_cell(baseline.get(metric))] if local else []),
+            _cell(summary["federated"].get(metric)),
+        ]
+        row += [*([_cell(baseline.get("own_test", {}).get(metric))] if local else []), _cell(client.get(metric))]
+        table.add_row(*row, *([f"{client['epsilon']:.2f}"] if private else []))
+    return table
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file whole or not at all; a number that is not finite becomes null, which JSON has."""
+    text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+__all__ = ["InstitutionResult", "RunResult", "closing_table", "privacy_statement", "summarise", "write_json"]

@@ -1,0 +1,101 @@
+"""What a run is after a round, and what happened in it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from confide.exchange import Evaluation
+from confide.metrics import is_better
+from confide.records import Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundRecord:
+    """What happened in one round.
+
+    Attributes:
+        server_round: from 1.
+        accepted: names of the institutions whose updates went in.
+        refused: name -> code of those whose did not.
+        validation: name -> metrics of the tensors the round *started* from, which are those of round ``server_round - 1``.
+        epsilon: name -> privacy spent so far in this run.
+        bytes_up: size of the updates received.
+        bytes_down: size of the tensors sent.
+        seconds: wall time.
+    """
+
+    server_round: int
+    accepted: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
+    validation: Mapping[str, Evaluation] = field(default_factory=dict)
+    epsilon: Mapping[str, float] = field(default_factory=dict)
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best model so far, by the primary metric on validation records.
+
+    Attributes:
+        server_round: whose tensors they are; 0 for the initial ones.
+        value: the metric, support-weighted mean over institutions.
+        params: the tensors.
+    """
+
+    server_round: int
+    value: float
+    params: Tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """Everything the next round depends on.
+
+    Attributes:
+        server_round: rounds done.
+        params: global tensors.
+        strategy_state: of the server optimizer.
+        best: None until something was validated.
+        stale_rounds: validated rounds since the best one.
+        history: one record a round.
+    """
+
+    server_round: int
+    params: Tensors
+    strategy_state: Tensors
+    best: Best | None = None
+    stale_rounds: int = 0
+    history: tuple[RoundRecord, ...] = ()
+
+
+def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | None:
+    """Average one metric over institutions, weighted by support, in the order of their names.
+
+    Returns:
+        None where no institution reports it.
+    """
+    known = [(e[name], e["num_examples"]) for _, e in sorted(evaluations.items()) if name in e and e["num_examples"] > 0]
+    if not known:
+        return None
+    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known)
+
+
+def judge(state: RunState, server_round: int, validation: Mapping[str, Evaluation], *, metric: str) -> RunState:
+    """Update best model and patience.
+
+    Args:
+        state: with the tensors that were scored.
+        server_round: whose tensors they are.
+        validation: name -> metrics.
+        metric: the primary one.
+    """
+    value = mean_metric(validation, metric)
+    if value is None:  # nobody validates, or the model has diverged and its metrics are undefined
+        return replace(state, stale_rounds=state.stale_rounds + 1) if validation else state
+    if is_better(metric, value, state.best.value if state.best else None):
+        return replace(state, best=Best(server_round=server_round, value=value, params=state.params), stale_rounds=0)
+    return replace(state, stale_rounds=state.stale_rounds + 1)
+
+
+__all__ = ["Best", "RoundRecord", "RunState", "judge", "mean_metric"]

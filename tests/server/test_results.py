@@ -1,0 +1,197 @@
+import functools
+import io
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from confide.compose import compose
+from confide.plan import TrainingPlan, make_plan
+from confide.server.results import InstitutionResult, RunResult, closing_table, privacy_statement, summarise, write_json
+from confide.server.rounds import Outcome
+from confide.server.state import Best, RoundRecord, RunState
+
+# DESIGN section 8.
+KEYS = {"schema", "status", "rounds", "seconds", "model_sha256", "primary_metric", "federated", "baselines", "clients", "bytes"}
+CLIENT_KEYS = {"num_examples", "epsilon", "delta", "accuracy", "rounds"}
+HISTORY = (
+    RoundRecord(server_round=1, accepted=("a", "b"), epsilon={"a": 1.0, "b": 2.0}, bytes_up=16, bytes_down=20),
+    RoundRecord(server_round=2, accepted=("a",), refused={"b": "no_reply"}, epsilon={"a": 1.5}, bytes_up=8, bytes_down=20),
+)
+
+
+@functools.cache
+def plan(unit: str = "record") -> TrainingPlan:
+    overrides = ["experiment=heart_disease", f"privacy.unit={unit}", "privacy.epsilon=3", "job=trial"]
+    return make_plan(compose(overrides), backbone_sha256=None)
+
+
+def result(unit: str = "record") -> RunResult:
+    state = RunState(server_round=2, params={"w": torch.ones(1)}, strategy_state={}, history=HISTORY)
+    outcome = Outcome(state=state, clients={"a": 5, "b": 7}, test={}, stopped_early=False)
+    own = {"accuracy": 0.75, "num_examples": 4}
+    institutions = {
+        "a": InstitutionResult(num_examples=5, records=9, labels={"absent": 4, "present": 5}, test=own),
+        "b": InstitutionResult(num_examples=7, records=10, labels={"present": 10}, test={}),
+    }
+    return RunResult(
+        plan=plan(unit),
+        outcome=outcome,
+        pooled_test={"accuracy": 0.7, "log_loss": 0.6, "num_examples": 8},
+        institutions=institutions,
+        model_sha256="ab",
+        kept_round=2,
+        seconds={"prepare": 1.004, "train": 2.5},
+        reproducible=True,
+        versions={"torch": "2"},
+    )
+
+
+def with_baseline() -> RunResult:
+    made = result()
+    alone = {"accuracy": 0.5, "num_examples": 8}
+    line = replace(made.institutions["a"], alone=alone, alone_own={"accuracy": 0.25, "num_examples": 4})
+    return replace(made, institutions={**made.institutions, "a": line})
+
+
+def printed(summary: dict[str, object]) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(closing_table(summary))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_summary_has_the_keys_of_the_design() -> None:
+    summary = summarise(result())
+    assert summary.keys() >= KEYS
+    assert summary["clients"]["a"].keys() >= CLIENT_KEYS
+    assert summary["bytes"].keys() == {"up", "down"}
+
+
+def test_summary_says_what_happened() -> None:
+    summary = summarise(result())
+    assert (summary["schema"], summary["status"], summary["job"]) == (1, "completed", "trial")
+    assert (summary["rounds"], summary["kept_round"], summary["stopped_early"]) == (2, 2, False)
+    assert summary["seconds"] == 3.5
+    assert summary["phases"] == {"prepare": 1.0, "train": 2.5}
+    assert summary["bytes"] == {"up": 24, "down": 40}
+    assert summary["failures"] == {"2": {"b": "no_reply"}}
+    assert (summary["model_sha256"], summary["primary_metric"]) == ("ab", "accuracy")
+    assert "best" not in summary
+
+
+def test_federated_is_the_pooled_test_and_its_support() -> None:
+    assert summarise(result())["federated"] == {"accuracy": 0.7, "log_loss": 0.6, "test_examples": 8}
+
+
+def test_client_line_holds_its_last_epsilon_its_rounds_and_its_test() -> None:
+    clients = summarise(result())["clients"]
+    assert (clients["a"]["epsilon"], clients["b"]["epsilon"]) == (1.5, 2.0)
+    assert (clients["a"]["rounds"], clients["b"]["rounds"]) == (2, 1)
+    assert (clients["a"]["accuracy"], clients["a"]["test_examples"]) == (0.75, 4)
+    assert "accuracy" not in clients["b"]
+    assert (clients["b"]["num_examples"], clients["b"]["records"], clients["b"]["test_examples"]) == (7, 10, 0)
+    assert clients["a"]["delta"] == plan().privacy.delta
+
+
+def test_client_line_has_no_epsilon_without_privacy() -> None:
+    client = summarise(result("none"))["clients"]["a"]
+    assert "epsilon" not in client
+    assert "delta" not in client
+
+
+def test_baselines_are_those_who_trained_alone() -> None:
+    assert summarise(result())["baselines"] == {}
+    assert summarise(with_baseline())["baselines"] == {"local": {"a": {"accuracy": 0.5, "own_test": {"accuracy": 0.25}}}}
+
+
+def test_best_round_is_told_when_there_is_one() -> None:
+    made = result()
+    best = Best(server_round=1, value=0.25, params={})
+    outcome = replace(made.outcome, state=replace(made.outcome.state, best=best))
+    summary = summarise(replace(made, outcome=outcome))
+    assert summary["best"] == {"round": 1, "metric": "accuracy", "validation": 0.25}
+
+
+def test_summary_survives_json() -> None:
+    summary = summarise(with_baseline())
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_statement_says_nominal_when_reproducible() -> None:
+    statement = privacy_statement(plan(), reproducible=True)
+    assert statement["guarantee"].startswith("nominal")
+    assert statement["noise"] == "reproducible"
+
+
+def test_statement_says_secure_when_not_reproducible() -> None:
+    statement = privacy_statement(plan(), reproducible=False)
+    assert "nominal" not in statement["guarantee"]
+    assert "cryptographic" in statement["guarantee"]
+    assert statement["noise"] == "secure"
+
+
+def test_statement_names_the_promise_and_what_it_leaves_out() -> None:
+    statement = privacy_statement(plan(), reproducible=False)
+    assert (statement["unit"], statement["relation"], statement["epsilon"]) == ("record", "zero-out", 3.0)
+    assert statement["delta"] == plan().privacy.delta
+    assert "number of records" in statement["not_protected"]
+    assert "validation and test metrics" in statement["not_protected"]
+
+
+def test_statement_without_privacy_promises_nothing() -> None:
+    assert privacy_statement(plan("none"), reproducible=True) == {"unit": "none", "guarantee": "none"}
+
+
+def test_table_shows_each_institution_and_epsilon() -> None:
+    shown = printed(summarise(with_baseline()))
+    row = next(line for line in shown.splitlines() if " a " in line)
+    assert [word for word in row.split() if word[0].isalnum()] == ["a", "9", "0.500", "0.700", "0.250", "0.750", "1.50"]
+    assert "epsilon" in shown
+
+
+def test_table_without_privacy_or_baselines_has_no_such_columns() -> None:
+    shown = printed(summarise(result("none")))
+    assert "epsilon" not in shown
+    assert "alone" not in shown
+
+
+def test_json_is_written_whole_and_readable_by_all(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    write_json(file, {"a": 1})
+    assert json.loads(file.read_text()) == {"a": 1}
+    assert file.read_text().endswith("\n")
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_json_replaces_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    file.write_text("a much longer text than the new one")
+    write_json(file, 1)
+    assert file.read_text() == "1\n"
+
+
+def test_old_file_stands_when_serialisation_fails(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(file, {"a": 2, "b": object()})
+    assert json.loads(file.read_text()) == {"a": 1}
+
+
+def test_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(tmp_path / "summary.json", object())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_is_json_even_with_nan(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    write_json(file, {"log_loss": math.nan})
+    assert "NaN" not in file.read_text()
