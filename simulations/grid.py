@@ -1,0 +1,78 @@
+"""The inline engine: a grid that carries Flower messages by a function call in this process."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+from confide.flower.messages import Run, assign_message_id
+
+
+class InlineGrid(Grid):
+    """Runs a ClientApp for each message when its reply is pulled, one at a time.
+
+    Nothing is queued but instructions, so memory does not grow with the number of clients.
+
+    Args:
+        app: the app a SuperNode would run.
+        node_ids: one for each institution.
+    """
+
+    def __init__(self, app: ClientApp, node_ids: Sequence[int]) -> None:
+        self._app = app
+        self._contexts = {
+            node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={}) for node in node_ids
+        }
+        self._waiting: dict[str, Message] = {}
+
+    def set_run(self, run: Run) -> None:
+        """Remember the run."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run, once set."""
+        return self._run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Write a message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return every institution's node."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Queue instructions and return their ids."""
+        ids = []
+        for message in messages:
+            ids.append(assign_message_id(message))
+            self._waiting[ids[-1]] = message
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Carry out the oldest of these instructions that waits and return its reply."""
+        wanted = message_ids if isinstance(message_ids, set) else set(message_ids)
+        for message_id, message in self._waiting.items():
+            if message_id in wanted:
+                del self._waiting[message_id]
+                return [self._app(message, self._contexts[message.metadata.dst_node_id])]
+        return []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Carry out all instructions, or as many as begin within the timeout."""
+        end = None if timeout is None else time.monotonic() + timeout
+        replies: list[Message] = []
+        for message_id in self.push_messages(messages):
+            if end is not None and time.monotonic() >= end:
+                self._waiting.pop(message_id)
+            else:
+                replies.extend(self.pull_messages([message_id]))
+        return replies
+
+
+__all__ = ["InlineGrid"]

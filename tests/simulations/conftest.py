@@ -1,0 +1,31 @@
+"""Simulations run in this process, seen by nobody."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from confide.compose import compose
+from confide.server.progress import LineProgress
+from confide.simulations.run import simulate
+
+Simulate = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def run(tmp_path: Path, feature_cache: Path) -> Simulate:
+    """Simulate with overrides into ``tmp_path / name`` and return the summary."""
+
+    def simulated(*overrides: str, name: str = "run") -> dict[str, Any]:
+        config = compose([f"trainer.feature_cache={feature_cache}", *overrides])
+        return simulate(config, tmp_path / name, progress=LineProgress(Console(file=io.StringIO()), metric="accuracy"))
+
+    return simulated
