@@ -76,7 +76,8 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
         raise ProtocolError(
             f"Expected other tensors: missing {_some(missing)}, unexpected {_some(unexpected)}.", code="tensor_names"
         )
-    values, end = bytearray(4 * sum(map(math.prod, expected.values()))), 0
+    flat, end = torch.empty(sum(map(math.prod, expected.values()))), 0
+    values = flat.numpy().view(np.uint8).data
     for name, shape in expected.items():
         array = record[name]
         header, count = _npy_header(shape), math.prod(shape)
@@ -89,7 +90,6 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
             )
         start, end = end, end + 4 * count
         values[start:end] = memoryview(array.data)[len(header) :]
-    flat = torch.frombuffer(values, dtype=torch.float32) if values else torch.empty(0)
     tensors = unflatten(flat, expected)
     if not _largest(flat) <= min(max_value, LARGEST_FLOAT32):
         check_values(tensors, max_value=min(max_value, LARGEST_FLOAT32))
