@@ -98,18 +98,17 @@ class Trainer:
             self._train_plain(optimizer, examples, schedule=schedule, secret=secret, objective=objective, anchor=anchor)
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
-    def scores(self, tensors: Tensors | None, examples: Examples) -> Tensor:
+    def scores(self, tensors: Tensors, examples: Examples) -> Tensor:
         """Predict.
 
         Args:
-            tensors: to predict with; None for those loaded last.
+            tensors: to predict with.
             examples: n >= 1 records.
 
         Returns:
             The task's scores, on the CPU, shape [n, ...].
         """
-        if tensors is not None:
-            self._load(tensors)
+        self._load(tensors)
         self._model.eval()
         parts = []
         with torch.no_grad():
@@ -118,7 +117,7 @@ class Trainer:
                 parts.append(self._task.scores(self._outputs(self._model, batch)).cpu())
         return torch.cat(parts)
 
-    def evaluate(self, tensors: Tensors | None, examples: Examples) -> dict[str, float]:
+    def evaluate(self, tensors: Tensors, examples: Examples) -> dict[str, float]:
         """Score predictions; undefined metrics are left out."""
         return self._task.metrics(self.scores(tensors, examples), examples.labels)
 

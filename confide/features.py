@@ -66,7 +66,8 @@ class FeatureCache:
             save_file({"features": features.cpu().contiguous()}, temporary)
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
-            Path(temporary).unlink(missing_ok=True) if temporary else None
+            if temporary:
+                Path(temporary).unlink(missing_ok=True)
             log.warning("Features are not kept: %s. Set trainer.feature_cache to a folder that can be written.", error)
 
 

@@ -85,7 +85,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "primary_metric": plan.task.primary_metric,
         "federated": {**_metrics(result.pooled_test), "test_examples": int(result.pooled_test["num_examples"])},
         "baselines": _baselines(result),
-        "privacy": privacy_statement(plan, reproducible=result.reproducible),
+        "privacy": privacy_statement(plan, reproducible=result.reproducible, alone=bool(_baselines(result))),
         "clients": clients,
         "failures": {str(record.server_round): dict(record.refused) for record in history if record.refused},
         "bytes": {"up": sum(r.bytes_up for r in history), "down": sum(r.bytes_down for r in history)},
@@ -113,14 +113,20 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
     return {name: value for name, value in evaluation.items() if name != "num_examples"}
 
 
-def privacy_statement(plan: TrainingPlan, *, reproducible: bool) -> dict[str, Any]:
-    """Say what is promised, to whom, and what is not."""
+def privacy_statement(plan: TrainingPlan, *, reproducible: bool, alone: bool = False) -> dict[str, Any]:
+    """Say what is promised, to whom, and what is not.
+
+    Args:
+        plan: what was asked for.
+        reproducible: whether a seed decided the noise.
+        alone: whether institutions also trained alone, at the same price once more.
+    """
     if not plan.private:
         return {"unit": "none", "guarantee": "none"}
     privacy = plan.privacy
     seeded = "nominal: simulation.seed makes noise and sampling repeat, so whoever knows the seed can remove them"
     secure = "holds for the updates: noise and sampling masks come from a cryptographic generator keyed by the operating system"
-    return {
+    statement: dict[str, Any] = {
         "unit": privacy.unit,
         "relation": plan.relation,
         "epsilon": privacy.epsilon,
@@ -136,8 +142,10 @@ def privacy_statement(plan: TrainingPlan, *, reproducible: bool) -> dict[str, An
             "number of records",
             "label counts, which only a simulation's summary has",
         ],
-        "baselines": "each institution's training alone costs the same epsilon once more",
     }
+    if alone:
+        statement["baselines"] = "each institution's training alone costs the same epsilon once more"
+    return statement
 
 
 def closing_table(summary: Mapping[str, Any]) -> Table:

@@ -88,7 +88,7 @@ class RoundLoop(FlowerBase):
         self._state: RunState | None = None
         self.outcome: Outcome | None = None
 
-    # The parts of flwr.serverapp.strategy.Strategy, for those who drive rounds themselves.
+    # What flwr.serverapp.strategy.Strategy requires; `start` enrols institutions first and drives the rounds.
 
     def summary(self) -> None:
         """Log what will be run."""

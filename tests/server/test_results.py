@@ -195,3 +195,9 @@ def test_file_is_json_even_with_nan(tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
     write_json(file, {"log_loss": math.nan})
     assert "NaN" not in file.read_text()
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_statement_names_the_price_of_baselines_where_there_are_any(alone: bool) -> None:
+    private = make_plan(compose(), backbone_sha256="0" * 64)
+    assert ("baselines" in privacy_statement(private, reproducible=True, alone=alone)) == alone
