@@ -1,35 +1,124 @@
-"""Where records come from."""
+"""Where records come from: a file, a folder with one file an institution, or a database.
 
+Every value becomes canonical text; the task's schema says what it means. No copy of the records is left anywhere.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import pandas
+import pyarrow
 from datasets import Dataset
 
 from confide.backbones import PACKAGE_SCHEME, resolve_package_path
+from confide.client.formats import EXTENSIONS, Opened, open_file
+from confide.client.spool import collect
+from confide.config import DataConfig
 from confide.errors import DataError
+from confide.tasks.schema import missing_columns
+
+FILE_COLUMN = "__file__"
+"""Column that names the file a record comes from, where records come from a folder."""
 
 
-def load_records(reference: str) -> Dataset:
-    """Read a CSV file, every value as text; the task's schema says what it means.
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Records as they were read.
 
-    Records stay in memory: no copy is left in a cache outside the institution's own folders.
+    Attributes:
+        records: the columns asked for that are there, as text; with :data:`FILE_COLUMN` where they come from a folder.
+        problems: columns that are missing, a sentence a file.
+        files: names of the files of a folder, without extension; empty for a single source.
+    """
+
+    records: Dataset
+    problems: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+def load_records(path: str, columns: Sequence[str], *, in_memory_mb: int, query: str | None = None) -> Table:
+    """Read records.
 
     Args:
-        reference: a path, or ``pkg://PACKAGE/FILE`` inside an installed package.
+        path: a file, a folder, ``pkg://PACKAGE/FILE`` inside an installed package, or a database's URL.
+        columns: what to keep; the rest is never held.
+        in_memory_mb: MiB that may stay in memory; more goes to an unlinked file.
+        query: SQL, where ``path`` is a URL.
 
     Raises:
-        DataError: if the file is not there or is not CSV.
+        DataError: if the source cannot be read, or holds no records.
     """
+    files: tuple[str, ...] = ()
+    if DataConfig.is_database(path):
+        from confide.client.sql import open_query  # only those who have a database wait for SQLAlchemy
+
+        sources = {"": open_query(path, query or "", columns)}
+    else:
+        place = _resolve(path)
+        paths = _folder(place) if place.is_dir() else {"": place}
+        sources = {name: open_file(file, columns) for name, file in paths.items()}
+        files = tuple(paths) if place.is_dir() else ()
+    problems = list(_missing(sources, columns))
+    kept = [name for name in columns if all(name in source.columns for source in sources.values())]
+    if not kept:
+        raise DataError(problems)
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in [*kept, *([FILE_COLUMN] if files else [])]])
+    table = collect(_batches(sources, schema, path), schema, in_memory_mb=in_memory_mb)
+    return Table(records=Dataset(table), problems=tuple(problems), files=files)
+
+
+def _resolve(path: str) -> Path:
     try:
-        path = resolve_package_path(reference) if reference.startswith(PACKAGE_SCHEME) else Path(reference)
-        frame = pandas.read_csv(path, dtype="string", encoding_errors="replace")
+        return resolve_package_path(path) if path.startswith(PACKAGE_SCHEME) else Path(path).expanduser()
     except FileNotFoundError as error:
+        raise DataError(f"data.path={error}") from None
+
+
+def _folder(folder: Path) -> dict[str, Path]:
+    """List a folder's files, one an institution."""
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    others = [path.name for path in paths if path.suffix.lower() not in EXTENSIONS or not path.is_file()]
+    if others:
         raise DataError(
-            f"data.path={error}" if reference.startswith(PACKAGE_SCHEME) else f"data.path={reference}: no such file."
-        ) from None
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError, OSError) as error:
-        raise DataError(f"data.path={reference}: cannot be read as a CSV file: {error}") from None
-    return Dataset.from_pandas(frame, preserve_index=False)
+            f"data.path={folder}: expected one file an institution, ending in {', '.join(EXTENSIONS)}; "
+            f"move {', '.join(others)} elsewhere."
+        )
+    if not paths:
+        raise DataError(f"data.path={folder}: the folder is empty; expected one file an institution.")
+    named: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in named:
+            raise DataError(
+                f"data.path={folder}: {named[path.stem].name} and {path.name} both stand for {path.stem}; rename one."
+            )
+        named[path.stem] = path
+    return named
 
 
-__all__ = ["load_records"]
+def _batches(sources: dict[str, Opened], schema: pyarrow.Schema, path: str) -> Iterator[pyarrow.Table]:
+    for name, source in sources.items():
+        count = 0
+        for batch in source.batches:
+            if not batch.num_rows:
+                continue
+            count += batch.num_rows
+            if FILE_COLUMN in schema.names:
+                batch = batch.append_column(FILE_COLUMN, pyarrow.array([name] * batch.num_rows, pyarrow.string()))
+            yield batch.select(schema.names).cast(schema)
+        if not count:
+            raise DataError(_empty(name, path))
+
+
+def _empty(name: str, path: str) -> str:
+    source = f"data.path={path}: {name}" if name else "data.query" if DataConfig.is_database(path) else f"data.path={path}"
+    return f"{source} holds no records; expected at least one."
+
+
+def _missing(sources: dict[str, Opened], columns: Sequence[str]) -> Iterator[str]:
+    for name, source in sources.items():
+        missing = [column for column in columns if column not in source.columns]
+        if missing:
+            yield f"{name}: {missing_columns(missing, source.columns)}" if name else missing_columns(missing, source.columns)
+
+
+__all__ = ["FILE_COLUMN", "Table", "load_records"]

@@ -12,6 +12,7 @@ from confide.errors import ConfideError, ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("confide.simulations.cli:main", "run a whole federation on this machine"),
+    "data": ("confide.client.data_cli:main", "check records against a task before anything is trained"),
 }
 
 EXIT_FAILED, EXIT_USAGE = 1, 2

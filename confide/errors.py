@@ -35,7 +35,17 @@ class ConfigError(ConfideError):
 
 
 class DataError(ConfideError):
-    """Records that do not fit the task's schema, or an institution without enough of them."""
+    """Records that do not fit the task's schema, or an institution without enough of them.
+
+    Args:
+        problems: one sentence a problem, each with the column, the count and the mend.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        heading = [f"The records have {len(self.problems)} problems:"]
+        lines = self.problems if len(self.problems) == 1 else [*heading, *(f"  - {problem}" for problem in self.problems)]
+        super().__init__("\n".join(lines))
 
 
 class ModelError(ConfideError):

@@ -52,6 +52,7 @@ class RunResult:
     seconds: Mapping[str, float]
     reproducible: bool
     versions: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, object] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -86,6 +87,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "federated": {**_metrics(result.pooled_test), "test_examples": int(result.pooled_test["num_examples"])},
         "baselines": _baselines(result),
         "privacy": privacy_statement(plan, reproducible=result.reproducible, alone=bool(_baselines(result))),
+        "data": dict(result.data),
         "clients": clients,
         "failures": {str(record.server_round): dict(record.refused) for record in history if record.refused},
         "bytes": {"up": sum(r.bytes_up for r in history), "down": sum(r.bytes_down for r in history)},

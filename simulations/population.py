@@ -1,75 +1,186 @@
 """A simulation's population: one set of records, dealt out to named institutions."""
 
-from datasets import Dataset
-from flwr_datasets.partitioner import DirichletPartitioner, IidPartitioner, NaturalIdPartitioner, Partitioner
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from confide.client.data import InstitutionData, SplitShares, drop_repeated, encode_splits, split_records, unit_ids
-from confide.client.sources import load_records
-from confide.config import DataConfig
+import numpy
+from datasets import Dataset
+from flwr_datasets import partitioner as flower
+from flwr_datasets.partitioner import Partitioner
+
+from confide.client.addresses import redact
+from confide.client.data import InstitutionData, encode_splits
+from confide.client.pool import Pool, by_file, load_pool, partition_column
+from confide.client.sources import FILE_COLUMN
+from confide.client.units import SplitShares, keep_units, split_records, unit_ids
+from confide.config import DataConfig, TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import derive_key, seed_from
-from confide.tasks.classification import require_columns
+from confide.tasks.schema import parse_number
 from confide.workload import Workload
 
+CLASSES: dict[str, type[Partitioner]] = {
+    "continuous": flower.ContinuousPartitioner,
+    "dirichlet": flower.DirichletPartitioner,
+    "distribution": flower.DistributionPartitioner,
+    "exponential": flower.ExponentialPartitioner,
+    "grouped_natural": flower.GroupedNaturalIdPartitioner,
+    "iid": flower.IidPartitioner,
+    "inner_dirichlet": flower.InnerDirichletPartitioner,
+    "linear": flower.LinearPartitioner,
+    "natural": flower.NaturalIdPartitioner,
+    "pathological": flower.PathologicalPartitioner,
+    "shard": flower.ShardPartitioner,
+    "size": flower.SizePartitioner,
+    "square": flower.SquarePartitioner,
+}
+_OWN_SETTINGS = {"num_partitions": "data.num_clients", "seed": "data.partition_seed"}
+_INDEX, _BY = "index", "by"
+# What partitioners raise where the records or their arguments do not suit them.
+_REFUSALS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
-def deal_out(config: DataConfig, *, label_column: str, content_columns: tuple[str, ...], secret: bytes) -> dict[str, Dataset]:
-    """Load records, count repeated ones once, and deal them out.
+
+@dataclass(frozen=True, kw_only=True)
+class Population:
+    """Records, dealt out.
+
+    Attributes:
+        parts: institution -> records, in the order of their names or numbers.
+        summary: where they come from and what became of them, for ``summary.json``.
+    """
+
+    parts: Mapping[str, Dataset]
+    summary: Mapping[str, object] = field(default_factory=dict)
+
+
+def deal_out(config: DataConfig, *, task: TaskConfig, secret: bytes) -> Population:
+    """Load records, check them, count repeated ones once, and deal them out.
 
     Args:
         config: where from, to whom.
-        label_column: what the Dirichlet partitioner skews.
-        content_columns: what makes a record what it is.
+        task: what the records must fit.
         secret: of the simulation; decides where ``partition_seed`` is null.
 
-    Returns:
-        Institution -> records, in the order of their names.
-
     Raises:
-        DataError: if the records do not suit the partitioner.
-        ConfigError: if there are not ``num_clients`` institutions.
+        DataError: if the records do not fit the task, or do not suit the partitioner.
+        ConfigError: if the partitioner's arguments are wrong, or there are not ``num_clients`` institutions.
     """
-    records = load_records(config.path)
     seed = config.partition_seed if config.partition_seed is not None else seed_from(secret, "partition") % 2**32
-    records, _ = drop_repeated(records, unit_ids(records, id_column=config.id_column, content_columns=content_columns))
+    partitioner = _partitioner(config, seed)
+    pool = load_pool(config, task)
+    records = pool.records
     if config.partitioner != "natural" or config.max_records is not None:
         records = records.shuffle(seed=seed, keep_in_memory=True)
     if config.max_records is not None:
         records = records.select(range(min(len(records), config.max_records)))
-    partitioner = _partitioner(config, label_column, records, seed)
-    partitioner.dataset = records
-    try:
-        count = partitioner.num_partitions
-        parts = {_name(config, partitioner, index): partitioner.load_partition(index) for index in range(count)}
-    except ValueError as error:
-        raise DataError(f"data.partitioner={config.partitioner}: {error}") from None
-    if len(parts) != config.num_clients:
-        raise ConfigError(
-            f"data.num_clients={config.num_clients}, but column {config.partition_by} names {len(parts)}: "
-            f"{', '.join(sorted(parts))}."
-        )
-    return parts if config.partitioner != "natural" else dict(sorted(parts.items()))
-
-
-def _partitioner(config: DataConfig, label_column: str, records: Dataset, seed: int) -> Partitioner:
     if config.num_clients > len(records):
-        raise DataError(f"data.num_clients={config.num_clients} exceeds the {len(records)} records of {config.path}; lower it.")
-    if config.partitioner == "iid":
-        return IidPartitioner(config.num_clients)  # cuts blocks of records that were shuffled before
-    column = config.partition_by if config.partitioner == "natural" else label_column
-    assert column is not None
-    require_columns(records, [column])
-    if config.partitioner == "natural":
-        nulls = sum(value is None for value in records[column])
-        if nulls:
-            raise DataError(f"Column {column}: {nulls} of {len(records)} records name no institution; name one or remove them.")
-        return NaturalIdPartitioner(column)
-    return DirichletPartitioner(config.num_clients, partition_by=column, alpha=config.alpha, min_partition_size=10, seed=seed)
+        raise DataError(
+            f"data.num_clients={config.num_clients} exceeds the {len(records)} records of {redact(config.path)}; lower it."
+        )
+    indices, remarks = _deal(config, partitioner, _view(config, task, records))
+    if len(indices) != config.num_clients:
+        raise ConfigError(_wrong_count(config, list(indices)))
+    parts = {name: records.select(chosen) for name, chosen in indices.items()}
+    return Population(parts=parts, summary=_summary(config, pool, parts, remarks))
+
+
+def _partitioner(config: DataConfig, seed: int) -> Partitioner:
+    """Make the partitioner; every column it deals out by is called ``by``."""
+    made, given = CLASSES[config.partitioner], config.partitioner_args
+    parameters = {name: p for name, p in inspect.signature(made.__init__).parameters.items() if name != "self"}
+    problems = list(_argument_problems(config, parameters))
+    if problems:
+        raise ConfigError(problems)
+    ours = {"num_partitions": config.num_clients, "alpha": config.alpha, "seed": seed}
+    arguments = {name: value for name, value in {**ours, **given, "partition_by": _BY}.items() if name in parameters}
+    if "distribution_array" in arguments:
+        arguments["distribution_array"] = numpy.array(arguments["distribution_array"])
+    try:
+        return made(**arguments)
+    except _REFUSALS as error:
+        raise ConfigError(f"data.partitioner={config.partitioner}, data.partitioner_args={given}: {error}") from None
+
+
+def _argument_problems(config: DataConfig, parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    key, given = f"data.partitioner={config.partitioner}", config.partitioner_args
+    free = [name for name in parameters if name not in _OWN_SETTINGS]
+    own = sorted(set(given) & set(_OWN_SETTINGS))
+    problems = [f"data.partitioner_args.{name}: has a setting of its own; set {_OWN_SETTINGS[name]} instead." for name in own]
+    unknown = sorted(set(given) - set(free) - set(own))
+    if unknown:
+        known = f"it knows {', '.join(free)}" if free else "it takes none"
+        problems.append(f"data.partitioner_args names {', '.join(unknown)}, which {key} does not take; {known}.")
+    default = inspect.Parameter.empty
+    needed = [name for name in free if parameters[name].default is default and name not in ("alpha", "partition_by")]
+    missing = [name for name in needed if name not in given]
+    if missing:
+        example = ", ".join(f"{name}: ..." for name in missing)
+        problems.append(f"{key} needs {', '.join(missing)}; set data.partitioner_args='{{{example}}}'.")
+    return problems
+
+
+def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
+    """Return what a partitioner sees: each record's place, and the value it deals out by."""
+    column = FILE_COLUMN if by_file(config) else partition_column(config, task)
+    values = [str(value) for value in records[str(column)]]
+    by: list[str] | list[int] | list[float] = values
+    if config.partitioner == "inner_dirichlet":  # wants classes numbered from 0
+        number = {value: i for i, value in enumerate(sorted(set(values)))}
+        by = [number[value] for value in values]
+    elif config.partitioner == "continuous":
+        by = [parse_number(value) for value in values]
+        wrong = sum(number != number for number in by)
+        if wrong:
+            raise DataError(
+                f"Column {column}: {wrong} of {len(by)} values are not numbers, which data.partitioner=continuous sorts by; "
+                "choose another data.partition_by."
+            )
+    return Dataset.from_dict({_INDEX: list(range(len(values))), _BY: by})
+
+
+def _deal(config: DataConfig, partitioner: Partitioner, view: Dataset) -> tuple[dict[str, list[int]], list[str]]:
+    """Return each institution's places, and what the partitioner warned of."""
+    partitioner.dataset = view
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            count = partitioner.num_partitions
+            indices = {_name(config, partitioner, i): list(partitioner.load_partition(i)[_INDEX]) for i in range(count)}
+    except _REFUSALS as error:
+        raise DataError(
+            f"data.partitioner={config.partitioner}: {error} "
+            "Change data.num_clients, data.partitioner_args or data.partitioner."
+        ) from None
+    remarks = [f"data.partitioner={config.partitioner}: {warning.message}" for warning in caught]
+    return (dict(sorted(indices.items())) if config.partitioner == "natural" else indices), list(dict.fromkeys(remarks))
 
 
 def _name(config: DataConfig, partitioner: Partitioner, index: int) -> str:
-    if isinstance(partitioner, NaturalIdPartitioner):
+    if isinstance(partitioner, flower.NaturalIdPartitioner):
         return str(partitioner.partition_id_to_natural_id[index])
     return f"{config.institution}-{index + 1}"
+
+
+def _wrong_count(config: DataConfig, names: list[str]) -> str:
+    clients = f"data.num_clients={config.num_clients}"
+    if config.partitioner == "natural":
+        source = f"column {config.partition_by}" if config.partition_by else f"folder {config.path}"
+        return f"{clients}, but {source} names {len(names)}: {', '.join(sorted(names))}."
+    return f"{clients}, but data.partitioner={config.partitioner} makes {len(names)}; set data.num_clients={len(names)}."
+
+
+def _summary(config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remarks: list[str]) -> dict[str, object]:
+    dealt = sum(len(part) for part in parts.values())
+    return {
+        "path": redact(config.path),
+        "partitioner": config.partitioner,
+        "records": len(pool.records) + pool.repeated,
+        "repeated": pool.repeated,
+        "dealt_out": dealt,
+        "notes": [*pool.notes, *remarks],
+    }
 
 
 def encode_institution(
@@ -80,10 +191,12 @@ def encode_institution(
     Raises:
         DataError: naming the institution and what does not fit.
     """
-    ids = unit_ids(records, id_column=config.id_column, content_columns=workload.task.content_columns())
+    content = workload.task.content_columns()
+    ids = unit_ids(records, id_column=config.id_column, content_columns=content)
+    units = keep_units(records, ids, columns=[*content, workload.task.label_column()])
     shares = SplitShares(validation=config.validation, test=config.test)
-    splits = split_records(records, ids, key=derive_key(secret, "split", name), shares=shares)
+    splits = split_records(units.records, units.ids, key=derive_key(secret, "split", name), shares=shares)
     return encode_splits(name, splits, lambda part: workload.prepare(part).to(workload.compute.device))
 
 
-__all__ = ["deal_out", "encode_institution"]
+__all__ = ["CLASSES", "Population", "deal_out", "encode_institution"]

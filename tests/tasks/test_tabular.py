@@ -83,13 +83,20 @@ def test_missing_category_is_zero_with_its_indicator_on() -> None:
 
 
 def test_unknown_category_is_refused() -> None:
-    with pytest.raises(DataError, match="Column x: 2 unknown categories, such as 'heaps'; the schema knows none, some"):
+    with pytest.raises(
+        DataError, match="Column x: 2 unknown categories in 3 of 4 values, such as 'heaps'; the schema knows none, some"
+    ):
         encode(CP, ["some", "lots", "heaps", "lots"])
 
 
 def test_category_must_match_its_case() -> None:
-    with pytest.raises(DataError, match="unknown categories, such as 'True'"):
-        encode(FBS, ["True"])
+    with pytest.raises(DataError, match="unknown categories in 1 of 1 values, such as 'Some'"):
+        encode(CP, ["Some"])
+
+
+@pytest.mark.parametrize("true", ["TRUE", "True", "true"])
+def test_truth_values_match_whatever_their_case(true: str) -> None:
+    assert encode(FBS, [true]) == [[1, 0, 0]]
 
 
 # --- rows
@@ -130,9 +137,12 @@ def test_every_missing_column_is_named() -> None:
 
 
 def test_every_wrong_column_is_named_at_once() -> None:
-    records = Dataset.from_dict({"age": ["old"], "cp": ["lots"], "num": ["absent"]})
-    with pytest.raises(DataError, match=r"Column age: 1 of 1 .* Column cp: 1 unknown"):
+    records = Dataset.from_dict({"age": ["old"], "cp": ["lots"], "num": ["maybe"]})
+    with pytest.raises(
+        DataError, match=r"(?s)3 problems.*Column age: 1 of 1 .*Column cp: 1 unknown.*Column num: unknown"
+    ) as caught:
         make(age=AGE, cp=CP).encode(records)
+    assert caught.value.problems == make(age=AGE, cp=CP).check(records)
 
 
 # --- labels
@@ -158,6 +168,13 @@ def test_raw_labels_are_mapped_to_class_names() -> None:
 def test_null_label_is_refused(null: str | None) -> None:
     with pytest.raises(DataError, match="Column num: 1 of 2 labels are null; label or remove"):
         label(PLAIN, ["absent", null])
+
+
+def test_labels_that_are_truth_values_match_whatever_their_case() -> None:
+    config = TabularConfig(
+        labels=["no", "yes"], label_column="num", label_values={"FALSE": "no", "TRUE": "yes"}, columns={"x": AGE}
+    )
+    assert label(config, ["True", "false"]) == [1, 0]
 
 
 @pytest.mark.parametrize(("config", "known"), [(PLAIN, "absent, present"), (MAPPED, "0, 1, 2")])

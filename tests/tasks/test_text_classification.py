@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from confide.backbones import find_backbone, load_tokenizer
-from confide.client.sources import load_records
+from confide.client.pool import read_table
 from confide.compose import compose
 from confide.config import TabularConfig, TextClassificationConfig, TransformerConfig
 from confide.errors import DataError
@@ -141,7 +141,7 @@ def test_every_task_of_conf_has_records_to_try() -> None:
 @pytest.mark.parametrize("name", RECORDS_OF)
 def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassification) -> None:
     config = compose(RECORDS_OF[name])
-    records = load_records(config.data.path)
+    records = read_table(config.data, config.task).records
     records = records.select(range(0, len(records), 1 + len(records) // MOST_ENCODED))
     if isinstance(config.task, TabularConfig):
         examples = Tabular(config.task).encode(records)

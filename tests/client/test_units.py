@@ -1,4 +1,4 @@
-"""Units and splits: who counts, and who is where."""
+"""Units and splits: who counts, in which order, and who is where."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
-from confide.client.data import InstitutionData, Splits, SplitShares, drop_repeated, encode_splits, split_records, unit_ids
+from confide.client.data import InstitutionData, encode_splits
+from confide.client.units import Splits, SplitShares, keep_units, split_records, unit_ids
+from confide.client.values import comparable
 from confide.errors import DataError
 from confide.tasks.task import LABELS, Examples
 
@@ -35,25 +39,36 @@ IDS = [f"patient-{i}" for i in range(300)]
 # --- units
 
 
-def test_repeated_ids_count_once_and_the_first_record_stays() -> None:
-    records = make(["p1", "p2", "p1", "p3", "p2"], ["a", "b", "c", "d", "e"])
-    kept, ids = drop_repeated(records, unit_ids(records, id_column="id", content_columns=["text"]))
-    assert ids == ["p1", "p2", "p3"]
-    assert list(kept["text"]) == ["a", "b", "d"]
+def test_repeated_ids_count_once_and_the_first_content_stays() -> None:
+    records = make(["p1", "p2", "p1", "p3", "p2"], ["c", "b", "a", "d", "b"])
+    kept = keep_units(records, unit_ids(records, id_column="id", content_columns=["text"]), columns=["text", "label"])
+    assert kept.ids == ["p1", "p2", "p3"]
+    assert list(kept.records["text"]) == ["a", "b", "d"]
+    assert kept.differing == 1
 
 
 def test_repeated_texts_count_once_whatever_their_label() -> None:
-    records = Dataset.from_dict({"text": ["x", "y", "x"], "label": ["a", "a", "b"]})
-    kept, ids = drop_repeated(records, unit_ids(records, id_column=None, content_columns=["text"]))
-    assert len(set(ids)) == 2
-    assert list(kept["label"]) == ["a", "a"]
+    records = Dataset.from_dict({"text": ["x", "y", "x"], "label": ["b", "a", "a"]})
+    ids = unit_ids(records, id_column=None, content_columns=["text"])
+    kept = keep_units(records, ids, columns=["text", "label"])
+    assert len(set(ids)) == len(kept.ids) == 2
+    assert list(kept.records["label"]) == ["a", "a"]
 
 
-def test_records_without_repetition_are_left_alone() -> None:
-    records = make(["p1", "p2"])
-    kept, ids = drop_repeated(records, ["p1", "p2"])
-    assert kept is records
-    assert ids == ["p1", "p2"]
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(rows=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", "1.0", "2", None])), min_size=1, max_size=8))
+def test_units_do_not_depend_on_the_order_of_the_records(rows: list[tuple[str, str | None]]) -> None:
+    def kept(rows: Sequence[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
+        records = Dataset.from_dict({"id": [r[0] for r in rows], "x": [r[1] for r in rows]})
+        units = keep_units(records, unit_ids(records, id_column="id", content_columns=["x"]), columns=["x"])
+        return [(unit, comparable(x)) for unit, x in zip(units.ids, units.records["x"], strict=True)]
+
+    assert kept(rows) == kept(rows[::-1]) == kept(sorted(rows, key=str))
+
+
+def test_content_is_compared_by_what_it_means() -> None:
+    records = Dataset.from_dict({"a": ["1", "1.0", "1.00"], "b": ["TRUE", "true", "True"], "c": [None, "", None]})
+    assert len(set(unit_ids(records, id_column=None, content_columns=["a", "b", "c"]))) == 1
 
 
 def test_content_does_not_run_from_one_column_into_the_next() -> None:

@@ -1,0 +1,108 @@
+"""Records from a database: one query, read through a cursor on the server's side."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from sqlalchemy import create_engine
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from confide.client.addresses import HIDDEN, redact
+from confide.client.formats import BATCH, Opened, table_of
+from confide.errors import DataError
+
+_INSTALL = {
+    "psycopg": "confide[postgresql]",
+    "psycopg2": "psycopg2-binary",
+    "MySQLdb": "mysqlclient",
+    "pymysql": "PyMySQL",
+    "cx_Oracle": "oracledb",
+}
+_CONNECT_TIMEOUT_S = 10
+_TIMED = frozenset({"postgresql", "postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"})
+
+
+def open_query(address: str, query: str, columns: Sequence[str]) -> Opened:
+    """Run a query.
+
+    Nothing is committed, so a query that changes rows changes none.
+
+    Args:
+        address: a SQLAlchemy URL.
+        query: SQL, sent as it stands.
+        columns: what to keep.
+
+    Raises:
+        DataError: if the URL, the driver, the server or the query is not in order; never with the password.
+    """
+    rows = _rows(address, query)
+    names = next(rows)
+    for name in columns:
+        if names.count(name) > 1:
+            raise DataError(f"data.query: {names.count(name)} columns of its result are called {name}; rename all but one.")
+    return Opened(names, _batches(rows, names, [name for name in names if name in columns]))
+
+
+def _batches(rows: Iterator[Any], names: tuple[str, ...], columns: Sequence[str]) -> Iterator[pyarrow.Table]:
+    positions = [names.index(name) for name in columns]
+    for batch in rows:
+        yield table_of([[row[position] for row in batch] for position in positions], columns)
+
+
+def _rows(address: str, query: str) -> Iterator[Any]:
+    """Yield the names of the result's columns, then its rows in batches."""
+    engine = _engine(address)
+    try:
+        with engine.connect() as connection:
+            # `no_parameters`: a percent sign in the query is a percent sign.
+            options = {"stream_results": True, "max_row_buffer": BATCH, "no_parameters": True}
+            result = connection.execution_options(**options).exec_driver_sql(query)
+            if not result.returns_rows:
+                raise DataError("data.query returns no rows; expected SELECT ...")
+            yield tuple(result.keys())
+            yield from result.partitions(BATCH)
+    except SQLAlchemyError as error:
+        raise DataError(f"data.path={redact(address)}: {_message(error, address)}") from None
+    finally:
+        engine.dispose()
+
+
+def _engine(address: str) -> Engine:
+    shown = f"data.path={redact(address)}"
+    try:
+        url = make_url(address)
+        if url.get_backend_name() == "sqlite":
+            _require_database_file(url.database, shown)
+        return create_engine(url, connect_args=_patience(url))
+    except NoSuchModuleError:
+        raise DataError(f"{shown}: SQLAlchemy knows no database {url.drivername}; check the part before ://.") from None
+    except (ArgumentError, ValueError):
+        raise DataError(f"{shown}: not a database's URL; expected DIALECT+DRIVER://USER@HOST:PORT/DATABASE.") from None
+    except ImportError as error:
+        package = _INSTALL.get(error.name or "", error.name)
+        raise DataError(f"{shown}: its driver {error.name} is not installed; `pip install '{package}'` brings it.") from None
+
+
+def _patience(url: URL) -> dict[str, object]:
+    """Bound the wait for a server that does not answer, unless the URL does."""
+    return {"connect_timeout": _CONNECT_TIMEOUT_S} if url.drivername in _TIMED and "connect_timeout" not in url.query else {}
+
+
+def _require_database_file(database: str | None, shown: str) -> None:
+    """SQLite would make a file that is not there."""
+    if not database or database.startswith((":", "file:")):
+        raise DataError(f"{shown}: expected the path of a SQLite file, as in sqlite:////data/ward.db.")
+    if not Path(database).is_file():
+        raise DataError(f"{shown}: no such file.")
+
+
+def _message(error: Exception, address: str) -> str:
+    """Return what the database said, without SQLAlchemy's frame and without the password."""
+    text = " ".join(str(getattr(error, "orig", None) or error).split())
+    password = make_url(address).password
+    return text.replace(str(password), HIDDEN) if password else text
+
+
+__all__ = ["open_query"]

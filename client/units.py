@@ -1,0 +1,126 @@
+"""Units: what counts once, in an order that the source does not decide, and who is in which split.
+
+The unit is a record. Records with the same id, or, without ids, the same content, are one unit and count once. Content is
+compared by what values mean, so that exporting a table to another format keeps its units. Splits are drawn by a keyed hash of
+the unit's id: exporting the records anew, in another order or with others added, moves nobody between train, validation and
+test, and nobody without the key can choose who is where.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+from datasets import Dataset
+
+from confide.client.values import comparable
+from confide.errors import DataError
+from confide.tasks.schema import require_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitShares:
+    """Shares of units for validation and test; the rest trains."""
+
+    validation: float
+    test: float
+
+
+class Splits(NamedTuple):
+    """Three parts of an institution's records, no unit in two of them."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+class Units(NamedTuple):
+    """One record a unit, in canonical order.
+
+    Attributes:
+        records: sorted by unit.
+        ids: their units.
+        differing: units that repeat with other contents.
+    """
+
+    records: Dataset
+    ids: list[str]
+    differing: int
+
+
+def unit_ids(records: Dataset, *, id_column: str | None, content_columns: Sequence[str]) -> list[str]:
+    """Name the unit of each record.
+
+    Args:
+        records: n records, as text.
+        id_column: where the unit's id stands; None where the content is the unit.
+        content_columns: what makes a record what it is.
+
+    Raises:
+        DataError: if a column is missing or an id is null.
+    """
+    if id_column is not None:
+        require_columns(records, [id_column])
+        problem = id_problem(records, id_column)
+        if problem:
+            raise DataError(problem)
+        return [str(value) for value in records[id_column]]
+    require_columns(records, content_columns)
+    return [hashlib.sha256(repr(content).encode()).hexdigest() for content in _contents(records, content_columns)]
+
+
+def id_problem(records: Dataset, id_column: str) -> str | None:
+    """Count ids that are null."""
+    nulls = sum(value is None or value == "" for value in records[id_column])
+    if not nulls:
+        return None
+    return f"Column {id_column}: {nulls} of {len(records)} ids are null; give each record one, or set data.id_column=null."
+
+
+def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None, ...]]:
+    """Return each record's comparable values."""
+    compared = []
+    for name in columns:
+        values = list(records[name])
+        known = {value: comparable(None if value is None else str(value)) for value in set(values)}
+        compared.append([known[value] for value in values])
+    return list(zip(*compared, strict=True))
+
+
+def keep_units(records: Dataset, ids: Sequence[str], *, columns: Sequence[str]) -> Units:
+    """Sort records by unit, then by content, and keep the first of each unit.
+
+    Args:
+        records: n records.
+        ids: their units.
+        columns: what tells the records of one unit apart.
+    """
+    groups = [list(group) for _, group in groupby(sorted(range(len(ids)), key=ids.__getitem__), key=ids.__getitem__)]
+    repeated = [index for group in groups if len(group) > 1 for index in group]
+    contents = dict(zip(repeated, _contents(records.select(repeated), columns), strict=True)) if repeated else {}
+    order = {index: repr(content) for index, content in contents.items()}
+    kept = [min(group, key=order.__getitem__) if len(group) > 1 else group[0] for group in groups]
+    differing = sum(len({order[index] for index in group}) > 1 for group in groups if len(group) > 1)
+    return Units(records.select(kept), [ids[index] for index in kept], differing)
+
+
+def split_records(records: Dataset, ids: Sequence[str], *, key: bytes, shares: SplitShares) -> Splits:
+    """Split by a keyed hash of each unit's id.
+
+    Args:
+        records: one record a unit.
+        ids: their units.
+        key: secret of the institution.
+        shares: expected shares of validation and test.
+    """
+    parts: dict[str, list[int]] = {split: [] for split in Splits._fields}
+    for index, unit in enumerate(ids):
+        digest = hashlib.blake2b(unit.encode(), key=key, digest_size=8, person=b"confide/split").digest()
+        position = int.from_bytes(digest, "little") / 2**64
+        split = "test" if position < shares.test else "validation" if position < shares.test + shares.validation else "train"
+        parts[split].append(index)
+    return Splits(*(records.select(parts[split]) for split in Splits._fields))
+
+
+__all__ = ["SplitShares", "Splits", "Units", "id_problem", "keep_units", "split_records", "unit_ids"]

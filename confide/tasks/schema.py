@@ -1,0 +1,214 @@
+"""Records against a task's schema: what fits, what does not, and how the text of a column is read. Needs no torch."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy
+import pandas
+from datasets import Dataset
+
+from confide.config import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.errors import DataError
+
+_SHOWN = 5
+_BOOLEANS = frozenset({"true", "false"})
+
+
+class Labels(NamedTuple):
+    """A label column, read.
+
+    Attributes:
+        indices: class indices; None where the label is null or unknown.
+        problems: what is wrong.
+    """
+
+    indices: list[int | None]
+    problems: list[str]
+
+
+class Column(NamedTuple):
+    """A column of a table, read.
+
+    Attributes:
+        values: float64 numbers (NaN where missing), or text.
+        missing: where the value is missing.
+        problems: what is wrong.
+    """
+
+    values: pandas.Series
+    missing: pandas.Series
+    problems: list[str]
+
+
+class Read(NamedTuple):
+    """Records, read.
+
+    Attributes:
+        columns: input columns of a table that are there.
+        labels: empty where there is no label column.
+        problems: what is wrong, one sentence a problem, each with the column, the count and the mend.
+    """
+
+    columns: dict[str, Column]
+    labels: Labels
+    problems: list[str]
+
+
+def require_columns(records: Dataset, names: Sequence[str]) -> None:
+    """Check that columns exist.
+
+    Raises:
+        DataError: naming those that are missing and those that are there.
+    """
+    missing = [name for name in names if name not in records.column_names]
+    if missing:
+        raise DataError(missing_columns(missing, records.column_names))
+
+
+def missing_columns(missing: Sequence[str], present: Sequence[str]) -> str:
+    """Say which columns are missing, which are there, and the mend."""
+    return (
+        f"The records lack column {', '.join(missing)}; they have {', '.join(present)}. "
+        "Rename a column of the records or change the task's schema."
+    )
+
+
+def content_columns(config: TaskConfig) -> tuple[str, ...]:
+    """Name the columns that make a record what it is, label excluded."""
+    if isinstance(config, TabularConfig):
+        return tuple(config.columns)
+    assert isinstance(config, TextClassificationConfig)
+    return (config.text_column,)
+
+
+def read(records: Dataset, config: TaskConfig) -> Read:
+    """Read the columns that are there as the schema says."""
+    columns: dict[str, Column] = {}
+    labels, found = Labels([], []), []
+    if isinstance(config, TabularConfig):
+        present = {name: column for name, column in config.columns.items() if name in records.column_names}
+        columns = {name: read_column(name, column, records[name]) for name, column in present.items()}
+        found += [problem for column in columns.values() for problem in column.problems]
+    elif isinstance(config, TextClassificationConfig) and config.text_column in records.column_names:
+        found += text_problems(records[config.text_column], config.text_column)
+    if config.label_column in records.column_names:
+        labels = read_labels(records[config.label_column], config)
+    return Read(columns, labels, [*found, *labels.problems])
+
+
+def fold_boolean(text: str) -> str:
+    """Write true and false, which databases and spreadsheets capitalise at will, in lower case."""
+    folded = text.lower()
+    return folded if folded in _BOOLEANS else text
+
+
+# --- labels
+
+
+def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
+    """Map the label column to class indices."""
+    classes = {name: i for i, name in enumerate(config.labels)}
+    known = {raw: classes[name] for raw, name in config.label_values.items()} or classes
+    folded = {fold_boolean(raw): i for raw, i in known.items()}
+    raw = [None if value is None or value == "" else str(value) for value in values]
+    found = []
+    nulls = sum(value is None for value in raw)
+    if nulls:
+        found.append(f"Column {config.label_column}: {nulls} of {len(raw)} labels are null; label or remove these records.")
+    unknown = Counter(value for value in raw if value is not None and fold_boolean(value) not in folded)
+    if unknown:
+        shown = ", ".join(f"{value!r} ({count} records)" for value, count in unknown.most_common(_SHOWN))
+        found.append(
+            f"Column {config.label_column}: unknown label {shown}; the plan knows {', '.join(known)}. "
+            "Correct the records, or add the label to task.labels or task.label_values."
+        )
+    return Labels([None if value is None else folded.get(fold_boolean(value)) for value in raw], found)
+
+
+def label_counts(labels: Labels, config: TaskConfig) -> dict[str, int]:
+    """Count the records of each class; null and unknown labels are left out."""
+    counts = Counter(labels.indices)
+    return {name: counts[index] for index, name in enumerate(config.labels)}
+
+
+# --- text
+
+
+def text_problems(values: Sequence[object], name: str) -> list[str]:
+    """Count texts that are null; an empty text is a text."""
+    texts = list(values)
+    nulls = sum(text is None for text in texts)
+    return [f"Column {name}: {nulls} of {len(texts)} texts are null; write or remove them."] if nulls else []
+
+
+# --- tables
+
+
+def read_column(name: str, column: ColumnConfig, values: Sequence[object]) -> Column:
+    """Read one input column as the schema says."""
+    text = pandas.Series(list(values), dtype="object").astype("string").str.strip()
+    missing = (text.isna() | (text == "") | text.isin(column.missing_values)).fillna(True).astype(bool)
+    read = _read_numbers if column.kind == "numeric" else _read_categories
+    return read(name, column, text, missing)
+
+
+def _read_numbers(name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series) -> Column:
+    parsed = {value: parse_number(value) for value in text[~missing].unique()}
+    numbers = text.where(~missing).map(parsed).astype("float64")
+    wrong = int((numbers.isna() & ~missing).sum())
+    listed = [parse_number(value) for value in column.missing_values]
+    missing |= numbers.isin([value for value in listed if not numpy.isnan(value)])  # "0.0" where the schema says "0"
+    problem = f"Column {name}: {wrong} of {len(text)} values are not numbers; correct them or list them in missing_values."
+    return Column(numbers.mask(missing), missing, [problem] if wrong else [])
+
+
+def parse_number(text: str) -> float:
+    """Return the finite number a text stands for, or NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        return numpy.nan
+    return number if numpy.isfinite(number) and "_" not in text else numpy.nan
+
+
+def _read_categories(name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series) -> Column:
+    values = text.map(fold_boolean, na_action="ignore")
+    unknown = sorted(set(values[~missing]) - {fold_boolean(category) for category in column.categories})
+    if not unknown:
+        return Column(values, missing, [])
+    written = text[values.isin(unknown) & ~missing]
+    problem = (
+        f"Column {name}: {len(unknown)} unknown categories in {len(written)} of {len(text)} values, such as {unknown[0]!r}; "
+        f"the schema knows {', '.join(column.categories)}. "
+        "Correct the records, or add the category or list it in missing_values."
+    )
+    return Column(values, missing, [problem])
+
+
+def count_problems(counts: dict[str, int], *, total: int, minimum: int) -> Iterator[str]:
+    """Yield a sentence for each label with too few records."""
+    for label, count in counts.items():
+        if count < minimum:
+            yield (
+                f"Label {label}: {count} of {total} records, expected at least data.min_per_label={minimum}; "
+                "bring more, or lower data.min_per_label."
+            )
+
+
+__all__ = [
+    "Column",
+    "Labels",
+    "Read",
+    "content_columns",
+    "count_problems",
+    "fold_boolean",
+    "label_counts",
+    "missing_columns",
+    "parse_number",
+    "read",
+    "read_column",
+    "read_labels",
+    "require_columns",
+    "text_problems",
+]
