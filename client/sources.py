@@ -17,6 +17,7 @@ from confide.config import DataConfig
 from confide.errors import DataError
 from confide.tasks.schema import missing_columns
 
+_SHOWN = 5
 FILE_COLUMN = "__file__"
 """Column that names the file a record comes from, where records come from a folder."""
 
@@ -79,9 +80,9 @@ def _folder(folder: Path) -> dict[str, Path]:
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     others = [path.name for path in paths if path.suffix.lower() not in EXTENSIONS or not path.is_file()]
     if others:
+        shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
         raise DataError(
-            f"data.path={folder}: expected one file an institution, ending in {', '.join(EXTENSIONS)}; "
-            f"move {', '.join(others)} elsewhere."
+            f"data.path={folder}: expected one file an institution, ending in {', '.join(EXTENSIONS)}; move {shown} elsewhere."
         )
     if not paths:
         raise DataError(f"data.path={folder}: the folder is empty; expected one file an institution.")

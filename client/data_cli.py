@@ -1,0 +1,228 @@
+"""``confide data``: what an institution's operator asks of records before anything is trained."""
+
+import functools
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from confide.compose import compose
+from confide.config import Config, TransformerConfig
+from confide.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from confide.client.check import CountTokens, Report, SourceReport
+
+_OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
+
+_HELP = """Look at records before anything is trained.
+
+usage: confide data check [PATH] [--json] [OVERRIDES ...]
+
+`confide data check --help` says more."""
+
+_CHECK_HELP = """Check records against a task, as an institution's own client would; nothing is trained and nothing leaves.
+
+usage: confide data check [PATH] [--json] [OVERRIDES ...]
+
+PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an installed package, a folder with
+one file an institution, or a database's SQLAlchemy URL with data.query="SELECT ..."; without it, data.path is checked.
+
+  confide data check hospital.csv task=heart_disease data.id_column=id
+  confide data check notes.parquet task.text_column=note 'task.labels=[mild,severe]' task.label_column=grade
+  confide data check 'postgresql+psycopg://ann@db/ward' task=heart_disease data.query='SELECT * FROM heart'
+
+A database's password belongs into ~/.pgpass, or into the environment: 'postgresql+psycopg://ann:${oc.env:WARD}@db/ward'.
+--json prints the same as JSON. Exit status: 0 ready, 1 the records do not fit, 2 the command or its config is wrong."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide data``.
+
+    Args:
+        argv: the words after ``data``.
+
+    Returns:
+        The exit status: 0 ready, 1 records do not fit.
+
+    Raises:
+        ConfigError: naming every mistake of the command or its config.
+    """
+    words = list(argv)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_HELP)
+        return 0
+    if words[0] != "check":
+        raise ConfigError(f"confide data {words[0]}: expected check.")
+    if {"-h", "--help"} & set(words):
+        print(_CHECK_HELP)
+        return 0
+    return _check(words[1:])
+
+
+def _check(words: Sequence[str]) -> int:
+    flags = [word for word in words if word.startswith("-")]
+    paths = [word for word in words if word not in flags and not _OVERRIDE.fullmatch(word)]
+    if set(flags) - {"--json"} or len(paths) > 1:
+        raise ConfigError(f"confide data check: expected [PATH] [--json] [OVERRIDES ...], got {' '.join([*flags, *paths])}.")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    overrides = [word for word in words if word not in flags and word not in paths]
+    config = _compose([*(f"data.path={_quoted(path)}" for path in paths), *overrides])
+    # Imported once the config is known to be right: reading records takes pandas and datasets.
+    from confide.client.check import check_records
+
+    report = check_records(config, count_tokens=_tokenizer(config))
+    if "--json" in flags:
+        print(json.dumps(report.to_json(), indent=2))
+    else:
+        _show(report, config)
+    return 0 if report.ready else 1
+
+
+def _quoted(path: str) -> str:
+    return str(QuotedString(text=path, quote=Quote.single).with_quotes())
+
+
+def _compose(overrides: Sequence[str]) -> Config:
+    """Compose; a table needs no backbone to be checked, so none has to be chosen for it."""
+    try:
+        return compose(overrides)
+    except ConfigError:
+        chosen = {re.split(r"[.=@]", override.lstrip("+~"))[0] for override in overrides}
+        if {"backbone", "tuning", "experiment"} & chosen:
+            raise
+        try:
+            return compose([*overrides, "backbone=logistic", "tuning=full"])
+        except ConfigError as error:
+            raise _shorter(overrides, error) from None
+
+
+def _shorter(overrides: Sequence[str], error: ConfigError) -> ConfigError:
+    """Return the mistakes that do not come from the backbone tried."""
+    try:
+        compose(overrides)
+    except ConfigError as first:
+        common = [problem for problem in first.problems if problem in error.problems]
+        return ConfigError(common) if common else first
+    return error
+
+
+def _tokenizer(config: Config) -> "CountTokens":
+    """Count tokens as the backbone does, where its tokenizer is on this machine; it is loaded when the first text comes."""
+
+    @functools.cache
+    def loaded() -> Any:
+        from confide.backbones import find_backbone, load_tokenizer
+
+        assert isinstance(config.backbone, TransformerConfig)
+        return load_tokenizer(find_backbone(config.backbone))
+
+    def count(texts: Sequence[str]) -> list[int] | None:
+        try:
+            tokenizer = loaded()
+        except (ModelError, OSError, ValueError):
+            return None
+        return [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+
+    return count
+
+
+# --- what is shown
+
+
+def _show(report: "Report", config: Config) -> None:
+    from rich.console import Console
+
+    console = Console()
+    if report.source is not None:
+        console.print(_overview(report), highlight=False)
+        for table in _tables(report, config):
+            console.print(table)
+    _say(console, "note", report.notes)
+    _say(console, "problem", report.problems)
+    if report.ready:
+        console.print("ready", style="bold green", highlight=False)
+    else:
+        count = f"{len(report.problems)} problem{'s' if len(report.problems) > 1 else ''}"
+        print(f"confide data check: not ready: {count}.", file=sys.stderr)
+
+
+def _say(console: "Console", kind: str, sentences: Sequence[str]) -> None:
+    for sentence in sentences:
+        console.print(f"{kind}: {sentence}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _overview(report: "Report") -> "Table":
+    table = _table("", "")
+    table.show_header = False
+    source = report.source
+    assert source is not None
+    table.add_row("records", str(source.records))
+    table.add_row("repeated units", "unknown" if source.repeated is None else str(source.repeated))
+    table.add_row("labels", _counts(source.labels))
+    gaps = {name: count for name, count in source.missing.items() if count}
+    table.add_row("missing values", _counts(gaps) or "none")
+    table.add_row("expected splits", _counts(report.splits))
+    table.title = _escaped(report.path)
+    return table
+
+
+def _tables(report: "Report", config: Config) -> list["Table"]:
+    made = []
+    if report.columns:
+        table = _table(
+            "column", "kind", "range or categories", "missing", "clipped", "indicator", numbers=("missing", "clipped")
+        )
+        for name, column in report.columns.items():
+            added = "added" if column.indicator else "-"
+            clipped = str(column.clipped) if column.kind == "numeric" else "-"
+            table.add_row(_escaped(name), column.kind, _escaped(column.encodes), str(column.missing), clipped, added)
+        table.title = "What the schema will do"
+        made.append(table)
+    if report.lengths:
+        limit = getattr(config.task, "max_tokens", None)
+        table = _table("length in", "median", "95 %", "longest", f"cut at {limit}", numbers=("median", "95 %", "longest"))
+        for unit, lengths in report.lengths.items():
+            cut = "-" if lengths.cut is None else f"{lengths.cut:.1%}"
+            table.add_row(unit, f"{lengths.median:g}", f"{lengths.percentile_95:g}", str(lengths.longest), cut)
+        made.append(table)
+    if report.files:
+        table = _table("file", "records", "repeated", "labels", "missing", numbers=("records", "repeated", "missing"))
+        for name, source in report.files.items():
+            table.add_row(_escaped(name), *_cells(source))
+        made.append(table)
+    return made
+
+
+def _cells(source: "SourceReport") -> list[str]:
+    repeated = "unknown" if source.repeated is None else str(source.repeated)
+    return [str(source.records), repeated, _counts(source.labels), str(sum(source.missing.values()))]
+
+
+def _counts(counts: Any) -> str:
+    return _escaped(", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _table(*headers: str, numbers: Sequence[str] = ()) -> "Table":
+    from rich.table import Table
+
+    table = Table(title_justify="left", title_style="bold")
+    for header in headers:
+        table.add_column(header, justify="right" if header in numbers else "left", overflow="fold")
+    return table
+
+
+__all__ = ["main"]

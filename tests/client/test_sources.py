@@ -1,0 +1,219 @@
+"""Files and folders: what is read, what is refused by name, and that nothing is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas
+import pyarrow
+import pytest
+
+from confide.client.sources import FILE_COLUMN, Table, load_records
+from confide.errors import DataError
+
+ROWS = 300_000
+FRAME = pandas.DataFrame(
+    {
+        "id": [1, 2, 3],
+        "age": [63.0, None, 41.5],
+        "fbs": pandas.array([True, None, False], "boolean"),
+        "note": ["a", "b\nc", "d"],
+    }
+)
+TEXT = {"id": ["1", "2", "3"], "age": ["63", None, "41.5"], "fbs": ["true", None, "false"], "note": ["a", "b\nc", "d"]}
+
+
+def load(path: Path | str, *columns: str, in_memory_mb: int = 64) -> Table:
+    return load_records(str(path), columns or ("id", "age", "fbs", "note"), in_memory_mb=in_memory_mb)
+
+
+def write_arrow(frame: pandas.DataFrame, path: Path, new: Callable[..., pyarrow.ipc.RecordBatchStreamWriter]) -> None:
+    table = pyarrow.Table.from_pandas(frame)
+    with new(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+WRITERS: dict[str, Callable[[pandas.DataFrame, Path], object]] = {
+    "x.jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "x.ndjson": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+    "x.parquet": lambda frame, path: frame.to_parquet(path),
+    "stream.arrow": lambda frame, path: write_arrow(frame, path, pyarrow.ipc.new_stream),
+    "file.arrow": lambda frame, path: write_arrow(frame, path, pyarrow.ipc.new_file),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("in_memory_mb", [64, 0])
+def test_typed_files_become_the_same_text(name: str, in_memory_mb: int, tmp_path: Path) -> None:
+    WRITERS[name](FRAME, tmp_path / name)
+    assert load(tmp_path / name, in_memory_mb=in_memory_mb).records.to_dict() == TEXT
+
+
+@pytest.mark.parametrize(("name", "separator"), [("x.csv", ","), ("x.tsv", "\t"), ("X.CSV", ",")])
+def test_delimited_files_are_the_text_that_stands_there(name: str, separator: str, tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / name, sep=separator, index=False)
+    assert load(tmp_path / name).records.to_dict() == TEXT | {"age": ["63.0", None, "41.5"], "fbs": ["True", None, "False"]}
+
+
+def test_only_the_columns_asked_for_are_kept(tmp_path: Path) -> None:
+    FRAME.to_parquet(tmp_path / "x.parquet")
+    assert load(tmp_path / "x.parquet", "note", "id").records.column_names == ["note", "id"]
+
+
+def test_categories_of_pandas_and_odd_paths_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / ".hidden [1] *"
+    folder.mkdir()
+    FRAME.astype({"note": "category"}).to_parquet(folder / "a?b.parquet")
+    assert load(folder / "a?b.parquet").records.to_dict() == TEXT
+
+
+def test_bytes_that_are_not_utf8_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"id,note\n1,caf\xe9\n")
+    (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"id": 1, "note": "caf\xe9"}\n')
+    for name in ("x.csv", "x.jsonl"):
+        assert list(load(tmp_path / name, "note").records["note"]) == ["caf\ufffd"]
+
+
+def test_json_text_that_looks_like_a_date_stays_text_and_a_key_left_out_is_null(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"id": "2024-01-02"}\n\n{"id": "2024-01-03T00:00:00Z", "age": 4.0}\n')
+    assert load(tmp_path / "x.jsonl", "id", "age").records.to_dict() == {
+        "id": ["2024-01-02", "2024-01-03T00:00:00Z"],
+        "age": [None, "4"],
+    }
+
+
+def test_missing_columns_are_named_with_those_that_are_there(tmp_path: Path) -> None:
+    FRAME.to_parquet(tmp_path / "x.parquet")
+    table = load(tmp_path / "x.parquet", "id", "sex", "chol")
+    assert table.problems[0].startswith("The records lack column sex, chol; they have id, age, fbs, note. Rename")
+    with pytest.raises(DataError, match="lack column sex, chol"):
+        load(tmp_path / "x.parquet", "sex", "chol")
+
+
+# --- refusals
+
+MALFORMED: dict[str, tuple[str, str, str]] = {
+    "a long row": ("x.csv", "id,note\n1,a\n2,b,c\n", r"cannot be read as \.csv: .*Expected 2 fields in line 3, saw 3"),
+    "long rows": ("x.csv", "id,note\n1,a,x\n", "rows have more fields than the header's 2 names"),
+    "an open quote": ("x.csv", 'id,note\n1,"a\n', r"cannot be read as \.csv: .*EOF inside string"),
+    "two columns of a name": ("x.csv", "id,note,note\n1,a,b\n", "2 columns are called note; rename all but one"),
+    "a header alone": ("x.csv", "id,note\n", "holds no records"),
+    "an empty file": ("x.parquet", "", "the file is empty; export"),
+    "half a JSON line": ("x.jsonl", '{"id": 1}\n{"id": \n', "line 2 is not JSON: Expecting value at character 8"),
+    "a JSON list": ("x.jsonl", "[1, 2]\n", "line 1 is not a JSON object"),
+    "blank JSON lines": ("x.jsonl", "\n\n", "no line holds a record"),
+    "not Parquet": ("x.parquet", "id,note\n1,a\n", r"cannot be read as \.parquet: "),
+    "not Arrow": ("x.arrow", "id,note\n1,a\n", r"cannot be read as \.arrow: "),
+    "another extension": ("x.xlsx", "x", r"expected a file that ends in \.csv, \.tsv, \.jsonl, \.ndjson, \.parquet, \.arrow"),
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_what_cannot_be_read_is_refused(what: str, tmp_path: Path) -> None:
+    name, content, message = MALFORMED[what]
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match=rf"(?s)data\.path=.*{name}.*{message}"):
+        load(tmp_path / name, "id", "note")
+
+
+def test_column_of_lists_is_refused_only_where_it_is_needed(tmp_path: Path) -> None:
+    FRAME.assign(scans=[[1], [2], [3]]).to_parquet(tmp_path / "x.parquet")
+    assert load(tmp_path / "x.parquet").records.to_dict() == TEXT
+    with pytest.raises(DataError, match=r"Column scans holds values of type list<.*>; expected text, numbers"):
+        load(tmp_path / "x.parquet", "id", "scans")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/nowhere/x.csv", r"data\.path=/nowhere/x\.csv: no such file"),
+        ("pkg://nobody/x.csv", "package nobody is not installed"),
+    ],
+)
+def test_what_is_not_there_is_named(path: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(path)
+
+
+# --- folders
+
+
+def test_folder_holds_one_file_an_institution(tmp_path: Path) -> None:
+    FRAME[:1].to_parquet(tmp_path / "bern.parquet")
+    FRAME[1:].to_json(tmp_path / "arosa.2024.jsonl", orient="records", lines=True)
+    (tmp_path / ".DS_Store").write_text("x")
+    table = load(tmp_path, "id")
+    assert table.files == ("arosa.2024", "bern")
+    assert table.records.to_dict() == {"id": ["2", "3", "1"], FILE_COLUMN: ["arosa.2024", "arosa.2024", "bern"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "the folder is empty; expected one file an institution"),
+        (["a.csv", "README.md"], r"one file an institution, ending in .*; move README\.md elsewhere"),
+        (["a.csv", "sub/"], "move sub elsewhere"),
+        (["a.csv", "a.tsv"], r"a\.csv and a\.tsv both stand for a; rename one"),
+    ],
+)
+def test_folder_of_anything_else_is_refused(names: list[str], message: str, tmp_path: Path) -> None:
+    for name in names:
+        (tmp_path / name).mkdir() if name.endswith("/") else (tmp_path / name).write_text("id\n1\n")
+    with pytest.raises(DataError, match=message):
+        load(tmp_path, "id")
+
+
+def test_file_of_a_folder_that_lacks_a_column_or_records_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,age\n1,2\n")
+    (tmp_path / "b.csv").write_text("id\n1\n")
+    assert load(tmp_path, "id", "age").problems[0].startswith("b: The records lack column age; they have id.")
+    (tmp_path / "c.csv").write_text("id,age\n")
+    with pytest.raises(DataError, match=rf"data\.path={tmp_path}: c holds no records"):
+        load(tmp_path, "id", "age")
+
+
+# --- nothing is left, and memory is bounded
+
+LOADS = """
+import os, resource, signal, sys
+from confide.client.sources import load_records
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+table = load_records(sys.argv[1], ["id", "text"], in_memory_mb=1)
+assert len(table.records) == int(sys.argv[2])
+assert table.records[int(sys.argv[2]) - 1]["id"] == str(int(sys.argv[2]) - 1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, flush=True)
+if sys.argv[3] == "kill":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _load_elsewhere(path: Path, rows: int, home: Path, *, end: str) -> tuple[int, list[str]]:
+    """Load in a process whose every folder is ``home``; return its extra KiB and what it left there."""
+    home.mkdir()
+    env = os.environ | {"HOME": str(home), "TMPDIR": str(home), "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home)}
+    command = [sys.executable, "-c", LOADS, str(path), str(rows), end]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == (-signal.SIGKILL if end == "kill" else 0), done.stderr
+    return int(done.stdout), [str(left.relative_to(home)) for left in home.rglob("*") if left.is_file()]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "x.parquet", "x.arrow"])
+def test_a_killed_process_leaves_nothing(name: str, tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"id": range(30_000), "text": ["a tweet of a hundred characters " * 4] * 30_000})
+    write = {"x.csv": lambda f, p: f.to_csv(p, index=False), "x.arrow": WRITERS["file.arrow"]} | WRITERS
+    write[name](frame, tmp_path / name)
+    assert _load_elsewhere(tmp_path / name, 30_000, tmp_path / "home", end="kill")[1] == []
+
+
+def test_large_file_streams_through_bounded_memory(tmp_path: Path) -> None:
+    text = "a tweet of some two hundred characters and more; " * 4
+    with (tmp_path / "x.csv").open("w") as file:
+        file.write("id,text,other\n")
+        file.writelines(f"{i},{text},{text}\n" for i in range(ROWS))
+    extra_kib, left = _load_elsewhere(tmp_path / "x.csv", ROWS, tmp_path / "home", end="exit")
+    assert left == []
+    assert (tmp_path / "x.csv").stat().st_size > 120 << 20
+    assert extra_kib < 100 << 10  # the file maps 60 MiB of what it keeps; the pages count once touched
