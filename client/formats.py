@@ -9,7 +9,7 @@ import glob
 import itertools
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -166,18 +166,18 @@ def _open_json_lines(path: Path, columns: Sequence[str]) -> Opened:
     Lines are parsed here: pyarrow's JSON reader would turn text that looks like a date into a timestamp, and guess types
     from the first 10 MB.
     """
-    objects = _objects(path)
-    first = list(itertools.islice(objects, BATCH))
-    if not first:
+    with contextlib.closing(_objects(path)) as objects:
+        # A null may be left out of some lines.
+        names = tuple(dict.fromkeys(name for row in itertools.islice(objects, BATCH) for name in row))
+    if not names:
         raise DataError(f"data.path={path}: no line holds a record; expected one JSON object a line.")
-    names = tuple(dict.fromkeys(name for row in first for name in row))  # a null may be left out
     kept = [name for name in names if name in columns]
-    rows = itertools.chain(first, objects)
+    rows = _objects(path)
     batches = iter(lambda: list(itertools.islice(rows, BATCH)), [])
     return Opened(names, (table_of([[row.get(name) for row in batch] for name in kept], kept) for batch in batches))
 
 
-def _objects(path: Path) -> Iterator[dict[str, Any]]:
+def _objects(path: Path) -> Generator[dict[str, Any], None, None]:
     number = 0
     for batch in _stream("text", path, encoding="utf-8-sig", encoding_errors="replace"):
         for line in batch["text"].to_pylist():

@@ -3,9 +3,11 @@
 Every value becomes canonical text; the task's schema says what it means. No copy of the records is left anywhere.
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow
 from datasets import Dataset
@@ -49,23 +51,33 @@ def load_records(path: str, columns: Sequence[str], *, in_memory_mb: int, query:
     Raises:
         DataError: if the source cannot be read, or holds no records.
     """
-    files: tuple[str, ...] = ()
-    if DataConfig.is_database(path):
-        from confide.client.sql import open_query  # only those who have a database wait for SQLAlchemy
+    with contextlib.ExitStack() as stack:
+        files: tuple[str, ...] = ()
+        if DataConfig.is_database(path):
+            from confide.client.sql import open_query  # only those who have a database wait for SQLAlchemy
 
-        sources = {"": open_query(path, query or "", columns)}
-    else:
-        place = _resolve(path)
-        paths = _folder(place) if place.is_dir() else {"": place}
-        sources = {name: open_file(file, columns) for name, file in paths.items()}
-        files = tuple(paths) if place.is_dir() else ()
+            sources = {"": stack.enter_context(open_query(path, query or "", columns))}
+        else:
+            place = _resolve(path)
+            paths = _folder(place) if place.is_dir() else {"": place}
+            sources = {name: open_file(file, columns) for name, file in paths.items()}
+            files = tuple(paths) if place.is_dir() else ()
+        return _collect(sources, columns, path, files=files, in_memory_mb=in_memory_mb)
+
+
+def _collect(
+    sources: Mapping[str, Opened], columns: Sequence[str], path: str, *, files: tuple[str, ...], in_memory_mb: int
+) -> Table:
+    """Join sources, keeping the columns that all of them have."""
     problems = list(_missing(sources, columns))
     kept = [name for name in columns if all(name in source.columns for source in sources.values())]
     if not kept:
         raise DataError(problems)
     schema = pyarrow.schema([(name, pyarrow.string()) for name in [*kept, *([FILE_COLUMN] if files else [])]])
     table = collect(_batches(sources, schema, path), schema, in_memory_mb=in_memory_mb)
-    return Table(records=Dataset(table), problems=tuple(problems), files=files)
+    # Without a fingerprint `datasets` would pickle every record to make one.
+    records = Dataset(table, fingerprint=uuid4().hex)
+    return Table(records=records, problems=tuple(problems), files=files)
 
 
 def _resolve(path: str) -> Path:
@@ -96,7 +108,7 @@ def _folder(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _batches(sources: dict[str, Opened], schema: pyarrow.Schema, path: str) -> Iterator[pyarrow.Table]:
+def _batches(sources: Mapping[str, Opened], schema: pyarrow.Schema, path: str) -> Iterator[pyarrow.Table]:
     for name, source in sources.items():
         count = 0
         for batch in source.batches:
@@ -115,7 +127,7 @@ def _empty(name: str, path: str) -> str:
     return f"{source} holds no records; expected at least one."
 
 
-def _missing(sources: dict[str, Opened], columns: Sequence[str]) -> Iterator[str]:
+def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[str]:
     for name, source in sources.items():
         missing = [column for column in columns if column not in source.columns]
         if missing:

@@ -1,11 +1,11 @@
 """Records from a database: one query, read through a cursor on the server's side."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-from sqlalchemy import create_engine
+from sqlalchemy import CursorResult, create_engine
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -24,8 +24,9 @@ _CONNECT_TIMEOUT_S = 10
 _TIMED = frozenset({"postgresql", "postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"})
 
 
-def open_query(address: str, query: str, columns: Sequence[str]) -> Opened:
-    """Run a query.
+@contextlib.contextmanager
+def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Opened]:
+    """Run a query, and hold the database while its rows are read.
 
     Nothing is committed, so a query that changes rows changes none.
 
@@ -37,36 +38,34 @@ def open_query(address: str, query: str, columns: Sequence[str]) -> Opened:
     Raises:
         DataError: if the URL, the driver, the server or the query is not in order; never with the password.
     """
-    rows = _rows(address, query)
-    names = next(rows)
-    for name in columns:
-        if names.count(name) > 1:
-            raise DataError(f"data.query: {names.count(name)} columns of its result are called {name}; rename all but one.")
-    return Opened(names, _batches(rows, names, [name for name in names if name in columns]))
-
-
-def _batches(rows: Iterator[Any], names: tuple[str, ...], columns: Sequence[str]) -> Iterator[pyarrow.Table]:
-    positions = [names.index(name) for name in columns]
-    for batch in rows:
-        yield table_of([[row[position] for row in batch] for position in positions], columns)
-
-
-def _rows(address: str, query: str) -> Iterator[Any]:
-    """Yield the names of the result's columns, then its rows in batches."""
     engine = _engine(address)
+    # `no_parameters`: a percent sign in the query is a percent sign.
+    options = {"stream_results": True, "max_row_buffer": BATCH, "no_parameters": True}
     try:
-        with engine.connect() as connection:
-            # `no_parameters`: a percent sign in the query is a percent sign.
-            options = {"stream_results": True, "max_row_buffer": BATCH, "no_parameters": True}
-            result = connection.execution_options(**options).exec_driver_sql(query)
+        with (
+            engine.connect().execution_options(**options) as connection,
+            contextlib.closing(connection.exec_driver_sql(query)) as result,
+        ):
             if not result.returns_rows:
                 raise DataError("data.query returns no rows; expected SELECT ...")
-            yield tuple(result.keys())
-            yield from result.partitions(BATCH)
+            yield _opened(result, columns)
     except SQLAlchemyError as error:
         raise DataError(f"data.path={redact(address)}: {_message(error, address)}") from None
     finally:
         engine.dispose()
+
+
+def _opened(result: CursorResult[Any], columns: Sequence[str]) -> Opened:
+    names = tuple(result.keys())
+    for name in columns:
+        if names.count(name) > 1:
+            raise DataError(f"data.query: {names.count(name)} columns of its result are called {name}; rename all but one.")
+    kept = [name for name in names if name in columns]
+    positions = [names.index(name) for name in kept]
+    batches = (
+        table_of([[row[position] for row in batch] for position in positions], kept) for batch in result.partitions(BATCH)
+    )
+    return Opened(names, batches)
 
 
 def _engine(address: str) -> Engine:

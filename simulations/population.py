@@ -173,13 +173,17 @@ def _wrong_count(config: DataConfig, names: list[str]) -> str:
 
 def _summary(config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remarks: list[str]) -> dict[str, object]:
     dealt = sum(len(part) for part in parts.values())
+    there = min(len(pool.records), config.max_records or len(pool.records))
+    notes = [*pool.notes, *remarks]
+    if dealt < there:
+        notes.append(f"{there - dealt} of {there} records are dealt out to nobody by data.partitioner={config.partitioner}.")
     return {
         "path": redact(config.path),
         "partitioner": config.partitioner,
         "records": len(pool.records) + pool.repeated,
         "repeated": pool.repeated,
         "dealt_out": dealt,
-        "notes": [*pool.notes, *remarks],
+        "notes": notes,
     }
 
 

