@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas
 import pytest
+from sqlalchemy import create_engine
 
 from confide import cli
 from confide.client.check import check_records
@@ -109,6 +110,20 @@ def test_repeated_ids_are_a_note(capsys: pytest.CaptureFixture[str], heart: pand
 
 def test_source_that_cannot_be_read_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(capsys, "nowhere.csv", *HEART, status=1)["problems"] == ["data.path=nowhere.csv: no such file."]
+
+
+def test_database_is_checked_with_its_password_from_the_environment(
+    postgresql: str, heart: pandas.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = create_engine(postgresql)
+    heart.to_sql("ward", engine, index=False, if_exists="replace")
+    engine.dispose()
+    monkeypatch.setenv("WARD", "s3cret-ward")
+    url = postgresql.replace("s3cret-ward", "${oc.env:WARD}")
+    read = report(capsys, url, *HEART, "data.query=SELECT * FROM ward")
+    assert read["ready"]
+    assert read["source"]["records"] == 920
+    assert "s3cret-ward" not in str(read)
 
 
 def test_password_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,3 +201,7 @@ def test_file_is_json_even_with_nan(tmp_path: Path) -> None:
 def test_statement_names_the_price_of_baselines_where_there_are_any(alone: bool) -> None:
     private = make_plan(compose(), backbone_sha256="0" * 64)
     assert ("baselines" in privacy_statement(private, reproducible=True, alone=alone)) == alone
+
+
+def test_summary_tells_where_records_come_from() -> None:
+    assert summarise(replace(result(), data={"path": "ward.csv", "records": 3}))["data"] == {"path": "ward.csv", "records": 3}
