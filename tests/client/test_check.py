@@ -12,8 +12,6 @@ import pytest
 from sqlalchemy import create_engine
 
 from confide import cli
-from confide.client.check import check_records
-from confide.compose import compose
 
 ROOT = Path(__file__).parents[2]
 HEART = ("task=heart_disease", "data.id_column=id")
@@ -59,18 +57,21 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
-def test_texts_are_measured_in_characters_and_tokens(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    texts = ["good"] * 3 + ["a " * 100]
-    pandas.DataFrame({"text": texts, "sentiment": ["positive", "neutral", "negative", "negative"]}).to_parquet(
-        tmp_path / "x.parquet"
-    )
-    lengths = report(capsys, str(tmp_path / "x.parquet"))["lengths"]
+@pytest.fixture
+def notes(tmp_path: Path) -> str:
+    texts, labels = ["good"] * 3 + ["a " * 100], ["positive", "neutral", "negative", "negative"]
+    pandas.DataFrame({"text": texts, "sentiment": labels}).to_parquet(tmp_path / "notes.parquet")
+    return str(tmp_path / "notes.parquet")
+
+
+def test_texts_are_measured_in_characters_and_tokens(capsys: pytest.CaptureFixture[str], notes: str) -> None:
+    lengths = report(capsys, notes)["lengths"]
     assert lengths["characters"]["longest"] == 200
     assert lengths["tokens"] == {"median": 3.0, "percentile_95": 3, "longest": 102, "cut": 0.25}
 
 
-def test_texts_are_measured_without_a_tokenizer() -> None:
-    assert set(check_records(compose()).lengths) == {"characters"}
+def test_texts_are_measured_without_a_tokenizer(capsys: pytest.CaptureFixture[str], notes: str) -> None:
+    assert set(report(capsys, notes, "backbone.name=/nowhere/model")["lengths"]) == {"characters"}
 
 
 def test_each_file_of_a_folder_has_its_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
