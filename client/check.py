@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from confide.client.addresses import redact
+from confide.addresses import redact
 from confide.client.pool import Pool, files_of, gather, read_table, table_problems
 from confide.client.sources import FILE_COLUMN, Table
 from confide.config import ColumnConfig, Config, DataConfig, TabularConfig, TaskConfig, TextClassificationConfig

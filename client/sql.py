@@ -9,7 +9,7 @@ from sqlalchemy import CursorResult, create_engine
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from confide.client.addresses import HIDDEN, redact
+from confide.addresses import HIDDEN, redact
 from confide.client.formats import BATCH, Opened, table_of
 from confide.errors import DataError
 

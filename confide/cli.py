@@ -8,14 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from confide import __version__
-from confide.errors import ConfideError, ConfigError
+from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("confide.simulations.cli:main", "run a whole federation on this machine"),
     "data": ("confide.client.data_cli:main", "check records against a task before anything is trained"),
 }
-
-EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 def _help() -> str:

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from confide import config as schema
+from confide.addresses import redact
 from confide.errors import ConfigError
 
 CONF_MODULE = "confide.conf"
@@ -152,14 +153,21 @@ def _compose_collecting(overrides: Sequence[str]) -> tuple[DictConfig | None, li
 
 
 def _explain(override: str, error: Exception, good: Sequence[str]) -> str:
-    """Say what is wrong with one override, and how to mend it."""
+    """Say what is wrong with one override, and how to mend it; a password in it is masked."""
+    return redact(_reason(override, error, good))
+
+
+def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
     key = override.split("=")[0].lstrip("+~")
     cause = error.__cause__ or error
     if isinstance(error, MissingConfigException):
         choice = override.partition("=")[2]
         return f"{override}: there is no {key} called {choice}. Choose one of: {', '.join(_options(key))}."
     if isinstance(cause, ConfigKeyError) or "Key '" in str(cause):
-        close = difflib.get_close_matches(key, _keys(_compose_once(good)), n=3, cutoff=0.6)
+        known = _keys(_compose_once(good))
+        if key in known:  # a key inside the value
+            return f"{override}: {_first_line(cause)}."
+        close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
         return f"{override}: there is no setting {key}.{guess} `--cfg job` prints every setting."
     if isinstance(cause, ValidationError):

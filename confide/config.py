@@ -68,14 +68,20 @@ def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
         value, key = getattr(node, item.name), f"{prefix}{item.name}"
         if dataclasses.is_dataclass(value):
             yield from range_problems(value, f"{key}.")
-        elif isinstance(value, dict) and any(dataclasses.is_dataclass(v) for v in value.values()):
-            for name, part in value.items():
+        elif parts := _nested(value):
+            for name, part in parts:
                 yield from range_problems(part, f"{key}.{name}.")
         elif value is not None and not _in_range(value, item.metadata):
             yield f"{key}={value}: expected {describe_range(item.metadata)}. {item.metadata['meaning']}"
     check = getattr(node, "problems", None)
     if check is not None:
         yield from (f"{prefix}{problem}" for problem in check())
+
+
+def _nested(value: Any) -> list[tuple[Any, Any]]:
+    """Name the dataclasses in a list or dict; nothing for any other value."""
+    named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [(name, part) for name, part in named if dataclasses.is_dataclass(part)]
 
 
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
@@ -264,13 +270,16 @@ class ObjectiveConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    kind: str = setting("plain", "Local objective.", choices=("plain", "fedprox"))
+    kind: str = setting("plain", "Local objective.", choices=("plain", "fedprox", "feddyn"))
     proximal_mu: float = setting(0.0, "FedProx: weight mu of ||w - w_global||^2 / 2.", ge=0)
+    alpha: float = setting(
+        0.1, "FedDyn: weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round has few.", gt=0, le=1e4
+    )
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
-        if self.kind == "plain" and self.proximal_mu:
-            yield f"proximal_mu={self.proximal_mu} has no effect with kind=plain; set kind=fedprox or proximal_mu=0."
+        if self.kind != "fedprox" and self.proximal_mu:
+            yield f"proximal_mu={self.proximal_mu} has no effect with kind={self.kind}; set kind=fedprox or proximal_mu=0."
 
 
 @dataclass
@@ -303,8 +312,8 @@ class ServerOptimizerConfig:
 
     kind: str = setting(
         "sgd",
-        "sgd (1.0: FedAvg; momentum: FedAvgM), adam, yogi or adagrad.",
-        choices=("sgd", "adam", "yogi", "adagrad"),
+        "sgd (1.0: FedAvg; momentum: FedAvgM), adam, yogi, adagrad or feddyn.",
+        choices=("sgd", "adam", "yogi", "adagrad", "feddyn"),
     )
     learning_rate: float = setting(1.0, "Server learning rate.", gt=0, le=1e4)
     momentum: float = setting(0.0, "sgd: server momentum.", ge=0, lt=1)
@@ -316,6 +325,8 @@ class ServerOptimizerConfig:
         """Yield what contradicts itself."""
         if self.kind != "sgd" and self.momentum:
             yield f"momentum={self.momentum} has no effect with kind={self.kind}; set beta1 instead."
+        if self.kind == "feddyn" and self.learning_rate != 1.0:
+            yield f"learning_rate={self.learning_rate} has no effect with kind=feddyn; leave it at 1."
 
 
 @dataclass
@@ -331,6 +342,17 @@ class ComposedStrategyConfig(StrategyConfig):
     aggregator: AggregatorConfig = field(default_factory=AggregatorConfig)
     server_optimizer: ServerOptimizerConfig = field(default_factory=ServerOptimizerConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        dynamic = self.objective.kind == "feddyn"
+        if dynamic != (self.server_optimizer.kind == "feddyn"):
+            yield (
+                f"objective.kind={self.objective.kind}, server_optimizer.kind={self.server_optimizer.kind}: "
+                "FedDyn has a part on either side; choose strategy=feddyn, or neither."
+            )
+        if dynamic and self.aggregator.weighting != "uniform":
+            yield f"aggregator.weighting={self.aggregator.weighting}: FedDyn's mean is unweighted; set uniform."
 
 
 @dataclass
@@ -426,6 +448,7 @@ class ServerConfig:
         "Which model the run saves as its own; best is chosen on validation metrics, which DP does not protect.",
         choices=("last", "best"),
     )
+    checkpoints: int = setting(3, "Checkpoints kept; one is written after each round.", ge=1, le=1000)
     patience: int | None = setting(None, "Stop after this many rounds without a better validation metric; null: never.", ge=1)
     max_update_value: float = setting(1024.0, "An update with a larger absolute value is refused.", gt=0, le=2**20)
 
@@ -439,7 +462,9 @@ class TrainerConfig:
         "float32", "Arithmetic of forward and backward; parameters stay float32.", choices=("float32", "bf16")
     )
     physical_batch_size: int = setting(256, "Most records in one forward pass; larger batches are accumulated.", ge=1)
-    num_threads: int | None = setting(None, "CPU threads; null: torch's choice.", ge=1)
+    num_threads: int | None = setting(
+        None, "CPU threads of each process that trains; null: torch's choice inline, one in a worker.", ge=1
+    )
     feature_cache: str | None = setting(
         "${oc.env:CONFIDE_CACHE,${oc.env:HOME,/tmp}/.cache/confide}",
         "Folder for frozen features, by content hash; null: none.",
@@ -447,10 +472,26 @@ class TrainerConfig:
 
 
 @dataclass
+class FaultConfig:
+    """A client that fails on purpose when it is asked to train."""
+
+    kind: str = setting("raises", "What goes wrong.", choices=("raises", "hangs", "nan", "late", "twice"))
+    client: str | None = setting(None, "Which client; null: any.")
+    rounds: list[int] = setting(list, "In which rounds; empty: in any.")
+    probability: float = setting(1.0, "Chance of each of them, decided by simulation.seed.", ge=0, le=1)
+    delay_s: float = setting(5.0, "late: seconds.", ge=0, le=1e6)
+
+
+@dataclass
 class SimulationConfig:
     """One machine, many clients."""
 
-    engine: str = setting("inline", "What carries the messages.", choices=("inline",))
+    engine: str = setting(
+        "inline",
+        "What carries the messages: a function call (inline), or worker processes with a model each (process).",
+        choices=("inline", "process"),
+    )
+    workers: int | None = setting(None, "process: how many; null: one a GPU, or one a CPU core.", ge=1, le=1024)
     seed: int | None = setting(
         0,
         "Makes a run repeat exactly, noise included, so its guarantee is nominal; null: secure noise.",
@@ -458,6 +499,9 @@ class SimulationConfig:
         lt=2**63,
     )
     baselines: list[str] = setting(lambda: ["local"], "What to compare with: local (each institution alone, same budget).")
+    faults: list[FaultConfig] = setting(
+        list, "Clients that fail on purpose, such as [{kind: nan, client: bank-1, rounds: [2]}]."
+    )
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""

@@ -8,13 +8,17 @@
     ├── ModelError           a backbone or a saved model cannot be used as it is
     ├── PrivacyError         training as asked would void the guarantee
     ├── ProtocolError        the other side sent something that may not be accepted
-    └── RunFailedError       a run ended without a model
+    ├── RunFailedError       a run ended without a model
+    └── StorageError         a file could not be written, or read back
 
 A message says what was expected, gives ``name=value`` and ends with the mend. ``ValueError`` and ``TypeError`` are left
 for plain misuse of a function.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+"""Exit statuses of every command: the work failed; the command or its config is wrong; somebody pressed Ctrl-C."""
 
 
 class ConfideError(Exception):
@@ -70,10 +74,28 @@ class ProtocolError(ConfideError):
 
 
 class RunFailedError(ConfideError):
-    """A run that ended without a model."""
+    """A run that ended without a model.
+
+    Args:
+        message: what happened.
+        when: the phase or round, such as ``round 3``.
+        missing: name -> code of those without whom it could not go on.
+    """
+
+    def __init__(self, message: str, *, when: str = "", missing: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.when = when
+        self.missing = dict(missing or {})
+
+
+class StorageError(ConfideError):
+    """A file that could not be written, or is not what was written; what stood before stands."""
 
 
 __all__ = [
+    "EXIT_FAILED",
+    "EXIT_INTERRUPTED",
+    "EXIT_USAGE",
     "ConfideError",
     "ConfigError",
     "DataError",
@@ -81,4 +103,5 @@ __all__ = [
     "PrivacyError",
     "ProtocolError",
     "RunFailedError",
+    "StorageError",
 ]

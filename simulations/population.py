@@ -10,7 +10,7 @@ from datasets import Dataset
 from flwr_datasets import partitioner as flower
 from flwr_datasets.partitioner import Partitioner
 
-from confide.client.addresses import redact
+from confide.addresses import redact
 from confide.client.data import InstitutionData, encode_splits
 from confide.client.pool import Pool, by_file, load_pool, partition_column
 from confide.client.sources import FILE_COLUMN

@@ -9,7 +9,8 @@ import itertools
 import uuid
 from collections.abc import Iterator
 
-from flwr.app import Message
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -25,6 +26,11 @@ def assign_message_id(message: Message) -> str:
     return message_id
 
 
+def raised(message: Message) -> Message:
+    """Write the reply that Flower's runtime sends for an app that raised; without the exception's text."""
+    return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=None), reply_to=message)
+
+
 @contextlib.contextmanager
 def task_identity(*, run_id: int = 1, node_id: int = 1, task_id: int = 1) -> Iterator[None]:
     """Set the identity that new messages carry, and put back what was there."""
@@ -37,4 +43,4 @@ def task_identity(*, run_id: int = 1, node_id: int = 1, task_id: int = 1) -> Ite
             setattr(TaskIdentity, name, value)
 
 
-__all__ = ["Run", "assign_message_id", "task_identity"]
+__all__ = ["Run", "assign_message_id", "raised", "task_identity"]

@@ -7,7 +7,7 @@ import pandas
 import pytest
 from sqlalchemy import create_engine
 
-from confide.client.addresses import redact
+from confide.addresses import redact
 from confide.client.sources import load_records
 from confide.errors import DataError
 

@@ -1,0 +1,64 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import pytest
+
+from confide.errors import StorageError
+from confide.files import replace_file, write_json
+
+
+def test_json_is_written_whole_and_readable_by_all(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    write_json(file, {"a": 1})
+    assert json.loads(file.read_text()) == {"a": 1}
+    assert file.read_text().endswith("\n")
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_json_replaces_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    file.write_text("a much longer text than the new one")
+    write_json(file, 1)
+    assert file.read_text() == "1\n"
+
+
+def test_old_file_stands_when_serialisation_fails(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(file, {"a": 2, "b": object()})
+    assert json.loads(file.read_text()) == {"a": 1}
+
+
+def test_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_json(tmp_path / "summary.json", object())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_is_json_even_with_nan(tmp_path: Path) -> None:
+    file = tmp_path / "summary.json"
+    write_json(file, {"log_loss": math.nan})
+    assert "NaN" not in file.read_text()
+
+
+def test_old_file_stands_when_the_writer_fails(tmp_path: Path) -> None:
+    file = tmp_path / "state"
+    file.write_text("old")
+
+    def half(temporary: Path) -> None:
+        temporary.write_text("ne")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"state cannot be written: .*No space left on device"):
+        replace_file(file, half)
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"nowhere/state cannot be written"):
+        write_json(tmp_path / "nowhere" / "state", 1)
