@@ -1,15 +1,27 @@
 """The ClientApp: the same for a simulated grid and for a SuperNode."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from confide.client.institution import Institution
 from confide.errors import ProtocolError
-from confide.exchange import Reply, pack_reply, unpack_request
+from confide.exchange import Reply, Request, pack_reply, unpack_request
 
-FindInstitution = Callable[[Context], Institution]
+
+class Answers(Protocol):
+    """The door to an institution, as :class:`~confide.client.institution.Institution` opens it."""
+
+    @property
+    def name(self) -> str:
+        """The institution's name."""
+
+    def handle(self, kind: str, request: Request) -> Reply:
+        """Answer one request."""
+
+
+FindInstitution = Callable[[Context], Answers]
 
 
 def make_client_app(find_institution: FindInstitution) -> ClientApp:
@@ -37,4 +49,4 @@ def make_client_app(find_institution: FindInstitution) -> ClientApp:
     return app
 
 
-__all__ = ["FindInstitution", "make_client_app"]
+__all__ = ["Answers", "FindInstitution", "make_client_app"]

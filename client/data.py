@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from datasets import Dataset
 
 from confide.client.units import Splits
@@ -30,6 +31,10 @@ class InstitutionData:
         """Return one of the three."""
         examples: Examples = getattr(self, name)
         return examples
+
+    def to(self, device: torch.device) -> "InstitutionData":
+        """Move all three."""
+        return InstitutionData(**{name: self.split(name).to(device) for name in SPLITS})
 
     def label_counts(self, labels: Sequence[str]) -> dict[str, int]:
         """Count labels over all splits; exact, for the institution's own eyes and for simulations."""

@@ -6,18 +6,20 @@ refusal: the text of an exception stays in the institution's own log.
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from flwr.app import ArrayRecord
 
 from confide.client.data import InstitutionData
 from confide.client.schedule import LocalSchedule, make_schedule
+from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
 from confide.errors import ConfideError, PrivacyError, ProtocolError
 from confide.exchange import Evaluation, Reply, Request
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import derive_key
 from confide.records import LARGEST_FLOAT32, Tensors, decode, encode, sha256
+from confide.strategies.objectives import first_state, keeps_state, next_state
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +64,10 @@ class Institution:
         key_fn: where each round's randomness comes from.
         tensors: decoder, shared like the trainer.
         serves: the plan that the trainer was built for; a request must agree in task, backbone, tuning and unit.
+        states: where tensors are kept between rounds, for algorithms that keep any; None declines these.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an institution is made of
         self,
         name: str,
         *,
@@ -73,17 +76,32 @@ class Institution:
         key_fn: KeyFn,
         tensors: SharedTensors,
         serves: TrainingPlan,
+        states: ClientStates | None = None,
     ) -> None:
-        self.name = name
+        self._name = name
         self._serves = serves
         self.data = data
         self._trainer = trainer
         self._key_fn = key_fn
         self._tensors = tensors
+        self._states = states
         self._mechanisms: dict[str, set[str]] = {}
         self._plans: dict[str, str] = {}
         self._schedules: dict[str, LocalSchedule] = {}
         self._handlers = {"query": self._describe, "train": self._train, "evaluate": self._evaluate}
+
+    @property
+    def name(self) -> str:
+        """As the coordinator knows it."""
+        return self._name
+
+    def mechanisms(self, job: str) -> frozenset[str]:
+        """Name what was computed from training records in a job; it decides what the job has spent."""
+        return frozenset(self._mechanisms.get(job, ()))
+
+    def recall(self, job: str, mechanisms: Iterable[str]) -> None:
+        """Take over what another process of the same simulation knows of a job, in place of what is known here."""
+        self._mechanisms[job] = set(mechanisms)
 
     def handle(self, kind: str, request: Request) -> Reply:
         """Answer one request.
@@ -129,7 +147,8 @@ class Institution:
     def _train(self, plan: TrainingPlan, request: Request) -> Reply:
         start = self._decode(request)
         schedule = self._schedule(plan, request.plan)
-        mechanism = self._mechanism(plan, request)
+        kept = self._kept(plan, request.server_round)
+        mechanism = self._mechanism(plan, request, kept)
         known = self._mechanisms.setdefault(plan.job, set())
         spent = len(known) if mechanism in known else len(known) + 1
         if request.server_round not in range(1, schedule.max_rounds + 1) or spent > schedule.max_rounds:
@@ -140,9 +159,10 @@ class Institution:
         # Round r scores the tensors it starts from, so that a round is one exchange.
         evaluations = self._score(start, ("validation",))
         known.add(mechanism)  # counted before the first step: a crash can only over-count
-        update = self._trainer.train(
-            start, self.data.train, plan=plan, schedule=schedule, secret=self._secret(plan, request.server_round, mechanism)
-        )
+        secret = self._secret(plan, request.server_round, mechanism)
+        update = self._trainer.train(start, self.data.train, plan=plan, schedule=schedule, secret=secret, kept=kept)
+        if kept is not None and self._states is not None:
+            self._states.save(plan.job, request.server_round, next_state(plan.objective, kept, update))
         figures = {}
         if plan.private:
             epsilon = schedule.epsilon_after(spent, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
@@ -155,16 +175,26 @@ class Institution:
             figures=figures,
         )
 
-    def _mechanism(self, plan: TrainingPlan, request: Request) -> str:
+    def _kept(self, plan: TrainingPlan, server_round: int) -> Tensors | None:
+        """Return what the algorithm kept here before this round; None where it keeps nothing."""
+        if not keeps_state(plan.objective):
+            return None
+        if self._states is None:
+            raise ProtocolError(
+                f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.", code="no_state"
+            )
+        return self._states.load(plan.job, before=server_round) or first_state(self._trainer.shapes)
+
+    def _mechanism(self, plan: TrainingPlan, request: Request, kept: Tensors | None) -> str:
         """Name what a request computes from training records.
 
         Under privacy the same request names the same mechanism, whose noise may be replayed at no cost; other tensors, another
-        plan or another round is a new one, with noise of its own: equal noise on two inputs would cancel.
+        plan, another round or another kept state is a new one, with noise of its own: equal noise on two inputs would cancel.
         """
         if not plan.private:
             return str(request.server_round)
-        parts = (request.plan, str(request.server_round), self._tensors.digest())
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        parts = (request.plan, str(request.server_round), self._tensors.digest(), sha256(kept) if kept else "")
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _secret(self, plan: TrainingPlan, server_round: int, mechanism: str) -> bytes:
         """Return what a round's randomness derives from; the plan's seed only where it orders batches without privacy."""

@@ -65,7 +65,14 @@ class Trainer:
         return self._workload
 
     def train(
-        self, start: Tensors, examples: Examples, *, plan: TrainingPlan, schedule: LocalSchedule, secret: bytes
+        self,
+        start: Tensors,
+        examples: Examples,
+        *,
+        plan: TrainingPlan,
+        schedule: LocalSchedule,
+        secret: bytes,
+        kept: Tensors | None = None,
     ) -> Tensors:
         """Train one round.
 
@@ -75,13 +82,14 @@ class Trainer:
             plan: optimizer, objective, privacy.
             schedule: steps, batches, noise.
             secret: 32 bytes that this round's randomness derives from, used for no other round.
+            kept: what the local objective keeps between rounds; None where it keeps nothing.
 
         Returns:
             The update, local minus global, on the CPU.
         """
         loaded = self._load(start)
         examples = examples.to(self._compute.device)
-        objective = local_objective(plan.objective)
+        objective = local_objective(plan.objective, self._in_order(kept))
         anchor = (
             [part.view_as(p) for part, p in zip(loaded.split([p.numel() for p in self._params]), self._params, strict=True)]
             if objective
@@ -97,6 +105,10 @@ class Trainer:
         else:
             self._train_plain(optimizer, examples, schedule=schedule, secret=secret, objective=objective, anchor=anchor)
         return unflatten((self._flat - loaded).cpu(), self._shapes)
+
+    def _in_order(self, kept: Tensors | None) -> list[Tensor]:
+        """Move kept tensors to the device, in the order of the parameters."""
+        return [kept[name].to(self._compute.device) for name in self._names] if kept else []
 
     def scores(self, tensors: Tensors, examples: Examples) -> Tensor:
         """Predict.

@@ -49,8 +49,12 @@ class Compute:
     feature_cache: Path | None = None
 
 
-def make_compute(config: TrainerConfig) -> Compute:
+def make_compute(config: TrainerConfig, *, worker: int = 0) -> Compute:
     """Choose the device and set the number of CPU threads of this process.
+
+    Args:
+        config: what is wished for.
+        worker: number of this process among those that share the machine; several GPUs are given out in turn.
 
     Raises:
         ConfigError: if the device asked for is not there.
@@ -62,11 +66,15 @@ def make_compute(config: TrainerConfig) -> Compute:
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     return Compute(
-        device=torch.device(name),
+        device=_pinned(name, worker, torch.cuda.device_count()),
         autocast=torch.bfloat16 if config.precision == "bf16" else None,
         physical_batch_size=config.physical_batch_size,
         feature_cache=Path(config.feature_cache) if config.feature_cache else None,
     )
+
+
+def _pinned(name: str, worker: int, gpus: int) -> torch.device:
+    return torch.device(name, worker % gpus) if name == "cuda" else torch.device(name)
 
 
 @dataclass(frozen=True)

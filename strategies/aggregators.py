@@ -7,6 +7,7 @@ of arrival and any number of partial sums, bit for bit, and secure aggregation c
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ class WeightedMean:
     """
 
     weighting: str = "num_examples"
+    additive: ClassVar[bool] = True
 
     def start(self, shapes: Shapes, bounds: Bounds) -> Accumulator:
         """Begin a round with a scale that cannot overflow within the bounds."""
@@ -64,12 +66,7 @@ class FixedPointMean:
             ProtocolError: if the weights would pass the bound that the scale was fixed for.
         """
         weight = update.num_examples if self.weighting == "num_examples" else 1
-        if self.total_weight + weight > self.bounds.max_total_weight:
-            raise ProtocolError(
-                f"{update.client} answers with num_examples={update.num_examples}, more than the cohort declared; "
-                "the number of records may not change during a run.",
-                code="num_examples",
-            )
+        self._check_weight(weight, update.client)
         factor = float(weight) * 2.0**self.scale_bits
         values = flatten(update.tensors, self.shapes)
         for start in range(0, len(values), _BLOCK):
@@ -77,16 +74,27 @@ class FixedPointMean:
             self.total[block].add_(values[block].double().mul_(factor).round_().long())
         self.total_weight += weight
 
-    def merge(self, other: "FixedPointMean") -> None:
-        """Take another's sum, of the same round.
+    def merge(self, total: Tensor, total_weight: int) -> None:
+        """Take a sum begun elsewhere with the same shapes, bounds and weighting.
+
+        Args:
+            total: int64, shape [d].
+            total_weight: of the updates in it.
 
         Raises:
-            ValueError: if it was begun with other shapes or bounds.
+            ProtocolError: if the weights together pass the bound that the scale was fixed for.
         """
-        if (other.shapes, other.bounds, other.weighting) != (self.shapes, self.bounds, self.weighting):
-            raise ValueError("Expected a sum begun with the same shapes, bounds and weighting.")
-        self.total += other.total
-        self.total_weight += other.total_weight
+        self._check_weight(total_weight, "A partial sum")
+        self.total += total
+        self.total_weight += total_weight
+
+    def _check_weight(self, weight: int, who: str) -> None:
+        if self.total_weight + weight > self.bounds.max_total_weight:
+            raise ProtocolError(
+                f"{who} brings a weight of {weight}, more than the cohort declared; "
+                "the number of records may not change during a run.",
+                code="num_examples",
+            )
 
     def mean(self) -> Tensors:
         """Return the weighted mean, float32.

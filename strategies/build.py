@@ -12,6 +12,7 @@ from confide.config import (
 from confide.errors import ConfigError
 from confide.strategies import server_optimizers as optimizers
 from confide.strategies.aggregators import WeightedMean
+from confide.strategies.feddyn import DynamicServer
 from confide.strategies.flower_strategy import FlowerStrategy, load_flower_strategy
 from confide.strategies.selection import SelectAll, SelectUniform
 from confide.strategies.strategy import FederatedAlgorithm, Selection, ServerOptimizer, Strategy
@@ -45,6 +46,7 @@ _SERVER_OPTIMIZERS: dict[str, Callable[[ServerOptimizerConfig], ServerOptimizer]
     "sgd": lambda c: optimizers.Sgd(learning_rate=c.learning_rate, momentum=c.momentum),
     "adam": lambda c: optimizers.adam(learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau),
     "yogi": lambda c: optimizers.yogi(learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau),
+    "feddyn": lambda c: DynamicServer(),
     "adagrad": lambda c: optimizers.adagrad(learning_rate=c.learning_rate, beta1=c.beta1, tau=c.tau),
 }
 

@@ -89,6 +89,11 @@ class FlowerStrategy:
         self._params: Tensors = {}
         self._instruction: Message | None = None
 
+    @property
+    def resumable(self) -> bool:
+        """Never: Flower's classes keep moments and the like in attributes of their own."""
+        return False
+
     def init(self, params: Tensors) -> Tensors:
         """Hold the first global tensors; the strategy's own state stays hidden inside it."""
         self._params = params
@@ -150,7 +155,14 @@ class _FlowerRound:
     def add(self, update: ClientUpdate) -> None:
         self.updates.append(update)
 
-    def finish(self) -> tuple[Tensors, Tensors]:
+    @property
+    def rule(self) -> None:
+        return None
+
+    def merge(self, total: Tensor, total_weight: int) -> None:
+        raise TypeError("One of Flower's strategies needs every update.")
+
+    def finish(self, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
         return self.strategy._aggregate(self.params, self.updates, self.server_round), {}
 
 

@@ -32,7 +32,7 @@ class Sgd:
             return {}
         return {_FIRST + name: torch.zeros_like(value) for name, value in params.items()}
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
+    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
         """Step once."""
         if not self.momentum:
             return {name: value + self.learning_rate * update[name] for name, value in params.items()}, {}
@@ -65,7 +65,7 @@ class Adaptive:
         first = {_FIRST + name: torch.zeros_like(value) for name, value in params.items()}
         return first | {_SECOND + name: torch.full_like(value, self.tau**2) for name, value in params.items()}
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
+    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
         """Step once."""
         stepped, after = {}, {}
         for name, value in params.items():

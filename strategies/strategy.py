@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from torch import Tensor
+
 from confide.config import ObjectiveConfig
 from confide.records import Shapes, Tensors
 
@@ -45,6 +47,9 @@ class Accumulator(Protocol):
     def add(self, update: ClientUpdate) -> None:
         """Take one update."""
 
+    def merge(self, total: Tensor, total_weight: int) -> None:
+        """Take a sum that was begun elsewhere by the same rule: int64, shape [d]; only where the rule is additive."""
+
     def mean(self) -> Tensors:
         """Return the aggregated update.
 
@@ -56,11 +61,28 @@ class Accumulator(Protocol):
 class Aggregator(Protocol):
     """An aggregation rule."""
 
+    @property
+    def additive(self) -> bool:
+        """Whether the rule is a sum, so that parts of it may be made anywhere."""
+
     def start(self, shapes: Shapes, bounds: Bounds) -> Accumulator:
         """Begin a round."""
 
     def total_weight(self, num_examples: Sequence[int]) -> int:
         """Add up what a cohort would weigh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SumRule:
+    """How to begin a partial sum of a round, in any process and with the same result.
+
+    Attributes:
+        aggregator: an additive rule.
+        bounds: of the whole round.
+    """
+
+    aggregator: Aggregator
+    bounds: Bounds
 
 
 class Selection(Protocol):
@@ -76,8 +98,15 @@ class ServerOptimizer(Protocol):
     def init(self, params: Tensors) -> Tensors:
         """Return the state before the first round."""
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
-        """Return new tensors and new state; the arguments are left as they are."""
+    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+        """Return new tensors and new state; the arguments are left as they are.
+
+        Args:
+            params: global tensors.
+            update: the aggregated update.
+            state: of the round before.
+            participation: share of all institutions whose updates are in it, in (0, 1].
+        """
 
 
 class Round(Protocol):
@@ -86,12 +115,27 @@ class Round(Protocol):
     def add(self, update: ClientUpdate) -> None:
         """Take one accepted update."""
 
-    def finish(self) -> tuple[Tensors, Tensors]:
-        """Return the new global tensors and the new state."""
+    @property
+    def rule(self) -> SumRule | None:
+        """How to begin a partial sum; None where the algorithm needs every update."""
+
+    def merge(self, total: Tensor, total_weight: int) -> None:
+        """Take a partial sum, int64 of shape [d], in place of the updates in it."""
+
+    def finish(self, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+        """Return the new global tensors and the new state.
+
+        Args:
+            participation: share of all institutions whose updates went in.
+        """
 
 
 class FederatedAlgorithm(Protocol):
     """What the round loop asks of a strategy, composed here or adapted from Flower."""
+
+    @property
+    def resumable(self) -> bool:
+        """Whether :meth:`init` and what a round returns are all the state there is."""
 
     def init(self, params: Tensors) -> Tensors:
         """Return the state before the first round."""
@@ -127,6 +171,11 @@ class Strategy:
     server_optimizer: ServerOptimizer
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
 
+    @property
+    def resumable(self) -> bool:
+        """Always: a strategy of parts hides nothing."""
+        return True
+
     def init(self, params: Tensors) -> Tensors:
         """Return the server optimizer's first state."""
         return self.server_optimizer.init(params)
@@ -139,7 +188,8 @@ class Strategy:
         """Begin a round."""
         bounds = Bounds(max_value=max_value, max_total_weight=max(1, self.aggregator.total_weight(cohort)))
         shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
-        return _ComposedRound(params, state, self.aggregator.start(shapes, bounds), self.server_optimizer)
+        rule = SumRule(aggregator=self.aggregator, bounds=bounds) if self.aggregator.additive else None
+        return _ComposedRound(params, state, self.aggregator.start(shapes, bounds), self.server_optimizer, rule)
 
 
 @dataclass(frozen=True)
@@ -148,12 +198,16 @@ class _ComposedRound:
     state: Tensors
     accumulator: Accumulator
     server_optimizer: ServerOptimizer
+    rule: SumRule | None
 
     def add(self, update: ClientUpdate) -> None:
         self.accumulator.add(update)
 
-    def finish(self) -> tuple[Tensors, Tensors]:
-        return self.server_optimizer.apply(self.params, self.accumulator.mean(), self.state)
+    def merge(self, total: Tensor, total_weight: int) -> None:
+        self.accumulator.merge(total, total_weight)
+
+    def finish(self, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+        return self.server_optimizer.apply(self.params, self.accumulator.mean(), self.state, participation=participation)
 
 
 __all__ = [
@@ -166,4 +220,5 @@ __all__ = [
     "Selection",
     "ServerOptimizer",
     "Strategy",
+    "SumRule",
 ]

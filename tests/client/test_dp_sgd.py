@@ -30,7 +30,7 @@ from confide.errors import ModelError, PrivacyError
 from confide.models import Mlp, trainable_tensors
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator
-from confide.simulations.federation import simulated_keys
+from confide.simulations.institutions import simulated_keys
 from confide.tasks.task import LABELS, Batch, Examples
 from confide.workload import Compute, Workload, build_workload
 

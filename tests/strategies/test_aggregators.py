@@ -80,7 +80,7 @@ def test_merged_partial_sums_give_the_same_bits(cut: int) -> None:
     parts = [FixedPointMean(shapes=MANY, bounds=BOUNDS) for _ in range(2)]
     for number, one in enumerate(updates):
         parts[number >= cut].add(one)
-    parts[1].merge(parts[0])
+    parts[1].merge(parts[0].total, parts[0].total_weight)
     assert parts[1].total_weight == 10
     assert torch.equal(parts[1].mean()["weight"], bits(updates))
 
@@ -129,7 +129,7 @@ def test_values_are_rounded_to_the_nearest_unit() -> None:
 def test_more_weight_than_declared_is_refused_and_nothing_is_added() -> None:
     mean = FixedPointMean(shapes=SHAPES, bounds=Bounds(max_value=1024.0, max_total_weight=5))
     mean.add(update("a", 3, 1.0, [1.0, 1.0]))
-    with pytest.raises(ProtocolError, match=r"bank-2 answers with num_examples=3, more than the cohort declared") as caught:
+    with pytest.raises(ProtocolError, match=r"bank-2 brings a weight of 3, more than the cohort declared") as caught:
         mean.add(update("bank-2", 3, 9.0, [9.0, 9.0]))
     assert caught.value.code == "num_examples"
     mean.add(update("c", 2, 1.0, [1.0, 1.0]))
@@ -139,3 +139,54 @@ def test_more_weight_than_declared_is_refused_and_nothing_is_added() -> None:
 def test_mean_of_nothing_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least one update"):
         FixedPointMean(shapes=SHAPES, bounds=BOUNDS).mean()
+
+
+# Partial sums
+
+
+def partial(weighting: str, bounds: Bounds, *updates: ClientUpdate) -> FixedPointMean:
+    mean = WeightedMean(weighting=weighting).start(SHAPES, bounds)
+    assert isinstance(mean, FixedPointMean)
+    for one in updates:
+        mean.add(one)
+    return mean
+
+
+@pytest.mark.parametrize("weighting", ["num_examples", "uniform"])
+def test_mean_is_a_sum_and_says_so(weighting: str) -> None:
+    assert WeightedMean(weighting=weighting).additive
+    updates = [update("a", 1, 1.5, [1.0, -2.0]), update("b", 3, 5.0, [5.0, 2.0]), update("c", 2, 0.1, [0.3, 0.7])]
+    whole, total = partial(weighting, BOUNDS, *updates), partial(weighting, BOUNDS)
+    for one in updates:
+        part = partial(weighting, BOUNDS, one)
+        total.merge(part.total, part.total_weight)
+    assert total.total.equal(whole.total)
+    assert total.total_weight == whole.total_weight == (6 if weighting == "num_examples" else 3)
+
+
+def test_empty_partial_sum_changes_nothing() -> None:
+    mean, empty = partial("num_examples", BOUNDS, update("a", 1, 1.0, [1.0, 2.0])), partial("num_examples", BOUNDS)
+    mean.merge(empty.total, empty.total_weight)
+    assert mean.mean()["weight"].tolist() == [1.0, 2.0]
+
+
+def test_merging_leaves_the_part_as_it_is() -> None:
+    mean, part = partial("num_examples", BOUNDS), partial("num_examples", BOUNDS, update("a", 1, 1.0, [1.0, 2.0]))
+    before = part.total.clone()
+    for _ in range(2):
+        mean.merge(part.total, part.total_weight)
+    assert part.total.equal(before)
+    assert mean.total.equal(2 * before)
+
+
+@pytest.mark.parametrize("weighting", ["num_examples", "uniform"])
+def test_partial_sum_above_the_bound_is_refused_and_nothing_is_added(weighting: str) -> None:
+    bounds = Bounds(max_value=1024.0, max_total_weight=2)
+    mean = partial(weighting, bounds, update("a", 1, 1.0, [1.0, 1.0]))
+    part = partial(weighting, bounds, update("b", 1, 9.0, [9.0, 9.0]))
+    with pytest.raises(ProtocolError, match=r"A partial sum brings a weight of 2, more than the cohort declared") as caught:
+        mean.merge(2 * part.total, 2)
+    assert caught.value.code == "num_examples"
+    assert (mean.total_weight, mean.mean()["weight"].tolist()) == (1, [1.0, 1.0])
+    mean.merge(part.total, 1)  # exactly at the bound
+    assert mean.mean()["weight"].tolist() == [5.0, 5.0]

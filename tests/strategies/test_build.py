@@ -11,6 +11,7 @@ from confide.errors import ConfigError
 from confide.records import Tensors
 from confide.strategies.build import build_strategy
 from confide.strategies.fedavg import fedavg, fedavgm
+from confide.strategies.feddyn import feddyn
 from confide.strategies.fedopt import fedadagrad, fedadam, fedyogi
 from confide.strategies.fedprox import fedprox
 from confide.strategies.flower_strategy import FlowerStrategy
@@ -27,6 +28,7 @@ BUILDERS: dict[str, Callable[[], Strategy]] = {
     "fedadam": fedadam,
     "fedyogi": fedyogi,
     "fedadagrad": fedadagrad,
+    "feddyn": feddyn,
 }
 YAMLS = sorted(file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml"))
 

@@ -1,0 +1,90 @@
+"""What an institution keeps of an algorithm between rounds: tensors, on its own disk, one version a round.
+
+Round r always starts from the newest version before r, and writes version r: asked again for r, by a coordinator that lost
+its answer or went back to an older checkpoint, an institution starts from where it started before.
+"""
+
+from pathlib import Path
+from urllib.parse import quote
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from confide.errors import StorageError
+from confide.files import replace_file
+from confide.records import Tensors, sha256
+
+_CHECKSUM = "checksum"
+
+
+class ClientStates:
+    """Versions of one institution's tensors.
+
+    Args:
+        folder: the institution's own, made when something is kept, readable by its owner alone.
+        kept: how many versions of a job stay; one more than the coordinator keeps checkpoints, so that it may go back to any.
+    """
+
+    def __init__(self, folder: Path, *, kept: int) -> None:
+        self._folder = folder
+        self._kept = kept
+
+    def version(self, job: str, *, before: int) -> int | None:
+        """Return the newest version before a round; None if there is none."""
+        return max((number for number in self._versions(job) if number < before), default=None)
+
+    def load(self, job: str, *, before: int) -> Tensors | None:
+        """Return what was kept after the newest round before a round; None if nothing was.
+
+        Raises:
+            StorageError: if it is damaged.
+        """
+        number = self.version(job, before=before)
+        if number is None:
+            return None
+        path = self._path(job, number)
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+                expected = (file.metadata() or {}).get(_CHECKSUM)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(f"{path} cannot be read: {error}; start a new run.") from None
+        if sha256(tensors) != expected:
+            raise StorageError(f"{path} cannot be read: its checksum does not fit; start a new run.")
+        return tensors
+
+    def save(self, job: str, server_round: int, tensors: Tensors) -> None:
+        """Keep what a round left; later versions, of rounds that are to be done again, go.
+
+        Raises:
+            StorageError: if it cannot be written; earlier versions stand.
+        """
+        path = self._path(job, server_round)
+        try:
+            self._folder.parent.mkdir(parents=True, exist_ok=True)
+            for folder in (self._folder, path.parent):
+                folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(f"{path.parent} cannot be made: {error}.") from None
+        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        metadata = {_CHECKSUM: sha256(whole)}
+        replace_file(path, lambda temporary: save_file(whole, temporary, metadata=metadata), mode=0o600)
+        earlier = sorted((number for number in self._versions(job) if number < server_round), reverse=True)
+        for number in self._versions(job):
+            if number != server_round and number not in earlier[: self._kept - 1]:
+                self._path(job, number).unlink(missing_ok=True)
+
+    def _path(self, job: str, number: int) -> Path:
+        return self._folder / folder_name(job) / f"round-{number:05}.safetensors"
+
+    def _versions(self, job: str) -> list[int]:
+        folder = self._folder / folder_name(job)
+        return [int(path.stem.removeprefix("round-")) for path in folder.glob("round-*.safetensors")]
+
+
+def folder_name(name: str) -> str:
+    """Write a job's or an institution's name as the name of a folder, one for one: no separator, no leading dot."""
+    return quote(name, safe="").replace(".", "%2E")
+
+
+__all__ = ["ClientStates", "folder_name"]

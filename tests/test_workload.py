@@ -1,0 +1,41 @@
+"""Where to compute: which device, which of several, and what is not there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from confide.config import TrainerConfig
+from confide.errors import ConfigError
+from confide.workload import Compute, _pinned, make_compute
+
+
+def test_several_gpus_are_given_out_in_turn() -> None:
+    devices = [_pinned("cuda", worker, 3) for worker in range(7)]
+    assert devices == [torch.device("cuda", number) for number in (0, 1, 2, 0, 1, 2, 0)]
+
+
+@pytest.mark.parametrize("name", ["cpu", "mps"])
+@pytest.mark.parametrize("gpus", [0, 3])
+def test_other_devices_have_no_number(name: str, gpus: int) -> None:
+    assert {_pinned(name, worker, gpus) for worker in range(4)} == {torch.device(name)}
+
+
+def test_compute_is_what_was_wished_for(tmp_path: Path) -> None:
+    config = TrainerConfig(device="cpu", precision="bf16", physical_batch_size=7, feature_cache=str(tmp_path))
+    expected = Compute(device=torch.device("cpu"), autocast=torch.bfloat16, physical_batch_size=7, feature_cache=tmp_path)
+    assert make_compute(config, worker=5) == expected
+
+
+def test_threads_of_this_process_are_set() -> None:
+    before = torch.get_num_threads()
+    make_compute(TrainerConfig(device="cpu", num_threads=before + 1))
+    after = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert after == before + 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.device=cuda: torch .* sees no such device; set trainer\.device=auto"):
+        make_compute(TrainerConfig(device="cuda"))
