@@ -11,10 +11,14 @@ from flwr.serverapp import Grid
 
 from confide.errors import ProtocolError, RunFailedError
 from confide.exchange import Reply, Request, pack_request, unpack_reply
+from confide.records import Shapes, decode
+from confide.strategies.strategy import ClientUpdate
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.01, 1.0
+_FIRST_PAUSE_S = 0.01
+LONGEST_PAUSE_S = 1.0
+"""Between two looks for replies."""
 NO_REPLY, ERROR_REPLY = "no_reply", "error_reply"
 
 Answer = Reply | str
@@ -98,7 +102,9 @@ def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> N
     who = ", ".join(f"{name} ({code})" for name, code in sorted(missing.items())) or "nobody else is there"
     raise RunFailedError(
         f"{when}: {got} institutions answered, server.min_clients={least} are needed. Missing: {who}. "
-        "Their own logs say why; lower server.min_clients to go on without them."
+        "Their own logs say why; lower server.min_clients to go on without them.",
+        when=when,
+        missing=missing,
     )
 
 
@@ -114,11 +120,40 @@ def read_answer(message: Message) -> Answer:
         return error.code
 
 
+def check_reply(reply: Reply, name: str, *, declared: int) -> None:
+    """Check that a reply is of the institution asked, about the records it declared.
+
+    Raises:
+        ProtocolError: if not.
+    """
+    if reply.institution != name:
+        raise ProtocolError(f"{reply.institution} answers for {name}.", code="institution")
+    if reply.num_examples != declared:
+        raise ProtocolError(
+            f"{name} declared {declared} records and now {reply.num_examples}.",
+            code="num_examples",
+        )
+
+
+def accept(reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value: float) -> ClientUpdate:
+    """Check a reply to a train request, whole, and take the update out of it.
+
+    Raises:
+        ProtocolError: if it is not what was asked for.
+    """
+    check_reply(reply, name, declared=declared)
+    if reply.arrays is None:
+        raise ProtocolError(f"{name} sends no update.", code="tensor_names")
+    tensors = decode(reply.arrays, shapes, max_value=max_value)
+    return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples)
+
+
 def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterator[Message]:
     """Send messages and yield replies as they arrive, until all have or time is up."""
-    end, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
     waiting = set(grid.push_messages(messages))
+    end, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
     while waiting:
+        asked = time.monotonic()
         replies = list(grid.pull_messages(waiting))
         for reply in replies:
             waiting.discard(reply.metadata.reply_to_message_id)
@@ -126,8 +161,8 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterato
         if replies:
             pause = _FIRST_PAUSE_S
         elif time.monotonic() < end:
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
+            time.sleep(max(0.0, asked + pause - time.monotonic()))  # a grid that waits itself has waited enough
+            pause = min(2 * pause, LONGEST_PAUSE_S)
         if waiting and time.monotonic() >= end:
             log.warning("%d institutions have not answered within %g s.", len(waiting), timeout)
             return
@@ -142,8 +177,20 @@ def _wait_for_nodes(grid: Grid, least: int, timeout: float) -> list[int]:
             )
         log.info("%d of %d institutions are connected.", len(nodes), least)
         time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE_S)
+        pause = min(2 * pause, LONGEST_PAUSE_S)
     return nodes
 
 
-__all__ = ["ERROR_REPLY", "NO_REPLY", "Answer", "Clients", "enrol", "exchange", "read_answer", "too_few"]
+__all__ = [
+    "ERROR_REPLY",
+    "LONGEST_PAUSE_S",
+    "NO_REPLY",
+    "Answer",
+    "Clients",
+    "accept",
+    "check_reply",
+    "enrol",
+    "exchange",
+    "read_answer",
+    "too_few",
+]

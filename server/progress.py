@@ -31,6 +31,9 @@ class ProgressView(Protocol):
     def started(self, clients: Mapping[str, int]) -> None:
         """Hear who takes part."""
 
+    def resumed(self, state: RunState) -> None:
+        """Hear of rounds that an earlier process did."""
+
     def round_done(self, state: RunState) -> None:
         """Hear of a round."""
 
@@ -86,6 +89,10 @@ class LiveProgress:
     def started(self, clients: Mapping[str, int]) -> None:
         """Show nothing: the closing table names the institutions."""
 
+    def resumed(self, state: RunState) -> None:
+        """Begin the bar where an earlier process left off."""
+        self._progress.update(self._task, completed=state.server_round, note="resumed")
+
     def round_done(self, state: RunState) -> None:
         """Move the bar to the round that is done."""
         self._progress.update(self._task, completed=state.server_round, note=round_note(state, self._metric))
@@ -118,6 +125,10 @@ class LineProgress:
 
     def started(self, clients: Mapping[str, int]) -> None:
         """Print nothing: the closing table names the institutions."""
+
+    def resumed(self, state: RunState) -> None:
+        """Print a line."""
+        self._line(state.server_round, "resumed after this round")
 
     def round_done(self, state: RunState) -> None:
         """Print a line."""

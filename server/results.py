@@ -1,20 +1,17 @@
 """What a run leaves for people: ``summary.json`` and the closing table."""
 
-import json
-import math
-import os
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from confide.errors import RunFailedError
 from confide.exchange import Evaluation
 from confide.plan import TrainingPlan
 from confide.server.rounds import Outcome
+from confide.server.state import RoundRecord, RunState
 
 SCHEMA = 1
 
@@ -52,6 +49,8 @@ class RunResult:
     seconds: Mapping[str, float]
     reproducible: bool
     versions: Mapping[str, str] = field(default_factory=dict)
+    engine: Mapping[str, str | int] = field(default_factory=dict)
+    resumed: Sequence[int] = ()
     data: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -89,8 +88,10 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "privacy": privacy_statement(plan, reproducible=result.reproducible, alone=bool(_baselines(result))),
         "data": dict(result.data),
         "clients": clients,
-        "failures": {str(record.server_round): dict(record.refused) for record in history if record.refused},
+        "failures": _failures(history),
         "bytes": {"up": sum(r.bytes_up for r in history), "down": sum(r.bytes_down for r in history)},
+        "engine": dict(result.engine),
+        "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
     }
     if state.best is not None:
@@ -100,6 +101,32 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "validation": state.best.value,
         }
     return summary
+
+
+def summarise_failure(job: str, error: RunFailedError, state: RunState | None) -> dict[str, Any]:
+    """Build the ``summary.json`` of a run that ended without a model.
+
+    Args:
+        job: its name.
+        error: what ended it.
+        state: after the last round that was done; None if there was none.
+    """
+    failures = _failures(state.history if state else ())
+    if error.missing:
+        failures[error.when.removeprefix("round ")] = dict(error.missing)
+    return {
+        "schema": SCHEMA,
+        "status": "failed",
+        "job": job,
+        "error": str(error),
+        "rounds": state.server_round if state else 0,
+        "failures": failures,
+    }
+
+
+def _failures(history: Sequence[RoundRecord]) -> dict[str, dict[str, str]]:
+    """Name those whose updates did not go in: round -> institution -> code."""
+    return {str(record.server_round): dict(record.refused) for record in history if record.refused}
 
 
 def _baselines(result: RunResult) -> dict[str, Any]:
@@ -176,28 +203,4 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a file whole or not at all; a number that is not finite becomes null, which JSON has."""
-    text = json.dumps(_finite(value), indent=2, allow_nan=False) + "\n"
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except OSError:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-__all__ = ["InstitutionResult", "RunResult", "closing_table", "privacy_statement", "summarise", "write_json"]
+__all__ = ["InstitutionResult", "RunResult", "closing_table", "privacy_statement", "summarise", "summarise_failure"]

@@ -8,7 +8,7 @@ does not fit is a failure of that institution alone, named; the round goes on wi
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
@@ -17,13 +17,15 @@ from flwr.serverapp.strategy import Result
 from flwr.serverapp.strategy import Strategy as FlowerBase
 
 from confide.config import ServerConfig
-from confide.errors import ProtocolError
+from confide.errors import ConfigError, ProtocolError, RunFailedError, StorageError
 from confide.exchange import Evaluation, Reply, Request
 from confide.plan import TrainingPlan
-from confide.records import LARGEST_FLOAT32, Shapes, Tensors, decode, encode, num_bytes
-from confide.server.clients import Answer, Clients, enrol, exchange, read_answer, too_few
+from confide.records import LARGEST_FLOAT32, Shapes, Tensors, decode, encode, num_bytes, shapes_of
+from confide.server.checkpoint import Checkpoint
+from confide.server.clients import Answer, Clients, accept, check_reply, enrol, exchange, read_answer, too_few
 from confide.server.state import RoundRecord, RunState, judge
-from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm, Round
+from confide.server.sums import SummingGrid, SumOrder
+from confide.strategies.strategy import FederatedAlgorithm, Round
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +36,18 @@ class Observer(Protocol):
     def started(self, clients: Mapping[str, int]) -> None:
         """Hear who takes part: name -> declared number of training records."""
 
+    def resumed(self, state: RunState) -> None:
+        """Hear, after ``started``, of rounds that an earlier process did."""
+
     def round_done(self, state: RunState) -> None:
         """Hear of a round; its record is the last of ``state.history``."""
 
     def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
         """Hear how the model after a round scores: name -> metrics."""
+
+
+CommitFn = Callable[[Checkpoint], None]
+"""Makes a checkpoint durable, or raises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +67,33 @@ class Outcome:
     stopped_early: bool
 
 
+@dataclass
+class _Tally:
+    """What became of those who were asked in one round."""
+
+    server_round: int
+    accepted: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    validation: dict[str, Evaluation] = field(default_factory=dict)
+    epsilon: dict[str, float] = field(default_factory=dict)
+
+    def note(self, name: str, answer: Answer, refusal: str | None) -> None:
+        if refusal:
+            self.refused[name] = refusal
+            return
+        assert isinstance(answer, Reply)
+        self.accepted.append(name)
+        if "validation" in answer.evaluations:
+            self.validation[name] = answer.evaluations["validation"]
+        if "epsilon" in answer.figures:
+            self.epsilon[name] = answer.figures["epsilon"]
+
+    def lose(self, lost: Mapping[str, str]) -> None:
+        for name, code in lost.items():
+            self.accepted.remove(name)
+            self.refused[name] = code
+
+
 class RoundLoop(FlowerBase):
     """A federated algorithm run over a grid, as a Flower strategy with a ``start`` of its own.
 
@@ -67,9 +103,11 @@ class RoundLoop(FlowerBase):
         settings: rounds, bounds, which model is kept.
         secret: 32 bytes that selection derives from.
         observers: told of every round.
+        commit_fn: makes the state durable, before the first round and after each; a round counts once it returns.
+        checkpoint: where an earlier process of the same run left off; None for a new run.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a run is made of
         self,
         algorithm: FederatedAlgorithm,
         *,
@@ -77,12 +115,16 @@ class RoundLoop(FlowerBase):
         settings: ServerConfig,
         secret: bytes,
         observers: Sequence[Observer] = (),
+        commit_fn: CommitFn | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self._algorithm = algorithm
         self._plan, self._plan_json = plan, plan.to_json()
         self._settings = settings
         self._secret = secret
         self._observers = observers
+        self._commit_fn = commit_fn
+        self._checkpoint = checkpoint
         self._clients = Clients(names={}, num_examples={})
         self._shapes: Shapes = {}
         self._state: RunState | None = None
@@ -103,9 +145,13 @@ class RoundLoop(FlowerBase):
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate a round's replies; the state moves on."""
-        answers = ((self._clients.names[reply.metadata.src_node_id], read_answer(reply)) for reply in replies)
-        state = self._finish_round(server_round, answers, started=time.perf_counter(), bytes_down=0)
-        return encode(state.params), None
+        under_way, tally = self._begin(server_round, list(self._clients.num_examples)), _Tally(server_round)
+        for reply in replies:
+            name, answer = self._clients.names[reply.metadata.src_node_id], read_answer(reply)
+            tally.note(name, answer, self._take(under_way, name, answer, summed=False))
+        self._finish_round(under_way, tally, started=time.perf_counter(), bytes_down=0)
+        assert self._state is not None
+        return encode(self._state.params), None
 
     def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
         """Ask nobody: a round is one exchange."""
@@ -143,16 +189,13 @@ class RoundLoop(FlowerBase):
             RunFailedError: if fewer than ``server.min_clients`` take part, or answer in a round.
         """
         self._shapes = {name: tuple(array.shape) for name, array in initial_arrays.items()}
-        params = decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32)
-        self._state = RunState(server_round=0, params=params, strategy_state=self._algorithm.init(params))
+        self._state = self._first_state(decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32))
         self._clients = enrol(grid, self._plan_json, least=self._settings.min_clients, timeout=timeout)
-        for observer in self._observers:
-            observer.started(self._clients.num_examples)
-        self.summary()
-        stopped_early = False
+        self._announce()
+        stopped_early = self._is_stale()
         while self._state.server_round < num_rounds and not stopped_early:
             self._run_round(grid, self._state.server_round + 1, timeout)
-            stopped_early = self._settings.patience is not None and self._state.stale_rounds >= self._settings.patience
+            stopped_early = self._is_stale()
         test = self._evaluate_last(grid, timeout)
         self.outcome = Outcome(
             state=self._state, clients=dict(self._clients.num_examples), test=test, stopped_early=stopped_early
@@ -164,96 +207,117 @@ class RoundLoop(FlowerBase):
         assert self._state is not None
         return self._state.best.params if self._settings.keep == "best" and self._state.best else self._state.params
 
+    def _first_state(self, params: Tensors) -> RunState:
+        """Return the state to go on from: the checkpoint's, or a new run's."""
+        if self._checkpoint is None:
+            return RunState(server_round=0, params=params, strategy_state=self._algorithm.init(params))
+        if not self._algorithm.resumable:
+            raise ConfigError("This strategy keeps its state hidden inside Flower's own class, so its run cannot be resumed.")
+        if shapes_of(self._checkpoint.state.params) != self._shapes:
+            raise StorageError("The checkpoint holds the tensors of another model; start the run anew.")
+        return self._checkpoint.state
+
+    def _announce(self) -> None:
+        """Tell observers who takes part, and make the beginning durable."""
+        assert self._state is not None
+        declared = self._clients.num_examples
+        before = self._checkpoint.clients if self._checkpoint else {}
+        changed = [f"{name}: {before[name]} then, {n} now" for name, n in declared.items() if before.get(name, n) != n]
+        if changed:
+            raise RunFailedError(
+                f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "
+                "these fix weights and privacy. Bring the records back, or start a new run."
+            )
+        for observer in self._observers:
+            observer.started(declared)
+            if self._state.server_round:
+                observer.resumed(self._state)
+        self.summary()
+        self._commit()
+
+    def _commit(self) -> None:
+        if self._commit_fn is not None:
+            assert self._state is not None
+            self._commit_fn(Checkpoint(state=self._state, clients=self._clients.num_examples))
+
+    def _is_stale(self) -> bool:
+        assert self._state is not None
+        return self._settings.patience is not None and self._state.stale_rounds >= self._settings.patience
+
     def _run_round(self, grid: Grid, server_round: int, timeout: float) -> None:
         assert self._state is not None
         started = time.perf_counter()
-        arrays = encode(self._state.params)
-        messages = list(self.configure_train(server_round, arrays, ConfigRecord(), grid))
+        messages = list(self.configure_train(server_round, encode(self._state.params), ConfigRecord(), grid))
         asked = [self._clients.names[message.metadata.dst_node_id] for message in messages]
-        answers = self._clients.answers(exchange(grid, messages, timeout), asked)
-        self._finish_round(
-            server_round,
-            answers,
-            started=started,
-            bytes_down=num_bytes(self._state.params) * len(messages),
-            asked=asked,
-        )
+        under_way = self._begin(server_round, asked)
+        summing = grid if under_way.rule is not None and isinstance(grid, SummingGrid) else None
+        if summing is not None and under_way.rule is not None:
+            order = SumOrder(
+                rule=under_way.rule, declared=self._clients.num_examples, max_value=self._settings.max_update_value
+            )
+            summing.begin_sum(order)
+        tally = _Tally(server_round)
+        for name, answer in self._clients.answers(exchange(grid, messages, timeout), asked):
+            tally.note(name, answer, self._take(under_way, name, answer, summed=summing is not None))
+        if summing is not None:
+            collected = summing.collect_sum(timeout)
+            under_way.merge(collected.total, collected.total_weight)
+            tally.lose(collected.lost)
+        self._finish_round(under_way, tally, started=started, bytes_down=num_bytes(self._state.params) * len(messages))
+        self._commit()  # before anybody hears of the round
         for observer in self._observers:
             observer.round_done(self._state)
 
-    def _finish_round(
-        self,
-        server_round: int,
-        answers: Iterable[tuple[str, Answer]],
-        *,
-        started: float,
-        bytes_down: int,
-        asked: Sequence[str] = (),
-    ) -> RunState:
-        state = self._state
-        assert state is not None
-        under_way = self._algorithm.begin(
-            state.params,
-            state.strategy_state,
-            cohort=[self._clients.num_examples[name] for name in asked or self._clients.num_examples],
+    def _begin(self, server_round: int, asked: Sequence[str]) -> Round:
+        assert self._state is not None
+        return self._algorithm.begin(
+            self._state.params,
+            self._state.strategy_state,
+            cohort=[self._clients.num_examples[name] for name in asked],
             max_value=self._settings.max_update_value,
             server_round=server_round,
         )
-        accepted, refused = [], {}
-        validation: dict[str, Evaluation] = {}
-        epsilon: dict[str, float] = {}
-        for name, answer in answers:
-            code = self._take(under_way, name, answer)
-            if code:
-                refused[name] = code
-                continue
-            assert isinstance(answer, Reply)
-            accepted.append(name)
-            if "validation" in answer.evaluations:
-                validation[name] = answer.evaluations["validation"]
-            if "epsilon" in answer.figures:
-                epsilon[name] = answer.figures["epsilon"]
-        if len(accepted) < self._settings.min_clients:
-            too_few(f"round {server_round}", got=len(accepted), least=self._settings.min_clients, missing=refused)
-        params, strategy_state = under_way.finish()
+
+    def _finish_round(self, under_way: Round, tally: "_Tally", *, started: float, bytes_down: int) -> None:
+        state = self._state
+        assert state is not None
+        if len(tally.accepted) < self._settings.min_clients:
+            when = f"round {tally.server_round}"
+            too_few(when, got=len(tally.accepted), least=self._settings.min_clients, missing=tally.refused)
+        params, strategy_state = under_way.finish(participation=len(tally.accepted) / len(self._clients.num_examples))
         record = RoundRecord(
-            server_round=server_round,
-            accepted=tuple(sorted(accepted)),
-            refused=dict(sorted(refused.items())),
-            validation=dict(sorted(validation.items())),
-            epsilon=dict(sorted(epsilon.items())),
-            bytes_up=num_bytes(params) * len(accepted),
+            server_round=tally.server_round,
+            accepted=tuple(sorted(tally.accepted)),
+            refused=dict(sorted(tally.refused.items())),
+            validation=dict(sorted(tally.validation.items())),
+            epsilon=dict(sorted(tally.epsilon.items())),
+            bytes_up=num_bytes(params) * len(tally.accepted),
             bytes_down=bytes_down,
             seconds=time.perf_counter() - started,
         )
-        judged = judge(state, server_round - 1, validation, metric=self._plan.task.primary_metric)
+        judged = judge(state, tally.server_round - 1, tally.validation, metric=self._plan.task.primary_metric)
         self._state = replace(
             judged,
-            server_round=server_round,
+            server_round=tally.server_round,
             params=params,
             strategy_state=strategy_state,
             history=(*state.history, record),
         )
-        return self._state
 
-    def _take(self, under_way: Round, name: str, answer: Answer) -> str | None:
-        """Check one answer and add it; return the code of what is wrong with it."""
+    def _take(self, under_way: Round, name: str, answer: Answer, *, summed: bool) -> str | None:
+        """Check one answer and, unless its update is in a partial sum, add it; return the code of what is wrong with it."""
         if isinstance(answer, str):
             return answer
         if answer.refusal:
             return answer.refusal
+        declared = self._clients.num_examples[name]
         try:
-            if answer.institution != name:
-                raise ProtocolError(f"{answer.institution} answers for {name}.", code="institution")
-            if answer.arrays is None:
-                raise ProtocolError(f"{name} sends no update.", code="tensor_names")
-            if answer.num_examples != self._clients.num_examples[name]:
-                raise ProtocolError(
-                    f"{name} declared {self._clients.num_examples[name]} records and now {answer.num_examples}.",
-                    code="num_examples",
+            if summed:  # where it was made, checked by the same function
+                check_reply(answer, name, declared=declared)
+            else:
+                under_way.add(
+                    accept(answer, name, declared=declared, shapes=self._shapes, max_value=self._settings.max_update_value)
                 )
-            update = decode(answer.arrays, self._shapes, max_value=self._settings.max_update_value)
-            under_way.add(ClientUpdate(client=name, tensors=update, num_examples=answer.num_examples))
         except ProtocolError as error:
             log.warning("The update of %s is refused: %s", name, error)
             return error.code
@@ -286,4 +350,4 @@ class RoundLoop(FlowerBase):
         return dict(sorted((name, answer.evaluations) for name, answer in answers if isinstance(answer, Reply)))
 
 
-__all__ = ["Observer", "Outcome", "RoundLoop"]
+__all__ = ["CommitFn", "Observer", "Outcome", "RoundLoop"]

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from confide.errors import StorageError
 from confide.exchange import Evaluation
-from confide.server.state import RunState
+from confide.server.state import RoundRecord, RunState
 
 
 class MetricsSink:
@@ -15,37 +16,66 @@ class MetricsSink:
 
     Args:
         path: the file; each line is on disk's way before the next round begins.
+
+    Raises:
+        StorageError: here or later, if the file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        self._path = path
+        try:
+            self._file = path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise self._failed(error) from None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as failure:
+            if error is None:
+                raise self._failed(failure) from None
 
     def started(self, clients: Mapping[str, int]) -> None:
         """Write declared sizes."""
         for name, count in clients.items():
             self._write(0, "enrol", name, "num_examples", count, count)
-        self._file.flush()
+        self._flush()
+
+    def resumed(self, state: RunState) -> None:
+        """Write again what earlier rounds left: whatever a killed process wrote, each metric stands there once."""
+        for record in state.history:
+            self._record(record)
+        self._flush()
 
     def round_done(self, state: RunState) -> None:
-        """Write a round's metrics; validation belongs to the round before, whose tensors were scored."""
-        record = state.history[-1]
+        """Write a round's metrics."""
+        self._record(state.history[-1])
+        self._flush()
+
+    def _record(self, record: RoundRecord) -> None:
+        """Write a round; its validation belongs to the round before, whose tensors were scored."""
         self._evaluations(record.server_round - 1, "validation", record.validation)
         for name, value in record.epsilon.items():
             self._write(record.server_round, "privacy", name, "epsilon", value, None)
         for name in ("bytes_up", "bytes_down", "seconds"):
             self._write(record.server_round, "train", None, name, getattr(record, name), None)
-        self._file.flush()
 
     def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
         """Write the evaluation of a round's tensors."""
         self._evaluations(server_round, split, evaluations)
-        self._file.flush()
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: OSError) -> StorageError:
+        return StorageError(f"{self._path} cannot be written: {error}. Free space; checkpoints that were written stand.")
 
     def _evaluations(self, server_round: int, phase: str, evaluations: Mapping[str, Evaluation]) -> None:
         for client, metrics in evaluations.items():
@@ -62,7 +92,10 @@ class MetricsSink:
             "value": value,
             "num_examples": support,
         }
-        self._file.write(json.dumps(line) + "\n")
+        try:
+            self._file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise self._failed(error) from None
 
 
 __all__ = ["MetricsSink"]

@@ -1,17 +1,16 @@
 import functools
 import io
 import json
-import math
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
 from confide.compose import compose
+from confide.errors import RunFailedError
 from confide.plan import TrainingPlan, make_plan
-from confide.server.results import InstitutionResult, RunResult, closing_table, privacy_statement, summarise, write_json
+from confide.server.results import InstitutionResult, RunResult, closing_table, privacy_statement, summarise, summarise_failure
 from confide.server.rounds import Outcome
 from confide.server.state import Best, RoundRecord, RunState
 
@@ -161,46 +160,24 @@ def test_table_without_privacy_or_baselines_has_no_such_columns() -> None:
     assert "alone" not in shown
 
 
-def test_json_is_written_whole_and_readable_by_all(tmp_path: Path) -> None:
-    file = tmp_path / "summary.json"
-    write_json(file, {"a": 1})
-    assert json.loads(file.read_text()) == {"a": 1}
-    assert file.read_text().endswith("\n")
-    assert file.stat().st_mode & 0o777 == 0o644
-    assert list(tmp_path.iterdir()) == [file]
-
-
-def test_json_replaces_the_old_file(tmp_path: Path) -> None:
-    file = tmp_path / "summary.json"
-    file.write_text("a much longer text than the new one")
-    write_json(file, 1)
-    assert file.read_text() == "1\n"
-
-
-def test_old_file_stands_when_serialisation_fails(tmp_path: Path) -> None:
-    file = tmp_path / "summary.json"
-    write_json(file, {"a": 1})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        write_json(file, {"a": 2, "b": object()})
-    assert json.loads(file.read_text()) == {"a": 1}
-
-
-def test_failed_write_leaves_no_temporary_file(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        write_json(tmp_path / "summary.json", object())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_file_is_json_even_with_nan(tmp_path: Path) -> None:
-    file = tmp_path / "summary.json"
-    write_json(file, {"log_loss": math.nan})
-    assert "NaN" not in file.read_text()
-
-
 @pytest.mark.parametrize("alone", [True, False])
 def test_statement_names_the_price_of_baselines_where_there_are_any(alone: bool) -> None:
     private = make_plan(compose(), backbone_sha256="0" * 64)
     assert ("baselines" in privacy_statement(private, reproducible=True, alone=alone)) == alone
+
+
+def test_a_failed_run_names_who_was_missing_and_when() -> None:
+    state = RunState(server_round=2, params={}, strategy_state={}, history=HISTORY)
+    error = RunFailedError("round 3: too few", when="round 3", missing={"a": "no_reply", "b": "tensor_values"})
+    summary = summarise_failure("job", error, state)
+    assert summary["status"] == "failed"
+    assert summary["rounds"] == 2
+    assert summary["failures"] == {"2": {"b": "no_reply"}, "3": {"a": "no_reply", "b": "tensor_values"}}
+
+
+def test_a_run_that_fails_before_its_first_round_says_so() -> None:
+    summary = summarise_failure("job", RunFailedError("enrol: nobody", when="enrol", missing={"node 1": "no_reply"}), None)
+    assert (summary["rounds"], summary["failures"]) == (0, {"enrol": {"node 1": "no_reply"}})
 
 
 def test_summary_tells_where_records_come_from() -> None:

@@ -5,25 +5,35 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.serverapp.strategy import FedMedian
 
 from confide.compose import compose
 from confide.config import ServerConfig
-from confide.errors import RunFailedError
-from confide.exchange import Evaluation, Reply, Request, pack_reply, unpack_request
+from confide.errors import ConfigError, RunFailedError, StorageError
+from confide.exchange import Evaluation, Reply, Request, pack_reply, unpack_reply, unpack_request
 from confide.flower.messages import task_identity
 from confide.plan import TrainingPlan, make_plan
-from confide.records import Tensors, decode, encode, sha256
-from confide.server.rounds import Outcome, RoundLoop
+from confide.records import Tensors, decode, encode, sha256, shapes_of
+from confide.server.checkpoint import Checkpoint, CheckpointStore
+from confide.server.clients import accept
+from confide.server.rounds import CommitFn, Observer, Outcome, RoundLoop
 from confide.server.state import RoundRecord, RunState, mean_metric
+from confide.server.sums import CollectedSum, SumOrder
 from confide.simulations.grid import InlineGrid
-from confide.strategies.fedavg import fedavg
+from confide.strategies.aggregators import FixedPointMean
+from confide.strategies.fedavg import fedavg, fedavgm
+from confide.strategies.feddyn import feddyn
+from confide.strategies.fedopt import fedadam
+from confide.strategies.flower_strategy import FlowerStrategy
 from confide.strategies.selection import SelectUniform
+from confide.strategies.strategy import Accumulator, FederatedAlgorithm
 
 SECRET = bytes(32)
 START: Tensors = {"w": torch.zeros(2)}
@@ -137,6 +147,9 @@ class Listener:
 
     def started(self, clients: Mapping[str, int]) -> None:
         self.clients = dict(clients)
+
+    def resumed(self, state: RunState) -> None:
+        self.states.append(state)
 
     def round_done(self, state: RunState) -> None:
         self.states.append(state)
@@ -520,3 +533,287 @@ def test_score_that_is_not_finite_of_one_does_not_hide_the_others() -> None:
     best = run(fakes, rounds=3).state.best
     assert best is not None
     assert best.server_round == 2
+
+
+# Going on from a checkpoint
+
+ALGORITHMS: dict[str, Callable[[], FederatedAlgorithm]] = {
+    "fedavg": fedavg,
+    "fedavgm": fedavgm,
+    "fedadam": fedadam,
+    "feddyn": feddyn,
+    "two of three": lambda: fedavg(selection=SelectUniform(clients_per_round=2)),
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "last": {},
+    "best": {"keep": "best"},
+    "patience": {"keep": "best", "patience": 1},
+}
+ROUNDS = 5
+
+
+def median() -> FederatedAlgorithm:
+    return FlowerStrategy(FedMedian())
+
+
+def drifting(scale: float) -> Update:
+    return lambda tensors, r: {"w": torch.tensor([1.0, 0.5]) + (math.sin(scale * r) - tensors["w"]) / 30}
+
+
+def drifters() -> list[Fake]:
+    return [Fake(name, n, drifting(n / 7), score=loss, figures={"epsilon": n / 3}) for n, name in enumerate("abc", start=1)]
+
+
+def resume(
+    checkpoint: Checkpoint | None,
+    *,
+    algorithm: FederatedAlgorithm | None = None,
+    fakes: Sequence[Fake] | None = None,
+    observers: Sequence[Observer] = (),
+    commit_fn: CommitFn | None = None,
+    **settings: Any,
+) -> Outcome:
+    loop = RoundLoop(
+        algorithm or fedavg(),
+        plan=plan(),
+        settings=ServerConfig(**settings),
+        secret=SECRET,
+        observers=observers,
+        commit_fn=commit_fn,
+        checkpoint=checkpoint,
+    )
+    return run(drifters() if fakes is None else fakes, rounds=ROUNDS, loop=loop)
+
+
+def checkpoints_of(**arguments: Any) -> tuple[Outcome, list[Checkpoint]]:
+    made: list[Checkpoint] = []
+    return resume(None, commit_fn=made.append, **arguments), made
+
+
+def essence(outcome: Outcome) -> tuple[object, ...]:
+    """Everything but how long it took."""
+    state, best = outcome.state, outcome.state.best
+    return (
+        sha256(state.params),
+        sha256(state.strategy_state),
+        best and (best.server_round, best.value, sha256(best.params)),
+        state.stale_rounds,
+        [replace(record, seconds=0.0) for record in state.history],
+        outcome.clients,
+        outcome.test,
+        outcome.stopped_early,
+    )
+
+
+@pytest.mark.parametrize("how", SETTINGS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_run_resumed_after_any_round_ends_as_the_undisturbed_one(name: str, how: str) -> None:
+    undisturbed, made = checkpoints_of(algorithm=ALGORITHMS[name](), **SETTINGS[how])
+    assert [checkpoint.state.server_round for checkpoint in made] == list(range(len(undisturbed.state.history) + 1))
+    for checkpoint in made:
+        resumed = resume(checkpoint, algorithm=ALGORITHMS[name](), **SETTINGS[how])
+        assert essence(resumed) == essence(undisturbed)
+
+
+def test_patience_ends_a_resumed_run_where_it_ended_the_undisturbed_one() -> None:
+    undisturbed, made = checkpoints_of(patience=1)
+    fakes = drifters()
+    assert undisturbed.state.server_round < ROUNDS
+    assert essence(resume(made[-1], fakes=fakes, patience=1)) == essence(undisturbed)
+    assert "train" not in {kind for fake in fakes for kind, _ in fake.asked}
+
+
+def test_run_resumed_from_the_disk_ends_as_the_undisturbed_one(tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path, kept=ROUNDS)
+    undisturbed = resume(None, algorithm=fedadam(), commit_fn=store.save, keep="best")
+    (tmp_path / f"round-{ROUNDS:05}.safetensors").unlink()
+    checkpoint = store.latest()
+    assert checkpoint is not None
+    assert checkpoint.state.server_round == ROUNDS - 1
+    assert essence(resume(checkpoint, algorithm=fedadam(), keep="best")) == essence(undisturbed)
+
+
+def test_resumed_run_asks_for_the_rounds_that_are_left() -> None:
+    _, made = checkpoints_of()
+    fakes = drifters()
+    resume(made[3], fakes=fakes)
+    assert [request.server_round for kind, request in fakes[0].asked if kind == "train"] == [4, 5]
+
+
+def test_institutions_that_declare_other_numbers_than_before_are_named() -> None:
+    _, made = checkpoints_of()
+    changed = [replace(fake, num_examples=fake.num_examples + (fake.name != "b")) for fake in drifters()]
+    with pytest.raises(RunFailedError, match=r"other numbers.*\(a: 1 then, 2 now; c: 3 then, 4 now\)"):
+        resume(made[2], fakes=changed)
+    assert "train" not in {kind for fake in changed for kind, _ in fake.asked}
+
+
+def test_institution_that_is_new_may_join_a_resumed_run() -> None:
+    _, made = checkpoints_of()
+    outcome = resume(made[2], fakes=[*drifters(), Fake("new", 9)])
+    assert outcome.clients["new"] == 9
+    assert "new" in last(outcome).accepted
+
+
+def test_checkpoint_of_another_model_is_refused() -> None:
+    _, made = checkpoints_of()
+    other = replace(made[2], state=replace(made[2].state, params={"w": torch.zeros(3)}))
+    with pytest.raises(StorageError, match="tensors of another model; start the run anew"):
+        resume(other)
+
+
+def test_run_of_one_of_flowers_strategies_cannot_be_resumed() -> None:
+    _, made = checkpoints_of()
+    fakes = drifters()
+    with pytest.raises(ConfigError, match="hidden inside Flower's own class, so its run cannot be resumed"):
+        resume(made[2], algorithm=median(), fakes=fakes)
+    assert [fake.asked for fake in fakes] == [[], [], []]
+
+
+@dataclass
+class Diary:
+    """An observer, and a commit, that write what they hear into one list."""
+
+    entries: list[tuple[str, int]] = field(default_factory=list)
+
+    def commit(self, checkpoint: Checkpoint) -> None:
+        self.entries.append(("commit", checkpoint.state.server_round))
+
+    def commit_until_full(self, checkpoint: Checkpoint) -> None:
+        if checkpoint.state.server_round == 2:
+            raise StorageError("The disk is full.")
+        self.commit(checkpoint)
+
+    def started(self, clients: Mapping[str, int]) -> None:
+        self.entries.append(("started", len(clients)))
+
+    def resumed(self, state: RunState) -> None:
+        self.entries.append(("resumed", state.server_round))
+
+    def round_done(self, state: RunState) -> None:
+        self.entries.append(("round", state.server_round))
+
+    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+        self.entries.append((split, server_round))
+
+
+def test_round_is_made_durable_before_anybody_hears_of_it() -> None:
+    diary = Diary()
+    resume(None, observers=[diary], commit_fn=diary.commit)
+    rounds = [(kind, r) for r in range(1, ROUNDS + 1) for kind in ("commit", "round")]
+    assert diary.entries == [("started", 3), ("commit", 0), *rounds, ("validation", 5), ("test", 5)]
+
+
+def test_nobody_hears_of_a_round_that_could_not_be_made_durable() -> None:
+    diary = Diary()
+    with pytest.raises(StorageError, match="The disk is full"):
+        resume(None, observers=[diary], commit_fn=diary.commit_until_full)
+    assert diary.entries == [("started", 3), ("commit", 0), ("commit", 1), ("round", 1)]
+
+
+def test_observers_hear_once_that_a_run_is_resumed() -> None:
+    _, made = checkpoints_of()
+    diary, listener = Diary(), Listener()
+    resume(made[3], observers=[diary, listener])
+    assert diary.entries[:3] == [("started", 3), ("resumed", 3), ("round", 4)]
+    assert listener.states[0] is made[3].state
+
+
+def test_run_resumed_before_its_first_round_is_a_new_run_to_observers() -> None:
+    _, made = checkpoints_of()
+    diary = Diary()
+    resume(made[0], observers=[diary])
+    assert "resumed" not in dict(diary.entries)
+
+
+@pytest.mark.parametrize("when", ["enrol", "round 1"])
+def test_error_of_too_few_says_when_and_who(when: str) -> None:
+    declines: Tamper = lambda reply: replace(reply, refusal="privacy")  # noqa: E731 - typed
+    spoilt = Fake("b", tamper_query=declines) if when == "enrol" else Fake("b", tamper=declines)
+    with pytest.raises(RunFailedError) as caught:
+        run([Fake("a"), spoilt], loop=make_loop(min_clients=2))
+    assert caught.value.when == when
+    assert caught.value.missing == {"node 2, b" if when == "enrol" else "b": "privacy"}
+
+
+# Sums made where the updates are
+
+
+class AddingGrid(InlineGrid):
+    """Keeps the sum of a round itself, as worker processes do; replies to train requests hold no tensors."""
+
+    def __init__(self, app: ClientApp, node_ids: Sequence[int], *, loses: str = "") -> None:
+        super().__init__(app, node_ids)
+        self._loses = loses
+        self._order: SumOrder | None = None
+        self._parts: list[Accumulator] = []
+        self.sums = 0
+
+    def begin_sum(self, order: SumOrder) -> None:
+        self._order = order
+        self._parts = [order.rule.aggregator.start(shapes_of(START), order.rule.bounds) for _ in range(2)]
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        replies = list(super().pull_messages(message_ids))
+        return [self._add(reply) if reply.metadata.message_type == "train" else reply for reply in replies]
+
+    def _add(self, message: Message) -> Message:
+        if self._order is None:
+            return message
+        reply = unpack_reply(message.content)
+        if not reply.refusal and reply.institution != self._loses:
+            declared, most = self._order.declared[reply.institution], self._order.max_value
+            update = accept(reply, reply.institution, declared=declared, shapes=shapes_of(START), max_value=most)
+            self._parts[message.metadata.src_node_id % 2].add(update)
+        message.content = pack_reply(replace(reply, arrays=None))
+        return message
+
+    def collect_sum(self, timeout: float) -> CollectedSum:
+        self._order = None
+        self.sums += 1
+        parts = [part for part in self._parts if isinstance(part, FixedPointMean)]
+        return CollectedSum(
+            total=torch.stack([part.total for part in parts]).sum(0),
+            total_weight=sum(part.total_weight for part in parts),
+            lost={self._loses: "worker_lost"} if self._loses else {},
+        )
+
+
+def run_adding(fakes: Sequence[Fake], algorithm: FederatedAlgorithm, *, loses: str = "", **settings: Any) -> Outcome:
+    grid = AddingGrid(make_app(fakes), nodes(fakes), loses=loses)
+    loop = RoundLoop(algorithm, plan=plan(), settings=ServerConfig(**settings), secret=SECRET)
+    outcome = run(fakes, rounds=ROUNDS, grid=grid, loop=loop)
+    assert grid.sums == len(outcome.state.history)
+    return outcome
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_sums_made_elsewhere_give_the_same_bits(name: str) -> None:
+    declines = Fake("d", 9, tamper=lambda reply: replace(reply, refusal="no"))
+    alone = RoundLoop(ALGORITHMS[name](), plan=plan(), settings=ServerConfig(), secret=SECRET)
+    expected = run([*drifters(), declines], rounds=ROUNDS, loop=alone)
+    assert essence(run_adding([*drifters(), declines], ALGORITHMS[name]())) == essence(expected)
+
+
+def test_client_lost_with_its_sum_is_refused_by_name() -> None:
+    outcome = run_adding(drifters(), fedavg(), loses="b")
+    without = run_adding([fake for fake in drifters() if fake.name != "b"], fedavg())
+    assert [record.accepted for record in outcome.state.history] == [("a", "c")] * ROUNDS
+    assert [record.refused for record in outcome.state.history] == [{"b": "worker_lost"}] * ROUNDS
+    assert sha256(outcome.state.params) == sha256(without.state.params)
+    assert last(outcome).bytes_up == 2 * 8
+    assert last(outcome).epsilon["b"] == 2 / 3  # spent all the same
+
+
+def test_client_lost_with_its_sum_counts_as_missing() -> None:
+    with pytest.raises(RunFailedError, match=r"round 1: 2 institutions answered.*b \(worker_lost\)"):
+        run_adding(drifters(), fedavg(), loses="b", min_clients=3)
+
+
+def test_strategy_that_needs_every_update_is_not_given_a_sum() -> None:
+    fakes = drifters()
+    grid = AddingGrid(make_app(fakes), nodes(fakes))
+    loops = [RoundLoop(median(), plan=plan(), settings=ServerConfig(), secret=SECRET) for _ in range(2)]
+    summing, plain = run(fakes, grid=grid, loop=loops[0]), run(fakes, loop=loops[1])
+    assert grid.sums == 0
+    assert essence(summing) == essence(plain)

@@ -1,0 +1,171 @@
+"""Checkpoints: a run between two rounds, on disk.
+
+One safetensors file a round, ``round-00012.safetensors``: global tensors, state of the server optimizer and best model as
+tensors, everything else as JSON in its header, a checksum over both. A file appears whole or not at all; the last few are
+kept, so that a damaged one costs a round and not the run.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from confide.errors import StorageError
+from confide.files import replace_file
+from confide.records import Tensors, sha256
+from confide.server.state import Best, RoundRecord, RunState
+
+log = logging.getLogger(__name__)
+
+SCHEMA = 1
+_HEADER, _CHECKSUM = "confide", "checksum"
+_PARAMS, _STRATEGY, _BEST = "params/", "strategy/", "best/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Everything that the rest of a run depends on.
+
+    Attributes:
+        state: after the last round done.
+        clients: name -> declared number of training records; empty before anybody enrolled.
+        beside: what the run's owner keeps with it, such as what simulated institutions have computed; JSON.
+    """
+
+    state: RunState
+    clients: Mapping[str, int] = field(default_factory=dict)
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+
+class CheckpointStore:
+    """The last checkpoints of one run.
+
+    Args:
+        folder: made if need be; temporary files that a killed process left are removed.
+        kept: how many, >= 1.
+    """
+
+    def __init__(self, folder: Path, *, kept: int) -> None:
+        self._folder = folder
+        self._kept = kept
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in folder.glob(".round-*"):
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be written: {error}.") from None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then remove those that are no longer kept.
+
+        Raises:
+            StorageError: if it cannot be written; the one before stands.
+        """
+        state = checkpoint.state
+        tensors = _prefixed(_PARAMS, state.params) | _prefixed(_STRATEGY, state.strategy_state)
+        if state.best:
+            tensors |= {name: tensor.clone() for name, tensor in _prefixed(_BEST, state.best.params).items()}  # may be params
+        header = json.dumps(_describe(checkpoint), separators=(",", ":"), allow_nan=False)
+        metadata = {_HEADER: header, _CHECKSUM: _checksum(header, tensors)}
+        path = self._folder / f"round-{state.server_round:05}.safetensors"
+        # The file holds what a simulation's noise may be derived from: its owner's alone.
+        replace_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata), mode=0o600)
+        for old in self._paths()[self._kept :]:
+            if old != path:
+                old.unlink(missing_ok=True)
+
+    def latest(self) -> Checkpoint | None:
+        """Read the newest checkpoint that is sound, and say so where a newer one is not.
+
+        Returns:
+            None where there is none at all.
+
+        Raises:
+            StorageError: if there are some and none of them is sound.
+        """
+        paths = self._paths()
+        for path in paths:
+            try:
+                return _read(path)
+            except StorageError as error:
+                log.warning("%s Falling back to the checkpoint before.", error)
+        if paths:
+            raise StorageError(f"None of the {len(paths)} checkpoints in {self._folder} can be read; start the run anew.")
+        return None
+
+    def clear(self) -> None:
+        """Remove every checkpoint."""
+        for path in self._paths():
+            path.unlink(missing_ok=True)
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._folder.glob("round-*.safetensors"), reverse=True)
+
+
+def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    return {prefix + name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _part(prefix: str, tensors: Tensors) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    state = checkpoint.state
+    return {
+        "schema": SCHEMA,
+        "server_round": state.server_round,
+        "stale_rounds": state.stale_rounds,
+        "best": {"server_round": state.best.server_round, "value": state.best.value} if state.best else None,
+        "history": [dataclasses.asdict(record) for record in state.history],
+        "order": {"params": list(state.params), "strategy": list(state.strategy_state)},
+        "clients": dict(checkpoint.clients),
+        "beside": dict(checkpoint.beside),
+    }
+
+
+def _checksum(header: str, tensors: Tensors) -> str:
+    return hashlib.sha256(f"{header}\0{sha256(tensors)}".encode()).hexdigest()
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+        header = metadata[_HEADER]
+        if metadata[_CHECKSUM] != _checksum(header, tensors):
+            raise StorageError(f"{path} is damaged: its checksum does not fit.")
+        described = json.loads(header)
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise StorageError(f"{path} is torn or damaged: {type(error).__name__}: {error}.") from None
+    if described["schema"] != SCHEMA:
+        raise StorageError(f"{path} has schema={described['schema']}, this release reads {SCHEMA}.")
+    return Checkpoint(state=_state(described, tensors), clients=described["clients"], beside=described["beside"])
+
+
+def _state(described: Mapping[str, Any], tensors: Tensors) -> RunState:
+    order, best = described["order"], described["best"]
+    params = _in_order(_part(_PARAMS, tensors), order["params"])
+    return RunState(
+        server_round=described["server_round"],
+        params=params,
+        strategy_state=_in_order(_part(_STRATEGY, tensors), order["strategy"]),
+        best=Best(**best, params=_in_order(_part(_BEST, tensors), order["params"])) if best else None,
+        stale_rounds=described["stale_rounds"],
+        history=tuple(RoundRecord(**record | {"accepted": tuple(record["accepted"])}) for record in described["history"]),
+    )
+
+
+def _in_order(tensors: Tensors, names: Iterable[str]) -> Tensors:
+    return {name: tensors[name] for name in names}
+
+
+__all__ = ["Checkpoint", "CheckpointStore"]
