@@ -8,17 +8,23 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 
-from confide.compose import CONF_MODULE, check_jobs, register_schema, to_config
-from confide.errors import ConfideError
+from confide.addresses import redact
+from confide.compose import CONF_MODULE, check_jobs, compose, register_schema, to_config
+from confide.config import Config
+from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfideError, ConfigError
+from confide.simulations.preload import prepare_workers
+from confide.simulations.run_folder import Command, claimed, command_of, described, finished, refuse_changes, unfinished
+
+log = logging.getLogger(__name__)
 
 _INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``confide simulate`` with Hydra's own words.
+    """Run ``confide simulate`` with Hydra's own words, or ``confide simulate resume=RUN``.
 
     Args:
         argv: overrides and Hydra's flags (``--help``, ``--cfg job``, ``-m``).
@@ -29,12 +35,73 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: naming every mistake, before anything heavy is imported.
     """
-    if not _INFORMATION_FLAGS & set(argv):
-        check_jobs(_overrides(argv))
+    words, resumed = _split_resume(argv)
+    if resumed is not None:
+        summary = finished(resumed)
+        if summary is not None:
+            print(
+                f"{resumed} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}. Nothing to resume."
+            )
+            return 0
+        command = command_of(resumed)
+        try:
+            os.chdir(command.cwd)  # relative paths mean what they meant
+        except OSError as error:
+            raise ConfigError(f"resume={resumed}: the run was started in {command.cwd}, which is gone ({error}).") from None
+        words = [*command.overrides, *words]
+        refuse_changes(resumed, described(compose(_overrides(words))))  # before Hydra touches the folder
+        words += [f"hydra.run.dir={_quoted(resumed)}", "hydra.output_subdir=null"]
+    if not _INFORMATION_FLAGS & set(words):
+        refuse_passwords(_overrides(words))
+        check_jobs(_overrides(words))
+
+    def run(composed: DictConfig) -> None:
+        _run(composed, resume=resumed is not None)
+
     register_schema()
-    sys.argv = ["confide simulate", *argv]
-    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(_run)()
+    sys.argv = ["confide simulate", *words]
+    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run)()
     return 0
+
+
+def refuse_passwords(overrides: Sequence[str]) -> None:
+    """Refuse a password typed on the command line, where the process list, the shell's history and RUN/.hydra keep it.
+
+    Raises:
+        ConfigError: with the setting, the password masked.
+    """
+    shown = [redact(word) for word in overrides if redact(word) != word]
+    if shown:
+        raise ConfigError(
+            [
+                f"{word}: a password on the command line is kept by the shell and by RUN. Write ${{oc.env:NAME}} for it, "
+                "in quotes, or leave it to ~/.pgpass."
+                for word in shown
+            ]
+        )
+
+
+def _split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Take ``resume=RUN`` out of the command line."""
+    asked = [word.partition("=")[2] for word in argv if word.startswith("resume=")]
+    words = [word for word in argv if not word.startswith("resume=")]
+    if not asked:
+        return words, None
+    problems = []
+    if len(asked) > 1 or not asked[0]:
+        problems.append(f"resume={','.join(asked)}: expected the folder of one run.")
+    if {"-m", "--multirun"} & set(words):
+        problems.append("resume: a sweep is resumed job by job; leave -m out.")
+    problems += [f"{word}: a run is resumed where it is; leave it out." for word in words if word.startswith("hydra.run.dir=")]
+    if problems:
+        raise ConfigError(problems)
+    return words, Path(asked[0]).resolve()
+
+
+def _quoted(path: Path) -> str:
+    """Quote a path for Hydra, whose grammar gives = and spaces a meaning."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _overrides(argv: Sequence[str]) -> list[str]:
@@ -62,28 +129,40 @@ def _overrides(argv: Sequence[str]) -> list[str]:
     return words
 
 
-def _run(composed: DictConfig) -> None:
+def _run(composed: DictConfig, *, resume: bool) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("TQDM_DISABLE", "1")  # a bar of our own says more than those of the libraries
-    try:
-        _simulate(composed)
-    except ConfideError as error:
-        logging.getLogger(__name__).info("%s", error)
-        print(f"confide simulate: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
-def _simulate(composed: DictConfig) -> None:
-    config = to_config(composed)
+    logging.raiseExceptions = False  # on a full disk the log has no room for complaints about itself
     run_dir = Path(HydraConfig.get().runtime.output_dir)
-    (run_dir / "config.yaml").write_text(OmegaConf.to_yaml(composed, resolve=True))
-    # Imported once the config is known to be right: torch, transformers and Opacus take seconds.
-    from confide.server.progress import make_progress
-    from confide.server.results import closing_table
-    from confide.simulations.run import simulate
+    try:
+        _simulate(to_config(composed), run_dir, resume=resume)
+    except (ConfideError, KeyboardInterrupt) as error:
+        told = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+        log.info("%s", told)
+        print(f"confide simulate: {told}", file=sys.stderr)
+        if unfinished(run_dir) and not isinstance(error, ConfigError):
+            print(f"`confide simulate resume={run_dir}` goes on from its last checkpoint.", file=sys.stderr)
+        sys.exit(_status(error))
 
-    summary = simulate(config, run_dir, progress=make_progress(config.task.primary_metric))
+
+def _status(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
+    command = Command(overrides=[str(word) for word in HydraConfig.get().overrides.task], cwd=os.getcwd())
+    with claimed(run_dir, config, resume=resume, command=command):
+        if config.simulation.engine == "process":
+            prepare_workers()
+        # Imported once the config is known to be right and is on disk: torch, transformers and Opacus take seconds.
+        from confide.server.progress import make_progress
+        from confide.server.results import closing_table
+        from confide.simulations.run import carry_out
+
+        summary = carry_out(config, run_dir, progress=make_progress(config.task.primary_metric))
     console = Console()
     console.print(closing_table(summary))
     for line in closing_lines(summary, run_dir):
@@ -104,6 +183,13 @@ def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a {privacy['unit']} and institution; "
             f"{privacy['guarantee']}."
         )
+    failures = summary["failures"]
+    assert isinstance(failures, dict)
+    without: dict[str, list[str]] = {}
+    for server_round, missing in failures.items():
+        for name, code in missing.items():
+            without.setdefault(f"{name} ({code})", []).append(server_round)
+    lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
     digest = str(summary["model_sha256"])[:12]
     return [*lines, f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest} and all else in {run_dir}"]
 

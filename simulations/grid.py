@@ -1,5 +1,6 @@
 """The inline engine: a grid that carries Flower messages by a function call in this process."""
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 
@@ -7,7 +8,10 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from confide.flower.messages import Run, assign_message_id
+from confide.flower.messages import Run, assign_message_id, raised
+from confide.simulations.faults import FaultyDelivery
+
+log = logging.getLogger(__name__)
 
 _SLICE_S = 0.05
 
@@ -20,10 +24,12 @@ class InlineGrid(Grid):
     Args:
         app: the app a SuperNode would run.
         node_ids: one for each institution.
+        delivery: what happens to replies on their way; None brings each at once.
     """
 
-    def __init__(self, app: ClientApp, node_ids: Sequence[int]) -> None:
+    def __init__(self, app: ClientApp, node_ids: Sequence[int], *, delivery: FaultyDelivery | None = None) -> None:
         self._app = app
+        self._delivery = delivery
         self._contexts = {
             node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={}) for node in node_ids
         }
@@ -49,7 +55,10 @@ class InlineGrid(Grid):
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue instructions and return their ids."""
+        """Queue instructions and return their ids; what still waits from before is nobody's any more."""
+        self._waiting.clear()
+        if self._delivery:
+            self._delivery.forget()
         ids = []
         for message in messages:
             ids.append(assign_message_id(message))
@@ -70,8 +79,15 @@ class InlineGrid(Grid):
             if message_id is None:
                 break
             message = self._waiting.pop(message_id)
-            replies.append(self._app(message, self._contexts[message.metadata.dst_node_id]))
-        return replies
+            replies.append(self._answer(message))
+        return self._delivery.deliver(replies) if self._delivery else replies
+
+    def _answer(self, message: Message) -> Message:
+        try:
+            return self._app(message, self._contexts[message.metadata.dst_node_id])
+        except Exception:
+            log.exception("Node %d raised.", message.metadata.dst_node_id)
+            return raised(message)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Carry out all instructions, or as many as begin within the timeout."""

@@ -1,11 +1,13 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
+import functools
 import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,147 +22,305 @@ from confide.backbones import content_hash, find_backbone
 from confide.client.data import InstitutionData
 from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig
+from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.exchange import Evaluation
+from confide.files import replace_file, write_json
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.randomness import derive_key, seed_from
+from confide.records import Tensors
 from confide.saved_model import save_model
+from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.progress import ProgressView
-from confide.server.results import InstitutionResult, RunResult, summarise, write_json
-from confide.server.rounds import Outcome
+from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
+from confide.server.rounds import Observer, Outcome
 from confide.server.sink import MetricsSink
-from confide.simulations.federation import Federation, alone, make_federation
+from confide.simulations.baselines import Alone, score_pooled, train_alone
+from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
+from confide.simulations.faults import Faults
+from confide.simulations.federation import Federation, Job
+from confide.simulations.institutions import simulated_states
 from confide.simulations.population import deal_out, encode_institution
+from confide.simulations.run_folder import CHECKPOINTS, STATES, SUMMARY, claimed
+from confide.simulations.shared import SharedRecords
 from confide.strategies.build import build_strategy
-from confide.strategies.fedavg import fedavg
+from confide.strategies.objectives import keeps_state
+from confide.strategies.strategy import FederatedAlgorithm
 from confide.workload import Workload, build_workload, make_compute
 
 log = logging.getLogger(__name__)
 
 
 class _Stopwatch:
-    """Seconds spent in each phase."""
+    """Seconds spent in each phase.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    Args:
+        seconds: of earlier processes of the same run.
+    """
+
+    def __init__(self, seconds: Mapping[str, float]) -> None:
+        self._seconds = dict(seconds)
+        self._under_way: tuple[str, float] | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
+        self._under_way = name, time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            self._seconds, self._under_way = self.seconds(), None
+
+    def seconds(self) -> dict[str, float]:
+        """Return what was spent so far, the phase under way included."""
+        if self._under_way is None:
+            return dict(self._seconds)
+        name, started = self._under_way
+        return self._seconds | {name: self._seconds.get(name, 0.0) + time.perf_counter() - started}
 
 
-def simulate(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[str, Any]:
-    """Run a federation on this machine.
+@dataclass(frozen=True, kw_only=True)
+class Secrets:
+    """What is random in a simulation.
+
+    Attributes:
+        layout: decides partition, splits, initial tensors and selection; a run that goes on needs the same.
+        noise: decides noise and sampling masks; without a seed it is drawn anew by each process and never written.
+    """
+
+    layout: bytes
+    noise: bytes
+
+
+def simulate(config: Config, run_dir: Path, *, progress: ProgressView, resume: bool = False) -> dict[str, Any]:
+    """Run a federation on this machine, or go on with one that was stopped.
 
     Args:
         config: the checked config.
         run_dir: RUN, made if need be.
         progress: shown to whoever watches.
+        resume: whether RUN holds a run, with the same config, that is to go on.
 
     Returns:
         The summary, as in ``RUN/summary.json``.
 
     Raises:
-        ConfideError: if the records, the backbone or the privacy asked for do not allow it, or too few institutions answer.
+        ConfideError: if the records, the backbone or the privacy asked for do not allow it, too few institutions answer, or
+            RUN cannot be written or belongs to another run.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "summary.json").unlink(missing_ok=True)  # an earlier run's must not stand beside this one's config
-    watch = _Stopwatch()
-    secret = simulation_secret(config.simulation.seed)
-    algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
-    with progress, MetricsSink(run_dir / "metrics.jsonl") as sink:
-        with watch.phase("prepare"):
-            workload, plan, data, source = _prepare(config, secret, progress)
-            initial = trainable_tensors(workload.model)
-            trainer = Trainer(workload, private=plan.private)
-            federation = make_federation(data, trainer=trainer, initial=initial, secret=secret, plan=plan)
-        with watch.phase("federated"):
-            progress.phase("federated", total=config.server.num_rounds)
-            outcome, kept = federation.run(algorithm, plan=plan, settings=config.server, observers=[sink, progress])
-        with watch.phase("baselines"):
-            baselines = _alone(config, plan, federation, progress) if "local" in config.simulation.baselines else {}
-    with watch.phase("save"):
-        pooled = _pooled(federation, kept)
-        _save_checkpoints(run_dir / "checkpoints", outcome)
-        digest = save_model(run_dir / "model", workload, kept, plan)
-        best = outcome.state.best
-        result = RunResult(
+    with claimed(run_dir, config, resume=resume):
+        return carry_out(config, run_dir, progress=progress)
+
+
+def carry_out(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[str, Any]:
+    """Run in a folder that this process holds already, from its last checkpoint if it has one; see :func:`simulate`."""
+    simulation = _Simulation(config, run_dir, progress)
+    try:
+        summary = simulation.run()
+    except RunFailedError as error:
+        reached = simulation.store.latest()
+        write_json(run_dir / SUMMARY, summarise_failure(config.job, error, reached.state if reached else None))
+        raise
+    write_json(run_dir / SUMMARY, summary)
+    return summary
+
+
+class _Simulation:
+    """One process's part of a run.
+
+    Args:
+        config: of the run.
+        run_dir: RUN.
+        progress: shown to whoever watches.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, progress: ProgressView) -> None:
+        self._config, self._run_dir, self._progress = config, run_dir, progress
+        self.store = CheckpointStore(run_dir / CHECKPOINTS, kept=config.server.checkpoints)
+        self._checkpoint = self.store.latest()
+        beside = self._checkpoint.beside if self._checkpoint else {}
+        self._mechanisms: Mapping[str, Sequence[str]] = beside.get("mechanisms", {})
+        self._resumed: list[int] = [*beside.get("resumed", [])]
+        if self._checkpoint:
+            self._resumed.append(self._checkpoint.state.server_round)
+        self._states = functools.partial(simulated_states, run_dir / STATES, config.server.checkpoints + 1)
+        self._watch = _Stopwatch(beside.get("seconds", {}))
+        self._secrets = simulation_secrets(config.simulation.seed, layout=beside.get("secret"))
+
+    def run(self) -> dict[str, Any]:
+        """Run, save, and return the summary."""
+        config = self._config
+        algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
+        if self._checkpoint is not None and not algorithm.resumable:
+            raise ConfigError("strategy: one of Flower's own hides its state inside its class; start this run anew.")
+        with self._progress, MetricsSink(self._run_dir / "metrics.jsonl") as sink:
+            with self._watch.phase("prepare"):
+                plan, federation = self._prepare()
+            with closing(federation.engine):
+                with self._watch.phase("federated"):
+                    outcome, kept = self._federate(federation, algorithm, plan, [sink, self._progress])
+                with self._watch.phase("baselines"):
+                    baselines = self._alone(federation, plan)
+        with self._watch.phase("save"):
+            pooled = score_pooled(federation, kept)
+            _save_models(self._run_dir / CHECKPOINTS, outcome)
+            digest = save_model(self._run_dir / "model", federation.trainer.workload, kept, plan)
+        return summarise(self._result(federation, plan, outcome, pooled=pooled, baselines=baselines, digest=digest))
+
+    def _prepare(self) -> tuple[TrainingPlan, Federation]:
+        """Load and deal out records, build the model, open the institutions' doors."""
+        config, secret = self._config, self._secrets.layout
+        backbone = config.backbone
+        digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
+        plan = make_plan(config, backbone_sha256=digest)
+        workload = build_workload(
+            config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=seed_from(secret, "initial")
+        )
+        population = deal_out(config.data, task=config.task, secret=secret)
+        self._progress.phase("prepare records", total=len(population.parts))
+        data = {}
+        for name, records in population.parts.items():
+            data[name] = encode_institution(name, records, config.data, workload=workload, secret=secret)
+            self._progress.advance(f"{name}, {len(records)} records")
+        return plan, replace(self._open(plan, workload, data), source=population.summary)
+
+    def _open(self, plan: TrainingPlan, workload: Workload, data: Mapping[str, InstitutionData]) -> Federation:
+        config, initial = self._config, trainable_tensors(workload.model)
+        trainer = Trainer(workload, private=plan.private)
+        self._check_states(plan)
+        faults = self._faults(data)
+        engine: Engine
+        if config.simulation.engine == "process":
+            records = SharedRecords(data)
+            data = {name: records[name] for name in data}
+            engine = ProcessEngine(
+                records,
+                make_trainer=functools.partial(build_trainer, config, plan.private),
+                initial=initial,
+                serves=plan,
+                noise_secret=self._secrets.noise,
+                workers=min(config.simulation.workers or default_workers(), len(data)),
+                num_threads=config.trainer.num_threads or 1,
+                faults=faults,
+                states=self._states,
+            )
+        else:
+            engine = InlineEngine(
+                data, trainer=trainer, serves=plan, noise_secret=self._secrets.noise, faults=faults, states=self._states
+            )
+        engine.recall(plan.job, self._mechanisms)
+        return Federation(data=data, trainer=trainer, initial=initial, secret=self._secrets.layout, engine=engine)
+
+    def _check_states(self, plan: TrainingPlan) -> None:
+        """Check that institutions still have what the algorithm kept at them when the checkpoint was written."""
+        if self._checkpoint is None or not keeps_state(plan.objective):
+            return
+        state = self._checkpoint.state
+        last = {name: record.server_round for record in state.history for name in record.accepted}
+        lost = [n for n, r in last.items() if (self._states(n).version(plan.job, before=state.server_round + 1) or 0) < r]
+        if lost:
+            raise StorageError(f"{self._run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew.")
+
+    def _faults(self, data: Mapping[str, InstitutionData]) -> Faults | None:
+        configs = self._config.simulation.faults
+        unknown = sorted({fault.client for fault in configs if fault.client is not None} - data.keys())
+        if unknown:
+            raise ConfigError(f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(data)}.")
+        return Faults(tuple(configs), derive_key(self._secrets.layout, "faults")) if configs else None
+
+    def _federate(
+        self, federation: Federation, algorithm: FederatedAlgorithm, plan: TrainingPlan, observers: Sequence[Observer]
+    ) -> tuple[Outcome, Tensors]:
+        self._progress.phase("federated", total=self._config.server.num_rounds)
+
+        def commit(reached: Checkpoint) -> None:
+            self.store.save(replace(reached, beside=self._beside(federation, plan)))
+
+        return federation.run(
+            Job(
+                algorithm=algorithm,
+                plan=plan,
+                settings=self._config.server,
+                observers=observers,
+                commit_fn=commit,
+                checkpoint=self._checkpoint,
+            )
+        )
+
+    def _beside(self, federation: Federation, plan: TrainingPlan) -> dict[str, Any]:
+        """Return what a later process of this run needs beside the server's state."""
+        known = federation.engine.mechanisms(plan.job)
+        return {
+            "secret": self._secrets.layout.hex() if self._config.simulation.seed is None else None,
+            "mechanisms": {name: sorted(mechanisms) for name, mechanisms in sorted(known.items())},
+            "resumed": self._resumed,
+            "seconds": self._watch.seconds(),
+        }
+
+    def _alone(self, federation: Federation, plan: TrainingPlan) -> Alone:
+        if "local" not in self._config.simulation.baselines:
+            return {}
+        done = self._run_dir / CHECKPOINTS / "alone.json"
+        return train_alone(plan, self._config.server, federation, progress=self._progress, kept=done)
+
+    def _result(
+        self,
+        federation: Federation,
+        plan: TrainingPlan,
+        outcome: Outcome,
+        *,
+        pooled: Evaluation,
+        baselines: Alone,
+        digest: str,
+    ) -> RunResult:
+        best, config = outcome.state.best, self._config
+        threads = torch.get_num_threads() if config.simulation.engine == "inline" else config.trainer.num_threads or 1
+        return RunResult(
             plan=plan,
             outcome=outcome,
             pooled_test=pooled,
             institutions=_lines(federation, outcome, baselines),
             model_sha256=digest,
             kept_round=best.server_round if best and config.server.keep == "best" else outcome.state.server_round,
-            seconds=watch.seconds,
+            seconds=self._watch.seconds(),
             reproducible=config.simulation.seed is not None,
             versions=_versions(),
-            data=source,
+            data=federation.source,
+            engine={
+                "name": config.simulation.engine,
+                "device": str(federation.trainer.workload.compute.device),
+                "threads": threads,
+            },
+            resumed=self._resumed,
         )
-    summary = summarise(result)
-    write_json(run_dir / "summary.json", summary)
-    return summary
 
 
-def simulation_secret(seed: int | None) -> bytes:
-    """Return 32 bytes that everything random in a simulation derives from."""
-    return os.urandom(32) if seed is None else derive_key(seed.to_bytes(8, "little"), "simulation")
+def simulation_secrets(seed: int | None, *, layout: str | None = None) -> Secrets:
+    """Return what everything random in a simulation derives from.
+
+    Args:
+        seed: None for secure noise.
+        layout: of an earlier process of the same run, in hexadecimal; without a seed it cannot be derived again.
+    """
+    if seed is not None:
+        secret = derive_key(seed.to_bytes(8, "little"), "simulation")
+        return Secrets(layout=secret, noise=secret)
+    return Secrets(layout=os.urandom(32) if layout is None else bytes.fromhex(layout), noise=os.urandom(32))
 
 
-def _prepare(
-    config: Config, secret: bytes, progress: ProgressView
-) -> tuple[Workload, TrainingPlan, dict[str, InstitutionData], Mapping[str, object]]:
-    backbone = config.backbone
-    digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
-    plan = make_plan(config, backbone_sha256=digest)
-    workload = build_workload(
-        config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=seed_from(secret, "initial")
-    )
-    population = deal_out(config.data, task=config.task, secret=secret)
-    progress.phase("prepare records", total=len(population.parts))
-    data = {}
-    for name, records in population.parts.items():
-        data[name] = encode_institution(name, records, config.data, workload=workload, secret=secret)
-        progress.advance(f"{name}, {len(records)} records")
-    return workload, plan, data, population.summary
+def build_trainer(config: Config, private: bool, worker: int) -> Trainer:
+    """Build a worker's trainer; what its tensors start from does not matter, every round loads the global ones."""
+    compute = make_compute(config.trainer, worker=worker)
+    return Trainer(build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0), private=private)
 
 
-def _alone(
-    config: Config, plan: TrainingPlan, federation: Federation, progress: ProgressView
-) -> dict[str, tuple[Evaluation, Evaluation]]:
-    """Train each institution alone; score its model on the pooled test records and on its own."""
-    progress.phase("each one alone", total=len(federation.institutions))
-    scored = {}
-    for name in federation.institutions:
-        own_plan, settings = alone(plan, config.server, name)
-        outcome, kept = federation.run(fedavg(), plan=own_plan, settings=settings, only=[name])
-        scored[name] = (_pooled(federation, kept), outcome.test.get(name, {}))
-        progress.advance(name)
-    return scored
-
-
-def _pooled(federation: Federation, tensors: Mapping[str, torch.Tensor]) -> Evaluation:
-    """Score tensors on the test records of all institutions together; only a simulation can."""
-    parts = [institution.data.test for institution in federation.institutions.values() if len(institution.data.test)]
-    if not parts:
-        return {"num_examples": 0}
-    pooled = type(parts[0]).concat(parts)
-    return {**federation.trainer.evaluate(dict(tensors), pooled), "num_examples": len(pooled)}
-
-
-def _lines(
-    federation: Federation, outcome: Outcome, baselines: Mapping[str, tuple[Evaluation, Evaluation]]
-) -> dict[str, InstitutionResult]:
+def _lines(federation: Federation, outcome: Outcome, baselines: Alone) -> dict[str, InstitutionResult]:
     labels = federation.trainer.workload.task.labels
     lines = {}
-    for name, institution in federation.institutions.items():
-        counts = institution.data.label_counts(labels)
+    for name, data in federation.data.items():
+        counts = data.label_counts(labels)
         pooled, own = baselines.get(name, (None, None))
         lines[name] = InstitutionResult(
-            num_examples=len(institution.data.train),
+            num_examples=len(data.train),
             records=sum(counts.values()),
             labels=counts,
             test=outcome.test.get(name, {}),
@@ -170,12 +330,11 @@ def _lines(
     return lines
 
 
-def _save_checkpoints(folder: Path, outcome: Outcome) -> None:
-    folder.mkdir(exist_ok=True)
+def _save_models(folder: Path, outcome: Outcome) -> None:
     models = {"last": outcome.state.params} | ({"best": outcome.state.best.params} if outcome.state.best else {})
     for name, tensors in models.items():
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f".{name}.tmp")
-        os.replace(folder / f".{name}.tmp", folder / f"{name}.safetensors")
+        whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
+        replace_file(folder / f"{name}.safetensors", functools.partial(save_file, whole))
 
 
 def _versions() -> dict[str, str]:
@@ -189,4 +348,4 @@ def _versions() -> dict[str, str]:
     }
 
 
-__all__ = ["simulate", "simulation_secret"]
+__all__ = ["Secrets", "build_trainer", "carry_out", "simulate", "simulation_secrets"]

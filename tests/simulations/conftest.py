@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from confide.compose import compose
-from confide.server.progress import LineProgress
+from confide.server.progress import LineProgress, ProgressView
 from confide.simulations.run import simulate
 
 Simulate = Callable[..., dict[str, Any]]
@@ -22,10 +22,13 @@ def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, feature_cache: Path) -> Simulate:
-    """Simulate with overrides into ``tmp_path / name`` and return the summary."""
+    """Simulate with overrides into ``tmp_path / name``, or go on with what is there, and return the summary."""
 
-    def simulated(*overrides: str, name: str = "run") -> dict[str, Any]:
+    def simulated(
+        *overrides: str, name: str = "run", resume: bool = False, progress: ProgressView | None = None
+    ) -> dict[str, Any]:
         config = compose([f"trainer.feature_cache={feature_cache}", *overrides])
-        return simulate(config, tmp_path / name, progress=LineProgress(Console(file=io.StringIO()), metric="accuracy"))
+        view = progress or LineProgress(Console(file=io.StringIO()), metric="accuracy")
+        return simulate(config, tmp_path / name, progress=view, resume=resume)
 
     return simulated

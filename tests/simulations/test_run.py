@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from confide.errors import DataError, ModelError
-from confide.simulations.run import simulation_secret
+from confide.simulations.run import simulation_secrets
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]")
@@ -32,7 +32,9 @@ def test_run_leaves_what_it_promises(run: Simulate, tmp_path: Path) -> None:
     assert {line["round"] for line in lines} == set(range(16))
     assert {line["phase"] for line in lines} == {"enrol", "validation", "test", "train", "privacy"}
     assert all(set(line) == {"round", "phase", "client", "name", "value", "num_examples"} for line in lines)
-    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"best.safetensors", "last.safetensors"}
+    rounds = {f"round-000{number}.safetensors" for number in (13, 14, 15)}
+    left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert left == {"best.safetensors", "last.safetensors", "alone.json"} | rounds
 
 
 def test_summary_tells_every_institution_alone_and_federated(run: Simulate) -> None:
@@ -69,7 +71,7 @@ def test_another_seed_gives_another_model(run: Simulate) -> None:
 def test_without_a_seed_noise_never_repeats(run: Simulate) -> None:
     digests = {run(*HEART, "privacy=record", "server.num_rounds=1", "simulation.seed=null")["model_sha256"] for _ in range(2)}
     assert len(digests) == 2
-    assert simulation_secret(None) != simulation_secret(None)
+    assert simulation_secrets(None).noise != simulation_secrets(None).noise
 
 
 def test_heart_disease_reaches_the_accuracy_it_claims(run: Simulate) -> None:

@@ -1,0 +1,191 @@
+"""RUN, the folder of one run: who holds it, what it was asked to do, whether it is finished.
+
+Imports nothing heavy: mistakes are reported, and the config is on disk, before torch is loaded.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from confide.addresses import redact
+from confide.config import Config
+from confide.errors import ConfigError, StorageError
+from confide.files import write_text
+
+CONFIG, COMMAND, SUMMARY, CHECKPOINTS, STATES = "config.yaml", "command.yaml", "summary.json", "checkpoints", "clients"
+
+HOW_NOT_WHAT = frozenset(
+    {
+        "server.checkpoints",
+        "simulation.engine",
+        "simulation.workers",
+        "trainer.feature_cache",
+    }
+)
+"""Settings that may differ when a run is resumed: they change how it is computed and not what."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """How a run was started on the command line.
+
+    Attributes:
+        overrides: of the config, Hydra's own left out.
+        cwd: where relative paths begin.
+    """
+
+    overrides: list[str]
+    cwd: str
+
+
+@contextlib.contextmanager
+def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | None = None) -> Iterator[None]:
+    """Hold RUN for this process, alone, with its config on disk.
+
+    Args:
+        run_dir: made if need be.
+        config: what this process is asked to run.
+        resume: whether to go on where an earlier process left off.
+        command: how a new run was started; None from Python.
+
+    Raises:
+        ConfigError: if RUN belongs to a run with another config, or to an unfinished one that was not to be resumed.
+        StorageError: if RUN cannot be written, or another process holds it.
+    """
+    asked = described(config)
+    with _locked(run_dir):
+        if resume:
+            refuse_changes(run_dir, asked)
+        else:
+            _refuse_unfinished(run_dir)
+        (run_dir / SUMMARY).unlink(missing_ok=True)  # an earlier one must not stand beside what is computed now
+        _clean(run_dir, everything=not resume)
+        write_text(run_dir / CONFIG, yaml.safe_dump(asked, sort_keys=False))
+        if command is not None and not resume:
+            write_text(run_dir / COMMAND, yaml.safe_dump(dataclasses.asdict(command)))
+        yield
+
+
+def command_of(run_dir: Path) -> Command:
+    """Read how a run was started.
+
+    Raises:
+        ConfigError: if there is no run that could be resumed on the command line.
+    """
+    path = run_dir / COMMAND
+    try:
+        return Command(**yaml.safe_load(path.read_text()))
+    except FileNotFoundError:
+        begun = (
+            "was begun from Python; resume it there" if unfinished(run_dir) else "holds no run that has begun; start it again"
+        )
+        raise ConfigError(f"resume={run_dir} {begun}.") from None
+    except (OSError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"resume={run_dir}: {path} cannot be read ({error}); start the run anew.") from None
+
+
+def _clean(run_dir: Path, *, everything: bool) -> None:
+    """Remove what a killed process left half-written; ``everything`` of an earlier run if a new one begins."""
+    if everything:
+        for folder in (CHECKPOINTS, STATES):
+            shutil.rmtree(run_dir / folder, ignore_errors=True)
+    for leftover in [*run_dir.glob(".*-*"), *(run_dir / STATES).rglob(".round-*")]:
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def described(config: Config) -> dict[str, Any]:
+    """Return a config as plain values, as ``config.yaml`` holds it; a password in ``data.path`` is masked."""
+    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(config)))
+    plain["data"]["path"] = redact(plain["data"]["path"])
+    return plain
+
+
+def finished(run_dir: Path) -> dict[str, Any] | None:
+    """Return the summary of a run that is complete; None if it is not."""
+    try:
+        summary: dict[str, Any] = json.loads((run_dir / SUMMARY).read_text())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return summary if summary.get("status") == "completed" else None
+
+
+def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
+    """Check that a run is resumed with its own config.
+
+    Raises:
+        ConfigError: with one line for each setting that differs.
+    """
+    try:
+        before = yaml.safe_load((run_dir / CONFIG).read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{run_dir / CONFIG} cannot be read ({error}); start the run anew.") from None
+    then, now = _flat(before), _flat(asked)
+    changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key) and key not in HOW_NOT_WHAT]
+    if changed:
+        lines = [f"{key}: {then.get(key, 'unset')} in the run, {now.get(key, 'unset')} now" for key in changed]
+        heading = f"resume={run_dir} goes on with the run's own config. Leave out what differs, or start a new run with it:"
+        raise ConfigError("\n      ".join([heading, *lines]))
+
+
+def unfinished(run_dir: Path) -> str | None:
+    """Name the last checkpoint of a run that is not complete; None if there is no such run."""
+    rounds = sorted((run_dir / CHECKPOINTS).glob("round-*.safetensors"))
+    return rounds[-1].stem if rounds and finished(run_dir) is None else None
+
+
+def _refuse_unfinished(run_dir: Path) -> None:
+    last = unfinished(run_dir)
+    if last:
+        raise ConfigError(
+            f"{run_dir} holds an unfinished run ({last}). Continue it with `confide simulate resume={run_dir}`, "
+            "or remove the folder, or choose another hydra.run.dir."
+        )
+
+
+@contextlib.contextmanager
+def _locked(run_dir: Path) -> Iterator[None]:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        file = (run_dir / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(f"{run_dir} cannot be written: {error}.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system, however this process ends
+        except OSError:
+            raise StorageError(f"Another process is at work in {run_dir}; wait for it, or stop it.") from None
+        yield
+
+
+def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, Mapping) or not node:
+        return {prefix.removesuffix("."): node}
+    return {key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}{name}.").items()}
+
+
+__all__ = [
+    "CHECKPOINTS",
+    "COMMAND",
+    "CONFIG",
+    "HOW_NOT_WHAT",
+    "STATES",
+    "SUMMARY",
+    "Command",
+    "claimed",
+    "command_of",
+    "described",
+    "finished",
+    "refuse_changes",
+    "unfinished",
+]

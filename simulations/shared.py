@@ -1,0 +1,130 @@
+"""Memory that processes share: an unnamed file, gone with the last process that holds it, however that ends."""
+
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from confide.client.data import InstitutionData
+from confide.exchange import SPLITS
+from confide.tasks.task import Examples
+
+_ALIGNMENT = 64
+
+
+class SharedBlock:
+    """A block of memory that survives pickling into a child process, where it is the same memory.
+
+    Args:
+        size: in bytes.
+        handle: an open file of that size; None for a new one, filled with zeros.
+    """
+
+    def __init__(self, size: int, handle: int | None = None) -> None:
+        self.size = size
+        self._handle = _unnamed_file(size) if handle is None else handle
+        self._map = mmap.mmap(self._handle, max(1, size))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pass the open file on; works while a child process is being started, as multiprocessing's own locks do."""
+        return _open_block, (self.size, DupFd(self._handle))
+
+    def __del__(self) -> None:
+        """Close the file; tensors keep the memory itself alive."""
+        os.close(self._handle)
+
+    def tensor(self, dtype: torch.dtype, shape: tuple[int, ...], offset: int = 0) -> Tensor:
+        """View a part as a tensor; writing to it writes to every process's memory.
+
+        Args:
+            dtype: of the tensor.
+            shape: of the tensor.
+            offset: where it begins, in bytes, a multiple of the dtype's size.
+        """
+        count = math.prod(shape)
+        if not count:
+            return torch.empty(shape, dtype=dtype)
+        return torch.frombuffer(self._map, dtype=dtype, count=count, offset=offset).view(shape)
+
+
+def _unnamed_file(size: int) -> int:
+    if hasattr(os, "memfd_create"):
+        handle = os.memfd_create("confide", os.MFD_CLOEXEC)
+    else:
+        with tempfile.TemporaryFile() as file:
+            handle = os.dup(file.fileno())
+    os.ftruncate(handle, max(1, size))
+    return handle
+
+
+def _open_block(size: int, handle: Any) -> SharedBlock:
+    return SharedBlock(size, handle.detach())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ExamplesPlaces:
+    columns: Mapping[str, _Place]
+    lengths: _Place | None
+    token_columns: frozenset[str]
+
+
+class SharedRecords:
+    """The encoded records of all institutions in one block, so that workers need no copies of their own.
+
+    Args:
+        data: by institution; on the CPU.
+    """
+
+    def __init__(self, data: Mapping[str, InstitutionData]) -> None:
+        self._end = 0
+        tensors: list[tuple[_Place, Tensor]] = []
+        self._places = {
+            name: {split: self._place(part.split(split), tensors) for split in SPLITS} for name, part in data.items()
+        }
+        self._block = SharedBlock(self._end)
+        for place, tensor in tensors:
+            self._view(place).copy_(tensor)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
+    def __getitem__(self, name: str) -> InstitutionData:
+        """Return an institution's records as views into the block."""
+        return InstitutionData(**{split: self._examples(places) for split, places in self._places[name].items()})
+
+    def _place(self, examples: Examples, tensors: list[tuple[_Place, Tensor]]) -> _ExamplesPlaces:
+        def place(tensor: Tensor) -> _Place:
+            found = _Place(dtype=tensor.dtype, shape=tuple(tensor.shape), offset=self._end)
+            self._end += -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT
+            tensors.append((found, tensor))
+            return found
+
+        return _ExamplesPlaces(
+            columns={name: place(column) for name, column in examples.columns.items()},
+            lengths=None if examples.lengths is None else place(examples.lengths),
+            token_columns=examples.token_columns,
+        )
+
+    def _examples(self, places: _ExamplesPlaces) -> Examples:
+        columns = {name: self._view(place) for name, place in places.columns.items()}
+        return Examples(columns, None if places.lengths is None else self._view(places.lengths), places.token_columns)
+
+    def _view(self, place: _Place) -> Tensor:
+        return self._block.tensor(place.dtype, place.shape, place.offset)
+
+
+__all__ = ["SharedBlock", "SharedRecords"]

@@ -1,0 +1,296 @@
+"""A worker process: one model, and a door to every institution of the simulation.
+
+A worker is told what to do by :class:`Task` and answers with :class:`Done`. Records, global tensors and partial sums lie in
+memory that it shares with the coordinator's process; only small messages go through the pipe.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import connection as pipes
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection
+
+import torch
+from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from confide.client.app import Answers, make_client_app
+from confide.client.institution import Institution
+from confide.client.trainer import Trainer
+from confide.errors import ProtocolError
+from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply
+from confide.flower.messages import assign_message_id, task_identity
+from confide.plan import TrainingPlan
+from confide.records import Shapes, encode, unflatten
+from confide.server.clients import accept
+from confide.server.sums import SumOrder
+from confide.simulations.faults import Faults, FaultyInstitution
+from confide.simulations.institutions import Doors, StatesFn
+from confide.simulations.shared import SharedBlock, SharedRecords
+from confide.strategies.aggregators import FixedPointMean
+from confide.strategies.strategy import ClientUpdate, SumRule
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """What all tasks of one exchange have in common; a worker is told once.
+
+    Attributes:
+        kind: query, train or evaluate.
+        plan: as JSON.
+        server_round: from 1; 0 where it does not matter.
+        splits: to evaluate on.
+        has_params: whether the global tensors, in shared memory, belong to the question.
+        order: of the sum that updates go into; None: the updates themselves are sent.
+    """
+
+    kind: str
+    plan: str
+    server_round: int
+    splits: tuple[str, ...]
+    has_params: bool
+    order: SumOrder | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One question to one institution.
+
+    Attributes:
+        message_id: of the coordinator's message.
+        client: whom it is for.
+        mechanisms: what the institution has computed in this job so far.
+    """
+
+    message_id: str
+    client: str
+    mechanisms: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What became of a task.
+
+    Attributes:
+        message_id: of the task.
+        client: whom it was for.
+        content: the reply; None where the app raised.
+        mechanisms: what the institution has computed in this job by now.
+        weight: of the update that went into the sum; 0 where none did.
+        seconds: wall time.
+        logs: (logger, level, text) of what was logged meanwhile.
+    """
+
+    message_id: str
+    client: str
+    content: RecordDict | None
+    mechanisms: frozenset[str]
+    weight: int
+    seconds: float = 0.0
+    logs: tuple[tuple[str, int, str], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSpec:
+    """What all workers have in common.
+
+    Attributes:
+        make_trainer: number of the worker -> its trainer, on its device.
+        serves: the plan it is built for.
+        num_threads: of torch.
+        noise_secret: what mechanisms of institutions derive from.
+        records: of all institutions.
+        params: float32, the global tensors.
+        faults: injected ones.
+        states: where institutions keep tensors between rounds.
+    """
+
+    make_trainer: Callable[[int], Trainer]
+    serves: TrainingPlan
+    num_threads: int
+    noise_secret: bytes
+    records: SharedRecords
+    params: SharedBlock
+    faults: Faults | None
+    states: StatesFn | None
+
+
+def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection) -> None:
+    """Answer tasks until the pipe closes.
+
+    Args:
+        number: of this worker, from 0.
+        spec: common to all.
+        sum_block: this worker's part of a sum: two int64 counters, then int64 of shape [d].
+        pipe: to the coordinator's process.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator's process decides what an interrupt means
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    torch.set_num_threads(spec.num_threads)
+    logs = _KeptLogs()
+    logging.getLogger().addHandler(logs)
+    logging.getLogger().setLevel(logging.INFO)
+    worker = _Worker(spec, spec.make_trainer(number), sum_block)
+    pipe.send(None)  # ready
+    with task_identity(), contextlib.suppress(EOFError, ConnectionError):  # the pipe is closed: nobody waits any more
+        while True:
+            message: Brief | Task = pipe.recv()
+            if isinstance(message, Brief):
+                worker.brief(message)
+                continue
+            started = time.perf_counter()
+            done = worker.carry_out(message)
+            pipe.send(replace(done, seconds=time.perf_counter() - started, logs=logs.take()))
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    pipes.wait([parent.sentinel])
+    os._exit(1)
+
+
+class _KeptLogs(logging.Handler):
+    """Keeps records until they are taken along with an answer: a worker has no log file of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._kept: list[tuple[str, int, str]] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append((record.name, record.levelno, self.format(record)))
+
+    def take(self) -> tuple[tuple[str, int, str], ...]:
+        kept, self._kept = tuple(self._kept), []
+        return kept
+
+
+class SharedSum:
+    """A partial sum that outlives the worker that makes it.
+
+    Args:
+        block: two int64 counters (whether something is being added, how many updates are in), then int64 of shape [d].
+        shapes: of an update.
+    """
+
+    def __init__(self, block: SharedBlock, shapes: Shapes) -> None:
+        self._counters = block.tensor(torch.int64, (2,))
+        self.total = block.tensor(torch.int64, (block.size // 8 - 2,), 16)
+        self._shapes = shapes
+        self._accumulator: FixedPointMean | None = None
+
+    @staticmethod
+    def size(num_values: int) -> int:
+        """Return the size of a block, in bytes."""
+        return 8 * (num_values + 2)
+
+    def begin(self, rule: SumRule) -> None:
+        """Begin a sum anew."""
+        accumulator = rule.aggregator.start(self._shapes, rule.bounds)
+        assert isinstance(accumulator, FixedPointMean)  # what an additive rule sums in
+        accumulator.total = self.total.zero_()
+        self._counters.zero_()
+        self._accumulator = accumulator
+
+    def add(self, update: ClientUpdate) -> int:
+        """Add an update and return its weight.
+
+        Raises:
+            ProtocolError: if the weights pass what the cohort declared.
+        """
+        assert self._accumulator is not None
+        before = self._accumulator.total_weight
+        self._counters[0] = 1
+        try:
+            self._accumulator.add(update)
+            self._counters[1] += 1
+        finally:
+            self._counters[0] = 0
+        return self._accumulator.total_weight - before
+
+    def is_whole(self, updates: int) -> bool:
+        """Say whether the sum holds so many updates and none in part."""
+        return self._counters.tolist() == [0, updates]
+
+
+class _Worker:
+    """State of one worker process."""
+
+    def __init__(self, spec: WorkerSpec, trainer: Trainer, sum_block: SharedBlock) -> None:
+        self._spec = spec
+        self._trainer = trainer
+        self._doors = Doors(trainer, serves=spec.serves, noise_secret=spec.noise_secret, states=spec.states)
+        self._institutions: dict[str, Institution] = {}
+        self._app: ClientApp = make_client_app(self._find)
+        self._client = ""
+        self._params = spec.params.tensor(torch.float32, (spec.params.size // 4,))
+        self._sum = SharedSum(sum_block, trainer.shapes)
+        self._brief: Brief | None = None
+        self._arrays: ArrayRecord | None = None
+
+    def brief(self, brief: Brief) -> None:
+        """Begin an exchange: encode its tensors once for all who are asked, and a sum if there is to be one."""
+        self._brief = brief
+        self._arrays = encode(unflatten(self._params.clone(), self._trainer.shapes)) if brief.has_params else None
+        if brief.order is not None:
+            self._sum.begin(brief.order.rule)
+
+    def carry_out(self, task: Task) -> Done:
+        """Answer a task."""
+        brief = self._brief
+        assert brief is not None
+        institution = self._institution(task.client)
+        job = TrainingPlan.from_json(brief.plan).job
+        institution.recall(job, task.mechanisms)
+        self._client = task.client
+        content, weight = None, 0
+        try:
+            content = self._ask(brief)
+        except Exception:
+            log.exception("%s raised.", task.client)
+        if content is not None and brief.order is not None:
+            content, weight = self._add_up(brief.order, content)
+        known = institution.mechanisms(job)
+        return Done(message_id=task.message_id, client=task.client, content=content, mechanisms=known, weight=weight)
+
+    def _ask(self, brief: Brief) -> RecordDict:
+        request = Request(plan=brief.plan, server_round=brief.server_round, splits=brief.splits, arrays=self._arrays)
+        message = Message(pack_request(request), 1, brief.kind, group_id=str(brief.server_round))
+        assign_message_id(message)
+        context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+        return self._app(message, context).content
+
+    def _add_up(self, order: SumOrder, content: RecordDict) -> tuple[RecordDict, int]:
+        """Check the update as the coordinator would, add it to the sum, and leave it out of the reply."""
+        client, shapes = self._client, self._trainer.shapes
+        try:
+            reply = unpack_reply(content)
+            if reply.refusal:
+                return content, 0
+            declared = order.declared[client]
+            weight = self._sum.add(accept(reply, client, declared=declared, shapes=shapes, max_value=order.max_value))
+        except ProtocolError as error:
+            log.warning("The update of %s is refused: %s", client, error)
+            return pack_reply(Reply(institution=client, refusal=error.code)), 0
+        return pack_reply(replace(reply, arrays=None)), weight
+
+    def _institution(self, name: str) -> Institution:
+        if name not in self._institutions:
+            data = self._spec.records[name].to(self._trainer.workload.compute.device)
+            self._institutions[name] = self._doors.open(name, data)
+        return self._institutions[name]
+
+    def _find(self, context: Context) -> Answers:
+        institution = self._institution(self._client)
+        return FaultyInstitution(institution, self._spec.faults) if self._spec.faults else institution
+
+
+__all__ = ["Brief", "Done", "SharedSum", "Task", "WorkerSpec", "work"]

@@ -1,0 +1,256 @@
+"""The process engine: the same weights as inline, whatever dies."""
+
+import functools
+import gc
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from confide.client.data import InstitutionData
+from confide.client.trainer import Trainer
+from confide.compose import compose
+from confide.config import Config
+from confide.errors import RunFailedError
+from confide.exchange import Evaluation
+from confide.models import trainable_tensors
+from confide.plan import make_plan
+from confide.records import sha256
+from confide.server.rounds import Outcome
+from confide.server.state import RunState
+from confide.simulations.engines import Engine, InlineEngine, ProcessEngine
+from confide.simulations.faults import Faults
+from confide.simulations.federation import Federation, Job
+from confide.simulations.run import build_trainer
+from confide.simulations.shared import SharedBlock, SharedRecords
+from confide.strategies.build import build_strategy
+from confide.tasks.task import LABELS, Examples
+from confide.workload import build_workload, make_compute
+
+Simulate = Callable[..., dict[str, Any]]
+HEART = ("experiment=heart_disease", "simulation.baselines=[]")
+TWEETS = (
+    "tuning=lora",
+    "backbone.num_hidden_layers=2",
+    "data.max_records=160",
+    "data.num_clients=3",
+    "data.partitioner=iid",
+    "server.num_rounds=2",
+    "client.local_steps=2",
+    "client.optimizer.learning_rate=0.1",
+    "task.max_tokens=16",
+    "simulation.baselines=[]",
+    "trainer.num_threads=1",
+)
+NUM_CLIENTS = 12
+
+
+def process(workers: int) -> tuple[str, str]:
+    return "simulation.engine=process", f"simulation.workers={workers}"
+
+
+@dataclass
+class Spy:
+    """An observer that does something after each round."""
+
+    after: Callable[[int], None] = lambda server_round: None
+    rounds: list[int] = field(default_factory=list)
+
+    def started(self, clients: Mapping[str, int]) -> None:
+        pass
+
+    def resumed(self, state: RunState) -> None:
+        pass
+
+    def round_done(self, state: RunState) -> None:
+        self.rounds.append(state.server_round)
+        self.after(state.server_round)
+
+    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+        pass
+
+
+class Small:
+    """Twelve clients with made-up rows, behind either engine."""
+
+    def __init__(self, *overrides: str) -> None:
+        quick = ("server.num_rounds=4", "client.local_steps=20", "server.round_timeout_s=60")
+        self.config: Config = compose([*HEART, *quick, *overrides])
+        self.plan = make_plan(self.config, backbone_sha256=None)
+        config = self.config
+        self.workload = build_workload(
+            config.task, config.backbone, config.tuning, compute=make_compute(config.trainer), seed=0
+        )
+        generator = torch.Generator().manual_seed(0)
+        rows = functools.partial(self.workload.synthetic, generator=generator)
+        self.data = {
+            f"client-{n:02}": InstitutionData(train=rows(30 + n), validation=rows(8), test=rows(8)) for n in range(NUM_CLIENTS)
+        }
+        self.trainer = Trainer(self.workload, private=self.plan.private)
+        self.initial = trainable_tensors(self.workload.model)
+
+    def inline(self) -> InlineEngine:
+        return InlineEngine(self.data, trainer=self.trainer, serves=self.plan, noise_secret=bytes(32))
+
+    def processes(self, workers: int, faults: Faults | None = None) -> ProcessEngine:
+        return ProcessEngine(
+            SharedRecords(self.data),
+            make_trainer=functools.partial(build_trainer, self.config, self.plan.private),
+            initial=self.initial,
+            serves=self.plan,
+            noise_secret=bytes(32),
+            workers=workers,
+            faults=faults,
+        )
+
+    def run(self, engine: Engine, spy: Spy | None = None) -> Outcome:
+        federation = Federation(data=self.data, trainer=self.trainer, initial=self.initial, secret=bytes(32), engine=engine)
+        job = Job(
+            algorithm=build_strategy(self.config.strategy),
+            plan=self.plan,
+            settings=self.config.server,
+            observers=[spy] if spy else [],
+        )
+        return federation.run(job)[0]
+
+
+@pytest.fixture
+def closing() -> Iterator[Callable[[ProcessEngine], ProcessEngine]]:
+    engines: list[ProcessEngine] = []
+
+    def register(engine: ProcessEngine) -> ProcessEngine:
+        engines.append(engine)
+        return engine
+
+    yield register
+    for engine in engines:
+        engine.close()
+
+
+Closing = Callable[[ProcessEngine], ProcessEngine]
+
+
+@pytest.mark.parametrize(("privacy", "counts"), [("none", (2,)), ("record", (1, 2, 3))])
+def test_every_number_of_workers_gives_the_inline_model_on_heart(run: Simulate, privacy: str, counts: tuple[int, ...]) -> None:
+    overrides = (*HEART, f"privacy={privacy}", "server.num_rounds=3")
+    expected = run(*overrides, name="inline")
+    for workers in counts:
+        summary = run(*overrides, *process(workers), name=f"process-{workers}")
+        assert summary["model_sha256"] == expected["model_sha256"]
+        assert summary["clients"] == expected["clients"]
+        assert summary["federated"] == expected["federated"]
+        assert summary["engine"]["name"] == "process"
+
+
+def test_every_number_of_workers_gives_the_inline_model_on_tweets(run: Simulate) -> None:
+    digests = {
+        run(*TWEETS, *engine, name="-".join(engine) or "inline")["model_sha256"] for engine in ((), *map(process, (1, 2, 3)))
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("strategy", ["feddyn", "flower", pytest.param("fedadam", marks=pytest.mark.slow)])
+def test_strategies_give_the_inline_model(run: Simulate, strategy: str) -> None:
+    overrides = (*HEART, f"strategy={strategy}", "server.num_rounds=3")
+    digests = {run(*overrides, *engine, name=str(len(engine)))["model_sha256"] for engine in ((), process(2))}
+    assert len(digests) == 1
+
+
+def test_baselines_are_the_same(run: Simulate) -> None:
+    overrides = ("experiment=heart_disease", "server.num_rounds=2")
+    inline, processes = (run(*overrides, *engine, name=str(len(engine)))["baselines"] for engine in ((), process(2)))
+    assert inline == processes
+
+
+@pytest.mark.parametrize("strategy", ["fedavg", pytest.param("flower", marks=pytest.mark.slow)])
+def test_a_worker_killed_at_any_instant_changes_nothing(closing: Closing, strategy: str) -> None:
+    small = Small(f"strategy={strategy}", "privacy=record", "server.num_rounds=6")
+    expected = small.run(small.inline())
+    engine = closing(small.processes(2))
+    killed, stop = [], threading.Event()
+
+    def kill_now_and_then() -> None:
+        while len(killed) < 4 and not stop.wait(0.3):
+            pid = engine.pool.pids[len(killed) % 2]
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    killer = threading.Thread(target=kill_now_and_then)
+    try:
+        outcome = small.run(engine, Spy(after=lambda server_round: killer.start() if server_round == 1 else None))
+    finally:
+        stop.set()
+    assert killed
+    assert sha256(outcome.state.params) == sha256(expected.state.params)
+    assert [record.accepted for record in outcome.state.history] == [record.accepted for record in expected.state.history]
+    assert [record.epsilon for record in outcome.state.history] == [record.epsilon for record in expected.state.history]
+
+
+def test_a_worker_killed_between_rounds_is_replaced(closing: Closing, caplog: pytest.LogCaptureFixture) -> None:
+    small = Small()
+    engine = closing(small.processes(2))
+    before = engine.pool.pids
+    outcome = small.run(
+        engine, Spy(after=lambda server_round: os.kill(before[0], signal.SIGKILL) if server_round == 2 else None)
+    )
+    assert sha256(outcome.state.params) == sha256(small.run(small.inline()).state.params)
+    assert engine.pool.pids[0] != before[0]
+    assert engine.pool.pids[1] == before[1]
+    assert "it is replaced and its clients run again" in caplog.text
+
+
+def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing) -> None:
+    small = Small()
+    engine = closing(
+        ProcessEngine(
+            SharedRecords(small.data),
+            make_trainer=os._exit,  # type: ignore[arg-type]
+            initial=small.initial,
+            serves=small.plan,
+            noise_secret=bytes(32),
+            workers=1,
+        )
+    )
+    with pytest.raises(RunFailedError, match=r"Worker processes end while starting \(exit code 0\)"):
+        small.run(engine)
+
+
+def test_closing_ends_every_worker() -> None:
+    small = Small("server.num_rounds=1")
+    engine = small.processes(2)
+    small.run(engine)
+    pids = engine.pool.pids
+    engine.close()
+    assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def test_workers_read_the_records_that_the_coordinator_wrote() -> None:
+    columns = {"input_ids": torch.arange(6).view(3, 2), LABELS: torch.tensor([0, 1, 0])}
+    examples = Examples(columns, torch.tensor([2, 1, 2]), frozenset({"input_ids"}))
+    empty = Examples({"features": torch.empty((0, 3)), LABELS: torch.empty(0, dtype=torch.int64)})
+    shared = SharedRecords({"bank": InstitutionData(train=examples, validation=empty, test=empty)})
+    found = shared["bank"]
+    assert found.train.columns["input_ids"].tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert found.train.lengths is not None
+    assert found.train.lengths.tolist() == [2, 1, 2]
+    assert found.train.token_columns == {"input_ids"}
+    assert (len(found.validation), found.validation.columns["features"].shape) == (0, (0, 3))
+
+
+def test_shared_memory_is_given_back() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    block = SharedBlock(1024)
+    part = block.tensor(torch.int64, (4,), 64)
+    del block
+    gc.collect()
+    part += 3  # a tensor keeps the memory
+    assert part.tolist() == [3, 3, 3, 3]
+    del part
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
