@@ -1,0 +1,131 @@
+"""The process engine: one worker against two, and what a round of many clients costs the server in memory.
+
+    python benchmarks/workers.py
+
+Rounds of the CNN are run by a pool of one worker and by a pool of two, in turn; the ratio of median times is printed (1.7 or
+more on the two cores this was made on). Then the peak memory of a coordinator's process is compared between rounds of 10 and of
+1,000 clients, of the same 1,000 institutions, each in a process of its own.
+"""
+
+import argparse
+import functools
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+
+from cases import CNN, Case, make_trainer
+
+from confide.exchange import Evaluation
+from confide.models import trainable_tensors
+from confide.plan import make_plan
+from confide.server.state import RunState
+from confide.simulations.engines import ProcessEngine
+from confide.simulations.federation import Federation, Job
+from confide.simulations.shared import SharedRecords
+from confide.strategies.fedavg import fedavg
+from confide.strategies.selection import SelectUniform
+
+_WARM_UP = 1
+CROWD = replace(CNN, num_clients=1000, num_examples=2, batch_size=2)
+
+
+class Seconds:
+    """Notes how long rounds take."""
+
+    def __init__(self) -> None:
+        self.rounds: list[float] = []
+
+    def started(self, clients: Mapping[str, int]) -> None:
+        """Nothing to note."""
+
+    def resumed(self, state: RunState) -> None:
+        """Nothing to note."""
+
+    def round_done(self, state: RunState) -> None:
+        """Note a round."""
+        self.rounds.append(state.history[-1].seconds)
+
+    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+        """Nothing is evaluated here."""
+
+
+class Workers:
+    """A federation over a number of workers."""
+
+    def __init__(self, case: Case, count: int) -> None:
+        self._case, trainer = case, make_trainer(case)
+        self._plan = make_plan(case.config(1), backbone_sha256=None)
+        records, initial = SharedRecords(case.data()), trainable_tensors(trainer.workload.model)
+        self.engine = ProcessEngine(
+            records,
+            make_trainer=functools.partial(make_trainer, case),
+            initial=initial,
+            serves=self._plan,
+            noise_secret=bytes(32),
+            workers=count,
+        )
+        data = {f"client-{i:04}": records[f"client-{i:04}"] for i in range(case.num_clients)}
+        self._federation = Federation(data=data, trainer=trainer, initial=initial, secret=bytes(32), engine=self.engine)
+        self._jobs = 0
+
+    def run(self, rounds: int, *, clients_per_round: int | None = None) -> list[float]:
+        """Run rounds and return their seconds, those of the warm-up left out."""
+        self._jobs += 1
+        seconds, algorithm = Seconds(), fedavg()
+        if clients_per_round is not None:
+            algorithm = fedavg(selection=SelectUniform(clients_per_round=clients_per_round))
+        config = self._case.config(rounds + _WARM_UP)
+        plan = replace(self._plan, job=f"benchmark-{self._jobs}", num_rounds=rounds + _WARM_UP)
+        self._federation.run(Job(algorithm=algorithm, plan=plan, settings=config.server, observers=[seconds]))
+        return seconds.rounds[_WARM_UP:]
+
+
+def speed_up(*, turns: int, rounds: int) -> float:
+    """Return how many times faster two workers are than one."""
+    pools = {count: Workers(CNN, count) for count in (1, 2)}
+    seconds: dict[int, list[float]] = {count: [] for count in pools}
+    for _ in range(turns):
+        for count, workers in pools.items():
+            seconds[count] += workers.run(rounds)
+    for workers in pools.values():
+        workers.engine.close()
+    one, two = (statistics.median(seconds[count]) for count in (1, 2))
+    print(
+        f"cnn, {CNN.num_clients} clients: {one:.2f} s a round with 1 worker, {two:.2f} s with 2, {one / two:.2f} times faster"
+    )
+    return one / two
+
+
+def memory(clients_per_round: int) -> float:
+    """Return the peak memory in MB of a process that runs two rounds of so many clients."""
+    command = [sys.executable, __file__, "--clients", str(clients_per_round)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.split()[-1])
+
+
+def _crowd(clients_per_round: int) -> None:
+    workers = Workers(CROWD, 2)
+    workers.run(1, clients_per_round=clients_per_round)
+    workers.engine.close()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--clients", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.clients:
+        _crowd(arguments.clients)
+        return
+    speed_up(turns=arguments.turns, rounds=arguments.rounds)
+    few, many = memory(10), memory(1000)
+    print(f"server memory: {few:.0f} MB with 10 clients a round, {many:.0f} MB with 1,000, ratio {many / few:.3f}")
+
+
+if __name__ == "__main__":
+    main()
