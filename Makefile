@@ -44,8 +44,9 @@ wheel: setup  ## Build the wheel and the source distribution into dist/.
 	rm -rf dist build
 	$(BIN)/python -m build
 
-bench: setup  ## Measure the engine's overhead and the price of a private step.
+bench: setup  ## Measure the engines, the price of a private step and the memory of large rounds.
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/dp_step.py
 
 clean:  ## Remove the virtual environment and everything built.
