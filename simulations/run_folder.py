@@ -22,6 +22,9 @@ from confide.files import write_text
 
 CONFIG, COMMAND, SUMMARY, CHECKPOINTS, STATES = "config.yaml", "command.yaml", "summary.json", "checkpoints", "clients"
 
+_HALF_WRITTEN = (".model-*", f".{CONFIG}-*", f".{COMMAND}-*", f".{SUMMARY}-*", f"{STATES}/*/*/.round-*")
+_OF_A_RUN = (f"{CHECKPOINTS}/round-*.safetensors", f"{CHECKPOINTS}/alone.json", f"{STATES}/*/*/round-*.safetensors")
+
 HOW_NOT_WHAT = frozenset(
     {
         "server.checkpoints",
@@ -93,15 +96,13 @@ def command_of(run_dir: Path) -> Command:
 
 
 def _clean(run_dir: Path, *, everything: bool) -> None:
-    """Remove what a killed process left half-written; ``everything`` of an earlier run if a new one begins."""
-    if everything:
-        for folder in (CHECKPOINTS, STATES):
-            shutil.rmtree(run_dir / folder, ignore_errors=True)
-    for leftover in [*run_dir.glob(".*-*"), *(run_dir / STATES).rglob(".round-*")]:
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
+    """Remove what a killed process left half-written, and, if a new run begins, what an earlier one left; nothing else."""
+    patterns = _HALF_WRITTEN + (_OF_A_RUN if everything else ())
+    for path in [path for pattern in patterns for path in run_dir.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         else:
-            leftover.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def described(config: Config) -> dict[str, Any]:

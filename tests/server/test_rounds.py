@@ -726,6 +726,14 @@ def test_run_resumed_before_its_first_round_is_a_new_run_to_observers() -> None:
     assert "resumed" not in dict(diary.entries)
 
 
+def test_strategy_hears_what_share_of_the_institutions_took_part() -> None:
+    # FedDyn's h is a third of the one update that went in, and w that update plus h.
+    refuses: Tamper = lambda reply: replace(reply, refusal="no")  # noqa: E731 - typed
+    fakes = [Fake("a"), Fake("b", tamper=refuses), Fake("c", tamper=refuses)]
+    loop = RoundLoop(feddyn(), plan=plan(), settings=ServerConfig(), secret=SECRET)
+    assert end(run(fakes, rounds=1, loop=loop)) == pytest.approx([4 / 3, 4 / 3])
+
+
 @pytest.mark.parametrize("when", ["enrol", "round 1"])
 def test_error_of_too_few_says_when_and_who(when: str) -> None:
     declines: Tamper = lambda reply: replace(reply, refusal="privacy")  # noqa: E731 - typed

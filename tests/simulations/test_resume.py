@@ -67,7 +67,7 @@ def newest(run_dir: Path) -> Path:
 # In one process
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*list(KINDS)[:-1], pytest.param("process", marks=pytest.mark.slow)])
 def test_a_run_stopped_twice_ends_as_the_undisturbed_one(run: Simulate, tmp_path: Path, kind: str) -> None:
     overrides = (*HEART, *KINDS[kind])
     expected = run(*overrides, name="undisturbed")
@@ -87,7 +87,8 @@ def metrics_of(run_dir: Path) -> list[dict[str, Any]]:
     return [line for line in lines if line["name"] != "seconds"]
 
 
-@pytest.mark.parametrize("engines", [("inline", "process"), pytest.param(("process", "inline"), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("engines", [("inline", "process"), ("process", "inline")])
 def test_a_run_goes_on_with_another_engine(run: Simulate, engines: tuple[str, str]) -> None:
     expected = run(*HEART, *PRIVATE, name="undisturbed")
     stopped(run, *HEART, *PRIVATE, f"simulation.engine={engines[0]}", after=3)
@@ -195,6 +196,16 @@ def test_another_command_in_its_folder_leaves_an_unfinished_run_as_it_was(tmp_pa
     assert other.returncode == 2
     assert "holds an unfinished run (round-00001)" in other.stderr
     assert "round 2: 0 institutions answered" in confide_simulate(f"resume={folder}").stderr
+
+
+def test_a_new_run_leaves_what_is_not_its_own(run: Simulate, tmp_path: Path) -> None:
+    own = [tmp_path / "run" / name for name in (".my-notes", "clients/list.csv", "checkpoints/mine.pt")]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    run(*HEART, "server.num_rounds=1")
+    run(*HEART, "server.num_rounds=1")
+    assert all(path.read_text() == "mine" for path in own)
 
 
 def test_what_a_killed_process_left_half_written_is_removed(run: Simulate, tmp_path: Path) -> None:
