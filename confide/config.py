@@ -141,7 +141,8 @@ class ColumnConfig:
         low, high = self.minimum, self.maximum
         if self.kind == "numeric" and (low is None or high is None or not 0 < high - low < math.inf):
             yield f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum < maximum."
-        if self.kind == "categorical" and (not self.categories or len(set(self.categories)) != len(self.categories)):
+        distinct = {value.lower() if value.lower() in ("true", "false") else value for value in self.categories}
+        if self.kind == "categorical" and (not self.categories or len(distinct) != len(self.categories)):
             yield f"categories={self.categories}: expected distinct values, at least one."
 
 
