@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from confide.config import TransformerConfig
-from confide.errors import ModelError, ProtocolError
+from confide.errors import ModelError, ProtocolError, StorageError
 from confide.models import TextClassifier, trainable
 from confide.plan import TrainingPlan
 from confide.records import Tensors, sha256, shapes_of
@@ -38,12 +38,28 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
 
     Returns:
         The SHA-256 of the trainable tensors, as in ``summary.json``.
+
+    Raises:
+        StorageError: if it cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    temporary.chmod(0o755)
     digest = sha256(tensors)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary / _TENSORS)
+    temporary = ""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-")
+        _write(Path(temporary), workload, tensors, plan, digest)
+        if folder.exists():
+            shutil.rmtree(folder)
+        Path(temporary).rename(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StorageError(f"{folder} cannot be written: {error}. Mend this (free space?).") from None
+    return digest
+
+
+def _write(folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan, digest: str) -> None:
+    folder.chmod(0o755)
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
     parts = {part: dataclasses.asdict(getattr(plan, part)) for part in ("task", "backbone", "tuning")}
     description = {
         "schema": SCHEMA,
@@ -52,12 +68,8 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
         "plan": plan.to_json(),
         **parts,
     }
-    (temporary / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-    _save_hugging_face(temporary, workload, tensors, plan.tuning.kind)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
-    return digest
+    (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    _save_hugging_face(folder, workload, tensors, plan.tuning.kind)
 
 
 def _save_hugging_face(folder: Path, workload: Workload, tensors: Tensors, tuning: str) -> None:
