@@ -24,6 +24,7 @@ from confide.server.rounds import Observer
 from confide.server.state import RunState
 from confide.simulations.engines import InlineEngine
 from confide.simulations.federation import Federation, Job
+from confide.simulations.institutions import Setup
 from confide.strategies.fedavg import fedavg
 from confide.tasks.tabular import FEATURES
 
@@ -40,7 +41,7 @@ def run_engine(case: Case, *, rounds: int, observer: Observer) -> None:
         trainer=trainer,
         initial=trainable_tensors(trainer.workload.model),
         secret=bytes(32),
-        engine=InlineEngine(data, trainer=trainer, serves=plan, noise_secret=bytes(32)),
+        engine=InlineEngine(data, trainer=trainer, setup=Setup(serves=plan, noise_secret=bytes(32))),
     )
     federation.run(Job(algorithm=fedavg(), plan=plan, settings=config.server, observers=[observer]))
 

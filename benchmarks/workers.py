@@ -24,6 +24,7 @@ from confide.plan import make_plan
 from confide.server.state import RunState
 from confide.simulations.engines import ProcessEngine
 from confide.simulations.federation import Federation, Job
+from confide.simulations.institutions import Setup
 from confide.simulations.shared import SharedRecords
 from confide.strategies.fedavg import fedavg
 from confide.strategies.selection import SelectUniform
@@ -63,8 +64,7 @@ class Workers:
             records,
             make_trainer=functools.partial(make_trainer, case),
             initial=initial,
-            serves=self._plan,
-            noise_secret=bytes(32),
+            setup=Setup(serves=self._plan, noise_secret=bytes(32)),
             workers=count,
         )
         data = {f"client-{i:04}": records[f"client-{i:04}"] for i in range(case.num_clients)}

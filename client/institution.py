@@ -6,7 +6,8 @@ refusal: the text of an exception stays in the institution's own log.
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from flwr.app import ArrayRecord
 
@@ -14,7 +15,7 @@ from confide.client.data import InstitutionData
 from confide.client.schedule import LocalSchedule, make_schedule
 from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
-from confide.errors import ConfideError, PrivacyError, ProtocolError
+from confide.errors import ConfideError, PrivacyError, ProtocolError, StorageError
 from confide.exchange import Evaluation, Reply, Request
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import derive_key
@@ -25,6 +26,29 @@ log = logging.getLogger(__name__)
 
 KeyFn = Callable[[str, str], bytes]
 """(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has another secret."""
+
+
+_RECENT = 4
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a job has computed from an institution's training records.
+
+    Attributes:
+        count: mechanisms carried out; what the job has spent follows from it.
+        recent: names of the last few. The same request names the same mechanism, which may be replayed at no cost; one that
+            is no longer among these counts anew: a count may only be too high.
+    """
+
+    count: int = 0
+    recent: tuple[str, ...] = ()
+
+    def plus(self, mechanism: str) -> "Spent":
+        """Count a mechanism, unless it is one of the recent ones."""
+        if mechanism in self.recent:
+            return self
+        return Spent(self.count + 1, (*self.recent, mechanism)[-_RECENT:])
 
 
 class SharedTensors:
@@ -85,7 +109,7 @@ class Institution:
         self._key_fn = key_fn
         self._tensors = tensors
         self._states = states
-        self._mechanisms: dict[str, set[str]] = {}
+        self._spent: dict[str, Spent] = {}
         self._plans: dict[str, str] = {}
         self._schedules: dict[str, LocalSchedule] = {}
         self._handlers = {"query": self._describe, "train": self._train, "evaluate": self._evaluate}
@@ -95,13 +119,13 @@ class Institution:
         """As the coordinator knows it."""
         return self._name
 
-    def mechanisms(self, job: str) -> frozenset[str]:
-        """Name what was computed from training records in a job; it decides what the job has spent."""
-        return frozenset(self._mechanisms.get(job, ()))
+    def spent(self, job: str) -> Spent:
+        """Return what a job has computed from training records here."""
+        return self._spent.get(job, Spent())
 
-    def recall(self, job: str, mechanisms: Iterable[str]) -> None:
+    def recall(self, job: str, spent: Spent) -> None:
         """Take over what another process of the same simulation knows of a job, in place of what is known here."""
-        self._mechanisms[job] = set(mechanisms)
+        self._spent[job] = spent
 
     def handle(self, kind: str, request: Request) -> Reply:
         """Answer one request.
@@ -122,6 +146,9 @@ class Institution:
         except PrivacyError as error:
             log.warning("%s declines a %s request: %s", self.name, kind, error)
             return self._refuse("privacy")
+        except StorageError as error:
+            log.warning("%s declines a %s request: %s", self.name, kind, error)
+            return self._refuse("storage")
         except ConfideError as error:
             log.warning("%s declines a %s request: %s", self.name, kind, error)
             return self._refuse("cannot_comply")
@@ -149,23 +176,23 @@ class Institution:
         schedule = self._schedule(plan, request.plan)
         kept = self._kept(plan, request.server_round)
         mechanism = self._mechanism(plan, request, kept)
-        known = self._mechanisms.setdefault(plan.job, set())
-        spent = len(known) if mechanism in known else len(known) + 1
-        if request.server_round not in range(1, schedule.max_rounds + 1) or spent > schedule.max_rounds:
-            return self._refuse("rounds_spent", asked=max(spent, request.server_round), allowed=schedule.max_rounds)
-        if plan.private and mechanism in known and self._trainer.workload.compute.device.type != "cpu":
+        before = self.spent(plan.job)
+        after = before.plus(mechanism)
+        if request.server_round not in range(1, schedule.max_rounds + 1) or after.count > schedule.max_rounds:
+            return self._refuse("rounds_spent", asked=max(after.count, request.server_round), allowed=schedule.max_rounds)
+        if plan.private and after == before and self._trainer.workload.compute.device.type != "cpu":
             # Other devices may not repeat a computation bit for bit, and equal noise on two sums would cancel.
             return self._refuse("already_answered")
         # Round r scores the tensors it starts from, so that a round is one exchange.
         evaluations = self._score(start, ("validation",))
-        known.add(mechanism)  # counted before the first step: a crash can only over-count
+        self._spent[plan.job] = after  # counted before the first step: a crash can only over-count
         secret = self._secret(plan, request.server_round, mechanism)
         update = self._trainer.train(start, self.data.train, plan=plan, schedule=schedule, secret=secret, kept=kept)
         if kept is not None and self._states is not None:
             self._states.save(plan.job, request.server_round, next_state(plan.objective, kept, update))
         figures = {}
         if plan.private:
-            epsilon = schedule.epsilon_after(spent, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
+            epsilon = schedule.epsilon_after(after.count, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
             figures = {"epsilon": epsilon}
         return Reply(
             institution=self.name,
@@ -242,4 +269,4 @@ class Institution:
             )
 
 
-__all__ = ["Institution", "KeyFn", "SharedTensors"]
+__all__ = ["Institution", "KeyFn", "SharedTensors", "Spent"]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from confide.errors import StorageError
+from confide.errors import StorageError, UnreadableError
 from confide.files import replace_file
 from confide.records import Tensors, sha256
 
@@ -37,7 +37,7 @@ class ClientStates:
         """Return what was kept after the newest round before a round; None if nothing was.
 
         Raises:
-            StorageError: if it is damaged.
+            UnreadableError: if it is damaged.
         """
         number = self.version(job, before=before)
         if number is None:
@@ -48,9 +48,9 @@ class ClientStates:
                 tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
                 expected = (file.metadata() or {}).get(_CHECKSUM)
         except (OSError, SafetensorError) as error:
-            raise StorageError(f"{path} cannot be read: {error}; start a new run.") from None
+            raise UnreadableError(f"{path} cannot be read: {error}; start a new run.") from None
         if sha256(tensors) != expected:
-            raise StorageError(f"{path} cannot be read: its checksum does not fit; start a new run.")
+            raise UnreadableError(f"{path} cannot be read: its checksum does not fit; start a new run.")
         return tensors
 
     def save(self, job: str, server_round: int, tensors: Tensors) -> None:

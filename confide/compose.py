@@ -58,7 +58,7 @@ def compose(overrides: Sequence[str] = ()) -> schema.Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    composed, problems = _compose_collecting([o for o in overrides if not _is_hydra(o)])
+    composed, problems = _compose_collecting([o for o in overrides if not is_hydra(o)])
     if composed is not None:
         problems += _value_problems(composed)
     if composed is None or problems:
@@ -99,7 +99,8 @@ def to_config(composed: DictConfig) -> schema.Config:
     return config
 
 
-def _is_hydra(override: str) -> bool:
+def is_hydra(override: str) -> bool:
+    """Say whether an override is of Hydra's own settings."""
     return override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra="))
 
 
@@ -215,4 +216,4 @@ def _value_problems(composed: DictConfig) -> list[str]:
     return list(schema.range_problems(config))
 
 
-__all__ = ["CONF_MODULE", "check_jobs", "compose", "register_schema", "to_config"]
+__all__ = ["CONF_MODULE", "check_jobs", "compose", "is_hydra", "register_schema", "to_config"]

@@ -9,7 +9,8 @@
     ├── PrivacyError         training as asked would void the guarantee
     ├── ProtocolError        the other side sent something that may not be accepted
     ├── RunFailedError       a run ended without a model
-    └── StorageError         a file could not be written, or read back
+    └── StorageError         a file could not be written
+        └── UnreadableError  a file is not what was written, so a run cannot go on from it
 
 A message says what was expected, gives ``name=value`` and ends with the mend. ``ValueError`` and ``TypeError`` are left
 for plain misuse of a function.
@@ -89,7 +90,11 @@ class RunFailedError(ConfideError):
 
 
 class StorageError(ConfideError):
-    """A file that could not be written, or is not what was written; what stood before stands."""
+    """A file that could not be written; what stood before stands."""
+
+
+class UnreadableError(StorageError):
+    """A file that is damaged or gone, without which a run cannot go on."""
 
 
 __all__ = [
@@ -104,4 +109,5 @@ __all__ = [
     "ProtocolError",
     "RunFailedError",
     "StorageError",
+    "UnreadableError",
 ]

@@ -1,23 +1,25 @@
 """Checkpoints: a run between two rounds, on disk.
 
 One safetensors file a round, ``round-00012.safetensors``: global tensors, state of the server optimizer and best model as
-tensors, everything else as JSON in its header, a checksum over both. A file appears whole or not at all; the last few are
-kept, so that a damaged one costs a round and not the run.
+tensors, everything else as JSON, compressed, in a tensor of bytes (the format's own header is limited to 100 MB, which the
+history of many clients passes), and a checksum over all. A file appears whole or not at all; the last few are kept, so that a
+damaged one costs a round and not the run.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from confide.errors import StorageError
+from confide.errors import StorageError, UnreadableError
 from confide.files import replace_file
 from confide.records import Tensors, sha256
 from confide.server.state import Best, RoundRecord, RunState
@@ -25,7 +27,8 @@ from confide.server.state import Best, RoundRecord, RunState
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-_HEADER, _CHECKSUM = "confide", "checksum"
+_SCHEMA, _CHECKSUM, _DESCRIPTION = "schema", "checksum", "description"
+_COMPRESSION = 1
 _PARAMS, _STRATEGY, _BEST = "params/", "strategy/", "best/"
 
 
@@ -55,6 +58,7 @@ class CheckpointStore:
     def __init__(self, folder: Path, *, kept: int) -> None:
         self._folder = folder
         self._kept = kept
+        self._written: list[tuple[RoundRecord, str]] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in folder.glob(".round-*"):
@@ -72,8 +76,9 @@ class CheckpointStore:
         tensors = _prefixed(_PARAMS, state.params) | _prefixed(_STRATEGY, state.strategy_state)
         if state.best:
             tensors |= {name: tensor.clone() for name, tensor in _prefixed(_BEST, state.best.params).items()}  # may be params
-        header = json.dumps(_describe(checkpoint), separators=(",", ":"), allow_nan=False)
-        metadata = {_HEADER: header, _CHECKSUM: _checksum(header, tensors)}
+        text = _to_json(_describe(checkpoint))[:-1] + f',"history":[{",".join(self._lines(state.history))}]}}'
+        tensors[_DESCRIPTION] = torch.frombuffer(bytearray(zlib.compress(text.encode(), _COMPRESSION)), dtype=torch.uint8)
+        metadata = {_SCHEMA: str(SCHEMA), _CHECKSUM: sha256(tensors)}
         path = self._folder / f"round-{state.server_round:05}.safetensors"
         # The file holds what a simulation's noise may be derived from: its owner's alone.
         replace_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata), mode=0o600)
@@ -88,22 +93,26 @@ class CheckpointStore:
             None where there is none at all.
 
         Raises:
-            StorageError: if there are some and none of them is sound.
+            UnreadableError: if there are some and none of them is sound.
         """
         paths = self._paths()
         for path in paths:
             try:
                 return _read(path)
-            except StorageError as error:
+            except UnreadableError as error:
                 log.warning("%s Falling back to the checkpoint before.", error)
         if paths:
-            raise StorageError(f"None of the {len(paths)} checkpoints in {self._folder} can be read; start the run anew.")
+            raise UnreadableError(f"None of the {len(paths)} checkpoints in {self._folder} can be read; start the run anew.")
         return None
 
-    def clear(self) -> None:
-        """Remove every checkpoint."""
-        for path in self._paths():
-            path.unlink(missing_ok=True)
+    def _lines(self, history: Sequence[RoundRecord]) -> list[str]:
+        """Write each record once, however many checkpoints hold it."""
+        known = [record for record, _ in self._written]
+        if list(history[: len(known)]) != known:  # the same objects, so this is quick
+            self._written.clear()
+        new = history[len(self._written) :]
+        self._written += [(record, _to_json(dataclasses.asdict(record))) for record in new]
+        return [line for _, line in self._written]
 
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("round-*.safetensors"), reverse=True)
@@ -117,22 +126,21 @@ def _part(prefix: str, tensors: Tensors) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _to_json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
 def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return everything but tensors and history."""
     state = checkpoint.state
     return {
-        "schema": SCHEMA,
         "server_round": state.server_round,
         "stale_rounds": state.stale_rounds,
         "best": {"server_round": state.best.server_round, "value": state.best.value} if state.best else None,
-        "history": [dataclasses.asdict(record) for record in state.history],
         "order": {"params": list(state.params), "strategy": list(state.strategy_state)},
         "clients": dict(checkpoint.clients),
         "beside": dict(checkpoint.beside),
     }
-
-
-def _checksum(header: str, tensors: Tensors) -> str:
-    return hashlib.sha256(f"{header}\0{sha256(tensors)}".encode()).hexdigest()
 
 
 def _read(path: Path) -> Checkpoint:
@@ -140,14 +148,13 @@ def _read(path: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        header = metadata[_HEADER]
-        if metadata[_CHECKSUM] != _checksum(header, tensors):
-            raise StorageError(f"{path} is damaged: its checksum does not fit.")
-        described = json.loads(header)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise StorageError(f"{path} is torn or damaged: {type(error).__name__}: {error}.") from None
-    if described["schema"] != SCHEMA:
-        raise StorageError(f"{path} has schema={described['schema']}, this release reads {SCHEMA}.")
+        if metadata[_SCHEMA] != str(SCHEMA):
+            raise UnreadableError(f"{path} has schema={metadata[_SCHEMA]}, this release reads {SCHEMA}.")
+        if metadata[_CHECKSUM] != sha256(tensors):
+            raise UnreadableError(f"{path} is damaged: its checksum does not fit.")
+        described = json.loads(zlib.decompress(tensors[_DESCRIPTION].numpy().tobytes()))
+    except (OSError, SafetensorError, KeyError, ValueError, zlib.error) as error:
+        raise UnreadableError(f"{path} is torn or damaged: {type(error).__name__}: {error}.") from None
     return Checkpoint(state=_state(described, tensors), clients=described["clients"], beside=described["beside"])
 
 

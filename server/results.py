@@ -25,7 +25,9 @@ class InstitutionResult:
         records: all records, test and validation included.
         labels: label -> records.
         test: metrics of the federated model on its own test records.
-        alone: metrics of the model it trained alone: on the pooled test records, and on its own.
+        alone: metrics of the model it trained alone, on the pooled test records.
+        alone_own: the same model's, on its own test records.
+        epsilon: spent, where that is more than its answers told; None otherwise.
     """
 
     num_examples: int
@@ -34,6 +36,7 @@ class InstitutionResult:
     test: Evaluation
     alone: Evaluation | None = None
     alone_own: Evaluation | None = None
+    epsilon: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
     state, plan = result.outcome.state, result.plan
     history = state.history
     epsilon = {name: value for record in history for name, value in record.epsilon.items()}
+    epsilon |= {name: line.epsilon for name, line in result.institutions.items() if line.epsilon is not None}
     rounds = {name: sum(name in record.accepted for record in history) for name in result.institutions}
     clients = {
         name: {

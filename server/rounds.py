@@ -78,6 +78,8 @@ class _Tally:
     epsilon: dict[str, float] = field(default_factory=dict)
 
     def note(self, name: str, answer: Answer, refusal: str | None) -> None:
+        if isinstance(answer, Reply) and "epsilon" in answer.figures:
+            self.epsilon[name] = answer.figures["epsilon"]  # spent, whether or not the update goes in
         if refusal:
             self.refused[name] = refusal
             return
@@ -85,13 +87,26 @@ class _Tally:
         self.accepted.append(name)
         if "validation" in answer.evaluations:
             self.validation[name] = answer.evaluations["validation"]
-        if "epsilon" in answer.figures:
-            self.epsilon[name] = answer.figures["epsilon"]
 
     def lose(self, lost: Mapping[str, str]) -> None:
         for name, code in lost.items():
-            self.accepted.remove(name)
-            self.refused[name] = code
+            if name in self.accepted:  # what it spent stays, what it scored goes as for any other refused update
+                self.accepted.remove(name)
+                self.validation.pop(name, None)
+                self.refused[name] = code
+
+    def record(self, update_bytes: int, *, bytes_down: int, seconds: float) -> RoundRecord:
+        """Write down what happened."""
+        return RoundRecord(
+            server_round=self.server_round,
+            accepted=tuple(sorted(self.accepted)),
+            refused=dict(sorted(self.refused.items())),
+            validation=dict(sorted(self.validation.items())),
+            epsilon=dict(sorted(self.epsilon.items())),
+            bytes_up=update_bytes * len(self.accepted),
+            bytes_down=bytes_down,
+            seconds=seconds,
+        )
 
 
 class RoundLoop(FlowerBase):
@@ -222,6 +237,14 @@ class RoundLoop(FlowerBase):
         assert self._state is not None
         declared = self._clients.num_examples
         before = self._checkpoint.clients if self._checkpoint else {}
+        missing = {name: "not_there" for name in sorted(before.keys() - declared.keys())}
+        if missing:
+            raise RunFailedError(
+                f"{', '.join(missing)} took part when the run began and did not enrol when it was resumed; "
+                "their own logs say why. Bring them back and resume again.",
+                when="enrol",
+                missing=missing,
+            )
         changed = [f"{name}: {before[name]} then, {n} now" for name, n in declared.items() if before.get(name, n) != n]
         if changed:
             raise RunFailedError(
@@ -285,16 +308,7 @@ class RoundLoop(FlowerBase):
             when = f"round {tally.server_round}"
             too_few(when, got=len(tally.accepted), least=self._settings.min_clients, missing=tally.refused)
         params, strategy_state = under_way.finish(participation=len(tally.accepted) / len(self._clients.num_examples))
-        record = RoundRecord(
-            server_round=tally.server_round,
-            accepted=tuple(sorted(tally.accepted)),
-            refused=dict(sorted(tally.refused.items())),
-            validation=dict(sorted(tally.validation.items())),
-            epsilon=dict(sorted(tally.epsilon.items())),
-            bytes_up=num_bytes(params) * len(tally.accepted),
-            bytes_down=bytes_down,
-            seconds=time.perf_counter() - started,
-        )
+        record = tally.record(num_bytes(params), bytes_down=bytes_down, seconds=time.perf_counter() - started)
         judged = judge(state, tally.server_round - 1, tally.validation, metric=self._plan.task.primary_metric)
         self._state = replace(
             judged,
@@ -312,7 +326,7 @@ class RoundLoop(FlowerBase):
             return answer.refusal
         declared = self._clients.num_examples[name]
         try:
-            if summed:  # where it was made, checked by the same function
+            if summed and answer.arrays is None:  # where it was made, checked by the same function
                 check_reply(answer, name, declared=declared)
             else:
                 under_way.add(

@@ -12,11 +12,28 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from confide.addresses import redact
-from confide.compose import CONF_MODULE, check_jobs, compose, register_schema, to_config
+from confide.compose import CONF_MODULE, check_jobs, compose, is_hydra, register_schema, to_config
 from confide.config import Config
-from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfideError, ConfigError
+from confide.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ConfideError,
+    ConfigError,
+    DataError,
+    UnreadableError,
+)
 from confide.simulations.preload import prepare_workers
-from confide.simulations.run_folder import Command, claimed, command_of, described, finished, refuse_changes, unfinished
+from confide.simulations.run_folder import (
+    Command,
+    can_resume,
+    claimed,
+    command_of,
+    described,
+    finished,
+    refuse_changes,
+    resume_command,
+)
 
 log = logging.getLogger(__name__)
 
@@ -37,20 +54,12 @@ def main(argv: Sequence[str]) -> int:
     """
     words, resumed = _split_resume(argv)
     if resumed is not None:
+        words = _resumed_words(resumed, words)
         summary = finished(resumed)
         if summary is not None:
-            print(
-                f"{resumed} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}. Nothing to resume."
-            )
+            model = summary["model_sha256"][:12]
+            print(f"{resumed} is finished: {summary['rounds']} rounds, model {model}. Nothing to resume.")
             return 0
-        command = command_of(resumed)
-        try:
-            os.chdir(command.cwd)  # relative paths mean what they meant
-        except OSError as error:
-            raise ConfigError(f"resume={resumed}: the run was started in {command.cwd}, which is gone ({error}).") from None
-        words = [*command.overrides, *words]
-        refuse_changes(resumed, described(compose(_overrides(words))))  # before Hydra touches the folder
-        words += [f"hydra.run.dir={_quoted(resumed)}", "hydra.output_subdir=null"]
     if not _INFORMATION_FLAGS & set(words):
         refuse_passwords(_overrides(words))
         check_jobs(_overrides(words))
@@ -81,6 +90,18 @@ def refuse_passwords(overrides: Sequence[str]) -> None:
         )
 
 
+def _resumed_words(run_dir: Path, words: Sequence[str]) -> list[str]:
+    """Return the command line of a run that is to go on, checked before Hydra touches its folder; go where it was started."""
+    command = command_of(run_dir)
+    try:
+        os.chdir(command.cwd)  # relative paths mean what they meant
+    except OSError as error:
+        raise ConfigError(f"resume={run_dir}: the run was started in {command.cwd}, which is gone ({error}).") from None
+    words = [*command.overrides, *words]
+    refuse_changes(run_dir, described(compose(_overrides(words))))
+    return [*words, f"hydra.run.dir={_quoted(run_dir)}", "hydra.output_subdir=null"]
+
+
 def _split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
     """Take ``resume=RUN`` out of the command line."""
     asked = [word.partition("=")[2] for word in argv if word.startswith("resume=")]
@@ -92,10 +113,10 @@ def _split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
         problems.append(f"resume={','.join(asked)}: expected the folder of one run.")
     if {"-m", "--multirun"} & set(words):
         problems.append("resume: a sweep is resumed job by job; leave -m out.")
-    problems += [f"{word}: a run is resumed where it is; leave it out." for word in words if word.startswith("hydra.run.dir=")]
+    problems += [f"{word}: a run is resumed where it is, as it was; leave it out." for word in words if is_hydra(word)]
     if problems:
         raise ConfigError(problems)
-    return words, Path(asked[0]).resolve()
+    return words, Path(asked[0]).expanduser().resolve()
 
 
 def _quoted(path: Path) -> str:
@@ -141,8 +162,8 @@ def _run(composed: DictConfig, *, resume: bool) -> None:
         told = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
         log.info("%s", told)
         print(f"confide simulate: {told}", file=sys.stderr)
-        if unfinished(run_dir) and not isinstance(error, ConfigError):
-            print(f"`confide simulate resume={run_dir}` goes on from its last checkpoint.", file=sys.stderr)
+        if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
+            print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
         sys.exit(_status(error))
 
 

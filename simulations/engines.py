@@ -10,13 +10,13 @@ from flwr.serverapp import Grid
 
 from confide.client.app import Answers, make_client_app
 from confide.client.data import InstitutionData
+from confide.client.institution import Spent
 from confide.client.trainer import Trainer
-from confide.plan import TrainingPlan
-from confide.simulations.faults import Faults, FaultyDelivery, FaultyInstitution
+from confide.simulations.faults import Faults, FaultyDelivery
 from confide.simulations.grid import InlineGrid
-from confide.simulations.institutions import Doors, StatesFn
+from confide.simulations.institutions import Doors, Setup, faulty
 from confide.simulations.pool import WorkerPool
-from confide.simulations.process_grid import Mechanisms, ProcessGrid
+from confide.simulations.process_grid import ProcessGrid
 from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.simulations.workers import WorkerSpec
 
@@ -27,10 +27,10 @@ class Engine(Protocol):
     def grid(self, job: str, names: Sequence[str]) -> Grid:
         """Return a grid over the institutions ``names``, nodes numbered from 1 in their order."""
 
-    def mechanisms(self, job: str) -> Mapping[str, frozenset[str]]:
-        """Name what each institution has computed from training records in a job."""
+    def spent(self, job: str) -> Mapping[str, Spent]:
+        """Return what a job has computed at each institution."""
 
-    def recall(self, job: str, mechanisms: Mapping[str, Sequence[str]]) -> None:
+    def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
         """Take over what an earlier process knew of a job."""
 
     def close(self) -> None:
@@ -41,55 +41,42 @@ def _numbered(names: Sequence[str]) -> dict[int, str]:
     return dict(enumerate(names, start=1))
 
 
+def _delivery(faults: Faults | None, job: str, by_node: Mapping[int, str]) -> FaultyDelivery | None:
+    return FaultyDelivery(faults, by_node) if faults is not None and faults.job == job else None
+
+
 class InlineEngine:
     """Institutions in this process, which share one trainer.
 
     Args:
         data: encoded records, by institution.
         trainer: shared by all of them.
-        serves: the plan it was built for.
-        noise_secret: what mechanisms of institutions derive from.
-        faults: injected ones.
-        states: where institutions keep tensors between rounds; None declines algorithms that do.
+        setup: what else they share.
     """
 
-    def __init__(
-        self,
-        data: Mapping[str, InstitutionData],
-        *,
-        trainer: Trainer,
-        serves: TrainingPlan,
-        noise_secret: bytes,
-        faults: Faults | None = None,
-        states: StatesFn | None = None,
-    ) -> None:
-        doors = Doors(trainer, serves=serves, noise_secret=noise_secret, states=states)
-        self._faults = faults
+    def __init__(self, data: Mapping[str, InstitutionData], *, trainer: Trainer, setup: Setup) -> None:
+        doors = Doors(trainer, setup)
+        self._faults = setup.faults
         self._institutions = {name: doors.open(name, part) for name, part in data.items()}
 
     def grid(self, job: str, names: Sequence[str]) -> Grid:
         """Return a grid that calls institutions when their replies are pulled."""
         by_node = _numbered(names)
-        doors: dict[int, Answers] = {node: self._institutions[name] for node, name in by_node.items()}
-        delivery = None
-        if self._faults:
-            faults, nobody_waits = self._faults, lambda seconds: None
-            doors = {node: FaultyInstitution(door, faults, nobody_waits) for node, door in doors.items()}
-            delivery = FaultyDelivery(faults, by_node, waits=True)
+        doors = {node: faulty(self._institutions[name], self._faults, job) for node, name in by_node.items()}
 
         def find(context: Context) -> Answers:
             return doors[context.node_id]
 
-        return InlineGrid(make_client_app(find), list(by_node), delivery=delivery)
+        return InlineGrid(make_client_app(find), list(by_node), delivery=_delivery(self._faults, job, by_node))
 
-    def mechanisms(self, job: str) -> Mapping[str, frozenset[str]]:
-        """Name what each institution has computed from training records in a job."""
-        return {name: institution.mechanisms(job) for name, institution in self._institutions.items()}
+    def spent(self, job: str) -> Mapping[str, Spent]:
+        """Return what a job has computed at each institution."""
+        return {name: institution.spent(job) for name, institution in self._institutions.items()}
 
-    def recall(self, job: str, mechanisms: Mapping[str, Sequence[str]]) -> None:
+    def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
         """Take over what an earlier process knew of a job."""
-        for name, known in mechanisms.items():
-            self._institutions[name].recall(job, known)
+        for name, institution in self._institutions.items():
+            institution.recall(job, spent.get(name, Spent()))
 
     def close(self) -> None:
         """Nothing was started."""
@@ -102,43 +89,28 @@ class ProcessEngine:
         records: encoded, of all institutions.
         make_trainer: number of a worker -> its trainer; it and what it needs can be pickled.
         initial: initial trainable tensors.
-        serves: the plan that trainers are built for.
-        noise_secret: what mechanisms of institutions derive from.
+        setup: what institutions have in common.
         workers: how many.
         num_threads: of torch, in each.
-        faults: injected ones.
-        states: where institutions keep tensors between rounds; None declines algorithms that do.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         records: SharedRecords,
         *,
         make_trainer: Callable[[int], Trainer],
         initial: Mapping[str, torch.Tensor],
-        serves: TrainingPlan,
-        noise_secret: bytes,
+        setup: Setup,
         workers: int,
         num_threads: int = 1,
-        faults: Faults | None = None,
-        states: StatesFn | None = None,
     ) -> None:
-        self._faults = faults
+        self._faults = setup.faults
         self._shapes = {name: tuple(tensor.shape) for name, tensor in initial.items()}
         size = sum(tensor.numel() for tensor in initial.values())
         params = SharedBlock(4 * size)
         self._params = params.tensor(torch.float32, (size,))
-        self._mechanisms: dict[str, Mechanisms] = {}
-        spec = WorkerSpec(
-            make_trainer=make_trainer,
-            serves=serves,
-            num_threads=num_threads,
-            noise_secret=noise_secret,
-            records=records,
-            params=params,
-            faults=faults,
-            states=states,
-        )
+        self._spent: dict[str, dict[str, Spent]] = {}
+        spec = WorkerSpec(make_trainer=make_trainer, setup=setup, num_threads=num_threads, records=records, params=params)
         self.pool = WorkerPool(spec, shapes=self._shapes, count=workers)
 
     def grid(self, job: str, names: Sequence[str]) -> Grid:
@@ -149,17 +121,17 @@ class ProcessEngine:
             by_node,
             shapes=self._shapes,
             params=self._params,
-            mechanisms=self._mechanisms.setdefault(job, {}),
-            delivery=FaultyDelivery(self._faults, by_node, waits=False) if self._faults else None,
+            spent=self._spent.setdefault(job, {}),
+            delivery=_delivery(self._faults, job, by_node),
         )
 
-    def mechanisms(self, job: str) -> Mapping[str, frozenset[str]]:
-        """Name what each institution has computed from training records in a job."""
-        return dict(self._mechanisms.get(job, {}))
+    def spent(self, job: str) -> Mapping[str, Spent]:
+        """Return what a job has computed at each institution."""
+        return dict(self._spent.get(job, {}))
 
-    def recall(self, job: str, mechanisms: Mapping[str, Sequence[str]]) -> None:
+    def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
         """Take over what an earlier process knew of a job."""
-        self._mechanisms[job] = {name: frozenset(known) for name, known in mechanisms.items()}
+        self._spent[job] = dict(spent)
 
     def close(self) -> None:
         """End the workers."""

@@ -1,13 +1,13 @@
 """Clients that fail on purpose, to see what a run makes of it; decided by the simulation's seed.
 
-What happens at an institution (it raises, hangs, answers late or with NaN) is done by :class:`FaultyInstitution`; what
-happens on the way (an answer that arrives twice) and, in an engine that has only one process, waiting, by
-:class:`FaultyDelivery`.
+A client that raises or answers with NaN is a :class:`FaultyInstitution`; what happens to questions and replies on their way
+(one is never heard, or comes late, or twice) is up to :class:`FaultyDelivery`. Nobody really waits: no
+worker is kept from other clients.
 """
 
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,8 +18,6 @@ from confide.config import FaultConfig
 from confide.exchange import Reply, Request
 from confide.privacy.randomness import seed_from
 from confide.records import encode
-
-_FOR_EVER_S = 1e9
 
 
 class InjectedError(RuntimeError):
@@ -33,10 +31,12 @@ class Faults:
     Attributes:
         configs: the faults asked for; of several that hit one client in one round, the first counts.
         secret: what chance derives from.
+        job: the only job that has faults; an institution that trains alone has none.
     """
 
     configs: Sequence[FaultConfig]
     secret: bytes
+    job: str
 
     def of(self, client: str, server_round: int) -> FaultConfig | None:
         """Return what is to happen to a client's training in a round; None for nothing."""
@@ -52,17 +52,15 @@ class Faults:
 
 @dataclass(frozen=True)
 class FaultyInstitution:
-    """An institution whose training fails as told.
+    """An institution whose training raises, or ends in NaN, as told.
 
     Attributes:
         inner: the real one.
         faults: which, when.
-        wait_fn: how it hangs or is late, in seconds; does nothing where :class:`FaultyDelivery` waits.
     """
 
     inner: Answers
     faults: Faults
-    wait_fn: Callable[[float], None] = time.sleep
 
     @property
     def name(self) -> str:
@@ -72,16 +70,10 @@ class FaultyInstitution:
     def handle(self, kind: str, request: Request) -> Reply:
         """Answer, or fail."""
         fault = self.faults.of(self.name, request.server_round) if kind == "train" else None
-        if fault is None:
-            return self.inner.handle(kind, request)
-        if fault.kind == "raises":
+        if fault is not None and fault.kind == "raises":
             raise InjectedError(f"{self.name} was told to fail in round {request.server_round}.")
-        if fault.kind == "hangs":
-            self.wait_fn(_FOR_EVER_S)
         reply = self.inner.handle(kind, request)
-        if fault.kind == "late":
-            self.wait_fn(fault.delay_s)
-        return _with_nan(reply) if fault.kind == "nan" else reply
+        return _with_nan(reply) if fault is not None and fault.kind == "nan" else reply
 
 
 def _with_nan(reply: Reply) -> Reply:
@@ -92,23 +84,29 @@ def _with_nan(reply: Reply) -> Reply:
 
 
 class FaultyDelivery:
-    """What happens to replies on their way: they arrive twice, and, where it ``waits``, late or never.
+    """What happens to questions and replies on their way.
 
     Args:
         faults: which, when.
         names: node id -> client.
-        waits: whether replies are held back here; False where a worker process waits itself.
     """
 
-    def __init__(self, faults: Faults, names: Mapping[int, str], *, waits: bool) -> None:
+    def __init__(self, faults: Faults, names: Mapping[int, str]) -> None:
         self._faults = faults
         self._names = names
-        self._waits = waits
         self._held: list[tuple[float, Message]] = []
 
     def forget(self) -> None:
         """Drop what is held back: new questions are asked."""
         self._held.clear()
+
+    def is_heard(self, question: Message) -> bool:
+        """Say whether a client hears a question; one that hangs does not, and neither trains nor answers."""
+        return self._kind(question.metadata.dst_node_id, question) != "hangs"
+
+    def is_late(self, question: Message) -> bool:
+        """Say whether the answer will be held back."""
+        return self._kind(question.metadata.dst_node_id, question) == "late"
 
     def deliver(self, replies: Iterable[Message]) -> list[Message]:
         """Return what arrives now, of these replies and of those held back before."""
@@ -119,14 +117,20 @@ class FaultyDelivery:
         return arrived
 
     def _fate(self, reply: Message) -> list[Message]:
-        meta = reply.metadata
-        is_training = meta.message_type == "train"
-        fault = self._faults.of(self._names[meta.src_node_id], int(meta.group_id)) if is_training else None
-        if fault is not None and self._waits and fault.kind in ("hangs", "late"):
-            delay = fault.delay_s if fault.kind == "late" else _FOR_EVER_S
-            self._held.append((time.monotonic() + delay, reply))
+        fault = self._fault(reply.metadata.src_node_id, reply)
+        if fault is not None and fault.kind == "late":
+            self._held.append((time.monotonic() + fault.delay_s, reply))
             return []
         return [reply, reply] if fault is not None and fault.kind == "twice" else [reply]
+
+    def _kind(self, node: int, message: Message) -> str | None:
+        fault = self._fault(node, message)
+        return None if fault is None else fault.kind
+
+    def _fault(self, node: int, message: Message) -> FaultConfig | None:
+        if message.metadata.message_type != "train":
+            return None
+        return self._faults.of(self._names[node], int(message.metadata.group_id))
 
 
 __all__ = ["Faults", "FaultyDelivery", "FaultyInstitution", "InjectedError"]

@@ -1,6 +1,7 @@
 """The inline engine: a grid that carries Flower messages by a function call in this process."""
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -16,24 +17,15 @@ log = logging.getLogger(__name__)
 _SLICE_S = 0.05
 
 
-class InlineGrid(Grid):
-    """Runs a ClientApp for each message when its reply is pulled.
-
-    Little is queued but instructions, so memory does not grow with the number of clients.
+class LocalGrid(Grid):
+    """What grids on one machine have in common.
 
     Args:
-        app: the app a SuperNode would run.
         node_ids: one for each institution.
-        delivery: what happens to replies on their way; None brings each at once.
     """
 
-    def __init__(self, app: ClientApp, node_ids: Sequence[int], *, delivery: FaultyDelivery | None = None) -> None:
-        self._app = app
-        self._delivery = delivery
-        self._contexts = {
-            node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={}) for node in node_ids
-        }
-        self._waiting: dict[str, Message] = {}
+    def __init__(self, node_ids: Sequence[int]) -> None:
+        self._node_ids = list(node_ids)
 
     def set_run(self, run: Run) -> None:
         """Remember the run."""
@@ -52,7 +44,40 @@ class InlineGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return every institution's node."""
-        return list(self._contexts)
+        return list(self._node_ids)
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Carry out all instructions, or as many as are done within the timeout."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        waiting, replies = set(self.push_messages(messages)), list[Message]()
+        while waiting and time.monotonic() < end:
+            arrived = list(self.pull_messages(waiting))
+            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
+            replies += arrived
+            if not arrived:
+                time.sleep(_SLICE_S)
+        return replies
+
+
+class InlineGrid(LocalGrid):
+    """Runs a ClientApp for each message when its reply is pulled.
+
+    Little is queued but instructions, so memory does not grow with the number of clients.
+
+    Args:
+        app: the app a SuperNode would run.
+        node_ids: one for each institution.
+        delivery: what happens to questions and replies on their way; None brings each at once.
+    """
+
+    def __init__(self, app: ClientApp, node_ids: Sequence[int], *, delivery: FaultyDelivery | None = None) -> None:
+        super().__init__(node_ids)
+        self._app = app
+        self._delivery = delivery
+        self._contexts = {
+            node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={}) for node in node_ids
+        }
+        self._waiting: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue instructions and return their ids; what still waits from before is nobody's any more."""
@@ -62,7 +87,8 @@ class InlineGrid(Grid):
         ids = []
         for message in messages:
             ids.append(assign_message_id(message))
-            self._waiting[ids[-1]] = message
+            if self._delivery is None or self._delivery.is_heard(message):
+                self._waiting[ids[-1]] = message
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -89,16 +115,5 @@ class InlineGrid(Grid):
             log.exception("Node %d raised.", message.metadata.dst_node_id)
             return raised(message)
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Carry out all instructions, or as many as begin within the timeout."""
-        end = None if timeout is None else time.monotonic() + timeout
-        replies: list[Message] = []
-        for message_id in self.push_messages(messages):
-            if end is not None and time.monotonic() >= end:
-                self._waiting.pop(message_id)
-            else:
-                replies.extend(self.pull_messages([message_id]))
-        return replies
 
-
-__all__ = ["InlineGrid"]
+__all__ = ["InlineGrid", "LocalGrid"]

@@ -1,14 +1,17 @@
 """Simulated institutions: the real ones, with keys that derive from the simulation's secret."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from confide.client.app import Answers
 from confide.client.data import InstitutionData
 from confide.client.institution import Institution, KeyFn, SharedTensors
 from confide.client.state import ClientStates, folder_name
 from confide.client.trainer import Trainer
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import derive_key
+from confide.simulations.faults import Faults, FaultyInstitution
 
 StatesFn = Callable[[str], ClientStates]
 """Name of an institution -> where it keeps tensors between rounds."""
@@ -24,22 +27,35 @@ def simulated_keys(noise_secret: bytes, name: str) -> KeyFn:
     return lambda job, mechanism: derive_key(noise_secret, "mechanism", name, job, mechanism)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What the institutions of a simulation have in common.
+
+    Attributes:
+        serves: the plan that trainers are built for.
+        noise_secret: what mechanisms derive from.
+        faults: injected ones; None for none.
+        states: where institutions keep tensors between rounds; None declines algorithms that do.
+    """
+
+    serves: TrainingPlan
+    noise_secret: bytes
+    faults: Faults | None = None
+    states: StatesFn | None = None
+
+
 class Doors:
     """Opens the doors of institutions that share one process and its trainer.
 
     Args:
         trainer: shared by all of them.
-        serves: the plan it was built for.
-        noise_secret: what mechanisms derive from.
-        states: where institutions keep tensors between rounds; None declines algorithms that do.
+        setup: what else they share.
     """
 
-    def __init__(self, trainer: Trainer, *, serves: TrainingPlan, noise_secret: bytes, states: StatesFn | None) -> None:
+    def __init__(self, trainer: Trainer, setup: Setup) -> None:
         self._trainer = trainer
         self._tensors = SharedTensors(trainer)
-        self._serves = serves
-        self._noise_secret = noise_secret
-        self._states = states
+        self._setup = setup
 
     def open(self, name: str, data: InstitutionData) -> Institution:
         """Open an institution's door."""
@@ -47,11 +63,16 @@ class Doors:
             name,
             data=data,
             trainer=self._trainer,
-            key_fn=simulated_keys(self._noise_secret, name),
+            key_fn=simulated_keys(self._setup.noise_secret, name),
             tensors=self._tensors,
-            serves=self._serves,
-            states=self._states(name) if self._states else None,
+            serves=self._setup.serves,
+            states=self._setup.states(name) if self._setup.states else None,
         )
 
 
-__all__ = ["Doors", "StatesFn", "simulated_keys", "simulated_states"]
+def faulty(door: Answers, faults: Faults | None, job: str) -> Answers:
+    """Return the door as it is in a job: with faults only where these are meant for it."""
+    return FaultyInstitution(door, faults) if faults is not None and faults.job == job else door
+
+
+__all__ = ["Doors", "Setup", "StatesFn", "faulty", "simulated_keys", "simulated_states"]

@@ -1,6 +1,7 @@
 """A pool of worker processes: what they are given, what becomes of it, and what replaces one that dies."""
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from confide.errors import RunFailedError
+from confide.plan import TrainingPlan
 from confide.records import Shapes
 from confide.simulations.preload import CONTEXT, prepare_workers
 from confide.simulations.shared import SharedBlock
@@ -27,6 +29,9 @@ _MOST_ATTEMPTS = 3
 _MOST_IN_HAND = 8
 _IN_HAND_S = 0.02
 """Tasks are handed out ahead, but not more than this much work: the last ones of a round should be spread evenly."""
+_PATIENCE_S, _PATIENCE = 2.0, 50.0
+"""Others do not wait behind a task that takes longer than so many seconds, and so many times the mean."""
+_SHARE_OF_DEADLINE = 0.25
 
 
 class Failed(NamedTuple):
@@ -67,6 +72,8 @@ class _Worker:
         ready: whether its model is built.
         brief: what it was told last.
         in_hand: tasks given to it, oldest first.
+        since: when it came to the oldest of them.
+        done: tasks done since it was started.
         summed: tasks whose updates are in its sum.
     """
 
@@ -77,6 +84,8 @@ class _Worker:
     ready: bool = False
     brief: Brief | None = None
     in_hand: deque[Task] = field(default_factory=deque)
+    since: float = 0.0
+    done: int = 0
     summed: list[_Summed] = field(default_factory=list)
 
 
@@ -100,8 +109,9 @@ class WorkerPool:
         self._attempts: dict[str, int] = {}
         self._salvaged: list[tuple[Tensor, int]] = []
         self._lost: list[Task] = []
-        self._cut_off: list[Task] = []
-        self._mean_s = 1.0
+        self._slow: set[str] = set()
+        self._deadline_s = math.inf
+        self._means_s: dict[str, float] = {}
         self._failed_starts = 0
         prepare_workers()
         self._workers = [self._start(number) for number in range(count)]
@@ -115,7 +125,7 @@ class WorkerPool:
         return [worker.process.pid or 0 for worker in self._workers]
 
     def begin(self, brief: Brief, tasks: Iterable[Task], *, prepare: Callable[[], None]) -> None:
-        """Begin an exchange; whatever was left of the one before is dropped.
+        """Begin an exchange; what was left of the one before, which was stopped, is forgotten.
 
         Args:
             brief: what is asked.
@@ -125,16 +135,12 @@ class WorkerPool:
         Raises:
             RunFailedError: if the workers do not start.
         """
-        self._again.clear()
-        self._drop()
-        self._brief = brief
-        self._waiting.clear()
-        self._again.clear()
-        self._attempts.clear()
-        self._salvaged.clear()
-        self._lost.clear()
+        for left in (self._again, self._waiting, self._attempts, self._salvaged, self._lost, self._slow):
+            left.clear()
         for worker in self._workers:
             worker.summed.clear()
+        self._brief = brief
+        self._deadline_s = TrainingPlan.from_json(brief.plan).deadline_s
         self._wait_until_ready()
         prepare()
         self._waiting.extend(tasks)
@@ -144,18 +150,40 @@ class WorkerPool:
         """Return what was done since; wait at most ``timeout`` seconds for the first of it."""
         end = time.monotonic() + timeout
         while True:
+            self._unblock()
             self._feed()
             found = self._look(max(0.0, end - time.monotonic()))
             if found or time.monotonic() >= end:
                 return found
 
+    def stop(self) -> list[Task]:
+        """Kill who is busy with a task that nobody waits for any more, and forget such tasks.
+
+        A killed worker's sum is kept if it holds what was reported and nothing else; otherwise that is done again.
+
+        Returns:
+            The tasks that had been begun.
+        """
+        begun: list[Task] = []
+        kept = deque(task for task in self._waiting if task.message_id in self._again)
+        for worker in self._workers:
+            mine = [task for task in worker.in_hand if task.message_id in self._again]
+            if len(mine) == len(worker.in_hand):
+                continue
+            log.warning("Worker %d was still busy with %s and is replaced.", worker.number, worker.in_hand[0].client)
+            _kill(worker.process)
+            started = list(worker.in_hand)[: max(0, worker.sum.begun - worker.done)]
+            begun += [task for task in started if task.message_id not in self._again]
+            kept.extend([*self._retire(worker), *mine])
+        self._waiting = kept
+        return begun
+
     def finish_sum(self, timeout: float) -> PartialSum:
-        """Stop who is still busy, have done again what was lost with a worker, and add up.
+        """Have done again what was lost with a worker, and add up; after :meth:`stop`.
 
         Args:
             timeout: seconds for what has to be done again.
         """
-        self._drop()
         end = time.monotonic() + timeout
         if self._again:
             self._wait_until_ready()
@@ -163,7 +191,7 @@ class WorkerPool:
             self.poll(min(1.0, timeout))
         self._lost += [task for task in self._unfinished() if task.message_id in self._again]
         self._again.clear()
-        self._drop()
+        self.stop()
         self._lost += self._waiting
         total, weight = torch.zeros(self._num_values, dtype=torch.int64), 0
         for part, part_weight in self._salvaged:
@@ -174,11 +202,6 @@ class WorkerPool:
                 total += worker.sum.total
                 weight += sum(summed.weight for summed in worker.summed)
         return PartialSum(total, weight, list(self._lost))
-
-    def take_cut_off(self) -> list[Task]:
-        """Return tasks that workers were killed over since the last call: they may have been carried out in part."""
-        taken, self._cut_off = self._cut_off, []
-        return taken
 
     def close(self) -> None:
         """End every worker."""
@@ -192,12 +215,14 @@ class WorkerPool:
     def _start(self, number: int) -> _Worker:
         ours, theirs = CONTEXT.Pipe()
         block = self._blocks[number]
+        partial = SharedSum(block, self._shapes)
+        partial.begun = 0
         process = CONTEXT.Process(
             target=work, args=(number, self._spec, block, theirs), name=f"confide-worker-{number}", daemon=True
         )
         process.start()
         theirs.close()
-        return _Worker(number, process, ours, SharedSum(block, self._shapes))
+        return _Worker(number, process, ours, partial)
 
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + _START_TIMEOUT_S
@@ -206,23 +231,52 @@ class WorkerPool:
                 raise RunFailedError(f"Worker processes were not ready within {_START_TIMEOUT_S:g} s.")
             self._look(1.0)
 
+    def _unblock(self) -> None:
+        """Take a worker from a task that has kept it for very long while others wait; that one is done last, and alone."""
+        limit = self._patience_s()
+        for worker in self._workers:
+            head = worker.in_hand[0] if worker.in_hand else None
+            if head is None or head.message_id in self._slow or time.monotonic() - worker.since < limit:
+                continue
+            if len(worker.in_hand) > 1 or self._waiting:
+                log.warning("Worker %d has been at %s for long; it goes on with the others first.", worker.number, head.client)
+                self._slow.add(head.message_id)
+                worker.in_hand.popleft()
+                rest = list(worker.in_hand)
+                self._waiting.extendleft(reversed([*self._retire(worker), *rest]))
+                self._waiting.append(head)
+
+    def _patience_s(self) -> float:
+        """Return how long others wait behind one task."""
+        share = _SHARE_OF_DEADLINE * self._deadline_s
+        mean = None if self._brief is None else self._means_s.get(self._brief.kind)
+        return share if mean is None else min(share, max(_PATIENCE_S, _PATIENCE * mean))
+
     def _feed(self) -> None:
         """Hand out tasks, to the worker with the fewest in hand first."""
-        most = min(_MOST_IN_HAND, max(1, int(_IN_HAND_S / self._mean_s)))
+        if self._brief is None:
+            return
+        mean = self._means_s.get(self._brief.kind, _IN_HAND_S)
+        most = min(_MOST_IN_HAND, max(1, int(_IN_HAND_S / max(mean, 1e-6))))
         while self._waiting:
-            free = [worker for worker in self._workers if worker.ready and len(worker.in_hand) < most]
+            limit = 1 if self._waiting[0].message_id in self._slow else most
+            free = [w for w in self._workers if w.ready and len(w.in_hand) < limit and not self._is_slow(w)]
             if not free:
                 return
             worker = min(free, key=lambda w: len(w.in_hand))
-            task = self._waiting.popleft()
-            worker.in_hand.append(task)
+            if not worker.in_hand:
+                worker.since = time.monotonic()
+            worker.in_hand.append(self._waiting.popleft())
             try:
                 if worker.brief is not self._brief:
                     worker.brief = self._brief
                     worker.pipe.send(self._brief)
-                worker.pipe.send(task)
+                worker.pipe.send(worker.in_hand[-1])
             except OSError:  # it has died, which the next look finds
                 return
+
+    def _is_slow(self, worker: _Worker) -> bool:
+        return any(task.message_id in self._slow for task in worker.in_hand)
 
     def _look(self, timeout: float) -> list[Done | Failed]:
         """Wait for a message or a death, and take in what there is."""
@@ -256,7 +310,10 @@ class WorkerPool:
 
     def _take(self, worker: _Worker, done: Done) -> list[Done | Failed]:
         task = worker.in_hand.popleft()
-        self._mean_s += 0.1 * (done.seconds - self._mean_s)
+        worker.since, worker.done = time.monotonic(), worker.done + 1
+        if self._brief is not None:
+            mean = self._means_s.get(self._brief.kind, done.seconds)
+            self._means_s[self._brief.kind] = mean + 0.1 * (done.seconds - mean)
         for name, level, text in done.logs:
             logging.getLogger(name).log(level, "%s", text)
         if done.weight:
@@ -269,7 +326,7 @@ class WorkerPool:
         return [done]
 
     def _bury(self, worker: _Worker) -> list[Done | Failed]:
-        """Replace a worker that died; what it had in hand or in its sum is done again."""
+        """Replace a worker that died; what it had in hand is done again."""
         failed: list[Done | Failed] = []
         culprit = worker.in_hand[0] if worker.in_hand else None
         worker.process.join(_STOP_TIMEOUT_S)
@@ -293,39 +350,25 @@ class WorkerPool:
                     self._lost.append(culprit)
                 else:
                     failed.append(Failed(culprit))
-        self._again |= {summed.task.message_id for summed in worker.summed}
-        self._waiting.extendleft([*reversed(worker.in_hand), *(summed.task for summed in worker.summed)])
-        self._replace(worker)
+        rest = list(worker.in_hand)
+        self._waiting.extendleft(reversed([*self._retire(worker), *rest]))
         return failed
 
-    def _drop(self) -> None:
-        """Forget tasks that nobody waits for any more, and kill who is busy with one.
-
-        A killed worker's sum is kept if it holds what was reported and nothing else; otherwise that is done again.
-        """
-        kept = deque(task for task in self._waiting if task.message_id in self._again)
-        for worker in self._workers:
-            if all(task.message_id in self._again for task in worker.in_hand):
-                continue
-            _kill(worker.process)
-            log.warning("Worker %d was still busy with %s and is replaced.", worker.number, worker.in_hand[0].client)
-            if worker.summed and worker.sum.is_whole(len(worker.summed)):
-                self._salvaged.append((worker.sum.total.clone(), sum(summed.weight for summed in worker.summed)))
-            else:
-                self._again |= {summed.task.message_id for summed in worker.summed}
-                kept.extend(summed.task for summed in worker.summed)
-            kept.extend(task for task in worker.in_hand if task.message_id in self._again)
-            self._cut_off.extend(task for task in worker.in_hand if task.message_id not in self._again)
-            self._replace(worker)
-        self._waiting = kept
+    def _retire(self, worker: _Worker) -> list[Task]:
+        """Replace a worker and keep its sum if it holds what was reported and nothing else; return what is to be done again."""
+        _kill(worker.process)
+        again: list[Task] = []
+        if worker.summed and worker.sum.is_whole(len(worker.summed)):
+            self._salvaged.append((worker.sum.total.clone(), sum(summed.weight for summed in worker.summed)))
+        else:
+            again = [summed.task for summed in worker.summed]
+            self._again |= {task.message_id for task in again}
+        worker.pipe.close()
+        self._workers[worker.number] = self._start(worker.number)
+        return again
 
     def _unfinished(self) -> list[Task]:
         return [*self._waiting, *(task for worker in self._workers for task in worker.in_hand)]
-
-    def _replace(self, worker: _Worker) -> None:
-        worker.pipe.close()
-        _kill(worker.process)
-        self._workers[worker.number] = self._start(worker.number)
 
 
 def _kill(process: ForkServerProcess) -> None:

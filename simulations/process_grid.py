@@ -1,28 +1,25 @@
 """The process engine: a grid that carries Flower messages to worker processes over shared memory."""
 
-import time
 from collections.abc import Iterable, Mapping
 
 import torch
-from flwr.app import ArrayRecord, Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import ArrayRecord, Message
 
+from confide.client.institution import Spent
 from confide.exchange import Request, unpack_request
-from confide.flower.messages import Run, assign_message_id, raised
+from confide.flower.messages import assign_message_id, raised
 from confide.records import LARGEST_FLOAT32, Shapes, decode, flatten
 from confide.server.clients import LONGEST_PAUSE_S
 from confide.server.sums import CollectedSum, SumOrder
 from confide.simulations.faults import FaultyDelivery
+from confide.simulations.grid import LocalGrid
 from confide.simulations.pool import Failed, WorkerPool
 from confide.simulations.workers import Brief, Done, Task
 
 LOST = "worker_lost"
 
-Mechanisms = dict[str, frozenset[str]]
-"""Institution -> what it has computed in a job."""
 
-
-class ProcessGrid(Grid):
+class ProcessGrid(LocalGrid):
     """Hands messages to a pool of workers; a :class:`~confide.server.sums.SummingGrid`.
 
     Where a sum is begun, updates are checked and added up in the workers, and one int64 sum a worker comes back.
@@ -32,8 +29,8 @@ class ProcessGrid(Grid):
         names: node id -> institution.
         shapes: of the global tensors.
         params: where the global tensors are shared, float32 of shape [d].
-        mechanisms: what institutions have computed in this job; kept up to date.
-        delivery: what happens to replies on their way; None brings each at once.
+        spent: what each institution has computed in this job; kept up to date.
+        delivery: what happens to questions and replies on their way; None brings each at once.
     """
 
     def __init__(
@@ -43,37 +40,19 @@ class ProcessGrid(Grid):
         *,
         shapes: Shapes,
         params: torch.Tensor,
-        mechanisms: Mechanisms,
+        spent: dict[str, Spent],
         delivery: FaultyDelivery | None = None,
     ) -> None:
+        super().__init__(list(names))
         self._pool = pool
         self._names = names
         self._shapes = shapes
         self._params = params
-        self._mechanisms = mechanisms
+        self._spent = spent
         self._delivery = delivery
         self._order: SumOrder | None = None
         self._brief: Brief | None = None
         self._asked: dict[str, Message] = {}
-
-    def set_run(self, run: Run) -> None:
-        """Remember the run."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run, once set."""
-        return self._run
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """Write a message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return every institution's node."""
-        return list(self._names)
 
     def begin_sum(self, order: SumOrder) -> None:
         """Begin a round: what is asked next goes into a new sum."""
@@ -88,6 +67,7 @@ class ProcessGrid(Grid):
             ValueError: if the requests differ.
         """
         asked = list(messages)
+        self._stop()
         if self._delivery:
             self._delivery.forget()
         self._asked = {assign_message_id(message): message for message in asked}
@@ -97,23 +77,26 @@ class ProcessGrid(Grid):
         if len(contents) > 1:
             raise ValueError(f"Expected one request for all; got {len(contents)}.")
         request = unpack_request(asked[0].content)
-        tasks = [
-            Task(message_id=message_id, client=name, mechanisms=self._mechanisms.get(name, frozenset()))
-            for message_id, message in self._asked.items()
-            for name in [self._names[message.metadata.dst_node_id]]
-        ]
-        brief = self._make_brief(asked[0].metadata.message_type, request)
-        self._pool.begin(brief, tasks, prepare=lambda: self._share(request.arrays))
-        self._count_cut_off()
-        self._brief = brief
+        self._brief = self._make_brief(asked[0].metadata.message_type, request)
+        self._pool.begin(self._brief, self._tasks(), prepare=lambda: self._share(request.arrays))
         return list(self._asked)
 
-    def _count_cut_off(self) -> None:
-        """Count a training that was cut off as one that was carried out: a client's spending may only be over-counted."""
-        for task in self._pool.take_cut_off():
-            if self._brief is not None and self._brief.kind == "train":
-                known = self._mechanisms.get(task.client, frozenset())
-                self._mechanisms[task.client] = known | {f"cut-off/{self._brief.server_round}"}
+    def _tasks(self) -> list[Task]:
+        """Write a task for each client that hears its question; a late update is not summed where it is made."""
+        tasks = []
+        for message_id, message in self._asked.items():
+            if self._delivery is None or self._delivery.is_heard(message):
+                client = self._names[message.metadata.dst_node_id]
+                is_summed = self._delivery is None or not self._delivery.is_late(message)
+                spent = self._spent.get(client, Spent())
+                tasks.append(Task(message_id=message_id, client=client, spent=spent, is_summed=is_summed))
+        return tasks
+
+    def _stop(self) -> None:
+        """Stop who is still at work for nobody; a training that was cut off counts, a spending may only be too high."""
+        for task in self._pool.stop():
+            if task.message_id in self._asked and self._brief is not None and self._brief.kind == "train":
+                self._spent[task.client] = self._spent.get(task.client, Spent()).plus(f"cut-off/{self._brief.server_round}")
 
     def _make_brief(self, kind: str, request: Request) -> Brief:
         return Brief(
@@ -147,27 +130,17 @@ class ProcessGrid(Grid):
         instruction = self._asked.pop(result.message_id, None)
         if instruction is None:
             return None
-        self._mechanisms[result.client] = result.mechanisms
+        self._spent[result.client] = result.spent
         if result.content is None:
             return raised(instruction)
         return Message(result.content, reply_to=instruction)
 
     def collect_sum(self, timeout: float) -> CollectedSum:
         """End the round and hand over the sum."""
+        self._stop()
         partial = self._pool.finish_sum(timeout)
-        self._count_cut_off()
         self._order = None
         return CollectedSum(total=partial.total, total_weight=partial.weight, lost={task.client: LOST for task in partial.lost})
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Carry out all instructions, or as many as are done within the timeout."""
-        end = time.monotonic() + (LONGEST_PAUSE_S * 3600 if timeout is None else timeout)
-        waiting, replies = set(self.push_messages(messages)), list[Message]()
-        while waiting and time.monotonic() < end:
-            arrived = list(self.pull_messages(waiting))
-            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
-            replies += arrived
-        return replies
 
-
-__all__ = ["Mechanisms", "ProcessGrid"]
+__all__ = ["ProcessGrid"]

@@ -1,10 +1,12 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
 import functools
+import hashlib
 import logging
 import os
 import platform
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -15,14 +17,17 @@ from typing import Any
 import flwr
 import numpy
 import torch
+from datasets import Dataset
 from safetensors.torch import save_file
 
 import confide
 from confide.backbones import content_hash, find_backbone
 from confide.client.data import InstitutionData
+from confide.client.institution import Spent
+from confide.client.schedule import make_schedule
 from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig
-from confide.errors import ConfigError, RunFailedError, StorageError
+from confide.errors import ConfigError, DataError, RunFailedError, UnreadableError
 from confide.exchange import Evaluation
 from confide.files import replace_file, write_json
 from confide.models import trainable_tensors
@@ -39,8 +44,9 @@ from confide.simulations.baselines import Alone, score_pooled, train_alone
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
-from confide.simulations.institutions import simulated_states
+from confide.simulations.institutions import Setup, simulated_states
 from confide.simulations.population import deal_out, encode_institution
+from confide.simulations.released import ReleasedRounds
 from confide.simulations.run_folder import CHECKPOINTS, STATES, SUMMARY, claimed
 from confide.simulations.shared import SharedRecords
 from confide.strategies.build import build_strategy
@@ -137,14 +143,18 @@ class _Simulation:
         self._config, self._run_dir, self._progress = config, run_dir, progress
         self.store = CheckpointStore(run_dir / CHECKPOINTS, kept=config.server.checkpoints)
         self._checkpoint = self.store.latest()
-        beside = self._checkpoint.beside if self._checkpoint else {}
-        self._mechanisms: Mapping[str, Sequence[str]] = beside.get("mechanisms", {})
-        self._resumed: list[int] = [*beside.get("resumed", [])]
+        self._beside_before: Mapping[str, Any] = self._checkpoint.beside if self._checkpoint else {}
+        before = self._beside_before
+        self._resumed: list[int] = [*before.get("resumed", [])]
         if self._checkpoint:
             self._resumed.append(self._checkpoint.state.server_round)
+        self._records: dict[str, str] = {}
         self._states = functools.partial(simulated_states, run_dir / STATES, config.server.checkpoints + 1)
-        self._watch = _Stopwatch(beside.get("seconds", {}))
-        self._secrets = simulation_secrets(config.simulation.seed, layout=beside.get("secret"))
+        self._watch = _Stopwatch(before.get("seconds", {}))
+        self._secrets = simulation_secrets(config.simulation.seed, layout=before.get("secret"))
+        # With a seed a round that is run again gives the same noise on the same input, which costs nothing more.
+        counted = config.privacy.unit != "none" and config.simulation.seed is None
+        self._released = ReleasedRounds(run_dir / CHECKPOINTS / "released.json") if counted else None
 
     def run(self) -> dict[str, Any]:
         """Run, save, and return the summary."""
@@ -176,6 +186,7 @@ class _Simulation:
             config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=seed_from(secret, "initial")
         )
         population = deal_out(config.data, task=config.task, secret=secret)
+        self._check_records(population.parts)
         self._progress.phase("prepare records", total=len(population.parts))
         data = {}
         for name, records in population.parts.items():
@@ -187,7 +198,7 @@ class _Simulation:
         config, initial = self._config, trainable_tensors(workload.model)
         trainer = Trainer(workload, private=plan.private)
         self._check_states(plan)
-        faults = self._faults(data)
+        setup = Setup(serves=plan, noise_secret=self._secrets.noise, faults=self._faults(plan.job, data), states=self._states)
         engine: Engine
         if config.simulation.engine == "process":
             records = SharedRecords(data)
@@ -196,19 +207,32 @@ class _Simulation:
                 records,
                 make_trainer=functools.partial(build_trainer, config, plan.private),
                 initial=initial,
-                serves=plan,
-                noise_secret=self._secrets.noise,
+                setup=setup,
                 workers=min(config.simulation.workers or default_workers(), len(data)),
                 num_threads=config.trainer.num_threads or 1,
-                faults=faults,
-                states=self._states,
             )
         else:
-            engine = InlineEngine(
-                data, trainer=trainer, serves=plan, noise_secret=self._secrets.noise, faults=faults, states=self._states
-            )
-        engine.recall(plan.job, self._mechanisms)
+            engine = InlineEngine(data, trainer=trainer, setup=setup)
+        engine.recall(plan.job, self._spent(data))
         return Federation(data=data, trainer=trainer, initial=initial, secret=self._secrets.layout, engine=engine)
+
+    def _spent(self, data: Mapping[str, InstitutionData]) -> dict[str, Spent]:
+        """Return what institutions have spent: what the checkpoint knows, and rounds after it that were released."""
+        known = {name: Spent(count, tuple(recent)) for name, (count, recent) in self._beside_before.get("spent", {}).items()}
+        lost = self._released.after(self._checkpoint) if self._released else 0
+        if lost:
+            log.warning("%d rounds were released after this checkpoint; each institution is charged for them.", lost)
+        return {name: _charged(known.get(name, Spent()), lost) for name in data}
+
+    def _check_records(self, parts: Mapping[str, Dataset]) -> None:
+        """Check that a run goes on with the records it began with."""
+        self._records = {name: fingerprint(records) for name, records in parts.items()}
+        before = self._beside_before.get("records", self._records)
+        changed = [name for name in sorted(before.keys() | self._records.keys()) if before.get(name) != self._records.get(name)]
+        if changed:
+            raise DataError(
+                f"The records of {', '.join(changed)} are others than when the run began; bring them back, or start a new run."
+            )
 
     def _check_states(self, plan: TrainingPlan) -> None:
         """Check that institutions still have what the algorithm kept at them when the checkpoint was written."""
@@ -218,14 +242,14 @@ class _Simulation:
         last = {name: record.server_round for record in state.history for name in record.accepted}
         lost = [n for n, r in last.items() if (self._states(n).version(plan.job, before=state.server_round + 1) or 0) < r]
         if lost:
-            raise StorageError(f"{self._run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew.")
+            raise UnreadableError(f"{self._run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew.")
 
-    def _faults(self, data: Mapping[str, InstitutionData]) -> Faults | None:
+    def _faults(self, job: str, data: Mapping[str, InstitutionData]) -> Faults | None:
         configs = self._config.simulation.faults
         unknown = sorted({fault.client for fault in configs if fault.client is not None} - data.keys())
         if unknown:
             raise ConfigError(f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(data)}.")
-        return Faults(tuple(configs), derive_key(self._secrets.layout, "faults")) if configs else None
+        return Faults(tuple(configs), derive_key(self._secrets.layout, "faults"), job) if configs else None
 
     def _federate(
         self, federation: Federation, algorithm: FederatedAlgorithm, plan: TrainingPlan, observers: Sequence[Observer]
@@ -233,7 +257,10 @@ class _Simulation:
         self._progress.phase("federated", total=self._config.server.num_rounds)
 
         def commit(reached: Checkpoint) -> None:
-            self.store.save(replace(reached, beside=self._beside(federation, plan)))
+            released = self._released.count(reached.state.server_round) if self._released else 0
+            self.store.save(replace(reached, beside=self._beside(federation, plan, released)))
+            if self._released:
+                self._released.write()
 
         return federation.run(
             Job(
@@ -246,12 +273,14 @@ class _Simulation:
             )
         )
 
-    def _beside(self, federation: Federation, plan: TrainingPlan) -> dict[str, Any]:
+    def _beside(self, federation: Federation, plan: TrainingPlan, released: int) -> dict[str, Any]:
         """Return what a later process of this run needs beside the server's state."""
-        known = federation.engine.mechanisms(plan.job)
+        spent = sorted(federation.engine.spent(plan.job).items())
         return {
             "secret": self._secrets.layout.hex() if self._config.simulation.seed is None else None,
-            "mechanisms": {name: sorted(mechanisms) for name, mechanisms in sorted(known.items())},
+            "spent": {name: [one.count, list(one.recent)] for name, one in spent},
+            "released": released,
+            "records": self._records,
             "resumed": self._resumed,
             "seconds": self._watch.seconds(),
         }
@@ -278,7 +307,7 @@ class _Simulation:
             plan=plan,
             outcome=outcome,
             pooled_test=pooled,
-            institutions=_lines(federation, outcome, baselines),
+            institutions=_lines(federation, plan, outcome, baselines),
             model_sha256=digest,
             kept_round=best.server_round if best and config.server.keep == "best" else outcome.state.server_round,
             seconds=self._watch.seconds(),
@@ -313,7 +342,36 @@ def build_trainer(config: Config, private: bool, worker: int) -> Trainer:
     return Trainer(build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0), private=private)
 
 
-def _lines(federation: Federation, outcome: Outcome, baselines: Alone) -> dict[str, InstitutionResult]:
+def fingerprint(records: Dataset) -> str:
+    """Hash records, in their order."""
+    digest = hashlib.sha256()
+    for name in sorted(records.column_names):
+        digest.update(repr((name, list(records[name]))).encode())
+    return digest.hexdigest()
+
+
+def _charged(spent: Spent, rounds: int) -> Spent:
+    for number in range(rounds):
+        spent = spent.plus(f"released/{spent.count}/{number}")
+    return spent
+
+
+def _spent_unheard(federation: Federation, plan: TrainingPlan, outcome: Outcome) -> dict[str, float]:
+    """Work out the epsilon of institutions that trained in rounds whose answer never came, which no reply tells."""
+    if not plan.private:
+        return {}
+    heard = Counter(name for record in outcome.state.history for name in record.epsilon)
+    unheard = {name: one.count for name, one in federation.engine.spent(plan.job).items() if one.count > heard[name]}
+    return {
+        name: make_schedule(plan, num_examples=len(federation.data[name].train)).epsilon_after(
+            count, delta=plan.privacy.delta, accountant=plan.privacy.accountant
+        )
+        for name, count in unheard.items()
+    }
+
+
+def _lines(federation: Federation, plan: TrainingPlan, outcome: Outcome, baselines: Alone) -> dict[str, InstitutionResult]:
+    epsilon = _spent_unheard(federation, plan, outcome)
     labels = federation.trainer.workload.task.labels
     lines = {}
     for name, data in federation.data.items():
@@ -326,6 +384,7 @@ def _lines(federation: Federation, outcome: Outcome, baselines: Alone) -> dict[s
             test=outcome.test.get(name, {}),
             alone=pooled,
             alone_own=own,
+            epsilon=epsilon.get(name),
         )
     return lines
 
@@ -348,4 +407,4 @@ def _versions() -> dict[str, str]:
     }
 
 
-__all__ = ["Secrets", "build_trainer", "carry_out", "simulate", "simulation_secrets"]
+__all__ = ["Secrets", "build_trainer", "carry_out", "fingerprint", "simulate", "simulation_secrets"]

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +24,12 @@ from confide.files import write_text
 CONFIG, COMMAND, SUMMARY, CHECKPOINTS, STATES = "config.yaml", "command.yaml", "summary.json", "checkpoints", "clients"
 
 _HALF_WRITTEN = (".model-*", f".{CONFIG}-*", f".{COMMAND}-*", f".{SUMMARY}-*", f"{STATES}/*/*/.round-*")
-_OF_A_RUN = (f"{CHECKPOINTS}/round-*.safetensors", f"{CHECKPOINTS}/alone.json", f"{STATES}/*/*/round-*.safetensors")
+_OF_A_RUN = (
+    f"{CHECKPOINTS}/round-*.safetensors",
+    f"{CHECKPOINTS}/alone.json",
+    f"{CHECKPOINTS}/released.json",
+    f"{STATES}/*/*/round-*.safetensors",
+)
 
 HOW_NOT_WHAT = frozenset(
     {
@@ -60,8 +66,9 @@ def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | N
         command: how a new run was started; None from Python.
 
     Raises:
-        ConfigError: if RUN belongs to a run with another config, or to an unfinished one that was not to be resumed.
-        StorageError: if RUN cannot be written, or another process holds it.
+        ConfigError: if another process holds RUN, or RUN belongs to a run with another config, or to an unfinished one that
+            was not to be resumed.
+        StorageError: if RUN cannot be written.
     """
     asked = described(config)
     with _locked(run_dir):
@@ -69,6 +76,7 @@ def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | N
             refuse_changes(run_dir, asked)
         else:
             _refuse_unfinished(run_dir)
+            (run_dir / COMMAND).unlink(missing_ok=True)  # until the new config stands, there is nothing to resume
         (run_dir / SUMMARY).unlink(missing_ok=True)  # an earlier one must not stand beside what is computed now
         _clean(run_dir, everything=not resume)
         write_text(run_dir / CONFIG, yaml.safe_dump(asked, sort_keys=False))
@@ -86,6 +94,8 @@ def command_of(run_dir: Path) -> Command:
     path = run_dir / COMMAND
     try:
         return Command(**yaml.safe_load(path.read_text()))
+    except NotADirectoryError:
+        raise ConfigError(f"resume={run_dir}: expected the folder of a run, this is a file.") from None
     except FileNotFoundError:
         begun = (
             "was begun from Python; resume it there" if unfinished(run_dir) else "holds no run that has begun; start it again"
@@ -145,13 +155,25 @@ def unfinished(run_dir: Path) -> str | None:
     return rounds[-1].stem if rounds and finished(run_dir) is None else None
 
 
+def can_resume(run_dir: Path) -> bool:
+    """Say whether an unfinished run may be resumed on the command line: it has a checkpoint and hides no state."""
+    try:
+        config = yaml.safe_load((run_dir / CONFIG).read_text())
+        return bool(unfinished(run_dir)) and (run_dir / COMMAND).exists() and "_target_" not in config["strategy"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return False
+
+
+def resume_command(run_dir: Path) -> str:
+    """Write the command that resumes a run, as a shell takes it."""
+    return f"confide simulate {shlex.quote(f'resume={run_dir}')}"
+
+
 def _refuse_unfinished(run_dir: Path) -> None:
     last = unfinished(run_dir)
     if last:
-        raise ConfigError(
-            f"{run_dir} holds an unfinished run ({last}). Continue it with `confide simulate resume={run_dir}`, "
-            "or remove the folder, or choose another hydra.run.dir."
-        )
+        goes_on = f"Continue it with `{resume_command(run_dir)}`, or remove" if can_resume(run_dir) else "Remove"
+        raise ConfigError(f"{run_dir} holds an unfinished run ({last}). {goes_on} the folder, or choose another hydra.run.dir.")
 
 
 @contextlib.contextmanager
@@ -165,7 +187,7 @@ def _locked(run_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system, however this process ends
         except OSError:
-            raise StorageError(f"Another process is at work in {run_dir}; wait for it, or stop it.") from None
+            raise ConfigError(f"Another process is at work in {run_dir}; wait for it, or stop it.") from None
         yield
 
 
@@ -183,10 +205,12 @@ __all__ = [
     "STATES",
     "SUMMARY",
     "Command",
+    "can_resume",
     "claimed",
     "command_of",
     "described",
     "finished",
     "refuse_changes",
+    "resume_command",
     "unfinished",
 ]

@@ -21,7 +21,7 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from confide.client.app import Answers, make_client_app
-from confide.client.institution import Institution
+from confide.client.institution import Institution, Spent
 from confide.client.trainer import Trainer
 from confide.errors import ProtocolError
 from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply
@@ -30,8 +30,7 @@ from confide.plan import TrainingPlan
 from confide.records import Shapes, encode, unflatten
 from confide.server.clients import accept
 from confide.server.sums import SumOrder
-from confide.simulations.faults import Faults, FaultyInstitution
-from confide.simulations.institutions import Doors, StatesFn
+from confide.simulations.institutions import Doors, Setup, faulty
 from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import ClientUpdate, SumRule
@@ -67,12 +66,14 @@ class Task:
     Attributes:
         message_id: of the coordinator's message.
         client: whom it is for.
-        mechanisms: what the institution has computed in this job so far.
+        spent: what the institution has computed in this job so far.
+        is_summed: whether its update goes into the sum of this exchange, if there is one.
     """
 
     message_id: str
     client: str
-    mechanisms: frozenset[str]
+    spent: Spent
+    is_summed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Done:
         message_id: of the task.
         client: whom it was for.
         content: the reply; None where the app raised.
-        mechanisms: what the institution has computed in this job by now.
+        spent: what the institution has computed in this job by now.
         weight: of the update that went into the sum; 0 where none did.
         seconds: wall time.
         logs: (logger, level, text) of what was logged meanwhile.
@@ -92,7 +93,7 @@ class Done:
     message_id: str
     client: str
     content: RecordDict | None
-    mechanisms: frozenset[str]
+    spent: Spent
     weight: int
     seconds: float = 0.0
     logs: tuple[tuple[str, int, str], ...] = ()
@@ -104,23 +105,17 @@ class WorkerSpec:
 
     Attributes:
         make_trainer: number of the worker -> its trainer, on its device.
-        serves: the plan it is built for.
+        setup: of the institutions.
         num_threads: of torch.
-        noise_secret: what mechanisms of institutions derive from.
         records: of all institutions.
         params: float32, the global tensors.
-        faults: injected ones.
-        states: where institutions keep tensors between rounds.
     """
 
     make_trainer: Callable[[int], Trainer]
-    serves: TrainingPlan
+    setup: Setup
     num_threads: int
-    noise_secret: bytes
     records: SharedRecords
     params: SharedBlock
-    faults: Faults | None
-    states: StatesFn | None
 
 
 def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection) -> None:
@@ -129,7 +124,7 @@ def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection
     Args:
         number: of this worker, from 0.
         spec: common to all.
-        sum_block: this worker's part of a sum: two int64 counters, then int64 of shape [d].
+        sum_block: this worker's part of a sum: three int64 counters, then int64 of shape [d].
         pipe: to the coordinator's process.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator's process decides what an interrupt means
@@ -139,14 +134,15 @@ def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection
     logging.getLogger().addHandler(logs)
     logging.getLogger().setLevel(logging.INFO)
     worker = _Worker(spec, spec.make_trainer(number), sum_block)
-    pipe.send(None)  # ready
     with task_identity(), contextlib.suppress(EOFError, ConnectionError):  # the pipe is closed: nobody waits any more
+        pipe.send(None)  # ready
         while True:
             message: Brief | Task = pipe.recv()
             if isinstance(message, Brief):
                 worker.brief(message)
                 continue
             started = time.perf_counter()
+            worker.sum.begun += 1
             done = worker.carry_out(message)
             pipe.send(replace(done, seconds=time.perf_counter() - started, logs=logs.take()))
 
@@ -173,52 +169,67 @@ class _KeptLogs(logging.Handler):
         return kept
 
 
+_ADDING, _ADDED, _BEGUN, _COUNTERS = range(4)
+
+
 class SharedSum:
-    """A partial sum that outlives the worker that makes it.
+    """A partial sum, and how far its worker is, that outlive the worker.
 
     Args:
-        block: two int64 counters (whether something is being added, how many updates are in), then int64 of shape [d].
+        block: three int64 counters (whether something is being added, how many updates are in, how many tasks the worker has
+            begun), then int64 of shape [d].
         shapes: of an update.
     """
 
     def __init__(self, block: SharedBlock, shapes: Shapes) -> None:
-        self._counters = block.tensor(torch.int64, (2,))
-        self.total = block.tensor(torch.int64, (block.size // 8 - 2,), 16)
+        self._counters = block.tensor(torch.int64, (_COUNTERS,))
+        self.total = block.tensor(torch.int64, (block.size // 8 - _COUNTERS,), 8 * _COUNTERS)
         self._shapes = shapes
         self._accumulator: FixedPointMean | None = None
 
     @staticmethod
     def size(num_values: int) -> int:
         """Return the size of a block, in bytes."""
-        return 8 * (num_values + 2)
+        return 8 * (num_values + _COUNTERS)
+
+    @property
+    def begun(self) -> int:
+        """Tasks begun since the worker was started."""
+        return int(self._counters[_BEGUN])
+
+    @begun.setter
+    def begun(self, count: int) -> None:
+        self._counters[_BEGUN] = count
 
     def begin(self, rule: SumRule) -> None:
         """Begin a sum anew."""
         accumulator = rule.aggregator.start(self._shapes, rule.bounds)
         assert isinstance(accumulator, FixedPointMean)  # what an additive rule sums in
         accumulator.total = self.total.zero_()
-        self._counters.zero_()
+        self._counters[_ADDING] = self._counters[_ADDED] = 0
         self._accumulator = accumulator
 
     def add(self, update: ClientUpdate) -> int:
         """Add an update and return its weight.
 
         Raises:
-            ProtocolError: if the weights pass what the cohort declared.
+            ProtocolError: if the weights pass what the cohort declared; nothing is added then.
         """
         assert self._accumulator is not None
         before = self._accumulator.total_weight
-        self._counters[0] = 1
+        self._counters[_ADDING] = 1
         try:
             self._accumulator.add(update)
-            self._counters[1] += 1
-        finally:
-            self._counters[0] = 0
+        except ProtocolError:
+            self._counters[_ADDING] = 0
+            raise
+        self._counters[_ADDED] += 1
+        self._counters[_ADDING] = 0
         return self._accumulator.total_weight - before
 
     def is_whole(self, updates: int) -> bool:
         """Say whether the sum holds so many updates and none in part."""
-        return self._counters.tolist() == [0, updates]
+        return self._counters[:_BEGUN].tolist() == [0, updates]
 
 
 class _Worker:
@@ -227,39 +238,39 @@ class _Worker:
     def __init__(self, spec: WorkerSpec, trainer: Trainer, sum_block: SharedBlock) -> None:
         self._spec = spec
         self._trainer = trainer
-        self._doors = Doors(trainer, serves=spec.serves, noise_secret=spec.noise_secret, states=spec.states)
+        self._doors = Doors(trainer, spec.setup)
         self._institutions: dict[str, Institution] = {}
         self._app: ClientApp = make_client_app(self._find)
-        self._client = ""
+        self._client, self._job = "", ""
         self._params = spec.params.tensor(torch.float32, (spec.params.size // 4,))
-        self._sum = SharedSum(sum_block, trainer.shapes)
+        self.sum = SharedSum(sum_block, trainer.shapes)
         self._brief: Brief | None = None
         self._arrays: ArrayRecord | None = None
 
     def brief(self, brief: Brief) -> None:
         """Begin an exchange: encode its tensors once for all who are asked, and a sum if there is to be one."""
         self._brief = brief
+        self._job = TrainingPlan.from_json(brief.plan).job
         self._arrays = encode(unflatten(self._params.clone(), self._trainer.shapes)) if brief.has_params else None
         if brief.order is not None:
-            self._sum.begin(brief.order.rule)
+            self.sum.begin(brief.order.rule)
 
     def carry_out(self, task: Task) -> Done:
         """Answer a task."""
         brief = self._brief
         assert brief is not None
         institution = self._institution(task.client)
-        job = TrainingPlan.from_json(brief.plan).job
-        institution.recall(job, task.mechanisms)
+        institution.recall(self._job, task.spent)
         self._client = task.client
         content, weight = None, 0
         try:
             content = self._ask(brief)
         except Exception:
             log.exception("%s raised.", task.client)
-        if content is not None and brief.order is not None:
+        if content is not None and brief.order is not None and task.is_summed:
             content, weight = self._add_up(brief.order, content)
-        known = institution.mechanisms(job)
-        return Done(message_id=task.message_id, client=task.client, content=content, mechanisms=known, weight=weight)
+        spent = institution.spent(self._job)
+        return Done(message_id=task.message_id, client=task.client, content=content, spent=spent, weight=weight)
 
     def _ask(self, brief: Brief) -> RecordDict:
         request = Request(plan=brief.plan, server_round=brief.server_round, splits=brief.splits, arrays=self._arrays)
@@ -273,13 +284,17 @@ class _Worker:
         client, shapes = self._client, self._trainer.shapes
         try:
             reply = unpack_reply(content)
-            if reply.refusal:
-                return content, 0
+        except ProtocolError as error:
+            log.warning("The answer of %s is refused: %s", client, error)
+            return pack_reply(Reply(institution=client, refusal=error.code)), 0
+        if reply.refusal:
+            return content, 0
+        try:
             declared = order.declared[client]
-            weight = self._sum.add(accept(reply, client, declared=declared, shapes=shapes, max_value=order.max_value))
+            weight = self.sum.add(accept(reply, client, declared=declared, shapes=shapes, max_value=order.max_value))
         except ProtocolError as error:
             log.warning("The update of %s is refused: %s", client, error)
-            return pack_reply(Reply(institution=client, refusal=error.code)), 0
+            return pack_reply(replace(reply, refusal=error.code, arrays=None, evaluations={})), 0
         return pack_reply(replace(reply, arrays=None)), weight
 
     def _institution(self, name: str) -> Institution:
@@ -289,8 +304,7 @@ class _Worker:
         return self._institutions[name]
 
     def _find(self, context: Context) -> Answers:
-        institution = self._institution(self._client)
-        return FaultyInstitution(institution, self._spec.faults) if self._spec.faults else institution
+        return faulty(self._institution(self._client), self._spec.setup.faults, self._job)
 
 
 __all__ = ["Brief", "Done", "SharedSum", "Task", "WorkerSpec", "work"]

@@ -25,8 +25,8 @@ from confide.records import sha256
 from confide.server.rounds import Outcome
 from confide.server.state import RunState
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine
-from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
+from confide.simulations.institutions import Setup
 from confide.simulations.run import build_trainer
 from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.strategies.build import build_strategy
@@ -96,17 +96,15 @@ class Small:
         self.initial = trainable_tensors(self.workload.model)
 
     def inline(self) -> InlineEngine:
-        return InlineEngine(self.data, trainer=self.trainer, serves=self.plan, noise_secret=bytes(32))
+        return InlineEngine(self.data, trainer=self.trainer, setup=Setup(serves=self.plan, noise_secret=bytes(32)))
 
-    def processes(self, workers: int, faults: Faults | None = None) -> ProcessEngine:
+    def processes(self, workers: int) -> ProcessEngine:
         return ProcessEngine(
             SharedRecords(self.data),
             make_trainer=functools.partial(build_trainer, self.config, self.plan.private),
             initial=self.initial,
-            serves=self.plan,
-            noise_secret=bytes(32),
+            setup=Setup(serves=self.plan, noise_secret=bytes(32)),
             workers=workers,
-            faults=faults,
         )
 
     def run(self, engine: Engine, spy: Spy | None = None) -> Outcome:
@@ -205,6 +203,29 @@ def test_a_worker_killed_between_rounds_is_replaced(closing: Closing, caplog: py
     assert "it is replaced and its clients run again" in caplog.text
 
 
+def test_a_client_that_really_hangs_is_left_out_alone(closing: Closing) -> None:
+    small = Small("privacy=record", "server.num_rounds=3", "server.round_timeout_s=12")
+    engine = closing(small.processes(2))
+    stalled: list[int] = []
+
+    def stall(server_round: int) -> None:  # a worker that stands still, with clients behind it
+        if server_round == 1:
+            stalled.append(engine.pool.pids[0])
+            os.kill(stalled[0], signal.SIGSTOP)
+
+    outcome = small.run(engine, Spy(after=stall))
+    assert stalled
+    assert engine.pool.pids[0] != stalled[0]
+    assert sha256(outcome.state.params) == sha256(small.run(small.inline()).state.params)
+    assert [record.refused for record in outcome.state.history] == [{}, {}, {}]
+
+
+def test_much_that_goes_both_ways_blocks_nobody(closing: Closing) -> None:
+    small = Small("strategy=flower", "server.num_rounds=2", "backbone=mlp", "backbone.hidden=[4000]", "client.local_steps=1")
+    outcome = small.run(closing(small.processes(1)))  # updates of 0.5 MB each, which are not summed
+    assert sha256(outcome.state.params) == sha256(small.run(small.inline()).state.params)
+
+
 def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing) -> None:
     small = Small()
     engine = closing(
@@ -212,8 +233,7 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing)
             SharedRecords(small.data),
             make_trainer=os._exit,  # type: ignore[arg-type]
             initial=small.initial,
-            serves=small.plan,
-            noise_secret=bytes(32),
+            setup=Setup(serves=small.plan, noise_secret=bytes(32)),
             workers=1,
         )
     )

