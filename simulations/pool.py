@@ -232,13 +232,16 @@ class WorkerPool:
             self._look(1.0)
 
     def _unblock(self) -> None:
-        """Take a worker from a task that has kept it for very long while others wait; that one is done last, and alone."""
+        """Take a worker from a task that has kept it for very long, if anybody waits; that one is done last, and alone.
+
+        It is the worker that may stand still and not the client: a task behind which only idle workers wait is done again too.
+        """
         limit = self._patience_s()
         for worker in self._workers:
             head = worker.in_hand[0] if worker.in_hand else None
             if head is None or head.message_id in self._slow or time.monotonic() - worker.since < limit:
                 continue
-            if len(worker.in_hand) > 1 or self._waiting:
+            if len(worker.in_hand) > 1 or self._waiting or any(other.ready and not other.in_hand for other in self._workers):
                 log.warning("Worker %d has been at %s for long; it goes on with the others first.", worker.number, head.client)
                 self._slow.add(head.message_id)
                 worker.in_hand.popleft()

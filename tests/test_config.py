@@ -6,8 +6,9 @@ import pytest
 
 import confide.conf
 from confide.compose import check_jobs, compose
-from confide.config import Config, describe_range, setting
+from confide.config import Config
 from confide.errors import ConfigError
+from confide.settings import describe_range, setting
 
 CONF = Path(next(iter(confide.conf.__path__)))
 NEEDS = {

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -151,13 +152,6 @@ def test_same_round_is_replaced(tmp_path: Path) -> None:
     assert_same(made.latest(), again)
 
 
-def test_cleared_store_is_empty(tmp_path: Path) -> None:
-    made = store(tmp_path, 1, 2)
-    made.clear()
-    assert made.latest() is None
-    assert names(tmp_path) == []
-
-
 def test_only_the_owner_may_read(tmp_path: Path) -> None:
     store(tmp_path, 1)
     assert stat.S_IMODE(file_of(tmp_path, 1).stat().st_mode) == 0o600
@@ -226,28 +220,33 @@ def test_file_that_is_no_checkpoint_falls_back(how: str, tmp_path: Path, caplog:
     expect_fallback(made, path, caplog)
 
 
-def rewrite(path: Path, change: Callable[[str, Tensors], str]) -> None:
-    """Write a file anew with another header, or other tensors, and the checksum of before."""
+def rewrite(path: Path, change: Callable[[Tensors], object]) -> None:
+    """Write a file anew with other tensors, or another description, and the checksum of before."""
     with safe_open(path, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors, path, metadata={**metadata, "confide": change(metadata["confide"], tensors)})
+    change(tensors)
+    save_file(tensors, path, metadata=metadata)
 
 
-def one_round_less(header: str, tensors: Tensors) -> str:
-    return header.replace('"stale_rounds":3', '"stale_rounds":2')
+def description_of(tensors: Tensors) -> str:
+    return zlib.decompress(tensors["description"].numpy().tobytes()).decode()
 
 
-def one_value_else(header: str, tensors: Tensors) -> str:
+def one_round_less(tensors: Tensors) -> None:
+    text = description_of(tensors).replace('"stale_rounds":3', '"stale_rounds":2')
+    tensors["description"] = torch.frombuffer(bytearray(zlib.compress(text.encode())), dtype=torch.uint8)
+
+
+def one_value_else(tensors: Tensors) -> None:
     tensors["params/w"][0] += 1
-    return header
 
 
 @pytest.mark.parametrize("change", [one_round_less, one_value_else])
-def test_checksum_covers_header_and_tensors(
-    change: Callable[[str, Tensors], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_checksum_covers_description_and_tensors(
+    change: Callable[[Tensors], object], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     made, path = store(tmp_path, 1, 2), file_of(tmp_path, 2)
-    rewrite(path, lambda header, tensors: header)
+    rewrite(path, dict)
     assert latest_round(made) == 2
     rewrite(path, change)
     expect_fallback(made, path, caplog)
@@ -272,11 +271,11 @@ def test_checkpoint_of_another_schema_is_not_read(
     assert f"schema={module.SCHEMA + 1}, this release reads {module.SCHEMA}" in caplog.text
 
 
-def test_header_is_json_that_others_can_read(tmp_path: Path) -> None:
+def test_description_is_json_that_others_can_read(tmp_path: Path) -> None:
     store(tmp_path, 2)
     with safe_open(file_of(tmp_path, 2), framework="pt") as file:
-        described = json.loads(file.metadata()["confide"])
-    assert (described["schema"], described["server_round"]) == (module.SCHEMA, 2)
+        described = json.loads(description_of({"description": file.get_tensor("description")}))
+    assert described["server_round"] == 2
 
 
 # A full disk

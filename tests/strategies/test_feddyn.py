@@ -341,4 +341,4 @@ def test_damaged_state_is_a_refusal_and_not_a_fresh_start(tmp_path: Path) -> Non
     institution = make_institution(tmp_path)
     train(institution, 1)
     next(tmp_path.rglob("*.safetensors")).write_bytes(b"")
-    assert train(institution, 2).refusal == "cannot_comply"
+    assert train(institution, 2).refusal == "storage"
