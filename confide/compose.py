@@ -21,6 +21,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from confide import config as schema
 from confide.addresses import redact
 from confide.errors import ConfigError
+from confide.settings import range_problems
 
 CONF_MODULE = "confide.conf"
 _MOST_JOBS_CHECKED = 256
@@ -213,7 +214,7 @@ def _value_problems(composed: DictConfig) -> list[str]:
         return [_first_line(error)]
     if not dataclasses.is_dataclass(config):
         return [f"Expected a composed {schema.Config.__name__}, got {type(config).__name__}."]
-    return list(schema.range_problems(config))
+    return list(range_problems(config))
 
 
 __all__ = ["CONF_MODULE", "check_jobs", "compose", "is_hydra", "register_schema", "to_config"]

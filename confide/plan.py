@@ -16,6 +16,7 @@ from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
 from confide import config as schema
 from confide.errors import ProtocolError
+from confide.settings import STRICT, range_problems
 
 PLAN_VERSION = 1
 _MOST_ROUNDS = 1_000_000
@@ -59,7 +60,7 @@ class TrainingPlan:
         version: version of this schema.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = schema.STRICT
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     job: str
     task: Task
@@ -96,7 +97,7 @@ class TrainingPlan:
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
         for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
-            yield from schema.range_problems(getattr(self, part), f"{part}.")
+            yield from range_problems(getattr(self, part), f"{part}.")
         if not 1 <= self.num_rounds <= _MOST_ROUNDS:
             yield f"num_rounds={self.num_rounds}: expected 1 to {_MOST_ROUNDS}."
         if self.seed is not None and not 0 <= self.seed < 2**63:
