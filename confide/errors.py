@@ -7,9 +7,11 @@
     ├── DataError            records do not fit the schema
     ├── ModelError           a backbone or a saved model cannot be used as it is
     ├── PrivacyError         training as asked would void the guarantee
+    │   └── DeniedError      an institution declines: its policy, or its budget; with a code and figures for the other side
     ├── ProtocolError        the other side sent something that may not be accepted
     ├── RunFailedError       a run ended without a model
     └── StorageError         a file could not be written
+        ├── LedgerError      a ledger is damaged, older than its anchor, or of another release: nothing is trained on it
         └── UnreadableError  a file is not what was written, so a run cannot go on from it
 
 A message says what was expected, gives ``name=value`` and ends with the mend. ``ValueError`` and ``TypeError`` are left
@@ -61,6 +63,21 @@ class PrivacyError(ConfideError):
     """Training as asked would void the privacy guarantee."""
 
 
+class DeniedError(PrivacyError):
+    """What an institution declines to do, by its own policy or for want of budget.
+
+    Args:
+        message: the rule, the value asked and the value allowed; for the institution's own log.
+        code: of the rule, for the other side; never quotes a record.
+        figures: what was asked and what is allowed, where these are numbers that the other side may know.
+    """
+
+    def __init__(self, message: str, *, code: str, figures: Mapping[str, float] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.figures = dict(figures or {})
+
+
 class ProtocolError(ConfideError):
     """A message, a plan or an update that may not be accepted.
 
@@ -93,6 +110,10 @@ class StorageError(ConfideError):
     """A file that could not be written; what stood before stands."""
 
 
+class LedgerError(StorageError):
+    """A ledger that is not what was written last, or cannot be written: nothing is trained on its population."""
+
+
 class UnreadableError(StorageError):
     """A file that is damaged or gone, without which a run cannot go on."""
 
@@ -104,6 +125,8 @@ __all__ = [
     "ConfideError",
     "ConfigError",
     "DataError",
+    "DeniedError",
+    "LedgerError",
     "ModelError",
     "PrivacyError",
     "ProtocolError",

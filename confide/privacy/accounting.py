@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import dp_accounting
 from dp_accounting import pld
 from opacus.accountants import PRVAccountant, RDPAccountant
+from opacus.accountants.analysis.rdp import compute_rdp
 
 from confide.errors import PrivacyError
 
@@ -74,6 +75,25 @@ def _pld(schedule: Schedule, delta: float) -> float:
     sampled = dp_accounting.PoissonSampledDpEvent(schedule.sampling_rate, gaussian)
     accountant.compose(dp_accounting.SelfComposedDpEvent(sampled, schedule.steps))
     return float(accountant.get_epsilon(delta))
+
+
+def renyi(schedule: Schedule, *, order: float) -> float:
+    """Return the Renyi divergence of one order that a schedule costs; costs of schedules add up.
+
+    Args:
+        schedule: what was, or will be, done.
+        order: alpha > 1.
+
+    Returns:
+        At least 0; 0 for no steps and infinity without noise (Mironov, Talwar and Zhang 2019, arXiv 1908.10530).
+    """
+    if schedule.steps == 0:
+        return 0.0
+    if schedule.noise_multiplier == 0:
+        return math.inf
+    return float(
+        compute_rdp(q=schedule.sampling_rate, noise_multiplier=schedule.noise_multiplier, steps=schedule.steps, orders=order)
+    )
 
 
 def _opacus(factory: Callable[[], PRVAccountant | RDPAccountant], schedule: Schedule, delta: float) -> float:
@@ -138,4 +158,4 @@ def calibrate(*, target_epsilon: float, delta: float, sampling_rate: float, step
     return enough
 
 
-__all__ = ["Schedule", "calibrate", "epsilon"]
+__all__ = ["Schedule", "calibrate", "epsilon", "renyi"]
