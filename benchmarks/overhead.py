@@ -17,6 +17,7 @@ import torch
 from cases import CNN, MLP, Case, make_trainer
 from torch.nn import functional
 
+from confide.compose import compose
 from confide.exchange import Evaluation
 from confide.models import trainable_tensors
 from confide.plan import make_plan
@@ -41,7 +42,7 @@ def run_engine(case: Case, *, rounds: int, observer: Observer) -> None:
         trainer=trainer,
         initial=trainable_tensors(trainer.workload.model),
         secret=bytes(32),
-        engine=InlineEngine(data, trainer=trainer, setup=Setup(serves=plan, noise_secret=bytes(32))),
+        engine=InlineEngine(data, trainer=trainer, setup=Setup(serves=plan, policy=compose().policy, noise_secret=bytes(32))),
     )
     federation.run(Job(algorithm=fedavg(), plan=plan, settings=config.server, observers=[observer]))
 

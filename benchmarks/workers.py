@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from cases import CNN, Case, make_trainer
 
+from confide.compose import compose
 from confide.exchange import Evaluation
 from confide.models import trainable_tensors
 from confide.plan import make_plan
@@ -64,7 +65,7 @@ class Workers:
             records,
             make_trainer=functools.partial(make_trainer, case),
             initial=initial,
-            setup=Setup(serves=self._plan, noise_secret=bytes(32)),
+            setup=Setup(serves=self._plan, policy=compose().policy, noise_secret=bytes(32)),
             workers=count,
         )
         data = {f"client-{i:04}": records[f"client-{i:04}"] for i in range(case.num_clients)}

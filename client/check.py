@@ -14,7 +14,8 @@ from datasets import Dataset
 from confide.addresses import redact
 from confide.client.pool import Pool, files_of, gather, read_table, table_problems
 from confide.client.sources import FILE_COLUMN, Table
-from confide.config import ColumnConfig, Config, DataConfig, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config import ColumnConfig, Config, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.data_config import DataConfig
 from confide.errors import DataError
 from confide.tasks.schema import Column, content_columns, label_counts, read
 
@@ -139,7 +140,8 @@ def _institution(data: DataConfig) -> DataConfig:
 def _pool(table: Table, data: DataConfig, task: TaskConfig) -> Pool | None:
     """Count units; None where ids or columns do not allow it."""
     needed = (data.id_column,) if data.id_column is not None else content_columns(task)
-    if not {*needed, *content_columns(task), task.label_column} <= set(table.records.column_names):
+    owner = () if data.group_column is None else (data.group_column,)
+    if not {*needed, *owner, *content_columns(task), task.label_column} <= set(table.records.column_names):
         return None
     try:
         return gather(table.records, data, task)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 
+from confide.client.groups import group_codes
 from confide.client.units import Splits
-from confide.errors import DataError
+from confide.errors import DataError, PrivacyError
 from confide.exchange import SPLITS
 from confide.tasks.task import Examples
 
@@ -21,11 +23,13 @@ class InstitutionData:
         train: what is trained on; its size n is declared public.
         validation: scored every round.
         test: scored once, at the end.
+        groups: whose each training record is, 0 to G - 1, int64 of shape [n]; None where nobody asked.
     """
 
     train: Examples
     validation: Examples
     test: Examples
+    groups: Tensor | None = None
 
     def split(self, name: str) -> Examples:
         """Return one of the three."""
@@ -34,7 +38,19 @@ class InstitutionData:
 
     def to(self, device: torch.device) -> "InstitutionData":
         """Move all three."""
-        return InstitutionData(**{name: self.split(name).to(device) for name in SPLITS})
+        return InstitutionData(**{name: self.split(name).to(device) for name in SPLITS}, groups=self.groups)
+
+    def num_units(self, unit: str) -> int:
+        """Return n: training records, or groups of them.
+
+        Raises:
+            PrivacyError: if groups are asked for and nobody knows them.
+        """
+        if unit != "group":
+            return len(self.train)
+        if self.groups is None:
+            raise PrivacyError("privacy.unit=group needs data.group_column, the column that says whose a record is; set it.")
+        return int(self.groups.max()) + 1
 
     def label_counts(self, labels: Sequence[str]) -> dict[str, int]:
         """Count labels over all splits; exact, for the institution's own eyes and for simulations."""
@@ -44,8 +60,16 @@ class InstitutionData:
         return {label: counts[i] for i, label in enumerate(labels)}
 
 
-def encode_splits(name: str, splits: Splits, prepare: Callable[[Dataset], Examples]) -> InstitutionData:
+def encode_splits(
+    name: str, splits: Splits, prepare: Callable[[Dataset], Examples], *, group_column: str | None = None
+) -> InstitutionData:
     """Encode an institution's splits.
+
+    Args:
+        name: of the institution.
+        splits: its records.
+        prepare: encodes them.
+        group_column: says whose a record is; None where nobody asks.
 
     Raises:
         DataError: if records do not fit the schema, or none is left to train on.
@@ -57,9 +81,11 @@ def encode_splits(name: str, splits: Splits, prepare: Callable[[Dataset], Exampl
             "give it more, or lower data.validation and data.test."
         )
     try:
-        return InstitutionData(**{split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)})
+        encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
+    groups = group_codes([str(owner) for owner in splits.train[group_column]]) if group_column else None
+    return InstitutionData(**encoded, groups=groups)
 
 
 __all__ = ["InstitutionData", "encode_splits"]

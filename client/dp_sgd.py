@@ -1,12 +1,18 @@
 """DP-SGD (Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv 1607.00133), by Opacus.
 
-What is protected: one training record of one institution (unit ``record``). Neighbouring relation: zero-out, n public; the
-sum of clipped gradients then moves by at most C. Who is trusted: the institution's own machine. What is public: n, q, the
-number of steps, sigma, C. What voids it: a predictable key, a loss that mixes records, BatchNorm, anything else computed
-from training records that leaves.
+What is protected: one training record of one institution (unit ``record``), or all records of one person (unit ``group``).
+Neighbouring relation: zero-out, n public; the sum of clipped gradients then moves by at most C. Who is trusted: the
+institution's own machine. What is public: n, q, the number of steps, sigma, C. What voids it: a predictable key, a loss that
+mixes records, BatchNorm, anything else computed from training records that leaves.
 
-Every step draws a Poisson sample with an explicit rate, clips each record's gradient to C, adds Gaussian noise of standard
+Every step draws a Poisson sample with an explicit rate, clips each unit's gradient to C, adds Gaussian noise of standard
 deviation sigma * C to the sum, and divides by the *expected* batch size. An empty sample still adds noise and counts.
+
+Sensitivity of a group. Let G_1 ... G_n be the groups, cut to at most m records each by a rule that looks at one group alone. A
+step's sum is the sum over sampled groups g of clip(1/|G_g| * sum over i in G_g of the gradient of record i; C), each term
+depends on one group's records alone (the loss is per record, the preflight checks it), and has norm at most C. Zeroing group g
+out replaces its term by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which happens with probability q
+independently of all others. So a step is the Poisson-subsampled Gaussian over n groups, accounted like n records.
 """
 
 import contextlib
@@ -168,8 +174,54 @@ class DpSgd:
             optimizer.signal_skip_step(number < len(chunks) - 1)
             optimizer.pre_step()
 
+    def private_group_gradient(self, optimizer: KeyedDPOptimizer, examples: Examples, members: Sequence[Tensor]) -> None:
+        """Write the noisy mean gradient of a Poisson sample of groups into each ``param.grad``.
+
+        A group's gradient is the mean over its records, however these are dealt out to forward passes.
+
+        Args:
+            optimizer: of this round.
+            examples: all training records.
+            members: records of each sampled group, each of at least one.
+        """
+        batches = list(_packed(members, self._physical)) or [[]]
+        for number, batch in enumerate(batches):
+            optimizer.zero_grad(set_to_none=True)
+            means = [torch.zeros((len(batch), *p.shape), device=p.device) for p in self._params]
+            if batch:
+                self._add_group_means(means, examples, batch)
+            for p, mean in zip(self._params, means, strict=True):
+                p.grad_sample = mean  # type: ignore[attr-defined]
+            optimizer.signal_skip_step(number < len(batches) - 1)
+            optimizer.pre_step()
+
+    def _add_group_means(self, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]) -> None:
+        """Add up each group's mean gradient.
+
+        Args:
+            means: one tensor a parameter, shape [g, ...], changed in place.
+            examples: all training records.
+            batch: records of each of g groups.
+        """
+        records, sizes = torch.cat(list(batch)), torch.tensor([len(group) for group in batch])
+        owners = torch.arange(len(batch)).repeat_interleave(sizes)
+        positions = torch.empty(int(records.max()) + 1, dtype=torch.int64)
+        positions[records] = torch.arange(len(records))
+        for bucket in examples.groups(records):
+            for chunk in bucket.split(self._physical):
+                self._wrapped.set_grad_sample_to_none()
+                self._loss_fn(self._wrapped, examples.take(chunk)).sum().backward()
+                place = owners[positions[chunk]]
+                weights = 1 / sizes[place]
+                for mean, p in zip(means, self._params, strict=True):
+                    sample = p.grad_sample.float() * weights.to(p.device).view(-1, *[1] * p.dim())  # type: ignore[attr-defined]
+                    mean.index_add_(0, place.to(p.device), sample)
+        self._wrapped.set_grad_sample_to_none()
+
     def preflight(self, synthetic: Examples, *, autocast: torch.dtype | None) -> None:
         """Check that clipped sums equal those of a loop over single records: where all are clipped, and where none is.
+
+        Once for records as units, and once for groups, of which one has two records.
 
         The trainable tensors are random for the moment, since a head that starts at zero would pass any check.
 
@@ -184,7 +236,15 @@ class DpSgd:
         try:
             with expect_hook_warning():
                 alone = self._gradients_by_loop(synthetic)
-                error = max(_relative_error(self._clipped_sum(synthetic, norm), alone, norm) for norm in _PREFLIGHT_NORMS)
+                pairs = [torch.tensor([0, 1]), *torch.arange(2, len(synthetic)).split(1)]
+                means = torch.stack([alone[pair].mean(dim=0) for pair in pairs])
+                error = max(
+                    max(
+                        _relative_error(self._clipped_sum(synthetic, norm), alone, norm),
+                        _relative_error(self._clipped_sum(synthetic, norm, pairs), means, norm),
+                    )
+                    for norm in _PREFLIGHT_NORMS
+                )
         finally:
             with torch.no_grad():
                 for p, value in zip(self._params, kept, strict=True):
@@ -197,11 +257,14 @@ class DpSgd:
                 "per-record gradients do not cover."
             )
 
-    def _clipped_sum(self, examples: Examples, norm: float) -> Tensor:
+    def _clipped_sum(self, examples: Examples, norm: float, groups: Sequence[Tensor] | None = None) -> Tensor:
         sgd = torch.optim.SGD(self._params, lr=1.0)
         step = DpSgdStep(clipping_norm=norm, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0)
         optimizer = self.optimizer(sgd, step, KeyedGenerator(bytes(32)))
-        self.private_gradient(optimizer, examples, torch.arange(len(examples)))
+        if groups is None:
+            self.private_gradient(optimizer, examples, torch.arange(len(examples)))
+        else:
+            self.private_group_gradient(optimizer, examples, groups)
         return torch.cat([p.grad.flatten() for p in self._params if p.grad is not None]).cpu()
 
     def _gradients_by_loop(self, examples: Examples) -> Tensor:
@@ -233,6 +296,18 @@ class DpSgd:
             if hasattr(module, "max_batch_len"):
                 del module.max_batch_len
         self._wrapped.set_grad_sample_to_none()
+
+
+def _packed(groups: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
+    """Pack groups into batches of at most so many records; a larger group is a batch of its own."""
+    batch: list[Tensor] = []
+    for group in groups:
+        if batch and sum(map(len, batch)) + len(group) > most:
+            yield batch
+            batch = []
+        batch.append(group)
+    if batch:
+        yield batch
 
 
 def _relative_error(clipped_sum: Tensor, gradients: Tensor, norm: float) -> float:

@@ -6,19 +6,23 @@ refusal: the text of an exception stays in the institution's own log.
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flwr.app import ArrayRecord
 
 from confide.client.data import InstitutionData
-from confide.client.schedule import LocalSchedule, make_schedule
+from confide.client.ledger import Ledger, rounds_spent
+from confide.client.ledger_state import Terms
+from confide.client.policy import Policy
+from confide.client.schedule import LocalSchedule, make_schedule, round_size
 from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
-from confide.errors import ConfideError, PrivacyError, ProtocolError, StorageError
+from confide.errors import ConfideError, DeniedError, LedgerError, PrivacyError, ProtocolError, StorageError
 from confide.exchange import Evaluation, Reply, Request
 from confide.plan import TrainingPlan
-from confide.privacy.randomness import derive_key
+from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.records import LARGEST_FLOAT32, Tensors, decode, encode, sha256
 from confide.strategies.objectives import first_state, keeps_state, next_state
 
@@ -27,28 +31,31 @@ log = logging.getLogger(__name__)
 KeyFn = Callable[[str, str], bytes]
 """(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has another secret."""
 
+_CODES = {LedgerError: "ledger", StorageError: "storage", PrivacyError: "privacy", ConfideError: "cannot_comply"}
+"""What the other side learns of an error; the first class that fits counts."""
 
-_RECENT = 4
 
-
-@dataclass(frozen=True)
-class Spent:
-    """What a job has computed from an institution's training records.
+@dataclass(frozen=True, kw_only=True)
+class Custody:
+    """What an institution decides and remembers by itself, whatever a plan says.
 
     Attributes:
-        count: mechanisms carried out; what the job has spent follows from it.
-        recent: names of the last few. The same request names the same mechanism, which may be replayed at no cost; one that
-            is no longer among these counts anew: a count may only be too high.
+        policy: its rules.
+        ledger: what was spent.
+        key_fn: where a round's randomness comes from; None for fresh keys from the operating system.
+        reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for whoever knows it.
+        states: where tensors are kept between rounds, for algorithms that keep any; None declines these.
     """
 
-    count: int = 0
-    recent: tuple[str, ...] = ()
+    policy: Policy
+    ledger: Ledger
+    key_fn: KeyFn | None = None
+    reproducible: bool = False
+    states: ClientStates | None = None
 
-    def plus(self, mechanism: str) -> "Spent":
-        """Count a mechanism, unless it is one of the recent ones."""
-        if mechanism in self.recent:
-            return self
-        return Spent(self.count + 1, (*self.recent, mechanism)[-_RECENT:])
+    def __post_init__(self) -> None:
+        if self.reproducible and not self.policy.config.allow_reproducible_noise:
+            raise PrivacyError("Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave the seed out.")
 
 
 class SharedTensors:
@@ -79,37 +86,33 @@ class SharedTensors:
 
 
 class Institution:
-    """One institution: its records, its trainer, its count of rounds.
+    """One institution: its records, its trainer, its rules and its memory.
 
     Args:
         name: as the coordinator knows it.
         data: encoded records.
         trainer: may be shared by the institutions of a simulation.
-        key_fn: where each round's randomness comes from.
         tensors: decoder, shared like the trainer.
         serves: the plan that the trainer was built for; a request must agree in task, backbone, tuning and unit.
-        states: where tensors are kept between rounds, for algorithms that keep any; None declines these.
+        custody: what the institution decides and remembers by itself.
     """
 
-    def __init__(  # noqa: PLR0913 - what an institution is made of
+    def __init__(
         self,
         name: str,
         *,
         data: InstitutionData,
         trainer: Trainer,
-        key_fn: KeyFn,
         tensors: SharedTensors,
         serves: TrainingPlan,
-        states: ClientStates | None = None,
+        custody: Custody,
     ) -> None:
         self._name = name
         self._serves = serves
         self.data = data
         self._trainer = trainer
-        self._key_fn = key_fn
         self._tensors = tensors
-        self._states = states
-        self._spent: dict[str, Spent] = {}
+        self._custody = custody
         self._plans: dict[str, str] = {}
         self._schedules: dict[str, LocalSchedule] = {}
         self._handlers = {"query": self._describe, "train": self._train, "evaluate": self._evaluate}
@@ -119,13 +122,10 @@ class Institution:
         """As the coordinator knows it."""
         return self._name
 
-    def spent(self, job: str) -> Spent:
-        """Return what a job has computed from training records here."""
-        return self._spent.get(job, Spent())
-
-    def recall(self, job: str, spent: Spent) -> None:
-        """Take over what another process of the same simulation knows of a job, in place of what is known here."""
-        self._spent[job] = spent
+    @property
+    def ledger(self) -> Ledger:
+        """What was spent."""
+        return self._custody.ledger
 
     def handle(self, kind: str, request: Request) -> Reply:
         """Answer one request.
@@ -138,31 +138,33 @@ class Institution:
             An answer, or a refusal with a code; never raises for what a coordinator can cause.
         """
         try:
+            self.ledger.check_head(request.ledger_head)
             plan = TrainingPlan.from_json(request.plan)
-            return self._handlers[kind](plan, request)
+            return self._with_head(self._handlers[kind](plan, request))
+        except DeniedError as error:
+            log.warning("%s declines a %s request: %s", self.name, kind, error)
+            return self._refuse(error.code, **error.figures)
         except ProtocolError as error:
             log.warning("%s declines a %s request: %s", self.name, kind, error)
             return self._refuse(error.code)
-        except PrivacyError as error:
-            log.warning("%s declines a %s request: %s", self.name, kind, error)
-            return self._refuse("privacy")
-        except StorageError as error:
-            log.warning("%s declines a %s request: %s", self.name, kind, error)
-            return self._refuse("storage")
         except ConfideError as error:
             log.warning("%s declines a %s request: %s", self.name, kind, error)
-            return self._refuse("cannot_comply")
+            return self._refuse(next(code for cls, code in _CODES.items() if isinstance(error, cls)))
         except Exception:
             log.exception("%s failed to answer a %s request.", self.name, kind)
             return self._refuse("internal_error")
 
     def _refuse(self, code: str, **figures: float) -> Reply:
-        return Reply(institution=self.name, refusal=code, figures=figures)
+        return self._with_head(Reply(institution=self.name, refusal=code, figures=figures))
+
+    def _with_head(self, reply: Reply) -> Reply:
+        return replace(reply, ledger_head=self.ledger.head) if self.ledger.head else reply
 
     def _describe(self, plan: TrainingPlan, request: Request) -> Reply:
         schedule = self._schedule(plan, request.plan)
         figures: dict[str, float] = {}
         if plan.private:
+            self.ledger.admit(self._terms(plan, request.plan, schedule))
             total = schedule.epsilon_after(schedule.max_rounds, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
             figures = {
                 "noise_multiplier": schedule.noise_multiplier,
@@ -172,45 +174,83 @@ class Institution:
         return Reply(institution=self.name, num_examples=schedule.num_examples, figures=figures)
 
     def _train(self, plan: TrainingPlan, request: Request) -> Reply:
+        """Answer with an update: everything that can be refused is refused before the round is reserved."""
         start = self._decode(request)
         schedule = self._schedule(plan, request.plan)
+        if request.server_round not in range(1, schedule.max_rounds + 1):
+            raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
         kept = self._kept(plan, request.server_round)
         mechanism = self._mechanism(plan, request, kept)
-        before = self.spent(plan.job)
-        after = before.plus(mechanism)
-        if request.server_round not in range(1, schedule.max_rounds + 1) or after.count > schedule.max_rounds:
-            return self._refuse("rounds_spent", asked=max(after.count, request.server_round), allowed=schedule.max_rounds)
-        if plan.private and after == before and self._trainer.workload.compute.device.type != "cpu":
-            # Other devices may not repeat a computation bit for bit, and equal noise on two sums would cancel.
-            return self._refuse("already_answered")
+        answered = self.ledger.answered(plan.job, mechanism)
+        if answered is not None:
+            return answered
+        self._custody.policy.check_hours()
         # Round r scores the tensors it starts from, so that a round is one exchange.
         evaluations = self._score(start, ("validation",))
-        self._spent[plan.job] = after  # counted before the first step: a crash can only over-count
-        secret = self._secret(plan, request.server_round, mechanism)
-        update = self._trainer.train(start, self.data.train, plan=plan, schedule=schedule, secret=secret, kept=kept)
-        if kept is not None and self._states is not None:
-            self._states.save(plan.job, request.server_round, next_state(plan.objective, kept, update))
-        figures = {}
+        secret, figures = self._reserve(plan, request, schedule, mechanism)
+        update = self._trainer.train(
+            start,
+            self.data.train,
+            plan=plan,
+            schedule=schedule,
+            secret=secret,
+            groups=self.data.groups,
+            kept=kept,
+        )
+        self._custody.policy.check_update(update)
+        if kept is not None and self._custody.states is not None:
+            self._custody.states.save(plan.job, request.server_round, next_state(plan.objective, kept, update))
+        reply = Reply(institution=self.name, num_examples=schedule.num_examples, evaluations=evaluations, figures=figures)
         if plan.private:
-            epsilon = schedule.epsilon_after(after.count, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
-            figures = {"epsilon": epsilon}
-        return Reply(
-            institution=self.name,
-            arrays=encode(update),
-            num_examples=schedule.num_examples,
-            evaluations=evaluations,
-            figures=figures,
+            self.ledger.settle(plan.job, mechanism, reply, update)
+        return replace(reply, arrays=encode(update))
+
+    def _reserve(
+        self, plan: TrainingPlan, request: Request, schedule: LocalSchedule, mechanism: str
+    ) -> tuple[bytes, dict[str, float]]:
+        """Count a round before its first step, and return its secret and what the run has spent with it."""
+        key_fn, server_round = self._custody.key_fn, request.server_round
+        key = None if key_fn is None else key_fn(plan.job, mechanism)
+        if not plan.private:
+            if plan.seed is None:
+                return key or os.urandom(KEY_BYTES), {}
+            return derive_key(plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round), {}
+        reserved = self.ledger.reserve(self._terms(plan, request.plan, schedule), server_round, mechanism, key=key)
+        if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
+            # Other devices may not repeat a computation bit for bit, and equal noise on two sums would cancel.
+            raise DeniedError(
+                f"Round {server_round} was begun before, on a device that may not repeat.", code="already_answered"
+            )
+        privacy = plan.privacy
+        spent = schedule.epsilon_after(reserved.rounds, delta=privacy.delta, accountant=privacy.accountant)
+        return reserved.key, {"epsilon": spent}
+
+    def _terms(self, plan: TrainingPlan, text: str, schedule: LocalSchedule) -> Terms:
+        return Terms(
+            job=plan.job,
+            plan=hashlib.sha256(text.encode()).hexdigest(),
+            unit=plan.privacy.unit,
+            num_units=schedule.num_examples,
+            noise_multiplier=schedule.noise_multiplier,
+            sampling_rate=schedule.sampling_rate,
+            steps=schedule.steps,
+            max_rounds=schedule.max_rounds,
+            epsilon=plan.privacy.epsilon,
+            delta=plan.privacy.delta,
+            accountant=plan.privacy.accountant,
+            relation=plan.relation,
+            reproducible=self._custody.reproducible,
         )
 
     def _kept(self, plan: TrainingPlan, server_round: int) -> Tensors | None:
         """Return what the algorithm kept here before this round; None where it keeps nothing."""
         if not keeps_state(plan.objective):
             return None
-        if self._states is None:
+        if self._custody.states is None:
             raise ProtocolError(
                 f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.", code="no_state"
             )
-        return self._states.load(plan.job, before=server_round) or first_state(self._trainer.shapes)
+        return self._custody.states.load(plan.job, before=server_round) or first_state(self._trainer.shapes)
 
     def _mechanism(self, plan: TrainingPlan, request: Request, kept: Tensors | None) -> str:
         """Name what a request computes from training records.
@@ -223,28 +263,22 @@ class Institution:
         parts = (request.plan, str(request.server_round), self._tensors.digest(), sha256(kept) if kept else "")
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
-    def _secret(self, plan: TrainingPlan, server_round: int, mechanism: str) -> bytes:
-        """Return what a round's randomness derives from; the plan's seed only where it orders batches without privacy."""
-        if plan.private or plan.seed is None:
-            return self._key_fn(plan.job, mechanism)
-        return derive_key(plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round)
-
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
-        self._schedule(plan, request.plan)
+        schedule = self._schedule(plan, request.plan)
         return Reply(
             institution=self.name,
-            num_examples=len(self.data.train),
+            num_examples=schedule.num_examples,
             evaluations=self._score(self._decode(request), [split for split in request.splits if split != "train"]),
         )
 
     def _score(self, tensors: Tensors, splits: tuple[str, ...] | list[str]) -> dict[str, Evaluation]:
-        """Score tensors on splits that are not trained on; empty splits are left out."""
+        """Score tensors on splits that are not trained on; empty splits, and what may not leave, are left out."""
         scored: dict[str, Evaluation] = {}
         for split in splits:
             examples = self.data.split(split)
             if len(examples):
                 scored[split] = {**self._trainer.evaluate(tensors, examples), "num_examples": len(examples)}
-        return scored
+        return self._custody.policy.released(scored)
 
     def _decode(self, request: Request) -> Tensors:
         if request.arrays is None:
@@ -252,11 +286,17 @@ class Institution:
         return self._tensors.decode(request.arrays)
 
     def _schedule(self, plan: TrainingPlan, text: str) -> LocalSchedule:
+        """Hold a plan against what is served and against the policy, and work out what it comes to here."""
+        policy = self._custody.policy
+        num_examples = policy.public_count(self.data.num_units(plan.privacy.unit))
+        manual = policy.config.approval == "manual"
+        approved = manual and self.ledger.is_approved(plan.job, hashlib.sha256(text.encode()).hexdigest())
+        policy.check_plan(plan, round_size(plan, num_examples=num_examples), is_approved=approved)
         if text not in self._schedules:
             self._check_served(plan)
             if self._plans.setdefault(plan.job, text) != text:
                 raise ProtocolError(f"Job {plan.job} comes with another plan than before.", code="plan_changed")
-            self._schedules[text] = make_schedule(plan, num_examples=len(self.data.train))
+            self._schedules[text] = make_schedule(plan, num_examples=num_examples)
         return self._schedules[text]
 
     def _check_served(self, plan: TrainingPlan) -> None:
@@ -269,4 +309,4 @@ class Institution:
             )
 
 
-__all__ = ["Institution", "KeyFn", "SharedTensors", "Spent"]
+__all__ = ["Custody", "Institution", "KeyFn", "SharedTensors"]

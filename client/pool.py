@@ -8,7 +8,8 @@ from datasets import Dataset
 
 from confide.client.sources import FILE_COLUMN, Table, load_records
 from confide.client.units import Units, id_problem, keep_units, unit_ids
-from confide.config import PARTITIONED_BY_COLUMN, DataConfig, TaskConfig
+from confide.config import TaskConfig
+from confide.data_config import PARTITIONED_BY_COLUMN, DataConfig
 from confide.errors import DataError
 from confide.tasks.schema import content_columns, count_problems, label_counts, read
 
@@ -53,7 +54,8 @@ def read_table(config: DataConfig, task: TaskConfig) -> Table:
         DataError: if the source cannot be read.
     """
     columns = [*content_columns(task), task.label_column]
-    columns += [name for name in (config.id_column, partition_column(config, task)) if name is not None]
+    named = (config.id_column, config.group_column, partition_column(config, task))
+    columns += [name for name in named if name is not None]
     return load_records(config.path, tuple(dict.fromkeys(columns)), in_memory_mb=config.in_memory_mb, query=config.query)
 
 
@@ -96,10 +98,11 @@ def files_of(table: Table) -> Iterator[tuple[str, Dataset]]:
 
 def _part_problems(records: Dataset, config: DataConfig, task: TaskConfig) -> Iterator[str]:
     yield from read(records, task).problems
-    if config.id_column in records.column_names:
-        problem = id_problem(records, str(config.id_column))
-        if problem:
-            yield problem
+    for named in (config.id_column, config.group_column):
+        if named in records.column_names:
+            problem = id_problem(records, str(named))
+            if problem:
+                yield problem
     column = partition_column(config, task)
     if column != task.label_column and column in records.column_names:
         nulls = sum(not value for value in records[column])
@@ -116,7 +119,7 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> Pool:
     Where each file is an institution, ids are its own: the same number in two files is two units.
     """
     content = content_columns(task)
-    ids = unit_ids(records, id_column=config.id_column, content_columns=content)
+    ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=config.group_column)
     told_apart = [*content, task.label_column]
     place = FILE_COLUMN if by_file(config) else partition_column(config, task)
     if place in records.column_names and place not in told_apart:

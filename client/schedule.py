@@ -4,7 +4,7 @@ All of it follows from the plan and the institution's public number of records, 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from confide.errors import PrivacyError, ProtocolError
 from confide.plan import TrainingPlan
@@ -14,29 +14,66 @@ _MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalSchedule:
-    """One institution's work.
+class RoundSize:
+    """How much work a plan asks for; cheap to know, whatever it asks.
 
     Attributes:
-        num_examples: n, training records, public.
-        batch_size: records a step; under privacy their expected number, q * n.
+        num_examples: n, training units, public.
+        batch_size: units a step; under privacy their expected number, q * n.
         steps: optimizer steps a round.
         sampling_rate: Poisson rate q of a step, in (0, 1].
-        noise_multiplier: sigma >= 0; 0 without privacy.
-        max_rounds: rounds that the noise was calibrated for.
+        max_rounds: planned and spare.
     """
 
     num_examples: int
     batch_size: int
     steps: int
     sampling_rate: float
-    noise_multiplier: float
     max_rounds: int
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the units in a round."""
+        return self.steps * self.batch_size / self.num_examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSchedule(RoundSize):
+    """One institution's work, with its noise.
+
+    Attributes:
+        noise_multiplier: sigma >= 0, calibrated for ``max_rounds``; 0 without privacy.
+    """
+
+    noise_multiplier: float
 
     def epsilon_after(self, rounds: int, *, delta: float, accountant: str) -> float:
         """Return what so many rounds cost."""
         spent = Schedule(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=self.steps * rounds)
         return epsilon(spent, delta=delta, accountant=accountant)
+
+
+def round_size(plan: TrainingPlan, *, num_examples: int) -> RoundSize:
+    """Work out how much a plan asks of an institution.
+
+    Args:
+        plan: what is asked for.
+        num_examples: n >= 1.
+
+    Raises:
+        ProtocolError: if it is more than any run needs.
+    """
+    local = plan.client
+    rate = local.sampling_rate if local.sampling_rate is not None else min(1.0, local.batch_size / num_examples)
+    batch_size = max(1, round(rate * num_examples))
+    steps = local.local_steps if local.local_steps is not None else math.ceil(local.local_epochs * num_examples / batch_size)
+    max_rounds = plan.num_rounds + plan.privacy.spare_rounds
+    if steps * max_rounds > _MOST_STEPS:
+        raise ProtocolError(
+            f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the steps or the rounds.",
+            code="too_many_steps",
+        )
+    return RoundSize(num_examples=num_examples, batch_size=batch_size, steps=steps, sampling_rate=rate, max_rounds=max_rounds)
 
 
 def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
@@ -50,38 +87,22 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
         PrivacyError: if delta does not suit n, or no noise suffices.
         ProtocolError: if the plan asks for more steps than any run needs.
     """
-    local, privacy = plan.client, plan.privacy
-    rate = local.sampling_rate if local.sampling_rate is not None else min(1.0, local.batch_size / num_examples)
-    batch_size = max(1, round(rate * num_examples))
-    steps = local.local_steps if local.local_steps is not None else math.ceil(local.local_epochs * num_examples / batch_size)
-    max_rounds = plan.num_rounds + privacy.spare_rounds
+    size, privacy = round_size(plan, num_examples=num_examples), plan.privacy
     sigma = 0.0
-    if steps * max_rounds > _MOST_STEPS:
-        raise ProtocolError(
-            f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the steps or the rounds.",
-            code="too_many_steps",
-        )
     if plan.private:
         if privacy.delta >= 1 / num_examples:
             raise PrivacyError(
                 f"privacy.delta={privacy.delta:g} is not below 1/n = {1 / num_examples:g}: "
-                "one record could be published outright; lower it."
+                f"one {privacy.unit} could be published outright; lower it."
             )
         sigma = calibrate(
             target_epsilon=privacy.epsilon,
             delta=privacy.delta,
-            sampling_rate=rate,
-            steps=steps * max_rounds,
+            sampling_rate=size.sampling_rate,
+            steps=size.steps * size.max_rounds,
             accountant=privacy.accountant,
         )
-    return LocalSchedule(
-        num_examples=num_examples,
-        batch_size=batch_size,
-        steps=steps,
-        sampling_rate=rate,
-        noise_multiplier=sigma,
-        max_rounds=max_rounds,
-    )
+    return LocalSchedule(**asdict(size), noise_multiplier=sigma)
 
 
-__all__ = ["LocalSchedule", "make_schedule"]
+__all__ = ["LocalSchedule", "RoundSize", "make_schedule", "round_size"]

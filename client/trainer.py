@@ -5,12 +5,13 @@ records, the plan and the round's keys, and on nothing that an earlier round lef
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from confide.client.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
+from confide.client.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
+from confide.client.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.config import OptimizerConfig
 from confide.errors import PrivacyError
@@ -64,7 +65,7 @@ class Trainer:
         """What is trained."""
         return self._workload
 
-    def train(
+    def train(  # noqa: PLR0913 - what a round consists of
         self,
         start: Tensors,
         examples: Examples,
@@ -72,6 +73,7 @@ class Trainer:
         plan: TrainingPlan,
         schedule: LocalSchedule,
         secret: bytes,
+        groups: Tensor | None = None,
         kept: Tensors | None = None,
     ) -> Tensors:
         """Train one round.
@@ -82,6 +84,7 @@ class Trainer:
             plan: optimizer, objective, privacy.
             schedule: steps, batches, noise.
             secret: 32 bytes that this round's randomness derives from, used for no other round.
+            groups: whose each record is, int64 of shape [n]; needed where the unit is a group.
             kept: what the local objective keeps between rounds; None where it keeps nothing.
 
         Returns:
@@ -99,9 +102,12 @@ class Trainer:
         if not self._model.training:
             self._model.train()
         if plan.private:
-            self._train_private(
-                optimizer, examples, plan=plan, schedule=schedule, secret=secret, objective=objective, anchor=anchor
+            private = self._require_dp_sgd().optimizer(
+                optimizer, _dp_sgd_step(plan, schedule), KeyedGenerator(derive_key(secret, "noise"))
             )
+            masks = KeyedGenerator(derive_key(secret, "mask"))
+            gradient_fn = self._private_gradient_fn(private, examples, groups, masks=masks, plan=plan, schedule=schedule)
+            self._train_private(private, gradient_fn, steps=schedule.steps, objective=objective, anchor=anchor)
         else:
             self._train_plain(optimizer, examples, schedule=schedule, secret=secret, objective=objective, anchor=anchor)
         return unflatten((self._flat - loaded).cpu(), self._shapes)
@@ -186,35 +192,55 @@ class Trainer:
             optimizer.step()
             self._forget_gradients()
 
-    def _train_private(  # noqa: PLR0913
+    def _require_dp_sgd(self) -> DpSgd:
+        if self._dp_sgd is None:
+            raise PrivacyError("The plan asks for privacy and this trainer was built without; build it with private=True.")
+        return self._dp_sgd
+
+    def _private_gradient_fn(
         self,
-        optimizer: torch.optim.Optimizer,
+        private: KeyedDPOptimizer,
         examples: Examples,
+        groups: Tensor | None,
         *,
+        masks: KeyedGenerator,
         plan: TrainingPlan,
         schedule: LocalSchedule,
-        secret: bytes,
+    ) -> Callable[[], None]:
+        """Return what samples units and writes their noisy mean gradient into the parameters."""
+        dp_sgd, rate = self._require_dp_sgd(), schedule.sampling_rate
+        if plan.privacy.unit == "record":
+            return lambda: dp_sgd.private_gradient(private, examples, masks.poisson_sample(len(examples), rate))
+        if groups is None:
+            raise PrivacyError("privacy.unit=group needs to know whose each record is; set data.group_column.")
+        units = Groups(groups, most=plan.privacy.max_records_per_group)
+        return lambda: dp_sgd.private_group_gradient(private, examples, units.members(masks.poisson_sample(len(units), rate)))
+
+    def _train_private(
+        self,
+        private: KeyedDPOptimizer,
+        gradient_fn: Callable[[], None],
+        *,
+        steps: int,
         objective: LocalObjective | None,
         anchor: list[Tensor],
     ) -> None:
-        if self._dp_sgd is None:
-            raise PrivacyError("The plan asks for privacy and this trainer was built without; build it with private=True.")
-        step = DpSgdStep(
-            clipping_norm=plan.privacy.clipping_norm,
-            noise_multiplier=schedule.noise_multiplier,
-            sampling_rate=schedule.sampling_rate,
-            expected_batch_size=schedule.sampling_rate * schedule.num_examples,
-        )
-        masks = KeyedGenerator(derive_key(secret, "mask"))
-        private = self._dp_sgd.optimizer(optimizer, step, KeyedGenerator(derive_key(secret, "noise")))
         with expect_hook_warning():
-            for _ in range(schedule.steps):
-                indices = masks.poisson_sample(len(examples), schedule.sampling_rate)
-                self._dp_sgd.private_gradient(private, examples, indices)
+            for _ in range(steps):
+                gradient_fn()
                 if objective:
                     objective.add_gradient(self._params, anchor)
-                optimizer.step()
+                private.original_optimizer.step()
         private.zero_grad(set_to_none=True)
+
+
+def _dp_sgd_step(plan: TrainingPlan, schedule: LocalSchedule) -> DpSgdStep:
+    return DpSgdStep(
+        clipping_norm=plan.privacy.clipping_norm,
+        noise_multiplier=schedule.noise_multiplier,
+        sampling_rate=schedule.sampling_rate,
+        expected_batch_size=schedule.sampling_rate * schedule.num_examples,
+    )
 
 
 def _share_storage(params: list[nn.Parameter]) -> Tensor:

@@ -1,9 +1,9 @@
 """Units: what counts once, in an order that the source does not decide, and who is in which split.
 
-The unit is a record. Records with the same id, or, without ids, the same content, are one unit and count once. Content is
-compared by what values mean, so that exporting a table to another format keeps its units. Splits are drawn by a keyed hash of
-the unit's id: exporting the records anew, in another order or with others added, moves nobody between train, validation and
-test, and nobody without the key can choose who is where.
+Records of one owner with the same id, or, without ids, the same content, are one unit and count once. Content is compared by
+what values mean, so that exporting a table to another format keeps its units. Splits are drawn by a keyed hash of the unit's
+id, or of its owner where a column names one, so that nobody's records are split up: exporting the records anew, in another
+order or with others added, moves nobody between train, validation and test, and nobody without the key can choose who is where.
 """
 
 import hashlib
@@ -49,25 +49,44 @@ class Units(NamedTuple):
     differing: int
 
 
-def unit_ids(records: Dataset, *, id_column: str | None, content_columns: Sequence[str]) -> list[str]:
+def unit_ids(
+    records: Dataset, *, id_column: str | None, content_columns: Sequence[str], group_column: str | None = None
+) -> list[str]:
     """Name the unit of each record.
 
     Args:
         records: n records, as text.
         id_column: where the unit's id stands; None where the content is the unit.
         content_columns: what makes a record what it is.
+        group_column: whose it is; what two owners have alike are two units. None where nobody asks.
 
     Raises:
         DataError: if a column is missing or an id is null.
     """
+    ids = _record_ids(records, id_column, content_columns)
+    if group_column is None:
+        return ids
+    return [f"{unit}\0{owner}" for unit, owner in zip(ids, column_of_names(records, group_column), strict=True)]
+
+
+def _record_ids(records: Dataset, id_column: str | None, content_columns: Sequence[str]) -> list[str]:
     if id_column is not None:
-        require_columns(records, [id_column])
-        problem = id_problem(records, id_column)
-        if problem:
-            raise DataError(problem)
-        return [str(value) for value in records[id_column]]
+        return column_of_names(records, id_column)
     require_columns(records, content_columns)
     return [hashlib.sha256(repr(content).encode()).hexdigest() for content in _contents(records, content_columns)]
+
+
+def column_of_names(records: Dataset, column: str) -> list[str]:
+    """Return a column whose every value names something.
+
+    Raises:
+        DataError: if it is missing or a value is null.
+    """
+    require_columns(records, [column])
+    problem = id_problem(records, column)
+    if problem:
+        raise DataError(problem)
+    return [str(value) for value in records[column]]
 
 
 def id_problem(records: Dataset, id_column: str) -> str | None:
@@ -75,7 +94,7 @@ def id_problem(records: Dataset, id_column: str) -> str | None:
     nulls = sum(value is None or value == "" for value in records[id_column])
     if not nulls:
         return None
-    return f"Column {id_column}: {nulls} of {len(records)} ids are null; give each record one, or set data.id_column=null."
+    return f"Column {id_column}: {nulls} of {len(records)} ids are null; give each record one, or name no column for them."
 
 
 def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None, ...]]:
@@ -106,11 +125,11 @@ def keep_units(records: Dataset, ids: Sequence[str], *, columns: Sequence[str]) 
 
 
 def split_records(records: Dataset, ids: Sequence[str], *, key: bytes, shares: SplitShares) -> Splits:
-    """Split by a keyed hash of each unit's id.
+    """Split by a keyed hash of an id.
 
     Args:
         records: one record a unit.
-        ids: their units.
+        ids: their units, or whose they are.
         key: secret of the institution.
         shares: expected shares of validation and test.
     """
@@ -123,4 +142,13 @@ def split_records(records: Dataset, ids: Sequence[str], *, key: bytes, shares: S
     return Splits(*(records.select(parts[split]) for split in Splits._fields))
 
 
-__all__ = ["SplitShares", "Splits", "Units", "id_problem", "keep_units", "split_records", "unit_ids"]
+__all__ = [
+    "SplitShares",
+    "Splits",
+    "Units",
+    "column_of_names",
+    "id_problem",
+    "keep_units",
+    "split_records",
+    "unit_ids",
+]

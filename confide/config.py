@@ -6,11 +6,12 @@ because Hydra requires it; nothing changes them after :func:`confide.compose.val
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
+from confide.data_config import DataConfig
 from confide.settings import STRICT, setting
 
 METRICS: dict[str, str] = {
@@ -158,12 +159,16 @@ class TuningConfig:
 class PrivacyConfig:
     """The guarantee an institution asks for, for the whole run.
 
-    Neighbouring data sets differ by one unit zeroed out; the number of records is public.
+    Neighbouring data sets differ by one unit zeroed out; the number of units is public.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    unit: str = setting("none", "What is protected: record (DP-SGD) or none.", choices=("none", "record"))
+    unit: str = setting(
+        "none",
+        "What is protected: a record, a group (all records with one data.group_column: a patient's, an account's), or none.",
+        choices=("none", "record", "group"),
+    )
     epsilon: float = setting(8.0, "Privacy loss bound of one institution for the whole run.", gt=0, le=100)
     delta: float = setting(1e-5, "Probability that the bound fails.", ge=1e-12, lt=1)
     clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-6, le=1e6)
@@ -171,6 +176,7 @@ class PrivacyConfig:
     spare_rounds: int = setting(
         0, "Rounds beyond num_rounds that the noise is calibrated for (crashes, retries).", ge=0, le=10_000
     )
+    max_records_per_group: int = setting(16, "group: further records of a group are left out of training.", ge=1, le=10_000)
 
 
 @dataclass
@@ -198,6 +204,79 @@ class ClientConfig:
     sampling_rate: float | None = setting(
         None, "Share q of the training records in one step; null: batch_size / n.", ge=1e-6, le=1
     )
+
+
+@dataclass
+class InstitutionConfig(ClientConfig):
+    """The client group: what an institution does in one round, which travels in the plan, and what stays at home."""
+
+    ledger: str | None = setting(
+        None,
+        "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory, forgotten with the process.",
+    )
+
+
+@dataclass
+class BudgetConfig:
+    """What one declared population may spend in its lifetime, over all runs."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    id: str | None = setting(
+        None, "Name of the population: everybody in it carries every event, whoever trained; null: the institution's name."
+    )
+    unit: str = setting("record", "Strongest unit that is promised; fixed once declared.", choices=("record", "group"))
+    epsilon: float | None = setting(None, "Lifetime bound; a ledger that outlives the process needs one.", gt=0, le=1000)
+    delta: float = setting(1e-5, "Lifetime probability that the bound fails.", ge=1e-12, lt=1)
+
+
+@dataclass
+class PolicyConfig:
+    """What an institution allows. Its own code holds every plan and every reply against it; no plan can loosen it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    required_unit: str = setting("record", "Weakest unit a plan may ask for.", choices=("none", "record", "group"))
+    max_epsilon: float = setting(8.0, "Largest epsilon that one run may ask for.", gt=0, le=1000)
+    max_delta: float = setting(1e-5, "Largest delta of one run.", gt=0, lt=1)
+    min_records: int = setting(100, "Fewest units to train on.", ge=1)
+    public_n: int | None = setting(
+        None, "Declared number of training units, at least the true one; null: the true one, which is then public.", ge=1
+    )
+    tasks: list[str] = setting(lambda: ["text_classification", "tabular"], "Kinds of task.")
+    backbones: list[str] = setting(
+        lambda: ["logistic", "mlp"],
+        "Kinds without weights, and content hashes (SHA-256) of pretrained ones; any: whatever the institution has.",
+    )
+    max_rounds: int = setting(1000, "Most rounds of one run, spare ones included.", ge=1, le=1_000_000)
+    max_epochs: float = setting(100.0, "Most passes over the records in one round.", gt=0, le=10_000)
+    max_update_mb: float = setting(256.0, "Largest update, in MiB.", gt=0)
+    max_update_norm: float = setting(1e6, "Largest L2 norm of an update.", gt=0)
+    metrics: list[str] = setting(lambda: list(METRICS), "Metrics on validation and test records that may leave, unprotected.")
+    min_support: int = setting(20, "Metrics on fewer records stay.", ge=1)
+    approval: str = setting(
+        "automatic", "manual: a run begins once its plan was approved here.", choices=("automatic", "manual")
+    )
+    hours: str | None = setting(None, "When a round may begin, local time, as 20:00-06:00; null: always.")
+    allow_download: bool = setting(False, "Whether a backbone may be downloaded.")
+    allow_reproducible_noise: bool | None = setting(
+        False,
+        "Whether noise may derive from a simulation's seed: whoever knows it can remove the noise. null: for public records.",
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        for name in self.metrics:
+            if name not in METRICS:
+                yield f"metrics={name}: expected only {', '.join(METRICS)}."
+        for kind in self.tasks:
+            if kind not in ("text_classification", "tabular"):
+                yield f"tasks={kind}: expected only text_classification, tabular."
+        if self.hours is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours):
+            yield f"hours={self.hours}: expected HH:MM-HH:MM."
+        if self.budget.unit == "record" and self.required_unit == "group":
+            yield "required_unit=group, budget.unit=record: the budget's unit is the strongest; set budget.unit=group."
 
 
 @dataclass
@@ -299,79 +378,6 @@ class FlowerStrategyConfig(StrategyConfig):
     kwargs: dict[str, Any] = setting(dict, "Arguments of its constructor.")
 
 
-PARTITIONERS = (
-    "continuous",
-    "dirichlet",
-    "distribution",
-    "exponential",
-    "grouped_natural",
-    "iid",
-    "inner_dirichlet",
-    "linear",
-    "natural",
-    "pathological",
-    "shard",
-    "size",
-    "square",
-)
-PARTITIONED_BY_COLUMN = {
-    "natural": "the column that names the institution",
-    "grouped_natural": "the column that names the institution",
-    "continuous": "the column of numbers to sort by",
-}
-
-
-@dataclass
-class DataConfig:
-    """Where the records of a simulation come from and how they are dealt out."""
-
-    path: str = setting(
-        "???",
-        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an installed package, a folder with "
-        "one file an institution, or a database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}).",
-    )
-    query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
-    in_memory_mb: int = setting(1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0)
-    id_column: str | None = setting(None, "Column that names the unit; null: the record's own content does.")
-    min_per_label: int = setting(1, "Fewer records of a label, over all institutions, end the run before it starts.", ge=0)
-    max_records: int | None = setting(None, "Keep this many records, drawn with partition_seed; null: all.", ge=1)
-    partitioner: str = setting(
-        "iid",
-        "How records are dealt out: the horizontal partitioners of flwr_datasets. Its vertical ones split columns, not "
-        "records; its id_to_size takes a function, of which linear, square and exponential are the named ones.",
-        choices=PARTITIONERS,
-    )
-    partitioner_args: dict[str, Any] = setting(dict, "Further arguments of the partitioner's constructor.")
-    num_clients: int = setting(4, "Number of institutions.", ge=1, le=1_000_000)
-    alpha: float = setting(0.5, "dirichlet, inner_dirichlet: concentration; small: each institution sees few labels.", gt=0)
-    partition_by: str | None = setting(
-        None,
-        "natural, grouped_natural: the column that names the institution (natural, null: the file of a folder); "
-        "continuous: the column that is sorted by.",
-    )
-    institution: str = setting("institution", "Institutions are called NAME-1, NAME-2, ... (natural: by their own names).")
-    partition_seed: int | None = setting(None, "Seed of dealing out; null: simulation.seed.", ge=0)
-    validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
-    test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
-
-    @staticmethod
-    def is_database(path: str) -> bool:
-        """Tell a database's URL from a path."""
-        return "://" in path and not path.startswith("pkg://")
-
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
-        if self.validation + self.test >= 1:
-            yield f"validation={self.validation} and test={self.test} leave nothing to train on; lower one."
-        by_file = self.partitioner == "natural" and Path(self.path).expanduser().is_dir()
-        if self.partitioner in PARTITIONED_BY_COLUMN and self.partition_by is None and not by_file:
-            yield f"partition_by=null: partitioner={self.partitioner} needs {PARTITIONED_BY_COLUMN[self.partitioner]}."
-        if self.is_database(self.path) and self.query is None:
-            yield "query=null: a database needs the query whose rows are the records; set data.query='SELECT ...'."
-        if not self.is_database(self.path) and self.query is not None:
-            yield "query is set, but path is no database's URL; set data.query=null, or path=DIALECT+DRIVER://..."
-
-
 @dataclass
 class ServerConfig:
     """The coordinator's part of a run."""
@@ -450,14 +456,17 @@ class SimulationConfig:
 class Config:
     """A whole run."""
 
-    job: str = setting("simulation", "Name of the run; seeds derive from it.")
+    job: str | None = setting(
+        None, "Name of the run; seeds and ledgers are keyed by it. null: simulation, or with client.ledger one of its own."
+    )
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
-    client: ClientConfig = field(default_factory=ClientConfig)
+    client: InstitutionConfig = field(default_factory=InstitutionConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
@@ -472,6 +481,24 @@ class Config:
             backbone = f"backbone.kind={self.backbone.kind}"
             yield f"tuning.kind={self.tuning.kind} needs a pretrained backbone; with {backbone} choose tuning=full."
         yield from self._count_problems()
+        yield from self._ledger_problems()
+
+    def _ledger_problems(self) -> Iterator[str]:
+        private, ledger = self.privacy.unit != "none", self.client.ledger
+        if self.privacy.unit == "group" and self.data.group_column is None:
+            yield "data.group_column=null: privacy.unit=group needs the column that says whose a record is."
+        if private and not self.data.is_public and ledger is None:
+            yield (
+                "client.ledger=null: private training on records that are not public spends what no other run gets back. Set "
+                "client.ledger=FOLDER, one that outlives the run, or data.public=true if anybody may read them."
+            )
+        if ledger is not None and self.policy.budget.epsilon is None:
+            yield (
+                "policy.budget.epsilon=null: a ledger needs the lifetime budget of each institution's population; set it, "
+                f"for instance policy.budget.epsilon={2 * self.privacy.epsilon:g}."
+            )
+        if ledger is not None and not private:
+            yield f"client.ledger={ledger}: with privacy.unit=none there is nothing to account for; set privacy=record or null."
 
     def _count_problems(self) -> Iterator[str]:
         clients, least, server = self.data.num_clients, self.server.min_clients, self.server

@@ -29,12 +29,14 @@ class Request:
         server_round: from 1; 0 where it does not matter.
         arrays: the global tensors; None when only a description is asked for.
         splits: splits to evaluate on.
+        ledger_head: of the institution asked, as it told last; empty where it told none.
     """
 
     plan: str
     server_round: int = 0
     arrays: ArrayRecord | None = None
     splits: Sequence[str] = ()
+    ledger_head: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class Reply:
         arrays: the update (local minus global), after training.
         num_examples: declared number of training records.
         evaluations: split -> metrics of the tensors received, exact and so not protected.
+        ledger_head: number and hash of the newest event in the institution's ledger; empty where nothing outlives it.
     """
 
     institution: str
@@ -56,11 +59,19 @@ class Reply:
     arrays: ArrayRecord | None = None
     num_examples: int = 0
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    ledger_head: str = ""
 
 
 def pack_request(request: Request) -> RecordDict:
     """Pack a request into records."""
-    config = ConfigRecord({"plan": request.plan, "server-round": request.server_round, "splits": list(request.splits)})
+    config = ConfigRecord(
+        {
+            "plan": request.plan,
+            "server-round": request.server_round,
+            "splits": list(request.splits),
+            "ledger-head": request.ledger_head,
+        }
+    )
     return RecordDict({"request": config} if request.arrays is None else {"request": config, "arrays": request.arrays})
 
 
@@ -74,18 +85,22 @@ def unpack_request(content: RecordDict) -> Request:
     if not isinstance(record, ConfigRecord):
         raise ProtocolError("Expected a record named request.", code="invalid_message")
     plan, server_round, splits = record.get("plan"), record.get("server-round"), record.get("splits", [])
+    head = record.get("ledger-head", "")
     if (
         not isinstance(plan, str)
+        or not isinstance(head, str)
         or type(server_round) is not int
         or not isinstance(splits, list)
         or not set(splits) <= set(SPLITS)
         or len(splits) > len(SPLITS)
     ):
-        raise ProtocolError("Expected plan (text), server-round (integer) and splits (names).", code="invalid_message")
+        raise ProtocolError(
+            "Expected plan (text), server-round (integer), splits (names) and ledger-head (text).", code="invalid_message"
+        )
     arrays = content.get("arrays")
     if arrays is not None and not isinstance(arrays, ArrayRecord):
         raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
-    return Request(plan=plan, server_round=server_round, arrays=arrays, splits=cast(list[str], splits))
+    return Request(plan=plan, server_round=server_round, arrays=arrays, splits=cast(list[str], splits), ledger_head=head)
 
 
 def pack_reply(reply: Reply) -> RecordDict:
@@ -95,7 +110,7 @@ def pack_reply(reply: Reply) -> RecordDict:
         metrics.update({f"{split}/{name}": value for name, value in evaluation.items()})
     metrics.update({f"figures/{name}": value for name, value in reply.figures.items()})
     records = RecordDict()
-    records["reply"] = _who(reply.institution, reply.refusal or "")
+    records["reply"] = _who(reply.institution, reply.refusal or "", reply.ledger_head)
     records["metrics"] = MetricRecord(cast(dict[str, int | float | list[int] | list[float]], metrics))
     if reply.arrays is not None:
         records["arrays"] = reply.arrays
@@ -103,8 +118,8 @@ def pack_reply(reply: Reply) -> RecordDict:
 
 
 @functools.lru_cache(maxsize=4096)
-def _who(institution: str, refusal: str) -> ConfigRecord:
-    return ConfigRecord({"institution": institution, "refusal": refusal})
+def _who(institution: str, refusal: str, ledger_head: str) -> ConfigRecord:
+    return ConfigRecord({"institution": institution, "refusal": refusal, "ledger-head": ledger_head})
 
 
 def unpack_reply(content: RecordDict) -> Reply:
@@ -117,8 +132,10 @@ def unpack_reply(content: RecordDict) -> Reply:
     if not isinstance(record, ConfigRecord) or not isinstance(metrics, MetricRecord):
         raise ProtocolError("Expected records named reply and metrics.", code="invalid_message")
     institution, refusal, num_examples = record.get("institution"), record.get("refusal"), metrics.get("num-examples")
-    if not isinstance(institution, str) or not isinstance(refusal, str) or type(num_examples) is not int or num_examples < 0:
-        raise ProtocolError("Expected institution, refusal and num-examples >= 0.", code="invalid_message")
+    head = record.get("ledger-head", "")
+    texts = all(isinstance(text, str) for text in (institution, refusal, head))
+    if not texts or type(num_examples) is not int or num_examples < 0:
+        raise ProtocolError("Expected institution, refusal, ledger-head and num-examples >= 0.", code="invalid_message")
     if arrays is not None and not isinstance(arrays, ArrayRecord):
         raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
     parts: dict[str, dict[str, float]] = {}
@@ -135,12 +152,13 @@ def unpack_reply(content: RecordDict) -> Reply:
             raise ProtocolError(f"Expected metrics of a split with its num_examples >= 1; got {split}.", code="invalid_message")
         parts[split] = {name: value for name, value in evaluation.items() if math.isfinite(value)}
     return Reply(
-        institution=institution,
-        refusal=refusal or None,
+        institution=str(institution),
+        refusal=str(refusal) or None,
         figures=figures,
         arrays=arrays,
         num_examples=num_examples,
         evaluations=parts,
+        ledger_head=str(head),
     )
 
 

@@ -141,22 +141,28 @@ def _adapter() -> TypeAdapter[TrainingPlan]:
     return TypeAdapter(TrainingPlan)
 
 
-def make_plan(config: schema.Config, *, backbone_sha256: str | None) -> TrainingPlan:
+def _travelling(config: schema.InstitutionConfig) -> schema.ClientConfig:
+    """Leave out what stays at the institution."""
+    return schema.ClientConfig(**{item.name: getattr(config, item.name) for item in dataclasses.fields(schema.ClientConfig)})
+
+
+def make_plan(config: schema.Config, *, backbone_sha256: str | None, job: str = "simulation") -> TrainingPlan:
     """Write the plan of a composed config.
 
     Args:
         config: the checked config of the run.
         backbone_sha256: content hash of the coordinator's copy of a pretrained backbone; None for a table's.
+        job: the run's name, where the config gives none.
     """
     objective = getattr(config.strategy, "objective", None) or schema.ObjectiveConfig()
     return TrainingPlan(
-        job=config.job,
+        job=config.job or job,
         task=config.task,  # type: ignore[arg-type]  # composition allows only the kinds of the union
         backbone=config.backbone,  # type: ignore[arg-type]
         backbone_sha256=backbone_sha256,
         tuning=config.tuning,
         objective=objective,
-        client=config.client,
+        client=_travelling(config.client),
         privacy=config.privacy,
         num_rounds=config.server.num_rounds,
         deadline_s=config.server.round_timeout_s,

@@ -38,12 +38,14 @@ class Checkpoint:
 
     Attributes:
         state: after the last round done.
-        clients: name -> declared number of training records; empty before anybody enrolled.
+        clients: name -> declared number of training units; empty before anybody enrolled.
+        ledger_heads: name -> head of its ledger as it told last.
         beside: what the run's owner keeps with it, such as what simulated institutions have computed; JSON.
     """
 
     state: RunState
     clients: Mapping[str, int] = field(default_factory=dict)
+    ledger_heads: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -139,6 +141,7 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "best": {"server_round": state.best.server_round, "value": state.best.value} if state.best else None,
         "order": {"params": list(state.params), "strategy": list(state.strategy_state)},
         "clients": dict(checkpoint.clients),
+        "ledger_heads": dict(checkpoint.ledger_heads),
         "beside": dict(checkpoint.beside),
     }
 
@@ -155,7 +158,12 @@ def _read(path: Path) -> Checkpoint:
         described = json.loads(zlib.decompress(tensors[_DESCRIPTION].numpy().tobytes()))
     except (OSError, SafetensorError, KeyError, ValueError, zlib.error) as error:
         raise UnreadableError(f"{path} is torn or damaged: {type(error).__name__}: {error}.") from None
-    return Checkpoint(state=_state(described, tensors), clients=described["clients"], beside=described["beside"])
+    return Checkpoint(
+        state=_state(described, tensors),
+        clients=described["clients"],
+        ledger_heads=described["ledger_heads"],
+        beside=described["beside"],
+    )
 
 
 def _state(described: Mapping[str, Any], tensors: Tensors) -> RunState:

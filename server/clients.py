@@ -3,10 +3,10 @@
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from confide.errors import ProtocolError, RunFailedError
@@ -31,17 +31,25 @@ class Clients:
 
     Attributes:
         names: node id -> name.
-        num_examples: name -> declared number of training records, in the order of the names.
+        num_examples: name -> declared number of training units, in the order of the names.
+        ledger_heads: name -> head of its ledger as it told last; kept up to date, and echoed with every question, so that an
+            institution whose ledger is an older copy notices.
     """
 
     names: Mapping[int, str]
     num_examples: Mapping[str, int]
+    ledger_heads: dict[str, str] = field(default_factory=dict)
 
     def messages(self, kind: str, names: Sequence[str], request: Request) -> list[Message]:
-        """Write the same request to each of ``names``; it is encoded once."""
-        nodes = {name: node for node, name in self.names.items()}
-        content = pack_request(request)
-        return [Message(content, nodes[name], kind, group_id=str(request.server_round)) for name in names]
+        """Write the same request to each of ``names``, with the head of its ledger; it is encoded once where there is none."""
+        nodes, group = {name: node for node, name in self.names.items()}, str(request.server_round)
+        for_all = pack_request(request)
+
+        def content(name: str) -> RecordDict:
+            head = self.ledger_heads.get(name)
+            return pack_request(replace(request, ledger_head=head)) if head else for_all
+
+        return [Message(content(name), nodes[name], kind, group_id=group) for name in names]
 
     def answers(self, replies: Iterable[Message], asked: Sequence[str]) -> Iterator[tuple[str, Answer]]:
         """Yield one answer for each who was asked: as they arrive, then those who did not answer."""
@@ -50,7 +58,10 @@ class Clients:
             name = self.names.get(reply.metadata.src_node_id)
             if name in waiting:  # a second answer to one question, or a stranger's, is ignored
                 waiting.remove(name)
-                yield name, read_answer(reply)
+                answer = read_answer(reply)
+                if isinstance(answer, Reply) and answer.ledger_head and answer.refusal != "ledger":
+                    self.ledger_heads[name] = answer.ledger_head
+                yield name, answer
         for name in sorted(waiting):
             yield name, NO_REPLY
 
@@ -78,7 +89,7 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float) -> Clients:
         if isinstance(answer, str):
             absent[f"node {node}"] = answer
         elif answer.refusal or answer.num_examples < 1:
-            absent[f"node {node}, {answer.institution}"] = answer.refusal or "no_records"
+            absent[f"node {node}, {answer.institution}"] = _declined(answer)
         else:
             present[node] = answer
     for who, code in absent.items():
@@ -90,7 +101,18 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float) -> Clients:
         )
     if len(present) < least:
         too_few("enrol", got=len(present), least=least, missing=absent)
-    return Clients(names=names, num_examples=dict(sorted((a.institution, a.num_examples) for a in present.values())))
+    return Clients(
+        names=names,
+        num_examples=dict(sorted((a.institution, a.num_examples) for a in present.values())),
+        ledger_heads={a.institution: a.ledger_head for a in present.values() if a.ledger_head},
+    )
+
+
+def _declined(answer: Reply) -> str:
+    """Write a refusal's code, with its figures if it has any."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in answer.figures.items())
+    code = answer.refusal or "no_records"
+    return f"{code}: {figures}" if answer.refusal and figures else code
 
 
 def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> NoReturn:

@@ -55,6 +55,7 @@ class RunResult:
     engine: Mapping[str, str | int] = field(default_factory=dict)
     resumed: Sequence[int] = ()
     data: Mapping[str, object] = field(default_factory=dict)
+    budgets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -70,6 +71,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "records": line.records,
             "labels": dict(line.labels),
             **({"epsilon": epsilon.get(name, 0.0), "delta": plan.privacy.delta} if plan.private else {}),
+            **({"budget": dict(result.budgets[name])} if name in result.budgets else {}),
             **_metrics(line.test),
             "test_examples": int(line.test.get("num_examples", 0)),
             "rounds": rounds[name],
@@ -172,7 +174,7 @@ def privacy_statement(plan: TrainingPlan, *, reproducible: bool, alone: bool = F
             "validation and test metrics",
             "timing",
             "participation",
-            "number of records",
+            f"number of {privacy.unit}s",
             "label counts, which only a simulation's summary has",
         ],
     }

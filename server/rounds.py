@@ -251,6 +251,8 @@ class RoundLoop(FlowerBase):
                 f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "
                 "these fix weights and privacy. Bring the records back, or start a new run."
             )
+        if self._checkpoint:  # what an institution told then must still stand in its ledger
+            self._clients.ledger_heads.update(self._checkpoint.ledger_heads)
         for observer in self._observers:
             observer.started(declared)
             if self._state.server_round:
@@ -261,7 +263,8 @@ class RoundLoop(FlowerBase):
     def _commit(self) -> None:
         if self._commit_fn is not None:
             assert self._state is not None
-            self._commit_fn(Checkpoint(state=self._state, clients=self._clients.num_examples))
+            clients = self._clients
+            self._commit_fn(Checkpoint(state=self._state, clients=clients.num_examples, ledger_heads=clients.ledger_heads))
 
     def _is_stale(self) -> bool:
         assert self._state is not None

@@ -2,11 +2,13 @@
 
 import contextlib
 import json
+import logging
 from pathlib import Path
 
 import torch
 
 from confide.config import ServerConfig
+from confide.errors import RunFailedError
 from confide.exchange import Evaluation
 from confide.files import write_json
 from confide.plan import TrainingPlan
@@ -14,6 +16,8 @@ from confide.records import Tensors
 from confide.server.progress import ProgressView
 from confide.simulations.federation import Federation, Job, alone
 from confide.strategies.fedavg import fedavg
+
+log = logging.getLogger(__name__)
 
 Alone = dict[str, tuple[Evaluation, Evaluation]]
 """Institution -> metrics of the model it trained alone: on the pooled test records, and on its own."""
@@ -30,6 +34,9 @@ def train_alone(
         federation: the institutions.
         progress: moved by one for each.
         kept: JSON file with what is done already; a process that goes on where another left off begins from there.
+
+    Returns:
+        Of those whose budget covers another run.
     """
     progress.phase("each one alone", total=len(federation.data))
     scored: Alone = {}
@@ -38,9 +45,15 @@ def train_alone(
     for name in federation.data:
         if name not in scored:
             own_plan, own_settings = alone(plan, settings, name)
-            outcome, tensors = federation.run(Job(algorithm=fedavg(), plan=own_plan, settings=own_settings, only=[name]))
-            scored[name] = (score_pooled(federation, tensors), outcome.test.get(name, {}))
-            write_json(kept, scored)
+            try:
+                outcome, tensors = federation.run(Job(algorithm=fedavg(), plan=own_plan, settings=own_settings, only=[name]))
+            except RunFailedError as error:
+                if not any("budget_exhausted" in code for code in error.missing.values()):
+                    raise
+                log.warning("%s does not train alone: its budget does not cover another run.", name)
+            else:
+                scored[name] = (score_pooled(federation, tensors), outcome.test.get(name, {}))
+                write_json(kept, scored)
         progress.advance(name)
     return scored
 

@@ -204,6 +204,7 @@ def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a {privacy['unit']} and institution; "
             f"{privacy['guarantee']}."
         )
+    lines += _budget_lines(summary["clients"])
     failures = summary["failures"]
     assert isinstance(failures, dict)
     without: dict[str, list[str]] = {}
@@ -213,6 +214,14 @@ def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
     lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
     digest = str(summary["model_sha256"])[:12]
     return [*lines, f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest} and all else in {run_dir}"]
+
+
+def _budget_lines(clients: object) -> list[str]:
+    """Say what ledgers that outlive the run have committed."""
+    assert isinstance(clients, dict)
+    budgets = {name: client["budget"] for name, client in clients.items() if "budget" in client}
+    told = ", ".join(f"{name} {b['committed']:.2f} of {b['epsilon']:g}" for name, b in budgets.items())
+    return [f"Lifetime epsilon committed: {told}."] if budgets else []
 
 
 __all__ = ["main"]

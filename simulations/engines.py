@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from confide.client.app import Answers, make_client_app
 from confide.client.data import InstitutionData
-from confide.client.institution import Spent
+from confide.client.ledger import Spent
 from confide.client.trainer import Trainer
 from confide.simulations.faults import Faults, FaultyDelivery
 from confide.simulations.grid import InlineGrid
@@ -71,12 +71,12 @@ class InlineEngine:
 
     def spent(self, job: str) -> Mapping[str, Spent]:
         """Return what a job has computed at each institution."""
-        return {name: institution.spent(job) for name, institution in self._institutions.items()}
+        return {name: institution.ledger.spent(job) for name, institution in self._institutions.items()}
 
     def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
         """Take over what an earlier process knew of a job."""
         for name, institution in self._institutions.items():
-            institution.recall(job, spent.get(name, Spent()))
+            institution.ledger.recall(job, spent.get(name, Spent()))
 
     def close(self) -> None:
         """Nothing was started."""

@@ -6,15 +6,22 @@ from pathlib import Path
 
 from confide.client.app import Answers
 from confide.client.data import InstitutionData
-from confide.client.institution import Institution, KeyFn, SharedTensors
+from confide.client.institution import Custody, Institution, KeyFn, SharedTensors
+from confide.client.ledger import Ledger
+from confide.client.memory_ledger import MemoryLedger
+from confide.client.policy import Policy
 from confide.client.state import ClientStates, folder_name
 from confide.client.trainer import Trainer
+from confide.config import PolicyConfig
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import derive_key
 from confide.simulations.faults import Faults, FaultyInstitution
 
 StatesFn = Callable[[str], ClientStates]
 """Name of an institution -> where it keeps tensors between rounds."""
+
+LedgerFn = Callable[[str], Ledger]
+"""Name of an institution -> its ledger, opened."""
 
 
 def simulated_states(folder: Path, kept: int, name: str) -> ClientStates:
@@ -33,13 +40,19 @@ class Setup:
 
     Attributes:
         serves: the plan that trainers are built for.
-        noise_secret: what mechanisms derive from.
+        policy: what each of them allows.
+        noise_secret: what mechanisms derive from; with ledgers that outlive the process only if noise is to repeat.
+        reproducible: whether ``noise_secret`` follows from a seed.
+        ledgers: where institutions keep theirs; None for memory.
         faults: injected ones; None for none.
         states: where institutions keep tensors between rounds; None declines algorithms that do.
     """
 
     serves: TrainingPlan
+    policy: PolicyConfig
     noise_secret: bytes
+    reproducible: bool = False
+    ledgers: LedgerFn | None = None
     faults: Faults | None = None
     states: StatesFn | None = None
 
@@ -63,10 +76,19 @@ class Doors:
             name,
             data=data,
             trainer=self._trainer,
-            key_fn=simulated_keys(self._setup.noise_secret, name),
             tensors=self._tensors,
             serves=self._setup.serves,
-            states=self._setup.states(name) if self._setup.states else None,
+            custody=self._custody(name),
+        )
+
+    def _custody(self, name: str) -> Custody:
+        setup = self._setup
+        return Custody(
+            policy=Policy(setup.policy),
+            ledger=setup.ledgers(name) if setup.ledgers else MemoryLedger(),
+            key_fn=simulated_keys(setup.noise_secret, name) if setup.reproducible or setup.ledgers is None else None,
+            reproducible=setup.reproducible,
+            states=setup.states(name) if setup.states else None,
         )
 
 
@@ -75,4 +97,12 @@ def faulty(door: Answers, faults: Faults | None, job: str) -> Answers:
     return FaultyInstitution(door, faults) if faults is not None and faults.job == job else door
 
 
-__all__ = ["Doors", "Setup", "StatesFn", "faulty", "simulated_keys", "simulated_states"]
+__all__ = [
+    "Doors",
+    "LedgerFn",
+    "Setup",
+    "StatesFn",
+    "faulty",
+    "simulated_keys",
+    "simulated_states",
+]

@@ -14,8 +14,9 @@ from confide.addresses import redact
 from confide.client.data import InstitutionData, encode_splits
 from confide.client.pool import Pool, by_file, load_pool, partition_column
 from confide.client.sources import FILE_COLUMN
-from confide.client.units import SplitShares, keep_units, split_records, unit_ids
-from confide.config import DataConfig, TaskConfig
+from confide.client.units import SplitShares, column_of_names, keep_units, split_records, unit_ids
+from confide.config import TaskConfig
+from confide.data_config import DataConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import derive_key, seed_from
 from confide.tasks.schema import parse_number
@@ -189,18 +190,23 @@ def _summary(config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remar
 
 def encode_institution(
     name: str, records: Dataset, config: DataConfig, *, workload: Workload, secret: bytes
-) -> InstitutionData:
+) -> tuple[InstitutionData, list[str]]:
     """Split and encode one institution's records as it would itself.
+
+    Returns:
+        Its records, and the ids of their units: whose they are where a column says so.
 
     Raises:
         DataError: naming the institution and what does not fit.
     """
-    content = workload.task.content_columns()
-    ids = unit_ids(records, id_column=config.id_column, content_columns=content)
+    content, owner = workload.task.content_columns(), config.group_column
+    ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
     units = keep_units(records, ids, columns=[*content, workload.task.label_column()])
+    held_together = column_of_names(units.records, owner) if owner else units.ids
     shares = SplitShares(validation=config.validation, test=config.test)
-    splits = split_records(units.records, units.ids, key=derive_key(secret, "split", name), shares=shares)
-    return encode_splits(name, splits, lambda part: workload.prepare(part).to(workload.compute.device))
+    splits = split_records(units.records, held_together, key=derive_key(secret, "split", name), shares=shares)
+    data = encode_splits(name, splits, lambda part: workload.prepare(part).to(workload.compute.device), group_column=owner)
+    return data, sorted(set(held_together))
 
 
 __all__ = ["CLASSES", "Population", "deal_out", "encode_institution"]

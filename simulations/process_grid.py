@@ -1,11 +1,12 @@
 """The process engine: a grid that carries Flower messages to worker processes over shared memory."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from flwr.app import ArrayRecord, Message
 
-from confide.client.institution import Spent
+from confide.client.ledger import Spent
 from confide.exchange import Request, unpack_request
 from confide.flower.messages import assign_message_id, raised
 from confide.records import LARGEST_FLOAT32, Shapes, decode, flatten
@@ -73,10 +74,10 @@ class ProcessGrid(LocalGrid):
         self._asked = {assign_message_id(message): message for message in asked}
         if not asked:
             return []
-        contents = {id(message.content) for message in asked}
-        if len(contents) > 1:
-            raise ValueError(f"Expected one request for all; got {len(contents)}.")
-        request = unpack_request(asked[0].content)
+        requests = [unpack_request(content) for content in {id(m.content): m.content for m in asked}.values()]
+        request = requests[0]
+        if any(replace(other, ledger_head=request.ledger_head) != request for other in requests):
+            raise ValueError("Expected one request for all, but for the heads of ledgers.")
         self._brief = self._make_brief(asked[0].metadata.message_type, request)
         self._pool.begin(self._brief, self._tasks(), prepare=lambda: self._share(request.arrays))
         return list(self._asked)
@@ -88,8 +89,8 @@ class ProcessGrid(LocalGrid):
             if self._delivery is None or self._delivery.is_heard(message):
                 client = self._names[message.metadata.dst_node_id]
                 is_summed = self._delivery is None or not self._delivery.is_late(message)
-                spent = self._spent.get(client, Spent())
-                tasks.append(Task(message_id=message_id, client=client, spent=spent, is_summed=is_summed))
+                spent, head = self._spent.get(client, Spent()), unpack_request(message.content).ledger_head
+                tasks.append(Task(message_id=message_id, client=client, spent=spent, ledger_head=head, is_summed=is_summed))
         return tasks
 
     def _stop(self) -> None:

@@ -23,13 +23,13 @@ from safetensors.torch import save_file
 import confide
 from confide.backbones import content_hash, find_backbone
 from confide.client.data import InstitutionData
-from confide.client.institution import Spent
+from confide.client.ledger import Spent
 from confide.client.schedule import make_schedule
 from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig
 from confide.errors import ConfigError, DataError, RunFailedError, UnreadableError
 from confide.exchange import Evaluation
-from confide.files import replace_file, write_json
+from confide.files import replace_file, write_json, write_text
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.randomness import derive_key, seed_from
@@ -45,9 +45,10 @@ from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, def
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup, simulated_states
+from confide.simulations.ledgers import job_name, ledger_folder
 from confide.simulations.population import deal_out, encode_institution
 from confide.simulations.released import ReleasedRounds
-from confide.simulations.run_folder import CHECKPOINTS, STATES, SUMMARY, claimed
+from confide.simulations.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
 from confide.simulations.shared import SharedRecords
 from confide.strategies.build import build_strategy
 from confide.strategies.objectives import keeps_state
@@ -124,7 +125,7 @@ def carry_out(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[
         summary = simulation.run()
     except RunFailedError as error:
         reached = simulation.store.latest()
-        write_json(run_dir / SUMMARY, summarise_failure(config.job, error, reached.state if reached else None))
+        write_json(run_dir / SUMMARY, summarise_failure(simulation.job, error, reached.state if reached else None))
         raise
     write_json(run_dir / SUMMARY, summary)
     return summary
@@ -151,9 +152,13 @@ class _Simulation:
         self._records: dict[str, str] = {}
         self._states = functools.partial(simulated_states, run_dir / STATES, config.server.checkpoints + 1)
         self._watch = _Stopwatch(before.get("seconds", {}))
-        self._secrets = simulation_secrets(config.simulation.seed, layout=before.get("secret"))
-        # With a seed a round that is run again gives the same noise on the same input, which costs nothing more.
-        counted = config.privacy.unit != "none" and config.simulation.seed is None
+        self.job = str(before.get("job") or job_name(config))
+        self._ledgers = ledger_folder(config)
+        self._reproducible = noise_repeats(config)
+        self._secrets = simulation_secrets(config.simulation.seed, layout=before.get("secret"), reproducible=self._reproducible)
+        # With a seed a round that is run again gives the same noise on the same input, which costs nothing more; a ledger
+        # that outlives the process knows by itself.
+        counted = config.privacy.unit != "none" and not self._reproducible and self._ledgers is None
         self._released = ReleasedRounds(run_dir / CHECKPOINTS / "released.json") if counted else None
 
     def run(self) -> dict[str, Any]:
@@ -181,7 +186,8 @@ class _Simulation:
         config, secret = self._config, self._secrets.layout
         backbone = config.backbone
         digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
-        plan = make_plan(config, backbone_sha256=digest)
+        plan = make_plan(config, backbone_sha256=digest, job=self.job)
+        write_text(self._run_dir / PLAN, plan.to_json() + "\n")
         workload = build_workload(
             config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=seed_from(secret, "initial")
         )
@@ -190,7 +196,9 @@ class _Simulation:
         self._progress.phase("prepare records", total=len(population.parts))
         data = {}
         for name, records in population.parts.items():
-            data[name] = encode_institution(name, records, config.data, workload=workload, secret=secret)
+            data[name], units = encode_institution(name, records, config.data, workload=workload, secret=secret)
+            if self._ledgers is not None:
+                self._ledgers(name).know_units(units)
             self._progress.advance(f"{name}, {len(records)} records")
         return plan, replace(self._open(plan, workload, data), source=population.summary)
 
@@ -198,7 +206,15 @@ class _Simulation:
         config, initial = self._config, trainable_tensors(workload.model)
         trainer = Trainer(workload, private=plan.private)
         self._check_states(plan)
-        setup = Setup(serves=plan, noise_secret=self._secrets.noise, faults=self._faults(plan.job, data), states=self._states)
+        setup = Setup(
+            serves=plan,
+            policy=replace(config.policy, allow_reproducible_noise=self._reproducible),
+            noise_secret=self._secrets.noise,
+            reproducible=self._reproducible,
+            ledgers=self._ledgers,
+            faults=self._faults(plan.job, data),
+            states=self._states,
+        )
         engine: Engine
         if config.simulation.engine == "process":
             records = SharedRecords(data)
@@ -277,6 +293,7 @@ class _Simulation:
         """Return what a later process of this run needs beside the server's state."""
         spent = sorted(federation.engine.spent(plan.job).items())
         return {
+            "job": self.job,
             "secret": self._secrets.layout.hex() if self._config.simulation.seed is None else None,
             "spent": {name: [one.count, list(one.recent)] for name, one in spent},
             "released": released,
@@ -311,7 +328,8 @@ class _Simulation:
             model_sha256=digest,
             kept_round=best.server_round if best and config.server.keep == "best" else outcome.state.server_round,
             seconds=self._watch.seconds(),
-            reproducible=config.simulation.seed is not None,
+            reproducible=self._reproducible,
+            budgets=self._ledgers.totals(federation.data) if self._ledgers else {},
             versions=_versions(),
             data=federation.source,
             engine={
@@ -323,17 +341,24 @@ class _Simulation:
         )
 
 
-def simulation_secrets(seed: int | None, *, layout: str | None = None) -> Secrets:
+def noise_repeats(config: Config) -> bool:
+    """Say whether noise follows from the seed: where there is one and the policy allows it, if only for public records."""
+    allowed = config.policy.allow_reproducible_noise
+    return config.simulation.seed is not None and (config.data.is_public if allowed is None else allowed)
+
+
+def simulation_secrets(seed: int | None, *, layout: str | None = None, reproducible: bool = True) -> Secrets:
     """Return what everything random in a simulation derives from.
 
     Args:
-        seed: None for secure noise.
+        seed: None for one drawn from the operating system.
         layout: of an earlier process of the same run, in hexadecimal; without a seed it cannot be derived again.
+        reproducible: whether noise may follow from the seed.
     """
-    if seed is not None:
-        secret = derive_key(seed.to_bytes(8, "little"), "simulation")
-        return Secrets(layout=secret, noise=secret)
-    return Secrets(layout=os.urandom(32) if layout is None else bytes.fromhex(layout), noise=os.urandom(32))
+    if seed is None:
+        return Secrets(layout=os.urandom(32) if layout is None else bytes.fromhex(layout), noise=os.urandom(32))
+    secret = derive_key(seed.to_bytes(8, "little"), "simulation")
+    return Secrets(layout=secret, noise=secret if reproducible else os.urandom(32))
 
 
 def build_trainer(config: Config, private: bool, worker: int) -> Trainer:
@@ -363,7 +388,7 @@ def _spent_unheard(federation: Federation, plan: TrainingPlan, outcome: Outcome)
     heard = Counter(name for record in outcome.state.history for name in record.epsilon)
     unheard = {name: one.count for name, one in federation.engine.spent(plan.job).items() if one.count > heard[name]}
     return {
-        name: make_schedule(plan, num_examples=len(federation.data[name].train)).epsilon_after(
+        name: make_schedule(plan, num_examples=outcome.clients.get(name, len(federation.data[name].train))).epsilon_after(
             count, delta=plan.privacy.delta, accountant=plan.privacy.accountant
         )
         for name, count in unheard.items()
@@ -378,7 +403,7 @@ def _lines(federation: Federation, plan: TrainingPlan, outcome: Outcome, baselin
         counts = data.label_counts(labels)
         pooled, own = baselines.get(name, (None, None))
         lines[name] = InstitutionResult(
-            num_examples=len(data.train),
+            num_examples=outcome.clients.get(name, len(data.train)),
             records=sum(counts.values()),
             labels=counts,
             test=outcome.test.get(name, {}),
@@ -407,4 +432,4 @@ def _versions() -> dict[str, str]:
     }
 
 
-__all__ = ["Secrets", "build_trainer", "carry_out", "fingerprint", "simulate", "simulation_secrets"]
+__all__ = ["Secrets", "build_trainer", "carry_out", "fingerprint", "noise_repeats", "simulate", "simulation_secrets"]

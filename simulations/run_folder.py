@@ -21,9 +21,10 @@ from confide.config import Config
 from confide.errors import ConfigError, StorageError
 from confide.files import write_text
 
-CONFIG, COMMAND, SUMMARY, CHECKPOINTS, STATES = "config.yaml", "command.yaml", "summary.json", "checkpoints", "clients"
+CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
+CHECKPOINTS, STATES = "checkpoints", "clients"
 
-_HALF_WRITTEN = (".model-*", f".{CONFIG}-*", f".{COMMAND}-*", f".{SUMMARY}-*", f"{STATES}/*/*/.round-*")
+_HALF_WRITTEN = (".model-*", f".{CONFIG}-*", f".{COMMAND}-*", f".{PLAN}-*", f".{SUMMARY}-*", f"{STATES}/*/*/.round-*")
 _OF_A_RUN = (
     f"{CHECKPOINTS}/round-*.safetensors",
     f"{CHECKPOINTS}/alone.json",
@@ -202,6 +203,7 @@ __all__ = [
     "COMMAND",
     "CONFIG",
     "HOW_NOT_WHAT",
+    "PLAN",
     "STATES",
     "SUMMARY",
     "Command",

@@ -95,6 +95,7 @@ class SharedRecords:
         self._places = {
             name: {split: self._place(part.split(split), tensors) for split in SPLITS} for name, part in data.items()
         }
+        self._groups = {name: None if part.groups is None else self._room(part.groups, tensors) for name, part in data.items()}
         self._block = SharedBlock(self._end)
         for place, tensor in tensors:
             self._view(place).copy_(tensor)
@@ -104,20 +105,22 @@ class SharedRecords:
 
     def __getitem__(self, name: str) -> InstitutionData:
         """Return an institution's records as views into the block."""
-        return InstitutionData(**{split: self._examples(places) for split, places in self._places[name].items()})
+        groups = self._groups[name]
+        splits = {split: self._examples(places) for split, places in self._places[name].items()}
+        return InstitutionData(**splits, groups=None if groups is None else self._view(groups))
 
     def _place(self, examples: Examples, tensors: list[tuple[_Place, Tensor]]) -> _ExamplesPlaces:
-        def place(tensor: Tensor) -> _Place:
-            found = _Place(dtype=tensor.dtype, shape=tuple(tensor.shape), offset=self._end)
-            self._end += -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT
-            tensors.append((found, tensor))
-            return found
-
         return _ExamplesPlaces(
-            columns={name: place(column) for name, column in examples.columns.items()},
-            lengths=None if examples.lengths is None else place(examples.lengths),
+            columns={name: self._room(column, tensors) for name, column in examples.columns.items()},
+            lengths=None if examples.lengths is None else self._room(examples.lengths, tensors),
             token_columns=examples.token_columns,
         )
+
+    def _room(self, tensor: Tensor, tensors: list[tuple[_Place, Tensor]]) -> _Place:
+        found = _Place(dtype=tensor.dtype, shape=tuple(tensor.shape), offset=self._end)
+        self._end += -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT
+        tensors.append((found, tensor))
+        return found
 
     def _examples(self, places: _ExamplesPlaces) -> Examples:
         columns = {name: self._view(place) for name, place in places.columns.items()}

@@ -21,7 +21,8 @@ from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from confide.client.app import Answers, make_client_app
-from confide.client.institution import Institution, Spent
+from confide.client.institution import Institution
+from confide.client.ledger import Spent
 from confide.client.trainer import Trainer
 from confide.errors import ProtocolError
 from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply
@@ -67,12 +68,14 @@ class Task:
         message_id: of the coordinator's message.
         client: whom it is for.
         spent: what the institution has computed in this job so far.
+        ledger_head: of the institution, as the coordinator was told last.
         is_summed: whether its update goes into the sum of this exchange, if there is one.
     """
 
     message_id: str
     client: str
     spent: Spent
+    ledger_head: str = ""
     is_summed: bool = True
 
 
@@ -260,20 +263,26 @@ class _Worker:
         brief = self._brief
         assert brief is not None
         institution = self._institution(task.client)
-        institution.recall(self._job, task.spent)
+        institution.ledger.recall(self._job, task.spent)
         self._client = task.client
         content, weight = None, 0
         try:
-            content = self._ask(brief)
+            content = self._ask(brief, task.ledger_head)
         except Exception:
             log.exception("%s raised.", task.client)
         if content is not None and brief.order is not None and task.is_summed:
             content, weight = self._add_up(brief.order, content)
-        spent = institution.spent(self._job)
+        spent = institution.ledger.spent(self._job)
         return Done(message_id=task.message_id, client=task.client, content=content, spent=spent, weight=weight)
 
-    def _ask(self, brief: Brief) -> RecordDict:
-        request = Request(plan=brief.plan, server_round=brief.server_round, splits=brief.splits, arrays=self._arrays)
+    def _ask(self, brief: Brief, ledger_head: str) -> RecordDict:
+        request = Request(
+            plan=brief.plan,
+            server_round=brief.server_round,
+            splits=brief.splits,
+            arrays=self._arrays,
+            ledger_head=ledger_head,
+        )
         message = Message(pack_request(request), 1, brief.kind, group_id=str(brief.server_round))
         assign_message_id(message)
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})

@@ -12,6 +12,7 @@ from confide.settings import describe_range, setting
 
 CONF = Path(next(iter(confide.conf.__path__)))
 NEEDS = {
+    ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("backbone", "mlp"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],

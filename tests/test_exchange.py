@@ -41,10 +41,11 @@ def test_request_without_splits_asks_for_none() -> None:
         {"splits": "test"},
         {"splits": ["holdout"]},
         {"splits": [1]},
+        {"ledger-head": 7},
     ],
 )
 def test_request_with_a_wrong_value_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match=r"Expected plan \(text\), server-round \(integer\) and splits") as caught:
+    with pytest.raises(ProtocolError, match=r"Expected plan \(text\), server-round \(integer\), splits") as caught:
         unpack_request(RecordDict({"request": ConfigRecord({**ASK, **change})}))
     assert caught.value.code == "invalid_message"
 

@@ -1,5 +1,6 @@
 """One door: what it answers, what it refuses, and that a refusal gives nothing away."""
 
+import functools
 import json
 import math
 from dataclasses import replace
@@ -10,8 +11,11 @@ import torch
 from torch import Tensor
 
 from confide.client.data import InstitutionData
-from confide.client.institution import Institution, SharedTensors
+from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.memory_ledger import MemoryLedger
+from confide.client.policy import Policy
 from confide.client.trainer import Trainer
+from confide.compose import compose
 from confide.config import (
     ClientConfig,
     ColumnConfig,
@@ -31,6 +35,7 @@ from confide.records import Shapes, Tensors, decode, encode
 from confide.tasks.task import Examples
 from confide.workload import Compute, Workload, build_workload
 
+POLICY = compose().policy  # a simulation's: allows what is tried
 CANARY = "patient-4711-has-gout"
 TRAIN, VALIDATION, TEST = 40, 6, 5
 NUM_ROUNDS, SPARE = 2, 1
@@ -80,7 +85,8 @@ def make_institution(*, private: bool = True, data: InstitutionData | None = Non
     trainer = trainer or _TRAINERS[private]
     tensors = SharedTensors(trainer)
     serves = PLAN if private else PLAIN
-    return Institution("ward", data=data or make_data(), trainer=trainer, key_fn=key_of, tensors=tensors, serves=serves)
+    custody = Custody(policy=Policy(POLICY), ledger=MemoryLedger(), key_fn=key_of)
+    return Institution("ward", data=data or make_data(), trainer=trainer, tensors=tensors, serves=serves, custody=custody)
 
 
 def ask(plan: TrainingPlan = PLAN, server_round: int = 1, tensors: Tensors | None = START, **fields: Any) -> Request:
@@ -151,7 +157,8 @@ def test_own_key_decides_under_privacy_and_the_plan_seed_without(private: bool) 
     plan, updates = PLAN if private else PLAIN, []
     for secret in (bytes(32), bytes([1]) * 32):
         institution = make_institution(private=private)
-        institution._key_fn = lambda job, mechanism, secret=secret: derive_key(secret, job, mechanism)  # type: ignore[misc]
+        key_fn = functools.partial(derive_key, secret)
+        institution._custody = replace(institution._custody, key_fn=key_fn)
         updates.append(update_of(institution.handle("train", ask(plan))))
     assert updates[0].equal(updates[1]) != private
 

@@ -94,16 +94,19 @@ class Small:
         }
         self.trainer = Trainer(self.workload, private=self.plan.private)
         self.initial = trainable_tensors(self.workload.model)
+        self.setup = Setup(serves=self.plan, policy=self.config.policy, noise_secret=bytes(32))
 
     def inline(self) -> InlineEngine:
-        return InlineEngine(self.data, trainer=self.trainer, setup=Setup(serves=self.plan, noise_secret=bytes(32)))
+        return InlineEngine(
+            self.data, trainer=self.trainer, setup=Setup(serves=self.plan, policy=self.config.policy, noise_secret=bytes(32))
+        )
 
     def processes(self, workers: int) -> ProcessEngine:
         return ProcessEngine(
             SharedRecords(self.data),
             make_trainer=functools.partial(build_trainer, self.config, self.plan.private),
             initial=self.initial,
-            setup=Setup(serves=self.plan, noise_secret=bytes(32)),
+            setup=self.setup,
             workers=workers,
         )
 
@@ -233,7 +236,7 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing)
             SharedRecords(small.data),
             make_trainer=os._exit,  # type: ignore[arg-type]
             initial=small.initial,
-            setup=Setup(serves=small.plan, noise_secret=bytes(32)),
+            setup=small.setup,
             workers=1,
         )
     )

@@ -7,9 +7,10 @@ import flwr_datasets.partitioner
 import pytest
 from datasets import Dataset
 
-from confide import config
+from confide import data_config
 from confide.compose import compose
-from confide.config import ColumnConfig, DataConfig, LogisticConfig, TabularConfig, TuningConfig
+from confide.config import ColumnConfig, LogisticConfig, TabularConfig, TuningConfig
+from confide.data_config import DataConfig
 from confide.errors import ConfigError, DataError
 from confide.simulations.population import CLASSES, Population, deal_out, encode_institution
 from confide.workload import Compute, Workload, build_workload
@@ -160,7 +161,7 @@ def test_institution_is_split_by_its_own_key(csv: str, workload: Workload) -> No
     config = DataConfig(path=csv, num_clients=1, validation=0.2, test=0.3)
     records = deal(csv, num_clients=1)["institution-1"]
     one, again, other = (
-        encode_institution(name, records, config, workload=workload, secret=SECRET) for name in ("a", "a", "b")
+        encode_institution(name, records, config, workload=workload, secret=SECRET)[0] for name in ("a", "a", "b")
     )
     assert [len(one.split(s)) > 5 for s in ("train", "validation", "test")] == [True] * 3
     assert one.train.columns["features"].equal(again.train.columns["features"])
@@ -222,7 +223,7 @@ def test_every_partitioner_of_flower_is_offered_or_refused_with_the_reason() -> 
     offered = {made.__name__ for made in CLASSES.values()}
     left_out = {"Partitioner", "IdToSizeFncPartitioner", "VerticalEvenPartitioner", "VerticalSizePartitioner"}
     assert offered | left_out == set(flwr_datasets.partitioner.__all__)
-    assert tuple(CLASSES) == config.PARTITIONERS
+    assert tuple(CLASSES) == data_config.PARTITIONERS
     assert EXACT.keys() == CLASSES.keys()
     for name in ("vertical_even", "id_to_size"):
         with pytest.raises(ConfigError, match=rf"partitioner={name}: expected one of .*vertical ones split columns"):

@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from confide.client.data import InstitutionData
-from confide.client.institution import Institution, SharedTensors
+from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.memory_ledger import MemoryLedger
+from confide.client.policy import Policy
 from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
 from confide.compose import compose
@@ -252,16 +254,23 @@ DATA = InstitutionData(
 )
 
 
+POLICY = compose().policy  # a simulation's: allows what is tried
+
+
 def make_institution(folder: Path | None, plan: TrainingPlan = PLAIN) -> Institution:
     trainer = TRAINERS[plan.private]
     return Institution(
         "ward",
         data=DATA,
         trainer=trainer,
-        key_fn=lambda job, mechanism: derive_key(bytes(32), job, mechanism),
         tensors=SharedTensors(trainer),
         serves=plan,
-        states=ClientStates(folder, kept=3) if folder else None,
+        custody=Custody(
+            policy=Policy(POLICY),
+            ledger=MemoryLedger(),
+            key_fn=lambda job, mechanism: derive_key(bytes(32), job, mechanism),
+            states=ClientStates(folder, kept=3) if folder else None,
+        ),
     )
 
 
@@ -314,7 +323,7 @@ def test_another_kept_state_is_another_mechanism_with_noise_of_its_own(tmp_path:
     first = train(institution, 2, PRIVATE)
     states.save(PRIVATE.job, 1, {name: torch.full_like(tensor, 1e-6) for name, tensor in START.items()})
     second = train(institution, 2, PRIVATE)
-    assert institution.spent(PRIVATE.job).count == 2
+    assert institution.ledger.spent(PRIVATE.job).count == 2
     assert second.figures["epsilon"] > first.figures["epsilon"]
     assert (flat(update_of(first)) - flat(update_of(second))).norm() > 1e-2
 
@@ -327,7 +336,7 @@ def test_refused_round_keeps_nothing(tmp_path: Path) -> None:
 def test_institution_without_a_folder_declines() -> None:
     institution = make_institution(None)
     assert train(institution, 1).refusal == "no_state"
-    assert institution.spent(PLAIN.job).count == 0
+    assert institution.ledger.spent(PLAIN.job).count == 0
 
 
 def test_other_objectives_need_no_folder_and_keep_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+../../confide/data_config.py

@@ -1,0 +1,319 @@
+"""What an institution remembers of its spending: the seam, and the ledger that outlives the process.
+
+Protected: every unit of a declared population, in the budget's unit, over all runs. It is keyed by the population's name and
+not by records: everybody in it carries every event, whoever trained; adding, editing, reordering or exporting records refunds
+nothing. Who is trusted: the institution's own machine and operator. What is public: everything in the ledger but unit ids,
+which stand in it as keyed hashes, and the keys of rounds that are under way.
+
+A run's schedule is charged whole, spare rounds included, in the transaction of its first round's reservation. A round is
+reserved before its first private step, with a fresh key from the operating system, from which its noise and masks derive. The
+same question (job, round, plan, tensors) replays the same mechanism and costs nothing more; another one is a new reservation.
+The reply is durable before its settlement, which wipes the key, and the settlement before the reply is sent. So a crash at any
+instant can only over-count.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+from confide.client.ledger_file import LedgerFile, Writing, check_unit, new_budget
+from confide.client.ledger_state import LedgerState, Population, Run, Terms
+from confide.client.replies import Replies
+from confide.config import BudgetConfig
+from confide.errors import DeniedError, LedgerError, ProtocolError
+from confide.exchange import Reply
+from confide.privacy.budget import Budget
+from confide.privacy.randomness import KEY_BYTES
+from confide.records import Tensors
+
+log = logging.getLogger(__name__)
+
+_LONGEST_NUMBER = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reservation:
+    """A round that was counted and may be computed.
+
+    Attributes:
+        rounds: of this run that are counted by now.
+        key: 32 bytes that the round's noise and masks derive from.
+        is_replay: whether it was reserved before, so that the same mechanism is computed again.
+    """
+
+    rounds: int
+    key: bytes
+    is_replay: bool
+
+
+_RECENT = 4
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a job has computed from an institution's training records.
+
+    Attributes:
+        count: mechanisms carried out; what the job has spent follows from it.
+        recent: names of the last few, where nothing outlives the process. The same request names the same mechanism, which may
+            be replayed at no cost; one that is no longer among these counts anew: a count may only be too high.
+    """
+
+    count: int = 0
+    recent: tuple[str, ...] = ()
+
+    def plus(self, mechanism: str) -> "Spent":
+        """Count a mechanism, unless it is one of the recent ones."""
+        if mechanism in self.recent:
+            return self
+        return Spent(self.count + 1, (*self.recent, mechanism)[-_RECENT:])
+
+
+class Ledger(Protocol):
+    """The seam between an institution and its memory."""
+
+    @property
+    def head(self) -> str:
+        """Number and hash of the newest event, as ``NUMBER:HASH``; empty where nothing outlives the process."""
+
+    def check_head(self, echoed: str) -> None:
+        """Check that the head a coordinator saw last is known here.
+
+        Raises:
+            LedgerError: if not: this is an older copy, or another machine's.
+        """
+
+    def admit(self, terms: Terms) -> None:
+        """Check that a run may begin, or has begun; nothing is written.
+
+        Raises:
+            DeniedError: if the budget does not cover it, with the figures.
+        """
+
+    def answered(self, job: str, digest: str) -> Reply | None:
+        """Return the durable reply to a question that was answered before; None if there is none."""
+
+    def reserve(self, terms: Terms, server_round: int, digest: str, *, key: bytes | None) -> Reservation:
+        """Count a round, durably, before its first private step.
+
+        Args:
+            terms: of the run, whose schedule is charged with its first round.
+            server_round: of the coordinator.
+            digest: names the question: job, round, plan and tensors.
+            key: what its randomness derives from; None for a fresh one.
+
+        Raises:
+            DeniedError: if the budget or the schedule does not cover it, or it was answered and the reply is gone.
+            LedgerError: if it cannot be written.
+        """
+
+    def settle(self, job: str, digest: str, reply: Reply, update: Tensors) -> None:
+        """Make a reply durable, then its settlement, and wipe the key.
+
+        Raises:
+            StorageError: if it cannot be written; the reservation stands.
+        """
+
+    def is_approved(self, job: str, plan_sha256: str) -> bool:
+        """Say whether the institution's people approved a plan."""
+
+    def spent(self, job: str) -> Spent:
+        """Return what a job has computed."""
+
+    def recall(self, job: str, spent: Spent) -> None:
+        """Take over what another process of the same simulation knows of a job, where nothing else outlives that process."""
+
+
+class PersistentLedger:
+    """One population's account in a ledger's file.
+
+    Args:
+        path: of the file; keys, anchor and replies lie beside it.
+        population: whose budget it is.
+        budget: what the policy allows; declared in the ledger when that is new.
+        anchor: file that holds the head; None for ``PATH.anchor``.
+        kept_replies: durable replies of a job that stay.
+        now_fn: seconds since 1970.
+
+    Raises:
+        LedgerError: if it is damaged, older than its anchor, or of a newer release.
+        DeniedError: if it holds other populations and not this one, or declares another unit.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        population: str,
+        budget: BudgetConfig,
+        anchor: Path | None = None,
+        kept_replies: int = 4,
+        now_fn: Callable[[], float] = time.time,
+    ) -> None:
+        self._population, self._budget = population, budget
+        self._file = LedgerFile(path, anchor=anchor, now_fn=now_fn)
+        self._replies = Replies(path.with_name(f"{path.name}.replies"), kept=kept_replies)
+        self._declared(self._file.state)
+
+    # --- what it knows
+
+    @property
+    def head(self) -> str:
+        """Number and hash of the newest event."""
+        number, digest = self._file.log.head
+        return f"{number}:{digest}"
+
+    @property
+    def population(self) -> Population:
+        """Everything that was charged to this population."""
+        found = self._declared(self._file.read_again())
+        budget = new_budget(self._population, self._budget)
+        return found or Population(name=self._population, unit=self._budget.unit, budget=budget)
+
+    def check_head(self, echoed: str) -> None:
+        """Check that the head a coordinator saw last is in the chain."""
+        number, _, digest = echoed.partition(":")
+        if not echoed or (number.isdecimal() and len(number) < _LONGEST_NUMBER and self._holds(int(number), digest)):
+            return
+        raise LedgerError(
+            f"{self._file.path} does not hold event {number[:_LONGEST_NUMBER]!r}, which a coordinator was told of: it is an "
+            "older copy, or another machine has a copy too. Nothing is trained on it; bring back the newest one."
+        )
+
+    def admit(self, terms: Terms) -> None:
+        """Check that a run may begin, or has begun."""
+        population = self.population
+        if terms.job not in population.runs:
+            population.check_affordable(terms, self._bound(population))
+
+    def answered(self, job: str, digest: str) -> Reply | None:
+        """Return the durable reply to a question that was answered before; None if there is none."""
+        run = self.population.runs.get(job)
+        done = run.rounds.get(digest) if run else None
+        return self._replies.load(job, done.number, done.reply) if done and done.reply else None
+
+    def is_approved(self, job: str, plan_sha256: str) -> bool:
+        """Say whether the institution's people approved a plan."""
+        return (job, plan_sha256) in self._file.read_again().approved
+
+    def spent(self, job: str) -> Spent:
+        """Return what a job has computed."""
+        run = self.population.runs.get(job)
+        return Spent(len(run.rounds) if run else 0)
+
+    def recall(self, job: str, spent: Spent) -> None:
+        """What stands in the file counts, whatever another process knows."""
+
+    # --- what it writes
+
+    def reserve(self, terms: Terms, server_round: int, digest: str, *, key: bytes | None) -> Reservation:
+        """Count a round, durably, before its first private step."""
+        with self._file.transaction() as writing:
+            population = self._account(writing)
+            run = population.runs.get(terms.job)
+            if run is None:
+                population.check_affordable(terms, self._bound(population))
+                writing.append("run", {"population": self._population, **asdict(terms)})
+                run = population.runs[terms.job]
+            elif run.terms != terms:
+                raise ProtocolError(f"Job {terms.job} comes with another plan than before.", code="plan_changed")
+            known = run.rounds.get(digest)
+            if known is None:
+                return self._first(writing, run, server_round, digest, key or os.urandom(KEY_BYTES))
+            kept = writing.transaction.key(digest)
+        if known.reply or kept is None:
+            raise DeniedError(
+                f"Round {server_round} of job {terms.job} was answered, and the reply is not kept any more.",
+                code="already_answered",
+            )
+        return Reservation(rounds=len(run.rounds), key=kept, is_replay=True)
+
+    def _first(self, writing: Writing, run: Run, server_round: int, digest: str, key: bytes) -> Reservation:
+        job, allowed = run.terms.job, run.terms.max_rounds
+        if len(run.rounds) >= allowed:
+            raise rounds_spent(asked=len(run.rounds) + 1, allowed=allowed)
+        writing.transaction.keep_key(digest, key)
+        writing.append("reserve", {"population": self._population, "job": job, "round": server_round, "digest": digest})
+        return Reservation(rounds=len(run.rounds), key=key, is_replay=False)
+
+    def settle(self, job: str, digest: str, reply: Reply, update: Tensors) -> None:
+        """Make a reply durable, then its settlement, and wipe the key."""
+        number = self.population.runs[job].rounds[digest].number
+        checksum = self._replies.save(job, number, reply, update)
+        with self._file.transaction() as writing:
+            writing.transaction.wipe_key(digest)
+            writing.append("settle", {"population": self._population, "job": job, "digest": digest, "reply": checksum})
+        self._replies.forget(job, before=number)
+
+    def know_units(self, unit_ids: Iterable[str]) -> None:
+        """Remember keyed hashes of the units that are about to be trained on, and raise an alarm about the unexpected.
+
+        Alarms are all that hashes do: units never seen before are charged like the others, and those that another population
+        holds too are told of, since they carry both.
+        """
+        with self._file.transaction() as writing:
+            population = self._account(writing)
+            macs = [self._file.keys.mac(unit) for unit in unit_ids]
+            new, elsewhere = writing.transaction.know_units(self._population, macs)
+            is_news = bool(new) or elsewhere != population.elsewhere
+            if is_news:
+                writing.append("units", {"population": self._population, "new": new, "elsewhere": elsewhere})
+        if is_news and population.runs and new:
+            log.warning("%d of %d units are new to population %s; it was charged before.", new, len(macs), self._population)
+        if is_news and elsewhere:
+            log.warning("%d units of population %s belong to another one too: they carry both.", elsewhere, self._population)
+
+    # --- inside
+
+    def _holds(self, number: int, digest: str) -> bool:
+        if self._file.log.contains(number, digest):
+            return True
+        self._file.read_again()  # another process may have written it
+        return self._file.log.contains(number, digest)
+
+    def _account(self, writing: Writing) -> Population:
+        """Return the population, declared if the ledger is new."""
+        return self._declared(writing.state) or writing.declare(self._population, self._budget)
+
+    def _declared(self, state: LedgerState) -> Population | None:
+        """Return this population; None in a ledger that holds none.
+
+        Raises:
+            DeniedError: if only others are declared, or its unit is another.
+        """
+        found = state.populations.get(self._population)
+        if found is None and state.populations:
+            others = ", ".join(sorted(state.populations))
+            raise DeniedError(
+                f"Population {self._population} is not declared in {self._file.path}, which holds {others}. If these are other "
+                f"people, declare them: confide ledger budget {self._file.path} --declare {self._population} --epsilon E",
+                code="undeclared_population",
+            )
+        if found is not None:
+            check_unit(found, self._budget)
+        return found
+
+    def _bound(self, population: Population) -> Budget:
+        """Return the tighter of what was declared and what the policy says; the order is the one declared."""
+        declared, epsilon = population.budget, self._budget.epsilon
+        return Budget(
+            epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),
+            delta=min(declared.delta, self._budget.delta),
+            order=declared.order,
+        )
+
+
+def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
+    """Say that a run's schedule is used up."""
+    return DeniedError(
+        f"Round {asked} of {allowed} that the noise was calibrated for, spare ones included.",
+        code="rounds_spent",
+        figures={"asked": asked, "allowed": allowed},
+    )
+
+
+__all__ = ["Ledger", "PersistentLedger", "Reservation", "Spent", "rounds_spent"]

@@ -1,0 +1,251 @@
+"""``confide ledger``: what an institution has spent, whether its ledger is whole, and what an auditor is given."""
+
+import argparse
+import datetime
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confide.config import BudgetConfig
+from confide.errors import ConfigError
+from confide.settings import range_problems
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from confide.client.ledger_file import LedgerFile
+    from confide.client.ledger_state import LedgerState, Population
+
+SUFFIX = ".ledger"
+_BAR = 12
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide ledger``.
+
+    Args:
+        argv: the words after ``ledger``.
+
+    Returns:
+        The exit status: 0 done, 1 a ledger is not sound.
+
+    Raises:
+        ConfigError: if the command is wrong.
+        LedgerError: if a ledger that is to be read is not sound.
+    """
+    parser = _parser()
+    words = list(argv) or ["--help"]
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="confide ledger", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="show | verify | export | budget | approve")
+    show = commands.add_parser("show", help="spent and left of each population, and its runs")
+    show.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
+    show.add_argument("--events", action="store_true", help="every event too")
+    show.set_defaults(run=_show)
+    verify = commands.add_parser("verify", help="check a ledger against its anchor, or an export against its signature")
+    verify.add_argument("path", type=Path, help="a ledger, a folder of ledgers, or an export (.json)")
+    verify.set_defaults(run=_verify)
+    export = commands.add_parser("export", help="print signed JSON for an auditor, without unit ids")
+    export.add_argument("path", type=Path, help="a ledger")
+    export.set_defaults(run=_export)
+    budget = commands.add_parser("budget", help="print lifetime budgets; declare a population, or change its budget")
+    budget.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
+    budget.add_argument("--declare", metavar="NAME", help="population; made new, or changed if it is there")
+    budget.add_argument("--epsilon", type=float, help="lifetime epsilon")
+    budget.add_argument("--delta", type=float, help="lifetime delta; 1e-5 unless given")
+    budget.add_argument("--unit", choices=("record", "group"), help="strongest unit promised; record unless given")
+    budget.set_defaults(run=_budget)
+    approve = commands.add_parser("approve", help="approve a plan where policy.approval=manual")
+    approve.add_argument("path", type=Path, help="a ledger")
+    approve.add_argument("plan", type=Path, help="the plan, as JSON")
+    approve.set_defaults(run=_approve)
+    return parser
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the ledgers that a path names."""
+    if path.is_dir():
+        found = sorted(path.glob(f"*{SUFFIX}"))
+        if found:
+            return found
+        raise ConfigError(f"{path} holds no ledger (*{SUFFIX}).")
+    if not path.exists():
+        raise ConfigError(f"{path} is not there; name a ledger, or a folder of ledgers.")
+    return [path]
+
+
+def _open(path: Path) -> "LedgerFile":
+    from confide.client.ledger_file import LedgerFile
+
+    return LedgerFile(path)
+
+
+# --- show
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    console = Console()
+    files = [_open(path) for path in _files(arguments.path)]
+    console.print(_populations([file.state for file in files]))
+    for file in files:
+        for population in file.state.populations.values():
+            if population.runs:
+                console.print(_runs(population))
+        if arguments.events:
+            for event in file.log.events:
+                line = f"{event.number} {_time(event.time)} {event.kind} {json.dumps(event.content)}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _populations(states: "Sequence[LedgerState]") -> "Table":
+    table = _table("Lifetime budgets, in epsilon", "population", "unit", "spent", "committed", "of", "left", "delta")
+    table.add_column("", no_wrap=True)
+    for population in (population for state in states for population in state.populations.values()):
+        budget, committed = population.budget, population.committed
+        figures = [population.spent, committed, budget.epsilon, max(0.0, budget.epsilon - committed)]
+        figures_shown = [f"{figure:.2f}" for figure in figures]
+        table.add_row(population.name, population.unit, *figures_shown, f"{budget.delta:g}", bar(population))
+    return table
+
+
+def bar(population: "Population") -> str:
+    """Draw a budget: what was spent, what is committed beyond that, what is left."""
+    bound = population.budget.epsilon
+    spent, committed = (min(_BAR, round(_BAR * x / bound)) for x in (population.spent, population.committed))
+    return "█" * spent + "▒" * (committed - spent) + "·" * (_BAR - committed)
+
+
+def _runs(population: "Population") -> "Table":
+    table = _table(f"Runs of {population.name}", "job", "unit", "rounds", "steps", "n", "q", "sigma", "epsilon", "noise")
+    for run in population.runs.values():
+        terms = run.terms
+        table.add_row(
+            terms.job,
+            terms.unit,
+            f"{len(run.rounds)}/{terms.max_rounds}",
+            str(terms.steps),
+            str(terms.num_units),
+            f"{terms.sampling_rate:.3g}",
+            f"{terms.noise_multiplier:.3g}",
+            f"{terms.epsilon:g}",
+            "seeded" if terms.reproducible else "secure",
+        )
+    return table
+
+
+def _table(title: str, first: str, *headers: str) -> "Table":
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column(first, overflow="fold")
+    for header in headers:
+        table.add_column(header, justify="left" if header in ("unit", "noise") else "right", no_wrap=True)
+    return table
+
+
+def _time(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+# --- verify, export, budget, approve
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from confide.errors import LedgerError
+
+    sound = True
+    for path in _files(arguments.path):
+        try:
+            problems, told = _problems_of_export(path) if path.suffix == ".json" else ([], _sound(_open(path)))
+        except LedgerError as error:
+            problems, told = [str(error)], ""
+        for problem in problems:
+            print(f"{path.name}: {problem}", file=sys.stderr)
+        if not problems:
+            print(f"{path.name}: sound. {told}")
+        sound = sound and not problems
+    return 0 if sound else 1
+
+
+def _sound(file: "LedgerFile") -> str:
+    number, digest = file.log.head
+    return f"{number} events, head {number}:{digest}."
+
+
+def _problems_of_export(path: Path) -> tuple[list[str], str]:
+    from confide.client.ledger_export import export_problems
+
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        return [f"It cannot be read ({error})."], ""
+    problems = export_problems(raw) if isinstance(raw, dict) else ["It is no export of a ledger."]
+    return problems, "" if problems else f"{len(raw['events'])} events, head {raw['head']}, key {raw['public_key']}."
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from confide.client.ledger_export import export
+
+    files = _files(arguments.path)
+    if len(files) > 1:
+        raise ConfigError(f"{arguments.path} holds {len(files)} ledgers; export one of them.")
+    print(json.dumps(export(_open(files[0])), indent=1))
+    return 0
+
+
+def _budget(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    if arguments.declare is not None:
+        _declare(arguments)
+    elif arguments.epsilon or arguments.delta or arguments.unit:
+        raise ConfigError("--epsilon, --delta and --unit go with --declare NAME.")
+    Console().print(_populations([_open(path).state for path in _files(arguments.path)]))
+    return 0
+
+
+def _declare(arguments: argparse.Namespace) -> None:
+    if arguments.path.is_dir():
+        raise ConfigError(f"{arguments.path} is a folder; a population is declared in one ledger.")
+    budget = BudgetConfig(
+        id=arguments.declare,
+        epsilon=arguments.epsilon,
+        **{name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None},
+    )
+    problems = list(range_problems(budget, "--"))
+    if arguments.epsilon is None:
+        problems.append("--epsilon is missing: what may the population spend in its lifetime?")
+    if problems:
+        raise ConfigError(problems)
+    _open(arguments.path).declare(arguments.declare, budget)
+
+
+def _approve(arguments: argparse.Namespace) -> int:
+    import hashlib
+
+    from confide.plan import TrainingPlan
+
+    try:
+        text = arguments.plan.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
+    plan = TrainingPlan.from_json(text)
+    _open(arguments.path).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
+    print(f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}.")
+    return 0
+
+
+__all__ = ["SUFFIX", "bar", "main"]

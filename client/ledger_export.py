@@ -1,0 +1,81 @@
+"""What an auditor is given: a ledger's events and what follows from them, signed by the institution, without unit ids."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from confide.client.event_log import Event
+from confide.client.ledger_file import LedgerFile
+from confide.client.ledger_state import LedgerState, Population
+
+SCHEMA = 1
+
+
+def export(file: LedgerFile) -> dict[str, Any]:
+    """Write a ledger's events and totals as plain JSON, with an Ed25519 signature over all of it."""
+    state = file.read_again()
+    content = {
+        "schema": SCHEMA,
+        "ledger": file.path.name,
+        "public_key": file.keys.public_key,
+        "head": "{}:{}".format(*file.log.head),
+        "totals": {name: totals(population) for name, population in state.populations.items()},
+        "events": [asdict(event) for event in file.log.events],
+    }
+    return {**content, "signature": file.keys.signing_key.sign(_canonical(content)).hex()}
+
+
+def totals(population: Population) -> dict[str, Any]:
+    """Sum a population up."""
+    return {
+        "unit": population.unit,
+        "epsilon": population.budget.epsilon,
+        "delta": population.budget.delta,
+        "order": population.budget.order,
+        "committed": population.committed,
+        "spent": population.spent,
+        "runs": len(population.runs),
+        "rounds": sum(len(run.rounds) for run in population.runs.values()),
+    }
+
+
+def export_problems(raw: Mapping[str, Any]) -> list[str]:
+    """Check an export: its signature, its chain, and that its totals follow from its events.
+
+    Returns:
+        One sentence for each thing that is wrong. Whether the key is the institution's is for the reader to know.
+    """
+    try:
+        if raw["schema"] != SCHEMA:
+            return [f"It has schema={raw['schema']}, this release reads {SCHEMA}."]
+        content = {key: value for key, value in raw.items() if key != "signature"}
+        public_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw["public_key"]))
+        public_key.verify(bytes.fromhex(raw["signature"]), _canonical(content))
+        state, before = LedgerState(), ""
+        for number, item in enumerate(raw["events"], start=1):
+            event = Event(**item)
+            if event.number != number or event.previous != before:
+                return [f"Event {number} does not follow the one before."]
+            state.apply(event)
+            before = event.hash
+        if raw["head"] != f"{state.number}:{before}":
+            return ["Its head is not its newest event."]
+        if state.public_key != raw["public_key"]:
+            return ["It is signed with another key than its first event names."]
+        recomputed = {name: totals(population) for name, population in state.populations.items()}
+        return [] if recomputed == raw["totals"] else ["Its totals do not follow from its events."]
+    except InvalidSignature:
+        return ["Its signature does not fit: it was changed, or signed with another key."]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return [f"It is no export of a ledger ({type(error).__name__}: {error})."]
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+__all__ = ["SCHEMA", "export", "export_problems", "totals"]

@@ -1,0 +1,192 @@
+"""A ledger's file, opened: its events, what follows from them, and the keys that lie beside it."""
+
+import contextlib
+import hashlib
+import hmac
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from confide.client.event_log import FORMAT, Event, EventLog, Transaction
+from confide.client.ledger_state import LedgerState, Population
+from confide.config import BudgetConfig
+from confide.errors import DeniedError, LedgerError
+from confide.files import replace_file
+from confide.privacy.budget import Budget
+from confide.privacy.randomness import KEY_BYTES
+
+_MAC_BYTES = 16
+
+
+class LedgerFile:
+    """One institution's ledger, with all its populations.
+
+    Args:
+        path: of the file; keys, anchor and replies lie beside it.
+        anchor: file that holds the head; None for ``PATH.anchor``.
+        now_fn: seconds since 1970.
+
+    Raises:
+        LedgerError: if it is damaged, older than its anchor, or of a newer release.
+    """
+
+    def __init__(self, path: Path, *, anchor: Path | None = None, now_fn: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.log = EventLog(path, anchor=anchor, now_fn=now_fn)
+        self.keys = LedgerKeys(path.with_name(f"{path.name}.key"))
+        self._state = LedgerState()
+
+    @property
+    def state(self) -> LedgerState:
+        """What follows from the events read so far."""
+        if not self.log.contains(self._state.number, self._state.hash):  # of a transaction that failed
+            self._state = LedgerState()
+        for event in self.log.events[self._state.number :]:
+            self._state.apply(event)
+        return self._state
+
+    def read_again(self) -> LedgerState:
+        """Read what other processes appended."""
+        self.log.read_again()
+        return self.state
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator["Writing"]:
+        """Append events, all or none; the first of all tells of the ledger itself.
+
+        Raises:
+            LedgerError: if they cannot be written, or the key is another ledger's.
+        """
+        with self.log.transaction() as transaction:
+            writing = Writing(transaction, self.state)
+            if writing.state.public_key is None:
+                writing.append("ledger", {"format": FORMAT, "public_key": self.keys.create()})
+            elif writing.state.public_key != self.keys.public_key:
+                raise LedgerError(f"{self.keys.path} is not the key of {self.path}; bring the right one back.")
+            yield writing
+
+    def declare(self, name: str, config: BudgetConfig) -> None:
+        """Declare a population, or change the epsilon and delta of its budget; its order and its unit stay.
+
+        Raises:
+            DeniedError: if its unit is another than was declared, or there is no epsilon.
+        """
+        with self.transaction() as writing:
+            writing.declare(name, config)
+
+    def approve(self, job: str, plan_sha256: str) -> None:
+        """Write down that the institution's people approved a plan."""
+        with self.transaction() as writing:
+            writing.append("approve", {"job": job, "plan": plan_sha256})
+
+
+class Writing:
+    """What is being appended to a ledger, and what follows from it.
+
+    Args:
+        transaction: of the log.
+        state: before it; events are taken in as they are appended.
+    """
+
+    def __init__(self, transaction: Transaction, state: LedgerState) -> None:
+        self.transaction = transaction
+        self.state = state
+
+    def append(self, kind: str, content: Mapping[str, object]) -> Event:
+        """Append an event."""
+        event = self.transaction.append(kind, content)
+        self.state.apply(event)
+        return event
+
+    def declare(self, name: str, config: BudgetConfig) -> Population:
+        """Declare a population, or change its budget."""
+        known = self.state.populations.get(name)
+        if known is not None:
+            check_unit(known, config)
+        budget = new_budget(name, config)
+        order = known.budget.order if known else budget.order
+        self.append("budget", {"population": name, "unit": config.unit, **asdict(budget), "order": order})
+        return self.state.populations[name]
+
+
+def new_budget(name: str, config: BudgetConfig) -> Budget:
+    """Make the budget that a policy names.
+
+    Raises:
+        DeniedError: if it names none.
+    """
+    if config.epsilon is None:
+        raise DeniedError(
+            f"policy.budget.epsilon=null: population {name} needs a lifetime budget; set it.", code="undeclared_population"
+        )
+    return Budget.declare(config.epsilon, config.delta)
+
+
+def check_unit(population: Population, config: BudgetConfig) -> None:
+    """Check that a budget's unit is the one declared.
+
+    Raises:
+        DeniedError: if not.
+    """
+    if population.unit != config.unit:
+        raise DeniedError(
+            f"policy.budget.unit={config.unit}, but population {population.name} was declared with unit={population.unit}; "
+            "a budget's unit never changes.",
+            code="budget_unit",
+        )
+
+
+class LedgerKeys:
+    """What only the institution knows: the key that signs exports and the key of unit hashes, in one file.
+
+    Args:
+        path: of the file, readable by its owner alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._raw = b""
+
+    def create(self) -> str:
+        """Make new keys, unless there are some, and return the public one."""
+        if not self.path.exists():
+            raw = os.urandom(2 * KEY_BYTES)
+
+            def write(temporary: Path) -> None:
+                temporary.write_bytes(raw)
+
+            replace_file(self.path, write, mode=0o600)
+        return self.public_key
+
+    @property
+    def public_key(self) -> str:
+        """Ed25519, hexadecimal."""
+        raw = self.signing_key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        return raw.hex()
+
+    @property
+    def signing_key(self) -> Ed25519PrivateKey:
+        """What exports are signed with."""
+        return Ed25519PrivateKey.from_private_bytes(self._read()[:KEY_BYTES])
+
+    def mac(self, unit_id: str) -> bytes:
+        """Return the keyed hash of a unit's id, 16 bytes."""
+        return hmac.digest(self._read()[KEY_BYTES:], unit_id.encode(), hashlib.sha256)[:_MAC_BYTES]
+
+    def _read(self) -> bytes:
+        if not self._raw:
+            try:
+                self._raw = self.path.read_bytes()
+            except OSError as error:
+                raise LedgerError(f"{self.path} cannot be read ({error}); bring the key back.") from None
+            if len(self._raw) != 2 * KEY_BYTES:
+                raise LedgerError(f"{self.path} holds {len(self._raw)} bytes, expected {2 * KEY_BYTES}; bring the key back.")
+        return self._raw
+
+
+__all__ = ["LedgerFile", "LedgerKeys", "Writing", "check_unit", "new_budget"]

@@ -1,0 +1,189 @@
+"""The institution's policy: what a plan may ask for, and what may leave.
+
+The rules are the institution's own YAML (:class:`~confide.config.PolicyConfig`), checked by its own installed code: a plan is
+held against every one of them before anything is loaded or reserved, and a reply once more on its way out. A plan can only be
+denied; nothing in it changes a rule. A denial names the rule, the value asked and the value allowed.
+"""
+
+import datetime
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from confide.client.schedule import RoundSize
+from confide.config import PolicyConfig
+from confide.errors import DeniedError
+from confide.exchange import Evaluation
+from confide.plan import TrainingPlan
+from confide.records import Tensors, num_bytes
+
+_MIB = 2**20
+_UNITS = ("none", "record", "group")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One rule, held against one plan.
+
+    Attributes:
+        rule: its name in the policy.
+        asked: what the plan asks for.
+        allowed: what the policy allows.
+        holds: whether that is allowed.
+    """
+
+    rule: str
+    asked: float | str
+    allowed: float | str
+    holds: bool
+
+    def denial(self) -> DeniedError:
+        """Say no; the other side learns the rule, and the two values where they are numbers."""
+        values = {"asked": self.asked, "allowed": self.allowed}
+        return DeniedError(
+            f"policy.{self.rule}: asked {_shown(self.asked)}, allowed {_shown(self.allowed)}.",
+            code=f"policy_{self.rule}",
+            figures={name: float(value) for name, value in values.items() if not isinstance(value, str)},
+        )
+
+
+class Policy:
+    """One institution's rules, in force.
+
+    Args:
+        config: the rules.
+        now_fn: local time.
+    """
+
+    def __init__(self, config: PolicyConfig, *, now_fn: Callable[[], datetime.datetime] = datetime.datetime.now) -> None:
+        self.config = config
+        self._now_fn = now_fn
+
+    def counts(self, units: int) -> tuple[Verdict, Verdict]:
+        """Hold a number of training units against the rules about it."""
+        declared, least = self.config.public_n or units, self.config.min_records
+        return (
+            Verdict(rule="public_n", asked=units, allowed=declared, holds=units <= declared),
+            Verdict(rule="min_records", asked=units, allowed=least, holds=units >= least),
+        )
+
+    def public_count(self, units: int) -> int:
+        """Return n: the declared number of training units, or the true one.
+
+        Raises:
+            DeniedError: if there are more than declared, or too few; the true number stays here.
+        """
+        for verdict in self.counts(units):
+            if not verdict.holds:
+                denial = verdict.denial()
+                raise DeniedError(str(denial), code=denial.code, figures={"allowed": denial.figures["allowed"]})
+        return self.config.public_n or units
+
+    def verdicts(self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool) -> Iterator[Verdict]:
+        """Hold a plan against every rule.
+
+        Args:
+            plan: what is asked for.
+            size: how much work that is here.
+            is_approved: whether the institution's people approved this plan.
+        """
+        config, privacy = self.config, plan.privacy
+        yield _one_of("tasks", plan.task.kind, config.tasks)
+        yield _one_of("backbones", plan.backbone_sha256 or plan.backbone.kind, config.backbones)
+        downloads = bool(getattr(plan.backbone, "allow_download", False))
+        yield _flag("allow_download", downloads, config.allow_download)
+        yield Verdict(
+            rule="required_unit",
+            asked=privacy.unit,
+            allowed=config.required_unit,
+            holds=_UNITS.index(privacy.unit) >= _UNITS.index(config.required_unit),
+        )
+        if plan.private:
+            yield _at_most("max_epsilon", privacy.epsilon, config.max_epsilon)
+            yield _at_most("max_delta", privacy.delta, config.max_delta)
+        yield _at_most("max_rounds", size.max_rounds, config.max_rounds)
+        yield _at_most("max_epochs", size.epochs, config.max_epochs)
+        yield Verdict(
+            rule="approval",
+            asked="approved" if is_approved else "not approved",
+            allowed="approved" if config.approval == "manual" else "automatic",
+            holds=is_approved or config.approval == "automatic",
+        )
+
+    def check_plan(self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool) -> None:
+        """Check a plan.
+
+        Raises:
+            DeniedError: naming the first rule that denies it.
+        """
+        for verdict in self.verdicts(plan, size, is_approved=is_approved):
+            if not verdict.holds:
+                raise verdict.denial()
+
+    def hours(self) -> Verdict:
+        """Say whether a round may begin now."""
+        now = self._now_fn().strftime("%H:%M")
+        allowed = self.config.hours
+        if allowed is None:
+            return Verdict(rule="hours", asked=now, allowed="always", holds=True)
+        start, end = allowed.split("-")
+        inside = start <= now < end if start <= end else now >= start or now < end
+        return Verdict(rule="hours", asked=now, allowed=allowed, holds=inside)
+
+    def check_hours(self) -> None:
+        """Check that a round may begin now.
+
+        Raises:
+            DeniedError: if not.
+        """
+        verdict = self.hours()
+        if not verdict.holds:
+            raise verdict.denial()
+
+    def check_update(self, update: Tensors) -> None:
+        """Check an update that is about to leave. It was paid for already, so that looking at it reveals nothing more.
+
+        Raises:
+            DeniedError: if it is too large, too long, or not finite.
+        """
+        dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in update.values()})
+        squares = [float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2 for tensor in update.values()]
+        norm = math.sqrt(sum(squares)) if all(map(math.isfinite, squares)) else math.inf
+        for verdict in (
+            _at_most("max_update_mb", num_bytes(update) / _MIB, self.config.max_update_mb),
+            Verdict(rule="update_dtype", asked=", ".join(dtypes), allowed="float32", holds=set(dtypes) <= {"float32"}),
+            Verdict(rule="update_finite", asked="not finite", allowed="finite", holds=math.isfinite(norm)),
+            _at_most("max_update_norm", norm, self.config.max_update_norm),
+        ):
+            if not verdict.holds:
+                raise verdict.denial()
+
+    def released(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
+        """Keep of metrics only those that may leave, on enough records; they are exact, and so not protected."""
+        return {
+            split: {name: value for name, value in evaluation.items() if name in (*self.config.metrics, "num_examples")}
+            for split, evaluation in evaluations.items()
+            if evaluation["num_examples"] >= self.config.min_support
+        }
+
+
+def _at_most(rule: str, asked: float, allowed: float) -> Verdict:
+    return Verdict(rule=rule, asked=asked, allowed=allowed, holds=asked <= allowed)
+
+
+def _one_of(rule: str, asked: str, allowed: list[str]) -> Verdict:
+    return Verdict(rule=rule, asked=asked, allowed=", ".join(allowed) or "none", holds=asked in allowed or "any" in allowed)
+
+
+def _flag(rule: str, asked: bool, allowed: bool) -> Verdict:
+    words = {True: "yes", False: "no"}
+    return Verdict(rule=rule, asked=words[asked], allowed=words[allowed], holds=allowed or not asked)
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+__all__ = ["Policy", "Verdict"]

@@ -1,0 +1,115 @@
+"""``confide policy``: what an institution's rules say to a plan, before anybody trains."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from confide.config import PolicyConfig
+from confide.errors import ConfigError
+from confide.settings import range_problems
+
+if TYPE_CHECKING:
+    from confide.client.policy import Verdict
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide policy``.
+
+    Args:
+        argv: the words after ``policy``.
+
+    Returns:
+        The exit status: 0 the plan is allowed, 1 it is denied.
+
+    Raises:
+        ConfigError: if the command or the policy is wrong.
+        ProtocolError: if the plan is.
+    """
+    parser = argparse.ArgumentParser(prog="confide policy", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="explain")
+    explain = commands.add_parser("explain", help="hold a plan against every rule, and say what each allows")
+    explain.add_argument("plan", type=Path, help="the plan, as JSON (RUN/plan.json)")
+    explain.add_argument("policy", type=Path, nargs="?", help="the institution's YAML; its defaults if left out")
+    explain.add_argument("--records", type=int, required=True, help="number of training units there")
+    explain.add_argument("--ledger", type=Path, help="where approvals stand")
+    explain.add_argument("--json", action="store_true", help="print JSON")
+    explain.set_defaults(run=_explain)
+    try:
+        arguments = parser.parse_args(list(argv) or ["--help"])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    status: int = arguments.run(arguments)
+    return status
+
+
+def load_policy(path: Path | None) -> PolicyConfig:
+    """Read an institution's policy; what it leaves out has the defaults, which are strict.
+
+    Raises:
+        ConfigError: naming every key that is unknown, mistyped or out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    if path is None:
+        return PolicyConfig()
+    try:
+        raw: Any = yaml.safe_load(path.read_text()) or {}
+        policy = TypeAdapter(PolicyConfig).validate_python(raw)
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}).") from None
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise ConfigError([f"{path}: {'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}." for e in found]) from None
+    problems = list(range_problems(policy))
+    if problems:
+        raise ConfigError([f"{path}: {problem}" for problem in problems])
+    return policy
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    import hashlib
+
+    from confide.client.policy import Policy
+    from confide.client.schedule import round_size
+    from confide.plan import TrainingPlan
+
+    try:
+        text = arguments.plan.read_text().strip()
+    except OSError as error:
+        raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
+    plan, policy = TrainingPlan.from_json(text), Policy(load_policy(arguments.policy))
+    approved = False
+    if arguments.ledger is not None:
+        from confide.client.ledger_file import LedgerFile
+
+        approved = (plan.job, hashlib.sha256(text.encode()).hexdigest()) in LedgerFile(arguments.ledger).state.approved
+    counted = policy.counts(arguments.records)
+    size = round_size(plan, num_examples=policy.config.public_n or arguments.records)
+    verdicts = [*counted, *policy.verdicts(plan, size, is_approved=approved), policy.hours()]
+    _print(verdicts, as_json=arguments.json)
+    return 0 if all(verdict.holds for verdict in verdicts) else 1
+
+
+def _print(verdicts: "Sequence[Verdict]", *, as_json: bool) -> None:
+    import dataclasses
+
+    if as_json:
+        print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("rule", "asked", "allowed", "")
+    for verdict in verdicts:
+        shown = [value if isinstance(value, str) else f"{value:g}" for value in (verdict.asked, verdict.allowed)]
+        table.add_row(
+            verdict.rule, *shown, "allowed" if verdict.holds else "DENIED", style=None if verdict.holds else "bold red"
+        )
+    Console().print(table)
+
+
+__all__ = ["load_policy", "main"]
