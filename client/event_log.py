@@ -78,6 +78,7 @@ class EventLog:
         self.path = path
         self.anchor = anchor or path.with_name(f"{path.name}.anchor")
         self.events: list[Event] = []
+        self._lock = path.with_name(f"{path.name}.lock")
         self._now_fn = now_fn
         if path.exists():
             problems = self.problems()
@@ -104,7 +105,7 @@ class EventLog:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _locked(self.path.with_name(f"{self.path.name}.lock")):
+            with _locked(self._lock):
                 yield from self._exclusively()
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(
@@ -138,6 +139,7 @@ class EventLog:
 
     def _catch_up(self, connection: sqlite3.Connection) -> None:
         """Read what other processes appended, and check that what was known still stands."""
+        anchored = self._anchored()  # first: another process may be about to write both
         number, digest = self.head
         if number:
             row = connection.execute("SELECT hash FROM events WHERE number = ?", (number,)).fetchone()
@@ -145,7 +147,6 @@ class EventLog:
                 raise LedgerError(f"{self.path} is not what it was: event {number} is gone or another. {_MEND}")
         newer = list(_read(connection, after=number))
         problems = list(_chain_problems(self.events[-1] if self.events else None, newer))
-        anchored = self._anchored()
         known = [*self.events, *newer]
         if anchored is not None and not (anchored[0] <= len(known) and known[anchored[0] - 1].hash == anchored[1]):
             problems.append(f"Its anchor knows of event {anchored[0]}, which is not in it.")
@@ -170,19 +171,23 @@ class EventLog:
             One sentence for each thing that is wrong.
         """
         try:
-            file_hash = _settled_hash(self.path)
-            with contextlib.closing(_connect(self.path)) as connection:
+            with contextlib.ExitStack() as stack:
+                with contextlib.suppress(OSError):  # on a disk that is read-only nobody writes
+                    stack.enter_context(_locked(self._lock))
+                file_hash = _settled_hash(self.path)
+                connection = stack.enter_context(contextlib.closing(_connect(self.path)))
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version > FORMAT:
                     return [f"It has format {version}, this release reads up to {FORMAT}; use a newer confide."]
                 problems = [f"{row[0]}." for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
-                if problems or not version:
+                if problems:
                     return problems
-                events = list(_read(connection, after=0))
+                events = list(_read(connection, after=0)) if version else []
+                anchor_problems = list(self._anchor_problems(events, file_hash))
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return [f"It cannot be read ({error})."]
         problems += _chain_problems(None, events)
-        problems += self._anchor_problems(events, file_hash)
+        problems += anchor_problems
         if not problems:
             self.events = events
         return problems

@@ -220,7 +220,7 @@ class PersistentLedger:
                 writing.append("run", {"population": self._population, **asdict(terms)})
                 run = population.runs[terms.job]
             elif run.terms != terms:
-                raise ProtocolError(f"Job {terms.job} comes with another plan than before.", code="plan_changed")
+                raise _changed(run.terms, terms)
             known = run.rounds.get(digest)
             if known is None:
                 return self._first(writing, run, server_round, digest, key or os.urandom(KEY_BYTES))
@@ -305,6 +305,12 @@ class PersistentLedger:
             delta=min(declared.delta, self._budget.delta),
             order=declared.order,
         )
+
+
+def _changed(before: Terms, now: Terms) -> ProtocolError:
+    then, today = asdict(before), asdict(now)
+    told = ", ".join(f"{name}={then[name]} then, {today[name]} now" for name in then if then[name] != today[name])
+    return ProtocolError(f"Job {before.job} goes on with other terms than it began with: {told}.", code="plan_changed")
 
 
 def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
