@@ -84,7 +84,7 @@ class EventLog:
             problems = self.problems()
             if problems:
                 raise LedgerError(f"{path}: {' '.join(problems)} {_MEND}")
-        elif self._anchored() is not None:
+        elif self._anchored_number():
             raise LedgerError(f"{path} is gone, and its anchor {self.anchor} knows of events in it. {_MEND}")
 
     @property
@@ -116,9 +116,11 @@ class EventLog:
 
     def _exclusively(self) -> Iterator["Transaction"]:
         if not self.path.exists():
-            if self.events or self._anchored() is not None:
+            if self.events or self._anchored_number():
                 raise LedgerError(f"{self.path} is gone. {_MEND}")
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        if not self.events and self._anchored() is None:
+            self._write_anchor()  # of no event: from now on it is never missing
         with contextlib.closing(_connect(self.path)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -148,7 +150,13 @@ class EventLog:
         newer = list(_read(connection, after=number))
         problems = list(_chain_problems(self.events[-1] if self.events else None, newer))
         known = [*self.events, *newer]
-        if anchored is not None and not (anchored[0] <= len(known) and known[anchored[0] - 1].hash == anchored[1]):
+        if anchored is None and known:
+            problems.append(f"Its anchor {self.anchor} is missing.")
+        if (
+            anchored is not None
+            and anchored[0]
+            and not (anchored[0] <= len(known) and known[anchored[0] - 1].hash == anchored[1])
+        ):
             problems.append(f"Its anchor knows of event {anchored[0]}, which is not in it.")
         if problems:
             raise LedgerError(f"{self.path}: {' '.join(problems)} {_MEND}")
@@ -182,7 +190,7 @@ class EventLog:
                 problems = [f"{row[0]}." for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
                 if problems:
                     return problems
-                events = list(_read(connection, after=0)) if version else []
+                events = list(_read(connection, after=0))
                 anchor_problems = list(self._anchor_problems(events, file_hash))
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return [f"It cannot be read ({error})."]
@@ -201,10 +209,14 @@ class EventLog:
         number, digest, file_digest = anchored
         if number > len(events):
             yield f"It ends with event {len(events)}, its anchor knows of event {number}: an older copy, or a cut-off end."
-        elif events[number - 1].hash != digest:
+        elif number and events[number - 1].hash != digest:
             yield f"Event {number} is another than its anchor knows."
-        elif number == len(events) and file_hash != file_digest:
+        elif number and number == len(events) and file_hash != file_digest:
             yield "The file is not the one that was written last, though its events are whole."
+
+    def _anchored_number(self) -> int:
+        anchored = self._anchored()
+        return 0 if anchored is None else anchored[0]
 
     def _anchored(self) -> tuple[int, str, str] | None:
         try:
@@ -311,6 +323,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _read(connection: sqlite3.Connection, *, after: int) -> Iterator[Event]:
+    if not connection.execute("PRAGMA user_version").fetchone()[0]:
+        return  # nothing was committed yet
     rows = connection.execute(
         "SELECT number, time, kind, content, previous, hash FROM events WHERE number > ? ORDER BY number", (after,)
     )

@@ -92,7 +92,7 @@ def test_replies_that_are_alike_in_name_keep_their_own_metrics() -> None:
 
 @pytest.mark.parametrize("change", [{"institution": 7}, {"refusal": 7}, {"institution": b"bank-1"}])
 def test_reply_with_a_wrong_name_or_refusal_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match="Expected institution, refusal and num-examples >= 0") as caught:
+    with pytest.raises(ProtocolError, match="Expected institution, refusal, ledger-head and num-examples >= 0") as caught:
         unpack_reply(reply_records(who=change))
     assert caught.value.code == "invalid_message"
 
