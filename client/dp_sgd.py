@@ -85,24 +85,22 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
         if not bool(finite.all()):
             samples = [torch.where(finite.view(-1, *[1] * (g.dim() - 1)), g, 0.0) for g in samples]
         for p, sample in zip(self.params, samples, strict=True):
-            clipped = torch.einsum("i,i...->...", factors, sample)
-            p.summed_grad = clipped if p.summed_grad is None else p.summed_grad + clipped
+            if len(sample) or p.summed_grad is None:
+                clipped = torch.einsum("i,i...->...", factors, sample)
+                p.summed_grad = clipped if p.summed_grad is None else p.summed_grad + clipped
             p.grad_sample._processed = True
 
     def add_noise(self) -> None:
-        """Write clipped sum plus noise into each ``param.grad``."""
-        std = self.noise_multiplier * self.max_grad_norm
+        """Turn each clipped sum into ``param.grad``, in place, and add noise."""
         params = self.params
-        drawn = self._noise.normal(sum(p.numel() for p in params), std=std).float().to(params[0].device) if std else None
-        offset = 0
         for p in params:
             if getattr(p.summed_grad, "_processed", False):
                 raise PrivacyError("A clipped sum was about to be used twice; zero_grad() is missing between two steps.")
-            p.grad = p.summed_grad.view_as(p)
-            if drawn is not None:
-                p.grad = p.grad + drawn[offset : offset + p.numel()].view_as(p)
+            p.grad = p.summed_grad.contiguous().view_as(p)
             p.summed_grad._processed = True
-            offset += p.numel()
+        std = self.noise_multiplier * self.max_grad_norm
+        if std:
+            self._noise.add_normal([p.grad.view(-1) for p in params], std=std)
 
 
 def _record_norms(samples: Sequence[Tensor]) -> Tensor:

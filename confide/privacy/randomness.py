@@ -12,7 +12,9 @@ every floating-point implementation of DP-SGD.
 import hashlib
 import math
 import os
+from collections.abc import Iterator, Sequence
 
+import numpy
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
@@ -64,23 +66,44 @@ class KeyedGenerator:
         """Draw from (0, 1): float64, shape [count], multiples of 2^-53 moved by 2^-54, so never 0 or 1."""
         if os.getpid() != self._pid:
             raise PrivacyError("A random generator was carried over a fork; derive a new key in the child process.")
-        words = (
-            torch.frombuffer(bytearray(self._stream.update(bytes(8 * count))), dtype=torch.int64) if count else torch.empty(0)
-        )
-        # The top 53 bits, without the sign.
-        return ((words.to(torch.int64) >> 11) & (2**53 - 1)).double().add_(0.5).mul_(2.0**-53)
+        words = numpy.zeros(count + 2, dtype=numpy.uint64)  # the cipher asks for up to 15 bytes more than it fills
+        stream = words.data.cast("B")
+        self._stream.update_into(stream[: 8 * count], stream)
+        words >>= 11  # the top 53 bits
+        return torch.from_numpy(words[:count].view(numpy.int64)).double().add_(0.5).mul_(2.0**-53)
 
     def normal(self, count: int, *, std: float = 1.0) -> Tensor:
         """Draw Gaussians: float64, shape [count], mean 0."""
-        drawn = torch.empty(count, dtype=torch.float64)
+        return torch.cat([torch.empty(0, dtype=torch.float64), *self._normal_chunks(count, std)])
+
+    def add_normal(self, targets: Sequence[Tensor], *, std: float) -> None:
+        """Add Gaussians, rounded to float32, in place: those that ``normal`` draws for all targets at once.
+
+        Args:
+            targets: float32, each of shape [d].
+            std: standard deviation, >= 0.
+        """
+        chunks = self._normal_chunks(sum(len(target) for target in targets), std)
+        left = torch.empty(0)
+        for target in targets:
+            done = 0
+            while done < len(target):
+                if not len(left):
+                    left = next(chunks).float().to(target.device)
+                part = left[: len(target) - done]
+                target[done : done + len(part)] += part
+                done, left = done + len(part), left[len(part) :]
+
+    def _normal_chunks(self, count: int, std: float) -> Iterator[Tensor]:
+        """Yield ``count`` Gaussians in pieces that stay in a processor's cache."""
         for start in range(0, count, _CHUNK):
-            part = drawn[start : start + _CHUNK]
-            half = (len(part) + 1) // 2
-            radius = self.uniform(half).log_().mul_(-2).sqrt_().mul_(std)
-            angle = self.uniform(half).mul_(2 * math.pi)
-            part[:half] = radius * angle.cos()
-            part[half:] = (radius * angle.sin_())[: len(part) - half]
-        return drawn
+            size = min(_CHUNK, count - start)
+            drawn = torch.empty((2, (size + 1) // 2), dtype=torch.float64)
+            radius = self.uniform(drawn.shape[1]).log_().mul_(-2).sqrt_().mul_(std)
+            angle = self.uniform(drawn.shape[1]).mul_(2 * math.pi)
+            torch.mul(radius, angle.cos(), out=drawn[0])
+            torch.mul(radius, angle.sin_(), out=drawn[1])
+            yield drawn.view(-1)[:size]
 
     def poisson_sample(self, count: int, rate: float) -> Tensor:
         """Include each of ``count`` units independently with probability ``rate``; int64 indices, ascending."""

@@ -74,6 +74,13 @@ def test_normals_are_uncorrelated(lag: int) -> None:
     assert abs((first**2 * second**2).mean().item() - 1) < 5 * 8**0.5 / len(first) ** 0.5
 
 
+def test_noise_added_in_place_is_what_normal_draws_for_all_at_once() -> None:
+    targets = [torch.full((count,), 0.5) for count in (7, 0, 2**18 - 9, 1, 2**18)]
+    KeyedGenerator(KEY).add_normal(targets, std=SIGMA)
+    whole = torch.cat(targets)
+    assert whole.equal(0.5 + KeyedGenerator(KEY).normal(len(whole), std=SIGMA).float())
+
+
 def test_tails_are_there() -> None:
     beyond = int((KeyedGenerator(KEY).normal(OVER_A_CHUNK).abs() > 4).sum())
     low, high = stats.binom.interval(ALMOST_CERTAIN, OVER_A_CHUNK, 2 * stats.norm.sf(4))
