@@ -1,4 +1,4 @@
-"""DP-SGD (Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv 1607.00133), by Opacus.
+"""DP-SGD (Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv 1607.00133).
 
 What is protected: one training record of one institution (unit ``record``), or all records of one person (unit ``group``).
 Neighbouring relation: zero-out, n public; the sum of clipped gradients then moves by at most C. Who is trusted: the
@@ -13,11 +13,15 @@ step's sum is the sum over sampled groups g of clip(1/|G_g| * sum over i in G_g 
 depends on one group's records alone (the loss is per record, the preflight checks it), and has norm at most C. Zeroing group g
 out replaces its term by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which happens with probability q
 independently of all others. So a step is the Poisson-subsampled Gaussian over n groups, accounted like n records.
+
+Per-record gradients are Opacus's. A large model whose layers allow it goes without them (`confide.client.book_keeping`); the
+same preflight, noise and scaling follow. Groups always take Opacus's.
 """
 
 import contextlib
+import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,12 +29,12 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from confide.client.book_keeping import BookKeeping, LossFn
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator
-from confide.tasks.task import Batch, Examples
+from confide.tasks.task import Examples
 
-LossFn = Callable[[nn.Module, Batch], Tensor]
-"""(model, batch) -> loss of each record, shape [b]."""
+log = logging.getLogger(__name__)
 
 # Small: every record is clipped, so a clipping that is forgotten shows. Large: none is, so a wrong scale shows.
 _PREFLIGHT_NORMS = (1e-3, 1e6)
@@ -136,16 +140,22 @@ class DpSgd:
         model: without BatchNorm.
         loss_fn: loss of each record.
         physical_batch_size: most records in one forward pass.
+        book_keeping: clip without per-record gradients; None for where the model allows it and it pays.
     """
 
-    def __init__(self, model: nn.Module, loss_fn: LossFn, *, physical_batch_size: int) -> None:
-        try:
-            self._wrapped = GradSampleModule(model, batch_first=True, loss_reduction="sum")
-        except (NotImplementedError, ValueError) as error:
-            raise PrivacyError(f"This model has layers without per-record gradients: {error}") from None
+    def __init__(
+        self, model: nn.Module, loss_fn: LossFn, *, physical_batch_size: int, book_keeping: bool | None = None
+    ) -> None:
+        self._model, self._loss_fn = model, loss_fn
         self._params = [p for p in model.parameters() if p.requires_grad]
-        self._loss_fn = loss_fn
         self._physical = physical_batch_size
+        self._book = _book_of(model, loss_fn, book_keeping)
+        self._wrapped = None if self._book else _wrap(model)
+
+    @property
+    def book_keeping(self) -> bool:
+        """Whether gradients are clipped without per-record gradients."""
+        return self._book is not None
 
     def optimizer(self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator) -> KeyedDPOptimizer:
         """Begin a round: forget every gradient and wrap the base optimizer anew."""
@@ -164,9 +174,11 @@ class DpSgd:
         chunks = [chunk for group in groups for chunk in group.split(self._physical)]
         for number, chunk in enumerate(chunks):
             optimizer.zero_grad(set_to_none=True)
-            if len(chunk):
-                self._loss_fn(self._wrapped, examples.take(chunk)).sum().backward()
-            else:
+            if len(chunk) and self._book:
+                self._book.accumulate(examples.take(chunk), optimizer.max_grad_norm)
+            elif len(chunk):
+                self._loss_fn(self._forward, examples.take(chunk)).sum().backward()
+            if self._book or not len(chunk):  # nothing is left to clip
                 for p in self._params:
                     p.grad_sample = p.new_zeros((0, *p.shape))  # type: ignore[attr-defined]
             optimizer.signal_skip_step(number < len(chunks) - 1)
@@ -201,6 +213,8 @@ class DpSgd:
             examples: all training records.
             batch: records of each of g groups.
         """
+        if self._wrapped is None:
+            raise PrivacyError("This model is clipped record by record; build it with book_keeping=False for groups.")
         records, sizes = torch.cat(list(batch)), torch.tensor([len(group) for group in batch])
         owners = torch.arange(len(batch)).repeat_interleave(sizes)
         positions = torch.empty(int(records.max()) + 1, dtype=torch.int64)
@@ -219,7 +233,7 @@ class DpSgd:
     def preflight(self, synthetic: Examples, *, autocast: torch.dtype | None) -> None:
         """Check that clipped sums equal those of a loop over single records: where all are clipped, and where none is.
 
-        Once for records as units, and once for groups, of which one has two records.
+        Once for records as units and, where per-record gradients allow groups, once for these, one of two records.
 
         The trainable tensors are random for the moment, since a head that starts at zero would pass any check.
 
@@ -233,16 +247,8 @@ class DpSgd:
                 p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device))
         try:
             with expect_hook_warning():
-                alone = self._gradients_by_loop(synthetic)
-                pairs = [torch.tensor([0, 1]), *torch.arange(2, len(synthetic)).split(1)]
-                means = torch.stack([alone[pair].mean(dim=0) for pair in pairs])
-                error = max(
-                    max(
-                        _relative_error(self._clipped_sum(synthetic, norm), alone, norm),
-                        _relative_error(self._clipped_sum(synthetic, norm, pairs), means, norm),
-                    )
-                    for norm in _PREFLIGHT_NORMS
-                )
+                self._try_book_keeping(synthetic)
+                error = max(self._error_of(synthetic, grouped=grouped) for grouped in (False, True)[: 1 + (not self._book)])
         finally:
             with torch.no_grad():
                 for p, value in zip(self._params, kept, strict=True):
@@ -254,6 +260,27 @@ class DpSgd:
                 f"records (relative error {error:.2g}); this model mixes the records of a batch, or has layers that "
                 "per-record gradients do not cover."
             )
+
+    @property
+    def _forward(self) -> nn.Module:
+        return self._model if self._wrapped is None else self._wrapped
+
+    def _try_book_keeping(self, examples: Examples) -> None:
+        """Go back to Opacus where a forward pass does what book-keeping refuses."""
+        if self._book:
+            try:
+                self._book.accumulate(examples.take(torch.arange(len(examples))), clipping_norm=1.0)
+            except PrivacyError as error:
+                log.info("Per-record gradients by Opacus: %s", error)
+                self._book, self._wrapped = None, _wrap(self._model)
+            self._forget()
+
+    def _error_of(self, examples: Examples, *, grouped: bool) -> float:
+        """Compare clipped sums with a loop over single records, at each norm, and return the largest relative error."""
+        alone = self._gradients_by_loop(examples)
+        units = [torch.tensor([0, 1]), *torch.arange(2, len(examples)).split(1)] if grouped else None
+        expected = alone if units is None else torch.stack([alone[unit].mean(dim=0) for unit in units])
+        return max(_relative_error(self._clipped_sum(examples, norm, units), expected, norm) for norm in _PREFLIGHT_NORMS)
 
     def _clipped_sum(self, examples: Examples, norm: float, groups: Sequence[Tensor] | None = None) -> Tensor:
         sgd = torch.optim.SGD(self._params, lr=1.0)
@@ -267,33 +294,55 @@ class DpSgd:
 
     def _gradients_by_loop(self, examples: Examples) -> Tensor:
         """Return each record's gradient, alone in its batch and without Opacus, shape [b, d]."""
-        self._wrapped.disable_hooks()
+        if self._wrapped is not None:
+            self._wrapped.disable_hooks()
         rows = []
         try:
             for index in range(len(examples)):
-                self._wrapped.zero_grad(set_to_none=True)
-                loss = self._loss_fn(self._wrapped, examples.take(torch.tensor([index]))).sum()
+                self._forward.zero_grad(set_to_none=True)
+                loss = self._loss_fn(self._forward, examples.take(torch.tensor([index]))).sum()
                 found = torch.autograd.grad(loss, self._params, allow_unused=True)
                 parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self._params, found, strict=True)]
                 rows.append(torch.cat([part.flatten() for part in parts]).cpu())
         finally:
-            self._wrapped.enable_hooks()
+            if self._wrapped is not None:
+                self._wrapped.enable_hooks()
         return torch.stack(rows)
 
     def _forget(self) -> None:
         """Drop every gradient, and what Opacus keeps between a forward and a backward that never came."""
         for p in self._params:
             p.grad = None
+            p.grad_sample = None  # type: ignore[attr-defined]
             p.summed_grad = None  # type: ignore[attr-defined]
             p._forward_counter = 0  # type: ignore[attr-defined]
             if hasattr(p, "_current_grad_sample"):
                 del p._current_grad_sample
-        for module in self._wrapped.modules():
+        for module in self._forward.modules():
             if hasattr(module, "activations"):
-                module.activations = []
+                module.activations = []  # type: ignore[assignment]
             if hasattr(module, "max_batch_len"):
                 del module.max_batch_len
-        self._wrapped.set_grad_sample_to_none()
+
+
+def _book_of(model: nn.Module, loss_fn: LossFn, wanted: bool | None) -> BookKeeping | None:
+    if wanted is False:
+        return None
+    try:
+        book = BookKeeping(model, loss_fn)
+    except PrivacyError as error:
+        if wanted:
+            raise
+        log.info("Per-record gradients by Opacus: %s", error)
+        return None
+    return book if wanted or book.pays else None
+
+
+def _wrap(model: nn.Module) -> GradSampleModule:
+    try:
+        return GradSampleModule(model, batch_first=True, loss_reduction="sum")
+    except (NotImplementedError, ValueError) as error:
+        raise PrivacyError(f"This model has layers without per-record gradients: {error}") from None
 
 
 def _packed(groups: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:

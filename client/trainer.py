@@ -32,13 +32,14 @@ class Trainer:
     Args:
         workload: task, model, compute.
         private: whether every training is under DP-SGD.
+        grouped: whether its units are groups.
 
     Raises:
         ModelError: if the model has BatchNorm.
         PrivacyError: if the preflight fails.
     """
 
-    def __init__(self, workload: Workload, *, private: bool) -> None:
+    def __init__(self, workload: Workload, *, private: bool, grouped: bool = False) -> None:
         refuse_batch_norm(workload.model)
         self._workload = workload
         self._task, self._model, self._compute = workload.task, workload.model, workload.compute
@@ -51,7 +52,12 @@ class Trainer:
         self._dp_sgd: DpSgd | None = None
         if private:
             self._model.train()
-            self._dp_sgd = DpSgd(self._model, self._losses, physical_batch_size=self._compute.physical_batch_size)
+            self._dp_sgd = DpSgd(
+                self._model,
+                self._losses,
+                physical_batch_size=self._compute.physical_batch_size,
+                book_keeping=False if grouped else None,
+            )
             synthetic = workload.synthetic(4, torch.Generator().manual_seed(0)).to(self._compute.device)
             self._dp_sgd.preflight(synthetic, autocast=self._compute.autocast)
 

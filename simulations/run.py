@@ -204,7 +204,7 @@ class _Simulation:
 
     def _open(self, plan: TrainingPlan, workload: Workload, data: Mapping[str, InstitutionData]) -> Federation:
         config, initial = self._config, trainable_tensors(workload.model)
-        trainer = Trainer(workload, private=plan.private)
+        trainer = Trainer(workload, private=plan.private, grouped=plan.privacy.unit == "group")
         self._check_states(plan)
         setup = Setup(
             serves=plan,
@@ -364,7 +364,8 @@ def simulation_secrets(seed: int | None, *, layout: str | None = None, reproduci
 def build_trainer(config: Config, private: bool, worker: int) -> Trainer:
     """Build a worker's trainer; what its tensors start from does not matter, every round loads the global ones."""
     compute = make_compute(config.trainer, worker=worker)
-    return Trainer(build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0), private=private)
+    workload = build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0)
+    return Trainer(workload, private=private, grouped=config.privacy.unit == "group")
 
 
 def fingerprint(records: Dataset) -> str:

@@ -1,0 +1,217 @@
+"""Clipped gradients without per-record gradients: book-keeping.
+
+Bu, Wang, Zha, Karypis, "Differentially Private Optimization on Large Foundation Model at Small Cost", ICML 2023, arXiv
+2210.00038: one forward and one backward pass keep each layer's input and the gradient of its output; norms and the clipped
+sum follow from these. A private step then costs about as much as a plain one.
+
+What is promised, and what voids it, is said in `confide.client.dp_sgd`; here also a parameter used other than by calling its
+layer, which the preflight finds.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from confide.client.layer_gradients import Gradient, Inputs, gradients_of
+from confide.errors import PrivacyError
+from confide.tasks.task import Batch
+
+LossFn = Callable[[nn.Module, Batch], Tensor]
+"""(model, batch) -> loss of each record, shape [b]."""
+
+_SLACK = 1e-6
+_PAYS_FROM = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What a forward pass leaves of a layer.
+
+    Attributes:
+        name: of the layer.
+        layer: Linear, LayerNorm or Embedding.
+        inputs: shape [b, ...].
+        version: torch's count of changes in place of the inputs.
+        edge: where the gradient of the output comes by; later changes of the output in place do not move it.
+    """
+
+    name: str
+    layer: nn.Module
+    inputs: Tensor
+    version: int
+    edge: GradientEdge
+
+    def check(self, count: int) -> None:
+        """Refuse what would make the gradients wrong, after a forward pass of ``count`` records."""
+        if len(self.inputs) != count:
+            raise PrivacyError(
+                f"{self.name} takes inputs of shape {list(self.inputs.shape)} in a batch of {count}: its first dimension "
+                "has to be the record; expand inputs that all records share."
+            )
+        if self.inputs._version != self.version:
+            raise PrivacyError(f"What goes into {self.name} is changed in place afterwards: book-keeping needs it as it was.")
+
+
+class BookKeeping:
+    """Sums of clipped gradients of a model whose trainable parameters all belong to Linear, LayerNorm or Embedding layers.
+
+    Nothing of a pass outlives it, and the model has hooks only while one runs.
+
+    Args:
+        model: untied, its layers trained whole or not at all, each called once in a forward pass.
+        loss_fn: loss of each record.
+
+    Raises:
+        PrivacyError: naming the first parameter that is not so.
+    """
+
+    def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
+        self._model, self._loss_fn = model, loss_fn
+        self._layers = _supported_layers(model)
+        self._params = [p for layer in self._layers.values() for p in layer.parameters()]
+        self._sums: Tensor | None = None
+
+    @property
+    def pays(self) -> bool:
+        """Whether there are so many parameters that a copy of them for each record would cost more than the books."""
+        return sum(p.numel() for p in self._params) >= _PAYS_FROM
+
+    def accumulate(self, batch: Batch, clipping_norm: float) -> None:
+        """Add each record's gradient, clipped, to ``param.summed_grad``, float32.
+
+        A record whose gradient is not finite counts as zero. Sums share one piece of memory, which the first batch after
+        ``summed_grad = None`` overwrites.
+
+        Args:
+            batch: b >= 1 records.
+            clipping_norm: C > 0.
+
+        Raises:
+            PrivacyError: if a layer is called twice, or in a way that its gradient does not follow from; if a sum was used.
+        """
+        if any(getattr(_sum_of(p), "_processed", False) for p in self._params):
+            raise PrivacyError("A clipped sum was about to be used twice; zero_grad() is missing between two steps.")
+        count, gradients = self._gradients(batch)
+        with torch.no_grad():
+            norms = _norms(gradients, count, self._params[0].device)
+            kept = norms.isfinite()
+            factors = (clipping_norm * (1 - _SLACK) / norms.clamp_min(1e-300)).clamp_max(1.0)
+            factors = torch.where(kept, factors, 0.0).float()
+            if not bool(kept.all()):  # 0 * inf is NaN, which no noise hides
+                gradients = [gradient.only(kept) for gradient in gradients]
+            self._add(gradients, factors)
+
+    def norms(self, batch: Batch) -> Tensor:
+        """Return the norm of each record's gradient, not clipped: float64, shape [b]."""
+        count, gradients = self._gradients(batch)
+        return _norms(gradients, count, self._params[0].device)
+
+    def _gradients(self, batch: Batch) -> tuple[int, list[Gradient]]:
+        with self._listening() as calls:
+            losses = self._loss_fn(self._model, batch)
+        if losses.dim() != 1:
+            raise PrivacyError(f"Expected one loss a record, shape [b]; got shape {list(losses.shape)}.")
+        for call in calls:
+            call.check(len(losses))
+        found = torch.autograd.grad(losses.sum(), [call.edge for call in calls], allow_unused=True) if calls else ()
+        shared: dict[int, Inputs] = {}
+        gradients: list[Gradient] = []
+        with torch.no_grad():
+            for call, g in zip(calls, found, strict=True):
+                if g is None:
+                    raise PrivacyError(f"What comes out of {call.name} is changed in place, or the loss does not depend on it.")
+                gradients.extend(gradients_of(call.layer, call.inputs, g, shared))
+        return len(losses), gradients
+
+    def _add(self, gradients: list[Gradient], factors: Tensor) -> None:
+        fresh = _sum_of(self._params[0]) is None
+        sums = self._fresh_sums() if fresh else {id(p): _sum_of(p) for p in self._params}
+        rest = {key: total for key, total in sums.items() if total is not None}
+        for gradient in gradients:
+            gradient.add_to(rest.pop(id(gradient.param)), factors, fresh=fresh)
+        if fresh:
+            for total in rest.values():
+                total.zero_()
+        for p in self._params:
+            p.summed_grad = sums[id(p)]  # type: ignore[attr-defined]
+
+    def _fresh_sums(self) -> Mapping[int, Tensor | None]:
+        if self._sums is None:  # kept, since pages that the system has to hand out anew cost more than the sums
+            self._sums = torch.empty(sum(p.numel() for p in self._params), device=self._params[0].device)
+        pieces = self._sums.split([p.numel() for p in self._params])
+        return {id(p): piece.view_as(p) for p, piece in zip(self._params, pieces, strict=True)}
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[list[_Call]]:
+        calls: dict[str, _Call] = {}
+
+        def hook(name: str, layer: nn.Module, args: tuple[object, ...], output: Tensor) -> None:
+            if name in calls:
+                raise PrivacyError(f"{name} is called twice in a forward pass: book-keeping adds up one call of a layer.")
+            if len(args) != 1 or not isinstance(args[0], Tensor):
+                raise PrivacyError(f"{name} is called with keywords: book-keeping sees what is passed by position.")
+            if not output.requires_grad:
+                raise PrivacyError(f"{name} is called without gradients, by checkpointing perhaps: book-keeping needs them.")
+            calls[name] = _Call(name, layer, args[0], args[0]._version, get_gradient_edge(output))
+
+        handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in self._layers.items()]
+        kept: list[_Call] = []
+        try:
+            yield kept
+            kept.extend(calls.values())
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _sum_of(parameter: nn.Parameter) -> Tensor | None:
+    return getattr(parameter, "summed_grad", None)
+
+
+def _norms(gradients: list[Gradient], count: int, device: torch.device) -> Tensor:
+    """Return the norm of each record's whole gradient: float64, shape [b = count]."""
+    squared = torch.zeros(count, dtype=torch.float64, device=device)
+    for gradient in gradients:
+        squared += gradient.squared_norms(count)
+    return squared.sqrt()
+
+
+def _supported_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers that own trainable parameters, by name."""
+    layers: dict[str, nn.Module] = {}
+    owners: dict[int, str] = {}
+    for name, module in model.named_modules():
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        trainable = [key for key, p in own.items() if p.requires_grad]
+        if not trainable:
+            continue
+        _refuse_unsupported(name, module, [key for key in own if key not in trainable])
+        for key in trainable:
+            path = f"{name}.{key}"
+            if id(own[key]) in owners:
+                raise PrivacyError(f"{path} is tied to {owners[id(own[key])]}: book-keeping adds up one use of a parameter.")
+            owners[id(own[key])] = path
+        layers[name] = module
+    if not layers:
+        raise PrivacyError("This model has no trainable parameter.")
+    return layers
+
+
+def _refuse_unsupported(name: str, module: nn.Module, frozen: list[str]) -> None:
+    # Subclasses may compute something else.
+    if type(module) not in (nn.Linear, nn.LayerNorm, nn.Embedding):
+        raise PrivacyError(
+            f"{name or 'The model'} is {type(module).__name__}: book-keeping has Linear, LayerNorm and Embedding."
+        )
+    if frozen:
+        raise PrivacyError(f"{name} is trained without its {', '.join(frozen)}: book-keeping takes whole layers.")
+    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq or module.sparse):
+        raise PrivacyError(f"{name} has max_norm, scale_grad_by_freq or sparse: its records' gradients do not add up.")
+
+
+__all__ = ["BookKeeping", "LossFn"]

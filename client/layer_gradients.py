@@ -1,0 +1,221 @@
+"""Gradients of single records that are never written out: their norms, and their weighed sum.
+
+A record's gradient of a linear layer is the sum of g_t x_t^T over its tokens t, where x is the layer's input and g the
+gradient of its output. Its norm follows from the Gram matrices of x and of g, [t, t], wherever these are smaller (ghost
+norms: Li, Tramèr, Liang, Hashimoto, "Large Language Models Can Be Strong Differentially Private Learners", ICLR 2022, arXiv
+2110.05679, section 4). A weighed sum over records is one product in which every token has its record's weight.
+
+Norms are float64 and err upwards: (sum_t |x_t| |g_t|)^2 bounds what rounding does to Gram matrices and to the sum that
+follows, and 2^-20 of it is added to the square of a linear layer's norm.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_ROUNDING = 2.0**-20
+# Squared length of a token beyond which Gram matrices may overflow, or hide what underflows beside it.
+_LONGEST_SQUARED = 1e16
+_PRODUCT_BLOCK = 2**22
+_ROWS = 16
+
+
+class Gradient(Protocol):
+    """The gradient of one parameter for each record of a batch, in the smallest form that holds it."""
+
+    @property
+    def param(self) -> Tensor:
+        """Whose gradient it is."""
+
+    def squared_norms(self, count: int) -> Tensor:
+        """Return float64, shape [b = count]; not finite where a record's gradient is not."""
+
+    def only(self, kept: Tensor) -> "Gradient":
+        """Return it with the gradients of records that are not ``kept``, bool [b], set to zero."""
+
+    def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
+        """Add the sum of gradients times ``factors`` [b] to ``total``, of the parameter's shape; overwrite it if ``fresh``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Inputs of linear layers, x [b, t, d]: query, key and value share them."""
+
+    x: Tensor
+
+    @cached_property
+    def gram(self) -> list[Tensor]:
+        """Products of tokens, by `_gram`, doubled below the diagonal blocks for those above."""
+        blocks = _gram(self.x)
+        for block in blocks:
+            block[:, :, : -block.shape[1]] *= 2
+        return blocks
+
+
+@dataclass(frozen=True, eq=False)
+class _Matrix:
+    """The weight of a linear layer, [p, d], by inputs x [b, t, d] and gradients of outputs g [b, t, p]."""
+
+    param: Tensor
+    inputs: Inputs
+    g: Tensor
+
+    def squared_norms(self, count: int) -> Tensor:
+        (tokens, d), p = self.inputs.x.shape[1:], self.g.shape[2]
+        if tokens == 1 or tokens * (d + p) >= d * p:
+            return _squared_by_product(self.inputs.x, self.g)
+        gram_x, gram_g = self.inputs.gram, _gram(self.g)
+        long_x, long_g = _diagonal(gram_x), _diagonal(gram_g)
+        products = torch.cat([(a * b).flatten(1) for a, b in zip(gram_x, gram_g, strict=True)], dim=1)
+        squared = products.sum(dim=1, dtype=torch.float64).clamp_min(0.0)
+        squared += _ROUNDING * (long_x.double() * long_g).sqrt().sum(dim=1).square()
+        # Written so that NaN counts as too long.
+        doubtful = ~((long_x.amax(dim=1) <= _LONGEST_SQUARED) & (long_g.amax(dim=1) <= _LONGEST_SQUARED))
+        if bool(doubtful.any()):
+            squared[doubtful] = _squared_by_product(self.inputs.x[doubtful], self.g[doubtful])
+        return squared
+
+    def only(self, kept: Tensor) -> "_Matrix":
+        return replace(self, inputs=Inputs(_zero_unless(kept, self.inputs.x)), g=_zero_unless(kept, self.g))
+
+    def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
+        x, g, weights = self.inputs.x, self.g, factors[:, None, None]
+        x, g = (x * weights, g) if x.shape[2] <= g.shape[2] else (x, g * weights)
+        torch.addmm(total, g.flatten(0, 1).T, x.flatten(0, 1), beta=0.0 if fresh else 1.0, out=total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Vector:
+    """A bias, or the weight of a LayerNorm, [n], by the gradients themselves, rows [b, n]."""
+
+    param: Tensor
+    rows: Tensor
+
+    def squared_norms(self, count: int) -> Tensor:
+        return _squared_lengths(self.rows)
+
+    def only(self, kept: Tensor) -> "_Vector":
+        return replace(self, rows=_zero_unless(kept, self.rows))
+
+    def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
+        flat = total.view(-1)
+        torch.addmv(flat, self.rows.T, factors, beta=0.0 if fresh else 1.0, out=flat)
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """An embedding, [v, d], by the rows that are not zero: one for each of a record's different tokens.
+
+    Attributes:
+        param: the table.
+        rows: gradients, shape [u, d].
+        records: whose each row is, shape [u], in [0, b).
+        tokens: which row of the table each is, shape [u], in [0, v).
+    """
+
+    param: Tensor
+    rows: Tensor
+    records: Tensor
+    tokens: Tensor
+
+    def squared_norms(self, count: int) -> Tensor:
+        squared = _squared_lengths(self.rows)
+        return squared.new_zeros(count).index_add_(0, self.records, squared)
+
+    def only(self, kept: Tensor) -> "_Table":
+        return replace(self, rows=_zero_unless(kept[self.records], self.rows))
+
+    def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
+        if fresh:
+            total.zero_()
+        total.index_add_(0, self.tokens, self.rows * factors[self.records][:, None])
+
+
+def _zero_unless(kept: Tensor, values: Tensor) -> Tensor:
+    return torch.where(kept.view(-1, *[1] * (values.dim() - 1)), values, 0.0)
+
+
+def _gram(values: Tensor) -> list[Tensor]:
+    """Return products of tokens [b, t, n] within each record, 16 tokens each with those up to itself: [b, 16, 16 i]."""
+    return [torch.bmm(part, values[:, : (i + 1) * _ROWS].mT) for i, part in enumerate(values.split(_ROWS, dim=1))]
+
+
+def _diagonal(gram: list[Tensor]) -> Tensor:
+    """Return the squared length of each token, shape [b, t]."""
+    return torch.cat([block[:, :, -block.shape[1] :].diagonal(dim1=1, dim2=2) for block in gram], dim=1)
+
+
+def _squared_lengths(values: Tensor) -> Tensor:
+    """Sum squares over the last dimension, in float64."""
+    lengths: Tensor = torch.linalg.vector_norm(values, dim=-1, dtype=torch.float64)
+    return lengths.square()
+
+
+def _squared_by_product(x: Tensor, g: Tensor) -> Tensor:
+    """Return the squared norm of each record's sum of g_t x_t^T, erring upwards: float64, shape [b].
+
+    Args:
+        x: shape [b, t, d].
+        g: shape [b, t, p].
+    """
+    squared = _squared_lengths(x) * _squared_lengths(g)
+    slack = _ROUNDING * squared.sqrt().sum(dim=1).square()
+    if x.shape[1] == 1:
+        return squared[:, 0] + slack
+    rows = max(1, _PRODUCT_BLOCK // (x.shape[2] * g.shape[2]))
+    products = (torch.bmm(b.mT, a) for a, b in zip(x.split(rows), g.split(rows), strict=True))
+    return torch.cat([_squared_lengths(p.flatten(1)) for p in products]) + slack
+
+
+def gradients_of(layer: nn.Module, inputs: Tensor, g: Tensor, shared: dict[int, Inputs]) -> Iterator[Gradient]:
+    """Turn the gradient of a layer's output into those of its parameters.
+
+    Args:
+        layer: Linear, LayerNorm or Embedding.
+        inputs: what it was called with, shape [b, ...].
+        g: gradient of its output, shape [b, ...].
+        shared: inputs of this pass by identity, added to.
+    """
+    g = g.float()
+    if isinstance(layer, nn.Linear):
+        yield from _of_linear(layer, inputs, g, shared)
+    elif isinstance(layer, nn.LayerNorm):
+        yield from _of_layer_norm(layer, inputs, g)
+    elif isinstance(layer, nn.Embedding):
+        yield from _of_embedding(layer, inputs, g)
+
+
+def _of_linear(layer: nn.Linear, x: Tensor, g: Tensor, shared: dict[int, Inputs]) -> Iterator[Gradient]:
+    if id(x) not in shared:
+        shared[id(x)] = Inputs(x.detach().float().reshape(len(x), -1, layer.in_features))
+    g = g.reshape(len(g), -1, layer.out_features)
+    yield _Matrix(layer.weight, shared[id(x)], g)
+    if layer.bias is not None:
+        yield _Vector(layer.bias, g.sum(dim=1))
+
+
+def _of_layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor) -> Iterator[Gradient]:
+    normal = functional.layer_norm(x.detach().float(), layer.normalized_shape, eps=layer.eps)
+    g = g.reshape(len(g), -1, layer.weight.numel())
+    yield _Vector(layer.weight, (g * normal.view_as(g)).sum(dim=1))
+    if layer.bias is not None:
+        yield _Vector(layer.bias, g.sum(dim=1))
+
+
+def _of_embedding(layer: nn.Embedding, ids: Tensor, g: Tensor) -> Iterator[Gradient]:
+    size = layer.num_embeddings
+    keys = ids.flatten(1) + size * torch.arange(len(ids), device=ids.device)[:, None]
+    different, places = torch.unique(keys, return_inverse=True)
+    rows = g.new_zeros(len(different), layer.embedding_dim).index_add_(0, places.flatten(), g.flatten(0, -2))
+    tokens = different % size
+    if layer.padding_idx is not None:
+        rows[tokens == layer.padding_idx] = 0.0
+    yield _Table(layer.weight, rows, different // size, tokens)
+
+
+__all__ = ["Gradient", "Inputs", "gradients_of"]
