@@ -58,8 +58,8 @@ def load_policy(path: Path | None) -> PolicyConfig:
         return PolicyConfig()
     try:
         raw: Any = yaml.safe_load(path.read_text()) or {}
-        policy = TypeAdapter(PolicyConfig).validate_python(raw)
-    except (OSError, yaml.YAMLError) as error:
+        policy = TypeAdapter(PolicyConfig).validate_json(json.dumps(raw))
+    except (OSError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
     except ValidationError as error:
         found = error.errors(include_url=False)

@@ -1,0 +1,160 @@
+"""``confide ledger``: what people see, and what an auditor can check."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import confide.cli
+from confide.client.ledger import PersistentLedger
+from confide.client.ledger_cli import bar
+from confide.client.ledger_state import Population, Run, Terms
+from confide.config import BudgetConfig
+from confide.privacy.accounting import calibrate
+from confide.privacy.budget import Budget
+
+BUDGET = BudgetConfig(epsilon=8.0, delta=1e-5)
+SIGMA = calibrate(target_epsilon=2.0, delta=1e-5, sampling_rate=0.1, steps=20)
+TERMS = Terms(
+    job="trial",
+    plan="p",
+    unit="record",
+    num_units=100,
+    noise_multiplier=SIGMA,
+    sampling_rate=0.1,
+    steps=5,
+    max_rounds=4,
+    epsilon=2.0,
+    delta=1e-5,
+    accountant="pld",
+    relation="zero-out",
+    reproducible=False,
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("east", "west"):
+        ledger = PersistentLedger(tmp_path / f"{name}.ledger", population=name, budget=BUDGET)
+        ledger.know_units(["patient-4711"])
+        ledger.reserve(TERMS, 1, "digest", key=None)
+    return tmp_path
+
+
+def confide_ledger(*words: object) -> int:
+    return confide.cli.main(["ledger", *map(str, words)])
+
+
+def test_show_prints_populations_and_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert confide_ledger("show", folder) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("east", "west", "record", "trial", "1/4", "8.00", "secure", "Runs of west"))
+
+
+def test_show_prints_events_when_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert confide_ledger("show", folder / "east.ledger", "--events") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[:1].isdigit()]
+    assert [line.split()[3] for line in lines] == ["ledger", "budget", "units", "run", "reserve"]
+
+
+def test_bar_shows_spent_committed_and_left() -> None:
+    budget = Budget.declare(2.0, 1e-5)
+    population = Population(name="a", unit="record", budget=budget, runs={"trial": Run(terms=TERMS, began=0.0)})
+    assert bar(population) == "▒" * 12
+    assert bar(Population(name="a", unit="record", budget=budget)) == "·" * 12
+
+
+def test_verify_tells_sound_from_damaged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert confide_ledger("verify", folder) == 0
+    assert "east.ledger: sound. 5 events, head 5:" in capsys.readouterr().out
+    raw = bytearray((folder / "west.ledger").read_bytes())
+    raw[len(raw) // 2] ^= 1
+    (folder / "west.ledger").write_bytes(raw)
+    assert confide_ledger("verify", folder) == 1
+    captured = capsys.readouterr()
+    assert "east.ledger: sound" in captured.out
+    assert "west.ledger: " in captured.err
+
+
+def exported(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    assert confide_ledger("export", folder / "east.ledger") == 0
+    path = folder / "audit.json"
+    path.write_text(capsys.readouterr().out)
+    return path
+
+
+def test_an_export_is_signed_and_holds_no_unit_id(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = exported(folder, capsys)
+    assert "patient-4711" not in path.read_text()
+    assert json.loads(path.read_text())["totals"]["east"]["rounds"] == 1
+    assert confide_ledger("verify", path) == 0
+    assert "audit.json: sound. 5 events" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["ledger", "head", "totals", "events", "public_key", "signature"])
+def test_a_changed_export_is_not_sound(key: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = exported(folder, capsys)
+    raw = json.loads(path.read_text())
+    value = raw[key]
+    raw[key] = value[::-1] if isinstance(value, str | list) else {**value, "east": {**value["east"], "spent": 0.0}}
+    path.write_text(json.dumps(raw))
+    assert confide_ledger("verify", path) == 1
+
+
+def test_an_export_signed_anew_by_somebody_else_is_not_sound(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from confide.client.ledger_export import _canonical
+
+    path = exported(folder, capsys)
+    key = Ed25519PrivateKey.generate()
+    raw = {k: v for k, v in json.loads(path.read_text()).items() if k != "signature"}
+    raw["public_key"] = key.public_key().public_bytes_raw().hex()
+    path.write_text(json.dumps({**raw, "signature": key.sign(_canonical(raw)).hex()}))
+    assert confide_ledger("verify", path) == 1
+    assert "signed with another key than its first event names" in capsys.readouterr().err
+
+
+def test_budget_declares_and_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "east.ledger"
+    assert confide_ledger("budget", path, "--declare", "north", "--epsilon", "3", "--unit", "group") == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("north", "group", "3.00", "east"))
+    assert confide_ledger("budget", path, "--declare", "east", "--epsilon", "20") == 0
+    assert "20.00" in capsys.readouterr().out
+    assert confide_ledger("budget", folder) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("show", "nowhere"), "is not there; name a ledger"),
+        (("budget", "east.ledger", "--declare", "x"), "--epsilon is missing"),
+        (("budget", "east.ledger", "--declare", "x", "--epsilon", "-1"), "--epsilon=-1.0: expected > 0"),
+        (("budget", "east.ledger", "--epsilon", "1"), "go with --declare"),
+        (("budget", ".", "--declare", "x", "--epsilon", "1"), "is a folder"),
+        (("export", "."), "holds 2 ledgers; export one"),
+        (("approve", "east.ledger", "nowhere.json"), "cannot be read"),
+    ],
+)
+def test_a_wrong_command_is_named(
+    words: tuple[str, ...],
+    complaint: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(folder)
+    assert confide_ledger(*words) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_an_empty_folder_holds_no_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert confide_ledger("show", tmp_path) == 2
+    assert "holds no ledger" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["show", "--help"]])
+def test_help_is_shown(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert confide_ledger(*words) == 0
+    assert "usage: confide ledger" in capsys.readouterr().out

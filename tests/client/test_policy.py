@@ -1,0 +1,242 @@
+"""The policy: each rule denies and allows, with the values; nothing that a plan says loosens one."""
+
+import dataclasses
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import confide.cli
+from confide.client.ledger_file import LedgerFile
+from confide.client.policy import Policy, Verdict
+from confide.client.policy_cli import load_policy
+from confide.client.schedule import round_size
+from confide.compose import compose
+from confide.config import BudgetConfig, PolicyConfig, TransformerConfig
+from confide.errors import ConfigError, DeniedError
+from confide.plan import TrainingPlan, make_plan
+from confide.settings import range_problems
+
+RECORDS = 200
+HASH = "a" * 64
+PLAN = make_plan(
+    compose(["experiment=heart_disease", "privacy=record", "privacy.epsilon=3", "privacy.spare_rounds=5"]), backbone_sha256=None
+)
+PRETRAINED = replace(PLAN, backbone=TransformerConfig(name="pkg://x/y", allow_download=True), backbone_sha256=HASH)
+
+
+def judged(config: PolicyConfig, plan: TrainingPlan = PLAN, *, is_approved: bool = False) -> dict[str, Verdict]:
+    size = round_size(plan, num_examples=RECORDS)
+    return {v.rule: v for v in Policy(config).verdicts(plan, size, is_approved=is_approved)}
+
+
+def changed(**privacy: Any) -> TrainingPlan:
+    return replace(PLAN, privacy=replace(PLAN.privacy, **privacy))
+
+
+# rule -> (policy and plan that are denied, policy and plan that are allowed, what is asked, what is allowed)
+RULES: dict[str, tuple[tuple[dict[str, Any], TrainingPlan], tuple[dict[str, Any], TrainingPlan], object, object]] = {
+    "tasks": (({"tasks": ["text_classification"]}, PLAN), ({"tasks": ["tabular"]}, PLAN), "tabular", "text_classification"),
+    "backbones": (({"backbones": ["b" * 64]}, PRETRAINED), ({"backbones": [HASH]}, PRETRAINED), HASH, "b" * 64),
+    "allow_download": (({}, PRETRAINED), ({"allow_download": True}, PRETRAINED), "yes", "no"),
+    "required_unit": (
+        ({"required_unit": "record"}, changed(unit="none")),
+        ({"required_unit": "record"}, PLAN),
+        "none",
+        "record",
+    ),
+    "max_epsilon": (({"max_epsilon": 2.9}, PLAN), ({"max_epsilon": 3.0}, PLAN), 3.0, 2.9),
+    "max_delta": (({"max_delta": 1e-6}, PLAN), ({"max_delta": 1e-5}, PLAN), 1e-5, 1e-6),
+    "max_rounds": (({"max_rounds": 19}, PLAN), ({"max_rounds": 20}, PLAN), 20, 19),
+    "max_epochs": (({"max_epochs": 1.5}, PLAN), ({"max_epochs": 2.0}, PLAN), 2.0, 1.5),
+    "approval": (({"approval": "manual"}, PLAN), ({"approval": "automatic"}, PLAN), "not approved", "approved"),
+}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_each_rule_denies_and_allows(rule: str) -> None:
+    (denying, denied_plan), (allowing, allowed_plan), asked, allowed = RULES[rule]
+    verdict = judged(PolicyConfig(**denying), denied_plan)[rule]
+    assert (verdict.holds, verdict.asked, verdict.allowed) == (False, asked, allowed)
+    assert judged(PolicyConfig(**allowing), allowed_plan)[rule].holds
+
+
+def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
+    elsewhere = {"budget", "min_records", "public_n", "max_update_mb", "max_update_norm", "metrics", "min_support", "hours"}
+    assert set(RULES) | elsewhere | {"allow_reproducible_noise"} == {field.name for field in dataclasses.fields(PolicyConfig)}
+
+
+def test_a_denial_names_rule_and_both_values_and_tells_the_numbers() -> None:
+    policy = Policy(PolicyConfig(max_epsilon=2.5))
+    with pytest.raises(DeniedError, match=r"policy\.max_epsilon: asked 3, allowed 2\.5") as caught:
+        policy.check_plan(PLAN, round_size(PLAN, num_examples=RECORDS), is_approved=False)
+    assert (caught.value.code, caught.value.figures) == ("policy_max_epsilon", {"asked": 3.0, "allowed": 2.5})
+
+
+def test_group_satisfies_a_policy_that_wants_record() -> None:
+    assert judged(PolicyConfig(required_unit="record"), changed(unit="group"))["required_unit"].holds
+    assert not judged(PolicyConfig(required_unit="group"))["required_unit"].holds
+
+
+def test_any_backbone_where_the_policy_says_so() -> None:
+    assert judged(PolicyConfig(backbones=["any"]), PRETRAINED)["backbones"].holds
+
+
+def test_an_approved_plan_passes_a_manual_policy() -> None:
+    assert judged(PolicyConfig(approval="manual"), is_approved=True)["approval"].holds
+
+
+def test_epsilon_is_not_asked_of_a_plan_without_privacy() -> None:
+    assert "max_epsilon" not in judged(PolicyConfig(required_unit="none"), changed(unit="none"))
+
+
+# --- numbers of records
+
+
+@pytest.mark.parametrize(
+    ("config", "units", "n"), [({}, 150, 150), ({"public_n": 300}, 150, 300), ({"min_records": 150}, 150, 150)]
+)
+def test_n_is_the_declared_number_or_the_true_one(config: dict[str, int], units: int, n: int) -> None:
+    assert Policy(PolicyConfig(**config)).public_count(units) == n  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("config", "rule"), [({"public_n": 149}, "public_n"), ({"min_records": 151}, "min_records")])
+def test_too_many_or_too_few_records_are_denied_without_their_number(config: dict[str, int], rule: str) -> None:
+    with pytest.raises(DeniedError) as caught:
+        Policy(PolicyConfig(**config)).public_count(150)  # type: ignore[arg-type]
+    assert caught.value.code == f"policy_{rule}"
+    assert caught.value.figures == {"allowed": float(config[rule])}
+
+
+# --- hours
+
+
+@pytest.mark.parametrize(
+    ("hours", "now", "holds"),
+    [
+        (None, "12:00", True),
+        ("09:00-17:00", "09:00", True),
+        ("09:00-17:00", "16:59", True),
+        ("09:00-17:00", "17:00", False),
+        ("20:00-06:00", "23:30", True),
+        ("20:00-06:00", "05:59", True),
+        ("20:00-06:00", "06:00", False),
+    ],
+)
+def test_hours(hours: str | None, now: str, holds: bool) -> None:
+    clock = datetime.datetime.fromisoformat(f"2026-11-24T{now}:00")
+    policy = Policy(PolicyConfig(hours=hours), now_fn=lambda: clock)
+    assert policy.hours().holds is holds
+    if not holds:
+        with pytest.raises(DeniedError, match=rf"policy\.hours: asked {now}, allowed {hours}"):
+            policy.check_hours()
+
+
+# --- on the way out
+
+
+def test_an_update_within_bounds_leaves() -> None:
+    Policy(PolicyConfig()).check_update({"w": torch.ones(3)})
+
+
+@pytest.mark.parametrize(
+    ("config", "update", "rule"),
+    [
+        ({"max_update_norm": 1.7}, torch.ones(3), "max_update_norm"),
+        ({"max_update_mb": 1e-6}, torch.ones(3), "max_update_mb"),
+        ({}, torch.ones(3, dtype=torch.float64), "update_dtype"),
+        ({}, torch.tensor([1.0, torch.nan]), "update_finite"),
+        ({}, torch.tensor([1.0, torch.inf]), "update_finite"),
+    ],
+)
+def test_an_update_out_of_bounds_stays(config: dict[str, float], update: torch.Tensor, rule: str) -> None:
+    with pytest.raises(DeniedError) as caught:
+        Policy(PolicyConfig(**config)).check_update({"w": update})  # type: ignore[arg-type]
+    assert caught.value.code == f"policy_{rule}"
+
+
+def test_metrics_leave_only_if_allowed_and_on_enough_records() -> None:
+    policy = Policy(PolicyConfig(metrics=["accuracy"], min_support=20))
+    scored = {
+        "validation": {"accuracy": 0.5, "auc": 0.6, "num_examples": 20},
+        "test": {"accuracy": 0.5, "num_examples": 19},
+    }
+    assert policy.released(scored) == {"validation": {"accuracy": 0.5, "num_examples": 20}}
+
+
+# --- the file, and the command that explains
+
+
+def test_a_policy_file_has_strict_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text("max_epsilon: 3.0\nbudget: {epsilon: 10.0, unit: group}\nrequired_unit: group\n")
+    policy = load_policy(path)
+    assert (policy.max_epsilon, policy.budget.epsilon, policy.allow_download) == (3.0, 10.0, False)
+    assert policy.allow_reproducible_noise is False
+    assert load_policy(None) == PolicyConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("max_epsilom: 3", r"max_epsilom=3: Unexpected keyword argument"),
+        ("max_epsilon: lots", r"max_epsilon='lots': Input should be a valid number"),
+        ("max_epsilon: -1.0", r"max_epsilon=-1\.0: Input should be greater than 0"),
+        ("hours: noon", r"hours=noon: expected HH:MM-HH:MM"),
+        ("metrics: [recall]", r"metrics=recall: expected only accuracy"),
+        ("required_unit: group", r"budget\.unit=record"),
+        ("{", r"cannot be read"),
+    ],
+)
+def test_a_wrong_policy_file_is_named(text: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=complaint):
+        load_policy(path)
+
+
+def test_simulated_policies_are_sound() -> None:
+    for choice in ("simulation", "strict"):
+        assert not list(range_problems(compose([f"policy={choice}", "policy.required_unit=none"]).policy))
+
+
+def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    plan = tmp_path / "plan.json"
+    plan.write_text(PLAN.to_json() + "\n")
+    status = confide.cli.main(["policy", "explain", str(plan), *words, "--records", str(RECORDS), "--json"])
+    return status, {verdict["rule"]: verdict for verdict in json.loads(capsys.readouterr().out)}
+
+
+def test_explain_shows_every_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, rules = explain(tmp_path, capsys)
+    assert status == 0
+    assert set(rules) == {*RULES, "hours", "public_n", "min_records"}
+    (tmp_path / "policy.yaml").write_text("max_rounds: 3\n")
+    status, rules = explain(tmp_path, capsys, str(tmp_path / "policy.yaml"))
+    assert status == 1
+    assert [name for name, rule in rules.items() if not rule["holds"]] == ["max_rounds"]
+    assert (rules["max_rounds"]["asked"], rules["max_rounds"]["allowed"]) == (20, 3)
+
+
+def test_explain_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(PLAN.to_json())
+    assert confide.cli.main(["policy", "explain", str(plan), "--records", "50"]) == 1
+    shown = capsys.readouterr().out
+    assert "min_records" in shown
+    assert "DENIED" in shown
+
+
+def test_a_plan_is_approved_in_the_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "policy.yaml").write_text("approval: manual\n")
+    ledger = tmp_path / "ward.ledger"
+    LedgerFile(ledger).declare("ward", BudgetConfig(epsilon=5.0))
+    arguments = (str(tmp_path / "policy.yaml"), "--ledger", str(ledger))
+    assert explain(tmp_path, capsys, *arguments)[0] == 1
+    assert confide.cli.main(["ledger", "approve", str(ledger), str(tmp_path / "plan.json")]) == 0
+    assert "Approved: job simulation, epsilon 3 at delta 1e-05" in capsys.readouterr().out
+    assert explain(tmp_path, capsys, *arguments)[0] == 0
