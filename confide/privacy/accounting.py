@@ -91,9 +91,10 @@ def renyi(schedule: Schedule, *, order: float) -> float:
         return 0.0
     if schedule.noise_multiplier == 0:
         return math.inf
-    return float(
+    cost = float(
         compute_rdp(q=schedule.sampling_rate, noise_multiplier=schedule.noise_multiplier, steps=schedule.steps, orders=order)
     )
+    return math.inf if math.isnan(cost) else max(0.0, cost)  # NaN: a binomial coefficient overflowed; below 0: rounding
 
 
 def _opacus(factory: Callable[[], PRVAccountant | RDPAccountant], schedule: Schedule, delta: float) -> float:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.errors import PrivacyError
-from confide.privacy.accounting import Schedule, calibrate, epsilon
+from confide.privacy.accounting import Schedule, calibrate, epsilon, renyi
 
 DELTA = 1e-5
 # (sigma, q, steps, PLD epsilon of dp-accounting at full precision, PRV epsilon of Opacus)
@@ -38,6 +38,11 @@ def test_pld_is_not_below_what_prv_allows(sigma: float, rate: float, steps: int,
     slow = rate * steps >= 1000  # 8 s: compared with the value recorded for it, given to one decimal
     prv = recorded - 0.05 if slow else epsilon(schedule, delta=DELTA, accountant="prv")
     assert epsilon(schedule, delta=DELTA) >= prv - PRV_INTERVAL
+
+
+def test_divergence_that_overflows_is_infinite_and_never_negative() -> None:
+    assert renyi(make(1.0, 0.1, 10), order=2047.0) == math.inf
+    assert renyi(make(1e4, 1e-6, 10), order=1.05) >= 0
 
 
 @pytest.mark.parametrize(("sigma", "rate", "steps", "_pld", "_prv"), GRID)
