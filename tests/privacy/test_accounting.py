@@ -2,9 +2,13 @@
 
 import math
 
+import dp_accounting
+import numpy as np
 import pytest
+from dp_accounting.pld import privacy_loss_distribution
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from confide.errors import PrivacyError
 from confide.privacy.accounting import Schedule, calibrate, epsilon, renyi
@@ -38,6 +42,49 @@ def test_pld_is_not_below_what_prv_allows(sigma: float, rate: float, steps: int,
     slow = rate * steps >= 1000  # 8 s: compared with the value recorded for it, given to one decimal
     prv = recorded - 0.05 if slow else epsilon(schedule, delta=DELTA, accountant="prv")
     assert epsilon(schedule, delta=DELTA) >= prv - PRV_INTERVAL
+
+
+def pld_bound(schedule: Schedule, *, pessimistic: bool) -> float:
+    """Round every loss to a multiple of 2e-4: up, or down."""
+    distribution = privacy_loss_distribution.from_gaussian_mechanism(
+        schedule.noise_multiplier,
+        pessimistic_estimate=pessimistic,
+        value_discretization_interval=2e-4,
+        sampling_prob=schedule.sampling_rate,
+        use_connect_dots=False,
+        neighboring_relation=dp_accounting.NeighboringRelation.REPLACE_SPECIAL,
+    )
+    return float(distribution.self_compose(schedule.steps).get_epsilon_for_delta(DELTA))
+
+
+@pytest.mark.parametrize(("sigma", "rate", "steps"), [*(row[:3] for row in GRID), (1.2, 120 / 3383, 100)])
+def test_epsilon_lies_between_the_optimistic_and_the_pessimistic_bound(sigma: float, rate: float, steps: int) -> None:
+    schedule = make(sigma, rate, steps)
+    assert pld_bound(schedule, pessimistic=False) < epsilon(schedule, delta=DELTA) < pld_bound(schedule, pessimistic=True)
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=[pytest.mark.slow] if row[1] * row[2] >= 1000 else []) for row in GRID]
+)
+def test_prv_is_above_pld_by_no_more_than_its_own_error(row: tuple[float, float, int, float, float]) -> None:
+    schedule = make(*row[:3])
+    assert 0 <= epsilon(schedule, delta=DELTA, accountant="prv") - epsilon(schedule, delta=DELTA) <= PRV_INTERVAL
+
+
+def integrated_renyi(sigma: float, rate: float, order: float) -> float:
+    """Integrate the Renyi divergence of one step of the sampled Gaussian from the Gaussian."""
+    x = np.linspace(-40 * sigma, order + 40 * sigma, 200_001)
+    with np.errstate(divide="ignore"):  # nobody is left out at a rate of 1
+        ratio = np.logaddexp(np.log(1 - rate), np.log(rate) + (2 * x - 1) / (2 * sigma**2))
+    logs = stats.norm.logpdf(x, 0, sigma) + order * ratio
+    return float((logs.max() + math.log(np.trapezoid(np.exp(logs - logs.max()), x))) / (order - 1))
+
+
+@pytest.mark.parametrize("order", [1.05, 1.45, 3.85, 18.0, 64.0, 512.0, 1023.0, 1024.0])
+@pytest.mark.parametrize(("sigma", "rate"), [(0.5, 0.01), (1.0, 0.1), (1.2, 120 / 3383), (3.0, 0.9), (2.0, 1.0)])
+def test_renyi_divergence_equals_numerical_integration(sigma: float, rate: float, order: float) -> None:
+    expected = integrated_renyi(sigma, rate, order)
+    assert renyi(make(sigma, rate, 7), order=order) == pytest.approx(7 * expected, rel=1e-3)
 
 
 def test_divergence_that_overflows_is_infinite_and_never_negative() -> None:
