@@ -208,12 +208,23 @@ def test_noise_repeated_in_every_step_is_found(kind: str, unit: str, monkeypatch
         check_steps(kind, unit)
 
 
+@pytest.mark.parametrize("unit", UNITS)
+def test_torch_seed_decides_neither_noise_nor_samples(unit: str) -> None:
+    trainer, examples, updates = make_trainer("head"), make_examples("head", unit), []
+    with torch.random.fork_rng(devices=[]):
+        for seed, secret in ((1, KEY), (2, KEY), (1, derive_key(KEY, "other"))):
+            torch.manual_seed(seed)
+            updates.append(train(trainer, examples, unit, noise_multiplier=1.0, secret=secret, steps=2))
+    assert updates[0].equal(updates[1])
+    assert not updates[0].equal(updates[2])
+
+
 # --- clients and rounds, through their own doors
 
 
-def updates_at_the_doors(unit: str) -> tuple[float, list[Tensor]]:
+def updates_at_the_doors(kind: str, unit: str) -> tuple[float, list[Tensor]]:
     """Ask two clients for two rounds from the same tensors; return sigma and the updates."""
-    trainer, plan, examples = make_trainer("mlp"), make_plan(unit), make_examples("mlp", unit)
+    trainer, plan, examples = make_trainer(kind), make_plan(unit), make_examples(kind, unit)
     data = InstitutionData(train=examples, validation=examples, test=examples, groups=OWNERS if unit == "group" else None)
     doors, updates = Doors(trainer, Setup(serves=plan, policy=compose().policy, noise_secret=KEY)), []
     start = encode(start_of(trainer))
@@ -228,31 +239,34 @@ def updates_at_the_doors(unit: str) -> tuple[float, list[Tensor]]:
     return door.handle("query", Request(plan=plan.to_json())).figures["noise_multiplier"], updates
 
 
-def check_clients(unit: str) -> None:
-    sigma, updates = updates_at_the_doors(unit)
+def check_clients(kind: str, unit: str) -> None:
+    sigma, updates = updates_at_the_doors(kind, unit)
     assert_uncorrelated(*updates)
     for update in updates:
         assert_std(update, sigma * CLIP / (RATE * NUM_UNITS))
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_clients_and_rounds_draw_noise_of_their_own(unit: str) -> None:
-    check_clients(unit)
+@pytest.mark.parametrize("kind", KINDS)
+def test_clients_and_rounds_draw_noise_of_their_own(kind: str, unit: str) -> None:
+    check_clients(kind, unit)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_one_seed_for_two_clients_is_found(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_seed_for_two_clients_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = institutions.simulated_keys
     monkeypatch.setattr(institutions, "simulated_keys", lambda secret, _name: keys(secret, "everybody"))
     with pytest.raises(AssertionError, match="correlated"):
-        check_clients(unit)
+        check_clients(kind, unit)
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_one_key_for_two_rounds_is_found(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_key_for_two_rounds_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(institutions, "simulated_keys", lambda secret, name: lambda job, _: derive_key(secret, name, job))
     with pytest.raises(AssertionError, match="correlated"):
-        check_clients(unit)
+        check_clients(kind, unit)
 
 
 # --- samples
