@@ -77,6 +77,7 @@ def _pld(schedule: Schedule, delta: float) -> float:
     return float(accountant.get_epsilon(delta))
 
 
+@functools.lru_cache(maxsize=65536)
 def renyi(schedule: Schedule, *, order: float) -> float:
     """Return the Renyi divergence of one order that a schedule costs; costs of schedules add up.
 

@@ -193,8 +193,8 @@ def test_forgotten_noise_is_found(kind: str, unit: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_variance_five_percent_off_is_found(kind: str, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    normal = KeyedGenerator.normal
-    monkeypatch.setattr(KeyedGenerator, "normal", lambda self, count, std: normal(self, count, std=factor * std))
+    add = KeyedGenerator.add_normal
+    monkeypatch.setattr(KeyedGenerator, "add_normal", lambda self, targets, std: add(self, targets, std=factor * std))
     with pytest.raises(AssertionError, match="wrong variance"):
         check_noise(kind, unit)
 
@@ -202,8 +202,8 @@ def test_variance_five_percent_off_is_found(kind: str, unit: str, factor: float,
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_repeated_in_every_step_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    normal = KeyedGenerator.normal
-    monkeypatch.setattr(KeyedGenerator, "normal", lambda _, count, std: normal(KeyedGenerator(KEY), count, std=std))
+    add = KeyedGenerator.add_normal
+    monkeypatch.setattr(KeyedGenerator, "add_normal", lambda _, targets, std: add(KeyedGenerator(KEY), targets, std=std))
     with pytest.raises(AssertionError, match="correlated"):
         check_steps(kind, unit)
 
