@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow check format wheel bench clean
+.PHONY: help setup run test test-slow check format wheel bench utility clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ bench: setup  ## Measure the engines, the price of a private step and the memory
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/dp_step.py --noise
 	$(BIN)/python benchmarks/dp_step.py --tuning full --noise
+
+utility: setup  ## Measure what privacy costs in accuracy (15 minutes); writes docs/utility.svg.
+	$(BIN)/python benchmarks/utility.py
 
 clean:  ## Remove the virtual environment and everything built.
 	rm -rf $(VENV) dist build *.egg-info

@@ -25,11 +25,14 @@ from confide.simulations.run import simulate
 DOCS = Path(__file__).parent.parent / "docs"
 BUDGETS = ("1", "3", "8", "none")
 JOBS = {"tweets, MiniLM head": (), "heart disease, logistic regression": ("experiment=heart_disease",)}
+# The main job's learning rate of 3 is made for clipped gradients; without clipping 1 is better (0.698 against 0.684).
+WITHOUT_PRIVACY = ("privacy=none", "client.optimizer.learning_rate=1")
 
 
 def accuracy(job: tuple[str, ...], budget: str, seed: int) -> float:
     """Run one federation and return its accuracy on the pooled test records."""
-    privacy = ["privacy=none"] if budget == "none" else ["privacy=record", f"privacy.epsilon={budget}"]
+    without = WITHOUT_PRIVACY if not job else WITHOUT_PRIVACY[:1]
+    privacy = without if budget == "none" else ("privacy=record", f"privacy.epsilon={budget}")
     config = compose([*job, *privacy, f"simulation.seed={seed}", "simulation.baselines=[]"])
     with tempfile.TemporaryDirectory() as folder:
         progress = LineProgress(Console(file=io.StringIO()), metric="accuracy")
