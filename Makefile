@@ -47,6 +47,7 @@ wheel: setup  ## Build the wheel and the source distribution into dist/.
 bench: setup  ## Measure the engines, the price of a private step and the memory of large rounds.
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/dp_step.py --noise
 	$(BIN)/python benchmarks/dp_step.py --tuning full --noise
 

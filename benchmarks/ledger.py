@@ -1,0 +1,53 @@
+"""The main job with ledgers that outlive it over the same job without: whole runs, baselines included, in turn.
+
+    python benchmarks/ledger.py
+
+The ratio of medians is printed: at most 1.05 on the machine this was made on.
+"""
+
+import argparse
+import io
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from confide.compose import compose
+from confide.server.progress import LineProgress
+from confide.simulations.run import simulate
+
+
+def seconds(*overrides: str) -> float:
+    """Run the main job once."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = compose([word.replace("FOLDER", folder) for word in overrides])
+        progress = LineProgress(Console(file=io.StringIO()), metric="accuracy")
+        started = time.perf_counter()
+        simulate(config, Path(folder) / "run", progress=progress)
+        return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=5)
+    arguments = parser.parse_args()
+    took: dict[str, list[float]] = {"without": [], "with": []}
+    for number in range(arguments.runs + 1):
+        both = {
+            "without": seconds("policy.allow_reproducible_noise=false"),
+            "with": seconds(
+                "client.ledger=FOLDER/ledgers", "policy.budget.epsilon=20", "policy.allow_reproducible_noise=false"
+            ),
+        }
+        if number:  # the first fills the feature cache
+            for name, value in both.items():
+                took[name].append(value)
+    medians = {name: statistics.median(values) for name, values in took.items()}
+    ratio = medians["with"] / medians["without"]
+    print(f"main job: with ledgers {medians['with']:.2f} s, without {medians['without']:.2f} s, ratio {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()
