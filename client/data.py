@@ -24,12 +24,14 @@ class InstitutionData:
         validation: scored every round.
         test: scored once, at the end.
         groups: whose each training record is, 0 to G - 1, int64 of shape [n]; None where nobody asked.
+        group_column: that says so.
     """
 
     train: Examples
     validation: Examples
     test: Examples
     groups: Tensor | None = None
+    group_column: str | None = None
 
     def split(self, name: str) -> Examples:
         """Return one of the three."""
@@ -38,7 +40,9 @@ class InstitutionData:
 
     def to(self, device: torch.device) -> "InstitutionData":
         """Move all three."""
-        return InstitutionData(**{name: self.split(name).to(device) for name in SPLITS}, groups=self.groups)
+        return InstitutionData(
+            **{name: self.split(name).to(device) for name in SPLITS}, groups=self.groups, group_column=self.group_column
+        )
 
     def num_units(self, unit: str) -> int:
         """Return n: training records, or groups of them.
@@ -85,7 +89,7 @@ def encode_splits(
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
     groups = group_codes([str(owner) for owner in splits.train[group_column]]) if group_column else None
-    return InstitutionData(**encoded, groups=groups)
+    return InstitutionData(**encoded, groups=groups, group_column=group_column)
 
 
 __all__ = ["InstitutionData", "encode_splits"]

@@ -3,7 +3,8 @@
 An event's hash covers its number, time, kind, content and the hash of the event before. The anchor, a file of its own, holds
 the newest event's number and hash and the SHA-256 of the whole database file. A changed byte, a removed, reordered or cut-off
 event and an older copy put back are noticed when the log is opened, and nothing is appended to it then. Between a commit and
-its anchor a process may be killed: then the anchor lags behind a chain that contains it, which is allowed.
+its anchor a process may be killed: then the anchor lags behind by one transaction, which is allowed. A nonce in each event
+keeps its hash, which coordinators are told, from telling its content.
 
 Every transaction is durable before it returns (synchronous=EXTRA: SQLite's FULL, and the folder too) and is one process's at a
 time. Deleted secrets are overwritten in the file; what a disk keeps of them beneath is for its encryption.
@@ -14,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import os
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +29,9 @@ from confide.files import write_text
 FORMAT = 1
 _LOCK_TIMEOUT_S, _LOCK_PAUSE_S = 60.0, 0.02
 _CLOCK_SLACK_S = 300.0
+_MOST_LAG = 4
+"""Most events of one transaction: the first one, which begins a ledger, a population, a run and a round."""
+_NONCE_BYTES = 16
 _SCHEMA = (
     "CREATE TABLE events (number INTEGER PRIMARY KEY, time REAL, kind TEXT, content TEXT, previous TEXT, hash TEXT) STRICT",
     "CREATE TABLE keys (digest TEXT PRIMARY KEY, key BLOB) STRICT",
@@ -84,7 +89,7 @@ class EventLog:
             problems = self.problems()
             if problems:
                 raise LedgerError(f"{path}: {' '.join(problems)} {_MEND}")
-        elif self._anchored_number():
+        elif self._anchored().number:
             raise LedgerError(f"{path} is gone, and its anchor {self.anchor} knows of events in it. {_MEND}")
 
     @property
@@ -101,7 +106,8 @@ class EventLog:
         """Append events, all of them or none, durable when the block has ended.
 
         Raises:
-            LedgerError: if they cannot be written, or the log is not what it was; then it is as before.
+            LedgerError: if they cannot be written, or the log is not what it was. Then it is as before, unless it is the anchor
+                that cannot be written: then the events stand.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,17 +122,18 @@ class EventLog:
 
     def _exclusively(self) -> Iterator["Transaction"]:
         if not self.path.exists():
-            if self.events or self._anchored_number():
+            if self.events or self._anchored().number:
                 raise LedgerError(f"{self.path} is gone. {_MEND}")
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        if not self.events and self._anchored() is None:
-            self._write_anchor()  # of no event: from now on it is never missing
         with contextlib.closing(_connect(self.path)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 if not connection.execute("PRAGMA user_version").fetchone()[0]:
+                    if self._anchored().number:
+                        raise LedgerError(f"{self.path} is empty. {_MEND}")
                     for statement in _SCHEMA:
                         connection.execute(statement)
+                    self._write_anchor()  # of no event, before the first commit: from then on it is never missing
                 self._catch_up(connection)
                 transaction = Transaction(connection, self)
                 yield transaction
@@ -148,29 +155,33 @@ class EventLog:
             if row is None or row[0] != digest:
                 raise LedgerError(f"{self.path} is not what it was: event {number} is gone or another. {_MEND}")
         newer = list(_read(connection, after=number))
-        problems = list(_chain_problems(self.events[-1] if self.events else None, newer))
         known = [*self.events, *newer]
-        if anchored is None and known:
-            problems.append(f"Its anchor {self.anchor} is missing.")
-        if (
-            anchored is not None
-            and anchored[0]
-            and not (anchored[0] <= len(known) and known[anchored[0] - 1].hash == anchored[1])
-        ):
-            problems.append(f"Its anchor knows of event {anchored[0]}, which is not in it.")
+        problems = [*_chain_problems(self.events[-1] if self.events else None, newer), *self._anchor_problems(anchored, known)]
         if problems:
             raise LedgerError(f"{self.path}: {' '.join(problems)} {_MEND}")
         self.events = known
 
     def read_again(self) -> None:
-        """Read what other processes appended.
+        """Read what other processes appended and anchored.
 
         Raises:
             LedgerError: if the log is not what it was.
         """
-        if self.path.exists():
+        anchored = self._anchored()
+        if (anchored.number, anchored.hash) == self.head or not self.path.exists():
+            return
+        try:
             with contextlib.closing(_connect(self.path)) as connection:
                 self._catch_up(connection)
+        except (sqlite3.Error, ValueError) as error:
+            raise LedgerError(f"{self.path} cannot be read: {error}. {_MEND}") from None
+
+    def units(self) -> list[tuple[str, bytes]]:
+        """Return the population and the keyed hash of each unit that was seen."""
+        if not self.events:
+            return []
+        with contextlib.closing(_connect(self.path)) as connection:
+            return [(str(name), bytes(mac)) for name, mac in connection.execute("SELECT population, mac FROM units")]
 
     def problems(self) -> list[str]:
         """Check the whole file; what is found sound is read.
@@ -190,47 +201,51 @@ class EventLog:
                 problems = [f"{row[0]}." for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
                 if problems:
                     return problems
-                events = list(_read(connection, after=0))
-                anchor_problems = list(self._anchor_problems(events, file_hash))
+                events, anchored = list(_read(connection, after=0)), self._anchored()
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return [f"It cannot be read ({error})."]
         problems += _chain_problems(None, events)
-        problems += anchor_problems
+        problems += self._anchor_problems(anchored, events)
+        if not problems and anchored.number == len(events) > 0 and anchored.file != file_hash:
+            problems.append("The file is not the one that was written last, though its events are whole.")
         if not problems:
             self.events = events
         return problems
 
-    def _anchor_problems(self, events: list[Event], file_hash: str) -> Iterator[str]:
-        anchored = self._anchored()
-        if anchored is None:
-            if events:
-                yield f"Its anchor {self.anchor} is missing."
-            return
-        number, digest, file_digest = anchored
-        if number > len(events):
+    def _anchor_problems(self, anchored: "_Anchor", events: list[Event]) -> Iterator[str]:
+        number = anchored.number
+        if anchored.is_missing and events:
+            yield f"Its anchor {self.anchor} is missing."
+        elif number > len(events):
             yield f"It ends with event {len(events)}, its anchor knows of event {number}: an older copy, or a cut-off end."
-        elif number and events[number - 1].hash != digest:
+        elif number and events[number - 1].hash != anchored.hash:
             yield f"Event {number} is another than its anchor knows."
-        elif number and number == len(events) and file_hash != file_digest:
-            yield "The file is not the one that was written last, though its events are whole."
+        elif len(events) - number > _MOST_LAG:
+            yield f"Its anchor knows of {number} of {len(events)} events: the anchor is an older copy."
 
-    def _anchored_number(self) -> int:
-        anchored = self._anchored()
-        return 0 if anchored is None else anchored[0]
-
-    def _anchored(self) -> tuple[int, str, str] | None:
+    def _anchored(self) -> "_Anchor":
         try:
             raw = json.loads(self.anchor.read_text())
-            return int(raw["number"]), str(raw["hash"]), str(raw["file"])
+            return _Anchor(number=int(raw["number"]), hash=str(raw["hash"]), file=str(raw["file"]))
         except FileNotFoundError:
-            return None
+            return _Anchor(is_missing=True)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LedgerError(f"{self.anchor} cannot be read ({error}). {_MEND}") from None
 
     def _write_anchor(self) -> None:
         number, digest = self.head
-        raw = {"number": number, "hash": digest, "file": _hash_of(self.path)}
-        write_text(self.anchor, json.dumps(raw) + "\n")
+        self.anchor.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.anchor, json.dumps({"number": number, "hash": digest, "file": _hash_of(self.path)}) + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Anchor:
+    """What an anchor holds: number and hash of the newest event, SHA-256 of the file."""
+
+    number: int = 0
+    hash: str = ""
+    file: str = ""
+    is_missing: bool = False
 
 
 class Transaction:
@@ -268,7 +283,7 @@ class Transaction:
             number=last[0].number + 1 if last else 1,
             time=round(max(now, before), 3),
             kind=kind,
-            content=json.loads(json.dumps(content, allow_nan=False)),
+            content={**json.loads(json.dumps(content, allow_nan=False)), "nonce": secrets.token_hex(_NONCE_BYTES)},
             previous=last[0].hash if last else "",
         )
         row = (event.number, event.time, kind, json.dumps(event.content), event.previous, event.hash)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from flwr.app import ArrayRecord
 
 from confide.client.data import InstitutionData
-from confide.client.ledger import Ledger, rounds_spent
-from confide.client.ledger_state import Terms
+from confide.client.ledger import Ledger, Spent, already_answered, rounds_spent
+from confide.client.ledger_state import Terms, run_name
 from confide.client.policy import Policy
 from confide.client.schedule import LocalSchedule, make_schedule, round_size
 from confide.client.state import ClientStates
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 KeyFn = Callable[[str, str], bytes]
 """(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has another secret."""
 
+_MOST_SCHEDULES = 64
 _CODES = {LedgerError: "ledger", StorageError: "storage", PrivacyError: "privacy", ConfideError: "cannot_comply"}
 """What the other side learns of an error; the first class that fits counts."""
 
@@ -113,6 +114,7 @@ class Institution:
         self._trainer = trainer
         self._tensors = tensors
         self._custody = custody
+        self._records_hash: str | None = None
         self._plans: dict[str, str] = {}
         self._schedules: dict[str, LocalSchedule] = {}
         self._handlers = {"query": self._describe, "train": self._train, "evaluate": self._evaluate}
@@ -126,6 +128,14 @@ class Institution:
     def ledger(self) -> Ledger:
         """What was spent."""
         return self._custody.ledger
+
+    def spent(self, job: str) -> Spent:
+        """Return what a job has computed from training records here."""
+        return self.ledger.spent(run_name(self.name, job))
+
+    def recall(self, job: str, spent: Spent) -> None:
+        """Take over what another process of the same simulation knows of a job."""
+        self.ledger.recall(run_name(self.name, job), spent)
 
     def handle(self, kind: str, request: Request) -> Reply:
         """Answer one request.
@@ -177,17 +187,19 @@ class Institution:
         """Answer with an update: everything that can be refused is refused before the round is reserved."""
         start = self._decode(request)
         schedule = self._schedule(plan, request.plan)
+        self._check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
         kept = self._kept(plan, request.server_round)
         mechanism = self._mechanism(plan, request, kept)
-        answered = self.ledger.answered(plan.job, mechanism)
+        digest = self.ledger.digest(mechanism, self._records_digest)
+        answered = self.ledger.answered(run_name(self.name, plan.job), digest)
         if answered is not None:
-            return answered
+            return self._still_allowed(answered)
         self._custody.policy.check_hours()
         # Round r scores the tensors it starts from, so that a round is one exchange.
         evaluations = self._score(start, ("validation",))
-        secret, figures = self._reserve(plan, request, schedule, mechanism)
+        secret, figures = self._reserve(plan, request, schedule, mechanism, digest)
         update = self._trainer.train(
             start,
             self.data.train,
@@ -197,16 +209,33 @@ class Institution:
             groups=self.data.groups,
             kept=kept,
         )
-        self._custody.policy.check_update(update)
+        try:
+            self._custody.policy.check_update(update)
+        except DeniedError:
+            self.ledger.abandon(run_name(self.name, plan.job), digest)
+            raise
         if kept is not None and self._custody.states is not None:
             self._custody.states.save(plan.job, request.server_round, next_state(plan.objective, kept, update))
         reply = Reply(institution=self.name, num_examples=schedule.num_examples, evaluations=evaluations, figures=figures)
         if plan.private:
-            self.ledger.settle(plan.job, mechanism, reply, update)
+            self.ledger.settle(run_name(self.name, plan.job), digest, reply, update)
         return replace(reply, arrays=encode(update))
 
+    def _still_allowed(self, reply: Reply) -> Reply:
+        """Hold a durable reply against the policy of today."""
+        if reply.arrays is not None:
+            self._custody.policy.check_update(decode(reply.arrays, self._trainer.shapes, max_value=LARGEST_FLOAT32))
+        return replace(reply, evaluations=self._custody.policy.released(reply.evaluations))
+
+    def _records_digest(self) -> str:
+        """Hash the training records as they are encoded; never leaves but through a keyed hash."""
+        if self._records_hash is None:
+            groups = {} if self.data.groups is None else {"groups": self.data.groups}
+            self._records_hash = sha256({**self.data.train.columns, **groups})
+        return self._records_hash
+
     def _reserve(
-        self, plan: TrainingPlan, request: Request, schedule: LocalSchedule, mechanism: str
+        self, plan: TrainingPlan, request: Request, schedule: LocalSchedule, mechanism: str, digest: str
     ) -> tuple[bytes, dict[str, float]]:
         """Count a round before its first step, and return its secret and what the run has spent with it."""
         key_fn, server_round = self._custody.key_fn, request.server_round
@@ -215,21 +244,21 @@ class Institution:
             if plan.seed is None:
                 return key or os.urandom(KEY_BYTES), {}
             return derive_key(plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round), {}
-        reserved = self.ledger.reserve(self._terms(plan, request.plan, schedule), server_round, mechanism, key=key)
+        reserved = self.ledger.reserve(self._terms(plan, request.plan, schedule), server_round, digest, key=key)
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             # Other devices may not repeat a computation bit for bit, and equal noise on two sums would cancel.
-            raise DeniedError(
-                f"Round {server_round} was begun before, on a device that may not repeat.", code="already_answered"
-            )
+            raise already_answered(run_name(self.name, plan.job))
         privacy = plan.privacy
         spent = schedule.epsilon_after(reserved.rounds, delta=privacy.delta, accountant=privacy.accountant)
         return reserved.key, {"epsilon": spent}
 
     def _terms(self, plan: TrainingPlan, text: str, schedule: LocalSchedule) -> Terms:
         return Terms(
+            institution=self.name,
             job=plan.job,
             plan=hashlib.sha256(text.encode()).hexdigest(),
             unit=plan.privacy.unit,
+            grouped_by=self.data.group_column if plan.privacy.unit == "group" else None,
             num_units=schedule.num_examples,
             noise_multiplier=schedule.noise_multiplier,
             sampling_rate=schedule.sampling_rate,
@@ -292,12 +321,22 @@ class Institution:
         manual = policy.config.approval == "manual"
         approved = manual and self.ledger.is_approved(plan.job, hashlib.sha256(text.encode()).hexdigest())
         policy.check_plan(plan, round_size(plan, num_examples=num_examples), is_approved=approved)
+        policy.check_size(self._trainer.shapes)
+        if self.ledger.keeps_account and not plan.private:
+            raise DeniedError("Training without privacy cannot be accounted for.", code="budget_unprotected")
         if text not in self._schedules:
             self._check_served(plan)
-            if self._plans.setdefault(plan.job, text) != text:
-                raise ProtocolError(f"Job {plan.job} comes with another plan than before.", code="plan_changed")
+            if len(self._schedules) >= _MOST_SCHEDULES:
+                self._schedules.clear()
             self._schedules[text] = make_schedule(plan, num_examples=num_examples)
         return self._schedules[text]
+
+    def _check_same_plan(self, job: str, text: str) -> None:
+        """Check that a job goes on with the plan that it began to train with."""
+        if len(self._plans) >= _MOST_SCHEDULES:
+            self._plans.clear()
+        if self._plans.setdefault(job, text) != text:
+            raise ProtocolError(f"Job {job} comes with another plan than before.", code="plan_changed")
 
     def _check_served(self, plan: TrainingPlan) -> None:
         for part in ("task", "backbone", "backbone_sha256", "tuning"):

@@ -14,10 +14,8 @@ instant can only over-count.
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Protocol
 
 from confide.client.ledger_file import LedgerFile, Writing, check_unit, new_budget
@@ -94,7 +92,19 @@ class Ledger(Protocol):
             DeniedError: if the budget does not cover it, with the figures.
         """
 
-    def answered(self, job: str, digest: str) -> Reply | None:
+    @property
+    def keeps_account(self) -> bool:
+        """Whether it outlives the process; then nothing is computed from training records that it does not count."""
+
+    def digest(self, mechanism: str, records: Callable[[], str]) -> str:
+        """Name what would be computed: a mechanism on these very training records.
+
+        Args:
+            mechanism: names plan, round, tensors and kept state.
+            records: hashes the training records; not called where these cannot change.
+        """
+
+    def answered(self, run: str, digest: str) -> Reply | None:
         """Return the durable reply to a question that was answered before; None if there is none."""
 
     def reserve(self, terms: Terms, server_round: int, digest: str, *, key: bytes | None) -> Reservation:
@@ -103,7 +113,7 @@ class Ledger(Protocol):
         Args:
             terms: of the run, whose schedule is charged with its first round.
             server_round: of the coordinator.
-            digest: names the question: job, round, plan and tensors.
+            digest: of the question.
             key: what its randomness derives from; None for a fresh one.
 
         Raises:
@@ -111,55 +121,55 @@ class Ledger(Protocol):
             LedgerError: if it cannot be written.
         """
 
-    def settle(self, job: str, digest: str, reply: Reply, update: Tensors) -> None:
+    def settle(self, run: str, digest: str, reply: Reply, update: Tensors) -> None:
         """Make a reply durable, then its settlement, and wipe the key.
 
         Raises:
             StorageError: if it cannot be written; the reservation stands.
+            DeniedError: if another process settled it meanwhile; its reply is the one that counts.
         """
+
+    def abandon(self, run: str, digest: str) -> None:
+        """Settle a round whose update may not leave: its key is wiped, and it is never computed again."""
 
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Say whether the institution's people approved a plan."""
 
-    def spent(self, job: str) -> Spent:
-        """Return what a job has computed."""
+    def spent(self, run: str) -> Spent:
+        """Return what a run has computed."""
 
-    def recall(self, job: str, spent: Spent) -> None:
-        """Take over what another process of the same simulation knows of a job, where nothing else outlives that process."""
+    def recall(self, run: str, spent: Spent) -> None:
+        """Take over what another process of the same simulation knows of a run, where nothing else outlives that process."""
 
 
 class PersistentLedger:
     """One population's account in a ledger's file.
 
     Args:
-        path: of the file; keys, anchor and replies lie beside it.
+        file: opened; replies lie beside it.
         population: whose budget it is.
         budget: what the policy allows; declared in the ledger when that is new.
-        anchor: file that holds the head; None for ``PATH.anchor``.
-        kept_replies: durable replies of a job that stay.
-        now_fn: seconds since 1970.
+        kept_replies: durable replies of a run that stay.
 
     Raises:
-        LedgerError: if it is damaged, older than its anchor, or of a newer release.
-        DeniedError: if it holds other populations and not this one, or declares another unit.
+        DeniedError: if the file holds other populations and not this one, or declares another unit.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        population: str,
-        budget: BudgetConfig,
-        anchor: Path | None = None,
-        kept_replies: int = 4,
-        now_fn: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, file: LedgerFile, *, population: str, budget: BudgetConfig, kept_replies: int = 4) -> None:
         self._population, self._budget = population, budget
-        self._file = LedgerFile(path, anchor=anchor, now_fn=now_fn)
-        self._replies = Replies(path.with_name(f"{path.name}.replies"), kept=kept_replies)
-        self._declared(self._file.state)
+        self._file = file
+        self._replies = Replies(file.path.with_name(f"{file.path.name}.replies"), kept=kept_replies)
+        self._declared(file.state)
 
     # --- what it knows
+
+    keeps_account = True
+
+    def digest(self, mechanism: str, records: Callable[[], str]) -> str:
+        """Name a mechanism on these very training records, by a keyed hash that tells nothing of them."""
+        if self._file.state.public_key is None:  # a ledger that nobody wrote to yet
+            self._file.keys.create()
+        return self._file.keys.mac("\0".join((self._population, mechanism, records()))).hex()
 
     @property
     def head(self) -> str:
@@ -187,25 +197,28 @@ class PersistentLedger:
     def admit(self, terms: Terms) -> None:
         """Check that a run may begin, or has begun."""
         population = self.population
-        if terms.job not in population.runs:
+        known = population.runs.get(terms.name)
+        if known is None:
             population.check_affordable(terms, self._bound(population))
+        elif known.terms != terms:
+            raise _changed(known.terms, terms)
 
-    def answered(self, job: str, digest: str) -> Reply | None:
+    def answered(self, run: str, digest: str) -> Reply | None:
         """Return the durable reply to a question that was answered before; None if there is none."""
-        run = self.population.runs.get(job)
-        done = run.rounds.get(digest) if run else None
-        return self._replies.load(job, done.number, done.reply) if done and done.reply else None
+        known = self.population.runs.get(run)
+        done = known.rounds.get(digest) if known else None
+        return self._replies.load(run, done.number, done.reply) if done and done.reply else None
 
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Say whether the institution's people approved a plan."""
         return (job, plan_sha256) in self._file.read_again().approved
 
-    def spent(self, job: str) -> Spent:
-        """Return what a job has computed."""
-        run = self.population.runs.get(job)
-        return Spent(len(run.rounds) if run else 0)
+    def spent(self, run: str) -> Spent:
+        """Return what a run has computed."""
+        known = self.population.runs.get(run)
+        return Spent(len(known.rounds) if known else 0)
 
-    def recall(self, job: str, spent: Spent) -> None:
+    def recall(self, run: str, spent: Spent) -> None:
         """What stands in the file counts, whatever another process knows."""
 
     # --- what it writes
@@ -214,40 +227,45 @@ class PersistentLedger:
         """Count a round, durably, before its first private step."""
         with self._file.transaction() as writing:
             population = self._account(writing)
-            run = population.runs.get(terms.job)
+            run = population.runs.get(terms.name)
             if run is None:
                 population.check_affordable(terms, self._bound(population))
                 writing.append("run", {"population": self._population, **asdict(terms)})
-                run = population.runs[terms.job]
+                run = population.runs[terms.name]
             elif run.terms != terms:
                 raise _changed(run.terms, terms)
             known = run.rounds.get(digest)
             if known is None:
                 return self._first(writing, run, server_round, digest, key or os.urandom(KEY_BYTES))
             kept = writing.transaction.key(digest)
-        if known.reply or kept is None:
-            raise DeniedError(
-                f"Round {server_round} of job {terms.job} was answered, and the reply is not kept any more.",
-                code="already_answered",
-            )
+        if known.is_settled or kept is None:
+            raise already_answered(terms.name)
         return Reservation(rounds=len(run.rounds), key=kept, is_replay=True)
 
     def _first(self, writing: Writing, run: Run, server_round: int, digest: str, key: bytes) -> Reservation:
-        job, allowed = run.terms.job, run.terms.max_rounds
+        name, allowed = run.terms.name, run.terms.max_rounds
         if len(run.rounds) >= allowed:
             raise rounds_spent(asked=len(run.rounds) + 1, allowed=allowed)
         writing.transaction.keep_key(digest, key)
-        writing.append("reserve", {"population": self._population, "job": job, "round": server_round, "digest": digest})
+        writing.append("reserve", {"population": self._population, "run": name, "round": server_round, "digest": digest})
         return Reservation(rounds=len(run.rounds), key=key, is_replay=False)
 
-    def settle(self, job: str, digest: str, reply: Reply, update: Tensors) -> None:
+    def settle(self, run: str, digest: str, reply: Reply, update: Tensors) -> None:
         """Make a reply durable, then its settlement, and wipe the key."""
-        number = self.population.runs[job].rounds[digest].number
-        checksum = self._replies.save(job, number, reply, update)
+        number = self._file.state.populations[self._population].runs[run].rounds[digest].number
+        self._settle(run, digest, self._replies.save(run, number, reply, update))
+        self._replies.forget(run, before=number)
+
+    def abandon(self, run: str, digest: str) -> None:
+        """Settle a round whose update may not leave."""
+        self._settle(run, digest, "")
+
+    def _settle(self, run: str, digest: str, reply: str) -> None:
         with self._file.transaction() as writing:
+            if self._account(writing).runs[run].rounds[digest].is_settled:
+                raise already_answered(run)
             writing.transaction.wipe_key(digest)
-            writing.append("settle", {"population": self._population, "job": job, "digest": digest, "reply": checksum})
-        self._replies.forget(job, before=number)
+            writing.append("settle", {"population": self._population, "run": run, "digest": digest, "reply": reply})
 
     def know_units(self, unit_ids: Iterable[str]) -> None:
         """Remember keyed hashes of the units that are about to be trained on, and raise an alarm about the unexpected.
@@ -259,12 +277,11 @@ class PersistentLedger:
             population = self._account(writing)
             macs = [self._file.keys.mac(unit) for unit in unit_ids]
             new, elsewhere = writing.transaction.know_units(self._population, macs)
-            is_news = bool(new) or elsewhere != population.elsewhere
-            if is_news:
-                writing.append("units", {"population": self._population, "new": new, "elsewhere": elsewhere})
-        if is_news and population.runs and new:
+            if new:
+                writing.append("units", {"population": self._population})  # no number: it may not be public
+        if new and population.runs:
             log.warning("%d of %d units are new to population %s; it was charged before.", new, len(macs), self._population)
-        if is_news and elsewhere:
+        if new and elsewhere:
             log.warning("%d units of population %s belong to another one too: they carry both.", elsewhere, self._population)
 
     # --- inside
@@ -313,6 +330,11 @@ def _changed(before: Terms, now: Terms) -> ProtocolError:
     return ProtocolError(f"Job {before.job} goes on with other terms than it began with: {told}.", code="plan_changed")
 
 
+def already_answered(run: str) -> DeniedError:
+    """Say that a question was answered, and that the answer is not given again."""
+    return DeniedError(f"Run {run}: this was answered before, and the reply is not kept any more.", code="already_answered")
+
+
 def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
     """Say that a run's schedule is used up."""
     return DeniedError(
@@ -322,4 +344,4 @@ def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
     )
 
 
-__all__ = ["Ledger", "PersistentLedger", "Reservation", "Spent", "rounds_spent"]
+__all__ = ["Ledger", "PersistentLedger", "Reservation", "Spent", "already_answered", "rounds_spent"]

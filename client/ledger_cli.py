@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from confide.client.ledger_state import LedgerState, Population
 
 SUFFIX = ".ledger"
+SHARED_KEYS = "ledgers.key"
+"""Beside the ledgers of a simulation, which have one key for all."""
 _BAR = 12
 
 
@@ -62,13 +64,16 @@ def _parser() -> argparse.ArgumentParser:
     budget.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
     budget.add_argument("--declare", metavar="NAME", help="population; made new, or changed if it is there")
     budget.add_argument("--epsilon", type=float, help="lifetime epsilon")
-    budget.add_argument("--delta", type=float, help="lifetime delta; 1e-5 unless given")
-    budget.add_argument("--unit", choices=("record", "group"), help="strongest unit promised; record unless given")
+    budget.add_argument("--delta", type=float, help="lifetime delta; as it was, or 1e-5")
+    budget.add_argument("--unit", choices=("record", "group"), help="strongest unit promised; as it was, or record")
     budget.set_defaults(run=_budget)
     approve = commands.add_parser("approve", help="approve a plan where policy.approval=manual")
     approve.add_argument("path", type=Path, help="a ledger")
     approve.add_argument("plan", type=Path, help="the plan, as JSON")
     approve.set_defaults(run=_approve)
+    for command in (show, verify, export, budget, approve):
+        command.add_argument("--anchors", type=Path, help="folder of the anchors, if not beside the ledgers")
+        command.add_argument("--keys", type=Path, help="file of keys, if not beside the ledgers")
     return parser
 
 
@@ -84,10 +89,13 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _open(path: Path) -> "LedgerFile":
+def _open(path: Path, arguments: argparse.Namespace) -> "LedgerFile":
     from confide.client.ledger_file import LedgerFile
 
-    return LedgerFile(path)
+    shared = path.parent / SHARED_KEYS
+    keys = arguments.keys or (shared if shared.exists() else None)
+    anchor = arguments.anchors / f"{path.name}.anchor" if arguments.anchors else None
+    return LedgerFile(path, anchor=anchor, keys=keys)
 
 
 # --- show
@@ -97,7 +105,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     console = Console()
-    files = [_open(path) for path in _files(arguments.path)]
+    files = [_open(path, arguments) for path in _files(arguments.path)]
     console.print(_populations([file.state for file in files]))
     for file in files:
         for population in file.state.populations.values():
@@ -133,7 +141,7 @@ def _runs(population: "Population") -> "Table":
     for run in population.runs.values():
         terms = run.terms
         table.add_row(
-            terms.job,
+            terms.name,
             terms.unit,
             f"{len(run.rounds)}/{terms.max_rounds}",
             str(terms.steps),
@@ -169,7 +177,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     sound = True
     for path in _files(arguments.path):
         try:
-            problems, told = _problems_of_export(path) if path.suffix == ".json" else ([], _sound(_open(path)))
+            problems, told = _problems_of_export(path) if path.suffix == ".json" else ([], _sound(_open(path, arguments)))
         except LedgerError as error:
             problems, told = [str(error)], ""
         for problem in problems:
@@ -202,7 +210,7 @@ def _export(arguments: argparse.Namespace) -> int:
     files = _files(arguments.path)
     if len(files) > 1:
         raise ConfigError(f"{arguments.path} holds {len(files)} ledgers; export one of them.")
-    print(json.dumps(export(_open(files[0])), indent=1))
+    print(json.dumps(export(_open(files[0], arguments)), indent=1))
     return 0
 
 
@@ -213,24 +221,24 @@ def _budget(arguments: argparse.Namespace) -> int:
         _declare(arguments)
     elif arguments.epsilon or arguments.delta or arguments.unit:
         raise ConfigError("--epsilon, --delta and --unit go with --declare NAME.")
-    Console().print(_populations([_open(path).state for path in _files(arguments.path)]))
+    Console().print(_populations([_open(path, arguments).state for path in _files(arguments.path)]))
     return 0
 
 
 def _declare(arguments: argparse.Namespace) -> None:
     if arguments.path.is_dir():
         raise ConfigError(f"{arguments.path} is a folder; a population is declared in one ledger.")
-    budget = BudgetConfig(
-        id=arguments.declare,
-        epsilon=arguments.epsilon,
-        **{name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None},
-    )
+    file = _open(arguments.path, arguments)
+    known = file.state.populations.get(arguments.declare)
+    before = {"delta": known.budget.delta, "unit": known.unit} if known else {}
+    given = {name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None}
+    budget = BudgetConfig(id=arguments.declare, epsilon=arguments.epsilon, **{**before, **given})
     problems = list(range_problems(budget, "--"))
     if arguments.epsilon is None:
         problems.append("--epsilon is missing: what may the population spend in its lifetime?")
     if problems:
         raise ConfigError(problems)
-    _open(arguments.path).declare(arguments.declare, budget)
+    file.declare(arguments.declare, budget)
 
 
 def _approve(arguments: argparse.Namespace) -> int:
@@ -243,9 +251,9 @@ def _approve(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
     plan = TrainingPlan.from_json(text)
-    _open(arguments.path).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
+    _open(arguments.path, arguments).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
     print(f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}.")
     return 0
 
 
-__all__ = ["SUFFIX", "bar", "main"]
+__all__ = ["SHARED_KEYS", "SUFFIX", "bar", "main"]

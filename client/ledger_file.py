@@ -1,6 +1,7 @@
 """A ledger's file, opened: its events, what follows from them, and the keys that lie beside it."""
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import os
@@ -29,16 +30,24 @@ class LedgerFile:
     Args:
         path: of the file; keys, anchor and replies lie beside it.
         anchor: file that holds the head; None for ``PATH.anchor``.
+        keys: file of keys; None for ``PATH.key``.
         now_fn: seconds since 1970.
 
     Raises:
         LedgerError: if it is damaged, older than its anchor, or of a newer release.
     """
 
-    def __init__(self, path: Path, *, anchor: Path | None = None, now_fn: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        anchor: Path | None = None,
+        keys: Path | None = None,
+        now_fn: Callable[[], float] = time.time,
+    ) -> None:
         self.path = path
         self.log = EventLog(path, anchor=anchor, now_fn=now_fn)
-        self.keys = LedgerKeys(path.with_name(f"{path.name}.key"))
+        self.keys = LedgerKeys(keys or path.with_name(f"{path.name}.key"))
         self._state = LedgerState()
 
     @property
@@ -69,6 +78,10 @@ class LedgerFile:
             elif writing.state.public_key != self.keys.public_key:
                 raise LedgerError(f"{self.keys.path} is not the key of {self.path}; bring the right one back.")
             yield writing
+
+    def units(self) -> list[tuple[str, bytes]]:
+        """Return the population and the keyed hash of each unit that was seen."""
+        return self.log.units()
 
     def declare(self, name: str, config: BudgetConfig) -> None:
         """Declare a population, or change the epsilon and delta of its budget; its order and its unit stay.
@@ -156,6 +169,7 @@ class LedgerKeys:
         """Make new keys, unless there are some, and return the public one."""
         if not self.path.exists():
             raw = os.urandom(2 * KEY_BYTES)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
 
             def write(temporary: Path) -> None:
                 temporary.write_bytes(raw)
@@ -163,7 +177,7 @@ class LedgerKeys:
             replace_file(self.path, write, mode=0o600)
         return self.public_key
 
-    @property
+    @functools.cached_property
     def public_key(self) -> str:
         """Ed25519, hexadecimal."""
         raw = self.signing_key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)

@@ -9,14 +9,21 @@ from confide.privacy.accounting import Schedule
 from confide.privacy.budget import Budget, Charge
 
 
+def run_name(institution: str, job: str) -> str:
+    """Name an institution's part of a job."""
+    return f"{institution}: {job}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Terms:
     """What a run will do, fixed before its first round.
 
     Attributes:
-        job: its name.
+        institution: that trains; several may share one population.
+        job: of the plan.
         plan: SHA-256 of the plan.
         unit: that it protects: record or group.
+        grouped_by: column that says whose a record is; None where the unit is a record.
         num_units: n, declared public.
         noise_multiplier: sigma.
         sampling_rate: q.
@@ -29,9 +36,11 @@ class Terms:
         reproducible: whether noise derives from a seed, so that the guarantee is void for whoever knows it.
     """
 
+    institution: str
     job: str
     plan: str
     unit: str
+    grouped_by: str | None
     num_units: int
     noise_multiplier: float
     sampling_rate: float
@@ -42,6 +51,11 @@ class Terms:
     accountant: str
     relation: str
     reproducible: bool
+
+    @property
+    def name(self) -> str:
+        """Of the run: an institution's part of a job."""
+        return run_name(self.institution, self.job)
 
     def schedule(self, rounds: int) -> Schedule:
         """Return the steps of so many rounds."""
@@ -55,12 +69,17 @@ class Round:
     Attributes:
         number: of the reservation, from 1 in each run.
         server_round: of the coordinator.
-        reply: checksum of the durable reply; None until it is settled.
+        reply: checksum of the durable reply; empty where the update might not leave; None until it is settled.
     """
 
     number: int
     server_round: int
     reply: str | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it will not be computed again."""
+        return self.reply is not None
 
 
 @dataclass(kw_only=True)
@@ -86,17 +105,13 @@ class Population:
         name: ``budget.id``.
         unit: strongest unit that is promised.
         budget: its lifetime.
-        runs: job -> run, in the order in which they began.
-        units: that were seen in it; an alarm's memory.
-        elsewhere: of these, in another population too.
+        runs: name -> run, in the order in which they began.
     """
 
     name: str
     unit: str
     budget: Budget
     runs: dict[str, Run] = field(default_factory=dict)
-    units: int = 0
-    elsewhere: int = 0
 
     def charges(self, *, reserved_only: bool = False) -> list[Charge]:
         """Return what runs cost.
@@ -120,6 +135,7 @@ class Population:
         Raises:
             DeniedError: with what the population would have committed, and its bound.
         """
+        self._check_groups(terms)
         charge, history = Charge.of(terms.schedule(terms.max_rounds), unit=terms.unit, budget_unit=self.unit), self.charges()
         if bound.admits(history, charge):
             return
@@ -130,6 +146,16 @@ class Population:
             code="budget_exhausted",
             figures={"asked": after, "allowed": bound.epsilon, "committed": before},
         )
+
+    def _check_groups(self, terms: Terms) -> None:
+        """Check that groups are the same people as before."""
+        before = {run.terms.grouped_by for run in self.runs.values() if run.terms.unit == "group"}
+        if self.unit == terms.unit == "group" and before - {terms.grouped_by}:
+            raise DeniedError(
+                f"Population {self.name} was grouped by {', '.join(map(str, before))} before, and now by {terms.grouped_by}: "
+                "its budget promises protection to the groups it began with.",
+                code="budget_unit",
+            )
 
     @property
     def committed(self) -> float:
@@ -180,23 +206,21 @@ class LedgerState:
 
     def _run(self, event: Event, content: Any) -> None:
         terms = Terms(**{item.name: content[item.name] for item in fields(Terms)})
-        self.populations[content["population"]].runs[terms.job] = Run(terms=terms, began=event.time)
+        self.populations[content["population"]].runs[terms.name] = Run(terms=terms, began=event.time)
 
     def _reserve(self, event: Event, content: Any) -> None:
-        rounds = self.populations[content["population"]].runs[content["job"]].rounds
+        rounds = self.populations[content["population"]].runs[content["run"]].rounds
         rounds[content["digest"]] = Round(number=len(rounds) + 1, server_round=content["round"])
 
     def _settle(self, event: Event, content: Any) -> None:
-        rounds = self.populations[content["population"]].runs[content["job"]].rounds
+        rounds = self.populations[content["population"]].runs[content["run"]].rounds
         rounds[content["digest"]] = replace(rounds[content["digest"]], reply=content["reply"])
 
     def _units(self, event: Event, content: Any) -> None:
-        population = self.populations[content["population"]]
-        population.units += content["new"]
-        population.elsewhere = content["elsewhere"]
+        """Alarms leave nothing to remember."""
 
     def _approve(self, event: Event, content: Any) -> None:
         self.approved.add((content["job"], content["plan"]))
 
 
-__all__ = ["LedgerState", "Population", "Round", "Run", "Terms"]
+__all__ = ["LedgerState", "Population", "Round", "Run", "Terms", "run_name"]

@@ -1,6 +1,7 @@
 """The ledger of a simulation on public records: a count, forgotten with the process unless a checkpoint keeps it."""
 
 import os
+from collections.abc import Callable
 
 from confide.client.ledger import Reservation, Spent, rounds_spent
 from confide.client.ledger_state import Terms
@@ -13,18 +14,19 @@ class MemoryLedger:
     """Counts rounds; a :class:`~confide.client.ledger.Ledger` without a lifetime."""
 
     head = ""
+    keeps_account = False
 
     def __init__(self) -> None:
         self._spent: dict[str, Spent] = {}
         self._keys: dict[str, bytes] = {}
 
-    def spent(self, job: str) -> Spent:
-        """Return what a job has computed."""
-        return self._spent.get(job, Spent())
+    def spent(self, run: str) -> Spent:
+        """Return what a run has computed."""
+        return self._spent.get(run, Spent())
 
-    def recall(self, job: str, spent: Spent) -> None:
-        """Take over what another process of the same simulation knows of a job, in place of what is known here."""
-        self._spent[job] = spent
+    def recall(self, run: str, spent: Spent) -> None:
+        """Take over what another process of the same simulation knows of a run, in place of what is known here."""
+        self._spent[run] = spent
 
     def check_head(self, echoed: str) -> None:
         """Nothing was echoed that this could know."""
@@ -32,21 +34,28 @@ class MemoryLedger:
     def admit(self, terms: Terms) -> None:
         """Every run may begin."""
 
-    def answered(self, job: str, digest: str) -> Reply | None:
+    def digest(self, mechanism: str, records: Callable[[], str]) -> str:
+        """Records cannot change while this process lives."""
+        return mechanism
+
+    def answered(self, run: str, digest: str) -> Reply | None:
         """No reply is kept: the same question is computed again."""
         return None
 
     def reserve(self, terms: Terms, server_round: int, digest: str, *, key: bytes | None) -> Reservation:
         """Count a round."""
-        before = self.spent(terms.job)
+        before = self.spent(terms.name)
         after = before.plus(digest)
         if after.count > terms.max_rounds:
             raise rounds_spent(asked=after.count, allowed=terms.max_rounds)
-        self._spent[terms.job] = after
+        self._spent[terms.name] = after
         fresh = key or self._keys.setdefault(digest, os.urandom(KEY_BYTES))
         return Reservation(rounds=after.count, key=fresh, is_replay=after == before)
 
-    def settle(self, job: str, digest: str, reply: Reply, update: Tensors) -> None:
+    def settle(self, run: str, digest: str, reply: Reply, update: Tensors) -> None:
+        """Nothing is made durable."""
+
+    def abandon(self, run: str, digest: str) -> None:
         """Nothing is made durable."""
 
     def is_approved(self, job: str, plan_sha256: str) -> bool:

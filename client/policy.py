@@ -17,10 +17,12 @@ from confide.config import PolicyConfig
 from confide.errors import DeniedError
 from confide.exchange import Evaluation
 from confide.plan import TrainingPlan
-from confide.records import Tensors, num_bytes
+from confide.records import Shapes, Tensors
 
 _MIB = 2**20
+_FLOAT32_BYTES = 4
 _UNITS = ("none", "record", "group")
+_WITHOUT_WEIGHTS = ("logistic", "mlp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,7 @@ class Policy:
         """
         for verdict in self.counts(units):
             if not verdict.holds:
-                denial = verdict.denial()
-                raise DeniedError(str(denial), code=denial.code, figures={"allowed": denial.figures["allowed"]})
+                raise _without_figures(verdict)
         return self.config.public_n or units
 
     def verdicts(self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool) -> Iterator[Verdict]:
@@ -91,7 +92,10 @@ class Policy:
         """
         config, privacy = self.config, plan.privacy
         yield _one_of("tasks", plan.task.kind, config.tasks)
-        yield _one_of("backbones", plan.backbone_sha256 or plan.backbone.kind, config.backbones)
+        pretrained = plan.backbone.kind not in _WITHOUT_WEIGHTS
+        yield _one_of(
+            "backbones", str(plan.backbone_sha256) if pretrained else plan.backbone.kind, _backbones(config, pretrained)
+        )
         downloads = bool(getattr(plan.backbone, "allow_download", False))
         yield _flag("allow_download", downloads, config.allow_download)
         yield Verdict(
@@ -142,23 +146,33 @@ class Policy:
         if not verdict.holds:
             raise verdict.denial()
 
+    def check_size(self, shapes: Shapes) -> None:
+        """Check how large an update of these shapes would be.
+
+        Raises:
+            DeniedError: if too large.
+        """
+        size = sum(_FLOAT32_BYTES * math.prod(shape) for shape in shapes.values()) / _MIB
+        verdict = _at_most("max_update_mb", size, self.config.max_update_mb)
+        if not verdict.holds:
+            raise verdict.denial()
+
     def check_update(self, update: Tensors) -> None:
         """Check an update that is about to leave. It was paid for already, so that looking at it reveals nothing more.
 
         Raises:
-            DeniedError: if it is too large, too long, or not finite.
+            DeniedError: if it is too long, of another dtype or not finite; its figures stay here.
         """
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in update.values()})
         squares = [float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2 for tensor in update.values()]
         norm = math.sqrt(sum(squares)) if all(map(math.isfinite, squares)) else math.inf
         for verdict in (
-            _at_most("max_update_mb", num_bytes(update) / _MIB, self.config.max_update_mb),
             Verdict(rule="update_dtype", asked=", ".join(dtypes), allowed="float32", holds=set(dtypes) <= {"float32"}),
             Verdict(rule="update_finite", asked="not finite", allowed="finite", holds=math.isfinite(norm)),
             _at_most("max_update_norm", norm, self.config.max_update_norm),
         ):
             if not verdict.holds:
-                raise verdict.denial()
+                raise _without_figures(verdict)
 
     def released(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
         """Keep of metrics only those that may leave, on enough records; they are exact, and so not protected."""
@@ -180,6 +194,18 @@ def _one_of(rule: str, asked: str, allowed: list[str]) -> Verdict:
 def _flag(rule: str, asked: bool, allowed: bool) -> Verdict:
     words = {True: "yes", False: "no"}
     return Verdict(rule=rule, asked=words[asked], allowed=words[allowed], holds=allowed or not asked)
+
+
+def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
+    """Return what stands for a backbone of this kind: a content hash for one with weights, a kind for one without."""
+    kinds = set(_WITHOUT_WEIGHTS)
+    return [name for name in config.backbones if name == "any" or (name in kinds) != pretrained]
+
+
+def _without_figures(verdict: Verdict) -> DeniedError:
+    """Deny without the value asked, which follows from records."""
+    denial = verdict.denial()
+    return DeniedError(str(denial), code=denial.code, figures={k: v for k, v in denial.figures.items() if k == "allowed"})
 
 
 def _shown(value: float | str) -> str:

@@ -51,18 +51,18 @@ class Replies:
                 "order": list(update),
             }
         )
-        path = self._path(job, number)
-        for folder in (self._folder, path.parent):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         whole = {name: tensor.contiguous() for name, tensor in update.items()}
         checksum = _checksum(text, whole)
+        path = self._path(job, number, checksum)  # of its own: another process may have computed the same round
+        for folder in (self._folder, path.parent):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         replace_file(path, lambda temporary: save_file(whole, temporary, metadata={_REPLY: text}), mode=0o600)
         return checksum
 
     def load(self, job: str, number: int, checksum: str) -> Reply | None:
         """Return a reply; None if it is not there any more, or is not the one that was saved."""
         try:
-            with safe_open(self._path(job, number), framework="pt") as file:
+            with safe_open(self._path(job, number, checksum), framework="pt") as file:
                 text = (file.metadata() or {})[_REPLY]
                 update: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
             raw = json.loads(text)
@@ -75,12 +75,12 @@ class Replies:
 
     def forget(self, job: str, *, before: int) -> None:
         """Remove those that no coordinator goes back to."""
-        for path in self._path(job, 0).parent.glob("*.safetensors"):
-            if int(path.stem) <= before - self._kept:
+        for path in self._path(job, 0, "").parent.glob("*.safetensors"):
+            if int(path.stem.partition("-")[0]) <= before - self._kept:
                 path.unlink(missing_ok=True)
 
-    def _path(self, job: str, number: int) -> Path:
-        return self._folder / folder_name(job) / f"{number:05}.safetensors"
+    def _path(self, job: str, number: int, checksum: str) -> Path:
+        return self._folder / folder_name(job) / f"{number:05}-{checksum[:16]}.safetensors"
 
 
 def _checksum(text: str, update: Tensors) -> str:

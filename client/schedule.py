@@ -34,7 +34,7 @@ class RoundSize:
     @property
     def epochs(self) -> float:
         """Passes over the units in a round."""
-        return self.steps * self.batch_size / self.num_examples
+        return self.steps * self.sampling_rate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ class Trainer:
         objective: LocalObjective | None,
         anchor: list[Tensor],
     ) -> None:
-        for indices in _batches(schedule, secret):
+        for indices in _batches(schedule, len(examples), secret):
             size = len(indices)
             for chunk in (
                 indices.split(self._compute.physical_batch_size) if size > self._compute.physical_batch_size else (indices,)
@@ -271,12 +271,12 @@ def _mean_weights(count: int, batch_size: int, device: torch.device) -> Tensor:
     return torch.full((count,), 1 / batch_size, device=device)
 
 
-def _batches(schedule: LocalSchedule, secret: bytes) -> Iterator[Tensor]:
+def _batches(schedule: LocalSchedule, count: int, secret: bytes) -> Iterator[Tensor]:
     """Yield ``schedule.steps`` batches: a new permutation each epoch, the last batch of an epoch short."""
     generator = torch.Generator().manual_seed(int.from_bytes(secret[:8], "little"))
     left = schedule.steps
     while left:
-        for indices in torch.randperm(schedule.num_examples, generator=generator).split(schedule.batch_size)[:left]:
+        for indices in torch.randperm(count, generator=generator).split(schedule.batch_size)[:left]:
             left -= 1
             yield indices
 

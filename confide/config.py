@@ -214,6 +214,9 @@ class InstitutionConfig(ClientConfig):
         None,
         "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory, forgotten with the process.",
     )
+    ledger_anchors: str | None = setting(
+        None, "Folder of the ledgers' anchors, best on another disk: they tell an older copy of a ledger; null: beside it."
+    )
 
 
 @dataclass

@@ -20,6 +20,7 @@ from confide.settings import STRICT, range_problems
 
 PLAN_VERSION = 1
 _MOST_ROUNDS = 1_000_000
+_LONGEST_JOB = 300
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of units is public."""
 
@@ -98,6 +99,8 @@ class TrainingPlan:
         """Yield what is out of range, as for a config."""
         for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
             yield from range_problems(getattr(self, part), f"{part}.")
+        if not 1 <= len(self.job) <= _LONGEST_JOB or not self.job.isprintable():
+            yield f"job={self.job[:_LONGEST_JOB]!r}: expected 1 to {_LONGEST_JOB} printable characters."
         if not 1 <= self.num_rounds <= _MOST_ROUNDS:
             yield f"num_rounds={self.num_rounds}: expected 1 to {_MOST_ROUNDS}."
         if self.seed is not None and not 0 <= self.seed < 2**63:

@@ -19,6 +19,8 @@ from confide.strategies.fedavg import fedavg
 
 log = logging.getLogger(__name__)
 
+_NOT_AFFORDED = ("budget_exhausted", "already_answered", "rounds_spent")
+
 Alone = dict[str, tuple[Evaluation, Evaluation]]
 """Institution -> metrics of the model it trained alone: on the pooled test records, and on its own."""
 
@@ -48,9 +50,9 @@ def train_alone(
             try:
                 outcome, tensors = federation.run(Job(algorithm=fedavg(), plan=own_plan, settings=own_settings, only=[name]))
             except RunFailedError as error:
-                if not any("budget_exhausted" in code for code in error.missing.values()):
+                if not any(code.startswith(_NOT_AFFORDED) for code in error.missing.values()):
                     raise
-                log.warning("%s does not train alone: its budget does not cover another run.", name)
+                log.warning("%s does not train alone: its budget does not cover another run, or no longer this one.", name)
             else:
                 scored[name] = (score_pooled(federation, tensors), outcome.test.get(name, {}))
                 write_json(kept, scored)

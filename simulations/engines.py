@@ -71,12 +71,12 @@ class InlineEngine:
 
     def spent(self, job: str) -> Mapping[str, Spent]:
         """Return what a job has computed at each institution."""
-        return {name: institution.ledger.spent(job) for name, institution in self._institutions.items()}
+        return {name: institution.spent(job) for name, institution in self._institutions.items()}
 
     def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
         """Take over what an earlier process knew of a job."""
         for name, institution in self._institutions.items():
-            institution.ledger.recall(job, spent.get(name, Spent()))
+            institution.recall(job, spent.get(name, Spent()))
 
     def close(self) -> None:
         """Nothing was started."""

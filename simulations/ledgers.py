@@ -1,4 +1,9 @@
-"""Ledgers of simulated institutions: one file each, in a folder that outlives the run."""
+"""Ledgers of simulated institutions: one file a population, in a folder that outlives the run.
+
+Institutions of a simulation are made up: dealing the same records out under other names would give the same people a second
+budget. Unit ids of all ledgers of a folder are therefore hashed with one key, and a new population that holds units of another
+is refused.
+"""
 
 import secrets
 from collections.abc import Iterable, Mapping
@@ -6,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.client.ledger import PersistentLedger
-from confide.client.ledger_cli import SUFFIX
+from confide.client.ledger_cli import SHARED_KEYS, SUFFIX
+from confide.client.ledger_file import LedgerFile
 from confide.client.state import folder_name
 from confide.config import BudgetConfig, Config
+from confide.errors import DataError
 
 _DEFAULT_JOB = "simulation"
 
@@ -19,18 +26,44 @@ class LedgerFolder:
 
     Attributes:
         folder: where they lie.
-        budget: of each institution's population.
+        anchors: where their anchors lie; the same folder, or another disk.
+        budget: of each population.
         kept_replies: as many as rounds that the coordinator may go back.
     """
 
     folder: Path
+    anchors: Path
     budget: BudgetConfig
     kept_replies: int
 
     def __call__(self, name: str) -> PersistentLedger:
-        """Open an institution's ledger; its population is called like it, unless the policy names one."""
-        path = self.folder / f"{folder_name(name)}{SUFFIX}"
-        return PersistentLedger(path, population=self.budget.id or name, budget=self.budget, kept_replies=self.kept_replies)
+        """Open an institution's ledger; its population is called like it, unless the policy names one for all."""
+        population = self.budget.id or name
+        return PersistentLedger(
+            self._file(self._path(population)), population=population, budget=self.budget, kept_replies=self.kept_replies
+        )
+
+    def know_units(self, units: Mapping[str, Iterable[str]]) -> None:
+        """Remember whose units are about to be trained on.
+
+        Args:
+            units: institution -> ids of its units.
+
+        Raises:
+            DataError: if a population that is new here holds units of another one.
+        """
+        there = {path: self._file(path) for path in sorted(self.folder.glob(f"*{SUFFIX}"))}
+        known = {mac: population for file in there.values() for population, mac in file.units()}
+        for name, ids in units.items():
+            path = self._path(self.budget.id or name)
+            if path not in there:
+                keys = self._file(path).keys
+                keys.create()
+                others = [known[mac] for mac in map(keys.mac, ids) if mac in known]
+                if others:
+                    raise DataError(_refusal(name, path, others))
+        for name, ids in units.items():
+            self(name).know_units(ids)
 
     def totals(self, names: Iterable[str]) -> Mapping[str, Mapping[str, float]]:
         """Return what institutions have committed and spent of their lifetime budgets."""
@@ -45,13 +78,31 @@ class LedgerFolder:
             }
         return totals
 
+    def _path(self, population: str) -> Path:
+        return self.folder / f"{folder_name(population)}{SUFFIX}"
+
+    def _file(self, path: Path) -> LedgerFile:
+        return LedgerFile(path, anchor=self.anchors / f"{path.name}.anchor", keys=self.folder / SHARED_KEYS)
+
+
+def _refusal(name: str, path: Path, others: list[str]) -> str:
+    return (
+        f"Institution {name} is new to {path.parent}, and {len(others)} of its units are in {', '.join(sorted(set(others)))} "
+        "already: dealt out under another name, the same people would get a second budget. Keep names, numbers and "
+        "data.partition_seed; or account for all of them as one population with policy.budget.id=NAME; or, if both may spend "
+        f"a budget of their own: confide ledger budget {path} --declare {name} --epsilon E"
+    )
+
 
 def ledger_folder(config: Config) -> LedgerFolder | None:
     """Return where a run's ledgers lie; None for memory."""
     if config.client.ledger is None:
         return None
+    folder = Path(config.client.ledger).expanduser().resolve()
+    anchors = config.client.ledger_anchors
     return LedgerFolder(
-        folder=Path(config.client.ledger).expanduser().resolve(),
+        folder=folder,
+        anchors=folder if anchors is None else Path(anchors).expanduser().resolve(),
         budget=config.policy.budget,
         kept_replies=config.server.checkpoints + 1,
     )

@@ -2,7 +2,8 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy
@@ -209,4 +210,20 @@ def encode_institution(
     return data, sorted(set(held_together))
 
 
-__all__ = ["CLASSES", "Population", "deal_out", "encode_institution"]
+def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) -> None:
+    """Check that nobody's records were dealt out to two institutions, where these are made up.
+
+    Raises:
+        DataError: with how many were: each of them would pay once at either.
+    """
+    counts = Counter(owner for owners in units.values() for owner in owners)
+    split = sum(count > 1 for count in counts.values())
+    if split and config.partitioner not in ("natural", "grouped_natural"):
+        raise DataError(
+            f"data.partitioner={config.partitioner} deals the records of {split} of {len(counts)} groups (data.group_column="
+            f"{config.group_column}) out to several institutions, and each would spend its own epsilon on them. Deal by group: "
+            f"data.partitioner=grouped_natural data.partition_by={config.group_column}, group_size in data.partitioner_args."
+        )
+
+
+__all__ = ["CLASSES", "Population", "deal_out", "encode_institution", "refuse_split_groups"]

@@ -46,7 +46,7 @@ from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup, simulated_states
 from confide.simulations.ledgers import job_name, ledger_folder
-from confide.simulations.population import deal_out, encode_institution
+from confide.simulations.population import deal_out, encode_institution, refuse_split_groups
 from confide.simulations.released import ReleasedRounds
 from confide.simulations.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
 from confide.simulations.shared import SharedRecords
@@ -194,12 +194,14 @@ class _Simulation:
         population = deal_out(config.data, task=config.task, secret=secret)
         self._check_records(population.parts)
         self._progress.phase("prepare records", total=len(population.parts))
-        data = {}
+        data, units = {}, {}
         for name, records in population.parts.items():
-            data[name], units = encode_institution(name, records, config.data, workload=workload, secret=secret)
-            if self._ledgers is not None:
-                self._ledgers(name).know_units(units)
+            data[name], units[name] = encode_institution(name, records, config.data, workload=workload, secret=secret)
             self._progress.advance(f"{name}, {len(records)} records")
+        if plan.privacy.unit == "group":
+            refuse_split_groups(units, config.data)
+        if self._ledgers is not None:
+            self._ledgers.know_units(units)
         return plan, replace(self._open(plan, workload, data), source=population.summary)
 
     def _open(self, plan: TrainingPlan, workload: Workload, data: Mapping[str, InstitutionData]) -> Federation:
@@ -387,13 +389,14 @@ def _spent_unheard(federation: Federation, plan: TrainingPlan, outcome: Outcome)
     if not plan.private:
         return {}
     heard = Counter(name for record in outcome.state.history for name in record.epsilon)
-    unheard = {name: one.count for name, one in federation.engine.spent(plan.job).items() if one.count > heard[name]}
-    return {
-        name: make_schedule(plan, num_examples=outcome.clients.get(name, len(federation.data[name].train))).epsilon_after(
-            count, delta=plan.privacy.delta, accountant=plan.privacy.accountant
-        )
-        for name, count in unheard.items()
-    }
+    spent = federation.engine.spent(plan.job)
+    unheard = {name: one.count for name, one in spent.items() if one.count > heard[name]}
+    told = {}
+    for name, count in unheard.items():
+        n = outcome.clients.get(name, federation.data[name].num_units(plan.privacy.unit))
+        schedule = make_schedule(plan, num_examples=n)
+        told[name] = schedule.epsilon_after(count, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
+    return told
 
 
 def _lines(federation: Federation, plan: TrainingPlan, outcome: Outcome, baselines: Alone) -> dict[str, InstitutionResult]:

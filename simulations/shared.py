@@ -96,6 +96,7 @@ class SharedRecords:
             name: {split: self._place(part.split(split), tensors) for split in SPLITS} for name, part in data.items()
         }
         self._groups = {name: None if part.groups is None else self._room(part.groups, tensors) for name, part in data.items()}
+        self._group_columns = {name: part.group_column for name, part in data.items()}
         self._block = SharedBlock(self._end)
         for place, tensor in tensors:
             self._view(place).copy_(tensor)
@@ -107,7 +108,9 @@ class SharedRecords:
         """Return an institution's records as views into the block."""
         groups = self._groups[name]
         splits = {split: self._examples(places) for split, places in self._places[name].items()}
-        return InstitutionData(**splits, groups=None if groups is None else self._view(groups))
+        return InstitutionData(
+            **splits, groups=None if groups is None else self._view(groups), group_column=self._group_columns[name]
+        )
 
     def _place(self, examples: Examples, tensors: list[tuple[_Place, Tensor]]) -> _ExamplesPlaces:
         return _ExamplesPlaces(

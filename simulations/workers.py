@@ -263,7 +263,7 @@ class _Worker:
         brief = self._brief
         assert brief is not None
         institution = self._institution(task.client)
-        institution.ledger.recall(self._job, task.spent)
+        institution.recall(self._job, task.spent)
         self._client = task.client
         content, weight = None, 0
         try:
@@ -272,7 +272,7 @@ class _Worker:
             log.exception("%s raised.", task.client)
         if content is not None and brief.order is not None and task.is_summed:
             content, weight = self._add_up(brief.order, content)
-        spent = institution.ledger.spent(self._job)
+        spent = institution.spent(self._job)
         return Done(message_id=task.message_id, client=task.client, content=content, spent=spent, weight=weight)
 
     def _ask(self, brief: Brief, ledger_head: str) -> RecordDict:

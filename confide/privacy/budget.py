@@ -26,6 +26,7 @@ What voids all this: outputs of the same units that this budget does not know of
 The conversion from (alpha, rho)-RDP is that of Balle et al. 2020 (arXiv 1905.09982, Theorem 21).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -80,6 +81,7 @@ class Budget:
     order: float
 
     @staticmethod
+    @functools.cache
     def declare(epsilon: float, delta: float) -> "Budget":
         """Declare a budget, with the order at which most Gaussian mechanisms, whose cost is linear in it, fit in."""
         order = max(_ORDERS, key=lambda alpha: (epsilon - conversion(alpha, delta)) / alpha)

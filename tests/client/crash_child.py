@@ -19,6 +19,7 @@ from confide.client.dp_sgd import DpSgd
 from confide.client.event_log import EventLog, Transaction
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger import PersistentLedger
+from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy
 from confide.client.replies import Replies
 from confide.client.trainer import Trainer
@@ -128,7 +129,9 @@ def open_institution(folder: Path, plan: TrainingPlan) -> tuple[Institution, dic
     columns = load_file(folder / "records.safetensors")
     examples = Examples({"features": columns["features"], LABELS: columns[LABELS]})
     data = InstitutionData(train=examples, validation=examples, test=examples)
-    ledger = PersistentLedger(folder / LEDGER, population="ward", budget=BudgetConfig(epsilon=8.0, delta=plan.privacy.delta))
+    ledger = PersistentLedger(
+        LedgerFile(folder / LEDGER), population="ward", budget=BudgetConfig(epsilon=8.0, delta=plan.privacy.delta)
+    )
     custody = Custody(policy=Policy(compose(["data.public=true"]).policy), ledger=ledger)
     institution = Institution("ward", data=data, trainer=trainer, tensors=SharedTensors(trainer), serves=plan, custody=custody)
     return institution, trainable_tensors(workload.model)

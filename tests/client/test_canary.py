@@ -14,6 +14,7 @@ from confide.client.app import make_client_app
 from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger import PersistentLedger
+from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy
 from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
@@ -62,7 +63,7 @@ def trainer() -> Trainer:
 
 @pytest.fixture(scope="module")
 def data(trainer: Trainer) -> InstitutionData:
-    """Encode records of which one is the canary's: its id, its owner, a cell."""
+    """Encode records whose ids and owners are canaries."""
     assert isinstance(CONFIG.task, TabularConfig)
     cells = {name: column.categories[0] if column.categories else "50" for name, column in CONFIG.task.columns.items()}
     rows = {name: [cell] * 200 for name, cell in {**cells, "num": "1"}.items()}
@@ -72,7 +73,9 @@ def data(trainer: Trainer) -> InstitutionData:
 
 
 def make_institution(folder: Path, trainer: Trainer, data: InstitutionData) -> Institution:
-    ledger = PersistentLedger(folder / "ward.ledger", population="ward", budget=BudgetConfig(epsilon=50.0, delta=1e-3))
+    ledger = PersistentLedger(
+        LedgerFile(folder / "ward.ledger"), population="ward", budget=BudgetConfig(epsilon=50.0, delta=1e-3)
+    )
     policy = Policy(replace(CONFIG.policy, allow_reproducible_noise=False))
     custody = Custody(policy=policy, ledger=ledger, states=ClientStates(folder / "states", kept=2))
     return Institution("ward", data=data, trainer=trainer, tensors=SharedTensors(trainer), serves=PLAN, custody=custody)

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from confide.backbones import resolve_package_path
 from confide.client.ledger import PersistentLedger
 from confide.client.ledger_file import LedgerFile
-from confide.client.ledger_state import Run
+from confide.client.ledger_state import Run, run_name
 from confide.compose import compose
 from confide.config import BudgetConfig
 from confide.data_config import DataConfig
@@ -104,7 +104,7 @@ class Hospital:
         if not path.exists():
             return None
         population = LedgerFile(path).state.populations.get("ward")  # opening it verifies it
-        return population.runs.get(JOB) if population else None
+        return population.runs.get(run_name("ward", JOB)) if population else None
 
     def check(self) -> None:
         """Compare the ledger with what the steps wrote down by themselves."""
@@ -115,7 +115,7 @@ class Hospital:
             assert not self.drawn
             return
         budget = BudgetConfig(epsilon=8.0, delta=self.plan.privacy.delta)
-        ledger = PersistentLedger(self.folder / crash_child.LEDGER, population="ward", budget=budget)
+        ledger = PersistentLedger(LedgerFile(self.folder / crash_child.LEDGER), population="ward", budget=budget)
         drawn = replace(run.terms.schedule(1), steps=sum(self.drawn.values()))
         assert ledger.population.spent >= epsilon(drawn, delta=budget.delta)
         received = json.loads((self.folder / crash_child.COORDINATOR).read_text())["round"] if self.started else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from confide.client import event_log as module
 from confide.client.event_log import FORMAT, Event, EventLog
 from confide.errors import LedgerError
 
@@ -232,6 +233,42 @@ def test_an_anchor_elsewhere_outlives_the_folder(tmp_path: Path) -> None:
     shutil.move(tmp_path / "backup", tmp_path / "a")
     with pytest.raises(LedgerError, match="an older copy"):
         EventLog(tmp_path / "a" / "ward.ledger", anchor=anchor)
+
+
+def test_an_anchor_that_is_an_older_copy_is_noticed(path: Path) -> None:
+    log = EventLog(path)
+    anchor = log.anchor.read_text()
+    write(log, *"45678")
+    log.anchor.write_text(anchor)
+    with pytest.raises(LedgerError, match="knows of 3 of 8 events: the anchor is an older copy"):
+        EventLog(path)
+    log.anchor.write_text('{"number": 0, "hash": "", "file": ""}')
+    with pytest.raises(LedgerError, match="knows of 0 of 8 events"):
+        EventLog(path)
+
+
+def test_a_handle_from_before_the_first_event_makes_no_new_anchor(tmp_path: Path) -> None:
+    early = EventLog(tmp_path / "x")
+    write(EventLog(tmp_path / "x"), "one")
+    early.anchor.unlink()
+    with pytest.raises(LedgerError, match="is missing"):
+        write(early, "two")
+
+
+def test_a_hash_does_not_tell_what_it_covers(tmp_path: Path) -> None:
+    logs = [EventLog(tmp_path / name, now_fn=Clock()) for name in "xy"]
+    for log in logs:
+        write(log, "one")
+    assert logs[0].events[0].hash != logs[1].events[0].hash  # same number, time, kind and content
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
+    connection = module._connect(path)
+    values = {
+        name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "secure_delete")
+    }
+    connection.close()
+    assert values == {"synchronous": 3, "journal_mode": "delete", "secure_delete": 1}
 
 
 def test_a_file_of_a_newer_release_is_refused(path: Path) -> None:

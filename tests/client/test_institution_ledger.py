@@ -11,6 +11,7 @@ import torch
 from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger import PersistentLedger
+from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy
 from confide.client.trainer import Trainer
 from confide.compose import compose
@@ -46,7 +47,7 @@ DATA = InstitutionData(
 
 
 def make_institution(folder: Path, *, policy: PolicyConfig | None = None, trainer: Trainer = TRAINER) -> Institution:
-    ledger = PersistentLedger(folder / "ward.ledger", population="ward", budget=BUDGET)
+    ledger = PersistentLedger(LedgerFile(folder / "ward.ledger"), population="ward", budget=BUDGET)
     custody = Custody(policy=Policy(policy or PolicyConfig(max_delta=1e-4)), ledger=ledger)
     return Institution("ward", data=DATA, trainer=trainer, tensors=SharedTensors(trainer), serves=PLAN, custody=custody)
 
@@ -86,7 +87,7 @@ def test_a_round_cut_off_is_replayed_at_no_cost(tmp_path: Path, monkeypatch: pyt
     institution = make_institution(tmp_path)
     reply = ask(institution)
     assert reply.refusal is None
-    assert institution.ledger.spent("door").count == 1
+    assert institution.spent("door").count == 1
 
 
 def test_a_round_is_not_replayed_on_a_device_that_may_not_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,12 +99,51 @@ def test_a_round_is_not_replayed_on_a_device_that_may_not_repeat(tmp_path: Path,
     assert ask(make_institution(tmp_path)).refusal == "already_answered"
 
 
+def test_a_round_cut_off_is_another_one_on_other_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal noise on two data sets cancels: a question is asked of these very records."""
+    with monkeypatch.context() as broken:
+        broken.setattr(PersistentLedger, "settle", lambda *args: 1 / 0)
+        ask(make_institution(tmp_path))
+    edited = replace(DATA, train=TRAINER.workload.synthetic(RECORDS, torch.Generator().manual_seed(99)))
+    institution = make_institution(tmp_path)
+    institution.data = edited
+    assert ask(institution).refusal is None
+    assert institution.spent("door").count == 2
+
+
+def test_an_update_that_may_not_leave_is_not_computed_again(tmp_path: Path) -> None:
+    denied = make_institution(tmp_path, policy=PolicyConfig(max_delta=1e-4, max_update_norm=1e-9))
+    assert ask(denied).refusal == "policy_max_update_norm"
+    assert ask(make_institution(tmp_path)).refusal == "already_answered"
+
+
+def test_a_durable_reply_is_held_against_the_policy_of_today(tmp_path: Path) -> None:
+    assert ask(make_institution(tmp_path)).evaluations
+    later = make_institution(tmp_path, policy=PolicyConfig(max_delta=1e-4, min_support=1000))
+    assert not ask(later).evaluations
+    tight = make_institution(tmp_path, policy=PolicyConfig(max_delta=1e-4, max_update_norm=1e-9))
+    assert ask(tight).refusal == "policy_max_update_norm"
+
+
+def test_training_without_privacy_is_refused_where_there_is_an_account(tmp_path: Path) -> None:
+    plain = replace(PLAN, privacy=replace(PLAN.privacy, unit="none"))
+    institution = make_institution(tmp_path, policy=PolicyConfig(required_unit="none"))
+    assert ask(institution, plan=plain).refusal == "budget_unprotected"
+
+
+def test_a_plan_asked_about_binds_nobody(tmp_path: Path) -> None:
+    institution = make_institution(tmp_path)
+    dear = replace(PLAN, privacy=replace(PLAN.privacy, epsilon=7.0))
+    assert ask(institution, kind="query", plan=dear).refusal == "budget_exhausted"
+    assert ask(institution).refusal is None
+
+
 def test_one_round_with_other_tensors_is_another_reservation(tmp_path: Path) -> None:
     institution = make_institution(tmp_path)
     ask(institution)
     moved = Request(plan=PLAN.to_json(), server_round=1, arrays=encode({name: tensor + 1e-3 for name, tensor in START.items()}))
     assert institution.handle("train", moved).refusal is None
-    assert institution.ledger.spent("door").count == 2
+    assert institution.spent("door").count == 2
     third = replace(moved, arrays=encode({name: tensor - 1e-3 for name, tensor in START.items()}))
     refused = institution.handle("train", third)
     assert (refused.refusal, dict(refused.figures)) == ("rounds_spent", {"asked": 3.0, "allowed": 2.0})
@@ -117,7 +157,7 @@ def test_a_head_that_is_not_in_the_ledger_stops_everything(tmp_path: Path) -> No
     restored = make_institution(tmp_path / "backup")
     for kind in ("query", "train", "evaluate"):
         assert ask(restored, 2, kind=kind, ledger_head=head, splits=["test"]).refusal == "ledger"
-    assert restored.ledger.spent("door").count == 1
+    assert restored.spent("door").count == 1
 
 
 def test_a_run_the_budget_does_not_cover_is_declined_with_the_figures(tmp_path: Path) -> None:
@@ -149,7 +189,7 @@ def test_what_the_policy_denies_is_refused_by_rule(
     reply = ask(institution)
     assert (reply.refusal, reply.arrays) == (code, None)
     assert figures is None or reply.figures == figures
-    assert institution.ledger.spent("door").count == (1 if figures is None else 0)  # nothing is reserved for a denied plan
+    assert institution.spent("door").count == (1 if figures is None else 0)  # nothing is reserved for a denied plan
 
 
 def test_hours_are_for_training_alone(tmp_path: Path) -> None:
@@ -187,4 +227,4 @@ def test_two_processes_of_one_institution_share_the_count(tmp_path: Path) -> Non
     one, two = make_institution(tmp_path), make_institution(tmp_path)
     assert ask(one, 1).refusal is None
     assert ask(two, 2).refusal is None
-    assert one.ledger.spent("door").count == two.ledger.spent("door").count == 2
+    assert one.spent("door").count == two.spent("door").count == 2

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from confide.client.ledger import PersistentLedger, Reservation
 from confide.client.ledger_file import LedgerFile
-from confide.client.ledger_state import Terms
+from confide.client.ledger_state import Terms, run_name
 from confide.client.memory_ledger import MemoryLedger
 from confide.config import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
@@ -32,9 +32,11 @@ REPLY = Reply(institution="ward", num_examples=100, figures={"epsilon": 1.0})
 
 def terms(job: str = "a", **changes: Any) -> Terms:
     plain = Terms(
+        institution="ward",
         job=job,
         plan=f"plan of {job}",
         unit="record",
+        grouped_by=None,
         num_units=100,
         noise_multiplier=SIGMA,
         sampling_rate=RATE,
@@ -49,18 +51,24 @@ def terms(job: str = "a", **changes: Any) -> Terms:
     return replace(plain, **changes)
 
 
+def name(job: str) -> str:
+    return run_name("ward", job)
+
+
 def opened(folder: Path, *, population: str = "ward", budget: BudgetConfig = BUDGET, **options: Any) -> PersistentLedger:
-    return PersistentLedger(folder / "ward.ledger", population=population, budget=budget, **options)
+    kept = {"kept_replies": options.pop("kept_replies")} if "kept_replies" in options else {}
+    file = LedgerFile(folder / "ward.ledger", **options)
+    return PersistentLedger(file, population=population, budget=budget, **kept)
 
 
 def train(ledger: PersistentLedger, job: str = "a", rounds: int = ROUNDS, **changes: Any) -> None:
     for number in range(1, rounds + 1):
         ledger.reserve(terms(job, **changes), number, f"{job}/{number}", key=None)
-        ledger.settle(job, f"{job}/{number}", REPLY, UPDATE)
+        ledger.settle(name(job), f"{job}/{number}", REPLY, UPDATE)
 
 
 def rounds_of(ledger: PersistentLedger, job: str) -> int:
-    return ledger.spent(job).count
+    return ledger.spent(name(job)).count
 
 
 # --- one run
@@ -102,11 +110,11 @@ def test_keys_of_two_ledgers_differ_unless_they_are_given(tmp_path: Path) -> Non
 
 def test_an_answer_is_durable_and_given_again(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
-    assert ledger.answered("a", "a/1") is None
+    assert ledger.answered(name("a"), "a/1") is None
     ledger.reserve(terms(), 1, "a/1", key=None)
-    assert ledger.answered("a", "a/1") is None
-    ledger.settle("a", "a/1", replace(REPLY, evaluations={"validation": {"accuracy": 0.5, "num_examples": 9}}), UPDATE)
-    reply = opened(tmp_path).answered("a", "a/1")
+    assert ledger.answered(name("a"), "a/1") is None
+    ledger.settle(name("a"), "a/1", replace(REPLY, evaluations={"validation": {"accuracy": 0.5, "num_examples": 9}}), UPDATE)
+    reply = opened(tmp_path).answered(name("a"), "a/1")
     assert reply is not None
     assert (reply.institution, reply.num_examples, dict(reply.figures)) == ("ward", 100, {"epsilon": 1.0})
     assert reply.evaluations == {"validation": {"accuracy": 0.5, "num_examples": 9}}
@@ -118,17 +126,50 @@ def test_the_key_is_wiped_with_the_settlement(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     key = ledger.reserve(terms(), 1, "a/1", key=None).key
     assert key in (tmp_path / "ward.ledger").read_bytes()
-    ledger.settle("a", "a/1", REPLY, UPDATE)
+    ledger.settle(name("a"), "a/1", REPLY, UPDATE)
     assert all(key not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     with pytest.raises(DeniedError, match="was answered") as caught:
         ledger.reserve(terms(), 1, "a/1", key=None)
     assert caught.value.code == "already_answered"
 
 
+def test_a_round_settled_by_another_process_is_not_settled_again(tmp_path: Path) -> None:
+    """Two processes that computed one round: the second answer stays inside."""
+    one, two = opened(tmp_path), opened(tmp_path)
+    for ledger in (one, two):
+        ledger.reserve(terms(), 1, "a/1", key=None)
+    one.settle(name("a"), "a/1", REPLY, UPDATE)
+    with pytest.raises(DeniedError, match="was answered before"):
+        two.settle(name("a"), "a/1", replace(REPLY, num_examples=7), UPDATE)
+    reply = opened(tmp_path).answered(name("a"), "a/1")
+    assert reply is not None
+    assert [event.kind for event in LedgerFile(tmp_path / "ward.ledger").log.events].count("settle") == 1
+
+
+def test_an_abandoned_round_is_never_computed_again(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    key = ledger.reserve(terms(), 1, "a/1", key=None).key
+    ledger.abandon(name("a"), "a/1")
+    assert key not in (tmp_path / "ward.ledger").read_bytes()
+    assert ledger.answered(name("a"), "a/1") is None
+    with pytest.raises(DeniedError, match="was answered before"):
+        ledger.reserve(terms(), 1, "a/1", key=None)
+    assert rounds_of(ledger, "a") == 1
+
+
+def test_other_records_are_another_question(tmp_path: Path) -> None:
+    ledger, other = opened(tmp_path / "x"), opened(tmp_path / "y")
+    digest = ledger.digest("plan, round, tensors", lambda: "these records")
+    assert digest == opened(tmp_path / "x").digest("plan, round, tensors", lambda: "these records")
+    assert digest != ledger.digest("plan, round, tensors", lambda: "those records")
+    assert digest != ledger.digest("another round", lambda: "these records")
+    assert digest != other.digest("plan, round, tensors", lambda: "these records")  # keyed: it tells nothing
+
+
 def test_only_the_newest_replies_are_kept(tmp_path: Path) -> None:
     ledger = opened(tmp_path, kept_replies=2)
     train(ledger)
-    assert [ledger.answered("a", f"a/{number}") is not None for number in range(1, 5)] == [False, False, True, True]
+    assert [ledger.answered(name("a"), f"a/{number}") is not None for number in range(1, 5)] == [False, False, True, True]
 
 
 def test_a_damaged_reply_is_no_answer(tmp_path: Path) -> None:
@@ -136,7 +177,7 @@ def test_a_damaged_reply_is_no_answer(tmp_path: Path) -> None:
     train(ledger, rounds=1)
     path = next((tmp_path / "ward.ledger.replies").rglob("*.safetensors"))
     path.write_bytes(path.read_bytes().replace(b"100", b"900"))
-    assert ledger.answered("a", "a/1") is None
+    assert ledger.answered(name("a"), "a/1") is None
 
 
 def test_a_run_ends_with_its_spare_rounds(tmp_path: Path) -> None:
@@ -217,6 +258,38 @@ def test_a_policy_that_says_less_than_was_declared_counts(tmp_path: Path) -> Non
         opened(tmp_path, budget=BudgetConfig(epsilon=2.1, delta=DELTA)).admit(terms("b"))
 
 
+def test_a_smaller_delta_of_the_policy_counts(tmp_path: Path) -> None:
+    train(opened(tmp_path, budget=BudgetConfig(epsilon=2.5, delta=DELTA)))
+    fits = terms("b", noise_multiplier=40.0, steps=1, max_rounds=1)
+    with pytest.raises(DeniedError, match="at delta 1e-12"):
+        opened(tmp_path, budget=BudgetConfig(epsilon=2.5, delta=1e-12)).admit(fits)
+
+
+def test_a_known_run_is_admitted_with_its_own_terms_alone(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    train(ledger, rounds=1)
+    ledger.admit(terms())
+    with pytest.raises(ProtocolError, match="goes on with other terms"):
+        ledger.admit(terms(steps=6))
+
+
+def test_groups_of_a_budget_stay_the_same_people(tmp_path: Path) -> None:
+    ledger = opened(tmp_path, budget=BudgetConfig(epsilon=8.0, delta=DELTA, unit="group"))
+    train(ledger, unit="group", grouped_by="patient")
+    ledger.admit(terms("b", unit="group", grouped_by="patient"))
+    with pytest.raises(DeniedError, match="was grouped by patient before, and now by visit"):
+        ledger.admit(terms("b", unit="group", grouped_by="visit"))
+
+
+def test_institutions_that_share_a_population_share_its_budget(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    train(ledger)
+    alone = ledger.population.committed
+    ledger.reserve(terms(institution="other", num_units=50), 1, "other/1", key=None)
+    assert ledger.population.committed > alone
+    assert set(ledger.population.runs) == {"ward: a", "other: a"}
+
+
 def test_a_budget_is_raised_by_declaring_it_and_keeps_its_order(tmp_path: Path) -> None:
     ledger, more = full(tmp_path), BudgetConfig(epsilon=20.0, delta=DELTA)
     order = ledger.population.budget.order
@@ -279,7 +352,15 @@ def test_units_new_to_a_charged_population_are_told_of(tmp_path: Path, caplog: p
         assert caplog.text == ""
         ledger.know_units(["ann", "joe"])
     assert "1 of 2 units are new to population ward; it was charged before" in caplog.text
-    assert ledger.population.units == 3
+
+
+def test_unit_hashes_of_two_ledgers_have_nothing_in_common(tmp_path: Path) -> None:
+    hashes = []
+    for folder in ("x", "y"):
+        opened(tmp_path / folder).know_units(["ann", "bob"])
+        hashes.append({mac for _, mac in LedgerFile(tmp_path / folder / "ward.ledger").units()})
+    assert len(hashes[0]) == len(hashes[1]) == 2
+    assert not hashes[0] & hashes[1]
 
 
 def test_no_unit_id_stands_in_any_file(tmp_path: Path) -> None:
@@ -356,7 +437,7 @@ def test_memory_counts_rounds_and_forgets_nothing_of_a_job() -> None:
         ledger.reserve(terms(), number, f"a/{number}", key=None)
     with pytest.raises(DeniedError, match=f"Round {ROUNDS + 1} of {ROUNDS}"):
         ledger.reserve(terms(), 5, "a/5", key=None)
-    assert ledger.spent("a").count == ROUNDS
+    assert ledger.spent(name("a")).count == ROUNDS
 
 
 # --- against a model
@@ -418,7 +499,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
         question = data.draw(st.sampled_from(sorted(self.keys.keys() - self.settled)))
-        self.ledger.settle(*question, REPLY, UPDATE)
+        self.ledger.settle(name(question[0]), question[1], REPLY, UPDATE)
         self.settled.add(question)
         self.coordinator = self.ledger.head
 
@@ -427,7 +508,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def deliver_twice(self, data: st.DataObject) -> None:
         question = data.draw(st.sampled_from(sorted(self.settled)))
         head = self.ledger.head
-        assert self.ledger.answered(*question) is not None
+        assert self.ledger.answered(name(question[0]), question[1]) is not None
         assert self.ledger.head == head
 
     @precondition(lambda self: not self.broken)
@@ -471,7 +552,7 @@ class LedgerMachine(RuleBasedStateMachine):
         population = self.ledger.population
         for job in "ab":
             computed = sum(known == job for known, _ in self.keys)
-            assert self.ledger.spent(job).count == computed <= ROUNDS
+            assert self.ledger.spent(name(job)).count == computed <= ROUNDS
         assert population.spent <= population.committed <= BUDGET.epsilon  # type: ignore[operator]
 
 

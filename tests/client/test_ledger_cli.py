@@ -8,6 +8,7 @@ import pytest
 import confide.cli
 from confide.client.ledger import PersistentLedger
 from confide.client.ledger_cli import bar
+from confide.client.ledger_file import LedgerFile
 from confide.client.ledger_state import Population, Run, Terms
 from confide.config import BudgetConfig
 from confide.privacy.accounting import calibrate
@@ -16,9 +17,11 @@ from confide.privacy.budget import Budget
 BUDGET = BudgetConfig(epsilon=8.0, delta=1e-5)
 SIGMA = calibrate(target_epsilon=2.0, delta=1e-5, sampling_rate=0.1, steps=20)
 TERMS = Terms(
+    institution="ward",
     job="trial",
     plan="p",
     unit="record",
+    grouped_by=None,
     num_units=100,
     noise_multiplier=SIGMA,
     sampling_rate=0.1,
@@ -35,7 +38,7 @@ TERMS = Terms(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("east", "west"):
-        ledger = PersistentLedger(tmp_path / f"{name}.ledger", population=name, budget=BUDGET)
+        ledger = PersistentLedger(LedgerFile(tmp_path / f"{name}.ledger"), population=name, budget=BUDGET)
         ledger.know_units(["patient-4711"])
         ledger.reserve(TERMS, 1, "digest", key=None)
     return tmp_path
@@ -123,6 +126,14 @@ def test_budget_declares_and_changes(folder: Path, capsys: pytest.CaptureFixture
     assert confide_ledger("budget", path, "--declare", "east", "--epsilon", "20") == 0
     assert "20.00" in capsys.readouterr().out
     assert confide_ledger("budget", folder) == 0
+
+
+def test_what_is_not_said_stays_as_it_was_declared(folder: Path) -> None:
+    path = folder / "north.ledger"
+    LedgerFile(path).declare("north", BudgetConfig(epsilon=3.0, delta=1e-8, unit="group"))
+    assert confide_ledger("budget", path, "--declare", "north", "--epsilon", "4") == 0
+    north = LedgerFile(path).state.populations["north"]
+    assert (north.budget.epsilon, north.budget.delta, north.unit) == (4.0, 1e-8, "group")
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,6 @@ def test_an_update_within_bounds_leaves() -> None:
     ("config", "update", "rule"),
     [
         ({"max_update_norm": 1.7}, torch.ones(3), "max_update_norm"),
-        ({"max_update_mb": 1e-6}, torch.ones(3), "max_update_mb"),
         ({}, torch.ones(3, dtype=torch.float64), "update_dtype"),
         ({}, torch.tensor([1.0, torch.nan]), "update_finite"),
         ({}, torch.tensor([1.0, torch.inf]), "update_finite"),
@@ -157,6 +156,20 @@ def test_an_update_out_of_bounds_stays(config: dict[str, float], update: torch.T
     with pytest.raises(DeniedError) as caught:
         Policy(PolicyConfig(**config)).check_update({"w": update})  # type: ignore[arg-type]
     assert caught.value.code == f"policy_{rule}"
+    assert "asked" not in caught.value.figures  # it follows from records
+
+
+def test_an_update_that_would_be_too_large_is_denied_beforehand() -> None:
+    Policy(PolicyConfig(max_update_mb=1.0)).check_size({"w": (2**18,)})
+    with pytest.raises(DeniedError, match=r"policy\.max_update_mb: asked 1\.00\d+, allowed 1") as caught:
+        Policy(PolicyConfig(max_update_mb=1.0)).check_size({"w": (2**18,), "b": (200,)})
+    assert caught.value.figures["asked"] > 1.0
+
+
+@pytest.mark.parametrize("disguise", ["mlp", "logistic", None])
+def test_a_pretrained_backbone_is_known_by_its_hash_alone(disguise: str | None) -> None:
+    plan = replace(PRETRAINED, backbone_sha256=disguise)
+    assert not judged(PolicyConfig(), plan)["backbones"].holds
 
 
 def test_metrics_leave_only_if_allowed_and_on_enough_records() -> None:

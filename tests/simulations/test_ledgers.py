@@ -12,7 +12,7 @@ import pytest
 from confide.backbones import resolve_package_path
 from confide.client.ledger_file import LedgerFile
 from confide.compose import compose
-from confide.errors import ConfigError, DeniedError, LedgerError, RunFailedError
+from confide.errors import ConfigError, DataError, DeniedError, LedgerError, RunFailedError
 from confide.server.checkpoint import CheckpointStore
 
 Simulate = Callable[..., dict[str, Any]]
@@ -40,7 +40,8 @@ def settings(table: Path, **changes: object) -> tuple[str, ...]:
 
 
 def ledger_of(table: Path, name: str) -> LedgerFile:
-    return LedgerFile(table.parent / "ledgers" / f"{name.replace(' ', '%20')}.ledger")
+    folder = table.parent / "ledgers"
+    return LedgerFile(folder / f"{name.replace(' ', '%20')}.ledger", keys=folder / "ledgers.key")
 
 
 def declined(run: Simulate, *overrides: str, name: str = "again") -> str:
@@ -124,10 +125,44 @@ def test_a_change_of_the_unit_makes_no_room(run: Simulate, table: Path) -> None:
         run(*grouped, "policy.budget.unit=group", name="third")
 
 
-def test_a_population_of_another_name_is_not_declared(run: Simulate, table: Path) -> None:
-    run(*settings(table))
-    with pytest.raises(DeniedError, match="Population others is not declared"):
-        run(*settings(table), "policy.budget.id=others", name="again")
+OTHER_NAMES = {
+    "renamed": ("data.partitioner=iid", "data.institution=clinic"),
+    "dealt out to more": ("data.partitioner=iid", "data.institution=bank", "data.num_clients=6"),
+    "by hospital": (),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_NAMES)
+def test_the_same_people_under_other_names_get_no_second_budget(change: str, run: Simulate, table: Path) -> None:
+    run(*settings(table), "data.partitioner=iid", "data.institution=bank")
+    with pytest.raises(DataError, match=r"units are in bank-.* already: dealt out under another name"):
+        run(*settings(table), *OTHER_NAMES[change], name="again")
+
+
+def test_one_population_for_all_carries_what_each_institution_does(run: Simulate, table: Path) -> None:
+    summary = run(*settings(table, **{"policy.budget.epsilon": 30}), "policy.budget.id=town")
+    budgets = {tuple(client["budget"].items()) for client in summary["clients"].values()}
+    assert len(budgets) == 1
+    town = LedgerFile(table.parent / "ledgers" / "town.ledger", keys=table.parent / "ledgers" / "ledgers.key")
+    assert len(town.state.populations["town"].runs) == 4
+    assert town.state.populations["town"].committed > 2 * 3
+
+
+def test_anchors_elsewhere_notice_a_folder_put_back(run: Simulate, table: Path) -> None:
+    folder, more = table.parent / "ledgers", {"policy.budget.epsilon": 30, "client.ledger_anchors": table.parent / "anchors"}
+    run(*settings(table, **more))
+    shutil.copytree(folder, table.parent / "backup")
+    run(*settings(table, **more), name="second")
+    shutil.rmtree(folder)
+    shutil.move(table.parent / "backup", folder)
+    with pytest.raises(LedgerError, match="an older copy"):
+        run(*settings(table, **more), name="third")
+
+
+def test_groups_dealt_out_to_several_institutions_are_refused(run: Simulate, table: Path) -> None:
+    grouped = settings(table, **{"privacy.unit": "group", "data.group_column": "age", "data.partitioner": "iid"})
+    with pytest.raises(DataError, match=r"deals the records of \d+ of \d+ groups .* out to several institutions"):
+        run(*grouped)
 
 
 def test_a_restored_backup_is_noticed(run: Simulate, table: Path) -> None:

@@ -323,7 +323,7 @@ def test_another_kept_state_is_another_mechanism_with_noise_of_its_own(tmp_path:
     first = train(institution, 2, PRIVATE)
     states.save(PRIVATE.job, 1, {name: torch.full_like(tensor, 1e-6) for name, tensor in START.items()})
     second = train(institution, 2, PRIVATE)
-    assert institution.ledger.spent(PRIVATE.job).count == 2
+    assert institution.spent(PRIVATE.job).count == 2
     assert second.figures["epsilon"] > first.figures["epsilon"]
     assert (flat(update_of(first)) - flat(update_of(second))).norm() > 1e-2
 
@@ -336,7 +336,7 @@ def test_refused_round_keeps_nothing(tmp_path: Path) -> None:
 def test_institution_without_a_folder_declines() -> None:
     institution = make_institution(None)
     assert train(institution, 1).refusal == "no_state"
-    assert institution.ledger.spent(PLAIN.job).count == 0
+    assert institution.spent(PLAIN.job).count == 0
 
 
 def test_other_objectives_need_no_folder_and_keep_nothing(tmp_path: Path) -> None:
