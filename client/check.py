@@ -159,7 +159,7 @@ def _source_report(records: Dataset, data: DataConfig, task: TaskConfig, pool: P
         repeated=None if pool is None else pool.repeated,
         labels=label_counts(seen.labels, task),
         missing={
-            name: int(empty[name].sum()) if name in empty else sum(not value for value in records[name]) for name in names
+            name: int(empty[name].sum()) if name in empty else sum(not value for value in records[name][:]) for name in names
         },
     )
 
@@ -191,7 +191,7 @@ def _column_report(column: ColumnConfig, seen: Column) -> ColumnReport:
 def _lengths(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> dict[str, LengthReport]:
     if not isinstance(task, TextClassificationConfig) or task.text_column not in records.column_names:
         return {}
-    texts = [text for text in records[task.text_column] if text is not None]
+    texts = [text for text in records[task.text_column][:] if text is not None]
     if not texts:
         return {}
     lengths = {"characters": _length_report([len(text) for text in texts])}

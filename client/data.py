@@ -88,7 +88,7 @@ def encode_splits(
         encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
-    groups = group_codes([str(owner) for owner in splits.train[group_column]]) if group_column else None
+    groups = group_codes([str(owner) for owner in splits.train[group_column][:]]) if group_column else None
     return InstitutionData(**encoded, groups=groups, group_column=group_column)
 
 

@@ -88,7 +88,7 @@ def files_of(table: Table) -> Iterator[tuple[str, Dataset]]:
     if not table.files:
         yield "", table.records
         return
-    names = list(table.records[FILE_COLUMN])  # in the order of the files, each in one piece
+    names = table.records[FILE_COLUMN][:]  # in the order of the files, each in one piece
     start = 0
     for name in table.files:
         count = names.count(name)
@@ -105,7 +105,7 @@ def _part_problems(records: Dataset, config: DataConfig, task: TaskConfig) -> It
                 yield problem
     column = partition_column(config, task)
     if column != task.label_column and column in records.column_names:
-        nulls = sum(not value for value in records[column])
+        nulls = sum(not value for value in records[column][:])
         if nulls:
             yield (
                 f"Column {column}: {nulls} of {len(records)} values are null, and data.partitioner={config.partitioner} deals "
@@ -125,7 +125,7 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> Pool:
     if place in records.column_names and place not in told_apart:
         told_apart.append(str(place))
     if by_file(config) and config.id_column is not None:
-        ids = [f"{unit}\0{file}" for unit, file in zip(ids, records[FILE_COLUMN], strict=True)]
+        ids = [f"{unit}\0{file}" for unit, file in zip(ids, records[FILE_COLUMN][:], strict=True)]
     units = keep_units(records, ids, columns=told_apart)
     return Pool(
         records=units.records,

@@ -86,12 +86,12 @@ def column_of_names(records: Dataset, column: str) -> list[str]:
     problem = id_problem(records, column)
     if problem:
         raise DataError(problem)
-    return [str(value) for value in records[column]]
+    return [str(value) for value in records[column][:]]
 
 
 def id_problem(records: Dataset, id_column: str) -> str | None:
     """Count ids that are null."""
-    nulls = sum(value is None or value == "" for value in records[id_column])
+    nulls = sum(value is None or value == "" for value in records[id_column][:])
     if not nulls:
         return None
     return f"Column {id_column}: {nulls} of {len(records)} ids are null; give each record one, or name no column for them."
@@ -101,7 +101,7 @@ def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None
     """Return each record's comparable values."""
     compared = []
     for name in columns:
-        values = list(records[name])
+        values = records[name][:]
         known = {value: comparable(None if value is None else str(value)) for value in set(values)}
         compared.append([known[value] for value in values])
     return list(zip(*compared, strict=True))

@@ -126,7 +126,7 @@ def _argument_problems(config: DataConfig, parameters: Mapping[str, inspect.Para
 def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
     """Return what a partitioner sees: each record's place, and the value it deals out by."""
     column = FILE_COLUMN if by_file(config) else partition_column(config, task)
-    values = [str(value) for value in records[str(column)]]
+    values = [str(value) for value in records[str(column)][:]]
     by: list[str] | list[int] | list[float] = values
     if config.partitioner == "inner_dirichlet":  # wants classes numbered from 0
         number = {value: i for i, value in enumerate(sorted(set(values)))}
@@ -149,7 +149,7 @@ def _deal(config: DataConfig, partitioner: Partitioner, view: Dataset) -> tuple[
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             count = partitioner.num_partitions
-            indices = {_name(config, partitioner, i): list(partitioner.load_partition(i)[_INDEX]) for i in range(count)}
+            indices = {_name(config, partitioner, i): partitioner.load_partition(i)[_INDEX][:] for i in range(count)}
     except _REFUSALS as error:
         raise DataError(
             f"data.partitioner={config.partitioner}: {error} "

@@ -374,7 +374,7 @@ def fingerprint(records: Dataset) -> str:
     """Hash records, in their order."""
     digest = hashlib.sha256()
     for name in sorted(records.column_names):
-        digest.update(repr((name, list(records[name]))).encode())
+        digest.update(repr((name, records[name][:])).encode())
     return digest.hexdigest()
 
 

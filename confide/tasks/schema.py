@@ -88,12 +88,12 @@ def read(records: Dataset, config: TaskConfig) -> Read:
     labels, found = Labels([], []), []
     if isinstance(config, TabularConfig):
         present = {name: column for name, column in config.columns.items() if name in records.column_names}
-        columns = {name: read_column(name, column, records[name]) for name, column in present.items()}
+        columns = {name: read_column(name, column, records[name][:]) for name, column in present.items()}
         found += [problem for column in columns.values() for problem in column.problems]
     elif isinstance(config, TextClassificationConfig) and config.text_column in records.column_names:
-        found += text_problems(records[config.text_column], config.text_column)
+        found += text_problems(records[config.text_column][:], config.text_column)
     if config.label_column in records.column_names:
-        labels = read_labels(records[config.label_column], config)
+        labels = read_labels(records[config.label_column][:], config)
     return Read(columns, labels, [*found, *labels.problems])
 
 

@@ -35,7 +35,7 @@ class TextClassification(SingleLabel):
             DataError: naming every problem: a missing column, texts or labels that are null, labels that are unknown.
         """
         _, labels = self.read(records)
-        texts = [str(text) for text in records[self._config.text_column]]
+        texts = [str(text) for text in records[self._config.text_column][:]]
         if not texts:
             empty = torch.empty((0, 1), dtype=torch.int64)
             return Examples(

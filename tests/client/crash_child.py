@@ -23,8 +23,7 @@ from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy
 from confide.client.replies import Replies
 from confide.client.trainer import Trainer
-from confide.compose import compose
-from confide.config import BudgetConfig
+from confide.config import BudgetConfig, PolicyConfig
 from confide.exchange import Request
 from confide.files import write_json
 from confide.models import trainable_tensors
@@ -132,6 +131,6 @@ def open_institution(folder: Path, plan: TrainingPlan) -> tuple[Institution, dic
     ledger = PersistentLedger(
         LedgerFile(folder / LEDGER), population="ward", budget=BudgetConfig(epsilon=8.0, delta=plan.privacy.delta)
     )
-    custody = Custody(policy=Policy(compose(["data.public=true"]).policy), ledger=ledger)
+    custody = Custody(policy=Policy(PolicyConfig(min_records=1)), ledger=ledger)
     institution = Institution("ward", data=data, trainer=trainer, tensors=SharedTensors(trainer), serves=plan, custody=custody)
     return institution, trainable_tensors(workload.model)

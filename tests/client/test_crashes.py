@@ -10,6 +10,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 from safetensors.torch import save_file
 
 from confide.backbones import resolve_package_path
@@ -127,12 +128,13 @@ class Hospital:
         return (self.folder / crash_child.COORDINATOR).exists()
 
 
-def cases() -> list[tuple[str, str, int]]:
+def cases() -> list[ParameterSet]:
     """Every boundary, before and after, in the first round and in a later one; every step of a round."""
     made = []
     for boundary in crash_child.BOUNDARIES:
-        occurrences = range(1, STEPS + 1) if boundary == "step" else (1, 2)
-        made += [(boundary, when, n) for n in occurrences for when in ("before", "after")]
+        for n in range(1, STEPS + 1) if boundary == "step" else (1, 2):
+            marks = [pytest.mark.slow] if n not in (1, STEPS) else []
+            made += [pytest.param(boundary, when, n, marks=marks) for when in ("before", "after")]
     return made
 
 

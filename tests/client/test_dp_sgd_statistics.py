@@ -317,7 +317,7 @@ def check_sampling(kind: str, unit: str, rounds: int = 200) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize(("kind", "rounds"), [("mlp", 200), ("head", 200), ("lora", 100)])
+@pytest.mark.parametrize(("kind", "rounds"), [("mlp", 200), ("head", 200), pytest.param("lora", 100, marks=pytest.mark.slow)])
 def test_units_are_sampled_at_their_rate_and_independently(kind: str, unit: str, rounds: int) -> None:
     check_sampling(kind, unit, rounds)
 

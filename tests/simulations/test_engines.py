@@ -137,7 +137,9 @@ def closing() -> Iterator[Callable[[ProcessEngine], ProcessEngine]]:
 Closing = Callable[[ProcessEngine], ProcessEngine]
 
 
-@pytest.mark.parametrize(("privacy", "counts"), [("none", (2,)), ("record", (1, 2, 3))])
+@pytest.mark.parametrize(
+    ("privacy", "counts"), [("none", (2,)), ("record", (3,)), pytest.param("record", (1, 2, 3), marks=pytest.mark.slow)]
+)
 def test_every_number_of_workers_gives_the_inline_model_on_heart(run: Simulate, privacy: str, counts: tuple[int, ...]) -> None:
     overrides = (*HEART, f"privacy={privacy}", "server.num_rounds=3")
     expected = run(*overrides, name="inline")

