@@ -174,7 +174,7 @@ class Institution:
         schedule = self._schedule(plan, request.plan)
         figures: dict[str, float] = {}
         if plan.private:
-            self.ledger.admit(self._terms(plan, request.plan, schedule))
+            self.ledger.admit(self._terms(plan, schedule))
             total = schedule.epsilon_after(schedule.max_rounds, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
             figures = {
                 "noise_multiplier": schedule.noise_multiplier,
@@ -244,7 +244,7 @@ class Institution:
             if plan.seed is None:
                 return key or os.urandom(KEY_BYTES), {}
             return derive_key(plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round), {}
-        reserved = self.ledger.reserve(self._terms(plan, request.plan, schedule), server_round, digest, key=key)
+        reserved = self.ledger.reserve(self._terms(plan, schedule), server_round, digest, key=key)
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             # Other devices may not repeat a computation bit for bit, and equal noise on two sums would cancel.
             raise already_answered(run_name(self.name, plan.job))
@@ -252,22 +252,12 @@ class Institution:
         spent = schedule.epsilon_after(reserved.rounds, delta=privacy.delta, accountant=privacy.accountant)
         return reserved.key, {"epsilon": spent}
 
-    def _terms(self, plan: TrainingPlan, text: str, schedule: LocalSchedule) -> Terms:
-        return Terms(
+    def _terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> Terms:
+        return terms_of(
+            plan,
+            schedule,
             institution=self.name,
-            job=plan.job,
-            plan=hashlib.sha256(text.encode()).hexdigest(),
-            unit=plan.privacy.unit,
-            grouped_by=self.data.group_column if plan.privacy.unit == "group" else None,
-            num_units=schedule.num_examples,
-            noise_multiplier=schedule.noise_multiplier,
-            sampling_rate=schedule.sampling_rate,
-            steps=schedule.steps,
-            max_rounds=schedule.max_rounds,
-            epsilon=plan.privacy.epsilon,
-            delta=plan.privacy.delta,
-            accountant=plan.privacy.accountant,
-            relation=plan.relation,
+            group_column=self.data.group_column,
             reproducible=self._custody.reproducible,
         )
 
@@ -346,6 +336,30 @@ class Institution:
             raise PrivacyError(
                 f"The plan asks for unit={plan.privacy.unit}, this institution serves {self._serves.privacy.unit}."
             )
+
+
+def terms_of(
+    plan: TrainingPlan, schedule: LocalSchedule, *, institution: str, group_column: str | None, reproducible: bool
+) -> Terms:
+    """Write down what a run will do, for its ledger."""
+    privacy = plan.privacy
+    return Terms(
+        institution=institution,
+        job=plan.job,
+        plan=hashlib.sha256(plan.to_json().encode()).hexdigest(),
+        unit=privacy.unit,
+        grouped_by=group_column if privacy.unit == "group" else None,
+        num_units=schedule.num_examples,
+        noise_multiplier=schedule.noise_multiplier,
+        sampling_rate=schedule.sampling_rate,
+        steps=schedule.steps,
+        max_rounds=schedule.max_rounds,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        accountant=privacy.accountant,
+        relation=plan.relation,
+        reproducible=reproducible,
+    )
 
 
 __all__ = ["Custody", "Institution", "KeyFn", "SharedTensors"]

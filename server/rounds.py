@@ -236,21 +236,7 @@ class RoundLoop(FlowerBase):
         """Tell observers who takes part, and make the beginning durable."""
         assert self._state is not None
         declared = self._clients.num_examples
-        before = self._checkpoint.clients if self._checkpoint else {}
-        missing = {name: "not_there" for name in sorted(before.keys() - declared.keys())}
-        if missing:
-            raise RunFailedError(
-                f"{', '.join(missing)} took part when the run began and did not enrol when it was resumed; "
-                "their own logs say why. Bring them back and resume again.",
-                when="enrol",
-                missing=missing,
-            )
-        changed = [f"{name}: {before[name]} then, {n} now" for name, n in declared.items() if before.get(name, n) != n]
-        if changed:
-            raise RunFailedError(
-                f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "
-                "these fix weights and privacy. Bring the records back, or start a new run."
-            )
+        check_same_clients(self._checkpoint.clients if self._checkpoint else {}, declared)
         if self._checkpoint:  # what an institution told then must still stand in its ledger
             self._clients.ledger_heads.update(self._checkpoint.ledger_heads)
         for observer in self._observers:
@@ -365,6 +351,32 @@ class RoundLoop(FlowerBase):
         messages = self._clients.messages("evaluate", list(self._clients.num_examples), request)
         answers = self._clients.answers(exchange(grid, messages, timeout), list(self._clients.num_examples))
         return dict(sorted((name, answer.evaluations) for name, answer in answers if isinstance(answer, Reply)))
+
+
+def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -> None:
+    """Check that a run goes on with whom it began.
+
+    Args:
+        before: name -> declared number of training units; empty for a new run.
+        declared: the same now.
+
+    Raises:
+        RunFailedError: naming who is missing, or declares another number.
+    """
+    missing = {name: "not_there" for name in sorted(before.keys() - declared.keys())}
+    if missing:
+        raise RunFailedError(
+            f"{', '.join(missing)} took part when the run began and did not enrol when it was resumed; "
+            "their own logs say why. Bring them back and resume again.",
+            when="enrol",
+            missing=missing,
+        )
+    changed = [f"{name}: {before[name]} then, {n} now" for name, n in declared.items() if before.get(name, n) != n]
+    if changed:
+        raise RunFailedError(
+            f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "
+            "these fix weights and privacy. Bring the records back, or start a new run."
+        )
 
 
 __all__ = ["CommitFn", "Observer", "Outcome", "RoundLoop"]
