@@ -312,6 +312,8 @@ class PersistentLedger:
             )
         if found is not None:
             check_unit(found, self._budget)
+            if found.unit != self._budget.unit:  # nothing was charged to it yet: it is declared anew
+                return None
         return found
 
     def _bound(self, population: Population) -> Budget:

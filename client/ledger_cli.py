@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.config import BudgetConfig
-from confide.errors import ConfigError
+from confide.errors import ConfigError, LedgerError
 from confide.settings import range_problems
 
 if TYPE_CHECKING:
@@ -87,6 +87,14 @@ def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise ConfigError(f"{path} is not there; name a ledger, or a folder of ledgers.")
     return [path]
+
+
+def _one(arguments: argparse.Namespace, what: str) -> Path:
+    """Return the one ledger that is meant."""
+    files = _files(arguments.path)
+    if arguments.path.is_dir():
+        raise ConfigError(f"{arguments.path} is a folder of {len(files)} ledgers; {what} one of them.")
+    return files[0]
 
 
 def _open(path: Path, arguments: argparse.Namespace) -> "LedgerFile":
@@ -172,9 +180,11 @@ def _time(seconds: float) -> str:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from confide.errors import LedgerError
-
     sound = True
+    for anchor in sorted((arguments.anchors or arguments.path).glob(f"*{SUFFIX}.anchor")) if arguments.path.is_dir() else ():
+        if not (arguments.path / anchor.stem).exists():
+            print(f"{anchor.stem}: It is gone, and its anchor {anchor} knows of it.", file=sys.stderr)
+            sound = False
     for path in _files(arguments.path):
         try:
             problems, told = _problems_of_export(path) if path.suffix == ".json" else ([], _sound(_open(path, arguments)))
@@ -190,6 +200,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _sound(file: "LedgerFile") -> str:
     number, digest = file.log.head
+    if file.state.public_key not in (None, file.keys.public_key):
+        raise LedgerError(f"{file.keys.path} is not its key; bring the right one back.")
     return f"{number} events, head {number}:{digest}."
 
 
@@ -201,16 +213,16 @@ def _problems_of_export(path: Path) -> tuple[list[str], str]:
     except (OSError, ValueError) as error:
         return [f"It cannot be read ({error})."], ""
     problems = export_problems(raw) if isinstance(raw, dict) else ["It is no export of a ledger."]
-    return problems, "" if problems else f"{len(raw['events'])} events, head {raw['head']}, key {raw['public_key']}."
+    if problems:
+        return problems, ""
+    told = f"{len(raw['events'])} events, head {raw['head']}. Its key is {raw['public_key']}"
+    return [], f"{told}: compare that with the one the institution gave you."
 
 
 def _export(arguments: argparse.Namespace) -> int:
     from confide.client.ledger_export import export
 
-    files = _files(arguments.path)
-    if len(files) > 1:
-        raise ConfigError(f"{arguments.path} holds {len(files)} ledgers; export one of them.")
-    print(json.dumps(export(_open(files[0], arguments)), indent=1))
+    print(json.dumps(export(_open(_one(arguments, "export"), arguments)), indent=1))
     return 0
 
 
@@ -231,6 +243,7 @@ def _declare(arguments: argparse.Namespace) -> None:
     file = _open(arguments.path, arguments)
     known = file.state.populations.get(arguments.declare)
     before = {"delta": known.budget.delta, "unit": known.unit} if known else {}
+    before_epsilon = known.budget.epsilon if known else None
     given = {name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None}
     budget = BudgetConfig(id=arguments.declare, epsilon=arguments.epsilon, **{**before, **given})
     problems = list(range_problems(budget, "--"))
@@ -239,6 +252,8 @@ def _declare(arguments: argparse.Namespace) -> None:
     if problems:
         raise ConfigError(problems)
     file.declare(arguments.declare, budget)
+    was = f"epsilon {before_epsilon:g}" if before_epsilon is not None else "new"
+    print(f"{arguments.declare}: {was} -> epsilon {arguments.epsilon:g}.")
 
 
 def _approve(arguments: argparse.Namespace) -> int:
@@ -251,7 +266,7 @@ def _approve(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
     plan = TrainingPlan.from_json(text)
-    _open(arguments.path, arguments).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
+    _open(_one(arguments, "approve a plan in"), arguments).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
     print(f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}.")
     return 0
 

@@ -146,10 +146,10 @@ def check_unit(population: Population, config: BudgetConfig) -> None:
     Raises:
         DeniedError: if not.
     """
-    if population.unit != config.unit:
+    if population.runs and population.unit != config.unit:
         raise DeniedError(
             f"policy.budget.unit={config.unit}, but population {population.name} was declared with unit={population.unit}; "
-            "a budget's unit never changes.",
+            "once it was charged, a budget's unit never changes.",
             code="budget_unit",
         )
 

@@ -140,9 +140,13 @@ class Population:
         if bound.admits(history, charge):
             return
         before, after = bound.spent(history), bound.spent([*history, charge])
+        dear = (
+            " Groups cost more under a budget for records: a new population may declare unit=group." if charge.two_steps else ""
+        )
         raise DeniedError(
             f"Population {self.name} has committed epsilon {before:.4g} of {bound.epsilon:g} at delta {bound.delta:g}; with "
-            f"job {terms.job} it would be {after:.4g}. Ask for a smaller epsilon or fewer rounds.",
+            f"job {terms.job} it would be {after:.4g}. Ask for a smaller epsilon or fewer rounds; `confide ledger budget` "
+            f"changes what an institution allows.{dear}",
             code="budget_exhausted",
             figures={"asked": after, "allowed": bound.epsilon, "committed": before},
         )
@@ -203,6 +207,7 @@ class LedgerState:
             )
         else:
             known.budget = budget
+            known.unit = known.unit if known.runs else content["unit"]
 
     def _run(self, event: Event, content: Any) -> None:
         terms = Terms(**{item.name: content[item.name] for item in fields(Terms)})

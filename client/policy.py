@@ -21,6 +21,10 @@ from confide.records import Shapes, Tensors
 
 _MIB = 2**20
 _FLOAT32_BYTES = 4
+_MENDS = {
+    "approval": " Approve it with `confide ledger approve LEDGER RUN/plan.json`, then ask again under the same job (job=NAME).",
+    "public_n": " Declare a larger policy.public_n.",
+}
 _UNITS = ("none", "record", "group")
 _WITHOUT_WEIGHTS = ("logistic", "mlp")
 
@@ -44,8 +48,10 @@ class Verdict:
     def denial(self) -> DeniedError:
         """Say no; the other side learns the rule, and the two values where they are numbers."""
         values = {"asked": self.asked, "allowed": self.allowed}
+        words = ("there are", "needed at least") if self.rule.startswith("min_") else ("asked", "allowed")
+        mend = _MENDS.get(self.rule, "")
         return DeniedError(
-            f"policy.{self.rule}: asked {_shown(self.asked)}, allowed {_shown(self.allowed)}.",
+            f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]} {_shown(self.allowed)}.{mend}",
             code=f"policy_{self.rule}",
             figures={name: float(value) for name, value in values.items() if not isinstance(value, str)},
         )

@@ -81,6 +81,8 @@ def _explain(arguments: argparse.Namespace) -> int:
         text = arguments.plan.read_text().strip()
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
+    if arguments.records < 1:
+        raise ConfigError(f"--records={arguments.records}: expected the number of training units, at least 1.")
     plan, policy = TrainingPlan.from_json(text), Policy(load_policy(arguments.policy))
     approved = False
     if arguments.ledger is not None:
@@ -103,7 +105,9 @@ def _print(verdicts: "Sequence[Verdict]", *, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("rule", "asked", "allowed", "")
+    table = Table("rule")
+    for header in ("asked", "allowed", ""):
+        table.add_column(header, overflow="fold")
     for verdict in verdicts:
         shown = [value if isinstance(value, str) else f"{value:g}" for value in (verdict.asked, verdict.allowed)]
         table.add_row(

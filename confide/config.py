@@ -495,13 +495,16 @@ class Config:
                 "client.ledger=null: private training on records that are not public spends what no other run gets back. Set "
                 "client.ledger=FOLDER, one that outlives the run, or data.public=true if anybody may read them."
             )
-        if ledger is not None and self.policy.budget.epsilon is None:
+        if private and ledger is not None and self.policy.budget.epsilon is None:
             yield (
                 "policy.budget.epsilon=null: a ledger needs the lifetime budget of each institution's population; set it, "
                 f"for instance policy.budget.epsilon={2 * self.privacy.epsilon:g}."
             )
         if ledger is not None and not private:
-            yield f"client.ledger={ledger}: with privacy.unit=none there is nothing to account for; set privacy=record or null."
+            yield (
+                f"client.ledger={ledger}: with privacy.unit=none there is nothing to account for; set privacy=record, or "
+                "client.ledger=null."
+            )
 
     def _count_problems(self) -> Iterator[str]:
         clients, least, server = self.data.num_clients, self.server.min_clients, self.server

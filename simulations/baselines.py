@@ -38,7 +38,7 @@ def train_alone(
         kept: JSON file with what is done already; a process that goes on where another left off begins from there.
 
     Returns:
-        Of those whose budget covers another run.
+        Of those who take part: a policy or a spent budget may decline.
     """
     progress.phase("each one alone", total=len(federation.data))
     scored: Alone = {}
@@ -50,9 +50,10 @@ def train_alone(
             try:
                 outcome, tensors = federation.run(Job(algorithm=fedavg(), plan=own_plan, settings=own_settings, only=[name]))
             except RunFailedError as error:
-                if not any(code.startswith(_NOT_AFFORDED) for code in error.missing.values()):
+                declined = any(code.startswith(_NOT_AFFORDED) for code in error.missing.values())
+                if error.when != "enrol" and not declined:
                     raise
-                log.warning("%s does not train alone: its budget does not cover another run, or no longer this one.", name)
+                log.warning("%s does not train alone: %s.", name, ", ".join(error.missing.values()))
             else:
                 scored[name] = (score_pooled(federation, tensors), outcome.test.get(name, {}))
                 write_json(kept, scored)

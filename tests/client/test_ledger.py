@@ -324,6 +324,14 @@ def test_the_unit_of_a_budget_never_changes(tmp_path: Path) -> None:
         LedgerFile(tmp_path / "ward.ledger").declare("ward", group)
 
 
+def test_the_unit_of_a_budget_may_change_while_nothing_is_charged(tmp_path: Path) -> None:
+    opened(tmp_path).know_units(["ann"])
+    group = BudgetConfig(epsilon=8.0, delta=DELTA, unit="group")
+    ledger = opened(tmp_path, budget=group)
+    train(ledger, unit="group", grouped_by="patient")
+    assert opened(tmp_path, budget=group).population.unit == "group"
+
+
 def test_a_record_run_under_a_group_budget_is_refused(tmp_path: Path) -> None:
     ledger = opened(tmp_path, budget=BudgetConfig(epsilon=8.0, delta=DELTA, unit="group"))
     with pytest.raises(DeniedError) as caught:

@@ -10,7 +10,9 @@ from confide.client.ledger import PersistentLedger
 from confide.client.ledger_cli import bar
 from confide.client.ledger_file import LedgerFile
 from confide.client.ledger_state import Population, Run, Terms
+from confide.compose import compose
 from confide.config import BudgetConfig
+from confide.plan import make_plan
 from confide.privacy.accounting import calibrate
 from confide.privacy.budget import Budget
 
@@ -79,6 +81,15 @@ def test_verify_tells_sound_from_damaged(folder: Path, capsys: pytest.CaptureFix
     assert "west.ledger: " in captured.err
 
 
+def test_verify_misses_no_ledger_that_is_gone_and_no_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "west.ledger").unlink()
+    assert confide_ledger("verify", folder) == 1
+    assert "west.ledger: It is gone, and its anchor" in capsys.readouterr().err
+    (folder / "east.ledger.key").unlink()
+    assert confide_ledger("verify", folder / "east.ledger") == 1
+    assert "bring the key back" in capsys.readouterr().err
+
+
 def exported(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     assert confide_ledger("export", folder / "east.ledger") == 0
     path = folder / "audit.json"
@@ -124,7 +135,9 @@ def test_budget_declares_and_changes(folder: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("north", "group", "3.00", "east"))
     assert confide_ledger("budget", path, "--declare", "east", "--epsilon", "20") == 0
-    assert "20.00" in capsys.readouterr().out
+    changed = capsys.readouterr().out
+    assert "east: epsilon 8 -> epsilon 20" in changed
+    assert "20.00" in changed
     assert confide_ledger("budget", folder) == 0
 
 
@@ -144,8 +157,10 @@ def test_what_is_not_said_stays_as_it_was_declared(folder: Path) -> None:
         (("budget", "east.ledger", "--declare", "x", "--epsilon", "-1"), "--epsilon=-1.0: expected > 0"),
         (("budget", "east.ledger", "--epsilon", "1"), "go with --declare"),
         (("budget", ".", "--declare", "x", "--epsilon", "1"), "is a folder"),
-        (("export", "."), "holds 2 ledgers; export one"),
+        (("export", "."), "is a folder of 2 ledgers; export one"),
         (("approve", "east.ledger", "nowhere.json"), "cannot be read"),
+        (("approve", "typo.ledger", "plan.json"), "typo.ledger is not there"),
+        (("approve", ".", "plan.json"), "approve a plan in one of them"),
     ],
 )
 def test_a_wrong_command_is_named(
@@ -156,6 +171,7 @@ def test_a_wrong_command_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(folder)
+    (folder / "plan.json").write_text(make_plan(compose(["experiment=heart_disease"]), backbone_sha256=None).to_json())
     assert confide_ledger(*words) == 2
     assert complaint in capsys.readouterr().err
 

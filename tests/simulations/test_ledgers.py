@@ -214,7 +214,13 @@ def test_who_trains_alone_is_left_out_when_the_budget_is_spent(
     with caplog.at_level(logging.WARNING):
         summary = run(*settings(table), "simulation.baselines=[local]")
     assert summary["baselines"] == {}
-    assert "Cleveland does not train alone: its budget does not cover another run" in caplog.text
+    assert "Cleveland does not train alone: budget_exhausted: asked" in caplog.text
+
+
+def test_who_is_declined_by_policy_does_not_end_a_run_that_is_done(run: Simulate, table: Path) -> None:
+    more = {"policy.budget.epsilon": 30, "policy.min_records": 100, "simulation.baselines": "[local]"}
+    summary = run(*settings(table, **more))
+    assert set(summary["baselines"]["local"]) == {"Cleveland", "Hungary", "VA Long Beach"}  # 90 records are too few
 
 
 def test_a_seed_repeats_noise_only_where_the_policy_allows_it(run: Simulate, table: Path) -> None:
