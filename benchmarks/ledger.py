@@ -2,7 +2,8 @@
 
     python benchmarks/ledger.py
 
-The ratio of medians is printed: at most 1.05 on the machine this was made on.
+The ratio of medians is printed, with features cached, where a job takes 3.6 s and 160 rounds with ledgers 1.1 s more: 1.31 on the
+machine this was made on. Over a job that computes its features (46 s) the same is 1.02.
 """
 
 import argparse
