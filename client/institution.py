@@ -305,7 +305,17 @@ class Institution:
         return self._tensors.decode(request.arrays)
 
     def _schedule(self, plan: TrainingPlan, text: str) -> LocalSchedule:
-        """Hold a plan against what is served and against the policy, and work out what it comes to here."""
+        """Hold a plan against the policy and against what is served, once, and work out what it comes to here."""
+        if text not in self._schedules:
+            num_examples = self._check_allowed(plan, text)
+            self._check_served(plan)
+            if len(self._schedules) >= _MOST_SCHEDULES:
+                self._schedules.clear()
+            self._schedules[text] = make_schedule(plan, num_examples=num_examples)
+        return self._schedules[text]
+
+    def _check_allowed(self, plan: TrainingPlan, text: str) -> int:
+        """Check a plan against the policy, and return the number of units that it is about."""
         policy = self._custody.policy
         num_examples = policy.public_count(self.data.num_units(plan.privacy.unit))
         manual = policy.config.approval == "manual"
@@ -314,12 +324,7 @@ class Institution:
         policy.check_size(self._trainer.shapes)
         if self.ledger.keeps_account and not plan.private:
             raise DeniedError("Training without privacy cannot be accounted for.", code="budget_unprotected")
-        if text not in self._schedules:
-            self._check_served(plan)
-            if len(self._schedules) >= _MOST_SCHEDULES:
-                self._schedules.clear()
-            self._schedules[text] = make_schedule(plan, num_examples=num_examples)
-        return self._schedules[text]
+        return num_examples
 
     def _check_same_plan(self, job: str, text: str) -> None:
         """Check that a job goes on with the plan that it began to train with."""
