@@ -440,12 +440,22 @@ def test_kills_at_thirty_instants_change_nothing(run: Simulate, tmp_path: Path, 
     check_kills(run, tmp_path / "killed", kind, engine, kills=30)
 
 
+def heed_interrupts() -> None:
+    """Undo what whoever started these tests in the background may have told them: to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = [*HEART, *ENGINES["process"], "server.num_rounds=500", f"hydra.run.dir={folder}"]
     command = [sys.executable, "-m", "confide.cli", "simulate", *words]
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         wait_for(folder / "checkpoints" / "round-00002.safetensors")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
