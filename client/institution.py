@@ -185,8 +185,8 @@ class Institution:
 
     def _train(self, plan: TrainingPlan, request: Request) -> Reply:
         """Answer with an update: everything that can be refused is refused before the round is reserved."""
-        start = self._decode(request)
         schedule = self._schedule(plan, request.plan)
+        start = self._decode(request)
         self._check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
