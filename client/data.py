@@ -9,10 +9,12 @@ from datasets import Dataset
 from torch import Tensor
 
 from confide.client.groups import group_codes
-from confide.client.units import Splits
+from confide.client.units import Splits, SplitShares, column_of_names, keep_units, split_records, unit_ids
+from confide.data_config import DataConfig
 from confide.errors import DataError, PrivacyError
 from confide.exchange import SPLITS
 from confide.tasks.task import Examples
+from confide.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,4 +94,32 @@ def encode_splits(
     return InstitutionData(**encoded, groups=groups, group_column=group_column)
 
 
-__all__ = ["InstitutionData", "encode_splits"]
+def encode_institution(
+    name: str, records: Dataset, config: DataConfig, *, workload: Workload, key: bytes
+) -> tuple[InstitutionData, list[str]]:
+    """Split and encode one institution's records.
+
+    Args:
+        name: of the institution.
+        records: checked, one a unit.
+        config: its columns of ids, and the shares of the splits.
+        workload: encodes them.
+        key: secret of the institution, which deals units out to the splits.
+
+    Returns:
+        Its records, and the ids of their units: whose they are where a column says so.
+
+    Raises:
+        DataError: naming the institution and what does not fit.
+    """
+    content, owner = workload.task.content_columns(), config.group_column
+    ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
+    units = keep_units(records, ids, columns=[*content, workload.task.label_column()])
+    held_together = column_of_names(units.records, owner) if owner else units.ids
+    shares = SplitShares(validation=config.validation, test=config.test)
+    splits = split_records(units.records, held_together, key=key, shares=shares)
+    data = encode_splits(name, splits, lambda part: workload.prepare(part).to(workload.compute.device), group_column=owner)
+    return data, sorted(set(held_together))
+
+
+__all__ = ["InstitutionData", "encode_institution", "encode_splits"]

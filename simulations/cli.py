@@ -23,8 +23,7 @@ from confide.errors import (
     DataError,
     UnreadableError,
 )
-from confide.simulations.preload import prepare_workers
-from confide.simulations.run_folder import (
+from confide.server.run_folder import (
     Command,
     can_resume,
     claimed,
@@ -34,6 +33,7 @@ from confide.simulations.run_folder import (
     refuse_changes,
     resume_command,
 )
+from confide.simulations.preload import prepare_workers
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from confide.config import ObjectiveConfig, ServerConfig
 from confide.errors import RunFailedError
 from confide.flower.messages import task_identity
 from confide.plan import TrainingPlan
-from confide.privacy.randomness import derive_key
+from confide.privacy.seeded import server_secret
 from confide.records import Tensors
 from confide.server.app import make_server_app
 from confide.server.checkpoint import Checkpoint
@@ -73,7 +73,7 @@ class Federation:
             job.algorithm,
             plan=job.plan,
             settings=job.settings,
-            secret=derive_key(self.secret, "server", job.plan.job),
+            secret=server_secret(self.secret, job.plan.job),
             observers=job.observers,
             commit_fn=job.commit_fn,
             checkpoint=job.checkpoint,

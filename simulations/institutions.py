@@ -14,7 +14,7 @@ from confide.client.state import ClientStates, folder_name
 from confide.client.trainer import Trainer
 from confide.config import PolicyConfig
 from confide.plan import TrainingPlan
-from confide.privacy.randomness import derive_key
+from confide.privacy.seeded import mechanism_key
 from confide.simulations.faults import Faults, FaultyInstitution
 
 StatesFn = Callable[[str], ClientStates]
@@ -31,7 +31,7 @@ def simulated_states(folder: Path, kept: int, name: str) -> ClientStates:
 
 def simulated_keys(noise_secret: bytes, name: str) -> KeyFn:
     """Derive an institution's secret of every mechanism from the simulation's: from its seed, or from the operating system."""
-    return lambda job, mechanism: derive_key(noise_secret, "mechanism", name, job, mechanism)
+    return lambda job, mechanism: mechanism_key(noise_secret, name, job, mechanism)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,16 +12,13 @@ from flwr_datasets import partitioner as flower
 from flwr_datasets.partitioner import Partitioner
 
 from confide.addresses import redact
-from confide.client.data import InstitutionData, encode_splits
 from confide.client.pool import Pool, by_file, load_pool, partition_column
 from confide.client.sources import FILE_COLUMN
-from confide.client.units import SplitShares, column_of_names, keep_units, split_records, unit_ids
 from confide.config import TaskConfig
 from confide.data_config import DataConfig
 from confide.errors import ConfigError, DataError
-from confide.privacy.randomness import derive_key, seed_from
+from confide.privacy.randomness import seed_from
 from confide.tasks.schema import parse_number
-from confide.workload import Workload
 
 CLASSES: dict[str, type[Partitioner]] = {
     "continuous": flower.ContinuousPartitioner,
@@ -189,27 +186,6 @@ def _summary(config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remar
     }
 
 
-def encode_institution(
-    name: str, records: Dataset, config: DataConfig, *, workload: Workload, secret: bytes
-) -> tuple[InstitutionData, list[str]]:
-    """Split and encode one institution's records as it would itself.
-
-    Returns:
-        Its records, and the ids of their units: whose they are where a column says so.
-
-    Raises:
-        DataError: naming the institution and what does not fit.
-    """
-    content, owner = workload.task.content_columns(), config.group_column
-    ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
-    units = keep_units(records, ids, columns=[*content, workload.task.label_column()])
-    held_together = column_of_names(units.records, owner) if owner else units.ids
-    shares = SplitShares(validation=config.validation, test=config.test)
-    splits = split_records(units.records, held_together, key=derive_key(secret, "split", name), shares=shares)
-    data = encode_splits(name, splits, lambda part: workload.prepare(part).to(workload.compute.device), group_column=owner)
-    return data, sorted(set(held_together))
-
-
 def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) -> None:
     """Check that nobody's records were dealt out to two institutions, where these are made up.
 
@@ -226,4 +202,4 @@ def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) 
         )
 
 
-__all__ = ["CLASSES", "Population", "deal_out", "encode_institution", "refuse_split_groups"]
+__all__ = ["CLASSES", "Population", "deal_out", "refuse_split_groups"]

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 import confide
 from confide.backbones import content_hash, find_backbone
-from confide.client.data import InstitutionData
+from confide.client.data import InstitutionData, encode_institution
 from confide.client.ledger import Spent
 from confide.client.schedule import make_schedule
 from confide.client.trainer import Trainer
@@ -32,13 +32,15 @@ from confide.exchange import Evaluation
 from confide.files import replace_file, write_json, write_text
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan, make_plan
-from confide.privacy.randomness import derive_key, seed_from
+from confide.privacy.randomness import derive_key
+from confide.privacy.seeded import initial_seed, seeded_secret, split_key
 from confide.records import Tensors
 from confide.saved_model import save_model
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.progress import ProgressView
 from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds import Observer, Outcome
+from confide.server.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
 from confide.server.sink import MetricsSink
 from confide.simulations.baselines import Alone, score_pooled, train_alone
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
@@ -46,9 +48,8 @@ from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup, simulated_states
 from confide.simulations.ledgers import job_name, ledger_folder
-from confide.simulations.population import deal_out, encode_institution, refuse_split_groups
+from confide.simulations.population import deal_out, refuse_split_groups
 from confide.simulations.released import ReleasedRounds
-from confide.simulations.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
 from confide.simulations.shared import SharedRecords
 from confide.strategies.build import build_strategy
 from confide.strategies.objectives import keeps_state
@@ -189,14 +190,15 @@ class _Simulation:
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self._run_dir / PLAN, plan.to_json() + "\n")
         workload = build_workload(
-            config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=seed_from(secret, "initial")
+            config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=initial_seed(secret)
         )
         population = deal_out(config.data, task=config.task, secret=secret)
         self._check_records(population.parts)
         self._progress.phase("prepare records", total=len(population.parts))
         data, units = {}, {}
         for name, records in population.parts.items():
-            data[name], units[name] = encode_institution(name, records, config.data, workload=workload, secret=secret)
+            key = split_key(secret, name)
+            data[name], units[name] = encode_institution(name, records, config.data, workload=workload, key=key)
             self._progress.advance(f"{name}, {len(records)} records")
         if plan.privacy.unit == "group":
             refuse_split_groups(units, config.data)
@@ -359,7 +361,7 @@ def simulation_secrets(seed: int | None, *, layout: str | None = None, reproduci
     """
     if seed is None:
         return Secrets(layout=os.urandom(32) if layout is None else bytes.fromhex(layout), noise=os.urandom(32))
-    secret = derive_key(seed.to_bytes(8, "little"), "simulation")
+    secret = seeded_secret(seed)
     return Secrets(layout=secret, noise=secret if reproducible else os.urandom(32))
 
 

@@ -11,7 +11,7 @@ from datasets import Dataset
 from flwr.app import Context, Message, RecordDict
 
 from confide.client.app import make_client_app
-from confide.client.data import InstitutionData
+from confide.client.data import InstitutionData, encode_institution
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger import PersistentLedger
 from confide.client.ledger_file import LedgerFile
@@ -25,7 +25,6 @@ from confide.flower.messages import assign_message_id, task_identity
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan, make_plan
 from confide.records import encode
-from confide.simulations.population import encode_institution
 from confide.workload import Compute, build_workload
 
 CANARY = "patient-4711-has-gout"
@@ -68,7 +67,7 @@ def data(trainer: Trainer) -> InstitutionData:
     cells = {name: column.categories[0] if column.categories else "50" for name, column in CONFIG.task.columns.items()}
     rows = {name: [cell] * 200 for name, cell in {**cells, "num": "1"}.items()}
     rows |= {"id": [f"{CANARY}-{i}" for i in range(200)], "owner": [f"{CANARY}-{i % 90}" for i in range(200)]}
-    made, _ = encode_institution("ward", Dataset.from_dict(rows), CONFIG.data, workload=trainer.workload, secret=bytes(32))
+    made, _ = encode_institution("ward", Dataset.from_dict(rows), CONFIG.data, workload=trainer.workload, key=bytes(32))
     return made
 
 

@@ -14,6 +14,7 @@ from _pytest.mark.structures import ParameterSet
 from safetensors.torch import save_file
 
 from confide.backbones import resolve_package_path
+from confide.client.data import encode_institution
 from confide.client.ledger import PersistentLedger
 from confide.client.ledger_file import LedgerFile
 from confide.client.ledger_state import Run, run_name
@@ -22,7 +23,8 @@ from confide.config import BudgetConfig
 from confide.data_config import DataConfig
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.accounting import epsilon
-from confide.simulations.population import deal_out, encode_institution
+from confide.privacy.seeded import split_key
+from confide.simulations.population import deal_out
 from confide.simulations.preload import CONTEXT, prepare_workers
 from confide.workload import Compute, build_workload
 
@@ -62,7 +64,7 @@ def records(plan: TrainingPlan, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )
     workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=0)
     part = deal_out(config, task=plan.task, secret=bytes(32)).parts[HOSPITAL]
-    data, _ = encode_institution(HOSPITAL, part, config, workload=workload, secret=bytes(32))
+    data, _ = encode_institution(HOSPITAL, part, config, workload=workload, key=split_key(bytes(32), HOSPITAL))
     path = tmp_path_factory.mktemp("records") / "records.safetensors"
     save_file({name: column.contiguous() for name, column in data.train.columns.items()}, path)
     return path

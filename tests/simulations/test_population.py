@@ -8,11 +8,13 @@ import pytest
 from datasets import Dataset
 
 from confide import data_config
+from confide.client.data import encode_institution
 from confide.compose import compose
 from confide.config import ColumnConfig, LogisticConfig, TabularConfig, TuningConfig
 from confide.data_config import DataConfig
 from confide.errors import ConfigError, DataError
-from confide.simulations.population import CLASSES, Population, deal_out, encode_institution
+from confide.privacy.seeded import split_key
+from confide.simulations.population import CLASSES, Population, deal_out
 from confide.workload import Compute, Workload, build_workload
 
 SECRET, OTHER = bytes(32), bytes([1]) * 32
@@ -161,7 +163,7 @@ def test_institution_is_split_by_its_own_key(csv: str, workload: Workload) -> No
     config = DataConfig(path=csv, num_clients=1, validation=0.2, test=0.3)
     records = deal(csv, num_clients=1)["institution-1"]
     one, again, other = (
-        encode_institution(name, records, config, workload=workload, secret=SECRET)[0] for name in ("a", "a", "b")
+        encode_institution(name, records, config, workload=workload, key=split_key(SECRET, name))[0] for name in ("a", "a", "b")
     )
     assert [len(one.split(s)) > 5 for s in ("train", "validation", "test")] == [True] * 3
     assert one.train.columns["features"].equal(again.train.columns["features"])

@@ -24,9 +24,9 @@ from confide.backbones import resolve_package_path
 from confide.errors import ConfigError, DataError, RunFailedError, StorageError, UnreadableError
 from confide.server.checkpoint import CheckpointStore
 from confide.server.progress import LineProgress
+from confide.server.run_folder import can_resume, resume_command
 from confide.server.state import RunState
 from confide.simulations.preload import CONTEXT, prepare_workers
-from confide.simulations.run_folder import can_resume, resume_command
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=6")
