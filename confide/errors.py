@@ -5,6 +5,7 @@
     ConfideError
     ├── ConfigError          the config, an override or a plan says something impossible
     ├── DataError            records do not fit the schema
+    ├── FlowerError          a process of Flower does not answer, or refuses
     ├── ModelError           a backbone or a saved model cannot be used as it is
     ├── PrivacyError         training as asked would void the guarantee
     │   └── DeniedError      an institution declines: its policy, or its budget; with a code and figures for the other side
@@ -53,6 +54,10 @@ class DataError(ConfideError):
         heading = [f"The records have {len(self.problems)} problems:"]
         lines = self.problems if len(self.problems) == 1 else [*heading, *(f"  - {problem}" for problem in self.problems)]
         super().__init__("\n".join(lines))
+
+
+class FlowerError(ConfideError):
+    """A process of Flower that does not answer, refuses, or has given a run up."""
 
 
 class ModelError(ConfideError):
@@ -126,6 +131,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "DeniedError",
+    "FlowerError",
     "LedgerError",
     "ModelError",
     "PrivacyError",

@@ -1,0 +1,78 @@
+"""Takes an institution's messages from its SuperNode, one by one, and hands them to the app that is installed here.
+
+One long-lived process instead of one a message. The coordinator's bundle is received with each task and dropped unread: it is
+never unpacked, installed or imported. An error reply tells a code, never the text of an exception, which could quote a record.
+"""
+
+import contextlib
+import logging
+import threading
+
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.supercore.constant import TaskType
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from confide.errors import FlowerError
+from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, telling
+
+log = logging.getLogger(__name__)
+
+_COMPONENT = "flwr-clientapp"
+_POLL_S = 0.1
+_PAUSE_S = 2.0
+
+
+def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
+    """Answer messages until told to stop; a SuperNode that is gone is waited for.
+
+    Args:
+        runtime: of the SuperNode.
+        app: answers.
+        stop: ends the loop between two messages.
+    """
+    queue = TaskQueue(runtime, TaskType.CLIENT_APP)
+    with contextlib.closing(queue):
+        while not stop.is_set():
+            try:
+                token = queue.acquire()
+                if token is None:
+                    stop.wait(_POLL_S)
+                else:
+                    _carry_out(runtime, token, app)
+            except FlowerError as error:
+                log.warning("%s Trying again.", error)
+                stop.wait(_PAUSE_S)
+
+
+def _carry_out(runtime: Runtime, token: str, app: ClientApp) -> None:
+    client = runtime.holding(_COMPONENT, token)
+    context: Context | None = None
+    status = SubStatus.FAILED
+    with contextlib.closing(client), Heartbeat(client):
+        try:
+            with telling("receive a message"):
+                message, context, _, _ = pull_task_input(client)
+            reply, status = _answer(app, message, context)
+            with telling("send a reply"):
+                push_message(client, reply, context)
+        finally:
+            _give_back(client, context, status)
+
+
+def _answer(app: ClientApp, message: Message, context: Context) -> tuple[Message, str]:
+    try:
+        return app(message, context), SubStatus.COMPLETED
+    except Exception:
+        log.exception("The app failed to answer a %s message.", message.metadata.message_type)
+        return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=None), reply_to=message), SubStatus.FAILED
+
+
+def _give_back(client: RuntimeHttpClient, context: Context | None, status: str) -> None:
+    with telling("end a task"):
+        push_task_output(client=client, context=context, sub_status=status, details="")
+
+
+__all__ = ["run_tasks"]

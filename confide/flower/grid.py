@@ -1,0 +1,148 @@
+"""The grid of a deployment: messages through a SuperLink, a run of which this process holds.
+
+Flower's own HTTP grid carries the bytes. What is added: errors of ours instead of a process that ends itself, bounded
+patience while a SuperLink restarts, and one reply at a time, so that memory does not grow with the number of institutions.
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+from flwr.app import Message, RecordDict
+from flwr.common.serde import context_from_proto, run_from_proto
+from flwr.proto.runtime_pb2 import PullTaskInputRequest, PushTaskOutputRequest
+from flwr.serverapp import Grid
+from flwr.supercore.constant import TaskType
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import HttpGrid
+
+from confide.errors import FlowerError
+from confide.flower.messages import Run
+from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, patient, telling
+
+log = logging.getLogger(__name__)
+
+_COMPONENT = "flwr-serverapp"
+_POLL_S = 0.1
+
+
+class DeployedGrid(Grid):
+    """Carries the messages of one run that this process has taken.
+
+    Args:
+        runtime: of the SuperLink.
+        token: of the task.
+    """
+
+    def __init__(self, runtime: Runtime, token: str) -> None:
+        ca = None if runtime.ca is None else runtime.ca.read_bytes()
+        self._http = HttpGrid(runtime.address, runtime.ca is None, ca, token=token)
+        self._http._retry_invoker = patient(runtime.patience_s)
+        self._heartbeat = Heartbeat(runtime.holding(_COMPONENT, token))
+
+    def __enter__(self) -> Self:
+        with telling("begin the run"):
+            answer = self._http._runtime_client.PullTaskInput(PullTaskInputRequest())
+        context = context_from_proto(answer.context)
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = answer.task_id, answer.run.run_id, context.node_id
+        self._http.set_run(run_from_proto(answer.run))
+        self._heartbeat.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Tell how the run ended; of an error its class, never its text."""
+        self._heartbeat.__exit__()
+        self._http._retry_invoker.max_tries = 1
+        sub_status, details = ("completed", "") if kind is None else ("failed", kind.__name__)
+        with contextlib.suppress(FlowerError), telling("end the run"):
+            self._http._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=sub_status, details=details))
+        self._http.close()
+
+    def set_run(self, run: Run) -> None:
+        """Set the run; it is set already."""
+        self._http.set_run(run)
+
+    @property
+    def run(self) -> Run:
+        """The run that was taken."""
+        return self._http.run
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """Write a message."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the nodes that are connected.
+
+        Raises:
+            FlowerError: if the run was given up, or nobody answers.
+        """
+        with self._telling("list nodes"):
+            return list(self._http.get_node_ids())
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages one by one, so that one copy of a large payload is held.
+
+        Raises:
+            FlowerError: if the run was given up, or nobody answers.
+        """
+        ids = []
+        for message in messages:
+            with self._telling("send a message"):
+                ids += [str(message_id) for message_id in self._http.push_messages([message])]
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the reply to one of these messages, if there is any.
+
+        Raises:
+            FlowerError: if the run was given up, or nobody answers.
+        """
+        for message_id in message_ids:
+            with self._telling("receive a reply"):
+                replies = list(self._http.pull_messages([message_id]))
+            if replies:
+                return replies
+        return []
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Send messages and return the replies that come in time."""
+        waiting, replies = set(self.push_messages(messages)), list[Message]()
+        end = time.monotonic() + (timeout or 0)
+        while waiting and (timeout is None or time.monotonic() < end):
+            arrived = list(self.pull_messages(waiting))
+            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
+            replies += arrived
+            if not arrived:
+                time.sleep(_POLL_S)
+        return replies
+
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        if self._heartbeat.is_lost:
+            raise FlowerError(f"SuperLink has given the run up, so it cannot {what}.")
+        with telling(what):
+            yield
+
+
+def take_run(runtime: Runtime, *, timeout_s: float) -> DeployedGrid:
+    """Take the run that was submitted.
+
+    Raises:
+        FlowerError: if there is none within ``timeout_s``.
+    """
+    queue, end = TaskQueue(runtime, TaskType.SERVER_APP), time.monotonic() + timeout_s
+    with contextlib.closing(queue):
+        while time.monotonic() < end:
+            token = queue.acquire()
+            if token is not None:
+                return DeployedGrid(runtime, token)
+            time.sleep(_POLL_S)
+    raise FlowerError(f"SuperLink at {runtime.address} offers no run within {timeout_s:g} s; its log says why.")
+
+
+__all__ = ["DeployedGrid", "take_run"]

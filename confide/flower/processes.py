@@ -1,0 +1,223 @@
+"""Flower's processes: which releases fit, how they are started, and the SuperLink's control API.
+
+``tests/flower/test_processes.py`` holds what is relied on: command-line flags, environment variables, and the protobuf
+messages of the control API, which has no stable interface for programs.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+from flwr.common.serde import user_config_to_proto
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest, UnregisterNodeRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+from confide.errors import ConfigError, FlowerError
+from confide.flower.bundle import bundle
+
+TESTED = ("1.41", "1.42")
+"""Minor releases of flwr whose private corners are known; both sides of a federation need the same one."""
+LOOPBACK = "127.0.0.1"
+_CONTROL_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Files of a server's identity.
+
+    Attributes:
+        ca: certificate of the authority.
+        certificate: of the server.
+        key: of the certificate.
+    """
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+def check_version() -> str:
+    """Check that the installed flwr is one whose private corners are known.
+
+    Raises:
+        ConfigError: with the releases that are, and the mend.
+    """
+    installed = version("flwr")
+    if ".".join(installed.split(".")[:2]) not in TESTED:
+        raise ConfigError(
+            f"flwr {installed} is installed; expected {' or '.join(TESTED)}, the same on both sides. "
+            f"`pip install 'flwr~={TESTED[0]}.0'` brings one."
+        )
+    return installed
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the environment of a Flower process: a home of its own, nothing that calls out, no proxy for loopback."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("FLWR_")}
+    hosts = ",".join(dict.fromkeys([*filter(None, os.environ.get("NO_PROXY", "").split(",")), LOOPBACK, "localhost"]))
+    return kept | {
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "NO_PROXY": hosts,
+        "no_proxy": hosts,
+    }
+
+
+def _program(name: str) -> str:
+    """Find one of Flower's programs, beside this Python or on the PATH."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise ConfigError(f"{name} is not installed beside {sys.executable}; `pip install flwr` brings it.")
+    return found
+
+
+def superlink_command(*, port: int, tls: Tls, database: Path, secret: Path) -> list[str]:
+    """Return the command of a SuperLink on loopback that knows its nodes by their keys.
+
+    Args:
+        port: of all its interfaces, on loopback.
+        tls: node authentication demands it, on loopback too.
+        database: SQLite file.
+        secret: file of the secret shared with the process that takes its runs.
+    """
+    return [
+        *(_program("flower-superlink"), "--host", LOOPBACK, "--port", str(port)),
+        *("--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)),
+        *("--enable-supernode-auth", "--database", str(database)),
+        *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
+        "--disable-runtime-dependency-installation",
+    ]
+
+
+def supernode_command(*, coordinator: str, ca: Path, key: Path, port: int, secret: Path) -> list[str]:
+    """Return the command of a SuperNode that runs no application code itself.
+
+    Args:
+        coordinator: HOST:PORT of the coordinator's front.
+        ca: certificate of the authority that signed the front's.
+        key: the node's own, OpenSSH.
+        port: of its runtime API, on loopback.
+        secret: file of the secret shared with the executor.
+    """
+    return [
+        *(_program("flower-supernode"), "--superlink", coordinator, "--root-certificates", str(ca)),
+        *("--auth-supernode-private-key", str(key), "--host", LOOPBACK, "--port", str(port)),
+        *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
+    ]
+
+
+class SuperLinkControl:
+    """The control API of a SuperLink on loopback.
+
+    Args:
+        address: HOST:PORT.
+        ca: certificate of the authority that signed its certificate.
+    """
+
+    def __init__(self, address: str, ca: Path) -> None:
+        self._address, self._ca = address, ca
+
+    def is_ready(self) -> bool:
+        """Say whether it answers."""
+        try:
+            with self._client() as client:
+                client.ListNodes(ListNodesRequest())
+        except (FlowerError, httpx.HTTPError):
+            return False
+        return True
+
+    def register(self, keys: Mapping[str, Path]) -> dict[int, str]:
+        """Register institutions' public keys, and remove every other.
+
+        Args:
+            keys: name -> OpenSSH public key.
+
+        Returns:
+            Node id -> name.
+
+        Raises:
+            FlowerError: if it does not answer, or refuses.
+        """
+        wanted = {_key_bytes(path): name for name, path in keys.items()}
+        with self._client() as client:
+            there = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
+            there = {key: node for key, node in there.items() if node.status != "unregistered"}
+            for key in there.keys() - wanted.keys():
+                client.UnregisterNode(UnregisterNodeRequest(node_id=there[key].node_id))
+            names = {}
+            for key, name in wanted.items():
+                known = there.get(key)
+                node = known or client.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
+                names[int(node.node_id)] = name
+        return names
+
+    def online(self) -> set[int]:
+        """Return the ids of nodes that are connected."""
+        with self._client() as client:
+            return {int(node.node_id) for node in client.ListNodes(ListNodesRequest()).nodes_info if node.status == "online"}
+
+    def start_run(self, job: str) -> int:
+        """Submit a run, and return its number; the bundle is static, and the run config carries the job's name alone."""
+        with self._client() as client:
+            fab = Fab(content=bundle())
+            run = int(client.StartRun(StartRunRequest(fab=fab, override_config=user_config_to_proto({"job": job}))).run_id)
+        if not run:
+            raise FlowerError(f"SuperLink at {self._address} did not take the run; its log says why.")
+        return run
+
+    def stop_run(self, run_id: int) -> None:
+        """End a run; one that has ended already stays so."""
+        with contextlib.suppress(FlowerError), self._client() as client:
+            client.StopRun(StopRunRequest(run_id=run_id))
+
+    @contextlib.contextmanager
+    def _client(self) -> Iterator[ControlHttpClient]:
+        client = ControlHttpClient.from_server_address(
+            server_address=self._address,
+            insecure=False,
+            root_certificates=self._ca.read_bytes(),
+            interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
+        client._client.timeout = httpx.Timeout(_CONTROL_TIMEOUT_S)
+        try:
+            yield client
+        except httpx.HTTPStatusError as error:
+            told = f"{error.response.status_code} {error.response.text[:300]}"
+            raise FlowerError(f"SuperLink at {self._address} refuses: {told}.") from None
+        except httpx.HTTPError as error:
+            raise FlowerError(f"SuperLink at {self._address} does not answer ({type(error).__name__}: {error}).") from None
+        finally:
+            client.close()
+
+
+def _key_bytes(path: Path) -> bytes:
+    try:
+        key = load_ssh_public_key(path.read_bytes())
+        return public_key_to_bytes(key)  # type: ignore[arg-type]  # a key of another kind raises below
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path} is not a public key in OpenSSH format ({error}); run `confide provision` again.") from None
+
+
+__all__ = [
+    "LOOPBACK",
+    "TESTED",
+    "SuperLinkControl",
+    "Tls",
+    "check_version",
+    "environment",
+    "superlink_command",
+    "supernode_command",
+]
