@@ -388,6 +388,10 @@ class ServerConfig:
     num_rounds: int = setting(10, "Rounds of training.", ge=1, le=1_000_000)
     min_clients: int = setting(1, "A round with fewer accepted updates ends the run.", ge=1)
     round_timeout_s: float = setting(3600.0, "Seconds until a round goes on without those who have not answered.", gt=0)
+    enrol_timeout_s: float = setting(
+        600.0, "Seconds to wait for institutions to connect, and again for their word that they take part.", gt=0
+    )
+    kit: str | None = setting(None, "confide server: folder of the coordinator's kit, made by confide provision.")
     keep: str = setting(
         "last",
         "Which model the run saves as its own; best is chosen on validation metrics, which DP does not protect.",

@@ -1,6 +1,7 @@
 """The institutions that take part, and how they are asked: every wait is bounded, every silence is named."""
 
 import logging
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,56 @@ LONGEST_PAUSE_S = 1.0
 """Between two looks for replies."""
 NO_REPLY, ERROR_REPLY = "no_reply", "error_reply"
 
+_FIRST_SILENCE_S, _LONGEST_SILENCE_S = 60.0, 600.0
+_FIRST_AGAIN_S, _LONGEST_AGAIN_S = 2.0, 30.0
+
 Answer = Reply | str
 """A reply, or the code of what stands in its place."""
+
+
+@dataclass(frozen=True)
+class AskAgain:
+    """When a question is asked again: after an error, after a long silence, and where an institution says 'not yet'.
+
+    Asking again is safe: an institution answers the same question from what it keeps, and spends nothing more.
+
+    Attributes:
+        not_yet: codes of refusals that time, or the institution's people, may lift.
+    """
+
+    not_yet: frozenset[str] = frozenset({"policy_approval", "policy_hours"})
+
+    def is_no_answer(self, reply: Message) -> bool:
+        """Say whether a reply does not answer."""
+        return reply.has_error() or self._refusal(reply) in self.not_yet
+
+    @staticmethod
+    def _refusal(reply: Message) -> str | None:
+        answer = read_answer(reply)
+        return answer.refusal if isinstance(answer, Reply) else None
+
+    @staticmethod
+    def pause_s(times: int) -> float:
+        """Return how long to wait after an error to a question that was asked so often."""
+        return min(_LONGEST_AGAIN_S, _FIRST_AGAIN_S * 2.0 ** (times - 1))
+
+    @staticmethod
+    def silence_s(times: int) -> float:
+        """Return how long silence lasts before the question is asked again."""
+        return min(_LONGEST_SILENCE_S, _FIRST_SILENCE_S * 2.0 ** (times - 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What is known of a grid's nodes beforehand.
+
+    Attributes:
+        names: node id -> name, by the keys that were registered; empty where a node's own word is taken.
+        again: when a question is asked again; None in a simulation, whose grid loses nothing by itself.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    again: AskAgain | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +115,7 @@ class Clients:
             yield name, NO_REPLY
 
 
-def enrol(grid: Grid, plan: str, *, least: int, timeout: float) -> Clients:
+def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) -> Clients:
     """Learn who is there, and how many records each declares.
 
     Args:
@@ -74,24 +123,29 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float) -> Clients:
         plan: as JSON; an institution may decline it here already.
         least: fewest institutions to begin with.
         timeout: seconds to wait for them, and again for their answers.
+        reach: what is known of them.
 
     Raises:
         RunFailedError: if too few take part, naming the others, or two have the same name.
     """
-    nodes = _wait_for_nodes(grid, least, timeout)
+    nodes = _wait_for_nodes(grid, least, timeout, reach.names)
     content = pack_request(Request(plan=plan))
     answered: dict[int, Answer] = dict.fromkeys(nodes, NO_REPLY)
-    for reply in exchange(grid, [Message(content, node, "query") for node in nodes], timeout):
+    for reply in exchange(grid, [Message(content, node, "query") for node in nodes], timeout, reach.again):
         if answered.get(reply.metadata.src_node_id) == NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
     present, absent = {}, {}
     for node, answer in answered.items():
+        known = reach.names.get(node)
         if isinstance(answer, str):
-            absent[f"node {node}"] = answer
+            absent[known or f"node {node}"] = answer
+        elif known is not None and answer.institution != known:
+            absent[known] = "institution"
         elif answer.refusal or answer.num_examples < 1:
-            absent[f"node {node}, {answer.institution}"] = _declined(answer)
+            absent[known or f"node {node}, {answer.institution}"] = _declined(answer)
         else:
             present[node] = answer
+    absent |= {name: "not_connected" for node, name in reach.names.items() if node not in answered}
     for who, code in absent.items():
         log.warning("%s does not take part: %s.", who, code)
     names = {node: answer.institution for node, answer in present.items()}
@@ -170,36 +224,127 @@ def accept(reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value:
     return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples)
 
 
-def exchange(grid: Grid, messages: Sequence[Message], timeout: float) -> Iterator[Message]:
-    """Send messages and yield replies as they arrive, until all have or time is up."""
-    waiting = set(grid.push_messages(messages))
+def exchange(grid: Grid, messages: Sequence[Message], timeout: float, again: AskAgain | None = None) -> Iterator[Message]:
+    """Send questions and yield replies as they arrive, until all have or time is up.
+
+    Args:
+        grid: carries them.
+        messages: the questions, one a node.
+        timeout: seconds until nobody is waited for any more.
+        again: when a question is asked again; None: never, and an error is a reply like any other.
+    """
+    open_questions = _Questions(messages, list(grid.push_messages(messages)))
     end, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
-    while waiting:
+    while open_questions.ids:
         asked = time.monotonic()
-        replies = list(grid.pull_messages(waiting))
+        replies = list(grid.pull_messages(open_questions.ids))
         for reply in replies:
-            waiting.discard(reply.metadata.reply_to_message_id)
-            yield reply
+            if open_questions.settles(reply, again):
+                yield reply
         if replies:
             pause = _FIRST_PAUSE_S
         elif time.monotonic() < end:
             time.sleep(max(0.0, asked + pause - time.monotonic()))  # a grid that waits itself has waited enough
             pause = min(2 * pause, LONGEST_PAUSE_S)
-        if waiting and time.monotonic() >= end:
-            log.warning("%d institutions have not answered within %g s.", len(waiting), timeout)
+        if open_questions.ids and time.monotonic() >= end:
+            log.warning("%d institutions have not answered within %g s.", len(open_questions.waiting), timeout)
+            yield from open_questions.last_errors()
             return
+        if again is not None:
+            open_questions.ask_again(grid, again, ttl=end - time.monotonic())
 
 
-def _wait_for_nodes(grid: Grid, least: int, timeout: float) -> list[int]:
-    end, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
-    while len(nodes := sorted(grid.get_node_ids())) < least:
+@dataclass
+class _Question:
+    """One question, however often it was asked."""
+
+    message: Message
+    ids: set[str]
+    again_at: float = math.inf
+    times: int = 1
+    error: Message | None = None
+
+
+class _Questions:
+    """Questions that wait for their answers.
+
+    Args:
+        messages: as they were sent.
+        ids: that the grid gave them.
+    """
+
+    def __init__(self, messages: Sequence[Message], ids: Sequence[str]) -> None:
+        self.waiting = [_Question(message, {message_id}) for message, message_id in zip(messages, ids, strict=True)]
+        self._by_id = {message_id: question for question in self.waiting for message_id in question.ids}
+
+    @property
+    def ids(self) -> set[str]:
+        """Of all messages that may still be answered."""
+        return set(self._by_id)
+
+    def settles(self, reply: Message, again: AskAgain | None) -> bool:
+        """Take a reply in; say whether it is an answer."""
+        question = self._by_id.pop(reply.metadata.reply_to_message_id, None)
+        if question is None or again is None:
+            return True
+        question.ids.discard(reply.metadata.reply_to_message_id)
+        if again.is_no_answer(reply):
+            question.error, question.again_at = reply, min(question.again_at, time.monotonic() + again.pause_s(question.times))
+            self._by_id[reply.metadata.reply_to_message_id] = question  # so that it counts as waiting
+            return False
+        for message_id in list(self._by_id):
+            if self._by_id[message_id] is question:
+                del self._by_id[message_id]
+        self.waiting.remove(question)
+        return True
+
+    def ask_again(self, grid: Grid, again: AskAgain, *, ttl: float) -> None:
+        """Ask again where an error came, or nothing for long."""
+        now = time.monotonic()
+        for question in self.waiting:
+            if math.isinf(question.again_at):
+                question.again_at = now + again.silence_s(question.times)
+            if now >= question.again_at:
+                message = question.message
+                about = message.metadata
+                log.info("Asking node %d again (%s, round %s).", about.dst_node_id, about.message_type, about.group_id)
+                copy = Message(
+                    message.content, about.dst_node_id, about.message_type, ttl=max(ttl, 1.0), group_id=about.group_id
+                )
+                for message_id in grid.push_messages([copy]):
+                    question.ids.add(message_id)
+                    self._by_id[message_id] = question
+                question.times, question.again_at = question.times + 1, math.inf
+
+    def last_errors(self) -> Iterator[Message]:
+        """Yield the last error of each that has not answered."""
+        yield from (question.error for question in self.waiting if question.error is not None)
+
+
+def _wait_for_nodes(grid: Grid, least: int, timeout: float, expected: Mapping[int, str]) -> list[int]:
+    """Wait for those that are expected, or for ``least`` where nobody is known beforehand."""
+    end, pause, seen = time.monotonic() + timeout, _FIRST_PAUSE_S, -1
+    while True:
+        nodes = sorted(node for node in grid.get_node_ids() if not expected or node in expected)
+        absent = sorted(name for node, name in expected.items() if node not in nodes)
+        if len(nodes) >= max(least, len(expected)):
+            return nodes
         if time.monotonic() >= end:
-            raise RunFailedError(
-                f"{len(nodes)} institutions connected within {timeout:g} s, server.min_clients={least} are needed."
-            )
-        log.info("%d of %d institutions are connected.", len(nodes), least)
+            break
+        if len(nodes) != seen:
+            seen = len(nodes)
+            who = f"; not there yet: {', '.join(absent)}" if absent else ""
+            log.info("%d of %d institutions are connected%s.", len(nodes), max(least, len(expected)), who)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
+    if len(nodes) < least:
+        missing = ", ".join(absent)
+        raise RunFailedError(
+            f"{len(nodes)} institutions connected within {timeout:g} s, server.min_clients={least} are needed."
+            + (f" Missing: {missing}. `confide doctor` on their side says why." if missing else ""),
+            when="enrol",
+            missing=dict.fromkeys(absent, "not_connected"),
+        )
     return nodes
 
 
@@ -208,7 +353,9 @@ __all__ = [
     "LONGEST_PAUSE_S",
     "NO_REPLY",
     "Answer",
+    "AskAgain",
     "Clients",
+    "Reach",
     "accept",
     "check_reply",
     "enrol",

@@ -22,7 +22,7 @@ from confide.exchange import Evaluation, Reply, Request
 from confide.plan import TrainingPlan
 from confide.records import LARGEST_FLOAT32, Shapes, Tensors, decode, encode, num_bytes, shapes_of
 from confide.server.checkpoint import Checkpoint
-from confide.server.clients import Answer, Clients, accept, check_reply, enrol, exchange, read_answer, too_few
+from confide.server.clients import Answer, Clients, Reach, accept, check_reply, enrol, exchange, read_answer, too_few
 from confide.server.state import RoundRecord, RunState, judge
 from confide.server.sums import SummingGrid, SumOrder
 from confide.strategies.strategy import FederatedAlgorithm, Round
@@ -120,6 +120,7 @@ class RoundLoop(FlowerBase):
         observers: told of every round.
         commit_fn: makes the state durable, before the first round and after each; a round counts once it returns.
         checkpoint: where an earlier process of the same run left off; None for a new run.
+        reach: what is known of the grid's nodes, and when they are asked again.
     """
 
     def __init__(  # noqa: PLR0913 - what a run is made of
@@ -132,7 +133,9 @@ class RoundLoop(FlowerBase):
         observers: Sequence[Observer] = (),
         commit_fn: CommitFn | None = None,
         checkpoint: Checkpoint | None = None,
+        reach: Reach | None = None,
     ) -> None:
+        self._reach = reach or Reach()
         self._algorithm = algorithm
         self._plan, self._plan_json = plan, plan.to_json()
         self._settings = settings
@@ -205,7 +208,7 @@ class RoundLoop(FlowerBase):
         """
         self._shapes = {name: tuple(array.shape) for name, array in initial_arrays.items()}
         self._state = self._first_state(decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32))
-        self._clients = enrol(grid, self._plan_json, least=self._settings.min_clients, timeout=timeout)
+        self._clients = self._enrol(grid)
         self._announce()
         stopped_early = self._is_stale()
         while self._state.server_round < num_rounds and not stopped_early:
@@ -216,6 +219,10 @@ class RoundLoop(FlowerBase):
             state=self._state, clients=dict(self._clients.num_examples), test=test, stopped_early=stopped_early
         )
         return Result(arrays=encode(self.kept()))
+
+    def _enrol(self, grid: Grid) -> Clients:
+        settings = self._settings
+        return enrol(grid, self._plan_json, least=settings.min_clients, timeout=settings.enrol_timeout_s, reach=self._reach)
 
     def kept(self) -> Tensors:
         """Return the tensors that the run keeps, ``server.keep``."""
@@ -269,7 +276,7 @@ class RoundLoop(FlowerBase):
             )
             summing.begin_sum(order)
         tally = _Tally(server_round)
-        for name, answer in self._clients.answers(exchange(grid, messages, timeout), asked):
+        for name, answer in self._clients.answers(exchange(grid, messages, timeout, self._reach.again), asked):
             tally.note(name, answer, self._take(under_way, name, answer, summed=summing is not None))
         if summing is not None:
             collected = summing.collect_sum(timeout)
@@ -349,7 +356,7 @@ class RoundLoop(FlowerBase):
     ) -> dict[str, Mapping[str, Evaluation]]:
         request = Request(plan=self._plan_json, arrays=encode(params), splits=splits)
         messages = self._clients.messages("evaluate", list(self._clients.num_examples), request)
-        answers = self._clients.answers(exchange(grid, messages, timeout), list(self._clients.num_examples))
+        answers = self._clients.answers(exchange(grid, messages, timeout, self._reach.again), list(self._clients.num_examples))
         return dict(sorted((name, answer.evaluations) for name, answer in answers if isinstance(answer, Reply)))
 
 

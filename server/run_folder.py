@@ -35,6 +35,8 @@ _OF_A_RUN = (
 HOW_NOT_WHAT = frozenset(
     {
         "server.checkpoints",
+        "server.enrol_timeout_s",
+        "server.kit",
         "simulation.engine",
         "simulation.workers",
         "trainer.feature_cache",
