@@ -7,9 +7,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from confide.client.state import folder_name
 from confide.exchange import Reply
-from confide.files import replace_file
+from confide.files import folder_name, replace_file
 from confide.records import Tensors, encode, sha256
 
 _REPLY = "reply"

@@ -4,19 +4,16 @@ Round r always starts from the newest version before r, and writes version r: as
 its answer or went back to an older checkpoint, an institution starts from where it started before.
 """
 
-import hashlib
 from pathlib import Path
-from urllib.parse import quote
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from confide.errors import StorageError, UnreadableError
-from confide.files import replace_file
+from confide.files import folder_name, replace_file
 from confide.records import Tensors, sha256
 
 _CHECKSUM = "checksum"
-_LONGEST_NAME = 150
 
 
 class ClientStates:
@@ -84,12 +81,4 @@ class ClientStates:
         return [int(path.stem.removeprefix("round-")) for path in folder.glob("round-*.safetensors")]
 
 
-def folder_name(name: str) -> str:
-    """Write a job's or an institution's name as a folder's, one for one: no separator, no leading dot, not too long."""
-    written = quote(name, safe="").replace(".", "%2E")
-    if len(written) <= _LONGEST_NAME:
-        return written
-    return f"{written[: _LONGEST_NAME - 65]}-{hashlib.sha256(name.encode()).hexdigest()}"
-
-
-__all__ = ["ClientStates", "folder_name"]
+__all__ = ["ClientStates"]

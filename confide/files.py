@@ -1,5 +1,6 @@
-"""Files that are whole or not there: a temporary file, fsync, rename, fsync of the folder."""
+"""Files that are whole or not there: a temporary file, fsync, rename, fsync of the folder. Folders of one owner, by name."""
 
+import hashlib
 import json
 import math
 import os
@@ -7,10 +8,13 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from safetensors import SafetensorError
 
 from confide.errors import StorageError
+
+_LONGEST_NAME = 150
 
 
 def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644) -> None:
@@ -50,8 +54,13 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write a text file whole or not at all.
+
+    Args:
+        path: what is written or replaced.
+        text: the whole of it.
+        mode: permissions of the file; nobody has more at any moment.
 
     Raises:
         StorageError: if it cannot be written.
@@ -60,7 +69,29 @@ def write_text(path: Path, text: str) -> None:
     def write(temporary: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
-    replace_file(path, write)
+    replace_file(path, write, mode=mode)
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder that only its owner may enter, and those above it alike; one that is there stays as it is.
+
+    Raises:
+        StorageError: if it cannot be made.
+    """
+    try:
+        for folder in (*reversed(path.parents), path):
+            if not folder.is_dir():
+                folder.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be made: {error}. Name a folder that you may write to.") from None
+
+
+def folder_name(name: str) -> str:
+    """Write a job's or an institution's name as a folder's, one for one: no separator, no leading dot, not too long."""
+    written = quote(name, safe="").replace(".", "%2E")
+    if len(written) <= _LONGEST_NAME:
+        return written
+    return f"{written[: _LONGEST_NAME - 65]}-{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 def _sync(path: str | Path) -> None:
@@ -79,4 +110,4 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-__all__ = ["replace_file", "write_json", "write_text"]
+__all__ = ["folder_name", "make_private_folder", "replace_file", "write_json", "write_text"]

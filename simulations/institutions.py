@@ -10,9 +10,10 @@ from confide.client.institution import Custody, Institution, KeyFn, SharedTensor
 from confide.client.ledger import Ledger
 from confide.client.memory_ledger import MemoryLedger
 from confide.client.policy import Policy
-from confide.client.state import ClientStates, folder_name
+from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
 from confide.config import PolicyConfig
+from confide.files import folder_name
 from confide.plan import TrainingPlan
 from confide.privacy.seeded import mechanism_key
 from confide.simulations.faults import Faults, FaultyInstitution

@@ -13,9 +13,9 @@ from pathlib import Path
 from confide.client.ledger import PersistentLedger
 from confide.client.ledger_cli import SHARED_KEYS, SUFFIX
 from confide.client.ledger_file import LedgerFile
-from confide.client.state import folder_name
 from confide.config import BudgetConfig, Config
 from confide.errors import DataError
+from confide.files import folder_name
 
 _DEFAULT_JOB = "simulation"
 

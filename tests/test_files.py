@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from confide.errors import StorageError
-from confide.files import replace_file, write_json
+from confide.files import folder_name, make_private_folder, replace_file, write_json, write_text
 
 
 def test_json_is_written_whole_and_readable_by_all(tmp_path: Path) -> None:
@@ -62,3 +62,24 @@ def test_old_file_stands_when_the_writer_fails(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"nowhere/state cannot be written"):
         write_json(tmp_path / "nowhere" / "state", 1)
+
+
+def test_a_secret_is_its_owners_alone(tmp_path: Path) -> None:
+    make_private_folder(tmp_path / "a" / "b")
+    write_text(tmp_path / "a" / "b" / "key", "secret", mode=0o600)
+    modes = [path.stat().st_mode & 0o777 for path in sorted((tmp_path / "a").rglob("*"))]
+    assert modes == [0o700, 0o600]
+    make_private_folder(tmp_path / "a" / "b")
+
+
+def test_a_folder_in_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file/a cannot be made: .*Name a folder"):
+        make_private_folder(tmp_path / "file" / "a")
+
+
+def test_names_become_folders_one_for_one() -> None:
+    names = ["VA Long Beach", "..", "a/b", "a%2Fb", "ü", "x" * 300, "x" * 301]
+    folders = {folder_name(name) for name in names}
+    assert len(folders) == len(names)
+    assert all("/" not in name and "." not in name and len(name) <= 150 for name in folders)
