@@ -12,6 +12,10 @@ from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("confide.simulations.cli:main", "run a whole federation on this machine"),
+    "provision": (
+        "confide.server.provision_cli:main",
+        "make a federation's certificates and a start-up kit for each institution",
+    ),
     "ledger": ("confide.client.ledger_cli:main", "show what was spent, verify it, declare budgets, export for an auditor"),
     "policy": ("confide.client.policy_cli:main", "explain what an institution's rules say to a plan"),
     "data": ("confide.client.data_cli:main", "check records against a task before anything is trained"),

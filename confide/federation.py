@@ -1,0 +1,149 @@
+"""A federation as its coordinator declares it: who takes part, where the coordinator is reached, what is trained."""
+
+import ipaddress
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from confide.errors import ConfigError
+from confide.settings import STRICT, range_problems, setting
+
+_LONGEST_NAME, _LONGEST_COMMON_NAME = 100, 64
+_DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
+
+
+@dataclass
+class FederationConfig:
+    """What ``confide provision`` makes certificates and start-up kits from."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: str = setting("", "Name of the federation, and of its certificate authority.")
+    hosts: list[str] = setting(
+        list, "What institutions may reach the coordinator by: DNS names or IP addresses; kits use the first."
+    )
+    port: int = setting(8443, "TCP port that institutions reach.", ge=1, le=65535)
+    institutions: list[str] = setting(list, "Names of those who take part.")
+    config: list[str] = setting(list, "Overrides that the kits' task is composed from, as experiment=heart_disease.")
+    days: int = setting(365, "Days that the coordinator's certificates are valid.", ge=1, le=825)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT that kits use."""
+        return join_address(self.hosts[0], self.port)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        for problem in common_name_problems(self.name):
+            yield f"name={problem}"
+        for key, values in (("hosts", self.hosts), ("institutions", self.institutions)):
+            if not values:
+                yield f"{key}=[]: expected at least one."
+            for repeated in _alike(values):
+                yield f"{key}: {', '.join(map(repr, repeated))} look the same; expected names that differ by more than case."
+        for host in self.hosts:
+            if not _is_ip(host) and not _is_dns_name(host):
+                yield (
+                    f"hosts={host!r}: expected a DNS name or an IP address alone: no scheme, no port, no wildcard, and letters "
+                    "outside ASCII as xn--."
+                )
+        for name in self.institutions:
+            for problem in name_problems(name):
+                yield f"institutions={problem}"
+
+
+_KEYS = ", ".join(item.name for item in fields(FederationConfig))
+
+
+def name_problems(name: str) -> Iterator[str]:
+    """Yield what keeps a name from being an institution's; each begins with the name."""
+    if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or name != name.strip():
+        yield f"{name!r}: expected 1 to {_LONGEST_NAME} printable characters, none of them a space at either end."
+    if "${" in name or name == "???":
+        yield f"{name!r}: ${{ and ??? mean something else in a config; choose another name."
+
+
+def common_name_problems(name: str) -> Iterator[str]:
+    """Yield what keeps a name from a certificate or a certificate request, which hold less of it."""
+    yield from name_problems(name)
+    size = len(name.encode("utf-8", "replace"))
+    if size > _LONGEST_COMMON_NAME:
+        yield f"{name!r} takes {size} bytes in UTF-8, and a certificate holds {_LONGEST_COMMON_NAME}; choose a shorter name."
+
+
+def join_address(host: str, port: int) -> str:
+    """Write HOST:PORT.
+
+    >>> join_address("::1", 8443)
+    '[::1]:8443'
+    """
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
+    """Read a federation's YAML.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The federation, with defaults for what is mistyped, and every mistake in it: a sentence each.
+
+    Raises:
+        ConfigError: if the file is not there, or is no YAML with keys.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = {} if raw is None else raw
+        text = json.dumps(raw)
+    except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); expected the YAML of a federation.") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys and values ({_KEYS}), got {type(raw).__name__}.")
+    wrong = {}
+    try:
+        federation = TypeAdapter(FederationConfig).validate_json(text)
+    except ValidationError as error:
+        wrong = {".".join(map(str, found["loc"])): found for found in error.errors(include_url=False)}
+        keys = {str(found["loc"][0]) for found in wrong.values()}
+        federation = FederationConfig(**{key: value for key, value in raw.items() if str(key) not in keys})
+    problems = [f"{key}={found['input']!r}: {found['msg']}{_hint(found['type'])}." for key, found in wrong.items()]
+    mistyped = tuple(f"{key.partition('.')[0]}{sign}" for key in wrong for sign in "=:")
+    problems += [problem for problem in range_problems(federation) if not problem.startswith(mistyped)]
+    return federation, [f"{path}: {problem}" for problem in problems]
+
+
+def _hint(mistake: str) -> str:
+    return f"; the keys are {_KEYS}" if mistake == "unexpected_keyword_argument" else ""
+
+
+def _alike(names: Iterable[str]) -> list[list[str]]:
+    """Group names that are one to a reader, or on a disk that does not tell case apart."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return "%" not in host
+
+
+def _is_dns_name(host: str) -> bool:
+    labels = host.split(".")
+    return len(host) <= 253 and all(map(_DNS_LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
+
+
+__all__ = ["FederationConfig", "common_name_problems", "join_address", "name_problems", "parse_federation"]

@@ -1,0 +1,150 @@
+"""The coordinator's certificates: issued when there is none that serves, by an authority whose key may be elsewhere."""
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+
+from confide import pki
+from confide.errors import ConfigError
+from confide.federation import FederationConfig
+from confide.files import make_private_folder, write_text
+from confide.server.provision_files import SECRET, Places, write_missing
+
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+RENEWED_BEFORE = datetime.timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A federation's authority: its certificate, and its key where that is here.
+
+    Attributes:
+        places: where both may be.
+        certificate: as every kit has it.
+    """
+
+    places: Places
+    certificate: x509.Certificate
+
+    def key(self, wanted_for: str) -> pki.PrivateKey:
+        """Return the private key.
+
+        Raises:
+            ConfigError: if it is kept elsewhere, saying what it is wanted for, or is another's.
+        """
+        path = self.places.authority / "ca.key"
+        if not path.exists():
+            raise ConfigError(
+                f"{path} is not there, and {wanted_for}; bring the folder back from where it is kept, and run this again."
+            )
+        key = pki.read_private_key(path)
+        if not pki.is_key_of(key, self.certificate):
+            raise ConfigError(
+                f"{path} is not the key of the authority that the kits trust ({pki.fingerprint(self.certificate)}); bring back "
+                "the one that is."
+            )
+        return key
+
+
+def find_authority(places: Places, federation: FederationConfig, now: datetime.datetime) -> Authority:
+    """Find a federation's authority by any copy of its certificate, or make it.
+
+    Args:
+        places: where to look, and to write.
+        federation: whose authority it is.
+        now: the time, with its zone.
+
+    Raises:
+        ConfigError: if there are several, or one of another federation.
+        UnreadableError: if a copy is damaged.
+    """
+    path = places.authority / "ca.crt"
+    copies = [path, places.coordinator / "ca.crt", *sorted(places.out.glob("institutions/*/ca.crt"))]
+    certificates = {copy: pki.read_certificate(copy) for copy in copies if copy.exists()}
+    if len({pki.fingerprint(certificate) for certificate in certificates.values()}) > 1:
+        found = ", ".join(f"{copy}: {pki.fingerprint(certificate)[:11]}..." for copy, certificate in certificates.items())
+        raise ConfigError(f"{places.out} holds certificates of several authorities ({found}); keep those of one.")
+    certificate = next(iter(certificates.values()), None) or _make_certificate(places, federation.name, now)
+    owner = pki.common_name(certificate.subject)
+    if owner != federation.name:
+        raise ConfigError(
+            f"name={federation.name}: the authority in {places.out} is of {owner!r}; give another --out, or that name."
+        )
+    if (places.authority / "ca.key").exists():
+        write_missing(path, lambda: pki.certificate_pem(certificate))
+    make_private_folder(places.coordinator)
+    write_missing(places.coordinator / "ca.crt", lambda: pki.certificate_pem(certificate))
+    return Authority(places, certificate)
+
+
+def _make_certificate(places: Places, name: str, now: datetime.datetime) -> x509.Certificate:
+    make_private_folder(places.authority)
+    path = places.authority / "ca.key"
+    write_missing(path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
+    return pki.make_authority(name, pki.read_private_key(path), now=now)
+
+
+def certify_coordinator(authority: Authority, federation: FederationConfig, now: datetime.datetime) -> list[str]:
+    """Issue the coordinator's certificates where that is needed.
+
+    Args:
+        authority: signs them.
+        federation: whose hosts they are for.
+        now: the time, with its zone.
+
+    Returns:
+        A sentence for each that was there and was issued anew.
+
+    Raises:
+        ConfigError: if one is needed and the authority's key is not here, or the authority expires.
+    """
+    notes = []
+    for stem, hosts in (("server", federation.hosts), ("loopback", LOOPBACK_HOSTS)):
+        was_there = (authority.places.coordinator / f"{stem}.crt").exists()
+        reason = _issue(authority, stem, hosts, days=federation.days, now=now)
+        if reason and was_there:
+            notes.append(f"{stem}.crt was issued anew: {reason}. Bring coordinator/ to its machine and start it again.")
+    return notes
+
+
+def _issue(authority: Authority, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime) -> str | None:
+    """Issue one certificate, if it must be, and return why."""
+    folder = authority.places.coordinator
+    path, key_path = folder / f"{stem}.crt", folder / f"{stem}.key"
+    reason = _needs_issue(path, key_path, authority.certificate, hosts, now=now)
+    if reason is None:
+        return None
+    signer = authority.key(f"{path} must be issued: {reason}")
+    if pki.time_left(authority.certificate, now=now) < RENEWED_BEFORE:
+        raise ConfigError(
+            f"The authority expires on {authority.certificate.not_valid_after_utc:%Y-%m-%d}, too soon to sign with; "
+            "provision a new federation with another --out, and send every institution its kit."
+        )
+    write_missing(key_path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
+    key = pki.read_private_key(key_path).public_key()
+    issued = pki.issue_server_certificate(key, hosts, authority=(authority.certificate, signer), days=days, now=now)
+    write_text(path, pki.certificate_pem(issued))
+    return reason
+
+
+def _needs_issue(
+    path: Path, key_path: Path, authority: x509.Certificate, hosts: Sequence[str], *, now: datetime.datetime
+) -> str | None:
+    for needed in (path, key_path):
+        if not needed.exists():
+            return f"{needed.name} is not there"
+    certificate = pki.read_certificate(path)
+    if not pki.is_issued_by(certificate, authority) or not pki.is_key_of(pki.read_private_key(key_path), certificate):
+        return f"it fits {key_path.name} or the authority no longer"
+    if not pki.is_for(certificate, hosts):
+        return f"hosts changed from {', '.join(pki.hosts_of(certificate))} to {', '.join(hosts)}"
+    # A certificate of a few days would be issued anew each time otherwise.
+    if pki.time_left(certificate, now=now) < min(RENEWED_BEFORE, pki.lifetime(certificate) / 2):
+        return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    return None
+
+
+__all__ = ["LOOPBACK_HOSTS", "RENEWED_BEFORE", "Authority", "certify_coordinator", "find_authority"]

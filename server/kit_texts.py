@@ -1,0 +1,190 @@
+"""What a start-up kit says: its ``client.yaml``, and the pages for people."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from confide.backbones import PACKAGE_SCHEME, content_hash, find_backbone
+from confide.config import Config, TransformerConfig
+from confide.errors import ModelError
+from confide.federation import FederationConfig
+
+_CLIENT_YAML = """\
+# What this institution runs, allows and promises. `confide client KIT` reads it; `confide doctor KIT` checks it.
+defaults:
+  - institution
+  - _self_
+name: {name}
+coordinator: {{address: {address}}}
+data: {{path: "???"}}         # your records: a file, a folder's file or a database; see docs/records.md
+policy:
+  budget: {{epsilon: "???"}}  # what your population may spend in its lifetime, over all runs
+{hashes}backbones: []               # folders of pretrained backbones that you approve; [] for tables
+{suggestion}task:
+{task}"""
+
+_KIT_PAGE = """\
+# Start-up kit of {name}
+
+This folder lets {name} take part in the federation **{federation}**.
+
+| file | what it is | secret |
+|---|---|---|
+| `client.yaml` | what your institution runs, allows and promises: fill in each `"???"`, then keep it as your own | no |
+| `ca.crt` | the federation's certificate authority: your side trusts the coordinator by it and nobody else | no |
+| `node.pub` | your public key, which the coordinator knows you by | no |
+| `node.key` | {key} | **yes** |
+
+Whoever has `node.key` can act as your institution: keep it on the machine that takes part, readable by one user
+(`chmod 600 node.key`). {key_advice}
+
+## Before you start
+
+Call the coordinator, on a number that you know already, and compare the SHA-256 fingerprint of `ca.crt`
+(`openssl x509 -in ca.crt -noout -fingerprint -sha256`):
+
+    {fingerprint}
+
+Your firewall must let this machine connect out to `{address}` (TCP port {port}, TLS). Nothing connects in.
+
+## Three commands, in this order
+
+`KIT` is this folder.
+
+1. `confide doctor KIT` says what is missing or wrong, and how to mend it.
+2. `confide client KIT` takes part, until you stop it.
+3. `confide client status KIT` says what runs, and what was spent.
+
+## What leaves the building
+
+- Updates: what training changed in the model, with noise as the plan says and your policy requires.
+- The number of training records (or `policy.public_n`), the privacy spent, the metrics that `policy.metrics` names, and when
+  you take part. Noise protects none of these.
+- When you decline: the rule, what was asked and what you allow.
+
+What stays: records, columns, file names, the ledger, the training loss. The coordinator cannot change your policy, your budget
+or the task in `client.yaml`, and no code of its own runs here.
+"""
+
+_MADE_HERE = "your private key, made by the coordinator"
+_MADE_THERE = "your private key: not in this kit; copy it here from where `confide provision --request` made it"
+_ADVICE_MADE_HERE = "It came with this kit: if the kit travelled where others could read it, ask to replace the key (below).\n"
+_ADVICE_MADE_THERE = "Nobody else has seen it.\n"
+_REPLACE = (
+    "To replace a key, run `confide provision --request NAME --out FOLDER` here, and send the coordinator `node.csr` alone."
+)
+
+_COORDINATOR_PAGE = """\
+# Coordinator of {federation}
+
+Bring this folder to the machine that institutions reach as {hosts}, port {port}. Let TCP connections in to that port.
+
+| file | what it is | secret |
+|---|---|---|
+| `ca.crt` | the certificate authority that institutions trust | no |
+| `server.crt`, `server.key` | the certificate for the hosts above, and its key | `server.key` |
+| `loopback.crt`, `loopback.key` | the same for connections inside this machine | `loopback.key` |
+| `federation.json`, `nodes/` | who may take part, by public key | no |
+
+SHA-256 fingerprint of `ca.crt`, to be compared by telephone with each institution:
+
+    {fingerprint}
+
+## The authority
+
+`authority/ca.key` beside this folder can make a certificate that every institution trusts. Keep `authority/` offline
+(a stick in a safe): nothing that runs needs it. Bring it back when hosts change or a certificate is within 30 days of its end,
+run `confide provision` again, and take it away again. Adding institutions does not need it.
+
+## Kits
+
+Send each folder of `institutions/` to its institution and to nobody else, over a channel that others cannot read, and
+delete its `node.key` here once it has arrived. Better: the institution makes its key itself (`confide provision --request
+NAME`), and you run `confide provision FEDERATION.yaml --csr FILE`; a changed key also needs `--replace NAME`.
+
+An institution is removed by taking its name out of the YAML and running `confide provision` again.
+"""
+
+
+def client_yaml(name: str, federation: FederationConfig, config: Config) -> str:
+    """Write an institution's own config, with the task that it pins."""
+    task = OmegaConf.to_yaml(OmegaConf.create(_literal(dataclasses.asdict(config.task))))
+    hashes, suggestion = _backbone_comments(config)
+    return _CLIENT_YAML.format(
+        name=_quoted(name),
+        address=_quoted(federation.address),
+        hashes=hashes,
+        suggestion=suggestion,
+        task="".join(f"  {line}\n" for line in task.splitlines()),
+    )
+
+
+def kit_page(name: str, federation: FederationConfig, *, fingerprint: str, has_key: bool) -> str:
+    """Write the page of a kit.
+
+    Args:
+        name: of the institution.
+        federation: whose kit it is.
+        fingerprint: of the authority's certificate.
+        has_key: whether the kit holds the private key.
+    """
+    return _KIT_PAGE.format(
+        name=name,
+        federation=federation.name,
+        key=_MADE_HERE if has_key else _MADE_THERE,
+        key_advice=(_ADVICE_MADE_HERE if has_key else _ADVICE_MADE_THERE) + _REPLACE,
+        fingerprint=fingerprint,
+        address=federation.address,
+        port=federation.port,
+    )
+
+
+def coordinator_page(federation: FederationConfig, *, fingerprint: str) -> str:
+    """Write the page for the coordinator."""
+    return _COORDINATOR_PAGE.format(
+        federation=federation.name,
+        hosts=", ".join(f"`{host}`" for host in federation.hosts),
+        port=federation.port,
+        fingerprint=fingerprint,
+    )
+
+
+def _quoted(text: str) -> str:
+    """Write a string that YAML reads as this string, whatever it looks like."""
+    return json.dumps(_literal(text), ensure_ascii=False)
+
+
+def _literal(value: Any) -> Any:
+    """Keep a config from reading ${...} in a value as a reference."""
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    return [_literal(item) for item in value] if isinstance(value, list) else value
+
+
+def _backbone_comments(config: Config) -> tuple[str, str]:
+    """Suggest the federation's pretrained backbone: a line for its hash, and one for its folder."""
+    backbone = config.backbone
+    if not isinstance(backbone, TransformerConfig):
+        return "", ""
+    digest = backbone.sha256 or _local_hash(backbone)
+    hashes = f"  # backbones: [{digest}]  # content hash (SHA-256) of the coordinator's copy\n" if digest else ""
+    is_folder = not backbone.name.startswith(PACKAGE_SCHEME) and Path(backbone.name).expanduser().is_dir()
+    reference = f"/path/to/{Path(backbone.name).name}" if is_folder else backbone.name
+    return hashes, f"# backbones: [{_quoted(reference)}]  # the one that this federation fine-tunes\n"
+
+
+def _local_hash(backbone: TransformerConfig) -> str | None:
+    try:
+        return content_hash(find_backbone(dataclasses.replace(backbone, allow_download=False)))
+    except ModelError:
+        return None
+
+
+__all__ = ["client_yaml", "coordinator_page", "kit_page"]

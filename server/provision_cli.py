@@ -1,0 +1,118 @@
+"""``confide provision``: a federation's certificates, and a start-up kit for each institution.
+
+The coordinator runs ``confide provision FEDERATION.yaml``; an institution that makes its own key runs
+``confide provision --request NAME`` and sends what that says.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confide.errors import ConfigError
+from confide.files import folder_name
+
+if TYPE_CHECKING:
+    from confide.federation import FederationConfig
+    from confide.server.provision import Provisioned
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide provision``.
+
+    Args:
+        argv: the words after ``provision``.
+
+    Returns:
+        The exit status: 0 done.
+
+    Raises:
+        ConfigError: if the command, the federation's YAML or a request is wrong.
+        StorageError: if a file cannot be written.
+    """
+    try:
+        arguments = _parser().parse_args(list(argv) or ["--help"])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if (arguments.federation is None) == (arguments.request is None):
+        raise ConfigError("Expected either FEDERATION.yaml (the coordinator) or --request NAME (an institution).")
+    if arguments.request is not None:
+        if arguments.csr or arguments.replace:
+            raise ConfigError("--csr and --replace are the coordinator's; leave them out, or give FEDERATION.yaml.")
+        return _request(arguments)
+    return _provision(arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="confide provision", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "federation", metavar="FEDERATION.yaml", type=Path, nargs="?", help="name, hosts, port, institutions, config, days"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where; kits beside the YAML, or the institution's name")
+    parser.add_argument(
+        "--csr", type=Path, action="append", default=[], metavar="FILE", help="an institution's request; may be repeated"
+    )
+    parser.add_argument(
+        "--replace",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="take the key of this institution's request for its old one",
+    )
+    parser.add_argument("--request", metavar="NAME", help="at an institution: make its key, and a request to send")
+    return parser
+
+
+def _request(arguments: argparse.Namespace) -> int:
+    from confide.server.provision import make_request
+
+    name = arguments.request
+    made = make_request(name, arguments.out or Path(folder_name(name)))
+    print(
+        f"{made.folder / 'node.key'}: the private key of {name}. Keep it here; nobody else ever needs it.\n"
+        f"{made.folder / 'node.csr'}: send this file to the coordinator, and nothing else.\n"
+        f"Fingerprint of the key, to tell the coordinator by telephone: {made.key_fingerprint}\n"
+        "A kit without node.key comes back: copy node.key into it, then run `confide doctor KIT`."
+    )
+    return 0
+
+
+def _provision(arguments: argparse.Namespace) -> int:
+    from confide.server.provision import provision, read_federation
+
+    federation, config = read_federation(arguments.federation)
+    out = arguments.out or arguments.federation.parent / "kits"
+    done = provision(federation, config, out, requests=arguments.csr, replace=arguments.replace)
+    _print(done, federation)
+    return 0
+
+
+def _print(done: "Provisioned", federation: "FederationConfig") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("institution", "kit", "node.key", "fingerprint of its public key")
+    for column in table.columns:
+        column.overflow = "fold"
+    for kit in done.kits:
+        where = "in the kit" if kit.has_key else "at the institution"
+        table.add_row(*(Text(cell) for cell in (kit.name, kit.state, where, kit.key_fingerprint)))
+    Console().print(table)
+    for name in done.removed:
+        print(f"{name} was removed: its key is no longer in coordinator/; its kit stays.")
+    for note in done.notes:
+        print(note)
+    places = done.places
+    print(
+        f"\nNext, in {places.out}:\n"
+        f"  authority/     take it offline: whoever has ca.key can pose as the coordinator.\n"
+        f"  coordinator/   bring it to the machine that is reached as {federation.address}; README.md says how.\n"
+        f"  institutions/  send each folder to its institution and nobody else, unreadable to others on its way.\n"
+        f"  Compare by telephone the SHA-256 fingerprint of ca.crt: {done.fingerprint}"
+    )
+
+
+__all__ = ["main"]
