@@ -1,14 +1,16 @@
 """What every test needs: no network, no telemetry, small models, few threads."""
 
+import contextlib
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ |= {
@@ -25,10 +27,21 @@ import torch
 
 from confide.backbones import resolve_package_path
 
+sys.path.append(str(Path(__file__).parent))  # helpers of tests, by name
+
+from fault_proxy import FaultProxy
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def fault_proxy() -> Iterator[Callable[[int], FaultProxy]]:
+    """Put proxies whose network fails on request before ports of loopback."""
+    with contextlib.ExitStack() as stack:
+        yield lambda upstream_port: stack.enter_context(FaultProxy(upstream_port))
 
 
 # --- real records, typed, and a real PostgreSQL server
