@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow check format wheel bench utility clean
+.PHONY: help setup run test test-slow check format proto wheel bench utility clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,16 @@ check: setup  ## Check style, types and the direction of imports.
 format: setup  ## Format the code.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Older than what constraints.txt has: generated code runs with its own version of protobuf and grpcio, and later ones.
+GRPCIO_TOOLS := grpcio-tools==1.76.0 setuptools<81
+PROTO := confide/client/service/trainer
+
+proto:  ## Generate the code of the trainer service's messages from its .proto.
+	$(PYTHON) -m venv build/proto
+	build/proto/bin/python -m pip install -q --disable-pip-version-check $(foreach it,$(GRPCIO_TOOLS),'$(it)')
+	cd .typing && ../build/proto/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO).proto
+	cd client/service && sha256sum trainer.proto > trainer.proto.sha256
 
 wheel: setup  ## Build the wheel and the source distribution into dist/.
 	rm -rf dist build

@@ -1,0 +1,1 @@
+"""Between executor and trainer: gRPC on a Unix socket; neither end trusts what comes in."""

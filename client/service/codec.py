@@ -1,0 +1,294 @@
+"""Requests and replies as a header and chunks, and back.
+
+Whatever is read is checked before it is kept: what does not fit is refused by the header alone, so that a receiver never
+holds more than its own limit, and memory grows with the bytes that came and not with those that were announced. Tensors are
+npy files, as :mod:`confide.records` writes them; their values and their signature are for whoever decodes them to check.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Array, ArrayRecord
+
+from confide.client.service import trainer_pb2 as pb
+from confide.errors import ProtocolError
+from confide.exchange import SPLITS, Evaluation, Reply, Request
+
+CHUNK_BYTES = 2**20
+MESSAGE_BYTES = 4 * 2**20
+"""Of the largest message: a header with the most names, which is larger than a chunk."""
+
+_DTYPE, _STYPE, _ITEM_BYTES = "float32", "numpy.ndarray", 4
+_LONGEST_NPY_HEADER = 1024
+_MOST_DIMENSIONS = 32
+_LONGEST_PLAN = 2**20
+_LONGEST_NAME = 300
+_LONGEST_TEXT = 300
+_MOST_NUMBERS = 1000
+
+_Part = pb.RequestPart | pb.ReplyPart
+
+
+@dataclass(frozen=True, kw_only=True)
+class WireLimits:
+    """What a receiver takes in.
+
+    Attributes:
+        max_bytes: of all tensors together.
+        max_tensors: number of tensors.
+    """
+
+    max_bytes: int = 2**30
+    max_tensors: int = 8192
+
+
+def request_parts(request: Request) -> Iterator[pb.RequestPart]:
+    """Write a request; it is checked at once, and its tensors are cut as they are taken.
+
+    Raises:
+        ProtocolError: for what cannot be written, such as tensors that are not float32.
+    """
+    try:
+        header = pb.RequestHeader(
+            plan=request.plan,
+            server_round=request.server_round,
+            splits=request.splits,
+            ledger_head=request.ledger_head,
+            arrays=_signatures(request.arrays),
+        )
+    except (TypeError, ValueError):  # not encodable as UTF-8, or beyond 64 bits
+        raise ProtocolError("Expected plan, splits and ledger_head as text, server_round as an integer.") from None
+    first = pb.RequestPart(header=header)
+    _check_header_size(first.ByteSize())
+    return itertools.chain([first], (pb.RequestPart(chunk=chunk) for chunk in _chunks(request.arrays)))
+
+
+def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
+    """Write a reply; it is checked at once, and its tensors are cut as they are taken.
+
+    Raises:
+        ProtocolError: for what cannot be written, such as tensors that are not float32.
+    """
+    try:
+        header = pb.ReplyHeader(
+            institution=reply.institution,
+            refusal=reply.refusal,
+            figures=_numbers(reply.figures),
+            num_examples=reply.num_examples,
+            evaluations=[pb.Evaluation(split=split, metrics=_numbers(metrics)) for split, metrics in reply.evaluations.items()],
+            ledger_head=reply.ledger_head,
+            arrays=_signatures(reply.arrays),
+        )
+    except (TypeError, ValueError):
+        raise ProtocolError("Expected names as text, figures and metrics as numbers of 64 bits.") from None
+    first = pb.ReplyPart(header=header)
+    _check_header_size(first.ByteSize())
+    return itertools.chain([first], (pb.ReplyPart(chunk=chunk) for chunk in _chunks(reply.arrays)))
+
+
+def read_request(parts: Iterator[pb.RequestPart], limits: WireLimits) -> Request:
+    """Read a request to its end.
+
+    Raises:
+        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything is kept.
+    """
+    part = next(parts, None)
+    if part is None or part.WhichOneof("part") != "header":
+        raise ProtocolError("Expected a request to begin with a header.")
+    header = part.header
+    _check_texts(header.ledger_head)
+    if len(header.plan) > _LONGEST_PLAN:
+        raise ProtocolError(f"Expected a plan of at most {_LONGEST_PLAN} characters; got {len(header.plan)}.", code="too_large")
+    _check_splits(header.splits)
+    return Request(
+        plan=header.plan,
+        server_round=header.server_round,
+        arrays=_read_arrays(header, parts, limits),
+        splits=list(header.splits),
+        ledger_head=header.ledger_head,
+    )
+
+
+def read_reply(parts: Iterator[pb.ReplyPart], limits: WireLimits) -> Reply:
+    """Read a reply to its end.
+
+    Raises:
+        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything is kept.
+    """
+    part = next(parts, None)
+    if part is None or part.WhichOneof("part") != "header":
+        raise ProtocolError("Expected a reply to begin with a header.")
+    header = part.header
+    _check_texts(header.institution, header.refusal, header.ledger_head)
+    if header.num_examples < 0:
+        raise ProtocolError(f"Expected num_examples={header.num_examples} >= 0.")
+    _check_splits([evaluation.split for evaluation in header.evaluations])
+    return Reply(
+        institution=header.institution,
+        refusal=header.refusal if header.HasField("refusal") else None,
+        figures=_read_numbers(header.figures),
+        num_examples=header.num_examples,
+        evaluations={evaluation.split: _read_numbers(evaluation.metrics) for evaluation in header.evaluations},
+        ledger_head=header.ledger_head,
+        arrays=_read_arrays(header, parts, limits),
+    )
+
+
+def _check_header_size(size: int) -> None:
+    if size > MESSAGE_BYTES:
+        raise ProtocolError(f"Expected a header of at most {MESSAGE_BYTES} bytes; got {size}.", code="too_large")
+
+
+def _check_texts(*texts: str) -> None:
+    if any(len(text) > _LONGEST_TEXT for text in texts):
+        raise ProtocolError(f"Expected names, codes and heads of at most {_LONGEST_TEXT} characters.")
+
+
+def _check_splits(splits: Sequence[str]) -> None:
+    if len(splits) > len(SPLITS) or len({*splits} & {*SPLITS}) != len(splits):
+        raise ProtocolError(f"Expected splits among {', '.join(SPLITS)}, each once.")
+
+
+def _numbers(values: Evaluation) -> list[pb.Number]:
+    return [
+        pb.Number(name=name, integer=value) if isinstance(value, int) else pb.Number(name=name, real=value)
+        for name, value in values.items()
+    ]
+
+
+def _read_numbers(numbers: Sequence[pb.Number]) -> dict[str, float]:
+    if len(numbers) > _MOST_NUMBERS:
+        raise ProtocolError(f"Expected at most {_MOST_NUMBERS} figures; got {len(numbers)}.")
+    _check_texts(*(number.name for number in numbers))
+    values: dict[str, float] = {}
+    for number in numbers:
+        kind = number.WhichOneof("value")
+        if kind is None or number.name in values:
+            raise ProtocolError("Expected every figure to have one name and one value.")
+        values[number.name] = number.real if kind == "real" else number.integer
+    return values
+
+
+def _signatures(arrays: Mapping[str, Array] | None) -> pb.Signatures | None:
+    if arrays is None:
+        return None
+    signatures = []
+    for name, array in arrays.items():
+        if array.dtype != _DTYPE or array.stype != _STYPE:
+            raise ProtocolError(f"Tensor {name}: expected {_DTYPE}, got {array.dtype} ({array.stype}).", code="tensor_dtype")
+        signatures.append(pb.Signature(name=name, shape=array.shape, num_bytes=len(array.data)))
+        _check_signature(signatures[-1])
+    return pb.Signatures(tensors=signatures, num_bytes=sum(signature.num_bytes for signature in signatures))
+
+
+def _check_signature(signature: pb.Signature) -> None:
+    if not 0 < len(signature.name) <= _LONGEST_NAME:
+        raise ProtocolError(f"Expected names of tensors of 1 to {_LONGEST_NAME} characters.", code="tensor_names")
+    if len(signature.shape) > _MOST_DIMENSIONS or any(size < 0 for size in signature.shape):
+        raise ProtocolError(
+            f"Tensor {signature.name}: expected at most {_MOST_DIMENSIONS} dimensions >= 0.", code="tensor_shape"
+        )
+    values = _ITEM_BYTES * math.prod(signature.shape)
+    if not values < signature.num_bytes <= values + _LONGEST_NPY_HEADER:
+        raise ProtocolError(
+            f"Tensor {signature.name}: expected an npy file of {values} bytes of values, got num_bytes={signature.num_bytes}.",
+            code="tensor_shape",
+        )
+
+
+def _chunks(arrays: Mapping[str, Array] | None) -> Iterator[pb.Chunk]:
+    """Cut npy files into chunks; small ones share one."""
+    parts: list[memoryview] = []
+    offset = size = 0
+    for array in (arrays or {}).values():
+        data = memoryview(array.data)
+        while data:
+            parts.append(data[: CHUNK_BYTES - size])
+            size += len(parts[-1])
+            data = data[len(parts[-1]) :]
+            if size == CHUNK_BYTES:
+                yield pb.Chunk(offset=offset, data=b"".join(parts))
+                parts, offset, size = [], offset + size, 0
+    if parts:
+        yield pb.Chunk(offset=offset, data=b"".join(parts))
+
+
+def _read_arrays(header: pb.RequestHeader | pb.ReplyHeader, parts: Iterator[_Part], limits: WireLimits) -> ArrayRecord | None:
+    """Read the tensors of a header, and nothing after them."""
+    record = None
+    if header.HasField("arrays"):
+        _check_signatures(header.arrays, limits)
+        record, taken = ArrayRecord(), _Bytes(parts, header.arrays.num_bytes)
+        for signature in header.arrays.tensors:
+            record[signature.name] = Array(_DTYPE, tuple(signature.shape), _STYPE, taken.take(signature.num_bytes))
+    if next(parts, None) is not None:
+        raise ProtocolError("Expected nothing after the last byte that the header announced.")
+    return record
+
+
+def _check_signatures(signatures: pb.Signatures, limits: WireLimits) -> None:
+    """Check what a header announces, before any of it is taken."""
+    count = len(signatures.tensors)
+    if count > limits.max_tensors:
+        raise ProtocolError(f"Expected at most max_tensors={limits.max_tensors}; got {count}.", code="tensor_names")
+    if signatures.num_bytes > limits.max_bytes:
+        raise ProtocolError(
+            f"Expected at most max_bytes={limits.max_bytes} of tensors; {signatures.num_bytes} were announced. "
+            "Train fewer tensors, or raise the limit.",
+            code="too_large",
+        )
+    for signature in signatures.tensors:
+        _check_signature(signature)
+    if len({signature.name for signature in signatures.tensors}) < count:
+        raise ProtocolError("Expected every tensor to have a name of its own.", code="tensor_names")
+    if sum(signature.num_bytes for signature in signatures.tensors) != signatures.num_bytes:
+        raise ProtocolError("Expected num_bytes of the header to be the sum over its tensors.")
+
+
+class _Bytes:
+    """Chunks as one sequence of bytes, of which each is copied once.
+
+    Every chunk but the last is full, so that many small ones cannot cost more memory than they hold.
+    """
+
+    def __init__(self, parts: Iterator[_Part], total: int) -> None:
+        self._parts = parts
+        self._offset, self._total = 0, total
+        self._rest = memoryview(b"")
+
+    def take(self, count: int) -> bytes:
+        """Take the next bytes; raise ProtocolError where fewer come."""
+        taken: list[memoryview] = []
+        while count:
+            if not self._rest:
+                self._rest = self._next()
+            taken.append(self._rest[:count])
+            self._rest = self._rest[count:]
+            count -= len(taken[-1])
+        return b"".join(taken)
+
+    def _next(self) -> memoryview:
+        part = next(self._parts, None)
+        if part is None or part.WhichOneof("part") != "chunk":
+            raise ProtocolError(f"Expected chunks up to byte {self._total}; they end at {self._offset}.")
+        offset, data = part.chunk.offset, part.chunk.data
+        size = min(CHUNK_BYTES, self._total - self._offset)
+        if offset != self._offset or len(data) != size:
+            raise ProtocolError(
+                f"Expected a chunk of {size} bytes at offset={self._offset}; got {len(data)} at offset={offset}."
+            )
+        self._offset += size
+        return memoryview(data)
+
+
+__all__ = [
+    "CHUNK_BYTES",
+    "MESSAGE_BYTES",
+    "WireLimits",
+    "read_reply",
+    "read_request",
+    "reply_parts",
+    "request_parts",
+]
