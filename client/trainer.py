@@ -33,14 +33,18 @@ class Trainer:
         workload: task, model, compute.
         private: whether every training is under DP-SGD.
         grouped: whether its units are groups.
+        check_fn: called before every step and between batches of an evaluation; what it raises ends these.
 
     Raises:
         ModelError: if the model has BatchNorm.
         PrivacyError: if the preflight fails.
     """
 
-    def __init__(self, workload: Workload, *, private: bool, grouped: bool = False) -> None:
+    def __init__(
+        self, workload: Workload, *, private: bool, grouped: bool = False, check_fn: Callable[[], None] | None = None
+    ) -> None:
         refuse_batch_norm(workload.model)
+        self._check_fn = check_fn
         self._workload = workload
         self._task, self._model, self._compute = workload.task, workload.model, workload.compute
         named = trainable(workload.model)
@@ -137,6 +141,8 @@ class Trainer:
         parts = []
         with torch.no_grad():
             for indices in torch.arange(len(examples)).split(_EVALUATION_BATCH):
+                if self._check_fn:
+                    self._check_fn()
                 batch = {name: column.to(self._compute.device) for name, column in examples.take(indices).items()}
                 parts.append(self._task.scores(self._outputs(self._model, batch)).cpu())
         return torch.cat(parts)
@@ -187,6 +193,8 @@ class Trainer:
         anchor: list[Tensor],
     ) -> None:
         for indices in _batches(schedule, len(examples), secret):
+            if self._check_fn:
+                self._check_fn()
             size = len(indices)
             for chunk in (
                 indices.split(self._compute.physical_batch_size) if size > self._compute.physical_batch_size else (indices,)
@@ -233,6 +241,8 @@ class Trainer:
     ) -> None:
         with expect_hook_warning():
             for _ in range(steps):
+                if self._check_fn:
+                    self._check_fn()
                 gradient_fn()
                 if objective:
                     objective.add_gradient(self._params, anchor)

@@ -1,0 +1,81 @@
+"""A deadline that a computation looks at between its steps, and that others may bring forward."""
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+from confide.errors import ProtocolError
+
+
+class Deadline:
+    """The deadline of what is computed now; one computation at a time.
+
+    Args:
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._job: str | None = None
+        self._end = math.inf
+        self._cancelled = False
+
+    @property
+    def job(self) -> str | None:
+        """Of what is computed now; None where nothing is."""
+        return self._job
+
+    def start(self, seconds: float, job: str) -> None:
+        """Begin a computation for a job.
+
+        Args:
+            seconds: it may take; 0 or less for none at all.
+            job: for :meth:`cancel`.
+
+        Raises:
+            ValueError: if one has begun that was not finished.
+        """
+        with self._lock:
+            if self._job is not None:
+                raise ValueError(f"Expected one computation at a time; job={self._job} was not finished.")
+            self._job, self._end, self._cancelled = job, self._clock() + seconds, False
+
+    def cancel(self, job: str) -> bool:
+        """Have the computation of a job stop at its next step.
+
+        Returns:
+            Whether that job is computed now.
+        """
+        with self._lock:
+            if self._job != job:
+                return False
+            self._cancelled = True
+            return True
+
+    def finish(self) -> None:
+        """End the computation; without effect where none has begun."""
+        with self._lock:
+            self._job, self._end, self._cancelled = None, math.inf, False
+
+    def expired(self) -> bool:
+        """Tell whether a computation has begun that must stop."""
+        with self._lock:
+            return self._cancelled or self._clock() >= self._end
+
+    def check(self) -> None:
+        """Stop what is computed, if it must.
+
+        Raises:
+            ProtocolError: with the code ``cancelled`` or ``deadline``.
+        """
+        with self._lock:
+            job, cancelled, late = self._job, self._cancelled, self._clock() - self._end
+        if cancelled:
+            raise ProtocolError(f"Job {job} was cancelled; ask again to go on.", code="cancelled")
+        if late >= 0:
+            raise ProtocolError(f"Job {job} is {late:.1f} s past its deadline; give a round more time.", code="deadline")
+
+
+__all__ = ["Deadline"]

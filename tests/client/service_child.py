@@ -1,0 +1,108 @@
+"""A small institution with a ledger, and a trainer service for it in a process that is killed.
+
+Started by test_service.py. Every step is written down before it is taken, and takes a moment.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from confide.client.data import InstitutionData
+from confide.client.deadline import Deadline
+from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.ledger import PersistentLedger
+from confide.client.ledger_file import LedgerFile
+from confide.client.memory_ledger import MemoryLedger
+from confide.client.policy import Policy
+from confide.client.service.server import serve
+from confide.client.trainer import Trainer
+from confide.config import (
+    BudgetConfig,
+    ClientConfig,
+    ColumnConfig,
+    MlpConfig,
+    ObjectiveConfig,
+    PolicyConfig,
+    PrivacyConfig,
+    TabularConfig,
+    TuningConfig,
+)
+from confide.exchange import Request
+from confide.models import trainable_tensors
+from confide.plan import TrainingPlan
+from confide.privacy.randomness import derive_key
+from confide.records import encode
+from confide.workload import Compute, Workload, build_workload
+
+TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)})
+BACKBONE = MlpConfig(hidden=[5])
+STEPS = 5
+PRIVATE = TrainingPlan(
+    job="socket",
+    task=TASK,
+    backbone=BACKBONE,
+    backbone_sha256=None,
+    tuning=TuningConfig(kind="full"),
+    objective=ObjectiveConfig(),
+    client=ClientConfig(batch_size=8, local_steps=STEPS),
+    privacy=PrivacyConfig(unit="record", epsilon=2.0, delta=1e-4, spare_rounds=0),
+    num_rounds=2,
+    deadline_s=60.0,
+    seed=0,
+)
+PLAIN = replace(PRIVATE, privacy=PrivacyConfig())
+SOCKET, LEDGER, STEPS_LOG = "trainer.sock", "ward.ledger", "steps.log"
+STEP_S = 0.1
+
+
+def make_workload() -> Workload:
+    return build_workload(TASK, BACKBONE, TuningConfig(kind="full"), compute=Compute(), seed=0)
+
+
+def ask(plan: TrainingPlan, server_round: int = 1, *, splits: tuple[str, ...] = ()) -> Request:
+    arrays = encode(trainable_tensors(make_workload().model))
+    return Request(plan=plan.to_json(), server_round=server_round, arrays=arrays, splits=splits)
+
+
+def make_institution(plan: TrainingPlan, ledger: Path | None = None, check_fn: Callable[[], None] | None = None) -> Institution:
+    """Build the same institution each time: equal records, equal keys."""
+    workload = make_workload()
+    drawn = {n: workload.synthetic(n, torch.Generator().manual_seed(n)) for n in (60, 40, 30)}
+    trainer = Trainer(workload, private=plan.private, check_fn=check_fn)
+    budget = BudgetConfig(epsilon=5.0, delta=1e-4)
+    custody = Custody(
+        policy=Policy(PolicyConfig(max_delta=1e-4, min_records=1, required_unit=plan.privacy.unit)),
+        ledger=PersistentLedger(LedgerFile(ledger), population="ward", budget=budget) if ledger else MemoryLedger(),
+        key_fn=lambda job, mechanism: derive_key(bytes(32), job, mechanism),
+    )
+    return Institution(
+        "ward",
+        data=InstitutionData(train=drawn[60], validation=drawn[40], test=drawn[30]),
+        trainer=trainer,
+        tensors=SharedTensors(trainer),
+        serves=plan,
+        custody=custody,
+    )
+
+
+def run(folder: Path) -> None:
+    """Serve until SIGTERM."""
+    torch.set_num_threads(1)
+    deadline, stop = Deadline(), threading.Event()
+
+    def step() -> None:
+        with (folder / STEPS_LOG).open("a") as log:
+            log.write(f"{os.getpid()}\n")
+        time.sleep(STEP_S)
+        deadline.check()
+
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    institution = make_institution(PRIVATE, folder / LEDGER, step)
+    with serve(institution, socket=folder / SOCKET, deadline=deadline):
+        stop.wait()
