@@ -379,12 +379,12 @@ def test_silence_at_the_start_is_named_by_node() -> None:
     fakes = [Fake("a"), Fake("b")]
     lossy = LossyGrid(make_app(fakes), nodes(fakes), node=2, kind="query")
     with pytest.raises(RunFailedError, match=r"node 2 \(no_reply\)"):
-        run(fakes, grid=lossy, timeout=0.2, loop=make_loop(min_clients=2))
+        run(fakes, grid=lossy, loop=make_loop(min_clients=2, enrol_timeout_s=0.2))
 
 
 def test_too_few_connected_institutions_end_the_run_at_the_timeout() -> None:
     with pytest.raises(RunFailedError, match=r"1 institutions connected within 0\.1 s, server\.min_clients=3"):
-        run([Fake("a")], timeout=0.1, loop=make_loop(min_clients=3))
+        run([Fake("a")], loop=make_loop(min_clients=3, enrol_timeout_s=0.1))
 
 
 def test_silence_at_the_last_evaluation_leaves_the_rest() -> None:
