@@ -151,21 +151,8 @@ class Institution:
             self.ledger.check_head(request.ledger_head)
             plan = TrainingPlan.from_json(request.plan)
             return self._with_head(self._handlers[kind](plan, request))
-        except DeniedError as error:
-            log.warning("%s declines a %s request: %s", self.name, kind, error)
-            return self._refuse(error.code, **error.figures)
-        except ProtocolError as error:
-            log.warning("%s declines a %s request: %s", self.name, kind, error)
-            return self._refuse(error.code)
-        except ConfideError as error:
-            log.warning("%s declines a %s request: %s", self.name, kind, error)
-            return self._refuse(next(code for cls, code in _CODES.items() if isinstance(error, cls)))
-        except Exception:
-            log.exception("%s failed to answer a %s request.", self.name, kind)
-            return self._refuse("internal_error")
-
-    def _refuse(self, code: str, **figures: float) -> Reply:
-        return self._with_head(Reply(institution=self.name, refusal=code, figures=figures))
+        except Exception as error:
+            return self._with_head(refusal(self.name, kind, error))
 
     def _with_head(self, reply: Reply) -> Reply:
         return replace(reply, ledger_head=self.ledger.head) if self.ledger.head else reply
@@ -180,6 +167,7 @@ class Institution:
                 "noise_multiplier": schedule.noise_multiplier,
                 "sampling_rate": schedule.sampling_rate,
                 "epsilon_planned": total,
+                "reproducible": float(self._custody.reproducible),
             }
         return Reply(institution=self.name, num_examples=schedule.num_examples, figures=figures)
 
@@ -343,6 +331,25 @@ class Institution:
             )
 
 
+def refusal(name: str, kind: str, error: Exception) -> Reply:
+    """Write the refusal that stands for an error: a code and figures; its text stays in the institution's own log.
+
+    Args:
+        name: of the institution.
+        kind: of the request.
+        error: what keeps it from answering.
+    """
+    if not isinstance(error, ConfideError):
+        log.error("%s failed to answer a %s request.", name, kind, exc_info=error)
+        return Reply(institution=name, refusal="internal_error")
+    log.warning("%s declines a %s request: %s", name, kind, error)
+    if isinstance(error, DeniedError):
+        return Reply(institution=name, refusal=error.code, figures=error.figures)
+    if isinstance(error, ProtocolError):
+        return Reply(institution=name, refusal=error.code)
+    return Reply(institution=name, refusal=next(code for cls, code in _CODES.items() if isinstance(error, cls)))
+
+
 def terms_of(
     plan: TrainingPlan, schedule: LocalSchedule, *, institution: str, group_column: str | None, reproducible: bool
 ) -> Terms:
@@ -367,4 +374,4 @@ def terms_of(
     )
 
 
-__all__ = ["Custody", "Institution", "KeyFn", "SharedTensors"]
+__all__ = ["Custody", "Institution", "KeyFn", "SharedTensors", "refusal"]

@@ -96,6 +96,19 @@ class Policy:
             size: how much work that is here.
             is_approved: whether the institution's people approved this plan.
         """
+        yield from self.plan_verdicts(plan)
+        config = self.config
+        yield _at_most("max_rounds", size.max_rounds, config.max_rounds)
+        yield _at_most("max_epochs", size.epochs, config.max_epochs)
+        yield Verdict(
+            rule="approval",
+            asked="approved" if is_approved else "not approved",
+            allowed="approved" if config.approval == "manual" else "automatic",
+            holds=is_approved or config.approval == "automatic",
+        )
+
+    def plan_verdicts(self, plan: TrainingPlan) -> Iterator[Verdict]:
+        """Hold a plan against the rules that need no knowledge of the records."""
         config, privacy = self.config, plan.privacy
         yield _one_of("tasks", plan.task.kind, config.tasks)
         pretrained = plan.backbone.kind not in _WITHOUT_WEIGHTS
@@ -113,14 +126,16 @@ class Policy:
         if plan.private:
             yield _at_most("max_epsilon", privacy.epsilon, config.max_epsilon)
             yield _at_most("max_delta", privacy.delta, config.max_delta)
-        yield _at_most("max_rounds", size.max_rounds, config.max_rounds)
-        yield _at_most("max_epochs", size.epochs, config.max_epochs)
-        yield Verdict(
-            rule="approval",
-            asked="approved" if is_approved else "not approved",
-            allowed="approved" if config.approval == "manual" else "automatic",
-            holds=is_approved or config.approval == "automatic",
-        )
+
+    def check_before_loading(self, plan: TrainingPlan) -> None:
+        """Check what can be said of a plan before its backbone or the records are touched.
+
+        Raises:
+            DeniedError: naming the first rule that denies it.
+        """
+        for verdict in self.plan_verdicts(plan):
+            if not verdict.holds:
+                raise verdict.denial()
 
     def check_plan(self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool) -> None:
         """Check a plan.

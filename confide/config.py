@@ -391,6 +391,11 @@ class ServerConfig:
     enrol_timeout_s: float = setting(
         600.0, "Seconds to wait for institutions to connect, and again for their word that they take part.", gt=0
     )
+    max_payload_mb: float = setting(
+        250.0,
+        "confide server: a model whose update has more MiB is refused before the run; SuperLink fails on larger ones.",
+        gt=0,
+    )
     kit: str | None = setting(None, "confide server: folder of the coordinator's kit, made by confide provision.")
     keep: str = setting(
         "last",

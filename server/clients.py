@@ -83,11 +83,13 @@ class Clients:
         num_examples: name -> declared number of training units, in the order of the names.
         ledger_heads: name -> head of its ledger as it told last; kept up to date, and echoed with every question, so that an
             institution whose ledger is an older copy notices.
+        reproducible: names of those who say that their noise derives from the plan's seed.
     """
 
     names: Mapping[int, str]
     num_examples: Mapping[str, int]
     ledger_heads: dict[str, str] = field(default_factory=dict)
+    reproducible: Sequence[str] = ()
 
     def messages(self, kind: str, names: Sequence[str], request: Request) -> list[Message]:
         """Write the same request to each of ``names``, with the head of its ledger; it is encoded once where there is none."""
@@ -159,6 +161,7 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
         names=names,
         num_examples=dict(sorted((a.institution, a.num_examples) for a in present.values())),
         ledger_heads={a.institution: a.ledger_head for a in present.values() if a.ledger_head},
+        reproducible=sorted(a.institution for a in present.values() if a.figures.get("reproducible")),
     )
 
 

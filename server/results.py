@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
@@ -22,8 +23,8 @@ class InstitutionResult:
 
     Attributes:
         num_examples: training records.
-        records: all records, test and validation included.
-        labels: label -> records.
+        records: all records, test and validation included; None where only the institution knows.
+        labels: label -> records; empty where only the institution knows.
         test: metrics of the federated model on its own test records.
         alone: metrics of the model it trained alone, on the pooled test records.
         alone_own: the same model's, on its own test records.
@@ -31,9 +32,9 @@ class InstitutionResult:
     """
 
     num_examples: int
-    records: int
-    labels: Mapping[str, int]
     test: Evaluation
+    records: int | None = None
+    labels: Mapping[str, int] = field(default_factory=dict)
     alone: Evaluation | None = None
     alone_own: Evaluation | None = None
     epsilon: float | None = None
@@ -56,6 +57,7 @@ class RunResult:
     resumed: Sequence[int] = ()
     data: Mapping[str, object] = field(default_factory=dict)
     budgets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    measured: str | None = None
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -68,8 +70,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
     clients = {
         name: {
             "num_examples": line.num_examples,
-            "records": line.records,
-            "labels": dict(line.labels),
+            **({} if line.records is None else {"records": line.records, "labels": dict(line.labels)}),
             **({"epsilon": epsilon.get(name, 0.0), "delta": plan.privacy.delta} if plan.private else {}),
             **({"budget": dict(result.budgets[name])} if name in result.budgets else {}),
             **_metrics(line.test),
@@ -89,7 +90,11 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "phases": {name: round(value, 2) for name, value in result.seconds.items()},
         "model_sha256": result.model_sha256,
         "primary_metric": plan.task.primary_metric,
-        "federated": {**_metrics(result.pooled_test), "test_examples": int(result.pooled_test["num_examples"])},
+        "federated": {
+            **_metrics(result.pooled_test),
+            "test_examples": int(result.pooled_test["num_examples"]),
+            **({} if result.measured is None else {"measured": result.measured}),
+        },
         "baselines": _baselines(result),
         "privacy": privacy_statement(plan, reproducible=result.reproducible, alone=bool(_baselines(result))),
         "data": dict(result.data),
@@ -187,7 +192,9 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     """Build the table that ends a run."""
     metric, private = summary["primary_metric"], summary["privacy"]["unit"] != "none"
     local = summary["baselines"].get("local", {})
-    table = Table(title=f"{metric}, on the test records of all and on its own", title_justify="left", title_style="bold")
+    deployed = any("records" not in client for client in summary["clients"].values())
+    where = "mean over institutions' own test records" if deployed else "on the test records of all"
+    table = Table(title=f"{metric}, {where} and on its own", title_justify="left", title_style="bold")
     headers = ["institution", "records", *(["alone\nall"] if local else []), "federated\nall"]
     headers += [*(["alone\nown"] if local else []), "federated\nown", *(["epsilon"] if private else [])]
     for number, header in enumerate(headers):
@@ -196,7 +203,7 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
         baseline = local.get(name, {})
         row = [
             escape(name),
-            str(client["records"]),
+            str(client.get("records", client["num_examples"])),
             *([_cell(baseline.get(metric))] if local else []),
             _cell(summary["federated"].get(metric)),
         ]
@@ -209,4 +216,47 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-__all__ = ["InstitutionResult", "RunResult", "closing_table", "privacy_statement", "summarise", "summarise_failure"]
+def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
+    """Say in three lines what was learnt, what it cost, and where it lies."""
+    metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
+    assert isinstance(federated, dict)
+    assert isinstance(privacy, dict)
+    scores = ", ".join(
+        f"{name} {value:.3f}" for name, value in federated.items() if name in (metric, "auc", "macro_f1", "log_loss")
+    )
+    where = "pooled test records" if "measured" not in federated else f"test records, {federated['measured']}"
+    lines = [f"Federated model, {federated['test_examples']} {where}: {scores}."]
+    if privacy["unit"] != "none":
+        lines.append(
+            f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a {privacy['unit']} and institution; "
+            f"{privacy['guarantee']}."
+        )
+    lines += _budget_lines(summary["clients"])
+    failures = summary["failures"]
+    assert isinstance(failures, dict)
+    without: dict[str, list[str]] = {}
+    for server_round, missing in failures.items():
+        for name, code in missing.items():
+            without.setdefault(f"{name} ({code})", []).append(server_round)
+    lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
+    digest = str(summary["model_sha256"])[:12]
+    return [*lines, f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest} and all else in {run_dir}"]
+
+
+def _budget_lines(clients: object) -> list[str]:
+    """Say what ledgers that outlive the run have committed."""
+    assert isinstance(clients, dict)
+    budgets = {name: client["budget"] for name, client in clients.items() if "budget" in client}
+    told = ", ".join(f"{name} {b['committed']:.2f} of {b['epsilon']:g}" for name, b in budgets.items())
+    return [f"Lifetime epsilon committed: {told}."] if budgets else []
+
+
+__all__ = [
+    "InstitutionResult",
+    "RunResult",
+    "closing_lines",
+    "closing_table",
+    "privacy_statement",
+    "summarise",
+    "summarise_failure",
+]

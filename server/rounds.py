@@ -59,12 +59,14 @@ class Outcome:
         clients: name -> declared number of training records.
         test: name -> metrics of the kept model on test records.
         stopped_early: whether patience ran out.
+        reproducible: names of those who say that their noise derives from the plan's seed.
     """
 
     state: RunState
     clients: Mapping[str, int]
     test: Mapping[str, Evaluation]
     stopped_early: bool
+    reproducible: Sequence[str] = ()
 
 
 @dataclass
@@ -216,7 +218,11 @@ class RoundLoop(FlowerBase):
             stopped_early = self._is_stale()
         test = self._evaluate_last(grid, timeout)
         self.outcome = Outcome(
-            state=self._state, clients=dict(self._clients.num_examples), test=test, stopped_early=stopped_early
+            state=self._state,
+            clients=dict(self._clients.num_examples),
+            test=test,
+            stopped_early=stopped_early,
+            reproducible=self._clients.reproducible,
         )
         return Result(arrays=encode(self.kept()))
 

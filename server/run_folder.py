@@ -52,10 +52,12 @@ class Command:
     Attributes:
         overrides: of the config, Hydra's own left out.
         cwd: where relative paths begin.
+        program: simulate or server.
     """
 
     overrides: list[str]
     cwd: str
+    program: str = "simulate"
 
 
 @contextlib.contextmanager
@@ -169,7 +171,11 @@ def can_resume(run_dir: Path) -> bool:
 
 def resume_command(run_dir: Path) -> str:
     """Write the command that resumes a run, as a shell takes it."""
-    return f"confide simulate {shlex.quote(f'resume={run_dir}')}"
+    try:
+        program = command_of(run_dir).program
+    except ConfigError:
+        program = "simulate"
+    return f"confide {program} {shlex.quote(f'resume={run_dir}')}"
 
 
 def _refuse_unfinished(run_dir: Path) -> None:

@@ -4,23 +4,16 @@ import functools
 import hashlib
 import logging
 import os
-import platform
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import flwr
-import numpy
 import torch
 from datasets import Dataset
-from safetensors.torch import save_file
 
-import confide
 from confide.backbones import content_hash, find_backbone
 from confide.client.data import InstitutionData, encode_institution
 from confide.client.ledger import Spent
@@ -29,7 +22,7 @@ from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig
 from confide.errors import ConfigError, DataError, RunFailedError, UnreadableError
 from confide.exchange import Evaluation
-from confide.files import replace_file, write_json, write_text
+from confide.files import write_json, write_text
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.randomness import derive_key
@@ -37,6 +30,7 @@ from confide.privacy.seeded import initial_seed, seeded_secret, split_key
 from confide.records import Tensors
 from confide.saved_model import save_model
 from confide.server.checkpoint import Checkpoint, CheckpointStore
+from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress import ProgressView
 from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds import Observer, Outcome
@@ -57,33 +51,6 @@ from confide.strategies.strategy import FederatedAlgorithm
 from confide.workload import Workload, build_workload, make_compute
 
 log = logging.getLogger(__name__)
-
-
-class _Stopwatch:
-    """Seconds spent in each phase.
-
-    Args:
-        seconds: of earlier processes of the same run.
-    """
-
-    def __init__(self, seconds: Mapping[str, float]) -> None:
-        self._seconds = dict(seconds)
-        self._under_way: tuple[str, float] | None = None
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        self._under_way = name, time.perf_counter()
-        try:
-            yield
-        finally:
-            self._seconds, self._under_way = self.seconds(), None
-
-    def seconds(self) -> dict[str, float]:
-        """Return what was spent so far, the phase under way included."""
-        if self._under_way is None:
-            return dict(self._seconds)
-        name, started = self._under_way
-        return self._seconds | {name: self._seconds.get(name, 0.0) + time.perf_counter() - started}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +119,7 @@ class _Simulation:
             self._resumed.append(self._checkpoint.state.server_round)
         self._records: dict[str, str] = {}
         self._states = functools.partial(simulated_states, run_dir / STATES, config.server.checkpoints + 1)
-        self._watch = _Stopwatch(before.get("seconds", {}))
+        self._watch = Stopwatch(before.get("seconds", {}))
         self.job = str(before.get("job") or job_name(config))
         self._ledgers = ledger_folder(config)
         self._reproducible = noise_repeats(config)
@@ -178,7 +145,7 @@ class _Simulation:
                     baselines = self._alone(federation, plan)
         with self._watch.phase("save"):
             pooled = score_pooled(federation, kept)
-            _save_models(self._run_dir / CHECKPOINTS, outcome)
+            save_models(self._run_dir / CHECKPOINTS, outcome)
             digest = save_model(self._run_dir / "model", federation.trainer.workload, kept, plan)
         return summarise(self._result(federation, plan, outcome, pooled=pooled, baselines=baselines, digest=digest))
 
@@ -334,7 +301,7 @@ class _Simulation:
             seconds=self._watch.seconds(),
             reproducible=self._reproducible,
             budgets=self._ledgers.totals(federation.data) if self._ledgers else {},
-            versions=_versions(),
+            versions=versions(),
             data=federation.source,
             engine={
                 "name": config.simulation.engine,
@@ -418,24 +385,6 @@ def _lines(federation: Federation, plan: TrainingPlan, outcome: Outcome, baselin
             epsilon=epsilon.get(name),
         )
     return lines
-
-
-def _save_models(folder: Path, outcome: Outcome) -> None:
-    models = {"last": outcome.state.params} | ({"best": outcome.state.best.params} if outcome.state.best else {})
-    for name, tensors in models.items():
-        whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
-        replace_file(folder / f"{name}.safetensors", functools.partial(save_file, whole))
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "confide": confide.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "flwr": flwr.__version__,
-        "opacus": version("opacus"),
-        "numpy": numpy.__version__,
-    }
 
 
 __all__ = ["Secrets", "build_trainer", "carry_out", "fingerprint", "noise_repeats", "simulate", "simulation_secrets"]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -293,7 +294,7 @@ def serve(
 def _listen(server: grpc.Server, socket: Path, *, mode: int, group: str | None) -> Path:
     try:
         with bound_privately(socket, mode=mode, group=group) as path:
-            server.add_insecure_port(f"unix:{path}")
+            server.add_insecure_port(f"unix:{quote(str(path))}")
     except RuntimeError:  # gRPC says why on standard error
         server.stop(None)
         raise ConfigError(f"socket={socket}: expected a path that a socket can be bound to; choose another folder.") from None

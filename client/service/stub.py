@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -75,7 +76,7 @@ class TrainerStub:
         self._limits = limits or WireLimits()
         self._sleep = sleep
         self._channel = grpc.insecure_channel(
-            f"unix:{socket.absolute()}",
+            f"unix:{quote(str(socket.absolute()))}",
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),

@@ -1,0 +1,138 @@
+"""``confide client``: an institution takes part, sees what runs, stops a job, approves one."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from confide.client.kit import FILE, Kit, load_kit, plan_path, stop_mark
+from confide.client.launch import ROLES, supervised
+from confide.errors import ConfigError
+from confide.files import make_private_folder
+from confide.supervisor import log_to_stderr, stop_signals
+
+log = logging.getLogger(__name__)
+
+_HELP = """Take part in a federation, from a start-up kit.
+
+usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]   run SuperNode, executor and trainer until Ctrl-C
+       confide client status [KIT] [--json]                 what runs, what was spent, which jobs wait for approval
+       confide client approve JOB [KIT] [--yes]             show a job's plan and cost, and let it begin
+       confide client stop JOB [KIT]                        stop a job here, and refuse it from now on
+
+KIT is a folder with client.yaml, as `confide provision` makes it; this folder if left out. OVERRIDES change client.yaml for
+this run, such as trainer.device=cpu. `confide doctor KIT` says what is missing. ROLE is one of trainer, executor, supernode,
+where each is a service with a user of its own."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide client``.
+
+    Args:
+        argv: the words after ``client``.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfideError: if the kit is wrong, or a process cannot be started.
+    """
+    words = list(argv)
+    if {"-h", "--help", "help"} & set(words[:1]):
+        print(_HELP)
+        return 0
+    commands = {"status": _status, "approve": _approve, "stop": _stop, "run": _run}
+    if words and words[0] in commands:
+        return commands[words[0]](words[1:])
+    return _run(words)
+
+
+def _parse(command: str, words: Sequence[str], *, job: bool = False, flags: Sequence[str] = ()) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"confide client {command}".strip(), usage=_HELP, add_help=False)
+    if job:
+        parser.add_argument("job")
+    parser.add_argument("words", nargs="*")
+    for flag in flags:
+        parser.add_argument(flag, action="store_true")
+    if command == "run":
+        parser.add_argument("--only", choices=ROLES)
+    try:
+        return parser.parse_args(list(words))
+    except SystemExit:
+        raise ConfigError(f"confide client {command}: see `confide client --help`.") from None
+
+
+def _kit(arguments: argparse.Namespace) -> Kit:
+    """Read the kit that is meant: the first word without =, or this folder."""
+    folders = [word for word in arguments.words if "=" not in word]
+    if len(folders) > 1:
+        raise ConfigError(f"Expected one folder of a kit, got {' '.join(folders)}.")
+    folder = Path(folders[0]) if folders else Path()
+    if not folders and not (folder / FILE).is_file():
+        raise ConfigError(f"This folder holds no {FILE}; name the folder of a kit.")
+    return load_kit(folder, [word for word in arguments.words if "=" in word])
+
+
+def _run(words: Sequence[str]) -> int:
+    arguments = _parse("run", words, flags=())
+    kit = _kit(arguments)
+    log_to_stderr()
+    with stop_signals() as stop, supervised(kit, arguments.only) as supervisor:
+        budget = kit.config.policy.budget
+        promised = "without privacy budget" if budget.epsilon is None else f"lifetime epsilon {budget.epsilon:g}"
+        log.info("%s takes part at %s (%s). Ctrl-C ends it.", kit.config.name, kit.config.coordinator.address, promised)
+        return supervisor.run(stop)
+
+
+def _status(words: Sequence[str]) -> int:
+    from confide.client.status import show_status
+
+    arguments = _parse("status", words, flags=("--json",))
+    return show_status(_kit(arguments), as_json=arguments.json)
+
+
+def _approve(words: Sequence[str]) -> int:
+    import hashlib
+
+    from confide.client.ledger_file import LedgerFile
+    from confide.client.status import show_plan
+    from confide.plan import TrainingPlan
+
+    arguments = _parse("approve", words, job=True, flags=("--yes",))
+    kit = _kit(arguments)
+    path = plan_path(kit, arguments.job)
+    if not path.exists():
+        raise ConfigError(f"Job {arguments.job} has not asked here; `confide client status` lists those that have.")
+    text = path.read_text()
+    plan = TrainingPlan.from_json(text)
+    show_plan(kit, plan)
+    if not arguments.yes and input("Let it begin? [y/N] ").strip().lower() not in ("y", "yes"):
+        print("Not approved.")
+        return 1
+    if kit.config.policy.approval == "manual":
+        LedgerFile(kit.ledger, anchor=kit.anchor).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
+    stop_mark(kit, plan.job).unlink(missing_ok=True)
+    print(f"Approved: job {plan.job}. It begins when the coordinator asks again.")
+    return 0
+
+
+def _stop(words: Sequence[str]) -> int:
+    from confide.client.service.stub import TrainerStub
+
+    arguments = _parse("stop", words, job=True)
+    kit = _kit(arguments)
+    mark = stop_mark(kit, arguments.job)
+    make_private_folder(mark.parent)
+    mark.touch()
+    cancelled = False
+    if kit.socket.exists():
+        with TrainerStub(kit.config.name, kit.socket) as stub:
+            cancelled = stub.cancel(arguments.job)
+    print(
+        f"Job {arguments.job} is stopped here{': the round under way was cancelled' if cancelled else ''}. What it spent stays "
+        f"spent. `confide client approve {arguments.job}` lets it go on."
+    )
+    return 0
+
+
+__all__ = ["main"]

@@ -1,0 +1,218 @@
+"""A deployed institution: which plans it serves, with which backbone and records; the door itself is ``Institution``.
+
+A plan is held against the policy and against the task that the kit pins before a backbone or a record is touched. A pretrained
+backbone is looked for among the folders that the institution named, by content hash: no path of a plan is ever opened. What a
+plan needs is loaded once and stays for the rounds that follow.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+from pathlib import Path
+
+from confide.backbones import content_hash, find_backbone
+from confide.client.data import encode_institution
+from confide.client.deadline import Deadline
+from confide.client.institution import Custody, Institution, KeyFn, SharedTensors, refusal
+from confide.client.kit import Kit, is_stopped, keep_plan
+from confide.client.ledger import Ledger, PersistentLedger
+from confide.client.ledger_file import LedgerFile
+from confide.client.memory_ledger import MemoryLedger
+from confide.client.policy import Policy
+from confide.client.pool import load_pool
+from confide.client.state import ClientStates
+from confide.client.trainer import Trainer
+from confide.config import BackboneConfig, TransformerConfig
+from confide.errors import DeniedError, ModelError, ProtocolError
+from confide.exchange import Reply, Request
+from confide.files import make_private_folder, replace_file
+from confide.models import trainable
+from confide.plan import TrainingPlan
+from confide.privacy.randomness import KEY_BYTES
+from confide.privacy.seeded import mechanism_key, seeded_secret, split_key
+from confide.workload import Workload, build_workload, make_compute
+
+log = logging.getLogger(__name__)
+
+SPLIT_KEY = "splits.key"
+
+
+class DeployedInstitution:
+    """The door of an institution that serves whatever plans its kit allows.
+
+    Args:
+        kit: what it runs, allows and promises.
+        deadline: checked between two steps of training.
+
+    Raises:
+        ConfideError: if the ledger is not sound.
+    """
+
+    def __init__(self, kit: Kit, *, deadline: Deadline) -> None:
+        self._kit, self._deadline = kit, deadline
+        self._policy = Policy(kit.config.policy)
+        self._ledger = open_ledger(kit)
+        self._compute = make_compute(kit.config.trainer)
+        self._served: tuple[str, Institution] | None = None
+
+    @property
+    def name(self) -> str:
+        """As the coordinator provisioned it."""
+        return self._kit.config.name
+
+    def handle(self, kind: str, request: Request) -> Reply:
+        """Answer one request; never raises for what a coordinator can cause."""
+        try:
+            institution = self._institution(request.plan)
+        except Exception as error:
+            return dataclasses.replace(refusal(self.name, kind, error), ledger_head=self._ledger.head)
+        return institution.handle(kind, request)
+
+    def _institution(self, text: str) -> Institution:
+        """Return the institution that serves a plan, loading what it needs."""
+        plan = TrainingPlan.from_json(text)
+        if is_stopped(self._kit, plan.job):
+            raise DeniedError(f"Job {plan.job} was stopped here; `confide client approve` lets it go on.", code="stopped")
+        self._policy.check_before_loading(plan)
+        if self._kit.task is not None and plan.task != self._kit.task:
+            raise ProtocolError("The plan's task is not the one in client.yaml.", code="task_not_served")
+        if plan.private and not self._ledger.keeps_account:
+            raise DeniedError("policy.budget.epsilon is not set, so nothing private can be accounted for.", code="no_budget")
+        keep_plan(self._kit, plan.job, text)
+        key = self._key(plan)
+        if self._served is None or self._served[0] != key:
+            self._served = None  # frees its memory first
+            self._served = key, self._open(plan)
+        return self._served[1]
+
+    def _reproducible(self, plan: TrainingPlan) -> bool:
+        return self._kit.config.policy.allow_reproducible_noise is True and plan.seed is not None
+
+    def _key(self, plan: TrainingPlan) -> str:
+        """Name what has to be loaded for a plan."""
+        parts = [dataclasses.asdict(part) for part in (plan.task, plan.backbone, plan.tuning)]
+        seed = plan.seed if self._reproducible(plan) else None
+        return json.dumps([*parts, plan.backbone_sha256, plan.privacy.unit, seed])
+
+    def _open(self, plan: TrainingPlan) -> Institution:
+        config, secret = self._kit.config, None
+        if self._reproducible(plan) and plan.seed is not None:
+            log.warning("Job %s: noise derives from the plan's seed; the guarantee is void for whoever knows it.", plan.job)
+            secret = seeded_secret(plan.seed)
+        workload = self._workload(plan)
+        shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
+        self._policy.check_size(shapes)  # before records are encoded, which may take long
+        data = config.data.as_data()
+        records = load_pool(data, plan.task).records
+        key = split_key(secret, self.name) if secret else own_split_key(self._kit)
+        encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
+        if isinstance(self._ledger, PersistentLedger):
+            self._ledger.know_units(units)
+        grouped = plan.privacy.unit == "group"
+        trainer = Trainer(workload, private=plan.private, grouped=grouped, check_fn=self._deadline.check)
+        return Institution(
+            self.name,
+            data=encoded,
+            trainer=trainer,
+            tensors=SharedTensors(trainer),
+            serves=plan,
+            custody=self._custody(secret),
+        )
+
+    def _custody(self, secret: bytes | None) -> Custody:
+        name = self.name
+        key_fn: KeyFn | None = None
+        if secret is not None:
+            key_fn = functools.partial(mechanism_key, secret, name)
+        return Custody(
+            policy=self._policy,
+            ledger=self._ledger,
+            key_fn=key_fn,
+            reproducible=secret is not None,
+            states=ClientStates(self._kit.state / "rounds", kept=self._kit.config.kept_replies),
+        )
+
+    def _workload(self, plan: TrainingPlan) -> Workload:
+        backbone = self._backbone(plan)
+        return build_workload(plan.task, backbone, plan.tuning, compute=self._compute, seed=0)
+
+    def _backbone(self, plan: TrainingPlan) -> BackboneConfig:
+        """Return the plan's backbone, its weights from a folder that the institution named."""
+        if not isinstance(plan.backbone, TransformerConfig):
+            return plan.backbone
+        there = known_backbones(self._kit)
+        name = there.get(str(plan.backbone_sha256))
+        if name is None:
+            known = ", ".join(f"{name} ({digest[:12]})" for digest, name in there.items()) or "none"
+            raise ProtocolError(
+                f"The plan's backbone {plan.backbone.name} has content hash {plan.backbone_sha256}; backbones here: {known}. "
+                "Bring its folder and name it in client.yaml under backbones.",
+                code="backbone_not_here",
+            )
+        return dataclasses.replace(plan.backbone, name=name, sha256=plan.backbone_sha256, allow_download=False)
+
+
+def known_backbones(kit: Kit) -> dict[str, str]:
+    """Return the backbones that an institution has: content hash -> folder.
+
+    Raises:
+        ModelError: naming one that cannot be used.
+    """
+    found = {}
+    for reference in kit.config.backbones:
+        local = str(kit.path(reference)) if kit.path(reference).is_dir() else reference
+        folder = find_backbone(TransformerConfig(name=local))
+        found[_content_hash(folder)] = str(folder)
+    return found
+
+
+@functools.cache
+def _content_hash(folder: Path) -> str:
+    return content_hash(folder)
+
+
+def open_ledger(kit: Kit) -> Ledger:
+    """Open a kit's ledger; one in memory where no budget is declared, which nothing private is trained with.
+
+    Raises:
+        LedgerError: if it is not sound.
+    """
+    config = kit.config
+    if config.policy.budget.epsilon is None:
+        return MemoryLedger()
+    for folder in {kit.ledger.parent, kit.anchor.parent}:
+        make_private_folder(folder)
+    population = config.policy.budget.id or config.name
+    return PersistentLedger(
+        LedgerFile(kit.ledger, anchor=kit.anchor),
+        population=population,
+        budget=config.policy.budget,
+        kept_replies=config.kept_replies,
+    )
+
+
+def own_split_key(kit: Kit) -> bytes:
+    """Return the institution's own key of splits, made at its first use: losing it would move units between the splits."""
+    path = kit.state / SPLIT_KEY
+    make_private_folder(path.parent)
+    if not path.exists():
+        replace_file(path, lambda temporary: _write(temporary, os.urandom(KEY_BYTES)), mode=0o600)
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise ModelError(f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it from a backup.")
+    return key
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+__all__ = [
+    "SPLIT_KEY",
+    "DeployedInstitution",
+    "known_backbones",
+    "open_ledger",
+    "own_split_key",
+]

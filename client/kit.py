@@ -1,0 +1,238 @@
+"""An institution's kit: one folder with its keys and ``client.yaml``, what it runs, allows and promises.
+
+``client.yaml`` is composed by Hydra, with overrides from the command line, into :class:`KitConfig`. Paths in it are relative
+to the kit. Nothing heavy is imported.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
+
+from confide.addresses import redact
+from confide.config import PolicyConfig, TaskConfig, TrainerConfig
+from confide.data_config import DataConfig
+from confide.errors import ConfideError, ConfigError
+from confide.files import folder_name, make_private_folder, write_text
+from confide.plan import Task
+from confide.settings import STRICT, range_problems, setting
+
+FILE = "client.yaml"
+_UNSET = "???"
+_MOST_PLANS = 100
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class CoordinatorConfig:
+    """Where the coordinator is, and how either side knows the other."""
+
+    address: str = setting(_UNSET, "HOST:PORT of the coordinator.")
+    ca: str = setting("ca.crt", "Certificate of the authority that signed the coordinator's.")
+    key: str = setting("node.key", "This institution's private key, EC P-384 in OpenSSH format.")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        host, _, port = self.address.rpartition(":")
+        if self.address != _UNSET and not (host and port.isdigit() and 0 < int(port) < 2**16):
+            yield f"address={self.address}: expected HOST:PORT, such as fed.example.org:8443."
+
+
+@dataclass
+class RecordsConfig:
+    """The institution's records."""
+
+    path: str = setting(
+        _UNSET,
+        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's SQLAlchemy URL.",
+    )
+    query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
+    in_memory_mb: int = setting(1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0)
+    id_column: str | None = setting(None, "Column that names the record; null: the record's own content does.")
+    group_column: str | None = setting(None, "Column that names whom a record belongs to; the unit of privacy.unit=group.")
+    validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
+    test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
+
+    def as_data(self) -> DataConfig:
+        """Return the same as one institution's part of a simulation."""
+        return DataConfig(**dataclasses.asdict(self), num_clients=1, public=False, min_per_label=0)
+
+
+@dataclass
+class KitConfig:
+    """All that an institution decides, whatever a plan says."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    name: str = setting(_UNSET, "Of the institution, as the coordinator provisioned it.")
+    coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
+    data: RecordsConfig = field(default_factory=RecordsConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    task: dict[str, Any] = setting(dict, "The task that is served; a plan with another one is refused. {}: any that fits.")
+    backbones: list[str] = setting(list, "Folders of pretrained backbones, or pkg://PACKAGE/FOLDER; plans name them by hash.")
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    ledger: str = setting("ledger", "Folder of the privacy ledger; back it up, and never restore an older copy.")
+    ledger_anchors: str | None = setting(None, "Folder of the ledger's anchor, best on another disk; null: beside it.")
+    kept_replies: int = setting(4, "Rounds whose replies stay, so that a coordinator that goes back finds them.", ge=1, le=1000)
+    state: str = setting("state", "Folder of sockets, logs, keys of splits, and what algorithms keep between rounds.")
+    runtime_port: int | None = setting(
+        None,
+        "Port on loopback between SuperNode and executor; null: a free one. Set it where each is a service of its own.",
+        ge=1,
+        le=65535,
+    )
+    runtime_group: str | None = setting(
+        None, "Group that SuperNode's and executor's users share, for the secret between them; null: one user runs both."
+    )
+    socket_group: str | None = setting(
+        None, "Group that executor's and trainer's users share, for the trainer's socket; null: one user runs both."
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if _UNSET in (self.name, self.coordinator.address):
+            yield "name and coordinator.address are not set; they come with the kit."
+        if self.data.path == _UNSET:
+            yield "data.path is not set; write where your records are, a file or a database."
+        if self.policy.budget.epsilon is None and self.policy.required_unit != "none":
+            yield (
+                "policy.budget.epsilon is not set; write what your population may spend in its lifetime, over all runs, for "
+                f"instance {2 * self.policy.max_epsilon:g}. Without a budget only policy.required_unit=none is possible."
+            )
+        yield from self.data.as_data().problems()
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A kit on this machine.
+
+    Attributes:
+        folder: absolute.
+        config: checked.
+        task: that is served; None for any.
+        overrides: of the command line, for processes that read the kit again.
+    """
+
+    folder: Path
+    config: KitConfig
+    task: TaskConfig | None
+    overrides: tuple[str, ...] = ()
+
+    def path(self, name: str) -> Path:
+        """Return a path of the config, relative to the kit."""
+        return self.folder / Path(name).expanduser()
+
+    @property
+    def state(self) -> Path:
+        """Folder of what the processes leave."""
+        return self.path(self.config.state)
+
+    @property
+    def socket(self) -> Path:
+        """The trainer's."""
+        return self.state / "trainer" / "trainer.sock"
+
+    @property
+    def ledger(self) -> Path:
+        """File of the ledger."""
+        return self.path(self.config.ledger) / f"{folder_name(self.config.name)}.ledger"
+
+    @property
+    def anchor(self) -> Path:
+        """File of the ledger's anchor."""
+        folder = self.ledger.parent if self.config.ledger_anchors is None else self.path(self.config.ledger_anchors)
+        return folder / f"{self.ledger.name}.anchor"
+
+
+def load_kit(folder: Path, overrides: Sequence[str] = ()) -> Kit:
+    """Read a kit.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    folder = folder.expanduser().resolve()
+    if not (folder / FILE).is_file():
+        raise ConfigError(f"{folder} holds no {FILE}; name the folder of a kit, as `confide provision` makes it.")
+    ConfigStore.instance().store(name="institution", node=KitConfig)
+    try:
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            composed = hydra_compose(Path(FILE).stem, overrides=list(overrides))
+        config = OmegaConf.to_object(composed)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        first = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ConfigError(f"{folder / FILE}: {redact(first)}") from None
+    if not isinstance(config, KitConfig):
+        raise ConfigError(f"{folder / FILE}: expected `defaults: [institution, _self_]` at its top.")
+    task, problems = _task(config.task)
+    problems += range_problems(config)
+    if problems:
+        raise ConfigError([f"{FILE}: {problem}" for problem in problems])
+    return Kit(folder, config, task, tuple(overrides))
+
+
+def _task(raw: dict[str, Any]) -> tuple[TaskConfig | None, list[str]]:
+    if not raw:
+        return None, []
+    try:
+        task: TaskConfig = TypeAdapter(Task).validate_json(json.dumps(raw))
+    except ValidationError as error:
+        return None, [f"task.{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}." for e in error.errors(include_url=False)]
+    return task, [f"task.{problem}" for problem in range_problems(task)]
+
+
+def is_stopped(kit: Kit, job: str) -> bool:
+    """Say whether the institution's people stopped a job."""
+    return stop_mark(kit, job).exists()
+
+
+def stop_mark(kit: Kit, job: str) -> Path:
+    """Return the file that stands for a stopped job."""
+    return kit.state / "stopped" / folder_name(job)
+
+
+def plan_path(kit: Kit, job: str) -> Path:
+    """Return where the last plan of a job is kept."""
+    return kit.state / "plans" / f"{folder_name(job)}.json"
+
+
+def keep_plan(kit: Kit, job: str, text: str) -> None:
+    """Keep the last plans that were asked about, for ``confide client approve`` and for whoever wants to read them."""
+    path = plan_path(kit, job)
+    folder = path.parent
+    try:
+        if path.exists() and hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(text.encode()).digest():
+            return
+        make_private_folder(folder)
+        others = sorted(folder.glob("*.json"), key=lambda kept: kept.stat().st_mtime)
+        for old in others[: max(0, len(others) - _MOST_PLANS + 1)]:
+            old.unlink(missing_ok=True)
+        write_text(path, text, mode=0o600)
+    except (OSError, ConfideError) as error:
+        log.warning("The plan of job %s could not be kept: %s", job, error)
+
+
+__all__ = [
+    "FILE",
+    "CoordinatorConfig",
+    "Kit",
+    "KitConfig",
+    "RecordsConfig",
+    "is_stopped",
+    "keep_plan",
+    "load_kit",
+    "plan_path",
+    "stop_mark",
+]

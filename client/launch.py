@@ -1,0 +1,131 @@
+"""Starts and supervises what an institution runs: SuperNode, executor, trainer, each with less reach than the one before."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from confide.client.kit import Kit
+from confide.errors import ConfigError, StorageError
+from confide.files import make_private_folder, replace_file
+from confide.flower.processes import LOOPBACK, check_version, environment, supernode_command
+from confide.supervisor import Program, Supervisor
+
+ROLES = ("trainer", "executor", "supernode")
+"""In the order in which they start: nobody is asked before there is somebody to answer."""
+_SECRET_BYTES = 32
+
+
+@contextlib.contextmanager
+def supervised(kit: Kit, only: str | None = None) -> Iterator[Supervisor]:
+    """Run an institution's processes, or one of them.
+
+    Args:
+        kit: of the institution.
+        only: one of ``ROLES``, where each is a service of its own with its own user; None for all.
+
+    Raises:
+        ConfigError: if they run already, or flwr is another release.
+        StorageError: if the kit's state cannot be written.
+    """
+    check_version()
+    if only is not None and kit.config.runtime_port is None:
+        raise ConfigError(
+            f"--only {only}: services that start one by one need a port to meet at; set runtime_port in client.yaml."
+        )
+    folder = kit.state / ("logs" if only is None else only)
+    make_private_folder(folder)
+    with _alone(folder):
+        port = kit.config.runtime_port or _free_port()
+        if only in (None, "supernode"):
+            _make_secret(kit)
+        programs = {role: _PROGRAMS[role](kit, port) for role in ROLES if only in (None, role)}
+        with Supervisor(list(programs.values()), folder) as supervisor:
+            yield supervisor
+
+
+def secret_path(kit: Kit) -> Path:
+    """Return the file of the secret that SuperNode and executor share."""
+    return kit.state / "runtime" / "secret"
+
+
+def _trainer(kit: Kit, port: int) -> Program:
+    command = [sys.executable, "-m", "confide.client.trainer_process", str(kit.folder), *kit.overrides]
+    return Program(name="trainer", command=command, environment=_without_network(), is_ready=kit.socket.exists)
+
+
+def _executor(kit: Kit, port: int) -> Program:
+    command = [sys.executable, "-m", "confide.client.executor", "--name", kit.config.name]
+    command += ["--runtime", f"{LOOPBACK}:{port}", "--secret", str(secret_path(kit)), "--socket", str(kit.socket)]
+    command += ["--max-mb", f"{kit.config.policy.max_update_mb * 1.1:g}"]
+    return Program(name="executor", command=command, environment=environment(kit.state / "flower"))
+
+
+def _supernode(kit: Kit, port: int) -> Program:
+    coordinator = kit.config.coordinator
+    command = supernode_command(
+        coordinator=coordinator.address,
+        ca=kit.path(coordinator.ca),
+        key=kit.path(coordinator.key),
+        port=port,
+        secret=secret_path(kit),
+    )
+    # Told to end, it says good-bye; a SuperNode that vanishes is not taken back for a minute.
+    return Program(
+        name="supernode", command=command, environment=environment(kit.state / "flower"), death_signal=signal.SIGTERM
+    )
+
+
+_PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode}
+
+
+def _without_network() -> dict[str, str]:
+    """Return an environment in which nothing is looked up or downloaded by libraries."""
+    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "FLWR_TELEMETRY_ENABLED": "0", "TQDM_DISABLE": "1"}
+    return dict(os.environ) | quiet
+
+
+def _make_secret(kit: Kit) -> None:
+    path, group = secret_path(kit), kit.config.runtime_group
+    make_private_folder(path.parent)
+    replace_file(path, lambda temporary: _write(temporary, secrets.token_bytes(_SECRET_BYTES)), mode=0o600)
+    if group is not None:
+        try:
+            for place, mode in ((path.parent, 0o710), (path, 0o640)):
+                shutil.chown(place, group=group)
+                place.chmod(mode)
+        except (LookupError, OSError) as error:
+            raise ConfigError(f"runtime_group={group}: {error}; name a group that this user is in.") from None
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error}.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f"This kit runs already ({folder} is locked); `confide client status` shows it.") from None
+        yield
+
+
+__all__ = ["ROLES", "secret_path", "supervised"]

@@ -1,0 +1,125 @@
+"""What an institution's operator sees: what runs, what was spent, which plans asked."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from confide.client.kit import Kit, stop_mark
+from confide.client.launch import ROLES
+from confide.client.ledger_file import LedgerFile
+from confide.client.policy import Policy
+from confide.errors import ConfideError
+from confide.plan import TrainingPlan
+from confide.supervisor import processes
+
+
+def status(kit: Kit) -> dict[str, Any]:
+    """Gather what is known of a kit, as plain values."""
+    running: dict[str, int] = {}
+    for folder in ("logs", *ROLES):
+        running |= {name: pid for name, pid in processes(kit.state / folder).items() if name in ROLES}
+    told: dict[str, Any] = {
+        "institution": kit.config.name,
+        "coordinator": kit.config.coordinator.address,
+        "processes": {role: running.get(role) for role in ROLES},
+        "now": _now(kit) if "trainer" in running else None,
+        "budgets": _budgets(kit),
+        "jobs": _jobs(kit),
+    }
+    return told
+
+
+def show_status(kit: Kit, *, as_json: bool) -> int:
+    """Print it.
+
+    Returns:
+        0 if everything runs, 1 if not.
+    """
+    told = status(kit)
+    if as_json:
+        print(json.dumps(told, indent=1))
+    else:
+        _print(told)
+    return 0 if all(told["processes"].values()) else 1
+
+
+def show_plan(kit: Kit, plan: TrainingPlan) -> None:
+    """Print what a plan asks, and what the policy says to it."""
+    privacy, console = plan.privacy, Console()
+    asked = f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds} rounds"
+    console.print(f"Job {escape(plan.job)}: {asked}.", highlight=False)
+    if plan.private:
+        cost = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} a {privacy.unit}, of the lifetime budget"
+        console.print(f"Cost: {cost}.", highlight=False)
+    table = Table("rule", "asked", "allowed", "")
+    for verdict in Policy(kit.config.policy).plan_verdicts(plan):
+        told = "allowed" if verdict.holds else "DENIED"
+        table.add_row(verdict.rule, str(verdict.asked), str(verdict.allowed), told, style=None if verdict.holds else "bold red")
+    console.print(table)
+
+
+def _now(kit: Kit) -> dict[str, Any] | None:
+    from confide.client.service.stub import TrainerStub
+
+    with TrainerStub(kit.config.name, kit.socket) as stub:
+        told = stub.status()
+    if told is None:
+        return None
+    return {"job": told.job, "what": told.what, "round": told.server_round, "seconds": round(told.elapsed_s, 1)}
+
+
+def _budgets(kit: Kit) -> dict[str, Any]:
+    if not kit.ledger.exists():
+        return {}
+    try:
+        populations = LedgerFile(kit.ledger, anchor=kit.anchor).state.populations
+    except ConfideError as error:
+        return {"error": str(error)}
+    return {
+        name: {"epsilon": p.budget.epsilon, "delta": p.budget.delta, "committed": p.committed, "spent": p.spent}
+        for name, p in populations.items()
+    }
+
+
+def _jobs(kit: Kit) -> dict[str, str]:
+    """Return the jobs that asked, newest first, and how they stand."""
+    approved: frozenset[str] = frozenset()
+    if kit.ledger.exists():
+        try:
+            approved = frozenset(job for job, _ in LedgerFile(kit.ledger, anchor=kit.anchor).state.approved)
+        except ConfideError:
+            approved = frozenset()
+    manual = kit.config.policy.approval == "manual"
+    jobs = {}
+    for path in sorted((kit.state / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True):
+        job = TrainingPlan.from_json(path.read_text()).job
+        waits = manual and job not in approved
+        jobs[job] = "stopped" if stop_mark(kit, job).exists() else "waits for approval" if waits else "allowed"
+    return jobs
+
+
+def _print(told: dict[str, Any]) -> None:
+    console = Console()
+    console.print(f"{escape(told['institution'])}, coordinator {told['coordinator']}", highlight=False)
+    table = Table("process", "runs as")
+    for role, pid in told["processes"].items():
+        table.add_row(role, f"process {pid}" if pid else "not running", style=None if pid else "bold red")
+    console.print(table)
+    now = told["now"]
+    if now is not None:
+        doing = f"{now['what']}, job {now['job']}, round {now['round']}, since {now['seconds']} s" if now["job"] else "idle"
+        console.print(f"Trainer: {escape(doing)}.", highlight=False)
+    for name, budget in told["budgets"].items():
+        if name == "error":
+            console.print(f"Ledger: {escape(budget)}", style="bold red")
+        else:
+            spent = f"{budget['committed']:.2f} of {budget['epsilon']:g} committed, {budget['spent']:.2f} spent"
+            console.print(f"Lifetime epsilon of {escape(name)}: {spent} (delta {budget['delta']:g}).", highlight=False)
+    for job, how in told["jobs"].items():
+        console.print(f"Job {escape(job)}: {how}.", highlight=False)
+
+
+__all__ = ["show_plan", "show_status", "status"]

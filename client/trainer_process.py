@@ -1,0 +1,79 @@
+"""The trainer: the one process with records, backbone, policy and ledger; it has no network."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from confide.client.deadline import Deadline
+from confide.client.deployed import DeployedInstitution
+from confide.client.kit import Kit, load_kit
+from confide.client.service.codec import WireLimits
+from confide.client.service.remembered import RememberedAnswers
+from confide.client.service.server import ServiceLimits, serve
+from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
+from confide.files import make_private_folder
+from confide.supervisor import end_with_parent, log_to_stderr
+
+log = logging.getLogger(__name__)
+
+_MIB = 2**20
+_SLACK = 1.1
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serve one institution until told to stop.
+
+    Args:
+        argv: the kit's folder, then overrides.
+
+    Returns:
+        The exit status: 1 the ledger or the socket is not fit, 2 the kit is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="python -m confide.client.trainer_process", description=__doc__)
+    parser.add_argument("kit", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args(argv)
+    log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    end_with_parent(stop)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        _serve(load_kit(arguments.kit, arguments.overrides), stop)
+    except ConfideError as error:
+        log.error("%s", error)
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    return 0
+
+
+def _serve(kit: Kit, stop: threading.Event) -> None:
+    deadline = Deadline()
+    door = RememberedAnswers(DeployedInstitution(kit, deadline=deadline))
+    make_private_folder(kit.socket.parent)
+    group = kit.config.socket_group
+    if group is not None:
+        _open_to(kit, group)
+    limits = ServiceLimits(wire=WireLimits(max_bytes=round(kit.config.policy.max_update_mb * _MIB * _SLACK)))
+    mode = 0o600 if group is None else 0o660
+    with serve(door, socket=kit.socket, deadline=deadline, limits=limits, mode=mode, group=group):
+        log.info("%s is ready: policy, ledger and records are its own, socket %s.", door.name, kit.socket)
+        stop.wait()
+
+
+def _open_to(kit: Kit, group: str) -> None:
+    """Let a group pass through to the socket's folder, and no further."""
+    import shutil
+
+    for folder in (kit.state, kit.socket.parent):
+        shutil.chown(folder, group=group)
+        folder.chmod(0o710)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,270 @@
+"""Keeps programs running: starts them, starts again what dies, with pauses that grow, and ends them all.
+
+Children end with their supervisor, also where it is killed: the kernel tells them (Linux), and those of ours look after their
+parent themselves. Nothing is left running.
+"""
+
+import contextlib
+import ctypes
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confide.errors import StorageError
+from confide.files import make_private_folder, write_text
+
+log = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+_STEADY_S = 60.0
+_GRACE_S = 8.0
+_POLL_S = 0.1
+_PR_SET_PDEATHSIG = 1
+_LARGEST_LOG = 16 * 2**20
+PROCESSES = "processes.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """One program that is to run.
+
+    Attributes:
+        name: for people, and of its log.
+        command: argv.
+        environment: None for this process's own.
+        is_ready: whether those that come after it may start; None: at once.
+        shows: whether it writes to this terminal instead of its log.
+        is_final: exit statuses that end the whole, because starting again does not help.
+        death_signal: what it gets where the supervisor is killed.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] | None = None
+    is_ready: Callable[[], bool] | None = None
+    shows: bool = False
+    is_final: frozenset[int] = frozenset()
+    death_signal: signal.Signals = signal.SIGKILL
+
+
+@dataclass
+class _Running:
+    program: Program
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    start_at: float = 0.0
+    was_ready: bool = False
+
+
+@dataclass
+class Supervisor:
+    """Programs, started in order.
+
+    Args:
+        programs: each starts once those before it were ready.
+        folder: of logs, and of a file that tells process ids.
+        ready_timeout_s: how long a program may take until it is ready; then it is started again.
+    """
+
+    programs: Sequence[Program]
+    folder: Path
+    ready_timeout_s: float = 60.0
+    _running: list[_Running] = field(default_factory=list)
+    _ended: tuple[str, int] | None = None
+
+    def __enter__(self) -> "Supervisor":
+        make_private_folder(self.folder)
+        self._running = [_Running(program) for program in self.programs]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def ended(self) -> tuple[str, int] | None:
+        """Which program ended with a status that is final, and that status; None while all is to run."""
+        return self._ended
+
+    def step(self) -> None:
+        """Look after each program once."""
+        for running in self._running:
+            if self._ended is not None or not self._look_after(running):
+                return
+
+    def run(self, stop: threading.Event) -> int:
+        """Look after the programs until told to stop, or one ends for good.
+
+        Returns:
+            The exit status of the program that ended; 0 where told to stop.
+        """
+        while not stop.is_set():
+            self.step()
+            if self._ended is not None:
+                return self._ended[1]
+            stop.wait(_POLL_S)
+        return 0
+
+    def stop(self) -> None:
+        """End all programs, the last one first: SIGTERM, and after some seconds SIGKILL."""
+        alive = [r.process for r in reversed(self._running) if r.process is not None and r.process.poll() is None]
+        for process in alive:
+            process.terminate()
+        end = time.monotonic() + _GRACE_S
+        for process in alive:
+            try:
+                process.wait(max(0.1, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        with contextlib.suppress(OSError):
+            (self.folder / PROCESSES).unlink(missing_ok=True)
+
+    def _look_after(self, running: _Running) -> bool:
+        """Start, watch or start again one program; say whether those after it may start."""
+        now = time.monotonic()
+        if running.process is None:
+            if now >= running.start_at:
+                self._start(running)
+            return running.was_ready
+        status = running.process.poll()
+        if status is not None:
+            self._has_ended(running, status)
+            return running.was_ready
+        if not running.was_ready:
+            ready = running.program.is_ready
+            running.was_ready = ready is None or ready()
+            if not running.was_ready and now - running.started > self.ready_timeout_s:
+                log.warning("%s is not ready after %g s; starting it again.", running.program.name, self.ready_timeout_s)
+                running.process.kill()
+        return running.was_ready
+
+    def _start(self, running: _Running) -> None:
+        program = running.program
+        path = self.folder / f"{program.name}.log"
+        with contextlib.suppress(OSError):
+            if path.stat().st_size > _LARGEST_LOG:
+                path.replace(path.with_suffix(".log.1"))
+        try:
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+                running.process = subprocess.Popen(
+                    list(program.command),
+                    env=None if program.environment is None else dict(program.environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=None if program.shows else file,
+                    stderr=None if program.shows else file,
+                    preexec_fn=_child_of(
+                        os.getpid(), program.death_signal
+                    ),  # this process starts children from its only thread
+                )
+        except OSError as error:
+            raise StorageError(f"{program.name} cannot be started: {error}.") from None
+        running.started = time.monotonic()
+        log.info("%s runs as process %d.", program.name, running.process.pid)
+        self._tell()
+
+    def _has_ended(self, running: _Running, status: int) -> None:
+        program = running.program
+        if status in program.is_final:
+            self._ended = (program.name, status)
+            return
+        steady = time.monotonic() - running.started > _STEADY_S
+        running.failures = 1 if steady else running.failures + 1
+        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** (running.failures - 1))
+        seen = "" if program.shows else f"; {self.folder / program.name}.log says why"
+        log.warning("%s ended with status %d%s. It starts again in %g s.", program.name, status, seen, pause)
+        running.process, running.start_at = None, time.monotonic() + pause
+        self._tell()
+
+    def _tell(self) -> None:
+        """Write down which process is which."""
+        pids = {r.program.name: r.process.pid for r in self._running if r.process is not None}
+        with contextlib.suppress(StorageError):
+            write_text(self.folder / PROCESSES, json.dumps({"supervisor": os.getpid(), **pids}) + "\n")
+
+
+def processes(folder: Path) -> dict[str, int]:
+    """Return the processes that a supervisor told of: name -> process id; {} where none runs."""
+    try:
+        told = {str(name): int(pid) for name, pid in json.loads((folder / PROCESSES).read_text()).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return told if _is_alive(told.get("supervisor", 0)) else {}
+
+
+def _is_alive(pid: int) -> bool:
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _child_of(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
+    """Return what a child does before it becomes its program: end when its parent does, heed no Ctrl-C meant for the parent."""
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        os.setsid()
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, death_signal)
+            if os.getppid() != parent:  # it died before we asked
+                os._exit(1)
+
+    return prepare
+
+
+def end_with_parent(stop: threading.Event, *, every_s: float = 1.0) -> None:
+    """Set ``stop`` when the process that started this one is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while not stop.wait(every_s):
+            if os.getppid() != parent:
+                stop.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def log_to_stderr() -> None:
+    """Write what happens to stderr, with the time."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
+    )
+    for chatty in ("httpx", "httpcore", "flwr"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Give an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = [
+    "PROCESSES",
+    "Program",
+    "Supervisor",
+    "end_with_parent",
+    "log_to_stderr",
+    "processes",
+    "stop_signals",
+]

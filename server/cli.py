@@ -1,0 +1,131 @@
+"""``confide server``: a coordinator runs a federation of real institutions; Hydra's command line around the supervisor."""
+
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from confide.compose import CONF_MODULE, check_jobs, register_schema, to_config
+from confide.config import Config
+from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
+from confide.server.command_line import (
+    INFORMATION_FLAGS,
+    overrides_of,
+    refuse_passwords,
+    resumed_words,
+    split_resume,
+    status_of,
+)
+from confide.server.kit import load_coordinator_kit
+from confide.server.launch import supervised
+from confide.server.run_folder import Command, can_resume, claimed, finished, resume_command
+from confide.supervisor import stop_signals
+
+log = logging.getLogger(__name__)
+
+_KIT = "server.kit="
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide server KIT [OVERRIDES]``, or ``confide server --resume RUN``.
+
+    Args:
+        argv: the coordinator's kit, overrides and Hydra's flags (``--help``, ``--cfg job``).
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfigError: naming every mistake, before anything is started.
+    """
+    words, resumed = split_resume(argv)
+    if resumed is not None:
+        words = resumed_words(resumed, words)
+        summary = finished(resumed)
+        if summary is not None:
+            model = summary["model_sha256"][:12]
+            print(f"{resumed} is finished: {summary['rounds']} rounds, model {model}. Nothing to resume.")
+            return 0
+    elif not INFORMATION_FLAGS & set(words):
+        words = new_words(words)
+    if not INFORMATION_FLAGS & set(words):
+        refuse_passwords(overrides_of(words))
+        check_jobs(overrides_of(words))
+
+    def run(composed: DictConfig) -> None:
+        _run(composed, resume=resumed is not None)
+
+    register_schema()
+    sys.argv = ["confide server", *words]
+    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run)()
+    return 0
+
+
+def new_words(words: Sequence[str]) -> list[str]:
+    """Complete the command line of a new run: where the kit is, how many institutions it has, and a job of its own.
+
+    Raises:
+        ConfigError: if there is no kit, or this is a sweep.
+    """
+    if {"-m", "--multirun"} & set(words):
+        raise ConfigError("confide server: a sweep would spend every institution's budget many times; run one by one.")
+    kits = [word for word in words if "=" not in word and not word.startswith("-")]
+    kits += [word.removeprefix(_KIT) for word in words if word.startswith(_KIT)]
+    if len(kits) != 1:
+        raise ConfigError("confide server KIT [OVERRIDES]: name the folder `coordinator` that `confide provision` made.")
+    kit = load_coordinator_kit(Path(kits[0]))
+    rest = [word for word in words if word != kits[0] and not word.startswith(_KIT)]
+    # Records are the institutions' own: what the config says of data stands for nothing here.
+    rest += [f"{_KIT}'{kit.folder}'", "data.public=true", f"data.num_clients={max(1, len(kit.institutions))}"]
+    if not any(word.startswith("job=") for word in rest):
+        rest.append(f"job={kit.name}-{secrets.token_hex(3)}".replace(" ", "-"))
+    return rest
+
+
+def _run(composed: DictConfig, *, resume: bool) -> None:
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    logging.raiseExceptions = False
+    try:
+        status = _supervise(to_config(composed), run_dir, resume=resume)
+    except (ConfideError, KeyboardInterrupt) as error:
+        told = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+        log.info("%s", told)
+        print(f"confide server: {told}", file=sys.stderr)
+        _hint(run_dir, error)
+        sys.exit(status_of(error))
+    if status:
+        if status == EXIT_INTERRUPTED:
+            print("confide server: interrupted.", file=sys.stderr)
+        _hint(run_dir)
+        sys.exit(status)
+
+
+def _hint(run_dir: Path, error: BaseException | None = None) -> None:
+    if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
+        print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
+
+
+def _supervise(config: Config, run_dir: Path, *, resume: bool) -> int:
+    """Run until the rounds are done; return their exit status, or 130 where told to stop."""
+    assert config.server.kit is not None
+    kit = load_coordinator_kit(Path(config.server.kit))
+    overrides = [str(word) for word in HydraConfig.get().overrides.task]
+    command = Command(overrides=overrides, cwd=os.getcwd(), program="server")
+    with claimed(run_dir, config, resume=resume, command=command), stop_signals() as stop:
+        print(
+            f"{kit.name}: {len(kit.institutions)} institutions, expected at {', '.join(kit.hosts)} port {kit.port}; "
+            f"job {config.job}, all else in {run_dir}",
+            file=sys.stderr,
+        )
+        with supervised(kit, run_dir) as supervisor:
+            supervisor.run(stop)
+            return EXIT_INTERRUPTED if supervisor.ended is None else supervisor.ended[1]
+
+
+__all__ = ["main", "new_words"]

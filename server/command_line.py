@@ -1,0 +1,107 @@
+"""What the commands that run a federation have in common on their command line: overrides, ``resume=RUN``, exit statuses."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from confide.addresses import redact
+from confide.compose import compose, is_hydra
+from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
+from confide.server.run_folder import command_of, described, refuse_changes
+
+INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
+
+
+def refuse_passwords(overrides: Sequence[str]) -> None:
+    """Refuse a password typed on the command line, where the process list, the shell's history and RUN/.hydra keep it.
+
+    Raises:
+        ConfigError: with the setting, the password masked.
+    """
+    shown = [redact(word) for word in overrides if redact(word) != word]
+    if shown:
+        raise ConfigError(
+            [
+                f"{word}: a password on the command line is kept by the shell and by RUN. Write ${{oc.env:NAME}} for it, "
+                "in quotes, or leave it to ~/.pgpass."
+                for word in shown
+            ]
+        )
+
+
+def resumed_words(run_dir: Path, words: Sequence[str]) -> list[str]:
+    """Return the command line of a run that is to go on, checked before Hydra touches its folder; go where it was started."""
+    command = command_of(run_dir)
+    try:
+        os.chdir(command.cwd)  # relative paths mean what they meant
+    except OSError as error:
+        raise ConfigError(f"resume={run_dir}: the run was started in {command.cwd}, which is gone ({error}).") from None
+    words = [*command.overrides, *words]
+    refuse_changes(run_dir, described(compose(overrides_of(words))))
+    return [*words, f"hydra.run.dir={_quoted(run_dir)}", "hydra.output_subdir=null"]
+
+
+def split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Take ``resume=RUN``, or ``--resume RUN``, out of the command line."""
+    words: list[str] = []
+    asked: list[str] = []
+    left = iter(argv)
+    for word in left:
+        if word == "--resume":
+            asked.append(next(left, ""))
+        elif word.startswith(("resume=", "--resume=")):
+            asked.append(word.partition("=")[2])
+        else:
+            words.append(word)
+    if not asked:
+        return words, None
+    problems = []
+    if len(asked) > 1 or not asked[0]:
+        problems.append(f"resume={','.join(asked)}: expected the folder of one run.")
+    if {"-m", "--multirun"} & set(words):
+        problems.append("resume: a sweep is resumed job by job; leave -m out.")
+    problems += [f"{word}: a run is resumed where it is, as it was; leave it out." for word in words if is_hydra(word)]
+    if problems:
+        raise ConfigError(problems)
+    return words, Path(asked[0]).expanduser().resolve()
+
+
+def _quoted(path: Path) -> str:
+    """Quote a path for Hydra, whose grammar gives = and spaces a meaning."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def overrides_of(argv: Sequence[str]) -> list[str]:
+    """Pick the overrides out of Hydra's command line."""
+    takes_value = {
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--config-path",
+        "-cp",
+        "--config-name",
+        "-cn",
+        "--config-dir",
+        "-cd",
+    }
+    words, skip = [], False
+    for word in argv:
+        if skip:
+            skip = False
+        elif word in takes_value:
+            skip = True
+        elif not word.startswith("-"):
+            words.append(word)
+    return words
+
+
+def status_of(error: BaseException) -> int:
+    """Return the exit status that stands for an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+
+
+__all__ = ["INFORMATION_FLAGS", "overrides_of", "refuse_passwords", "resumed_words", "split_resume", "status_of"]

@@ -1,0 +1,293 @@
+"""The process that runs a federation's rounds: it submits a run to SuperLink, takes it itself, and leaves RUN.
+
+Flower would start a SuperExec, which starts a process for each run, which unpacks the bundle. Here one process does it all
+with the code that is installed. Killed at any instant, it is started again and goes on from the last checkpoint as a new run
+of Flower's, under the same job: institutions know the job alone.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, RecordDict
+
+from confide.backbones import content_hash, find_backbone
+from confide.compose import compose
+from confide.config import Config, TransformerConfig
+from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError, FlowerError, RunFailedError
+from confide.exchange import Evaluation
+from confide.files import write_json, write_text
+from confide.flower.grid import take_run
+from confide.flower.processes import SuperLinkControl
+from confide.flower.runtime import Runtime
+from confide.models import trainable_tensors
+from confide.plan import TrainingPlan, make_plan
+from confide.privacy.seeded import initial_seed, seeded_secret, server_secret
+from confide.records import num_bytes
+from confide.saved_model import save_model
+from confide.server.app import make_server_app
+from confide.server.checkpoint import Checkpoint, CheckpointStore
+from confide.server.clients import AskAgain, Reach
+from confide.server.kit import CoordinatorKit, load_coordinator_kit
+from confide.server.outputs import Stopwatch, save_models, versions
+from confide.server.progress import ProgressView, make_progress
+from confide.server.results import InstitutionResult, RunResult, closing_lines, closing_table, summarise, summarise_failure
+from confide.server.rounds import Outcome, RoundLoop
+from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of
+from confide.server.sink import MetricsSink
+from confide.server.state import mean_metric
+from confide.strategies.build import build_strategy
+from confide.supervisor import end_with_parent, log_to_stderr, stop_signals
+from confide.workload import Workload, build_workload, make_compute
+
+log = logging.getLogger(__name__)
+
+EXIT_AGAIN = 75
+"""SuperLink gave the run up or does not answer: started again, the run goes on from its checkpoint."""
+_MIB = 2**20
+_TAKE_S = 60.0
+_ORPHAN_S = 15.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the rounds of RUN.
+
+    Returns:
+        The exit status: 0 done; 1 the run failed; 2 its config is wrong; 75 to be started again.
+    """
+    parser = argparse.ArgumentParser(prog="python -m confide.server.coordinate", description=__doc__)
+    parser.add_argument("run", type=Path, help="RUN, whose command.yaml says what to run")
+    parser.add_argument("--superlink", required=True, help="HOST:PORT, on loopback")
+    arguments = parser.parse_args(argv)
+    log_to_file(arguments.run)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    with stop_signals() as stop:
+        end_with_parent(stop)
+        stop_hard(stop)
+        try:
+            with held(arguments.run):
+                coordinate(arguments.run, arguments.superlink)
+        except FlowerError as error:
+            log.warning("%s", error)
+            return EXIT_AGAIN
+        except ConfideError as error:
+            log.error("%s", error)
+            print(f"confide server: {error}", file=sys.stderr)
+            return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    return 0
+
+
+def log_to_file(run_dir: Path) -> None:
+    """Write what happens to RUN/confide.log; the terminal is for progress."""
+    log_to_stderr()
+    handler = logging.FileHandler(run_dir / "confide.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+
+
+def stop_hard(stop: threading.Event) -> None:
+    """End this process as soon as it is told to: what is lost is done again from the last checkpoint."""
+
+    def wait() -> None:
+        stop.wait()
+        os._exit(EXIT_AGAIN)
+
+    threading.Thread(target=wait, name="stop", daemon=True).start()
+
+
+@contextlib.contextmanager
+def held(run_dir: Path) -> Iterator[None]:
+    """Hold RUN against another process of the same run, such as one that outlived its supervisor.
+
+    Raises:
+        ConfigError: if it does not let go.
+    """
+    with (run_dir / ".coordinate.lock").open("a+") as file:
+        end = time.monotonic() + _ORPHAN_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= end:
+                    raise ConfigError(f"Another process still runs the rounds of {run_dir}; end it first.") from None
+                time.sleep(0.2)
+        yield
+
+
+def coordinate(run_dir: Path, superlink: str) -> None:
+    """Run all rounds, or those that are left, and save.
+
+    Raises:
+        ConfideError: if it ends without a model.
+    """
+    command = command_of(run_dir)
+    os.chdir(command.cwd)
+    config = compose(command.overrides)
+    if config.server.kit is None:
+        raise ConfigError("server.kit=null: name the coordinator's kit.")
+    kit = load_coordinator_kit(Path(config.server.kit))
+    deployment = _Deployment(config, run_dir, kit, make_progress(config.task.primary_metric))
+    try:
+        summary = deployment.run(superlink)
+    except RunFailedError as error:
+        reached = deployment.store.latest()
+        write_json(run_dir / SUMMARY, summarise_failure(deployment.job, error, reached.state if reached else None))
+        raise
+    write_json(run_dir / SUMMARY, summary)
+    _tell(summary, run_dir)
+
+
+def _tell(summary: dict[str, Any], run_dir: Path) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(closing_table(summary))
+    for line in closing_lines(summary, run_dir):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+class _Deployment:
+    """One process's part of a deployed run.
+
+    Args:
+        config: of the run; its job has a name.
+        run_dir: RUN.
+        kit: the coordinator's.
+        progress: shown to whoever watches.
+    """
+
+    def __init__(self, config: Config, run_dir: Path, kit: CoordinatorKit, progress: ProgressView) -> None:
+        self._config, self._run_dir, self._kit, self._progress = config, run_dir, kit, progress
+        self.job = str(config.job)
+        self.store = CheckpointStore(run_dir / CHECKPOINTS, kept=config.server.checkpoints)
+        self._checkpoint = self.store.latest()
+        before = self._checkpoint.beside if self._checkpoint else {}
+        self._watch = Stopwatch(before.get("seconds", {}))
+        self._resumed = [*before.get("resumed", [])]
+        if self._checkpoint:
+            self._resumed.append(self._checkpoint.state.server_round)
+        seed = config.simulation.seed
+        drawn = bytes.fromhex(before["secret"]) if before.get("secret") else secrets.token_bytes(32)
+        self._secret = drawn if seed is None else seeded_secret(seed)
+
+    def run(self, superlink: str) -> dict[str, Any]:
+        """Run, save, and return the summary."""
+        config = self._config
+        algorithm = build_strategy(config.strategy)
+        if self._checkpoint is not None and not algorithm.resumable:
+            raise ConfigError("strategy: one of Flower's own hides its state inside its class; start this run anew.")
+        with self._progress, MetricsSink(self._run_dir / "metrics.jsonl") as sink:
+            with self._watch.phase("prepare"):
+                plan, workload = self._prepare()
+            with self._watch.phase("federated"), self._taken(superlink) as (grid, names):
+                self._progress.phase("federated", total=config.server.num_rounds)
+                loop = RoundLoop(
+                    algorithm,
+                    plan=plan,
+                    settings=config.server,
+                    secret=server_secret(self._secret, plan.job),
+                    observers=[sink, self._progress],
+                    commit_fn=self._commit,
+                    checkpoint=self._checkpoint,
+                    reach=Reach(names=names, again=AskAgain()),
+                )
+                app = make_server_app(
+                    loop,
+                    initial=trainable_tensors(workload.model),
+                    num_rounds=config.server.num_rounds,
+                    timeout_s=config.server.round_timeout_s,
+                )
+                app(grid, Context(run_id=0, node_id=0, node_config={}, state=RecordDict(), run_config={}))
+        outcome = loop.outcome
+        if outcome is None:
+            raise RunFailedError(f"Job {self.job} ended without an outcome.")
+        with self._watch.phase("save"):
+            save_models(self._run_dir / CHECKPOINTS, outcome)
+            digest = save_model(self._run_dir / "model", workload, loop.kept(), plan)
+        return summarise(self._result(plan, workload, outcome, digest))
+
+    def _prepare(self) -> tuple[TrainingPlan, Workload]:
+        config, backbone = self._config, self._config.backbone
+        digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
+        plan = make_plan(config, backbone_sha256=digest, job=self.job)
+        write_text(self._run_dir / PLAN, plan.to_json() + "\n")
+        compute = make_compute(config.trainer)
+        workload = build_workload(config.task, backbone, config.tuning, compute=compute, seed=initial_seed(self._secret))
+        size = num_bytes(trainable_tensors(workload.model)) / _MIB
+        if size > config.server.max_payload_mb:
+            raise ConfigError(
+                f"An update of this model has {size:.0f} MiB, server.max_payload_mb={config.server.max_payload_mb:g}: Flower's "
+                "SuperLink on SQLite fails beyond that. Choose tuning=lora, a smaller backbone, or raise it after a trial."
+            )
+        return plan, workload
+
+    @contextlib.contextmanager
+    def _taken(self, superlink: str) -> Iterator[tuple[Any, Mapping[int, str]]]:
+        """Submit a run and take it; what an earlier process of this run submitted is ended first."""
+        control = SuperLinkControl(superlink, self._kit.inner.ca)
+        names = control.register(self._kit.institutions)
+        mark = self._run_dir / CHECKPOINTS / "flower_run.txt"
+        with contextlib.suppress(OSError, ValueError):
+            control.stop_run(int(mark.read_text()))
+        number = control.start_run(self.job)
+        write_text(mark, f"{number}\n")
+        log.info("Job %s is run %d of SuperLink's; institutions: %s.", self.job, number, ", ".join(names.values()))
+        runtime = Runtime(address=superlink, secret=self._kit.secret, ca=self._kit.inner.ca, patience_s=120.0)
+        with take_run(runtime, timeout_s=_TAKE_S) as grid:
+            if grid.run.run_id != number:
+                raise FlowerError(f"SuperLink offers run {grid.run.run_id}, not {number}; it was left by another job.")
+            yield grid, names
+
+    def _commit(self, reached: Checkpoint) -> None:
+        beside = {
+            "job": self.job,
+            "secret": self._secret.hex() if self._config.simulation.seed is None else None,
+            "resumed": self._resumed,
+            "seconds": self._watch.seconds(),
+        }
+        self.store.save(replace(reached, beside=beside))
+
+    def _result(self, plan: TrainingPlan, workload: Workload, outcome: Outcome, digest: str) -> RunResult:
+        state, best = outcome.state, outcome.state.best
+        lines = {
+            name: InstitutionResult(num_examples=n, test=outcome.test.get(name, {})) for name, n in outcome.clients.items()
+        }
+        return RunResult(
+            plan=plan,
+            outcome=outcome,
+            pooled_test=_mean(outcome.test),
+            institutions=lines,
+            model_sha256=digest,
+            kept_round=best.server_round if best and self._config.server.keep == "best" else state.server_round,
+            seconds=self._watch.seconds(),
+            reproducible=bool(outcome.reproducible),
+            versions=versions(),
+            engine={"name": "deployment", "device": str(workload.compute.device)},
+            resumed=self._resumed,
+            measured="mean over institutions, by support",
+        )
+
+
+def _mean(test: Mapping[str, Evaluation]) -> Evaluation:
+    """Average institutions' own metrics by support: nobody has their records together."""
+    names = sorted({name for metrics in test.values() for name in metrics} - {"num_examples"})
+    means = {name: mean_metric(test, name) for name in names}
+    total = sum(metrics["num_examples"] for metrics in test.values())
+    return {**{name: value for name, value in means.items() if value is not None}, "num_examples": total}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

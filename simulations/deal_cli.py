@@ -1,0 +1,70 @@
+"""``confide deal``: the records of a simulation, as one file an institution, to try a deployment with them."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from confide.compose import compose
+from confide.errors import ConfigError, StorageError
+from confide.files import folder_name, replace_file
+
+_HELP = """Write the records that a simulation deals out, one CSV file an institution, to try a deployment with them.
+
+usage: confide deal FOLDER [OVERRIDES ...]
+
+  confide deal records experiment=heart_disease
+
+The files hold what `confide simulate` with the same overrides trains on, institution by institution, so that a deployment in
+which every policy allows reproducible noise gives the same model. Only for records that anybody may read."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide deal``.
+
+    Args:
+        argv: the words after ``deal``.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfigError: if the command or its config is wrong.
+        DataError: if the records do not fit.
+    """
+    words = list(argv)
+    if not words or words[0] in {"-h", "--help", "help"}:
+        print(_HELP)
+        return 0
+    folders = [word for word in words if "=" not in word]
+    if len(folders) != 1:
+        raise ConfigError("confide deal FOLDER [OVERRIDES ...]: name one folder to write to.")
+    config = compose([word for word in words if "=" in word])
+    # Imported once the config is known to be right: reading records takes pandas and datasets.
+    from datasets import Dataset
+
+    from confide.privacy.seeded import seeded_secret
+    from confide.simulations.population import deal_out
+
+    if config.simulation.seed is None:
+        raise ConfigError("simulation.seed=null: these files could not be dealt out again; set a seed.")
+    parts = deal_out(config.data, task=config.task, secret=seeded_secret(config.simulation.seed)).parts
+    folder = Path(folders[0])
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be made: {error}.") from None
+
+    def write(records: Dataset, temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(records.column_names)
+            writer.writerows(zip(*(records[name][:] for name in records.column_names), strict=True))
+
+    for name, records in parts.items():
+        path = folder / f"{folder_name(name)}.csv"
+        replace_file(path, lambda temporary, records=records: write(records, temporary))  # type: ignore[misc]
+        print(f"{path}: {len(records)} records of {name}")
+    return 0
+
+
+__all__ = ["main"]
