@@ -41,8 +41,16 @@ def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
 def _superlink(kit: CoordinatorKit, address: str) -> Program:
     port = int(address.rpartition(":")[2])
     command = superlink_command(port=port, tls=kit.inner, database=kit.database, secret=kit.secret)
-    ready = SuperLinkControl(address, kit.inner.ca).is_ready
-    return Program(name="superlink", command=command, environment=environment(kit.state / "flower"), is_ready=ready)
+    control = SuperLinkControl(address, kit.inner.ca)
+
+    def is_ready() -> bool:
+        """Register the institutions' keys before the front lets anybody through."""
+        if not control.is_ready():
+            return False
+        control.register(kit.institutions)
+        return True
+
+    return Program(name="superlink", command=command, environment=environment(kit.state / "flower"), is_ready=is_ready)
 
 
 def _front(kit: CoordinatorKit, upstream: str) -> Program:
