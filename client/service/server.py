@@ -196,8 +196,12 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         if self._stopping:  # it may have begun after all were told to stop
             self._deadline.cancel(job)
         self._note(kind, job, request.server_round)
+        started = time.monotonic()
         try:
-            return self._door.handle(kind, request)
+            reply = self._door.handle(kind, request)
+            told, took = reply.refusal or "done", time.monotonic() - started
+            log.info("%s, job %s, round %d: %s in %.2f s.", _WHAT[kind], job, request.server_round, told, took)
+            return reply
         except Exception:
             log.exception("%s failed to answer a %s request.", self._door.name, kind)
             return Reply(institution=self._door.name, refusal="internal_error")
