@@ -54,6 +54,13 @@ wheel: setup  ## Build the wheel and the source distribution into dist/.
 	rm -rf dist build
 	$(BIN)/python -m build
 
+kit: wheel  ## Gather everything an institution without internet installs, into dist/kit.
+	rm -rf dist/kit
+	mkdir -p dist/kit/wheels
+	$(BIN)/python -m pip wheel -q --disable-pip-version-check -c requirements/constraints.txt -w dist/kit/wheels dist/*.whl
+	cp requirements/constraints.txt docs/deployment.md dist/kit/
+	cd dist/kit && sha256sum wheels/* constraints.txt > SHA256SUMS
+
 bench: setup  ## Measure the engines, the price of a private step and the memory of large rounds.
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/workers.py
