@@ -131,7 +131,7 @@ class DeployedInstitution:
             ledger=self._ledger,
             key_fn=key_fn,
             reproducible=secret is not None,
-            states=ClientStates(self._kit.state / "rounds", kept=self._kit.config.kept_replies),
+            states=ClientStates(self._kit.own / "rounds", kept=self._kit.config.kept_replies),
         )
 
     def _workload(self, plan: TrainingPlan) -> Workload:
@@ -195,7 +195,7 @@ def open_ledger(kit: Kit) -> Ledger:
 
 def own_split_key(kit: Kit) -> bytes:
     """Return the institution's own key of splits, made at its first use: losing it would move units between the splits."""
-    path = kit.state / SPLIT_KEY
+    path = kit.own / SPLIT_KEY
     make_private_folder(path.parent)
     if not path.exists():
         replace_file(path, lambda temporary: _write(temporary, os.urandom(KEY_BYTES)), mode=0o600)

@@ -141,9 +141,14 @@ class Kit:
         return self.path(self.config.state)
 
     @property
+    def own(self) -> Path:
+        """Folder of what the trainer alone writes and reads, but for its socket."""
+        return self.state / "trainer"
+
+    @property
     def socket(self) -> Path:
         """The trainer's."""
-        return self.state / "trainer" / "trainer.sock"
+        return self.own / "trainer.sock"
 
     @property
     def ledger(self) -> Path:
@@ -200,12 +205,12 @@ def is_stopped(kit: Kit, job: str) -> bool:
 
 def stop_mark(kit: Kit, job: str) -> Path:
     """Return the file that stands for a stopped job."""
-    return kit.state / "stopped" / folder_name(job)
+    return kit.own / "stopped" / folder_name(job)
 
 
 def plan_path(kit: Kit, job: str) -> Path:
     """Return where the last plan of a job is kept."""
-    return kit.state / "plans" / f"{folder_name(job)}.json"
+    return kit.own / "plans" / f"{folder_name(job)}.json"
 
 
 def keep_plan(kit: Kit, job: str, text: str) -> None:

@@ -64,7 +64,7 @@ def _executor(kit: Kit, port: int) -> Program:
     command = [sys.executable, "-m", "confide.client.executor", "--name", kit.config.name]
     command += ["--runtime", f"{LOOPBACK}:{port}", "--secret", str(secret_path(kit)), "--socket", str(kit.socket)]
     command += ["--max-mb", f"{kit.config.policy.max_update_mb * 1.1:g}"]
-    return Program(name="executor", command=command, environment=environment(kit.state / "flower"))
+    return Program(name="executor", command=command, environment=environment(kit.state / "executor" / "flower"))
 
 
 def _supernode(kit: Kit, port: int) -> Program:
@@ -78,7 +78,10 @@ def _supernode(kit: Kit, port: int) -> Program:
     )
     # Told to end, it says good-bye; a SuperNode that vanishes is not taken back for a minute.
     return Program(
-        name="supernode", command=command, environment=environment(kit.state / "flower"), death_signal=signal.SIGTERM
+        name="supernode",
+        command=command,
+        environment=environment(kit.state / "supernode" / "flower"),
+        death_signal=signal.SIGTERM,
     )
 
 

@@ -94,7 +94,7 @@ def _jobs(kit: Kit) -> dict[str, str]:
             approved = frozenset()
     manual = kit.config.policy.approval == "manual"
     jobs = {}
-    for path in sorted((kit.state / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True):
+    for path in sorted((kit.own / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True):
         job = TrainingPlan.from_json(path.read_text()).job
         waits = manual and job not in approved
         jobs[job] = "stopped" if stop_mark(kit, job).exists() else "waits for approval" if waits else "allowed"

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -67,12 +68,14 @@ def _serve(kit: Kit, stop: threading.Event) -> None:
 
 
 def _open_to(kit: Kit, group: str) -> None:
-    """Let a group pass through to the socket's folder, and no further."""
-    import shutil
-
+    """Let a group pass through to the socket's folder, and no further; folders that others own are theirs to open."""
     for folder in (kit.state, kit.socket.parent):
-        shutil.chown(folder, group=group)
-        folder.chmod(0o710)
+        if folder.stat().st_uid == os.geteuid():
+            try:
+                shutil.chown(folder, group=group)
+            except (LookupError, OSError) as error:
+                raise ConfigError(f"socket_group={group}: {error}; name a group that this user is in.") from None
+            folder.chmod(0o710)
 
 
 if __name__ == "__main__":
