@@ -24,6 +24,7 @@ NO_REPLY, ERROR_REPLY = "no_reply", "error_reply"
 
 _FIRST_SILENCE_S, _LONGEST_SILENCE_S = 60.0, 600.0
 _FIRST_AGAIN_S, _LONGEST_AGAIN_S = 2.0, 30.0
+_SHORTEST_TTL_S = 1.0
 
 Answer = Reply | str
 """A reply, or the code of what stands in its place."""
@@ -236,28 +237,34 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float, again: Ask
         timeout: seconds until nobody is waited for any more.
         again: when a question is asked again; None: never, and an error is a reply like any other.
     """
-    open_questions = _Questions(messages, list(grid.push_messages(messages)))
+    if again is not None:
+        for message in messages:  # nobody is to begin, and to pay for, what nobody waits for any more
+            message.metadata.ttl = _ttl(timeout)
+    questions = _Questions(messages, list(grid.push_messages(messages)))
     end, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
-    while open_questions.ids:
+    while questions.waiting:
         asked = time.monotonic()
-        replies = list(grid.pull_messages(open_questions.ids))
-        for reply in replies:
-            if open_questions.settles(reply, again):
-                yield reply
+        replies = list(grid.pull_messages(questions.ids)) if questions.ids else []
+        yield from (reply for reply in replies if questions.settles(reply, again))
         if replies:
             pause = _FIRST_PAUSE_S
         elif time.monotonic() < end:
             time.sleep(max(0.0, asked + pause - time.monotonic()))  # a grid that waits itself has waited enough
             pause = min(2 * pause, LONGEST_PAUSE_S)
-        if open_questions.ids and time.monotonic() >= end:
-            log.warning("%d institutions have not answered within %g s.", len(open_questions.waiting), timeout)
-            yield from open_questions.last_errors()
+        if questions.waiting and time.monotonic() >= end:
+            log.warning("%d institutions have not answered within %g s.", len(questions.waiting), timeout)
+            yield from questions.last_errors()
             return
         if again is not None:
-            open_questions.ask_again(grid, again, ttl=end - time.monotonic())
+            questions.ask_again(grid, again, end=end)
 
 
-@dataclass
+def _ttl(seconds: float) -> float:
+    """Return how long a message lives that is of use for so long."""
+    return max(seconds, _SHORTEST_TTL_S)
+
+
+@dataclass(eq=False)
 class _Question:
     """One question, however often it was asked."""
 
@@ -277,47 +284,45 @@ class _Questions:
     """
 
     def __init__(self, messages: Sequence[Message], ids: Sequence[str]) -> None:
-        self.waiting = [_Question(message, {message_id}) for message, message_id in zip(messages, ids, strict=True)]
-        self._by_id = {message_id: question for question in self.waiting for message_id in question.ids}
+        asked = [_Question(message, {message_id}) for message, message_id in zip(messages, ids, strict=True)]
+        self.waiting = dict.fromkeys(asked)
+        self._by_id = {message_id: question for question in asked for message_id in question.ids}
 
     @property
     def ids(self) -> set[str]:
-        """Of all messages that may still be answered."""
+        """Of all messages that may still be answered; asked about one that was, SuperLink would reply with errors for ever."""
         return set(self._by_id)
 
     def settles(self, reply: Message, again: AskAgain | None) -> bool:
-        """Take a reply in; say whether it is an answer."""
+        """Take a reply in; say whether it is the answer to a question that waits."""
         question = self._by_id.pop(reply.metadata.reply_to_message_id, None)
-        if question is None or again is None:
-            return True
-        question.ids.discard(reply.metadata.reply_to_message_id)
-        if again.is_no_answer(reply):
-            question.error, question.again_at = reply, min(question.again_at, time.monotonic() + again.pause_s(question.times))
-            self._by_id[reply.metadata.reply_to_message_id] = question  # so that it counts as waiting
+        if question is None:
             return False
-        for message_id in list(self._by_id):
-            if self._by_id[message_id] is question:
-                del self._by_id[message_id]
-        self.waiting.remove(question)
+        question.ids.discard(reply.metadata.reply_to_message_id)
+        if again is not None and again.is_no_answer(reply):
+            question.error, question.again_at = reply, min(question.again_at, time.monotonic() + again.pause_s(question.times))
+            return False
+        for message_id in question.ids:
+            del self._by_id[message_id]
+        del self.waiting[question]
         return True
 
-    def ask_again(self, grid: Grid, again: AskAgain, *, ttl: float) -> None:
+    def ask_again(self, grid: Grid, again: AskAgain, *, end: float) -> None:
         """Ask again where an error came, or nothing for long."""
         now = time.monotonic()
         for question in self.waiting:
             if math.isinf(question.again_at):
                 question.again_at = now + again.silence_s(question.times)
-            if now >= question.again_at:
-                message = question.message
-                about = message.metadata
-                log.info("Asking node %d again (%s, round %s).", about.dst_node_id, about.message_type, about.group_id)
-                copy = Message(
-                    message.content, about.dst_node_id, about.message_type, ttl=max(ttl, 1.0), group_id=about.group_id
-                )
-                for message_id in grid.push_messages([copy]):
-                    question.ids.add(message_id)
-                    self._by_id[message_id] = question
-                question.times, question.again_at = question.times + 1, math.inf
+            if now < question.again_at:
+                continue
+            message, about = question.message, question.message.metadata
+            log.info("Asking node %d again (%s, round %s).", about.dst_node_id, about.message_type, about.group_id)
+            ttl = _ttl(end - time.monotonic())
+            copy = Message(message.content, about.dst_node_id, about.message_type, ttl=ttl, group_id=about.group_id)
+            for message_id in grid.push_messages([copy]):
+                question.ids.add(message_id)
+                self._by_id[message_id] = question
+            question.times, question.again_at = question.times + 1, math.inf
 
     def last_errors(self) -> Iterator[Message]:
         """Yield the last error of each that has not answered."""
