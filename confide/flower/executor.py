@@ -8,14 +8,15 @@ import contextlib
 import logging
 import threading
 
-from flwr.app import Context, Error, Message
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.constant import SubStatus
 from flwr.supercore.constant import TaskType
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from confide.errors import FlowerError
+from confide.flower.messages import raised
 from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, telling
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def _answer(app: ClientApp, message: Message, context: Context) -> tuple[Message
         return app(message, context), SubStatus.COMPLETED
     except Exception:
         log.exception("The app failed to answer a %s message.", message.metadata.message_type)
-        return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=None), reply_to=message), SubStatus.FAILED
+        return raised(message), SubStatus.FAILED
 
 
 def _give_back(client: RuntimeHttpClient, context: Context | None, status: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from flwr.app import Message, RecordDict
+from flwr.common.constant import SubStatus
 from flwr.common.serde import context_from_proto, run_from_proto
 from flwr.proto.runtime_pb2 import PullTaskInputRequest, PushTaskOutputRequest
 from flwr.serverapp import Grid
@@ -55,7 +56,7 @@ class DeployedGrid(Grid):
         """Tell how the run ended; of an error its class, never its text."""
         self._heartbeat.__exit__()
         self._http._retry_invoker.max_tries = 1
-        sub_status, details = ("completed", "") if kind is None else ("failed", kind.__name__)
+        sub_status, details = (SubStatus.COMPLETED, "") if kind is None else (SubStatus.FAILED, kind.__name__)
         with contextlib.suppress(FlowerError), telling("end the run"):
             self._http._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=sub_status, details=details))
         self._http.close()
