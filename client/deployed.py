@@ -10,7 +10,6 @@ import functools
 import json
 import logging
 import os
-from pathlib import Path
 
 from confide.backbones import content_hash, find_backbone
 from confide.client.data import encode_institution
@@ -27,7 +26,7 @@ from confide.client.trainer import Trainer
 from confide.config import BackboneConfig, TransformerConfig
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.exchange import Reply, Request
-from confide.files import make_private_folder, replace_file
+from confide.files import make_private_folder, write_secret
 from confide.models import trainable
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KEY_BYTES
@@ -164,13 +163,8 @@ def known_backbones(kit: Kit) -> dict[str, str]:
     for reference in kit.config.backbones:
         local = str(kit.path(reference)) if kit.path(reference).is_dir() else reference
         folder = find_backbone(TransformerConfig(name=local))
-        found[_content_hash(folder)] = str(folder)
+        found[content_hash(folder)] = str(folder)
     return found
-
-
-@functools.cache
-def _content_hash(folder: Path) -> str:
-    return content_hash(folder)
 
 
 def open_ledger(kit: Kit) -> Ledger:
@@ -198,15 +192,11 @@ def own_split_key(kit: Kit) -> bytes:
     path = kit.own / SPLIT_KEY
     make_private_folder(path.parent)
     if not path.exists():
-        replace_file(path, lambda temporary: _write(temporary, os.urandom(KEY_BYTES)), mode=0o600)
+        write_secret(path, os.urandom(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise ModelError(f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it from a backup.")
     return key
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 __all__ = [

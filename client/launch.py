@@ -1,20 +1,18 @@
 """Starts and supervises what an institution runs: SuperNode, executor, trainer, each with less reach than the one before."""
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from confide.client.kit import Kit
-from confide.errors import ConfigError, StorageError
-from confide.files import make_private_folder, replace_file
-from confide.flower.processes import LOOPBACK, check_version, environment, supernode_command
+from confide.errors import ConfigError
+from confide.files import locked, make_private_folder, write_secret
+from confide.flower.processes import LOOPBACK, check_version, environment, free_port, supernode_command
 from confide.supervisor import Program, Supervisor
 
 ROLES = ("trainer", "executor", "supernode")
@@ -41,8 +39,8 @@ def supervised(kit: Kit, only: str | None = None) -> Iterator[Supervisor]:
         )
     folder = kit.state / ("logs" if only is None else only)
     make_private_folder(folder)
-    with _alone(folder):
-        port = kit.config.runtime_port or _free_port()
+    with locked(folder / ".lock", otherwise=f"This kit runs already ({folder} is locked); `confide client status` shows it."):
+        port = kit.config.runtime_port or free_port()
         if only in (None, "supernode"):
             _make_secret(kit)
         programs = {role: _PROGRAMS[role](kit, port) for role in ROLES if only in (None, role)}
@@ -97,7 +95,7 @@ def _without_network() -> dict[str, str]:
 def _make_secret(kit: Kit) -> None:
     path, group = secret_path(kit), kit.config.runtime_group
     make_private_folder(path.parent)
-    replace_file(path, lambda temporary: _write(temporary, secrets.token_bytes(_SECRET_BYTES)), mode=0o600)
+    write_secret(path, secrets.token_bytes(_SECRET_BYTES))
     if group is not None:
         try:
             for place, mode in ((path.parent, 0o710), (path, 0o640)):
@@ -105,30 +103,6 @@ def _make_secret(kit: Kit) -> None:
                 place.chmod(mode)
         except (LookupError, OSError) as error:
             raise ConfigError(f"runtime_group={group}: {error}; name a group that this user is in.") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error}.") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"This kit runs already ({folder} is locked); `confide client status` shows it.") from None
-        yield
 
 
 __all__ = ["ROLES", "secret_path", "supervised"]

@@ -1,20 +1,24 @@
 """Files that are whole or not there: a temporary file, fsync, rename, fsync of the folder. Folders of one owner, by name."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from safetensors import SafetensorError
 
-from confide.errors import StorageError
+from confide.errors import ConfigError, StorageError
 
 _LONGEST_NAME = 150
+_LOCK_POLL_S = 0.2
 
 
 def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644) -> None:
@@ -72,6 +76,49 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
     replace_file(path, write, mode=mode)
 
 
+def write_secret(path: Path, secret: bytes) -> None:
+    """Write a file that its owner alone may read, whole or not at all.
+
+    Raises:
+        StorageError: if it cannot be written.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(secret)
+
+    replace_file(path, write, mode=0o600)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, otherwise: str, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold a file against other processes; the system lets go of it, however this process ends.
+
+    Args:
+        path: of the file, made if need be.
+        otherwise: what to tell where another process holds it.
+        wait_s: how long to wait for that one.
+
+    Raises:
+        ConfigError: ``otherwise``.
+        StorageError: if the file cannot be opened.
+    """
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error}. Mend the folder.") from None
+    end = time.monotonic() + wait_s
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() >= end:
+                    raise ConfigError(otherwise) from None
+                time.sleep(_LOCK_POLL_S)
+        yield
+
+
 def make_private_folder(path: Path) -> None:
     """Make a folder that only its owner may enter, and those above it alike; one that is there stays as it is.
 
@@ -110,4 +157,4 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-__all__ = ["folder_name", "make_private_folder", "replace_file", "write_json", "write_text"]
+__all__ = ["folder_name", "locked", "make_private_folder", "replace_file", "write_json", "write_secret", "write_text"]

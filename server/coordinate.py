@@ -7,13 +7,11 @@ of Flower's, under the same job: institutions know the job alone.
 
 import argparse
 import contextlib
-import fcntl
 import logging
 import os
 import secrets
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,7 @@ from confide.compose import compose
 from confide.config import Config, TransformerConfig
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError, FlowerError, RunFailedError
 from confide.exchange import Evaluation
-from confide.files import write_json, write_text
+from confide.files import locked, write_json, write_text
 from confide.flower.grid import take_run
 from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
@@ -70,13 +68,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--superlink", required=True, help="HOST:PORT, on loopback")
     arguments = parser.parse_args(argv)
     log_to_file(arguments.run)
+    busy = f"Another process still runs the rounds of {arguments.run}; end it first."
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TQDM_DISABLE", "1")
     with stop_signals() as stop:
         end_with_parent(stop)
         stop_hard(stop)
         try:
-            with held(arguments.run):
+            with locked(arguments.run / ".coordinate.lock", otherwise=busy, wait_s=_ORPHAN_S):
                 coordinate(arguments.run, arguments.superlink)
         except FlowerError as error:
             log.warning("%s", error)
@@ -105,26 +104,6 @@ def stop_hard(stop: threading.Event) -> None:
         os._exit(EXIT_AGAIN)
 
     threading.Thread(target=wait, name="stop", daemon=True).start()
-
-
-@contextlib.contextmanager
-def held(run_dir: Path) -> Iterator[None]:
-    """Hold RUN against another process of the same run, such as one that outlived its supervisor.
-
-    Raises:
-        ConfigError: if it does not let go.
-    """
-    with (run_dir / ".coordinate.lock").open("a+") as file:
-        end = time.monotonic() + _ORPHAN_S
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() >= end:
-                    raise ConfigError(f"Another process still runs the rounds of {run_dir}; end it first.") from None
-                time.sleep(0.2)
-        yield
 
 
 def coordinate(run_dir: Path, superlink: str) -> None:

@@ -1,17 +1,15 @@
 """Starts and supervises what a coordinator runs: SuperLink on loopback, the TLS front before it, the process of the rounds."""
 
 import contextlib
-import fcntl
-import os
 import secrets
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, StorageError
-from confide.files import make_private_folder, replace_file
-from confide.flower.processes import LOOPBACK, SuperLinkControl, check_version, environment, superlink_command
+from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, FlowerError
+from confide.files import locked, make_private_folder, write_secret
+from confide.flower.processes import LOOPBACK, SuperLinkControl, check_version, environment, free_port, superlink_command
 from confide.server.kit import CoordinatorKit
 from confide.supervisor import Program, Supervisor
 
@@ -29,10 +27,11 @@ def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
     """
     check_version()
     make_private_folder(kit.state)
-    with _alone(kit.state):
+    busy = f"Another confide server runs from this kit ({kit.state} is locked); one at a time."
+    with locked(kit.state / ".lock", otherwise=busy):
         _refuse_taken(kit)
-        replace_file(kit.secret, lambda temporary: _write(temporary, secrets.token_bytes(_SECRET_BYTES)), mode=0o600)
-        inner = f"{LOOPBACK}:{_free_port()}"
+        write_secret(kit.secret, secrets.token_bytes(_SECRET_BYTES))
+        inner = f"{LOOPBACK}:{free_port()}"
         programs = [_superlink(kit, inner), _front(kit, inner), _rounds(kit, run_dir, inner)]
         with Supervisor(programs, kit.state / "logs") as supervisor:
             yield supervisor
@@ -45,9 +44,10 @@ def _superlink(kit: CoordinatorKit, address: str) -> Program:
 
     def is_ready() -> bool:
         """Register the institutions' keys before the front lets anybody through."""
-        if not control.is_ready():
+        try:
+            control.register(kit.institutions)
+        except FlowerError:
             return False
-        control.register(kit.institutions)
         return True
 
     return Program(name="superlink", command=command, environment=environment(kit.state / "flower"), is_ready=is_ready)
@@ -83,32 +83,6 @@ def _refuse_taken(kit: CoordinatorKit) -> None:
             f"Port {kit.port} of this machine is taken, and institutions are told to come there; end what listens on it, or "
             "provision another port."
         )
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        file = (folder / ".lock").open("a+")
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error}.") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(f"Another confide server runs from this kit ({folder} is locked); one at a time.") from None
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        yield
 
 
 __all__ = ["supervised"]

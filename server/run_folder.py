@@ -5,7 +5,6 @@ Imports nothing heavy: mistakes are reported, and the config is on disk, before 
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import shlex
 import shutil
@@ -19,7 +18,7 @@ import yaml
 from confide.addresses import redact
 from confide.config import Config
 from confide.errors import ConfigError, StorageError
-from confide.files import write_text
+from confide.files import locked, write_text
 
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
 CHECKPOINTS, STATES = "checkpoints", "clients"
@@ -189,14 +188,9 @@ def _refuse_unfinished(run_dir: Path) -> None:
 def _locked(run_dir: Path) -> Iterator[None]:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
-        file = (run_dir / ".lock").open("w")
     except OSError as error:
         raise StorageError(f"{run_dir} cannot be written: {error}.") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the system, however this process ends
-        except OSError:
-            raise ConfigError(f"Another process is at work in {run_dir}; wait for it, or stop it.") from None
+    with locked(run_dir / ".lock", otherwise=f"Another process is at work in {run_dir}; wait for it, or stop it."):
         yield
 
 

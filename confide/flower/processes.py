@@ -7,6 +7,7 @@ messages of the control API, which has no stable interface for programs.
 import contextlib
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -84,6 +85,13 @@ def _program(name: str) -> str:
     return found
 
 
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])
+
+
 def superlink_command(*, port: int, tls: Tls, database: Path, secret: Path) -> list[str]:
     """Return the command of a SuperLink on loopback that knows its nodes by their keys.
 
@@ -129,15 +137,6 @@ class SuperLinkControl:
 
     def __init__(self, address: str, ca: Path) -> None:
         self._address, self._ca = address, ca
-
-    def is_ready(self) -> bool:
-        """Say whether it answers."""
-        try:
-            with self._client() as client:
-                client.ListNodes(ListNodesRequest())
-        except (FlowerError, httpx.HTTPError):
-            return False
-        return True
 
     def register(self, keys: Mapping[str, Path]) -> dict[int, str]:
         """Register institutions' public keys, and remove every other.
@@ -218,6 +217,7 @@ __all__ = [
     "Tls",
     "check_version",
     "environment",
+    "free_port",
     "superlink_command",
     "supernode_command",
 ]
