@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
+from yaml import MarkedYAMLError
 
 from confide.addresses import redact
 from confide.config import PolicyConfig, TaskConfig, TrainerConfig
@@ -32,6 +33,11 @@ from confide.settings import STRICT, range_problems, setting
 FILE = "client.yaml"
 _UNSET = "???"
 _MOST_PLANS = 100
+_NOT_SET = {
+    "name": "it comes with the kit, as the coordinator provisioned it",
+    "coordinator.address": "it comes with the kit",
+    "data.path": "write where your records are, a file or a database",
+}
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +53,7 @@ class CoordinatorConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         host, _, port = self.address.rpartition(":")
-        if self.address != _UNSET and not (host and port.isdigit() and 0 < int(port) < 2**16):
+        if not (host and port.isdigit() and 0 < int(port) < 2**16):
             yield f"address={self.address}: expected HOST:PORT, such as fed.example.org:8443."
 
 
@@ -103,16 +109,15 @@ class KitConfig:
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
-        if _UNSET in (self.name, self.coordinator.address):
-            yield "name and coordinator.address are not set; they come with the kit."
-        if self.data.path == _UNSET:
-            yield "data.path is not set; write where your records are, a file or a database."
-        if self.policy.budget.epsilon is None and self.policy.required_unit != "none":
-            yield (
-                "policy.budget.epsilon is not set; write what your population may spend in its lifetime, over all runs, for "
-                f"instance {2 * self.policy.max_epsilon:g}. Without a budget only policy.required_unit=none is possible."
-            )
-        yield from self.data.as_data().problems()
+        if self.policy.budget.epsilon is None:
+            if self.policy.required_unit != "none":
+                yield (
+                    "policy.budget.epsilon is not set; write what your population may spend in its lifetime, over all runs, for "
+                    f"instance {2 * self.policy.max_epsilon:g}. Without one only policy.required_unit=none is possible."
+                )
+            if self.policy.approval == "manual":
+                yield "policy.approval=manual: the ledger keeps what was approved, and policy.budget.epsilon=null has none."
+        yield from (f"data.{problem}" for problem in self.data.as_data().problems())
 
 
 @dataclass(frozen=True)
@@ -171,21 +176,37 @@ def load_kit(folder: Path, overrides: Sequence[str] = ()) -> Kit:
     folder = folder.expanduser().resolve()
     if not (folder / FILE).is_file():
         raise ConfigError(f"{folder} holds no {FILE}; name the folder of a kit, as `confide provision` makes it.")
+    config, missing = _compose(folder, overrides)
+    task, problems = _task(config.task)
+    problems += [f"{key} is not set; {_NOT_SET[key]}." for key in missing]
+    problems += [problem for problem in range_problems(config) if not problem.startswith(tuple(f"{key}=" for key in missing))]
+    if problems:
+        raise ConfigError([f"{FILE}: {problem}" for problem in problems])
+    return Kit(folder, config, task, tuple(overrides))
+
+
+def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[str]]:
+    """Return the config, and the keys that have no value."""
     ConfigStore.instance().store(name="institution", node=KitConfig)
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
             composed = hydra_compose(Path(FILE).stem, overrides=list(overrides))
+        if OmegaConf.get_type(composed) is not KitConfig:
+            raise ConfigError(f"{folder / FILE}: expected `defaults: [institution, _self_]` at its top.")
+        missing = sorted(OmegaConf.missing_keys(composed))
+        for key in missing:  # so that all else can be checked
+            OmegaConf.update(composed, key, key)
         config = OmegaConf.to_object(composed)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        first = str(error.__cause__ or error).strip().splitlines()[0]
-        raise ConfigError(f"{folder / FILE}: {redact(first)}") from None
-    if not isinstance(config, KitConfig):
-        raise ConfigError(f"{folder / FILE}: expected `defaults: [institution, _self_]` at its top.")
-    task, problems = _task(config.task)
-    problems += range_problems(config)
-    if problems:
-        raise ConfigError([f"{FILE}: {problem}" for problem in problems])
-    return Kit(folder, config, task, tuple(overrides))
+    except (HydraException, OmegaConfBaseException, ValueError, MarkedYAMLError) as error:
+        raise ConfigError(f"{folder / FILE}: {redact(_first_line(error))}") from None
+    assert isinstance(config, KitConfig)
+    return config, missing
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError):
+        return f"{error.problem}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}."
+    return str(error.__cause__ or error).strip().splitlines()[0]
 
 
 def _task(raw: dict[str, Any]) -> tuple[TaskConfig | None, list[str]]:
@@ -194,7 +215,8 @@ def _task(raw: dict[str, Any]) -> tuple[TaskConfig | None, list[str]]:
     try:
         task: TaskConfig = TypeAdapter(Task).validate_json(json.dumps(raw))
     except ValidationError as error:
-        return None, [f"task.{'.'.join(map(str, e['loc'][1:]))}: {e['msg']}." for e in error.errors(include_url=False)]
+        wrong = error.errors(include_url=False)
+        return None, [f"{'.'.join(['task', *map(str, e['loc'][1:])])}: {e['msg'].rstrip('.')}." for e in wrong]
     return task, [f"task.{problem}" for problem in range_problems(task)]
 
 
