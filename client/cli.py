@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from confide.client.kit import FILE, Kit, load_kit, plan_path, stop_mark
 from confide.client.launch import ROLES, supervised
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         ConfideError: if the kit is wrong, or a process cannot be started.
     """
     words = list(argv)
-    if {"-h", "--help", "help"} & set(words[:1]):
+    if {"-h", "--help"} & set(words) or words[:1] == ["help"]:
         print(_HELP)
         return 0
     commands = {"status": _status, "approve": _approve, "stop": _stop, "run": _run}
@@ -47,34 +48,41 @@ def main(argv: Sequence[str]) -> int:
     return _run(words)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Tell a mistake as every command does.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(f"{self.prog}: {message}; see `confide client --help`.")
+
+
 def _parse(command: str, words: Sequence[str], *, job: bool = False, flags: Sequence[str] = ()) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"confide client {command}".strip(), usage=_HELP, add_help=False)
+    """Read a command's words; flags may stand anywhere among them."""
+    parser = _Parser(prog=f"confide client {command}", add_help=False)
     if job:
-        parser.add_argument("job")
-    parser.add_argument("words", nargs="*")
+        parser.add_argument("job", metavar="JOB")
+    parser.add_argument("words", nargs="*", metavar="KIT")
     for flag in flags:
         parser.add_argument(flag, action="store_true")
     if command == "run":
         parser.add_argument("--only", choices=ROLES)
-    try:
-        return parser.parse_args(list(words))
-    except SystemExit:
-        raise ConfigError(f"confide client {command}: see `confide client --help`.") from None
+    return parser.parse_intermixed_args(list(words))
 
 
 def _kit(arguments: argparse.Namespace) -> Kit:
-    """Read the kit that is meant: the first word without =, or this folder."""
-    folders = [word for word in arguments.words if "=" not in word]
+    """Read the kit that is meant: the first word that is no override, or this folder."""
+    folders = [word for word in arguments.words if "=" not in word or (Path(word) / FILE).is_file()]
     if len(folders) > 1:
         raise ConfigError(f"Expected one folder of a kit, got {' '.join(folders)}.")
-    folder = Path(folders[0]) if folders else Path()
-    if not folders and not (folder / FILE).is_file():
+    if not folders and not Path(FILE).is_file():
         raise ConfigError(f"This folder holds no {FILE}; name the folder of a kit.")
-    return load_kit(folder, [word for word in arguments.words if "=" in word])
+    return load_kit(Path(*folders), [word for word in arguments.words if word not in folders])
 
 
 def _run(words: Sequence[str]) -> int:
-    arguments = _parse("run", words, flags=())
+    arguments = _parse("run", words)
     kit = _kit(arguments)
     log_to_stderr()
     with stop_signals() as stop, supervised(kit, arguments.only) as supervisor:
@@ -106,7 +114,7 @@ def _approve(words: Sequence[str]) -> int:
     text = path.read_text()
     plan = TrainingPlan.from_json(text)
     show_plan(kit, plan)
-    if not arguments.yes and input("Let it begin? [y/N] ").strip().lower() not in ("y", "yes"):
+    if not arguments.yes and not _is_yes("Let it begin? [y/N] "):
         print("Not approved.")
         return 1
     if kit.config.policy.approval == "manual":
@@ -114,6 +122,13 @@ def _approve(words: Sequence[str]) -> int:
     stop_mark(kit, plan.job).unlink(missing_ok=True)
     print(f"Approved: job {plan.job}. It begins when the coordinator asks again.")
     return 0
+
+
+def _is_yes(question: str) -> bool:
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        raise ConfigError("Nobody answers at this terminal; give --yes to approve without being asked.") from None
 
 
 def _stop(words: Sequence[str]) -> int:

@@ -1,13 +1,15 @@
 """What an institution's operator sees: what runs, what was spent, which plans asked."""
 
+import contextlib
 import json
+from hashlib import sha256
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from confide.client.kit import Kit, stop_mark
+from confide.client.kit import Kit, is_stopped
 from confide.client.launch import ROLES
 from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy
@@ -86,18 +88,19 @@ def _budgets(kit: Kit) -> dict[str, Any]:
 
 def _jobs(kit: Kit) -> dict[str, str]:
     """Return the jobs that asked, newest first, and how they stand."""
-    approved: frozenset[str] = frozenset()
+    approved: frozenset[tuple[str, str]] = frozenset()
     if kit.ledger.exists():
-        try:
-            approved = frozenset(job for job, _ in LedgerFile(kit.ledger, anchor=kit.anchor).state.approved)
-        except ConfideError:
-            approved = frozenset()
-    manual = kit.config.policy.approval == "manual"
+        with contextlib.suppress(ConfideError):
+            approved = frozenset(LedgerFile(kit.ledger, anchor=kit.anchor).state.approved)
     jobs = {}
     for path in sorted((kit.own / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True):
-        job = TrainingPlan.from_json(path.read_text()).job
-        waits = manual and job not in approved
-        jobs[job] = "stopped" if stop_mark(kit, job).exists() else "waits for approval" if waits else "allowed"
+        text = path.read_text()
+        try:
+            job = TrainingPlan.from_json(text).job
+        except ConfideError:
+            continue  # of another release
+        waits = kit.config.policy.approval == "manual" and (job, sha256(text.encode()).hexdigest()) not in approved
+        jobs[job] = "stopped" if is_stopped(kit, job) else "waits for approval" if waits else "allowed"
     return jobs
 
 
