@@ -3,7 +3,6 @@
 import contextlib
 import os
 import secrets
-import shutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from confide.client.kit import Kit
 from confide.errors import ConfigError
-from confide.files import locked, make_private_folder, write_secret
+from confide.files import locked, make_private_folder, share, write_secret
 from confide.flower.processes import LOOPBACK, check_version, environment, free_port, supernode_command
 from confide.supervisor import Program, Supervisor
 
@@ -97,12 +96,7 @@ def _make_secret(kit: Kit) -> None:
     make_private_folder(path.parent)
     write_secret(path, secrets.token_bytes(_SECRET_BYTES))
     if group is not None:
-        try:
-            for place, mode in ((path.parent, 0o710), (path, 0o640)):
-                shutil.chown(place, group=group)
-                place.chmod(mode)
-        except (LookupError, OSError) as error:
-            raise ConfigError(f"runtime_group={group}: {error}; name a group that this user is in.") from None
+        share({path.parent: 0o710, path: 0o640}, group, setting="runtime_group")
 
 
 __all__ = ["ROLES", "secret_path", "supervised"]

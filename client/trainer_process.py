@@ -17,7 +17,7 @@ from confide.client.service.codec import WireLimits
 from confide.client.service.remembered import RememberedAnswers
 from confide.client.service.server import ServiceLimits, serve
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
-from confide.files import make_private_folder
+from confide.files import make_private_folder, share
 from confide.supervisor import end_with_parent, log_to_stderr
 
 log = logging.getLogger(__name__)
@@ -59,23 +59,12 @@ def _serve(kit: Kit, stop: threading.Event) -> None:
     make_private_folder(kit.socket.parent)
     group = kit.config.socket_group
     if group is not None:
-        _open_to(kit, group)
+        share({kit.state: 0o710, kit.socket.parent: 0o710}, group, setting="socket_group")  # through to the socket, no further
     limits = ServiceLimits(wire=WireLimits(max_bytes=round(kit.config.policy.max_update_mb * _MIB * _SLACK)))
     mode = 0o600 if group is None else 0o660
     with serve(door, socket=kit.socket, deadline=deadline, limits=limits, mode=mode, group=group):
         log.info("%s is ready: policy, ledger and records are its own, socket %s.", door.name, kit.socket)
         stop.wait()
-
-
-def _open_to(kit: Kit, group: str) -> None:
-    """Let a group pass through to the socket's folder, and no further; folders that others own are theirs to open."""
-    for folder in (kit.state, kit.socket.parent):
-        if folder.stat().st_uid == os.geteuid():
-            try:
-                shutil.chown(folder, group=group)
-            except (LookupError, OSError) as error:
-                raise ConfigError(f"socket_group={group}: {error}; name a group that this user is in.") from None
-            folder.chmod(0o710)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -133,6 +134,25 @@ def make_private_folder(path: Path) -> None:
         raise StorageError(f"{path} cannot be made: {error}. Name a folder that you may write to.") from None
 
 
+def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
+    """Let a group at files and folders of this user.
+
+    Args:
+        paths: each with its permissions.
+        group: by name.
+        setting: that names the group, for the error.
+
+    Raises:
+        ConfigError: if there is no such group, or this user may not give them to it.
+    """
+    try:
+        for path, mode in paths.items():
+            shutil.chown(path, group=group)
+            path.chmod(mode)
+    except (LookupError, OSError) as error:
+        raise ConfigError(f"{setting}={group}: {error}; name a group that this user is in.") from None
+
+
 def folder_name(name: str) -> str:
     """Write a job's or an institution's name as a folder's, one for one: no separator, no leading dot, not too long."""
     written = quote(name, safe="").replace(".", "%2E")
@@ -157,4 +177,4 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-__all__ = ["folder_name", "locked", "make_private_folder", "replace_file", "write_json", "write_secret", "write_text"]
+__all__ = ["folder_name", "locked", "make_private_folder", "replace_file", "share", "write_json", "write_secret", "write_text"]
