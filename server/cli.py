@@ -17,12 +17,13 @@ from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataErro
 from confide.server.command_line import (
     INFORMATION_FLAGS,
     overrides_of,
+    quoted,
     refuse_passwords,
     resumed_words,
     split_resume,
     status_of,
 )
-from confide.server.kit import load_coordinator_kit
+from confide.server.kit import FILE, load_coordinator_kit
 from confide.server.launch import supervised
 from confide.server.run_folder import Command, can_resume, claimed, finished, resume_command
 from confide.supervisor import stop_signals
@@ -46,13 +47,15 @@ def main(argv: Sequence[str]) -> int:
     """
     words, resumed = split_resume(argv)
     if resumed is not None:
-        words = resumed_words(resumed, words)
+        words = resumed_words(resumed, words, program="server")
         summary = finished(resumed)
         if summary is not None:
             model = summary["model_sha256"][:12]
             print(f"{resumed} is finished: {summary['rounds']} rounds, model {model}. Nothing to resume.")
             return 0
-    elif not INFORMATION_FLAGS & set(words):
+    elif INFORMATION_FLAGS & set(words):
+        words = [word for word in words if not _is_kit(word)]
+    else:
         words = new_words(words)
     if not INFORMATION_FLAGS & set(words):
         refuse_passwords(overrides_of(words))
@@ -75,17 +78,20 @@ def new_words(words: Sequence[str]) -> list[str]:
     """
     if {"-m", "--multirun"} & set(words):
         raise ConfigError("confide server: a sweep would spend every institution's budget many times; run one by one.")
-    kits = [word for word in words if "=" not in word and not word.startswith("-")]
-    kits += [word.removeprefix(_KIT) for word in words if word.startswith(_KIT)]
+    kits = [word for word in overrides_of(words) if "=" not in word or word.startswith(_KIT) or _is_kit(word)]
     if len(kits) != 1:
         raise ConfigError("confide server KIT [OVERRIDES]: name the folder `coordinator` that `confide provision` made.")
-    kit = load_coordinator_kit(Path(kits[0]))
-    rest = [word for word in words if word != kits[0] and not word.startswith(_KIT)]
+    kit = load_coordinator_kit(Path(kits[0].removeprefix(_KIT)))
+    rest = [word for word in words if word != kits[0]]
     # Records are the institutions' own: what the config says of data stands for nothing here.
-    rest += [f"{_KIT}'{kit.folder}'", "data.public=true", f"data.num_clients={max(1, len(kit.institutions))}"]
+    rest += [f"{_KIT}{quoted(kit.folder)}", "data.public=true", f"data.num_clients={max(1, len(kit.institutions))}"]
     if not any(word.startswith("job=") for word in rest):
-        rest.append(f"job={kit.name}-{secrets.token_hex(3)}".replace(" ", "-"))
+        rest.append(f"job={quoted(f'{kit.name}-{secrets.token_hex(3)}'.replace(' ', '-'))}")
     return rest
+
+
+def _is_kit(word: str) -> bool:
+    return (Path(word) / FILE).is_file()
 
 
 def _run(composed: DictConfig, *, resume: bool) -> None:

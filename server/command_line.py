@@ -7,7 +7,7 @@ from pathlib import Path
 from confide.addresses import redact
 from confide.compose import compose, is_hydra
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
-from confide.server.run_folder import command_of, described, refuse_changes
+from confide.server.run_folder import command_of, described, refuse_changes, resume_command
 
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
 
@@ -29,16 +29,27 @@ def refuse_passwords(overrides: Sequence[str]) -> None:
         )
 
 
-def resumed_words(run_dir: Path, words: Sequence[str]) -> list[str]:
-    """Return the command line of a run that is to go on, checked before Hydra touches its folder; go where it was started."""
+def resumed_words(run_dir: Path, words: Sequence[str], *, program: str) -> list[str]:
+    """Return the command line of a run that is to go on, checked before Hydra touches its folder; go where it was started.
+
+    Args:
+        run_dir: RUN.
+        words: what was given besides.
+        program: simulate or server, which began it.
+
+    Raises:
+        ConfigError: if it cannot be resumed, or not so.
+    """
     command = command_of(run_dir)
+    if command.program != program:
+        raise ConfigError(f"resume={run_dir}: `{resume_command(run_dir)}` goes on with this run.")
     try:
         os.chdir(command.cwd)  # relative paths mean what they meant
     except OSError as error:
         raise ConfigError(f"resume={run_dir}: the run was started in {command.cwd}, which is gone ({error}).") from None
     words = [*command.overrides, *words]
     refuse_changes(run_dir, described(compose(overrides_of(words))))
-    return [*words, f"hydra.run.dir={_quoted(run_dir)}", "hydra.output_subdir=null"]
+    return [*words, f"hydra.run.dir={quoted(run_dir)}", "hydra.output_subdir=null"]
 
 
 def split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
@@ -66,9 +77,9 @@ def split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
     return words, Path(asked[0]).expanduser().resolve()
 
 
-def _quoted(path: Path) -> str:
-    """Quote a path for Hydra, whose grammar gives = and spaces a meaning."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+def quoted(value: Path | str) -> str:
+    """Quote a value for Hydra, whose grammar gives = and spaces a meaning."""
+    escaped = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
@@ -104,4 +115,4 @@ def status_of(error: BaseException) -> int:
     return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
 
 
-__all__ = ["INFORMATION_FLAGS", "overrides_of", "refuse_passwords", "resumed_words", "split_resume", "status_of"]
+__all__ = ["INFORMATION_FLAGS", "overrides_of", "quoted", "refuse_passwords", "resumed_words", "split_resume", "status_of"]

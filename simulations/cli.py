@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     """
     words, resumed = split_resume(argv)
     if resumed is not None:
-        words = resumed_words(resumed, words)
+        words = resumed_words(resumed, words, program="simulate")
         summary = finished(resumed)
         if summary is not None:
             model = summary["model_sha256"][:12]
