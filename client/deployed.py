@@ -96,14 +96,14 @@ class DeployedInstitution:
         return json.dumps([*parts, plan.backbone_sha256, plan.privacy.unit, seed])
 
     def _open(self, plan: TrainingPlan) -> Institution:
-        config, secret = self._kit.config, None
+        secret = None
         if self._reproducible(plan) and plan.seed is not None:
             log.warning("Job %s: noise derives from the plan's seed; the guarantee is void for whoever knows it.", plan.job)
             secret = seeded_secret(plan.seed)
         workload = self._workload(plan)
         shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
         self._policy.check_size(shapes)  # before records are encoded, which may take long
-        data = config.data.as_data()
+        data = self._kit.data
         records = load_pool(data, plan.task).records
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)

@@ -72,9 +72,10 @@ class RecordsConfig:
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
 
-    def as_data(self) -> DataConfig:
-        """Return the same as one institution's part of a simulation."""
-        return DataConfig(**dataclasses.asdict(self), num_clients=1, public=False, min_per_label=0)
+    def as_data(self, folder: Path = Path()) -> DataConfig:
+        """Return the same as one institution's part of a simulation; a relative path starts at ``folder``."""
+        path = self.path if "://" in self.path else str(folder / Path(self.path).expanduser())
+        return DataConfig(**{**dataclasses.asdict(self), "path": path}, num_clients=1, public=False, min_per_label=0)
 
 
 @dataclass
@@ -112,8 +113,8 @@ class KitConfig:
         if self.policy.budget.epsilon is None:
             if self.policy.required_unit != "none":
                 yield (
-                    "policy.budget.epsilon is not set; write what your population may spend in its lifetime, over all runs, for "
-                    f"instance {2 * self.policy.max_epsilon:g}. Without one only policy.required_unit=none is possible."
+                    "policy.budget.epsilon is not set; write what your population may spend in its lifetime, over all runs, "
+                    f"for instance {2 * self.policy.max_epsilon:g}. Without one only policy.required_unit=none is possible."
                 )
             if self.policy.approval == "manual":
                 yield "policy.approval=manual: the ledger keeps what was approved, and policy.budget.epsilon=null has none."
@@ -139,6 +140,11 @@ class Kit:
     def path(self, name: str) -> Path:
         """Return a path of the config, relative to the kit."""
         return self.folder / Path(name).expanduser()
+
+    @property
+    def data(self) -> DataConfig:
+        """The institution's records."""
+        return self.config.data.as_data(self.folder)
 
     @property
     def state(self) -> Path:
@@ -178,7 +184,7 @@ def load_kit(folder: Path, overrides: Sequence[str] = ()) -> Kit:
         raise ConfigError(f"{folder} holds no {FILE}; name the folder of a kit, as `confide provision` makes it.")
     config, missing = _compose(folder, overrides)
     task, problems = _task(config.task)
-    problems += [f"{key} is not set; {_NOT_SET[key]}." for key in missing]
+    problems += [f"{key} is not set; {_NOT_SET.get(key, 'write a value')}." for key in missing]
     problems += [problem for problem in range_problems(config) if not problem.startswith(tuple(f"{key}=" for key in missing))]
     if problems:
         raise ConfigError([f"{FILE}: {problem}" for problem in problems])
