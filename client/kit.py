@@ -5,7 +5,6 @@ to the kit. Nothing heavy is imported.
 """
 
 import dataclasses
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -204,15 +203,18 @@ def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[st
             OmegaConf.update(composed, key, key)
         config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException, ValueError, MarkedYAMLError) as error:
-        raise ConfigError(f"{folder / FILE}: {redact(_first_line(error))}") from None
+        raise ConfigError(f"{folder / FILE}: {redact(_in_one_line(error))}") from None
     assert isinstance(config, KitConfig)
     return config, missing
 
 
-def _first_line(error: Exception) -> str:
+def _in_one_line(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError):
         return f"{error.problem}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}."
-    return str(error.__cause__ or error).strip().splitlines()[0]
+    lines = [line.strip() for line in str(error.__cause__ or error).strip().splitlines()]
+    told = next((line for line in lines if not line.endswith("raised while composing config:")), lines[0])
+    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    return f"{key}: {told}" if key else told
 
 
 def _task(raw: dict[str, Any]) -> tuple[TaskConfig | None, list[str]]:
@@ -246,10 +248,10 @@ def keep_plan(kit: Kit, job: str, text: str) -> None:
     path = plan_path(kit, job)
     folder = path.parent
     try:
-        if path.exists() and hashlib.sha256(path.read_bytes()).digest() == hashlib.sha256(text.encode()).digest():
+        if path.exists() and path.read_text() == text:
             return
         make_private_folder(folder)
-        others = sorted(folder.glob("*.json"), key=lambda kept: kept.stat().st_mtime)
+        others = sorted((kept for kept in folder.glob("*.json") if kept != path), key=lambda kept: kept.stat().st_mtime)
         for old in others[: max(0, len(others) - _MOST_PLANS + 1)]:
             old.unlink(missing_ok=True)
         write_text(path, text, mode=0o600)
