@@ -24,6 +24,7 @@ from confide.files import make_private_folder, write_text
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+_MOST_DOUBLINGS = 10
 _STEADY_S = 60.0
 _GRACE_S = 8.0
 _POLL_S = 0.1
@@ -178,7 +179,7 @@ class Supervisor:
             return
         steady = time.monotonic() - running.started > _STEADY_S
         running.failures = 1 if steady else running.failures + 1
-        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** (running.failures - 1))
+        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
         seen = "" if program.shows else f"; {self.folder / program.name}.log says why"
         log.warning("%s ended with status %d%s. It starts again in %g s.", program.name, status, seen, pause)
         running.process, running.start_at = None, time.monotonic() + pause

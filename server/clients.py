@@ -22,15 +22,15 @@ LONGEST_PAUSE_S = 1.0
 """Between two looks for replies."""
 NO_REPLY, ERROR_REPLY = "no_reply", "error_reply"
 
-_FIRST_SILENCE_S, _LONGEST_SILENCE_S = 60.0, 600.0
-_FIRST_AGAIN_S, _LONGEST_AGAIN_S = 2.0, 30.0
+_LONGEST_SILENCE_S, _LONGEST_AGAIN_S = 600.0, 30.0
+_MOST_DOUBLINGS = 10
 _SHORTEST_TTL_S = 1.0
 
 Answer = Reply | str
 """A reply, or the code of what stands in its place."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AskAgain:
     """When a question is asked again: after an error, after a long silence, and where an institution says 'not yet'.
 
@@ -38,9 +38,13 @@ class AskAgain:
 
     Attributes:
         not_yet: codes of refusals that time, or the institution's people, may lift.
+        after_error_s: how long to wait after the first error; twice as long after each further one, up to 30 s.
+        after_silence_s: how long the first silence lasts; each further one twice as long, up to 10 minutes.
     """
 
     not_yet: frozenset[str] = frozenset({"policy_approval", "policy_hours"})
+    after_error_s: float = 2.0
+    after_silence_s: float = 60.0
 
     def is_no_answer(self, reply: Message) -> bool:
         """Say whether a reply does not answer."""
@@ -51,15 +55,13 @@ class AskAgain:
         answer = read_answer(reply)
         return answer.refusal if isinstance(answer, Reply) else None
 
-    @staticmethod
-    def pause_s(times: int) -> float:
+    def pause_s(self, times: int) -> float:
         """Return how long to wait after an error to a question that was asked so often."""
-        return min(_LONGEST_AGAIN_S, _FIRST_AGAIN_S * 2.0 ** (times - 1))
+        return min(_LONGEST_AGAIN_S, self.after_error_s * 2.0 ** min(times - 1, _MOST_DOUBLINGS))
 
-    @staticmethod
-    def silence_s(times: int) -> float:
+    def silence_s(self, times: int) -> float:
         """Return how long silence lasts before the question is asked again."""
-        return min(_LONGEST_SILENCE_S, _FIRST_SILENCE_S * 2.0 ** (times - 1))
+        return min(_LONGEST_SILENCE_S, self.after_silence_s * 2.0 ** min(times - 1, _MOST_DOUBLINGS))
 
 
 @dataclass(frozen=True, kw_only=True)
