@@ -1,12 +1,14 @@
+import grp
 import json
 import math
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
-from confide.errors import StorageError
-from confide.files import folder_name, make_private_folder, replace_file, write_json, write_text
+from confide.errors import ConfigError, StorageError
+from confide.files import folder_name, locked, make_private_folder, replace_file, share, write_json, write_secret, write_text
 
 
 def test_json_is_written_whole_and_readable_by_all(tmp_path: Path) -> None:
@@ -83,3 +85,44 @@ def test_names_become_folders_one_for_one() -> None:
     folders = {folder_name(name) for name in names}
     assert len(folders) == len(names)
     assert all("/" not in name and "." not in name and len(name) <= 150 for name in folders)
+
+
+def test_a_secret_of_bytes_is_its_owners_alone(tmp_path: Path) -> None:
+    write_secret(tmp_path / "secret", b"\0\1")
+    assert (tmp_path / "secret").read_bytes() == b"\0\1"
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_locked_file_is_held_by_one_and_let_go(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path / ".lock", otherwise=""),
+        pytest.raises(ConfigError, match="held"),
+        locked(tmp_path / ".lock", otherwise="held"),
+    ):
+        pass
+    with locked(tmp_path / ".lock", otherwise="held"):
+        pass
+
+
+def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
+    first = locked(tmp_path / ".lock", otherwise="")
+    first.__enter__()
+    release = threading.Timer(0.3, lambda: first.__exit__(None, None, None))
+    release.start()
+    with locked(tmp_path / ".lock", otherwise="held", wait_s=10):
+        release.join()
+
+
+def test_a_lock_in_no_folder_is_an_error_of_storage(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written"), locked(tmp_path / "gone" / ".lock", otherwise=""):
+        pass
+
+
+def test_sharing_gives_a_group_what_is_named(tmp_path: Path) -> None:
+    share({tmp_path: 0o710}, grp.getgrgid(os.getgid()).gr_name, setting="group")
+    assert tmp_path.stat().st_mode & 0o777 == 0o710
+
+
+def test_sharing_with_nobody_names_the_setting(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"socket_group=no-such-group: .*; name a group that this user is in"):
+        share({tmp_path: 0o710}, "no-such-group", setting="socket_group")
