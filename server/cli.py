@@ -16,6 +16,7 @@ from confide.config import Config
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
 from confide.server.command_line import (
     INFORMATION_FLAGS,
+    overrides_first,
     overrides_of,
     quoted,
     refuse_passwords,
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
         _run(composed, resume=resumed is not None)
 
     register_schema()
-    sys.argv = ["confide server", *words]
+    sys.argv = ["confide server", *overrides_first(words)]
     hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run)()
     return 0
 

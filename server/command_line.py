@@ -10,6 +10,9 @@ from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigErro
 from confide.server.run_folder import command_of, described, refuse_changes, resume_command
 
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
+_TAKE_VALUE = frozenset(
+    {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
+)
 
 
 def refuse_passwords(overrides: Sequence[str]) -> None:
@@ -85,27 +88,30 @@ def quoted(value: Path | str) -> str:
 
 def overrides_of(argv: Sequence[str]) -> list[str]:
     """Pick the overrides out of Hydra's command line."""
-    takes_value = {
-        "--cfg",
-        "-c",
-        "--package",
-        "-p",
-        "--config-path",
-        "-cp",
-        "--config-name",
-        "-cn",
-        "--config-dir",
-        "-cd",
-    }
-    words, skip = [], False
-    for word in argv:
-        if skip:
-            skip = False
-        elif word in takes_value:
-            skip = True
-        elif not word.startswith("-"):
-            words.append(word)
-    return words
+    return _told_apart(argv)[0]
+
+
+def overrides_first(argv: Sequence[str]) -> list[str]:
+    """Put overrides before flags: between flags Hydra takes only the first of several in a row."""
+    if INFORMATION_FLAGS & set(argv):
+        return list(argv)
+    overrides, flags = _told_apart(argv)
+    return [*overrides, *flags]
+
+
+def _told_apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return overrides, and flags with their values."""
+    overrides: list[str] = []
+    flags: list[str] = []
+    left = iter(argv)
+    for word in left:
+        if not word.startswith("-"):
+            overrides.append(word)
+            continue
+        flags.append(word)
+        if word in _TAKE_VALUE:
+            flags += [value for value in [next(left, None)] if value is not None]
+    return overrides, flags
 
 
 def status_of(error: BaseException) -> int:
@@ -115,4 +121,13 @@ def status_of(error: BaseException) -> int:
     return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
 
 
-__all__ = ["INFORMATION_FLAGS", "overrides_of", "quoted", "refuse_passwords", "resumed_words", "split_resume", "status_of"]
+__all__ = [
+    "INFORMATION_FLAGS",
+    "overrides_first",
+    "overrides_of",
+    "quoted",
+    "refuse_passwords",
+    "resumed_words",
+    "split_resume",
+    "status_of",
+]

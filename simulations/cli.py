@@ -21,6 +21,7 @@ from confide.errors import (
 )
 from confide.server.command_line import (
     INFORMATION_FLAGS,
+    overrides_first,
     overrides_of,
     refuse_passwords,
     resumed_words,
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         _run(composed, resume=resumed is not None)
 
     register_schema()
-    sys.argv = ["confide simulate", *words]
+    sys.argv = ["confide simulate", *overrides_first(words)]
     hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run)()
     return 0
 
