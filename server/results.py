@@ -195,7 +195,12 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     deployed = any("records" not in client for client in summary["clients"].values())
     where = "mean over institutions' own test records" if deployed else "on the test records of all"
     table = Table(title=f"{metric}, {where} and on its own", title_justify="left", title_style="bold")
-    headers = ["institution", "records", *(["alone\nall"] if local else []), "federated\nall"]
+    headers = [
+        "institution",
+        "training\nrecords" if deployed else "records",
+        *(["alone\nall"] if local else []),
+        "federated\nall",
+    ]
     headers += [*(["alone\nown"] if local else []), "federated\nown", *(["epsilon"] if private else [])]
     for number, header in enumerate(headers):
         table.add_column(header, justify="left" if number == 0 else "right", no_wrap=True)
@@ -226,6 +231,8 @@ def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
     )
     where = "pooled test records" if "measured" not in federated else f"test records, {federated['measured']}"
     lines = [f"Federated model, {federated['test_examples']} {where}: {scores}."]
+    if "measured" in federated and not federated["test_examples"]:
+        lines = ["Federated model: no institution lets metrics on its test records leave."]
     if privacy["unit"] != "none":
         lines.append(
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a {privacy['unit']} and institution; "
