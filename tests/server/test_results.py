@@ -2,6 +2,7 @@ import functools
 import io
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ from rich.console import Console
 from confide.compose import compose
 from confide.errors import RunFailedError
 from confide.plan import TrainingPlan, make_plan
-from confide.server.results import InstitutionResult, RunResult, closing_table, privacy_statement, summarise, summarise_failure
+from confide.server.results import (
+    InstitutionResult,
+    RunResult,
+    closing_lines,
+    closing_table,
+    privacy_statement,
+    summarise,
+    summarise_failure,
+)
 from confide.server.rounds import Outcome
 from confide.server.state import Best, RoundRecord, RunState
 
@@ -182,3 +191,65 @@ def test_a_run_that_fails_before_its_first_round_says_so() -> None:
 
 def test_summary_tells_where_records_come_from() -> None:
     assert summarise(replace(result(), data={"path": "ward.csv", "records": 3}))["data"] == {"path": "ward.csv", "records": 3}
+
+
+# --- a deployment, whose institutions keep their records
+
+
+def deployed(unit: str = "record") -> RunResult:
+    lines = {
+        "ann": InstitutionResult(num_examples=60, test={"accuracy": 0.75, "num_examples": 20}),
+        "bob": InstitutionResult(num_examples=90, test={}),
+    }
+    made = result(unit)
+    history = (RoundRecord(server_round=1, accepted=("ann",), refused={"bob": "policy_hours"}, epsilon={"ann": 1.25}),)
+    state = replace(made.outcome.state, history=history, server_round=1)
+    outcome = replace(made.outcome, state=state, clients={"ann": 60, "bob": 90})
+    pooled = {"accuracy": 0.75, "num_examples": 20}
+    measured = "mean over institutions, by support"
+    return replace(
+        made, outcome=outcome, institutions=lines, pooled_test=pooled, reproducible=False, measured=measured, data={}
+    )
+
+
+def test_a_deployments_clients_tell_what_they_declared_and_no_more() -> None:
+    clients = summarise(deployed())["clients"]
+    assert clients["ann"]["num_examples"] == 60
+    assert not {"records", "labels"} & clients["ann"].keys()
+    assert (clients["ann"]["epsilon"], clients["bob"]["epsilon"]) == (1.25, 0.0)
+
+
+def test_a_deployment_says_how_its_model_was_measured() -> None:
+    summary = summarise(deployed())
+    assert summary["federated"] == {"accuracy": 0.75, "test_examples": 20, "measured": "mean over institutions, by support"}
+    lines = closing_lines(summary, Path("RUN"))
+    assert lines[0] == "Federated model, 20 test records, mean over institutions, by support: accuracy 0.750."
+    assert "cryptographic generator" in lines[1]
+    assert "Without bob (policy_hours) in round 1." in lines
+    assert lines[-1].endswith("model ab and all else in RUN")
+
+
+def test_a_deployments_table_counts_training_records_and_leaves_out_what_nobody_told() -> None:
+    shown = printed(summarise(deployed()))
+    assert "training" in shown
+    assert "mean over institutions' own test records" in shown
+    rows = [[word for word in line.split() if word[0].isalnum() or word == "-"] for line in shown.splitlines()]
+    assert ["ann", "60", "0.750", "0.750", "1.25"] in rows
+    assert ["bob", "90", "0.750", "-", "0.00"] in rows
+
+
+def test_a_simulations_table_counts_all_records() -> None:
+    shown = printed(summarise(result()))
+    assert "training" not in shown
+    assert "on the test records of all" in shown
+
+
+def test_where_no_metric_may_leave_the_closing_line_says_so() -> None:
+    made = replace(deployed(), pooled_test={"num_examples": 0})
+    lines = closing_lines(summarise(made), Path("RUN"))
+    assert lines[0] == "Federated model: no institution lets metrics on its test records leave."
+
+
+def test_closing_lines_tell_budgets_where_ledgers_outlive_the_run() -> None:
+    made = replace(result(), budgets={"a": {"committed": 3.0, "epsilon": 8.0}})
+    assert "Lifetime epsilon committed: a 3.00 of 8." in closing_lines(summarise(made), Path("RUN"))
