@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -59,7 +58,8 @@ def _serve(kit: Kit, stop: threading.Event) -> None:
     make_private_folder(kit.socket.parent)
     group = kit.config.socket_group
     if group is not None:
-        share({kit.state: 0o710, kit.socket.parent: 0o710}, group, setting="socket_group")  # through to the socket, no further
+        mine = (folder for folder in (kit.state, kit.socket.parent) if folder.stat().st_uid == os.geteuid())
+        share(dict.fromkeys(mine, 0o710), group, setting="socket_group")  # through to the socket, no further
     limits = ServiceLimits(wire=WireLimits(max_bytes=round(kit.config.policy.max_update_mb * _MIB * _SLACK)))
     mode = 0o600 if group is None else 0o660
     with serve(door, socket=kit.socket, deadline=deadline, limits=limits, mode=mode, group=group):

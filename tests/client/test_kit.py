@@ -189,7 +189,7 @@ def test_plans_are_bounded_and_the_oldest_goes(tmp_path: Path, monkeypatch: pyte
     for number in range(5):
         keep_plan(kit, f"job-{number}", "{}")
         os.utime(plan_path(kit, f"job-{number}"), (number, number))
-    assert sorted(path.stem for path in (kit.state / "plans").iterdir()) == ["job-2", "job-3", "job-4"]
+    assert sorted(path.stem for path in (kit.own / "plans").iterdir()) == ["job-2", "job-3", "job-4"]
 
 
 def test_a_new_text_for_a_kept_job_drops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
