@@ -1,0 +1,181 @@
+"""The supervisor, with small programs of the shell's."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from confide import supervisor
+from confide.errors import StorageError
+from confide.supervisor import PROCESSES, Program, Supervisor, processes
+
+SLEEPS = ("sleep", "60")
+
+
+@pytest.fixture(autouse=True)
+def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(supervisor, "_POLL_S", 0.01)
+
+
+def program(name: str, *command: str, **more: object) -> Program:
+    return replace(Program(name=name, command=command or SLEEPS), **more)  # type: ignore[arg-type]
+
+
+def shell(name: str, script: str, **more: object) -> Program:
+    return program(name, "sh", "-c", script, **more)
+
+
+@contextlib.contextmanager
+def stepping(programs: Sequence[Program], folder: Path, **more: float) -> Iterator[Callable[..., None]]:
+    """Give what steps until something holds."""
+    with Supervisor(programs, folder, **more) as running:
+
+        def until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:
+            end = time.monotonic() + timeout_s
+            while not holds():
+                assert time.monotonic() < end, (folder / "a.log").read_text()
+                running.step()
+                time.sleep(0.005)
+
+        yield until
+
+
+def pid_of(folder: Path, name: str) -> int | None:
+    return processes(folder).get(name)
+
+
+def is_gone(pid: int) -> bool:
+    """Say whether a process has ended; one that nobody has waited for counts."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def wait_until(holds: Callable[[], object], timeout_s: float = 5.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_what_is_killed_starts_again(tmp_path: Path) -> None:
+    with stepping([program("a")], tmp_path) as until:
+        until(lambda: pid_of(tmp_path, "a"))
+        first = pid_of(tmp_path, "a")
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        until(lambda: pid_of(tmp_path, "a") not in (first, None))
+
+
+def test_pauses_grow_between_one_failure_and_the_next(tmp_path: Path) -> None:
+    with stepping([shell("a", "date +%s.%N; exit 3")], tmp_path) as until:
+        log = tmp_path / "a.log"
+        until(lambda: log.exists() and log.read_text().count("\n") >= 4)
+        starts = [float(line) for line in log.read_text().splitlines()]
+    pauses = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    assert pauses[0] >= 0.05
+    assert pauses[1] >= 0.1
+    assert pauses[2] >= 0.2
+
+
+def test_a_program_waits_until_those_before_it_are_ready(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    programs = [program("a", is_ready=ready.exists), program("b")]
+    with stepping(programs, tmp_path / "logs") as until:
+        until(lambda: pid_of(tmp_path / "logs", "a"))
+        with pytest.raises(AssertionError):
+            until(lambda: pid_of(tmp_path / "logs", "b"), timeout_s=0.2)
+        ready.touch()
+        until(lambda: pid_of(tmp_path / "logs", "b"))
+
+
+def test_a_program_that_is_never_ready_is_started_again(tmp_path: Path) -> None:
+    with stepping([program("a", is_ready=lambda: False)], tmp_path, ready_timeout_s=0.1) as until:
+        until(lambda: pid_of(tmp_path, "a"))
+        first = pid_of(tmp_path, "a")
+        until(lambda: pid_of(tmp_path, "a") not in (first, None))
+
+
+def test_a_final_status_ends_the_whole(tmp_path: Path) -> None:
+    programs = [program("a"), shell("b", "exit 2", is_final=frozenset({0, 2}))]
+    with Supervisor(programs, tmp_path) as running:
+        assert running.run(threading.Event()) == 2
+        assert running.ended == ("b", 2)
+        pid = pid_of(tmp_path, "a")
+    assert pid is not None
+    assert is_gone(pid)
+
+
+def test_told_to_stop_it_ends_all_and_says_that_nothing_ended_by_itself(tmp_path: Path) -> None:
+    stop = threading.Event()
+    with Supervisor([program("a"), program("b")], tmp_path) as running:
+        threading.Timer(0.3, stop.set).start()
+        assert running.run(stop) == 0
+        assert running.ended is None
+        told = processes(tmp_path)
+    assert told.keys() == {"supervisor", "a", "b"}
+    assert is_gone(told["a"])
+    assert is_gone(told["b"])
+    assert not (tmp_path / PROCESSES).exists()
+
+
+def test_whoever_heeds_no_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "_GRACE_S", 0.3)
+    with stepping([shell("a", "trap '' TERM; echo on; while :; do sleep 0.1; done")], tmp_path) as until:
+        until(lambda: (tmp_path / "a.log").exists() and "on" in (tmp_path / "a.log").read_text())
+        pid = pid_of(tmp_path, "a")
+        began = time.monotonic()
+    assert pid is not None
+    assert is_gone(pid)
+    assert time.monotonic() - began < 3
+
+
+def test_children_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import threading; from pathlib import Path; from confide.supervisor import Program, Supervisor\n"
+        f"with Supervisor([Program(name='a', command={SLEEPS})], Path({str(tmp_path)!r})) as s: s.run(threading.Event())"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
+    wait_until(lambda: pid_of(tmp_path, "a"))
+    child = pid_of(tmp_path, "a")
+    assert child is not None
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: is_gone(child))
+    assert processes(tmp_path) == {}  # what was told is there, and no longer true
+    assert (tmp_path / PROCESSES).exists()
+
+
+def test_a_child_does_not_get_the_ctrl_c_of_a_terminal(tmp_path: Path) -> None:
+    with stepping([program("a")], tmp_path) as until:
+        until(lambda: pid_of(tmp_path, "a"))
+        pid = pid_of(tmp_path, "a")
+        assert pid is not None
+        assert os.getpgid(pid) == pid
+
+
+def test_logs_are_for_this_user_alone(tmp_path: Path) -> None:
+    with stepping([shell("a", "echo hello; sleep 60")], tmp_path) as until:
+        until(lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").read_text() == "hello\n")
+        assert (tmp_path / "a.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with Supervisor([program("a", "/no/such/program")], tmp_path) as running, pytest.raises(StorageError, match="a cannot be"):
+        running.step()
+
+
+def test_nothing_is_told_of_a_folder_without_a_supervisor(tmp_path: Path) -> None:
+    assert processes(tmp_path) == {}
+    (tmp_path / PROCESSES).write_text("torn")
+    assert processes(tmp_path) == {}
