@@ -17,6 +17,8 @@ from confide.supervisor import Program, Supervisor
 ROLES = ("trainer", "executor", "supernode")
 """In the order in which they start: nobody is asked before there is somebody to answer."""
 _SECRET_BYTES = 32
+_LONGEST_PAUSE_S = 5.0
+"""Of a SuperNode that the coordinator does not take back yet, or that finds nobody."""
 
 
 @contextlib.contextmanager
@@ -61,7 +63,13 @@ def _executor(kit: Kit, port: int) -> Program:
     command = [sys.executable, "-m", "confide.client.executor", "--name", kit.config.name]
     command += ["--runtime", f"{LOOPBACK}:{port}", "--secret", str(secret_path(kit)), "--socket", str(kit.socket)]
     command += ["--max-mb", f"{kit.config.policy.max_update_mb * 1.1:g}"]
-    return Program(name="executor", command=command, environment=environment(kit.state / "executor" / "flower"))
+    # A SuperNode waits a minute for the answer of an executor that is gone; begun anew, it takes messages at once.
+    return Program(
+        name="executor",
+        command=command,
+        environment=environment(kit.state / "executor" / "flower"),
+        takes_along=frozenset({"supernode"}),
+    )
 
 
 def _supernode(kit: Kit, port: int) -> Program:
@@ -79,6 +87,7 @@ def _supernode(kit: Kit, port: int) -> Program:
         command=command,
         environment=environment(kit.state / "supernode" / "flower"),
         death_signal=signal.SIGTERM,
+        longest_pause_s=_LONGEST_PAUSE_S,
     )
 
 

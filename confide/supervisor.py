@@ -23,7 +23,7 @@ from confide.files import make_private_folder, write_text
 
 log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
+_FIRST_PAUSE_S = 0.5
 _MOST_DOUBLINGS = 10
 _STEADY_S = 60.0
 _GRACE_S = 8.0
@@ -45,6 +45,8 @@ class Program:
         shows: whether it writes to this terminal instead of its log.
         is_final: exit statuses that end the whole, because starting again does not help.
         death_signal: what it gets where the supervisor is killed.
+        takes_along: names of programs that are told to end when it dies, and start again: they wait for what it was doing.
+        longest_pause_s: before it starts again.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Program:
     shows: bool = False
     is_final: frozenset[int] = frozenset()
     death_signal: signal.Signals = signal.SIGKILL
+    takes_along: frozenset[str] = frozenset()
+    longest_pause_s: float = 15.0
 
 
 @dataclass
@@ -179,10 +183,13 @@ class Supervisor:
             return
         steady = time.monotonic() - running.started > _STEADY_S
         running.failures = 1 if steady else running.failures + 1
-        pause = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
+        pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
         seen = "" if program.shows else f"; {self.folder / program.name}.log says why"
         log.warning("%s ended with status %d%s. It starts again in %g s.", program.name, status, seen, pause)
         running.process, running.start_at = None, time.monotonic() + pause
+        for other in self._running:
+            if other.program.name in program.takes_along and other.process is not None:
+                other.process.terminate()
         self._tell()
 
     def _tell(self) -> None:
