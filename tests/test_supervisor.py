@@ -88,6 +88,20 @@ def test_pauses_grow_between_one_failure_and_the_next(tmp_path: Path) -> None:
     assert pauses[2] >= 0.2
 
 
+def test_pauses_have_an_end(tmp_path: Path) -> None:
+    with stepping([shell("a", "echo; exit 3", longest_pause_s=0.1)], tmp_path) as until:
+        until(lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").stat().st_size >= 15, timeout_s=4)
+
+
+def test_whoever_dies_takes_those_along_who_wait_for_it(tmp_path: Path) -> None:
+    with stepping([program("a", takes_along=frozenset({"b"})), program("b"), program("c")], tmp_path) as until:
+        until(lambda: processes(tmp_path).keys() >= {"a", "b", "c"})
+        before = processes(tmp_path)
+        os.kill(before["a"], signal.SIGKILL)
+        until(lambda: all(pid_of(tmp_path, name) not in (before[name], None) for name in "ab"))
+        assert pid_of(tmp_path, "c") == before["c"]
+
+
 def test_a_program_waits_until_those_before_it_are_ready(tmp_path: Path) -> None:
     ready = tmp_path / "ready"
     programs = [program("a", is_ready=ready.exists), program("b")]
