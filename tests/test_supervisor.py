@@ -1,6 +1,7 @@
 """The supervisor, with small programs of the shell's."""
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -82,7 +83,7 @@ def test_pauses_grow_between_one_failure_and_the_next(tmp_path: Path) -> None:
         log = tmp_path / "a.log"
         until(lambda: log.exists() and log.read_text().count("\n") >= 4)
         starts = [float(line) for line in log.read_text().splitlines()]
-    pauses = [after - before for before, after in zip(starts, starts[1:], strict=False)]
+    pauses = [after - before for before, after in itertools.pairwise(starts)]
     assert pauses[0] >= 0.05
     assert pauses[1] >= 0.1
     assert pauses[2] >= 0.2

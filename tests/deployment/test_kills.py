@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas
 import pytest
-from deployment_run import ALLOWING, HEART, HOSPITALS, Deployment, confide, wait_until
+from deployment_run import HEART, HOSPITALS, Deployment, confide, wait_until
 
 from confide.backbones import resolve_package_path
 from confide.client.deployed import open_ledger
