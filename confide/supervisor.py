@@ -24,7 +24,7 @@ from confide.files import make_private_folder, write_text
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.5
-_MOST_DOUBLINGS = 10
+_MOST_DOUBLINGS = 30
 _STEADY_S = 60.0
 _GRACE_S = 8.0
 _POLL_S = 0.1
