@@ -94,6 +94,14 @@ def test_pauses_have_an_end(tmp_path: Path) -> None:
         until(lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").stat().st_size >= 15, timeout_s=4)
 
 
+def test_a_program_may_fail_for_days(tmp_path: Path) -> None:
+    """A coordinator that is away for long, and a SuperNode that is refused each time."""
+    with Supervisor([shell("a", "exit 1", longest_pause_s=0.0)], tmp_path) as running:
+        running.step()
+        running._running[0].failures = 5000
+        wait_until(lambda: running.step() or running._running[0].failures > 5001)
+
+
 def test_whoever_dies_takes_those_along_who_wait_for_it(tmp_path: Path) -> None:
     with stepping([program("a", takes_along=frozenset({"b"})), program("b"), program("c")], tmp_path) as until:
         until(lambda: processes(tmp_path).keys() >= {"a", "b", "c"})
