@@ -19,7 +19,10 @@ from confide.errors import ProtocolError
 from confide.settings import STRICT, range_problems
 
 PLAN_VERSION = 1
+LONGEST_PLAN = 2**20
+"""Characters; a longer text is refused unread, so that nobody's memory is filled by parsing it."""
 _MOST_ROUNDS = 1_000_000
+_MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of units is public."""
@@ -91,8 +94,10 @@ class TrainingPlan:
         """Parse and check a plan from the other side.
 
         Raises:
-            ProtocolError: naming every key that is unknown, missing, mistyped or out of range, or the version.
+            ProtocolError: naming the keys that are unknown, missing, mistyped or out of range, or the version.
         """
+        if len(text) > LONGEST_PLAN:
+            raise ProtocolError(f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(text)}.", code="too_large")
         return _parse(text)
 
     def problems(self) -> Iterator[str]:
@@ -122,21 +127,27 @@ def _parse(text: str) -> TrainingPlan:
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != PLAN_VERSION:
         raise ProtocolError(
-            f"The plan has version={version!r}, this side understands {PLAN_VERSION}; "
+            f"The plan has version={ascii(version)[:_LONGEST_PROBLEM]}, this side understands {PLAN_VERSION}; "
             "run the same release of confide on both sides.",
             code="plan_version",
         )
     try:
         plan = _adapter().validate_json(text)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)
-        )
+        found = error.errors(include_input=False, include_url=False)
+        wrong = _first_few([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found], "; ")
         raise ProtocolError(f"The plan does not fit its schema: {wrong}.", code="plan_invalid") from None
     problems = list(plan.problems())
     if problems:
-        raise ProtocolError("The plan is out of range: " + " ".join(problems), code="plan_invalid")
+        raise ProtocolError(f"The plan is out of range: {_first_few(problems, ' ')}", code="plan_invalid")
     return plan
+
+
+def _first_few(problems: list[str], separator: str) -> str:
+    """Join problems for a log, which whoever writes the plan must not fill."""
+    shown = [problem[:_LONGEST_PROBLEM] for problem in problems[:_MOST_PROBLEMS]]
+    more = len(problems) - len(shown)
+    return separator.join([*shown, f"and {more} more"] if more else shown)
 
 
 @functools.cache
@@ -173,4 +184,4 @@ def make_plan(config: schema.Config, *, backbone_sha256: str | None, job: str = 
     )
 
 
-__all__ = ["NEIGHBOURING_RELATION", "PLAN_VERSION", "TrainingPlan", "make_plan"]
+__all__ = ["LONGEST_PLAN", "NEIGHBOURING_RELATION", "PLAN_VERSION", "TrainingPlan", "make_plan"]

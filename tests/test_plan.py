@@ -8,7 +8,7 @@ import pytest
 from confide.compose import compose
 from confide.config import MlpConfig, ObjectiveConfig
 from confide.errors import ProtocolError
-from confide.plan import NEIGHBOURING_RELATION, PLAN_VERSION, TrainingPlan, make_plan
+from confide.plan import LONGEST_PLAN, NEIGHBOURING_RELATION, PLAN_VERSION, TrainingPlan, make_plan
 
 EXPERIMENT = "experiment=heart_disease"
 Path = tuple[str, ...]
@@ -216,3 +216,18 @@ def test_seed_out_of_range_is_refused(seed: int) -> None:
 
 def test_number_of_rounds_beyond_the_configs_bound_is_refused() -> None:
     refused(edited(("num_rounds",), 10**12), "num_rounds=1000000000000")
+
+
+def test_long_text_is_refused_unread() -> None:
+    refused(plan().to_json() + " " * LONGEST_PLAN, "at most", code="too_large")
+    refused("[" * (LONGEST_PLAN + 1), "at most", code="too_large")
+
+
+def test_problems_of_a_plan_do_not_fill_a_log() -> None:
+    raw = {**json.loads(plan().to_json()), "version": 1, **{f"key-{i}": 1 for i in range(20_000)}, "x" * 100_000: 1}
+    with pytest.raises(ProtocolError, match="more") as caught:
+        TrainingPlan.from_json(json.dumps(raw))
+    assert len(str(caught.value)) < 3000
+    with pytest.raises(ProtocolError, match="version") as caught:
+        TrainingPlan.from_json(json.dumps({"version": "9" * 500_000}))
+    assert len(str(caught.value)) < 3000

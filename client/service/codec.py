@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord
 from confide.client.service import trainer_pb2 as pb
 from confide.errors import ProtocolError
 from confide.exchange import SPLITS, Evaluation, Reply, Request
+from confide.plan import LONGEST_PLAN
 
 CHUNK_BYTES = 2**20
 MESSAGE_BYTES = 4 * 2**20
@@ -23,7 +24,6 @@ MESSAGE_BYTES = 4 * 2**20
 _DTYPE, _STYPE, _ITEM_BYTES = "float32", "numpy.ndarray", 4
 _LONGEST_NPY_HEADER = 1024
 _MOST_DIMENSIONS = 32
-_LONGEST_PLAN = 2**20
 _LONGEST_NAME = 300
 _LONGEST_TEXT = 300
 _MOST_NUMBERS = 1000
@@ -99,8 +99,8 @@ def read_request(parts: Iterator[pb.RequestPart], limits: WireLimits) -> Request
         raise ProtocolError("Expected a request to begin with a header.")
     header = part.header
     _check_texts(header.ledger_head)
-    if len(header.plan) > _LONGEST_PLAN:
-        raise ProtocolError(f"Expected a plan of at most {_LONGEST_PLAN} characters; got {len(header.plan)}.", code="too_large")
+    if len(header.plan) > LONGEST_PLAN:
+        raise ProtocolError(f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(header.plan)}.", code="too_large")
     _check_splits(header.splits)
     return Request(
         plan=header.plan,
