@@ -30,6 +30,7 @@ _GRACE_S = 8.0
 _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
 _LARGEST_LOG = 16 * 2**20
+_LONGEST_MESSAGE = 2000
 PROCESSES = "processes.json"
 
 
@@ -246,11 +247,23 @@ def end_with_parent(stop: threading.Event, *, every_s: float = 1.0) -> None:
     threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
+class OneLine(logging.Formatter):
+    """Writes each message on one line of bounded length: what the other side sent may stand in it, and forges no lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
+        """Write a record without its traceback, which is this side's own."""
+        text = record.message[:_LONGEST_MESSAGE]
+        record.message = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+        if len(text) == _LONGEST_MESSAGE:
+            record.message += " ..."
+        return super().formatMessage(record)
+
+
 def log_to_stderr() -> None:
     """Write what happens to stderr, with the time."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr, force=True
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore", "flwr"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -269,6 +282,7 @@ def stop_signals() -> Iterator[threading.Event]:
 
 __all__ = [
     "PROCESSES",
+    "OneLine",
     "Program",
     "Supervisor",
     "end_with_parent",

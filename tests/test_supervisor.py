@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from confide import supervisor
 from confide.errors import StorageError
-from confide.supervisor import PROCESSES, Program, Supervisor, processes
+from confide.supervisor import PROCESSES, OneLine, Program, Supervisor, processes
 
 SLEEPS = ("sleep", "60")
 
@@ -202,3 +203,26 @@ def test_nothing_is_told_of_a_folder_without_a_supervisor(tmp_path: Path) -> Non
     assert processes(tmp_path) == {}
     (tmp_path / PROCESSES).write_text("torn")
     assert processes(tmp_path) == {}
+
+
+# --- what is logged
+
+
+def written(message: str, *, error: Exception | None = None) -> str:
+    record = logging.LogRecord("name", logging.WARNING, "file", 1, message, None, None)
+    if error is not None:
+        record.exc_info = (type(error), error, None)
+    return OneLine("%(levelname)s %(message)s").format(record)
+
+
+def test_message_forges_no_line_and_moves_no_cursor() -> None:
+    assert written("Tensor a\n2026 INFO all is well\x1b[2J") == "WARNING Tensor a\\n2026 INFO all is well\\x1b[2J"
+
+
+def test_message_stays_readable_and_bounded() -> None:
+    assert written("Hôpital «Zürich»") == "WARNING Hôpital «Zürich»"
+    assert len(written("x" * 10**6)) < 2100
+
+
+def test_traceback_keeps_its_lines() -> None:
+    assert written("failed", error=ValueError("a")).splitlines() == ["WARNING failed", "ValueError: a"]
