@@ -31,7 +31,7 @@ from confide.models import trainable
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KEY_BYTES
 from confide.privacy.seeded import mechanism_key, seeded_secret, split_key
-from confide.workload import Workload, build_workload, make_compute
+from confide.workload import Workload, build_workload, make_compute, shapes_without_weights
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ class DeployedInstitution:
 
     def _workload(self, plan: TrainingPlan) -> Workload:
         backbone = self._backbone(plan)
+        self._policy.check_size(shapes_without_weights(plan.task, backbone))  # before its memory is asked for
         return build_workload(plan.task, backbone, plan.tuning, compute=self._compute, seed=0)
 
     def _backbone(self, plan: TrainingPlan) -> BackboneConfig:
@@ -188,10 +189,19 @@ def open_ledger(kit: Kit) -> Ledger:
 
 
 def own_split_key(kit: Kit) -> bytes:
-    """Return the institution's own key of splits, made at its first use: losing it would move units between the splits."""
-    path = kit.own / SPLIT_KEY
+    """Return the institution's own key of splits, made at its first use.
+
+    It lies beside the ledger, which is backed up: without it units would move between the splits, and records that earlier
+    runs trained on would be scored as if no model had seen them.
+
+    Raises:
+        ModelError: if it is damaged, or is gone though training took place with it.
+    """
+    path = kit.ledger.parent / SPLIT_KEY
     make_private_folder(path.parent)
     if not path.exists():
+        if kit.ledger.exists() and any(p.runs for p in LedgerFile(kit.ledger, anchor=kit.anchor).state.populations.values()):
+            raise ModelError(f"{path} is gone, which says who is trained on and who is tested on; restore it from a backup.")
         write_secret(path, os.urandom(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:

@@ -90,10 +90,10 @@ class KitConfig:
     task: dict[str, Any] = setting(dict, "The task that is served; a plan with another one is refused. {}: any that fits.")
     backbones: list[str] = setting(list, "Folders of pretrained backbones, or pkg://PACKAGE/FOLDER; plans name them by hash.")
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    ledger: str = setting("ledger", "Folder of the privacy ledger; back it up, and never restore an older copy.")
+    ledger: str = setting("ledger", "Folder of privacy ledger and key of splits; back it up, and never restore an older copy.")
     ledger_anchors: str | None = setting(None, "Folder of the ledger's anchor, best on another disk; null: beside it.")
     kept_replies: int = setting(4, "Rounds whose replies stay, so that a coordinator that goes back finds them.", ge=1, le=1000)
-    state: str = setting("state", "Folder of sockets, logs, keys of splits, and what algorithms keep between rounds.")
+    state: str = setting("state", "Folder of sockets, logs, and what algorithms keep between rounds.")
     runtime_port: int | None = setting(
         None,
         "Port on loopback between SuperNode and executor; null: a free one. Set it where each is a service of its own.",

@@ -126,6 +126,9 @@ class LogisticConfig(BackboneConfig):
     kind: str = setting("logistic", "Kind of backbone.", choices=("logistic",))
 
 
+_MOST_LAYERS, _WIDEST_LAYER = 64, 10_000_000
+
+
 @dataclass
 class MlpConfig(BackboneConfig):
     """A multi-layer perceptron on the encoded columns, ReLU between layers."""
@@ -135,8 +138,10 @@ class MlpConfig(BackboneConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
-        if not self.hidden or min(self.hidden) < 1:
-            yield f"hidden={self.hidden}: expected widths >= 1; for none choose backbone=logistic."
+        if not self.hidden or not 1 <= min(self.hidden) <= max(self.hidden) <= _WIDEST_LAYER:
+            yield f"hidden={self.hidden}: expected widths of 1 to {_WIDEST_LAYER}; for none choose backbone=logistic."
+        if len(self.hidden) > _MOST_LAYERS:
+            yield f"hidden: expected at most {_MOST_LAYERS} layers, got {len(self.hidden)}."
 
 
 @dataclass

@@ -23,7 +23,8 @@ from confide.config import (
 )
 from confide.errors import ConfigError
 from confide.features import FeatureCache, features_of
-from confide.models import Head, Mlp, TextClassifier, apply_tuning
+from confide.models import Head, Mlp, TextClassifier, apply_tuning, trainable
+from confide.records import Shapes
 from confide.tasks.tabular import FEATURES, Tabular
 from confide.tasks.task import LABELS, Examples, Task
 from confide.tasks.text_classification import TextClassification
@@ -122,9 +123,25 @@ def build_workload(
 
 def _tabular(config: TabularConfig, backbone: LogisticConfig | MlpConfig, compute: Compute) -> Workload:
     task = Tabular(config)
-    hidden = backbone.hidden if isinstance(backbone, MlpConfig) else []
-    model = Mlp([task.num_inputs, *hidden, len(config.labels)]).to(compute.device)
+    model = _table_model(config, backbone).to(compute.device)
     return Workload(task, model, task.encode, task.synthetic, compute)
+
+
+def _table_model(config: TabularConfig, backbone: LogisticConfig | MlpConfig) -> Mlp:
+    hidden = backbone.hidden if isinstance(backbone, MlpConfig) else []
+    return Mlp([Tabular(config).num_inputs, *hidden, len(config.labels)])
+
+
+def shapes_without_weights(task: TaskConfig, backbone: BackboneConfig) -> Shapes:
+    """Return the shapes of a model that a plan describes by its widths alone, without the memory that it would take.
+
+    Returns:
+        Name -> shape; {} for a pretrained backbone, whose size is that of its files.
+    """
+    if not isinstance(task, TabularConfig) or not isinstance(backbone, LogisticConfig | MlpConfig):
+        return {}
+    with torch.device("meta"):
+        return {name: tuple(p.shape) for name, p in trainable(_table_model(task, backbone)).items()}
 
 
 def _text(config: TextClassificationConfig, backbone: TransformerConfig, tuning: TuningConfig, compute: Compute) -> Workload:
@@ -169,4 +186,4 @@ def _hidden_size(folder: Path) -> int:
     return int(AutoConfig.from_pretrained(folder, local_files_only=True).hidden_size)
 
 
-__all__ = ["Compute", "Workload", "build_workload", "make_compute"]
+__all__ = ["Compute", "Workload", "build_workload", "make_compute", "shapes_without_weights"]

@@ -184,7 +184,7 @@ def test_noise_is_fresh_unless_policy_and_plan_say_otherwise(tmp_path: Path, why
     for name in ("a", "b"):
         kit = make_kit(tmp_path / name, policy=policy)
         kit.own.mkdir(parents=True)
-        (kit.own / SPLIT_KEY).write_bytes(bytes(32))  # the same splits
+        (kit.ledger.parent / SPLIT_KEY).write_bytes(bytes(32))  # the same splits
         door = DeployedInstitution(kit, deadline=Deadline())
         updates.append(sha256(update_of(door.handle("train", ask(plan)))))
         assert door.handle("query", ask(plan)).figures["reproducible"] == 0.0
@@ -246,7 +246,7 @@ def test_the_key_of_splits_is_made_once_for_its_owner_alone(tmp_path: Path) -> N
     key = own_split_key(kit)
     assert len(key) == 32
     assert own_split_key(kit) == key
-    assert (kit.own / SPLIT_KEY).stat().st_mode & 0o777 == 0o600
+    assert (kit.ledger.parent / SPLIT_KEY).stat().st_mode & 0o777 == 0o600
 
 
 def test_splits_stay_as_they_are_when_the_process_starts_anew(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_splits_stay_as_they_are_when_the_process_starts_anew(tmp_path: Path) ->
 def test_a_key_of_another_length_is_refused(tmp_path: Path) -> None:
     kit = make_kit(tmp_path)
     kit.own.mkdir(parents=True)
-    (kit.own / SPLIT_KEY).write_bytes(b"short")
+    (kit.ledger.parent / SPLIT_KEY).write_bytes(b"short")
     with pytest.raises(ModelError, match="holds 5 bytes, expected 32; restore it from a backup"):
         own_split_key(kit)
 
