@@ -49,18 +49,33 @@ def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
 
 
 def _carry_out(runtime: Runtime, token: str, app: ClientApp) -> None:
+    """Answer one message.
+
+    A task that fails before there is a reply is not given back: a SuperNode would wait for its reply for ever. Its token runs
+    out within a minute instead, and the SuperNode answers with an error in its place.
+
+    Raises:
+        FlowerError: if the message cannot be received, or the reply not be sent.
+    """
     client = runtime.holding(_COMPONENT, token)
-    context: Context | None = None
-    status = SubStatus.FAILED
     with contextlib.closing(client), Heartbeat(client):
-        try:
-            with telling("receive a message"):
-                message, context, _, _ = pull_task_input(client)
-            reply, status = _answer(app, message, context)
-            with telling("send a reply"):
-                push_message(client, reply, context)
-        finally:
-            _give_back(client, context, status)
+        message, context = _receive(client)
+        reply, status = _answer(app, message, context)
+        with telling("send a reply"):
+            push_message(client, reply, context)
+        with telling("end a task"):
+            push_task_output(client=client, context=context, sub_status=status, details="")
+
+
+def _receive(client: RuntimeHttpClient) -> tuple[Message, Context]:
+    try:
+        with telling("receive a message"):
+            message, context, _, _ = pull_task_input(client)
+    except FlowerError:
+        raise
+    except Exception as error:  # whatever Flower raises for objects that are not what they say
+        raise FlowerError(f"A message cannot be read: {type(error).__name__}.") from error
+    return message, context
 
 
 def _answer(app: ClientApp, message: Message, context: Context) -> tuple[Message, str]:
@@ -69,11 +84,6 @@ def _answer(app: ClientApp, message: Message, context: Context) -> tuple[Message
     except Exception:
         log.exception("The app failed to answer a %s message.", message.metadata.message_type)
         return raised(message), SubStatus.FAILED
-
-
-def _give_back(client: RuntimeHttpClient, context: Context | None, status: str) -> None:
-    with telling("end a task"):
-        push_task_output(client=client, context=context, sub_status=status, details="")
 
 
 __all__ = ["run_tasks"]
