@@ -34,18 +34,22 @@ def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
         app: answers.
         stop: ends the loop between two messages.
     """
-    queue = TaskQueue(runtime, TaskType.CLIENT_APP)
-    with contextlib.closing(queue):
-        while not stop.is_set():
-            try:
-                token = queue.acquire()
-                if token is None:
-                    stop.wait(_POLL_S)
-                else:
-                    _carry_out(runtime, token, app)
-            except FlowerError as error:
-                log.warning("%s Trying again.", error)
-                stop.wait(_PAUSE_S)
+    while not stop.is_set():
+        try:
+            with contextlib.closing(TaskQueue(runtime, TaskType.CLIENT_APP)) as queue:
+                _run_tasks_of(queue, runtime, app, stop)
+        except (FlowerError, OSError) as error:  # the secret is read again: a SuperNode that was started anew has another
+            log.warning("%s Trying again.", error)
+            stop.wait(_PAUSE_S)
+
+
+def _run_tasks_of(queue: TaskQueue, runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
+    while not stop.is_set():
+        token = queue.acquire()
+        if token is None:
+            stop.wait(_POLL_S)
+        else:
+            _carry_out(runtime, token, app)
 
 
 def _carry_out(runtime: Runtime, token: str, app: ClientApp) -> None:

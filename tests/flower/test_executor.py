@@ -1,5 +1,7 @@
 """What becomes of a task that cannot be answered: it must not end without a reply, or its SuperNode waits for ever."""
 
+import threading
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -9,7 +11,8 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from google.protobuf.message import DecodeError
 
 from confide.errors import FlowerError
-from confide.flower.executor import _carry_out
+from confide.flower import executor
+from confide.flower.executor import _carry_out, run_tasks
 from confide.flower.runtime import Runtime
 
 
@@ -48,3 +51,37 @@ def test_task_whose_message_cannot_be_read_is_left_to_run_out(error: Exception) 
         _carry_out(cast(Runtime, Holding(client)), "token", ClientApp())
     assert not client.ended
     assert client.closed
+
+
+class Restarted:
+    """A SuperNode that was started anew, with another secret: it refuses whoever signs with the old one."""
+
+    def __init__(self, secret: Path, stop: threading.Event) -> None:
+        self._secret, self._stop = secret, stop
+        self.signed: list[bytes] = []
+
+    @property
+    def secret(self) -> Path:
+        return self._secret
+
+    def client(self, component: str, *interceptors: object) -> Any:
+        self.signed.append(self._secret.read_bytes())
+        self._secret.write_bytes(bytes([len(self.signed)]) * 32)
+        if len(self.signed) == 2:
+            self._stop.set()
+        return self
+
+    def AcquireTask(self, request: Any) -> Any:  # noqa: N802
+        raise ValueError("refused")
+
+    def close(self) -> None:
+        pass
+
+
+def test_secret_is_read_again_once_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "_PAUSE_S", 0.01)
+    secret, stop = tmp_path / "secret", threading.Event()
+    secret.write_bytes(bytes(32))
+    restarted = Restarted(secret, stop)
+    run_tasks(cast(Runtime, restarted), ClientApp(), stop)
+    assert restarted.signed == [bytes(32), bytes([1]) * 32]
