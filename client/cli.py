@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from confide.addresses import redact
 from confide.client.kit import FILE, Kit, load_kit, plan_path, stop_mark
 from confide.client.launch import ROLES, supervised
 from confide.errors import ConfigError
@@ -78,7 +79,12 @@ def _kit(arguments: argparse.Namespace) -> Kit:
         raise ConfigError(f"Expected one folder of a kit, got {' '.join(folders)}.")
     if not folders and not Path(FILE).is_file():
         raise ConfigError(f"This folder holds no {FILE}; name the folder of a kit.")
-    return load_kit(Path(*folders), [word for word in arguments.words if word not in folders])
+    overrides = [word for word in arguments.words if word not in folders]
+    shown = [redact(word) for word in overrides if redact(word) != word]
+    if shown:
+        told = "whoever is on this machine reads it in the list of processes. Write it in client.yaml as ${oc.env:NAME}, or"
+        raise ConfigError([f"{word}: a password on the command line; {told} leave it to ~/.pgpass." for word in shown])
+    return load_kit(Path(*folders), overrides)
 
 
 def _run(words: Sequence[str]) -> int:

@@ -19,6 +19,10 @@ ROLES = ("trainer", "executor", "supernode")
 _SECRET_BYTES = 32
 _LONGEST_PAUSE_S = 5.0
 """Of a SuperNode that the coordinator does not take back yet, or that finds nobody."""
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_PLAIN = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", *_PROXIES}
+_PLAIN_PREFIXES = ("FLWR_", "LC_", "PYTHON", "SSL_CERT_", "GRPC_", "COVERAGE_")
+"""What SuperNode and executor see of the environment. Passwords of databases are kept in it too (``${oc.env:NAME}``)."""
 
 
 @contextlib.contextmanager
@@ -67,7 +71,7 @@ def _executor(kit: Kit, port: int) -> Program:
     return Program(
         name="executor",
         command=command,
-        environment=environment(kit.state / "executor" / "flower"),
+        environment=_without_secrets(kit, "executor"),
         takes_along=frozenset({"supernode"}),
     )
 
@@ -85,13 +89,19 @@ def _supernode(kit: Kit, port: int) -> Program:
     return Program(
         name="supernode",
         command=command,
-        environment=environment(kit.state / "supernode" / "flower"),
+        environment=_without_secrets(kit, "supernode"),
         death_signal=signal.SIGTERM,
         longest_pause_s=_LONGEST_PAUSE_S,
     )
 
 
 _PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode}
+
+
+def _without_secrets(kit: Kit, role: str) -> dict[str, str]:
+    """Return the environment of a process that reads no records: what may open a database stays with the trainer."""
+    whole = environment(kit.state / role / "flower")
+    return {name: value for name, value in whole.items() if name.upper() in _PLAIN or name.startswith(_PLAIN_PREFIXES)}
 
 
 def _without_network() -> dict[str, str]:

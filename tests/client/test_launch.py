@@ -1,0 +1,36 @@
+"""What an institution's processes are started with: each has less reach than the one before."""
+
+from pathlib import Path
+
+import pytest
+
+from confide.client import cli
+from confide.client.kit import Kit, load_kit
+from confide.client.launch import _PROGRAMS, ROLES
+from confide.errors import ConfigError
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    (tmp_path / "client.yaml").write_text(
+        "defaults: [institution, _self_]\nname: ward\ncoordinator: {address: 'localhost:1'}\n"
+        "data: {path: records.csv}\npolicy: {budget: {epsilon: 5}}\n"
+    )
+    return load_kit(tmp_path)
+
+
+def test_only_the_trainer_sees_a_database_s_password(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PGPASSWORD", "WARD_DB", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
+    seen = {role: dict(_PROGRAMS[role](kit, 9).environment or {}) for role in ROLES}
+    assert [role for role in ROLES if "s3cret" in seen[role].values()] == ["trainer"]
+    assert seen["supernode"]["HTTPS_PROXY"] == "http://proxy:3128"
+    assert {"PATH", "FLWR_HOME", "FLWR_TELEMETRY_ENABLED"} <= seen["executor"].keys()
+
+
+@pytest.mark.parametrize("command", [[], ["status"], ["stop", "job"]])
+def test_password_on_the_command_line_is_refused_masked(kit: Kit, command: list[str]) -> None:
+    with pytest.raises(ConfigError, match="password") as caught:
+        cli.main([*command, str(kit.folder), "data.path=postgresql://ann:s3cret@db/ward"])
+    assert "s3cret" not in str(caught.value)
