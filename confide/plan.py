@@ -8,6 +8,7 @@ types, values out of range and other versions are errors.
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -24,6 +25,7 @@ LONGEST_PLAN = 2**20
 _MOST_ROUNDS = 1_000_000
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of units is public."""
 
@@ -106,6 +108,8 @@ class TrainingPlan:
             yield from range_problems(getattr(self, part), f"{part}.")
         if not 1 <= len(self.job) <= _LONGEST_JOB or not self.job.isprintable():
             yield f"job={self.job[:_LONGEST_JOB]!r}: expected 1 to {_LONGEST_JOB} printable characters."
+        if self.backbone_sha256 is not None and not _SHA256.fullmatch(self.backbone_sha256):
+            yield "backbone_sha256: expected 64 hexadecimal digits."
         if not 1 <= self.num_rounds <= _MOST_ROUNDS:
             yield f"num_rounds={self.num_rounds}: expected 1 to {_MOST_ROUNDS}."
         if self.seed is not None and not 0 <= self.seed < 2**63:

@@ -231,3 +231,8 @@ def test_problems_of_a_plan_do_not_fill_a_log() -> None:
     with pytest.raises(ProtocolError, match="version") as caught:
         TrainingPlan.from_json(json.dumps({"version": "9" * 500_000}))
     assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("digest", ["", "ab", "AB" * 32, "ab" * 31 + "\x1b["])
+def test_content_hash_is_a_hash_and_moves_no_cursor(digest: str) -> None:
+    refused(edited(("backbone_sha256",), digest), "64 hexadecimal")
