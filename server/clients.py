@@ -55,13 +55,13 @@ class AskAgain:
         answer = read_answer(reply)
         return answer.refusal if isinstance(answer, Reply) else None
 
-    def pause_s(self, times: int) -> float:
-        """Return how long to wait after an error to a question that was asked so often."""
-        return min(_LONGEST_AGAIN_S, self.after_error_s * 2.0 ** min(times - 1, _MOST_DOUBLINGS))
+    def pause_s(self, errors: int) -> float:
+        """Return how long to wait after so many errors."""
+        return min(_LONGEST_AGAIN_S, self.after_error_s * 2.0 ** min(errors - 1, _MOST_DOUBLINGS))
 
-    def silence_s(self, times: int) -> float:
-        """Return how long silence lasts before the question is asked again."""
-        return min(_LONGEST_SILENCE_S, self.after_silence_s * 2.0 ** min(times - 1, _MOST_DOUBLINGS))
+    def silence_s(self, silences: int) -> float:
+        """Return how long silence lasts before the question is asked again, after so many silences; errors are none."""
+        return min(_LONGEST_SILENCE_S, self.after_silence_s * 2.0 ** min(silences, _MOST_DOUBLINGS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,12 +268,24 @@ def _ttl(seconds: float) -> float:
 
 @dataclass(eq=False)
 class _Question:
-    """One question, however often it was asked."""
+    """One question, however often it was asked.
+
+    Attributes:
+        message: as it was sent first.
+        ids: of the copies that may still be answered.
+        again_at: when it is asked again; infinite where nothing was said about it yet.
+        errors: replies that were no answer.
+        seen: errors by the time it was asked last.
+        silences: how often it was asked again because nothing came.
+        error: the last reply that was no answer.
+    """
 
     message: Message
     ids: set[str]
     again_at: float = math.inf
-    times: int = 1
+    errors: int = 0
+    seen: int = 0
+    silences: int = 0
     error: Message | None = None
 
 
@@ -302,7 +314,8 @@ class _Questions:
             return False
         question.ids.discard(reply.metadata.reply_to_message_id)
         if again is not None and again.is_no_answer(reply):
-            question.error, question.again_at = reply, min(question.again_at, time.monotonic() + again.pause_s(question.times))
+            question.error, question.errors = reply, question.errors + 1
+            question.again_at = min(question.again_at, time.monotonic() + again.pause_s(question.errors))
             return False
         for message_id in question.ids:
             del self._by_id[message_id]
@@ -314,9 +327,10 @@ class _Questions:
         now = time.monotonic()
         for question in self.waiting:
             if math.isinf(question.again_at):
-                question.again_at = now + again.silence_s(question.times)
+                question.again_at, question.seen = now + again.silence_s(question.silences), question.errors
             if now < question.again_at:
                 continue
+            question.silences += question.errors == question.seen  # an error is none: it does not lengthen the next silence
             message, about = question.message, question.message.metadata
             log.info("Asking node %d again (%s, round %s).", about.dst_node_id, about.message_type, about.group_id)
             ttl = _ttl(end - time.monotonic())
@@ -324,7 +338,7 @@ class _Questions:
             for message_id in grid.push_messages([copy]):
                 question.ids.add(message_id)
                 self._by_id[message_id] = question
-            question.times, question.again_at = question.times + 1, math.inf
+            question.again_at = math.inf
 
     def last_errors(self) -> Iterator[Message]:
         """Yield the last error of each that has not answered."""
