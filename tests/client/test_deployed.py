@@ -183,7 +183,7 @@ def test_noise_is_fresh_unless_policy_and_plan_say_otherwise(tmp_path: Path, why
     updates = []
     for name in ("a", "b"):
         kit = make_kit(tmp_path / name, policy=policy)
-        kit.own.mkdir(parents=True)
+        kit.ledger.parent.mkdir(parents=True)
         (kit.ledger.parent / SPLIT_KEY).write_bytes(bytes(32))  # the same splits
         door = DeployedInstitution(kit, deadline=Deadline())
         updates.append(sha256(update_of(door.handle("train", ask(plan)))))
@@ -260,7 +260,7 @@ def test_splits_stay_as_they_are_when_the_process_starts_anew(tmp_path: Path) ->
 
 def test_a_key_of_another_length_is_refused(tmp_path: Path) -> None:
     kit = make_kit(tmp_path)
-    kit.own.mkdir(parents=True)
+    kit.ledger.parent.mkdir(parents=True)
     (kit.ledger.parent / SPLIT_KEY).write_bytes(b"short")
     with pytest.raises(ModelError, match="holds 5 bytes, expected 32; restore it from a backup"):
         own_split_key(kit)
