@@ -11,6 +11,7 @@ from pathlib import Path
 from confide.client.kit import Kit
 from confide.errors import ConfigError
 from confide.files import locked, make_private_folder, share, write_secret
+from confide.flower.explain import explain
 from confide.flower.processes import LOOPBACK, check_version, environment, free_port, supernode_command
 from confide.supervisor import Program, Supervisor
 
@@ -92,6 +93,7 @@ def _supernode(kit: Kit, port: int) -> Program:
         environment=_without_secrets(kit, "supernode"),
         death_signal=signal.SIGTERM,
         longest_pause_s=_LONGEST_PAUSE_S,
+        explain_fn=explain,
     )
 
 

@@ -31,7 +31,12 @@ _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
 _LARGEST_LOG = 16 * 2**20
 _LONGEST_MESSAGE = 2000
+_EXPLAIN_S, _TAIL_BYTES = 10.0, 16 * 2**10
 PROCESSES = "processes.json"
+
+
+ExplainFn = Callable[[str, int | None], str | None]
+"""End of a program's log since it was started, and its exit status, None while it runs -> what is wrong; None: nothing known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,7 @@ class Program:
         death_signal: what it gets where the supervisor is killed.
         takes_along: names of programs that are told to end when it dies, and start again: they wait for what it was doing.
         longest_pause_s: before it starts again.
+        explain_fn: says why it ended, or what it waits for; None: its log does.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Program:
     death_signal: signal.Signals = signal.SIGKILL
     takes_along: frozenset[str] = frozenset()
     longest_pause_s: float = 15.0
+    explain_fn: ExplainFn | None = None
 
 
 @dataclass
@@ -66,6 +73,9 @@ class _Running:
     program: Program
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
+    log_start: int = 0
+    explained: float = 0.0
+    told: str | None = None
     failures: int = 0
     start_at: float = 0.0
     was_ready: bool = False
@@ -151,7 +161,26 @@ class Supervisor:
             if not running.was_ready and now - running.started > self.ready_timeout_s:
                 log.warning("%s is not ready after %g s; starting it again.", running.program.name, self.ready_timeout_s)
                 running.process.kill()
+        self._tell_what_it_waits_for(running, now)
         return running.was_ready
+
+    def _tell_what_it_waits_for(self, running: _Running, now: float) -> None:
+        """Nothing hangs in silence: say once what a program that runs waits for, and once that it waits no longer."""
+        if running.program.explain_fn is None or now - max(running.started, running.explained) < _EXPLAIN_S:
+            return
+        running.explained = now
+        told = self._explain(running, None)
+        if told is not None and told != running.told:
+            log.warning("%s: %s", running.program.name, told)
+        elif told is None and running.told is not None:
+            log.info("%s waits no longer.", running.program.name)
+        running.told = told
+
+    def _explain(self, running: _Running, status: int | None) -> str | None:
+        if running.program.explain_fn is None:
+            return None
+        text = log_tail(self.folder / f"{running.program.name}.log", since=running.log_start)
+        return running.program.explain_fn(text, status)
 
     def _start(self, running: _Running) -> None:
         program = running.program
@@ -161,6 +190,7 @@ class Supervisor:
                 path.replace(path.with_suffix(".log.1"))
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+                running.log_start = os.fstat(file.fileno()).st_size
                 running.process = subprocess.Popen(
                     list(program.command),
                     env=None if program.environment is None else dict(program.environment),
@@ -186,7 +216,10 @@ class Supervisor:
         running.failures = 1 if steady else running.failures + 1
         pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
         seen = "" if program.shows else f"; {self.folder / program.name}.log says why"
-        log.warning("%s ended with status %d%s. It starts again in %g s.", program.name, status, seen, pause)
+        why = self._explain(running, status)
+        told = "" if why is None else f" {why}"
+        log.warning("%s ended with status %d%s.%s It starts again in %g s.", program.name, status, seen, told, pause)
+        running.told = None
         running.process, running.start_at = None, time.monotonic() + pause
         for other in self._running:
             if other.program.name in program.takes_along and other.process is not None:
@@ -198,6 +231,16 @@ class Supervisor:
         pids = {r.program.name: r.process.pid for r in self._running if r.process is not None}
         with contextlib.suppress(StorageError):
             write_text(self.folder / PROCESSES, json.dumps({"supervisor": os.getpid(), **pids}) + "\n")
+
+
+def log_tail(path: Path, *, since: int = 0) -> str:
+    """Return the end of a log, at most what was written after ``since`` bytes; '' where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(since, path.stat().st_size - _TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def processes(folder: Path) -> dict[str, int]:
@@ -282,10 +325,12 @@ def stop_signals() -> Iterator[threading.Event]:
 
 __all__ = [
     "PROCESSES",
+    "ExplainFn",
     "OneLine",
     "Program",
     "Supervisor",
     "end_with_parent",
+    "log_tail",
     "log_to_stderr",
     "processes",
     "stop_signals",

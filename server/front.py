@@ -19,6 +19,7 @@ one while this process ends, is a certificate's error to a SuperNode, which give
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import logging
 import signal
@@ -26,14 +27,18 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
+from confide import pki
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
-from confide.server.listener import App, Config, FewLines, Limits, Receive, Scope, Send, Server, name_of
+from confide.flower.explain import INCOMPATIBLE_STATUS, incompatibility, incompatibility_body
+from confide.server.listener import App, Config, FewLines, Limits, Listener, Receive, Scope, Send, Server, name_of
 
 PATHS = frozenset(
     f"/v1/fleet/{name}"
@@ -76,7 +81,13 @@ _PIECE = 64 * 1024
 _CONNECT_TIMEOUT_S = 5.0
 _UPSTREAM_IDLE_S = 3.0
 """Shorter than the 5 s after which a SuperLink drops an idle connection: nothing is written into one that closes."""
-_LONGEST_SHOWN = 80
+_LONGEST_SHOWN, _LONGEST_KEY = 80, 1000
+_KEY = b"flwr-public-key"
+_REFUSALS = {
+    401: "its key is not registered, its signature is wrong, or its clock differs by more than 5 s",
+    412: "its key is not registered, or its SuperNode vanished less than a minute ago",
+}
+"""Answers of the SuperLink that mean that a node may not take part."""
 
 log = logging.getLogger(__name__)
 
@@ -186,12 +197,22 @@ class _Front:
         path = scope["raw_path"].decode("latin-1")
         if scope["method"] != "POST" or path not in PATHS or scope["query_string"]:
             raise _RefusalError(404, "not a fleet request")
+        headers = dict(scope["headers"])
+        version = headers.get(b"flwr-package-version")
+        told = incompatibility(None if version is None else version.decode("latin-1"))
+        if told is not None:
+            _tell_refused(scope, INCOMPATIBLE_STATUS, told)
+            content_type = [(b"content-type", b"application/json")]
+            return _Answer(status=INCOMPATIBLE_STATUS, headers=content_type, body=incompatibility_body(told))
         body = bytearray()
         try:
             await self._read(scope, receive, body)
-            return await self._forward(path, scope, bytes(body))
+            answer = await self._forward(path, scope, bytes(body))
         finally:
             self._held -= len(body)
+        if answer.status in _REFUSALS and _KEY in headers:
+            _tell_refused(scope, answer.status, _REFUSALS[answer.status])
+        return answer
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         """Append a request's body to ``body``."""
@@ -256,6 +277,21 @@ async def _send_answer(answer: _Answer, send: Send, stall_s: float) -> None:
         end = start + _PIECE
         event = {"type": "http.response.body", "body": answer.body[start:end], "more_body": end < len(answer.body)}
         await asyncio.wait_for(send(event), stall_s)
+
+
+def _tell_refused(scope: Scope, status: int, why: str) -> None:
+    """Tell of a node that may not take part; at a place of its own, so that no noise of other strangers hides it."""
+    log.warning("%s: %d, refused, %s, %s", _shown(scope), status, why, _key_of(dict(scope["headers"])))
+
+
+def _key_of(headers: Mapping[bytes, bytes]) -> str:
+    """Name a node by the fingerprint of the key that it shows, as ``ssh-keygen -l`` prints it; nothing proves that it has it."""
+    shown = headers.get(_KEY, b"")
+    try:
+        key = load_pem_public_key(base64.b64decode(shown, validate=True)) if 0 < len(shown) <= _LONGEST_KEY else None
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    return f"key {pki.key_fingerprint(key)}" if isinstance(key, pki.PublicKey) else "no key"
 
 
 def _shown(scope: Scope) -> str:
@@ -343,9 +379,10 @@ def _listen(address: str) -> socket.socket:
     host, port = _split_address(address, "listen")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family)
+        made = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(f"listen={address} cannot be used ({error}); name an address of this machine that is free.") from None
+    listener = Listener(family, socket.SOCK_STREAM, fileno=made.detach())
     # Connections inherit it; asyncio does not set it on a listener made elsewhere, which costs 40 ms a request.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

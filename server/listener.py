@@ -5,8 +5,10 @@ of connections that keeps serving those that stand, and an end when the process 
 """
 
 import asyncio
+import contextvars
 import logging
 import os
+import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -71,7 +73,8 @@ class Config(uvicorn.Config):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            date_header=False,
+            date_header=True,  # by which an institution's doctor compares clocks
+            loop="asyncio",  # in which `Listener` can tell whose handshake failed
             timeout_keep_alive=_IDLE_S,
             timeout_graceful_shutdown=_SHUTDOWN_S,
             h11_max_incomplete_event_size=_LARGEST_HEAD,
@@ -87,7 +90,49 @@ def _server_context(config: uvicorn.Config, make_fn: Callable[[], ssl.SSLContext
     context = make_fn()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.sslobject_class = _Handshakes
     return context
+
+
+_peer: contextvars.ContextVar[tuple[str, int] | None] = contextvars.ContextVar("peer", default=None)
+
+
+class Listener(socket.socket):
+    """A listening socket that lets a failed handshake be told of with its peer, which asyncio keeps to itself.
+
+    The task of a connection begins with a copy of the context in which it was accepted.
+    """
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection."""
+        connection, peer = super().accept()
+        _peer.set(peer[:2])
+        return connection, peer
+
+
+class _Handshakes(ssl.SSLObject):
+    """Tells of handshakes that fail: a client that does not trust this server's certificate says so, and nobody else hears."""
+
+    def do_handshake(self) -> None:
+        try:
+            super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
+        except ssl.SSLError as error:
+            log.warning("TLS with %s fails: %s", name_of(_peer.get()), _handshake_problem(str(error.reason)))
+            raise
+
+
+def _handshake_problem(reason: str) -> str:
+    """Put OpenSSL's reason into words."""
+    told = {
+        "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
+        "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong; `confide provision` renews it",
+        "BAD_CERTIFICATE": "it finds this server's certificate unfit, such as for the host that it called",
+        "HTTP_REQUEST": "it speaks HTTP without TLS",
+    }
+    words = next((words for sign, words in told.items() if reason.endswith(sign)), "no TLS that this server speaks")
+    return f"{words} ({reason.lower()})."
 
 
 class Connection(H11Protocol):
@@ -183,4 +228,4 @@ def name_of(client: tuple[str, int] | None) -> str:
     return f"{client[0]}:{client[1]}" if client else "an unknown peer"
 
 
-__all__ = ["App", "Config", "Event", "FewLines", "Limits", "Receive", "Scope", "Send", "Server", "name_of"]
+__all__ = ["App", "Config", "Event", "FewLines", "Limits", "Listener", "Receive", "Scope", "Send", "Server", "name_of"]

@@ -1,6 +1,7 @@
 """The front: what passes, what does not, and what becomes of it when the network or the SuperLink fails."""
 
 import asyncio
+import base64
 import concurrent.futures
 import contextlib
 import datetime
@@ -22,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fault_proxy import FaultProxy
 
+from confide import pki
 from confide.errors import ConfigError
 from confide.server.front import PATHS, REQUEST_HEADERS, Limits, Upstream, create_app, main
 from confide.server.listener import FewLines
@@ -304,14 +307,14 @@ def test_only_headers_that_flower_uses_pass(client: httpx.Client, super_link: Fa
     super_link.answer_fn = lambda handler, _: handler.answer(
         200, b"yes", [("Content-Type", "application/protobuf"), ("Set-Cookie", "a=b"), ("X-Made-By", "upstream")]
     )
-    flower = {name.decode(): "value" for name in REQUEST_HEADERS}
+    flower = {name.decode(): "value" for name in REQUEST_HEADERS} | {"flwr-package-version": version("flwr")}
     others = {"authorization": "x", "cookie": "x", "forwarded": "for=x", "te": "trailers", "x-flwr-client": "x"}
     answer = client.post(PULL, content=b"question", headers=flower | others)
     client.post(PULL, content=b"")
     (_, first), (_, second) = super_link.seen
     assert sorted(first) == sorted([*flower.items(), ("host", f"{HOST}:{super_link.server_port}"), ("content-length", "8")])
     assert {name for name, _ in second} == {"accept", "host", "content-length"}
-    assert dict(answer.headers) == {"content-type": "application/protobuf", "content-length": "3"}
+    assert {**answer.headers, "date": ""} == {"date": "", "content-type": "application/protobuf", "content-length": "3"}
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 415, 500, 502, 503])
@@ -375,7 +378,8 @@ def test_large_answer_passes(client: httpx.Client, super_link: FakeSuperLink) ->
 )
 def test_other_targets_are_not_found(front: FrontProcess, super_link: FakeSuperLink, target: str) -> None:
     answer = say(front, f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
-    assert answer == b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    without_date = re.sub(rb"date: [^\r]*\r\n", b"", answer)
+    assert without_date == b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
     assert super_link.seen == []
 
 
@@ -867,3 +871,45 @@ def test_real_superlink_is_reachable_for_supernodes_only(
             nodes.PullMessages(PullMessagesRequest())
         assert denied.value.response.status_code == 401
         assert "Invalid SuperNode authentication" in denied.value.response.text
+
+
+# --- who was refused is told of
+
+
+def test_a_node_of_another_release_is_refused_in_flowers_own_words(
+    front: FrontProcess, client: httpx.Client, super_link: FakeSuperLink
+) -> None:
+    from flwr.supercore.runtime_version_compatibility import get_runtime_version_incompatibility_exit_message
+
+    answer = client.post(PULL, content=b"", headers={"flwr-package-version": "1.40.0"})
+    told = get_runtime_version_incompatibility_exit_message(answer.text)
+    assert (answer.status_code, answer.headers["content-type"], super_link.seen) == (412, "application/json", [])
+    assert told is not None
+    assert "expected flwr" in told
+    assert "412, refused, expected flwr" in front.log.read_text()
+
+
+def test_a_refused_key_is_told_of_by_its_fingerprint(
+    front: FrontProcess, client: httpx.Client, super_link: FakeSuperLink
+) -> None:
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    key = pki.make_key().public_key()
+    super_link.answer_fn = lambda handler, _: handler.answer(401, b"no")
+    for shown in (base64.b64encode(public_key_to_bytes(key)).decode(), "x" * 2000):
+        client.post(PULL, content=b"", headers={"flwr-public-key": shown})
+    log = front.log.read_text()
+    assert "401, refused, its key is not registered, its signature is wrong" in log
+    assert log.rstrip().splitlines()[-2].endswith(pki.key_fingerprint(key))
+    assert log.rstrip().endswith("no key")
+
+
+def test_a_client_that_trusts_another_authority_is_told_of_with_its_address(front: FrontProcess) -> None:
+    strangers = ssl.create_default_context()
+    with socket.create_connection((HOST, front.port)) as connection, pytest.raises(ssl.SSLCertVerificationError):
+        peer = connection.getsockname()
+        strangers.wrap_socket(connection, server_hostname=HOST)
+    deadline = time.monotonic() + PATIENCE_S
+    while f"TLS with {HOST}:{peer[1]} fails: it knows another authority" not in front.log.read_text():
+        assert time.monotonic() < deadline, front.log.read_text()
+        time.sleep(0.05)
