@@ -36,7 +36,7 @@ PROCESSES = "processes.json"
 
 
 ExplainFn = Callable[[str, int | None], str | None]
-"""End of a program's log since it was started, and its exit status, None while it runs -> what is wrong; None: nothing known."""
+"""End of a program's log since it was started, and its exit status (None: it runs) -> what is wrong; None: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -285,7 +285,7 @@ def _tell_refused(scope: Scope, status: int, why: str) -> None:
 
 
 def _key_of(headers: Mapping[bytes, bytes]) -> str:
-    """Name a node by the fingerprint of the key that it shows, as ``ssh-keygen -l`` prints it; nothing proves that it has it."""
+    """Name a node by the fingerprint of the key that it shows, as ``ssh-keygen -l`` prints it; unproven."""
     shown = headers.get(_KEY, b"")
     try:
         key = load_pem_public_key(base64.b64decode(shown, validate=True)) if 0 < len(shown) <= _LONGEST_KEY else None

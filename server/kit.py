@@ -55,6 +55,16 @@ class CoordinatorKit:
         """Of SuperLink and the process that takes its runs."""
         return self.state / "runtime.secret"
 
+    @property
+    def logs(self) -> Path:
+        """Folder of logs, and of the file that tells process ids."""
+        return self.state / "logs"
+
+    @property
+    def address(self) -> Path:
+        """File that tells where SuperLink is on loopback, while it runs."""
+        return self.logs / "superlink.address"
+
     def listens_on(self) -> str:
         """Return HOST:PORT that the front listens on: on every interface, unless only loopback was provisioned."""
         only_loopback = all(name in (LOOPBACK, "localhost", "::1") for name in self.hosts)

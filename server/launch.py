@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, FlowerError
-from confide.files import locked, make_private_folder, write_secret
+from confide.files import locked, make_private_folder, write_secret, write_text
 from confide.flower.processes import LOOPBACK, SuperLinkControl, check_version, environment, free_port, superlink_command
 from confide.server.kit import CoordinatorKit
 from confide.supervisor import Program, Supervisor
@@ -33,7 +33,8 @@ def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
         write_secret(kit.secret, secrets.token_bytes(_SECRET_BYTES))
         inner = f"{LOOPBACK}:{free_port()}"
         programs = [_superlink(kit, inner), _front(kit, inner), _rounds(kit, run_dir, inner)]
-        with Supervisor(programs, kit.state / "logs") as supervisor:
+        with Supervisor(programs, kit.logs) as supervisor:
+            write_text(kit.address, f"{inner}\n", mode=0o600)
             yield supervisor
 
 
@@ -59,7 +60,7 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
     command += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
     command += ["--upstream", upstream, "--upstream-ca", str(kit.inner.ca)]
     return Program(
-        name="front", command=command, environment=environment(kit.state / "flower"), is_ready=lambda: _answers(kit.port)
+        name="front", command=command, environment=environment(kit.state / "flower"), is_ready=lambda: is_taken(kit.port)
     )
 
 
@@ -69,7 +70,8 @@ def _rounds(kit: CoordinatorKit, run_dir: Path, superlink: str) -> Program:
     return Program(name="rounds", command=command, environment=environment(kit.state / "flower"), shows=True, is_final=final)
 
 
-def _answers(port: int) -> bool:
+def is_taken(port: int) -> bool:
+    """Say whether something listens on a port of this machine."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=_CONNECT_S).close()
     except OSError:
@@ -78,11 +80,11 @@ def _answers(port: int) -> bool:
 
 
 def _refuse_taken(kit: CoordinatorKit) -> None:
-    if _answers(kit.port):
+    if is_taken(kit.port):
         raise ConfigError(
             f"Port {kit.port} of this machine is taken, and institutions are told to come there; end what listens on it, or "
             "provision another port."
         )
 
 
-__all__ = ["supervised"]
+__all__ = ["is_taken", "supervised"]

@@ -127,7 +127,7 @@ def _handshake_problem(reason: str) -> str:
     """Put OpenSSL's reason into words."""
     told = {
         "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
-        "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong; `confide provision` renews it",
+        "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong",
         "BAD_CERTIFICATE": "it finds this server's certificate unfit, such as for the host that it called",
         "HTTP_REQUEST": "it speaks HTTP without TLS",
     }

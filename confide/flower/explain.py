@@ -18,8 +18,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"certificate verify failed: certificate is not yet valid",
-        "The coordinator's certificate is not valid yet: this machine's clock is behind, or the coordinator's was ahead when it "
-        "was made; set the clock (NTP).",
+        "The coordinator's certificate is not valid yet: this machine's clock is behind, or the coordinator's was ahead; "
+        "set the clock (NTP).",
     ),
     (
         r"certificate verify failed: (?:IP address|Hostname) mismatch, certificate is not valid for (?P<found>'[^']+')",
@@ -29,7 +29,7 @@ _RULES: tuple[tuple[str, str], ...] = (
     (
         r"CERTIFICATE_VERIFY_FAILED",
         "The coordinator's certificate is not signed by ca.crt: another server answers there, or the kit is of another "
-        "federation; compare the fingerprint of ca.crt with the coordinator's by telephone, and take the kit that belongs to it.",
+        "federation; compare the fingerprint of ca.crt with the coordinator's by telephone.",
     ),
     (
         r"Exit Code: 606\b(?:.|\n)*?(?P<found>expected [^\n]*)",
@@ -37,9 +37,9 @@ _RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"\[code: 2004\]",
-        "The coordinator does not take this institution's key: it is not registered there (compare its fingerprint, `ssh-keygen "
-        "-lf node.pub`, and let the coordinator register it), or a SuperNode with this key ran less than a minute ago and "
-        "vanished: Flower takes it back after 60 s, by itself.",
+        "The coordinator does not take this institution's key: it is not registered there (compare its fingerprint, "
+        "`ssh-keygen -lf node.pub`, and let the coordinator register it), or a SuperNode with this key crashed less than "
+        "a minute ago: Flower takes it back after 60 s, by itself.",
     ),
     (
         r"address already in use",

@@ -168,6 +168,13 @@ class SuperLinkControl:
         with self._client() as client:
             return {int(node.node_id) for node in client.ListNodes(ListNodesRequest()).nodes_info if node.status == "online"}
 
+    def connected(self, keys: Mapping[str, Path]) -> list[str]:
+        """Return the names of those who are connected, by their public keys."""
+        names = {_key_bytes(path): name for name, path in keys.items()}
+        with self._client() as client:
+            nodes = client.ListNodes(ListNodesRequest()).nodes_info
+        return sorted(names[node.public_key] for node in nodes if node.status == "online" and node.public_key in names)
+
     def start_run(self, job: str) -> int:
         """Submit a run, and return its number; the bundle is static, and the run config carries the job's name alone."""
         with self._client() as client:

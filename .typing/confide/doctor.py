@@ -1,0 +1,1 @@
+../../confide/doctor.py

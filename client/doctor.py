@@ -1,0 +1,241 @@
+"""``confide doctor`` of an institution: whether its kit, its records and this machine are ready to take part.
+
+Nothing is spent, trained or sent; the coordinator sees one request without a key. The ledger is read and left as it is.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from confide import pki
+from confide.checks import (
+    Finding,
+    authority,
+    disk,
+    gather,
+    memory,
+    ok,
+    private_file,
+    private_folder,
+    releases,
+    show,
+)
+from confide.client.kit import Kit, load_kit
+from confide.errors import ConfideError, ConfigError
+from confide.reach import reach
+
+_LONGEST_SOCKET = 107
+_RECORDS_ADVICE = "`confide data check` shows them in full; correct the records, or data.* in client.yaml."
+
+
+def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
+    """Print what is wrong with a kit.
+
+    Returns:
+        The exit status.
+    """
+    return show(diagnose(folder, overrides), as_json=as_json)
+
+
+def diagnose(folder: Path, overrides: Sequence[str] = ()) -> list[Finding]:
+    """Look at a kit, its records and this machine."""
+    try:
+        kit = load_kit(folder, overrides)
+    except ConfigError as error:
+        broken = [Finding("client.yaml", "error", problem, "correct client.yaml.") for problem in error.problems]
+        return [*broken, *gather(("versions", releases))]
+    coordinator = kit.config.coordinator
+    ca = kit.path(coordinator.ca)
+    ask_for_kit = "ask the coordinator for a new federation's kit."
+    return [
+        ok("client.yaml", f"{kit.config.name}, coordinator {coordinator.address}"),
+        *gather(
+            ("versions", releases),
+            ("ca.crt", lambda: authority(ca, ask_for_kit)),
+            ("node.key", lambda: _node_key(kit)),
+            ("reach", lambda: reach(coordinator.address, ca)),
+            ("supernode", lambda: _supernode(kit)),
+            ("records", lambda: _records(kit)),
+            ("backbones", lambda: _backbones(kit)),
+            ("policy", lambda: _policy(kit)),
+            ("plan", lambda: _plan(kit)),
+            ("ledger", lambda: _ledger(kit)),
+            ("folders", lambda: _folders(kit)),
+            ("socket", lambda: _socket(kit)),
+            ("disk", lambda: disk(kit.state, kit.ledger.parent)),
+            ("memory", memory),
+            ("device", lambda: _device(kit)),
+        ),
+    ]
+
+
+def _node_key(kit: Kit) -> Iterator[Finding]:
+    path = kit.path(kit.config.coordinator.key)
+    if not path.exists():
+        made = "bring it from where `confide provision --request` made it, or ask the coordinator for the kit again."
+        yield Finding("node.key", "error", f"{path} is not there", made)
+        return
+    key = pki.read_node_key(path).public_key()
+    yield from private_file("node.key", path)
+    public = path.with_suffix(".pub")
+    if public.exists() and pki.read_public_key(public) != key:
+        mend = "bring back the pair; the coordinator knows the institution by node.pub."
+        yield Finding("node.key", "error", f"{public.name} is not the public key of {path.name}", mend)
+    yield ok("node.key", f"EC P-384, fingerprint {pki.key_fingerprint(key)}")
+
+
+def _supernode(kit: Kit) -> Iterator[Finding]:
+    """Say what the last SuperNode of this kit told in its log."""
+    from confide.client.launch import ROLES
+    from confide.flower.explain import explain
+    from confide.supervisor import log_tail, processes
+
+    for folder in ("logs", ROLES[-1]):
+        runs = ROLES[-1] in processes(kit.state / folder)
+        text = log_tail(kit.state / folder / "supernode.log")
+        why = explain(text, None if runs else 1)
+        if runs and why is None:
+            yield ok("supernode", "runs")
+        elif runs or (why is not None and "Exit Code" in text[text.rfind("Starting Flower") :]):
+            yield Finding("supernode", "warning", f"{'now' if runs else 'the last time'}: {why}", "see the findings above.")
+
+
+def _records(kit: Kit) -> Iterator[Finding]:
+    from confide.client.check import check_records
+    from confide.config import Config
+
+    if kit.task is None:
+        yield Finding("records", "warning", "no task is pinned, so nothing can be checked", "set task in client.yaml.")
+        return
+    report = check_records(Config(task=kit.task, data=kit.config.data.as_data()))
+    for problem in report.problems:
+        yield Finding("records", "error", problem, _RECORDS_ADVICE)
+    for note in report.notes:
+        yield Finding("records", "warning", note)
+    if report.ready and report.source is not None:
+        splits = ", ".join(f"about {count} for {name}" for name, count in report.splits.items())
+        yield ok("records", f"{report.source.records} records of {report.path} fit the task; {splits}")
+        yield from _counts(kit, report.splits.get("train", 0))
+
+
+def _counts(kit: Kit, units: int) -> Iterator[Finding]:
+    from confide.client.policy import Policy
+
+    if kit.config.data.group_column is not None:
+        return  # a group's share of records is not known before they are split
+    for verdict in Policy(kit.config.policy).counts(units):
+        if not verdict.holds:
+            told = f"policy.{verdict.rule}={verdict.allowed}: there are about {units} to train on"
+            yield Finding("records", "error", told, "bring more records, or decide on another number in client.yaml.")
+
+
+def _backbones(kit: Kit) -> Iterator[Finding]:
+    from confide.backbones import content_hash, find_backbone
+    from confide.config import TransformerConfig
+
+    listed = kit.config.policy.backbones
+    for name in kit.config.backbones:
+        try:
+            digest = content_hash(
+                find_backbone(TransformerConfig(name=str(kit.path(name)) if kit.path(name).is_dir() else name))
+            )
+        except (ConfideError, OSError) as error:
+            yield Finding("backbones", "error", f"{name}: {error}", "bring its folder, or correct backbones in client.yaml.")
+            continue
+        if digest in listed or "any" in listed:
+            yield ok("backbones", f"{name}: content hash {digest}, allowed")
+        else:
+            mend = f"if it may be trained, add {digest} to policy.backbones."
+            yield Finding("backbones", "warning", f"{name}: content hash {digest}, which policy.backbones lacks", mend)
+    wanted = kit.task is not None and kit.task.kind == "text_classification"
+    if wanted and not kit.config.backbones:
+        yield Finding("backbones", "error", "none, and the task reads text", "name a pretrained one's folder in client.yaml.")
+
+
+def _policy(kit: Kit) -> Iterator[Finding]:
+    policy = kit.config.policy
+    lifetime = "none" if policy.budget.epsilon is None else f"{policy.budget.epsilon:g} at delta {policy.budget.delta:g}"
+    yield ok(
+        "policy",
+        f"lifetime epsilon {lifetime}; a run at most {policy.max_epsilon:g} at {policy.max_delta:g} a {policy.required_unit}; "
+        f"approval {policy.approval}; hours {policy.hours or 'any'}; leaves: {', '.join(policy.metrics) or 'no metric'}",
+    )
+    if policy.allow_reproducible_noise:
+        told = "policy.allow_reproducible_noise=true: noise follows from the plan's seed, and the guarantee is void"
+        yield Finding("policy", "warning", told, "set it to false, unless the records are public.")
+
+
+def _plan(kit: Kit) -> Iterator[Finding]:
+    """Hold the last plan that asked here against the policy."""
+    from confide.client.policy import Policy
+    from confide.plan import TrainingPlan
+
+    plans = sorted((kit.state / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not plans:
+        yield ok("plan", "none has asked here yet")
+        return
+    plan = TrainingPlan.from_json(plans[-1].read_text())
+    denied = [verdict for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds]
+    if kit.task is not None and plan.task != kit.task:
+        told = f"job {plan.job} has another task than client.yaml pins"
+        yield Finding("plan", "warning", told, "agree on one with the coordinator.")
+    for verdict in denied:
+        told = f"job {plan.job}: policy.{verdict.rule} denies it: asked {verdict.asked}, allowed {verdict.allowed}"
+        yield Finding("plan", "warning", told, "leave it denied, or decide on another rule in client.yaml.")
+    if not denied:
+        yield ok("plan", f"job {plan.job}, the last that asked, is allowed")
+
+
+def _ledger(kit: Kit) -> Iterator[Finding]:
+    from confide.client.ledger_file import LedgerFile
+
+    if not kit.ledger.exists():
+        if kit.anchor.exists():
+            told = f"{kit.ledger} is gone, and its anchor {kit.anchor} knows of it"
+            yield Finding("ledger", "error", told, "bring the ledger back; nothing is trained without it.")
+        else:
+            yield ok("ledger", f"{kit.ledger} will be made at the first start")
+        return
+    file = LedgerFile(kit.ledger, anchor=kit.anchor)
+    number, digest = file.log.head
+    if file.state.public_key not in (None, file.keys.public_key):
+        yield Finding("ledger", "error", f"{file.keys.path} is not its key", "bring the right one back.")
+    yield ok("ledger", f"sound, {number} events, head {number}:{digest[:12]}")
+    for population in file.state.populations.values():
+        bound, left = population.budget.epsilon, max(0.0, population.budget.epsilon - population.committed)
+        told = f"{population.name}: epsilon {left:.2f} of {bound:g} left"
+        mend = "let the institution's people decide on a larger one: `confide ledger budget`."
+        yield ok("budget", told) if left > 0 else Finding("budget", "warning", told, mend)
+
+
+def _folders(kit: Kit) -> Iterator[Finding]:
+    config = kit.config
+    shared = config.runtime_group is not None or config.socket_group is not None
+    yield from private_folder("folders", kit.state, group_may_enter=shared)
+    for folder in dict.fromkeys((kit.ledger.parent, kit.anchor.parent)):
+        yield from private_folder("folders", folder)
+
+
+def _socket(kit: Kit) -> Iterator[Finding]:
+    size = len(str(kit.socket).encode())
+    if size > _LONGEST_SOCKET:
+        told = f"{kit.socket} has {size} bytes, and the system takes {_LONGEST_SOCKET} for a socket"
+        yield Finding("socket", "error", told, "set state in client.yaml to a shorter path.")
+    else:
+        yield ok("socket", f"{size} of {_LONGEST_SOCKET} bytes")
+
+
+def _device(kit: Kit) -> Iterator[Finding]:
+    import torch
+
+    asked, seen = kit.config.trainer.device, torch.cuda.is_available()
+    if seen:
+        yield ok("device", f"trainer.device={asked}; GPU {torch.cuda.get_device_name()}")
+    elif asked == "cuda":
+        yield Finding(
+            "device", "error", "trainer.device=cuda, and torch sees no GPU", "mend the driver, or set trainer.device=auto."
+        )
+    else:
+        yield ok("device", f"trainer.device={asked}; torch sees no GPU of NVIDIA's")
+
+
+__all__ = ["diagnose", "examine"]
