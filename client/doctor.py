@@ -169,7 +169,7 @@ def _plan(kit: Kit) -> Iterator[Finding]:
     from confide.client.policy import Policy
     from confide.plan import TrainingPlan
 
-    plans = sorted((kit.state / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    plans = sorted((kit.own / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not plans:
         yield ok("plan", "none has asked here yet")
         return
