@@ -82,7 +82,9 @@ def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("check", "", "found", "mend")
+    table = Table("check", "")
+    for header in ("found", "mend"):  # whole: fingerprints are there to be compared
+        table.add_column(header, overflow="fold")
     for finding in findings:
         cells = (finding.check, finding.status, escape(finding.told), escape(finding.mend))
         table.add_row(*cells, style=_STYLES[finding.status])
