@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
             print(f"{resumed} is finished: {summary['rounds']} rounds, model {model}. Nothing to resume.")
             return 0
     elif INFORMATION_FLAGS & set(words):
-        words = [word for word in words if not _is_kit(word)]
+        words = ["hydra/help=server", *(word for word in words if not _is_kit(word))]
     else:
         words = new_words(words)
     if not INFORMATION_FLAGS & set(words):
