@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from confide.errors import StorageError
+from confide.errors import EXIT_FAILED, StorageError
 from confide.files import make_private_folder, write_text
 
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.5
 _MOST_DOUBLINGS = 30
-_STEADY_S = 60.0
+_STEADY_S = 90.0
 _GRACE_S = 8.0
 _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -54,6 +54,7 @@ class Program:
         takes_along: names of programs that are told to end when it dies, and start again: they wait for what it was doing.
         longest_pause_s: before it starts again.
         explain_fn: says why it ended, or what it waits for; None: its log does.
+        most_failures: in a row, each within a minute or two; the next ends the whole. None: it starts again for ever.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Program:
     takes_along: frozenset[str] = frozenset()
     longest_pause_s: float = 15.0
     explain_fn: ExplainFn | None = None
+    most_failures: int | None = None
 
 
 @dataclass
@@ -107,7 +109,7 @@ class Supervisor:
 
     @property
     def ended(self) -> tuple[str, int] | None:
-        """Which program ended with a status that is final, and that status; None while all is to run."""
+        """Which program ended for good, and with which status; None while all is to run."""
         return self._ended
 
     def step(self) -> None:
@@ -214,10 +216,16 @@ class Supervisor:
             return
         steady = time.monotonic() - running.started > _STEADY_S
         running.failures = 1 if steady else running.failures + 1
-        pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
         seen = "" if program.shows else f"; {self.folder / program.name}.log says why"
         why = self._explain(running, status)
         told = "" if why is None else f" {why}"
+        if program.most_failures is not None and running.failures > program.most_failures:
+            log.error(
+                "%s ended %d times in a row, at last with status %d%s.%s", program.name, running.failures, status, seen, told
+            )
+            self._ended = (program.name, EXIT_FAILED)
+            return
+        pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
         log.warning("%s ended with status %d%s.%s It starts again in %g s.", program.name, status, seen, told, pause)
         running.told = None
         running.process, running.start_at = None, time.monotonic() + pause

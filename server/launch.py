@@ -15,6 +15,8 @@ from confide.supervisor import Program, Supervisor
 
 _SECRET_BYTES = 32
 _CONNECT_S = 1.0
+_MOST_FAILURES = 8
+"""In a row, over about a minute: a SuperLink or a front that cannot start at all ends the command."""
 
 
 @contextlib.contextmanager
@@ -51,7 +53,13 @@ def _superlink(kit: CoordinatorKit, address: str) -> Program:
             return False
         return True
 
-    return Program(name="superlink", command=command, environment=environment(kit.state / "flower"), is_ready=is_ready)
+    return Program(
+        name="superlink",
+        command=command,
+        environment=environment(kit.state / "flower"),
+        is_ready=is_ready,
+        most_failures=_MOST_FAILURES,
+    )
 
 
 def _front(kit: CoordinatorKit, upstream: str) -> Program:
@@ -60,7 +68,11 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
     command += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
     command += ["--upstream", upstream, "--upstream-ca", str(kit.inner.ca)]
     return Program(
-        name="front", command=command, environment=environment(kit.state / "flower"), is_ready=lambda: is_taken(kit.port)
+        name="front",
+        command=command,
+        environment=environment(kit.state / "flower"),
+        is_ready=lambda: is_taken(kit.port),
+        most_failures=_MOST_FAILURES,
     )
 
 
