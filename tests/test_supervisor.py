@@ -103,6 +103,14 @@ def test_a_program_may_fail_for_days(tmp_path: Path) -> None:
         wait_until(lambda: running.step() or running._running[0].failures > 5001)
 
 
+def test_too_many_failures_in_a_row_end_the_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Supervisor([shell("a", "exit 7", most_failures=2), program("b")], tmp_path) as running:
+        assert running.run(threading.Event()) == 1
+        assert running.ended == ("a", 1)
+    assert "a ended 3 times in a row, at last with status 7" in caplog.text
+    assert f"{tmp_path / 'a.log'} says why" in caplog.text
+
+
 def test_whoever_dies_takes_those_along_who_wait_for_it(tmp_path: Path) -> None:
     with stepping([program("a", takes_along=frozenset({"b"})), program("b"), program("c")], tmp_path) as until:
         until(lambda: processes(tmp_path).keys() >= {"a", "b", "c"})
