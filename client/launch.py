@@ -1,6 +1,7 @@
 """Starts and supervises what an institution runs: SuperNode, executor, trainer, each with less reach than the one before."""
 
 import contextlib
+import functools
 import os
 import secrets
 import signal
@@ -12,7 +13,7 @@ from confide.client.kit import Kit
 from confide.errors import ConfigError
 from confide.files import locked, make_private_folder, share, write_secret
 from confide.flower.explain import explain
-from confide.flower.processes import LOOPBACK, check_version, environment, free_port, supernode_command
+from confide.flower.processes import LOOPBACK, check_version, environment, free_port, say_good_bye, supernode_command
 from confide.supervisor import Program, Supervisor
 
 ROLES = ("trainer", "executor", "supernode")
@@ -86,7 +87,7 @@ def _supernode(kit: Kit, port: int) -> Program:
         port=port,
         secret=secret_path(kit),
     )
-    # Told to end, it says good-bye; a SuperNode that vanishes is not taken back for a minute.
+    # Told to end, it says good-bye; for one that is killed we do, since it would not be taken back for a minute.
     return Program(
         name="supernode",
         command=command,
@@ -94,6 +95,9 @@ def _supernode(kit: Kit, port: int) -> Program:
         death_signal=signal.SIGTERM,
         longest_pause_s=_LONGEST_PAUSE_S,
         explain_fn=explain,
+        mourn=functools.partial(
+            say_good_bye, coordinator=coordinator.address, ca=kit.path(coordinator.ca), key=kit.path(coordinator.key)
+        ),
     )
 
 

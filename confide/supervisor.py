@@ -29,7 +29,7 @@ _STEADY_S = 90.0
 _GRACE_S = 8.0
 _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
-_LARGEST_LOG = 16 * 2**20
+_LARGEST_LOG, _MOST_READ = 16 * 2**20, 2**16
 _LONGEST_MESSAGE = 2000
 _EXPLAIN_S, _TAIL_BYTES = 10.0, 16 * 2**10
 PROCESSES = "processes.json"
@@ -54,6 +54,7 @@ class Program:
         takes_along: names of programs that are told to end when it dies, and start again: they wait for what it was doing.
         longest_pause_s: before it starts again.
         explain_fn: says why it ended, or what it waits for; None: its log does.
+        mourn: told, where it died without having been told to end, the beginning of what it wrote since it started.
         most_failures: in a row, each within a minute or two; the next ends the whole. None: it starts again for ever.
     """
 
@@ -67,6 +68,7 @@ class Program:
     takes_along: frozenset[str] = frozenset()
     longest_pause_s: float = 15.0
     explain_fn: ExplainFn | None = None
+    mourn: Callable[[str], object] | None = None
     most_failures: int | None = None
 
 
@@ -81,6 +83,7 @@ class _Running:
     failures: int = 0
     start_at: float = 0.0
     was_ready: bool = False
+    log_start: int = 0
 
 
 @dataclass
@@ -186,7 +189,7 @@ class Supervisor:
 
     def _start(self, running: _Running) -> None:
         program = running.program
-        path = self.folder / f"{program.name}.log"
+        path = self._log_of(program)
         with contextlib.suppress(OSError):
             if path.stat().st_size > _LARGEST_LOG:
                 path.replace(path.with_suffix(".log.1"))
@@ -216,7 +219,7 @@ class Supervisor:
             return
         steady = time.monotonic() - running.started > _STEADY_S
         running.failures = 1 if steady else running.failures + 1
-        seen = "" if program.shows else f"; {self.folder / program.name}.log says why"
+        seen = "" if program.shows else f"; {self._log_of(program)} says why"
         why = self._explain(running, status)
         told = "" if why is None else f" {why}"
         if program.most_failures is not None and running.failures > program.most_failures:
@@ -228,11 +231,25 @@ class Supervisor:
         pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
         log.warning("%s ended with status %d%s.%s It starts again in %g s.", program.name, status, seen, told, pause)
         running.told = None
+        if program.mourn is not None and status != 0:
+            program.mourn(self._written(running))
         running.process, running.start_at = None, time.monotonic() + pause
         for other in self._running:
             if other.program.name in program.takes_along and other.process is not None:
                 other.process.terminate()
         self._tell()
+
+    def _written(self, running: _Running) -> str:
+        """Return the beginning of what a program wrote since it started."""
+        try:
+            with self._log_of(running.program).open("rb") as file:
+                file.seek(running.log_start)
+                return file.read(_MOST_READ).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def _log_of(self, program: Program) -> Path:
+        return self.folder / f"{program.name}.log"
 
     def _tell(self) -> None:
         """Write down which process is which."""

@@ -5,7 +5,9 @@ messages of the control API, which has no stable interface for programs.
 """
 
 import contextlib
+import logging
 import os
+import re
 import shutil
 import socket
 import sys
@@ -19,17 +21,25 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest, UnregisterNodeRequest
 from flwr.proto.fab_pb2 import Fab
+from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
-from confide.errors import ConfigError, FlowerError
+from confide.errors import ConfideError, ConfigError, FlowerError
 from confide.flower.bundle import bundle
+from confide.pki import read_node_key
 
 TESTED = ("1.41", "1.42")
 """Minor releases of flwr whose private corners are known; both sides of a federation need the same one."""
 LOOPBACK = "127.0.0.1"
 _CONTROL_TIMEOUT_S = 10.0
+_GOOD_BYE_TIMEOUT_S = 3.0
+_NODE_ID = re.compile(r"SuperNode ID: (\d+)")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +135,35 @@ def supernode_command(*, coordinator: str, ca: Path, key: Path, port: int, secre
         *("--auth-supernode-private-key", str(key), "--host", LOOPBACK, "--port", str(port)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
     ]
+
+
+def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool:
+    """Tell the coordinator that a SuperNode is gone which could not say so itself; else it is not taken back for a minute.
+
+    Args:
+        written: its output since it started: it tells its number once the coordinator has taken it.
+        coordinator: HOST:PORT of the coordinator's front.
+        ca: certificate of the authority that signed the front's.
+        key: the node's own, OpenSSH.
+
+    Returns:
+        Whether the coordinator heard it; where the SuperNode had not been taken, nothing is said.
+    """
+    told = _NODE_ID.search(written)
+    if told is None:
+        return False
+    try:
+        private = read_node_key(key)
+        signed = NodeAuthHttpInterceptor(private, private.public_key())
+        version_told = RuntimeVersionHttpInterceptor(component_name="SuperNode")
+        client = FleetHttpClient.from_server_address(coordinator, False, ca.read_bytes(), interceptors=[version_told, signed])
+        client._client.timeout = httpx.Timeout(_GOOD_BYE_TIMEOUT_S)
+        with contextlib.closing(client):
+            client.DeactivateNode(DeactivateNodeRequest(node_id=int(told[1])))
+    except (ConfideError, httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
+        log.info("%s did not hear that a SuperNode is gone (%s).", coordinator, type(error).__name__)
+        return False
+    return True
 
 
 class SuperLinkControl:
@@ -225,6 +264,7 @@ __all__ = [
     "check_version",
     "environment",
     "free_port",
+    "say_good_bye",
     "superlink_command",
     "supernode_command",
 ]
