@@ -6,7 +6,8 @@ SuperNodes use, stands before it. It authenticates nobody; that stays the SuperL
 
 What a SuperNode makes of an answer decides what is sent. It tries again after 502, 503, 504 and after a lost connection; 401
 ends it, 403 makes it drop a reply, anything else ends the call for good. So whatever may pass by itself is 503 here, also a
-body that stalls, for which HTTP has 408; off the paths it is 404, and too large a body is 413.
+body that stalls, for which HTTP has 408; off the paths it is 404, and too large a body is 413. A heartbeat that is answered
+with 500, as a SuperLink does while its database is locked, would be a SuperNode's last: it is 503 too.
 
 Bodies and answers are whole in memory before they are passed on. An object travels in chunks of 5 MB, so 16 MiB a body hold
 every message; in return slow institutions occupy no connection of the SuperLink, it never sees half a body, and an answer that
@@ -58,6 +59,7 @@ PATHS = frozenset(
     )
 )
 """Every path that a SuperNode posts to."""
+_HEARTBEAT = "/v1/fleet/send-node-heartbeat"
 REQUEST_HEADERS = frozenset(
     {
         b"accept",
@@ -254,8 +256,8 @@ class _Front:
         except httpx.HTTPError as error:
             reason = f"the SuperLink does not answer ({type(error).__name__}: {error})"
             raise _RefusalError(503, reason, close=False) from None
-        if response.status_code == 429:
-            raise _RefusalError(503, "the SuperLink answers 429", close=False)
+        if response.status_code == 429 or (response.status_code == 500 and path == _HEARTBEAT):
+            raise _RefusalError(503, f"the SuperLink answers {response.status_code}", close=False)
         passed = [(name.lower(), value) for name, value in response.headers.raw if name.lower() in ANSWER_HEADERS]
         return _Answer(status=response.status_code, headers=passed, body=content)
 

@@ -592,6 +592,17 @@ def too_large(handler: _Handler, _: bytes) -> None:
     handler.answer(200, bytes(17 * MIB))
 
 
+def locked(handler: _Handler, _: bytes) -> None:
+    handler.answer(500, b"database is locked")
+
+
+def test_a_heartbeat_that_fails_is_not_the_last(client: httpx.Client, super_link: FakeSuperLink) -> None:
+    """A SuperNode's thread of heartbeats ends in silence at a 500; other calls have an end of their own."""
+    super_link.answer_fn = locked
+    assert client.post("/v1/fleet/send-node-heartbeat", content=b"").status_code == 503
+    assert client.post(PULL, content=b"").status_code == 500
+
+
 @pytest.mark.parametrize("answer_fn", [break_off, hang_up, hang, too_many, too_large])
 def test_failing_superlink_is_an_invitation_to_come_again(
     client: httpx.Client, super_link: FakeSuperLink, answer_fn: Callable[[_Handler, bytes], None]
