@@ -133,13 +133,13 @@ class Heartbeat:
             self._sender.stop()
 
     def _beat(self) -> bool:
-        """Send one; a refusal is final, silence is not."""
+        """Send one; a refusal is final, silence and a database that is locked are not: SuperLink says 500 to that."""
         try:
             success = bool(self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success)
         except httpx.TransportError:
             return False
         except httpx.HTTPStatusError as error:
-            if error.response.status_code in _PASSING:
+            if error.response.is_server_error:
                 return False
             success = False
         if not success:
