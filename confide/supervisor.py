@@ -77,7 +77,6 @@ class _Running:
     program: Program
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
-    log_start: int = 0
     explained: float = 0.0
     told: str | None = None
     failures: int = 0
