@@ -9,6 +9,7 @@ import ctypes
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ _STEADY_S = 90.0
 _GRACE_S = 8.0
 _POLL_S = 0.1
 _PR_SET_PDEATHSIG = 1
-_LARGEST_LOG, _MOST_READ = 16 * 2**20, 2**16
+_MOST_READ = 2**16
 _LONGEST_MESSAGE = 2000
 _EXPLAIN_S, _TAIL_BYTES = 10.0, 16 * 2**10
 PROCESSES = "processes.json"
@@ -93,11 +94,13 @@ class Supervisor:
         programs: each starts once those before it were ready.
         folder: of logs, and of a file that tells process ids.
         ready_timeout_s: how long a program may take until it is ready; then it is started again.
+        largest_log: bytes of a program's log; what is older goes to a second file, and then away.
     """
 
     programs: Sequence[Program]
     folder: Path
     ready_timeout_s: float = 60.0
+    largest_log: int = 16 * 2**20
     _running: list[_Running] = field(default_factory=list)
     _ended: tuple[str, int] | None = None
 
@@ -117,6 +120,7 @@ class Supervisor:
     def step(self) -> None:
         """Look after each program once."""
         for running in self._running:
+            self._bound_log(running)
             if self._ended is not None or not self._look_after(running):
                 return
 
@@ -186,12 +190,29 @@ class Supervisor:
         text = log_tail(self.folder / f"{running.program.name}.log", since=running.log_start)
         return running.program.explain_fn(text, status)
 
+    def _log_of(self, program: Program) -> Path:
+        return self.folder / f"{program.name}.log"
+
+    def _bound_log(self, running: _Running) -> None:
+        """Keep the last part of a log that has grown: what the other side sends is told of in it, and must not fill the disk.
+
+        Programs append to it, so that one that runs goes on at its new end.
+        """
+        path = self._log_of(running.program)
+        with contextlib.suppress(OSError):
+            size = path.stat().st_size
+            if size <= self.largest_log:
+                return
+            with path.open("rb+") as file, path.with_suffix(".log.1").open("wb") as kept:
+                os.fchmod(kept.fileno(), 0o600)
+                file.seek(size - self.largest_log)
+                shutil.copyfileobj(file, kept)
+                file.truncate(0)
+            running.log_start = 0
+
     def _start(self, running: _Running) -> None:
         program = running.program
         path = self._log_of(program)
-        with contextlib.suppress(OSError):
-            if path.stat().st_size > _LARGEST_LOG:
-                path.replace(path.with_suffix(".log.1"))
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
                 running.log_start = os.fstat(file.fileno()).st_size
@@ -246,9 +267,6 @@ class Supervisor:
                 return file.read(_MOST_READ).decode(errors="replace")
         except OSError:
             return ""
-
-    def _log_of(self, program: Program) -> Path:
-        return self.folder / f"{program.name}.log"
 
     def _tell(self) -> None:
         """Write down which process is which."""

@@ -20,6 +20,7 @@ from confide.errors import StorageError
 from confide.supervisor import PROCESSES, OneLine, Program, Supervisor, processes
 
 SLEEPS = ("sleep", "60")
+CHATTY = "import sys\nfor i in range(20_000): sys.stdout.write(f'line {i}\\n'); sys.stdout.flush()\nimport time; time.sleep(60)"
 
 
 @pytest.fixture(autouse=True)
@@ -246,3 +247,21 @@ def test_message_stays_readable_and_bounded() -> None:
 
 def test_traceback_keeps_its_lines() -> None:
     assert written("failed", error=ValueError("a")).splitlines() == ["WARNING failed", "ValueError: a"]
+
+
+def test_log_of_a_running_program_stays_bounded_and_keeps_what_came_last(tmp_path: Path) -> None:
+    with Supervisor([Program(name="chatty", command=[sys.executable, "-c", CHATTY])], tmp_path, largest_log=10_000) as running:
+        end = time.monotonic() + 20
+        log = tmp_path / "chatty.log"
+        while time.monotonic() < end and not (log.exists() and b"line 19999" in log.read_bytes() + _second(tmp_path)):
+            running.step()
+            time.sleep(0.01)
+        running.step()
+        assert log.stat().st_size <= 10_000
+        assert log.stat().st_mode & 0o777 == (tmp_path / "chatty.log.1").stat().st_mode & 0o777 == 0o600
+        assert b"line 19999" in log.read_bytes() + _second(tmp_path)
+
+
+def _second(folder: Path) -> bytes:
+    path = folder / "chatty.log.1"
+    return path.read_bytes() if path.exists() else b""
