@@ -7,15 +7,26 @@ patience while a SuperLink restarts, and one reply at a time, so that memory doe
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator
-from typing import Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Self, cast
 
-from flwr.app import Message, RecordDict
-from flwr.common.constant import SubStatus
+from flwr.app import Error, Message, RecordDict
+from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import context_from_proto, run_from_proto
-from flwr.proto.runtime_pb2 import PullTaskInputRequest, PushTaskOutputRequest
+from flwr.common.serde_utils import metadata_from_proto
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
+from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.proto.runtime_pb2 import PullAppMessagesRequest, PullTaskInputRequest, PushTaskOutputRequest
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectUnavailableError,
+    inflate_object_from_contents,
+)
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
@@ -42,6 +53,7 @@ class DeployedGrid(Grid):
         self._http = HttpGrid(runtime.address, runtime.ca is None, ca, token=token)
         self._http._retry_invoker = patient(runtime.patience_s)
         self._heartbeat = Heartbeat(runtime.holding(_COMPONENT, token))
+        self._announced: dict[str, tuple[MessageProto, ObjectTree]] = {}  # id of the question -> reply under way
 
     def __enter__(self) -> Self:
         with telling("begin the run"):
@@ -98,17 +110,54 @@ class DeployedGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the reply to one of these messages, if there is any.
+        """Return the reply to one of these messages, if there is any that has arrived whole.
+
+        Flower's own would wait for a reply whose upload broke off, up to two hours, and look for no other meanwhile.
 
         Raises:
             FlowerError: if the run was given up, or nobody answers.
         """
-        for message_id in message_ids:
-            with self._telling("receive a reply"):
-                replies = list(self._http.pull_messages([message_id]))
-            if replies:
-                return replies
+        wanted = list(message_ids)
+        with self._telling("receive a reply"):
+            self._look_for([message_id for message_id in wanted if message_id not in self._announced])
+            for message_id in wanted:
+                reply = self._pull(message_id)
+                if reply is not None:
+                    return [reply]
         return []
+
+    def _look_for(self, message_ids: Sequence[str]) -> None:
+        """Ask which replies were announced; what is in them comes later, or never."""
+        if not message_ids:
+            return
+        answer = self._http._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
+        for announced, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            self._announced[announced.metadata.reply_to_message_id] = announced, tree
+
+    def _pull(self, message_id: str) -> Message | None:
+        """Fetch a reply that was announced; None until all of it is there."""
+        announced, tree = self._announced.get(message_id, (None, None))
+        if announced is None or tree is None:
+            return None
+        client, run_id = self._http._runtime_client, self._http.run.run_id
+        pull = make_pull_object_fn_protobuf(client.PullObject, self._http.node, run_id)
+        reply_id = announced.metadata.message_id
+        try:
+            # The message itself is sent last: while it is not there, nothing else is fetched for nothing.
+            contents = {part.object_id: pull(part.object_id) for part in reversed(list(iterate_object_tree(tree)))}
+        except ObjectUnavailableError:
+            return None
+        except ObjectPullError:
+            del self._announced[message_id]
+            lost = Error(code=ErrorCode.MESSAGE_UNAVAILABLE, reason=None)
+            return make_message(metadata=metadata_from_proto(announced.metadata), error=lost)
+        client.ConfirmMessageReceived(
+            ConfirmMessageReceivedRequest(node=self._http.node, run_id=run_id, message_object_id=reply_id)
+        )
+        del self._announced[message_id]
+        reply = cast(Message, inflate_object_from_contents(reply_id, contents))
+        reply.metadata.__dict__["_message_id"] = reply_id
+        return reply
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Send messages and return the replies that come in time."""
