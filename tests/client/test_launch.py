@@ -34,3 +34,8 @@ def test_password_on_the_command_line_is_refused_masked(kit: Kit, command: list[
     with pytest.raises(ConfigError, match="password") as caught:
         cli.main([*command, str(kit.folder), "data.path=postgresql://ann:s3cret@db/ward"])
     assert "s3cret" not in str(caught.value)
+
+
+def test_flags_may_stand_between_kit_and_overrides(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status", str(kit.folder), "--json", "policy.budget.epsilon=7"]) == 1  # nothing runs
+    assert '"institution": "ward"' in capsys.readouterr().out
