@@ -7,6 +7,7 @@ patience while a SuperLink restarts, and one reply at a time, so that memory doe
 import contextlib
 import logging
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self, cast
 
@@ -52,7 +53,8 @@ class DeployedGrid(Grid):
         ca = None if runtime.ca is None else runtime.ca.read_bytes()
         self._http = HttpGrid(runtime.address, runtime.ca is None, ca, token=token)
         self._http._retry_invoker = patient(runtime.patience_s)
-        self._heartbeat = Heartbeat(runtime.holding(_COMPONENT, token))
+        self._beating = runtime.holding(_COMPONENT, token)
+        self._heartbeat = Heartbeat(self._beating)
         self._announced: dict[str, tuple[MessageProto, ObjectTree]] = {}  # id of the question -> reply under way
 
     def __enter__(self) -> Self:
@@ -72,6 +74,7 @@ class DeployedGrid(Grid):
         with contextlib.suppress(FlowerError), telling("end the run"):
             self._http._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=sub_status, details=details))
         self._http.close()
+        self._beating.close()
 
     def set_run(self, run: Run) -> None:
         """Set the run; it is set already."""
@@ -100,13 +103,17 @@ class DeployedGrid(Grid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Send messages one by one, so that one copy of a large payload is held.
 
+        SuperLink takes none that is too large, or to a node that it does not know. Such a message gets an id of its own, about
+        which SuperLink replies with an error, as about one that it lost.
+
         Raises:
             FlowerError: if the run was given up, or nobody answers.
         """
-        ids = []
+        ids: list[str] = []
         for message in messages:
             with self._telling("send a message"):
-                ids += [str(message_id) for message_id in self._http.push_messages([message])]
+                taken = list(self._http.push_messages([message]))
+            ids.append(taken[0] if taken and taken[0] else uuid.uuid4().hex)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

@@ -187,18 +187,24 @@ class SuperLinkControl:
             Node id -> name.
 
         Raises:
+            ConfigError: if a key is none, or was removed before.
             FlowerError: if it does not answer, or refuses.
         """
         wanted = {_key_bytes(path): name for name, path in keys.items()}
         with self._client() as client:
-            there = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
-            there = {key: node for key, node in there.items() if node.status != "unregistered"}
+            known = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
+            there = {key: node for key, node in known.items() if node.status != "unregistered"}
+            gone = sorted(name for key, name in wanted.items() if key in known.keys() - there.keys())
+            if gone:
+                raise ConfigError(
+                    f"{', '.join(gone)} took part before and was removed, and SuperLink takes no key a second time; have a new "
+                    "one made (`confide provision --request`), or remove state/superlink.db while no run goes on."
+                )
             for key in there.keys() - wanted.keys():
                 client.UnregisterNode(UnregisterNodeRequest(node_id=there[key].node_id))
             names = {}
             for key, name in wanted.items():
-                known = there.get(key)
-                node = known or client.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
+                node = there.get(key) or client.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
                 names[int(node.node_id)] = name
         return names
 
