@@ -234,12 +234,14 @@ class Supervisor:
 
     def _has_ended(self, running: _Running, status: int) -> None:
         program = running.program
+        seen = "" if program.shows else f"; {self._log_of(program)} says why"
         if status in program.is_final:
+            if status:
+                log.error("%s ended with status %d%s.", program.name, status, seen)
             self._ended = (program.name, status)
             return
         steady = time.monotonic() - running.started > _STEADY_S
         running.failures = 1 if steady else running.failures + 1
-        seen = "" if program.shows else f"; {self._log_of(program)} says why"
         why = self._explain(running, status)
         told = "" if why is None else f" {why}"
         if program.most_failures is not None and running.failures > program.most_failures:
