@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -10,15 +9,13 @@ from pathlib import Path
 
 from confide.client.app import make_client_app
 from confide.client.service.codec import WireLimits
-from confide.client.service.stub import TrainerStub
+from confide.client.service.stub import NO_ANSWER, TrainerStub
 from confide.exchange import Reply, Request
 from confide.flower.executor import run_tasks
 from confide.flower.runtime import Runtime
-from confide.supervisor import end_with_parent, log_to_stderr
+from confide.supervisor import end_with_parent, log_to_stderr, stop_signals
 
 log = logging.getLogger(__name__)
-
-_NO_ANSWER = "trainer_unavailable"
 
 
 class _Door:
@@ -39,7 +36,7 @@ class _Door:
             RuntimeError: if the trainer does not answer in time.
         """
         reply = self._stub.handle(kind, request)
-        if reply.refusal == _NO_ANSWER:
+        if reply.refusal == NO_ANSWER:
             raise RuntimeError("The trainer does not answer.")
         return reply
 
@@ -58,22 +55,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--max-mb", type=float, default=300.0, help="largest message")
     arguments = parser.parse_args(argv)
     log_to_stderr()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    end_with_parent(stop)
     limits = WireLimits(max_bytes=round(arguments.max_mb * 2**20))
-    with TrainerStub(arguments.name, arguments.socket, limits=limits) as stub:
+    with stop_signals() as stop, TrainerStub(arguments.name, arguments.socket, limits=limits) as stub:
+        end_with_parent(stop)
         door = _Door(stub)
         app = make_client_app(lambda _: door)
-        worker = threading.Thread(
-            target=run_tasks, args=(Runtime(address=arguments.runtime, secret=arguments.secret), app, stop), daemon=True
-        )
+        runtime = Runtime(address=arguments.runtime, secret=arguments.secret)
+        worker = threading.Thread(target=run_tasks, args=(runtime, app, stop), daemon=True)
         worker.start()
         while worker.is_alive() and not stop.wait(0.5):
             pass
         worker.join(1.0)  # a message under way is asked again by the coordinator
-    return 0 if stop.is_set() else 1
+        return 0 if stop.is_set() else 1
 
 
 if __name__ == "__main__":

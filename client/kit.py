@@ -32,6 +32,7 @@ from confide.settings import STRICT, range_problems, setting
 FILE = "client.yaml"
 _UNSET = "???"
 _MOST_PLANS = 100
+_SLACK = 1.1
 _NOT_SET = {
     "name": "it comes with the kit, as the coordinator provisioned it",
     "coordinator.address": "it comes with the kit",
@@ -144,6 +145,11 @@ class Kit:
     def data(self) -> DataConfig:
         """The institution's records."""
         return self.config.data.as_data(self.folder)
+
+    @property
+    def max_message_mb(self) -> float:
+        """Largest message in MiB: the largest update and what goes with it."""
+        return _SLACK * self.config.policy.max_update_mb
 
     @property
     def state(self) -> Path:

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -17,12 +16,11 @@ from confide.client.service.remembered import RememberedAnswers
 from confide.client.service.server import ServiceLimits, serve
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 from confide.files import make_private_folder, share
-from confide.supervisor import end_with_parent, log_to_stderr
+from confide.supervisor import end_with_parent, log_to_stderr, stop_signals
 
 log = logging.getLogger(__name__)
 
 _MIB = 2**20
-_SLACK = 1.1
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,16 +37,14 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args(argv)
     log_to_stderr()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    end_with_parent(stop)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    try:
-        _serve(load_kit(arguments.kit, arguments.overrides), stop)
-    except ConfideError as error:
-        log.error("%s", error)
-        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    with stop_signals() as stop:
+        end_with_parent(stop)
+        try:
+            _serve(load_kit(arguments.kit, arguments.overrides), stop)
+        except ConfideError as error:
+            log.error("%s", error)
+            return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     return 0
 
 
@@ -60,7 +56,7 @@ def _serve(kit: Kit, stop: threading.Event) -> None:
     if group is not None:
         mine = (folder for folder in (kit.state, kit.socket.parent) if folder.stat().st_uid == os.geteuid())
         share(dict.fromkeys(mine, 0o710), group, setting="socket_group")  # through to the socket, no further
-    limits = ServiceLimits(wire=WireLimits(max_bytes=round(kit.config.policy.max_update_mb * _MIB * _SLACK)))
+    limits = ServiceLimits(wire=WireLimits(max_bytes=round(kit.max_message_mb * _MIB)))
     mode = 0o600 if group is None else 0o660
     with serve(door, socket=kit.socket, deadline=deadline, limits=limits, mode=mode, group=group):
         log.info("%s is ready: policy, ledger and records are its own, socket %s.", door.name, kit.socket)

@@ -21,6 +21,8 @@ from confide.plan import TrainingPlan
 
 log = logging.getLogger(__name__)
 
+NO_ANSWER = "trainer_unavailable"
+"""The code of a refusal that stands for a trainer that could not be reached."""
 _MARGIN_S = 10.0
 """Beyond the plan's deadline, for the trainer to say itself that it has passed."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
@@ -114,7 +116,7 @@ class TrainerStub:
             return self._refuse(error.code)
         except Exception:
             log.exception("%s failed to pass a %s request on.", self._name, kind)
-            return self._refuse("trainer_unavailable")
+            return self._refuse(NO_ANSWER)
 
     def cancel(self, job: str, *, timeout_s: float = 5.0) -> bool:
         """Have what is computed for a job stop; return whether it was computed."""
@@ -174,7 +176,7 @@ class TrainerStub:
                 return self._refuse("deadline")
             if status not in _ASK_AGAIN or time.monotonic() + pause >= end:
                 log.warning("%s: the trainer service does not answer a %s request: %s.", self._name, kind, status.name)
-                return self._refuse("trainer_unavailable")
+                return self._refuse(NO_ANSWER)
             log.info("%s: the trainer service is %s; asking again in %.1f s.", self._name, status.name, pause)
             self._sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -204,4 +206,4 @@ def _status(error: grpc.RpcError) -> grpc.StatusCode:
     return error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
 
 
-__all__ = ["Status", "TrainerStub"]
+__all__ = ["NO_ANSWER", "Status", "TrainerStub"]

@@ -9,6 +9,7 @@ import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Self, cast
 
 from flwr.app import Error, Message, RecordDict
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _COMPONENT = "flwr-serverapp"
 _POLL_S = 0.1
+_HEARTBEAT_PATIENCE_S = 2.0
 
 
 class DeployedGrid(Grid):
@@ -53,7 +55,8 @@ class DeployedGrid(Grid):
         ca = None if runtime.ca is None else runtime.ca.read_bytes()
         self._http = HttpGrid(runtime.address, runtime.ca is None, ca, token=token)
         self._http._retry_invoker = patient(runtime.patience_s)
-        self._beating = runtime.holding(_COMPONENT, token)
+        # A heartbeat that fails is sent again anyway; a patient one would hold up the end of a run whose SuperLink is gone.
+        self._beating = replace(runtime, patience_s=_HEARTBEAT_PATIENCE_S).holding(_COMPONENT, token)
         self._heartbeat = Heartbeat(self._beating)
         self._announced: dict[str, tuple[MessageProto, ObjectTree]] = {}  # id of the question -> reply under way
 
