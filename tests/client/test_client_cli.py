@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,17 @@ def test_a_group_that_is_none_is_a_mistake_in_the_kit(tmp_path: Path) -> None:
         supervised(make_kit(tmp_path, runtime_group="no-such-group")),
     ):
         pass
+
+
+@pytest.mark.slow
+def test_a_trainer_whose_kit_is_wrong_ends_the_whole_and_is_not_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kit = make_kit(tmp_path, socket_group="no-such-group")
+    with supervised(kit) as supervisor:
+        assert supervisor.run(threading.Event()) == 2
+    assert "trainer ended with status 2" in caplog.text
+    assert "socket_group=no-such-group" in (kit.state / "logs" / "trainer.log").read_text()
 
 
 # --- status
