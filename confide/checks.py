@@ -79,15 +79,15 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> int:
 
 def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("check", "")
     for header in ("found", "mend"):  # whole: fingerprints are there to be compared
         table.add_column(header, overflow="fold")
     for finding in findings:
-        cells = (finding.check, finding.status, escape(finding.told), escape(finding.mend))
-        table.add_row(*cells, style=_STYLES[finding.status])
+        told, mend = Text(finding.told), Text(finding.mend)  # a str would become an emoji where a fingerprint has :AB:
+        table.add_row(finding.check, finding.status, told, mend, style=_STYLES[finding.status])
     console = Console()
     console.print(table)
     console.print(f"{counts['error']} errors, {counts['warning']} warnings.", highlight=False)

