@@ -32,6 +32,10 @@ _RULES: tuple[tuple[str, str], ...] = (
         "federation; compare the fingerprint of ca.crt with the coordinator's by telephone.",
     ),
     (
+        r"\[SSL: (?:WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE)\]",
+        "What answers there speaks no TLS, so it is no front of confide's; correct coordinator.address in client.yaml.",
+    ),
+    (
         r"Exit Code: 606\b(?:.|\n)*?(?P<found>expected [^\n]*)",
         "The coordinator refuses this release of Flower ({found}); install the same minor release of flwr on both sides.",
     ),

@@ -1,10 +1,18 @@
 """What Flower's processes say when they end, and what is made of it."""
 
 import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from deployment_run import free_port
 
+from confide import pki
 from confide.flower.explain import explain
+from confide.flower.processes import LOOPBACK, environment, supernode_command
 
 START = "INFO :      Starting Flower SuperNode\n"
 TLS = "Exit Code: 305\nFailed to initialize the connection.\n[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
@@ -45,3 +53,61 @@ def test_a_node_that_runs_waits_until_it_is_connected() -> None:
     assert "does not answer" in said
     assert explain(f"{waits}INFO :      SuperNode ID: 623\n", None) is None
     assert explain(START, None) is None
+
+
+# --- what flwr really prints; TLS, keys and releases are tried in tests/deployment/test_refusals.py
+
+
+@pytest.fixture(scope="module")
+def supernodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[str, int | None]]]:
+    """Start SuperNodes that cannot do their work, side by side: name -> log, exit status."""
+    folder = tmp_path_factory.mktemp("supernodes")
+    (folder / "secret").write_bytes(bytes(32))
+    (folder / "node.key").write_text(pki.node_key_text(pki.make_key()))
+    (folder / "bad.key").write_text("nonsense")
+    (folder / "ca.crt").write_text(pki.certificate_pem(pki.make_authority("a", pki.make_key())))
+    with socket.create_server((LOOPBACK, 0)) as taken:
+        port, nobody = taken.getsockname()[1], free_port()
+        wanted = {
+            "key": {"key": folder / "bad.key", "ca": folder / "ca.crt", "port": nobody},
+            "ca": {"key": folder / "node.key", "ca": folder / "gone.crt", "port": nobody},
+            "port": {"key": folder / "node.key", "ca": folder / "ca.crt", "port": port},
+            "waits": {"key": folder / "node.key", "ca": folder / "ca.crt", "port": free_port()},
+            "plain": {"key": folder / "node.key", "ca": folder / "ca.crt", "port": nobody},  # calls itself
+        }
+        processes = {}
+        for name, options in wanted.items():
+            address = f"{LOOPBACK}:{nobody if name == 'plain' else 9}"
+            command = supernode_command(coordinator=address, secret=folder / "secret", **options)  # type: ignore[arg-type]
+            with (folder / f"{name}.log").open("wb") as log:
+                processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment(folder / name))
+        try:
+            yield {name: _outcome(process, folder / f"{name}.log") for name, process in processes.items()}
+        finally:
+            for process in processes.values():
+                process.kill()
+                process.wait()
+
+
+def _outcome(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int | None]:
+    end = time.monotonic() + 30
+    while process.poll() is None and "retrying" not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+    return log.read_text(), process.poll()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("key", "node.key is no"),
+        ("ca", "ca.crt is not there"),
+        ("port", "is taken"),
+        ("waits", "does not answer"),
+        ("plain", "no TLS"),
+    ],
+)
+def test_the_words_are_flowers_own(supernodes: dict[str, tuple[str, int | None]], name: str, words: str) -> None:
+    log, status = supernodes[name]
+    said = explain(log, status)
+    assert said is not None, log
+    assert words in said
