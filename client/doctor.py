@@ -19,7 +19,7 @@ from confide.checks import (
     releases,
     show,
 )
-from confide.client.kit import Kit, load_kit
+from confide.client.kit import Kit, read_kit
 from confide.errors import ConfideError, ConfigError
 from confide.reach import reach
 
@@ -39,33 +39,47 @@ def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
 def diagnose(folder: Path, overrides: Sequence[str] = ()) -> list[Finding]:
     """Look at a kit, its records and this machine."""
     try:
-        kit = load_kit(folder, overrides)
+        kit, problems = read_kit(folder, overrides)
     except ConfigError as error:
-        broken = [Finding("client.yaml", "error", problem, "correct client.yaml.") for problem in error.problems]
-        return [*broken, *gather(("versions", releases))]
+        return [*_mistakes(error.problems), *gather(("versions", releases))]
+    if problems:
+        return [*_mistakes(problems), *_outside(kit)]
+    taken_in = ok("client.yaml", f"{kit.config.name}, coordinator {kit.config.coordinator.address}")
+    return [taken_in, *_outside(kit), *_inside(kit)]
+
+
+def _mistakes(problems: Sequence[str]) -> list[Finding]:
+    return [Finding("client.yaml", "error", problem, "correct client.yaml.") for problem in problems]
+
+
+def _outside(kit: Kit) -> list[Finding]:
+    """Look at what a kit that is not filled in yet allows to look at: its keys, the coordinator, this machine."""
     coordinator = kit.config.coordinator
     ca = kit.path(coordinator.ca)
-    ask_for_kit = "ask the coordinator for a new federation's kit."
-    return [
-        ok("client.yaml", f"{kit.config.name}, coordinator {coordinator.address}"),
-        *gather(
-            ("versions", releases),
-            ("ca.crt", lambda: authority(ca, ask_for_kit)),
-            ("node.key", lambda: _node_key(kit)),
-            ("reach", lambda: reach(coordinator.address, ca)),
-            ("supernode", lambda: _supernode(kit)),
-            ("records", lambda: _records(kit)),
-            ("backbones", lambda: _backbones(kit)),
-            ("policy", lambda: _policy(kit)),
-            ("plan", lambda: _plan(kit)),
-            ("ledger", lambda: _ledger(kit)),
-            ("folders", lambda: _folders(kit)),
-            ("socket", lambda: _socket(kit)),
-            ("disk", lambda: disk(kit.state, kit.ledger.parent)),
-            ("memory", memory),
-            ("device", lambda: _device(kit)),
-        ),
-    ]
+    is_address = not any(coordinator.problems()) and coordinator.address
+    return gather(
+        ("versions", releases),
+        ("ca.crt", lambda: authority(ca, "ask the coordinator for a new federation's kit.")),
+        ("node.key", lambda: _node_key(kit)),
+        ("reach", lambda: reach(coordinator.address, ca) if is_address else ()),
+        ("supernode", lambda: _supernode(kit)),
+        ("folders", lambda: _folders(kit)),
+        ("socket", lambda: _socket(kit)),
+        ("disk", lambda: disk(kit.state, kit.ledger.parent)),
+        ("memory", memory),
+        ("device", lambda: _device(kit)),
+    )
+
+
+def _inside(kit: Kit) -> list[Finding]:
+    """Look at what the institution decided, and what it has."""
+    return gather(
+        ("records", lambda: _records(kit)),
+        ("backbones", lambda: _backbones(kit)),
+        ("policy", lambda: _policy(kit)),
+        ("plan", lambda: _plan(kit)),
+        ("ledger", lambda: _ledger(kit)),
+    )
 
 
 def _node_key(kit: Kit) -> Iterator[Finding]:

@@ -184,6 +184,18 @@ def load_kit(folder: Path, overrides: Sequence[str] = ()) -> Kit:
     Raises:
         ConfigError: naming every mistake.
     """
+    kit, problems = read_kit(folder, overrides)
+    if problems:
+        raise ConfigError(problems)
+    return kit
+
+
+def read_kit(folder: Path, overrides: Sequence[str] = ()) -> tuple[Kit, list[str]]:
+    """Read a kit with whatever mistakes it has; each is told in a sentence.
+
+    Raises:
+        ConfigError: if it cannot be composed at all.
+    """
     folder = folder.expanduser().resolve()
     if not (folder / FILE).is_file():
         raise ConfigError(f"{folder} holds no {FILE}; name the folder of a kit, as `confide provision` makes it.")
@@ -191,9 +203,7 @@ def load_kit(folder: Path, overrides: Sequence[str] = ()) -> Kit:
     task, problems = _task(config.task)
     problems += [f"{key} is not set; {_NOT_SET.get(key, 'write a value')}." for key in missing]
     problems += [problem for problem in range_problems(config) if not problem.startswith(tuple(f"{key}=" for key in missing))]
-    if problems:
-        raise ConfigError([f"{FILE}: {problem}" for problem in problems])
-    return Kit(folder, config, task, tuple(overrides))
+    return Kit(folder, config, task, tuple(overrides)), [f"{FILE}: {problem}" for problem in problems]
 
 
 def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[str]]:
@@ -275,5 +285,6 @@ __all__ = [
     "keep_plan",
     "load_kit",
     "plan_path",
+    "read_kit",
     "stop_mark",
 ]

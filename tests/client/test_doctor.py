@@ -64,6 +64,7 @@ def test_a_kit_that_is_ready_lacks_only_its_coordinator(kit: Path) -> None:
 def test_every_mistake_of_the_config_is_told(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(kit), "--json", "policy.max_epsilon=0"]) == 1
     printed = capsys.readouterr().out
+    assert "does not accept connections" in printed  # what else can be looked at is
     assert "data.path is not set" in printed
     assert "policy.max_epsilon=0" in printed
 
