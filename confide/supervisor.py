@@ -277,11 +277,11 @@ class Supervisor:
             write_text(self.folder / PROCESSES, json.dumps({"supervisor": os.getpid(), **pids}) + "\n")
 
 
-def log_tail(path: Path, *, since: int = 0) -> str:
-    """Return the end of a log, at most what was written after ``since`` bytes; '' where there is none."""
+def log_tail(path: Path, *, since: int = 0, most: int = _TAIL_BYTES) -> str:
+    """Return the end of a log, at most ``most`` bytes of what was written after ``since`` bytes; '' where there is none."""
     try:
         with path.open("rb") as file:
-            file.seek(max(since, path.stat().st_size - _TAIL_BYTES))
+            file.seek(max(since, path.stat().st_size - most))
             return file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -18,7 +18,7 @@ from confide.supervisor import log_tail, processes
 _RENEW = "run `confide provision` again where the authority's key is, bring coordinator/ here, and start again."
 _LARGE_DATABASE = 2**30
 _RECENT = datetime.timedelta(hours=1)
-_MOST_REFUSALS = 10
+_MOST_REFUSALS, _MOST_LOG = 10, 2**20
 _REFUSED = re.compile(
     r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ WARNING (?:"
     r"POST '[^']*' from (?P<peer>\S+):\d+: \d+, refused, (?P<why>.*), (?P<key>key \S+|no key)"
@@ -134,7 +134,7 @@ def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
     since = datetime.datetime.now() - _RECENT
     names = {f"key {pki.key_fingerprint(pki.read_public_key(path))}": name for name, path in kit.institutions.items()}
     seen: Counter[str] = Counter()
-    for match in _REFUSED.finditer(log_tail(kit.logs / "front.log")):
+    for match in _REFUSED.finditer(log_tail(kit.logs / "front.log", most=_MOST_LOG)):
         if datetime.datetime.fromisoformat(match["time"]) >= since:
             seen[_knock(match, names)] += 1
     for told, times in seen.most_common(_MOST_REFUSALS):

@@ -2,7 +2,8 @@
 
 A SuperLink serves three APIs on one port: the fleet API, which SuperNodes sign in to, and the control and runtime APIs, of
 which the first has no authentication. So it listens on loopback, and this process, which knows the twelve paths that
-SuperNodes use, stands before it. It authenticates nobody; that stays the SuperLink's part.
+SuperNodes use, stands before it. It authenticates nobody; that stays the SuperLink's part. But it
+refuses nodes of another minor release of Flower, which SuperLink 1.41 lets pass, and it tells in its log who was refused.
 
 What a SuperNode makes of an answer decides what is sent. It tries again after 502, 503, 504 and after a lost connection; 401
 ends it, 403 makes it drop a reply, anything else ends the call for good. So whatever may pass by itself is 503 here, also a
