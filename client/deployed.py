@@ -74,12 +74,12 @@ class DeployedInstitution:
         plan = TrainingPlan.from_json(text)
         if is_stopped(self._kit, plan.job):
             raise DeniedError(f"Job {plan.job} was stopped here; `confide client approve` lets it go on.", code="stopped")
+        keep_plan(self._kit, plan.job, text)  # also one that is denied: people want to see why
         self._policy.check_before_loading(plan)
         if self._kit.task is not None and plan.task != self._kit.task:
             raise ProtocolError("The plan's task is not the one in client.yaml.", code="task_not_served")
         if plan.private and not self._ledger.keeps_account:
             raise DeniedError("policy.budget.epsilon is not set, so nothing private can be accounted for.", code="no_budget")
-        keep_plan(self._kit, plan.job, text)
         key = self._key(plan)
         if self._served is None or self._served[0] != key:
             self._served = None  # frees its memory first

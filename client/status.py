@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from confide.client.kit import Kit, is_stopped
+from confide.client.kit import Kit
 from confide.client.launch import ROLES
 from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy
@@ -96,12 +96,23 @@ def _jobs(kit: Kit) -> dict[str, str]:
     for path in sorted((kit.own / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True):
         text = path.read_text()
         try:
-            job = TrainingPlan.from_json(text).job
+            plan = TrainingPlan.from_json(text)
         except ConfideError:
             continue  # of another release
-        waits = kit.config.policy.approval == "manual" and (job, sha256(text.encode()).hexdigest()) not in approved
-        jobs[job] = "stopped" if is_stopped(kit, job) else "waits for approval" if waits else "allowed"
+        jobs[plan.job] = _stands(kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved)
     return jobs
+
+
+def _stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
+    """Say how a plan stands here, as far as that is known without the records."""
+    if stop_mark(kit, plan.job).exists():
+        return "stopped"
+    denied = [f"policy.{verdict.rule}" for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds]
+    if denied:
+        return f"denied by {', '.join(denied)}"
+    if kit.task is not None and plan.task != kit.task:
+        return "denied: its task is not the one in client.yaml"
+    return "waits for approval" if kit.config.policy.approval == "manual" and not is_approved else "allowed"
 
 
 def _print(told: dict[str, Any]) -> None:

@@ -227,6 +227,10 @@ def test_plans_outside_a_policy_are_declined_and_the_others_go_on() -> None:
         trainer = {name: _text(deployment.kit(name) / "state" / "logs" / "trainer.log") for name in deployment.institutions}
         assert "policy.max_epsilon: asked 3, allowed 1." in trainer["Cleveland"]
         assert "policy.max_update_mb: asked" in trainer["Hungary"]
+        records = f"data.path={deployment.folder / 'records' / 'Cleveland.csv'}"
+        words = [records, *deployment.client_overrides, "policy.max_epsilon=1", "--json"]
+        status = confide("client", "status", str(deployment.kit("Cleveland")), *words, check=False)
+        assert json.loads(status.stdout)["jobs"] == {"trial": "denied by policy.max_epsilon"}
 
 
 def test_a_model_too_large_for_the_superlink_is_refused_before_anybody_is_asked() -> None:

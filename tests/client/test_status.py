@@ -1,0 +1,47 @@
+"""How plans that asked stand, as an operator sees them."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from confide.client.kit import Kit, keep_plan, load_kit, stop_mark
+from confide.client.status import status
+from confide.compose import compose
+from confide.plan import TrainingPlan, make_plan
+
+OVERRIDES = ("privacy=record", "privacy.epsilon=3", "data.public=true", "job=j")
+
+
+@pytest.fixture
+def plan() -> TrainingPlan:
+    return make_plan(compose(["experiment=heart_disease", *OVERRIDES]), backbone_sha256=None)
+
+
+def kit_of(folder: Path, plan: TrainingPlan, *overrides: str) -> Kit:
+    lines = ["defaults: [institution, _self_]", "name: ward", "coordinator: {address: '127.0.0.1:1'}", "data: {path: x.csv}"]
+    (folder / "client.yaml").write_text("\n".join(lines))
+    kit = load_kit(folder, ["policy.budget.epsilon=16", *overrides])
+    keep_plan(kit, plan.job, plan.to_json())
+    return kit
+
+
+@pytest.mark.parametrize(
+    ("override", "stands"),
+    [
+        ("policy.max_epsilon=8", "allowed"),
+        ("policy.max_epsilon=1", "denied by policy.max_epsilon"),
+        ("policy.approval=manual", "waits for approval"),
+    ],
+)
+def test_a_plan_that_asked_is_shown_as_it_stands(tmp_path: Path, plan: TrainingPlan, override: str, stands: str) -> None:
+    assert status(kit_of(tmp_path, plan, override))["jobs"] == {"j": stands}
+
+
+def test_a_stopped_job_and_another_task_are_shown(tmp_path: Path, plan: TrainingPlan) -> None:
+    kit = kit_of(tmp_path, plan)
+    other = dataclasses.replace(plan.task, label_column="other")
+    assert status(dataclasses.replace(kit, task=other))["jobs"]["j"].startswith("denied: its task")
+    stop_mark(kit, "j").parent.mkdir()
+    stop_mark(kit, "j").touch()
+    assert status(kit)["jobs"] == {"j": "stopped"}
