@@ -105,7 +105,7 @@ def _jobs(kit: Kit) -> dict[str, str]:
 
 def _stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
     """Say how a plan stands here, as far as that is known without the records."""
-    if stop_mark(kit, plan.job).exists():
+    if is_stopped(kit, plan.job):
         return "stopped"
     denied = [f"policy.{verdict.rule}" for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds]
     if denied:
