@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 
 from confide import pki
-from confide.checks import Finding, ok, validity
+from confide.checks import Finding, Status, ok, validity
 
 TIMEOUT_S = 5.0
 _PATH = "/v1/fleet/pull-messages"
@@ -39,7 +39,9 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
         connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
     except OSError as error:
         mend = "if no `confide server` runs there now, that is to be expected; else open the way out in the firewall."
-        yield Finding("port", "error", f"{address} does not accept connections ({error.strerror or error})", mend)
+        # Refused: somebody is there, and no server runs now. Silence: something is in the way.
+        status: Status = "warning" if isinstance(error, ConnectionRefusedError) else "error"
+        yield Finding("port", status, f"{address} does not accept connections ({error.strerror or error})", mend)
         return
     yield ok("port", f"{address} accepts connections")
     with connection:
