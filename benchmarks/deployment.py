@@ -32,7 +32,7 @@ LARGE = (
     "client.local_steps=1",
     "client.sampling_rate=0.1",
 )
-_TRAINED = re.compile(r"train, job \S+, round (\d+): done in ([\d.]+) s")
+_TRAINED = re.compile(r"train, job \S+, round (\d+) took ([\d.]+) s")
 
 
 class Peaks(threading.Thread):

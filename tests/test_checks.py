@@ -168,7 +168,7 @@ def test_something_that_is_no_http_is_an_error(federation: Path) -> None:
 def test_nobody_there_is_an_error(federation: Path) -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
-    assert statuses(list(reach(f"{HOST}:{port}", federation / "ca.crt"))) == {"name": "ok", "port": "error"}
+    assert statuses(list(reach(f"{HOST}:{port}", federation / "ca.crt"))) == {"name": "ok", "port": "warning"}
     assert statuses(list(reach("nobody.invalid:1", federation / "ca.crt"))) == {"name": "error"}
 
 

@@ -198,14 +198,12 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         self._note(kind, job, request.server_round)
         started = time.monotonic()
         try:
-            reply = self._door.handle(kind, request)
-            told, took = reply.refusal or "done", time.monotonic() - started
-            log.info("%s, job %s, round %d: %s in %.2f s.", _WHAT[kind], job, request.server_round, told, took)
-            return reply
+            return self._door.handle(kind, request)
         except Exception:
             log.exception("%s failed to answer a %s request.", self._door.name, kind)
             return Reply(institution=self._door.name, refusal="internal_error")
         finally:
+            log.info("%s, job %s, round %d took %.2f s.", _WHAT[kind], job, request.server_round, time.monotonic() - started)
             self._deadline.finish()
             with self._notes:
                 self._running = None

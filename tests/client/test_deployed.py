@@ -235,10 +235,10 @@ def test_the_last_plan_of_each_job_is_kept_to_be_approved(tmp_path: Path) -> Non
     assert TrainingPlan.from_json(plan_path(kit, PRIVATE.job).read_text()) == PRIVATE
 
 
-def test_a_plan_that_the_policy_denies_is_not_kept(tmp_path: Path) -> None:
+def test_a_plan_that_the_policy_denies_is_kept_to_be_read(tmp_path: Path) -> None:
     kit, door = open_door(tmp_path)
-    door.handle("query", ask(PLAIN))
-    assert not plan_path(kit, PLAIN.job).exists()
+    assert door.handle("query", ask(PLAIN)).refusal == "policy_required_unit"
+    assert TrainingPlan.from_json(plan_path(kit, PLAIN.job).read_text()) == PLAIN
 
 
 def test_the_key_of_splits_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def errors(findings: list[Finding]) -> str:
 
 def test_a_kit_that_is_ready_lacks_only_its_coordinator(kit: Path) -> None:
     findings = found(kit)
-    wrong = [finding.check for checks in findings.values() for finding in checks if finding.status == "error"]
-    assert wrong == ["port"]
+    wrong = [(finding.check, finding.status) for checks in findings.values() for finding in checks if finding.status != "ok"]
+    assert wrong == [("port", "warning")]
     assert "920 records" in findings["records"][-1].told
     assert "lifetime epsilon 16" in findings["policy"][0].told
     assert {"device", "disk", "plan", "ledger", "socket"} <= findings.keys()
