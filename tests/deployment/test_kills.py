@@ -1,6 +1,6 @@
 """SIGKILL of any process of a federation at random instants: the run completes with the weights of an undisturbed one.
 
-``CONFIDE_KILLS_SEED=7`` draws other instants; those of a run are printed.
+``CONFIDE_KILLS_SEED=7`` draws other instants; those of a run are printed (``pytest -s``).
 """
 
 import json
@@ -16,16 +16,17 @@ from typing import Any
 
 import pandas
 import pytest
-from deployment_run import HEART, HOSPITALS, Deployment, confide, wait_until
+from deployment_run import HEART, HOSPITALS, Deployment, wait_until
 
 from confide.backbones import resolve_package_path
 from confide.client.deployed import open_ledger
 from confide.client.kit import Kit, load_kit
 from confide.client.ledger import PersistentLedger
+from confide.client.ledger_cli import main as ledger_command
 from confide.client.ledger_state import run_name
 from confide.privacy.accounting import epsilon
 
-ROUNDS = 6
+ROUNDS = 5
 ROUND_TIMEOUT_S = 180.0
 TURN_S = 60.0
 """Longest time from a kill until the next round is durable."""
@@ -142,7 +143,7 @@ def kit_of(deployment: Deployment, name: str) -> Kit:
 def check_ledger(deployment: Deployment, name: str) -> None:
     """A ledger is whole, holds one reservation a question, and says no less than what was drawn."""
     kit = kit_of(deployment, name)
-    assert confide("ledger", "verify", str(kit.ledger), check=False).returncode == 0
+    assert ledger_command(["verify", str(kit.ledger)]) == 0
     ledger = open_ledger(kit)
     assert isinstance(ledger, PersistentLedger)
     run = ledger.population.runs[run_name(name, deployment.job)]
@@ -157,6 +158,7 @@ def check_ledger(deployment: Deployment, name: str) -> None:
 def trial(reference: Reference, target: str) -> Iterator[Trial]:
     with Deployment(run_overrides=reference.overrides) as deployment:
         going = Trial(deployment, random.Random(f"{SEED} {target}"))
+        print(f"\nCONFIDE_KILLS_SEED={SEED}, {target}:")
         going.begin()
         yield going
         going.complete(reference)
