@@ -1,6 +1,7 @@
 """The trainer: the one process with records, backbone, policy and ledger; it has no network."""
 
 import argparse
+import functools
 import logging
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from confide.client.deadline import Deadline
 from confide.client.deployed import DeployedInstitution
-from confide.client.kit import Kit, load_kit
+from confide.client.kit import Kit, is_stopped, load_kit
 from confide.client.service.codec import WireLimits
 from confide.client.service.remembered import RememberedAnswers
 from confide.client.service.server import ServiceLimits, serve
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _serve(kit: Kit, stop: threading.Event) -> None:
     deadline = Deadline()
-    door = RememberedAnswers(DeployedInstitution(kit, deadline=deadline))
+    door = RememberedAnswers(DeployedInstitution(kit, deadline=deadline), is_stopped=functools.partial(is_stopped, kit))
     make_private_folder(kit.socket.parent)
     group = kit.config.socket_group
     if group is not None:

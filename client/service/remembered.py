@@ -7,6 +7,7 @@ would be trained twice, so the last answer of each of the last jobs is kept in m
 import hashlib
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 from confide.client.app import Answers
 from confide.errors import ProtocolError
@@ -20,13 +21,15 @@ class RememberedAnswers:
     Args:
         door: what answers.
         most_jobs: how many jobs are remembered, one update each.
+        is_stopped: whether the institution's people stopped a job, which is then for the door to refuse.
     """
 
-    def __init__(self, door: Answers, *, most_jobs: int = 2) -> None:
+    def __init__(self, door: Answers, *, most_jobs: int = 2, is_stopped: Callable[[str], bool] = lambda job: False) -> None:
         if most_jobs < 1:
             raise ValueError(f"Expected most_jobs={most_jobs} >= 1.")
         self._door = door
         self._most_jobs = most_jobs
+        self._is_stopped = is_stopped
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[bytes, Reply]] = OrderedDict()
 
@@ -43,7 +46,7 @@ class RememberedAnswers:
         key = _digest(request)
         with self._lock:
             kept = self._kept.get(job)
-        if kept is not None and kept[0] == key:
+        if kept is not None and kept[0] == key and not self._is_stopped(job):
             return kept[1]
         reply = self._door.handle(kind, request)
         if reply.refusal is None:

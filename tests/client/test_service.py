@@ -485,6 +485,15 @@ def test_every_part_of_a_question_counts() -> None:
         assert counting.count == number
 
 
+def test_a_stopped_job_is_for_the_door_to_refuse() -> None:
+    counting, stopped = Counting(make_institution(PLAIN)), set[str]()
+    door = RememberedAnswers(counting, is_stopped=stopped.__contains__)
+    door.handle("train", ask(PLAIN))
+    stopped.add(PLAIN.job)
+    door.handle("train", ask(PLAIN))
+    assert counting.count == 2
+
+
 def test_memory_is_bounded() -> None:
     counting = Counting(Door(lambda: Reply(institution="ward")))
     door = RememberedAnswers(counting, most_jobs=2)
