@@ -14,6 +14,7 @@ import os
 from confide.backbones import content_hash, find_backbone
 from confide.client.data import encode_institution
 from confide.client.deadline import Deadline
+from confide.client.evaluations import Evaluations
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors, refusal
 from confide.client.kit import Kit, is_stopped, keep_plan
 from confide.client.ledger import Ledger, PersistentLedger
@@ -130,6 +131,7 @@ class DeployedInstitution:
             ledger=self._ledger,
             key_fn=key_fn,
             reproducible=secret is not None,
+            evaluations=Evaluations(self._kit.own / "evaluations.json", most=self._kit.config.policy.max_evaluations),
             states=ClientStates(self._kit.own / "rounds", kept=self._kit.config.kept_replies),
         )
 

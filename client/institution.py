@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from flwr.app import ArrayRecord
 
 from confide.client.data import InstitutionData
+from confide.client.evaluations import Evaluations
 from confide.client.ledger import Ledger, Spent, already_answered, rounds_spent
 from confide.client.ledger_state import Terms, run_name
 from confide.client.policy import Policy
@@ -46,6 +47,7 @@ class Custody:
         key_fn: where a round's randomness comes from; None for fresh keys from the operating system.
         reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for whoever knows it.
         states: where tensors are kept between rounds, for algorithms that keep any; None declines these.
+        evaluations: bounds how many models are scored; None: any number, in a simulation.
     """
 
     policy: Policy
@@ -53,6 +55,7 @@ class Custody:
     key_fn: KeyFn | None = None
     reproducible: bool = False
     states: ClientStates | None = None
+    evaluations: Evaluations | None = None
 
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:
@@ -271,12 +274,12 @@ class Institution:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
-        schedule = self._schedule(plan, request.plan)
-        return Reply(
-            institution=self.name,
-            num_examples=schedule.num_examples,
-            evaluations=self._score(self._decode(request), [split for split in request.splits if split != "train"]),
-        )
+        schedule, tensors = self._schedule(plan, request.plan), self._decode(request)
+        if self._custody.evaluations is not None:
+            has_trained = not self.ledger.keeps_account or self.spent(plan.job).count > 0
+            self._custody.evaluations.admit(plan.job, self._tensors.digest(), has_trained=has_trained)
+        splits = [split for split in request.splits if split != "train"]
+        return Reply(institution=self.name, num_examples=schedule.num_examples, evaluations=self._score(tensors, splits))
 
     def _score(self, tensors: Tensors, splits: tuple[str, ...] | list[str]) -> dict[str, Evaluation]:
         """Score tensors on splits that are not trained on; empty splits, and what may not leave, are left out."""

@@ -263,6 +263,9 @@ class PolicyConfig:
     max_update_norm: float = setting(1e6, "Largest L2 norm of an update.", gt=0)
     metrics: list[str] = setting(lambda: list(METRICS), "Metrics on validation and test records that may leave, unprotected.")
     min_support: int = setting(20, "Metrics on fewer records stay.", ge=1)
+    max_evaluations: int = setting(
+        4, "Deployed: different models that one run may have scored beside its rounds; each exact score tells of labels.", ge=0
+    )
     approval: str = setting(
         "automatic", "manual: a run begins once its plan was approved here.", choices=("automatic", "manual")
     )

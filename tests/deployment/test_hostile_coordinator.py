@@ -249,6 +249,9 @@ def _gets_no_training_metrics(coordinator: HostileCoordinator) -> None:
         reply = coordinator.ask(NAME, "evaluate", question(plan(), arrays=encode(start()), splits=splits))
         assert reply.refusal is None
         assert set(reply.evaluations) == scored
+    asked = [question(plan(), arrays=shifted(by), splits=["test"]) for by in (0.1, 0.2, 0.3, 0.4)]
+    refusals = [coordinator.ask(NAME, "evaluate", one).refusal for one in asked]  # a score for each of many tells a label
+    assert refusals == [None, None, None, "policy_max_evaluations"]
 
 
 def _gets_errors_without_text(coordinator: HostileCoordinator) -> None:
