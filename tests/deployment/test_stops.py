@@ -66,9 +66,10 @@ def refuse_second_starts(deployment: Deployment) -> None:
     resumed = confide("server", "--resume", str(deployment.run_dir), check=False)
     assert resumed.returncode == 2
     assert "Another process is at work in" in resumed.stderr
-    client = confide("client", str(deployment.kit(HOSPITALS[0])), "data.path=unused", check=False)
+    words = [str(deployment.kit(HOSPITALS[0])), "data.path=unused", *deployment.client_overrides]
+    client = confide("client", *words, check=False)
     assert client.returncode == 2
-    assert "This kit runs already" in client.stderr
+    assert "This kit runs already" in client.stderr, client.stderr
 
 
 @pytest.mark.slow
