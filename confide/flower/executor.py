@@ -18,6 +18,7 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 from confide.errors import FlowerError
 from confide.flower.messages import raised
 from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, telling
+from confide.flower.stalls import StalledError, bound_stalls
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ _PAUSE_S = 2.0
 def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
     """Answer messages until told to stop; a SuperNode that is gone is waited for.
 
+    It returns too where a message is told of and its parts do not come: the SuperNode keeps such a message, of a run that ended
+    while it was received, and an answer to it would be taken for the answer to the next one. Both should begin anew.
+
     Args:
         runtime: of the SuperNode.
         app: answers.
@@ -38,6 +42,9 @@ def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
         try:
             with contextlib.closing(TaskQueue(runtime, TaskType.CLIENT_APP)) as queue:
                 _run_tasks_of(queue, runtime, app, stop)
+        except StalledError:
+            log.warning("A message's parts do not come; its run may have ended. Executor and SuperNode begin anew.")
+            return
         except (FlowerError, OSError) as error:  # the secret is read again: a SuperNode that was started anew has another
             log.warning("%s Trying again.", error)
             stop.wait(_PAUSE_S)
@@ -62,6 +69,7 @@ def _carry_out(runtime: Runtime, token: str, app: ClientApp) -> None:
         FlowerError: if the message cannot be received, or the reply not be sent.
     """
     client = runtime.holding(_COMPONENT, token)
+    bound_stalls(client)
     with contextlib.closing(client), Heartbeat(client):
         message, context = _receive(client)
         reply, status = _answer(app, message, context)
@@ -75,7 +83,7 @@ def _receive(client: RuntimeHttpClient) -> tuple[Message, Context]:
     try:
         with telling("receive a message"):
             message, context, _, _ = pull_task_input(client)
-    except FlowerError:
+    except (FlowerError, StalledError):
         raise
     except Exception as error:  # whatever Flower raises for objects that are not what they say
         raise FlowerError(f"A message cannot be read: {type(error).__name__}.") from error
