@@ -28,8 +28,8 @@ from confide.privacy.accounting import epsilon
 
 ROUNDS = 5
 ROUND_TIMEOUT_S = 180.0
-TURN_S = 60.0
-"""Longest time from a kill until the next round is durable."""
+TURN_S = 90.0
+"""Longest time from a kill until the next round is durable: parts of a message that never come are waited for half a minute."""
 RUN = (f"server.num_rounds={ROUNDS}", f"server.round_timeout_s={ROUND_TIMEOUT_S:g}", "server.enrol_timeout_s=90")
 SEED = int(os.environ.get("CONFIDE_KILLS_SEED", "0"))
 
