@@ -26,6 +26,9 @@ class Client:
     def PullTaskInput(self, request: Any) -> Any:  # noqa: N802
         raise self._error
 
+    def PullObject(self, request: Any) -> Any:  # noqa: N802
+        raise self._error
+
     def PushTaskOutput(self, request: Any) -> None:  # noqa: N802
         self.ended = True
 
