@@ -96,7 +96,7 @@ def _supernode(kit: Kit, port: int) -> Program:
         death_signal=signal.SIGTERM,
         longest_pause_s=_LONGEST_PAUSE_S,
         explain_fn=explain,
-        mourn=functools.partial(
+        died_fn=functools.partial(
             say_good_bye, coordinator=coordinator.address, ca=kit.path(coordinator.ca), key=kit.path(coordinator.key)
         ),
     )

@@ -55,7 +55,7 @@ class Program:
         takes_along: names of programs that are told to end when it dies, and start again: they wait for what it was doing.
         longest_pause_s: before it starts again.
         explain_fn: says why it ended, or what it waits for; None: its log does.
-        mourn: told, where it died without having been told to end, the beginning of what it wrote since it started.
+        died_fn: told, where it died without having been told to end, the beginning of what it wrote since it started.
         most_failures: in a row, each within a minute or two; the next ends the whole. None: it starts again for ever.
     """
 
@@ -69,7 +69,7 @@ class Program:
     takes_along: frozenset[str] = frozenset()
     longest_pause_s: float = 15.0
     explain_fn: ExplainFn | None = None
-    mourn: Callable[[str], object] | None = None
+    died_fn: Callable[[str], object] | None = None
     most_failures: int | None = None
 
 
@@ -253,8 +253,8 @@ class Supervisor:
         pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
         log.warning("%s ended with status %d%s.%s It starts again in %g s.", program.name, status, seen, told, pause)
         running.told = None
-        if program.mourn is not None and status != 0:
-            program.mourn(self._written(running))
+        if program.died_fn is not None and status != 0:
+            program.died_fn(self._written(running))
         running.process, running.start_at = None, time.monotonic() + pause
         for other in self._running:
             if other.program.name in program.takes_along and other.process is not None:

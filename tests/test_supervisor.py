@@ -112,16 +112,16 @@ def test_too_many_failures_in_a_row_end_the_whole(tmp_path: Path, caplog: pytest
     assert f"{tmp_path / 'a.log'} says why" in caplog.text
 
 
-def test_whoever_dies_is_mourned_with_what_it_wrote(tmp_path: Path) -> None:
+def test_a_death_is_told_of_with_what_the_program_wrote(tmp_path: Path) -> None:
     heard: list[str] = []
     (tmp_path / "a.log").write_text("of an earlier one\n")
-    with stepping([shell("a", "echo mine $$; exec sleep 60", mourn=heard.append)], tmp_path) as until:
+    with stepping([shell("a", "echo mine $$; exec sleep 60", died_fn=heard.append)], tmp_path) as until:
         until(lambda: (tmp_path / "a.log").read_text().count("mine") == 1)
         pid = pid_of(tmp_path, "a")
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         until(lambda: (tmp_path / "a.log").read_text().count("mine") == 2)
-    assert heard == [f"mine {pid}\n"]  # nobody mourns who was told to end
+    assert heard == [f"mine {pid}\n"]  # nothing is told of one that was told to end
 
 
 def test_whoever_dies_takes_those_along_who_wait_for_it(tmp_path: Path) -> None:
