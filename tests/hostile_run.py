@@ -15,6 +15,7 @@ from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 
+from confide.errors import FlowerError
 from confide.exchange import Reply, unpack_reply
 from confide.flower.grid import DeployedGrid, take_run
 from confide.flower.processes import LOOPBACK, SuperLinkControl, environment, superlink_command
@@ -87,7 +88,7 @@ class HostileCoordinator:
             control = SuperLinkControl(address, kit.inner.ca)
             for name, command in (("superlink", superlink), ("front", front)):
                 stack.enter_context(_process(command, kit.state, name))
-                wait_until(control.is_ready, timeout_s=60, what="SuperLink answers")
+                wait_until(lambda: _answers(control), timeout_s=60, what="SuperLink answers")
             self.nodes = {name: node for node, name in control.register(kit.institutions).items()}
             wait_until(lambda: control.online() == set(self.nodes.values()), timeout_s=90, what="institutions are connected")
             _submit(control, bundle, run_config)
@@ -118,6 +119,14 @@ class HostileCoordinator:
         (reply,) = self.send_all(name, [(kind, content)], timeout_s=timeout_s)
         assert not reply.has_error(), reply.error
         return unpack_reply(reply.content)
+
+
+def _answers(control: SuperLinkControl) -> bool:
+    try:
+        control.online()
+    except FlowerError:
+        return False
+    return True
 
 
 def _submit(control: SuperLinkControl, bundle: bytes, run_config: Mapping[str, Any]) -> None:
