@@ -4,6 +4,7 @@ Nothing is spent, trained or sent; the coordinator sees one request without a ke
 """
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from confide import pki
@@ -181,13 +182,15 @@ def _policy(kit: Kit) -> Iterator[Finding]:
 def _plan(kit: Kit) -> Iterator[Finding]:
     """Hold the last plan that asked here against the policy."""
     from confide.client.policy import Policy
+    from confide.client.status import approved_plans, how_it_stands
     from confide.plan import TrainingPlan
 
     plans = sorted((kit.own / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not plans:
         yield ok("plan", "none has asked here yet")
         return
-    plan = TrainingPlan.from_json(plans[-1].read_text())
+    text = plans[-1].read_text()
+    plan = TrainingPlan.from_json(text)
     denied = [verdict for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds]
     if kit.task is not None and plan.task != kit.task:
         told = f"job {plan.job} has another task than client.yaml pins"
@@ -195,8 +198,15 @@ def _plan(kit: Kit) -> Iterator[Finding]:
     for verdict in denied:
         told = f"job {plan.job}: policy.{verdict.rule} denies it: asked {verdict.asked}, allowed {verdict.allowed}"
         yield Finding("plan", "warning", told, "leave it denied, or decide on another rule in client.yaml.")
-    if not denied:
+    if denied:
+        return
+    stands = how_it_stands(kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved_plans(kit))
+    if stands == "allowed":
         yield ok("plan", f"job {plan.job}, the last that asked, is allowed")
+    else:
+        yield Finding(
+            "plan", "warning", f"job {plan.job}, the last that asked: {stands}", f"confide client approve {plan.job} KIT"
+        )
 
 
 def _ledger(kit: Kit) -> Iterator[Finding]:

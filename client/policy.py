@@ -22,7 +22,8 @@ from confide.records import Shapes, Tensors
 _MIB = 2**20
 _FLOAT32_BYTES = 4
 _MENDS = {
-    "approval": " Approve it with `confide ledger approve LEDGER RUN/plan.json`, then ask again under the same job (job=NAME).",
+    "approval": " Approve it with `confide client approve JOB KIT`, and the coordinator asks again; in a simulation with "
+    "`confide ledger approve LEDGER RUN/plan.json`, then run it again under the same job (job=NAME).",
     "public_n": " Declare a larger policy.public_n.",
 }
 _UNITS = ("none", "record", "group")

@@ -17,6 +17,8 @@ from confide.errors import ConfideError
 from confide.plan import TrainingPlan
 from confide.supervisor import processes
 
+WAITS = "waits for approval"
+
 
 def status(kit: Kit) -> dict[str, Any]:
     """Gather what is known of a kit, as plain values."""
@@ -88,10 +90,7 @@ def _budgets(kit: Kit) -> dict[str, Any]:
 
 def _jobs(kit: Kit) -> dict[str, str]:
     """Return the jobs that asked, newest first, and how they stand."""
-    approved: frozenset[tuple[str, str]] = frozenset()
-    if kit.ledger.exists():
-        with contextlib.suppress(ConfideError):
-            approved = frozenset(LedgerFile(kit.ledger, anchor=kit.anchor).state.approved)
+    approved = approved_plans(kit)
     jobs = {}
     for path in sorted((kit.own / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True):
         text = path.read_text()
@@ -99,11 +98,19 @@ def _jobs(kit: Kit) -> dict[str, str]:
             plan = TrainingPlan.from_json(text)
         except ConfideError:
             continue  # of another release
-        jobs[plan.job] = _stands(kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved)
+        jobs[plan.job] = how_it_stands(kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved)
     return jobs
 
 
-def _stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
+def approved_plans(kit: Kit) -> frozenset[tuple[str, str]]:
+    """Return what was approved here: job and SHA-256 of its plan."""
+    if kit.ledger.exists():
+        with contextlib.suppress(ConfideError):
+            return frozenset(LedgerFile(kit.ledger, anchor=kit.anchor).state.approved)
+    return frozenset()
+
+
+def how_it_stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
     """Say how a plan stands here, as far as that is known without the records."""
     if is_stopped(kit, plan.job):
         return "stopped"
@@ -112,7 +119,8 @@ def _stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
         return f"denied by {', '.join(denied)}"
     if kit.task is not None and plan.task != kit.task:
         return "denied: its task is not the one in client.yaml"
-    return "waits for approval" if kit.config.policy.approval == "manual" and not is_approved else "allowed"
+    waits = kit.config.policy.approval == "manual" and not is_approved
+    return WAITS if waits else "allowed"
 
 
 def _print(told: dict[str, Any]) -> None:
@@ -133,7 +141,8 @@ def _print(told: dict[str, Any]) -> None:
             spent = f"{budget['committed']:.2f} of {budget['epsilon']:g} committed, {budget['spent']:.2f} spent"
             console.print(f"Lifetime epsilon of {escape(name)}: {spent} (delta {budget['delta']:g}).", highlight=False)
     for job, how in told["jobs"].items():
-        console.print(f"Job {escape(job)}: {how}.", highlight=False)
+        mend = f" `confide client approve {job} KIT` shows its plan and lets it begin." if how == WAITS else ""
+        console.print(f"Job {escape(job)}: {how}.{escape(mend)}", highlight=False, soft_wrap=True)
 
 
 __all__ = ["show_plan", "show_status", "status"]

@@ -37,23 +37,24 @@ class AskAgain:
     Asking again is safe: an institution answers the same question from what it keeps, and spends nothing more.
 
     Attributes:
+        names: node id -> name, for whoever watches.
         not_yet: codes of refusals that time, or the institution's people, may lift.
         after_error_s: how long to wait after the first error; twice as long after each further one, up to 30 s.
         after_silence_s: how long the first silence lasts; each further one twice as long, up to 10 minutes.
     """
 
+    names: Mapping[int, str] = field(default_factory=dict)
     not_yet: frozenset[str] = frozenset({"policy_approval", "policy_hours"})
     after_error_s: float = 2.0
     after_silence_s: float = 60.0
 
+    def name_of(self, node: int) -> str:
+        """Return how a node is called."""
+        return self.names.get(node, f"node {node}")
+
     def is_no_answer(self, reply: Message) -> bool:
         """Say whether a reply does not answer."""
-        return reply.has_error() or self._refusal(reply) in self.not_yet
-
-    @staticmethod
-    def _refusal(reply: Message) -> str | None:
-        answer = read_answer(reply)
-        return answer.refusal if isinstance(answer, Reply) else None
+        return reply.has_error() or _refusal_of(reply) in self.not_yet
 
     def pause_s(self, errors: int) -> float:
         """Return how long to wait after so many errors."""
@@ -183,8 +184,8 @@ def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> N
     """
     who = ", ".join(f"{name} ({code})" for name, code in sorted(missing.items())) or "nobody else is there"
     raise RunFailedError(
-        f"{when}: {got} institutions answered, server.min_clients={least} are needed. Missing: {who}. "
-        "Their own logs say why; lower server.min_clients to go on without them.",
+        f"{when}: {got} institutions {'take part' if when == 'enrol' else 'answered'}, server.min_clients={least} are needed. "
+        f"Missing: {who}. Their own logs say why; change what they decline, or lower server.min_clients to go on without them.",
         when=when,
         missing=missing,
     )
@@ -200,6 +201,12 @@ def read_answer(message: Message) -> Answer:
     except ProtocolError as error:
         log.warning("Node %s: %s", message.metadata.src_node_id, error)
         return error.code
+
+
+def _refusal_of(message: Message) -> str | None:
+    """Return the code of a refusal; None for any other answer."""
+    answer = read_answer(message)
+    return answer.refusal if isinstance(answer, Reply) else None
 
 
 def check_reply(reply: Reply, name: str, *, declared: int) -> None:
@@ -288,6 +295,14 @@ class _Question:
     silences: int = 0
     error: Message | None = None
 
+    def told(self) -> str:
+        """Say what is asked, and what came instead of an answer."""
+        about = self.message.metadata
+        what = f"{about.message_type} of round {about.group_id}" if about.group_id not in ("", "0") else about.message_type
+        if self.errors == self.seen or self.error is None:
+            return f"{what} is not answered yet"
+        return f"{what} is answered with {'an error' if self.error.has_error() else _refusal_of(self.error)}"
+
 
 class _Questions:
     """Questions that wait for their answers.
@@ -332,7 +347,7 @@ class _Questions:
                 continue
             question.silences += question.errors == question.seen  # an error is none: it does not lengthen the next silence
             message, about = question.message, question.message.metadata
-            log.info("Asking node %d again (%s, round %s).", about.dst_node_id, about.message_type, about.group_id)
+            log.info("%s: %s; asked again.", again.name_of(about.dst_node_id), question.told())
             ttl = _ttl(end - time.monotonic())
             copy = Message(message.content, about.dst_node_id, about.message_type, ttl=ttl, group_id=about.group_id)
             for message_id in grid.push_messages([copy]):

@@ -45,7 +45,7 @@ from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of
 from confide.server.sink import MetricsSink
 from confide.server.state import mean_metric
 from confide.strategies.build import build_strategy
-from confide.supervisor import end_with_parent, log_to_stderr, stop_signals
+from confide.supervisor import OneLine, end_with_parent, log_to_stderr, stop_signals
 from confide.workload import Workload, build_workload, make_compute
 
 log = logging.getLogger(__name__)
@@ -91,9 +91,12 @@ def log_to_file(run_dir: Path) -> None:
     """Write what happens to RUN/confide.log; the terminal is for progress."""
     log_to_stderr()
     handler = logging.FileHandler(run_dir / "confide.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]
+    shown = logging.StreamHandler()
+    shown.setFormatter(OneLine("%(message)s"))
+    logging.getLogger("confide.server.clients").addHandler(shown)  # whom the run waits for, and why
 
 
 def stop_hard(stop: threading.Event) -> None:
@@ -181,7 +184,7 @@ class _Deployment:
                     observers=[sink, self._progress],
                     commit_fn=self._commit,
                     checkpoint=self._checkpoint,
-                    reach=Reach(names=names, again=AskAgain()),
+                    reach=Reach(names=names, again=AskAgain(names=names)),
                 )
                 app = make_server_app(
                     loop,

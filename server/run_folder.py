@@ -174,6 +174,8 @@ def resume_command(run_dir: Path) -> str:
         program = command_of(run_dir).program
     except ConfigError:
         program = "simulate"
+    if program == "server":
+        return f"confide server --resume {shlex.quote(str(run_dir))}"
     return f"confide {program} {shlex.quote(f'resume={run_dir}')}"
 
 

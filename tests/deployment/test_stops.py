@@ -36,7 +36,7 @@ def test_a_run_that_is_interrupted_goes_on_and_a_second_start_is_refused() -> No
 
         assert ends_quickly(deployment, "server", signal.SIGINT) == 130
         assert "confide server: interrupted." in output_of(deployment, "server")
-        assert f"`confide server resume={deployment.run_dir}` goes on from its last checkpoint." in output_of(
+        assert f"`confide server --resume {deployment.run_dir}` goes on from its last checkpoint." in output_of(
             deployment, "server"
         )
         assert not is_running(deployment, "server")

@@ -335,7 +335,7 @@ def test_too_few_at_the_start_end_the_run_naming_who() -> None:
         Fake("c", num_examples=0),
         Fake("d", tamper_query=lambda reply: Error(code=1, reason="")),
     ]
-    words = r"enrol: 1 institutions answered.*node 2, b \(plan_version\), node 3, c \(no_records\), node 4 \(error_reply\)"
+    words = r"enrol: 1 institutions take part.*node 2, b \(plan_version\), node 3, c \(no_records\), node 4 \(error_reply\)"
     with pytest.raises(RunFailedError, match=words):
         run(fakes, loop=make_loop(min_clients=2))
 
