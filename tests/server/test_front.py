@@ -408,7 +408,8 @@ def test_tunnels_and_websockets_are_not_found(front: FrontProcess, super_link: F
     ],
 )
 def test_what_is_no_request_is_refused(front: FrontProcess, super_link: FakeSuperLink, request_: bytes) -> None:
-    assert status_of(say(front, request_)) == 400
+    with contextlib.suppress(ssl.SSLError, ConnectionError):  # it may hang up while a long head is still being sent
+        assert status_of(say(front, request_)) == 400
     assert super_link.seen == []
 
 

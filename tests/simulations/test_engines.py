@@ -151,7 +151,8 @@ def test_every_number_of_workers_gives_the_inline_model_on_heart(run: Simulate, 
         assert summary["engine"]["name"] == "process"
 
 
-@pytest.mark.parametrize("counts", [(2,), pytest.param((1, 3), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [(2,), (1, 3)])
 def test_every_number_of_workers_gives_the_inline_model_on_tweets(run: Simulate, counts: tuple[int, ...]) -> None:
     engines = {"inline": (), **{f"process-{workers}": process(workers) for workers in counts}}
     digests = {run(*TWEETS, *engine, name=name)["model_sha256"] for name, engine in engines.items()}

@@ -47,7 +47,8 @@ def test_a_round_goes_on_without_the_client_that_fails(run: Simulate, kind: str)
     assert summaries["inline"]["clients"] == summaries["process"]["clients"]  # what was spent among it
 
 
-@pytest.mark.parametrize("kind", ["hangs", pytest.param("late", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["hangs", "late"])
 def test_clients_that_keep_something_fail_alike_in_every_engine(run: Simulate, kind: str) -> None:
     overrides = (*QUICK, "strategy=feddyn", fault(kind, client="Hungary", rounds="[2]"))
     digests = {run(*overrides, *engine, name=name)["model_sha256"] for name, engine in ENGINES.items()}
@@ -69,7 +70,12 @@ def test_faults_leave_clients_that_train_alone_in_peace(run: Simulate) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "spends"), [pytest.param("hangs", False, marks=pytest.mark.slow), ("late", True), ("nan", True)]
+    ("kind", "spends"),
+    [
+        pytest.param("hangs", False, marks=pytest.mark.slow),
+        pytest.param("late", True, marks=pytest.mark.slow),
+        ("nan", True),
+    ],
 )
 def test_what_was_spent_on_an_update_that_did_not_go_in_is_told(run: Simulate, kind: str, spends: bool) -> None:
     for name, engine in ENGINES.items():

@@ -426,9 +426,8 @@ def check_kills(run: Simulate, folder: Path, kind: str, engine: str, *, kills: i
     assert summary["clients"] == expected["clients"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "engine"), [pytest.param("private", "inline", marks=pytest.mark.slow), ("fedadam", "process")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "engine"), [("private", "inline"), ("fedadam", "process")])
 def test_kills_at_a_few_instants_change_nothing(run: Simulate, tmp_path: Path, kind: str, engine: str) -> None:
     check_kills(run, tmp_path / "killed", kind, engine, kills=2)
 
@@ -498,6 +497,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
 def test_a_disk_that_fills_up_ends_the_run_with_one_clear_error(run: Simulate, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
