@@ -172,7 +172,8 @@ def test_baselines_are_the_same(run: Simulate) -> None:
     assert inline == processes
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", pytest.param("flower", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["fedavg", "flower"])
 def test_a_worker_killed_at_any_instant_changes_nothing(closing: Closing, strategy: str) -> None:
     small = Small(f"strategy={strategy}", "privacy=record", "server.num_rounds=6")
     expected = small.run(small.inline())
@@ -209,6 +210,7 @@ def test_a_worker_killed_between_rounds_is_replaced(closing: Closing, caplog: py
     assert "it is replaced and its clients run again" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_client_that_really_hangs_is_left_out_alone(closing: Closing) -> None:
     small = Small("privacy=record", "server.num_rounds=3", "server.round_timeout_s=12")
     engine = closing(small.processes(2))

@@ -444,6 +444,7 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+@pytest.mark.slow
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = [*HEART, *ENGINES["process"], "server.num_rounds=500", f"hydra.run.dir={folder}"]
@@ -470,6 +471,7 @@ def wait_for(path: Path, *, patience_s: float = 60.0) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_a_killed_coordinator_leaves_no_worker(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = [*HEART, "simulation.engine=process", "server.num_rounds=500", f"hydra.run.dir={folder}"]
