@@ -44,13 +44,13 @@ def test_parts_that_are_there_are_pulled() -> None:
     assert pull(runtime, "a", "b") == {"a": b"1", "b": b"2"}
 
 
-def test_another_message_has_time_of_its_own() -> None:
+def test_each_part_that_comes_begins_the_time_anew() -> None:
     now = [0.0]
-    runtime: Any = Runtime({})
-    begin = bound_stalls(runtime, stall_s=10, clock=lambda: now[0])
+    runtime: Any = Runtime({"a": b"1"})
+    bound_stalls(runtime, stall_s=10, clock=lambda: now[0])
     now[0] = 60.0
-    begin()
-    assert not runtime.PullObject(PullObjectRequest(object_id="a")).object_available
+    assert runtime.PullObject(PullObjectRequest(object_id="a")).object_available
+    assert not runtime.PullObject(PullObjectRequest(object_id="b")).object_available
     now[0] = 71.0
     with pytest.raises(StalledError):
-        runtime.PullObject(PullObjectRequest(object_id="a"))
+        runtime.PullObject(PullObjectRequest(object_id="b"))
