@@ -210,7 +210,10 @@ class RoundLoop(FlowerBase):
         """
         self._shapes = {name: tuple(array.shape) for name, array in initial_arrays.items()}
         self._state = self._first_state(decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32))
-        self._clients = self._enrol(grid)
+        settings = self._settings
+        self._clients = enrol(
+            grid, self._plan_json, least=settings.min_clients, timeout=settings.enrol_timeout_s, reach=self._reach
+        )
         self._announce()
         stopped_early = self._is_stale()
         while self._state.server_round < num_rounds and not stopped_early:
@@ -225,10 +228,6 @@ class RoundLoop(FlowerBase):
             reproducible=self._clients.reproducible,
         )
         return Result(arrays=encode(self.kept()))
-
-    def _enrol(self, grid: Grid) -> Clients:
-        settings = self._settings
-        return enrol(grid, self._plan_json, least=settings.min_clients, timeout=settings.enrol_timeout_s, reach=self._reach)
 
     def kept(self) -> Tensors:
         """Return the tensors that the run keeps, ``server.keep``."""
