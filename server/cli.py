@@ -7,26 +7,25 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from confide.compose import CONF_MODULE, check_jobs, register_schema, to_config
+from confide.compose import to_config
 from confide.config import Config
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
 from confide.server.command_line import (
     INFORMATION_FLAGS,
-    overrides_first,
     overrides_of,
     quoted,
-    refuse_passwords,
     resumed_words,
+    run_with_hydra,
     split_resume,
     status_of,
+    tell_finished,
 )
 from confide.server.kit import FILE, load_coordinator_kit
 from confide.server.launch import supervised
-from confide.server.run_folder import Command, can_resume, claimed, finished, resume_command
+from confide.server.run_folder import Command, can_resume, claimed, resume_command
 from confide.supervisor import stop_signals
 
 log = logging.getLogger(__name__)
@@ -49,25 +48,17 @@ def main(argv: Sequence[str]) -> int:
     words, resumed = split_resume(argv)
     if resumed is not None:
         words = resumed_words(resumed, words, program="server")
-        summary = finished(resumed)
-        if summary is not None:
-            model = summary["model_sha256"][:12]
-            print(f"{resumed} is finished: {summary['rounds']} rounds, model {model}. Nothing to resume.")
+        if tell_finished(resumed):
             return 0
     elif INFORMATION_FLAGS & set(words):
         words = ["hydra/help=server", *(word for word in words if not _is_kit(word))]
     else:
         words = new_words(words)
-    if not INFORMATION_FLAGS & set(words):
-        refuse_passwords(overrides_of(words))
-        check_jobs(overrides_of(words))
 
     def run(composed: DictConfig) -> None:
         _run(composed, resume=resumed is not None)
 
-    register_schema()
-    sys.argv = ["confide server", *overrides_first(words)]
-    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run)()
+    run_with_hydra("server", words, run)
     return 0
 
 

@@ -1,13 +1,17 @@
 """What the commands that run a federation have in common on their command line: overrides, ``resume=RUN``, exit statuses."""
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hydra
+from omegaconf import DictConfig
+
 from confide.addresses import redact
-from confide.compose import compose, is_hydra
+from confide.compose import CONF_MODULE, check_jobs, compose, is_hydra, register_schema
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
-from confide.server.run_folder import command_of, described, refuse_changes, resume_command
+from confide.server.run_folder import command_of, described, finished, refuse_changes, resume_command
 
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
 _TAKE_VALUE = frozenset(
@@ -121,6 +125,34 @@ def status_of(error: BaseException) -> int:
     return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
 
 
+def tell_finished(run_dir: Path) -> bool:
+    """Say so where a run that is to go on is finished; return whether it is."""
+    summary = finished(run_dir)
+    if summary is None:
+        return False
+    print(f"{run_dir} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}. Nothing to resume.")
+    return True
+
+
+def run_with_hydra(program: str, words: Sequence[str], run_fn: Callable[[DictConfig], None]) -> None:
+    """Check what is asked for, and have Hydra compose it and call ``run_fn``, or print what its flags ask for.
+
+    Args:
+        program: such as ``simulate``.
+        words: overrides and Hydra's flags.
+        run_fn: takes the composed config.
+
+    Raises:
+        ConfigError: naming every mistake, before anything heavy is imported.
+    """
+    if not INFORMATION_FLAGS & set(words):
+        refuse_passwords(overrides_of(words))
+        check_jobs(overrides_of(words))
+    register_schema()
+    sys.argv = [f"confide {program}", *overrides_first(words)]
+    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run_fn)()
+
+
 __all__ = [
     "INFORMATION_FLAGS",
     "overrides_first",
@@ -128,6 +160,8 @@ __all__ = [
     "quoted",
     "refuse_passwords",
     "resumed_words",
+    "run_with_hydra",
     "split_resume",
     "status_of",
+    "tell_finished",
 ]

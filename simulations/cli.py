@@ -6,12 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from confide.compose import CONF_MODULE, check_jobs, register_schema, to_config
+from confide.compose import to_config
 from confide.config import Config
 from confide.errors import (
     ConfideError,
@@ -20,19 +19,16 @@ from confide.errors import (
     UnreadableError,
 )
 from confide.server.command_line import (
-    INFORMATION_FLAGS,
-    overrides_first,
-    overrides_of,
-    refuse_passwords,
     resumed_words,
+    run_with_hydra,
     split_resume,
     status_of,
+    tell_finished,
 )
 from confide.server.run_folder import (
     Command,
     can_resume,
     claimed,
-    finished,
     resume_command,
 )
 from confide.simulations.preload import prepare_workers
@@ -55,21 +51,13 @@ def main(argv: Sequence[str]) -> int:
     words, resumed = split_resume(argv)
     if resumed is not None:
         words = resumed_words(resumed, words, program="simulate")
-        summary = finished(resumed)
-        if summary is not None:
-            model = summary["model_sha256"][:12]
-            print(f"{resumed} is finished: {summary['rounds']} rounds, model {model}. Nothing to resume.")
+        if tell_finished(resumed):
             return 0
-    if not INFORMATION_FLAGS & set(words):
-        refuse_passwords(overrides_of(words))
-        check_jobs(overrides_of(words))
 
     def run(composed: DictConfig) -> None:
         _run(composed, resume=resumed is not None)
 
-    register_schema()
-    sys.argv = ["confide simulate", *overrides_first(words)]
-    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run)()
+    run_with_hydra("simulate", words, run)
     return 0
 
 
