@@ -145,7 +145,7 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
         before = yaml.safe_load((run_dir / CONFIG).read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{run_dir / CONFIG} cannot be read ({error}); start the run anew.") from None
-    then, now = _flat(before), _flat(asked)
+    then, now = flat(before), flat(asked)
     changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key) and key not in HOW_NOT_WHAT]
     if changed:
         lines = [f"{key}: {then.get(key, 'unset')} in the run, {now.get(key, 'unset')} now" for key in changed]
@@ -196,10 +196,10 @@ def _locked(run_dir: Path) -> Iterator[None]:
         yield
 
 
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
+def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(node, Mapping) or not node:
         return {prefix.removesuffix("."): node}
-    return {key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}{name}.").items()}
+    return {key: value for name, child in node.items() for key, value in flat(child, f"{prefix}{name}.").items()}
 
 
 __all__ = [

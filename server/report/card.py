@@ -1,0 +1,91 @@
+"""``model_card.md``: a model card in Hugging Face's form (Mitchell et al., FAccT 2019), with the privacy statement."""
+
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from confide.server.report import sentences
+from confide.server.report.read import RunFiles
+from confide.server.report.render import number, render
+
+
+def model_card(run: RunFiles) -> str:
+    """Render a model card.
+
+    Args:
+        run: one that left a model.
+
+    Returns:
+        Markdown with the metadata that hubs read in front.
+    """
+    summary, federated = run.summary, run.summary["federated"]
+    metrics = {name: value for name, value in federated.items() if name in run.config["task"]["metrics"]}
+    privacy = summary["privacy"]
+    return render(
+        "model_card.md.j2",
+        metadata=_metadata(run, metrics).to_yaml(),
+        name=summary["job"],
+        learnt=sentences.learnt(run),
+        records=sentences.records(run),
+        institutions=sentences.institutions(run),
+        outcome=sentences.outcome(run),
+        guarantee=sentences.guarantee(run),
+        metrics=[(name, number(value)) for name, value in metrics.items()],
+        support=federated.get("test_examples", 0),
+        where=federated.get("measured", "test records of all institutions together"),
+        private=run.private,
+        privacy=privacy,
+        odds=sentences.odds(float(run.config["privacy"]["epsilon"])),
+        spent=_spent(run),
+        labels=run.config["task"]["labels"],
+        weak=_weakest(run),
+        command=sentences.reproduce(run),
+        digest=summary["model_sha256"],
+        versions=summary.get("versions", {}),
+    )
+
+
+def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
+    name = str(run.summary["job"])
+    task = {"text_classification": "text-classification", "tabular": "tabular-classification"}
+    kind = task.get(run.config["task"]["kind"], "other")
+    results = [
+        EvalResult(
+            task_type=kind,
+            dataset_type="federated",
+            dataset_name="pooled test records" if "measured" not in run.summary["federated"] else "institutions' test records",
+            metric_type=metric,
+            metric_value=round(value, 4),
+        )
+        for metric, value in metrics.items()
+    ]
+    private = ["differential-privacy"] if run.private else []
+    extra: dict[str, Any] = {"pipeline_tag": kind} if kind != "other" else {}
+    return ModelCardData(
+        model_name=name,
+        library_name="confide",
+        tags=["federated-learning", *private],
+        metrics=list(metrics),
+        eval_results=results or None,
+        **extra,
+    )
+
+
+def _spent(run: RunFiles) -> str:
+    """Say what institutions spent at most."""
+    spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
+    return f"{max(spent):.3g}" if spent else "nothing"
+
+
+def _weakest(run: RunFiles) -> str:
+    """Name the institution that the model serves worst; '' where there are not two to compare."""
+    scored = {name: line[run.metric] for name, line in run.clients.items() if run.metric in line}
+    if len(scored) < 2:
+        return ""
+    choose = min if run.higher_is_better else max
+    name = choose(scored, key=lambda name: scored[name])
+    support = run.clients[name].get("test_examples")
+    return f"Weakest on {name}'s own test records: {run.metric} {scored[name]:.3f} on {support} records."
+
+
+__all__ = ["model_card"]

@@ -1,0 +1,157 @@
+"""The figures of a page that compares runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas
+from matplotlib.axes import Axes
+
+from confide.server.report import plots
+from confide.server.report.figures import FEDERATED, INK, MUTED, Picture, legend, new_axes, picture
+from confide.server.report.intervals import interval
+from confide.server.report.read import RunFiles
+from confide.server.report.render import written
+
+_LINES = 12
+"""More lines than this in one figure are drawn pale, but for the best."""
+_STYLES = ("-", "--", ":", "-.")
+_EVENLY = 8
+"""Up to so many distinct values stand evenly spaced on their axis."""
+
+
+def scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Picture | None:
+    """Draw each run's result, and how sure it is."""
+    metric = runs[0].metric
+    scored = [
+        (name, run.summary["federated"]) for name, run in zip(names, runs, strict=True) if metric in run.summary["federated"]
+    ]
+    if not scored or len(scored) > plots.NAMED:
+        return None
+    figure, axes = new_axes(0.9 + 0.27 * len(scored))
+    for place, (_, federated) in enumerate(reversed(scored)):
+        ends = interval(metric, federated[metric], federated.get("test_examples"))
+        if ends:
+            axes.plot(ends, [place, place], color=FEDERATED, linewidth=5, alpha=0.3, solid_capstyle="butt")
+        axes.plot([federated[metric]], [place], "o", color=FEDERATED, markersize=6)
+    axes.set_yticks(range(len(scored)), [plots.short(name) for name, _ in reversed(scored)])
+    axes.set_xlabel(metric)
+    axes.grid(visible=False, axis="y")
+    caption = "The federated model of each run." + (" Bars: 95 % intervals (Wilson)." if metric == "accuracy" else "")
+    return picture("scores", figure, title=f"{plots.titled(metric)} on test records", caption=caption)
+
+
+def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
+    """Draw what privacy costs, where runs asked for several epsilons."""
+    metric = runs[0].metric
+    points = [
+        (float(run.config["privacy"]["epsilon"]), run.summary["federated"][metric])
+        for run in runs
+        if run.private and metric in run.summary["federated"]
+    ]
+    if len({epsilon for epsilon, _ in points}) < 2:
+        return None
+    figure, axes = new_axes(2.6)
+    axes.semilogx(*zip(*sorted(points), strict=True), "o", color=FEDERATED)
+    axes.set(xlabel="epsilon (log scale)", ylabel=metric)
+    return picture(
+        "epsilon", figure, title="What privacy costs", caption="One dot a run: the bound it asked for, and its test result."
+    )
+
+
+def convergence(runs: Sequence[RunFiles], names: Sequence[str], chosen: int | None) -> Picture | None:
+    """Draw each run's validation metric, round by round."""
+    curves = {place: plots.by_round(run.rounds_of(run.metric, "validation"))["mean"] for place, run in enumerate(runs)}
+    curves = {place: curve for place, curve in curves.items() if len(curve)}
+    if not curves:
+        return None
+    figure, axes = new_axes(3.2, width=8.2)
+    for place, curve in curves.items():
+        _curve(axes, curve, names[place], few=len(curves) <= _LINES, place=place, stands_out=place == chosen)
+    axes.set(xlabel="rounds done", ylabel=runs[0].metric)
+    if len(curves) <= _LINES:
+        legend(axes, "best")
+    caption = "Mean over institutions' validation records, by support." + (
+        " Strong: the best run." if chosen is not None else ""
+    )
+    return picture("curves", figure, title="Convergence", caption=caption, wide=True)
+
+
+def _curve(axes: Axes, curve: pandas.Series, name: str, *, few: bool, place: int, stands_out: bool) -> None:
+    style = _STYLES[place % len(_STYLES)] if few else "-"
+    colour = FEDERATED if stands_out else MUTED
+    axes.plot(
+        curve.index,
+        curve,
+        color=colour,
+        linestyle=style,
+        linewidth=2.4 if stands_out else 1.3,
+        alpha=1 if few or stands_out else 0.35,
+        label=plots.short(name),
+    )
+
+
+def parallel(runs: Sequence[RunFiles], settings: Mapping[str, Sequence[Any]], chosen: int | None) -> Picture | None:
+    """Draw one line a run through the values of its settings to its result (parallel coordinates)."""
+    columns = {key: values for key, values in settings.items() if not isinstance(values[0], dict | list)}
+    results = [run.summary["federated"].get(run.metric) for run in runs]
+    if not columns or len(runs) < 3 or None in results:
+        return None
+    scales = [(key.split(".")[-1], _scale(values)) for key, values in columns.items()]
+    scales.append((f"{runs[0].metric}, test", _by_size(results)))
+    figure, axes = new_axes(3.6, width=8.2)
+    for place, height in enumerate(scales[-1][1].heights):
+        shade = height if runs[0].higher_is_better else 1 - height
+        heights = [scale.heights[place] for _, scale in scales]
+        width = 3.2 if place == chosen else 1.6
+        axes.plot(range(len(scales)), heights, color=FEDERATED, alpha=0.15 + 0.85 * shade, linewidth=width)
+    _vertical_axes(axes, scales)
+    caption = "One line a run, from its settings to its result; the stronger, the better."
+    caption += " Thick: the best on validation records." if chosen is not None else ""
+    return picture("parallel", figure, title="Settings and result", caption=caption, wide=True)
+
+
+def _vertical_axes(axes: Axes, scales: Sequence[tuple[str, "_Scale"]]) -> None:
+    for place, (_, scale) in enumerate(scales):
+        axes.axvline(place, color=MUTED, linewidth=1)
+        for height, text in scale.marks:
+            axes.text(place, height, f" {text}", ha="left", va="center", fontsize=9.5, color=INK)
+    axes.set_xticks(range(len(scales)), [plots.short(name) for name, _ in scales])
+    axes.set_yticks([])
+    axes.set(xlim=(-0.1, len(scales) - 0.6), ylim=(-0.06, 1.06))
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Values on a vertical axis from 0 to 1.
+
+    Attributes:
+        heights: of each value.
+        marks: height and text of what is named beside the axis.
+    """
+
+    heights: Sequence[float]
+    marks: Sequence[tuple[float, str]]
+
+
+def _scale(values: Sequence[Any]) -> _Scale:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    distinct = sorted(set(values)) if numbers else list(dict.fromkeys(map(written, values)))
+    if numbers and len(distinct) > _EVENLY:
+        return _by_size(values)
+    step = 1 / max(1, len(distinct) - 1)
+    height = {written(value): place * step for place, value in enumerate(distinct)}
+    return _Scale([height[written(value)] for value in values], [(at, plots.short(text)) for text, at in height.items()])
+
+
+def _by_size(values: Sequence[float]) -> _Scale:
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    marks = [(share, f"{low + share * span:.3f}") for share in (0.0, 0.5, 1.0)]
+    return _Scale([(value - low) / span for value in values], marks if high > low else marks[:1])
+
+
+__all__ = ["against_privacy", "convergence", "parallel", "scores"]

@@ -1,0 +1,132 @@
+"""Figures as inline SVG that take the page's colours, light or dark.
+
+Text stays text (searchable, in the page's font), colours become CSS variables, and ids are made unique, so that many figures
+share one page.
+"""
+
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# Stand-ins, which no figure uses for anything else, for the page's colours.
+INK, MUTED, GRID, FEDERATED, ALONE, POOLED, PAPER = (f"#0{n}0{n}0{n}" for n in range(1, 8))
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "grid",
+    FEDERATED: "federated",
+    ALONE: "alone",
+    POOLED: "pooled",
+    PAPER: "paper",
+}
+_WIDTH = 5.4  # inches: 389 units, which a telephone shows at its own size
+_STYLE: Mapping[str, Any] = {
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": MUTED,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "font.size": 10.5,
+    "grid.color": GRID,
+    "lines.linewidth": 1.8,
+    "svg.fonttype": "none",
+    "text.color": INK,
+    "text.parse_math": False,  # an institution may be called $A$
+    "xtick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.color": MUTED,
+    "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One figure of a page.
+
+    Attributes:
+        title: above it, and read aloud in its place.
+        caption: below it; what to see.
+        svg: the drawing.
+        wide: whether it takes the page's whole width.
+    """
+
+    title: str
+    caption: str
+    svg: str
+    wide: bool = False
+
+
+def new_axes(height: float, *, width: float = _WIDTH) -> tuple[Figure, Axes]:
+    """Make an empty figure of the house's style.
+
+    Args:
+        height: inches.
+        width: inches.
+    """
+    with matplotlib.rc_context(dict(_STYLE)):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure, figure.add_subplot()
+
+
+def legend(axes: Axes, place: str) -> None:
+    """Add a legend at ``place``, such as ``lower right``."""
+    axes.legend(loc=place, frameon=False, labelcolor=INK)
+
+
+def picture(name: str, figure: Figure, *, title: str, caption: str, wide: bool = False) -> Picture:
+    """Turn a figure into inline SVG.
+
+    Args:
+        name: unique on its page, letters and digits.
+        figure: made by :func:`new_axes`.
+        title: of the picture.
+        caption: what to see.
+        wide: whether it takes the page's whole width.
+    """
+    stream = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
+    return Picture(title=title, caption=caption, svg=_inline(stream.getvalue(), name, title), wide=wide)
+
+
+def _inline(text: str, name: str, title: str) -> str:
+    svg = text[text.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\b(id=")([^"]+)"', rf'\1{name}-\2"', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, f"var(--{variable})")
+    svg = re.sub(r"font-family: [^;]*; ?|<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # the page's
+    opening = re.search(r"<svg[^>]*>", svg)
+    assert opening is not None
+    box = re.search(r'viewBox="([^"]+)"', opening.group())
+    assert box is not None
+    head = f'<svg viewBox="{box.group(1)}" role="img" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    return f"{head}<title>{escape(title)}</title>{svg[opening.end() :]}".strip()
+
+
+__all__ = [
+    "ALONE",
+    "FEDERATED",
+    "GRID",
+    "INK",
+    "MUTED",
+    "PAPER",
+    "POOLED",
+    "Picture",
+    "legend",
+    "new_axes",
+    "picture",
+]

@@ -1,0 +1,67 @@
+"""Writing reports and cards where they belong."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from confide.errors import ConfideError, ConfigError
+from confide.files import write_text
+from confide.server.report.card import model_card
+from confide.server.report.compare import comparison_page
+from confide.server.report.page import report_page
+from confide.server.report.read import CARD, REPORT, RunFiles, read_run
+
+log = logging.getLogger(__name__)
+
+
+def write_report(folder: Path) -> Path:
+    """Write RUN's ``report.html`` and, if it has a model, its ``model_card.md``.
+
+    Args:
+        folder: RUN.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        ConfideError: if RUN holds no run that has ended, cannot be read, or cannot be written.
+    """
+    run = read_run(folder)
+    write_text(folder / REPORT, report_page(run))
+    if run.summary["status"] == "completed":
+        write_text(folder / CARD, model_card(run))
+    return folder / REPORT
+
+
+def leave_report(folder: Path) -> None:
+    """Write RUN's report at the end of a run: a report that fails is a warning, the run has its model all the same."""
+    try:
+        write_report(folder)
+    except (ConfideError, OSError) as error:
+        log.warning("The report is not written: %s Mend this, then `confide report %s`.", error, folder)
+
+
+def write_comparison(runs: Sequence[RunFiles], page: Path, *, title: str, failed: Sequence[tuple[str, str]] = ()) -> None:
+    """Write a page that compares runs.
+
+    Args:
+        runs: two or more, of which one at least has a model.
+        page: the file.
+        title: of the page.
+        failed: what and why of jobs that left nothing at all.
+
+    Raises:
+        ConfigError: if they cannot be compared.
+        StorageError: if the page cannot be written.
+    """
+    done = [run for run in runs if run.summary["status"] == "completed"]
+    without = [(run.folder.name, str(run.summary.get("error", "ended early"))) for run in runs if run not in done]
+    if not done:
+        raise ConfigError("None of these runs has a model; there is nothing to compare.")
+    metrics = {run.metric for run in done}
+    if len(metrics) > 1:
+        raise ConfigError(f"These runs have several primary metrics ({', '.join(sorted(metrics))}); compare those of one.")
+    write_text(page, comparison_page(done, title=title, page=page, failed=[*without, *failed]))
+
+
+__all__ = ["leave_report", "write_comparison", "write_report"]

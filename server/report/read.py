@@ -1,0 +1,131 @@
+"""What a run left in RUN, read back for a report."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas
+import yaml
+
+from confide.config import METRICS
+from confide.errors import ConfigError, UnreadableError
+from confide.server.run_folder import COMMAND, CONFIG, SUMMARY
+
+REPORT, CARD = "report.html", "model_card.md"
+COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFiles:
+    """A run as it lies on disk.
+
+    Attributes:
+        folder: RUN.
+        summary: ``summary.json``.
+        config: ``config.yaml``.
+        command: ``command.yaml``; {} for a run begun from Python.
+        metrics: ``metrics.jsonl``, one row a line, with the columns of :data:`COLUMNS`.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    config: Mapping[str, Any]
+    command: Mapping[str, Any] = field(default_factory=dict)
+    metrics: pandas.DataFrame = field(default_factory=lambda: pandas.DataFrame(columns=list(COLUMNS)))
+
+    @property
+    def metric(self) -> str:
+        """The primary metric."""
+        return str(self.config["task"]["primary_metric"])
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Direction of the primary metric."""
+        return METRICS[self.metric] == "max"
+
+    @property
+    def clients(self) -> Mapping[str, Mapping[str, Any]]:
+        """Institution -> its line of the summary; {} where the run failed."""
+        clients: Mapping[str, Mapping[str, Any]] = self.summary.get("clients", {})
+        return clients
+
+    @property
+    def local(self) -> Mapping[str, Mapping[str, Any]]:
+        """Institution -> metrics of the model it trained alone; {} where none was trained."""
+        local: Mapping[str, Mapping[str, Any]] = self.summary.get("baselines", {}).get("local", {})
+        return local
+
+    @property
+    def pooled(self) -> Mapping[str, Any]:
+        """Metrics of the model trained on all records in one place; {} where none was."""
+        pooled: Mapping[str, Any] = self.summary.get("baselines", {}).get("pooled", {})
+        return pooled
+
+    @property
+    def private(self) -> bool:
+        """Whether privacy was asked for."""
+        return str(self.config["privacy"]["unit"]) != "none"
+
+    def rounds_of(self, name: str, phase: str) -> pandas.DataFrame:
+        """Return one metric's rows of one phase, in the order of rounds."""
+        rows = self.metrics
+        chosen: pandas.DataFrame = rows[(rows["name"] == name) & (rows["phase"] == phase)].sort_values("round", kind="stable")
+        return chosen
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Read a run.
+
+    Raises:
+        ConfigError: if the folder holds no run that has ended.
+        UnreadableError: if a file of it is damaged.
+    """
+    try:
+        summary = json.loads((folder / SUMMARY).read_text())
+        config = yaml.safe_load((folder / CONFIG).read_text())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError(
+            f"{folder} holds no run that has ended ({Path(str(error.filename)).name} is missing); name a folder as "
+            "`confide simulate` prints it, or of a sweep."
+        ) from None
+    except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise UnreadableError(f"{folder}: a file of the run cannot be read: {error}.") from None
+    return RunFiles(
+        folder=folder, summary=summary, config=config, command=_command(folder / COMMAND), metrics=read_metrics(folder)
+    )
+
+
+def _command(path: Path) -> Mapping[str, Any]:
+    try:
+        command = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError):
+        return {}
+    return command if isinstance(command, Mapping) else {}
+
+
+def read_metrics(folder: Path) -> pandas.DataFrame:
+    """Read ``metrics.jsonl``; a last line that a killed process left half-written is left out.
+
+    Raises:
+        UnreadableError: if another line is damaged.
+    """
+    path = folder / "metrics.jsonl"
+    try:
+        lines = path.read_text().split("\n")
+    except FileNotFoundError:
+        lines = []
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error}.") from None
+    return pandas.DataFrame(_rows(path, lines[:-1]), columns=list(COLUMNS))
+
+
+def _rows(path: Path, lines: Sequence[str]) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise UnreadableError(f"{path} is damaged: {error}.") from None
+
+
+__all__ = ["CARD", "COLUMNS", "REPORT", "RunFiles", "read_metrics", "read_run"]

@@ -1,0 +1,85 @@
+"""``confide report``: render runs again, and set them side by side."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from confide.errors import ConfigError, StorageError
+from confide.server.run_folder import SUMMARY
+
+COMPARISON = "comparison.html"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide report RUN [RUN ...]``.
+
+    Args:
+        argv: the words after ``report``.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        ConfideError: if a folder holds no run, or a page cannot be written.
+    """
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(list(argv) or ["--help"])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    from confide.simulations.sweep_page import is_sweep, write_sweep_page  # matplotlib takes a moment
+
+    folders: list[Path] = arguments.run
+    if len(folders) == 1 and is_sweep(folders[0]):
+        print(write_sweep_page(folders[0], arguments.output))
+        return 0
+    if len(folders) == 1:
+        if arguments.output is not None:
+            raise ConfigError(f"--output={arguments.output}: the report of one run lies in RUN; leave it out.")
+        print(_again(folders[0]))
+        return 0
+    _compare(folders, arguments.output or Path(COMPARISON))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="confide report", description=__doc__)
+    parser.add_argument(
+        "run",
+        nargs="+",
+        type=Path,
+        help="folder of a run, whose report.html and model_card.md are rendered again; several: compared on one page; "
+        "the folder of a sweep: its page",
+    )
+    parser.add_argument(
+        "--output", type=Path, help=f"where the page of several runs goes ({COMPARISON}), or that of a sweep (its folder)"
+    )
+    return parser
+
+
+def _again(folder: Path) -> Path:
+    from confide.server.report.leave import write_report
+
+    return write_report(folder)
+
+
+def _compare(folders: Sequence[Path], page: Path) -> None:
+    from confide.server.report.leave import write_comparison
+    from confide.server.report.read import read_run
+
+    missing = [f"{folder}: there is no {SUMMARY}; name folders of runs." for folder in folders if not (folder / SUMMARY).is_file()]
+    if missing:
+        raise ConfigError(missing)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError("A run is named twice; name each once.")
+    for folder in folders:
+        try:
+            _again(folder)
+        except StorageError as error:  # somebody else's run
+            print(f"confide report: {error}", file=sys.stderr)
+    write_comparison([read_run(folder) for folder in folders], page, title=f"{len(folders)} runs compared")
+    print(page)
+
+
+__all__ = ["main"]

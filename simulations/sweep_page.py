@@ -1,0 +1,60 @@
+"""The page of a sweep, written when its last job is done."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from confide.errors import ConfideError, ConfigError
+from confide.server.run_folder import SUMMARY
+from confide.simulations.sweep import sweep_runs
+
+log = logging.getLogger(__name__)
+
+
+def is_sweep(folder: Path) -> bool:
+    """Say whether a folder holds a sweep's jobs, and is no run itself."""
+    return not (folder / SUMMARY).exists() and next(folder.glob("**/.hydra/overrides.yaml"), None) is not None
+
+
+def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
+    """Write the page that sets a sweep's jobs side by side.
+
+    Args:
+        folder: Hydra's ``hydra.sweep.dir``.
+        page: the file; None for ``report.html`` in the folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        ConfideError: if no job left a model, or the page cannot be written.
+    """
+    from confide.server.report.leave import write_comparison
+    from confide.server.report.read import REPORT, read_run
+
+    jobs = sweep_runs(folder)
+    lost = [(f"{job.run_dir.relative_to(folder)}: {' '.join(job.overrides)}", job.status) for job in jobs if job.summary is None]
+    runs = [read_run(job.run_dir) for job in jobs if job.summary is not None]
+    if not runs:
+        raise ConfigError(f"{folder}: no job of this sweep ended with a model.")
+    path = page or folder / REPORT
+    write_comparison(runs, path, title=f"Sweep of {len(jobs)} jobs", failed=lost)
+    return path
+
+
+class SweepPage(Callback):  # type: ignore[misc]  # Hydra is untyped
+    """Hydra's callback: after the last job of ``-m`` it writes the page."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the page; one that fails is a warning, the jobs' results stand."""
+        folder = Path(config.hydra.sweep.dir)
+        try:
+            print(f"Page of the sweep: {write_sweep_page(folder)}")
+        except (ConfideError, OSError) as error:
+            log.warning("The sweep's page is not written: %s", error)
+
+
+__all__ = ["SweepPage", "is_sweep", "write_sweep_page"]
