@@ -128,11 +128,17 @@ def described(config: Config) -> dict[str, Any]:
 
 def finished(run_dir: Path) -> dict[str, Any] | None:
     """Return the summary of a run that is complete; None if it is not."""
+    summary = summary_of(run_dir)
+    return summary if summary and summary.get("status") == "completed" else None
+
+
+def summary_of(run_dir: Path) -> dict[str, Any] | None:
+    """Return the summary of a run that has ended, with a model or without; None if there is none."""
     try:
         summary: dict[str, Any] = json.loads((run_dir / SUMMARY).read_text())
     except (OSError, json.JSONDecodeError):
         return None
-    return summary if summary.get("status") == "completed" else None
+    return summary
 
 
 def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
@@ -218,5 +224,6 @@ __all__ = [
     "finished",
     "refuse_changes",
     "resume_command",
+    "summary_of",
     "unfinished",
 ]
