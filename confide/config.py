@@ -7,7 +7,7 @@ because Hydra requires it; nothing changes them after :func:`confide.compose.val
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -21,6 +21,9 @@ METRICS: dict[str, str] = {
     "log_loss": "min",
 }
 """Metrics a classification task reports, and the direction that is better."""
+
+BASELINES = ("local", "pooled")
+"""What a federation can be compared with."""
 
 
 @dataclass
@@ -460,16 +463,20 @@ class SimulationConfig:
         ge=0,
         lt=2**63,
     )
-    baselines: list[str] = setting(lambda: ["local"], "What to compare with: local (each institution alone, same budget).")
+    baselines: list[str] | None = setting(
+        None,
+        "Compared with, by the same steps and privacy: local (each institution alone), pooled (all records in one place). "
+        "null: both; local alone where ledgers are charged.",
+    )
     faults: list[FaultConfig] = setting(
         list, "Clients that fail on purpose, such as [{kind: nan, client: bank-1, rounds: [2]}]."
     )
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
-        unknown = sorted(set(self.baselines) - {"local"})
+        unknown = sorted(set(self.baselines or ()) - set(BASELINES))
         if unknown:
-            yield f"baselines={unknown}: expected only local."
+            yield f"baselines={unknown}: expected only {', '.join(BASELINES)}."
 
 
 @dataclass
@@ -503,6 +510,13 @@ class Config:
         yield from self._count_problems()
         yield from self._ledger_problems()
 
+    @property
+    def baselines(self) -> Sequence[str]:
+        """What the federation is compared with."""
+        if self.simulation.baselines is not None:
+            return self.simulation.baselines
+        return BASELINES if self.client.ledger is None else ("local",)
+
     def _ledger_problems(self) -> Iterator[str]:
         private, ledger = self.privacy.unit != "none", self.client.ledger
         if self.privacy.unit == "group" and self.data.group_column is None:
@@ -521,6 +535,11 @@ class Config:
             yield (
                 f"client.ledger={ledger}: with privacy.unit=none there is nothing to account for; set privacy=record, or "
                 "client.ledger=null."
+            )
+        if ledger is not None and "pooled" in self.baselines:
+            yield (
+                f"simulation.baselines={self.simulation.baselines}, client.ledger={ledger}: training on all records in one "
+                "place would be charged in nobody's ledger; set simulation.baselines=[local], or [] for none."
             )
 
     def _count_problems(self) -> Iterator[str]:

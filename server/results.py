@@ -15,6 +15,7 @@ from confide.server.rounds import Outcome
 from confide.server.state import RoundRecord, RunState
 
 SCHEMA = 1
+_TRAINED_BESIDES = {"local": "each institution's training alone", "pooled": "training on all records in one place"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,19 @@ class InstitutionResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PooledResult:
+    """The model trained on all records in one place.
+
+    Attributes:
+        test: its metrics on the pooled test records.
+        own_test: on each institution's own.
+    """
+
+    test: Evaluation
+    own_test: Mapping[str, Evaluation]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """All that the summary is made of."""
 
@@ -58,6 +72,7 @@ class RunResult:
     data: Mapping[str, object] = field(default_factory=dict)
     budgets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     measured: str | None = None
+    pooled: PooledResult | None = None
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -96,7 +111,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
             **({} if result.measured is None else {"measured": result.measured}),
         },
         "baselines": _baselines(result),
-        "privacy": privacy_statement(plan, reproducible=result.reproducible, alone=bool(_baselines(result))),
+        "privacy": privacy_statement(plan, reproducible=result.reproducible, baselines=list(_baselines(result))),
         "data": dict(result.data),
         "clients": clients,
         "failures": _failures(history),
@@ -146,20 +161,25 @@ def _baselines(result: RunResult) -> dict[str, Any]:
         for name, line in result.institutions.items()
         if line.alone is not None
     }
-    return {"local": local} if local else {}
+    return {**({"local": local} if local else {}), **({"pooled": _pooled(result.pooled)} if result.pooled else {})}
+
+
+def _pooled(pooled: PooledResult) -> dict[str, Any]:
+    own = {name: _metrics(evaluation) for name, evaluation in pooled.own_test.items()}
+    return {**_metrics(pooled.test), "test_examples": int(pooled.test["num_examples"]), "own_test": own}
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
     return {name: value for name, value in evaluation.items() if name != "num_examples"}
 
 
-def privacy_statement(plan: TrainingPlan, *, reproducible: bool, alone: bool = False) -> dict[str, Any]:
+def privacy_statement(plan: TrainingPlan, *, reproducible: bool, baselines: Sequence[str] = ()) -> dict[str, Any]:
     """Say what is promised, to whom, and what is not.
 
     Args:
         plan: what was asked for.
         reproducible: whether a seed decided the noise.
-        alone: whether institutions also trained alone, at the same price once more.
+        baselines: what was trained besides, each at the same price once more: local, pooled.
     """
     if not plan.private:
         return {"unit": "none", "guarantee": "none"}
@@ -183,8 +203,10 @@ def privacy_statement(plan: TrainingPlan, *, reproducible: bool, alone: bool = F
             "label counts, which only a simulation's summary has",
         ],
     }
-    if alone:
-        statement["baselines"] = "each institution's training alone costs the same epsilon once more"
+    if baselines:
+        trained = [_TRAINED_BESIDES[name] for name in baselines]
+        each = "costs the same epsilon once more" if len(trained) == 1 else "cost the same epsilon once more each"
+        statement["baselines"] = f"{' and '.join(trained)} {each}"
     return statement
 
 
@@ -233,6 +255,7 @@ def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
     lines = [f"Federated model, {federated['test_examples']} {where}: {scores}."]
     if "measured" in federated and not federated["test_examples"]:
         lines = ["Federated model: no institution lets metrics on its test records leave."]
+    lines += _pooled_lines(summary["baselines"], str(metric))
     if privacy["unit"] != "none":
         lines.append(
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a {privacy['unit']} and institution; "
@@ -248,6 +271,13 @@ def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
     lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
     digest = str(summary["model_sha256"])[:12]
     return [*lines, f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest} and all else in {run_dir}"]
+
+
+def _pooled_lines(baselines: object, metric: str) -> list[str]:
+    """Say what all records in one place would have given."""
+    assert isinstance(baselines, dict)
+    value = baselines.get("pooled", {}).get(metric)
+    return [] if value is None else [f"Pooled, all records in one place: {metric} {value:.3f}."]
 
 
 def _budget_lines(clients: object) -> list[str]:

@@ -27,6 +27,7 @@ _HALF_WRITTEN = (".model-*", f".{CONFIG}-*", f".{COMMAND}-*", f".{PLAN}-*", f".{
 _OF_A_RUN = (
     f"{CHECKPOINTS}/round-*.safetensors",
     f"{CHECKPOINTS}/alone.json",
+    f"{CHECKPOINTS}/pooled.json",
     f"{CHECKPOINTS}/released.json",
     f"{STATES}/*/*/round-*.safetensors",
 )

@@ -1,74 +1,196 @@
-"""Each institution alone: the same steps and privacy on its own records, for comparison."""
+"""What a federation is compared with: each institution alone, and all records in one place, by the same steps and privacy.
+
+Pooled training is what the institutions may not do; a simulation can, and the difference is what federating costs. It is
+charged in nobody's ledger, so a config that has ledgers and asks for it is refused.
+"""
 
 import contextlib
+import functools
 import json
 import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from confide.client.data import InstitutionData
+from confide.client.policy import Policy
 from confide.config import ServerConfig
 from confide.errors import RunFailedError
-from confide.exchange import Evaluation
+from confide.exchange import SPLITS, Evaluation
 from confide.files import write_json
 from confide.plan import TrainingPlan
 from confide.records import Tensors
 from confide.server.progress import ProgressView
-from confide.simulations.federation import Federation, Job, alone
+from confide.server.results import PooledResult
+from confide.server.rounds import Outcome
+from confide.simulations.baseline_cache import BaselineCache
+from confide.simulations.engines import InlineEngine
+from confide.simulations.federation import Federation, Job, alone, pooled
+from confide.simulations.institutions import Setup
 from confide.strategies.fedavg import fedavg
+from confide.tasks.task import Examples
 
 log = logging.getLogger(__name__)
 
+ALONE, POOLED = "alone.json", "pooled.json"
 _NOT_AFFORDED = ("budget_exhausted", "already_answered", "rounds_spent")
+_HOLDER = "pooled"
+"""What the one institution that holds all records is called."""
 
-Alone = dict[str, tuple[Evaluation, Evaluation]]
+Alone = Mapping[str, tuple[Evaluation, Evaluation]]
 """Institution -> metrics of the model it trained alone: on the pooled test records, and on its own."""
 
 
-def train_alone(
-    plan: TrainingPlan, settings: ServerConfig, federation: Federation, *, progress: ProgressView, kept: Path
-) -> Alone:
-    """Train each institution alone and score its model.
+@dataclass(frozen=True, kw_only=True)
+class Baselines:
+    """What the federated model is compared with.
 
-    Args:
+    Attributes:
+        alone: of each institution that trained alone.
+        pooled: of all records in one place; None where nobody asked, or a rule declined.
+    """
+
+    alone: Alone = field(default_factory=dict)
+    pooled: PooledResult | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """How baselines are trained and scored.
+
+    Attributes:
         plan: of the federated run.
         settings: of the federated run.
         federation: the institutions.
-        progress: moved by one for each.
-        kept: JSON file with what is done already; a process that goes on where another left off begins from there.
-
-    Returns:
-        Of those who take part: a policy or a spent budget may decline.
+        setup: of an institution that would hold all records.
+        progress: moved as they go.
+        folder: of what is done already; a process that goes on where another left off begins from there.
+        cache: of other runs' results; None where this run would not compute exactly the same.
     """
-    progress.phase("each one alone", total=len(federation.data))
-    scored: Alone = {}
-    with contextlib.suppress(OSError, json.JSONDecodeError):
-        scored = {name: (pooled, own) for name, (pooled, own) in json.loads(kept.read_text()).items()}
-    for name in federation.data:
-        if name not in scored:
-            own_plan, own_settings = alone(plan, settings, name)
-            try:
-                outcome, tensors = federation.run(Job(algorithm=fedavg(), plan=own_plan, settings=own_settings, only=[name]))
-            except RunFailedError as error:
-                declined = any(code.startswith(_NOT_AFFORDED) for code in error.missing.values())
-                if error.when != "enrol" and not declined:
-                    raise
-                log.warning("%s does not train alone: %s.", name, ", ".join(error.missing.values()))
-            else:
-                scored[name] = (score_pooled(federation, tensors), outcome.test.get(name, {}))
-                write_json(kept, scored)
-        progress.advance(name)
-    return scored
+
+    plan: TrainingPlan
+    settings: ServerConfig
+    federation: Federation
+    setup: Setup
+    progress: ProgressView
+    folder: Path
+    cache: BaselineCache | None = None
+
+    def train(self, wanted: Collection[str]) -> Baselines:
+        """Train and score what is wanted: local, pooled, both or none."""
+        return Baselines(
+            alone=self._train_alone() if "local" in wanted else {}, pooled=self._train_pooled() if "pooled" in wanted else None
+        )
+
+    def _train_alone(self) -> Alone:
+        federation, kept = self.federation, self.folder / ALONE
+        self.progress.phase("each one alone", total=len(federation.data))
+        scored: dict[str, tuple[Evaluation, Evaluation]] = {}
+        for name, (everybody, own) in _read(kept, {}).items():
+            scored[name] = everybody, own
+        for name in federation.data:
+            if name not in scored:
+                plan, settings = alone(self.plan, self.settings, name)
+                score_fn = functools.partial(_score_alone, federation, name)
+                found = self._result(federation, Job(algorithm=fedavg(), plan=plan, settings=settings, only=[name]), score_fn)
+                if found is not None:
+                    scored[name] = found[0], found[1]
+                    write_json(kept, scored)
+            self.progress.advance(name)
+        return scored
+
+    def _train_pooled(self) -> PooledResult | None:
+        kept = self.folder / POOLED
+        self.progress.phase("pooled", total=1)
+        found = _read(kept, None)
+        if found is None:
+            data = {_HOLDER: pool(list(self.federation.data.values()))}
+            engine = InlineEngine(data, trainer=self.federation.trainer, setup=self.setup)
+            plan, settings = pooled(self.plan, self.settings)
+            one = Federation(
+                data=data,
+                trainer=self.federation.trainer,
+                initial=self.federation.initial,
+                secret=self.federation.secret,
+                engine=engine,
+            )
+            score_fn = functools.partial(_score_pooled, self.federation, Policy(self.setup.policy))
+            found = self._result(one, Job(algorithm=fedavg(), plan=plan, settings=settings, only=[_HOLDER]), score_fn)
+            if found is not None:
+                write_json(kept, found)
+        self.progress.advance("all records in one place")
+        return None if found is None else PooledResult(test=found[0], own_test=found[1])
+
+    def _result(
+        self, federation: Federation, job: Job, score_fn: Callable[[Outcome, Tensors], Sequence[Any]]
+    ) -> Sequence[Any] | None:
+        """Return the scores of a job of one institution, from the cache or by training; None if it is declined."""
+        assert job.only is not None
+        [name] = job.only
+        path = self.cache.path(job.plan, job.settings, federation.data[name]) if self.cache else None
+        found = self.cache.load(path) if self.cache and path else None
+        if found is not None:
+            log.info("%s is known from an earlier run: %s.", job.plan.job, path)
+            return found
+        try:
+            outcome, tensors = federation.run(job)
+        except RunFailedError as error:
+            declined = any(code.startswith(_NOT_AFFORDED) for code in error.missing.values())
+            if error.when != "enrol" and not declined:
+                raise
+            log.warning("%s is left out of the baselines: %s.", name, ", ".join(error.missing.values()))
+            return None
+        scored = score_fn(outcome, tensors)
+        if self.cache and path:
+            self.cache.store(path, scored)
+        return scored
+
+
+def pool(parts: Sequence[InstitutionData]) -> InstitutionData:
+    """Put the records of institutions into one place, in their order; a group of one is no group of another.
+
+    Args:
+        parts: at least one.
+    """
+    splits = {split: Examples.concat([part.split(split) for part in parts]) for split in SPLITS}
+    codes, number = [], 0
+    for part in parts:
+        if part.groups is not None:
+            codes.append(part.groups + number)
+            number += part.num_units("group")
+    return InstitutionData(**splits, groups=torch.cat(codes) if codes else None, group_column=parts[0].group_column)
 
 
 def score_pooled(federation: Federation, tensors: Tensors) -> Evaluation:
     """Score tensors on the test records of all institutions together; only a simulation can."""
     parts = [data.test for data in federation.data.values() if len(data.test)]
-    if not parts:
-        return {"num_examples": 0}
-    pooled = type(parts[0]).concat(parts)
+    return _score(federation, tensors, Examples.concat(parts)) if parts else {"num_examples": 0}
+
+
+def _score_alone(federation: Federation, name: str, outcome: Outcome, tensors: Tensors) -> tuple[Evaluation, Evaluation]:
+    return score_pooled(federation, tensors), outcome.test.get(name, {})
+
+
+def _score_pooled(
+    federation: Federation, policy: Policy, _outcome: Outcome, tensors: Tensors
+) -> tuple[Evaluation, Mapping[str, Evaluation]]:
+    own = {name: _score(federation, tensors, data.test) for name, data in federation.data.items() if len(data.test)}
+    return score_pooled(federation, tensors), policy.released(own)
+
+
+def _score(federation: Federation, tensors: Tensors, examples: Examples) -> Evaluation:
     with torch.inference_mode():
-        return {**federation.trainer.evaluate(tensors, pooled), "num_examples": len(pooled)}
+        return {**federation.trainer.evaluate(tensors, examples), "num_examples": len(examples)}
 
 
-__all__ = ["Alone", "score_pooled", "train_alone"]
+def _read(path: Path, otherwise: Any) -> Any:
+    """Read what an earlier process of this run kept."""
+    with contextlib.suppress(OSError, json.JSONDecodeError):
+        return json.loads(path.read_text())
+    return otherwise
+
+
+__all__ = ["ALONE", "POOLED", "Alone", "Baselines", "Comparison", "pool", "score_pooled"]

@@ -92,7 +92,16 @@ class Federation:
 
 def alone(plan: TrainingPlan, settings: ServerConfig, name: str) -> tuple[TrainingPlan, ServerConfig]:
     """Rewrite a job for one institution alone: its own records, the same steps and privacy, nothing to hold it near others."""
-    return replace(plan, job=f"{plan.job}/alone/{name}", objective=ObjectiveConfig()), replace(settings, min_clients=1)
+    return _of_one(plan, settings, f"alone/{name}")
 
 
-__all__ = ["Federation", "Job", "alone"]
+def pooled(plan: TrainingPlan, settings: ServerConfig) -> tuple[TrainingPlan, ServerConfig]:
+    """Rewrite a job for all records in one place: the same steps and privacy, nothing to hold it near others."""
+    return _of_one(plan, settings, "pooled")
+
+
+def _of_one(plan: TrainingPlan, settings: ServerConfig, what: str) -> tuple[TrainingPlan, ServerConfig]:
+    return replace(plan, job=f"{plan.job}/{what}", objective=ObjectiveConfig()), replace(settings, min_clients=1)
+
+
+__all__ = ["Federation", "Job", "alone", "pooled"]

@@ -36,7 +36,8 @@ from confide.server.results import InstitutionResult, RunResult, summarise, summ
 from confide.server.rounds import Observer, Outcome
 from confide.server.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
 from confide.server.sink import MetricsSink
-from confide.simulations.baselines import Alone, score_pooled, train_alone
+from confide.simulations.baseline_cache import BaselineCache, Circumstances
+from confide.simulations.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
@@ -142,7 +143,7 @@ class _Simulation:
                 with self._watch.phase("federated"):
                     outcome, kept = self._federate(federation, algorithm, plan, [sink, self._progress])
                 with self._watch.phase("baselines"):
-                    baselines = self._alone(federation, plan)
+                    baselines = self._compare(federation, plan)
         with self._watch.phase("save"):
             pooled = score_pooled(federation, kept)
             save_models(self._run_dir / CHECKPOINTS, outcome)
@@ -177,15 +178,7 @@ class _Simulation:
         config, initial = self._config, trainable_tensors(workload.model)
         trainer = Trainer(workload, private=plan.private, grouped=plan.privacy.unit == "group")
         self._check_states(plan)
-        setup = Setup(
-            serves=plan,
-            policy=replace(config.policy, allow_reproducible_noise=self._reproducible),
-            noise_secret=self._secrets.noise,
-            reproducible=self._reproducible,
-            ledgers=self._ledgers,
-            faults=self._faults(plan.job, data),
-            states=self._states,
-        )
+        setup = replace(self._setup(plan), ledgers=self._ledgers, faults=self._faults(plan.job, data), states=self._states)
         engine: Engine
         if config.simulation.engine == "process":
             records = SharedRecords(data)
@@ -202,6 +195,15 @@ class _Simulation:
             engine = InlineEngine(data, trainer=trainer, setup=setup)
         engine.recall(plan.job, self._spent(data))
         return Federation(data=data, trainer=trainer, initial=initial, secret=self._secrets.layout, engine=engine)
+
+    def _setup(self, plan: TrainingPlan) -> Setup:
+        """Return what institutions have in common, in every job of this run."""
+        return Setup(
+            serves=plan,
+            policy=replace(self._config.policy, allow_reproducible_noise=self._reproducible),
+            noise_secret=self._secrets.noise,
+            reproducible=self._reproducible,
+        )
 
     def _spent(self, data: Mapping[str, InstitutionData]) -> dict[str, Spent]:
         """Return what institutions have spent: what the checkpoint knows, and rounds after it that were released."""
@@ -273,11 +275,41 @@ class _Simulation:
             "seconds": self._watch.seconds(),
         }
 
-    def _alone(self, federation: Federation, plan: TrainingPlan) -> Alone:
-        if "local" not in self._config.simulation.baselines:
-            return {}
-        done = self._run_dir / CHECKPOINTS / "alone.json"
-        return train_alone(plan, self._config.server, federation, progress=self._progress, kept=done)
+    def _compare(self, federation: Federation, plan: TrainingPlan) -> Baselines:
+        setup, declared = self._setup(plan), self._config.policy.public_n
+        if declared is not None:  # of each institution
+            setup = replace(setup, policy=replace(setup.policy, public_n=declared * len(federation.data)))
+        comparison = Comparison(
+            plan=plan,
+            settings=self._config.server,
+            federation=federation,
+            setup=setup,
+            progress=self._progress,
+            folder=self._run_dir / CHECKPOINTS,
+            cache=self._baseline_cache(federation, setup),
+        )
+        return comparison.train(self._config.baselines)
+
+    def _baseline_cache(self, federation: Federation, setup: Setup) -> BaselineCache | None:
+        """Open the cache where baselines repeat exactly and no ledger has to hear of them."""
+        config, compute = self._config, federation.trainer.workload.compute
+        repeats = config.simulation.seed is not None and (config.privacy.unit == "none" or self._reproducible)
+        if not repeats or self._ledgers is not None or compute.feature_cache is None:
+            return None
+        circumstances = Circumstances(
+            data=federation.data,
+            initial=federation.initial,
+            policy=setup.policy,
+            secrets=(self._secrets.layout, self._secrets.noise),
+            compute=compute,
+            threads=self._threads(),
+        )
+        return BaselineCache(compute.feature_cache, circumstances)
+
+    def _threads(self) -> int:
+        """Return the number of torch's threads where institutions train."""
+        config = self._config
+        return torch.get_num_threads() if config.simulation.engine == "inline" else config.trainer.num_threads or 1
 
     def _result(
         self,
@@ -286,16 +318,16 @@ class _Simulation:
         outcome: Outcome,
         *,
         pooled: Evaluation,
-        baselines: Alone,
+        baselines: Baselines,
         digest: str,
     ) -> RunResult:
         best, config = outcome.state.best, self._config
-        threads = torch.get_num_threads() if config.simulation.engine == "inline" else config.trainer.num_threads or 1
         return RunResult(
             plan=plan,
             outcome=outcome,
             pooled_test=pooled,
-            institutions=_lines(federation, plan, outcome, baselines),
+            institutions=_lines(federation, plan, outcome, baselines.alone),
+            pooled=baselines.pooled,
             model_sha256=digest,
             kept_round=best.server_round if best and config.server.keep == "best" else outcome.state.server_round,
             seconds=self._watch.seconds(),
@@ -306,7 +338,7 @@ class _Simulation:
             engine={
                 "name": config.simulation.engine,
                 "device": str(federation.trainer.workload.compute.device),
-                "threads": threads,
+                "threads": self._threads(),
             },
             resumed=self._resumed,
         )

@@ -68,7 +68,11 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
         ("data.partitioner=natural", r"partition_by=null"),
         ("strategy.objective.proximal_mu=1", r"has no effect with kind=plain"),
         ("backbone=logistic", r"does not fit task\.kind=text_classification"),
-        ("simulation.baselines=[pooled]", r"baselines=\['pooled'\]: expected only local"),
+        ("simulation.baselines=[central]", r"baselines=\['central'\]: expected only local, pooled"),
+        (
+            "simulation.baselines=[pooled] client.ledger=ledgers policy.budget.epsilon=16",
+            r"client\.ledger=ledgers: training on all records in one place would be charged in nobody's ledger; set simulation",
+        ),
         ("trainer.device=tpu", r"trainer\.device=tpu: expected one of auto, cpu, cuda, mps"),
         ("backbone=transformer", r"backbone\.name is not set"),
         ("client=3", r"client=3"),
@@ -76,7 +80,7 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
 )
 def test_a_mistake_is_refused_with_its_name_and_value(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        compose([override])
+        compose(override.split())
 
 
 def test_more_clients_a_round_than_clients_is_refused() -> None:

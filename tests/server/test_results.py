@@ -13,6 +13,7 @@ from confide.errors import RunFailedError
 from confide.plan import TrainingPlan, make_plan
 from confide.server.results import (
     InstitutionResult,
+    PooledResult,
     RunResult,
     closing_lines,
     closing_table,
@@ -163,16 +164,36 @@ def test_table_shows_each_institution_and_epsilon() -> None:
     assert "epsilon" in shown
 
 
+def test_pooled_is_a_baseline_of_its_own_and_a_line_after_the_federated() -> None:
+    own = {"a": {"accuracy": 0.5, "num_examples": 4}}
+    pooled = PooledResult(test={"accuracy": 0.734, "num_examples": 8}, own_test=own)
+    summary = summarise(replace(result(), pooled=pooled))
+    expected = {"accuracy": 0.734, "test_examples": 8, "own_test": {"a": {"accuracy": 0.5}}}
+    assert summary["baselines"] == {"pooled": expected}
+    assert closing_lines(summary, Path("RUN"))[1] == "Pooled, all records in one place: accuracy 0.734."
+    assert "alone" not in printed(summary)
+
+
 def test_table_without_privacy_or_baselines_has_no_such_columns() -> None:
     shown = printed(summarise(result("none")))
     assert "epsilon" not in shown
     assert "alone" not in shown
 
 
-@pytest.mark.parametrize("alone", [True, False])
-def test_statement_names_the_price_of_baselines_where_there_are_any(alone: bool) -> None:
-    private = make_plan(compose(), backbone_sha256="0" * 64)
-    assert ("baselines" in privacy_statement(private, reproducible=True, alone=alone)) == alone
+@pytest.mark.parametrize(
+    ("baselines", "price"),
+    [
+        (["local"], "each institution's training alone costs the same epsilon once more"),
+        (
+            ["local", "pooled"],
+            "each institution's training alone and training on all records in one place cost the same epsilon once more each",
+        ),
+    ],
+)
+def test_statement_names_the_price_of_baselines(baselines: list[str], price: str) -> None:
+    private = plan()
+    assert privacy_statement(private, reproducible=True, baselines=baselines)["baselines"] == price
+    assert "baselines" not in privacy_statement(private, reproducible=True)
 
 
 def test_a_failed_run_names_who_was_missing_and_when() -> None:

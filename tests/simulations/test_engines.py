@@ -167,7 +167,7 @@ def test_strategies_give_the_inline_model(run: Simulate, strategy: str) -> None:
 
 
 def test_baselines_are_the_same(run: Simulate) -> None:
-    overrides = ("experiment=heart_disease", "server.num_rounds=2")
+    overrides = ("experiment=heart_disease", "privacy=record", "server.num_rounds=2", "trainer.feature_cache=null")
     inline, processes = (run(*overrides, *engine, name=str(len(engine)))["baselines"] for engine in ((), process(2)))
     assert inline == processes
 

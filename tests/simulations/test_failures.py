@@ -62,9 +62,10 @@ def test_as_many_silent_clients_as_workers_keep_nobody_else(run: Simulate, engin
     assert summary["failures"] == {"2": {"Cleveland": "no_reply", "Hungary": "no_reply"}}
 
 
-def test_faults_leave_clients_that_train_alone_in_peace(run: Simulate) -> None:
-    overrides = ("experiment=heart_disease", "server.num_rounds=2", fault("raises", client="Hungary", rounds="[2]"))
-    summary = run(*overrides)
+def test_faults_leave_baselines_in_peace(run: Simulate) -> None:
+    undisturbed = ("experiment=heart_disease", "server.num_rounds=2", "trainer.feature_cache=null")
+    summary = run(*undisturbed, fault("raises", client="Hungary", rounds="[2]"))
+    assert summary["baselines"] == run(*undisturbed, name="undisturbed")["baselines"]
     assert summary["failures"] == {"2": {"Hungary": "error_reply"}}
     assert set(summary["baselines"]["local"]) == {"Cleveland", "Hungary", "Switzerland", "VA Long Beach"}
 

@@ -214,7 +214,7 @@ def test_who_trains_alone_is_left_out_when_the_budget_is_spent(
     with caplog.at_level(logging.WARNING):
         summary = run(*settings(table), "simulation.baselines=[local]")
     assert summary["baselines"] == {}
-    assert "Cleveland does not train alone: budget_exhausted: asked" in caplog.text
+    assert "Cleveland is left out of the baselines: budget_exhausted: asked" in caplog.text
 
 
 def test_who_is_declined_by_policy_does_not_end_a_run_that_is_done(run: Simulate, table: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import logging
 import os
 import random
 import shutil
@@ -97,20 +98,43 @@ def test_a_run_goes_on_with_another_engine(run: Simulate, engines: tuple[str, st
     assert summary["model_sha256"] == expected["model_sha256"]
 
 
-def test_a_run_that_is_stopped_while_clients_train_alone_does_not_train_them_twice(run: Simulate, tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_while_clients_train_alone_does_not_train_them_twice(
+    run: Simulate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     class StopAlone(StopAfter):
         def advance(self, note: str = "") -> None:
             if note == "Hungary":
                 raise Stopped
 
-    overrides = ("experiment=heart_disease", "server.num_rounds=2")
+    overrides = ("experiment=heart_disease", "server.num_rounds=2", "trainer.feature_cache=null")
     expected = run(*overrides, name="undisturbed")
     with pytest.raises(Stopped):
         run(*overrides, progress=StopAlone(99))
     done = json.loads((tmp_path / "run" / "checkpoints" / "alone.json").read_text())
     assert list(done) == ["Cleveland", "Hungary"]
-    summary = run(*overrides, resume=True)
+    with caplog.at_level(logging.INFO):
+        summary = run(*overrides, resume=True)
     assert summary["baselines"] == expected["baselines"]
+    trained = [line.split()[1] for line in caplog.messages if line.startswith("Job simulation/")]
+    assert trained == ["simulation/alone/Switzerland:", "simulation/alone/VA", "simulation/pooled:"]
+
+
+def test_a_run_that_is_stopped_after_pooled_training_does_not_train_it_twice(
+    run: Simulate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class StopPooled(StopAfter):
+        def advance(self, note: str = "") -> None:
+            if note == "all records in one place":
+                raise Stopped
+
+    overrides = ("experiment=heart_disease", "server.num_rounds=2", "trainer.feature_cache=null")
+    expected = run(*overrides, name="undisturbed")
+    with pytest.raises(Stopped):
+        run(*overrides, progress=StopPooled(99))
+    with caplog.at_level(logging.INFO):
+        summary = run(*overrides, resume=True)
+    assert summary["baselines"] == expected["baselines"]
+    assert not [line for line in caplog.messages if line.startswith("Job simulation/")]
 
 
 def test_without_a_seed_a_resumed_run_keeps_its_records_and_spends_no_more(run: Simulate) -> None:

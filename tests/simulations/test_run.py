@@ -34,7 +34,7 @@ def test_run_leaves_what_it_promises(run: Simulate, tmp_path: Path) -> None:
     assert all(set(line) == {"round", "phase", "client", "name", "value", "num_examples"} for line in lines)
     rounds = {f"round-000{number}.safetensors" for number in (13, 14, 15)}
     left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
-    assert left == {"best.safetensors", "last.safetensors", "alone.json"} | rounds
+    assert left == {"best.safetensors", "last.safetensors", "alone.json", "pooled.json"} | rounds
 
 
 def test_summary_tells_every_institution_alone_and_federated(run: Simulate) -> None:
