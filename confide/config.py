@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from confide.data_config import DataConfig
 from confide.settings import STRICT, setting
+from confide.tracking_config import TrackingConfig
 
 METRICS: dict[str, str] = {
     "accuracy": "max",
@@ -416,6 +417,12 @@ class ServerConfig:
     checkpoints: int = setting(3, "Checkpoints kept; one is written after each round.", ge=1, le=1000)
     patience: int | None = setting(None, "Stop after this many rounds without a better validation metric; null: never.", ge=1)
     max_update_value: float = setting(1024.0, "An update with a larger absolute value is refused.", gt=0, le=2**20)
+    progress: str = setting(
+        "auto",
+        "What the terminal shows: live (a table), plain (a line a round), quiet (the last line), json (an event a line); auto: "
+        "live on a terminal, else plain.",
+        choices=("auto", "live", "plain", "quiet", "json"),
+    )
 
 
 @dataclass
@@ -497,6 +504,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself across groups."""

@@ -54,7 +54,8 @@ def resumed_words(run_dir: Path, words: Sequence[str], *, program: str) -> list[
         os.chdir(command.cwd)  # relative paths mean what they meant
     except OSError as error:
         raise ConfigError(f"resume={run_dir}: the run was started in {command.cwd}, which is gone ({error}).") from None
-    words = [*command.overrides, *words]
+    changed = {_key(word) for word in overrides_of(words)}  # Hydra takes a group's choice once
+    words = [*(word for word in command.overrides if _key(word) not in changed), *words]
     refuse_changes(run_dir, described(compose(overrides_of(words))))
     return [*words, f"hydra.run.dir={quoted(run_dir)}", "hydra.output_subdir=null"]
 
@@ -82,6 +83,10 @@ def split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
     if problems:
         raise ConfigError(problems)
     return words, Path(asked[0]).expanduser().resolve()
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
 
 
 def quoted(value: Path | str) -> str:

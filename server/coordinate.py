@@ -44,6 +44,8 @@ from confide.server.rounds import Outcome, RoundLoop
 from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of
 from confide.server.sink import MetricsSink
 from confide.server.state import mean_metric
+from confide.server.trackers.build import tracked
+from confide.server.trackers.tracker import Tracker
 from confide.strategies.build import build_strategy
 from confide.supervisor import OneLine, end_with_parent, log_to_stderr, stop_signals
 from confide.workload import Workload, build_workload, make_compute
@@ -122,13 +124,17 @@ def coordinate(run_dir: Path, superlink: str) -> None:
         raise ConfigError("server.kit=null: name the coordinator's kit.")
     kit = load_coordinator_kit(Path(config.server.kit))
     deployment = _Deployment(config, run_dir, kit, make_progress(config.task.primary_metric))
-    try:
-        summary = deployment.run(superlink)
-    except RunFailedError as error:
-        reached = deployment.store.latest()
-        write_json(run_dir / SUMMARY, summarise_failure(deployment.job, error, reached.state if reached else None))
-        raise
-    write_json(run_dir / SUMMARY, summary)
+    with tracked(config, run_dir, job=deployment.job) as tracker:
+        try:
+            summary = deployment.run(superlink, tracker)
+        except RunFailedError as error:
+            reached = deployment.store.latest()
+            failure = summarise_failure(deployment.job, error, reached.state if reached else None)
+            write_json(run_dir / SUMMARY, failure)
+            tracker.finish(failure)
+            raise
+        write_json(run_dir / SUMMARY, summary)
+        tracker.finish(summary)
     _tell(summary, run_dir)
 
 
@@ -165,13 +171,13 @@ class _Deployment:
         drawn = bytes.fromhex(before["secret"]) if before.get("secret") else secrets.token_bytes(32)
         self._secret = drawn if seed is None else seeded_secret(seed)
 
-    def run(self, superlink: str) -> dict[str, Any]:
+    def run(self, superlink: str, tracker: Tracker) -> dict[str, Any]:
         """Run, save, and return the summary."""
         config = self._config
         algorithm = build_strategy(config.strategy)
         if self._checkpoint is not None and not algorithm.resumable:
             raise ConfigError("strategy: one of Flower's own hides its state inside its class; start this run anew.")
-        with self._progress, MetricsSink(self._run_dir / "metrics.jsonl") as sink:
+        with self._progress, MetricsSink(self._run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
                 plan, workload = self._prepare()
             with self._watch.phase("federated"), self._taken(superlink) as (grid, names):

@@ -29,6 +29,8 @@ _OF_A_RUN = (
     f"{CHECKPOINTS}/alone.json",
     f"{CHECKPOINTS}/pooled.json",
     f"{CHECKPOINTS}/released.json",
+    f"{CHECKPOINTS}/wandb_run.txt",
+    f"{CHECKPOINTS}/mlflow_run.txt",
     f"{STATES}/*/*/round-*.safetensors",
 )
 
@@ -37,12 +39,14 @@ HOW_NOT_WHAT = frozenset(
         "server.checkpoints",
         "server.enrol_timeout_s",
         "server.kit",
+        "server.progress",
         "simulation.engine",
         "simulation.workers",
         "trainer.feature_cache",
     }
 )
-"""Settings that may differ when a run is resumed: they change how it is computed and not what."""
+"""Settings that may differ when a run is resumed: they change how it is computed and not what. So may all of _TRACKING."""
+_TRACKING = "tracking."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | N
         run_dir: made if need be.
         config: what this process is asked to run.
         resume: whether to go on where an earlier process left off.
-        command: how a new run was started; None from Python.
+        command: how the run was started, or is resumed; None from Python.
 
     Raises:
         ConfigError: if another process holds RUN, or RUN belongs to a run with another config, or to an unfinished one that
@@ -85,7 +89,7 @@ def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | N
         (run_dir / SUMMARY).unlink(missing_ok=True)  # an earlier one must not stand beside what is computed now
         _clean(run_dir, everything=not resume)
         write_text(run_dir / CONFIG, yaml.safe_dump(asked, sort_keys=False))
-        if command is not None and not resume:
+        if command is not None:  # of a resumed run too: what may differ holds from now on
             write_text(run_dir / COMMAND, yaml.safe_dump(dataclasses.asdict(command)))
         yield
 
@@ -121,9 +125,10 @@ def _clean(run_dir: Path, *, everything: bool) -> None:
 
 
 def described(config: Config) -> dict[str, Any]:
-    """Return a config as plain values, as ``config.yaml`` holds it; a password in ``data.path`` is masked."""
+    """Return a config as plain values, as ``config.yaml`` holds it; passwords in addresses are masked."""
     plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(config)))
-    plain["data"]["path"] = redact(plain["data"]["path"])
+    for group, key in (("data", "path"), ("tracking", "mlflow_uri")):
+        plain[group][key] = redact(plain[group][key]) if plain[group][key] else plain[group][key]
     return plain
 
 
@@ -153,7 +158,8 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
     except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{run_dir / CONFIG} cannot be read ({error}); start the run anew.") from None
     then, now = flat(before), flat(asked)
-    changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key) and key not in HOW_NOT_WHAT]
+    different = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
+    changed = [key for key in different if key not in HOW_NOT_WHAT and not key.startswith(_TRACKING)]
     if changed:
         lines = [f"{key}: {then.get(key, 'unset')} in the run, {now.get(key, 'unset')} now" for key in changed]
         heading = f"resume={run_dir} goes on with the run's own config. Leave out what differs, or start a new run with it:"
@@ -204,6 +210,7 @@ def _locked(run_dir: Path) -> Iterator[None]:
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Write nested values under dotted keys; lists stay whole."""
     if not isinstance(node, Mapping) or not node:
         return {prefix.removesuffix("."): node}
     return {key: value for name, child in node.items() for key, value in flat(child, f"{prefix}{name}.").items()}
@@ -223,6 +230,7 @@ __all__ = [
     "command_of",
     "described",
     "finished",
+    "flat",
     "refuse_changes",
     "resume_command",
     "summary_of",

@@ -1,4 +1,4 @@
-"""Where metrics go: ``metrics.jsonl``, one object a line."""
+"""Where metrics go: ``metrics.jsonl``, one object a line, and from there to the trackers that are chosen."""
 
 import json
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from typing import Self
 from confide.errors import StorageError
 from confide.exchange import Evaluation
 from confide.server.state import RoundRecord, RunState
+from confide.server.trackers.tracker import Metric, Tracker
 
 
 class MetricsSink:
@@ -16,13 +17,15 @@ class MetricsSink:
 
     Args:
         path: the file; each line is on disk's way before the next round begins.
+        tracker: gets the same lines, once the file has them; None for the file alone.
 
     Raises:
         StorageError: here or later, if the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, tracker: Tracker | None = None) -> None:
+        self._path, self._tracker = path, tracker
+        self._new: list[Metric] = []
         try:
             self._file = path.open("w", encoding="utf-8")
         except OSError as error:
@@ -48,7 +51,7 @@ class MetricsSink:
         """Write again what earlier rounds left: whatever a killed process wrote, each metric stands there once."""
         for record in state.history:
             self._record(record)
-        self._flush()
+            self._flush()
 
     def round_done(self, state: RunState) -> None:
         """Write a round's metrics."""
@@ -73,6 +76,9 @@ class MetricsSink:
             self._file.flush()
         except OSError as error:
             raise self._failed(error) from None
+        new, self._new = self._new, []
+        if self._tracker is not None and new:
+            self._tracker.log(new)
 
     def _failed(self, error: OSError) -> StorageError:
         return StorageError(f"{self._path} cannot be written: {error}. Free space; checkpoints that were written stand.")
@@ -84,7 +90,7 @@ class MetricsSink:
                     self._write(server_round, phase, client, name, value, int(metrics["num_examples"]))
 
     def _write(self, server_round: int, phase: str, client: str | None, name: str, value: float, support: int | None) -> None:
-        line = {
+        line: Metric = {
             "round": server_round,
             "phase": phase,
             "client": client,
@@ -96,6 +102,7 @@ class MetricsSink:
             self._file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise self._failed(error) from None
+        self._new.append(line)
 
 
 __all__ = ["MetricsSink"]

@@ -38,6 +38,8 @@ from confide.server.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claime
 from confide.server.sink import MetricsSink
 from confide.simulations.baseline_cache import BaselineCache, Circumstances
 from confide.simulations.baselines import Alone, Baselines, Comparison, score_pooled
+from confide.server.trackers.build import tracked
+from confide.server.trackers.tracker import Tracker
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
@@ -90,13 +92,17 @@ def simulate(config: Config, run_dir: Path, *, progress: ProgressView, resume: b
 def carry_out(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[str, Any]:
     """Run in a folder that this process holds already, from its last checkpoint if it has one; see :func:`simulate`."""
     simulation = _Simulation(config, run_dir, progress)
-    try:
-        summary = simulation.run()
-    except RunFailedError as error:
-        reached = simulation.store.latest()
-        write_json(run_dir / SUMMARY, summarise_failure(simulation.job, error, reached.state if reached else None))
-        raise
-    write_json(run_dir / SUMMARY, summary)
+    with tracked(config, run_dir, job=simulation.job) as tracker:
+        try:
+            summary = simulation.run(tracker)
+        except RunFailedError as error:
+            reached = simulation.store.latest()
+            failure = summarise_failure(simulation.job, error, reached.state if reached else None)
+            write_json(run_dir / SUMMARY, failure)
+            tracker.finish(failure)
+            raise
+        write_json(run_dir / SUMMARY, summary)
+        tracker.finish(summary)
     return summary
 
 
@@ -130,13 +136,13 @@ class _Simulation:
         counted = config.privacy.unit != "none" and not self._reproducible and self._ledgers is None
         self._released = ReleasedRounds(run_dir / CHECKPOINTS / "released.json") if counted else None
 
-    def run(self) -> dict[str, Any]:
+    def run(self, tracker: Tracker) -> dict[str, Any]:
         """Run, save, and return the summary."""
         config = self._config
         algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
         if self._checkpoint is not None and not algorithm.resumable:
             raise ConfigError("strategy: one of Flower's own hides its state inside its class; start this run anew.")
-        with self._progress, MetricsSink(self._run_dir / "metrics.jsonl") as sink:
+        with self._progress, MetricsSink(self._run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
                 plan, federation = self._prepare()
             with closing(federation.engine):

@@ -1,0 +1,1 @@
+../../confide/tracking_config.py

@@ -1,0 +1,107 @@
+"""MLflow: files under ``RUN/mlruns``, for ``mlflow ui --backend-store-uri RUN/mlruns``, or a tracking server.
+
+Files are the default, and nothing leaves the machine then. To a server go metrics, with institutions' names, the config,
+passwords masked, and how the run ended. MLflow's telemetry is switched off.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from confide.server.trackers.run_id import keep_id, kept_id
+from confide.server.trackers.scalars import Scalar, Scalars, final_scores
+from confide.server.trackers.tracker import Metric
+
+# Read when mlflow is imported or first used. A server that does not answer is given up within a minute, not within the hour.
+for _variable, _value in {
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow 3 has put its file store in maintenance; a database needs the whole of mlflow
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}.items():
+    os.environ.setdefault(_variable, _value)
+
+from mlflow import MlflowClient  # noqa: E402 - see above
+from mlflow.entities import Metric as Point  # noqa: E402
+from mlflow.entities import Param  # noqa: E402
+
+FOLDER = "mlruns"
+_MOST_POINTS, _MOST_PARAMS, _LONGEST_PARAM = 1000, 100, 6000
+_NOT_IN_NAMES = re.compile(r"[^\w.\- :/]")
+
+
+class MlflowTracker:
+    """Logs curves and the config as one MLflow run.
+
+    Args:
+        project: MLflow's experiment.
+        uri: of the tracking server; None for files in RUN.
+        named_clients: up to so many institutions each has curves of its own.
+    """
+
+    def __init__(self, project: str, uri: str | None, named_clients: int) -> None:
+        self._project, self._uri = project, uri
+        self._scalars = Scalars(named_clients)
+        self._there: dict[str, set[int]] | None = None
+
+    def begin(self, name: str, config: Mapping[str, object], run_dir: Path) -> None:
+        """Begin an MLflow run, or go on with the one that an earlier process began."""
+        self._client = MlflowClient(tracking_uri=self._uri or (run_dir / FOLDER).resolve().as_uri())
+        before = kept_id(run_dir, "mlflow")
+        if before is not None:
+            self._run_id, self._there = before, {}
+            self._client.update_run(before, status="RUNNING")
+            return
+        found = self._client.get_experiment_by_name(self._project)
+        experiment = found.experiment_id if found else self._client.create_experiment(self._project)
+        self._run_id = self._client.create_run(experiment, run_name=name).info.run_id
+        keep_id(run_dir, "mlflow", self._run_id)
+        params = [Param(key, str(value)[:_LONGEST_PARAM]) for key, value in config.items()]
+        for part in _parts(params, _MOST_PARAMS):
+            self._client.log_batch(self._run_id, params=part)
+
+    def log(self, metrics: Sequence[Metric]) -> None:
+        """Log points that are not there yet."""
+        self._points(self._scalars.of(metrics))
+
+    def finish(self, summary: Mapping[str, Any] | None) -> None:
+        """End the MLflow run."""
+        if summary is None:
+            self._client.set_terminated(self._run_id, status="KILLED")
+            return
+        self._points(Scalar(tag, summary["rounds"], value) for tag, value in final_scores(summary).items())
+        if "model_sha256" in summary:
+            self._client.set_tag(self._run_id, "model_sha256", summary["model_sha256"])
+        self._client.set_terminated(self._run_id, status="FINISHED" if summary["status"] == "completed" else "FAILED")
+
+    def _points(self, scalars: Iterable[Scalar]) -> None:
+        now = int(time.time() * 1000)
+        named = [(_name(tag), step, value) for tag, step, value in scalars]
+        points = [Point(name, value, now, step) for name, step, value in named if not self._has(name, step)]
+        for part in _parts(points, _MOST_POINTS):
+            self._client.log_batch(self._run_id, metrics=part)
+
+    def _has(self, name: str, step: int) -> bool:
+        """Say whether an earlier process of this run logged a point."""
+        if self._there is None:
+            return False
+        if name not in self._there:
+            self._there[name] = {point.step for point in self._client.get_metric_history(self._run_id, name)}
+        return step in self._there[name]
+
+
+def _name(tag: str) -> str:
+    """Write ``validation/accuracy/bank-1`` as ``validation/accuracy.bank-1``: a file of MLflow's is no folder too."""
+    phase, name, *client = tag.split("/", 2)
+    return _NOT_IN_NAMES.sub("_", ".".join([f"{phase}/{name}", *(part.replace("/", "_") for part in client)]))
+
+
+def _parts(items: Sequence[Any], most: int) -> Iterable[Sequence[Any]]:
+    return (items[start : start + most] for start in range(0, len(items), most))
+
+
+__all__ = ["FOLDER", "MlflowTracker"]

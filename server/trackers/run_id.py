@@ -1,0 +1,28 @@
+"""What a tracker calls a run, kept with its checkpoints: a resumed run goes on under it, a new one gets another."""
+
+from pathlib import Path
+
+from confide.files import write_text
+from confide.server.run_folder import CHECKPOINTS
+
+
+def kept_id(run_dir: Path, tracker: str) -> str | None:
+    """Return the id under which an earlier process of this run began; None where there was none."""
+    try:
+        return _file(run_dir, tracker).read_text(encoding="utf-8").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def keep_id(run_dir: Path, tracker: str, run_id: str) -> None:
+    """Keep the id for later processes of this run."""
+    path = _file(run_dir, tracker)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f"{run_id}\n")
+
+
+def _file(run_dir: Path, tracker: str) -> Path:
+    return run_dir / CHECKPOINTS / f"{tracker}_run.txt"
+
+
+__all__ = ["keep_id", "kept_id"]

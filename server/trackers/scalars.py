@@ -1,0 +1,68 @@
+"""From metrics to curves: one an institution where there are few, and one of all."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from confide.server.trackers.tracker import Metric
+
+
+class Scalar(NamedTuple):
+    """One point of a curve, such as ``validation/accuracy/bank-1`` in round 3."""
+
+    tag: str
+    step: int
+    value: float
+
+
+class Scalars:
+    """Names curves and works out their points.
+
+    Args:
+        named_clients: up to so many institutions each has curves of its own.
+    """
+
+    def __init__(self, named_clients: int) -> None:
+        self._named_clients = named_clients
+        self._enrolled: set[str] = set()
+
+    def of(self, metrics: Sequence[Metric]) -> Iterator[Scalar]:
+        """Yield points, rounds in order.
+
+        ``phase/name`` is the mean over institutions, weighted by support, or the largest where there is no support (epsilon);
+        ``phase/name/client`` is an institution's own.
+        """
+        self._enrolled |= {m["client"] for m in metrics if m["phase"] == "enrol" and m["client"] is not None}
+        groups: dict[tuple[int, str], list[Metric]] = {}
+        for metric in metrics:
+            groups.setdefault((metric["round"], f"{metric['phase']}/{metric['name']}"), []).append(metric)
+        for (step, tag), group in groups.items():
+            yield from self._curves(tag, step, group)
+
+    def _curves(self, tag: str, step: int, group: Sequence[Metric]) -> Iterator[Scalar]:
+        values = [m["value"] for m in group]
+        yield Scalar(tag, step, _whole(group))
+        if len(self._enrolled) <= self._named_clients:
+            yield from (Scalar(f"{tag}/{m['client']}", step, m["value"]) for m in group if m["client"] is not None)
+        elif group[0]["client"] is not None:
+            yield from (Scalar(f"{tag}/min", step, min(values)), Scalar(f"{tag}/max", step, max(values)))
+
+
+def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Name what the run's own model scores in the end: ``federated/accuracy`` and so on; nothing where a run failed."""
+    federated = summary.get("federated", {})
+    return {f"federated/{name}": value for name, value in federated.items() if isinstance(value, int | float)}
+
+
+def _whole(group: Sequence[Metric]) -> float:
+    if len(group) == 1:
+        return group[0]["value"]
+    supports = [m["num_examples"] for m in group]
+    if group[0]["phase"] == "enrol":
+        return sum(m["value"] for m in group)
+    total = sum(n or 0 for n in supports)
+    if None in supports or not total:
+        return max(m["value"] for m in group)
+    return sum(m["value"] * (n or 0) for m, n in zip(group, supports, strict=True)) / total
+
+
+__all__ = ["Scalar", "Scalars", "final_scores"]

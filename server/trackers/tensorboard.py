@@ -1,0 +1,88 @@
+"""TensorBoard: an event file under ``RUN/tensorboard``, for ``tensorboard --logdir runs``.
+
+Of tensorboard's own code this takes the messages and the framing of records alone, and writes the file itself: its writer, and
+torch's, import tensorflow where that is installed, which takes seconds, and hide a full disk in a thread.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from confide.server.trackers.scalars import Scalar, Scalars, final_scores
+from confide.server.trackers.tracker import Metric
+
+FOLDER = "tensorboard"
+
+
+class TensorBoardTracker:
+    """Writes curves, and the config as a text.
+
+    A resumed run begins another file with word of a restart at step 0: TensorBoard forgets what the earlier ones say.
+
+    Args:
+        named_clients: up to so many institutions each has curves of its own.
+    """
+
+    def __init__(self, named_clients: int) -> None:
+        self._scalars = Scalars(named_clients)
+
+    def begin(self, name: str, config: Mapping[str, object], run_dir: Path) -> None:
+        """Open a file of its own."""
+        folder = run_dir / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = RecordWriter(path.open("wb"))
+        self._write(Event(file_version="brain.Event:2"))
+        self._write(Event(session_log=SessionLog(status=SessionLog.START)))
+        self._write(Event(summary=Summary(value=[_text("config", config)])))
+        self._writer.flush()
+
+    def log(self, metrics: Sequence[Metric]) -> None:
+        """Write points."""
+        self._points(self._scalars.of(metrics))
+
+    def finish(self, summary: Mapping[str, Any] | None) -> None:
+        """Write how the model scores in the end, and close the file."""
+        if summary is not None:
+            self._points(Scalar(tag, summary["rounds"], value) for tag, value in final_scores(summary).items())
+        self._writer.close()
+
+    def _points(self, scalars: Iterable[Scalar]) -> None:
+        steps: dict[int, list[Any]] = {}
+        for tag, step, value in scalars:
+            steps.setdefault(step, []).append(Summary.Value(tag=tag, simple_value=value))
+        for step, values in steps.items():
+            self._write(Event(step=step, summary=Summary(value=values)))
+        self._writer.flush()
+
+    def _write(self, event: Any) -> None:
+        event.wall_time = time.time()
+        self._writer.write(event.SerializeToString())
+
+
+def _text(tag: str, config: Mapping[str, object]) -> Any:
+    """Write a config as TensorBoard's text plugin shows it."""
+    shown = "".join(f"    {line}\n" for line in yaml.safe_dump(dict(config), sort_keys=False).splitlines())
+    return Summary.Value(
+        tag=f"{tag}/text_summary",
+        metadata=SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text")),
+        tensor=TensorProto(
+            dtype=DT_STRING,
+            string_val=[shown.encode()],
+            tensor_shape=TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)]),
+        ),
+    )
+
+
+__all__ = ["FOLDER", "TensorBoardTracker"]
