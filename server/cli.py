@@ -116,11 +116,12 @@ def _supervise(config: Config, run_dir: Path, *, resume: bool) -> int:
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
     command = Command(overrides=overrides, cwd=os.getcwd(), program="server")
     with claimed(run_dir, config, resume=resume, command=command), stop_signals() as stop:
-        print(
-            f"{kit.name}: {len(kit.institutions)} institutions, expected at {', '.join(kit.hosts)} port {kit.port}; "
-            f"job {config.job}, all else in {run_dir}",
-            file=sys.stderr,
-        )
+        if config.server.progress != "quiet":
+            print(
+                f"{kit.name}: {len(kit.institutions)} institutions, expected at {', '.join(kit.hosts)} port {kit.port}; "
+                f"job {config.job}, all else in {run_dir}",
+                file=sys.stderr,
+            )
         with supervised(kit, run_dir) as supervisor:
             supervisor.run(stop)
             return EXIT_INTERRUPTED if supervisor.ended is None else supervisor.ended[1]

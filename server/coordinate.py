@@ -39,7 +39,7 @@ from confide.server.clients import AskAgain, Reach
 from confide.server.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress import ProgressView, make_progress
-from confide.server.results import InstitutionResult, RunResult, closing_lines, closing_table, summarise, summarise_failure
+from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds import Outcome, RoundLoop
 from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of
 from confide.server.sink import MetricsSink
@@ -123,28 +123,32 @@ def coordinate(run_dir: Path, superlink: str) -> None:
     if config.server.kit is None:
         raise ConfigError("server.kit=null: name the coordinator's kit.")
     kit = load_coordinator_kit(Path(config.server.kit))
-    deployment = _Deployment(config, run_dir, kit, make_progress(config.task.primary_metric))
-    with tracked(config, run_dir, job=deployment.job) as tracker:
+    progress = make_progress(config.server.progress, config.task.primary_metric)
+    try:
+        summary = _carry_out(_Deployment(config, run_dir, kit, progress), superlink)
+    except FlowerError:
+        raise  # this process is started again
+    except ConfideError as error:
+        progress.failed(str(error))
+        raise
+    progress.finished(summary, run_dir)
+
+
+def _carry_out(deployment: "_Deployment", superlink: str) -> dict[str, Any]:
+    """Run the rounds and leave a summary, also of a failure."""
+    path = deployment.run_dir / SUMMARY
+    with tracked(deployment.config, deployment.run_dir, job=deployment.job) as tracker:
         try:
             summary = deployment.run(superlink, tracker)
         except RunFailedError as error:
             reached = deployment.store.latest()
             failure = summarise_failure(deployment.job, error, reached.state if reached else None)
-            write_json(run_dir / SUMMARY, failure)
+            write_json(path, failure)
             tracker.finish(failure)
             raise
-        write_json(run_dir / SUMMARY, summary)
+        write_json(path, summary)
         tracker.finish(summary)
-    _tell(summary, run_dir)
-
-
-def _tell(summary: dict[str, Any], run_dir: Path) -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.print(closing_table(summary))
-    for line in closing_lines(summary, run_dir):
-        console.print(line, highlight=False, soft_wrap=True)
+    return summary
 
 
 class _Deployment:
@@ -158,7 +162,7 @@ class _Deployment:
     """
 
     def __init__(self, config: Config, run_dir: Path, kit: CoordinatorKit, progress: ProgressView) -> None:
-        self._config, self._run_dir, self._kit, self._progress = config, run_dir, kit, progress
+        self.config, self.run_dir, self._kit, self._progress = config, run_dir, kit, progress
         self.job = str(config.job)
         self.store = CheckpointStore(run_dir / CHECKPOINTS, kept=config.server.checkpoints)
         self._checkpoint = self.store.latest()
@@ -173,14 +177,15 @@ class _Deployment:
 
     def run(self, superlink: str, tracker: Tracker) -> dict[str, Any]:
         """Run, save, and return the summary."""
-        config = self._config
+        config = self.config
         algorithm = build_strategy(config.strategy)
         if self._checkpoint is not None and not algorithm.resumable:
             raise ConfigError("strategy: one of Flower's own hides its state inside its class; start this run anew.")
-        with self._progress, MetricsSink(self._run_dir / "metrics.jsonl", tracker) as sink:
+        with self._progress, MetricsSink(self.run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
                 plan, workload = self._prepare()
             with self._watch.phase("federated"), self._taken(superlink) as (grid, names):
+                self._progress.planned(epsilon_budget=plan.privacy.epsilon if plan.private else None)
                 self._progress.phase("federated", total=config.server.num_rounds)
                 loop = RoundLoop(
                     algorithm,
@@ -203,15 +208,15 @@ class _Deployment:
         if outcome is None:
             raise RunFailedError(f"Job {self.job} ended without an outcome.")
         with self._watch.phase("save"):
-            save_models(self._run_dir / CHECKPOINTS, outcome)
-            digest = save_model(self._run_dir / "model", workload, loop.kept(), plan)
+            save_models(self.run_dir / CHECKPOINTS, outcome)
+            digest = save_model(self.run_dir / "model", workload, loop.kept(), plan)
         return summarise(self._result(plan, workload, outcome, digest))
 
     def _prepare(self) -> tuple[TrainingPlan, Workload]:
-        config, backbone = self._config, self._config.backbone
+        config, backbone = self.config, self.config.backbone
         digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
-        write_text(self._run_dir / PLAN, plan.to_json() + "\n")
+        write_text(self.run_dir / PLAN, plan.to_json() + "\n")
         compute = make_compute(config.trainer)
         workload = build_workload(config.task, backbone, config.tuning, compute=compute, seed=initial_seed(self._secret))
         size = num_bytes(trainable_tensors(workload.model)) / _MIB
@@ -227,7 +232,7 @@ class _Deployment:
         """Submit a run and take it; what an earlier process of this run submitted is ended first."""
         control = SuperLinkControl(superlink, self._kit.inner.ca)
         names = control.register(self._kit.institutions)
-        mark = self._run_dir / CHECKPOINTS / "flower_run.txt"
+        mark = self.run_dir / CHECKPOINTS / "flower_run.txt"
         with contextlib.suppress(OSError, ValueError):
             control.stop_run(int(mark.read_text()))
         number = control.start_run(self.job)
@@ -242,7 +247,7 @@ class _Deployment:
     def _commit(self, reached: Checkpoint) -> None:
         beside = {
             "job": self.job,
-            "secret": self._secret.hex() if self._config.simulation.seed is None else None,
+            "secret": self._secret.hex() if self.config.simulation.seed is None else None,
             "resumed": self._resumed,
             "seconds": self._watch.seconds(),
         }
@@ -259,7 +264,7 @@ class _Deployment:
             pooled_test=_mean(outcome.test),
             institutions=lines,
             model_sha256=digest,
-            kept_round=best.server_round if best and self._config.server.keep == "best" else state.server_round,
+            kept_round=best.server_round if best and self.config.server.keep == "best" else state.server_round,
             seconds=self._watch.seconds(),
             reproducible=bool(outcome.reproducible),
             versions=versions(),

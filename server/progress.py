@@ -1,18 +1,29 @@
-"""What a person sees while a run goes on: a live bar on a terminal, one line a round elsewhere."""
+"""What a person, or a program, sees while a run goes on and when it ends: ``server.progress``.
+
+The live table is in :mod:`confide.server.live_progress`, JSON lines in :mod:`confide.server.json_progress`.
+"""
 
 import logging
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from confide.exchange import Evaluation
+from confide.server.clients import ERROR_REPLY, NO_REPLY
+from confide.server.results import closing_lines, closing_table
 from confide.server.state import RunState, mean_metric
 
 log = logging.getLogger(__name__)
+
+_FAILURES = frozenset({NO_REPLY, ERROR_REPLY, "worker_lost"})
+"""Codes of those from whom no answer came, as against those who declined."""
+_PACE_ROUNDS = 10
 
 
 class ProgressView(Protocol):
@@ -21,6 +32,9 @@ class ProgressView(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def planned(self, *, epsilon_budget: float | None) -> None:
+        """Hear, before the rounds, of the epsilon that each institution may spend in this run; None without privacy."""
 
     def phase(self, title: str, *, total: int) -> None:
         """Begin a phase of ``total`` rounds or steps."""
@@ -40,6 +54,67 @@ class ProgressView(Protocol):
     def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
         """Hear how a model scores."""
 
+    def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
+        """Hear, last of all, how the run ended."""
+
+    def failed(self, told: str) -> None:
+        """Hear, last of all, that it ended without a model; the command itself says why on stderr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundFigures:
+    """What a round comes to, in figures.
+
+    Attributes:
+        server_round: that is done.
+        value: the metric of the tensors that the round began from, support-weighted mean over institutions.
+        best: the best so far of the same, and the round after which the model had it.
+        epsilon: the most that an institution has spent so far.
+        accepted: how many updates went in.
+        failed: name -> code of those who did not answer, or with an error.
+        refused: name -> code of those who declined, or whose update was declined.
+        seconds: of the round.
+        seconds_left: for all that are left, at the pace of the last ones.
+    """
+
+    server_round: int
+    value: float | None
+    best: tuple[float, int] | None
+    epsilon: float | None
+    accepted: int
+    failed: Mapping[str, str]
+    refused: Mapping[str, str]
+    seconds: float
+    seconds_left: float
+
+    @property
+    def asked(self) -> int:
+        """How many were asked."""
+        return self.accepted + len(self.failed) + len(self.refused)
+
+
+def figures(state: RunState, *, metric: str, total: int) -> RoundFigures:
+    """Work out the figures of the last round.
+
+    Args:
+        state: after it.
+        metric: the primary one.
+        total: rounds asked for.
+    """
+    record, best = state.history[-1], state.best
+    recent = [earlier.seconds for earlier in state.history[-_PACE_ROUNDS:]]
+    return RoundFigures(
+        server_round=record.server_round,
+        value=mean_metric(record.validation, metric),
+        best=None if best is None else (best.value, best.server_round),
+        epsilon=max(record.epsilon.values(), default=None),
+        accepted=len(record.accepted),
+        failed={name: code for name, code in record.refused.items() if code in _FAILURES},
+        refused={name: code for name, code in record.refused.items() if code not in _FAILURES},
+        seconds=record.seconds,
+        seconds_left=sum(recent) / len(recent) * (total - record.server_round),
+    )
+
 
 def round_note(state: RunState, metric: str) -> str:
     """Say in a few words how a round went."""
@@ -55,54 +130,8 @@ def round_note(state: RunState, metric: str) -> str:
     return ", ".join(words)
 
 
-class LiveProgress:
-    """A bar with round, metric, privacy spent and time left."""
-
-    def __init__(self, console: Console, *, metric: str) -> None:
-        columns = (
-            TextColumn("{task.description:<22}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        self._progress = Progress(*columns, console=console)
-        self._metric = metric
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
-
-    def phase(self, title: str, *, total: int) -> None:
-        """Begin a bar of its own."""
-        self._task = self._progress.add_task(title, total=total, note="")
-
-    def advance(self, note: str = "") -> None:
-        """Move the bar by one."""
-        self._progress.update(self._task, advance=1, note=note)
-
-    def started(self, clients: Mapping[str, int]) -> None:
-        """Show nothing: the closing table names the institutions."""
-
-    def resumed(self, state: RunState) -> None:
-        """Begin the bar where an earlier process left off."""
-        self._progress.update(self._task, completed=state.server_round, note="resumed")
-
-    def round_done(self, state: RunState) -> None:
-        """Move the bar to the round that is done."""
-        self._progress.update(self._task, completed=state.server_round, note=round_note(state, self._metric))
-
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
-        """Show nothing: the closing table does."""
-
-
 class LineProgress:
-    """One line a round, for logs and pipes."""
+    """One line a round, for logs and pipes, and the closing table."""
 
     def __init__(self, console: Console, *, metric: str) -> None:
         self._console = console
@@ -113,6 +142,9 @@ class LineProgress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Leave nothing behind."""
+
+    def planned(self, *, epsilon_budget: float | None) -> None:
+        """Print nothing: the closing lines tell the budget."""
 
     def phase(self, title: str, *, total: int) -> None:
         """Remember what the next lines are about."""
@@ -137,16 +169,85 @@ class LineProgress:
     def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
         """Print nothing: the closing table does."""
 
+    def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
+        """Print the closing table and lines."""
+        tell(summary, run_dir)
+
+    def failed(self, told: str) -> None:
+        """Print nothing: the command does."""
+
     def _line(self, done: int, note: str) -> None:
         text = f"{self._title}: {done}/{self._total}" + (f", {note}" if note else "")
         self._console.print(text, highlight=False, soft_wrap=True)
         log.info("%s", text)
 
 
-def make_progress(metric: str) -> ProgressView:
-    """Choose by whether somebody watches."""
+class QuietProgress(LineProgress):
+    """Nothing but errors, and where the model is."""
+
+    def __init__(self, *, metric: str) -> None:
+        super().__init__(Console(file=sys.stderr, quiet=True), metric=metric)
+        self._on_leaving = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Keep warnings off the terminal; RUN's log has them."""
+        for handler in terminal_handlers():
+            self._on_leaving.callback(handler.setLevel, handler.level)
+            handler.setLevel(logging.ERROR)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._on_leaving.close()
+
+    def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
+        """Print the last line alone."""
+        tell(summary, run_dir, last_line=True)
+
+
+def terminal_handlers() -> list[logging.StreamHandler[Any]]:
+    """Return what writes the log to this terminal."""
+    known = logging.root.manager.loggerDict.values()
+    loggers = [logging.getLogger(), *(logger for logger in known if isinstance(logger, logging.Logger))]
+    handlers = [handler for logger in loggers for handler in logger.handlers]
+    return [h for h in handlers if isinstance(h, logging.StreamHandler) and h.stream in (sys.stderr, sys.stdout)]
+
+
+def tell(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool = False) -> None:
+    """Print to stdout what a run has come to: the closing table and lines, or the last line alone."""
+    console, lines = Console(), closing_lines(summary, run_dir)
+    if not last_line:
+        console.print(closing_table(summary))
+    for line in lines[-1:] if last_line else lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def make_progress(mode: str, metric: str) -> ProgressView:
+    """Make the view that is chosen.
+
+    Args:
+        mode: ``server.progress``; auto chooses by whether somebody watches.
+        metric: the primary one.
+    """
     console = Console(file=sys.stderr)
-    return LiveProgress(console, metric=metric) if console.is_terminal else LineProgress(console, metric=metric)
+    if mode == "live" or (mode == "auto" and console.is_terminal):
+        from confide.server.live_progress import LiveProgress
+
+        return LiveProgress(console, metric=metric)
+    if mode == "json":
+        from confide.server.json_progress import JsonProgress
+
+        return JsonProgress(sys.stdout, metric=metric)
+    return QuietProgress(metric=metric) if mode == "quiet" else LineProgress(console, metric=metric)
 
 
-__all__ = ["LineProgress", "LiveProgress", "ProgressView", "make_progress", "round_note"]
+__all__ = [
+    "LineProgress",
+    "ProgressView",
+    "QuietProgress",
+    "RoundFigures",
+    "figures",
+    "make_progress",
+    "round_note",
+    "tell",
+    "terminal_handlers",
+]

@@ -243,7 +243,7 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def closing_lines(summary: dict[str, object], run_dir: Path) -> list[str]:
+def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Say in three lines what was learnt, what it cost, and where it lies."""
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
     assert isinstance(federated, dict)

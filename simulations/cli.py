@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 
 from confide.compose import to_config
 from confide.config import Config
@@ -70,7 +69,7 @@ def _run(composed: DictConfig, *, resume: bool) -> None:
     try:
         _simulate(to_config(composed), run_dir, resume=resume)
     except (ConfideError, KeyboardInterrupt) as error:
-        told = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+        told = _told(error)
         log.info("%s", told)
         print(f"confide simulate: {told}", file=sys.stderr)
         if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
@@ -85,14 +84,19 @@ def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
             prepare_workers()
         # Imported once the config is known to be right and is on disk: torch, transformers and Opacus take seconds.
         from confide.server.progress import make_progress
-        from confide.server.results import closing_lines, closing_table
         from confide.simulations.run import carry_out
 
-        summary = carry_out(config, run_dir, progress=make_progress(config.task.primary_metric))
-    console = Console()
-    console.print(closing_table(summary))
-    for line in closing_lines(summary, run_dir):
-        console.print(line, highlight=False, soft_wrap=True)
+        progress = make_progress(config.server.progress, config.task.primary_metric)
+        try:
+            summary = carry_out(config, run_dir, progress=progress)
+        except (ConfideError, KeyboardInterrupt) as error:
+            progress.failed(_told(error))
+            raise
+    progress.finished(summary, run_dir)
+
+
+def _told(error: ConfideError | KeyboardInterrupt) -> str:
+    return "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
 
 
 __all__ = ["main"]

@@ -249,6 +249,7 @@ class _Simulation:
     def _federate(
         self, federation: Federation, algorithm: FederatedAlgorithm, plan: TrainingPlan, observers: Sequence[Observer]
     ) -> tuple[Outcome, Tensors]:
+        self._progress.planned(epsilon_budget=plan.privacy.epsilon if plan.private else None)
         self._progress.phase("federated", total=self._config.server.num_rounds)
 
         def commit(reached: Checkpoint) -> None:

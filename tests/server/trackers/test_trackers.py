@@ -117,6 +117,7 @@ def mlflow_points(run_dir: Path, name: str) -> tuple[Any, list[tuple[int, float]
     return run, sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, name))
 
 
+@pytest.mark.slow
 def test_mlflow_writes_files_that_its_client_reads_and_goes_on_with_the_same_run(track: Track, tmp_path: Path) -> None:
     track("tracking=mlflow", rounds=2, ends=False)
     assert mlflow_points(tmp_path, "train/seconds")[0].info.status == "KILLED"
@@ -162,6 +163,7 @@ def wandb_records(run_dir: Path) -> Iterator[Any]:
             whole = b""
 
 
+@pytest.mark.slow
 def test_wandb_offline_holds_each_row_once_and_nothing_of_the_machine(track: Track, tmp_path: Path) -> None:
     track("tracking=wandb", rounds=2, ends=False)
     assert [row["round"] for row in wandb_rows(tmp_path)] == [0, 0, 1, 1, 2]
@@ -174,6 +176,7 @@ def test_wandb_offline_holds_each_row_once_and_nothing_of_the_machine(track: Tra
     assert not list((tmp_path / "wandb").rglob("wandb-metadata.json"))
 
 
+@pytest.mark.slow
 def test_wandb_online_without_a_key_is_a_mistake_and_asks_nobody(
     track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,191 @@
+"""A run as a table that fills while somebody watches: the last rounds, the bars of all phases, and what went wrong last."""
+
+import logging
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from confide.exchange import Evaluation
+from confide.server.progress import RoundFigures, figures, round_note, tell, terminal_handlers
+from confide.server.state import RunState, judge, mean_metric
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 10
+_BELOW = 8
+"""Lines for headers, bars and the note."""
+_UNBOUNDED = 10_000
+_FIRST_TO_GO = ("seconds", "refused", "failed", "best", "clients", "left", "epsilon")
+"""Where a terminal is too narrow, columns go in this order; round and metric stay."""
+
+
+class _Column(NamedTuple):
+    """One column: its name, its header of two lines, and a round's cell."""
+
+    name: str
+    header: str
+    cells: list[Text]
+
+
+class RoundTable:
+    """The last rounds, as wide as there is room for: a column goes before a cell wraps.
+
+    Args:
+        metric: the primary one.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self.rows: deque[RoundFigures] = deque(maxlen=_SHOWN)
+        self.epsilon_budget: float | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        rows = list(self.rows)[-max(1, options.max_height - _BELOW) :]
+        if not rows:
+            return
+        columns, leaving = self._columns(rows), list(_FIRST_TO_GO)
+        unbounded = options.update(max_width=_UNBOUNDED)
+        while leaving and Measurement.get(console, unbounded, _table(columns)).maximum > options.max_width:
+            gone = leaving.pop(0)
+            columns = [column for column in columns if column.name != gone]
+        yield _table(columns)
+
+    def _columns(self, rows: Sequence[RoundFigures]) -> list[_Column]:
+        budget = self.epsilon_budget
+        spent = [] if budget is None else [_Column("epsilon", f"epsilon\nof {budget:g}", [_number(r.epsilon, 2) for r in rows])]
+        return [
+            _Column("round", "\nround", [Text(str(r.server_round)) for r in rows]),
+            _Column("metric", f"{self._metric}\nat start", [_number(r.value, 3) for r in rows]),
+            _Column("best", "best\n(round)", [_best(r.best) for r in rows]),
+            *spent,
+            _Column("clients", "clients\nin", [Text(f"{r.accepted}/{r.asked}") for r in rows]),
+            _Column("failed", "\nfailed", [_count(r.failed) for r in rows]),
+            _Column("refused", "\nrefused", [_count(r.refused) for r in rows]),
+            _Column("seconds", "\nseconds", [_number(r.seconds, 1) for r in rows]),
+            _Column("left", "time\nleft", [Text(str(timedelta(seconds=round(r.seconds_left)))) for r in rows]),
+        ]
+
+
+def _table(columns: Sequence[_Column]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column.header, justify="right", no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def _number(value: float | None, digits: int) -> Text:
+    return Text("-") if value is None else Text(f"{value:.{digits}f}")
+
+
+def _best(best: tuple[float, int] | None) -> Text:
+    return Text("-") if best is None else Text(f"{best[0]:.3f} ({best[1]})")
+
+
+def _count(names: Mapping[str, str]) -> Text:
+    return Text(str(len(names)), style="bold yellow" if names else "dim")
+
+
+class LiveProgress:
+    """A table of the last rounds, a bar for each phase, and a line of what is to be known.
+
+    Args:
+        console: of the terminal.
+        metric: the primary one.
+    """
+
+    def __init__(self, console: Console, *, metric: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=console)
+        self._metric = metric
+        self._rounds = RoundTable(metric)
+        self._note = Text(no_wrap=True, overflow="ellipsis")
+        self._live = Live(Group(self._rounds, self._bars, self._note), console=console, refresh_per_second=4)
+        self._on_leaving = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Take the lower part of the terminal; the log's warnings go above it."""
+        handlers = terminal_handlers()
+        self._live.start()
+        for handler in handlers:
+            before = handler.setStream(sys.stderr)
+            self._on_leaving.callback(handler.setStream, before)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._on_leaving.close()
+        self._live.stop()
+
+    def planned(self, *, epsilon_budget: float | None) -> None:
+        """Show the budget above what is spent."""
+        self._rounds.epsilon_budget = epsilon_budget
+
+    def phase(self, title: str, *, total: int) -> None:
+        """Begin a bar of its own."""
+        self._title, self._total = title, total
+        self._task = self._bars.add_task(title, total=total)
+        self._say("")
+
+    def advance(self, note: str = "") -> None:
+        """Move the bar by one."""
+        self._bars.update(self._task, advance=1)
+        self._say(note)
+
+    def started(self, clients: Mapping[str, int]) -> None:
+        """Say who takes part."""
+        self._say(f"{len(clients)} institutions take part: {', '.join(clients)}")
+
+    def resumed(self, state: RunState) -> None:
+        """Show the last rounds of earlier processes."""
+        then = replace(state, best=None)
+        for done, record in enumerate(state.history, start=1):
+            then = judge(then, record.server_round - 1, record.validation, metric=self._metric)
+            if len(state.history) - done < _SHOWN:
+                self._add(replace(then, history=state.history[:done]))
+        self._say(f"resumed after round {state.server_round}")
+
+    def round_done(self, state: RunState) -> None:
+        """Add a row, and say who is missing."""
+        self._add(state)
+        record = state.history[-1]
+        missing = ", ".join(f"{name} ({code})" for name, code in record.refused.items())
+        if missing:
+            self._say(f"round {record.server_round} without {missing}", style="yellow")
+        log.info("%s: %d/%d, %s", self._title, record.server_round, self._total, round_note(state, self._metric))
+
+    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+        """Say how the model after a round scores."""
+        value = mean_metric(evaluations, self._metric)
+        if value is not None:
+            self._say(f"{self._metric} {value:.3f} on {split} records, after round {server_round}")
+
+    def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
+        """Print the closing table and lines below."""
+        tell(summary, run_dir)
+
+    def failed(self, told: str) -> None:
+        """Leave the table as it stands; the command says why."""
+
+    def _add(self, state: RunState) -> None:
+        self._rounds.rows.append(figures(state, metric=self._metric, total=self._total))
+        self._bars.update(self._task, completed=state.history[-1].server_round)
+
+    def _say(self, note: str, *, style: str = "dim") -> None:
+        self._note.plain, self._note.style = note, style
+
+
+__all__ = ["LiveProgress", "RoundTable"]
