@@ -119,7 +119,7 @@ class LiveProgress:
 
     def __enter__(self) -> Self:
         """Take the lower part of the terminal; the log's warnings go above it."""
-        handlers = terminal_handlers()
+        handlers = [handler for handler in terminal_handlers() if "stream" in vars(handler)]  # others look it up each time
         self._live.start()
         for handler in handlers:
             before = handler.setStream(sys.stderr)
