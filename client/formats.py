@@ -19,8 +19,8 @@ import pyarrow
 import pyarrow.parquet
 from datasets.utils.logging import get_verbosity, set_verbosity
 
-from confide.client.values import UnsupportedValueError, canonical_array, canonical_text
 from confide.errors import DataError
+from confide.values import UnsupportedValueError, canonical_text, text_column, unsupported
 
 BATCH = 10_000
 """Records read at a time."""
@@ -97,22 +97,7 @@ def _stream(builder: str, path: Path, **settings: Any) -> Iterator[pyarrow.Table
 
 def _as_text(batches: Iterator[pyarrow.Table], columns: Sequence[str]) -> Iterator[pyarrow.Table]:
     for batch in batches:
-        yield pyarrow.table({name: _column(name, batch[name]) for name in columns})
-
-
-def _column(name: str, values: pyarrow.ChunkedArray) -> pyarrow.Array:
-    try:
-        return canonical_array(values.combine_chunks())
-    except UnsupportedValueError as error:
-        raise unsupported(name, error) from None
-
-
-def unsupported(column: str, error: UnsupportedValueError) -> DataError:
-    """Say that a column holds what is neither text nor a number."""
-    return DataError(
-        f"Column {column} holds values of type {error}; expected text, numbers, truth values or dates. "
-        "Write them as one of these, or choose another column."
-    )
+        yield pyarrow.table({name: text_column(name, batch[name]) for name in columns})
 
 
 # --- CSV

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from confide.client.values import comparable
 from confide.errors import DataError
 from confide.tasks.schema import require_columns
+from confide.values import comparable
 
 
 @dataclass(frozen=True, kw_only=True)

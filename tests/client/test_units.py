@@ -12,9 +12,9 @@ from scipy import stats
 
 from confide.client.data import InstitutionData, encode_splits
 from confide.client.units import Splits, SplitShares, keep_units, split_records, unit_ids
-from confide.client.values import comparable
 from confide.errors import DataError
 from confide.tasks.task import LABELS, Examples
+from confide.values import comparable
 
 KEY, OTHER = bytes(32), bytes([1]) * 32
 SHARES = SplitShares(validation=0.1, test=0.2)

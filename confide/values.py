@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pyarrow
 
+from confide.errors import DataError
 from confide.tasks.schema import fold_boolean, parse_number
 
 _EXACT = 2**53
@@ -85,6 +86,26 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
     return pyarrow.array([canonical_text(value) for value in distinct], pyarrow.string()).take(encoded.indices)
 
 
+def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyarrow.Array:
+    """Write a column of records as text.
+
+    Raises:
+        DataError: naming the column, if it holds bytes, lists or another structure.
+    """
+    try:
+        return canonical_array(values.combine_chunks() if isinstance(values, pyarrow.ChunkedArray) else values)
+    except UnsupportedValueError as error:
+        raise unsupported(name, error) from None
+
+
+def unsupported(column: str, error: UnsupportedValueError) -> DataError:
+    """Say that a column holds what is neither text nor a number."""
+    return DataError(
+        f"Column {column} holds values of type {error}; expected text, numbers, truth values or dates. "
+        "Write them as one of these, or choose another column."
+    )
+
+
 def comparable(text: str | None) -> str | None:
     """Return what two texts share if they mean the same: a number, a truth value or the text itself.
 
@@ -97,4 +118,4 @@ def comparable(text: str | None) -> str | None:
     return fold_boolean(text) if math.isnan(number) else repr(number + 0.0)  # + 0.0: minus zero is zero
 
 
-__all__ = ["UnsupportedValueError", "canonical_array", "canonical_text", "comparable"]
+__all__ = ["UnsupportedValueError", "canonical_array", "canonical_text", "comparable", "text_column", "unsupported"]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.client.formats import open_file
-from confide.client.values import UnsupportedValueError, canonical_array, canonical_text, comparable
+from confide.values import UnsupportedValueError, canonical_array, canonical_text, comparable
 
 
 @pytest.mark.parametrize(
