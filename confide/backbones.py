@@ -129,8 +129,8 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
                 f"backbone.num_hidden_layers={config.num_hidden_layers} exceeds the {layers} layers of {config.name}; lower it."
             )
         settings.num_hidden_layers = config.num_hidden_layers
-    extra = {"add_pooling_layer": False} if settings.model_type in _POOLED else {}
-    with _quiet_transformers():
+    extra = {"add_pooling_layer": False} if settings.model_type in POOLED_FAMILIES else {}
+    with quiet_transformers():
         model, info = AutoModel.from_pretrained(
             folder, config=settings, local_files_only=True, use_safetensors=True, output_loading_info=True, **extra
         )
@@ -143,20 +143,23 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep loading reports off the terminal: unused weights are expected, missing ones are checked."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep loading reports and bars off the terminal: unused weights are expected, missing ones are checked."""
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bar:
+            logging.enable_progress_bar()
 
 
-# Families whose AutoModel adds a pooler that mean or cls pooling never uses.
-_POOLED = frozenset({"bert", "roberta", "xlm-roberta", "electra", "camembert", "vit", "deit"})
+POOLED_FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "electra", "camembert", "vit", "deit"})
+"""Families whose AutoModel adds a pooler that mean or cls pooling never uses."""
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -166,4 +169,13 @@ def load_tokenizer(folder: Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-__all__ = ["PACKAGE_SCHEME", "content_hash", "find_backbone", "load_encoder", "load_tokenizer", "resolve_package_path"]
+__all__ = [
+    "PACKAGE_SCHEME",
+    "POOLED_FAMILIES",
+    "content_hash",
+    "find_backbone",
+    "load_encoder",
+    "load_tokenizer",
+    "quiet_transformers",
+    "resolve_package_path",
+]

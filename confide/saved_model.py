@@ -9,8 +9,10 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +26,59 @@ from confide.records import Tensors, sha256, shapes_of
 from confide.workload import Compute, Workload, build_workload
 
 SCHEMA = 1
+RUN_FORM = "run"
+"""The form that :func:`save_model` writes; exported folders name theirs."""
 _DESCRIPTION, _TENSORS = "confide.json", "trainable.safetensors"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What ``confide.json`` says of a folder.
+
+    Attributes:
+        plan: task, backbone and tuning.
+        model_sha256: of the run's trainable tensors.
+        form: ``run``, or the form it was exported to.
+        files: of an exported folder, name -> SHA-256.
+    """
+
+    plan: TrainingPlan
+    model_sha256: str
+    form: str = RUN_FORM
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write ``confide.json``."""
+        values: dict[str, Any] = {
+            "schema": SCHEMA,
+            "model_sha256": self.model_sha256,
+            "backbone_sha256": self.plan.backbone_sha256,
+            "plan": self.plan.to_json(),
+            **{part: dataclasses.asdict(getattr(self.plan, part)) for part in ("task", "backbone", "tuning")},
+        }
+        if self.form != RUN_FORM:
+            values |= {"form": self.form, "files": dict(self.files)}
+        (folder / _DESCRIPTION).write_text(json.dumps(values, indent=2) + "\n")
+
+
+def read_description(folder: Path) -> Description:
+    """Read ``confide.json``.
+
+    Raises:
+        ModelError: if there is none, or it is damaged or of another release.
+    """
+    try:
+        values = json.loads((folder / _DESCRIPTION).read_text())
+        if values.get("schema") != SCHEMA:
+            raise ModelError(
+                f"{folder}: expected schema={SCHEMA}, got {values.get('schema')}; the folder is of another release."
+            )
+        plan = TrainingPlan.from_json(str(values.get("plan")))
+        return Description(plan, values["model_sha256"], values.get("form", RUN_FORM), values.get("files", {}))
+    except (OSError, ValueError, AttributeError, KeyError) as error:
+        raise ModelError(f"{folder} holds no model of confide: {error}") from None
+    except ProtocolError as error:
+        raise ModelError(f"{folder}: {error}") from None
 
 
 def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan) -> str:
@@ -60,15 +114,7 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
 def _write(folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan, digest: str) -> None:
     folder.chmod(0o755)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
-    parts = {part: dataclasses.asdict(getattr(plan, part)) for part in ("task", "backbone", "tuning")}
-    description = {
-        "schema": SCHEMA,
-        "model_sha256": digest,
-        "backbone_sha256": plan.backbone_sha256,
-        "plan": plan.to_json(),
-        **parts,
-    }
-    (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
+    Description(plan, digest).write(folder)
     _save_hugging_face(folder, workload, tensors, plan.tuning.kind)
 
 
@@ -91,20 +137,14 @@ def load_model(folder: Path, *, compute: Compute) -> tuple[Workload, Tensors, Se
     Raises:
         ModelError: if files are missing or damaged, or the backbone is not the one it was trained on.
     """
+    description = read_description(folder)
     try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
         tensors: Tensors = load_file(folder / _TENSORS)
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
-    if description.get("schema") != SCHEMA or sha256(tensors) != description.get("model_sha256"):
-        raise ModelError(
-            f"{folder}: schema or model_sha256 does not fit the tensors; the folder is damaged or of another release."
-        )
-    try:
-        plan = TrainingPlan.from_json(str(description.get("plan")))
-    except ProtocolError as error:
-        raise ModelError(f"{folder}: {error}") from None
-    backbone = plan.backbone
+    if sha256(tensors) != description.model_sha256:
+        raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
+    plan, backbone = description.plan, description.plan.backbone
     if isinstance(backbone, TransformerConfig):
         backbone = dataclasses.replace(backbone, sha256=plan.backbone_sha256)
     workload = build_workload(plan.task, backbone, plan.tuning, compute=compute, seed=0)
@@ -117,4 +157,4 @@ def load_model(folder: Path, *, compute: Compute) -> tuple[Workload, Tensors, Se
     return workload, tensors, plan.task.labels
 
 
-__all__ = ["load_model", "save_model"]
+__all__ = ["RUN_FORM", "Description", "load_model", "read_description", "save_model"]
