@@ -6,6 +6,7 @@ when that fails one by one, collecting what each says, before it checks ranges a
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,7 +33,7 @@ _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 def register_schema() -> None:
     """Tell Hydra the schema that the YAML groups fill in."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=schema.Config)
+    store.store(name="schema", node=_with_open_dicts(schema.Config))
     nodes: dict[str, dict[str, Any]] = {
         "task": {"text_classification": schema.TextClassificationConfig, "tabular": schema.TabularConfig},
         "backbone": {
@@ -44,7 +45,26 @@ def register_schema() -> None:
     }
     for group, classes in nodes.items():
         for name, node in classes.items():
-            store.store(group=group, name=f"{name}_schema", node=node)
+            store.store(group=group, name=f"{name}_schema", node=_with_open_dicts(node))
+
+
+@functools.cache
+def _with_open_dicts(node: type) -> DictConfig:
+    """Make a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``; Hydra would want a + before it."""
+    config = OmegaConf.structured(node)
+    assert isinstance(config, DictConfig)
+    _open_dicts(config)
+    return config
+
+
+def _open_dicts(config: DictConfig) -> None:
+    for key in config:
+        child = config._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            if child._metadata.object_type is not dict:
+                _open_dicts(child)
+            elif not dataclasses.is_dataclass(child._metadata.element_type):
+                OmegaConf.set_struct(child, False)
 
 
 def compose(overrides: Sequence[str] = ()) -> schema.Config:

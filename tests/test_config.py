@@ -105,6 +105,11 @@ def test_every_job_of_a_sweep_is_checked_before_the_first() -> None:
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.parametrize("word", ["data.partitioner_args={a: 1}", "data.partitioner_args.a=1", "+data.partitioner_args.a=1"])
+def test_dictionaries_of_arguments_take_new_keys(word: str) -> None:
+    assert compose([word]).data.partitioner_args == {"a": 1}
+
+
 def test_settings_of_hydra_itself_are_left_to_hydra() -> None:
     assert compose(["hydra.run.dir=/tmp/x"]) == compose()
 
