@@ -41,7 +41,11 @@ def register_schema() -> None:
             "logistic": schema.LogisticConfig,
             "mlp": schema.MlpConfig,
         },
-        "strategy": {"composed": schema.ComposedStrategyConfig, "flower": schema.FlowerStrategyConfig},
+        "strategy": {
+            "composed": schema.ComposedStrategyConfig,
+            "custom": schema.CustomStrategyConfig,
+            "flower": schema.FlowerStrategyConfig,
+        },
     }
     for group, classes in nodes.items():
         for name, node in classes.items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from confide.data_config import DataConfig
+from confide.own_parts import named_problems
 from confide.settings import STRICT, setting
 from confide.tracking_config import TrackingConfig
 
@@ -334,6 +335,12 @@ class AggregatorConfig:
 
     kind: str = setting("weighted_mean", "Aggregation rule.", choices=("weighted_mean",))
     weighting: str = setting("num_examples", "What a client's update weighs.", choices=("num_examples", "uniform"))
+    _target_: str | None = setting(None, "Dotted path of a rule of your own, which then stands in place of kind.")
+    kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        yield from named_problems(self._target_, self.kwargs)
 
 
 @dataclass
@@ -383,6 +390,8 @@ class ComposedStrategyConfig(StrategyConfig):
             )
         if dynamic and self.aggregator.weighting != "uniform":
             yield f"aggregator.weighting={self.aggregator.weighting}: FedDyn's mean is unweighted; set uniform."
+        if self.aggregator._target_ is not None and self.aggregator.weighting != "num_examples" and not dynamic:
+            yield f"aggregator.weighting={self.aggregator.weighting} has no effect with aggregator._target_; leave it out."
 
 
 @dataclass
@@ -391,6 +400,19 @@ class FlowerStrategyConfig(StrategyConfig):
 
     _target_: str = setting("flwr.serverapp.strategy.FedAvg", "Dotted path of the strategy's class.")
     kwargs: dict[str, Any] = setting(dict, "Arguments of its constructor.")
+
+
+@dataclass
+class CustomStrategyConfig(StrategyConfig):
+    """A strategy of one's own, by dotted path: what makes a :class:`~confide.strategies.strategy.FederatedAlgorithm`."""
+
+    _target_: str = setting("???", "Dotted path of a function or class of your own.")
+    kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        yield from named_problems(self._target_, self.kwargs)
 
 
 @dataclass

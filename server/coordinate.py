@@ -180,7 +180,7 @@ class _Deployment:
         config = self.config
         algorithm = build_strategy(config.strategy)
         if self._checkpoint is not None and not algorithm.resumable:
-            raise ConfigError("strategy: one of Flower's own hides its state inside its class; start this run anew.")
+            raise ConfigError("strategy: it hides its state inside its class, as Flower's own do; start this run anew.")
         with self._progress, MetricsSink(self.run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
                 plan, workload = self._prepare()

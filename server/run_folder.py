@@ -176,7 +176,9 @@ def can_resume(run_dir: Path) -> bool:
     """Say whether an unfinished run may be resumed on the command line: it has a checkpoint and hides no state."""
     try:
         config = yaml.safe_load((run_dir / CONFIG).read_text())
-        return bool(unfinished(run_dir)) and (run_dir / COMMAND).exists() and "_target_" not in config["strategy"]
+        strategy = config["strategy"]
+        hidden = "_target_" in strategy and "objective" not in strategy  # one of Flower's own
+        return bool(unfinished(run_dir)) and (run_dir / COMMAND).exists() and not hidden
     except (OSError, yaml.YAMLError, KeyError, TypeError):
         return False
 

@@ -141,7 +141,7 @@ class _Simulation:
         config = self._config
         algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
         if self._checkpoint is not None and not algorithm.resumable:
-            raise ConfigError("strategy: one of Flower's own hides its state inside its class; start this run anew.")
+            raise ConfigError("strategy: it hides its state inside its class, as Flower's own do; start this run anew.")
         with self._progress, MetricsSink(self._run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
                 plan, federation = self._prepare()

@@ -5,14 +5,14 @@ of arrival and any number of partial sums, bit for bit, and secure aggregation c
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from confide.errors import ProtocolError
+from confide.errors import ProtocolError, RunFailedError
 from confide.records import Shapes, Tensors, flatten, unflatten
 from confide.strategies.strategy import Accumulator, Bounds, ClientUpdate
 
@@ -108,4 +108,68 @@ class FixedPointMean:
         return unflatten(flat, self.shapes)
 
 
-__all__ = ["FixedPointMean", "WeightedMean"]
+ReduceFn = Callable[[Tensor, Tensor], Tensor]
+"""(updates, shape [k, d], in the order of the institutions' names; their numbers of records, [k]) -> one update, shape [d]."""
+
+
+@dataclass(frozen=True)
+class AllUpdates:
+    """A rule that needs every update at once, such as a median: memory grows with the cohort.
+
+    Attributes:
+        reduce_fn: makes one of them.
+    """
+
+    reduce_fn: ReduceFn
+    additive: ClassVar[bool] = False
+
+    def start(self, shapes: Shapes, bounds: Bounds) -> Accumulator:
+        """Begin a round."""
+        return CollectedUpdates(shapes=shapes, reduce_fn=self.reduce_fn)
+
+    def total_weight(self, num_examples: Sequence[int]) -> int:
+        """Add up what a cohort would weigh."""
+        return sum(num_examples)
+
+
+@dataclass(kw_only=True)
+class CollectedUpdates:
+    """Every update of a round, kept until its end."""
+
+    shapes: Shapes
+    reduce_fn: ReduceFn
+    updates: list[ClientUpdate] = field(default_factory=list)
+
+    def add(self, update: ClientUpdate) -> None:
+        """Take one update."""
+        self.updates.append(update)
+
+    def merge(self, total: Tensor, total_weight: int) -> None:
+        """Refuse: a partial sum does not tell its updates apart.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("This rule needs every update, not a sum of them.")
+
+    def mean(self) -> Tensors:
+        """Return the aggregated update, float32.
+
+        Raises:
+            ValueError: if nothing was added.
+            RunFailedError: if ``reduce_fn`` returns another shape, or a value that is not finite.
+        """
+        if not self.updates:
+            raise ValueError("Expected at least one update.")
+        ordered = sorted(self.updates, key=lambda update: update.client)
+        values = torch.stack([flatten(update.tensors, self.shapes) for update in ordered])
+        reduced = self.reduce_fn(values, torch.tensor([update.num_examples for update in ordered]))
+        if reduced.shape != values.shape[1:] or not bool(reduced.isfinite().all()):
+            raise RunFailedError(
+                f"The aggregation rule made shape {list(reduced.shape)} of {len(ordered)} updates, expected finite values of "
+                f"shape {list(values.shape[1:])}; correct it, or have more institutions take part."
+            )
+        return unflatten(reduced.float(), self.shapes)
+
+
+__all__ = ["AllUpdates", "CollectedUpdates", "FixedPointMean", "ReduceFn", "WeightedMean"]

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 from confide.config import (
+    AggregatorConfig,
     ComposedStrategyConfig,
+    CustomStrategyConfig,
     FlowerStrategyConfig,
     SelectionConfig,
     ServerOptimizerConfig,
@@ -14,32 +16,39 @@ from confide.strategies import server_optimizers as optimizers
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.feddyn import DynamicServer
 from confide.strategies.flower_strategy import FlowerStrategy, load_flower_strategy
+from confide.strategies.own import own_aggregator, own_strategy
 from confide.strategies.selection import SelectAll, SelectUniform
-from confide.strategies.strategy import FederatedAlgorithm, Selection, ServerOptimizer, Strategy
+from confide.strategies.strategy import Aggregator, FederatedAlgorithm, Selection, ServerOptimizer, Strategy
 
 
 def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
     """Build what a config names.
 
     Raises:
-        ConfigError: if one of Flower's strategies cannot be constructed.
+        ConfigError: if one of Flower's strategies, or a part of one's own, cannot be constructed.
     """
+    if isinstance(config, CustomStrategyConfig):
+        return own_strategy(config)
     if isinstance(config, FlowerStrategyConfig):
         return FlowerStrategy(load_flower_strategy(config._target_, config.kwargs))
     if isinstance(config, ComposedStrategyConfig):
         return Strategy(
             selection=_selection(config.selection),
-            aggregator=WeightedMean(weighting=config.aggregator.weighting),
+            aggregator=_aggregator(config.aggregator),
             server_optimizer=_SERVER_OPTIMIZERS[config.server_optimizer.kind](config.server_optimizer),
             objective=config.objective,
         )
-    raise ConfigError(f"strategy={config}: expected a composed strategy or one of Flower's; choose strategy=fedavg.")
+    raise ConfigError(f"strategy={config}: expected a composed strategy, one of Flower's or your own; choose strategy=fedavg.")
 
 
 def _selection(config: SelectionConfig) -> Selection:
     if config.clients_per_round is None:
         return SelectAll()
     return SelectUniform(clients_per_round=config.clients_per_round)
+
+
+def _aggregator(config: AggregatorConfig) -> Aggregator:
+    return WeightedMean(weighting=config.weighting) if config._target_ is None else own_aggregator(config)
 
 
 _SERVER_OPTIMIZERS: dict[str, Callable[[ServerOptimizerConfig], ServerOptimizer]] = {

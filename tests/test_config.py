@@ -15,6 +15,7 @@ NEEDS = {
     ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("backbone", "mlp"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
+    ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],
 }
@@ -40,7 +41,7 @@ def test_unknown_setting_names_a_near_one() -> None:
 
 def test_unknown_choice_lists_the_choices() -> None:
     with pytest.raises(
-        ConfigError, match=r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: fedadagrad, fedadam, fedavg"
+        ConfigError, match=r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: custom, fedadagrad, fedadam"
     ):
         compose(["strategy=fedfoo"])
 

@@ -48,7 +48,7 @@ def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
 
 
 def test_every_yaml_has_its_builder() -> None:
-    assert sorted([*BUILDERS, "flower"]) == YAMLS
+    assert sorted([*BUILDERS, "custom", "flower"]) == YAMLS
 
 
 @pytest.mark.parametrize("name", BUILDERS)

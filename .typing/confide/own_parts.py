@@ -1,0 +1,1 @@
+../../confide/own_parts.py

@@ -1,0 +1,103 @@
+"""Parts of one's own are named by dotted path; what is wrong with one is told with the path, the reason and the mend."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from confide.compose import compose
+from confide.config import AggregatorConfig, ComposedStrategyConfig, CustomStrategyConfig, ObjectiveConfig
+from confide.errors import ConfigError
+from confide.own_parts import find_part
+from confide.strategies.build import build_strategy
+
+MODULE = """
+from confide.config import ObjectiveConfig
+from confide.strategies.aggregators import AllUpdates, FixedPointMean
+from confide.strategies.fedprox import fedprox
+
+NUMBER = 3
+def nothing(): return None
+def raises(trim): raise ValueError(f"trim={trim} is odd")
+def proximal(): return fedprox(proximal_mu=0.5)
+class Median(AllUpdates):
+    def __init__(self): super().__init__(lambda updates, counts: updates.median(dim=0).values)
+class FalseSum(Median):
+    additive = True
+class NoStart:
+    additive = False
+    def total_weight(self, num_examples): return 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "parts_of_mine.py").write_text(MODULE)
+    (tmp_path / "torn.py").write_text("import parts_of_mine\nraise RuntimeError('half written')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("parts_of_mine", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("no_such_module.part", r"strategy\._target_=no_such_module\.part: ModuleNotFoundError: .* on PYTHONPATH"),
+        ("parts_of_mine.absent", r"AttributeError: module 'parts_of_mine' has no attribute 'absent'"),
+        ("parts_of_mine.NUMBER", r"is int, expected a function or class"),
+        ("torn.part", r"RuntimeError: half written"),
+    ],
+)
+def test_part_that_cannot_be_imported_is_refused_with_the_reason(path: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        find_part(path, key="strategy")
+
+
+@pytest.mark.parametrize("path", ["my_module", "os.system('x')", "a..b", "a.b;c", "a.b " + "c" * 300, "ä.b"])
+def test_path_that_is_not_dotted_names_is_refused_as_the_config_is_composed(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"strategy\.aggregator\._target_=.*expected a dotted path"):
+        compose([f'strategy.aggregator._target_="{path}"'])
+
+
+def test_arguments_without_a_part_are_refused() -> None:
+    with pytest.raises(ConfigError, match="has no effect without _target_"):
+        compose(["strategy.aggregator.kwargs={trim: 1}"])
+
+
+def test_weighting_has_no_effect_on_a_rule_of_ones_own() -> None:
+    with pytest.raises(ConfigError, match=r"weighting=uniform has no effect with aggregator\._target_"):
+        compose(["strategy.aggregator._target_=parts_of_mine.Median", "strategy.aggregator.weighting=uniform"])
+
+
+@pytest.mark.parametrize(
+    ("part", "kwargs", "words"),
+    [
+        ("nothing", {}, r"returns NoneType, expected a FederatedAlgorithm.*lacks resumable, init, select, begin"),
+        ("raises", {"trim": 3}, r"parts_of_mine\.raises with strategy\.kwargs=\{'trim': 3\} raises ValueError: trim=3 is odd"),
+        ("raises", {"tri": 3}, r"unexpected keyword argument 'tri'"),
+        ("proximal", {}, r"returns objective=.*kind='fedprox'.*set strategy\.objective to the same"),
+    ],
+)
+def test_what_is_no_strategy_is_refused(part: str, kwargs: dict[str, int], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_strategy(CustomStrategyConfig(_target_=f"parts_of_mine.{part}", kwargs=kwargs))
+
+
+def test_objective_of_a_strategy_of_ones_own_is_the_configs() -> None:
+    objective = ObjectiveConfig(kind="fedprox", proximal_mu=0.5)
+    algorithm = build_strategy(CustomStrategyConfig(_target_="parts_of_mine.proximal", objective=objective))
+    assert algorithm.resumable
+
+
+@pytest.mark.parametrize(
+    ("part", "words"),
+    [
+        ("nothing", "returns NoneType, expected an Aggregator"),
+        ("FalseSum", "additive=True, but sums in CollectedUpdates"),
+        ("NoStart", "it lacks start"),
+    ],
+)
+def test_what_is_no_aggregator_is_refused(part: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build_strategy(ComposedStrategyConfig(aggregator=AggregatorConfig(_target_=f"parts_of_mine.{part}")))
