@@ -136,9 +136,10 @@ class DeployedInstitution:
         )
 
     def _workload(self, plan: TrainingPlan) -> Workload:
-        backbone = self._backbone(plan)
-        self._policy.check_size(shapes_without_weights(plan.task, backbone))  # before its memory is asked for
-        return build_workload(plan.task, backbone, plan.tuning, compute=self._compute, seed=0)
+        backbone, own = self._backbone(plan), self._policy.config.tasks
+        # Before its memory is asked for.
+        self._policy.check_size(shapes_without_weights(plan.task, backbone, own_tasks=own))
+        return build_workload(plan.task, backbone, plan.tuning, compute=self._compute, seed=0, own_tasks=own)
 
     def _backbone(self, plan: TrainingPlan) -> BackboneConfig:
         """Return the plan's backbone, its weights from a folder that the institution named."""

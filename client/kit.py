@@ -118,6 +118,8 @@ class KitConfig:
                 )
             if self.policy.approval == "manual":
                 yield "policy.approval=manual: the ledger keeps what was approved, and policy.budget.epsilon=null has none."
+        if "any" in self.policy.tasks:
+            yield "policy.tasks=any is for simulations; list the kinds of task, and the tasks by dotted path, that are served."
         yield from (f"data.{problem}" for problem in self.data.as_data().problems())
 
 

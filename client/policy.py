@@ -111,7 +111,7 @@ class Policy:
     def plan_verdicts(self, plan: TrainingPlan) -> Iterator[Verdict]:
         """Hold a plan against the rules that need no knowledge of the records."""
         config, privacy = self.config, plan.privacy
-        yield _one_of("tasks", plan.task.kind, config.tasks)
+        yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks)
         pretrained = plan.backbone.kind not in _WITHOUT_WEIGHTS
         yield _one_of(
             "backbones", str(plan.backbone_sha256) if pretrained else plan.backbone.kind, _backbones(config, pretrained)

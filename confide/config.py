@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from confide.data_config import DataConfig
-from confide.own_parts import named_problems
+from confide.own_parts import is_dotted, named_problems
 from confide.settings import STRICT, setting
 from confide.tracking_config import TrackingConfig
 
@@ -26,6 +26,7 @@ METRICS: dict[str, str] = {
 
 BASELINES = ("local", "pooled")
 """What a federation can be compared with."""
+TASK_KINDS = ("text_classification", "tabular")
 
 
 @dataclass
@@ -34,15 +35,29 @@ class TaskConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    kind: str = setting("???", "Kind of task.", choices=("text_classification", "tabular"))
+    kind: str = setting("???", "Kind of task.", choices=TASK_KINDS)
     labels: list[str] = setting(list, "Class names, in the order of the model's outputs.")
     label_column: str = setting("label", "Column that holds the label.")
     label_values: dict[str, str] = setting(dict, "Raw value of the label column -> class name; empty: values are names.")
     metrics: list[str] = setting(lambda: list(METRICS), "Metrics to report.")
     primary_metric: str = setting("accuracy", "Metric that picks the best model and stops early.", choices=tuple(METRICS))
+    _target_: str | None = setting(
+        None,
+        "Dotted path of a task of your own, which then stands in place of kind's on the same schema; an institution imports it "
+        "only if its own policy.tasks lists it.",
+    )
+    kwargs: dict[str, bool | int | float | str] = setting(dict, "Arguments of _target_, beside the schema.")
+
+    @property
+    def own_tasks(self) -> tuple[str, ...]:
+        """What has to be imported to build this task, beside confide."""
+        return () if self._target_ is None else (self._target_,)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
+        yield from named_problems(self._target_, self.kwargs)
+        if not all(isinstance(value, bool | int | float | str) for value in self.kwargs.values()):
+            yield f"kwargs={self.kwargs}: expected numbers, truth values and text, which a plan can carry."
         if len(set(self.labels)) < 2 or len(set(self.labels)) != len(self.labels):
             yield f"labels={self.labels}: expected at least two distinct class names."
         unknown = sorted(set(self.label_values.values()) - set(self.labels))
@@ -257,7 +272,11 @@ class PolicyConfig:
     public_n: int | None = setting(
         None, "Declared number of training units, at least the true one; null: the true one, which is then public.", ge=1
     )
-    tasks: list[str] = setting(lambda: ["text_classification", "tabular"], "Kinds of task.")
+    tasks: list[str] = setting(
+        lambda: list(TASK_KINDS),
+        "Kinds of task, and dotted paths of tasks of one's own, which are imported here if a plan names them; any: in a "
+        "simulation, whatever its own config names.",
+    )
     backbones: list[str] = setting(
         lambda: ["logistic", "mlp"],
         "Kinds without weights, and content hashes (SHA-256) of pretrained ones; any: whatever the institution has.",
@@ -287,8 +306,8 @@ class PolicyConfig:
             if name not in METRICS:
                 yield f"metrics={name}: expected only {', '.join(METRICS)}."
         for kind in self.tasks:
-            if kind not in ("text_classification", "tabular"):
-                yield f"tasks={kind}: expected only text_classification, tabular."
+            if kind not in (*TASK_KINDS, "any") and not is_dotted(kind):
+                yield f"tasks={kind}: expected only {', '.join(TASK_KINDS)}, any, or the dotted path of a task."
         if self.hours is not None and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours):
             yield f"hours={self.hours}: expected HH:MM-HH:MM."
         if self.budget.unit == "record" and self.required_unit == "group":

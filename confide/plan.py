@@ -1,8 +1,9 @@
 """The training plan: everything a coordinator asks of an institution, as data.
 
 A plan is sent as JSON. Nothing in it is imported, instantiated or evaluated on the other side: every choice is one of the
-enumerated values of :mod:`confide.config`, which the institution's own code maps to its own objects. Unknown keys, wrong
-types, values out of range and other versions are errors.
+enumerated values of :mod:`confide.config`, which the institution's own code maps to its own objects. A task of one's own is no
+exception: its dotted path is a word that the institution looks up in its own ``policy.tasks``, and what is imported is an entry
+of that list. Unknown keys, wrong types, values out of range and other versions are errors.
 """
 
 import dataclasses
@@ -88,8 +89,14 @@ class TrainingPlan:
         return self.privacy.unit != "none"
 
     def to_json(self) -> str:
-        """Serialise; the order of a table's columns, which is the order of the model's inputs, is kept."""
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        """Serialise; the order of a table's columns, which is the order of the model's inputs, is kept.
+
+        A plan without a task of one's own does not mention that there could be one, and names the mechanisms it always named.
+        """
+        plain = dataclasses.asdict(self)
+        if self.task._target_ is None:
+            del plain["task"]["_target_"], plain["task"]["kwargs"]
+        return json.dumps(plain, separators=(",", ":"))
 
     @staticmethod
     def from_json(text: str) -> "TrainingPlan":

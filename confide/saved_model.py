@@ -128,8 +128,13 @@ def _save_hugging_face(folder: Path, workload: Workload, tensors: Tensors, tunin
     model.encoder.save_pretrained(folder / ("adapter" if tuning == "lora" else "encoder"))
 
 
-def load_model(folder: Path, *, compute: Compute) -> tuple[Workload, Tensors, Sequence[str]]:
+def load_model(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()) -> tuple[Workload, Tensors, Sequence[str]]:
     """Load a model that :func:`save_model` wrote.
+
+    Args:
+        folder: where it lies.
+        compute: where and how it will be used.
+        own_tasks: dotted paths of tasks that may be imported; a folder that names another one is refused.
 
     Returns:
         The workload, its trainable tensors (already in the model), and the class names.
@@ -145,9 +150,14 @@ def load_model(folder: Path, *, compute: Compute) -> tuple[Workload, Tensors, Se
     if sha256(tensors) != description.model_sha256:
         raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
     plan, backbone = description.plan, description.plan.backbone
+    if not set(plan.task.own_tasks) <= set(own_tasks):
+        raise ModelError(
+            f"{folder} was trained with a task of one's own, {plan.task._target_}, which is not imported on a file's word; "
+            f"if you trust it, load with own_tasks=[{plan.task._target_!r}]."
+        )
     if isinstance(backbone, TransformerConfig):
         backbone = dataclasses.replace(backbone, sha256=plan.backbone_sha256)
-    workload = build_workload(plan.task, backbone, plan.tuning, compute=compute, seed=0)
+    workload = build_workload(plan.task, backbone, plan.tuning, compute=compute, seed=0, own_tasks=own_tasks)
     parameters = trainable(workload.model)
     if shapes_of(parameters) != shapes_of(tensors):
         raise ModelError(f"{folder}: its tensors do not fit the backbone {backbone.kind}.")

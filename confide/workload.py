@@ -1,6 +1,6 @@
 """A workload: the task, the model and the way from records to tensors that a plan names, ready to train."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from confide.errors import ConfigError
 from confide.features import FeatureCache, features_of
 from confide.models import Head, Mlp, TextClassifier, apply_tuning, trainable
 from confide.records import Shapes
+from confide.tasks.own import own_table_task, own_text_task, refuse_unlisted
 from confide.tasks.tabular import FEATURES, Tabular
-from confide.tasks.task import LABELS, Examples, Task
+from confide.tasks.task import LABELS, Examples, TableTask, Task
 from confide.tasks.text_classification import TextClassification
 
 Precision = torch.dtype | None
@@ -98,7 +99,13 @@ class Workload:
 
 
 def build_workload(
-    task: TaskConfig, backbone: BackboneConfig, tuning: TuningConfig, *, compute: Compute, seed: int
+    task: TaskConfig,
+    backbone: BackboneConfig,
+    tuning: TuningConfig,
+    *,
+    compute: Compute,
+    seed: int,
+    own_tasks: Sequence[str] = (),
 ) -> Workload:
     """Build what a plan names.
 
@@ -108,60 +115,84 @@ def build_workload(
         tuning: what of it is trained.
         compute: where and how.
         seed: of tensors that start at random; only the coordinator's matter, institutions overwrite theirs.
+        own_tasks: dotted paths of tasks of one's own that may be imported; no other is, whatever ``task`` names.
 
     Raises:
         ModelError: if the backbone cannot be used.
+        DeniedError: if the task is one that may not be imported.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(task, TabularConfig) and isinstance(backbone, LogisticConfig | MlpConfig):
-            return _tabular(task, backbone, compute)
+            return _tabular(task, backbone, compute, own_tasks)
         if isinstance(task, TextClassificationConfig) and isinstance(backbone, TransformerConfig):
-            return _head_only(task, backbone, compute) if tuning.kind == "head" else _text(task, backbone, tuning, compute)
+            folder = find_backbone(backbone)
+            texts = _text_task(task, folder, own_tasks)
+            if tuning.kind == "head":
+                return _head_only(texts, backbone, folder, compute)
+            return _text(texts, backbone, tuning, folder, compute)
     raise ConfigError(f"backbone.kind={backbone.kind} does not fit task.kind={task.kind}.")
 
 
-def _tabular(config: TabularConfig, backbone: LogisticConfig | MlpConfig, compute: Compute) -> Workload:
-    task = Tabular(config)
-    model = _table_model(config, backbone).to(compute.device)
+def _tabular(
+    config: TabularConfig, backbone: LogisticConfig | MlpConfig, compute: Compute, own_tasks: Sequence[str]
+) -> Workload:
+    task = _table_task(config, own_tasks)
+    model = _table_model(task, backbone).to(compute.device)
     return Workload(task, model, task.encode, task.synthetic, compute)
 
 
-def _table_model(config: TabularConfig, backbone: LogisticConfig | MlpConfig) -> Mlp:
+def _table_task(config: TabularConfig, own_tasks: Sequence[str]) -> TableTask:
+    return Tabular(config) if config._target_ is None else own_table_task(config, own_tasks)
+
+
+def _table_model(task: TableTask, backbone: LogisticConfig | MlpConfig) -> Mlp:
     hidden = backbone.hidden if isinstance(backbone, MlpConfig) else []
-    return Mlp([Tabular(config).num_inputs, *hidden, len(config.labels)])
+    return Mlp([task.num_inputs, *hidden, len(task.labels)])
 
 
-def shapes_without_weights(task: TaskConfig, backbone: BackboneConfig) -> Shapes:
+def shapes_without_weights(task: TaskConfig, backbone: BackboneConfig, *, own_tasks: Sequence[str] = ()) -> Shapes:
     """Return the shapes of a model that a plan describes by its widths alone, without the memory that it would take.
+
+    Args:
+        task: schema of the records.
+        backbone: where the model starts.
+        own_tasks: as for :func:`build_workload`.
 
     Returns:
         Name -> shape; {} for a pretrained backbone, whose size is that of its files.
     """
     if not isinstance(task, TabularConfig) or not isinstance(backbone, LogisticConfig | MlpConfig):
         return {}
+    table = _table_task(task, own_tasks)
     with torch.device("meta"):
-        return {name: tuple(p.shape) for name, p in trainable(_table_model(task, backbone)).items()}
+        return {name: tuple(p.shape) for name, p in trainable(_table_model(table, backbone)).items()}
 
 
-def _text(config: TextClassificationConfig, backbone: TransformerConfig, tuning: TuningConfig, compute: Compute) -> Workload:
-    folder = find_backbone(backbone)
-    task = TextClassification(config, tokenizer=load_tokenizer(folder))
-    model = TextClassifier(load_encoder(folder, backbone), num_classes=len(config.labels), pooling=backbone.pooling)
+def _text_task(config: TextClassificationConfig, folder: Path, own_tasks: Sequence[str]) -> Task:
+    if config._target_ is None:
+        return TextClassification(config, tokenizer=load_tokenizer(folder))
+    refuse_unlisted(config, own_tasks)  # before the tokenizer is loaded
+    return own_text_task(config, own_tasks, tokenizer=load_tokenizer(folder))
+
+
+def _text(task: Task, backbone: TransformerConfig, tuning: TuningConfig, folder: Path, compute: Compute) -> Workload:
+    model = _classifier(task, backbone, folder)
     return Workload(task, apply_tuning(model, tuning).to(compute.device), task.encode, task.synthetic, compute)
 
 
-def _head_only(config: TextClassificationConfig, backbone: TransformerConfig, compute: Compute) -> Workload:
+def _classifier(task: Task, backbone: TransformerConfig, folder: Path) -> TextClassifier:
+    return TextClassifier(load_encoder(folder, backbone), num_classes=len(task.labels), pooling=backbone.pooling)
+
+
+def _head_only(task: Task, backbone: TransformerConfig, folder: Path, compute: Compute) -> Workload:
     """Build a head on features that the frozen backbone computes once a record."""
-    folder = find_backbone(backbone)
-    task = TextClassification(config, tokenizer=load_tokenizer(folder))
     width = _hidden_size(folder)
     loaded: list[Any] = []
 
     def encoder() -> TextClassifier:
         if not loaded:  # only when a record's features are not in the cache
-            model = TextClassifier(load_encoder(folder, backbone), num_classes=len(config.labels), pooling=backbone.pooling)
-            loaded.append(model.to(compute.device).eval())
+            loaded.append(_classifier(task, backbone, folder).to(compute.device).eval())
         classifier: TextClassifier = loaded[0]
         return classifier
 
@@ -174,10 +205,10 @@ def _head_only(config: TextClassificationConfig, backbone: TransformerConfig, co
         return Examples({FEATURES: features, LABELS: examples.labels})
 
     def synthetic(count: int, generator: torch.Generator) -> Examples:
-        labels = torch.randint(0, len(config.labels), (count,), generator=generator)
+        labels = torch.randint(0, len(task.labels), (count,), generator=generator)
         return Examples({FEATURES: torch.randn((count, width), generator=generator), LABELS: labels})
 
-    return Workload(task, Head(width, len(config.labels)).to(compute.device), prepare, synthetic, compute)
+    return Workload(task, Head(width, len(task.labels)).to(compute.device), prepare, synthetic, compute)
 
 
 def _hidden_size(folder: Path) -> int:

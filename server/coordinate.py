@@ -218,7 +218,8 @@ class _Deployment:
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self.run_dir / PLAN, plan.to_json() + "\n")
         compute = make_compute(config.trainer)
-        workload = build_workload(config.task, backbone, config.tuning, compute=compute, seed=initial_seed(self._secret))
+        seed, own = initial_seed(self._secret), config.task.own_tasks
+        workload = build_workload(config.task, backbone, config.tuning, compute=compute, seed=seed, own_tasks=own)
         size = num_bytes(trainable_tensors(workload.model)) / _MIB
         if size > config.server.max_payload_mb:
             raise ConfigError(

@@ -164,7 +164,12 @@ class _Simulation:
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self._run_dir / PLAN, plan.to_json() + "\n")
         workload = build_workload(
-            config.task, backbone, config.tuning, compute=make_compute(config.trainer), seed=initial_seed(secret)
+            config.task,
+            backbone,
+            config.tuning,
+            compute=make_compute(config.trainer),
+            seed=initial_seed(secret),
+            own_tasks=config.task.own_tasks,
         )
         population = deal_out(config.data, task=config.task, secret=secret)
         self._check_records(population.parts)
@@ -374,7 +379,8 @@ def simulation_secrets(seed: int | None, *, layout: str | None = None, reproduci
 def build_trainer(config: Config, private: bool, worker: int) -> Trainer:
     """Build a worker's trainer; what its tensors start from does not matter, every round loads the global ones."""
     compute = make_compute(config.trainer, worker=worker)
-    workload = build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0)
+    own = config.task.own_tasks
+    workload = build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0, own_tasks=own)
     return Trainer(workload, private=private, grouped=config.privacy.unit == "group")
 
 

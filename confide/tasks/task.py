@@ -111,4 +111,12 @@ class Task(Protocol):
         """Score predictions; undefined metrics are left out."""
 
 
-__all__ = ["LABELS", "LENGTH_STEP", "Batch", "Examples", "Task", "padded_length"]
+class TableTask(Task, Protocol):
+    """A task whose records are rows of numbers, ``features`` of shape [n, d]."""
+
+    @property
+    def num_inputs(self) -> int:
+        """Width d of an encoded row."""
+
+
+__all__ = ["LABELS", "LENGTH_STEP", "Batch", "Examples", "TableTask", "Task", "padded_length"]

@@ -1,0 +1,69 @@
+"""Tasks of one's own, by dotted path, on the schema of a built-in kind.
+
+The class is made with the schema (and, for texts, the backbone's tokenizer) and the plan's ``kwargs``. A plan comes from
+another side: what may be imported for it is an exact list that this side brings (an institution's ``policy.tasks``, a
+simulation's own config), held against the plan's word before anything is imported.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from confide.config import TabularConfig, TaskConfig, TextClassificationConfig
+from confide.errors import ConfigError, DeniedError
+from confide.own_parts import make_part, require
+from confide.tasks.task import TableTask, Task
+
+_KEY = "task"
+_NEEDED = ("labels", "encode", "check", "content_columns", "label_column", "synthetic", "loss", "scores", "metrics")
+
+
+def refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
+    """Check that a task may be imported here.
+
+    Raises:
+        DeniedError: if it is not listed; nothing was imported.
+    """
+    if config._target_ not in own_tasks:
+        raise DeniedError(
+            f"task._target_={config._target_}: nothing is imported on a plan's word; list it in policy.tasks once its code "
+            "has been read.",
+            code="policy_tasks",
+        )
+
+
+def own_table_task(config: TabularConfig, own_tasks: Sequence[str]) -> TableTask:
+    """Make a task for rows of a table.
+
+    Raises:
+        DeniedError: if it is not listed.
+        ConfigError: if it cannot be made, or is none.
+    """
+    task: TableTask = _made(config, own_tasks, (*_NEEDED, "num_inputs"))
+    return task
+
+
+def own_text_task(config: TextClassificationConfig, own_tasks: Sequence[str], *, tokenizer: Any) -> Task:
+    """Make a task for texts.
+
+    Raises:
+        DeniedError: if it is not listed.
+        ConfigError: if it cannot be made, or is none.
+    """
+    task: Task = _made(config, own_tasks, _NEEDED, tokenizer=tokenizer)
+    return task
+
+
+def _made(config: TaskConfig, own_tasks: Sequence[str], needed: Sequence[str], **given: Any) -> Any:
+    refuse_unlisted(config, own_tasks)
+    path = str(config._target_)
+    reserved = sorted(given.keys() & config.kwargs.keys())
+    if reserved:
+        raise ConfigError(f"{_KEY}.kwargs names {', '.join(reserved)}, which {path} gets anyway; leave it out.")
+    made = make_part(path, config, key=_KEY, kwargs={**config.kwargs, **given})
+    require(made, needed, path=path, key=_KEY, expected="a Task")
+    if list(made.labels) != list(config.labels):
+        raise ConfigError(f"{_KEY}._target_={path} has labels={list(made.labels)}, expected task.labels={config.labels}.")
+    return made
+
+
+__all__ = ["own_table_task", "own_text_task", "refuse_unlisted"]

@@ -1,0 +1,180 @@
+"""A plan may name a task of somebody's own; an institution imports it only if its own policy lists that very path."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_kit import PRIVATE, TASK, make_kit
+
+from confide.client.data import InstitutionData
+from confide.client.deadline import Deadline
+from confide.client.deployed import DeployedInstitution
+from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.kit import Kit
+from confide.client.memory_ledger import MemoryLedger
+from confide.client.policy import Policy
+from confide.client.trainer import Trainer
+from confide.config import PolicyConfig
+from confide.errors import ConfigError, DeniedError, PrivacyError, ProtocolError
+from confide.exchange import Reply, Request
+from confide.plan import TrainingPlan
+from confide.workload import Compute, build_workload, shapes_without_weights
+
+MARKER = "was_imported"
+MODULE = f"""
+import pathlib
+from confide.tasks.tabular import Tabular
+
+pathlib.Path(__file__).with_name("{MARKER}").touch()
+
+class Plain(Tabular):
+    def __init__(self, config, *, scale=1.0):
+        super().__init__(config)
+        self.scale = scale
+    def loss(self, outputs, batch): return self.scale * super().loss(outputs, batch)
+
+class MixesRecords(Tabular):
+    def loss(self, outputs, batch):
+        losses = super().loss(outputs, batch)
+        return losses * losses.mean()
+
+class OtherLabels(Tabular):
+    def __init__(self, config):
+        super().__init__(config)
+        self.labels = ("a", "b", "c")
+"""
+
+
+@pytest.fixture(autouse=True)
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "vetted.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("vetted", None)
+
+
+def own(name: str = "vetted.Plain", **kwargs: Any) -> TrainingPlan:
+    return dataclasses.replace(PRIVATE, task=dataclasses.replace(TASK, _target_=name, kwargs=kwargs))
+
+
+def build(plan: TrainingPlan) -> Any:
+    compute, listed = Compute(), plan.task.own_tasks
+    return build_workload(plan.task, plan.backbone, plan.tuning, compute=compute, seed=0, own_tasks=listed)
+
+
+def ask(kit: Kit, plan: TrainingPlan) -> Reply:
+    return DeployedInstitution(kit, deadline=Deadline()).handle("query", Request(plan=plan.to_json()))
+
+
+def listing(folder: Path, *tasks: str, **settings: Any) -> Kit:
+    """Make a kit that pins no task, so that its policy alone decides."""
+    return make_kit(folder / "kit", f"policy.tasks=[{','.join(tasks)}]", **{"task": {}, **settings})
+
+
+def imported(folder: Path) -> bool:
+    return (folder / MARKER).exists() or "vetted" in sys.modules
+
+
+@pytest.mark.parametrize("name", ["vetted.Plain", "os.system", "vetted.Plain.loss", "subprocess.Popen", "tabular.any"])
+def test_deployed_institution_imports_nothing_on_a_plans_word(tmp_path: Path, name: str) -> None:
+    assert ask(listing(tmp_path, "tabular"), own(name)).refusal == "policy_tasks"
+    assert not imported(tmp_path)
+
+
+@pytest.mark.parametrize("listed", ["vetted.Plai", "vetted.plain", "other.vetted.Plain"])
+def test_path_must_be_listed_to_the_letter(tmp_path: Path, listed: str) -> None:
+    assert ask(listing(tmp_path, "tabular", listed), own()).refusal == "policy_tasks"
+    assert not imported(tmp_path)
+
+
+def test_pinned_task_leaves_no_room_for_ones_own(tmp_path: Path) -> None:
+    assert ask(listing(tmp_path, "tabular", "vetted.Plain", task=dataclasses.asdict(TASK)), own()).refusal == "task_not_served"
+    assert not imported(tmp_path)
+
+
+def test_listed_task_is_served(tmp_path: Path) -> None:
+    reply = ask(listing(tmp_path, "vetted.Plain"), own(scale=2.0))
+    assert reply.refusal is None
+    assert imported(tmp_path)
+
+
+def test_kit_that_would_import_anything_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.tasks=any is for simulations"):
+        listing(tmp_path, "any")
+
+
+def test_door_of_a_simulated_institution_denies_it_too(tmp_path: Path) -> None:
+    trainer = Trainer(build(PRIVATE), private=False)
+    examples = trainer.workload.synthetic(200, torch.Generator().manual_seed(0))
+    door = Institution(
+        "ward",
+        data=InstitutionData(train=examples, validation=examples, test=examples),
+        trainer=trainer,
+        tensors=SharedTensors(trainer),
+        serves=own(),
+        custody=Custody(policy=Policy(PolicyConfig()), ledger=MemoryLedger()),
+    )
+    assert door.handle("query", Request(plan=own().to_json())).refusal == "policy_tasks"
+    assert not imported(tmp_path)
+
+
+@pytest.mark.parametrize("allowed", [(), ("tabular",), ("any",), ("vetted",), ("vetted.*",)])
+def test_nothing_is_built_that_is_not_listed_even_without_a_policy(tmp_path: Path, allowed: tuple[str, ...]) -> None:
+    task = own().task
+    with pytest.raises(DeniedError, match="nothing is imported on a plan's word"):
+        build_workload(task, PRIVATE.backbone, PRIVATE.tuning, compute=Compute(), seed=0, own_tasks=allowed)
+    with pytest.raises(DeniedError, match="nothing is imported on a plan's word"):
+        shapes_without_weights(task, PRIVATE.backbone, own_tasks=allowed)
+    assert not imported(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "words"),
+    [
+        ({"_target_": "os"}, "expected a dotted path"),
+        ({"_target_": "os.system('id')"}, "expected a dotted path"),
+        ({"_target_": "a." + "b" * 500}, "expected a dotted path"),
+        ({"_target_": "../evil.Task"}, "expected a dotted path"),
+        ({"_target_": ["os.system"]}, "task"),
+        ({"_target_": "a.b", "kwargs": {"x": {"_target_": "os.system"}}}, "task"),
+        ({"_target_": "a.b", "kwargs": {"x": [1]}}, "task"),
+        ({"kwargs": {"x": 1}}, "no effect without _target_"),
+        ({"_args_": ["id"]}, "task"),
+    ],
+)
+def test_plan_that_names_a_task_otherwise_is_no_plan(task: dict[str, Any], words: str) -> None:
+    raw = json.loads(PRIVATE.to_json())
+    raw["task"] |= task
+    with pytest.raises(ProtocolError, match=words) as caught:
+        TrainingPlan.from_json(json.dumps(raw))
+    assert caught.value.code == "plan_invalid"
+
+
+def test_plan_without_ones_own_task_reads_as_ever() -> None:
+    assert "_target_" not in PRIVATE.to_json()
+    assert TrainingPlan.from_json(own(scale=2.0).to_json()) == own(scale=2.0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "words"),
+    [
+        (own("vetted.OtherLabels"), r"labels=\['a', 'b', 'c'\], expected task.labels=\['no', 'yes'\]"),
+        (own(factor=3), "unexpected keyword argument 'factor'"),
+        (own("json.dumps"), "json.dumps raises TypeError"),
+        (own("builtins.id"), "builtins.id returns int, expected a Task; it lacks labels"),
+    ],
+)
+def test_what_is_no_task_is_refused(plan: TrainingPlan, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        build(plan)
+
+
+def test_loss_that_mixes_records_is_refused_before_the_first_private_step() -> None:
+    with pytest.raises(PrivacyError):
+        Trainer(build(own("vetted.MixesRecords")), private=True)
+    Trainer(build(own()), private=True)
