@@ -11,7 +11,6 @@ from typing import Any
 
 from datasets import Dataset
 
-from confide.addresses import redact
 from confide.client.pool import Pool, files_of, gather, read_table, table_problems
 from confide.client.sources import FILE_COLUMN, Table
 from confide.config import ColumnConfig, Config, TabularConfig, TaskConfig, TextClassificationConfig
@@ -115,13 +114,13 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
     try:
         table = read_table(data, task)
     except DataError as error:
-        return Report(path=redact(data.path), problems=error.problems)
+        return Report(path=data.source, problems=error.problems)
     if table.files:
         data = dataclasses.replace(data, partitioner="natural")
     pool = _pool(table, data, task)
     parts = {name: _source_report(part, data, task) for name, part in files_of(table) if name}
     return Report(
-        path=redact(data.path),
+        path=data.source,
         problems=table_problems(table, data, task),
         notes=() if pool is None else pool.notes,
         source=_source_report(table.records, data, task, pool),

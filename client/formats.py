@@ -95,7 +95,12 @@ def _stream(builder: str, path: Path, **settings: Any) -> Iterator[pyarrow.Table
         yield from records.with_format("arrow").iter(batch_size=BATCH)
 
 
-def _as_text(batches: Iterator[pyarrow.Table], columns: Sequence[str]) -> Iterator[pyarrow.Table]:
+def as_text(batches: Iterator[pyarrow.Table], columns: Sequence[str]) -> Iterator[pyarrow.Table]:
+    """Write the columns asked for as text, a batch at a time.
+
+    Raises:
+        DataError: naming a column whose values cannot be written so.
+    """
     for batch in batches:
         yield pyarrow.table({name: text_column(name, batch[name]) for name in columns})
 
@@ -205,7 +210,7 @@ def table_of(values: Sequence[Sequence[object]], columns: Sequence[str]) -> pyar
 def _open_parquet(path: Path, columns: Sequence[str]) -> Opened:
     names = tuple(pyarrow.parquet.read_schema(path).names)
     kept = [name for name in names if name in columns]
-    return Opened(names, _as_text(_stream("parquet", path, columns=kept, batch_size=BATCH), kept))
+    return Opened(names, as_text(_stream("parquet", path, columns=kept, batch_size=BATCH), kept))
 
 
 def _open_arrow(path: Path, columns: Sequence[str]) -> Opened:
@@ -215,7 +220,7 @@ def _open_arrow(path: Path, columns: Sequence[str]) -> Opened:
         except pyarrow.ArrowInvalid:
             schema = pyarrow.ipc.open_file(file).schema
     kept = [name for name in schema.names if name in columns]
-    return Opened(tuple(schema.names), _as_text(_stream("arrow", path), kept))
+    return Opened(tuple(schema.names), as_text(_stream("arrow", path), kept))
 
 
 EXTENSIONS: dict[str, Callable[[Path, Sequence[str]], Opened]] = {
@@ -227,4 +232,4 @@ EXTENSIONS: dict[str, Callable[[Path, Sequence[str]], Opened]] = {
     ".arrow": _open_arrow,
 }
 
-__all__ = ["BATCH", "EXTENSIONS", "Opened", "open_file", "table_of"]
+__all__ = ["BATCH", "EXTENSIONS", "Opened", "as_text", "open_file", "table_of"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from datasets import Dataset
 
+from confide.client.own_records import load_own_records
 from confide.client.sources import FILE_COLUMN, Table, load_records
 from confide.client.units import Units, id_problem, keep_units, unit_ids
 from confide.config import TaskConfig
@@ -52,11 +53,15 @@ def read_table(config: DataConfig, task: TaskConfig) -> Table:
 
     Raises:
         DataError: if the source cannot be read.
+        ConfigError: if a function of one's own returns something else than records.
     """
     columns = [*content_columns(task), task.label_column]
     named = (config.id_column, config.group_column, partition_column(config, task))
     columns += [name for name in named if name is not None]
-    return load_records(config.path, tuple(dict.fromkeys(columns)), in_memory_mb=config.in_memory_mb, query=config.query)
+    wanted = tuple(dict.fromkeys(columns))
+    if config._target_ is not None:
+        return load_own_records(config, wanted, by_name=by_file(config))
+    return load_records(config.path, wanted, in_memory_mb=config.in_memory_mb, query=config.query)
 
 
 def partition_column(config: DataConfig, task: TaskConfig) -> str | None:

@@ -62,19 +62,31 @@ def load_records(path: str, columns: Sequence[str], *, in_memory_mb: int, query:
             paths = _folder(place) if place.is_dir() else {"": place}
             sources = {name: open_file(file, columns) for name, file in paths.items()}
             files = tuple(paths) if place.is_dir() else ()
-        return _collect(sources, columns, path, files=files, in_memory_mb=in_memory_mb)
+        shown = "data.query" if DataConfig.is_database(path) else f"data.path={path}"
+        return join(sources, columns, shown=shown, files=files, in_memory_mb=in_memory_mb)
 
 
-def _collect(
-    sources: Mapping[str, Opened], columns: Sequence[str], path: str, *, files: tuple[str, ...], in_memory_mb: int
+def join(
+    sources: Mapping[str, Opened], columns: Sequence[str], *, shown: str, files: tuple[str, ...], in_memory_mb: int
 ) -> Table:
-    """Join sources, keeping the columns that all of them have."""
+    """Join sources, keeping the columns that all of them have.
+
+    Args:
+        sources: name -> what was opened; '' for a single one.
+        columns: what to keep.
+        shown: what people know the whole by.
+        files: names of the sources, if each is an institution; empty for a single one.
+        in_memory_mb: MiB that may stay in memory.
+
+    Raises:
+        DataError: if a source holds no records, or none of the columns.
+    """
     problems = list(_missing(sources, columns))
     kept = [name for name in columns if all(name in source.columns for source in sources.values())]
     if not kept:
         raise DataError(problems)
     schema = pyarrow.schema([(name, pyarrow.string()) for name in [*kept, *([FILE_COLUMN] if files else [])]])
-    table = collect(_batches(sources, schema, path), schema, in_memory_mb=in_memory_mb)
+    table = collect(_batches(sources, schema, shown), schema, in_memory_mb=in_memory_mb)
     # Without a fingerprint `datasets` would pickle every record to make one.
     records = Dataset(table, fingerprint=uuid4().hex)
     return Table(records=records, problems=tuple(problems), files=files)
@@ -108,7 +120,7 @@ def _folder(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _batches(sources: Mapping[str, Opened], schema: pyarrow.Schema, path: str) -> Iterator[pyarrow.Table]:
+def _batches(sources: Mapping[str, Opened], schema: pyarrow.Schema, shown: str) -> Iterator[pyarrow.Table]:
     for name, source in sources.items():
         count = 0
         for batch in source.batches:
@@ -119,12 +131,7 @@ def _batches(sources: Mapping[str, Opened], schema: pyarrow.Schema, path: str) -
                 batch = batch.append_column(FILE_COLUMN, pyarrow.array([name] * batch.num_rows, pyarrow.string()))
             yield batch.select(schema.names).cast(schema)
         if not count:
-            raise DataError(_empty(name, path))
-
-
-def _empty(name: str, path: str) -> str:
-    source = f"data.path={path}: {name}" if name else "data.query" if DataConfig.is_database(path) else f"data.path={path}"
-    return f"{source} holds no records; expected at least one."
+            raise DataError(f"{shown}{f': {name}' if name else ''} holds no records; expected at least one.")
 
 
 def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[str]:
@@ -134,4 +141,4 @@ def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[
             yield f"{name}: {missing_columns(missing, source.columns)}" if name else missing_columns(missing, source.columns)
 
 
-__all__ = ["FILE_COLUMN", "Table", "load_records"]
+__all__ = ["FILE_COLUMN", "Table", "join", "load_records"]

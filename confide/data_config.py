@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from confide.addresses import redact
+from confide.own_parts import named_problems
 from confide.settings import setting
 
 PARTITIONERS = (
@@ -36,14 +38,21 @@ class DataConfig:
     path: str = setting(
         "???",
         "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an installed package, a folder with "
-        "one file an institution, or a database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}).",
+        "one file an institution, or a database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}); empty where "
+        "_target_ brings the records.",
     )
+    _target_: str | None = setting(
+        None,
+        "data=custom: dotted path of a function of your own that returns a pandas DataFrame, a datasets.Dataset, or a mapping "
+        "institution -> one of these, which then is what a folder with one file an institution is.",
+    )
+    kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
     in_memory_mb: int = setting(1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0)
     public: bool | None = setting(
         None,
         "Whether anybody may read these records; if not, private training on them needs client.ledger. null: those of a "
-        "package are public, files and databases are not.",
+        "package are public; files, databases and what a function returns are not.",
     )
     id_column: str | None = setting(None, "Column that names the record; null: the record's own content does.")
     group_column: str | None = setting(
@@ -76,6 +85,11 @@ class DataConfig:
         """Whether anybody may read these records."""
         return self.path.startswith("pkg://") if self.public is None else self.public
 
+    @property
+    def source(self) -> str:
+        """Where the records come from, fit to be shown."""
+        return redact(self.path) if self._target_ is None else self._target_
+
     @staticmethod
     def is_database(path: str) -> bool:
         """Tell a database's URL from a path."""
@@ -85,7 +99,10 @@ class DataConfig:
         """Yield what contradicts itself."""
         if self.validation + self.test >= 1:
             yield f"validation={self.validation} and test={self.test} leave nothing to train on; lower one."
-        by_file = self.partitioner == "natural" and Path(self.path).expanduser().is_dir()
+        yield from named_problems(self._target_, self.kwargs)
+        if (self._target_ is None) == (not self.path):
+            yield f"path={redact(self.path)!r}, _target_={self._target_}: expected one of them; _target_ needs data=custom."
+        by_file = self.partitioner == "natural" and (self._target_ is not None or Path(self.path).expanduser().is_dir())
         if self.partitioner in PARTITIONED_BY_COLUMN and self.partition_by is None and not by_file:
             yield f"partition_by=null: partitioner={self.partitioner} needs {PARTITIONED_BY_COLUMN[self.partitioner]}."
         if self.is_database(self.path) and self.query is None:

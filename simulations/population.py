@@ -11,7 +11,6 @@ from datasets import Dataset
 from flwr_datasets import partitioner as flower
 from flwr_datasets.partitioner import Partitioner
 
-from confide.addresses import redact
 from confide.client.pool import Pool, by_file, load_pool, partition_column
 from confide.client.sources import FILE_COLUMN
 from confide.config import TaskConfig
@@ -76,7 +75,7 @@ def deal_out(config: DataConfig, *, task: TaskConfig, secret: bytes) -> Populati
         records = records.select(range(min(len(records), config.max_records)))
     if config.num_clients > len(records):
         raise DataError(
-            f"data.num_clients={config.num_clients} exceeds the {len(records)} records of {redact(config.path)}; lower it."
+            f"data.num_clients={config.num_clients} exceeds the {len(records)} records of {config.source}; lower it."
         )
     indices, remarks = _deal(config, partitioner, _view(config, task, records))
     if len(indices) != config.num_clients:
@@ -165,7 +164,8 @@ def _name(config: DataConfig, partitioner: Partitioner, index: int) -> str:
 def _wrong_count(config: DataConfig, names: list[str]) -> str:
     clients = f"data.num_clients={config.num_clients}"
     if config.partitioner == "natural":
-        source = f"column {config.partition_by}" if config.partition_by else f"folder {config.path}"
+        folder = config.source if config._target_ is not None else f"folder {config.source}"
+        source = f"column {config.partition_by}" if config.partition_by else folder
         return f"{clients}, but {source} names {len(names)}: {', '.join(sorted(names))}."
     return f"{clients}, but data.partitioner={config.partitioner} makes {len(names)}; set data.num_clients={len(names)}."
 
@@ -177,7 +177,7 @@ def _summary(config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remar
     if dealt < there:
         notes.append(f"{there - dealt} of {there} records are dealt out to nobody by data.partitioner={config.partitioner}.")
     return {
-        "path": redact(config.path),
+        "path": config.source,
         "partitioner": config.partitioner,
         "records": len(pool.records) + pool.repeated,
         "repeated": pool.repeated,

@@ -17,6 +17,7 @@ from datasets import Dataset
 from confide.backbones import content_hash, find_backbone
 from confide.client.data import InstitutionData, encode_institution
 from confide.client.ledger import Spent
+from confide.client.own_records import check_own_records
 from confide.client.schedule import make_schedule
 from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig
@@ -140,6 +141,7 @@ class _Simulation:
         """Run, save, and return the summary."""
         config = self._config
         algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
+        check_own_records(config.data)
         if self._checkpoint is not None and not algorithm.resumable:
             raise ConfigError("strategy: it hides its state inside its class, as Flower's own do; start this run anew.")
         with self._progress, MetricsSink(self._run_dir / "metrics.jsonl", tracker) as sink:

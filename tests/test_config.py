@@ -16,6 +16,7 @@ NEEDS = {
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("backbone", "mlp"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
+    ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],
 }

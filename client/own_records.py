@@ -1,0 +1,84 @@
+"""Records that a function of one's own returns, by dotted path. For simulations: the records of a kit have no such setting.
+
+Whatever it returns becomes the same canonical text as a file's: the same records give the same model.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas
+import pyarrow
+from datasets import Dataset
+
+from confide.client.formats import BATCH, Opened, as_text
+from confide.client.sources import Table, join
+from confide.data_config import DataConfig
+from confide.errors import ConfigError, DataError
+from confide.own_parts import find_part, make_part
+
+_KEY = "data"
+_EXPECTED = "a pandas DataFrame, a datasets.Dataset, or a mapping institution -> one of these"
+
+
+def check_own_records(config: DataConfig) -> None:
+    """Check, before anything heavy is loaded, that there is such a function.
+
+    Raises:
+        ConfigError: if it cannot be imported or called.
+    """
+    if config._target_ is not None:
+        find_part(config._target_, key=_KEY)
+
+
+def load_own_records(config: DataConfig, columns: Sequence[str], *, by_name: bool) -> Table:
+    """Call the function, and read what it returns.
+
+    Args:
+        config: names the function and its arguments.
+        columns: what to keep.
+        by_name: whether the names of a mapping are those of the institutions.
+
+    Raises:
+        ConfigError: if it cannot be imported, raises, or returns something else than records.
+        DataError: if there are none, or a column holds what is no text, number, truth value or date.
+    """
+    path = str(config._target_)
+    made = make_part(path, key=_KEY, kwargs=config.kwargs)
+    named = {str(name): part for name, part in made.items()} if isinstance(made, Mapping) else {"": made}
+    if by_name and not isinstance(made, Mapping):
+        raise ConfigError(
+            f"{_KEY}._target_={path} returns one table, and data.partitioner=natural deals out by institution; return a "
+            "mapping institution -> records, or name the column in data.partition_by."
+        )
+    if not named:
+        raise DataError(f"{_KEY}._target_={path} returns an empty mapping; expected at least one institution.")
+    sources = {name: _opened(part, columns, path) for name, part in named.items()}
+    files = tuple(named) if isinstance(made, Mapping) else ()
+    return join(sources, columns, shown=f"{_KEY}._target_={path}", files=files, in_memory_mb=config.in_memory_mb)
+
+
+def _opened(part: Any, columns: Sequence[str], path: str) -> Opened:
+    if isinstance(part, Dataset):
+        names, batches = part.column_names, part.with_format("arrow").iter(batch_size=BATCH)
+    elif isinstance(part, pandas.DataFrame):
+        names, batches = [str(name) for name in part.columns], _batches(part, columns)
+    else:
+        raise ConfigError(f"{_KEY}._target_={path} returns {type(part).__name__}, expected {_EXPECTED}.")
+    return Opened(tuple(names), as_text(batches, [name for name in names if name in columns]))
+
+
+def _batches(frame: pandas.DataFrame, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
+    kept = {str(name): values for name, values in frame.items() if str(name) in columns}
+    for start in range(0, len(frame), BATCH):
+        yield pyarrow.table({name: _array(name, values.iloc[start : start + BATCH]) for name, values in kept.items()})
+
+
+def _array(name: str, values: pandas.Series) -> pyarrow.Array:
+    try:
+        return pyarrow.array(values, from_pandas=True)
+    except pyarrow.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"Column {name} holds values of more than one type ({reason}); make them one, such as text.") from None
+
+
+__all__ = ["check_own_records", "load_own_records"]
