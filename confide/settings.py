@@ -30,7 +30,7 @@ def describe_range(metadata: Any) -> str:
     if metadata.get("choices"):
         return "one of " + ", ".join(metadata["choices"])
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    return " and ".join(f"{sign} {metadata[key]:g}" for key, sign in signs.items() if metadata.get(key) is not None)
+    return " and ".join(f"{sign} {metadata[key]:.10g}" for key, sign in signs.items() if metadata.get(key) is not None)
 
 
 _COMPARISONS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
