@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE := 1
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 
-.PHONY: help setup run test test-slow check format proto wheel bench utility clean
+.PHONY: help setup run test test-slow reader check format proto wheel kit bench utility reference docs docs-serve clean
 
 help:  ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ test: setup  ## Run the tests (under 8 minutes on 2 cores).
 
 test-slow: setup  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow
+
+reader: setup  ## Run every command of README and the quick start, and compare what it prints (5 minutes).
+	$(BIN)/python -m pytest -m reader
 
 check: setup  ## Check style, types and the direction of imports.
 	$(BIN)/ruff format --check .
@@ -70,6 +73,15 @@ bench: setup  ## Measure the engines, the price of a private step and the memory
 
 utility: setup  ## Measure what privacy costs in accuracy (15 minutes); writes docs/utility.svg.
 	$(BIN)/python benchmarks/utility.py
+
+reference: setup  ## Write docs/configuration.md from the schema.
+	$(BIN)/python docs/reference.py
+
+docs: setup  ## Build the documentation's site into build/site; nothing is fetched.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: setup  ## Show the documentation on http://127.0.0.1:8000 as it is edited.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 clean:  ## Remove the virtual environment and everything built.
 	rm -rf $(VENV) dist build *.egg-info
