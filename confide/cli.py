@@ -12,6 +12,7 @@ from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("confide.simulations.cli:main", "run a whole federation on this machine"),
+    "report": ("confide.simulations.report_cli:main", "render a run's report again, or compare several runs"),
     "provision": (
         "confide.server.provision_cli:main",
         "make a federation's certificates and a start-up kit for each institution",

@@ -39,6 +39,7 @@ from confide.server.clients import AskAgain, Reach
 from confide.server.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress import ProgressView, make_progress
+from confide.server.report.leave import leave_report
 from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds import Outcome, RoundLoop
 from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of
@@ -130,7 +131,10 @@ def coordinate(run_dir: Path, superlink: str) -> None:
         raise  # this process is started again
     except ConfideError as error:
         progress.failed(str(error))
+        if isinstance(error, RunFailedError):
+            leave_report(run_dir)
         raise
+    leave_report(run_dir)
     progress.finished(summary, run_dir)
 
 

@@ -270,7 +270,10 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             without.setdefault(f"{name} ({code})", []).append(server_round)
     lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
     digest = str(summary["model_sha256"])[:12]
-    return [*lines, f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest} and all else in {run_dir}"]
+    return [
+        *lines,
+        f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest}, report.html and all else in {run_dir}",
+    ]
 
 
 def _pooled_lines(baselines: object, metric: str) -> list[str]:

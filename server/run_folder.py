@@ -21,6 +21,7 @@ from confide.errors import ConfigError, StorageError
 from confide.files import locked, write_text
 
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
+REPORT, CARD = "report.html", "model_card.md"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 
 _HALF_WRITTEN = (".model-*", f".{CONFIG}-*", f".{COMMAND}-*", f".{PLAN}-*", f".{SUMMARY}-*", f"{STATES}/*/*/.round-*")
@@ -86,7 +87,8 @@ def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | N
         else:
             _refuse_unfinished(run_dir)
             (run_dir / COMMAND).unlink(missing_ok=True)  # until the new config stands, there is nothing to resume
-        (run_dir / SUMMARY).unlink(missing_ok=True)  # an earlier one must not stand beside what is computed now
+        for name in (SUMMARY, REPORT, CARD):  # earlier ones must not stand beside what is computed now
+            (run_dir / name).unlink(missing_ok=True)
         _clean(run_dir, everything=not resume)
         write_text(run_dir / CONFIG, yaml.safe_dump(asked, sort_keys=False))
         if command is not None:  # of a resumed run too: what may differ holds from now on
@@ -159,11 +161,16 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
         raise ConfigError(f"{run_dir / CONFIG} cannot be read ({error}); start the run anew.") from None
     then, now = flat(before), flat(asked)
     different = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
-    changed = [key for key in different if key not in HOW_NOT_WHAT and not key.startswith(_TRACKING)]
+    changed = [key for key in different if decides(key)]
     if changed:
         lines = [f"{key}: {then.get(key, 'unset')} in the run, {now.get(key, 'unset')} now" for key in changed]
         heading = f"resume={run_dir} goes on with the run's own config. Leave out what differs, or start a new run with it:"
         raise ConfigError("\n      ".join([heading, *lines]))
+
+
+def decides(key: str) -> bool:
+    """Say whether a setting decides what a run computes, and not just how."""
+    return key not in HOW_NOT_WHAT and not key.startswith(_TRACKING)
 
 
 def unfinished(run_dir: Path) -> str | None:
@@ -219,17 +226,20 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 __all__ = [
+    "CARD",
     "CHECKPOINTS",
     "COMMAND",
     "CONFIG",
     "HOW_NOT_WHAT",
     "PLAN",
+    "REPORT",
     "STATES",
     "SUMMARY",
     "Command",
     "can_resume",
     "claimed",
     "command_of",
+    "decides",
     "described",
     "finished",
     "flat",

@@ -15,6 +15,7 @@ from confide.errors import (
     ConfideError,
     ConfigError,
     DataError,
+    RunFailedError,
     UnreadableError,
 )
 from confide.server.command_line import (
@@ -84,6 +85,7 @@ def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
             prepare_workers()
         # Imported once the config is known to be right and is on disk: torch, transformers and Opacus take seconds.
         from confide.server.progress import make_progress
+        from confide.server.report.leave import leave_report
         from confide.simulations.run import carry_out
 
         progress = make_progress(config.server.progress, config.task.primary_metric)
@@ -91,7 +93,10 @@ def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
             summary = carry_out(config, run_dir, progress=progress)
         except (ConfideError, KeyboardInterrupt) as error:
             progress.failed(_told(error))
+            if isinstance(error, RunFailedError):
+                leave_report(run_dir)
             raise
+        leave_report(run_dir)
     progress.finished(summary, run_dir)
 
 

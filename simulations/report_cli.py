@@ -68,7 +68,9 @@ def _compare(folders: Sequence[Path], page: Path) -> None:
     from confide.server.report.leave import write_comparison
     from confide.server.report.read import read_run
 
-    missing = [f"{folder}: there is no {SUMMARY}; name folders of runs." for folder in folders if not (folder / SUMMARY).is_file()]
+    missing = [
+        f"{folder}: there is no {SUMMARY}; name folders of runs." for folder in folders if not (folder / SUMMARY).is_file()
+    ]
     if missing:
         raise ConfigError(missing)
     if len({folder.resolve() for folder in folders}) < len(folders):

@@ -37,10 +37,10 @@ from confide.server.results import InstitutionResult, RunResult, summarise, summ
 from confide.server.rounds import Observer, Outcome
 from confide.server.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
 from confide.server.sink import MetricsSink
-from confide.simulations.baseline_cache import BaselineCache, Circumstances
-from confide.simulations.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
+from confide.simulations.baseline_cache import BaselineCache, Circumstances
+from confide.simulations.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job

@@ -8,7 +8,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from confide.errors import ConfideError, ConfigError
-from confide.server.run_folder import SUMMARY
+from confide.server.run_folder import REPORT, SUMMARY
 from confide.simulations.sweep import sweep_runs
 
 log = logging.getLogger(__name__)
@@ -33,10 +33,12 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
         ConfideError: if no job left a model, or the page cannot be written.
     """
     from confide.server.report.leave import write_comparison
-    from confide.server.report.read import REPORT, read_run
+    from confide.server.report.read import read_run
 
     jobs = sweep_runs(folder)
-    lost = [(f"{job.run_dir.relative_to(folder)}: {' '.join(job.overrides)}", job.status) for job in jobs if job.summary is None]
+    lost = [
+        (f"{job.run_dir.relative_to(folder)}: {' '.join(job.overrides)}", job.status) for job in jobs if job.summary is None
+    ]
     runs = [read_run(job.run_dir) for job in jobs if job.summary is not None]
     if not runs:
         raise ConfigError(f"{folder}: no job of this sweep ended with a model.")
@@ -45,7 +47,7 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
     return path
 
 
-class SweepPage(Callback):  # type: ignore[misc]  # Hydra is untyped
+class SweepPage(Callback):
     """Hydra's callback: after the last job of ``-m`` it writes the page."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

@@ -7,10 +7,15 @@ from typing import Any
 
 from confide.server.report.compare_plots import against_privacy, convergence, parallel, scores
 from confide.server.report.plots import by_round
-from confide.server.report.read import REPORT, RunFiles
+from confide.server.report.read import RunFiles
 from confide.server.report.render import Cell, Row, Table, drawn, duration, measured, number, render, size, written
 from confide.server.report.sentences import strategy_name
-from confide.server.run_folder import HOW_NOT_WHAT, flat
+from confide.server.run_folder import REPORT, decides, flat
+
+_IN_TABLE = 6
+"""Up to so many settings that differ are columns of the table of results."""
+_IN_LABEL = 3
+"""Up to so many stand in a figure's labels."""
 
 
 def comparison_page(runs: Sequence[RunFiles], *, title: str, page: Path, failed: Sequence[tuple[str, str]] = ()) -> str:
@@ -23,19 +28,24 @@ def comparison_page(runs: Sequence[RunFiles], *, title: str, page: Path, failed:
         failed: what and why of jobs that left no model.
     """
     names, settings = names_of(runs), differing(runs)
-    chosen = best(runs)
+    labels, comparable = _labels(names, settings), same_records(runs)
+    chosen = best(runs) if comparable else None
     return render(
         "compare.html.j2",
         title=title,
         count=len(runs),
         metric=runs[0].metric,
-        table=_table(runs, names, settings, chosen=chosen, page=page),
+        table=_table(runs, names, settings if len(settings) <= _IN_TABLE else {}, chosen=chosen, page=page),
+        settings=_settings(names, settings) if len(settings) > _IN_TABLE else None,
         chosen=None if chosen is None else names[chosen],
-        results=drawn(scores(runs, names), against_privacy(runs)),
-        convergence=drawn(convergence(runs, names, chosen)),
-        parallel=drawn(parallel(runs, settings, chosen)),
+        pictures=drawn(
+            parallel(runs, settings if len(settings) <= _IN_TABLE else {}, chosen),
+            scores(runs, labels),
+            convergence(runs, labels, chosen),
+            against_privacy(runs),
+        ),
         failed=Table(["job", "why"], [Row([Cell(what), Cell(why)]) for what, why in failed], text=(0, 1)) if failed else None,
-        same=_same(runs),
+        comparable=comparable,
     )
 
 
@@ -49,13 +59,20 @@ def names_of(runs: Sequence[RunFiles]) -> list[str]:
     return [str(path) for path in paths]
 
 
+def _labels(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> list[str]:
+    """Add to each name what its run had of its own, where that is short."""
+    if not 1 <= len(settings) <= _IN_LABEL:
+        return list(names)
+    return [f"{name}: {', '.join(written(values[place]) for values in settings.values())}" for place, name in enumerate(names)]
+
+
 def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     """Return the settings in which runs differ, each with its value in every run; how a run is computed is left out.
 
     Where a strategy's name tells all that differs in it, the name stands for its settings.
     """
     described = [flat(run.config) for run in runs]
-    keys = [key for key in dict.fromkeys(key for config in described for key in config) if key not in HOW_NOT_WHAT]
+    keys = [key for key in dict.fromkeys(key for config in described for key in config) if decides(key)]
     settings = {key: [config.get(key) for config in described] for key in keys}
     settings = {key: values for key, values in settings.items() if len(set(map(str, values))) > 1}
     parts = {key: values for key, values in settings.items() if key.startswith("strategy.")}
@@ -109,13 +126,18 @@ def _table(
     return Table(headers, rows)
 
 
-def _same(runs: Sequence[RunFiles]) -> str:
-    tests = {run.summary["federated"].get("test_examples") for run in runs}
-    sources = {str(run.config["data"].get("path")) for run in runs}
-    seeds = {(run.config["simulation"]["seed"], run.config["data"].get("partition_seed")) for run in runs}
-    if len(tests) == len(sources) == len(seeds) == 1:
-        return ""
-    return "These runs were not tested on the same records: their results can be compared only roughly."
+def _settings(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> Table:
+    """Tell in what many settings differ: a row a setting."""
+    rows = [Row([Cell(key), *(Cell(written(value)) for value in values)]) for key, values in settings.items()]
+    return Table(["setting", *names], rows)
 
 
-__all__ = ["best", "comparison_page", "differing", "names_of", "validation"]
+def same_records(runs: Sequence[RunFiles]) -> bool:
+    """Say whether runs were validated and tested on the same records: the same ones, dealt out in the same way."""
+    dealt = {
+        str((run.config["data"], run.config["data"].get("partition_seed") or run.config["simulation"]["seed"])) for run in runs
+    }
+    return len(dealt) == 1
+
+
+__all__ = ["best", "comparison_page", "differing", "names_of", "same_records", "validation"]

@@ -8,7 +8,7 @@ import pandas
 from matplotlib.axes import Axes
 
 from confide.server.report import plots
-from confide.server.report.figures import FEDERATED, INK, MUTED, Picture, legend, new_axes, picture
+from confide.server.report.figures import FEDERATED, INK, MUTED, PAPER, Picture, legend, new_axes, picture
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
 from confide.server.report.render import written
@@ -35,6 +35,7 @@ def scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Picture | None:
             axes.plot(ends, [place, place], color=FEDERATED, linewidth=5, alpha=0.3, solid_capstyle="butt")
         axes.plot([federated[metric]], [place], "o", color=FEDERATED, markersize=6)
     axes.set_yticks(range(len(scored)), [plots.short(name) for name, _ in reversed(scored)])
+    axes.set_ylim(-0.6, len(scored) - 0.4)
     axes.set_xlabel(metric)
     axes.grid(visible=False, axis="y")
     caption = "The federated model of each run." + (" Bars: 95 % intervals (Wilson)." if metric == "accuracy" else "")
@@ -52,8 +53,10 @@ def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
     if len({epsilon for epsilon, _ in points}) < 2:
         return None
     figure, axes = new_axes(2.6)
-    axes.semilogx(*zip(*sorted(points), strict=True), "o", color=FEDERATED)
-    axes.set(xlabel="epsilon (log scale)", ylabel=metric)
+    axes.plot(*zip(*sorted(points), strict=True), "o", color=FEDERATED)
+    axes.set(xlabel="epsilon (log scale)", ylabel=metric, xscale="log")
+    axes.set_xticks(asked := sorted({epsilon for epsilon, _ in points}), [f"{epsilon:g}" for epsilon in asked])
+    axes.minorticks_off()
     return picture(
         "epsilon", figure, title="What privacy costs", caption="One dot a run: the bound it asked for, and its test result."
     )
@@ -65,7 +68,7 @@ def convergence(runs: Sequence[RunFiles], names: Sequence[str], chosen: int | No
     curves = {place: curve for place, curve in curves.items() if len(curve)}
     if not curves:
         return None
-    figure, axes = new_axes(3.2, width=8.2)
+    figure, axes = new_axes(3.2)
     for place, curve in curves.items():
         _curve(axes, curve, names[place], few=len(curves) <= _LINES, place=place, stands_out=place == chosen)
     axes.set(xlabel="rounds done", ylabel=runs[0].metric)
@@ -74,7 +77,7 @@ def convergence(runs: Sequence[RunFiles], names: Sequence[str], chosen: int | No
     caption = "Mean over institutions' validation records, by support." + (
         " Strong: the best run." if chosen is not None else ""
     )
-    return picture("curves", figure, title="Convergence", caption=caption, wide=True)
+    return picture("curves", figure, title="Convergence", caption=caption)
 
 
 def _curve(axes: Axes, curve: pandas.Series, name: str, *, few: bool, place: int, stands_out: bool) -> None:
@@ -99,7 +102,7 @@ def parallel(runs: Sequence[RunFiles], settings: Mapping[str, Sequence[Any]], ch
         return None
     scales = [(key.split(".")[-1], _scale(values)) for key, values in columns.items()]
     scales.append((f"{runs[0].metric}, test", _by_size(results)))
-    figure, axes = new_axes(3.6, width=8.2)
+    figure, axes = new_axes(3.6)
     for place, height in enumerate(scales[-1][1].heights):
         shade = height if runs[0].higher_is_better else 1 - height
         heights = [scale.heights[place] for _, scale in scales]
@@ -108,14 +111,23 @@ def parallel(runs: Sequence[RunFiles], settings: Mapping[str, Sequence[Any]], ch
     _vertical_axes(axes, scales)
     caption = "One line a run, from its settings to its result; the stronger, the better."
     caption += " Thick: the best on validation records." if chosen is not None else ""
-    return picture("parallel", figure, title="Settings and result", caption=caption, wide=True)
+    return picture("parallel", figure, title="Settings and result", caption=caption)
 
 
 def _vertical_axes(axes: Axes, scales: Sequence[tuple[str, "_Scale"]]) -> None:
     for place, (_, scale) in enumerate(scales):
         axes.axvline(place, color=MUTED, linewidth=1)
         for height, text in scale.marks:
-            axes.text(place, height, f" {text}", ha="left", va="center", fontsize=9.5, color=INK)
+            axes.annotate(
+                text,
+                (place, height),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9.5,
+                color=INK,
+                bbox={"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.85},
+            )
     axes.set_xticks(range(len(scales)), [plots.short(name) for name, _ in scales])
     axes.set_yticks([])
     axes.set(xlim=(-0.1, len(scales) - 0.6), ylim=(-0.06, 1.06))

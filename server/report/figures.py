@@ -58,24 +58,21 @@ class Picture:
         title: above it, and read aloud in its place.
         caption: below it; what to see.
         svg: the drawing.
-        wide: whether it takes the page's whole width.
     """
 
     title: str
     caption: str
     svg: str
-    wide: bool = False
 
 
-def new_axes(height: float, *, width: float = _WIDTH) -> tuple[Figure, Axes]:
+def new_axes(height: float) -> tuple[Figure, Axes]:
     """Make an empty figure of the house's style.
 
     Args:
         height: inches.
-        width: inches.
     """
     with matplotlib.rc_context(dict(_STYLE)):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         return figure, figure.add_subplot()
 
 
@@ -84,7 +81,7 @@ def legend(axes: Axes, place: str) -> None:
     axes.legend(loc=place, frameon=False, labelcolor=INK)
 
 
-def picture(name: str, figure: Figure, *, title: str, caption: str, wide: bool = False) -> Picture:
+def picture(name: str, figure: Figure, *, title: str, caption: str) -> Picture:
     """Turn a figure into inline SVG.
 
     Args:
@@ -92,13 +89,12 @@ def picture(name: str, figure: Figure, *, title: str, caption: str, wide: bool =
         figure: made by :func:`new_axes`.
         title: of the picture.
         caption: what to see.
-        wide: whether it takes the page's whole width.
     """
     stream = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
-    return Picture(title=title, caption=caption, svg=_inline(stream.getvalue(), name, title), wide=wide)
+    return Picture(title=title, caption=caption, svg=_inline(stream.getvalue(), name, title))
 
 
 def _inline(text: str, name: str, title: str) -> str:

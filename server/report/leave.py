@@ -9,7 +9,8 @@ from confide.files import write_text
 from confide.server.report.card import model_card
 from confide.server.report.compare import comparison_page
 from confide.server.report.page import report_page
-from confide.server.report.read import CARD, REPORT, RunFiles, read_run
+from confide.server.report.read import RunFiles, read_run
+from confide.server.run_folder import CARD, REPORT
 
 log = logging.getLogger(__name__)
 

@@ -96,7 +96,7 @@ def on_own_records(run: RunFiles) -> Picture | None:
 
 
 def _dumbbells(axes: Axes, run: RunFiles, federated: Mapping[str, float], own: Mapping[str, float]) -> None:
-    names = list(reversed(federated))
+    names = list(federated)[::-1]
     for place, name in enumerate(names):
         ends = interval(run.metric, federated[name], run.clients[name].get("test_examples"))
         if ends:
@@ -143,9 +143,9 @@ def _convergence(run: RunFiles, name: str) -> Picture | None:
     figure, axes = new_axes(2.7)
     axes.fill_between(rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0)
     axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker="o" if len(rounds) == 1 else "")
-    kept = run.summary.get("kept_round")
+    kept = int(run.summary.get("kept_round", -1))
     if kept in rounds.index:
-        axes.plot([kept], [rounds["mean"][kept]], "o", color=FEDERATED, markersize=7)
+        axes.plot([kept], [float(rounds["mean"][kept])], "o", color=FEDERATED, markersize=7)
     axes.set(xlabel="rounds done", ylabel=name)
     _rounds_axis(axes, rounds.index)
     caption = "Mean over institutions' validation records, by support; the band spans lowest and highest institution."
@@ -163,7 +163,12 @@ def privacy(run: RunFiles) -> Picture | None:
     lifetime = {name: line["budget"] for name, line in run.clients.items() if "budget" in line}
     if len(spent) > NAMED:
         figure, axes = new_axes(2.6)
-        axes.hist(list(spent.values()), bins=numpy.linspace(0, max(asked, *spent.values()), 31), color=FEDERATED, alpha=0.7)
+        axes.hist(
+            list(spent.values()),
+            bins=[float(edge) for edge in numpy.linspace(0, max(asked, *spent.values()), 31)],
+            color=FEDERATED,
+            alpha=0.7,
+        )
         axes.axvline(asked, color=INK, linestyle="--", label="asked for")
         axes.set(xlabel="epsilon spent in this run", ylabel="institutions")
         legend(axes, "upper left")
@@ -200,7 +205,7 @@ def _rounds_axis(axes: Axes, rounds: Sequence[int]) -> None:
 
 
 def _budgets(axes: Axes, spent: Mapping[str, float], lifetime: Mapping[str, Any], asked: float) -> None:
-    names = list(reversed(spent))
+    names = list(spent)[::-1]
     for place, name in enumerate(names):
         if name in lifetime:
             axes.barh(place, lifetime[name]["committed"], height=0.62, color=FEDERATED, alpha=0.25)
@@ -261,7 +266,7 @@ def _heat_map(rows: pandas.DataFrame, *, named: bool) -> Any:
             [column - 0.5, column + 0.5], place - 0.5, place + 0.5, color=FEDERATED, alpha=0.75 * float(value), linewidth=0
         )
         if named and values.shape[1] <= 8:
-            axes.text(column, place, f"{value:.0%}", ha="center", va="center", fontsize=9.5)
+            axes.text(column, place, f"{value:.0%}", ha="center", va="center", fontsize=9.5, color=INK)
     axes.set_xticks(range(values.shape[1]), [short(str(name)) for name in rows.columns])
     axes.set_yticks(range(len(rows)) if named else [], list(reversed(rows.index)) if named else [])
     axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(-0.5, len(rows) - 0.5))

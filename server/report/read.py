@@ -13,7 +13,6 @@ from confide.config import METRICS
 from confide.errors import ConfigError, UnreadableError
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY
 
-REPORT, CARD = "report.html", "model_card.md"
 COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
 
 
@@ -128,4 +127,4 @@ def _rows(path: Path, lines: Sequence[str]) -> list[dict[str, Any]]:
         raise UnreadableError(f"{path} is damaged: {error}.") from None
 
 
-__all__ = ["CARD", "COLUMNS", "REPORT", "RunFiles", "read_metrics", "read_run"]
+__all__ = ["COLUMNS", "RunFiles", "read_metrics", "read_run"]

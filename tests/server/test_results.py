@@ -247,7 +247,7 @@ def test_a_deployment_says_how_its_model_was_measured() -> None:
     assert lines[0] == "Federated model, 20 test records, mean over institutions, by support: accuracy 0.750."
     assert "cryptographic generator" in lines[1]
     assert "Without bob (policy_hours) in round 1." in lines
-    assert lines[-1].endswith("model ab and all else in RUN")
+    assert lines[-1].endswith("model ab, report.html and all else in RUN")
 
 
 def test_a_deployments_table_counts_training_records_and_leaves_out_what_nobody_told() -> None:

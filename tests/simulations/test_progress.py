@@ -123,7 +123,7 @@ def test_quiet_prints_where_the_model_is_and_nothing_else(
     view.finished(run(*RUN, progress=view), tmp_path / "run")
     out, err = capfd.readouterr()
     assert err == ""
-    assert re.fullmatch(rf"4 rounds in [\d.]+ s; model [0-9a-f]{{12}} and all else in {tmp_path}/run\n", out)
+    assert re.fullmatch(rf"4 rounds in [\d.]+ s; model [0-9a-f]{{12}}, report.html and all else in {tmp_path}/run\n", out)
 
 
 def simulate(run_dir: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
