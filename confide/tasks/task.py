@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn import functional
 
 Batch = dict[str, Tensor]
 """Column -> tensor of shape [b, ...]; ``labels`` among them."""
@@ -70,9 +71,15 @@ class Examples:
 
     @staticmethod
     def concat(parts: Sequence["Examples"]) -> "Examples":
-        """Join records of the same task, in order."""
+        """Join records of the same task, in order; tokens are filled up to the longest, which :meth:`take` cuts again."""
         first = parts[0]
-        columns = {name: torch.cat([part.columns[name] for part in parts]) for name in first.columns}
+        columns = {}
+        for name in first.columns:
+            values = [part.columns[name] for part in parts]
+            if name in first.token_columns:
+                longest = max(value.shape[1] for value in values)
+                values = [functional.pad(value, (0, longest - value.shape[1])) for value in values]
+            columns[name] = torch.cat(values)
         lengths = None if first.lengths is None else torch.cat([p.lengths for p in parts if p.lengths is not None])
         return Examples(columns, lengths, first.token_columns)
 

@@ -73,6 +73,15 @@ def test_concat_keeps_lengths_and_order(examples: Examples) -> None:
     assert len(both) == 6
 
 
+def test_concat_joins_texts_of_unlike_lengths(task: TextClassification) -> None:
+    config = TextClassificationConfig(labels=["bad", "good"], max_tokens=32)
+    wide = TextClassification(config, tokenizer=task._tokenizer)
+    parts = [wide.encode(Dataset.from_dict({"text": ["good " * count], "label": ["good"]})) for count in (20, 3)]
+    both = Examples.concat(parts)
+    for index, alone in enumerate(parts):
+        assert both.take(torch.tensor([index]))["input_ids"].equal(alone.take(torch.tensor([0]))["input_ids"])
+
+
 def test_encoding_of_a_text_depends_on_no_other_text(task: TextClassification, examples: Examples) -> None:
     for index, text in enumerate(TEXTS):
         alone = task.encode(Dataset.from_dict({"text": [text], "label": ["bad"]})).take(torch.tensor([0]))
