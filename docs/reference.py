@@ -36,7 +36,7 @@ Every setting is a Hydra override: a group takes a name (`strategy=fedadam`), a 
 `confide simulate --cfg job` prints what is composed, without running it. A value that is out of range, of another type
 or misspelt is reported before anything is loaded, with every other mistake.
 
-Where a file that is chosen by default sets another value than the schema, both stand in the column *default*.
+A key that is new in a mapping takes a plus: `+task.label_values.0=no`. Where a file that is chosen by default sets another value than the schema, both stand in the column *default*.
 """
 KIT = """\
 ## client.yaml

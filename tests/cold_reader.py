@@ -1,0 +1,144 @@
+"""A reader who knows nothing: finds the commands of a page, runs each, and holds what it prints against what the page shows.
+
+A fenced block is one of
+
+- commands, each line beginning with a program's name; a line that ends in a backslash goes on;
+- commands behind ``$ ``, each followed by what it prints;
+- what one of the commands in the block of commands above it prints;
+- a file or code, if the fence names a language, and then it is left alone.
+
+``...`` in what is shown stands for any lines. What is not the same twice (seconds, dates, paths, names of jobs, process
+numbers, fingerprints) may differ. A comment ``<!-- reader: WORDS -->`` on the line before a block says how it is run instead.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+PROGRAMS = ("cat ", "confide ", "head ", "make ", "python ")
+GAP = "..."
+_FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_NOTE = re.compile(r"<!-- reader: ([^\n]+?) -->\n\Z")
+_VARYING = (
+    (re.compile(r"\d{4}-\d\d-\d\d[ /T]\d\d[:-]\d\d[:-]\d\d"), "DATE"),
+    (re.compile(r"(?<![\w.])/[^\s,;'\"]+"), "PATH"),
+    (re.compile(r"\b\d+(\.\d+)? s\b"), "N s"),
+    (re.compile(r"\b\d\d:\d\d(:\d\d)?\b"), "TIME"),
+    (re.compile(r"\b[\w%]+-[0-9a-f]{6,8}\b"), "JOB"),
+    (re.compile(r"\bprocess \d+"), "process N"),
+    (re.compile(r"\bSHA256:\S+|\b([0-9A-F]{2}:){4,}[0-9A-F.]*"), "FINGERPRINT"),
+)
+
+
+@dataclass
+class Command:
+    """One command of a page.
+
+    Attributes:
+        text: for a shell.
+        shown: what the page says it prints; empty if it says nothing.
+    """
+
+    text: str
+    shown: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Block:
+    """Commands that stand together.
+
+    Attributes:
+        line: of the page, where it begins.
+        commands: in order.
+        note: how it is run instead; '' for as it stands.
+        printed: what one of its commands prints.
+    """
+
+    line: int
+    commands: list[Command]
+    note: str = ""
+    printed: list[str] = field(default_factory=list)
+
+
+def blocks(page: str) -> list[Block]:
+    """Find the blocks of commands of a page.
+
+    Raises:
+        ValueError: if a block is neither commands nor what one of them prints.
+    """
+    found: list[Block] = []
+    for fence in _FENCE.finditer(page):
+        language, lines = fence.group(1), fence.group(2).splitlines()
+        line, note = page.count("\n", 0, fence.start()) + 1, _NOTE.search(page[: fence.start()])
+        if language:
+            continue
+        commands = list(_session(lines) if any(map(_is_prompt, lines)) else _commands(lines))
+        if commands:
+            found.append(Block(line, commands, note.group(1) if note else ""))
+        elif not found or found[-1].printed:
+            raise ValueError(f"line {line}: neither commands nor what a block of commands above it prints")
+        else:
+            found[-1].printed = lines
+    return found
+
+
+def _is_prompt(line: str) -> bool:
+    return line.startswith("$ ")
+
+
+def _joined(lines: list[str]) -> Iterator[list[str]]:
+    """Group each line with those that it goes on in."""
+    group: list[str] = []
+    for line in lines:
+        group.append(line)
+        if not line.endswith("\\"):
+            yield group
+            group = []
+
+
+def _session(lines: list[str]) -> Iterator[Command]:
+    command: Command | None = None
+    for group in _joined(lines):
+        if _is_prompt(group[0]):
+            if command is not None:
+                yield command
+            command = Command("\n".join(group).removeprefix("$ "))
+        elif command is not None:
+            command.shown += group
+    if command is not None:
+        yield command
+
+
+def _commands(lines: list[str]) -> Iterator[Command]:
+    groups = [group for group in _joined(lines) if group[0].strip()]
+    if all(group[0].startswith(PROGRAMS) for group in groups):
+        yield from (Command("\n".join(group)) for group in groups)
+
+
+def difference(shown: list[str], printed: str) -> str:
+    """Say what is shown and was not printed; '' if all of it was, in that order."""
+    actual = [_normal(line) for line in printed.splitlines()]
+    at = 0
+    for part in _parts(shown):
+        fits = (start for start in range(at, len(actual)) if actual[start : start + len(part)] == part)
+        start = next(fits, None)
+        if start is None:
+            return "\n".join(["these lines are shown and were not printed:", *part])
+        at = start + len(part)
+    return ""
+
+
+def _parts(shown: list[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    for line in [*shown, GAP]:
+        if line.strip() != GAP:
+            part.append(_normal(line))
+        elif part:
+            yield part
+            part = []
+
+
+def _normal(line: str) -> str:
+    for pattern, name in _VARYING:
+        line = pattern.sub(name, line)
+    return line.rstrip()
