@@ -1,0 +1,136 @@
+"""An exported model beside the run's own: are the outputs the same, how large is it, how long does it take."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from confide.backbones import find_backbone
+from confide.config import TransformerConfig
+from confide.errors import ModelError
+from confide.inference.prediction import Inputs
+from confide.inference.predictor import Predictor
+
+TOLERANCE = 1e-4
+"""Largest difference of logits and of probabilities between a run's own model and an exact form of it."""
+_TIMED_RECORDS, _REPEATS, _SINGLE = 256, 5, 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One model on the records of a comparison.
+
+    Attributes:
+        size_mb: megabytes (10^6) of the files it is loaded from.
+        ms_per_record: from record to logits, tokenising included, in batches of 32; a median.
+        metrics: of the task, on labelled records; {} without labels.
+    """
+
+    size_mb: float
+    ms_per_record: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What an export did.
+
+    Attributes:
+        form: hf, merged, onnx or int8.
+        num_examples: records compared.
+        num_labelled: those with a label.
+        difference: largest absolute difference of probabilities.
+        logit_difference: and of logits.
+        run: the run's own model.
+        exported: the exported one, loaded from its files.
+    """
+
+    form: str
+    num_examples: int
+    num_labelled: int
+    difference: float
+    logit_difference: float
+    run: Measured
+    exported: Measured
+
+    @property
+    def exact(self) -> bool:
+        """Whether outputs are the same to :data:`TOLERANCE`; NaN never is."""
+        return self.difference <= TOLERANCE and self.logit_difference <= TOLERANCE
+
+
+def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
+    """Predict with both, in one process, and measure.
+
+    Args:
+        run: the run's own model.
+        exported: what was made of it.
+        inputs: records, n >= 1.
+
+    Raises:
+        ModelError: if the run's own model gives no finite numbers.
+    """
+    expected, labels = run.outputs(inputs.records)
+    if not bool(expected.isfinite().all()):
+        raise ModelError(f"{run.folder}: its outputs are not finite; the run has diverged. Train it anew.")
+    got, _ = exported.outputs(inputs.records)
+    few = inputs.records.select(range(min(_SINGLE, len(inputs.records))))
+    alone, _ = exported.outputs(few, batch_size=1)  # another batch shape
+    run_ms, exported_ms = _times(run, exported, inputs)
+    measured = [
+        Measured(size_mb=size, ms_per_record=ms, metrics=_metrics(model, logits, labels, inputs.labelled))
+        for model, logits, size, ms in (
+            (run, expected, _run_size(run) / 1e6, run_ms),
+            (exported, got, _size(exported.folder) / 1e6, exported_ms),
+        )
+    ]
+    scores = run.task.scores
+    return Comparison(
+        form=exported.description.form,
+        num_examples=len(inputs.records),
+        num_labelled=int(inputs.labelled.sum()),
+        difference=max(_gap(scores(expected), scores(got)), _gap(scores(expected[: len(few)]), scores(alone))),
+        logit_difference=max(_gap(expected, got), _gap(expected[: len(few)], alone)),
+        run=measured[0],
+        exported=measured[1],
+    )
+
+
+def _gap(one: Tensor, other: Tensor) -> float:
+    gap = float((one - other).abs().max())
+    return gap if gap == gap else float("inf")
+
+
+def _metrics(model: Predictor, logits: Tensor, labels: Tensor, labelled: Tensor) -> dict[str, float]:
+    if not bool(labelled.any()):
+        return {}
+    return model.task.metrics(model.task.scores(logits[labelled]), labels[labelled])
+
+
+def _times(run: Predictor, exported: Predictor, inputs: Inputs) -> tuple[float, float]:
+    """Time both in turn, so that what else the machine does falls on both alike."""
+    records = inputs.records.select(range(min(_TIMED_RECORDS, len(inputs.records))))
+    seconds: dict[str, list[float]] = {"run": [], "exported": []}
+    for _ in range(_REPEATS):
+        for name, model in (("run", run), ("exported", exported)):
+            started = time.perf_counter()
+            model.outputs(records)
+            seconds[name].append(time.perf_counter() - started)
+    ms = {name: 1e3 * statistics.median(taken) / len(records) for name, taken in seconds.items()}
+    return ms["run"], ms["exported"]
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def _run_size(run: Predictor) -> int:
+    """Bytes of the trained tensors and, for a pretrained backbone, of the folder it starts from."""
+    backbone = run.plan.backbone
+    pretrained = _size(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else 0
+    return _size(run.folder) + pretrained
+
+
+__all__ = ["TOLERANCE", "Comparison", "Measured", "compare"]

@@ -1,0 +1,120 @@
+"""A run's model in a form that others can use, checked against the run's own before it appears."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import pandas
+from datasets import Dataset
+from safetensors import SafetensorError
+
+from confide.errors import ConfigError, ModelError, StorageError
+from confide.inference import packages
+from confide.inference.comparison import TOLERANCE, Comparison, compare
+from confide.inference.prediction import read_inputs
+from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
+from confide.inference.synthetic import synthetic_records
+from confide.saved_model import RUN_FORM, Description, load_model, read_description
+from confide.workload import Compute
+
+_SYNTHETIC = 64
+
+
+def export(
+    run: Path | str, form: str, folder: Path | str | None = None, *, check: Dataset | pandas.DataFrame | None = None
+) -> Comparison:
+    """Export a run's model; the folder appears whole, and only if it does what the run's own model does.
+
+    Args:
+        run: RUN or ``RUN/model``.
+        form: hf, merged, onnx or int8.
+        folder: where to; None for ``RUN/export/FORM``. One that an earlier export wrote is replaced, any other refused.
+        check: records to compare on, best labelled ones; None for invented ones.
+
+    Returns:
+        The comparison. Exact forms differ by at most 1e-4 in logits and probabilities; int8 by what it says.
+
+    Raises:
+        ConfigError: if the form is unknown, needs a package that is not installed, or the folder is taken.
+        DataError: if the records do not fit the task's schema.
+        ModelError: if there is no model, or an exact form of it differs from it.
+        StorageError: if the folder cannot be written.
+    """
+    if form not in FORMS:
+        raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
+    if form in ("onnx", "int8"):
+        packages.require(packages.CONVERTER, f"--to {form}")
+    own = load_predictor(Path(run), compute=Compute())
+    if own.description.form != RUN_FORM:
+        raise ConfigError(f"{own.folder} was exported already, to {own.description.form}; export the run that it came from.")
+    place = default_folder(own.folder, form) if folder is None else Path(folder)
+    _refuse_taken(place)
+    inputs = read_inputs(own, synthetic_records(own.plan.task, _SYNTHETIC) if check is None else check)
+    temporary = ""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-")
+        made = _write(own, form, Path(temporary))
+        comparison = compare(own, made, inputs)
+        if form != "int8" and not comparison.exact:
+            raise ModelError(_differs(comparison))
+        if place.exists():
+            shutil.rmtree(place)
+        Path(temporary).rename(place)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{place} cannot be written: {error}. Free space or name another folder.") from None
+    finally:
+        if temporary:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return comparison
+
+
+def default_folder(run: Path, form: str) -> Path:
+    """Return ``RUN/export/FORM``.
+
+    Raises:
+        ModelError: if there is no model.
+    """
+    return find_model(run).parent / "export" / form
+
+
+def _differs(comparison: Comparison) -> str:
+    return (
+        f"--to {comparison.form}: outputs differ from the run's own by {comparison.difference:.2g} in probabilities and "
+        f"{comparison.logit_difference:.2g} in logits, allowed {TOLERANCE:g}; nothing was written. Choose another form."
+    )
+
+
+def _refuse_taken(place: Path) -> None:
+    if not place.exists():
+        return
+    try:
+        exported = read_description(place).form != RUN_FORM
+    except ModelError:
+        exported = False
+    if not exported:
+        raise ConfigError(f"{place} is there and was not written by confide export; name another folder.")
+
+
+def _write(own: Predictor, form: str, folder: Path) -> Predictor:
+    """Write, and load what was written as anybody would."""
+    folder.chmod(0o755)
+    workload, _, _ = load_model(own.folder, compute=Compute())  # a second copy: an adapter is taken out of it
+    if form in ("onnx", "int8"):
+        from confide.inference.onnx_form import write_onnx
+
+        write_onnx(folder, workload, own.plan, int8=form == "int8")
+    else:
+        from confide.inference.hugging_face import write_hugging_face
+
+        write_hugging_face(folder, workload, own.plan, keep_adapter=form == "hf")
+        card = own.folder.parent / "model_card.md"
+        if card.is_file():
+            shutil.copyfile(card, folder / "README.md")
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors leaves 0600
+    Description(own.plan, own.description.model_sha256, form, hash_files(folder)).write(folder)
+    return load_predictor(folder, compute=Compute())
+
+
+__all__ = ["default_folder", "export"]

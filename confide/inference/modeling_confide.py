@@ -1,0 +1,55 @@
+"""A text classifier trained with confide: a Hugging Face encoder, pooled, and a linear head.
+
+This file stands alone, so that a folder exported by ``confide export`` classifies with transformers and nothing else::
+
+    AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
+    """An encoder under its family's own name, so that ``AutoModel`` loads the same weights, and a head on top.
+
+    Args:
+        config: the encoder's, with ``confide_pooling``: mean over tokens, or the first token (cls).
+    """
+
+    _keys_to_ignore_on_load_unexpected = (r"\.pooler\.",)
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        encoder = AutoModel.from_config(config)
+        if getattr(encoder, "pooler", None) is not None:
+            encoder.pooler = None  # never used; the folder holds its weights for AutoModel
+        self.base_model_prefix = encoder.base_model_prefix
+        setattr(self, self.base_model_prefix, encoder)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **ignored: Any,
+    ) -> SequenceClassifierOutput:
+        """Map tokens [b, t] to logits [b, c]; with labels [b], the mean cross entropy too."""
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        hidden = self.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        if self.config.confide_pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            summed = hidden.masked_fill(mask[:, :, None] == 0, 0.0).sum(dim=1)
+            pooled = summed / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        logits = self.classifier(pooled)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+__all__ = ["ConfideForSequenceClassification"]

@@ -1,0 +1,54 @@
+"""A classifier of table rows trained with confide: logistic regression, or a perceptron with ReLU.
+
+This file stands alone, so that a folder exported by ``confide export`` classifies with transformers and nothing else::
+
+    AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+
+``features`` are encoded columns, in the order of the task in ``confide.json``: a number scaled from its public range to
+[-2, 2] (missing: 0), a category as one input each, an indicator as 1 where the value is missing.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class ConfideTabularConfig(PreTrainedConfig):  # type: ignore[misc]  # transformers is untyped
+    """Widths of a perceptron.
+
+    Args:
+        widths: inputs, hidden layers, classes.
+    """
+
+    model_type = "confide_tabular"
+
+    def __init__(self, widths: Sequence[int] = (1, 2), **kwargs: Any) -> None:
+        self.widths = list(widths)
+        super().__init__(**kwargs)
+
+
+class ConfideForTabularClassification(PreTrainedModel):  # type: ignore[misc]
+    """Linear layers with ReLU between them."""
+
+    config_class = ConfideTabularConfig
+
+    def __init__(self, config: ConfideTabularConfig) -> None:
+        super().__init__(config)
+        layers: list[nn.Module] = []
+        for inputs, outputs in itertools.pairwise(config.widths):
+            layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+        self.post_init()
+
+    def forward(self, features: Tensor, labels: Tensor | None = None, **ignored: Any) -> SequenceClassifierOutput:
+        """Map features [b, d] to logits [b, c]; with labels [b], the mean cross entropy too."""
+        logits = self.layers(features)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+__all__ = ["ConfideForTabularClassification", "ConfideTabularConfig"]

@@ -1,0 +1,101 @@
+"""A trained model as one ONNX file: any batch and sequence length in, ``logits`` and ``probabilities`` out."""
+
+import contextlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from confide.inference.hugging_face import merge_adapter, text_classifier, write_tokenizer
+from confide.inference.predictor import INPUTS, ONNX_FILE
+from confide.models import Mlp
+from confide.plan import TrainingPlan
+from confide.records import num_bytes
+from confide.tasks.task import LABELS
+from confide.workload import Workload
+
+_LARGEST_IN_ONE_FILE = 1 << 30
+"""Bytes of weights; a protocol buffer holds less than 2 GiB, larger ones go to a file beside it."""
+
+
+class _Served(nn.Module):
+    """A classifier that gives probabilities too."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Map inputs to logits and probabilities, both [b, c]."""
+        logits: Tensor = self.classifier(*inputs)
+        return logits, logits.softmax(dim=-1)
+
+
+def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bool) -> None:
+    """Fill a folder with ``model.onnx`` and, for text, a tokenizer.
+
+    Args:
+        folder: empty.
+        workload: with the trained tensors in its model, on the CPU; an adapter is merged into it.
+        plan: task, backbone and tuning.
+        int8: whether matrices become 8-bit integers, with activations quantised as they come.
+    """
+    classifier = workload.model if isinstance(workload.model, Mlp) else text_classifier(workload, plan)
+    if not isinstance(classifier, Mlp):
+        merge_adapter(classifier)
+        write_tokenizer(folder, plan)
+    batch = workload.task.synthetic(3, torch.Generator().manual_seed(0)).take(torch.arange(3))
+    example = {name: batch[name] for name in INPUTS[plan.task.kind] if name != LABELS}
+    outside = num_bytes(classifier.state_dict()) > _LARGEST_IN_ONE_FILE
+    with _quiet():
+        if not int8:
+            _convert(folder / ONNX_FILE, classifier, example, outside=outside)
+            return
+        with tempfile.TemporaryDirectory(dir=folder) as exact:
+            _convert(Path(exact) / ONNX_FILE, classifier, example, outside=outside)
+            _quantise(Path(exact) / ONNX_FILE, folder / ONNX_FILE, outside=outside)
+
+
+def _convert(path: Path, classifier: nn.Module, example: dict[str, Tensor], *, outside: bool) -> None:
+    axes = ("batch", "sequence")
+    dynamic = tuple(
+        {i: name for i, name in enumerate(axes) if i == 0 or not tensor.is_floating_point()} for tensor in example.values()
+    )
+    torch.onnx.export(
+        _Served(classifier).eval(),
+        tuple(example.values()),
+        path,
+        input_names=list(example),
+        output_names=["logits", "probabilities"],
+        dynamic_shapes=(dynamic,),
+        dynamo=True,
+        external_data=outside,
+        verbose=False,
+    )
+
+
+def _quantise(exact: Path, path: Path, *, outside: bool) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    # A scale for each output halves the difference that one for the whole matrix makes.
+    quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=outside)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the converters' own notes off the terminal: they are about operators and axes that no model here has."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+__all__ = ["write_onnx"]

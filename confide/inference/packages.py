@@ -1,0 +1,22 @@
+"""Optional packages, asked for where a form needs them."""
+
+from importlib.util import find_spec
+
+from confide.errors import ConfigError
+
+RUNTIME = ("onnxruntime",)
+CONVERTER = ("onnx", "onnxruntime", "onnxscript")
+
+
+def require(names: tuple[str, ...], what: str) -> None:
+    """Check that optional packages are installed.
+
+    Raises:
+        ConfigError: naming those that are not, and what brings them.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"{what} needs {', '.join(missing)}; `pip install 'confide[export]'` brings what is missing.")
+
+
+__all__ = ["CONVERTER", "RUNTIME", "require"]

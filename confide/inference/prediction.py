@@ -1,0 +1,182 @@
+"""Predictions of a trained model on records that may or may not be labelled."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from uuid import uuid4
+
+import pandas
+import pyarrow
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from confide.config import TrainerConfig
+from confide.errors import DataError, ModelError
+from confide.inference.predictor import Predictor, load_predictor
+from confide.values import text_column
+from confide.workload import make_compute
+
+PREDICTION, PROBABILITY = "prediction", "probability_"
+"""Column of the predicted class's name, and the start of the columns of probabilities."""
+_PART = 1024
+
+
+class Inputs(NamedTuple):
+    """Records that fit, ready to predict on.
+
+    Attributes:
+        records: the columns the task needs, as text; where a label is missing, any label stands.
+        labelled: bool, shape [n]; whether the label is the record's own.
+    """
+
+    records: Dataset
+    labelled: Tensor
+
+
+class Part(NamedTuple):
+    """Predictions for some records.
+
+    Attributes:
+        frame: ``prediction`` and ``probability_CLASS`` of each class.
+        probabilities: shape [n, c].
+        labels: class indices, shape [n]; meaningless where ``labelled`` is false.
+        labelled: bool, shape [n].
+    """
+
+    frame: pandas.DataFrame
+    probabilities: Tensor
+    labels: Tensor
+    labelled: Tensor
+
+
+def predict(run: Path | str, records: Dataset | pandas.DataFrame, *, device: str = "auto") -> pandas.DataFrame:
+    """Predict.
+
+    Args:
+        run: RUN, ``RUN/model``, or a folder that ``confide export`` wrote.
+        records: the task's input columns; others, the label among them, are not looked at.
+        device: auto, cpu, cuda or mps.
+
+    Returns:
+        One row a record, in order and with the index of ``records``: ``prediction``, the name of the likeliest class, and
+        ``probability_CLASS`` for each class.
+
+    Raises:
+        DataError: naming everything that does not fit the task's schema.
+        ModelError: if there is no model, or it cannot be used.
+    """
+    compute = make_compute(TrainerConfig(device=device, feature_cache=None))  # nothing derived from records is kept
+    predictor = load_predictor(Path(run), compute=compute)
+    inputs = read_inputs(predictor, records, with_labels=False)
+    made = pandas.concat([part.frame for part in predict_in_parts(predictor, inputs)], ignore_index=True)
+    if isinstance(records, pandas.DataFrame):
+        made.index = records.index
+    return made
+
+
+def read_inputs(predictor: Predictor, records: Dataset | pandas.DataFrame, *, with_labels: bool = True) -> Inputs:
+    """Take the columns that the task needs, and check them.
+
+    Args:
+        predictor: whose task.
+        records: with a label column or without; a label may be missing.
+        with_labels: whether to read labels where there are some.
+
+    Raises:
+        DataError: naming everything that does not fit: each problem with the first record it is found in.
+    """
+    task, config = predictor.task, predictor.plan.task
+    names = [name for name in task.content_columns() if name in _names(records)]
+    columns = {name: _as_text(records, name) for name in names}
+    labels: list[str | None] = [None] * len(records)
+    if with_labels and task.label_column() in _names(records):
+        labels = [label or None for label in _as_text(records, task.label_column()).to_pylist()]
+    any_label = next(iter(config.label_values), config.labels[0])
+    columns[task.label_column()] = pyarrow.array([label or any_label for label in labels], pyarrow.string())
+    # Without a fingerprint `datasets` would pickle every record to make one.
+    taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
+    problems = _problems(predictor, taken, present=_names(records))
+    if problems:
+        raise DataError(problems)
+    return Inputs(taken, torch.tensor([label is not None for label in labels], dtype=torch.bool))
+
+
+def _names(records: Dataset | pandas.DataFrame) -> list[str]:
+    return list(records.columns) if isinstance(records, pandas.DataFrame) else list(records.column_names)
+
+
+def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
+    if isinstance(records, Dataset):
+        return text_column(name, records.select_columns([name]).with_format("arrow")[:][name])
+    try:
+        return text_column(name, pyarrow.array(records[name], from_pandas=True))
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
+        raise DataError(f"Column {name} holds values of several types ({error}); write them all as text.") from None
+
+
+def _problems(predictor: Predictor, records: Dataset, *, present: Sequence[str]) -> list[str]:
+    missing = [name for name in predictor.task.content_columns() if name not in present]
+    found = [problem for problem in predictor.task.check(records) if problem.startswith("Column ")]
+    located = [f"{problem} First in record {_first(predictor, records, problem)}." for problem in found]
+    return [*([_missing(missing, present)] if missing else []), *located]
+
+
+def _missing(missing: Sequence[str], present: Sequence[str]) -> str:
+    return (
+        f"The records lack column {', '.join(missing)}; they have {', '.join(present)}. "
+        "Rename a column of the records: the model was trained on these."
+    )
+
+
+def _first(predictor: Predictor, records: Dataset, problem: str) -> int:
+    """Return the number, from 1, of the first record with a problem, by halving: a task's check counts and keeps no numbers."""
+    column = problem.partition(":")[0]
+    low, high = 0, len(records)  # not in the first `low` records, but in the first `high`
+    while high - low > 1:
+        middle = (low + high) // 2
+        part = records.select(range(low, middle))
+        if any(found.partition(":")[0] == column for found in predictor.task.check(part)):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
+    """Predict a part of the records at a time, in order.
+
+    Raises:
+        ModelError: if the model gives no finite numbers.
+    """
+    for start in range(0, len(inputs.records), _PART):
+        records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
+        logits, labels = predictor.outputs(records)
+        probabilities = predictor.task.scores(logits)
+        if not bool(probabilities.isfinite().all()):
+            raise ModelError(f"{predictor.folder}: its outputs are not finite; the run has diverged. Train it anew.")
+        labelled = inputs.labelled[start : start + _PART]
+        yield Part(_frame(predictor.task.labels, probabilities), probabilities, labels, labelled)
+
+
+def _frame(classes: Sequence[str], probabilities: Tensor) -> pandas.DataFrame:
+    likeliest = probabilities.argmax(dim=1).tolist()
+    columns = {f"{PROBABILITY}{name}": probabilities[:, i].numpy() for i, name in enumerate(classes)}
+    return pandas.DataFrame({PREDICTION: [classes[i] for i in likeliest], **columns})
+
+
+def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float], int]:
+    """Score predictions against labels.
+
+    Returns:
+        The task's metrics, and how many records have a label; no metrics where none has.
+    """
+    labelled = torch.cat([part.labelled for part in parts])
+    if not bool(labelled.any()):
+        return {}, 0
+    probabilities = torch.cat([part.probabilities for part in parts])[labelled]
+    labels = torch.cat([part.labels for part in parts])[labelled]
+    return predictor.task.metrics(probabilities, labels), int(labelled.sum())
+
+
+__all__ = ["PREDICTION", "PROBABILITY", "Inputs", "Part", "predict", "predict_in_parts", "read_inputs", "score"]

@@ -1,0 +1,184 @@
+"""A model that predicts, whatever it was saved as: a run's own, one exported for transformers, or one in ONNX."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+
+from confide.backbones import load_tokenizer, quiet_transformers
+from confide.config import TabularConfig
+from confide.errors import ModelError
+from confide.inference import packages
+from confide.plan import TrainingPlan
+from confide.saved_model import RUN_FORM, Description, load_model, read_description
+from confide.tasks.tabular import FEATURES, Tabular
+from confide.tasks.task import LABELS, Batch, Examples, Task
+from confide.tasks.text_classification import TextClassification
+from confide.workload import Compute
+
+FORMS = {
+    "hf": "Hugging Face folder, the adapter beside the weights it was trained on",
+    "merged": "Hugging Face folder, the adapter merged into the weights",
+    "onnx": "one ONNX file, float32",
+    "int8": "one ONNX file, its matrices as 8-bit integers",
+}
+"""Forms that a model is exported to, and what each is."""
+ONNX_FILE = "model.onnx"
+INPUTS = {"tabular": (FEATURES,), "text_classification": ("input_ids", "attention_mask")}
+"""Inputs of an exported model, by kind of task."""
+_UNHASHED = {"README.md", "confide.json"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """A model that predicts.
+
+    Attributes:
+        folder: where it was loaded from.
+        description: what it is.
+        task: schema, scores, metrics.
+        prepare: records -> what the model takes.
+        logits: one batch, without labels, -> logits on the CPU, shape [b, c].
+    """
+
+    folder: Path
+    description: Description
+    task: Task
+    prepare: Callable[[Dataset], Examples]
+    logits: Callable[[Batch], Tensor]
+
+    @property
+    def plan(self) -> TrainingPlan:
+        """What it was trained on and how."""
+        return self.description.plan
+
+    def outputs(self, records: Dataset, *, batch_size: int = 32) -> tuple[Tensor, Tensor]:
+        """Compute logits; texts of one padded length go together, so that none is padded on another's account.
+
+        Returns:
+            Logits, shape [n, c], and the labels that stand in the records, shape [n].
+        """
+        examples = self.prepare(records)
+        logits = torch.empty((len(examples), len(self.task.labels)))
+        for group in examples.groups(torch.arange(len(examples))):
+            for indices in group.split(batch_size):
+                batch = examples.take(indices)
+                del batch[LABELS]
+                logits[indices] = self.logits(batch)
+        return logits, examples.labels
+
+
+def find_model(folder: Path) -> Path:
+    """Return the folder of a model: the one named, or ``model/`` inside it.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    for place in (folder, folder / "model"):
+        if (place / "confide.json").is_file():
+            return place
+    found = "no such folder" if not folder.is_dir() else "neither it nor its model/ holds a confide.json"
+    raise ModelError(f"{folder}: {found}; name RUN of a finished run, or a folder that confide export wrote.")
+
+
+def load_predictor(folder: Path, *, compute: Compute) -> Predictor:
+    """Load a model to predict with.
+
+    Args:
+        folder: RUN, ``RUN/model`` or an exported folder.
+        compute: where; ONNX models are computed on the CPU.
+
+    Raises:
+        ModelError: if there is no model, files are damaged, or the backbone is not the one it was trained on.
+        ConfigError: if it needs a package that is not installed.
+    """
+    place = find_model(folder)
+    description = read_description(place)
+    if description.form == RUN_FORM:
+        workload, _, _ = load_model(place, compute=compute)
+        return Predictor(
+            folder=place,
+            description=description,
+            task=workload.task,
+            prepare=workload.prepare,
+            logits=_torch_logits(workload.model, compute.device),
+        )
+    if description.form not in FORMS:
+        raise ModelError(f"{place}: expected form={', '.join(FORMS)}, got {description.form}; it is of another release.")
+    present = hash_files(place)
+    changed = [name for name, digest in description.files.items() if present.get(name) != digest]
+    if changed:
+        raise ModelError(f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew.")
+    task = _task(place, description.plan)
+    onnx = description.form in ("onnx", "int8")
+    logits = _onnx_logits(place) if onnx else _torch_logits(_load_hugging_face(place, description.plan), compute.device)
+    return Predictor(folder=place, description=description, task=task, prepare=task.encode, logits=logits)
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Hash what decides an exported model's outputs; name -> SHA-256."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in _UNHASHED)
+    digests = {}
+    for path in files:
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _task(folder: Path, plan: TrainingPlan) -> Task:
+    if isinstance(plan.task, TabularConfig):
+        return Tabular(plan.task)
+    return TextClassification(plan.task, tokenizer=load_tokenizer(folder))
+
+
+def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:
+    """Load by the class that is installed here; code in the folder is not run."""
+    from transformers import AutoConfig
+
+    from confide.inference.modeling_confide import ConfideForSequenceClassification
+    from confide.inference.modeling_confide_tabular import ConfideForTabularClassification, ConfideTabularConfig
+
+    tabular = isinstance(plan.task, TabularConfig)
+    made = ConfideForTabularClassification if tabular else ConfideForSequenceClassification
+    settings = ConfideTabularConfig if tabular else AutoConfig
+    with quiet_transformers():
+        config = settings.from_pretrained(folder, local_files_only=True)
+        model: nn.Module = made.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True)
+    return model
+
+
+def _torch_logits(model: nn.Module, device: torch.device) -> Callable[[Batch], Tensor]:
+    model = model.to(device).eval()
+
+    def logits(batch: Batch) -> Tensor:
+        with torch.inference_mode():
+            outputs = model(**{name: column.to(device) for name, column in batch.items()})
+        made: Tensor = outputs if isinstance(outputs, Tensor) else outputs.logits
+        return made.float().cpu()
+
+    return logits
+
+
+def _onnx_logits(folder: Path) -> Callable[[Batch], Tensor]:
+    packages.require(packages.RUNTIME, f"{folder / ONNX_FILE}")
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common class of their own
+        raise ModelError(f"{folder / ONNX_FILE} cannot be loaded: {str(error).splitlines()[0]}") from None
+
+    def logits(batch: Batch) -> Tensor:
+        return torch.from_numpy(session.run(["logits"], {name: column.cpu().numpy() for name, column in batch.items()})[0])
+
+    return logits
+
+
+__all__ = ["FORMS", "INPUTS", "ONNX_FILE", "Predictor", "find_model", "hash_files", "load_predictor"]

