@@ -66,6 +66,27 @@ def load_records(path: str, columns: Sequence[str], *, in_memory_mb: int, query:
         return join(sources, columns, shown=shown, files=files, in_memory_mb=in_memory_mb)
 
 
+def column_names(path: str, *, query: str | None = None) -> tuple[str, ...]:
+    """Name every column of a source, whose records are not read.
+
+    Args:
+        path: a file, ``pkg://PACKAGE/FILE`` or a database's URL.
+        query: SQL, where ``path`` is a URL.
+
+    Raises:
+        DataError: if the source cannot be read, or is a folder.
+    """
+    if DataConfig.is_database(path):
+        from confide.client.sql import open_query
+
+        with open_query(path, query or "", ()) as opened:
+            return opened.columns
+    place = _resolve(path)
+    if place.is_dir():
+        raise DataError(f"data.path={path} is a folder; name one file.")
+    return open_file(place, ()).columns
+
+
 def join(
     sources: Mapping[str, Opened], columns: Sequence[str], *, shown: str, files: tuple[str, ...], in_memory_mb: int
 ) -> Table:
@@ -141,4 +162,4 @@ def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[
             yield f"{name}: {missing_columns(missing, source.columns)}" if name else missing_columns(missing, source.columns)
 
 
-__all__ = ["FILE_COLUMN", "Table", "join", "load_records"]
+__all__ = ["FILE_COLUMN", "Table", "column_names", "join", "load_records"]

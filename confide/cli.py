@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ledger": ("confide.client.ledger_cli:main", "show what was spent, verify it, declare budgets, export for an auditor"),
     "policy": ("confide.client.policy_cli:main", "explain what an institution's rules say to a plan"),
     "data": ("confide.client.data_cli:main", "check records against a task before anything is trained"),
+    "predict": ("confide.client.predict_cli:main", "predict with a run's model, or an exported one, on a file of records"),
+    "export": ("confide.client.export_cli:main", "write a run's model for transformers or ONNX, checked against the run's own"),
 }
 
 

@@ -1,0 +1,105 @@
+"""``confide export``: a run's model for others to use, checked against the run's own before it appears."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from confide.inference.comparison import Comparison
+
+_DESCRIPTION = """Write the model of a run in a form that others can use.
+
+  hf      a Hugging Face folder; a LoRA adapter stays apart from the weights it was trained on
+  merged  a Hugging Face folder; the adapter is merged into the weights
+  onnx    one ONNX file, float32
+  int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, and not the same outputs
+
+transformers loads hf and merged: AutoModel the encoder, and AutoModelForSequenceClassification with trust_remote_code=True the
+whole classifier, by a file that lies in the folder. Tables load with trust_remote_code=True either way. `confide predict`
+takes any exported folder as it takes RUN. Each folder holds all that it needs and may be moved.
+
+  confide export runs/2026-11-22/00-26-38 --to onnx
+  confide export RUN --to int8 --check labelled.csv --output small
+
+Before the folder appears, its predictions are held against the run's own, on the records of --check or on invented ones. hf,
+merged and onnx that differ by more than 1e-4 are not written; int8 prints its metrics beside the original's."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide export``.
+
+    Args:
+        argv: the words after ``export``.
+
+    Returns:
+        The exit status: 0 done.
+
+    Raises:
+        ConfigError: if the command is wrong, a package is missing, or the folder is taken.
+        DataError: if the records to check on do not fit.
+        ModelError: if there is no model, or an exact form of it differs from it.
+        StorageError: if the folder cannot be written.
+    """
+    parser = _parser()
+    try:
+        arguments = parser.parse_args(list(argv) or ["--help"])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Imported once the command is known to be right: it takes torch.
+    from confide.inference.export import default_folder, export
+
+    check = _records(arguments) if arguments.check is not None else None
+    folder = arguments.output or default_folder(arguments.run, arguments.to)
+    _show(export(arguments.run, arguments.to, folder, check=check), folder)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="confide export", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="RUN, or RUN/model")
+    parser.add_argument("--to", required=True, choices=("hf", "merged", "onnx", "int8"), help="the form")
+    parser.add_argument("--output", metavar="FOLDER", type=Path, help="folder to write; RUN/export/FORM without it")
+    parser.add_argument("--check", metavar="RECORDS", help="file of records to compare on, best labelled ones")
+    parser.add_argument("--query", help="SELECT ..., where RECORDS is a database's URL")
+    return parser
+
+
+def _records(arguments: argparse.Namespace) -> "Dataset":
+    from confide.client.whole_records import read_whole
+    from confide.inference.predictor import find_model
+    from confide.saved_model import read_description
+    from confide.tasks.schema import content_columns
+
+    task = read_description(find_model(arguments.run)).plan.task
+    needed = [*content_columns(task), task.label_column]
+    return read_whole(arguments.check, query=arguments.query, needed=needed, keep=())[0]
+
+
+def _show(comparison: "Comparison", folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{comparison.num_examples} records", title_justify="left", title_style="bold")
+    table.add_column("")
+    table.add_column("the run's own", justify="right")
+    table.add_column(comparison.form, justify="right")
+    run, exported = comparison.run, comparison.exported
+    table.add_row("MB", f"{run.size_mb:.2f}", f"{exported.size_mb:.2f}")
+    table.add_row("ms a record", f"{run.ms_per_record:.3f}", f"{exported.ms_per_record:.3f}")
+    table.add_row("largest difference of a probability", "", f"{comparison.difference:.1e}")
+    for name, value in run.metrics.items():
+        got = exported.metrics.get(name)  # none where it gives no finite numbers
+        table.add_row(f"{name}, {comparison.num_labelled} labelled", f"{value:.4f}", "-" if got is None else f"{got:.4f}")
+    console = Console()
+    console.print(table)
+    console.print(f"written to {folder}", highlight=False, soft_wrap=True, markup=False)
+
+
+__all__ = ["main"]

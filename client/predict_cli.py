@@ -1,0 +1,162 @@
+"""``confide predict``: a model's predictions on a file of records."""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from confide.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas
+    from datasets import Dataset
+    from rich.progress import Progress
+
+    from confide.inference.prediction import Part
+    from confide.inference.predictor import Predictor
+
+_DESCRIPTION = """Predict with the model of a run, or an exported one, on records of your own; nothing leaves this machine.
+
+  confide predict runs/2026-11-22/00-26-38 new.csv > predicted.csv
+  confide predict RUN patients.parquet --output predicted.parquet --keep id
+  confide predict RUN/export/onnx new.csv --output predicted.jsonl
+  confide predict RUN 'postgresql+psycopg://ann@db/ward' --query 'SELECT * FROM heart'
+
+What comes out is what came in, with the column prediction, the likeliest class, and probability_CLASS for each class. Without
+--output it is CSV on the standard output. The label column may be missing, or empty for some records; the task's metrics on
+labelled ones are printed. Records that do not fit are all named at once, and nothing is written."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``confide predict``.
+
+    Args:
+        argv: the words after ``predict``.
+
+    Returns:
+        The exit status: 0 done.
+
+    Raises:
+        ConfigError: if the command is wrong.
+        DataError: naming everything that does not fit the task's schema.
+        ModelError: if there is no model, or it cannot be used.
+    """
+    try:
+        arguments = _parser().parse_args(list(argv) or ["--help"])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    if arguments.output is not None:
+        from confide.client.predictions_file import writer_for
+
+        writer_for(arguments.output)  # a wrong name is said before anything is computed
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    _predict(arguments)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="confide predict", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="RUN, RUN/model, or a folder that confide export wrote")
+    parser.add_argument(
+        "records",
+        metavar="INPUT",
+        help="a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's URL",
+    )
+    parser.add_argument("--output", type=Path, help="file to write: .csv, .tsv, .jsonl or .parquet; CSV to stdout without it")
+    parser.add_argument("--keep", metavar="COLUMNS", help="columns of INPUT to keep, as id,text; all without it")
+    parser.add_argument("--query", help="SELECT ..., where INPUT is a database's URL")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    return parser
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from confide.client.predictions_file import write_predictions
+    from confide.client.whole_records import read_whole
+    from confide.config import TrainerConfig
+    from confide.inference.prediction import predict_in_parts, read_inputs
+    from confide.inference.predictor import load_predictor
+    from confide.workload import make_compute
+
+    compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))  # nothing of the records is kept
+    predictor = load_predictor(arguments.run, compute=compute)
+    task = predictor.task
+    keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
+    needed = [*task.content_columns(), task.label_column()]
+    records, kept = read_whole(arguments.records, query=arguments.query, needed=needed, keep=keep)
+    _refuse_taken(predictor, kept)
+    inputs = read_inputs(predictor, records)
+    parts: list[Part] = []
+    bar = _bar(arguments.output is None)
+    frames = _frames(records.select_columns(kept), predict_in_parts(predictor, inputs), bar, parts)
+    if arguments.output is not None:
+        write_predictions(arguments.output, frames)
+    elif not _print(frames):
+        return
+    _summarise(predictor, parts, arguments.output)
+
+
+def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
+    from confide.inference.prediction import PREDICTION, PROBABILITY
+
+    added = {PREDICTION, *(f"{PROBABILITY}{name}" for name in predictor.task.labels)}
+    taken = [name for name in kept if name in added]
+    if taken:
+        raise ConfigError(f"The records have column {', '.join(taken)} already; name those to keep with --keep, or rename it.")
+
+
+def _bar(to_stdout: bool) -> "Progress":
+    """Make a bar for a terminal that shows nothing else."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    hidden = not console.is_terminal or (to_stdout and sys.stdout.isatty())
+    return Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False, disable=hidden)
+
+
+def _frames(kept: "Dataset", made: "Iterator[Part]", bar: "Progress", parts: "list[Part]") -> "Iterator[pandas.DataFrame]":
+    """Yield records with their predictions, and collect what is scored."""
+    import pandas
+
+    start = 0
+    with bar:
+        task = bar.add_task("predict", total=len(kept))
+        for part in made:
+            count = len(part.frame)
+            before = kept.select(range(start, start + count)).to_pandas() if kept.column_names else pandas.DataFrame()
+            yield pandas.concat([before, part.frame], axis=1)
+            parts.append(part._replace(frame=part.frame.iloc[:0]))
+            start += count
+            bar.advance(task, count)
+
+
+def _print(frames: "Iterator[pandas.DataFrame]") -> bool:
+    """Print CSV; return whether all of it was read."""
+    from confide.client.predictions_file import write_csv
+
+    try:
+        write_csv(sys.stdout, frames)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
+
+
+def _summarise(predictor: "Predictor", parts: "Sequence[Part]", output: Path | None) -> None:
+    from confide.inference.prediction import score
+
+    count = sum(len(part.labels) for part in parts)
+    where = f" in {output}" if output is not None else ""
+    print(f"{count} records predicted by model {predictor.description.model_sha256[:12]}{where}", file=sys.stderr)
+    metrics, labelled = score(predictor, parts)
+    if labelled:
+        values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        print(f"on {labelled} labelled ones: {values}", file=sys.stderr)
+
+
+__all__ = ["main"]

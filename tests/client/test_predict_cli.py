@@ -1,0 +1,156 @@
+"""``confide predict`` and ``confide export`` as an operator types them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+from small_models import save_table_run
+
+from confide.cli import main
+from confide.client.export_cli import _parser
+from confide.client.predictions_file import WRITERS
+from confide.inference.predictor import FORMS
+
+HEAD = "id,age,pain,state\n"
+GOOD = HEAD + 'a,30,some,1\nb,,none,\n"c, d",61.5,some,0\n'
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_table_run(tmp_path_factory.mktemp("run")))
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> str:
+    file = tmp_path / "new.csv"
+    file.write_text(GOOD)
+    return str(file)
+
+
+def read(path: Path) -> pandas.DataFrame:
+    if path.suffix == ".parquet":
+        return pandas.read_parquet(path)
+    if path.suffix == ".jsonl":
+        return pandas.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    return pandas.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
+
+
+def test_csv_on_the_standard_output_is_the_input_with_predictions(
+    run: str, records: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", run, records]) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "id,age,pain,state,prediction,probability_well,probability_ill"
+    assert [line.rsplit(",", 3)[0] for line in lines[1:]] == ["a,30,some,1", "b,,none,", '"c, d",61.5,some,0']
+    assert "3 records predicted by model " in err
+    assert "on 2 labelled ones: accuracy " in err
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_every_format_holds_the_same(suffix: str, run: str, records: str, tmp_path: Path) -> None:
+    output = tmp_path / f"out{suffix}"
+    assert main(["predict", run, records, "--output", str(output), "--keep", "id"]) == 0
+    assert main(["predict", run, records, "--output", str(tmp_path / "all.csv")]) == 0
+    made, expected = read(output), read(tmp_path / "all.csv").drop(columns=["age", "pain", "state"])
+    pandas.testing.assert_frame_equal(made, expected, check_dtype=False, atol=1e-6)
+
+
+def test_nothing_kept_leaves_predictions_alone(run: str, records: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", run, records, "--keep", ""]) == 0
+    assert capsys.readouterr().out.startswith("prediction,probability_well,probability_ill\n")
+
+
+def test_carriage_return_in_a_text_does_not_end_its_line(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.jsonl").write_text('{"note": "one\\rtwo", "age": 3, "pain": "none"}\n')
+    assert main(["predict", run, str(tmp_path / "in.jsonl")]) == 0
+    (tmp_path / "out.csv").write_text(capsys.readouterr().out, newline="")
+    assert pandas.read_csv(tmp_path / "out.csv")["note"].tolist() == ["one\rtwo"]
+
+
+def test_long_input_is_predicted_whole_and_in_order(run: str, tmp_path: Path) -> None:
+    count = 2500
+    rows = "".join(f"{i},{i % 90},none,{i % 2}\n" for i in range(count))
+    (tmp_path / "in.csv").write_text(HEAD + rows)
+    assert main(["predict", run, str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    made = pandas.read_csv(tmp_path / "out.csv")
+    assert made["id"].tolist() == list(range(count))
+    assert made.groupby("age")["probability_ill"].nunique().max() == 1
+
+
+def test_records_that_do_not_fit_are_all_named_and_nothing_is_written(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad, output = tmp_path / "bad.csv", tmp_path / "out.csv"
+    bad.write_text(HEAD + "a,old,some,1\nb,3,much,7\n")
+    output.write_text("as it was\n")
+    assert main(["predict", run, str(bad), "--output", str(output)]) == 1
+    err = capsys.readouterr().err
+    assert "The records have 3 problems" in err
+    assert err.count("First in record 2.") == 2
+    assert output.read_text() == "as it was\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"bad.csv", "out.csv"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "match"),
+    [
+        (["{run}", "none.csv"], 1, "none.csv: no such file"),
+        (["{run}", "{records}", "--output", "out.xlsx"], 2, "expected a file that ends in .csv, .tsv, .jsonl, .parquet"),
+        (["{run}", "{records}", "--output", "no/out.csv"], 2, "there is no folder no; make it"),
+        (["{run}", "{records}", "--keep", "id,name"], 2, "has no column name; it has id, age, pain, state"),
+        (["no-run", "{records}"], 1, "no-run: no such folder; name RUN"),
+        (["{run}", "{run}"], 1, "is a folder; name one file"),
+        (["{run}"], 2, "the following arguments are required: INPUT"),
+    ],
+)
+def test_mistakes_are_named(
+    words: list[str], status: int, match: str, run: str, records: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *(word.format(run=run, records=records) for word in words)]) == status
+    assert match in capsys.readouterr().err
+
+
+def test_columns_that_would_be_written_twice_are_refused(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.csv").write_text("age,pain,prediction\n3,none,x\n")
+    assert main(["predict", run, str(tmp_path / "in.csv")]) == 2
+    assert "column prediction already" in capsys.readouterr().err
+    assert main(["predict", run, str(tmp_path / "in.csv"), "--keep", "age"]) == 0
+
+
+@pytest.mark.slow
+def test_reader_that_has_read_enough_is_no_error(run: str, records: str) -> None:
+    command = f"set -o pipefail; {sys.executable} -m confide.cli predict {run} {records} | true"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.replace("Broken", "")) == (0, done.stderr)
+
+
+# --- export
+
+
+def test_export_prints_sizes_times_and_metrics_and_predict_takes_the_folder(
+    run: str, records: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(tmp_path / "exported")
+    assert main(["export", run, "--to", "merged", "--output", folder, "--check", records]) == 0
+    shown = capsys.readouterr().out
+    for words in ("3 records", "MB", "ms a record", "largest difference", "accuracy, 2 labelled", f"written to {folder}"):
+        assert words in shown
+    assert main(["predict", run, records]) == 0
+    own = capsys.readouterr().out
+    assert main(["predict", folder, records]) == 0
+    assert capsys.readouterr().out[:60] == own[:60]
+
+
+def test_forms_on_the_command_line_are_those_there_are() -> None:
+    action = next(action for action in _parser()._actions if action.dest == "to")
+    assert tuple(action.choices or ()) == tuple(FORMS)
+
+
+@pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["run"], 2), (["run", "--to", "gguf"], 2)])
+def test_export_says_what_it_takes(words: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", *words]) == status
+    assert "hf" in "".join(capsys.readouterr())
