@@ -1,0 +1,94 @@
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from confide.errors import ConfigError
+from confide.server.report.compare import best, comparison_page, differing, names_of, same_records, validation
+from confide.server.report.leave import write_comparison
+from confide.server.report.read import read_run
+from confide.simulations.report_cli import main
+
+
+def test_a_strategys_name_stands_for_its_settings(plain_run: Path) -> None:
+    adam = read_run(plain_run)
+    strategy = {**adam.config["strategy"], "server_optimizer": {"kind": "sgd", "momentum": 0.0, "learning_rate": 1.0}}
+    avg = dataclasses.replace(adam, config={**adam.config, "strategy": strategy})
+
+    assert differing([adam, avg]) == {"strategy": ["FedAdam", "FedAvg"]}
+
+
+def test_how_a_run_is_computed_is_no_difference(plain_run: Path) -> None:
+    one = read_run(plain_run)
+    tracking = {**one.config["tracking"], "project": "other"}
+    other = dataclasses.replace(one, config={**one.config, "tracking": tracking})
+
+    assert differing([one, other]) == {}
+
+
+def test_the_best_is_chosen_by_validation_records(plain_run: Path) -> None:
+    good = read_run(plain_run)
+    worse = good.metrics.assign(value=good.metrics["value"].where(good.metrics["phase"] != "validation", 0.1))
+    tested = {**good.summary, "federated": {**good.summary["federated"], "accuracy": 0.99}}
+    lucky = dataclasses.replace(good, metrics=worse, summary=tested)
+
+    assert validation(lucky) == pytest.approx(0.1)
+    assert best([lucky, good]) == 1
+
+
+def test_other_records_are_told(plain_run: Path) -> None:
+    one = read_run(plain_run)
+    other = dataclasses.replace(one, config={**one.config, "simulation": {**one.config["simulation"], "seed": 1}})
+
+    assert not same_records([one, other])
+    assert "none is called best" in comparison_page([one, other], title="t", page=Path("page.html"))
+
+
+def test_names_tell_runs_apart(plain_run: Path) -> None:
+    run = read_run(plain_run)
+    runs = [dataclasses.replace(run, folder=Path(folder)) for folder in ("/a/x/0", "/a/y/0", "/a/x/1")]
+
+    assert names_of(runs) == ["x/0", "y/0", "x/1"]
+
+
+def test_runs_are_compared_on_the_command_line(
+    tmp_path: Path, plain_run: Path, private_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+
+    assert main([str(plain_run), str(private_run), "--output", str(page)]) == 0
+
+    assert capsys.readouterr().out == f"{page}\n"
+    html = page.read_text()
+    assert "privacy.unit" in html
+    assert "pooled" in html
+
+
+def test_a_run_is_rendered_again(tmp_path: Path, plain_run: Path) -> None:
+    copy = Path(shutil.copytree(plain_run, tmp_path / "run"))
+    before = (copy / "report.html").read_text()
+    (copy / "report.html").unlink()
+    (copy / "model_card.md").unlink()
+
+    assert main([str(copy)]) == 0
+
+    assert (copy / "report.html").read_text() == before
+    assert (copy / "model_card.md").exists()
+
+
+def test_mistakes_are_named(tmp_path: Path, plain_run: Path) -> None:
+    with pytest.raises(ConfigError, match="named twice"):
+        main([str(plain_run), str(plain_run)])
+    with pytest.raises(ConfigError, match=r"there is no summary.json"):
+        main([str(plain_run), str(tmp_path)])
+    with pytest.raises(ConfigError, match="leave it out"):
+        main([str(plain_run), "--output", "x.html"])
+
+
+def test_runs_of_two_metrics_are_not_compared(tmp_path: Path, plain_run: Path) -> None:
+    one = read_run(plain_run)
+    other = dataclasses.replace(one, config={**one.config, "task": {**one.config["task"], "primary_metric": "auc"}})
+
+    with pytest.raises(ConfigError, match="several primary metrics"):
+        write_comparison([one, other], tmp_path / "page.html", title="t")
