@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from confide.compose import compose
 from confide.config import Config, TransformerConfig
 from confide.errors import ConfigError, ModelError
+from confide.own_parts import look_in_current_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,6 +77,7 @@ def _check(words: Sequence[str]) -> int:
     overrides = [word for word in words if word not in flags and word not in paths]
     # Nothing is trained, so that nothing has to be accounted for.
     config = _compose(["data.public=true", *(f"data.path={_quoted(path)}" for path in paths), *overrides])
+    look_in_current_folder(config.own_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from confide.client.check import check_records
 

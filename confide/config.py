@@ -547,6 +547,12 @@ class Config:
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
+    @property
+    def own_parts(self) -> tuple[str, ...]:
+        """Dotted paths of everything that this run imports by name."""
+        nodes = (self.strategy, getattr(self.strategy, "aggregator", None), self.task, self.data)
+        return tuple(path for node in nodes if (path := getattr(node, "_target_", None)) is not None)
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself across groups."""
         tabular_backbone = self.backbone.kind in ("logistic", "mlp")

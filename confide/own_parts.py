@@ -8,7 +8,9 @@ data). Nothing here looks at a plan: what may be imported on its behalf is decid
 import contextlib
 import importlib
 import logging
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +37,15 @@ def named_problems(path: str | None, kwargs: Mapping[str, Any]) -> Iterator[str]
         yield f"kwargs={dict(kwargs)} has no effect without _target_; set _target_, or kwargs={{}}."
     if path is not None and not is_dotted(path):
         yield f"_target_={path[:_SHOWN]!r}: expected a dotted path such as my_module.my_part."
+
+
+def look_in_current_folder(paths: Sequence[str]) -> None:
+    """Let Python find modules in the current folder too, last of all, if any part of one's own is named.
+
+    For commands: a script or notebook has its folder on ``sys.path`` anyway. Worker processes take the path over.
+    """
+    if paths and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 def find_part(path: str, *, key: str) -> Callable[..., Any]:
@@ -124,4 +135,13 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {words}"
 
 
-__all__ = ["LONGEST_PATH", "blamed", "find_part", "is_dotted", "make_part", "named_problems", "require"]
+__all__ = [
+    "LONGEST_PATH",
+    "blamed",
+    "find_part",
+    "is_dotted",
+    "look_in_current_folder",
+    "make_part",
+    "named_problems",
+    "require",
+]

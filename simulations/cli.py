@@ -18,6 +18,7 @@ from confide.errors import (
     RunFailedError,
     UnreadableError,
 )
+from confide.own_parts import look_in_current_folder
 from confide.server.command_line import (
     resumed_words,
     run_with_hydra,
@@ -81,6 +82,7 @@ def _run(composed: DictConfig, *, resume: bool) -> None:
 def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
     command = Command(overrides=[str(word) for word in HydraConfig.get().overrides.task], cwd=os.getcwd())
     with claimed(run_dir, config, resume=resume, command=command):
+        look_in_current_folder(config.own_parts)
         if config.simulation.engine == "process":
             prepare_workers()
         # Imported once the config is known to be right and is on disk: torch, transformers and Opacus take seconds.

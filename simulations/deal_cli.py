@@ -7,6 +7,7 @@ from pathlib import Path
 from confide.compose import compose
 from confide.errors import ConfigError, StorageError
 from confide.files import folder_name, replace_file
+from confide.own_parts import look_in_current_folder
 
 _HELP = """Write the records that a simulation deals out, one CSV file an institution, to try a deployment with them.
 
@@ -39,6 +40,7 @@ def main(argv: Sequence[str]) -> int:
     if len(folders) != 1:
         raise ConfigError("confide deal FOLDER [OVERRIDES ...]: name one folder to write to.")
     config = compose([word for word in words if "=" in word])
+    look_in_current_folder(config.own_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from datasets import Dataset
 
