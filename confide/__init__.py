@@ -1,7 +1,18 @@
-"""confide: federated fine-tuning with differential privacy that an institution can sign off."""
+"""confide: federated fine-tuning with differential privacy that an institution can sign off.
 
+import confide
+result = confide.simulate(["experiment=heart_disease", "strategy=fedadam"])
+result.institutions
+"""
+
+import importlib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from confide.simulations.api import simulate
+    from confide.simulations.result import Result, load_run
 
 # In a checkout the subpackages lie beside this folder; an installed wheel has them inside, and no pyproject.toml.
 _ROOT = Path(__file__).resolve().parent.parent
@@ -13,4 +24,26 @@ try:
 except PackageNotFoundError:  # a checkout that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__"]
+# Loaded when first asked for: commands, and whoever wants the version, wait for neither Hydra nor torch.
+_LAZY = {
+    "Result": "confide.simulations.result",
+    "load_run": "confide.simulations.result",
+    "simulate": "confide.simulations.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what can be asked for."""
+    return sorted({*globals(), *_LAZY})
+
+
+__all__ = ["Result", "__version__", "load_run", "simulate"]

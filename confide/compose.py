@@ -4,6 +4,7 @@ Hydra stops at its first mistake; a person wants them all. :func:`compose` there
 when that fails one by one, collecting what each says, before it checks ranges and contradictions. Nothing heavy is imported.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -13,8 +14,10 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -83,12 +86,29 @@ def compose(overrides: Sequence[str] = ()) -> schema.Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    composed, problems = _compose_collecting([o for o in overrides if not is_hydra(o)])
+    with _own_hydra():
+        composed, problems = _compose_collecting([o for o in overrides if not is_hydra(o)])
     if composed is not None:
         problems += _value_problems(composed)
     if composed is None or problems:
         raise ConfigError(problems)
     return to_config(composed)
+
+
+@contextlib.contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Use Hydra, whose state belongs to the process, as if nobody else did: a caller that uses it too finds it as it was."""
+    Plugins.instance()  # they register their own schemas once, to stay
+    store, running = ConfigStore.instance(), GlobalHydra.instance().hydra
+    before, store.repo, GlobalHydra.instance().hydra = store.repo, _copied(store.repo), None
+    try:
+        yield
+    finally:
+        store.repo, GlobalHydra.instance().hydra = before, running
+
+
+def _copied(tree: dict[str, Any]) -> dict[str, Any]:
+    return {name: _copied(node) if isinstance(node, dict) else node for name, node in tree.items()}
 
 
 def check_jobs(overrides: Sequence[str]) -> None:
@@ -208,8 +228,6 @@ def _first_line(error: BaseException) -> str:
 
 
 def _options(group: str) -> list[str]:
-    from hydra.core.global_hydra import GlobalHydra
-
     with initialize_config_module(CONF_MODULE, version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         return [name for name in loader.get_group_options(group) if not name.endswith("_schema")]

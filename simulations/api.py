@@ -1,0 +1,111 @@
+"""``confide.simulate``: a federation on this machine, from Python.
+
+A library's manners: nothing is printed, no handler is added to any logger, nothing exits the process, and what belongs to the
+process (torch's threads, generators of random numbers, Hydra's state) is left as it was. Mistakes are raised.
+"""
+
+import datetime
+import itertools
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from confide.compose import compose, is_hydra
+from confide.config import Config
+from confide.errors import ConfigError, StorageError
+from confide.server.run_folder import described, finished, refuse_changes
+from confide.simulations.manners import handlers_kept, threads_kept, without_bars
+from confide.simulations.result import Result, load_run
+
+if TYPE_CHECKING:
+    from confide.server.progress import ProgressView
+
+Progress = Literal["quiet", "plain"]
+_ONE_AT_A_TIME = threading.RLock()
+"""Of this process: torch's generator and number of threads, and Hydra's state, are its own."""
+
+
+def simulate(
+    overrides: Sequence[str] = (),
+    *,
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    progress: Progress = "quiet",
+) -> Result:
+    """Run a federation on this machine; several threads that ask for it wait for each other.
+
+    Args:
+        overrides: as on the command line, such as ``["experiment=heart_disease", "strategy=fedadam"]``.
+        run_dir: RUN, made if need be; ``runs/DATE/TIME`` when None.
+        resume: whether RUN holds a run, with the same overrides, that is to go on; a finished one is returned as it is.
+        progress: what is written to stderr: nothing (quiet), or a line a round (plain).
+
+    Returns:
+        What it left.
+
+    Raises:
+        TypeError: if ``overrides`` is no sequence of strings.
+        ConfideError: if the config is wrong (all mistakes at once), records or privacy do not allow it, or the run fails.
+    """
+    config = _config(overrides, run_dir=run_dir, resume=resume)
+    with _ONE_AT_A_TIME:
+        folder = _new_folder() if run_dir is None else Path(run_dir).expanduser().resolve()
+        if resume and finished(folder) is not None:
+            refuse_changes(folder, described(config))
+        else:
+            _run(config, folder, resume=resume, progress=progress)
+    return load_run(folder, own_tasks=config.task.own_tasks)
+
+
+def _config(overrides: Sequence[str], *, run_dir: str | Path | None, resume: bool) -> Config:
+    if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
+        raise TypeError(f'Expected a sequence of overrides such as ["strategy=fedadam"]; got {overrides!r}.')
+    problems = [f"{word}: a setting of Hydra's command line; give run_dir=RUN instead." for word in overrides if is_hydra(word)]
+    if resume and run_dir is None:
+        problems.append("resume=True: run_dir=None names no run; give run_dir=RUN.")
+    if problems:
+        raise ConfigError(problems)
+    with _ONE_AT_A_TIME:
+        return compose(overrides)
+
+
+def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> None:
+    if config.simulation.engine == "process":
+        from confide.simulations.preload import prepare_workers
+
+        prepare_workers()
+    with handlers_kept():
+        from confide.simulations.run import simulate as run
+    with threads_kept(), without_bars():
+        run(config, folder, progress=_view(progress, config.task.primary_metric), resume=resume)
+
+
+def _view(progress: Progress, metric: str) -> "ProgressView":
+    import io
+    import sys
+
+    from rich.console import Console
+
+    from confide.server.progress import LineProgress
+
+    return LineProgress(Console(file=sys.stderr if progress == "plain" else io.StringIO()), metric=metric)
+
+
+def _new_folder() -> Path:
+    """Make a folder of its own for a run; another one may begin within the same second."""
+    now = datetime.datetime.now()
+    first = Path("runs").resolve() / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}"
+    for number in itertools.count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise StorageError(f"{folder} cannot be made: {error}. Give another run_dir.") from None
+        return folder
+    raise AssertionError("itertools.count ends")
+
+
+__all__ = ["Progress", "simulate"]

@@ -1,0 +1,126 @@
+"""What a run left, for Python: :class:`Result`. Nothing is read before it is asked for, and neither pandas nor torch loaded."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from confide.errors import ConfigError, UnreadableError
+from confide.server.run_folder import SUMMARY, finished
+from confide.simulations.manners import handlers_kept, without_bars
+
+if TYPE_CHECKING:
+    import pandas
+    from torch import nn
+
+_METRICS, _MODEL, _REPORT = "metrics.jsonl", "model", "report.html"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run.
+
+    Attributes:
+        run_dir: RUN, absolute.
+        summary: ``RUN/summary.json``.
+        own_tasks: dotted paths of tasks of one's own that may be imported to use the model.
+    """
+
+    run_dir: Path
+    summary: dict[str, Any] = field(repr=False)
+    own_tasks: tuple[str, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def metrics(self) -> "pandas.DataFrame":
+        """Every metric of the run, one a row: round, phase, client, name, value, num_examples.
+
+        Raises:
+            UnreadableError: if the file is damaged or gone.
+        """
+        import pandas
+
+        try:
+            lines = (self.run_dir / _METRICS).read_text().splitlines()
+            return pandas.DataFrame([json.loads(line) for line in lines])
+        except (OSError, json.JSONDecodeError) as error:
+            raise UnreadableError(f"{self.run_dir / _METRICS} cannot be read: {error}.") from None
+
+    @cached_property
+    def institutions(self) -> "pandas.DataFrame":
+        """One row an institution: records, epsilon, the primary metric alone and federated, on all test records and its own."""
+        import pandas
+
+        rows = {name: _line(self.summary, name) for name in self.summary["clients"]}
+        return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("institution")
+
+    @property
+    def report(self) -> Path:
+        """The report, to be opened in a browser."""
+        return self.run_dir / _REPORT
+
+    @property
+    def model_dir(self) -> Path:
+        """The model: ``trainable.safetensors``, and ``adapter/`` or ``encoder/`` for transformers and PEFT."""
+        return self.run_dir / _MODEL
+
+    def model(self) -> "nn.Module":
+        """Return the model that was trained, its tensors loaded, on the CPU.
+
+        With ``tuning=head`` that is the head alone, on the frozen backbone's features.
+
+        Raises:
+            ModelError: if it is damaged, or its backbone is not here.
+        """
+        with handlers_kept():
+            from confide.saved_model import load_model
+            from confide.workload import Compute
+        with without_bars():
+            workload, _, _ = load_model(self.model_dir, compute=Compute(), own_tasks=self.own_tasks)
+        return workload.model.eval()
+
+    def _repr_html_(self) -> str:
+        metric = self.summary["primary_metric"]
+        table: str = self.institutions.to_html(float_format="{:.3f}".format, na_rep="-", border=0)
+        federated = self.summary["federated"].get(metric)
+        told = "" if federated is None else f" {metric} {federated:.3f} on the test records of all,"
+        return f"<p>{escape(str(self.run_dir))}:{told} {self.summary['rounds']} rounds</p>{table}"
+
+
+def load_run(run_dir: str | Path, *, own_tasks: tuple[str, ...] = ()) -> Result:
+    """Look at a run that is finished, from whatever command or process.
+
+    Args:
+        run_dir: RUN.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
+
+    Raises:
+        ConfigError: if there is no finished run.
+    """
+    folder = Path(run_dir).expanduser().resolve()
+    summary = finished(folder)
+    if summary is None:
+        raise ConfigError(
+            f"{folder} holds no finished run: there is no {SUMMARY} with status=completed. Finish it, or name another."
+        )
+    return Result(folder, summary, tuple(own_tasks))
+
+
+def _line(summary: dict[str, Any], name: str) -> dict[str, Any]:
+    """Write one institution's row; what was not measured is left out."""
+    client, metric = summary["clients"][name], summary["primary_metric"]
+    alone = summary["baselines"].get("local", {}).get(name, {})
+    line = {
+        "records": client.get("records", client["num_examples"]),
+        "alone_all": alone.get(metric),
+        "federated_all": summary["federated"].get(metric),
+        "alone_own": alone.get("own_test", {}).get(metric),
+        "federated_own": client.get(metric),
+        "epsilon": client.get("epsilon"),
+        "rounds": client["rounds"],
+    }
+    return {key: value for key, value in line.items() if value is not None}
+
+
+__all__ = ["Result", "load_run"]
