@@ -5,6 +5,7 @@ dataclasses, what it says of a choice from the YAML under ``conf/``; nothing is 
 """
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ Every setting is a Hydra override: a group takes a name (`strategy=fedadam`), a 
 `confide simulate --cfg job` prints what is composed, without running it. A value that is out of range, of another type
 or misspelt is reported before anything is loaded, with every other mistake.
 
-A key that is new in a mapping takes a plus: `+task.label_values.0=no`. Where a file that is chosen by default sets another value than the schema, both stand in the column *default*.
+A key that is new in a mapping takes a plus: `+task.label_values.0=no`. Where a file that is chosen by default sets another value
+than the schema, both stand in the column *default*.
 """
 KIT = """\
 ## client.yaml
@@ -103,7 +105,8 @@ def _inside(hint: Any) -> Iterator[tuple[str, type]]:
 def _kind(hint: Any) -> str:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join("null" if one is type(None) else _kind(one) for one in arguments)
+        kinds = ["null" if one is type(None) else _kind(one) for one in arguments]
+        return f"{', '.join(kinds[:-1])} or {kinds[-1]}"
     if origin is list:
         return f"list of {_kind(arguments[0])}"
     if origin is dict:
@@ -221,7 +224,8 @@ def _variant_of(group: str, choice: str | None) -> str:
 
 
 def _summary(schema: type) -> str:
-    return " ".join((schema.__doc__ or "").strip().split("\n\n")[0].replace("``", "`").split())
+    text = " ".join((schema.__doc__ or "").strip().split("\n\n")[0].split())
+    return re.sub(r":\w+:`~?(?:\w+\.)*(\w+)`", r"`\1`", text).replace("``", "`")
 
 
 def reference() -> str:
