@@ -212,6 +212,7 @@ def _budgets(axes: Axes, spent: Mapping[str, float], lifetime: Mapping[str, Any]
             axes.plot([lifetime[name]["epsilon"]], [place], "|", color=INK, markersize=13, markeredgewidth=2)
         axes.barh(place, spent[name], height=0.36, color=FEDERATED)
     axes.axvline(asked, color=INK, linestyle="--", linewidth=1.2)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_xlim(left=0)
     axes.set_xlabel("epsilon")
