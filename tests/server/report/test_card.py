@@ -1,8 +1,12 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard
+
+from confide.server.report.card import model_card
+from confide.server.report.read import read_run
 
 
 def test_metadata_is_what_hubs_read(private_run: Path) -> None:
@@ -23,6 +27,14 @@ def test_the_privacy_statement_is_whole(private_run: Path) -> None:
         assert told in text
     assert all(part in text for part in summary["privacy"]["not_protected"])
     assert summary["model_sha256"] in text
+
+
+def test_a_private_run_without_baselines_has_a_card(private_run: Path) -> None:
+    run = read_run(private_run)
+    privacy = {name: told for name, told in run.summary["privacy"].items() if name != "baselines"}
+    card = model_card(replace(run, summary={**run.summary, "privacy": privacy, "baselines": {}}))
+    assert "For the comparison" in model_card(run)
+    assert "For the comparison" not in card
 
 
 def test_a_model_without_privacy_warns(plain_run: Path) -> None:
