@@ -4,10 +4,8 @@ Hydra stops at its first mistake; a person wants them all. :func:`compose` there
 when that fails one by one, collecting what each says, before it checks ranges and contradictions. Nothing heavy is imported.
 """
 
-import contextlib
 import dataclasses
 import difflib
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +15,6 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
-from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -25,6 +22,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from confide import config as schema
 from confide.addresses import redact
 from confide.errors import ConfigError
+from confide.hydra_state import own_hydra, with_open_dicts
 from confide.settings import range_problems
 
 CONF_MODULE = "confide.conf"
@@ -36,7 +34,7 @@ _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 def register_schema() -> None:
     """Tell Hydra the schema that the YAML groups fill in."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=_with_open_dicts(schema.Config))
+    store.store(name="schema", node=with_open_dicts(schema.Config))
     nodes: dict[str, dict[str, Any]] = {
         "task": {"text_classification": schema.TextClassificationConfig, "tabular": schema.TabularConfig},
         "backbone": {
@@ -52,26 +50,7 @@ def register_schema() -> None:
     }
     for group, classes in nodes.items():
         for name, node in classes.items():
-            store.store(group=group, name=f"{name}_schema", node=_with_open_dicts(node))
-
-
-@functools.cache
-def _with_open_dicts(node: type) -> DictConfig:
-    """Make a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``; Hydra would want a + before it."""
-    config = OmegaConf.structured(node)
-    assert isinstance(config, DictConfig)
-    _open_dicts(config)
-    return config
-
-
-def _open_dicts(config: DictConfig) -> None:
-    for key in config:
-        child = config._get_node(key)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            if child._metadata.object_type is not dict:
-                _open_dicts(child)
-            elif not dataclasses.is_dataclass(child._metadata.element_type):
-                OmegaConf.set_struct(child, False)
+            store.store(group=group, name=f"{name}_schema", node=with_open_dicts(node))
 
 
 def compose(overrides: Sequence[str] = ()) -> schema.Config:
@@ -86,29 +65,13 @@ def compose(overrides: Sequence[str] = ()) -> schema.Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    with _own_hydra():
+    with own_hydra():
         composed, problems = _compose_collecting([o for o in overrides if not is_hydra(o)])
     if composed is not None:
         problems += _value_problems(composed)
     if composed is None or problems:
         raise ConfigError(problems)
     return to_config(composed)
-
-
-@contextlib.contextmanager
-def _own_hydra() -> Iterator[None]:
-    """Use Hydra, whose state belongs to the process, as if nobody else did: a caller that uses it too finds it as it was."""
-    Plugins.instance()  # they register their own schemas once, to stay
-    store, running = ConfigStore.instance(), GlobalHydra.instance().hydra
-    before, store.repo, GlobalHydra.instance().hydra = store.repo, _copied(store.repo), None
-    try:
-        yield
-    finally:
-        store.repo, GlobalHydra.instance().hydra = before, running
-
-
-def _copied(tree: dict[str, Any]) -> dict[str, Any]:
-    return {name: _copied(node) if isinstance(node, dict) else node for name, node in tree.items()}
 
 
 def check_jobs(overrides: Sequence[str]) -> None:

@@ -1,0 +1,1 @@
+../../confide/hydra_state.py
