@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confide.own_parts import OWN_TASK_HELP, look_in_current_folder
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -53,9 +55,10 @@ def main(argv: Sequence[str]) -> int:
     # Imported once the command is known to be right: it takes torch.
     from confide.inference.export import default_folder, export
 
+    look_in_current_folder(arguments.own_task)
     check = _records(arguments) if arguments.check is not None else None
     folder = arguments.output or default_folder(arguments.run, arguments.to)
-    _show(export(arguments.run, arguments.to, folder, check=check), folder)
+    _show(export(arguments.run, arguments.to, folder, check=check, own_tasks=arguments.own_task), folder)
     return 0
 
 
@@ -68,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", metavar="FOLDER", type=Path, help="folder to write; RUN/export/FORM without it")
     parser.add_argument("--check", metavar="RECORDS", help="file of records to compare on, best labelled ones")
     parser.add_argument("--query", help="SELECT ..., where RECORDS is a database's URL")
+    parser.add_argument("--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP)
     return parser
 
 

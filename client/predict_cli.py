@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.errors import ConfigError
+from confide.own_parts import OWN_TASK_HELP, look_in_current_folder
 
 if TYPE_CHECKING:
     import pandas
@@ -52,6 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
         writer_for(arguments.output)  # a wrong name is said before anything is computed
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    look_in_current_folder(arguments.own_task)
     _predict(arguments)
     return 0
 
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, help="file to write: .csv, .tsv, .jsonl or .parquet; CSV to stdout without it")
     parser.add_argument("--keep", metavar="COLUMNS", help="columns of INPUT to keep, as id,text; all without it")
     parser.add_argument("--query", help="SELECT ..., where INPUT is a database's URL")
+    parser.add_argument("--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
     return parser
 
@@ -82,7 +85,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from confide.workload import make_compute
 
     compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))  # nothing of the records is kept
-    predictor = load_predictor(arguments.run, compute=compute)
+    predictor = load_predictor(arguments.run, compute=compute, own_tasks=arguments.own_task)
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
     needed = [*task.content_columns(), task.label_column()]

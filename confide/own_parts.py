@@ -19,6 +19,7 @@ from confide.errors import ConfideError, ConfigError
 log = logging.getLogger(__name__)
 
 LONGEST_PATH, _SHOWN = 200, 60
+OWN_TASK_HELP = "dotted path of the task of one's own that RUN was trained with; no other is imported, whatever its files say"
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
@@ -137,6 +138,7 @@ def _told(error: Exception) -> str:
 
 __all__ = [
     "LONGEST_PATH",
+    "OWN_TASK_HELP",
     "blamed",
     "find_part",
     "is_dotted",

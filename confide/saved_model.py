@@ -128,6 +128,20 @@ def _save_hugging_face(folder: Path, workload: Workload, tensors: Tensors, tunin
     model.encoder.save_pretrained(folder / ("adapter" if tuning == "lora" else "encoder"))
 
 
+def refuse_own_task(folder: Path, plan: TrainingPlan, own_tasks: Sequence[str]) -> None:
+    """Check that a model needs no task to be imported but those that may be.
+
+    Raises:
+        ModelError: naming the task.
+    """
+    if not set(plan.task.own_tasks) <= set(own_tasks):
+        path = plan.task._target_
+        raise ModelError(
+            f"{folder} was trained with a task of one's own, {path}, which is not imported on a file's word; if you trust it, "
+            f"say so: --own-task {path}, or own_tasks=[{path!r}]."
+        )
+
+
 def load_model(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()) -> tuple[Workload, Tensors, Sequence[str]]:
     """Load a model that :func:`save_model` wrote.
 
@@ -150,11 +164,7 @@ def load_model(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ())
     if sha256(tensors) != description.model_sha256:
         raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
     plan, backbone = description.plan, description.plan.backbone
-    if not set(plan.task.own_tasks) <= set(own_tasks):
-        raise ModelError(
-            f"{folder} was trained with a task of one's own, {plan.task._target_}, which is not imported on a file's word; "
-            f"if you trust it, load with own_tasks=[{plan.task._target_!r}]."
-        )
+    refuse_own_task(folder, plan, own_tasks)
     if isinstance(backbone, TransformerConfig):
         backbone = dataclasses.replace(backbone, sha256=plan.backbone_sha256)
     workload = build_workload(plan.task, backbone, plan.tuning, compute=compute, seed=0, own_tasks=own_tasks)
@@ -167,4 +177,4 @@ def load_model(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ())
     return workload, tensors, plan.task.labels
 
 
-__all__ = ["RUN_FORM", "Description", "load_model", "read_description", "save_model"]
+__all__ = ["RUN_FORM", "Description", "load_model", "read_description", "refuse_own_task", "save_model"]

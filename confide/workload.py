@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from confide.backbones import content_hash, find_backbone, load_encoder, load_tokenizer
+from confide.backbones import content_hash, find_backbone, load_encoder
 from confide.config import (
     BackboneConfig,
     LogisticConfig,
@@ -25,10 +25,9 @@ from confide.errors import ConfigError
 from confide.features import FeatureCache, features_of
 from confide.models import Head, Mlp, TextClassifier, apply_tuning, trainable
 from confide.records import Shapes
-from confide.tasks.own import own_table_task, own_text_task, refuse_unlisted
-from confide.tasks.tabular import FEATURES, Tabular
+from confide.tasks.own import table_task, text_task
+from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Examples, TableTask, Task
-from confide.tasks.text_classification import TextClassification
 
 Precision = torch.dtype | None
 """None: float32 throughout; otherwise the dtype of autocast."""
@@ -127,7 +126,7 @@ def build_workload(
             return _tabular(task, backbone, compute, own_tasks)
         if isinstance(task, TextClassificationConfig) and isinstance(backbone, TransformerConfig):
             folder = find_backbone(backbone)
-            texts = _text_task(task, folder, own_tasks)
+            texts = text_task(task, folder, own_tasks)
             if tuning.kind == "head":
                 return _head_only(texts, backbone, folder, compute)
             return _text(texts, backbone, tuning, folder, compute)
@@ -137,13 +136,9 @@ def build_workload(
 def _tabular(
     config: TabularConfig, backbone: LogisticConfig | MlpConfig, compute: Compute, own_tasks: Sequence[str]
 ) -> Workload:
-    task = _table_task(config, own_tasks)
+    task = table_task(config, own_tasks)
     model = _table_model(task, backbone).to(compute.device)
     return Workload(task, model, task.encode, task.synthetic, compute)
-
-
-def _table_task(config: TabularConfig, own_tasks: Sequence[str]) -> TableTask:
-    return Tabular(config) if config._target_ is None else own_table_task(config, own_tasks)
 
 
 def _table_model(task: TableTask, backbone: LogisticConfig | MlpConfig) -> Mlp:
@@ -164,16 +159,9 @@ def shapes_without_weights(task: TaskConfig, backbone: BackboneConfig, *, own_ta
     """
     if not isinstance(task, TabularConfig) or not isinstance(backbone, LogisticConfig | MlpConfig):
         return {}
-    table = _table_task(task, own_tasks)
+    table = table_task(task, own_tasks)
     with torch.device("meta"):
         return {name: tuple(p.shape) for name, p in trainable(_table_model(table, backbone)).items()}
-
-
-def _text_task(config: TextClassificationConfig, folder: Path, own_tasks: Sequence[str]) -> Task:
-    if config._target_ is None:
-        return TextClassification(config, tokenizer=load_tokenizer(folder))
-    refuse_unlisted(config, own_tasks)  # before the tokenizer is loaded
-    return own_text_task(config, own_tasks, tokenizer=load_tokenizer(folder))
 
 
 def _text(task: Task, backbone: TransformerConfig, tuning: TuningConfig, folder: Path, compute: Compute) -> Workload:

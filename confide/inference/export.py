@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
@@ -21,7 +22,12 @@ _SYNTHETIC = 64
 
 
 def export(
-    run: Path | str, form: str, folder: Path | str | None = None, *, check: Dataset | pandas.DataFrame | None = None
+    run: Path | str,
+    form: str,
+    folder: Path | str | None = None,
+    *,
+    check: Dataset | pandas.DataFrame | None = None,
+    own_tasks: Sequence[str] = (),
 ) -> Comparison:
     """Export a run's model; the folder appears whole, and only if it does what the run's own model does.
 
@@ -30,6 +36,7 @@ def export(
         form: hf, merged, onnx or int8.
         folder: where to; None for ``RUN/export/FORM``. One that an earlier export wrote is replaced, any other refused.
         check: records to compare on, best labelled ones; None for invented ones.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
 
     Returns:
         The comparison. Exact forms differ by at most 1e-4 in logits and probabilities; int8 by what it says.
@@ -44,7 +51,7 @@ def export(
         raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
     if form in ("onnx", "int8"):
         packages.require(packages.CONVERTER, f"--to {form}")
-    own = load_predictor(Path(run), compute=Compute())
+    own = load_predictor(Path(run), compute=Compute(), own_tasks=own_tasks)
     if own.description.form != RUN_FORM:
         raise ConfigError(f"{own.folder} was exported already, to {own.description.form}; export the run that it came from.")
     place = default_folder(own.folder, form) if folder is None else Path(folder)
@@ -99,7 +106,8 @@ def _refuse_taken(place: Path) -> None:
 def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     """Write, and load what was written as anybody would."""
     folder.chmod(0o755)
-    workload, _, _ = load_model(own.folder, compute=Compute())  # a second copy: an adapter is taken out of it
+    own_tasks = own.plan.task.own_tasks  # allowed when `own` was loaded
+    workload, _, _ = load_model(own.folder, compute=Compute(), own_tasks=own_tasks)  # a second copy: an adapter is taken out
     if form in ("onnx", "int8"):
         from confide.inference.onnx_form import write_onnx
 
@@ -114,7 +122,7 @@ def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors leaves 0600
     Description(own.plan, own.description.model_sha256, form, hash_files(folder)).write(folder)
-    return load_predictor(folder, compute=Compute())
+    return load_predictor(folder, compute=Compute(), own_tasks=own_tasks)
 
 
 __all__ = ["default_folder", "export"]

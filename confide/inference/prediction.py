@@ -50,13 +50,16 @@ class Part(NamedTuple):
     labelled: Tensor
 
 
-def predict(run: Path | str, records: Dataset | pandas.DataFrame, *, device: str = "auto") -> pandas.DataFrame:
+def predict(
+    run: Path | str, records: Dataset | pandas.DataFrame, *, device: str = "auto", own_tasks: Sequence[str] = ()
+) -> pandas.DataFrame:
     """Predict.
 
     Args:
         run: RUN, ``RUN/model``, or a folder that ``confide export`` wrote.
         records: the task's input columns; others, the label among them, are not looked at.
         device: auto, cpu, cuda or mps.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
 
     Returns:
         One row a record, in order and with the index of ``records``: ``prediction``, the name of the likeliest class, and
@@ -67,7 +70,7 @@ def predict(run: Path | str, records: Dataset | pandas.DataFrame, *, device: str
         ModelError: if there is no model, or it cannot be used.
     """
     compute = make_compute(TrainerConfig(device=device, feature_cache=None))  # nothing derived from records is kept
-    predictor = load_predictor(Path(run), compute=compute)
+    predictor = load_predictor(Path(run), compute=compute, own_tasks=own_tasks)
     inputs = read_inputs(predictor, records, with_labels=False)
     made = pandas.concat([part.frame for part in predict_in_parts(predictor, inputs)], ignore_index=True)
     if isinstance(records, pandas.DataFrame):

@@ -1,7 +1,7 @@
 """A model that predicts, whatever it was saved as: a run's own, one exported for transformers, or one in ONNX."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,15 +9,15 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from confide.backbones import load_tokenizer, quiet_transformers
+from confide.backbones import quiet_transformers
 from confide.config import TabularConfig
 from confide.errors import ModelError
 from confide.inference import packages
 from confide.plan import TrainingPlan
-from confide.saved_model import RUN_FORM, Description, load_model, read_description
-from confide.tasks.tabular import FEATURES, Tabular
+from confide.saved_model import RUN_FORM, Description, load_model, read_description, refuse_own_task
+from confide.tasks.own import table_task, text_task
+from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Batch, Examples, Task
-from confide.tasks.text_classification import TextClassification
 from confide.workload import Compute
 
 FORMS = {
@@ -85,12 +85,13 @@ def find_model(folder: Path) -> Path:
     raise ModelError(f"{folder}: {found}; name RUN of a finished run, or a folder that confide export wrote.")
 
 
-def load_predictor(folder: Path, *, compute: Compute) -> Predictor:
+def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()) -> Predictor:
     """Load a model to predict with.
 
     Args:
         folder: RUN, ``RUN/model`` or an exported folder.
         compute: where; ONNX models are computed on the CPU.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
 
     Raises:
         ModelError: if there is no model, files are damaged, or the backbone is not the one it was trained on.
@@ -99,7 +100,7 @@ def load_predictor(folder: Path, *, compute: Compute) -> Predictor:
     place = find_model(folder)
     description = read_description(place)
     if description.form == RUN_FORM:
-        workload, _, _ = load_model(place, compute=compute)
+        workload, _, _ = load_model(place, compute=compute, own_tasks=own_tasks)
         return Predictor(
             folder=place,
             description=description,
@@ -113,7 +114,8 @@ def load_predictor(folder: Path, *, compute: Compute) -> Predictor:
     changed = [name for name, digest in description.files.items() if present.get(name) != digest]
     if changed:
         raise ModelError(f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew.")
-    task = _task(place, description.plan)
+    refuse_own_task(place, description.plan, own_tasks)
+    task = _task(place, description.plan, own_tasks)
     onnx = description.form in ("onnx", "int8")
     logits = _onnx_logits(place) if onnx else _torch_logits(_load_hugging_face(place, description.plan), compute.device)
     return Predictor(folder=place, description=description, task=task, prepare=task.encode, logits=logits)
@@ -129,10 +131,10 @@ def hash_files(folder: Path) -> dict[str, str]:
     return digests
 
 
-def _task(folder: Path, plan: TrainingPlan) -> Task:
+def _task(folder: Path, plan: TrainingPlan, own_tasks: Sequence[str]) -> Task:
     if isinstance(plan.task, TabularConfig):
-        return Tabular(plan.task)
-    return TextClassification(plan.task, tokenizer=load_tokenizer(folder))
+        return table_task(plan.task, own_tasks)
+    return text_task(plan.task, folder, own_tasks)
 
 
 def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:

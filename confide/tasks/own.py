@@ -1,4 +1,4 @@
-"""Tasks of one's own, by dotted path, on the schema of a built-in kind.
+"""From a schema to its task: the built-in one of its kind, or one's own by dotted path.
 
 The class is made with the schema (and, for texts, the backbone's tokenizer) and the plan's ``kwargs``. A plan comes from
 another side: what may be imported for it is an exact list that this side brings (an institution's ``policy.tasks``, a
@@ -6,18 +6,22 @@ simulation's own config), held against the plan's word before anything is import
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from confide.backbones import load_tokenizer
 from confide.config import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ConfigError, DeniedError
 from confide.own_parts import make_part, require
+from confide.tasks.tabular import Tabular
 from confide.tasks.task import TableTask, Task
+from confide.tasks.text_classification import TextClassification
 
 _KEY = "task"
 _NEEDED = ("labels", "encode", "check", "content_columns", "label_column", "synthetic", "loss", "scores", "metrics")
 
 
-def refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
+def _refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
     """Check that a task may be imported here.
 
     Raises:
@@ -31,30 +35,35 @@ def refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
         )
 
 
-def own_table_task(config: TabularConfig, own_tasks: Sequence[str]) -> TableTask:
-    """Make a task for rows of a table.
+def table_task(config: TabularConfig, own_tasks: Sequence[str] = ()) -> TableTask:
+    """Make the task of a table: the built-in one, or one's own.
 
     Raises:
-        DeniedError: if it is not listed.
+        DeniedError: if it is one's own and not listed.
         ConfigError: if it cannot be made, or is none.
     """
+    if config._target_ is None:
+        return Tabular(config)
     task: TableTask = _made(config, own_tasks, (*_NEEDED, "num_inputs"))
     return task
 
 
-def own_text_task(config: TextClassificationConfig, own_tasks: Sequence[str], *, tokenizer: Any) -> Task:
-    """Make a task for texts.
+def text_task(config: TextClassificationConfig, folder: Path, own_tasks: Sequence[str] = ()) -> Task:
+    """Make the task of texts, with the tokenizer in a backbone's folder: the built-in one, or one's own.
 
     Raises:
-        DeniedError: if it is not listed.
+        DeniedError: if it is one's own and not listed.
         ConfigError: if it cannot be made, or is none.
     """
-    task: Task = _made(config, own_tasks, _NEEDED, tokenizer=tokenizer)
+    if config._target_ is None:
+        return TextClassification(config, tokenizer=load_tokenizer(folder))
+    _refuse_unlisted(config, own_tasks)  # before the tokenizer is loaded
+    task: Task = _made(config, own_tasks, _NEEDED, tokenizer=load_tokenizer(folder))
     return task
 
 
 def _made(config: TaskConfig, own_tasks: Sequence[str], needed: Sequence[str], **given: Any) -> Any:
-    refuse_unlisted(config, own_tasks)
+    _refuse_unlisted(config, own_tasks)
     path = str(config._target_)
     reserved = sorted(given.keys() & config.kwargs.keys())
     if reserved:
@@ -66,4 +75,4 @@ def _made(config: TaskConfig, own_tasks: Sequence[str], needed: Sequence[str], *
     return made
 
 
-__all__ = ["own_table_task", "own_text_task", "refuse_unlisted"]
+__all__ = ["table_task", "text_task"]
