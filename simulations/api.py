@@ -9,17 +9,14 @@ import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from confide.compose import compose, is_hydra
 from confide.config import Config
-from confide.errors import ConfigError, StorageError
+from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.server.run_folder import described, finished, refuse_changes
 from confide.simulations.manners import handlers_kept, threads_kept, without_bars
 from confide.simulations.result import Result, load_run
-
-if TYPE_CHECKING:
-    from confide.server.progress import ProgressView
 
 Progress = Literal["quiet", "plain"]
 _ONE_AT_A_TIME = threading.RLock()
@@ -39,7 +36,7 @@ def simulate(
         overrides: as on the command line, such as ``["experiment=heart_disease", "strategy=fedadam"]``.
         run_dir: RUN, made if need be; ``runs/DATE/TIME`` when None.
         resume: whether RUN holds a run, with the same overrides, that is to go on; a finished one is returned as it is.
-        progress: what is written to stderr: nothing (quiet), or a line a round (plain).
+        progress: what is written to stderr: nothing (quiet), or a line a round (plain); ``server.progress`` is for commands.
 
     Returns:
         What it left.
@@ -76,20 +73,16 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
 
         prepare_workers()
     with handlers_kept():
+        from confide.server.progress import make_progress
+        from confide.server.report.leave import leave_report
         from confide.simulations.run import simulate as run
     with threads_kept(), without_bars():
-        run(config, folder, progress=_view(progress, config.task.primary_metric), resume=resume)
-
-
-def _view(progress: Progress, metric: str) -> "ProgressView":
-    import io
-    import sys
-
-    from rich.console import Console
-
-    from confide.server.progress import LineProgress
-
-    return LineProgress(Console(file=sys.stderr if progress == "plain" else io.StringIO()), metric=metric)
+        try:
+            run(config, folder, progress=make_progress(progress, config.task.primary_metric), resume=resume)
+        except RunFailedError:
+            leave_report(folder)
+            raise
+        leave_report(folder)
 
 
 def _new_folder() -> Path:

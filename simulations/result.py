@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from confide.errors import ConfigError, UnreadableError
-from confide.server.run_folder import SUMMARY, finished
-from confide.simulations.manners import handlers_kept, without_bars
+from confide.server.run_folder import REPORT, SUMMARY, finished
+from confide.simulations.manners import handlers_kept, threads_kept, without_bars
 
 if TYPE_CHECKING:
     import pandas
+    from datasets import Dataset
     from torch import nn
 
-_METRICS, _MODEL, _REPORT = "metrics.jsonl", "model", "report.html"
+_METRICS, _MODEL = "metrics.jsonl", "model"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Result:
     @property
     def report(self) -> Path:
         """The report, to be opened in a browser."""
-        return self.run_dir / _REPORT
+        return self.run_dir / REPORT
 
     @property
     def model_dir(self) -> Path:
@@ -66,19 +67,42 @@ class Result:
         return self.run_dir / _MODEL
 
     def model(self) -> "nn.Module":
-        """Return the model that was trained, its tensors loaded, on the CPU.
-
-        With ``tuning=head`` that is the head alone, on the frozen backbone's features.
+        """Return the trained model, on the CPU: features of a table, or token ids and attention mask, in; logits out.
 
         Raises:
             ModelError: if it is damaged, or its backbone is not here.
         """
         with handlers_kept():
-            from confide.saved_model import load_model
+            from confide.inference.hugging_face import text_classifier
+            from confide.models import Mlp
+            from confide.saved_model import load_model, read_description
             from confide.workload import Compute
         with without_bars():
             workload, _, _ = load_model(self.model_dir, compute=Compute(), own_tasks=self.own_tasks)
-        return workload.model.eval()
+            if isinstance(workload.model, Mlp):
+                return workload.model.eval()
+            return text_classifier(workload, read_description(self.model_dir).plan).eval()
+
+    def predict(self, records: "pandas.DataFrame | Dataset | str | Path") -> "pandas.DataFrame":
+        """Predict on records: a frame, a dataset, or what ``data.path`` takes; nothing of them is kept.
+
+        Returns:
+            One row a record: ``prediction``, and ``probability_CLASS`` for each class.
+
+        Raises:
+            DataError: naming everything that does not fit the task's schema.
+            ModelError: if the model is damaged, or its backbone is not here.
+        """
+        with handlers_kept():
+            from confide.client.whole_records import read_whole
+            from confide.inference.prediction import predict
+            from confide.saved_model import read_description
+            from confide.tasks.schema import content_columns
+        with threads_kept(), without_bars():
+            if isinstance(records, str | Path):
+                columns = content_columns(read_description(self.model_dir).plan.task)
+                records, _ = read_whole(str(records), query=None, needed=columns, keep=())
+            return predict(self.run_dir, records, own_tasks=self.own_tasks)
 
     def _repr_html_(self) -> str:
         metric = self.summary["primary_metric"]

