@@ -37,8 +37,7 @@ Every setting is a Hydra override: a group takes a name (`strategy=fedadam`), a 
 `confide simulate --cfg job` prints what is composed, without running it. A value that is out of range, of another type
 or misspelt is reported before anything is loaded, with every other mistake.
 
-A key that is new in a mapping takes a plus: `+task.label_values.0=no`. Where a file that is chosen by default sets another value
-than the schema, both stand in the column *default*.
+Where a file that is chosen by default sets another value than the schema, both stand in the column *default*.
 """
 KIT = """\
 ## client.yaml
@@ -134,7 +133,7 @@ def _table(table: list[Row], chosen: dict[str, Any], choice: str) -> Iterator[st
         default = "none: set it" if missing else _shown(row.default)
         if row.key in chosen and chosen[row.key] != row.default:
             default += f"; {_short(chosen[row.key])} by `{choice}`"
-        cells = (f"`{row.key}`", row.kind, default, row.allowed or "any", row.meaning)
+        cells = (f"`{row.key}`", row.kind, default, row.allowed or "any", _words(row.meaning))
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
     yield ""
 
@@ -142,6 +141,11 @@ def _table(table: list[Row], chosen: dict[str, Any], choice: str) -> Iterator[st
 def _short(value: Any) -> str:
     text = _shown(value)
     return text if len(text) <= _LONGEST_VALUE else "what the file lists"
+
+
+def _words(text: str) -> str:
+    """Mark as code what Markdown would take for emphasis."""
+    return re.sub(r"[\w.]*_target_(?:=\S+)?", r"`\g<0>`", text)
 
 
 def _defaults() -> dict[str, str | None]:
@@ -187,7 +191,7 @@ def _choices(group: str, default: str | None, known: set[str]) -> Iterator[str]:
             f"`{key.removeprefix(f'{group}.')}`: {_short(value)}" for key, value in _settings(path, known, where).items()
         )
         name = f"`{path.stem}`" + (" (default)" if path.stem == default else "")
-        yield f"| {name} | {_comment(path)} | {sets} |".replace("  |", " |")
+        yield f"| {name} | {_words(_comment(path))} | {sets} |".replace("  |", " |")
     yield ""
 
 

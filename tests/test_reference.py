@@ -61,8 +61,8 @@ def _default(cell: str) -> Any:
 
 def _check(section: str, key: str, item: Any) -> None:
     default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-    allowed, meaning = describe_range(item.metadata) or "any", item.metadata["meaning"]
-    told = [(_default(cells[1]), cells[2], cells[3]) for cells in _rows(section, key) if cells[0]]
+    allowed, meaning = describe_range(item.metadata) or "any", item.metadata["meaning"].replace("`", "")
+    told = [(_default(cells[1]), cells[2], cells[3].replace("`", "")) for cells in _rows(section, key) if cells[0]]
     assert (default, allowed, meaning) in told, key
 
 
