@@ -11,10 +11,10 @@ from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, QuotedString
+from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -24,6 +24,7 @@ from confide.addresses import redact
 from confide.errors import ConfigError
 from confide.hydra_state import own_hydra, with_open_dicts
 from confide.settings import range_problems
+from confide.sweep_words import count_jobs, expand
 
 CONF_MODULE = "confide.conf"
 _MOST_JOBS_CHECKED = 256
@@ -78,13 +79,13 @@ def check_jobs(overrides: Sequence[str]) -> None:
     """Check every job of a sweep before the first one starts.
 
     Args:
-        overrides: overrides whose values may be lists separated by commas, as for ``--multirun``.
+        overrides: overrides whose values may be sweeps, as for ``--multirun``.
 
     Raises:
         ConfigError: naming every mistake, each once.
     """
     problems: dict[str, None] = {}
-    for job in _expand(overrides):
+    for job in _jobs(overrides, most=_MOST_JOBS_CHECKED):
         try:
             compose(job)
         except ConfigError as error:
@@ -107,32 +108,58 @@ def to_config(composed: DictConfig) -> schema.Config:
     return config
 
 
+def hydra_settings(overrides: Sequence[str]) -> DictConfig:
+    """Compose Hydra's own settings, as the first job of a sweep has them.
+
+    Args:
+        overrides: with those of Hydra's own; values may be sweeps.
+
+    Raises:
+        ConfigError: if Hydra does not know what is asked of it.
+    """
+    own = [word for word in overrides if is_hydra(word)]
+    job = first_job([word for word in overrides if not is_hydra(word)])
+    register_schema()
+    try:
+        with initialize_config_module(CONF_MODULE, version_base="1.3"):
+            composed = hydra_compose("config", overrides=[*job, *own], return_hydra_config=True)
+    except MissingConfigException as error:
+        plugin = next((word for word in own if word.endswith(("=optuna", "=joblib"))), None)
+        mend = f"{plugin}: Hydra has no such plugin here; `pip install 'confide[sweeps]'` brings it."
+        raise ConfigError(mend if plugin else _first_line(error)) from None
+    except _COMPOSITION_ERRORS as error:
+        raise ConfigError(_first_line(error)) from None
+    settings: DictConfig = composed.hydra
+    return settings
+
+
+def num_jobs(overrides: Sequence[str]) -> int:
+    """Count the jobs of a sweep over every combination."""
+    with _loader() as loader:
+        return count_jobs(overrides, loader)
+
+
+def first_job(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of the first job of a sweep."""
+    [job] = _jobs(overrides, most=1)
+    return job
+
+
+def _jobs(overrides: Sequence[str], *, most: int) -> list[list[str]]:
+    with _loader() as loader:
+        return [list(job) for job in expand(overrides, loader, most=most)]
+
+
+@contextlib.contextmanager
+def _loader() -> Iterator[ConfigLoader]:
+    """Give what knows the choices of each group."""
+    with initialize_config_module(CONF_MODULE, version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
 def is_hydra(override: str) -> bool:
     """Say whether an override is of Hydra's own settings."""
     return override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra="))
-
-
-def _expand(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the jobs of a sweep, at most a bounded number."""
-    jobs: list[list[str]] = [[]]
-    for text in overrides:
-        try:
-            override = OverridesParser.create().parse_override(text)
-            values = (
-                [text]
-                if not override.is_sweep_override()
-                else [f"{override.get_key_element()}={v}" for v in _choices(override)]
-            )
-        except HydraException:
-            values = [text]
-        jobs = [[*job, value] for job in jobs for value in values][:_MOST_JOBS_CHECKED]
-    yield from jobs
-
-
-def _choices(override: Override) -> list[str]:
-    return [
-        value.with_quotes() if isinstance(value, QuotedString) else str(value) for value in override.sweep_string_iterator()
-    ]
 
 
 def _compose_once(overrides: Sequence[str]) -> DictConfig:
@@ -191,8 +218,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _options(group: str) -> list[str]:
-    with initialize_config_module(CONF_MODULE, version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
+    with _loader() as loader:
         return [name for name in loader.get_group_options(group) if not name.endswith("_schema")]
 
 
@@ -222,4 +248,14 @@ def _value_problems(composed: DictConfig) -> list[str]:
     return list(range_problems(config))
 
 
-__all__ = ["CONF_MODULE", "check_jobs", "compose", "is_hydra", "register_schema", "to_config"]
+__all__ = [
+    "CONF_MODULE",
+    "check_jobs",
+    "compose",
+    "first_job",
+    "hydra_settings",
+    "is_hydra",
+    "num_jobs",
+    "register_schema",
+    "to_config",
+]

@@ -139,18 +139,21 @@ def tell_finished(run_dir: Path) -> bool:
     return True
 
 
-def run_with_hydra(program: str, words: Sequence[str], run_fn: Callable[[DictConfig], None]) -> None:
+def run_with_hydra(
+    program: str, words: Sequence[str], run_fn: Callable[[DictConfig], object], *, checked: bool = False
+) -> None:
     """Check what is asked for, and have Hydra compose it and call ``run_fn``, or print what its flags ask for.
 
     Args:
         program: such as ``simulate``.
         words: overrides and Hydra's flags.
         run_fn: takes the composed config.
+        checked: whether the overrides were checked already.
 
     Raises:
         ConfigError: naming every mistake, before anything heavy is imported.
     """
-    if not INFORMATION_FLAGS & set(words):
+    if not checked and not INFORMATION_FLAGS & set(words):
         refuse_passwords(overrides_of(words))
         check_jobs(overrides_of(words))
     register_schema()

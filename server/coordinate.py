@@ -23,7 +23,6 @@ from confide.backbones import content_hash, find_backbone
 from confide.compose import compose
 from confide.config import Config, TransformerConfig
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError, FlowerError, RunFailedError
-from confide.exchange import Evaluation
 from confide.files import locked, write_json, write_text
 from confide.flower.grid import take_run
 from confide.flower.processes import SuperLinkControl
@@ -44,7 +43,7 @@ from confide.server.results import InstitutionResult, RunResult, summarise, summ
 from confide.server.rounds import Outcome, RoundLoop
 from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of
 from confide.server.sink import MetricsSink
-from confide.server.state import mean_metric
+from confide.server.state import mean_metrics
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.strategies.build import build_strategy
@@ -266,7 +265,7 @@ class _Deployment:
         return RunResult(
             plan=plan,
             outcome=outcome,
-            pooled_test=_mean(outcome.test),
+            pooled_test=mean_metrics(outcome.test),  # nobody has their records together
             institutions=lines,
             model_sha256=digest,
             kept_round=best.server_round if best and self.config.server.keep == "best" else state.server_round,
@@ -277,14 +276,6 @@ class _Deployment:
             resumed=self._resumed,
             measured="mean over institutions, by support",
         )
-
-
-def _mean(test: Mapping[str, Evaluation]) -> Evaluation:
-    """Average institutions' own metrics by support: nobody has their records together."""
-    names = sorted({name for metrics in test.values() for name in metrics} - {"num_examples"})
-    means = {name: mean_metric(test, name) for name in names}
-    total = sum(metrics["num_examples"] for metrics in test.values())
-    return {**{name: value for name, value in means.items() if value is not None}, "num_examples": total}
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from confide.errors import RunFailedError
+from confide.errors import ConfideError, RunFailedError
 from confide.exchange import Evaluation
 from confide.plan import TrainingPlan
 from confide.server.rounds import Outcome
-from confide.server.state import RoundRecord, RunState
+from confide.server.state import RoundRecord, RunState, mean_metrics
 
 SCHEMA = 1
 _TRAINED_BESIDES = {"local": "each institution's training alone", "pooled": "training on all records in one place"}
@@ -110,6 +110,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "test_examples": int(result.pooled_test["num_examples"]),
             **({} if result.measured is None else {"measured": result.measured}),
         },
+        "federated_validation": _validation(result.outcome),
         "baselines": _baselines(result),
         "privacy": privacy_statement(plan, reproducible=result.reproducible, baselines=list(_baselines(result))),
         "data": dict(result.data),
@@ -129,7 +130,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
     return summary
 
 
-def summarise_failure(job: str, error: RunFailedError, state: RunState | None) -> dict[str, Any]:
+def summarise_failure(job: str, error: ConfideError, state: RunState | None) -> dict[str, Any]:
     """Build the ``summary.json`` of a run that ended without a model.
 
     Args:
@@ -138,7 +139,7 @@ def summarise_failure(job: str, error: RunFailedError, state: RunState | None) -
         state: after the last round that was done; None if there was none.
     """
     failures = _failures(state.history if state else ())
-    if error.missing:
+    if isinstance(error, RunFailedError) and error.missing:
         failures[error.when.removeprefix("round ")] = dict(error.missing)
     return {
         "schema": SCHEMA,
@@ -153,6 +154,12 @@ def summarise_failure(job: str, error: RunFailedError, state: RunState | None) -
 def _failures(history: Sequence[RoundRecord]) -> dict[str, dict[str, str]]:
     """Name those whose updates did not go in: round -> institution -> code."""
     return {str(record.server_round): dict(record.refused) for record in history if record.refused}
+
+
+def _validation(outcome: Outcome) -> dict[str, float]:
+    """Return what a sweep may choose by: means over institutions, on the validation records of the kept model."""
+    means = mean_metrics(outcome.validation)
+    return {**_metrics(means), "validation_examples": int(means["num_examples"])}
 
 
 def _baselines(result: RunResult) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class Outcome:
         state: after the last round.
         clients: name -> declared number of training records.
         test: name -> metrics of the kept model on test records.
+        validation: name -> metrics of the kept model on validation records; what sweeps choose by.
         stopped_early: whether patience ran out.
         reproducible: names of those who say that their noise derives from the plan's seed.
     """
@@ -67,6 +68,7 @@ class Outcome:
     test: Mapping[str, Evaluation]
     stopped_early: bool
     reproducible: Sequence[str] = ()
+    validation: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 @dataclass
@@ -219,13 +221,14 @@ class RoundLoop(FlowerBase):
         while self._state.server_round < num_rounds and not stopped_early:
             self._run_round(grid, self._state.server_round + 1, timeout)
             stopped_early = self._is_stale()
-        test = self._evaluate_last(grid, timeout)
+        validation, test = self._evaluate_last(grid, timeout)
         self.outcome = Outcome(
             state=self._state,
             clients=dict(self._clients.num_examples),
             test=test,
             stopped_early=stopped_early,
             reproducible=self._clients.reproducible,
+            validation=validation,
         )
         return Result(arrays=encode(self.kept()))
 
@@ -338,8 +341,8 @@ class RoundLoop(FlowerBase):
             return error.code
         return None
 
-    def _evaluate_last(self, grid: Grid, timeout: float) -> dict[str, Evaluation]:
-        """Validate the last tensors, then score the kept ones on the test records, once."""
+    def _evaluate_last(self, grid: Grid, timeout: float) -> tuple[Mapping[str, Evaluation], Mapping[str, Evaluation]]:
+        """Validate the last tensors, then score the kept ones on the test records, once; return how the kept ones score."""
         assert self._state is not None
         last = self._state.server_round
         scored = self._evaluate(grid, self._state.params, ("validation", "test"), timeout)
@@ -354,7 +357,9 @@ class RoundLoop(FlowerBase):
         for observer in self._observers:
             observer.evaluated("validation", last, validation)
             observer.evaluated("test", kept_round, test)
-        return test
+        if kept_round != last:  # the next round was given the tensors, and scored them first
+            validation = next(dict(r.validation) for r in self._state.history if r.server_round == kept_round + 1)
+        return validation, test
 
     def _evaluate(
         self, grid: Grid, params: Tensors, splits: Sequence[str], timeout: float

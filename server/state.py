@@ -81,6 +81,14 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
     return sum(value * weight for value, weight in known) / sum(weight for _, weight in known)
 
 
+def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
+    """Average every metric over institutions, weighted by support; ``num_examples`` is the support of all."""
+    names = sorted({name for metrics in evaluations.values() for name in metrics} - {"num_examples"})
+    means = {name: mean_metric(evaluations, name) for name in names}
+    total = sum(metrics["num_examples"] for metrics in evaluations.values())
+    return {**{name: value for name, value in means.items() if value is not None}, "num_examples": total}
+
+
 def judge(state: RunState, server_round: int, validation: Mapping[str, Evaluation], *, metric: str) -> RunState:
     """Update best model and patience.
 
@@ -98,4 +106,4 @@ def judge(state: RunState, server_round: int, validation: Mapping[str, Evaluatio
     return replace(state, stale_rounds=state.stale_rounds + 1)
 
 
-__all__ = ["Best", "RoundRecord", "RunState", "judge", "mean_metric"]
+__all__ = ["Best", "RoundRecord", "RunState", "judge", "mean_metric", "mean_metrics"]

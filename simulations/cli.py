@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -33,6 +34,7 @@ from confide.server.run_folder import (
     resume_command,
 )
 from confide.simulations.preload import prepare_workers
+from confide.simulations.sweep_cli import is_sweep, run_sweep
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,15 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: naming every mistake, before anything heavy is imported.
     """
+    _quieten_libraries()
     words, resumed = split_resume(argv)
     if resumed is not None:
         words = resumed_words(resumed, words, program="simulate")
         if tell_finished(resumed):
             return 0
+
+    if is_sweep(words):
+        return run_sweep(words, _sweep_job)
 
     def run(composed: DictConfig) -> None:
         _run(composed, resume=resumed is not None)
@@ -63,23 +69,43 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(composed: DictConfig, *, resume: bool) -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar of our own says more than those of the libraries
-    logging.raiseExceptions = False  # on a full disk the log has no room for complaints about itself
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         _simulate(to_config(composed), run_dir, resume=resume)
     except (ConfideError, KeyboardInterrupt) as error:
-        told = _told(error)
-        log.info("%s", told)
-        print(f"confide simulate: {told}", file=sys.stderr)
-        if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
-            print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
+        _tell_error(error, run_dir)
         sys.exit(status_of(error))
 
 
-def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
+def _sweep_job(composed: DictConfig, silent: bool) -> float | None:
+    """Run one job of a sweep, maybe in a process of its own; return what a sweeper chooses by."""
+    _quieten_libraries()
+    run_dir = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        summary = _simulate(to_config(composed), run_dir, silent=silent)
+    except ConfideError as error:
+        _tell_error(error, run_dir)
+        return None
+    value: float | None = summary["federated_validation"].get(summary["primary_metric"])
+    return value
+
+
+def _quieten_libraries() -> None:
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar of our own says more than those of the libraries
+    logging.raiseExceptions = False  # on a full disk the log has no room for complaints about itself
+
+
+def _tell_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
+    told = _told(error)
+    log.info("%s", told)
+    print(f"confide simulate: {told}", file=sys.stderr)
+    if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
+        print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
+
+
+def _simulate(config: Config, run_dir: Path, *, resume: bool = False, silent: bool = False) -> dict[str, Any]:
     command = Command(overrides=[str(word) for word in HydraConfig.get().overrides.task], cwd=os.getcwd())
     with claimed(run_dir, config, resume=resume, command=command):
         look_in_current_folder(config.own_parts)
@@ -90,7 +116,7 @@ def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
         from confide.server.report.leave import leave_report
         from confide.simulations.run import carry_out
 
-        progress = make_progress(config.server.progress, config.task.primary_metric)
+        progress = make_progress("quiet" if silent else config.server.progress, config.task.primary_metric)
         try:
             summary = carry_out(config, run_dir, progress=progress)
         except (ConfideError, KeyboardInterrupt) as error:
@@ -100,6 +126,7 @@ def _simulate(config: Config, run_dir: Path, *, resume: bool) -> None:
             raise
         leave_report(run_dir)
     progress.finished(summary, run_dir)
+    return summary
 
 
 def _told(error: ConfideError | KeyboardInterrupt) -> str:

@@ -1,5 +1,6 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
+import contextlib
 import functools
 import hashlib
 import logging
@@ -21,7 +22,7 @@ from confide.client.own_records import check_own_records
 from confide.client.schedule import make_schedule
 from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig
-from confide.errors import ConfigError, DataError, RunFailedError, UnreadableError
+from confide.errors import ConfideError, ConfigError, DataError, StorageError, UnreadableError
 from confide.exchange import Evaluation
 from confide.files import write_json, write_text
 from confide.models import trainable_tensors
@@ -96,11 +97,12 @@ def carry_out(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[
     with tracked(config, run_dir, job=simulation.job) as tracker:
         try:
             summary = simulation.run(tracker)
-        except RunFailedError as error:
-            reached = simulation.store.latest()
-            failure = summarise_failure(simulation.job, error, reached.state if reached else None)
-            write_json(run_dir / SUMMARY, failure)
-            tracker.finish(failure)
+        except ConfideError as error:
+            with contextlib.suppress(StorageError):  # that of a full disk comes first
+                reached = simulation.store.latest()
+                failure = summarise_failure(simulation.job, error, reached.state if reached else None)
+                write_json(run_dir / SUMMARY, failure)
+                tracker.finish(failure)
             raise
         write_json(run_dir / SUMMARY, summary)
         tracker.finish(summary)

@@ -11,9 +11,11 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
+from confide.config import METRICS
 from confide.server.run_folder import summary_of
 
 _OVERRIDES = ".hydra/overrides.yaml"
+_LONGEST_NUMBER = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,20 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
     ]
 
 
+def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:
+    """Return the job whose model is best on validation records; None where jobs have other metrics, or nobody validates."""
+    best: tuple[SweptRun, float] | None = None
+    metrics = set()
+    for run in runs:
+        if run.summary is not None and run.status == "completed":
+            metric = str(run.summary["primary_metric"])
+            metrics.add(metric)
+            value = run.summary["federated_validation"].get(metric)
+            if value is not None and (best is None or (value - best[1]) * (1 if METRICS[metric] == "max" else -1) > 0):
+                best = run, value
+    return best[0] if best is not None and len(metrics) == 1 else None
+
+
 def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
     """Build the table that ends a sweep: a line a job.
 
@@ -68,15 +84,16 @@ def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
     """
     keys = list(dict.fromkeys(_key(word) for run in runs for word in run.overrides))
     metrics = sorted({str(run.summary["primary_metric"]) for run in runs if run.summary and run.status == "completed"})
+    plain = all(run.status == "completed" for run in runs)
     table = Table(title=f"{len(runs)} jobs in {escape(str(sweep_dir))}", title_justify="left", title_style="bold")
-    for header in ("RUN", *keys, "status"):
+    for header in ("RUN", *(key.replace(".", ".\n") for key in keys), *([] if plain else ["status"])):
         table.add_column(escape(header), overflow="fold")
-    for header in (*(f"{metric}\n{split}" for metric in metrics for split in ("validation", "test")), "epsilon", "seconds"):
-        table.add_column(header, justify="right")
+    for header in (*(f"{split}\n{metric}" for metric in metrics for split in ("validation", "test")), "epsilon", "seconds"):
+        table.add_column(header, justify="right", no_wrap=True)
     for run in runs:
-        values = {_key(word): escape(word.partition("=")[2]) for word in run.overrides}
-        changed = [values.get(key, "") for key in keys]
-        table.add_row(escape(str(run.run_dir.relative_to(sweep_dir))), *changed, run.status, *_results(run, metrics))
+        values = {_key(word): escape(_short(word.partition("=")[2])) for word in run.overrides}
+        first = [escape(str(run.run_dir.relative_to(sweep_dir))), *(values.get(key, "") for key in keys)]
+        table.add_row(*first, *([] if plain else [run.status]), *_results(run, metrics))
     return table
 
 
@@ -102,9 +119,17 @@ def _key(word: str) -> str:
     return word.partition("=")[0].lstrip("+~")
 
 
+def _short(value: str) -> str:
+    """Cut a number that a sweeper drew to four digits; its run's own files have all of them."""
+    try:
+        return f"{float(value):.4g}" if len(value) > _LONGEST_NUMBER else value
+    except ValueError:
+        return value
+
+
 def _natural(text: str) -> list[str | int]:
     """Order 10 after 9."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
-__all__ = ["SweptRun", "sweep_runs", "sweep_table"]
+__all__ = ["SweptRun", "best_run", "sweep_runs", "sweep_table"]

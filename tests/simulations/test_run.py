@@ -124,6 +124,25 @@ def test_early_stopping_ends_a_run_before_its_last_round(run: Simulate) -> None:
     assert summary["stopped_early"]
     assert summary["rounds"] < 40
     assert summary["kept_round"] == summary["best"]["round"]
+    assert summary["federated_validation"]["accuracy"] == summary["best"]["validation"]
+
+
+def test_validation_is_that_of_the_model_that_is_kept(run: Simulate, tmp_path: Path) -> None:
+    summary = run(*HEART, "server.num_rounds=2")
+    last = [line for line in _lines(tmp_path / "run" / "metrics.jsonl") if (line["phase"], line["round"]) == ("validation", 2)]
+    scored = [(line["value"], line["num_examples"]) for line in last if line["name"] == "accuracy"]
+    examples = sum(count for _, count in scored)
+    assert summary["federated_validation"]["validation_examples"] == examples
+    expected = sum(value * count for value, count in scored) / examples
+    assert summary["federated_validation"]["accuracy"] == pytest.approx(expected)
+
+
+def test_a_run_that_fails_before_its_first_round_says_why_in_its_summary(run: Simulate, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        run(*HEART, "task.label_column=disease")
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["rounds"], summary["failures"]) == ("failed", 0, {})
+    assert "lack column disease" in summary["error"]
 
 
 def test_an_institution_without_records_is_named(run: Simulate) -> None:

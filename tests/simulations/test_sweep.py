@@ -1,13 +1,21 @@
-"""Sweeps: what their jobs leave, read again."""
+"""Sweeps: what is asked for, how jobs run, what they leave."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from rich.console import Console
 
-from confide.simulations.sweep import sweep_runs, sweep_table
+from confide.compose import check_jobs
+from confide.errors import ConfigError
+from confide.simulations.sweep import best_run, sweep_runs, sweep_table
+from confide.simulations.sweep_cli import is_sweep, plan_sweep
 
 COMPLETED = {
     "status": "completed",
@@ -50,9 +58,167 @@ def test_jobs_without_a_model_say_why(tmp_path: Path) -> None:
     with console.capture() as capture:
         console.print(sweep_table(runs, tmp_path))
     lines = capture.get().splitlines()
-    assert "declined" in lines[5]
-    assert all(word in lines[8] for word in ("completed", "0.690", "0.710", "3", "1.3"))
+    assert [line.split()[5] for line in lines[5:9]] == ["declined", "failed", "unfinished", "completed"]
+    assert all(word in lines[8] for word in ("0.690", "0.710", "3", "1.3"))
 
 
 def test_an_empty_sweep_has_no_jobs(tmp_path: Path) -> None:
     assert sweep_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize(("metric", "best"), [("accuracy", "1"), ("log_loss", "0")])
+def test_the_best_job_is_so_on_validation_records_in_the_metrics_own_direction(tmp_path: Path, metric: str, best: str) -> None:
+    for name, value in {"0": 0.6, "1": 0.8, "2": 0.7}.items():
+        scores = {"federated_validation": {metric: value}, "federated": {metric: 1 - value}, "primary_metric": metric}
+        job(tmp_path / name, [f"simulation.seed={name}"], {**COMPLETED, **scores})
+    job(tmp_path / "3", ["simulation.seed=3"], DECLINED)
+    found = best_run(sweep_runs(tmp_path))
+    assert found is not None
+    assert found.run_dir.name == best
+
+
+def test_jobs_by_different_metrics_have_no_best(tmp_path: Path) -> None:
+    for name, metric in {"0": "accuracy", "1": "auc"}.items():
+        job(tmp_path / name, [f"task.primary_metric={metric}"], {**COMPLETED, "primary_metric": metric})
+    assert best_run(sweep_runs(tmp_path)) is None
+
+
+# --- what is asked for
+
+HEART = ("experiment=heart_disease", "server.num_rounds=2", "simulation.baselines=[]")
+OPTUNA = "hydra/sweeper=optuna"
+RATE = "client.optimizer.learning_rate=tag(log, interval(0.01, 1))"
+
+
+def test_a_plain_sweep_is_every_combination(tmp_path: Path) -> None:
+    words = [*HEART, "strategy=fedavg,fedadam", "data.alpha=range(1,4)", f"hydra.sweep.dir={tmp_path}"]
+    sweep = plan_sweep(words)
+    assert (sweep.jobs, sweep.keys, sweep.in_turn) == (6, ["strategy", "data.alpha"], True)
+    assert sweep.folder == tmp_path
+    assert plan_sweep([*HEART, "strategy=glob(feda*)"]).jobs == 4
+    configured = plan_sweep(["experiment=heart_sweep", "hydra/launcher=joblib"])
+    assert (configured.jobs, configured.keys, configured.in_turn) == (6, ["strategy", "data.alpha"], False)
+
+
+def test_optuna_is_told_the_direction_and_a_seed(tmp_path: Path) -> None:
+    sweep = plan_sweep([*HEART, OPTUNA, RATE, "hydra.sweeper.n_trials=7"])
+    told = ["hydra.sweeper.direction=maximize", "hydra.sweeper.max_failure_rate=1.0", "hydra.sweeper.sampler.seed=0"]
+    assert (sweep.jobs, sweep.keys) == (7, ["client.optimizer.learning_rate"])
+    assert sweep.words[1:] == told
+    own = ["task.primary_metric=log_loss", "simulation.seed=null", "hydra.sweeper.max_failure_rate=0.5"]
+    assert plan_sweep([*HEART, OPTUNA, RATE, *own]).words[1:] == ["hydra.sweeper.direction=minimize"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((RATE,), r"an interval needs a sweeper that chooses values; set hydra/sweeper=optuna"),
+        ((OPTUNA, "strategy=glob(fed*)"), r"Optuna's sweeper knows no glob"),
+        ((OPTUNA, RATE, "hydra.sweeper.direction=minimize"), r"accuracy on validation records, to maximize; leave"),
+        ((OPTUNA, RATE, "data.validation=0"), r"data\.validation=0: Optuna chooses on validation records"),
+        ((OPTUNA, "task.primary_metric=auc,log_loss"), r"Optuna cannot compare jobs by different metrics"),
+        ((OPTUNA, "client.optimizer.learning_rate=interval(-1, 1)"), r"learning_rate=-1\.0: expected > 0"),
+        (("strategy=glob(fedz*)",), r"there is no strategy called 'fedz\*'\. Choose one of: fedadagrad"),
+        (("hydra/sweeper=ax",), r"Could not find 'hydra/sweeper/ax'"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_before_its_first_job(words: Sequence[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan_sweep([*HEART, *words])
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "data.alpha=interval(0.1, 1)",
+        "server.num_rounds=int(interval(1, 5))",
+        "server.num_rounds=range(1, 9, 3)",
+        "strategy=choice(fedavg, fedadam)",
+        "strategy=shuffle(fedavg, fedadam)",
+        "data.alpha=tag(log, interval(0.1, 1))",
+        "job='a b',c",
+        "simulation.baselines=[local],[]",
+    ],
+)
+def test_every_kind_of_sweep_is_checked_and_none_is_a_mistake(word: str) -> None:
+    check_jobs(["experiment=heart_disease", word])
+
+
+def test_a_command_that_only_shows_something_is_no_sweep() -> None:
+    assert is_sweep(["-m", "strategy=fedavg,fedadam"])
+    assert not is_sweep(["-m", "--cfg", "job"])
+    assert not is_sweep(["strategy=fedavg"])
+
+
+# --- how jobs run
+
+
+def simulate(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "confide.cli", "simulate", "-m", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+def test_two_strategies_and_three_alphas_take_less_than_two_minutes(tmp_path: Path) -> None:
+    cache = f"trainer.feature_cache={tmp_path / 'cache'}"
+    done = simulate("experiment=heart_sweep", cache, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.returncode == 0
+    runs = sweep_runs(tmp_path / "sweep")
+    assert [run.overrides for run in runs][3] == ["strategy=fedadam", "data.alpha=0.1"]
+    summaries = [run.summary for run in runs if run.summary]
+    assert len(summaries) == 6
+    for fedavg, fedadam in zip(summaries[:3], summaries[3:], strict=True):
+        assert fedavg["baselines"] == fedadam["baselines"]
+    assert len(list((tmp_path / "cache" / "baselines").iterdir())) == 3 * 5
+    assert "job 6 of 6: strategy=fedadam data.alpha=1" in done.stderr
+    assert "Best on validation records: accuracy 0." in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, launcher: str) -> None:
+    folder = f"hydra.sweep.dir={tmp_path / 'sweep'}"
+    done = simulate(*HEART, "data.num_clients=5,4,6", f"hydra/launcher={launcher}", folder)
+    assert done.returncode == 1
+    runs = sweep_runs(tmp_path / "sweep")
+    assert [run.status for run in runs] == ["failed", "completed", "failed"]
+    assert "2 (data.num_clients=6) failed: The config has a mistake: - data.num_clients=6, but column" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_jobs_side_by_side_give_the_models_of_jobs_in_turn(tmp_path: Path) -> None:
+    digests = []
+    for launcher in ("basic", "joblib"):
+        folder = tmp_path / launcher
+        simulate(*HEART, "privacy=record", "strategy=fedavg,fedadam", f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}")
+        digests.append([run.summary["model_sha256"] for run in sweep_runs(folder) if run.summary])
+    assert digests[0] == digests[1]
+    assert len(set(digests[0])) == 2
+
+
+@pytest.mark.slow
+def test_optuna_chooses_on_validation_records_and_repeats_with_the_seed(tmp_path: Path) -> None:
+    found = []
+    for name in ("first", "second"):
+        done = simulate(*HEART, OPTUNA, RATE, "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={tmp_path / name}")
+        assert done.returncode == 0
+        assert "A new study" not in done.stderr
+        runs = sweep_runs(tmp_path / name)
+        values = [run.summary["federated_validation"]["accuracy"] for run in runs if run.summary]
+        told = yaml.safe_load((tmp_path / name / "optimization_results.yaml").read_text())
+        assert told["best_value"] == max(values)
+        found.append([run.overrides for run in runs])
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_a_job_that_no_budget_is_left_for_is_declined(tmp_path: Path, heart: Any) -> None:
+    heart.to_csv(tmp_path / "heart.csv", index=False)
+    ledger = (f"client.ledger={tmp_path / 'ledgers'}", "policy.budget.epsilon=3.5", "data.partition_seed=0")
+    words = (*HEART, f"data.path={tmp_path / 'heart.csv'}", "privacy=record", "privacy.epsilon=3", *ledger)
+    done = simulate(*words, "strategy=fedavg,fedadam", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert done.returncode == 1
+    assert [run.status for run in sweep_runs(tmp_path / "sweep")] == ["completed", "declined"]
+    assert "budget_exhausted" in done.stdout

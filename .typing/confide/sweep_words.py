@@ -1,0 +1,1 @@
+../../confide/sweep_words.py
