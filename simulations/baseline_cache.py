@@ -2,8 +2,8 @@
 
 What an institution reaches alone, or all of them with their records in one place, does not depend on the strategy: a sweep over
 strategies trains its baselines once. A result is taken from the cache only where training again would give exactly the same,
-which is where nothing is random or all of it follows from a seed, and no ledger has to hear of it. Files hold metrics alone and
-are readable by their owner alone.
+which is where nothing is random or all of it follows from a seed, no ledger has to hear of it, and the task is none of one's
+own, whose code may have changed. Files hold metrics alone and are readable by their owner alone.
 """
 
 import dataclasses

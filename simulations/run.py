@@ -307,10 +307,10 @@ class _Simulation:
         return comparison.train(self._config.baselines)
 
     def _baseline_cache(self, federation: Federation, setup: Setup) -> BaselineCache | None:
-        """Open the cache where baselines repeat exactly and no ledger has to hear of them."""
+        """Open the cache where baselines repeat exactly, by code that has a version, and no ledger has to hear of them."""
         config, compute = self._config, federation.trainer.workload.compute
         repeats = config.simulation.seed is not None and (config.privacy.unit == "none" or self._reproducible)
-        if not repeats or self._ledgers is not None or compute.feature_cache is None:
+        if not repeats or self._ledgers is not None or compute.feature_cache is None or config.task.own_tasks:
             return None
         circumstances = Circumstances(
             data=federation.data,

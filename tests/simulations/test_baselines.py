@@ -106,9 +106,14 @@ def test_another_strategy_finds_its_baselines_trained(run: Simulate, tmp_path: P
     assert {path.stat().st_mode & 0o777 for path in (cache / "baselines").iterdir()} == {0o600}
 
 
-def test_nothing_is_kept_of_what_would_not_repeat(run: Simulate, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    ["privacy=record simulation.seed=null", "task._target_=confide.tasks.tabular.Tabular"],
+    ids=["no seed", "own code"],
+)
+def test_nothing_is_kept_of_what_may_not_repeat(run: Simulate, tmp_path: Path, change: str) -> None:
     quick = ("experiment=heart_disease", "server.num_rounds=1", "simulation.baselines=[pooled]")
-    run(*quick, f"trainer.feature_cache={tmp_path / 'cache'}", "privacy=record", "simulation.seed=null")
+    run(*quick, f"trainer.feature_cache={tmp_path / 'cache'}", *change.split())
     assert kept(tmp_path / "cache") == {}
 
 
