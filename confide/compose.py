@@ -4,6 +4,7 @@ Hydra stops at its first mistake; a person wants them all. :func:`compose` there
 when that fails one by one, collecting what each says, before it checks ranges and contradictions. Nothing heavy is imported.
 """
 
+import contextlib
 import dataclasses
 import difflib
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,6 @@ from hydra import initialize_config_module
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
