@@ -14,6 +14,8 @@ from rich.table import Table
 from confide.config import METRICS
 from confide.server.run_folder import summary_of
 
+_DEAL = ("data", "experiment", "task")
+"""Groups that decide which records validate; so does simulation.seed."""
 _OVERRIDES = ".hydra/overrides.yaml"
 _LONGEST_NUMBER = 8
 
@@ -62,7 +64,13 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
 
 
 def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:
-    """Return the job whose model is best on validation records; None where jobs have other metrics, or nobody validates."""
+    """Return the job whose model is best on validation records.
+
+    Returns:
+        None where jobs were validated on other records or by other metrics, or nobody validates: nothing there is best.
+    """
+    if any(_key(word).split(".")[0] in _DEAL or _key(word) == "simulation.seed" for run in runs for word in run.overrides):
+        return None
     best: tuple[SweptRun, float] | None = None
     metrics = set()
     for run in runs:

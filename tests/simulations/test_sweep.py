@@ -51,7 +51,7 @@ def test_a_single_job_shows_all_its_overrides(tmp_path: Path) -> None:
 
 def test_jobs_without_a_model_say_why(tmp_path: Path) -> None:
     for name, summary in {"0": DECLINED, "1": {"status": "failed", "failures": {}}, "2": None, "3": COMPLETED}.items():
-        job(tmp_path / name, [f"simulation.seed={name}"], summary)
+        job(tmp_path / name, [f"client.local_steps={name}"], summary)
     runs = sweep_runs(tmp_path)
     assert [run.status for run in runs] == ["declined", "failed", "unfinished", "completed"]
     console = Console(width=120)
@@ -70,11 +70,18 @@ def test_an_empty_sweep_has_no_jobs(tmp_path: Path) -> None:
 def test_the_best_job_is_so_on_validation_records_in_the_metrics_own_direction(tmp_path: Path, metric: str, best: str) -> None:
     for name, value in {"0": 0.6, "1": 0.8, "2": 0.7}.items():
         scores = {"federated_validation": {metric: value}, "federated": {metric: 1 - value}, "primary_metric": metric}
-        job(tmp_path / name, [f"simulation.seed={name}"], {**COMPLETED, **scores})
-    job(tmp_path / "3", ["simulation.seed=3"], DECLINED)
+        job(tmp_path / name, [f"client.local_steps={name}"], {**COMPLETED, **scores})
+    job(tmp_path / "3", ["client.local_steps=3"], DECLINED)
     found = best_run(sweep_runs(tmp_path))
     assert found is not None
     assert found.run_dir.name == best
+
+
+@pytest.mark.parametrize("key", ["data.alpha", "simulation.seed", "experiment"])
+def test_jobs_validated_on_other_records_have_no_best(tmp_path: Path, key: str) -> None:
+    for name in ("0", "1"):
+        job(tmp_path / name, [f"{key}={name}"], {**COMPLETED, "federated_validation": {"accuracy": 0.7}})
+    assert best_run(sweep_runs(tmp_path)) is None
 
 
 def test_jobs_by_different_metrics_have_no_best(tmp_path: Path) -> None:
