@@ -30,7 +30,7 @@ PAGES = ("README.md", "docs/quickstart.md")
 NOTES = {
     "README.md": [
         "skip `make test`, which runs what this is part of",
-        "shortened by data.max_records=300 server.num_rounds=1",
+        "shortened by data.max_records=300 server.num_rounds=1 client.local_steps=2 simulation.baselines=[]",
     ],
     "docs/quickstart.md": [],
 }
