@@ -1,5 +1,6 @@
 """Small trained models in RUN folders, as a run leaves them."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,9 +58,11 @@ def make_backbone(folder: Path, family: str = "bert") -> TransformerConfig:
     return TransformerConfig(name=str(folder))
 
 
-def save_run(run: Path, tuning: str = "full", *, backbone: BackboneConfig, scale: float = 0.3) -> Path:
+def save_run(
+    run: Path, tuning: str = "full", *, backbone: BackboneConfig, scale: float = 0.3, own_task: str | None = None
+) -> Path:
     """Write ``run/model`` with tensors a run could have ended with; return ``run``."""
-    task = TEXT if isinstance(backbone, TransformerConfig) else TABLE
+    task = dataclasses.replace(TEXT if isinstance(backbone, TransformerConfig) else TABLE, _target_=own_task)
     plan = TrainingPlan(
         job="small",
         task=task,
@@ -73,7 +76,7 @@ def save_run(run: Path, tuning: str = "full", *, backbone: BackboneConfig, scale
         deadline_s=60.0,
         seed=0,
     )
-    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=7)
+    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=7, own_tasks=plan.task.own_tasks)
     generator = torch.Generator().manual_seed(1)
     start = trainable_tensors(workload.model)
     tensors = {name: tensor + scale * torch.randn(tensor.shape, generator=generator) for name, tensor in start.items()}
@@ -81,6 +84,6 @@ def save_run(run: Path, tuning: str = "full", *, backbone: BackboneConfig, scale
     return run
 
 
-def save_table_run(run: Path, *, hidden: tuple[int, ...] = ()) -> Path:
+def save_table_run(run: Path, *, hidden: tuple[int, ...] = (), own_task: str | None = None) -> Path:
     """Write a run of logistic regression, or of a perceptron."""
-    return save_run(run, backbone=MlpConfig(hidden=list(hidden)) if hidden else LogisticConfig())
+    return save_run(run, backbone=MlpConfig(hidden=list(hidden)) if hidden else LogisticConfig(), own_task=own_task)

@@ -20,6 +20,8 @@ from confide.workload import make_compute
 PREDICTION, PROBABILITY = "prediction", "probability_"
 """Column of the predicted class's name, and the start of the columns of probabilities."""
 _PART = 1024
+_LACKING = "The records lack column"
+"""How a task's check begins that finds columns missing: here it sees those alone that there are."""
 
 
 class Inputs(NamedTuple):
@@ -120,30 +122,31 @@ def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
 
 def _problems(predictor: Predictor, records: Dataset, *, present: Sequence[str]) -> list[str]:
     missing = [name for name in predictor.task.content_columns() if name not in present]
-    found = [problem for problem in predictor.task.check(records) if problem.startswith("Column ")]
-    located = [f"{problem} First in record {_first(predictor, records, problem)}." for problem in found]
-    return [*([_missing(missing, present)] if missing else []), *located]
+    found = [problem for problem in predictor.task.check(records) if not problem.startswith(_LACKING)]
+    return [*([_missing(missing, present)] if missing else []), *(_located(predictor, records, one) for one in found)]
 
 
 def _missing(missing: Sequence[str], present: Sequence[str]) -> str:
     return (
-        f"The records lack column {', '.join(missing)}; they have {', '.join(present)}. "
+        f"{_LACKING} {', '.join(missing)}; they have {', '.join(present)}. "
         "Rename a column of the records: the model was trained on these."
     )
 
 
-def _first(predictor: Predictor, records: Dataset, problem: str) -> int:
-    """Return the number, from 1, of the first record with a problem, by halving: a task's check counts and keeps no numbers."""
+def _located(predictor: Predictor, records: Dataset, problem: str) -> str:
+    """Add the first record that a problem is found in, by halving: a task's check counts and keeps no numbers."""
     column = problem.partition(":")[0]
+
+    def found(start: int, end: int) -> bool:
+        part = records.select(range(start, end))
+        return any(one.partition(":")[0] == column for one in predictor.task.check(part))
+
     low, high = 0, len(records)  # not in the first `low` records, but in the first `high`
     while high - low > 1:
         middle = (low + high) // 2
-        part = records.select(range(low, middle))
-        if any(found.partition(":")[0] == column for found in predictor.task.check(part)):
-            high = middle
-        else:
-            low = middle
-    return high
+        low, high = (low, middle) if found(low, middle) else (middle, high)
+    # A check of one's own may find what no single record shows.
+    return f"{problem} First in record {high}." if found(low, high) else problem
 
 
 def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:

@@ -1,5 +1,7 @@
 """Predictions: from files and frames alike, with labels or without, and all that is wrong said at once."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas
@@ -10,6 +12,7 @@ from small_models import ROWS, TABLE, TEXTS, make_backbone, save_run, save_table
 
 from confide.client.trainer import Trainer
 from confide.errors import DataError, ModelError
+from confide.inference.export import export
 from confide.inference.prediction import predict, predict_in_parts, read_inputs, score
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models import trainable_tensors
@@ -111,3 +114,45 @@ def test_diverged_model_predicts_nothing(tmp_path: Path) -> None:
 def test_folder_without_a_model_is_refused(tmp_path: Path, place: str, match: str) -> None:
     with pytest.raises(ModelError, match=match):
         predict(tmp_path / place, ROWS)
+
+
+# --- a task of one's own
+
+MODULE = """
+from confide.tasks.tabular import Tabular
+
+class Careful(Tabular):
+    def check(self, records):
+        found = super().check(records)
+        if any(float(age or 99) < 18 for age in records["age"]):
+            found.append("Children are not asked.")
+        return [*found, "One at a time."] if len(records) > 1 else found
+"""
+
+
+@pytest.fixture
+def careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "careful_task.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield save_table_run(tmp_path / "run", own_task="careful_task.Careful")
+    sys.modules.pop("careful_task", None)
+
+
+@pytest.mark.parametrize("form", ["run", "merged"])
+def test_task_of_ones_own_is_imported_only_where_it_is_named(careful: Path, form: str, tmp_path: Path) -> None:
+    own, folder = ("careful_task.Careful",), careful
+    if form == "merged":
+        export(careful, form, tmp_path / "out", check=ROWS.select([0]), own_tasks=own)
+        folder = tmp_path / "out"
+    sys.modules.pop("careful_task", None)
+    with pytest.raises(ModelError, match=r"not imported on a file's word.*--own-task careful_task\.Careful"):
+        predict(folder, ROWS)
+    assert "careful_task" not in sys.modules
+    assert len(predict(folder, ROWS.select([0]), own_tasks=own)) == 1
+
+
+def test_what_a_check_of_ones_own_finds_is_told_as_it_is(careful: Path) -> None:
+    records = Dataset.from_dict({"age": ["30", "40", "7"], "pain": ["none"] * 3})
+    with pytest.raises(DataError) as caught:
+        predict(careful, records, own_tasks=("careful_task.Careful",))
+    assert caught.value.problems == ["Children are not asked. First in record 3.", "One at a time."]
