@@ -226,7 +226,8 @@ def sizes(run: RunFiles) -> Picture | None:
         return None
     if len(counts) > NAMED:
         figure, axes = new_axes(2.6)
-        axes.hist(list(counts.values()), bins=30, color=FEDERATED, alpha=0.7)
+        bins = min(30, max(counts.values()) - min(counts.values()) + 1)
+        axes.hist(list(counts.values()), bins=bins, color=FEDERATED, alpha=0.7)
         axes.set(xlabel="training records", ylabel="institutions")
     else:
         figure, axes = new_axes(0.9 + 0.27 * len(counts))
