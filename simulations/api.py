@@ -15,7 +15,7 @@ from confide.compose import compose, is_hydra
 from confide.config import Config
 from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.server.run_folder import described, finished, refuse_changes
-from confide.simulations.manners import handlers_kept, threads_kept, without_bars
+from confide.simulations.manners import quiet_imports, threads_kept, without_bars
 from confide.simulations.result import Result, load_run
 
 Progress = Literal["quiet", "plain"]
@@ -72,7 +72,7 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
         from confide.simulations.preload import prepare_workers
 
         prepare_workers()
-    with handlers_kept():
+    with quiet_imports():
         from confide.server.progress import make_progress
         from confide.server.report.leave import leave_report
         from confide.simulations.run import simulate as run

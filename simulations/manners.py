@@ -6,16 +6,19 @@ Commands own their process and need none of this; whoever calls from Python does
 import contextlib
 import functools
 import logging
+import warnings
 from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Keep the root logger as it is: Opacus gives it a handler as it is imported."""
+def quiet_imports() -> Iterator[None]:
+    """Keep the root logger as it is, which Opacus gives a handler, and leave unsaid that tqdm has no widgets in a notebook."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
@@ -46,4 +49,4 @@ def without_bars() -> Iterator[None]:
         tqdm.__init__ = shown
 
 
-__all__ = ["handlers_kept", "threads_kept", "without_bars"]
+__all__ = ["quiet_imports", "threads_kept", "without_bars"]

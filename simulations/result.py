@@ -1,6 +1,7 @@
 """What a run left, for Python: :class:`Result`. Nothing is read before it is asked for, and neither pandas nor torch loaded."""
 
 import json
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from confide.errors import ConfigError, UnreadableError
 from confide.server.run_folder import REPORT, SUMMARY, finished
-from confide.simulations.manners import handlers_kept, threads_kept, without_bars
+from confide.simulations.manners import quiet_imports, threads_kept, without_bars
 
 if TYPE_CHECKING:
     import pandas
@@ -72,7 +73,7 @@ class Result:
         Raises:
             ModelError: if it is damaged, or its backbone is not here.
         """
-        with handlers_kept():
+        with quiet_imports():
             from confide.inference.hugging_face import text_classifier
             from confide.models import Mlp
             from confide.saved_model import load_model, read_description
@@ -93,7 +94,7 @@ class Result:
             DataError: naming everything that does not fit the task's schema.
             ModelError: if the model is damaged, or its backbone is not here.
         """
-        with handlers_kept():
+        with quiet_imports():
             from confide.client.whole_records import read_whole
             from confide.inference.prediction import predict
             from confide.saved_model import read_description
@@ -109,7 +110,7 @@ class Result:
         table: str = self.institutions.to_html(float_format="{:.3f}".format, na_rep="-", border=0)
         federated = self.summary["federated"].get(metric)
         told = "" if federated is None else f" {metric} {federated:.3f} on the test records of all,"
-        return f"<p>{escape(str(self.run_dir))}:{told} {self.summary['rounds']} rounds</p>{table}"
+        return f"<p>{escape(os.path.relpath(self.run_dir))}:{told} {self.summary['rounds']} rounds</p>{table}"
 
 
 def load_run(run_dir: str | Path, *, own_tasks: tuple[str, ...] = ()) -> Result:
