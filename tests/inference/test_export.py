@@ -241,3 +241,20 @@ def test_damaged_export_is_refused_by_name(moved: Moved, tmp_path: Path) -> None
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     with pytest.raises(ModelError, match=r"model\.safetensors is missing or not what was exported"):
         predict(folder, ROWS)
+
+
+@pytest.mark.parametrize(
+    "broken", [{"model_type": "other", "auto_map": {"AutoConfig": "hostile.C"}}, {"quantization_config": {}}]
+)
+def test_a_hostile_folder_is_refused_and_its_code_not_run(
+    moved: Moved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: dict[str, object]
+) -> None:
+    folder = tmp_path / "hostile"
+    shutil.copytree(moved("head", "merged"), folder)
+    (folder / "hostile.py").write_text("raise AssertionError('imported')")
+    description, config = (json.loads((folder / name).read_text()) for name in ("confide.json", "config.json"))
+    (folder / "config.json").write_text(json.dumps({**config, **broken}))
+    (folder / "confide.json").write_text(json.dumps({**description, "files": {}}))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        predict(folder, TEXTS)
