@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from confide.compose import to_config
 from confide.config import Config
@@ -106,7 +106,9 @@ def _tell_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
 
 
 def _simulate(config: Config, run_dir: Path, *, resume: bool = False, silent: bool = False) -> dict[str, Any]:
-    command = Command(overrides=[str(word) for word in HydraConfig.get().overrides.task], cwd=os.getcwd())
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # ${oc.env:NAME} may be a password
+    assert isinstance(words, list)
+    command = Command(overrides=[str(word) for word in words], cwd=os.getcwd())
     with claimed(run_dir, config, resume=resume, command=command):
         look_in_current_folder(config.own_parts)
         if config.simulation.engine == "process":

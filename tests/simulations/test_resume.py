@@ -344,6 +344,14 @@ def test_resume_on_the_command_line(run: Simulate, tmp_path: Path) -> None:
     assert yaml.safe_load((folder / "command.yaml").read_text())["overrides"] == list(words[:-1])
 
 
+def test_a_password_of_the_environment_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WARD", "sqlite:////nowhere/s3cret.db")
+    words = (*HEART, 'data.path="${oc.env:WARD}"', 'data.query="SELECT 1"')
+    ended = confide_simulate(*words, f"hydra.run.dir='{tmp_path / 'run'}'")
+    assert ended.returncode == 1, ended.stderr
+    assert yaml.safe_load((tmp_path / "run" / "command.yaml").read_text())["overrides"] == list(words)
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
