@@ -109,8 +109,9 @@ class Result:
         metric = self.summary["primary_metric"]
         table: str = self.institutions.to_html(float_format="{:.3f}".format, na_rep="-", border=0)
         federated = self.summary["federated"].get(metric)
-        told = "" if federated is None else f" {metric} {federated:.3f} on the test records of all,"
-        return f"<p>{escape(os.path.relpath(self.run_dir))}:{told} {self.summary['rounds']} rounds</p>{table}"
+        told = "" if federated is None else f" {escape(str(metric))} {federated:.3f} on the test records of all,"
+        rounds = escape(str(self.summary["rounds"]))
+        return f"<p>{escape(os.path.relpath(self.run_dir))}:{told} {rounds} rounds</p>{table}"
 
 
 def load_run(run_dir: str | Path, *, own_tasks: tuple[str, ...] = ()) -> Result:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from confide.errors import ConfideError, ConfigError
+from confide.errors import ConfideError, ConfigError, UnreadableError
 from confide.files import write_text
 from confide.server.report.card import model_card
 from confide.server.report.compare import comparison_page
@@ -28,9 +28,15 @@ def write_report(folder: Path) -> Path:
         ConfideError: if RUN holds no run that has ended, cannot be read, or cannot be written.
     """
     run = read_run(folder)
-    write_text(folder / REPORT, report_page(run))
-    if run.summary["status"] == "completed":
-        write_text(folder / CARD, model_card(run))
+    try:
+        page = report_page(run)
+        card = model_card(run) if run.summary["status"] == "completed" else ""
+    except Exception as error:  # what institutions declared, and who else wrote into RUN, knows no bounds
+        log.debug("%s", folder, exc_info=True)
+        raise UnreadableError(f"{folder} cannot be rendered: {type(error).__name__}: {error}.") from error
+    write_text(folder / REPORT, page)
+    if card:
+        write_text(folder / CARD, card)
     return folder / REPORT
 
 

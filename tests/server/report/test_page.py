@@ -1,12 +1,14 @@
 import dataclasses
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from confide.server.report import sentences
+from confide.server.report.leave import leave_report, write_report
 from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
 
@@ -72,6 +74,25 @@ def test_an_institutions_name_is_text(private_run: Path) -> None:
 
     assert "img" not in Page(html).tags
     assert "$a$" in html
+
+
+@pytest.mark.parametrize("accuracy", [-0.2, 1.5])
+def test_what_an_institution_declares_ends_no_run(plain_run: Path, tmp_path: Path, accuracy: float) -> None:
+    shutil.copytree(plain_run, tmp_path / "run")
+    summary = json.loads((plain_run / "summary.json").read_text())
+    summary["clients"]["Hungary"]["accuracy"] = summary["federated"]["accuracy"] = accuracy
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    write_report(tmp_path / "run")
+
+
+@pytest.mark.parametrize("summary", ["[]", "{}", '{"status": "completed"}'])
+def test_a_summary_of_another_form_is_a_warning(
+    plain_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, summary: str
+) -> None:
+    shutil.copytree(plain_run, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").write_text(summary)
+    leave_report(tmp_path / "run")
+    assert "cannot be rendered" in caplog.text
 
 
 def test_a_failed_run_has_a_report(plain_run: Path) -> None:
