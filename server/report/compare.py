@@ -134,10 +134,10 @@ def _settings(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> Ta
 
 def same_records(runs: Sequence[RunFiles]) -> bool:
     """Say whether runs were validated and tested on the same records: the same ones, dealt out in the same way."""
-    dealt = {
-        str((run.config["data"], run.config["data"].get("partition_seed") or run.config["simulation"]["seed"])) for run in runs
-    }
-    return len(dealt) == 1
+    # Splits follow simulation.seed even where data.partition_seed deals out; without a seed they are drawn anew.
+    dealt = {str((run.config["data"], run.config["simulation"]["seed"])) for run in runs}
+    drawn_anew = any(run.config["simulation"]["seed"] is None and "measured" not in run.summary["federated"] for run in runs)
+    return len(dealt) == 1 and not drawn_anew
 
 
 __all__ = ["best", "comparison_page", "differing", "names_of", "same_records", "validation"]

@@ -45,6 +45,15 @@ def test_other_records_are_told(plain_run: Path) -> None:
     assert "none is called best" in comparison_page([one, other], title="t", page=Path("page.html"))
 
 
+@pytest.mark.parametrize(("seeds", "partition_seed"), [((None, None), None), ((None, None), 3), ((1, 2), 3), ((1, 2), 0)])
+def test_other_splits_are_other_records(plain_run: Path, seeds: tuple[int | None, ...], partition_seed: int | None) -> None:
+    one = read_run(plain_run)
+    data = {**one.config["data"], "partition_seed": partition_seed}
+    configs = [{**one.config, "data": data, "simulation": {**one.config["simulation"], "seed": seed}} for seed in seeds]
+
+    assert not same_records([dataclasses.replace(one, config=config) for config in configs])
+
+
 def test_names_tell_runs_apart(plain_run: Path) -> None:
     run = read_run(plain_run)
     runs = [dataclasses.replace(run, folder=Path(folder)) for folder in ("/a/x/0", "/a/y/0", "/a/x/1")]
