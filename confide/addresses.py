@@ -1,9 +1,12 @@
 """Addresses of databases, fit to be shown."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 HIDDEN = "***"
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*:).*(?=@)")
+_SECRET_NAME = re.compile(r"(?i)password|passwd|pwd|secret|token|api_?key")
 _SECRET_PARAMETER = re.compile(r"(?i)([?&;](?:[^=&;]*(?:password|passwd|pwd|secret|token)[^=&;]*|odbc_connect)=)[^&;]*")
 
 
@@ -18,4 +21,14 @@ def redact(path: str) -> str:
     return _SECRET_PARAMETER.sub(rf"\g<1>{HIDDEN}", _PASSWORD.sub(rf"\g<1>{HIDDEN}", path))
 
 
-__all__ = ["HIDDEN", "redact"]
+def redact_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Mask arguments of a part of one's own: passwords in addresses, and what is called a password, secret or token.
+
+    >>> redact_arguments({"password": "hunter2", "url": "mysql://ann:secret@db/ward", "year": 2026})
+    {'password': '***', 'url': 'mysql://ann:***@db/ward', 'year': 2026}
+    """
+    masked = {name: redact(value) if isinstance(value, str) else value for name, value in kwargs.items()}
+    return {name: HIDDEN if _SECRET_NAME.search(str(name)) else value for name, value in masked.items()}
+
+
+__all__ = ["HIDDEN", "redact", "redact_arguments"]

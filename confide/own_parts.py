@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from confide.addresses import redact_arguments
 from confide.errors import ConfideError, ConfigError
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ def blamed(path: str, *, key: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
         raise
     except Exception as error:  # it is not ours
         log.debug("%s", path, exc_info=True)
-        given = f" with {key}.kwargs={dict(kwargs)}" if kwargs else ""
+        given = f" with {key}.kwargs={redact_arguments(kwargs)}" if kwargs else ""
         raise ConfigError(f"{key}._target_={path}{given} raises {_told(error)}. Correct it, or its arguments.") from error
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from confide.addresses import redact
+from confide.addresses import redact, redact_arguments
 from confide.config import Config
 from confide.errors import ConfigError, StorageError
 from confide.files import locked, write_text
@@ -131,6 +131,7 @@ def described(config: Config) -> dict[str, Any]:
     plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(config)))
     for group, key in (("data", "path"), ("tracking", "mlflow_uri")):
         plain[group][key] = redact(plain[group][key]) if plain[group][key] else plain[group][key]
+    plain["data"]["kwargs"] = redact_arguments(plain["data"]["kwargs"])
     return plain
 
 

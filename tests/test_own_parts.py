@@ -10,7 +10,8 @@ import torch
 from confide.compose import compose
 from confide.config import AggregatorConfig, ComposedStrategyConfig, CustomStrategyConfig, ObjectiveConfig
 from confide.errors import ConfigError, RunFailedError
-from confide.own_parts import find_part
+from confide.own_parts import blamed, find_part
+from confide.server.run_folder import described
 from confide.strategies.aggregators import AllUpdates
 from confide.strategies.build import build_strategy
 from confide.strategies.strategy import Bounds, ClientUpdate
@@ -122,3 +123,25 @@ def test_rule_sees_updates_in_the_order_of_names() -> None:
 def test_what_is_no_aggregator_is_refused(part: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build_strategy(ComposedStrategyConfig(aggregator=AggregatorConfig(_target_=f"parts_of_mine.{part}")))
+
+
+def test_secrets_among_arguments_are_not_told() -> None:
+    secrets = {"api_key": "hunter2", "url": "mysql://ann:hunter2@db/ward", "year": 2026}
+    words = "{api_key: hunter2, url: 'mysql://ann:hunter2@db/ward', year: 2026}"
+    told = described(
+        compose(
+            [
+                "task=heart_disease",
+                "privacy=none",
+                "backbone=logistic",
+                "tuning=full",
+                "data=custom",
+                "data._target_=a.b",
+                f"data.kwargs={words}",
+            ]
+        )
+    )
+    assert told["data"]["kwargs"] == {"api_key": "***", "url": "mysql://ann:***@db/ward", "year": 2026}
+    with pytest.raises(ConfigError, match="no connection") as caught, blamed("a.b", key="data", kwargs=secrets):
+        raise OSError("no connection")
+    assert "hunter2" not in str(caught.value)
