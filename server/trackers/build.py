@@ -75,8 +75,10 @@ def _own(path: str) -> Tracker:
     module, _, name = path.rpartition(".")
     try:
         made: Tracker = getattr(importlib.import_module(module), name)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise ConfigError(f"tracking.trackers=[{path}]: {error}; expected a class that is made without arguments.") from None
+    except Exception as error:  # whatever that module does as it is imported
+        raise ConfigError(
+            f"tracking.trackers=[{path}]: {type(error).__name__}: {error}; expected a class that is made without arguments."
+        ) from None
     lacking = [method for method in _METHODS if not callable(getattr(made, method, None))]
     if lacking:
         raise ConfigError(

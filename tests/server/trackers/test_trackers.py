@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from confide import tracking_config
 from confide.compose import compose
 from confide.errors import ConfigError
+from confide.server.trackers.build import build_tracker
 from confide.server.trackers.fan_out import FanOut
 from confide.server.trackers.scalars import Scalars
 from confide.server.trackers.tracker import Metric
@@ -299,3 +300,10 @@ def test_by_default_tensorboard_is_chosen_where_it_is_installed(monkeypatch: pyt
     assert compose([]).tracking.chosen() == ["tensorboard"]
     monkeypatch.setattr(tracking_config, "is_installed", lambda package: False)
     assert compose([]).tracking.chosen() == []
+
+
+def test_a_tracker_that_fails_as_it_is_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_tracker.py").write_text("raise RuntimeError('no licence')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=r"\[broken_tracker\.Mine\]: RuntimeError: no licence"):
+        build_tracker("broken_tracker.Mine", tracking_config.TrackingConfig())
