@@ -5,7 +5,8 @@ A fenced block is one of
 - commands, each line beginning with a program's name; a line that ends in a backslash goes on;
 - commands behind ``$ ``, each followed by what it prints;
 - what one of the commands in the block of commands above it prints;
-- a file or code, if the fence names a language, and then it is left alone.
+- Python, if the fence says so, and then it is run;
+- a file or code in another language, and then it is left alone.
 
 ``...`` in what is shown stands for any lines. What is not the same twice (seconds, dates, paths, names of jobs, process
 numbers, fingerprints) may differ. A comment ``<!-- reader: WORDS -->`` on the line before a block says how it is run instead.
@@ -70,9 +71,9 @@ def blocks(page: str) -> list[Block]:
     for fence in _FENCE.finditer(page):
         language, lines = fence.group(1), fence.group(2).splitlines()
         line, note = page.count("\n", 0, fence.start()) + 1, _NOTE.search(page[: fence.start()])
-        if language:
+        if language and language != "python":
             continue
-        commands = list(_session(lines) if any(map(_is_prompt, lines)) else _commands(lines))
+        commands = [_script(lines)] if language else _found(lines)
         if commands:
             found.append(Block(line, commands, note.group(1) if note else ""))
         elif not found or found[-1].printed:
@@ -80,6 +81,14 @@ def blocks(page: str) -> list[Block]:
         else:
             found[-1].printed = lines
     return found
+
+
+def _script(lines: list[str]) -> Command:
+    return Command("\n".join(["python - <<'END'", *lines, "END"]))
+
+
+def _found(lines: list[str]) -> list[Command]:
+    return list(_session(lines) if any(map(_is_prompt, lines)) else _commands(lines))
 
 
 def _is_prompt(line: str) -> bool:
