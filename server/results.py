@@ -260,8 +260,9 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     )
     where = "pooled test records" if "measured" not in federated else f"test records, {federated['measured']}"
     lines = [f"Federated model, {federated['test_examples']} {where}: {scores}."]
-    if "measured" in federated and not federated["test_examples"]:
-        lines = ["Federated model: no institution lets metrics on its test records leave."]
+    if not federated["test_examples"]:
+        kept = "no institution lets metrics on its test records leave" if "measured" in federated else "no records for test"
+        lines = [f"Federated model: {kept}."]
     lines += _pooled_lines(summary["baselines"], str(metric))
     if privacy["unit"] != "none":
         lines.append(

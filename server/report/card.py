@@ -35,11 +35,11 @@ def model_card(run: RunFiles) -> str:
         where=federated.get("measured", "test records of all institutions together"),
         private=run.private,
         privacy=privacy,
-        odds=sentences.odds(float(run.config["privacy"]["epsilon"])),
+        meaning=sentences.meaning(run) if run.private else "",
+        trained=_trained(run),
         spent=_spent(run),
         labels=run.config["task"]["labels"],
         weak=_weakest(run),
-        command=sentences.reproduce(run),
         digest=summary["model_sha256"],
         versions=summary.get("versions", {}),
     )
@@ -69,6 +69,16 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
         eval_results=results or None,
         **extra,
     )
+
+
+def _trained(run: RunFiles) -> str:
+    """Say who trained where, and what left them."""
+    if run.summary.get("engine", {}).get("name") == "deployment":
+        where = "Each institution trained on its own premises, under its own policy and ledger."
+    else:
+        where = "Simulated on one machine: the institutions are parts of the records above, each behind its own door."
+    left = "Updates of trainable tensors left them, and what is named below as not protected"
+    return f"{where} {left}; a coordinator put updates together by {sentences.strategy_name(run.config['strategy'])}."
 
 
 def _spent(run: RunFiles) -> str:

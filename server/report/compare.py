@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from confide.server.report.compare_plots import against_privacy, convergence, parallel, scores
 from confide.server.report.plots import by_round
@@ -110,7 +111,7 @@ def _table(
     for place, run in enumerate(runs):
         federated, local = run.summary["federated"], [line[metric] for line in run.local.values() if metric in line]
         spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
-        link = os.path.relpath(run.folder / REPORT, page.parent) if (run.folder / REPORT).exists() else ""
+        link = quote(os.path.relpath(run.folder / REPORT, page.parent)) if (run.folder / REPORT).exists() else ""
         cells = [Cell(names[place], link=link), *(Cell(written(values[place])) for values in settings.values())]
         cells += [Cell(number(validation(run))), measured(metric, federated.get(metric), federated.get("test_examples"))]
         cells += [Cell(number(sum(local) / len(local)) if local else "–")] if alone else []

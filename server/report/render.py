@@ -69,8 +69,14 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["plain"] = plain
     style = Markup((files(_PACKAGE) / "templates" / "style.css").read_text())
     return environment.get_template(template).render(**values, style=style, version=__version__)
+
+
+def plain(text: str) -> str:
+    """Escape what Markdown and HTML would take for more than text: names come from institutions."""
+    return "".join(f"\\{letter}" if letter in "\\`<>[]|#" else letter for letter in " ".join(text.split()))
 
 
 def number(value: float | None) -> str:
@@ -119,4 +125,4 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
 
 
-__all__ = ["Cell", "Row", "Table", "drawn", "duration", "measured", "number", "render", "size", "written"]
+__all__ = ["Cell", "Row", "Table", "drawn", "duration", "measured", "number", "plain", "render", "size", "written"]

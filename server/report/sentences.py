@@ -84,9 +84,12 @@ def records(run: RunFiles) -> str:
     test = run.summary.get("federated", {}).get("test_examples", 0)
     said = f"{training:,} training records; {test:,} others, on which nothing was tuned or chosen, for test."
     data = run.summary.get("data", {})
+    if not run.clients:
+        return "The run ended before anybody could sum up its records."
     if not data:
         return said + " Records stayed where they are; each institution counted its own."
-    source = redact(str(data.get("path", "")))
+    source = str(data.get("path", ""))
+    source = source if source.startswith("pkg://") else PurePosixPath(redact(source)).name  # a report is shown around
     dealt = f", dealt out by partitioner “{data['partitioner']}”" if data.get("partitioner") else ""
     return f"{said} From {source}{dealt}."
 
@@ -95,7 +98,8 @@ def institutions(run: RunFiles) -> str:
     """Say by whom."""
     names = list(run.clients)
     if not names:
-        return "Nobody: the run ended before a model was made."
+        rounds = run.summary.get("rounds", 0)
+        return f"The run ended without a model, after {rounds} {_plural('round', rounds)}."
     who = _and(names) if len(names) <= 8 else f"{len(names):,} institutions, {names[0]} to {names[-1]}"
     failures = [code for missing in run.summary.get("failures", {}).values() for code in missing.values()]
     if not failures:
@@ -111,12 +115,27 @@ def guarantee(run: RunFiles) -> str:
     who = {"record": "a single record", "group": "all records of one person or account together"}[privacy["unit"]]
     bound = f"Epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g}"
     said = f"{bound} for {who} at each institution (DP-SGD, zero-out neighbours)"
-    told = summary.get("guarantee")
-    return f"{said}; {told}." if told else f"{said}; the run did not end well, what was spent stays spent."
+    if "guarantee" in summary:
+        return f"{said}; {summary['guarantee']}."
+    seeded = run.command.get("program") != "server" and run.config["simulation"]["seed"] is not None
+    nominal = "; nominal if simulation.seed decided the noise" if seeded else ""
+    return f"{said}{nominal}; the run did not end well, and what was spent stays spent."
+
+
+def meaning(run: RunFiles) -> str:
+    """Say what the run's epsilon means, and whether it holds."""
+    said = odds(float(run.config["privacy"]["epsilon"]))
+    privacy = run.summary.get("privacy", {})
+    more = f" That is of the federated run's updates alone: {privacy['baselines']}." if privacy.get("baselines") else ""
+    if privacy.get("noise") == "secure":
+        return f"What epsilon says: {said}, but for a probability of delta. Smaller is safer; 0 is no influence at all.{more}"
+    return (
+        f"What epsilon would say if noise could not be repeated, as here it can: {said}, but for a probability of delta.{more}"
+    )
 
 
 def odds(epsilon: float) -> str:
-    """Say what an epsilon means."""
+    """Say by how much an epsilon bounds what is learnt of one unit."""
     factor = math.exp(min(epsilon, 700))
     times = f"{factor:,.0f}" if factor < 1e6 else f"10^{math.log10(factor):.0f}"
     factor_told = f"e^{epsilon:.3g} = {times}"
@@ -126,8 +145,12 @@ def odds(epsilon: float) -> str:
 def outcome(run: RunFiles) -> str:
     """Say how good the model is."""
     federated, metric = run.summary.get("federated", {}), run.metric
+    if "error" in run.summary:
+        return str(run.summary["error"])
+    if metric not in federated and "measured" in federated:
+        return "No institution lets metrics on its test records leave."
     if metric not in federated:
-        return str(run.summary.get("error") or "No institution lets metrics on its test records leave.")
+        return "Not measured: no records were held back for test."
     said = f"{_worth(metric, federated[metric], federated.get('test_examples'))} together"
     alone = [line[metric] for line in run.local.values() if metric in line]
     if alone:
@@ -210,6 +233,7 @@ __all__ = [
     "guarantee",
     "institutions",
     "learnt",
+    "meaning",
     "odds",
     "outcome",
     "records",

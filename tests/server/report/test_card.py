@@ -33,9 +33,26 @@ def test_a_private_run_without_baselines_has_a_card(private_run: Path) -> None:
     run = read_run(private_run)
     privacy = {name: told for name, told in run.summary["privacy"].items() if name != "baselines"}
     card = model_card(replace(run, summary={**run.summary, "privacy": privacy, "baselines": {}}))
-    assert "For the comparison" in model_card(run)
-    assert "For the comparison" not in card
+    assert "cost the same epsilon once more" in model_card(run)
+    assert "once more" not in card
 
 
 def test_a_model_without_privacy_warns(plain_run: Path) -> None:
     assert "trained without differential privacy" in (plain_run / "model_card.md").read_text()
+
+
+def test_what_institutions_are_called_is_text(private_run: Path) -> None:
+    run = read_run(private_run)
+    summary = json.loads(json.dumps(run.summary).replace("Hungary", "<b>[x](y)```"))
+    card = model_card(replace(run, summary=summary))
+
+    assert "<b>" not in card
+    assert r"\<b\>\[x\](y)\`\`\`" in card
+
+
+def test_a_simulation_claims_no_premises(private_run: Path) -> None:
+    run = read_run(private_run)
+    deployed = replace(run, summary={**run.summary, "engine": {"name": "deployment"}})
+
+    assert "Simulated on one machine" in model_card(run)
+    assert "trained on its own premises" in model_card(deployed)

@@ -124,3 +124,25 @@ def test_a_server_is_told_its_kit(plain_run: Path) -> None:
     run = dataclasses.replace(read_run(plain_run), command={"program": "server", "overrides": overrides})
 
     assert sentences.reproduce(run) == "confide server /kits/coordinator privacy=record"
+
+
+def test_odds_are_no_fact_where_noise_can_be_repeated(private_run: Path) -> None:
+    run = read_run(private_run)
+    secure = dataclasses.replace(run, summary={**run.summary, "privacy": {"noise": "secure"}})
+
+    assert sentences.meaning(run).startswith("What epsilon would say if noise could not be repeated")
+    assert sentences.meaning(secure).startswith("What epsilon says:")
+
+
+def test_no_records_for_test_is_nobodys_will(plain_run: Path) -> None:
+    run = read_run(plain_run)
+    untested = dataclasses.replace(run, summary={**run.summary, "federated": {"test_examples": 0}})
+
+    assert sentences.outcome(untested) == "Not measured: no records were held back for test."
+
+
+def test_a_report_tells_no_folders(plain_run: Path) -> None:
+    run = read_run(plain_run)
+    data = {**run.summary["data"], "path": "/home/me/secret-project/heart.csv"}
+
+    assert "From heart.csv" in sentences.records(dataclasses.replace(run, summary={**run.summary, "data": data}))
