@@ -23,6 +23,13 @@ METRICS: dict[str, str] = {
     "log_loss": "min",
 }
 """Metrics a classification task reports, and the direction that is better."""
+METRIC_RANGES: dict[str, tuple[float, float]] = {
+    "accuracy": (0.0, 1.0),
+    "macro_f1": (0.0, 1.0),
+    "auc": (0.0, 1.0),
+    "log_loss": (0.0, float("inf")),
+}
+"""Least and largest value that each of these can have."""
 
 BASELINES = ("local", "pooled")
 """What a federation can be compared with."""

@@ -12,7 +12,12 @@ from typing import cast
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from confide.config import METRIC_RANGES
 from confide.errors import ProtocolError
+
+_LARGEST_COUNT = 2**53
+"""Of records, in a reply: counts are weights, and beyond this a float is no longer exact."""
+_ROUNDING = 1e-9
 
 SPLITS = ("train", "validation", "test")
 
@@ -134,10 +139,27 @@ def unpack_reply(content: RecordDict) -> Reply:
     institution, refusal, num_examples = record.get("institution"), record.get("refusal"), metrics.get("num-examples")
     head = record.get("ledger-head", "")
     texts = all(isinstance(text, str) for text in (institution, refusal, head))
-    if not texts or type(num_examples) is not int or num_examples < 0:
-        raise ProtocolError("Expected institution, refusal, ledger-head and num-examples >= 0.", code="invalid_message")
+    if not texts or type(num_examples) is not int or not 0 <= num_examples <= _LARGEST_COUNT:
+        raise ProtocolError(
+            "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53.", code="invalid_message"
+        )
     if arrays is not None and not isinstance(arrays, ArrayRecord):
         raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
+    parts = _sections(metrics)
+    figures = {name: value for name, value in parts.pop("figures", {}).items() if math.isfinite(value)}
+    return Reply(
+        institution=str(institution),
+        refusal=str(refusal) or None,
+        figures=figures,
+        arrays=arrays,
+        num_examples=num_examples,
+        evaluations={split: _evaluation(split, values) for split, values in parts.items()},
+        ledger_head=str(head),
+    )
+
+
+def _sections(metrics: MetricRecord) -> dict[str, dict[str, float]]:
+    """Sort numbers by what stands before the slash; one without a slash belongs nowhere."""
     parts: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         section, _, name = key.partition("/")
@@ -145,21 +167,22 @@ def unpack_reply(content: RecordDict) -> Reply:
             if isinstance(value, list):
                 raise ProtocolError(f"Expected {key} to be a number.", code="invalid_message")
             parts.setdefault(section, {})[name] = value
-    figures = {name: value for name, value in parts.pop("figures", {}).items() if math.isfinite(value)}
-    for split, evaluation in parts.items():
-        support = evaluation.get("num_examples")
-        if split not in SPLITS or type(support) is not int or support < 1:
-            raise ProtocolError(f"Expected metrics of a split with its num_examples >= 1; got {split}.", code="invalid_message")
-        parts[split] = {name: value for name, value in evaluation.items() if math.isfinite(value)}
-    return Reply(
-        institution=str(institution),
-        refusal=str(refusal) or None,
-        figures=figures,
-        arrays=arrays,
-        num_examples=num_examples,
-        evaluations=parts,
-        ledger_head=str(head),
-    )
+    return parts
+
+
+def _evaluation(split: str, values: Evaluation) -> Evaluation:
+    """Check what an institution says of a split; what is not finite is left out, as is every other undefined metric."""
+    support = values.get("num_examples")
+    if split not in SPLITS or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
+        raise ProtocolError(
+            f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got {split}.", code="invalid_message"
+        )
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    for name in finite.keys() & METRIC_RANGES.keys():
+        least, largest = METRIC_RANGES[name]
+        if not least - _ROUNDING <= finite[name] <= largest + _ROUNDING:
+            raise ProtocolError(f"Expected {split}/{name}={finite[name]} in [{least:g}, {largest:g}].", code="invalid_message")
+    return finite
 
 
 __all__ = ["SPLITS", "Evaluation", "Reply", "Request", "pack_reply", "pack_request", "unpack_reply", "unpack_request"]

@@ -97,7 +97,7 @@ def test_reply_with_a_wrong_name_or_refusal_is_refused(change: dict[str, Any]) -
     assert caught.value.code == "invalid_message"
 
 
-@pytest.mark.parametrize("count", [-1, 5.0, [5]])
+@pytest.mark.parametrize("count", [-1, 5.0, [5], 10**18])
 def test_reply_with_a_wrong_number_of_examples_is_refused(count: Any) -> None:
     with pytest.raises(ProtocolError, match="num-examples >= 0"):
         unpack_reply(reply_records(metrics={"num-examples": count}))
@@ -127,10 +127,32 @@ def test_metric_outside_a_split_is_ignored() -> None:
     assert unpack_reply(reply_records(metrics={"loss": 1.0})).evaluations == {}
 
 
-@pytest.mark.parametrize("support", [float("inf"), float("nan"), 0, -1, 2.5])
+@pytest.mark.parametrize("support", [float("inf"), float("nan"), 0, -1, 2.5, 10**18])
 def test_score_without_a_whole_support_is_refused(support: float) -> None:
     with pytest.raises(ProtocolError, match="num_examples >= 1"):
         unpack_reply(reply_records(metrics={"validation/accuracy": 0.5, "validation/num_examples": support}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("accuracy", 1.5), ("macro_f1", -0.1), ("auc", 2), ("auc", -1), ("log_loss", -0.5), ("accuracy", 1e300)]
+)
+def test_score_that_no_model_can_reach_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ProtocolError, match=rf"validation/{name}=") as caught:
+        unpack_reply(reply_records(metrics={f"validation/{name}": value, "validation/num_examples": 3}))
+    assert caught.value.code == "invalid_message"
+
+
+def test_scores_at_the_ends_of_their_ranges_and_metrics_of_other_names_pass() -> None:
+    scores = {
+        "accuracy": 1,
+        "auc": 1.0 + 1e-12,
+        "macro_f1": 0.0,
+        "log_loss": 40.0,
+        "error_in_days": -7.5,
+        "num_examples": 2**53,
+    }
+    reply = unpack_reply(reply_records(metrics={f"test/{name}": value for name, value in scores.items()}))
+    assert reply.evaluations == {"test": scores}
 
 
 def test_figures_that_are_not_finite_are_left_out() -> None:
