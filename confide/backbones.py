@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from confide.errors import ModelError
 
 PACKAGE_SCHEME = "pkg://"
 _HASHED = ("*.json", "*.safetensors", "*.txt", "*.model")
+_ATTENTION = ("eager", "sdpa", "flex_attention")
+"""Implementations of attention that torch brings; for others transformers fetches kernels from its hub."""
 
 
 def resolve_package_path(reference: str) -> Path:
@@ -114,11 +117,11 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
     Dropout would make equal seeds give unequal weights across engines, and DP noise regularises by itself.
 
     Raises:
-        ModelError: if it has fewer layers than asked for, or lacks weights.
+        ModelError: if it cannot be loaded, has fewer layers than asked for, or lacks weights.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoModel
 
-    settings = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    settings = load_settings(folder)
     for name, value in settings.to_dict().items():
         if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
             setattr(settings, name, 0.0)
@@ -130,7 +133,7 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
             )
         settings.num_hidden_layers = config.num_hidden_layers
     extra = {"add_pooling_layer": False} if settings.model_type in POOLED_FAMILIES else {}
-    with quiet_transformers():
+    with quiet_transformers(), loading(folder):
         model, info = AutoModel.from_pretrained(
             folder, config=settings, local_files_only=True, use_safetensors=True, output_loading_info=True, **extra
         )
@@ -140,6 +143,62 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
             f"{config.name} lacks weights for {', '.join(missing[:3])} ({len(missing)} tensors); they would be random."
         )
     return model
+
+
+def load_settings(folder: Path) -> Any:
+    """Load what a folder's ``config.json`` says of its model.
+
+    Raises:
+        ModelError: if it cannot be read, needs code of its own, or sends transformers elsewhere for code.
+    """
+    from transformers import AutoConfig
+
+    refuse_other_code(folder)
+    with loading(folder):
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+
+
+def refuse_other_code(folder: Path) -> None:
+    """Check that ``config.json`` names neither kernels nor a quantisation, whose code transformers would look for elsewhere.
+
+    Raises:
+        ModelError: naming the key, the value and the mend.
+    """
+    file = folder / "config.json"
+    with loading(folder):
+        found = next(_elsewhere(json.loads(file.read_text())), None) if file.is_file() else None
+    if found is not None:
+        raise ModelError(f"{folder} cannot be loaded: config.json has {found}, whose code lies elsewhere; take it out.")
+
+
+def _elsewhere(value: Any) -> Iterator[str]:
+    """Yield what sends transformers to other packages or its hub, at any depth."""
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if name == "quantization_config" and inner is not None:
+            yield name
+        elif name.endswith(("_implementation", "_implementation_internal")):
+            chosen = inner.values() if isinstance(inner, dict) else [inner]
+            yield from (f"{name}={str(one)[:60]}" for one in chosen if one is not None and one not in _ATTENTION)
+        else:
+            yield from _elsewhere(inner)
+    for inner in value if isinstance(value, list) else ():
+        yield from _elsewhere(inner)
+
+
+@contextlib.contextmanager
+def loading(folder: Path) -> Iterator[None]:
+    """Turn what transformers says of files that it cannot use into our own error.
+
+    Raises:
+        ModelError: naming the folder.
+    """
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # its exceptions, and those of its tokenizers, have no common class
+        told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ModelError(f"{folder} cannot be loaded: {told}. Bring the whole folder anew; code in it is not run.") from None
 
 
 @contextlib.contextmanager
@@ -163,10 +222,16 @@ POOLED_FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "electra", "camem
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Load the tokenizer that belongs to a backbone."""
+    """Load the tokenizer that belongs to a backbone.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    refuse_other_code(folder)
+    with loading(folder):
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
 __all__ = [
@@ -175,7 +240,10 @@ __all__ = [
     "content_hash",
     "find_backbone",
     "load_encoder",
+    "load_settings",
     "load_tokenizer",
+    "loading",
     "quiet_transformers",
+    "refuse_other_code",
     "resolve_package_path",
 ]

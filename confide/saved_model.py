@@ -69,16 +69,25 @@ def read_description(folder: Path) -> Description:
     """
     try:
         values = json.loads((folder / _DESCRIPTION).read_text())
+        if not isinstance(values, dict):
+            raise ModelError(f"{folder} holds no model of confide: {_DESCRIPTION} is no JSON object.")
         if values.get("schema") != SCHEMA:
             raise ModelError(
                 f"{folder}: expected schema={SCHEMA}, got {values.get('schema')}; the folder is of another release."
             )
         plan = TrainingPlan.from_json(str(values.get("plan")))
-        return Description(plan, values["model_sha256"], values.get("form", RUN_FORM), values.get("files", {}))
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+        digest, form, files = values.get("model_sha256"), values.get("form", RUN_FORM), values.get("files", {})
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
     except ProtocolError as error:
         raise ModelError(f"{folder}: {error}") from None
+    texts = isinstance(digest, str) and isinstance(form, str) and isinstance(files, dict)
+    if not texts or not all(isinstance(value, str) for value in files.values()):
+        raise ModelError(
+            f"{folder} holds no model of confide: expected model_sha256 and form as text, and files as name -> SHA-256; bring "
+            f"the {_DESCRIPTION} that was written."
+        )
+    return Description(plan, digest, form, files)
 
 
 def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan) -> str:

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from confide.backbones import content_hash, find_backbone, load_encoder
+from confide.backbones import content_hash, find_backbone, load_encoder, load_settings, loading
 from confide.config import (
     BackboneConfig,
     LogisticConfig,
@@ -200,9 +200,9 @@ def _head_only(task: Task, backbone: TransformerConfig, folder: Path, compute: C
 
 
 def _hidden_size(folder: Path) -> int:
-    from transformers import AutoConfig
-
-    return int(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).hidden_size)
+    settings = load_settings(folder)
+    with loading(folder):
+        return int(settings.hidden_size)
 
 
 __all__ = ["Compute", "Workload", "build_workload", "make_compute", "shapes_without_weights"]

@@ -1,8 +1,10 @@
 """Finding backbones offline, knowing them by content, loading them without dropout."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -168,5 +170,33 @@ def test_nobody_is_asked_whether_code_in_a_folder_may_run(folder: Path, monkeypa
     (folder / "config.json").write_text('{"model_type": "other", "auto_map": {"AutoConfig": "hostile.C"}}')
     (folder / "hostile.py").write_text("raise AssertionError('imported')")
     monkeypatch.setattr("builtins.input", lambda _: "y")
-    with pytest.raises(ValueError, match="trust_remote_code"):
+    with pytest.raises(ModelError, match="cannot be loaded"):
         load_encoder(folder, TransformerConfig(name=str(folder)))
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"attn_implementation": "nobody/kernels"},
+        {"attn_implementation": {"": "sdpa", "inner": "nobody/kernels:f"}},
+        {"_attn_implementation": "flash_attention_2"},
+        {"experts_implementation": "nobody/kernels"},
+        {"text_config": {"quantization_config": {"quant_method": "awq"}}},
+    ],
+)
+def test_config_that_sends_for_code_elsewhere_is_refused(tmp_path: Path, hostile: dict[str, Any]) -> None:
+    BertModel(BertConfig(**TINY)).save_pretrained(tmp_path)
+    file = tmp_path / "config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "attn_implementation": "eager", "quantization_config": None}))
+    load_encoder(tmp_path, TransformerConfig(name=str(tmp_path)))
+    file.write_text(json.dumps({**settings, **hostile}))
+    with pytest.raises(ModelError, match="whose code lies elsewhere"):
+        load_encoder(tmp_path, TransformerConfig(name=str(tmp_path)))
+
+
+def test_broken_tokenizer_is_refused_by_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(ModelError, match=rf"{tmp_path} cannot be loaded"):
+        load_tokenizer(tmp_path)

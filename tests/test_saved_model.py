@@ -31,7 +31,7 @@ from confide.errors import ModelError
 from confide.models import TextClassifier, trainable_tensors
 from confide.plan import TrainingPlan
 from confide.records import Tensors, sha256
-from confide.saved_model import load_model, save_model
+from confide.saved_model import load_model, read_description, save_model
 from confide.workload import Compute, Workload, build_workload
 
 # peft asks transformers for a property that transformers has renamed.
@@ -185,6 +185,22 @@ def test_damaged_model_is_refused(damage: str, tmp_path: Path) -> None:
 def edit(folder: Path, **changes: object) -> None:
     file = folder / "confide.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    "change", [{"model_sha256": 5}, {"form": ["hf"]}, {"files": []}, {"files": {"a": 1}}, {"model_sha256": None}]
+)
+def test_description_of_wrong_types_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    model = save("tabular", tmp_path / "model")
+    edit(model.folder, **change)
+    with pytest.raises(ModelError, match="expected model_sha256 and form as text"):
+        load_model(model.folder, compute=Compute())
+
+
+def test_description_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "confide.json").write_text("[]")
+    with pytest.raises(ModelError, match="is no JSON object"):
+        read_description(tmp_path)
 
 
 def test_model_of_another_release_is_refused(tmp_path: Path) -> None:

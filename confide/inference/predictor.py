@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from confide.backbones import quiet_transformers
+from confide.backbones import loading, quiet_transformers, refuse_other_code
 from confide.config import TabularConfig
 from confide.errors import ModelError
 from confide.inference import packages
@@ -147,13 +147,10 @@ def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:
     tabular = isinstance(plan.task, TabularConfig)
     made = ConfideForTabularClassification if tabular else ConfideForSequenceClassification
     settings = ConfideTabularConfig if tabular else AutoConfig
-    try:
-        with quiet_transformers():
-            config = settings.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            model: nn.Module = made.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True)
-    except Exception as error:  # whatever transformers says of files that are not what was exported
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(f"{folder} cannot be loaded: {told} Export it anew.") from None
+    refuse_other_code(folder)
+    with quiet_transformers(), loading(folder):
+        config = settings.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model: nn.Module = made.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True)
     return model
 
 
