@@ -112,6 +112,7 @@ def test_a_run_that_is_stopped_while_clients_train_alone_does_not_train_them_twi
         run(*overrides, progress=StopAlone(99))
     done = json.loads((tmp_path / "run" / "checkpoints" / "alone.json").read_text())
     assert list(done) == ["Cleveland", "Hungary"]
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         summary = run(*overrides, resume=True)
     assert summary["baselines"] == expected["baselines"]
@@ -131,6 +132,7 @@ def test_a_run_that_is_stopped_after_pooled_training_does_not_train_it_twice(
     expected = run(*overrides, name="undisturbed")
     with pytest.raises(Stopped):
         run(*overrides, progress=StopPooled(99))
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         summary = run(*overrides, resume=True)
     assert summary["baselines"] == expected["baselines"]
