@@ -1,0 +1,1 @@
+../../confide/simulation_config.py
