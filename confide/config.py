@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from confide.data_config import DataConfig
 from confide.own_parts import is_dotted, named_problems
 from confide.settings import STRICT, setting
-from confide.simulation_config import SimulationConfig
+from confide.simulation_config import BASELINES, SimulationConfig
 from confide.tracking_config import TrackingConfig
 
 METRICS: dict[str, str] = {

@@ -81,8 +81,8 @@ def read_description(folder: Path) -> Description:
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
     except ProtocolError as error:
         raise ModelError(f"{folder}: {error}") from None
-    texts = isinstance(digest, str) and isinstance(form, str) and isinstance(files, dict)
-    if not texts or not all(isinstance(value, str) for value in files.values()):
+    named = isinstance(files, dict) and all(isinstance(value, str) for value in files.values())
+    if not (isinstance(digest, str) and isinstance(form, str) and named):
         raise ModelError(
             f"{folder} holds no model of confide: expected model_sha256 and form as text, and files as name -> SHA-256; bring "
             f"the {_DESCRIPTION} that was written."
