@@ -92,6 +92,7 @@ def read_inputs(predictor: Predictor, records: Dataset | pandas.DataFrame, *, wi
         DataError: naming everything that does not fit: each problem with the first record it is found in.
     """
     task, config = predictor.task, predictor.plan.task
+    _refuse_odd(records, [*task.content_columns(), task.label_column()])
     names = [name for name in task.content_columns() if name in _names(records)]
     columns = {name: _as_text(records, name) for name in names}
     labels: list[str | None] = [None] * len(records)
@@ -105,6 +106,16 @@ def read_inputs(predictor: Predictor, records: Dataset | pandas.DataFrame, *, wi
     if problems:
         raise DataError(problems)
     return Inputs(taken, torch.tensor([label is not None for label in labels], dtype=torch.bool))
+
+
+def _refuse_odd(records: Dataset | pandas.DataFrame, needed: Sequence[str]) -> None:
+    """Refuse what has no records, or a column twice: a frame can."""
+    if not len(records):
+        raise DataError(f"Expected at least one record; got 0, with columns {', '.join(map(str, _names(records))) or 'none'}.")
+    names = _names(records)
+    twice = [name for name in needed if names.count(name) > 1]
+    if twice:
+        raise DataError(f"The records have column {', '.join(twice)} more than once; leave one of each.")
 
 
 def _names(records: Dataset | pandas.DataFrame) -> list[str]:
@@ -128,7 +139,7 @@ def _problems(predictor: Predictor, records: Dataset, *, present: Sequence[str])
 
 def _missing(missing: Sequence[str], present: Sequence[str]) -> str:
     return (
-        f"{_LACKING} {', '.join(missing)}; they have {', '.join(present)}. "
+        f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
         "Rename a column of the records: the model was trained on these."
     )
 

@@ -96,6 +96,23 @@ def test_columns_of_several_types_are_refused(predictor: Predictor) -> None:
         read_inputs(predictor, pandas.DataFrame({"age": [1, b"x", "y"], "pain": ["some"] * 3}))
 
 
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (FRAME.iloc[:0], "at least one record; got 0, with columns age, pain, note"),
+        (pandas.DataFrame(), "got 0, with columns none"),
+        (pandas.concat([FRAME, FRAME[["pain"]]], axis=1), "column pain more than once"),
+        (FRAME.rename(columns={"age": 0}), "lack column age; they have 0, pain, note"),
+    ],
+)
+def test_odd_frames_are_refused_in_words(run: Path, frame: pandas.DataFrame, words: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=words):
+        predict(run, frame)
+    with pytest.raises(DataError, match=words):
+        export(run, "merged", tmp_path / "out", check=frame)
+    assert not (tmp_path / "out").exists()
+
+
 def test_diverged_model_predicts_nothing(tmp_path: Path) -> None:
     run = save_table_run(tmp_path)
     predictor = load_predictor(run, compute=Compute())
