@@ -52,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
         from confide.client.predictions_file import writer_for
 
         writer_for(arguments.output)  # a wrong name is said before anything is computed
+        _refuse_input(arguments.records, arguments.output)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     look_in_current_folder(arguments.own_task)
     _predict(arguments)
@@ -100,6 +101,15 @@ def _predict(arguments: argparse.Namespace) -> None:
     elif not _print(frames):
         return
     _summarise(predictor, parts, arguments.output)
+
+
+def _refuse_input(records: str, output: Path) -> None:
+    """Refuse to replace the records by their predictions, whatever path either is named by."""
+    from confide.client.sources import source_file
+
+    source = source_file(records)
+    if source is not None and source.exists() and output.exists() and output.samefile(source):
+        raise ConfigError(f"--output {output} is INPUT itself, {records}, and would replace it; name another file.")
 
 
 def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:

@@ -113,6 +113,15 @@ def join(
     return Table(records=records, problems=tuple(problems), files=files)
 
 
+def source_file(path: str) -> Path | None:
+    """Return the file or folder that a source is; None for a database.
+
+    Raises:
+        DataError: if it is in a package that has no such file.
+    """
+    return None if DataConfig.is_database(path) else _resolve(path)
+
+
 def _resolve(path: str) -> Path:
     try:
         return resolve_package_path(path) if path.startswith(PACKAGE_SCHEME) else Path(path).expanduser()
@@ -162,4 +171,4 @@ def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[
             yield f"{name}: {missing_columns(missing, source.columns)}" if name else missing_columns(missing, source.columns)
 
 
-__all__ = ["FILE_COLUMN", "Table", "column_names", "join", "load_records"]
+__all__ = ["FILE_COLUMN", "Table", "column_names", "join", "load_records", "source_file"]

@@ -38,6 +38,18 @@ def read(path: Path) -> pandas.DataFrame:
     return pandas.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",")
 
 
+def test_records_are_not_replaced_by_their_predictions(
+    run: str, records: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(records)
+    monkeypatch.chdir(file.parent)
+    (file.parent / "link.csv").symlink_to(file)
+    for given, output in [(records, records), (records, "./new.csv"), ("new.csv", "link.csv"), ("link.csv", records)]:
+        assert main(["predict", run, given, "--output", output]) == 2
+        assert "is INPUT itself" in capsys.readouterr().err
+    assert file.read_text() == GOOD
+
+
 def test_csv_on_the_standard_output_is_the_input_with_predictions(
     run: str, records: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
