@@ -328,7 +328,7 @@ class Child:
         self.process.join(30)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_trainer_that_is_restarted_answers_the_question_that_waits(how: signal.Signals, folder: Path) -> None:
     expected = make_institution(PRIVATE, folder / "undisturbed.ledger").handle("train", ask(PRIVATE))
     child = Child(folder)

@@ -97,6 +97,7 @@ def _state_of_process() -> tuple[object, ...]:
     return *generators, torch.get_num_threads(), list(logging.getLogger().handlers), sys.path[:]
 
 
+@pytest.mark.slow
 def test_threads_wait_for_each_other_and_learn_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], result: confide.Result
 ) -> None:
@@ -153,6 +154,7 @@ def interrupting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     sys.modules.pop("interrupted_rule", None)
 
 
+@pytest.mark.slow
 def test_interrupted_run_goes_on_where_it_was(tmp_path: Path, interrupting: Path) -> None:
     words = [*QUICK, "server.num_rounds=5", "strategy.aggregator._target_=interrupted_rule.rule"]
     interrupting.touch()

@@ -29,7 +29,7 @@ def fault(kind: str, **more: object) -> str:
     return f"simulation.faults=[{{{words}}}]"
 
 
-@pytest.mark.parametrize("kind", ["raises", "hangs", pytest.param("late", marks=pytest.mark.slow), "nan"])
+@pytest.mark.parametrize("kind", ["raises", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hangs", "late")), "nan"])
 def test_a_round_goes_on_without_the_client_that_fails(run: Simulate, kind: str) -> None:
     summaries = {
         name: run(*QUICK, *engine, fault(kind, client="Hungary", rounds="[2]"), name=name) for name, engine in ENGINES.items()
@@ -55,7 +55,7 @@ def test_clients_that_keep_something_fail_alike_in_every_engine(run: Simulate, k
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["inline", pytest.param("process", marks=pytest.mark.slow)])
 def test_as_many_silent_clients_as_workers_keep_nobody_else(run: Simulate, engine: str) -> None:
     two = "simulation.faults=[{kind: hangs, client: Hungary, rounds: [2]}, {kind: late, client: Cleveland, rounds: [2]}]"
     summary = run(*QUICK, *ENGINES[engine], two)
@@ -84,7 +84,7 @@ def test_what_was_spent_on_an_update_that_did_not_go_in_is_told(run: Simulate, k
         assert (clients["Hungary"]["epsilon"] == clients["Cleveland"]["epsilon"]) == spends, name
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["inline", pytest.param("process", marks=pytest.mark.slow)])
 def test_an_answer_that_arrives_twice_counts_once(run: Simulate, engine: str) -> None:
     expected = run(*QUICK, name="undisturbed")
     summary = run(*QUICK, *ENGINES[engine], fault("twice"))
@@ -92,7 +92,7 @@ def test_an_answer_that_arrives_twice_counts_once(run: Simulate, engine: str) ->
     assert summary["failures"] == {}
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ["inline", pytest.param("process", marks=pytest.mark.slow)])
 def test_an_answer_that_is_late_but_in_time_counts(run: Simulate, engine: str) -> None:
     patient = "server.round_timeout_s=30"
     expected = run(*QUICK, patient, name="undisturbed")
@@ -103,7 +103,12 @@ def test_an_answer_that_is_late_but_in_time_counts(run: Simulate, engine: str) -
 
 @pytest.mark.parametrize(
     ("kind", "engine"),
-    [("raises", "inline"), pytest.param("hangs", "inline", marks=pytest.mark.slow), ("hangs", "process"), ("nan", "process")],
+    [
+        ("raises", "inline"),
+        pytest.param("hangs", "inline", marks=pytest.mark.slow),
+        ("hangs", "process"),
+        pytest.param("nan", "process", marks=pytest.mark.slow),
+    ],
 )
 def test_below_min_clients_a_run_ends_and_its_summary_says_who_was_missing(
     run: Simulate, tmp_path: Path, kind: str, engine: str

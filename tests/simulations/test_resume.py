@@ -346,6 +346,7 @@ def test_resume_on_the_command_line(run: Simulate, tmp_path: Path) -> None:
     assert yaml.safe_load((folder / "command.yaml").read_text())["overrides"] == list(words[:-1])
 
 
+@pytest.mark.slow
 def test_a_password_of_the_environment_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARD", "sqlite:////nowhere/s3cret.db")
     words = (*HEART, 'data.path="${oc.env:WARD}"', 'data.query="SELECT 1"')

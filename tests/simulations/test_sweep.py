@@ -97,6 +97,7 @@ OPTUNA = "hydra/sweeper=optuna"
 RATE = "client.optimizer.learning_rate=tag(log, interval(0.01, 1))"
 
 
+@pytest.mark.slow
 def test_a_plain_sweep_is_every_combination(tmp_path: Path) -> None:
     words = [*HEART, "strategy=fedavg,fedadam", "data.alpha=range(1,4)", f"hydra.sweep.dir={tmp_path}"]
     sweep = plan_sweep(words)
