@@ -4,7 +4,6 @@ Pooled training is what the institutions may not do; a simulation can, and the d
 charged in nobody's ledger, so a config that has ledgers and asks for it is refused.
 """
 
-import contextlib
 import functools
 import json
 import logging
@@ -89,7 +88,7 @@ class Comparison:
         federation, kept = self.federation, self.folder / ALONE
         self.progress.phase("each one alone", total=len(federation.data))
         scored: dict[str, tuple[Evaluation, Evaluation]] = {}
-        for name, (everybody, own) in _read(kept, {}).items():
+        for name, (everybody, own) in (_read(kept, _are_alone) or {}).items():
             scored[name] = everybody, own
         for name in federation.data:
             if name not in scored:
@@ -105,7 +104,7 @@ class Comparison:
     def _train_pooled(self) -> PooledResult | None:
         kept = self.folder / POOLED
         self.progress.phase("pooled", total=1)
-        found = _read(kept, None)
+        found = _read(kept, _is_pooled)
         if found is None:
             data = {_HOLDER: pool(list(self.federation.data.values()))}
             engine = InlineEngine(data, trainer=self.federation.trainer, setup=self.setup)
@@ -186,11 +185,42 @@ def _score(federation: Federation, tensors: Tensors, examples: Examples) -> Eval
         return {**federation.trainer.evaluate(tensors, examples), "num_examples": len(examples)}
 
 
-def _read(path: Path, otherwise: Any) -> Any:
-    """Read what an earlier process of this run kept."""
-    with contextlib.suppress(OSError, json.JSONDecodeError):
-        return json.loads(path.read_text())
-    return otherwise
+def _read(path: Path, fits: Callable[[Any], bool]) -> Any:
+    """Read what an earlier process of this run kept; None where it kept nothing that can be used."""
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        log.warning("%s cannot be read (%s); training these baselines anew.", path, type(error).__name__)
+        return None
+    if fits(found):
+        return found
+    log.warning("%s holds no results of baselines; training them anew.", path)
+    return None
+
+
+def _are_alone(found: Any) -> bool:
+    return isinstance(found, dict) and all(_is_pair(pair, _is_evaluation) for pair in found.values())
+
+
+def _is_pooled(found: Any) -> bool:
+    return _is_pair(found, lambda own: isinstance(own, dict) and all(_is_evaluation(one) for one in own.values()))
+
+
+def _is_pair(found: Any, fits: Callable[[Any], bool]) -> bool:
+    """Tell whether these are metrics on all test records, and something that fits on one's own."""
+    return (
+        isinstance(found, list)
+        and len(found) == 2
+        and _is_evaluation(found[0])
+        and "num_examples" in found[0]
+        and fits(found[1])
+    )
+
+
+def _is_evaluation(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(value, int | float) for value in found.values())
 
 
 __all__ = ["ALONE", "POOLED", "Alone", "Baselines", "Comparison", "pool", "score_pooled"]

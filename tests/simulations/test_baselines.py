@@ -1,6 +1,7 @@
 """What a federation is compared with: everybody alone, and all records in one place; and where results are kept."""
 
 import functools
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from confide.compose import compose
 from confide.config import Config
 from confide.plan import make_plan
 from confide.simulations.baseline_cache import BaselineCache, Circumstances
-from confide.simulations.baselines import pool
+from confide.simulations.baselines import ALONE, POOLED, _are_alone, _is_pooled, _read, pool
 from confide.tasks.task import LABELS, Examples
 from confide.workload import Compute
 
@@ -82,6 +83,28 @@ def test_without_being_asked_for_pooled_is_left_out_where_ledgers_are_charged() 
     assert list(compose().baselines) == ["local", "pooled"]
     assert list(compose(ledgers).baselines) == ["local"]
     assert list(compose([*ledgers, "simulation.baselines=[]"]).baselines) == []
+
+
+CORRUPT = ["[]", '{"Cleveland": 3}', '{"Cleveland": [{"num_examples": "2"}, {}]}', "[[1], {}]", "{"]
+
+
+@pytest.mark.parametrize("content", CORRUPT)
+def test_kept_results_that_are_none_are_trained_anew_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
+    for name, fits in ((ALONE, _are_alone), (POOLED, _is_pooled)):
+        (tmp_path / name).write_text(content)
+        assert _read(tmp_path / name, fits) is None
+    assert caplog.text.count("anew") == 2
+
+
+def test_kept_results_are_read_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alone, pooled = {"a": [{"num_examples": 0}, {}]}, [{"num_examples": 4, "auc": 0.5}, {"a": {"num_examples": 4}}]
+    for name, fits, kept in ((ALONE, _are_alone, alone), (POOLED, _is_pooled, pooled)):
+        assert _read(tmp_path / name, fits) is None
+        (tmp_path / name).write_text(json.dumps(kept))
+        assert _read(tmp_path / name, fits) == kept
+    assert caplog.text == ""
 
 
 # --- kept by content
