@@ -514,7 +514,8 @@ class Config:
     def own_parts(self) -> tuple[str, ...]:
         """Dotted paths of everything that this run imports by name."""
         nodes = (self.strategy, getattr(self.strategy, "aggregator", None), self.task, self.data)
-        return tuple(path for node in nodes if (path := getattr(node, "_target_", None)) is not None)
+        named = tuple(path for node in nodes if (path := getattr(node, "_target_", None)) is not None)
+        return (*named, *self.tracking.own_trackers)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself across groups."""

@@ -1,8 +1,10 @@
 """Where metrics go besides RUN: the schema of the group ``tracking``, and which packages its trackers need."""
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from typing import Any, ClassVar
 
 from confide.settings import STRICT, setting
@@ -54,8 +56,16 @@ class TrackingConfig:
                 yield f"trackers=[{name}]: {name} is not installed; pip install 'confide[{package}]'."
         elif "." not in name:
             yield f"trackers=[{name}]: expected {', '.join(TRACKERS)}, or the dotted path of a class."
-        elif not is_installed(name.partition(".")[0]):
-            yield f"trackers=[{name}]: there is no package {name.partition('.')[0]}; install it, or put it on PYTHONPATH."
+        elif not is_installed(name.partition(".")[0]) and not _is_in_current_folder(name.partition(".")[0]):
+            yield (
+                f"trackers=[{name}]: there is no package {name.partition('.')[0]}; install it, or put it in the current folder "
+                "or on PYTHONPATH."
+            )
+
+    @property
+    def own_trackers(self) -> tuple[str, ...]:
+        """Dotted paths among the trackers chosen."""
+        return tuple(name for name in self.trackers or () if name not in TRACKERS)
 
     def chosen(self) -> list[str]:
         """Name the trackers of a run."""
@@ -67,6 +77,11 @@ class TrackingConfig:
 def is_installed(package: str) -> bool:
     """Say whether a top-level package is there, without importing it."""
     return importlib.util.find_spec(package) is not None
+
+
+def _is_in_current_folder(package: str) -> bool:
+    """Say whether commands would find it there, where they look last."""
+    return PathFinder.find_spec(package, [os.getcwd()]) is not None
 
 
 __all__ = ["TRACKERS", "TrackingConfig", "is_installed"]

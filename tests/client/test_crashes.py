@@ -139,7 +139,7 @@ def cases() -> list[ParameterSet]:
     for boundary in crash_child.BOUNDARIES:
         for n in range(1, STEPS + 1) if boundary == "step" else (1, 2):
             for when in ("before", "after"):
-                default = n in (1, STEPS) and (when == "after" or boundary == crash_child.BOUNDARIES[0])
+                default = n in (1, STEPS) and (when == "after" or boundary == next(iter(crash_child.BOUNDARIES)))
                 made.append(pytest.param(boundary, when, n, marks=[] if default else [pytest.mark.slow]))
     return made
 

@@ -17,6 +17,7 @@ from confide import tracking_config
 from confide.compose import compose
 from confide.errors import ConfigError
 from confide.server.trackers.build import build_tracker
+from confide.own_parts import look_in_current_folder
 from confide.server.trackers.fan_out import FanOut
 from confide.server.trackers.scalars import Scalars
 from confide.server.trackers.tracker import Metric
@@ -218,6 +219,20 @@ def test_several_trackers_one_of_them_ones_own(track: Track, tmp_path: Path) -> 
     assert (tmp_path / "diary.txt").read_text().splitlines() == [*DIARY, "stopped"]
     assert len(pandas.read_csv(tmp_path / "metrics.csv")) == 2 + 3 * 7
     assert len(points(tmp_path, "train/seconds")) == 3
+
+
+def test_a_tracker_in_the_current_folder_is_found_last_of_all(
+    track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here_pkg.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    config = compose(["tracking.trackers=[csv,here_pkg.Diary]"])
+    assert config.own_parts == ("here_pkg.Diary",)
+    look_in_current_folder(config.own_parts)
+    assert sys.path[-1] == str(tmp_path)
+    track("tracking.trackers=[here_pkg.Diary]", ends=False)
+    assert (tmp_path / "diary.txt").read_text().splitlines() == [*DIARY, "stopped"]
 
 
 @pytest.mark.usefixtures("_own_package")
