@@ -16,8 +16,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from confide import tracking_config
 from confide.compose import compose
 from confide.errors import ConfigError
-from confide.server.trackers.build import build_tracker
 from confide.own_parts import look_in_current_folder
+from confide.server.trackers.build import build_tracker
 from confide.server.trackers.fan_out import FanOut
 from confide.server.trackers.scalars import Scalars
 from confide.server.trackers.tracker import Metric
