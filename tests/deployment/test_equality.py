@@ -19,6 +19,8 @@ def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
         assert summary["rounds"] == 5
         assert summary["privacy"]["noise"] == "reproducible"
         assert all(abs(client["epsilon"] - 3) < 0.02 for client in summary["clients"].values())
+        assert "Hungary" in (deployment.run_dir / "report.html").read_text()
+        assert "trained on its own premises" in (deployment.run_dir / "model_card.md").read_text()
 
 
 @pytest.mark.slow
