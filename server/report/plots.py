@@ -89,7 +89,7 @@ def on_own_records(run: RunFiles) -> Picture | None:
     else:
         figure, axes = new_axes(0.9 + 0.27 * len(federated))
         _dumbbells(axes, run, federated, known)
-    caption = "The model learnt together and, hollow, the institution's own, on the institution's own test records."
+    caption = f"The model learnt together{' and, hollow, its own' if known else ''}, on the institution's own test records."
     if metric == "accuracy" and len(federated) <= NAMED:
         caption += " Bars: 95 % intervals (Wilson)."
     return picture("own", figure, title=f"{titled(run.metric)} on each institution's own test records", caption=caption)
