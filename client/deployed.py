@@ -20,6 +20,7 @@ from confide.client.kit import Kit, is_stopped, keep_plan
 from confide.client.ledger import Ledger, PersistentLedger
 from confide.client.ledger_file import LedgerFile
 from confide.client.memory_ledger import MemoryLedger
+from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
 from confide.client.pool import load_pool
 from confide.client.state import ClientStates
@@ -108,6 +109,8 @@ class DeployedInstitution:
         records = load_pool(data, plan.task).records
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
+        if plan.private:
+            check_own_encoding(workload, records)
         if isinstance(self._ledger, PersistentLedger):
             self._ledger.know_units(units)
         grouped = plan.privacy.unit == "group"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from confide.client.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
 from confide.client.groups import Groups
+from confide.client.own_task import check_own_loss
 from confide.client.schedule import LocalSchedule
 from confide.config import OptimizerConfig
 from confide.errors import PrivacyError
@@ -56,6 +57,8 @@ class Trainer:
         self._dp_sgd: DpSgd | None = None
         if private:
             self._model.train()
+            if workload.own_task is not None:
+                check_own_loss(workload, functools.partial(self._losses, self._model), self._params)
             self._dp_sgd = DpSgd(
                 self._model,
                 self._losses,

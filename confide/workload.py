@@ -1,7 +1,7 @@
 """A workload: the task, the model and the way from records to tensors that a plan names, ready to train."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,7 @@ class Workload:
         prepare: records -> what the model takes.
         synthetic: invents ``count`` records in the model's terms, for the privacy preflight.
         compute: where and how.
+        own_task: dotted path of the task, if it is one's own.
     """
 
     task: Task
@@ -95,6 +96,7 @@ class Workload:
     prepare: Callable[[Dataset], Examples]
     synthetic: Callable[[int, torch.Generator], Examples]
     compute: Compute
+    own_task: str | None = None
 
 
 def build_workload(
@@ -123,13 +125,16 @@ def build_workload(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(task, TabularConfig) and isinstance(backbone, LogisticConfig | MlpConfig):
-            return _tabular(task, backbone, compute, own_tasks)
+            return replace(_tabular(task, backbone, compute, own_tasks), own_task=task._target_)
         if isinstance(task, TextClassificationConfig) and isinstance(backbone, TransformerConfig):
             folder = find_backbone(backbone)
             texts = text_task(task, folder, own_tasks)
-            if tuning.kind == "head":
-                return _head_only(texts, backbone, folder, compute)
-            return _text(texts, backbone, tuning, folder, compute)
+            made = (
+                _head_only(texts, backbone, folder, compute)
+                if tuning.kind == "head"
+                else _text(texts, backbone, tuning, folder, compute)
+            )
+            return replace(made, own_task=task._target_)
     raise ConfigError(f"backbone.kind={backbone.kind} does not fit task.kind={task.kind}.")
 
 

@@ -19,6 +19,7 @@ from confide.backbones import content_hash, find_backbone
 from confide.client.data import InstitutionData, encode_institution
 from confide.client.ledger import Spent
 from confide.client.own_records import check_own_records
+from confide.client.own_task import check_own_encoding
 from confide.client.schedule import make_schedule
 from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig
@@ -183,6 +184,8 @@ class _Simulation:
             key = split_key(secret, name)
             data[name], units[name] = encode_institution(name, records, config.data, workload=workload, key=key)
             self._progress.advance(f"{name}, {len(records)} records")
+        if plan.private:
+            check_own_encoding(workload, max(population.parts.values(), key=len))
         if plan.privacy.unit == "group":
             refuse_split_groups(units, config.data)
         if self._ledgers is not None:

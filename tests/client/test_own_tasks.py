@@ -17,7 +17,9 @@ from confide.client.deployed import DeployedInstitution
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.kit import Kit
 from confide.client.memory_ledger import MemoryLedger
+from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
+from confide.client.pool import load_pool
 from confide.client.trainer import Trainer
 from confide.config import PolicyConfig
 from confide.errors import ConfigError, DeniedError, PrivacyError, ProtocolError
@@ -28,6 +30,7 @@ from confide.workload import Compute, build_workload, shapes_without_weights
 MARKER = "was_imported"
 MODULE = f"""
 import pathlib
+import torch
 from confide.tasks.tabular import Tabular
 
 pathlib.Path(__file__).with_name("{MARKER}").touch()
@@ -42,6 +45,43 @@ class MixesRecords(Tabular):
     def loss(self, outputs, batch):
         losses = super().loss(outputs, batch)
         return losses * losses.mean()
+
+class MixesLargeBatches(Tabular):
+    def loss(self, outputs, batch):
+        losses = super().loss(outputs, batch)
+        return losses - losses.mean() if len(losses) > 8 else losses
+
+class MeanLoss(Tabular):
+    def loss(self, outputs, batch): return super().loss(outputs, batch).mean()
+
+class Remembers(Tabular):
+    seen = 0
+    def loss(self, outputs, batch):
+        self.seen += len(outputs)
+        return super().loss(outputs, batch) * (1 + self.seen / 100)
+
+class EqualRecords(Tabular):
+    def synthetic(self, count, generator):
+        examples = super().synthetic(1, generator)
+        return type(examples)(dict((name, torch.cat([column] * count)) for name, column in examples.columns.items()))
+
+class OneRecord(Tabular):
+    def synthetic(self, count, generator): return super().synthetic(1, generator)
+
+class OneLabel(Tabular):
+    def synthetic(self, count, generator):
+        examples = super().synthetic(count, generator)
+        return type(examples)(dict(examples.columns, labels=examples.labels * 0))
+
+class MixesUnlikeLabels(OneLabel):
+    def loss(self, outputs, batch):
+        return super().loss(outputs, batch) * (1 + batch["labels"].float().mean() - batch["labels"][0])
+
+class Centres(Tabular):
+    def encode(self, records):
+        examples = super().encode(records)
+        features = examples.columns["features"]
+        return type(examples)(dict(examples.columns, features=features - features.mean(dim=0)))
 
 class OtherLabels(Tabular):
     def __init__(self, config):
@@ -178,3 +218,34 @@ def test_loss_that_mixes_records_is_refused_before_the_first_private_step() -> N
     with pytest.raises(PrivacyError):
         Trainer(build(own("vetted.MixesRecords")), private=True)
     Trainer(build(own()), private=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("MixesLargeBatches", "in a batch of 33 is not its loss alone"),
+        ("MeanLoss", r"loss of 4 records has shape \[\], expected \[4\]"),
+        ("Remembers", "is not its loss alone"),
+        ("EqualRecords", r"synthetic\(4\) gives 4 records, all alike"),
+        ("OneRecord", r"synthetic\(4\) gives 1 records"),
+        ("MixesUnlikeLabels", "in a batch of 4 is not its loss alone"),
+    ],
+)
+def test_loss_that_small_batches_do_not_give_away_is_refused(name: str, words: str) -> None:
+    with pytest.raises(PrivacyError, match=words):
+        Trainer(build(own(f"vetted.{name}")), private=True)
+    Trainer(build(own(f"vetted.{name}")), private=False)
+
+
+def test_records_of_one_label_are_no_reason_to_refuse_a_task() -> None:
+    Trainer(build(own("vetted.OneLabel")), private=True)
+
+
+def test_encoding_that_reads_a_record_in_the_light_of_others_is_refused(tmp_path: Path) -> None:
+    kit = listing(tmp_path, "vetted.Centres", "vetted.Plain")
+    records = load_pool(kit.data, TASK).records
+    check_own_encoding(build(own()), records)
+    check_own_encoding(build(PRIVATE), records)
+    with pytest.raises(PrivacyError, match="encode gives column features of a record other values alone than beside"):
+        check_own_encoding(build(own("vetted.Centres")), records)
+    assert ask(kit, own("vetted.Centres")).refusal == "privacy"

@@ -1,0 +1,115 @@
+"""What a task of one's own has to show before its first private step, beside the preflight that every task passes.
+
+The guarantee holds for a record whose gradient and encoding depend on no other record. Code of one's own can be looked at
+from outside only: on a few records, in batches of two sizes and one by one. What such a look misses is in ``docs/privacy.md``.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from confide.client.dp_sgd import off_zero
+from confide.errors import PrivacyError
+from confide.tasks.task import LABELS, Batch, Examples
+from confide.workload import Workload
+
+_BATCHES = (4, 33)
+_ALONE = 4
+"""Records that are encoded alone as well; the others only stand beside them."""
+_TOLERANCE = {None: 1e-4, torch.bfloat16: 6e-2}
+_ENCODING_TOLERANCE = 1e-6
+
+
+def check_own_loss(workload: Workload, loss_fn: Callable[[Batch], Tensor], params: Sequence[Tensor]) -> None:
+    """Check that a record's loss is the same alone, in a batch of 4, in one of 33, and after all of these.
+
+    Args:
+        workload: of a task of one's own.
+        loss_fn: loss of each record of a batch, by the model that is trained.
+        params: its trainable tensors.
+
+    Raises:
+        PrivacyError: if it is not, or ``synthetic`` invents records that show nothing.
+    """
+    examples = _varied(workload).to(workload.compute.device)
+    with torch.no_grad(), off_zero(params):
+        alone = _losses_alone(loss_fn, examples)
+        for size in _BATCHES:
+            for indices in examples.groups(torch.arange(size)):
+                losses = loss_fn(examples.take(indices)).float().cpu()
+                if losses.shape != indices.shape:
+                    raise PrivacyError(
+                        f"task._target_={workload.own_task}: loss of {len(indices)} records has shape {list(losses.shape)}, "
+                        f"expected [{len(indices)}]; return the loss of each record."
+                    )
+                _check_equal(workload, losses, alone[indices], f"in a batch of {len(indices)}")
+        _check_equal(workload, _losses_alone(loss_fn, examples), alone, "after other records")
+
+
+def check_own_encoding(workload: Workload, records: Dataset) -> None:
+    """Check that a record is encoded alike alone and beside others.
+
+    Args:
+        workload: of any task; only one of one's own is looked at.
+        records: an institution's, which fit the schema; at least one.
+
+    Raises:
+        PrivacyError: naming the column that differs.
+    """
+    if workload.own_task is None:
+        return
+    count = min(len(records), max(_BATCHES))
+    together = workload.task.encode(records.select(range(count)))
+    for index in range(min(count, _ALONE)):
+        alone = workload.task.encode(records.select([index])).take(torch.tensor([0]))
+        beside = together.take(torch.tensor([index])) if len(together) == count else {}
+        differing = [name for name in alone if name not in beside or not _is_equal(alone[name], beside[name])]
+        if differing:
+            raise PrivacyError(
+                f"task._target_={workload.own_task}: encode gives column {', '.join(differing)} of a record other values alone "
+                f"than beside {count - 1} others, so one record changes what others are; encode each record by itself, with "
+                "public ranges."
+            )
+
+
+def _varied(workload: Workload) -> Examples:
+    """Invent records for the larger batch; where all have one label, their labels are dealt out in turn."""
+    for number in _BATCHES:
+        examples = workload.synthetic(number, torch.Generator().manual_seed(0))
+        varied = any(bool((column != column[:1]).any()) for name, column in examples.columns.items() if name != LABELS)
+        if len(examples) != number or not varied:
+            raise PrivacyError(
+                f"task._target_={workload.own_task}: synthetic({number}) gives {len(examples)} records, "
+                f"{'not all' if varied else 'all'} alike; invent {number} that differ, or the preflight would see nothing."
+            )
+    labels = examples.labels
+    if labels.dim() == 1 and bool((labels == labels[0]).all()) and labels.dtype == torch.int64:
+        dealt = torch.arange(len(examples)) % len(workload.task.labels)
+        return Examples({**examples.columns, LABELS: dealt}, examples.lengths, examples.token_columns)
+    return examples
+
+
+def _losses_alone(loss_fn: Callable[[Batch], Tensor], examples: Examples) -> Tensor:
+    return torch.stack([loss_fn(examples.take(torch.tensor([i]))).float().sum().cpu() for i in range(len(examples))])
+
+
+def _check_equal(workload: Workload, losses: Tensor, alone: Tensor, where: str) -> None:
+    error = float((losses - alone).abs().max() / (1 + alone.abs().max()))
+    if not error <= _TOLERANCE[workload.compute.autocast]:
+        raise PrivacyError(
+            f"task._target_={workload.own_task}: the loss of a synthetic record {where} is not its loss alone (relative error "
+            f"{error:.2g}); return the loss of each record, which depends on no other."
+        )
+
+
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not one.is_floating_point():
+        return one.equal(other)
+    return torch.allclose(one, other, rtol=_ENCODING_TOLERANCE, atol=_ENCODING_TOLERANCE, equal_nan=True)
+
+
+__all__ = ["check_own_encoding", "check_own_loss"]
