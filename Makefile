@@ -30,7 +30,7 @@ test: setup  ## Run the tests (under 8 minutes on 2 cores).
 test-slow: setup  ## Run the tests that take minutes.
 	$(BIN)/python -m pytest -m slow
 
-reader: setup  ## Run every command of README and the quick start, and compare what it prints (5 minutes).
+reader: setup  ## Run every command of README and quick start, and the notebook, and compare what they print (6 minutes).
 	$(BIN)/python -m pytest -m reader
 
 check: setup  ## Check style, types and the direction of imports.

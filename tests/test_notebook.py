@@ -20,7 +20,7 @@ def test_outputs_are_small_and_name_no_machine() -> None:
     assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
 
 
-@pytest.mark.slow
+@pytest.mark.reader
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::RuntimeWarning")
 def test_every_cell_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
