@@ -180,7 +180,7 @@ def test_two_strategies_and_three_alphas_take_less_than_two_minutes(tmp_path: Pa
         assert fedavg["baselines"] == fedadam["baselines"]
     assert len(list((tmp_path / "cache" / "baselines").iterdir())) == 3 * 5
     assert "job 6 of 6: strategy=fedadam data.alpha=1" in done.stderr
-    assert "Best on validation records: accuracy 0." in done.stdout
+    assert "Best on" not in done.stdout  # jobs of three alphas are validated on other records
 
 
 @pytest.mark.slow
