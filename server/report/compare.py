@@ -34,7 +34,6 @@ def comparison_page(runs: Sequence[RunFiles], *, title: str, page: Path, failed:
     return render(
         "compare.html.j2",
         title=title,
-        count=len(runs),
         metric=runs[0].metric,
         table=_table(runs, names, settings if len(settings) <= _IN_TABLE else {}, chosen=chosen, page=page),
         settings=_settings(names, settings) if len(settings) > _IN_TABLE else None,
