@@ -37,7 +37,7 @@ check: setup  ## Check style, types and the direction of imports.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	cd .typing && $(abspath $(BIN))/lint-imports --config ../pyproject.toml
+	$(BIN)/lint-imports
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format .
@@ -50,7 +50,7 @@ PROTO := confide/client/service/trainer
 proto:  ## Generate the code of the trainer service's messages from its .proto.
 	$(PYTHON) -m venv build/proto
 	build/proto/bin/python -m pip install -q --disable-pip-version-check $(foreach it,$(GRPCIO_TOOLS),'$(it)')
-	cd .typing && ../build/proto/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO).proto
+	build/proto/bin/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. --grpc_python_out=. $(PROTO).proto
 	cd client/service && sha256sum trainer.proto > trainer.proto.sha256
 
 wheel: setup  ## Build the wheel and the source distribution into dist/.

@@ -7,17 +7,11 @@ result.institutions
 
 import importlib
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from confide.simulations.api import simulate
     from confide.simulations.result import Result, load_run
-
-# In a checkout the subpackages lie beside this folder; an installed wheel has them inside, and no pyproject.toml.
-_ROOT = Path(__file__).resolve().parent.parent
-if (_ROOT / "pyproject.toml").is_file():
-    __path__.append(str(_ROOT))
 
 try:
     __version__ = version("confide")

@@ -1,1 +1,0 @@
-../../confide/__init__.py

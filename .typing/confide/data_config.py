@@ -1,1 +1,0 @@
-../../confide/data_config.py

@@ -1,1 +1,0 @@
-../../confide/errors.py

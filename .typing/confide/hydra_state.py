@@ -1,1 +1,0 @@
-../../confide/hydra_state.py

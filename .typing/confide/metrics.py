@@ -1,1 +1,0 @@
-../../confide/metrics.py

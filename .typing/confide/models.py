@@ -1,1 +1,0 @@
-../../confide/models.py

@@ -1,1 +1,0 @@
-../../confide/own_parts.py

@@ -1,1 +1,0 @@
-../../confide/reach.py

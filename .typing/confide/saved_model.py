@@ -1,1 +1,0 @@
-../../confide/saved_model.py

@@ -1,1 +1,0 @@
-../../confide/simulation_config.py

@@ -1,1 +1,0 @@
-../../confide/sweep_words.py

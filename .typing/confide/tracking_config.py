@@ -1,1 +1,0 @@
-../../confide/tracking_config.py
