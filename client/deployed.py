@@ -12,9 +12,10 @@ import logging
 import os
 
 from confide.backbones import content_hash, find_backbone
+from confide.client.algorithm_state import ClientStates
 from confide.client.data import encode_institution
 from confide.client.deadline import Deadline
-from confide.client.evaluations import Evaluations
+from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors, refusal
 from confide.client.kit import Kit, is_stopped, keep_plan
 from confide.client.ledger import Ledger, PersistentLedger
@@ -23,7 +24,6 @@ from confide.client.memory_ledger import MemoryLedger
 from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
 from confide.client.pool import load_pool
-from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
 from confide.config import BackboneConfig, TransformerConfig
 from confide.errors import DeniedError, ModelError, ProtocolError

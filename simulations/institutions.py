@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from confide.client.algorithm_state import ClientStates
 from confide.client.app import Answers
 from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors
 from confide.client.ledger import Ledger
 from confide.client.memory_ledger import MemoryLedger
 from confide.client.policy import Policy
-from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
 from confide.config import PolicyConfig
 from confide.files import folder_name

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from confide.client.algorithm_state import ClientStates
 from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.memory_ledger import MemoryLedger
 from confide.client.policy import Policy
-from confide.client.state import ClientStates
 from confide.client.trainer import Trainer
 from confide.compose import compose
 from confide.config import (

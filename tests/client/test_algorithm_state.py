@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from confide.client.state import ClientStates
+from confide.client.algorithm_state import ClientStates
 from confide.errors import StorageError
 from confide.records import Tensors
 from confide.simulations.institutions import simulated_states
