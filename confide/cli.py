@@ -18,14 +18,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "make a federation's certificates and a start-up kit for each institution",
     ),
     "deal": ("confide.simulations.deal_cli:main", "write the records of a simulation as one file an institution"),
-    "client": ("confide.client.cli:main", "take part as an institution, from a start-up kit"),
+    "client": ("confide.client.commands.client:main", "take part as an institution, from a start-up kit"),
     "server": ("confide.server.cli:main", "run a federation of real institutions as its coordinator"),
     "doctor": ("confide.doctor:main", "say what is wrong with a kit or this machine, and how to mend it"),
-    "ledger": ("confide.client.ledger_cli:main", "show what was spent, verify it, declare budgets, export for an auditor"),
-    "policy": ("confide.client.policy_cli:main", "explain what an institution's rules say to a plan"),
-    "data": ("confide.client.data_cli:main", "check records against a task before anything is trained"),
-    "predict": ("confide.client.predict_cli:main", "predict with a run's model, or an exported one, on a file of records"),
-    "export": ("confide.client.export_cli:main", "write a run's model for transformers or ONNX, checked against the run's own"),
+    "ledger": ("confide.client.commands.ledger:main", "show what was spent, verify it, declare budgets, export for an auditor"),
+    "policy": ("confide.client.commands.policy:main", "explain what an institution's rules say to a plan"),
+    "data": ("confide.client.commands.data:main", "check records against a task before anything is trained"),
+    "predict": ("confide.client.commands.predict:main", "predict with a run's model, or an exported one, on a file of records"),
+    "export": (
+        "confide.client.commands.export:main",
+        "write a run's model for transformers or ONNX, checked against the run's own",
+    ),
 }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.client import cli
+from confide.client.commands import client as cli
 from confide.client.kit import Kit, load_kit
 from confide.client.launch import _PROGRAMS, ROLES
 from confide.errors import ConfigError

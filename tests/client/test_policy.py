@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import confide.cli
+from confide.client.commands.policy import load_policy
 from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy, Verdict
-from confide.client.policy_cli import load_policy
 from confide.client.schedule import round_size
 from confide.compose import compose
 from confide.config import BudgetConfig, PolicyConfig, TransformerConfig

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from confide.client.commands.status import status
 from confide.client.kit import Kit, keep_plan, load_kit, stop_mark
-from confide.client.status import status
 from confide.compose import compose
 from confide.plan import TrainingPlan, make_plan
 

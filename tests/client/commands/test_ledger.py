@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import confide.cli
+from confide.client.commands.ledger import bar
 from confide.client.ledger import PersistentLedger
-from confide.client.ledger_cli import bar
 from confide.client.ledger_file import LedgerFile
 from confide.client.ledger_state import Population, Run, Terms
 from confide.compose import compose

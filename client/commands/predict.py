@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     if arguments.output is not None:
-        from confide.client.predictions_file import writer_for
+        from confide.client.commands.predictions_file import writer_for
 
         writer_for(arguments.output)  # a wrong name is said before anything is computed
         _refuse_input(arguments.records, arguments.output)
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from confide.client.predictions_file import write_predictions
+    from confide.client.commands.predictions_file import write_predictions
     from confide.client.whole_records import read_whole
     from confide.config import TrainerConfig
     from confide.inference.prediction import predict_in_parts, read_inputs
@@ -149,7 +149,7 @@ def _frames(kept: "Dataset", made: "Iterator[Part]", bar: "Progress", parts: "li
 
 def _print(frames: "Iterator[pandas.DataFrame]") -> bool:
     """Print CSV; return whether all of it was read."""
-    from confide.client.predictions_file import write_csv
+    from confide.client.commands.predictions_file import write_csv
 
     try:
         write_csv(sys.stdout, frames)

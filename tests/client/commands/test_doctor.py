@@ -11,7 +11,7 @@ from torch import zeros
 from confide import pki
 from confide.checks import Finding
 from confide.cli import main
-from confide.client.doctor import diagnose
+from confide.client.commands.doctor import diagnose
 from confide.client.kit import load_kit, plan_path
 from confide.client.ledger_file import LedgerFile
 from confide.compose import compose

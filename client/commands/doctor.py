@@ -181,8 +181,8 @@ def _policy(kit: Kit) -> Iterator[Finding]:
 
 def _plan(kit: Kit) -> Iterator[Finding]:
     """Hold the last plan that asked here against the policy."""
+    from confide.client.commands.status import approved_plans, how_it_stands
     from confide.client.policy import Policy
-    from confide.client.status import approved_plans, how_it_stands
     from confide.plan import TrainingPlan
 
     plans = sorted((kit.own / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)

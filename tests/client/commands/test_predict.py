@@ -10,8 +10,8 @@ import pytest
 from small_models import save_table_run
 
 from confide.cli import main
-from confide.client.export_cli import _parser
-from confide.client.predictions_file import WRITERS
+from confide.client.commands.export import _parser
+from confide.client.commands.predictions_file import WRITERS
 from confide.inference.predictor import FORMS
 
 HEAD = "id,age,pain,state\n"

@@ -99,7 +99,7 @@ def _run(words: Sequence[str]) -> int:
 
 
 def _status(words: Sequence[str]) -> int:
-    from confide.client.status import show_status
+    from confide.client.commands.status import show_status
 
     arguments = _parse("status", words, flags=("--json",))
     return show_status(_kit(arguments), as_json=arguments.json)
@@ -108,8 +108,8 @@ def _status(words: Sequence[str]) -> int:
 def _approve(words: Sequence[str]) -> int:
     import hashlib
 
+    from confide.client.commands.status import show_plan
     from confide.client.ledger_file import LedgerFile
-    from confide.client.status import show_plan
     from confide.plan import TrainingPlan
 
     arguments = _parse("approve", words, job=True, flags=("--yes",))

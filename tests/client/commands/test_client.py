@@ -13,12 +13,12 @@ import pytest
 from small_kit import NAME, PRIVATE, ask, make_kit, write_kit
 
 import confide.cli
-from confide.client.cli import main
+from confide.client.commands.client import main
+from confide.client.commands.status import status
 from confide.client.deadline import Deadline
 from confide.client.deployed import DeployedInstitution
 from confide.client.kit import Kit, plan_path
 from confide.client.launch import ROLES, secret_path, supervised
-from confide.client.status import status
 from confide.errors import ConfigError
 from confide.files import locked
 from confide.supervisor import PROCESSES
