@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from hydra.core.config_store import ConfigStore
 
-from confide.client.kit import KitConfig
+from confide.client.deployment.kit import KitConfig
 from confide.compose import register_schema
 from confide.config import Config
 from confide.federation import FederationConfig

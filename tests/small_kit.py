@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from confide.client.kit import Kit, load_kit
+from confide.client.deployment.kit import Kit, load_kit
 from confide.config import (
     ClientConfig,
     ColumnConfig,

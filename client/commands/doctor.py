@@ -20,7 +20,7 @@ from confide.checks import (
     releases,
     show,
 )
-from confide.client.kit import Kit, read_kit
+from confide.client.deployment.kit import Kit, read_kit
 from confide.errors import ConfideError, ConfigError
 from confide.reach import reach
 
@@ -100,7 +100,7 @@ def _node_key(kit: Kit) -> Iterator[Finding]:
 
 def _supernode(kit: Kit) -> Iterator[Finding]:
     """Say what the last SuperNode of this kit told in its log."""
-    from confide.client.launch import ROLES
+    from confide.client.deployment.launch import ROLES
     from confide.flower.explain import explain
     from confide.supervisor import log_tail, processes
 

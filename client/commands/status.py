@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from confide.client.kit import Kit, is_stopped
-from confide.client.launch import ROLES
+from confide.client.deployment.kit import Kit, is_stopped
+from confide.client.deployment.launch import ROLES
 from confide.client.ledger_file import LedgerFile
 from confide.client.policy import Policy
 from confide.errors import ConfideError

@@ -6,7 +6,7 @@ import pytest
 from small_kit import PRIVATE, ask, make_kit, start
 
 from confide.client.deadline import Deadline
-from confide.client.deployed import DeployedInstitution
+from confide.client.deployment.served import DeployedInstitution
 from confide.client.evaluation_quota import Evaluations
 from confide.errors import DeniedError, UnreadableError
 from confide.exchange import Reply, Request

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from confide.client.deadline import Deadline
-from confide.client.deployed import DeployedInstitution, own_split_key
-from confide.client.kit import Kit, load_kit
+from confide.client.deployment.kit import Kit, load_kit
+from confide.client.deployment.served import DeployedInstitution, own_split_key
 from confide.client.ledger_file import LedgerFile
 from confide.config import (
     ClientConfig,

@@ -13,9 +13,9 @@ from small_kit import PRIVATE, TASK, make_kit
 
 from confide.client.data import InstitutionData
 from confide.client.deadline import Deadline
-from confide.client.deployed import DeployedInstitution
+from confide.client.deployment.kit import Kit
+from confide.client.deployment.served import DeployedInstitution
 from confide.client.institution import Custody, Institution, SharedTensors
-from confide.client.kit import Kit
 from confide.client.memory_ledger import MemoryLedger
 from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy

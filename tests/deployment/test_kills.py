@@ -20,8 +20,8 @@ from deployment_run import HEART, HOSPITALS, Deployment, wait_until
 
 from confide.backbones import resolve_package_path
 from confide.client.commands.ledger import main as ledger_command
-from confide.client.deployed import open_ledger
-from confide.client.kit import Kit, load_kit
+from confide.client.deployment.kit import Kit, load_kit
+from confide.client.deployment.served import open_ledger
 from confide.client.ledger import PersistentLedger
 from confide.client.ledger_state import run_name
 from confide.privacy.accounting import epsilon

@@ -6,7 +6,7 @@ import pytest
 
 import confide.cli
 from confide.client.data import InstitutionData, encode_institution
-from confide.client.kit import RecordsConfig
+from confide.client.deployment.kit import RecordsConfig
 from confide.client.pool import load_pool
 from confide.compose import compose
 from confide.config import Config

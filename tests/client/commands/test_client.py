@@ -16,9 +16,9 @@ import confide.cli
 from confide.client.commands.client import main
 from confide.client.commands.status import status
 from confide.client.deadline import Deadline
-from confide.client.deployed import DeployedInstitution
-from confide.client.kit import Kit, plan_path
-from confide.client.launch import ROLES, secret_path, supervised
+from confide.client.deployment.kit import Kit, plan_path
+from confide.client.deployment.launch import ROLES, secret_path, supervised
+from confide.client.deployment.served import DeployedInstitution
 from confide.errors import ConfigError
 from confide.files import locked
 from confide.supervisor import PROCESSES

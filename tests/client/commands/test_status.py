@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from confide.client.commands.status import status
-from confide.client.kit import Kit, keep_plan, load_kit, stop_mark
+from confide.client.deployment.kit import Kit, keep_plan, load_kit, stop_mark
 from confide.compose import compose
 from confide.plan import TrainingPlan, make_plan
 

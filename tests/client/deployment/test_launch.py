@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from confide.client.commands import client as cli
-from confide.client.kit import Kit, load_kit
-from confide.client.launch import _PROGRAMS, ROLES
+from confide.client.deployment.kit import Kit, load_kit
+from confide.client.deployment.launch import _PROGRAMS, ROLES
 from confide.errors import ConfigError
 
 

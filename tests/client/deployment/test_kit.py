@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from small_kit import NAME, RECORDS, SETTINGS, TASK, make_kit, write_kit
 
-from confide.client import kit as kits
-from confide.client.kit import is_stopped, keep_plan, load_kit, plan_path, stop_mark
+from confide.client.deployment import kit as kits
+from confide.client.deployment.kit import is_stopped, keep_plan, load_kit, plan_path, stop_mark
 from confide.client.pool import load_pool
 from confide.compose import compose
 from confide.errors import ConfigError

@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m confide.client.executor", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m confide.client.deployment.executor", description=__doc__)
     parser.add_argument("--name", required=True, help="of the institution")
     parser.add_argument("--runtime", required=True, help="HOST:PORT of the SuperNode's runtime API")
     parser.add_argument("--secret", required=True, type=Path, help="file of the secret shared with the SuperNode")

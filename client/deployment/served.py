@@ -15,9 +15,9 @@ from confide.backbones import content_hash, find_backbone
 from confide.client.algorithm_state import ClientStates
 from confide.client.data import encode_institution
 from confide.client.deadline import Deadline
+from confide.client.deployment.kit import Kit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors, refusal
-from confide.client.kit import Kit, is_stopped, keep_plan
 from confide.client.ledger import Ledger, PersistentLedger
 from confide.client.ledger_file import LedgerFile
 from confide.client.memory_ledger import MemoryLedger

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from confide.client.kit import Kit
+from confide.client.deployment.kit import Kit
 from confide.errors import EXIT_USAGE, ConfigError
 from confide.files import locked, make_private_folder, share, write_secret
 from confide.flower.explain import explain
@@ -61,13 +61,13 @@ def secret_path(kit: Kit) -> Path:
 
 
 def _trainer(kit: Kit, port: int) -> Program:
-    command = [sys.executable, "-m", "confide.client.trainer_process", str(kit.folder), *kit.overrides]
+    command = [sys.executable, "-m", "confide.client.deployment.trainer_process", str(kit.folder), *kit.overrides]
     wrong = frozenset({EXIT_USAGE})  # what is wrong with a kit is not mended by starting again
     return Program(name="trainer", command=command, environment=_without_network(), is_ready=kit.socket.exists, is_final=wrong)
 
 
 def _executor(kit: Kit, port: int) -> Program:
-    command = [sys.executable, "-m", "confide.client.executor", "--name", kit.config.name]
+    command = [sys.executable, "-m", "confide.client.deployment.executor", "--name", kit.config.name]
     command += ["--runtime", f"{LOOPBACK}:{port}", "--secret", str(secret_path(kit)), "--socket", str(kit.socket)]
     command += ["--max-mb", f"{kit.max_message_mb:g}"]
     # A SuperNode waits a minute for the answer of an executor that is gone; begun anew, it takes messages at once.

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confide.client.deadline import Deadline
-from confide.client.deployed import DeployedInstitution
-from confide.client.kit import Kit, is_stopped, load_kit
+from confide.client.deployment.kit import Kit, is_stopped, load_kit
+from confide.client.deployment.served import DeployedInstitution
 from confide.client.service.codec import WireLimits
 from confide.client.service.remembered import RememberedAnswers
 from confide.client.service.server import ServiceLimits, serve
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status: 1 the ledger or the socket is not fit, 2 the kit is wrong.
     """
-    parser = argparse.ArgumentParser(prog="python -m confide.client.trainer_process", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m confide.client.deployment.trainer_process", description=__doc__)
     parser.add_argument("kit", type=Path)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args(argv)

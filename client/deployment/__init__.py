@@ -1,0 +1,1 @@
+"""An institution's processes: SuperNode, executor, trainer."""
