@@ -8,8 +8,8 @@ from confide.client.algorithm_state import ClientStates
 from confide.client.app import Answers
 from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors
-from confide.client.ledger import Ledger
-from confide.client.memory_ledger import MemoryLedger
+from confide.client.ledger.ledger import Ledger
+from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.trainer import Trainer
 from confide.config import PolicyConfig

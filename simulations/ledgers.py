@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from confide.client.commands.ledger import SHARED_KEYS, SUFFIX
-from confide.client.ledger import PersistentLedger
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import SHARED_KEYS, SUFFIX, LedgerFile
+from confide.client.ledger.persistent import PersistentLedger
 from confide.config import BudgetConfig, Config
 from confide.errors import DataError
 from confide.files import folder_name

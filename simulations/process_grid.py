@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from flwr.app import ArrayRecord, Message
 
-from confide.client.ledger import Spent
+from confide.client.ledger.ledger import Spent
 from confide.exchange import Request, unpack_request
 from confide.flower.messages import assign_message_id, raised
 from confide.records import LARGEST_FLOAT32, Shapes, decode, flatten

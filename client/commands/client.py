@@ -109,7 +109,7 @@ def _approve(words: Sequence[str]) -> int:
     import hashlib
 
     from confide.client.commands.status import show_plan
-    from confide.client.ledger_file import LedgerFile
+    from confide.client.ledger.file import LedgerFile
     from confide.plan import TrainingPlan
 
     arguments = _parse("approve", words, job=True, flags=("--yes",))

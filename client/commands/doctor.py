@@ -210,7 +210,7 @@ def _plan(kit: Kit) -> Iterator[Finding]:
 
 
 def _ledger(kit: Kit) -> Iterator[Finding]:
-    from confide.client.ledger_file import LedgerFile
+    from confide.client.ledger.file import LedgerFile
 
     if not kit.ledger.exists():
         if kit.anchor.exists():

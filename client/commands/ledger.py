@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confide.client.ledger.file import SHARED_KEYS, SUFFIX
 from confide.config import BudgetConfig
 from confide.errors import ConfigError, LedgerError
 from confide.settings import range_problems
@@ -15,12 +16,9 @@ from confide.settings import range_problems
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from confide.client.ledger_file import LedgerFile
-    from confide.client.ledger_state import LedgerState, Population
+    from confide.client.ledger.file import LedgerFile
+    from confide.client.ledger.state import LedgerState, Population
 
-SUFFIX = ".ledger"
-SHARED_KEYS = "ledgers.key"
-"""Beside the ledgers of a simulation, which have one key for all."""
 _BAR = 12
 
 
@@ -98,7 +96,7 @@ def _one(arguments: argparse.Namespace, what: str) -> Path:
 
 
 def _open(path: Path, arguments: argparse.Namespace) -> "LedgerFile":
-    from confide.client.ledger_file import LedgerFile
+    from confide.client.ledger.file import LedgerFile
 
     shared = path.parent / SHARED_KEYS
     keys = arguments.keys or (shared if shared.exists() else None)
@@ -206,7 +204,7 @@ def _sound(file: "LedgerFile") -> str:
 
 
 def _problems_of_export(path: Path) -> tuple[list[str], str]:
-    from confide.client.ledger_export import export_problems
+    from confide.client.ledger.export import export_problems
 
     try:
         raw = json.loads(path.read_text())
@@ -220,7 +218,7 @@ def _problems_of_export(path: Path) -> tuple[list[str], str]:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from confide.client.ledger_export import export
+    from confide.client.ledger.export import export
 
     print(json.dumps(export(_open(_one(arguments, "export"), arguments)), indent=1))
     return 0
@@ -271,4 +269,4 @@ def _approve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-__all__ = ["SHARED_KEYS", "SUFFIX", "bar", "main"]
+__all__ = ["bar", "main"]

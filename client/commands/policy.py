@@ -86,7 +86,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     plan, policy = TrainingPlan.from_json(text), Policy(load_policy(arguments.policy))
     approved = False
     if arguments.ledger is not None:
-        from confide.client.ledger_file import LedgerFile
+        from confide.client.ledger.file import LedgerFile
 
         approved = (plan.job, hashlib.sha256(text.encode()).hexdigest()) in LedgerFile(arguments.ledger).state.approved
     counted = policy.counts(arguments.records)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from confide.client.deployment.kit import Kit, is_stopped
 from confide.client.deployment.launch import ROLES
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy
 from confide.errors import ConfideError
 from confide.plan import TrainingPlan

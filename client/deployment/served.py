@@ -18,9 +18,10 @@ from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors, refusal
-from confide.client.ledger import Ledger, PersistentLedger
-from confide.client.ledger_file import LedgerFile
-from confide.client.memory_ledger import MemoryLedger
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.ledger import Ledger
+from confide.client.ledger.memory import MemoryLedger
+from confide.client.ledger.persistent import PersistentLedger
 from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
 from confide.client.pool import load_pool

@@ -14,8 +14,8 @@ from confide.client.algorithm_state import ClientStates
 from confide.client.app import make_client_app
 from confide.client.data import InstitutionData, encode_institution
 from confide.client.institution import Custody, Institution, SharedTensors
-from confide.client.ledger import PersistentLedger
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.trainer import Trainer
 from confide.compose import compose

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, SharedTensors
-from confide.client.memory_ledger import MemoryLedger
+from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.trainer import Trainer
 from confide.compose import compose

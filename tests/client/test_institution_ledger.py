@@ -10,8 +10,8 @@ import torch
 
 from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, SharedTensors
-from confide.client.ledger import PersistentLedger
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.trainer import Trainer
 from confide.compose import compose

@@ -16,7 +16,7 @@ from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.institution import Custody, Institution, SharedTensors
-from confide.client.memory_ledger import MemoryLedger
+from confide.client.ledger.memory import MemoryLedger
 from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
 from confide.client.pool import load_pool

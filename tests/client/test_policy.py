@@ -12,7 +12,7 @@ import torch
 
 import confide.cli
 from confide.client.commands.policy import load_policy
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy, Verdict
 from confide.client.schedule import round_size
 from confide.compose import compose

@@ -22,8 +22,8 @@ import pytest
 
 from confide.client.app import Answers
 from confide.client.deadline import Deadline
-from confide.client.ledger_file import LedgerFile
-from confide.client.ledger_state import run_name
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.state import run_name
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service.codec import WireLimits, request_parts
 from confide.client.service.remembered import RememberedAnswers

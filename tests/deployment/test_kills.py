@@ -22,8 +22,8 @@ from confide.backbones import resolve_package_path
 from confide.client.commands.ledger import main as ledger_command
 from confide.client.deployment.kit import Kit, load_kit
 from confide.client.deployment.served import open_ledger
-from confide.client.ledger import PersistentLedger
-from confide.client.ledger_state import run_name
+from confide.client.ledger.persistent import PersistentLedger
+from confide.client.ledger.state import run_name
 from confide.privacy.accounting import epsilon
 
 ROUNDS = 5

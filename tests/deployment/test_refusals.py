@@ -14,7 +14,7 @@ import pytest
 from deployment_run import ALLOWING, HEART, Deployment, confide, free_port, wait_until
 
 from confide import pki
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import LedgerFile
 from confide.client.service.stub import TrainerStub
 from confide.compose import compose
 from confide.exchange import Request

@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 from confide.backbones import resolve_package_path
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import LedgerFile
 from confide.compose import compose
 from confide.errors import ConfigError, DataError, DeniedError, LedgerError, RunFailedError
 from confide.server.checkpoint import CheckpointStore

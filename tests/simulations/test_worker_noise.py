@@ -10,7 +10,7 @@ from scipy import stats
 from torch import Tensor
 
 from confide.client.data import InstitutionData
-from confide.client.ledger import Spent
+from confide.client.ledger.ledger import Spent
 from confide.client.schedule import make_schedule
 from confide.compose import compose
 from confide.exchange import unpack_reply

@@ -13,7 +13,7 @@ from confide.checks import Finding
 from confide.cli import main
 from confide.client.commands.doctor import diagnose
 from confide.client.deployment.kit import load_kit, plan_path
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.file import LedgerFile
 from confide.compose import compose
 from confide.config import BudgetConfig
 from confide.plan import make_plan

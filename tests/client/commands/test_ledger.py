@@ -7,9 +7,9 @@ import pytest
 
 import confide.cli
 from confide.client.commands.ledger import bar
-from confide.client.ledger import PersistentLedger
-from confide.client.ledger_file import LedgerFile
-from confide.client.ledger_state import Population, Run, Terms
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.persistent import PersistentLedger
+from confide.client.ledger.state import Population, Run, Terms
 from confide.compose import compose
 from confide.config import BudgetConfig
 from confide.plan import make_plan
@@ -118,7 +118,7 @@ def test_a_changed_export_is_not_sound(key: str, folder: Path, capsys: pytest.Ca
 def test_an_export_signed_anew_by_somebody_else_is_not_sound(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from confide.client.ledger_export import _canonical
+    from confide.client.ledger.export import _canonical
 
     path = exported(folder, capsys)
     key = Ed25519PrivateKey.generate()

@@ -16,12 +16,12 @@ from safetensors.torch import load_file
 
 from confide.client.data import InstitutionData
 from confide.client.dp_sgd import DpSgd
-from confide.client.event_log import EventLog, Transaction
 from confide.client.institution import Custody, Institution, SharedTensors
-from confide.client.ledger import PersistentLedger
-from confide.client.ledger_file import LedgerFile
+from confide.client.ledger.event_log import EventLog, Transaction
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.persistent import PersistentLedger
+from confide.client.ledger.replies import Replies
 from confide.client.policy import Policy
-from confide.client.replies import Replies
 from confide.client.trainer import Trainer
 from confide.config import BudgetConfig, PolicyConfig
 from confide.exchange import Request

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from confide.client.event_log import Event
+from confide.client.ledger.event_log import Event
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule
 from confide.privacy.budget import Budget, Charge

@@ -8,9 +8,9 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from confide.client.event_log import Event
-from confide.client.ledger_file import LedgerFile
-from confide.client.ledger_state import LedgerState, Population
+from confide.client.ledger.event_log import Event
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.state import LedgerState, Population
 
 SCHEMA = 1
 

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from confide.backbones import resolve_package_path
 from confide.client.data import encode_institution
-from confide.client.ledger import PersistentLedger
-from confide.client.ledger_file import LedgerFile
-from confide.client.ledger_state import Run, run_name
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.persistent import PersistentLedger
+from confide.client.ledger.state import Run, run_name
 from confide.compose import compose
 from confide.config import BudgetConfig
 from confide.data_config import DataConfig
@@ -28,7 +28,7 @@ from confide.simulations.population import deal_out
 from confide.simulations.preload import CONTEXT, prepare_workers
 from confide.workload import Compute, build_workload
 
-sys.path.insert(0, str(Path(__file__).parent))  # the child process imports it by name
+sys.path.insert(0, str(Path(__file__).parent.parent))  # the child process imports it by name
 
 import crash_child
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from confide.client import event_log as module
-from confide.client.event_log import FORMAT, Event, EventLog
+from confide.client.ledger import event_log as module
+from confide.client.ledger.event_log import FORMAT, Event, EventLog
 from confide.errors import LedgerError
 
 SECRET = b"\xa5" * 32
@@ -316,7 +316,7 @@ def test_threads_that_write_at_once_lose_nothing(path: Path) -> None:
 
 
 def test_waiting_for_another_process_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("confide.client.event_log._LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("confide.client.ledger.event_log._LOCK_TIMEOUT_S", 0.1)
     log = EventLog(path)
     with (
         log.transaction() as transaction,

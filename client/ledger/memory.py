@@ -3,15 +3,15 @@
 import os
 from collections.abc import Callable
 
-from confide.client.ledger import Reservation, Spent, rounds_spent
-from confide.client.ledger_state import Terms
+from confide.client.ledger.ledger import Reservation, Spent, rounds_spent
+from confide.client.ledger.state import Terms
 from confide.exchange import Reply
 from confide.privacy.randomness import KEY_BYTES
 from confide.records import Tensors
 
 
 class MemoryLedger:
-    """Counts rounds; a :class:`~confide.client.ledger.Ledger` without a lifetime."""
+    """Counts rounds; a :class:`~confide.client.ledger.ledger.Ledger` without a lifetime."""
 
     head = ""
     keeps_account = False

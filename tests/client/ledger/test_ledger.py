@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from confide.client.ledger import PersistentLedger, Reservation
-from confide.client.ledger_file import LedgerFile
-from confide.client.ledger_state import Terms, run_name
-from confide.client.memory_ledger import MemoryLedger
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.ledger import Reservation
+from confide.client.ledger.memory import MemoryLedger
+from confide.client.ledger.persistent import PersistentLedger
+from confide.client.ledger.state import Terms, run_name
 from confide.config import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.exchange import Reply
