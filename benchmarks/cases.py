@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from confide.client.data import InstitutionData
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.config import ColumnConfig, Config, MlpConfig, TabularConfig, TuningConfig
 from confide.models import Mlp

@@ -18,7 +18,7 @@ import torch
 from datasets import Dataset
 from rich.console import Console
 
-from confide.client.sources import load_records
+from confide.client.records.sources import load_records
 from confide.client.trainer import Trainer
 from confide.compose import compose
 from confide.config import Config

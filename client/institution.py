@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from flwr.app import ArrayRecord
 
 from confide.client.algorithm_state import ClientStates
-from confide.client.data import InstitutionData
 from confide.client.evaluation_quota import Evaluations
 from confide.client.ledger.ledger import Ledger, Spent, already_answered, rounds_spent
 from confide.client.ledger.state import Terms, run_name
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, make_schedule, round_size
 from confide.client.trainer import Trainer
 from confide.errors import ConfideError, DeniedError, LedgerError, PrivacyError, ProtocolError, StorageError

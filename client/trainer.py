@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from confide.client.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
-from confide.client.groups import Groups
 from confide.client.own_task import check_own_loss
+from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.config import OptimizerConfig
 from confide.errors import PrivacyError

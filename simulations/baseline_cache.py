@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from confide.client.data import InstitutionData
+from confide.client.records.encoded import InstitutionData
 from confide.config import PolicyConfig, ServerConfig
 from confide.errors import StorageError
 from confide.exchange import SPLITS

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from confide.client.data import InstitutionData
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.config import ServerConfig
 from confide.errors import RunFailedError
 from confide.exchange import SPLITS, Evaluation

@@ -9,8 +9,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid
 
 from confide.client.app import Answers, make_client_app
-from confide.client.data import InstitutionData
 from confide.client.ledger.ledger import Spent
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.simulations.faults import Faults, FaultyDelivery
 from confide.simulations.grid import InlineGrid

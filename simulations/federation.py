@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from flwr.app import Context, RecordDict
 
-from confide.client.data import InstitutionData
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.config import ObjectiveConfig, ServerConfig
 from confide.errors import RunFailedError

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import Answers
-from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.config import PolicyConfig
 from confide.files import folder_name

@@ -11,8 +11,8 @@ from datasets import Dataset
 from flwr_datasets import partitioner as flower
 from flwr_datasets.partitioner import Partitioner
 
-from confide.client.pool import Pool, by_file, load_pool, partition_column
-from confide.client.sources import FILE_COLUMN
+from confide.client.records.checked import Pool, by_file, load_pool, partition_column
+from confide.client.records.sources import FILE_COLUMN
 from confide.config import TaskConfig
 from confide.data_config import DataConfig
 from confide.errors import ConfigError, DataError

@@ -95,7 +95,7 @@ class Result:
             ModelError: if the model is damaged, or its backbone is not here.
         """
         with quiet_imports():
-            from confide.client.whole_records import read_whole
+            from confide.client.records.whole import read_whole
             from confide.inference.prediction import predict
             from confide.saved_model import read_description
             from confide.tasks.schema import content_columns

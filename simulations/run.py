@@ -16,10 +16,10 @@ import torch
 from datasets import Dataset
 
 from confide.backbones import content_hash, find_backbone
-from confide.client.data import InstitutionData, encode_institution
 from confide.client.ledger.ledger import Spent
-from confide.client.own_records import check_own_records
 from confide.client.own_task import check_own_encoding
+from confide.client.records.custom import check_own_records
+from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.schedule import make_schedule
 from confide.client.trainer import Trainer
 from confide.config import Config, TransformerConfig

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from confide.client.data import InstitutionData
+from confide.client.records.encoded import InstitutionData
 from confide.exchange import SPLITS
 from confide.tasks.task import Examples
 

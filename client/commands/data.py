@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from confide.client.check import CountTokens, Report, SourceReport
+    from confide.client.records.report import CountTokens, Report, SourceReport
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
 
@@ -79,7 +79,7 @@ def _check(words: Sequence[str]) -> int:
     config = _compose(["data.public=true", *(f"data.path={_quoted(path)}" for path in paths), *overrides])
     look_in_current_folder(config.own_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
-    from confide.client.check import check_records
+    from confide.client.records.report import check_records
 
     report = check_records(config, count_tokens=_tokenizer(config))
     if "--json" in flags:

@@ -115,7 +115,7 @@ def _supernode(kit: Kit) -> Iterator[Finding]:
 
 
 def _records(kit: Kit) -> Iterator[Finding]:
-    from confide.client.check import check_records
+    from confide.client.records.report import check_records
     from confide.config import Config
 
     if kit.task is None:

@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _records(arguments: argparse.Namespace) -> "Dataset":
-    from confide.client.whole_records import read_whole
+    from confide.client.records.whole import read_whole
     from confide.inference.predictor import find_model
     from confide.saved_model import read_description
     from confide.tasks.schema import content_columns

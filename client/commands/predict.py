@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from confide.client.commands.predictions_file import write_predictions
-    from confide.client.whole_records import read_whole
+    from confide.client.records.whole import read_whole
     from confide.config import TrainerConfig
     from confide.inference.prediction import predict_in_parts, read_inputs
     from confide.inference.predictor import load_predictor
@@ -105,7 +105,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 def _refuse_input(records: str, output: Path) -> None:
     """Refuse to replace the records by their predictions, whatever path either is named by."""
-    from confide.client.sources import source_file
+    from confide.client.records.sources import source_file
 
     source = source_file(records)
     if source is not None and source.exists() and output.exists() and output.samefile(source):

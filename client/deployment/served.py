@@ -13,7 +13,6 @@ import os
 
 from confide.backbones import content_hash, find_backbone
 from confide.client.algorithm_state import ClientStates
-from confide.client.data import encode_institution
 from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
@@ -24,7 +23,8 @@ from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
-from confide.client.pool import load_pool
+from confide.client.records.checked import load_pool
+from confide.client.records.encoded import encode_institution
 from confide.client.trainer import Trainer
 from confide.config import BackboneConfig, TransformerConfig
 from confide.errors import DeniedError, ModelError, ProtocolError

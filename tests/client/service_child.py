@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 
-from confide.client.data import InstitutionData
 from confide.client.deadline import Deadline
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.client.service.server import serve
 from confide.client.trainer import Trainer
 from confide.config import (

@@ -12,11 +12,11 @@ from flwr.app import Context, Message, RecordDict
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import make_client_app
-from confide.client.data import InstitutionData, encode_institution
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.trainer import Trainer
 from confide.compose import compose
 from confide.config import BudgetConfig, ObjectiveConfig, TabularConfig

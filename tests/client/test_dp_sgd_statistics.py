@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from confide.client.data import InstitutionData
 from confide.client.dp_sgd import KeyedDPOptimizer
+from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.trainer import Trainer
 from confide.compose import compose

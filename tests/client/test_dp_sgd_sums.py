@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from confide.client.dp_sgd import DpSgd, KeyedDPOptimizer
-from confide.client.groups import Groups, group_codes
+from confide.client.records.groups import Groups, group_codes
 from confide.client.schedule import LocalSchedule
 from confide.client.trainer import Trainer
 from confide.config import (

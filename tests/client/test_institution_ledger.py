@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from confide.client.data import InstitutionData
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.compose import compose
 from confide.config import BudgetConfig, PolicyConfig

@@ -11,7 +11,6 @@ import pytest
 import torch
 from small_kit import PRIVATE, TASK, make_kit
 
-from confide.client.data import InstitutionData
 from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit
 from confide.client.deployment.served import DeployedInstitution
@@ -19,7 +18,8 @@ from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
-from confide.client.pool import load_pool
+from confide.client.records.checked import load_pool
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.config import PolicyConfig
 from confide.errors import ConfigError, DeniedError, PrivacyError, ProtocolError

@@ -12,7 +12,7 @@ import pandas
 import pytest
 import torch
 
-from confide.client.data import InstitutionData
+from confide.client.records.encoded import InstitutionData
 from confide.compose import compose
 from confide.config import Config
 from confide.plan import make_plan

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import confide.cli
-from confide.client.data import InstitutionData, encode_institution
 from confide.client.deployment.kit import RecordsConfig
-from confide.client.pool import load_pool
+from confide.client.records.checked import load_pool
+from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.compose import compose
 from confide.config import Config
 from confide.errors import ConfigError

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from confide.client.data import InstitutionData
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.compose import compose
 from confide.config import Config

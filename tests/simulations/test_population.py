@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset
 
 from confide import data_config
-from confide.client.data import encode_institution
+from confide.client.records.encoded import encode_institution
 from confide.compose import compose
 from confide.config import ColumnConfig, LogisticConfig, TabularConfig, TuningConfig
 from confide.data_config import DataConfig

@@ -9,8 +9,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from confide.client.data import InstitutionData
 from confide.client.ledger.ledger import Spent
+from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
 from confide.compose import compose
 from confide.exchange import unpack_reply

@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from confide.backbones import find_backbone, load_tokenizer
-from confide.client.pool import read_table
+from confide.client.records.checked import read_table
 from confide.compose import compose
 from confide.config import TabularConfig, TextClassificationConfig, TransformerConfig
 from confide.errors import DataError

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from confide.client.data import InstitutionData
 from confide.client.dp_sgd import DpSgd
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.event_log import EventLog, Transaction
@@ -22,6 +21,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.replies import Replies
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.client.trainer import Trainer
 from confide.config import BudgetConfig, PolicyConfig
 from confide.exchange import Request

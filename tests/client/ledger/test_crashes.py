@@ -14,10 +14,10 @@ from _pytest.mark.structures import ParameterSet
 from safetensors.torch import save_file
 
 from confide.backbones import resolve_package_path
-from confide.client.data import encode_institution
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import Run, run_name
+from confide.client.records.encoded import encode_institution
 from confide.compose import compose
 from confide.config import BudgetConfig
 from confide.data_config import DataConfig

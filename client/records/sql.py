@@ -10,7 +10,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from confide.addresses import HIDDEN, redact
-from confide.client.formats import BATCH, Opened, table_of
+from confide.client.records.formats import BATCH, Opened, table_of
 from confide.errors import DataError
 
 _INSTALL = {

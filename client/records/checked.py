@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from datasets import Dataset
 
-from confide.client.own_records import load_own_records
-from confide.client.sources import FILE_COLUMN, Table, load_records
-from confide.client.units import Units, id_problem, keep_units, unit_ids
+from confide.client.records.custom import load_own_records
+from confide.client.records.sources import FILE_COLUMN, Table, load_records
+from confide.client.records.units import Units, id_problem, keep_units, unit_ids
 from confide.config import TaskConfig
 from confide.data_config import PARTITIONED_BY_COLUMN, DataConfig
 from confide.errors import DataError

@@ -10,8 +10,8 @@ import pandas
 import pyarrow
 from datasets import Dataset
 
-from confide.client.formats import BATCH, Opened, as_text
-from confide.client.sources import Table, join
+from confide.client.records.formats import BATCH, Opened, as_text
+from confide.client.records.sources import Table, join
 from confide.data_config import DataConfig
 from confide.errors import ConfigError, DataError
 from confide.own_parts import find_part, make_part

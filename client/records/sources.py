@@ -13,8 +13,8 @@ import pyarrow
 from datasets import Dataset
 
 from confide.backbones import PACKAGE_SCHEME, resolve_package_path
-from confide.client.formats import EXTENSIONS, Opened, open_file
-from confide.client.spool import collect
+from confide.client.records.formats import EXTENSIONS, Opened, open_file
+from confide.client.records.spool import collect
 from confide.data_config import DataConfig
 from confide.errors import DataError
 from confide.tasks.schema import missing_columns
@@ -54,7 +54,7 @@ def load_records(path: str, columns: Sequence[str], *, in_memory_mb: int, query:
     with contextlib.ExitStack() as stack:
         files: tuple[str, ...] = ()
         if DataConfig.is_database(path):
-            from confide.client.sql import open_query  # only those who have a database wait for SQLAlchemy
+            from confide.client.records.sql import open_query  # only those who have a database wait for SQLAlchemy
 
             sources = {"": stack.enter_context(open_query(path, query or "", columns))}
         else:
@@ -77,7 +77,7 @@ def column_names(path: str, *, query: str | None = None) -> tuple[str, ...]:
         DataError: if the source cannot be read, or is a folder.
     """
     if DataConfig.is_database(path):
-        from confide.client.sql import open_query
+        from confide.client.records.sql import open_query
 
         with open_query(path, query or "", ()) as opened:
             return opened.columns

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from confide.client.own_records import check_own_records
-from confide.client.pool import read_table
-from confide.client.sources import FILE_COLUMN
+from confide.client.records.checked import read_table
+from confide.client.records.custom import check_own_records
+from confide.client.records.sources import FILE_COLUMN
 from confide.compose import compose
 from confide.config import ColumnConfig, TabularConfig
 from confide.data_config import DataConfig

@@ -11,8 +11,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from confide.client.pool import Pool, files_of, gather, read_table, table_problems
-from confide.client.sources import FILE_COLUMN, Table
+from confide.client.records.checked import Pool, files_of, gather, read_table, table_problems
+from confide.client.records.sources import FILE_COLUMN, Table
 from confide.config import ColumnConfig, Config, TabularConfig, TaskConfig, TextClassificationConfig
 from confide.data_config import DataConfig
 from confide.errors import DataError

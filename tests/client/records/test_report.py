@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 
 from confide import cli
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HEART = ("task=heart_disease", "data.id_column=id")
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from confide.client.data import InstitutionData, encode_splits
-from confide.client.units import Splits, SplitShares, keep_units, split_records, unit_ids
+from confide.client.records.encoded import InstitutionData, encode_splits
+from confide.client.records.units import Splits, SplitShares, keep_units, split_records, unit_ids
 from confide.errors import DataError
 from confide.tasks.task import LABELS, Examples
 from confide.values import comparable

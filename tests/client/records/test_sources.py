@@ -11,7 +11,7 @@ import pandas
 import pyarrow
 import pytest
 
-from confide.client.sources import FILE_COLUMN, Table, load_records
+from confide.client.records.sources import FILE_COLUMN, Table, load_records
 from confide.errors import DataError
 
 ROWS = 300_000

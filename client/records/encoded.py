@@ -8,8 +8,8 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.client.groups import group_codes
-from confide.client.units import Splits, SplitShares, column_of_names, keep_units, split_records, unit_ids
+from confide.client.records.groups import group_codes
+from confide.client.records.units import Splits, SplitShares, column_of_names, keep_units, split_records, unit_ids
 from confide.data_config import DataConfig
 from confide.errors import DataError, PrivacyError
 from confide.exchange import SPLITS

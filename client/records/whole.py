@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datasets import Dataset
 
 from confide.addresses import redact
-from confide.client.sources import column_names, load_records
+from confide.client.records.sources import column_names, load_records
 from confide.errors import ConfigError, DataError
 
 IN_MEMORY_MB = 1024

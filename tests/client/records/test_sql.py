@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import create_engine
 
 from confide.addresses import redact
-from confide.client.sources import load_records
+from confide.client.records.sources import load_records
 from confide.errors import DataError
 
 QUERY = "SELECT * FROM heart WHERE cp NOT LIKE '% %:x%%' OR cp IS NULL"

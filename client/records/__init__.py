@@ -1,0 +1,1 @@
+"""From a source of records to encoded units."""
