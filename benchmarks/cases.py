@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.config import ColumnConfig, Config, MlpConfig, TabularConfig, TuningConfig
 from confide.models import Mlp
 from confide.tasks.tabular import FEATURES, Tabular

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from confide.client.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
+from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.compose import compose
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import LABELS, Examples

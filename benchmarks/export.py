@@ -19,7 +19,7 @@ from datasets import Dataset
 from rich.console import Console
 
 from confide.client.records.sources import load_records
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.compose import compose
 from confide.config import Config
 from confide.inference.export import export

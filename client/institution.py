@@ -19,7 +19,7 @@ from confide.client.ledger.state import Terms, run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, make_schedule, round_size
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.errors import ConfideError, DeniedError, LedgerError, PrivacyError, ProtocolError, StorageError
 from confide.exchange import Evaluation, Reply, Request
 from confide.plan import TrainingPlan

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from confide.client.app import Answers, make_client_app
 from confide.client.ledger.ledger import Spent
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.simulations.faults import Faults, FaultyDelivery
 from confide.simulations.grid import InlineGrid
 from confide.simulations.institutions import Doors, Setup, faulty

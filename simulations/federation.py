@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from flwr.app import Context, RecordDict
 
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.config import ObjectiveConfig, ServerConfig
 from confide.errors import RunFailedError
 from confide.flower.messages import task_identity

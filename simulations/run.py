@@ -17,11 +17,11 @@ from datasets import Dataset
 
 from confide.backbones import content_hash, find_backbone
 from confide.client.ledger.ledger import Spent
-from confide.client.own_task import check_own_encoding
 from confide.client.records.custom import check_own_records
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.schedule import make_schedule
-from confide.client.trainer import Trainer
+from confide.client.training.custom_checks import check_own_encoding
+from confide.client.training.trainer import Trainer
 from confide.config import Config, TransformerConfig
 from confide.errors import ConfideError, ConfigError, DataError, StorageError, UnreadableError
 from confide.exchange import Evaluation

@@ -23,7 +23,7 @@ from flwr.clientapp import ClientApp
 from confide.client.app import Answers, make_client_app
 from confide.client.institution import Institution
 from confide.client.ledger.ledger import Spent
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.errors import ProtocolError
 from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.flower.messages import assign_message_id, task_identity

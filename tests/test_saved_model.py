@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from confide.backbones import content_hash, find_backbone, load_encoder
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.config import (
     BackboneConfig,
     ClientConfig,

@@ -13,7 +13,6 @@ import os
 
 from confide.backbones import content_hash, find_backbone
 from confide.client.algorithm_state import ClientStates
-from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Custody, Institution, KeyFn, SharedTensors, refusal
@@ -21,11 +20,12 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import encode_institution
-from confide.client.trainer import Trainer
+from confide.client.training.custom_checks import check_own_encoding
+from confide.client.training.deadline import Deadline
+from confide.client.training.trainer import Trainer
 from confide.config import BackboneConfig, TransformerConfig
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.exchange import Reply, Request

@@ -9,12 +9,12 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit, is_stopped, load_kit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.service.codec import WireLimits
 from confide.client.service.remembered import RememberedAnswers
 from confide.client.service.server import ServiceLimits, serve
+from confide.client.training.deadline import Deadline
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 from confide.files import make_private_folder, share
 from confide.supervisor import end_with_parent, log_to_stderr, stop_signals

@@ -21,11 +21,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from confide.client.app import Answers
-from confide.client.deadline import Deadline
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service import trainer_pb2_grpc
 from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_request, reply_parts
 from confide.client.service.unix_socket import bound_privately, remove
+from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError, ProtocolError
 from confide.exchange import Reply, Request
 from confide.plan import TrainingPlan

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-from confide.client.deadline import Deadline
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.memory import MemoryLedger
@@ -21,7 +20,8 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.service.server import serve
-from confide.client.trainer import Trainer
+from confide.client.training.deadline import Deadline
+from confide.client.training.trainer import Trainer
 from confide.config import (
     BudgetConfig,
     ClientConfig,

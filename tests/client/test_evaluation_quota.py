@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from small_kit import PRIVATE, ask, make_kit, start
 
-from confide.client.deadline import Deadline
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.evaluation_quota import Evaluations
+from confide.client.training.deadline import Deadline
 from confide.errors import DeniedError, UnreadableError
 from confide.exchange import Reply, Request
 from confide.records import encode

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit, load_kit
 from confide.client.deployment.served import DeployedInstitution, own_split_key
 from confide.client.ledger.file import LedgerFile
+from confide.client.training.deadline import Deadline
 from confide.config import (
     ClientConfig,
     ColumnConfig,

@@ -13,7 +13,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.compose import compose
 from confide.config import BudgetConfig, PolicyConfig
 from confide.errors import PrivacyError

@@ -21,7 +21,6 @@ import grpc
 import pytest
 
 from confide.client.app import Answers
-from confide.client.deadline import Deadline
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import run_name
 from confide.client.service import trainer_pb2 as pb
@@ -30,6 +29,7 @@ from confide.client.service.remembered import RememberedAnswers
 from confide.client.service.server import RunningService, ServiceLimits, serve
 from confide.client.service.stub import TrainerStub
 from confide.client.service.unix_socket import bound_privately
+from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError
 from confide.exchange import Reply, Request
 from confide.plan import TrainingPlan

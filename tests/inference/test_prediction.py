@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from small_models import ROWS, TABLE, TEXTS, make_backbone, save_run, save_table_run
 
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.errors import DataError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict, predict_in_parts, read_inputs, score

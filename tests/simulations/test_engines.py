@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.compose import compose
 from confide.config import Config
 from confide.errors import RunFailedError

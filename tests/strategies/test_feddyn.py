@@ -13,7 +13,7 @@ from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.compose import compose
 from confide.config import (
     ClientConfig,

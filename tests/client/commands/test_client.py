@@ -15,10 +15,10 @@ from small_kit import NAME, PRIVATE, ask, make_kit, write_kit
 import confide.cli
 from confide.client.commands.client import main
 from confide.client.commands.status import status
-from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit, plan_path
 from confide.client.deployment.launch import ROLES, secret_path, supervised
 from confide.client.deployment.served import DeployedInstitution
+from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError
 from confide.files import locked
 from confide.supervisor import PROCESSES

@@ -9,13 +9,13 @@ import pytest
 from small_kit import NAME, PLAIN, PRIVATE, RECORDS, TASK, ask, make_kit, start
 
 from confide.backbones import content_hash
-from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit, plan_path, stop_mark
 from confide.client.deployment.served import SPLIT_KEY, DeployedInstitution, known_backbones, own_split_key
 from confide.client.ledger.file import LedgerFile
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import encode_institution
-from confide.client.trainer import Trainer
+from confide.client.training.deadline import Deadline
+from confide.client.training.trainer import Trainer
 from confide.config import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.errors import ModelError
 from confide.exchange import Reply

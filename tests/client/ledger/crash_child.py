@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from confide.client.dp_sgd import DpSgd
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.event_log import EventLog, Transaction
 from confide.client.ledger.file import LedgerFile
@@ -22,7 +21,8 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.replies import Replies
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.dp_sgd import DpSgd
+from confide.client.training.trainer import Trainer
 from confide.config import BudgetConfig, PolicyConfig
 from confide.exchange import Request
 from confide.files import write_json

@@ -4,7 +4,7 @@ Bu, Wang, Zha, Karypis, "Differentially Private Optimization on Large Foundation
 2210.00038: one forward and one backward pass keep each layer's input and the gradient of its output; norms and the clipped
 sum follow from these. A private step then costs about as much as a plain one.
 
-What is promised, and what voids it, is said in `confide.client.dp_sgd`; here also a parameter used other than by calling its
+What is promised, and what voids it, is said in `confide.client.training.dp_sgd`; here also a parameter used other than by calling its
 layer, which the preflight finds.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from confide.client.layer_gradients import Gradient, Inputs, gradients_of
+from confide.client.training.layer_gradients import Gradient, Inputs, gradients_of
 from confide.errors import PrivacyError
 from confide.tasks.task import Batch
 

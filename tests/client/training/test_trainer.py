@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from confide.client.schedule import LocalSchedule
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.config import (
     ClientConfig,
     ColumnConfig,

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from confide.client.deadline import Deadline
 from confide.client.institution import Institution
+from confide.client.training.deadline import Deadline
 from confide.errors import ProtocolError
 from confide.exchange import Reply
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from service_child import PLAIN, PRIVATE, STEPS, ask, make_institution
 

@@ -8,10 +8,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from confide.client.dp_sgd import KeyedDPOptimizer
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
-from confide.client.trainer import Trainer
+from confide.client.training.dp_sgd import KeyedDPOptimizer
+from confide.client.training.trainer import Trainer
 from confide.compose import compose
 from confide.config import (
     ClientConfig,

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.client.dp_sgd import off_zero
+from confide.client.training.dp_sgd import off_zero
 from confide.errors import PrivacyError
 from confide.tasks.task import LABELS, Batch, Examples
 from confide.workload import Workload

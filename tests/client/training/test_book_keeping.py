@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from confide.client.book_keeping import BookKeeping, LossFn
-from confide.client.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
-from confide.client.trainer import Trainer
+from confide.client.training.book_keeping import BookKeeping, LossFn
+from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
+from confide.client.training.trainer import Trainer
 from confide.config import ColumnConfig, MlpConfig, TabularConfig, TextClassificationConfig, TransformerConfig, TuningConfig
 from confide.errors import PrivacyError
 from confide.models import Mlp

@@ -14,7 +14,7 @@ depends on one group's records alone (the loss is per record, the preflight chec
 out replaces its term by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which happens with probability q
 independently of all others. So a step is the Poisson-subsampled Gaussian over n groups, accounted like n records.
 
-Per-record gradients are Opacus's. A large model whose layers allow it goes without them (`confide.client.book_keeping`); the
+Per-record gradients are Opacus's. A large model whose layers allow it goes without them (`confide.client.training.book_keeping`); the
 same preflight, noise and scaling follow. Groups always take Opacus's.
 """
 
@@ -29,7 +29,7 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from confide.client.book_keeping import BookKeeping, LossFn
+from confide.client.training.book_keeping import BookKeeping, LossFn
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Examples

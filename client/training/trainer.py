@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from confide.client.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
-from confide.client.own_task import check_own_loss
 from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
+from confide.client.training.custom_checks import check_own_loss
+from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
 from confide.config import OptimizerConfig
 from confide.errors import PrivacyError
 from confide.models import refuse_batch_norm, trainable

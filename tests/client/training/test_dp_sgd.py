@@ -11,9 +11,9 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from confide.client.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, LossFn, expect_hook_warning
 from confide.client.schedule import LocalSchedule
-from confide.client.trainer import Trainer
+from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, LossFn, expect_hook_warning
+from confide.client.training.trainer import Trainer
 from confide.config import (
     ClientConfig,
     ColumnConfig,

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from confide.client.dp_sgd import DpSgd, KeyedDPOptimizer
 from confide.client.records.groups import Groups, group_codes
 from confide.client.schedule import LocalSchedule
-from confide.client.trainer import Trainer
+from confide.client.training.dp_sgd import DpSgd, KeyedDPOptimizer
+from confide.client.training.trainer import Trainer
 from confide.config import (
     ClientConfig,
     ColumnConfig,

@@ -11,16 +11,16 @@ import pytest
 import torch
 from small_kit import PRIVATE, TASK, make_kit
 
-from confide.client.deadline import Deadline
 from confide.client.deployment.kit import Kit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.institution import Custody, Institution, SharedTensors
 from confide.client.ledger.memory import MemoryLedger
-from confide.client.own_task import check_own_encoding
 from confide.client.policy import Policy
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import InstitutionData
-from confide.client.trainer import Trainer
+from confide.client.training.custom_checks import check_own_encoding
+from confide.client.training.deadline import Deadline
+from confide.client.training.trainer import Trainer
 from confide.config import PolicyConfig
 from confide.errors import ConfigError, DeniedError, PrivacyError, ProtocolError
 from confide.exchange import Reply, Request

@@ -17,7 +17,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData, encode_institution
-from confide.client.trainer import Trainer
+from confide.client.training.trainer import Trainer
 from confide.compose import compose
 from confide.config import BudgetConfig, ObjectiveConfig, TabularConfig
 from confide.exchange import Request, pack_request

@@ -1,0 +1,1 @@
+"""From received tensors to an update."""
