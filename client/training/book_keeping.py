@@ -4,8 +4,8 @@ Bu, Wang, Zha, Karypis, "Differentially Private Optimization on Large Foundation
 2210.00038: one forward and one backward pass keep each layer's input and the gradient of its output; norms and the clipped
 sum follow from these. A private step then costs about as much as a plain one.
 
-What is promised, and what voids it, is said in `confide.client.training.dp_sgd`; here also a parameter used other than by calling its
-layer, which the preflight finds.
+What is promised, and what voids it, is said in `confide.client.training.dp_sgd`; here also a parameter
+used other than by calling its layer, which the preflight finds.
 """
 
 import contextlib

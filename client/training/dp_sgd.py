@@ -14,8 +14,8 @@ depends on one group's records alone (the loss is per record, the preflight chec
 out replaces its term by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which happens with probability q
 independently of all others. So a step is the Poisson-subsampled Gaussian over n groups, accounted like n records.
 
-Per-record gradients are Opacus's. A large model whose layers allow it goes without them (`confide.client.training.book_keeping`); the
-same preflight, noise and scaling follow. Groups always take Opacus's.
+Per-record gradients are Opacus's. A large model whose layers allow it goes without them
+(`confide.client.training.book_keeping`); the same preflight, noise and scaling follow. Groups always take Opacus's.
 """
 
 import contextlib
