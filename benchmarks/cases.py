@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.config import ColumnConfig, Config, MlpConfig, TabularConfig, TuningConfig
+from confide.config.model import MlpConfig, TuningConfig
+from confide.config.run import Config
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.models import Mlp
 from confide.tasks.tabular import FEATURES, Tabular
 from confide.tasks.task import LABELS, Examples

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import LABELS, Examples
 from confide.workload import Compute, Workload, build_workload

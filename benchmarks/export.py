@@ -20,8 +20,8 @@ from rich.console import Console
 
 from confide.client.records.sources import load_records
 from confide.client.training.trainer import Trainer
-from confide.compose import compose
-from confide.config import Config
+from confide.config.compose import compose
+from confide.config.run import Config
 from confide.inference.export import export
 from confide.inference.prediction import PROBABILITY, predict
 from confide.inference.predictor import FORMS

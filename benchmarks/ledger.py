@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.server.progress import LineProgress
 from confide.simulations.run import simulate
 

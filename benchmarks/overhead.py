@@ -17,7 +17,7 @@ import torch
 from cases import CNN, MLP, Case, make_trainer
 from torch.nn import functional
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.exchange import Evaluation
 from confide.models import trainable_tensors
 from confide.plan import make_plan

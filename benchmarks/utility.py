@@ -18,7 +18,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from rich.console import Console
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.server.progress import LineProgress
 from confide.simulations.run import simulate
 

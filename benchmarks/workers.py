@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from cases import CNN, Case, make_trainer
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.exchange import Evaluation
 from confide.models import trainable_tensors
 from confide.plan import make_plan

@@ -1,8 +1,8 @@
 """The institution's policy: what a plan may ask for, and what may leave.
 
-The rules are the institution's own YAML (:class:`~confide.config.PolicyConfig`), checked by its own installed code: a plan is
-held against every one of them before anything is loaded or reserved, and a reply once more on its way out. A plan can only be
-denied; nothing in it changes a rule. A denial names the rule, the value asked and the value allowed.
+The rules are the institution's own YAML (:class:`~confide.config.privacy.PolicyConfig`), checked by its own installed code: a
+plan is held against every one of them before anything is loaded or reserved, and a reply once more on its way out. A plan can
+only be denied; nothing in it changes a rule. A denial names the rule, the value asked and the value allowed.
 """
 
 import datetime
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from confide.client.schedule import RoundSize
-from confide.config import PolicyConfig
+from confide.config.privacy import PolicyConfig
 from confide.errors import DeniedError
 from confide.exchange import Evaluation
 from confide.plan import TrainingPlan

@@ -1,1 +1,1 @@
-"""Hydra's config groups: values and choices. Types, ranges and defaults are in :mod:`confide.config`."""
+"""Hydra's config groups: values and choices. Types, ranges and defaults are in :mod:`confide.config.run`."""

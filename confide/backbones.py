@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from confide.config import TransformerConfig
+from confide.config.model import TransformerConfig
 from confide.errors import ModelError
 
 PACKAGE_SCHEME = "pkg://"

@@ -12,7 +12,7 @@ from typing import cast
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from confide.config import METRIC_RANGES
+from confide.config.task import METRIC_RANGES
 from confide.errors import ProtocolError
 
 _LARGEST_COUNT = 2**53

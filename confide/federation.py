@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import yaml
 
+from confide.config.fields import STRICT, range_problems, setting
 from confide.errors import ConfigError
-from confide.settings import STRICT, range_problems, setting
 
 _LONGEST_NAME, _LONGEST_COMMON_NAME = 100, 64
 _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
-from confide.config import METRICS
+from confide.config.task import METRICS
 
 
 def classification_metrics(scores: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
@@ -15,7 +15,7 @@ def classification_metrics(scores: Tensor, labels: Tensor, names: Sequence[str])
     Args:
         scores: class probabilities, shape [n, c], n >= 1.
         labels: class indices, shape [n].
-        names: metrics wanted, of :data:`confide.config.METRICS`.
+        names: metrics wanted, of :data:`confide.config.task.METRICS`.
 
     Returns:
         Name -> value. AUC (one against the rest, mean over classes) is left out where a class has no record: it is

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from confide.config import TuningConfig
+from confide.config.model import TuningConfig
 from confide.errors import ModelError
 from confide.records import Tensors
 

@@ -16,9 +16,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 
-from confide import config as schema
+from confide.config.client import ClientConfig, InstitutionConfig
+from confide.config.fields import STRICT, range_problems
+from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.run import Config
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import TabularConfig, TextClassificationConfig
 from confide.errors import ProtocolError
-from confide.settings import STRICT, range_problems
 
 PLAN_VERSION = 1
 LONGEST_PLAN = 2**20
@@ -36,13 +41,13 @@ def _kind(value: Any) -> str:
 
 
 Task = Annotated[
-    Annotated[schema.TextClassificationConfig, Tag("text_classification")] | Annotated[schema.TabularConfig, Tag("tabular")],
+    Annotated[TextClassificationConfig, Tag("text_classification")] | Annotated[TabularConfig, Tag("tabular")],
     Discriminator(_kind),
 ]
 Backbone = Annotated[
-    Annotated[schema.TransformerConfig, Tag("transformer")]
-    | Annotated[schema.LogisticConfig, Tag("logistic")]
-    | Annotated[schema.MlpConfig, Tag("mlp")],
+    Annotated[TransformerConfig, Tag("transformer")]
+    | Annotated[LogisticConfig, Tag("logistic")]
+    | Annotated[MlpConfig, Tag("mlp")],
     Discriminator(_kind),
 ]
 
@@ -73,10 +78,10 @@ class TrainingPlan:
     task: Task
     backbone: Backbone
     backbone_sha256: str | None
-    tuning: schema.TuningConfig
-    objective: schema.ObjectiveConfig
-    client: schema.ClientConfig
-    privacy: schema.PrivacyConfig
+    tuning: TuningConfig
+    objective: ObjectiveConfig
+    client: ClientConfig
+    privacy: PrivacyConfig
     num_rounds: int
     deadline_s: float
     seed: int | None
@@ -166,12 +171,12 @@ def _adapter() -> TypeAdapter[TrainingPlan]:
     return TypeAdapter(TrainingPlan)
 
 
-def _travelling(config: schema.InstitutionConfig) -> schema.ClientConfig:
+def _travelling(config: InstitutionConfig) -> ClientConfig:
     """Leave out what stays at the institution."""
-    return schema.ClientConfig(**{item.name: getattr(config, item.name) for item in dataclasses.fields(schema.ClientConfig)})
+    return ClientConfig(**{item.name: getattr(config, item.name) for item in dataclasses.fields(ClientConfig)})
 
 
-def make_plan(config: schema.Config, *, backbone_sha256: str | None, job: str = "simulation") -> TrainingPlan:
+def make_plan(config: Config, *, backbone_sha256: str | None, job: str = "simulation") -> TrainingPlan:
     """Write the plan of a composed config.
 
     Args:
@@ -179,7 +184,7 @@ def make_plan(config: schema.Config, *, backbone_sha256: str | None, job: str = 
         backbone_sha256: content hash of the coordinator's copy of a pretrained backbone; None for a table's.
         job: the run's name, where the config gives none.
     """
-    objective = getattr(config.strategy, "objective", None) or schema.ObjectiveConfig()
+    objective = getattr(config.strategy, "objective", None) or ObjectiveConfig()
     return TrainingPlan(
         job=config.job or job,
         task=config.task,  # type: ignore[arg-type]  # composition allows only the kinds of the union

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from confide.config import TransformerConfig
+from confide.config.model import TransformerConfig
 from confide.errors import ModelError, ProtocolError, StorageError
 from confide.models import TextClassifier, trainable
 from confide.plan import TrainingPlan

@@ -10,17 +10,9 @@ from datasets import Dataset
 from torch import nn
 
 from confide.backbones import content_hash, find_backbone, load_encoder, load_settings, loading
-from confide.config import (
-    BackboneConfig,
-    LogisticConfig,
-    MlpConfig,
-    TabularConfig,
-    TaskConfig,
-    TextClassificationConfig,
-    TrainerConfig,
-    TransformerConfig,
-    TuningConfig,
-)
+from confide.config.client import TrainerConfig
+from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ConfigError
 from confide.features import FeatureCache, features_of
 from confide.models import Head, Mlp, TextClassifier, apply_tuning, trainable

@@ -10,8 +10,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from confide.compose import to_config
-from confide.config import Config
+from confide.config.compose import to_config
+from confide.config.run import Config
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
 from confide.server.command_line import (
     INFORMATION_FLAGS,

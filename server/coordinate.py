@@ -20,8 +20,9 @@ from typing import Any
 from flwr.app import Context, RecordDict
 
 from confide.backbones import content_hash, find_backbone
-from confide.compose import compose
-from confide.config import Config, TransformerConfig
+from confide.config.compose import compose
+from confide.config.model import TransformerConfig
+from confide.config.run import Config
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError, FlowerError, RunFailedError
 from confide.files import locked, write_json, write_text
 from confide.flower.grid import take_run

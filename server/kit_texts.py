@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from confide.backbones import PACKAGE_SCHEME, content_hash, find_backbone
-from confide.config import Config, TransformerConfig
+from confide.config.model import TransformerConfig
+from confide.config.run import Config
 from confide.errors import ModelError
 from confide.federation import FederationConfig
 

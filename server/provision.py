@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from confide import pki
-from confide.compose import compose
-from confide.config import Config
+from confide.config.compose import compose
+from confide.config.run import Config
 from confide.errors import ConfigError, UnreadableError
 from confide.federation import FederationConfig, common_name_problems, join_address, parse_federation
 from confide.files import make_private_folder, write_json, write_text

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result
 from flwr.serverapp.strategy import Strategy as FlowerBase
 
-from confide.config import ServerConfig
+from confide.config.server import ServerConfig
 from confide.errors import ConfigError, ProtocolError, RunFailedError, StorageError
 from confide.exchange import Evaluation, Reply, Request
 from confide.plan import TrainingPlan

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from confide.addresses import redact, redact_arguments
-from confide.config import Config
+from confide.config.run import Config
 from confide.errors import ConfigError, StorageError
 from confide.files import locked, write_text
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from confide.compose import compose, is_hydra
-from confide.config import Config
+from confide.config.compose import compose, is_hydra
+from confide.config.run import Config
 from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.server.run_folder import described, finished, refuse_changes
 from confide.simulations.manners import quiet_imports, threads_kept, without_bars

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from confide.client.records.encoded import InstitutionData
-from confide.config import PolicyConfig, ServerConfig
+from confide.config.privacy import PolicyConfig
+from confide.config.server import ServerConfig
 from confide.errors import StorageError
 from confide.exchange import SPLITS
 from confide.files import make_private_folder, write_text

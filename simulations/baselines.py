@@ -16,7 +16,7 @@ import torch
 
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.config import ServerConfig
+from confide.config.server import ServerConfig
 from confide.errors import RunFailedError
 from confide.exchange import SPLITS, Evaluation
 from confide.files import write_json

@@ -10,8 +10,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from confide.compose import to_config
-from confide.config import Config
+from confide.config.compose import to_config
+from confide.config.custom import look_in_current_folder
+from confide.config.run import Config
 from confide.errors import (
     ConfideError,
     ConfigError,
@@ -19,7 +20,6 @@ from confide.errors import (
     RunFailedError,
     UnreadableError,
 )
-from confide.own_parts import look_in_current_folder
 from confide.server.command_line import (
     resumed_words,
     run_with_hydra,

@@ -4,10 +4,10 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-from confide.compose import compose
+from confide.config.compose import compose
+from confide.config.custom import look_in_current_folder
 from confide.errors import ConfigError, StorageError
 from confide.files import folder_name, replace_file
-from confide.own_parts import look_in_current_folder
 
 _HELP = """Write the records that a simulation deals out, one CSV file an institution, to try a deployment with them.
 

@@ -14,10 +14,10 @@ import torch
 from flwr.app import Message
 
 from confide.client.app import Answers
+from confide.config.simulation import FaultConfig
 from confide.exchange import Reply, Request
 from confide.privacy.randomness import seed_from
 from confide.records import encode
-from confide.simulation_config import FaultConfig
 
 
 class InjectedError(RuntimeError):

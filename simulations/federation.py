@@ -7,7 +7,8 @@ from flwr.app import Context, RecordDict
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.config import ObjectiveConfig, ServerConfig
+from confide.config.server import ServerConfig
+from confide.config.strategy import ObjectiveConfig
 from confide.errors import RunFailedError
 from confide.flower.messages import task_identity
 from confide.plan import TrainingPlan

@@ -12,7 +12,7 @@ from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.config import PolicyConfig
+from confide.config.privacy import PolicyConfig
 from confide.files import folder_name
 from confide.plan import TrainingPlan
 from confide.privacy.seeded import mechanism_key

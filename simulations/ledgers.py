@@ -12,7 +12,8 @@ from pathlib import Path
 
 from confide.client.ledger.file import SHARED_KEYS, SUFFIX, LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.config import BudgetConfig, Config
+from confide.config.privacy import BudgetConfig
+from confide.config.run import Config
 from confide.errors import DataError
 from confide.files import folder_name
 

@@ -13,8 +13,8 @@ from flwr_datasets.partitioner import Partitioner
 
 from confide.client.records.checked import Pool, by_file, load_pool, partition_column
 from confide.client.records.sources import FILE_COLUMN
-from confide.config import TaskConfig
-from confide.data_config import DataConfig
+from confide.config.data import DataConfig
+from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import seed_from
 from confide.tasks.schema import parse_number

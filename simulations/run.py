@@ -22,7 +22,8 @@ from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.schedule import make_schedule
 from confide.client.training.custom_checks import check_own_encoding
 from confide.client.training.trainer import Trainer
-from confide.config import Config, TransformerConfig
+from confide.config.model import TransformerConfig
+from confide.config.run import Config
 from confide.errors import ConfideError, ConfigError, DataError, StorageError, UnreadableError
 from confide.exchange import Evaluation
 from confide.files import write_json, write_text

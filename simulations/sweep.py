@@ -11,7 +11,7 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
-from confide.config import METRICS
+from confide.config.task import METRICS
 from confide.server.run_folder import summary_of
 
 _DEAL = ("data", "experiment", "task")

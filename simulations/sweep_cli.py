@@ -19,12 +19,13 @@ from hydra.core.override_parser.types import ValueType
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from confide.compose import check_jobs, compose, first_job, hydra_settings, is_hydra, num_jobs
-from confide.config import METRICS, Config
+from confide.config.compose import check_jobs, compose, first_job, hydra_settings, is_hydra, num_jobs
+from confide.config.run import Config
+from confide.config.sweeps import of_kind, swept_keys
+from confide.config.task import METRICS
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 from confide.server.command_line import overrides_of, quoted, refuse_passwords, run_with_hydra
 from confide.simulations.sweep import SweptRun, best_run, sweep_runs, sweep_table
-from confide.sweep_words import of_kind, swept_keys
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from confide.config import (
+from confide.config.strategy import (
     AggregatorConfig,
     ComposedStrategyConfig,
     CustomStrategyConfig,

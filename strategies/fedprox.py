@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from confide.config import ObjectiveConfig
+from confide.config.strategy import ObjectiveConfig
 from confide.strategies.fedavg import fedavg
 from confide.strategies.strategy import Strategy
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from confide.config import ObjectiveConfig
+from confide.config.strategy import ObjectiveConfig
 from confide.records import Shapes, Tensors
 from confide.strategies.feddyn import Dynamic, next_gradient
 from confide.strategies.fedprox import Proximal

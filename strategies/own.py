@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
-from confide.config import AggregatorConfig, CustomStrategyConfig
+from confide.config.custom import blamed, make_part, require
+from confide.config.strategy import AggregatorConfig, CustomStrategyConfig
 from confide.errors import ConfigError
-from confide.own_parts import blamed, make_part, require
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import Aggregator, Bounds, ClientUpdate, FederatedAlgorithm
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from confide.config import ObjectiveConfig
+from confide.config.strategy import ObjectiveConfig
 from confide.records import Shapes, Tensors
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.server.progress import make_progress
 from confide.server.report.leave import write_report
 from confide.simulations.run import simulate

@@ -8,15 +8,11 @@ from typing import Any
 import yaml
 
 from confide.client.deployment.kit import Kit, load_kit
-from confide.config import (
-    ClientConfig,
-    ColumnConfig,
-    LogisticConfig,
-    ObjectiveConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig
+from confide.config.model import LogisticConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.exchange import Request
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan

@@ -10,19 +10,11 @@ from datasets import Dataset
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 
 from confide.backbones import content_hash, find_backbone, load_tokenizer
-from confide.config import (
-    BackboneConfig,
-    ClientConfig,
-    ColumnConfig,
-    LogisticConfig,
-    MlpConfig,
-    ObjectiveConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TextClassificationConfig,
-    TransformerConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig
+from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan
 from confide.saved_model import save_model

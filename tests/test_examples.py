@@ -68,7 +68,7 @@ def test_strategy_chooses_two_and_steps_by_sign(run: Run) -> None:
 
 
 def _initial(result: confide.Result) -> "object":
-    from confide.compose import compose
+    from confide.config.compose import compose
     from confide.privacy.seeded import initial_seed, seeded_secret
     from confide.workload import Compute, build_workload
 

@@ -9,7 +9,8 @@ import torch
 from datasets import Dataset
 
 from confide.backbones import find_backbone, load_encoder
-from confide.config import TextClassificationConfig, TransformerConfig, TuningConfig
+from confide.config.model import TransformerConfig, TuningConfig
+from confide.config.task import TextClassificationConfig
 from confide.features import FeatureCache, features_of
 from confide.models import TextClassifier
 from confide.tasks.task import Examples

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from confide.config import METRICS
+from confide.config.task import METRICS
 from confide.metrics import classification_metrics, is_better
 
 # Predicted classes: 0, 1, 1, 0.

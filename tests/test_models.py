@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from confide.config import TuningConfig
+from confide.config.model import TuningConfig
 from confide.errors import ModelError
 from confide.models import Head, Mlp, TextClassifier, apply_tuning, refuse_batch_norm, trainable, trainable_tensors
 

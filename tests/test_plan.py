@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from confide.compose import compose
-from confide.config import MlpConfig, ObjectiveConfig
+from confide.config.compose import compose
+from confide.config.model import MlpConfig
+from confide.config.strategy import ObjectiveConfig
 from confide.errors import ProtocolError
 from confide.plan import LONGEST_PLAN, NEIGHBOURING_RELATION, PLAN_VERSION, TrainingPlan, make_plan
 

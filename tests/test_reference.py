@@ -13,10 +13,10 @@ import yaml
 from hydra.core.config_store import ConfigStore
 
 from confide.client.deployment.kit import KitConfig
-from confide.compose import register_schema
-from confide.config import Config
+from confide.config.compose import register_schema
+from confide.config.fields import describe_range
+from confide.config.run import Config
 from confide.federation import FederationConfig
-from confide.settings import describe_range
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "configuration.md").read_text()

@@ -14,19 +14,11 @@ from transformers import AutoModel
 
 from confide.backbones import content_hash, find_backbone, load_encoder
 from confide.client.training.trainer import Trainer
-from confide.config import (
-    BackboneConfig,
-    ClientConfig,
-    ColumnConfig,
-    MlpConfig,
-    ObjectiveConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TaskConfig,
-    TextClassificationConfig,
-    TransformerConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig
+from confide.config.model import BackboneConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ModelError
 from confide.models import TextClassifier, trainable_tensors
 from confide.plan import TrainingPlan

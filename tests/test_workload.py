@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from confide.config import TrainerConfig
+from confide.config.client import TrainerConfig
 from confide.errors import ConfigError
 from confide.workload import Compute, _pinned, make_compute
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from confide.compose import compose
-from confide.config import Config, TransformerConfig
+from confide.config.compose import compose
+from confide.config.custom import look_in_current_folder
+from confide.config.model import TransformerConfig
+from confide.config.run import Config
 from confide.errors import ConfigError, ModelError
-from confide.own_parts import look_in_current_folder
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -116,7 +116,7 @@ def _supernode(kit: Kit) -> Iterator[Finding]:
 
 def _records(kit: Kit) -> Iterator[Finding]:
     from confide.client.records.report import check_records
-    from confide.config import Config
+    from confide.config.run import Config
 
     if kit.task is None:
         yield Finding("records", "warning", "no task is pinned, so nothing can be checked", "set task in client.yaml.")
@@ -145,7 +145,7 @@ def _counts(kit: Kit, units: int) -> Iterator[Finding]:
 
 def _backbones(kit: Kit) -> Iterator[Finding]:
     from confide.backbones import content_hash, find_backbone
-    from confide.config import TransformerConfig
+    from confide.config.model import TransformerConfig
 
     listed = kit.config.policy.backbones
     for name in kit.config.backbones:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.own_parts import OWN_TASK_HELP, look_in_current_folder
+from confide.config.custom import OWN_TASK_HELP, look_in_current_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset

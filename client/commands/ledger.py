@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.ledger.file import SHARED_KEYS, SUFFIX
-from confide.config import BudgetConfig
+from confide.config.fields import range_problems
+from confide.config.privacy import BudgetConfig
 from confide.errors import ConfigError, LedgerError
-from confide.settings import range_problems
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from confide.config import PolicyConfig
+from confide.config.fields import range_problems
+from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError
-from confide.settings import range_problems
 
 if TYPE_CHECKING:
     from confide.client.policy import Verdict

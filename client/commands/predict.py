@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confide.config.custom import OWN_TASK_HELP, look_in_current_folder
 from confide.errors import ConfigError
-from confide.own_parts import OWN_TASK_HELP, look_in_current_folder
 
 if TYPE_CHECKING:
     import pandas
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 def _predict(arguments: argparse.Namespace) -> None:
     from confide.client.commands.predictions_file import write_predictions
     from confide.client.records.whole import read_whole
-    from confide.config import TrainerConfig
+    from confide.config.client import TrainerConfig
     from confide.inference.prediction import predict_in_parts, read_inputs
     from confide.inference.predictor import load_predictor
     from confide.workload import make_compute

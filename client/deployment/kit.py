@@ -22,12 +22,14 @@ from pydantic import TypeAdapter, ValidationError
 from yaml import MarkedYAMLError
 
 from confide.addresses import redact
-from confide.config import PolicyConfig, TaskConfig, TrainerConfig
-from confide.data_config import DataConfig
+from confide.config.client import TrainerConfig
+from confide.config.data import DataConfig
+from confide.config.fields import STRICT, range_problems, setting
+from confide.config.privacy import PolicyConfig
+from confide.config.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
 from confide.files import folder_name, make_private_folder, write_text
 from confide.plan import Task
-from confide.settings import STRICT, range_problems, setting
 
 FILE = "client.yaml"
 _UNSET = "???"

@@ -26,7 +26,7 @@ from confide.client.records.encoded import encode_institution
 from confide.client.training.custom_checks import check_own_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
-from confide.config import BackboneConfig, TransformerConfig
+from confide.config.model import BackboneConfig, TransformerConfig
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.exchange import Reply, Request
 from confide.files import make_private_folder, write_secret

@@ -9,7 +9,7 @@ from pathlib import Path
 from confide.client.ledger.event_log import FORMAT, Event, EventLog, Transaction
 from confide.client.ledger.keys import LedgerKeys
 from confide.client.ledger.state import LedgerState, Population
-from confide.config import BudgetConfig
+from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError
 from confide.privacy.budget import Budget
 

@@ -9,7 +9,7 @@ from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budg
 from confide.client.ledger.ledger import Reservation, Spent, already_answered, rounds_spent
 from confide.client.ledger.replies import Replies
 from confide.client.ledger.state import LedgerState, Population, Run, Terms
-from confide.config import BudgetConfig
+from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.exchange import Reply
 from confide.privacy.budget import Budget

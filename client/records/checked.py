@@ -9,8 +9,8 @@ from datasets import Dataset
 from confide.client.records.custom import load_own_records
 from confide.client.records.sources import FILE_COLUMN, Table, load_records
 from confide.client.records.units import Units, id_problem, keep_units, unit_ids
-from confide.config import TaskConfig
-from confide.data_config import PARTITIONED_BY_COLUMN, DataConfig
+from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
+from confide.config.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks.schema import content_columns, count_problems, label_counts, read
 

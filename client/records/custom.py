@@ -12,9 +12,9 @@ from datasets import Dataset
 
 from confide.client.records.formats import BATCH, Opened, as_text
 from confide.client.records.sources import Table, join
-from confide.data_config import DataConfig
+from confide.config.custom import find_part, make_part
+from confide.config.data import DataConfig
 from confide.errors import ConfigError, DataError
-from confide.own_parts import find_part, make_part
 
 _KEY = "data"
 _EXPECTED = "a pandas DataFrame, a datasets.Dataset, or a mapping institution -> one of these"

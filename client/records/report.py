@@ -13,8 +13,9 @@ from datasets import Dataset
 
 from confide.client.records.checked import Pool, files_of, gather, read_table, table_problems
 from confide.client.records.sources import FILE_COLUMN, Table
-from confide.config import ColumnConfig, Config, TabularConfig, TaskConfig, TextClassificationConfig
-from confide.data_config import DataConfig
+from confide.config.data import DataConfig
+from confide.config.run import Config
+from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import DataError
 from confide.tasks.schema import Column, content_columns, label_counts, read
 

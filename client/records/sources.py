@@ -15,7 +15,7 @@ from datasets import Dataset
 from confide.backbones import PACKAGE_SCHEME, resolve_package_path
 from confide.client.records.formats import EXTENSIONS, Opened, open_file
 from confide.client.records.spool import collect
-from confide.data_config import DataConfig
+from confide.config.data import DataConfig
 from confide.errors import DataError
 from confide.tasks.schema import missing_columns
 

@@ -14,7 +14,7 @@ from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.client.training.custom_checks import check_own_loss
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
-from confide.config import OptimizerConfig
+from confide.config.client import OptimizerConfig
 from confide.errors import PrivacyError
 from confide.models import refuse_batch_norm, trainable
 from confide.plan import TrainingPlan

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from confide.backbones import find_backbone
-from confide.config import TransformerConfig
+from confide.config.model import TransformerConfig
 from confide.errors import ModelError
 from confide.inference.prediction import Inputs
 from confide.inference.predictor import Predictor

@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from confide.backbones import POOLED_FAMILIES, find_backbone, load_encoder, load_tokenizer
-from confide.config import TextClassificationConfig, TransformerConfig
+from confide.config.model import TransformerConfig
+from confide.config.task import TextClassificationConfig
 from confide.inference.modeling_confide import ConfideForSequenceClassification
 from confide.inference.modeling_confide_tabular import ConfideForTabularClassification, ConfideTabularConfig
 from confide.models import Mlp, TextClassifier

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.config import TrainerConfig
+from confide.config.client import TrainerConfig
 from confide.errors import DataError, ModelError
 from confide.inference.predictor import Predictor, load_predictor
 from confide.values import text_column

@@ -10,7 +10,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 
 from confide.backbones import loading, quiet_transformers, refuse_other_code
-from confide.config import TabularConfig
+from confide.config.task import TabularConfig
 from confide.errors import ModelError
 from confide.inference import packages
 from confide.plan import TrainingPlan

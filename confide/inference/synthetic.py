@@ -3,7 +3,7 @@
 import numpy
 from datasets import Dataset
 
-from confide.config import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
 
 _LETTERS = "aeiounrstlmdk"
 _LONGEST_WORD, _MOST_WORDS = 7, 40

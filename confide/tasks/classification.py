@@ -7,7 +7,7 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn import functional
 
-from confide.config import TaskConfig
+from confide.config.task import TaskConfig
 from confide.errors import DataError
 from confide.metrics import classification_metrics
 from confide.tasks import schema

@@ -8,7 +8,7 @@ import numpy
 import pandas
 from datasets import Dataset
 
-from confide.config import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import DataError
 
 _SHOWN = 5

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.config import ColumnConfig, TabularConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.tasks.classification import SingleLabel
 from confide.tasks.schema import Column, fold_boolean
 from confide.tasks.task import LABELS, Examples

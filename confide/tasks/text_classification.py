@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 from torch.nn import functional
 
-from confide.config import TextClassificationConfig
+from confide.config.task import TextClassificationConfig
 from confide.tasks.classification import SingleLabel
 from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
 

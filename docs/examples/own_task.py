@@ -5,7 +5,7 @@ confide simulate experiment=heart_disease task._target_=own_task.Focal task.kwar
 
 from torch import Tensor
 
-from confide.config import TabularConfig
+from confide.config.task import TabularConfig
 from confide.tasks.tabular import Tabular
 from confide.tasks.task import Batch
 

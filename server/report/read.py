@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 import yaml
 
-from confide.config import METRICS
+from confide.config.task import METRICS
 from confide.errors import ConfigError, UnreadableError
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY
 

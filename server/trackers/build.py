@@ -5,12 +5,12 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from confide.config import Config
+from confide.config.run import Config
+from confide.config.tracking import TRACKERS, TrackingConfig
 from confide.errors import ConfigError
 from confide.server.run_folder import described, flat
 from confide.server.trackers.fan_out import FanOut
 from confide.server.trackers.tracker import Tracker
-from confide.tracking_config import TRACKERS, TrackingConfig
 
 _METHODS = ("begin", "log", "finish")
 

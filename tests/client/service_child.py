@@ -22,17 +22,11 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.service.server import serve
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
-from confide.config import (
-    BudgetConfig,
-    ClientConfig,
-    ColumnConfig,
-    MlpConfig,
-    ObjectiveConfig,
-    PolicyConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig
+from confide.config.model import MlpConfig, TuningConfig
+from confide.config.privacy import BudgetConfig, PolicyConfig, PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.exchange import Request
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan

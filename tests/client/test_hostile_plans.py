@@ -13,17 +13,11 @@ from confide.client.deployment.kit import Kit, load_kit
 from confide.client.deployment.served import DeployedInstitution, own_split_key
 from confide.client.ledger.file import LedgerFile
 from confide.client.training.deadline import Deadline
-from confide.config import (
-    ClientConfig,
-    ColumnConfig,
-    LogisticConfig,
-    MlpConfig,
-    ObjectiveConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TransformerConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig
+from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ModelError
 from confide.exchange import Reply, Request
 from confide.plan import TrainingPlan

@@ -14,8 +14,8 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.compose import compose
-from confide.config import BudgetConfig, PolicyConfig
+from confide.config.compose import compose
+from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import PrivacyError
 from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
 from confide.models import trainable_tensors

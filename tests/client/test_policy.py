@@ -15,11 +15,12 @@ from confide.client.commands.policy import load_policy
 from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy, Verdict
 from confide.client.schedule import round_size
-from confide.compose import compose
-from confide.config import BudgetConfig, PolicyConfig, TransformerConfig
+from confide.config.compose import compose
+from confide.config.fields import range_problems
+from confide.config.model import TransformerConfig
+from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import ConfigError, DeniedError
 from confide.plan import TrainingPlan, make_plan
-from confide.settings import range_problems
 
 RECORDS = 200
 HASH = "a" * 64

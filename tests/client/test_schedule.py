@@ -5,16 +5,12 @@ import math
 import pytest
 
 from confide.client.schedule import LocalSchedule, make_schedule
-from confide.compose import compose
-from confide.config import (
-    ClientConfig,
-    ColumnConfig,
-    LogisticConfig,
-    ObjectiveConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig
+from confide.config.compose import compose
+from confide.config.model import LogisticConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import PrivacyError, ProtocolError
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.accounting import calibrate

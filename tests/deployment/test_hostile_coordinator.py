@@ -20,8 +20,9 @@ from deployment_run import HEART, Deployment, confide
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hostile_run import MARK, Asked, HostileCoordinator, hostile_bundle
 
-from confide.compose import compose
-from confide.config import MlpConfig, TabularConfig, TransformerConfig
+from confide.config.compose import compose
+from confide.config.model import MlpConfig, TransformerConfig
+from confide.config.task import TabularConfig
 from confide.exchange import Reply, Request, pack_request, unpack_reply
 from confide.models import trainable_tensors
 from confide.plan import TrainingPlan, make_plan

@@ -16,7 +16,7 @@ from deployment_run import ALLOWING, HEART, Deployment, confide, free_port, wait
 from confide import pki
 from confide.client.ledger.file import LedgerFile
 from confide.client.service.stub import TrainerStub
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.exchange import Request
 from confide.flower.explain import explain
 from confide.flower.processes import environment, supernode_command

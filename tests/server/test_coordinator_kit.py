@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.errors import ConfigError
 from confide.federation import FederationConfig
 from confide.server.kit import FILE, load_coordinator_kit

@@ -21,8 +21,9 @@ from omegaconf import OmegaConf
 
 import confide.cli
 from confide import pki
-from confide.compose import compose
-from confide.config import Config, TransformerConfig
+from confide.config.compose import compose
+from confide.config.model import TransformerConfig
+from confide.config.run import Config
 from confide.errors import ConfigError, StorageError, UnreadableError
 from confide.federation import FederationConfig
 from confide.files import folder_name

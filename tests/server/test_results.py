@@ -8,7 +8,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.errors import RunFailedError
 from confide.plan import TrainingPlan, make_plan
 from confide.server.results import (

@@ -14,8 +14,8 @@ from flwr.app import ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedMedian
 
-from confide.compose import compose
-from confide.config import ServerConfig
+from confide.config.compose import compose
+from confide.config.server import ServerConfig
 from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.exchange import Evaluation, Reply, Request, pack_reply, unpack_reply, unpack_request
 from confide.flower.messages import task_identity

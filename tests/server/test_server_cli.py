@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 import confide.cli
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.errors import ConfigError
 from confide.federation import FederationConfig
 from confide.server.cli import main, new_words

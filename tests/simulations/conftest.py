@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.server.progress import LineProgress, ProgressView
 from confide.simulations.run import simulate
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from confide.client.records.encoded import InstitutionData
-from confide.compose import compose
-from confide.config import Config
+from confide.config.compose import compose
+from confide.config.run import Config
 from confide.plan import make_plan
 from confide.simulations.baseline_cache import BaselineCache, Circumstances
 from confide.simulations.baselines import ALONE, POOLED, _are_alone, _is_pooled, _read, pool

@@ -8,8 +8,8 @@ import confide.cli
 from confide.client.deployment.kit import RecordsConfig
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import InstitutionData, encode_institution
-from confide.compose import compose
-from confide.config import Config
+from confide.config.compose import compose
+from confide.config.run import Config
 from confide.errors import ConfigError
 from confide.exchange import SPLITS
 from confide.files import folder_name

@@ -15,8 +15,8 @@ import torch
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.compose import compose
-from confide.config import Config
+from confide.config.compose import compose
+from confide.config.run import Config
 from confide.errors import RunFailedError
 from confide.exchange import Evaluation
 from confide.models import trainable_tensors

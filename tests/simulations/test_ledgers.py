@@ -11,7 +11,7 @@ import pytest
 
 from confide.backbones import resolve_package_path
 from confide.client.ledger.file import LedgerFile
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.errors import ConfigError, DataError, DeniedError, LedgerError, RunFailedError
 from confide.server.checkpoint import CheckpointStore
 

@@ -7,11 +7,12 @@ import flwr_datasets.partitioner
 import pytest
 from datasets import Dataset
 
-from confide import data_config
 from confide.client.records.encoded import encode_institution
-from confide.compose import compose
-from confide.config import ColumnConfig, LogisticConfig, TabularConfig, TuningConfig
-from confide.data_config import DataConfig
+from confide.config import data as data_config
+from confide.config.compose import compose
+from confide.config.data import DataConfig
+from confide.config.model import LogisticConfig, TuningConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.seeded import split_key
 from confide.simulations.population import CLASSES, Population, deal_out

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from confide.compose import check_jobs
+from confide.config.compose import check_jobs
 from confide.errors import ConfigError
 from confide.simulations.sweep import best_run, sweep_runs, sweep_table
 from confide.simulations.sweep_cli import is_sweep, plan_sweep

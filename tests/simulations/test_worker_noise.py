@@ -12,7 +12,7 @@ from torch import Tensor
 from confide.client.ledger.ledger import Spent
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.exchange import unpack_reply
 from confide.models import trainable_tensors
 from confide.plan import make_plan

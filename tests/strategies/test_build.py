@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import confide.conf
-from confide.compose import compose
-from confide.config import FlowerStrategyConfig, StrategyConfig
+from confide.config.compose import compose
+from confide.config.strategy import FlowerStrategyConfig, StrategyConfig
 from confide.errors import ConfigError
 from confide.records import Tensors
 from confide.strategies.build import build_strategy

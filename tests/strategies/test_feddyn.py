@@ -14,16 +14,12 @@ from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.compose import compose
-from confide.config import (
-    ClientConfig,
-    ColumnConfig,
-    LogisticConfig,
-    ObjectiveConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig
+from confide.config.compose import compose
+from confide.config.model import LogisticConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError
 from confide.exchange import Reply, Request
 from confide.models import trainable_tensors

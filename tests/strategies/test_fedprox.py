@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from confide.config import ObjectiveConfig
+from confide.config.strategy import ObjectiveConfig
 from confide.strategies.fedavg import fedavg
 from confide.strategies.fedprox import Proximal, fedprox
 from confide.strategies.objectives import local_objective

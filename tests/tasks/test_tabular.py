@@ -8,7 +8,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confide.config import ColumnConfig, TabularConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import DataError
 from confide.tasks.tabular import FEATURES, Tabular
 

@@ -9,8 +9,9 @@ from torch.nn import functional
 
 from confide.backbones import find_backbone, load_tokenizer
 from confide.client.records.checked import read_table
-from confide.compose import compose
-from confide.config import TabularConfig, TextClassificationConfig, TransformerConfig
+from confide.config.compose import compose
+from confide.config.model import TransformerConfig
+from confide.config.task import TabularConfig, TextClassificationConfig
 from confide.errors import DataError
 from confide.tasks.tabular import FEATURES, Tabular
 from confide.tasks.task import LABELS, Examples

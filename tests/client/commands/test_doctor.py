@@ -14,8 +14,8 @@ from confide.cli import main
 from confide.client.commands.doctor import diagnose
 from confide.client.deployment.kit import load_kit, plan_path
 from confide.client.ledger.file import LedgerFile
-from confide.compose import compose
-from confide.config import BudgetConfig
+from confide.config.compose import compose
+from confide.config.privacy import BudgetConfig
 from confide.plan import make_plan
 from confide.server.provision import provision, read_federation
 

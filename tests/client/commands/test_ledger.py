@@ -10,8 +10,8 @@ from confide.client.commands.ledger import bar
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import Population, Run, Terms
-from confide.compose import compose
-from confide.config import BudgetConfig
+from confide.config.compose import compose
+from confide.config.privacy import BudgetConfig
 from confide.plan import make_plan
 from confide.privacy.accounting import calibrate
 from confide.privacy.budget import Budget

@@ -11,7 +11,7 @@ from small_kit import NAME, RECORDS, SETTINGS, TASK, make_kit, write_kit
 from confide.client.deployment import kit as kits
 from confide.client.deployment.kit import is_stopped, keep_plan, load_kit, plan_path, stop_mark
 from confide.client.records.checked import load_pool
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.errors import ConfigError
 from confide.federation import FederationConfig
 from confide.server.provision import provision

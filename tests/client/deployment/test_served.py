@@ -16,7 +16,7 @@ from confide.client.records.checked import load_pool
 from confide.client.records.encoded import encode_institution
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
-from confide.config import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.errors import ModelError
 from confide.exchange import Reply
 from confide.plan import TrainingPlan

@@ -23,7 +23,7 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer
-from confide.config import BudgetConfig, PolicyConfig
+from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.exchange import Request
 from confide.files import write_json
 from confide.models import trainable_tensors

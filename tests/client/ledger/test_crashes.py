@@ -18,9 +18,9 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import Run, run_name
 from confide.client.records.encoded import encode_institution
-from confide.compose import compose
-from confide.config import BudgetConfig
-from confide.data_config import DataConfig
+from confide.config.compose import compose
+from confide.config.data import DataConfig
+from confide.config.privacy import BudgetConfig
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.accounting import epsilon
 from confide.privacy.seeded import split_key

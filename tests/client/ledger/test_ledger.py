@@ -17,7 +17,7 @@ from confide.client.ledger.ledger import Reservation
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import Terms, run_name
-from confide.config import BudgetConfig
+from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.exchange import Reply
 from confide.privacy.accounting import calibrate, epsilon

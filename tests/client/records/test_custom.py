@@ -9,9 +9,9 @@ import pytest
 from confide.client.records.checked import read_table
 from confide.client.records.custom import check_own_records
 from confide.client.records.sources import FILE_COLUMN
-from confide.compose import compose
-from confide.config import ColumnConfig, TabularConfig
-from confide.data_config import DataConfig
+from confide.config.compose import compose
+from confide.config.data import DataConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError, DataError
 
 TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=9.0)})

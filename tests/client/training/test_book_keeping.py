@@ -15,7 +15,8 @@ from torch.utils.checkpoint import checkpoint
 from confide.client.training.book_keeping import BookKeeping, LossFn
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.client.training.trainer import Trainer
-from confide.config import ColumnConfig, MlpConfig, TabularConfig, TextClassificationConfig, TransformerConfig, TuningConfig
+from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
+from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.errors import PrivacyError
 from confide.models import Mlp
 from confide.privacy.randomness import KeyedGenerator

@@ -18,8 +18,10 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.training.trainer import Trainer
-from confide.compose import compose
-from confide.config import BudgetConfig, ObjectiveConfig, TabularConfig
+from confide.config.compose import compose
+from confide.config.privacy import BudgetConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import TabularConfig
 from confide.exchange import Request, pack_request
 from confide.flower.messages import assign_message_id, task_identity
 from confide.models import trainable_tensors

@@ -21,7 +21,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.custom_checks import check_own_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
-from confide.config import PolicyConfig
+from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError, DeniedError, PrivacyError, ProtocolError
 from confide.exchange import Reply, Request
 from confide.plan import TrainingPlan

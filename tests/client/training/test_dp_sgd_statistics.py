@@ -12,20 +12,12 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.dp_sgd import KeyedDPOptimizer
 from confide.client.training.trainer import Trainer
-from confide.compose import compose
-from confide.config import (
-    ClientConfig,
-    ColumnConfig,
-    LogisticConfig,
-    MlpConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TextClassificationConfig,
-    TransformerConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig, OptimizerConfig
+from confide.config.compose import compose
+from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.exchange import Request
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator, derive_key

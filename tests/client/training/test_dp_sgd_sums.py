@@ -14,18 +14,11 @@ from confide.client.records.groups import Groups, group_codes
 from confide.client.schedule import LocalSchedule
 from confide.client.training.dp_sgd import DpSgd, KeyedDPOptimizer
 from confide.client.training.trainer import Trainer
-from confide.config import (
-    ClientConfig,
-    ColumnConfig,
-    MlpConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TextClassificationConfig,
-    TransformerConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig, OptimizerConfig
+from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.models import trainable, trainable_tensors
 from confide.plan import TrainingPlan
 from confide.records import Tensors

@@ -9,16 +9,11 @@ from torch.nn import functional
 
 from confide.client.schedule import LocalSchedule
 from confide.client.training.trainer import Trainer
-from confide.config import (
-    ClientConfig,
-    ColumnConfig,
-    MlpConfig,
-    ObjectiveConfig,
-    OptimizerConfig,
-    PrivacyConfig,
-    TabularConfig,
-    TuningConfig,
-)
+from confide.config.client import ClientConfig, OptimizerConfig
+from confide.config.model import MlpConfig, TuningConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import ObjectiveConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.models import Mlp, trainable_tensors
 from confide.plan import TrainingPlan
 from confide.records import Tensors

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from confide.compose import compose
+from confide.config.compose import compose
 from confide.server.sink import MetricsSink
 from confide.server.state import RoundRecord, RunState
 from confide.server.trackers.build import tracked

@@ -13,10 +13,10 @@ import pandas
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from confide import tracking_config
-from confide.compose import compose
+from confide.config import tracking as tracking_config
+from confide.config.compose import compose
+from confide.config.custom import look_in_current_folder
 from confide.errors import ConfigError
-from confide.own_parts import look_in_current_folder
 from confide.server.trackers.build import build_tracker
 from confide.server.trackers.fan_out import FanOut
 from confide.server.trackers.scalars import Scalars

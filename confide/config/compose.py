@@ -19,12 +19,15 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from confide import config as schema
 from confide.addresses import redact
+from confide.config.fields import range_problems
+from confide.config.hydra_state import own_hydra, with_open_dicts
+from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig
+from confide.config.run import Config
+from confide.config.strategy import ComposedStrategyConfig, CustomStrategyConfig, FlowerStrategyConfig
+from confide.config.sweeps import count_jobs, expand
+from confide.config.task import TabularConfig, TextClassificationConfig
 from confide.errors import ConfigError
-from confide.hydra_state import own_hydra, with_open_dicts
-from confide.settings import range_problems
-from confide.sweep_words import count_jobs, expand
 
 CONF_MODULE = "confide.conf"
 _MOST_JOBS_CHECKED = 256
@@ -35,18 +38,18 @@ _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 def register_schema() -> None:
     """Tell Hydra the schema that the YAML groups fill in."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=with_open_dicts(schema.Config))
+    store.store(name="schema", node=with_open_dicts(Config))
     nodes: dict[str, dict[str, Any]] = {
-        "task": {"text_classification": schema.TextClassificationConfig, "tabular": schema.TabularConfig},
+        "task": {"text_classification": TextClassificationConfig, "tabular": TabularConfig},
         "backbone": {
-            "transformer": schema.TransformerConfig,
-            "logistic": schema.LogisticConfig,
-            "mlp": schema.MlpConfig,
+            "transformer": TransformerConfig,
+            "logistic": LogisticConfig,
+            "mlp": MlpConfig,
         },
         "strategy": {
-            "composed": schema.ComposedStrategyConfig,
-            "custom": schema.CustomStrategyConfig,
-            "flower": schema.FlowerStrategyConfig,
+            "composed": ComposedStrategyConfig,
+            "custom": CustomStrategyConfig,
+            "flower": FlowerStrategyConfig,
         },
     }
     for group, classes in nodes.items():
@@ -54,7 +57,7 @@ def register_schema() -> None:
             store.store(group=group, name=f"{name}_schema", node=with_open_dicts(node))
 
 
-def compose(overrides: Sequence[str] = ()) -> schema.Config:
+def compose(overrides: Sequence[str] = ()) -> Config:
     """Compose a run's config and check it.
 
     Args:
@@ -94,7 +97,7 @@ def check_jobs(overrides: Sequence[str]) -> None:
         raise ConfigError(list(problems))
 
 
-def to_config(composed: DictConfig) -> schema.Config:
+def to_config(composed: DictConfig) -> Config:
     """Turn what Hydra composed into dataclasses, checked.
 
     Raises:
@@ -104,7 +107,7 @@ def to_config(composed: DictConfig) -> schema.Config:
     if problems:
         raise ConfigError(problems)
     config = OmegaConf.to_object(composed)
-    assert isinstance(config, schema.Config)
+    assert isinstance(config, Config)
     return config
 
 
@@ -244,7 +247,7 @@ def _value_problems(composed: DictConfig) -> list[str]:
     except OmegaConfBaseException as error:
         return [_first_line(error)]
     if not dataclasses.is_dataclass(config):
-        return [f"Expected a composed {schema.Config.__name__}, got {type(config).__name__}."]
+        return [f"Expected a composed {Config.__name__}, got {type(config).__name__}."]
     return list(range_problems(config))
 
 

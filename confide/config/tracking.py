@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from typing import Any, ClassVar
 
-from confide.settings import STRICT, setting
+from confide.config.fields import STRICT, setting
 
 TRACKERS: dict[str, str | None] = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "csv": None}
 """Name of each tracker that comes with confide -> the package it needs, which is also the extra's name."""

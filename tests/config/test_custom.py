@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from confide.compose import compose
-from confide.config import AggregatorConfig, ComposedStrategyConfig, CustomStrategyConfig, ObjectiveConfig
+from confide.config.compose import compose
+from confide.config.custom import blamed, find_part
+from confide.config.strategy import AggregatorConfig, ComposedStrategyConfig, CustomStrategyConfig, ObjectiveConfig
 from confide.errors import ConfigError, RunFailedError
-from confide.own_parts import blamed, find_part
 from confide.server.run_folder import described
 from confide.strategies.aggregators import AllUpdates
 from confide.strategies.build import build_strategy

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from confide.addresses import redact
-from confide.own_parts import named_problems
-from confide.settings import setting
+from confide.config.custom import named_problems
+from confide.config.fields import setting
 
 PARTITIONERS = (
     "continuous",

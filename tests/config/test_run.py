@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 import confide.conf
-from confide.compose import check_jobs, compose
-from confide.config import Config
+from confide.config.compose import check_jobs, compose
+from confide.config.fields import describe_range, setting
+from confide.config.run import Config
 from confide.errors import ConfigError
-from confide.settings import describe_range, setting
 
 CONF = Path(next(iter(confide.conf.__path__)))
 NEEDS = {

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from confide.settings import setting
+from confide.config.fields import setting
 
 BASELINES = ("local", "pooled")
 """What a federation can be compared with."""

@@ -1,0 +1,1 @@
+"""Every setting: type, default, range, meaning; and how a config is composed."""

@@ -1,0 +1,109 @@
+"""The schema: every setting with its type, default, range and meaning, in one place.
+
+Hydra composes YAML into these dataclasses; the parts that travel to an institution inside a
+:class:`~confide.plan.TrainingPlan` are the same classes, so that both sides check the same ranges. They are mutable
+because Hydra requires it; nothing changes them after :func:`confide.config.compose.validate`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from confide.config.client import InstitutionConfig, TrainerConfig
+from confide.config.data import DataConfig
+from confide.config.fields import setting
+from confide.config.model import BackboneConfig, TuningConfig
+from confide.config.privacy import PolicyConfig, PrivacyConfig
+from confide.config.server import ServerConfig
+from confide.config.simulation import BASELINES, SimulationConfig
+from confide.config.strategy import ComposedStrategyConfig, StrategyConfig
+from confide.config.task import TaskConfig
+from confide.config.tracking import TrackingConfig
+
+
+@dataclass
+class Config:
+    """A whole run."""
+
+    job: str | None = setting(
+        None, "Name of the run; seeds and ledgers are keyed by it. null: simulation, or with client.ledger one of its own."
+    )
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    client: InstitutionConfig = field(default_factory=InstitutionConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    @property
+    def own_parts(self) -> tuple[str, ...]:
+        """Dotted paths of everything that this run imports by name."""
+        nodes = (self.strategy, getattr(self.strategy, "aggregator", None), self.task, self.data)
+        named = tuple(path for node in nodes if (path := getattr(node, "_target_", None)) is not None)
+        return (*named, *self.tracking.own_trackers)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself across groups."""
+        tabular_backbone = self.backbone.kind in ("logistic", "mlp")
+        if (self.task.kind == "tabular") != tabular_backbone:
+            fits = "logistic or mlp" if self.task.kind == "tabular" else "minilm or another transformer"
+            yield f"backbone.kind={self.backbone.kind} does not fit task.kind={self.task.kind}; choose backbone={fits}."
+        if tabular_backbone and self.tuning.kind != "full":
+            backbone = f"backbone.kind={self.backbone.kind}"
+            yield f"tuning.kind={self.tuning.kind} needs a pretrained backbone; with {backbone} choose tuning=full."
+        yield from self._count_problems()
+        yield from self._ledger_problems()
+
+    @property
+    def baselines(self) -> Sequence[str]:
+        """What the federation is compared with."""
+        if self.simulation.baselines is not None:
+            return self.simulation.baselines
+        return BASELINES if self.client.ledger is None else ("local",)
+
+    def _ledger_problems(self) -> Iterator[str]:
+        private, ledger = self.privacy.unit != "none", self.client.ledger
+        if self.privacy.unit == "group" and self.data.group_column is None:
+            yield "data.group_column=null: privacy.unit=group needs the column that says whose a record is."
+        if private and not self.data.is_public and ledger is None:
+            yield (
+                "client.ledger=null: private training on records that are not public spends what no other run gets back. Set "
+                "client.ledger=FOLDER, one that outlives the run, or data.public=true if anybody may read them."
+            )
+        if private and ledger is not None and self.policy.budget.epsilon is None:
+            yield (
+                "policy.budget.epsilon=null: a ledger needs the lifetime budget of each institution's population; set it, "
+                f"for instance policy.budget.epsilon={2 * self.privacy.epsilon:g}."
+            )
+        if ledger is not None and not private:
+            yield (
+                f"client.ledger={ledger}: with privacy.unit=none there is nothing to account for; set privacy=record, or "
+                "client.ledger=null."
+            )
+        if ledger is not None and "pooled" in self.baselines:
+            yield (
+                f"simulation.baselines={self.simulation.baselines}, client.ledger={ledger}: training on all records in one "
+                "place would be charged in nobody's ledger; set simulation.baselines=[local], or [] for none."
+            )
+
+    def _count_problems(self) -> Iterator[str]:
+        clients, least, server = self.data.num_clients, self.server.min_clients, self.server
+        if least > clients:
+            yield f"server.min_clients={least} exceeds data.num_clients={clients}; lower it or add institutions."
+        if isinstance(self.strategy, ComposedStrategyConfig):
+            chosen = self.strategy.selection.clients_per_round
+            key = f"strategy.selection.clients_per_round={chosen}"
+            if chosen is not None and chosen > clients:
+                yield f"{key} exceeds data.num_clients={clients}; lower it or add institutions."
+            if chosen is not None and chosen < least:
+                yield f"{key} is below server.min_clients={least}; lower the latter."
+        if self.data.validation == 0 and server.keep == "best":
+            yield "server.keep=best needs validation records; set data.validation > 0 or server.keep=last."
+        if self.data.validation == 0 and server.patience is not None:
+            key = f"server.patience={server.patience}"
+            yield f"{key} needs validation records; set data.validation > 0 or server.patience=null."
