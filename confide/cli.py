@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deal": ("confide.simulations.deal_cli:main", "write the records of a simulation as one file an institution"),
     "client": ("confide.client.commands.client:main", "take part as an institution, from a start-up kit"),
     "server": ("confide.server.cli:main", "run a federation of real institutions as its coordinator"),
-    "doctor": ("confide.doctor:main", "say what is wrong with a kit or this machine, and how to mend it"),
+    "doctor": ("confide.deployment.doctor:main", "say what is wrong with a kit or this machine, and how to mend it"),
     "ledger": ("confide.client.commands.ledger:main", "show what was spent, verify it, declare budgets, export for an auditor"),
     "policy": ("confide.client.commands.policy:main", "explain what an institution's rules say to a plan"),
     "data": ("confide.client.commands.data:main", "check records against a task before anything is trained"),

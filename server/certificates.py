@@ -8,8 +8,8 @@ from pathlib import Path
 from cryptography import x509
 
 from confide import pki
+from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.federation import FederationConfig
 from confide.files import make_private_folder, write_text
 from confide.server.provision_files import SECRET, Places, write_missing
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from confide.config.compose import to_config
 from confide.config.run import Config
+from confide.deployment.supervisor import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
 from confide.server.command_line import (
     INFORMATION_FLAGS,
@@ -26,7 +27,6 @@ from confide.server.command_line import (
 from confide.server.kit import FILE, load_coordinator_kit
 from confide.server.launch import supervised
 from confide.server.run_folder import Command, can_resume, claimed, resume_command
-from confide.supervisor import stop_signals
 
 log = logging.getLogger(__name__)
 

@@ -23,6 +23,7 @@ from confide.backbones import content_hash, find_backbone
 from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
+from confide.deployment.supervisor import OneLine, end_with_parent, log_to_stderr, stop_signals
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError, FlowerError, RunFailedError
 from confide.files import locked, write_json, write_text
 from confide.flower.grid import take_run
@@ -48,7 +49,6 @@ from confide.server.state import mean_metrics
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.strategies.build import build_strategy
-from confide.supervisor import OneLine, end_with_parent, log_to_stderr, stop_signals
 from confide.workload import Workload, build_workload, make_compute
 
 log = logging.getLogger(__name__)

@@ -7,13 +7,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from confide import pki
-from confide.checks import Finding, authority, disk, gather, memory, ok, private_file, private_folder, releases, show, validity
+from confide.deployment.checks import (
+    Finding,
+    authority,
+    disk,
+    gather,
+    memory,
+    ok,
+    private_file,
+    private_folder,
+    releases,
+    show,
+    validity,
+)
+from confide.deployment.supervisor import log_tail, processes
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
 from confide.server.certificates import LOOPBACK_HOSTS
 from confide.server.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.launch import is_taken
-from confide.supervisor import log_tail, processes
 
 _RENEW = "run `confide provision` again where the authority's key is, bring coordinator/ here, and start again."
 _LARGE_DATABASE = 2**30

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from confide.deployment.federation import join_address
 from confide.errors import ConfigError
-from confide.federation import join_address
 from confide.flower.processes import LOOPBACK, Tls
 
 FILE = "federation.json"

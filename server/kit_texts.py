@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from confide.backbones import PACKAGE_SCHEME, content_hash, find_backbone
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
+from confide.deployment.federation import FederationConfig
 from confide.errors import ModelError
-from confide.federation import FederationConfig
 
 _CLIENT_YAML = """\
 # What this institution runs, allows and promises. `confide client KIT` reads it; `confide doctor KIT` checks it.

@@ -17,8 +17,8 @@ from urllib.parse import unquote
 from confide import pki
 from confide.config.compose import compose
 from confide.config.run import Config
+from confide.deployment.federation import FederationConfig, common_name_problems, join_address, parse_federation
 from confide.errors import ConfigError, UnreadableError
-from confide.federation import FederationConfig, common_name_problems, join_address, parse_federation
 from confide.files import make_private_folder, write_json, write_text
 from confide.server.certificates import Authority, certify_coordinator, find_authority
 from confide.server.kit_texts import client_yaml, coordinator_page, kit_page

@@ -13,7 +13,7 @@ from confide.errors import ConfigError
 from confide.files import folder_name
 
 if TYPE_CHECKING:
-    from confide.federation import FederationConfig
+    from confide.deployment.federation import FederationConfig
     from confide.server.provision import Provisioned
 
 

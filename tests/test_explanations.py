@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from confide import supervisor
-from confide.supervisor import Program, Supervisor
+from confide.deployment import supervisor
+from confide.deployment.supervisor import Program, Supervisor
 
 
 def explain(text: str, status: int | None) -> str | None:

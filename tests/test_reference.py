@@ -16,7 +16,7 @@ from confide.client.deployment.kit import KitConfig
 from confide.config.compose import register_schema
 from confide.config.fields import describe_range
 from confide.config.run import Config
-from confide.federation import FederationConfig
+from confide.deployment.federation import FederationConfig
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "configuration.md").read_text()

@@ -8,21 +8,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from confide import pki
-from confide.checks import (
-    Finding,
-    authority,
-    disk,
-    gather,
-    memory,
-    ok,
-    private_file,
-    private_folder,
-    releases,
-    show,
-)
 from confide.client.deployment.kit import Kit, read_kit
+from confide.deployment.checks import Finding, authority, disk, gather, memory, ok, private_file, private_folder, releases, show
+from confide.deployment.reachability import reach
 from confide.errors import ConfideError, ConfigError
-from confide.reach import reach
 
 _LONGEST_SOCKET = 107
 _RECORDS_ADVICE = "`confide data check` shows them in full; correct the records, or data.* in client.yaml."
@@ -101,8 +90,8 @@ def _node_key(kit: Kit) -> Iterator[Finding]:
 def _supernode(kit: Kit) -> Iterator[Finding]:
     """Say what the last SuperNode of this kit told in its log."""
     from confide.client.deployment.launch import ROLES
+    from confide.deployment.supervisor import log_tail, processes
     from confide.flower.explain import explain
-    from confide.supervisor import log_tail, processes
 
     for folder in ("logs", ROLES[-1]):
         runs = ROLES[-1] in processes(kit.state / folder)

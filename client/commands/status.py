@@ -13,9 +13,9 @@ from confide.client.deployment.kit import Kit, is_stopped
 from confide.client.deployment.launch import ROLES
 from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy
+from confide.deployment.supervisor import processes
 from confide.errors import ConfideError
 from confide.plan import TrainingPlan
-from confide.supervisor import processes
 
 WAITS = "waits for approval"
 

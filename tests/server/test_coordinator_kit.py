@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from confide.config.compose import compose
+from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.federation import FederationConfig
 from confide.server.kit import FILE, load_coordinator_kit
 from confide.server.provision import provision
 

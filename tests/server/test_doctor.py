@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from confide import pki
-from confide.checks import Finding
 from confide.cli import main
+from confide.deployment.checks import Finding
 from confide.server.doctor import diagnose
 from confide.server.provision import provision, read_federation
 

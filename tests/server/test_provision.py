@@ -24,8 +24,8 @@ from confide import pki
 from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
+from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError, StorageError, UnreadableError
-from confide.federation import FederationConfig
 from confide.files import folder_name
 from confide.server.kit_texts import client_yaml
 from confide.server.provision import Provisioned, make_request, provision, read_federation

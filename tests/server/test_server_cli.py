@@ -8,8 +8,8 @@ import yaml
 
 import confide.cli
 from confide.config.compose import compose
+from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.federation import FederationConfig
 from confide.server.cli import main, new_words
 from confide.server.command_line import overrides_of, split_resume
 from confide.server.provision import provision

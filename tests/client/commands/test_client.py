@@ -19,9 +19,9 @@ from confide.client.deployment.kit import Kit, plan_path
 from confide.client.deployment.launch import ROLES, secret_path, supervised
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.training.deadline import Deadline
+from confide.deployment.supervisor import PROCESSES
 from confide.errors import ConfigError
 from confide.files import locked
-from confide.supervisor import PROCESSES
 
 JOB = PRIVATE.job
 MANUAL: dict[str, Any] = {"budget": {"epsilon": 20.0}, "min_records": 50, "approval": "manual"}

@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 from torch import zeros
 
 from confide import pki
-from confide.checks import Finding
 from confide.cli import main
 from confide.client.commands.doctor import diagnose
 from confide.client.deployment.kit import load_kit, plan_path
 from confide.client.ledger.file import LedgerFile
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
+from confide.deployment.checks import Finding
 from confide.plan import make_plan
 from confide.server.provision import provision, read_federation
 

@@ -12,8 +12,8 @@ from confide.client.deployment import kit as kits
 from confide.client.deployment.kit import is_stopped, keep_plan, load_kit, plan_path, stop_mark
 from confide.client.records.checked import load_pool
 from confide.config.compose import compose
+from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.federation import FederationConfig
 from confide.server.provision import provision
 
 NOT_SET = "is not set; "

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from confide import supervisor
+from confide.deployment import supervisor
+from confide.deployment.supervisor import PROCESSES, OneLine, Program, Supervisor, processes
 from confide.errors import StorageError
-from confide.supervisor import PROCESSES, OneLine, Program, Supervisor, processes
 
 SLEEPS = ("sleep", "60")
 CHATTY = "import sys\nfor i in range(20_000): sys.stdout.write(f'line {i}\\n'); sys.stdout.flush()\nimport time; time.sleep(60)"
@@ -187,7 +187,7 @@ def test_whoever_heeds_no_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.
 
 def test_children_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     script = (
-        "import threading; from pathlib import Path; from confide.supervisor import Program, Supervisor\n"
+        "import threading; from pathlib import Path; from confide.deployment.supervisor import Program, Supervisor\n"
         f"with Supervisor([Program(name='a', command={SLEEPS})], Path({str(tmp_path)!r})) as s: s.run(threading.Event())"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 
 from confide import pki
-from confide.checks import Finding, Status, ok, validity
+from confide.deployment.checks import Finding, Status, ok, validity
 
 TIMEOUT_S = 5.0
 _PATH = "/v1/fleet/pull-messages"

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from confide import pki
-from confide.checks import Finding, disk, gather, memory, ok, private_file, private_folder, releases, show, validity
 from confide.cli import main
+from confide.deployment.checks import Finding, disk, gather, memory, ok, private_file, private_folder, releases, show, validity
+from confide.deployment.reachability import clock, reach
 from confide.errors import ConfigError
-from confide.reach import clock, reach
 
 NOW = datetime.datetime.now(datetime.UTC)
 HOST = "127.0.0.1"
