@@ -12,10 +12,11 @@ from confide.client.training.trainer import Trainer
 from confide.config.model import MlpConfig, TuningConfig
 from confide.config.run import Config
 from confide.config.task import ColumnConfig, TabularConfig
-from confide.models import Mlp
+from confide.models.compute import Compute
+from confide.models.networks import Mlp
+from confide.models.workload import Workload
 from confide.tasks.tabular import FEATURES, Tabular
 from confide.tasks.task import LABELS, Examples
-from confide.workload import Compute, Workload
 
 
 class Cnn(nn.Module):

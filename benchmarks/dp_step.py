@@ -18,9 +18,10 @@ from torch import Tensor
 
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.config.compose import compose
+from confide.models.compute import Compute
+from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import LABELS, Examples
-from confide.workload import Compute, Workload, build_workload
 
 
 def make_workload(tuning: str, layers: int) -> Workload:

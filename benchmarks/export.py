@@ -25,12 +25,12 @@ from confide.config.run import Config
 from confide.inference.export import export
 from confide.inference.prediction import PROBABILITY, predict
 from confide.inference.predictor import FORMS
-from confide.models import trainable_tensors
-from confide.saved_model import load_model
+from confide.models.compute import Compute
+from confide.models.networks import trainable_tensors
+from confide.models.saved import load_model
 from confide.server.progress import LineProgress
 from confide.simulations.run import simulate
 from confide.tasks.schema import content_columns
-from confide.workload import Compute
 
 _TWEETS = (
     "privacy=none",

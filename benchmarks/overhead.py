@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from confide.config.compose import compose
 from confide.exchange import Evaluation
-from confide.models import trainable_tensors
+from confide.models.networks import trainable_tensors
 from confide.plan import make_plan
 from confide.server.rounds import Observer
 from confide.server.state import RunState

@@ -20,7 +20,7 @@ from cases import CNN, Case, make_trainer
 
 from confide.config.compose import compose
 from confide.exchange import Evaluation
-from confide.models import trainable_tensors
+from confide.models.networks import trainable_tensors
 from confide.plan import make_plan
 from confide.server.state import RunState
 from confide.simulations.engines import ProcessEngine

@@ -19,7 +19,6 @@ from typing import Any
 
 from flwr.app import Context, RecordDict
 
-from confide.backbones import content_hash, find_backbone
 from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
@@ -29,11 +28,14 @@ from confide.files import locked, write_json, write_text
 from confide.flower.grid import take_run
 from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
-from confide.models import trainable_tensors
+from confide.models.backbones import content_hash, find_backbone
+from confide.models.compute import make_compute
+from confide.models.networks import trainable_tensors
+from confide.models.saved import save_model
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.seeded import initial_seed, seeded_secret, server_secret
 from confide.records import num_bytes
-from confide.saved_model import save_model
 from confide.server.app import make_server_app
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.clients import AskAgain, Reach
@@ -49,7 +51,6 @@ from confide.server.state import mean_metrics
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.strategies.build import build_strategy
-from confide.workload import Workload, build_workload, make_compute
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from confide.backbones import PACKAGE_SCHEME, content_hash, find_backbone
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 from confide.errors import ModelError
+from confide.models.backbones import PACKAGE_SCHEME, content_hash, find_backbone
 
 _CLIENT_YAML = """\
 # What this institution runs, allows and promises. `confide client KIT` reads it; `confide doctor KIT` checks it.

@@ -24,10 +24,10 @@ from confide.config.server import ServerConfig
 from confide.errors import StorageError
 from confide.exchange import SPLITS
 from confide.files import make_private_folder, write_text
+from confide.models.compute import Compute
 from confide.plan import TrainingPlan
 from confide.records import Tensors, sha256
 from confide.server.outputs import versions
-from confide.workload import Compute
 
 log = logging.getLogger(__name__)
 

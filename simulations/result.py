@@ -75,9 +75,9 @@ class Result:
         """
         with quiet_imports():
             from confide.inference.hugging_face import text_classifier
-            from confide.models import Mlp
-            from confide.saved_model import load_model, read_description
-            from confide.workload import Compute
+            from confide.models.compute import Compute
+            from confide.models.networks import Mlp
+            from confide.models.saved import load_model, read_description
         with without_bars():
             workload, _, _ = load_model(self.model_dir, compute=Compute(), own_tasks=self.own_tasks)
             if isinstance(workload.model, Mlp):
@@ -97,7 +97,7 @@ class Result:
         with quiet_imports():
             from confide.client.records.whole import read_whole
             from confide.inference.prediction import predict
-            from confide.saved_model import read_description
+            from confide.models.saved import read_description
             from confide.tasks.schema import content_columns
         with threads_kept(), without_bars():
             if isinstance(records, str | Path):

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from confide.backbones import content_hash, find_backbone
 from confide.client.ledger.ledger import Spent
 from confide.client.records.custom import check_own_records
 from confide.client.records.encoded import InstitutionData, encode_institution
@@ -27,12 +26,15 @@ from confide.config.run import Config
 from confide.errors import ConfideError, ConfigError, DataError, StorageError, UnreadableError
 from confide.exchange import Evaluation
 from confide.files import write_json, write_text
-from confide.models import trainable_tensors
+from confide.models.backbones import content_hash, find_backbone
+from confide.models.compute import make_compute
+from confide.models.networks import trainable_tensors
+from confide.models.saved import save_model
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.randomness import derive_key
 from confide.privacy.seeded import initial_seed, seeded_secret, split_key
 from confide.records import Tensors
-from confide.saved_model import save_model
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress import ProgressView
@@ -55,7 +57,6 @@ from confide.simulations.shared import SharedRecords
 from confide.strategies.build import build_strategy
 from confide.strategies.objectives import keeps_state
 from confide.strategies.strategy import FederatedAlgorithm
-from confide.workload import Workload, build_workload, make_compute
 
 log = logging.getLogger(__name__)
 

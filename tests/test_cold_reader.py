@@ -24,7 +24,7 @@ import pytest
 import yaml
 from cold_reader import Block, Command, blocks, difference
 
-from confide.backbones import resolve_package_path
+from confide.models.backbones import resolve_package_path
 
 ROOT = Path(__file__).parent.parent
 PAGES = ("README.md", "docs/quickstart.md")

@@ -12,9 +12,9 @@ import pandas
 import pytest
 
 import confide
-from confide.backbones import resolve_package_path
 from confide.errors import ConfigError
 from confide.inference.export import export
+from confide.models.backbones import resolve_package_path
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 FILES = sorted(EXAMPLES.glob("*.py"))
@@ -69,8 +69,9 @@ def test_strategy_chooses_two_and_steps_by_sign(run: Run) -> None:
 
 def _initial(result: confide.Result) -> "object":
     from confide.config.compose import compose
+    from confide.models.compute import Compute
+    from confide.models.workload import build_workload
     from confide.privacy.seeded import initial_seed, seeded_secret
-    from confide.workload import Compute, build_workload
 
     config = compose(["experiment=heart_disease"])
     seed = initial_seed(seeded_secret(0))

@@ -123,7 +123,7 @@ def _tokenizer(config: Config) -> "CountTokens":
 
     @functools.cache
     def loaded() -> Any:
-        from confide.backbones import find_backbone, load_tokenizer
+        from confide.models.backbones import find_backbone, load_tokenizer
 
         assert isinstance(config.backbone, TransformerConfig)
         return load_tokenizer(find_backbone(config.backbone))

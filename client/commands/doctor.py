@@ -133,8 +133,8 @@ def _counts(kit: Kit, units: int) -> Iterator[Finding]:
 
 
 def _backbones(kit: Kit) -> Iterator[Finding]:
-    from confide.backbones import content_hash, find_backbone
     from confide.config.model import TransformerConfig
+    from confide.models.backbones import content_hash, find_backbone
 
     listed = kit.config.policy.backbones
     for name in kit.config.backbones:

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 def _records(arguments: argparse.Namespace) -> "Dataset":
     from confide.client.records.whole import read_whole
     from confide.inference.predictor import find_model
-    from confide.saved_model import read_description
+    from confide.models.saved import read_description
     from confide.tasks.schema import content_columns
 
     task = read_description(find_model(arguments.run)).plan.task

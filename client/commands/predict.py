@@ -83,7 +83,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     from confide.config.client import TrainerConfig
     from confide.inference.prediction import predict_in_parts, read_inputs
     from confide.inference.predictor import load_predictor
-    from confide.workload import make_compute
+    from confide.models.compute import make_compute
 
     compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))  # nothing of the records is kept
     predictor = load_predictor(arguments.run, compute=compute, own_tasks=arguments.own_task)

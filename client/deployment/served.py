@@ -11,7 +11,6 @@ import json
 import logging
 import os
 
-from confide.backbones import content_hash, find_backbone
 from confide.client.algorithm_state import ClientStates
 from confide.client.deployment.kit import Kit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
@@ -30,11 +29,13 @@ from confide.config.model import BackboneConfig, TransformerConfig
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.exchange import Reply, Request
 from confide.files import make_private_folder, write_secret
-from confide.models import trainable
+from confide.models.backbones import content_hash, find_backbone
+from confide.models.compute import make_compute
+from confide.models.networks import trainable
+from confide.models.workload import Workload, build_workload, shapes_without_weights
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KEY_BYTES
 from confide.privacy.seeded import mechanism_key, seeded_secret, split_key
-from confide.workload import Workload, build_workload, make_compute, shapes_without_weights
 
 log = logging.getLogger(__name__)
 

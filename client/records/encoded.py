@@ -13,8 +13,8 @@ from confide.client.records.units import Splits, SplitShares, column_of_names, k
 from confide.config.data import DataConfig
 from confide.errors import DataError, PrivacyError
 from confide.exchange import SPLITS
+from confide.models.workload import Workload
 from confide.tasks.task import Examples
-from confide.workload import Workload
 
 
 @dataclass(frozen=True, kw_only=True)

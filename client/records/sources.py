@@ -12,11 +12,11 @@ from uuid import uuid4
 import pyarrow
 from datasets import Dataset
 
-from confide.backbones import PACKAGE_SCHEME, resolve_package_path
 from confide.client.records.formats import EXTENSIONS, Opened, open_file
 from confide.client.records.spool import collect
 from confide.config.data import DataConfig
 from confide.errors import DataError
+from confide.models.backbones import PACKAGE_SCHEME, resolve_package_path
 from confide.tasks.schema import missing_columns
 
 _SHOWN = 5

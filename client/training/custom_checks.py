@@ -12,8 +12,8 @@ from torch import Tensor
 
 from confide.client.training.dp_sgd import off_zero
 from confide.errors import PrivacyError
+from confide.models.workload import Workload
 from confide.tasks.task import LABELS, Batch, Examples
-from confide.workload import Workload
 
 _BATCHES = (4, 33)
 _ALONE = 4

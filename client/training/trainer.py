@@ -16,13 +16,13 @@ from confide.client.training.custom_checks import check_own_loss
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
 from confide.config.client import OptimizerConfig
 from confide.errors import PrivacyError
-from confide.models import refuse_batch_norm, trainable
+from confide.models.networks import refuse_batch_norm, trainable
+from confide.models.workload import Workload
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.records import Shapes, Tensors, flatten, unflatten
 from confide.strategies.objectives import LocalObjective, local_objective
 from confide.tasks.task import LABELS, Batch, Examples
-from confide.workload import Workload
 
 _EVALUATION_BATCH = 256
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from torch import Tensor
 
-from confide.backbones import find_backbone
 from confide.config.model import TransformerConfig
 from confide.errors import ModelError
 from confide.inference.prediction import Inputs
 from confide.inference.predictor import Predictor
+from confide.models.backbones import find_backbone
 
 TOLERANCE = 1e-4
 """Largest difference of logits and of probabilities between a run's own model and an exact form of it."""

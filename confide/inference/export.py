@@ -15,8 +15,8 @@ from confide.inference.comparison import TOLERANCE, Comparison, compare
 from confide.inference.prediction import read_inputs
 from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
 from confide.inference.synthetic import synthetic_records
-from confide.saved_model import RUN_FORM, Description, load_model, read_description
-from confide.workload import Compute
+from confide.models.compute import Compute
+from confide.models.saved import RUN_FORM, Description, load_model, read_description
 
 _SYNTHETIC = 64
 

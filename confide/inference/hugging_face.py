@@ -15,15 +15,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from confide.backbones import POOLED_FAMILIES, find_backbone, load_encoder, load_tokenizer
 from confide.config.model import TransformerConfig
 from confide.config.task import TextClassificationConfig
 from confide.inference.modeling_confide import ConfideForSequenceClassification
 from confide.inference.modeling_confide_tabular import ConfideForTabularClassification, ConfideTabularConfig
-from confide.models import Mlp, TextClassifier
+from confide.models.backbones import POOLED_FAMILIES, find_backbone, load_encoder, load_tokenizer
+from confide.models.networks import Mlp, TextClassifier
+from confide.models.workload import Workload
 from confide.plan import TrainingPlan
 from confide.records import Tensors
-from confide.workload import Workload
 
 _WEIGHTS = "model.safetensors"
 

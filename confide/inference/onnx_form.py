@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from confide.inference.hugging_face import merge_adapter, text_classifier, write_tokenizer
 from confide.inference.predictor import INPUTS, ONNX_FILE
-from confide.models import Mlp
+from confide.models.networks import Mlp
+from confide.models.workload import Workload
 from confide.plan import TrainingPlan
 from confide.records import num_bytes
 from confide.tasks.task import LABELS
-from confide.workload import Workload
 
 _LARGEST_IN_ONE_FILE = 1 << 30
 """Bytes of weights; a protocol buffer holds less than 2 GiB, larger ones go to a file beside it."""

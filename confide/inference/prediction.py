@@ -14,8 +14,8 @@ from torch import Tensor
 from confide.config.client import TrainerConfig
 from confide.errors import DataError, ModelError
 from confide.inference.predictor import Predictor, load_predictor
+from confide.models.compute import make_compute
 from confide.values import text_column
-from confide.workload import make_compute
 
 PREDICTION, PROBABILITY = "prediction", "probability_"
 """Column of the predicted class's name, and the start of the columns of probabilities."""

@@ -9,16 +9,16 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from confide.backbones import loading, quiet_transformers, refuse_other_code
 from confide.config.task import TabularConfig
 from confide.errors import ModelError
 from confide.inference import packages
+from confide.models.backbones import loading, quiet_transformers, refuse_other_code
+from confide.models.compute import Compute
+from confide.models.saved import RUN_FORM, Description, load_model, read_description, refuse_own_task
 from confide.plan import TrainingPlan
-from confide.saved_model import RUN_FORM, Description, load_model, read_description, refuse_own_task
 from confide.tasks.own import table_task, text_task
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Batch, Examples, Task
-from confide.workload import Compute
 
 FORMS = {
     "hf": "Hugging Face folder, the adapter beside the weights it was trained on",

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from confide.backbones import load_tokenizer
 from confide.config.custom import make_part, require
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ConfigError, DeniedError
+from confide.models.backbones import load_tokenizer
 from confide.tasks.tabular import Tabular
 from confide.tasks.task import TableTask, Task
 from confide.tasks.text_classification import TextClassification

@@ -5,7 +5,7 @@ confide simulate experiment=heart_disease data=custom data._target_=own_data.hos
 
 import pandas
 
-from confide.backbones import resolve_package_path
+from confide.models.backbones import resolve_package_path
 
 
 def hospitals(minimum_age: int = 40) -> dict[str, pandas.DataFrame]:

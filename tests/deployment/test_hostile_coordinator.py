@@ -24,10 +24,11 @@ from confide.config.compose import compose
 from confide.config.model import MlpConfig, TransformerConfig
 from confide.config.task import TabularConfig
 from confide.exchange import Reply, Request, pack_request, unpack_reply
-from confide.models import trainable_tensors
+from confide.models.compute import make_compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import build_workload
 from confide.plan import TrainingPlan, make_plan
 from confide.records import LARGEST_FLOAT32, Tensors, decode, encode, shapes_of
-from confide.workload import build_workload, make_compute
 
 NAME = "Cleveland"
 ALLOWED = (

@@ -18,12 +18,12 @@ import pandas
 import pytest
 from deployment_run import HEART, HOSPITALS, Deployment, wait_until
 
-from confide.backbones import resolve_package_path
 from confide.client.commands.ledger import main as ledger_command
 from confide.client.deployment.kit import Kit, load_kit
 from confide.client.deployment.served import open_ledger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import run_name
+from confide.models.backbones import resolve_package_path
 from confide.privacy.accounting import epsilon
 
 ROUNDS = 5

@@ -196,8 +196,9 @@ def test_a_message_that_comes_twice_is_answered_from_the_ledger(waiting: Deploym
 
 def _train_request() -> Request:
     """Write the first train request of a run, as its coordinator would."""
-    from confide.models import trainable_tensors
-    from confide.workload import build_workload, make_compute
+    from confide.models.compute import make_compute
+    from confide.models.networks import trainable_tensors
+    from confide.models.workload import build_workload
 
     config = compose([*HEART, "data.public=true", "job=replayed"])
     plan = make_plan(config, backbone_sha256=None)

@@ -20,8 +20,8 @@ from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict
 from confide.inference.predictor import FORMS
-from confide.saved_model import load_model
-from confide.workload import Compute
+from confide.models.compute import Compute
+from confide.models.saved import load_model
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

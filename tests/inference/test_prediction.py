@@ -15,9 +15,9 @@ from confide.errors import DataError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict, predict_in_parts, read_inputs, score
 from confide.inference.predictor import Predictor, load_predictor
-from confide.models import trainable_tensors
-from confide.saved_model import load_model
-from confide.workload import Compute
+from confide.models.compute import Compute
+from confide.models.networks import trainable_tensors
+from confide.models.saved import load_model
 
 FRAME = pandas.DataFrame({"age": [30, None, 61.5], "pain": ["some", "none", "some"], "note": [b"x", b"y", b"z"]})
 

@@ -17,8 +17,8 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 
 import confide
-from confide.backbones import resolve_package_path
 from confide.errors import ConfigError, ModelError
+from confide.models.backbones import resolve_package_path
 
 QUICK = ("experiment=heart_disease", "server.num_rounds=2", "tracking=none", "simulation.baselines=[]")
 

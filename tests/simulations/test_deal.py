@@ -13,11 +13,12 @@ from confide.config.run import Config
 from confide.errors import ConfigError
 from confide.exchange import SPLITS
 from confide.files import folder_name
+from confide.models.compute import Compute
+from confide.models.workload import Workload, build_workload
 from confide.privacy.seeded import seeded_secret, split_key
 from confide.records import sha256
 from confide.simulations.deal_cli import main
 from confide.simulations.population import deal_out
-from confide.workload import Compute, Workload, build_workload
 
 HEART = ("experiment=heart_disease", "data.num_clients=4")
 TWEETS = ("data.num_clients=3", "data.max_records=90", "backbone.num_hidden_layers=1", "tuning=lora")

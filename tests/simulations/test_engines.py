@@ -19,7 +19,9 @@ from confide.config.compose import compose
 from confide.config.run import Config
 from confide.errors import RunFailedError
 from confide.exchange import Evaluation
-from confide.models import trainable_tensors
+from confide.models.compute import make_compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import build_workload
 from confide.plan import make_plan
 from confide.records import sha256
 from confide.server.rounds import Outcome
@@ -31,7 +33,6 @@ from confide.simulations.run import build_trainer
 from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.strategies.build import build_strategy
 from confide.tasks.task import LABELS, Examples
-from confide.workload import build_workload, make_compute
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]")

@@ -9,10 +9,10 @@ from typing import Any
 import pandas
 import pytest
 
-from confide.backbones import resolve_package_path
 from confide.client.ledger.file import LedgerFile
 from confide.config.compose import compose
 from confide.errors import ConfigError, DataError, DeniedError, LedgerError, RunFailedError
+from confide.models.backbones import resolve_package_path
 from confide.server.checkpoint import CheckpointStore
 
 Simulate = Callable[..., dict[str, Any]]

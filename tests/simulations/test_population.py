@@ -14,9 +14,10 @@ from confide.config.data import DataConfig
 from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError, DataError
+from confide.models.compute import Compute
+from confide.models.workload import Workload, build_workload
 from confide.privacy.seeded import split_key
 from confide.simulations.population import CLASSES, Population, deal_out
-from confide.workload import Compute, Workload, build_workload
 
 SECRET, OTHER = bytes(32), bytes([1]) * 32
 RECORDS = 120

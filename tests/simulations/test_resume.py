@@ -21,8 +21,8 @@ import yaml
 from rich.console import Console
 
 import confide.cli
-from confide.backbones import resolve_package_path
 from confide.errors import ConfigError, DataError, RunFailedError, StorageError, UnreadableError
+from confide.models.backbones import resolve_package_path
 from confide.server.checkpoint import CheckpointStore
 from confide.server.progress import LineProgress
 from confide.server.run_folder import can_resume, resume_command

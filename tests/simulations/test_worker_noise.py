@@ -14,7 +14,9 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
 from confide.config.compose import compose
 from confide.exchange import unpack_reply
-from confide.models import trainable_tensors
+from confide.models.compute import make_compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import build_workload
 from confide.plan import make_plan
 from confide.records import decode, flatten
 from confide.simulations.institutions import Setup
@@ -22,7 +24,6 @@ from confide.simulations.preload import CONTEXT, prepare_workers
 from confide.simulations.run import build_trainer
 from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.simulations.workers import Brief, Done, SharedSum, Task, WorkerSpec, work
-from confide.workload import build_workload, make_compute
 
 RECORDS, DRAWS = 60, 38_000
 RARE = 1e-6

@@ -22,7 +22,9 @@ from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError
 from confide.exchange import Reply, Request
-from confide.models import trainable_tensors
+from confide.models.compute import Compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import derive_key
 from confide.records import Tensors, decode, encode, flatten
@@ -30,7 +32,6 @@ from confide.strategies.fedavg import fedavg
 from confide.strategies.feddyn import Dynamic, feddyn, next_gradient
 from confide.strategies.objectives import first_state, keeps_state, local_objective, next_state
 from confide.strategies.strategy import ClientUpdate, Strategy
-from confide.workload import Compute, Workload, build_workload
 
 ALPHA = 0.5
 EVERYBODY = (0, 1, 2)

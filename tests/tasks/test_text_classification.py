@@ -7,12 +7,12 @@ import torch
 from datasets import Dataset
 from torch.nn import functional
 
-from confide.backbones import find_backbone, load_tokenizer
 from confide.client.records.checked import read_table
 from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.task import TabularConfig, TextClassificationConfig
 from confide.errors import DataError
+from confide.models.backbones import find_backbone, load_tokenizer
 from confide.tasks.tabular import FEATURES, Tabular
 from confide.tasks.task import LABELS, Examples
 from confide.tasks.text_classification import TextClassification

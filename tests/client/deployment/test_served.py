@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from small_kit import NAME, PLAIN, PRIVATE, RECORDS, TASK, ask, make_kit, start
 
-from confide.backbones import content_hash
 from confide.client.deployment.kit import Kit, plan_path, stop_mark
 from confide.client.deployment.served import SPLIT_KEY, DeployedInstitution, known_backbones, own_split_key
 from confide.client.ledger.file import LedgerFile
@@ -19,11 +18,13 @@ from confide.client.training.trainer import Trainer
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.errors import ModelError
 from confide.exchange import Reply
+from confide.models.backbones import content_hash
+from confide.models.compute import Compute
+from confide.models.workload import build_workload
 from confide.plan import TrainingPlan
 from confide.privacy.seeded import seeded_secret, split_key
 from confide.records import Tensors, decode, sha256, shapes_of
 from confide.simulations.institutions import Doors, Setup
-from confide.workload import Compute, build_workload
 
 SEED = PRIVATE.seed
 assert SEED is not None

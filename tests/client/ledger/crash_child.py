@@ -26,11 +26,12 @@ from confide.client.training.trainer import Trainer
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.exchange import Request
 from confide.files import write_json
-from confide.models import trainable_tensors
+from confide.models.compute import Compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import build_workload
 from confide.plan import TrainingPlan
 from confide.records import decode, encode
 from confide.tasks.task import LABELS, Examples
-from confide.workload import Compute, build_workload
 
 LEDGER, STEPS_LOG, COORDINATOR = "ward.ledger", "steps.log", "coordinator.json"
 BOUNDARIES: dict[str, tuple[type, str]] = {

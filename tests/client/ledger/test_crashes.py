@@ -13,7 +13,6 @@ import pytest
 from _pytest.mark.structures import ParameterSet
 from safetensors.torch import save_file
 
-from confide.backbones import resolve_package_path
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import Run, run_name
@@ -21,12 +20,14 @@ from confide.client.records.encoded import encode_institution
 from confide.config.compose import compose
 from confide.config.data import DataConfig
 from confide.config.privacy import BudgetConfig
+from confide.models.backbones import resolve_package_path
+from confide.models.compute import Compute
+from confide.models.workload import build_workload
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.accounting import epsilon
 from confide.privacy.seeded import split_key
 from confide.simulations.population import deal_out
 from confide.simulations.preload import CONTEXT, prepare_workers
-from confide.workload import Compute, build_workload
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the child process imports it by name
 

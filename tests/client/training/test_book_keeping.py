@@ -18,10 +18,11 @@ from confide.client.training.trainer import Trainer
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.errors import PrivacyError
-from confide.models import Mlp
+from confide.models.compute import Compute
+from confide.models.networks import Mlp
+from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import LABELS, Batch, Examples
-from confide.workload import Compute, Workload, build_workload
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -24,10 +24,11 @@ from confide.config.strategy import ObjectiveConfig
 from confide.config.task import TabularConfig
 from confide.exchange import Request, pack_request
 from confide.flower.messages import assign_message_id, task_identity
-from confide.models import trainable_tensors
+from confide.models.compute import Compute
+from confide.models.networks import trainable_tensors
+from confide.models.workload import build_workload
 from confide.plan import TrainingPlan, make_plan
 from confide.records import encode
-from confide.workload import Compute, build_workload
 
 CANARY = "patient-4711-has-gout"
 CONFIG = compose(

@@ -24,8 +24,9 @@ from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError, DeniedError, PrivacyError, ProtocolError
 from confide.exchange import Reply, Request
+from confide.models.compute import Compute
+from confide.models.workload import build_workload, shapes_without_weights
 from confide.plan import TrainingPlan
-from confide.workload import Compute, build_workload, shapes_without_weights
 
 MARKER = "was_imported"
 MODULE = f"""

@@ -20,12 +20,13 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.errors import ModelError, PrivacyError
-from confide.models import Mlp, trainable_tensors
+from confide.models.compute import Compute
+from confide.models.networks import Mlp, trainable_tensors
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator
 from confide.simulations.institutions import simulated_keys
 from confide.tasks.task import LABELS, Batch, Examples
-from confide.workload import Compute, Workload, build_workload
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

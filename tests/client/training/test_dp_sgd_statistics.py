@@ -19,13 +19,14 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.exchange import Request
+from confide.models.compute import Compute
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.records import Tensors, decode, encode
 from confide.simulations import institutions
 from confide.simulations.institutions import Doors, Setup
 from confide.tasks.task import LABELS, Examples
-from confide.workload import Compute, Workload, build_workload
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

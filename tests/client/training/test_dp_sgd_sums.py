@@ -19,11 +19,12 @@ from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
-from confide.models import trainable, trainable_tensors
+from confide.models.compute import Compute
+from confide.models.networks import trainable, trainable_tensors
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan
 from confide.records import Tensors
 from confide.tasks.task import LABELS, Examples, padded_length
-from confide.workload import Compute, Workload, build_workload
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -14,11 +14,12 @@ from confide.config.model import MlpConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
-from confide.models import Mlp, trainable_tensors
+from confide.models.compute import Compute
+from confide.models.networks import Mlp, trainable_tensors
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan
 from confide.records import Tensors
 from confide.tasks.task import Examples
-from confide.workload import Compute, Workload, build_workload
 
 KEY, OTHER = bytes(32), bytes([1]) * 32
 RECORDS, BATCH, STEPS = 10, 4, 5  # three batches an epoch, the last of two records: five steps cross an epoch

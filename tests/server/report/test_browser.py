@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser
 from report_run import run
 
-from confide.backbones import resolve_package_path
+from confide.models.backbones import resolve_package_path
 
 WIDTHS = (1280, 400)
 DOCS = Path(__file__).parents[3] / "docs"

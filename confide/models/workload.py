@@ -1,7 +1,7 @@
 """A workload: the task, the model and the way from records to tensors that a plan names, ready to train."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,65 +9,17 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from confide.backbones import content_hash, find_backbone, load_encoder, load_settings, loading
-from confide.config.client import TrainerConfig
 from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ConfigError
-from confide.features import FeatureCache, features_of
-from confide.models import Head, Mlp, TextClassifier, apply_tuning, trainable
+from confide.models.backbones import content_hash, find_backbone, load_encoder, load_settings, loading
+from confide.models.compute import Compute
+from confide.models.features import FeatureCache, features_of
+from confide.models.networks import Head, Mlp, TextClassifier, apply_tuning, trainable
 from confide.records import Shapes
 from confide.tasks.own import table_task, text_task
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Examples, TableTask, Task
-
-Precision = torch.dtype | None
-"""None: float32 throughout; otherwise the dtype of autocast."""
-
-
-@dataclass(frozen=True)
-class Compute:
-    """Where and how to compute; none of it changes what is promised.
-
-    Attributes:
-        device: of model and batches.
-        autocast: dtype of forward and backward; None for float32.
-        physical_batch_size: most records in one forward pass.
-        feature_cache: folder for frozen features; None for no cache.
-    """
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    autocast: Precision = None
-    physical_batch_size: int = 256
-    feature_cache: Path | None = None
-
-
-def make_compute(config: TrainerConfig, *, worker: int = 0) -> Compute:
-    """Choose the device and set the number of CPU threads of this process.
-
-    Args:
-        config: what is wished for.
-        worker: number of this process among those that share the machine; several GPUs are given out in turn.
-
-    Raises:
-        ConfigError: if the device asked for is not there.
-    """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    name = config.device if config.device != "auto" else next(d for d in ("cuda", "mps", "cpu") if there[d])
-    if not there[name]:
-        raise ConfigError(f"trainer.device={name}: torch {torch.__version__} sees no such device; set trainer.device=auto.")
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
-    return Compute(
-        device=_pinned(name, worker, torch.cuda.device_count()),
-        autocast=torch.bfloat16 if config.precision == "bf16" else None,
-        physical_batch_size=config.physical_batch_size,
-        feature_cache=Path(config.feature_cache) if config.feature_cache else None,
-    )
-
-
-def _pinned(name: str, worker: int, gpus: int) -> torch.device:
-    return torch.device(name, worker % gpus) if name == "cuda" else torch.device(name)
 
 
 @dataclass(frozen=True)
@@ -202,4 +154,4 @@ def _hidden_size(folder: Path) -> int:
         return int(settings.hidden_size)
 
 
-__all__ = ["Compute", "Workload", "build_workload", "make_compute", "shapes_without_weights"]
+__all__ = ["Workload", "build_workload", "shapes_without_weights"]

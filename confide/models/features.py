@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from confide.models import TextClassifier
+from confide.models.networks import TextClassifier
 from confide.tasks.task import Examples, padded_length
 
 log = logging.getLogger(__name__)

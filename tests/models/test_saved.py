@@ -12,7 +12,6 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModel
 
-from confide.backbones import content_hash, find_backbone, load_encoder
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.model import BackboneConfig, MlpConfig, TransformerConfig, TuningConfig
@@ -20,11 +19,13 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ModelError
-from confide.models import TextClassifier, trainable_tensors
+from confide.models.backbones import content_hash, find_backbone, load_encoder
+from confide.models.compute import Compute
+from confide.models.networks import TextClassifier, trainable_tensors
+from confide.models.saved import load_model, read_description, save_model
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan
 from confide.records import Tensors, sha256
-from confide.saved_model import load_model, read_description, save_model
-from confide.workload import Compute, Workload, build_workload
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

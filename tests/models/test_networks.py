@@ -7,7 +7,7 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from confide.config.model import TuningConfig
 from confide.errors import ModelError
-from confide.models import Head, Mlp, TextClassifier, apply_tuning, refuse_batch_norm, trainable, trainable_tensors
+from confide.models.networks import Head, Mlp, TextClassifier, apply_tuning, refuse_batch_norm, trainable, trainable_tensors
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

@@ -20,10 +20,11 @@ from safetensors.torch import load_file, save_file
 
 from confide.config.model import TransformerConfig
 from confide.errors import ModelError, ProtocolError, StorageError
-from confide.models import TextClassifier, trainable
+from confide.models.compute import Compute
+from confide.models.networks import TextClassifier, trainable
+from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan
 from confide.records import Tensors, sha256, shapes_of
-from confide.workload import Compute, Workload, build_workload
 
 SCHEMA = 1
 RUN_FORM = "run"

