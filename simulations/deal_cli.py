@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from datasets import Dataset
 
-    from confide.privacy.seeded import seeded_secret
+    from confide.privacy.keys import seeded_secret
     from confide.simulations.population import deal_out
 
     if config.simulation.seed is None:

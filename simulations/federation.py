@@ -12,7 +12,7 @@ from confide.config.strategy import ObjectiveConfig
 from confide.errors import RunFailedError
 from confide.flower.messages import task_identity
 from confide.plan import TrainingPlan
-from confide.privacy.seeded import server_secret
+from confide.privacy.keys import server_secret
 from confide.records import Tensors
 from confide.server.app import make_server_app
 from confide.server.checkpoint import Checkpoint

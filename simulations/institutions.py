@@ -15,7 +15,7 @@ from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.files import folder_name
 from confide.plan import TrainingPlan
-from confide.privacy.seeded import mechanism_key
+from confide.privacy.keys import mechanism_key
 from confide.simulations.faults import Faults, FaultyInstitution
 
 StatesFn = Callable[[str], ClientStates]

@@ -32,8 +32,8 @@ from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
 from confide.models.workload import Workload, build_workload
 from confide.plan import TrainingPlan, make_plan
+from confide.privacy.keys import initial_seed, seeded_secret, split_key
 from confide.privacy.randomness import derive_key
-from confide.privacy.seeded import initial_seed, seeded_secret, split_key
 from confide.records import Tensors
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.outputs import Stopwatch, save_models, versions

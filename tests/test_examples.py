@@ -71,7 +71,7 @@ def _initial(result: confide.Result) -> "object":
     from confide.config.compose import compose
     from confide.models.compute import Compute
     from confide.models.workload import build_workload
-    from confide.privacy.seeded import initial_seed, seeded_secret
+    from confide.privacy.keys import initial_seed, seeded_secret
 
     config = compose(["experiment=heart_disease"])
     seed = initial_seed(seeded_secret(0))

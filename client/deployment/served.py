@@ -34,8 +34,8 @@ from confide.models.compute import make_compute
 from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload, shapes_without_weights
 from confide.plan import TrainingPlan
+from confide.privacy.keys import mechanism_key, seeded_secret, split_key
 from confide.privacy.randomness import KEY_BYTES
-from confide.privacy.seeded import mechanism_key, seeded_secret, split_key
 
 log = logging.getLogger(__name__)
 

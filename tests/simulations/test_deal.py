@@ -15,7 +15,7 @@ from confide.exchange import SPLITS
 from confide.files import folder_name
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
-from confide.privacy.seeded import seeded_secret, split_key
+from confide.privacy.keys import seeded_secret, split_key
 from confide.records import sha256
 from confide.simulations.deal_cli import main
 from confide.simulations.population import deal_out

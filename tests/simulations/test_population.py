@@ -16,7 +16,7 @@ from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError, DataError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
-from confide.privacy.seeded import split_key
+from confide.privacy.keys import split_key
 from confide.simulations.population import CLASSES, Population, deal_out
 
 SECRET, OTHER = bytes(32), bytes([1]) * 32

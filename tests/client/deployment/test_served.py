@@ -22,7 +22,7 @@ from confide.models.backbones import content_hash
 from confide.models.compute import Compute
 from confide.models.workload import build_workload
 from confide.plan import TrainingPlan
-from confide.privacy.seeded import seeded_secret, split_key
+from confide.privacy.keys import seeded_secret, split_key
 from confide.records import Tensors, decode, sha256, shapes_of
 from confide.simulations.institutions import Doors, Setup
 

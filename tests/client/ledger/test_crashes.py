@@ -25,7 +25,7 @@ from confide.models.compute import Compute
 from confide.models.workload import build_workload
 from confide.plan import TrainingPlan, make_plan
 from confide.privacy.accounting import epsilon
-from confide.privacy.seeded import split_key
+from confide.privacy.keys import split_key
 from confide.simulations.population import deal_out
 from confide.simulations.preload import CONTEXT, prepare_workers
 
