@@ -18,9 +18,9 @@ from cases import CNN, MLP, Case, make_trainer
 from torch.nn import functional
 
 from confide.config.compose import compose
-from confide.exchange import Evaluation
 from confide.models.networks import trainable_tensors
-from confide.plan import make_plan
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import make_plan
 from confide.server.rounds import Observer
 from confide.server.state import RunState
 from confide.simulations.engines import InlineEngine

@@ -19,9 +19,9 @@ from dataclasses import replace
 from cases import CNN, Case, make_trainer
 
 from confide.config.compose import compose
-from confide.exchange import Evaluation
 from confide.models.networks import trainable_tensors
-from confide.plan import make_plan
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import make_plan
 from confide.server.state import RunState
 from confide.simulations.engines import ProcessEngine
 from confide.simulations.federation import Federation, Job

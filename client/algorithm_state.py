@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from confide.errors import StorageError, UnreadableError
 from confide.files import folder_name, replace_file
-from confide.records import Tensors, sha256
+from confide.protocol.tensors import Tensors, sha256
 
 _CHECKSUM = "checksum"
 

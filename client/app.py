@@ -7,7 +7,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from confide.errors import ProtocolError
-from confide.exchange import Reply, Request, pack_reply, unpack_request
+from confide.protocol.messages import Reply, Request, pack_reply, unpack_request
 
 
 class Answers(Protocol):

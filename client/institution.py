@@ -21,10 +21,10 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, make_schedule, round_size
 from confide.client.training.trainer import Trainer
 from confide.errors import ConfideError, DeniedError, LedgerError, PrivacyError, ProtocolError, StorageError
-from confide.exchange import Evaluation, Reply, Request
-from confide.plan import TrainingPlan
 from confide.privacy.randomness import KEY_BYTES, derive_key
-from confide.records import LARGEST_FLOAT32, Tensors, decode, encode, sha256
+from confide.protocol.messages import Evaluation, Reply, Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode, sha256
 from confide.strategies.objectives import first_state, keeps_state, next_state
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ import torch
 from confide.client.schedule import RoundSize
 from confide.config.privacy import PolicyConfig
 from confide.errors import DeniedError
-from confide.exchange import Evaluation
-from confide.plan import TrainingPlan
-from confide.records import Shapes, Tensors
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Shapes, Tensors
 
 _MIB = 2**20
 _FLOAT32_BYTES = 4

@@ -7,8 +7,8 @@ import math
 from dataclasses import asdict, dataclass
 
 from confide.errors import PrivacyError, ProtocolError
-from confide.plan import TrainingPlan
 from confide.privacy.accounting import Schedule, calibrate, epsilon
+from confide.protocol.plan import TrainingPlan
 
 _MOST_STEPS = 1_000_000
 

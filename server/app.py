@@ -3,7 +3,7 @@
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from confide.records import Tensors, encode
+from confide.protocol.tensors import Tensors, encode
 from confide.server.rounds import RoundLoop
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from confide.errors import StorageError, UnreadableError
 from confide.files import replace_file
-from confide.records import Tensors, sha256
+from confide.protocol.tensors import Tensors, sha256
 from confide.server.state import Best, RoundRecord, RunState
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from confide.errors import ProtocolError, RunFailedError
-from confide.exchange import Reply, Request, pack_request, unpack_reply
-from confide.records import Shapes, decode
+from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
+from confide.protocol.tensors import Shapes, decode
 from confide.strategies.strategy import ClientUpdate
 
 log = logging.getLogger(__name__)

@@ -33,9 +33,9 @@ from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan, make_plan
 from confide.privacy.keys import initial_seed, seeded_secret, server_secret
-from confide.records import num_bytes
+from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.tensors import num_bytes
 from confide.server.app import make_server_app
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.clients import AskAgain, Reach

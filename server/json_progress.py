@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
-from confide.exchange import Evaluation
+from confide.protocol.messages import Evaluation
 from confide.server.progress import figures
 from confide.server.run_folder import SUMMARY
 from confide.server.state import RunState, mean_metric

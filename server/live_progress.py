@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from confide.exchange import Evaluation
+from confide.protocol.messages import Evaluation
 from confide.server.progress import RoundFigures, figures, round_note, tell, terminal_handlers
 from confide.server.state import RunState, judge, mean_metric
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, Self
 
 from rich.console import Console
 
-from confide.exchange import Evaluation
+from confide.protocol.messages import Evaluation
 from confide.server.clients import ERROR_REPLY, NO_REPLY
 from confide.server.results import closing_lines, closing_table
 from confide.server.state import RunState, mean_metric

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from confide.errors import ConfideError, RunFailedError
-from confide.exchange import Evaluation
-from confide.plan import TrainingPlan
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import TrainingPlan
 from confide.server.rounds import Outcome
 from confide.server.state import RoundRecord, RunState, mean_metrics
 

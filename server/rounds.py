@@ -18,9 +18,9 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 
 from confide.config.server import ServerConfig
 from confide.errors import ConfigError, ProtocolError, RunFailedError, StorageError
-from confide.exchange import Evaluation, Reply, Request
-from confide.plan import TrainingPlan
-from confide.records import LARGEST_FLOAT32, Shapes, Tensors, decode, encode, num_bytes, shapes_of
+from confide.protocol.messages import Evaluation, Reply, Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, Tensors, decode, encode, num_bytes, shapes_of
 from confide.server.checkpoint import Checkpoint
 from confide.server.clients import Answer, Clients, Reach, accept, check_reply, enrol, exchange, read_answer, too_few
 from confide.server.state import RoundRecord, RunState, judge

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from confide.errors import StorageError
-from confide.exchange import Evaluation
+from confide.protocol.messages import Evaluation
 from confide.server.state import RoundRecord, RunState
 from confide.server.trackers.tracker import Metric, Tracker
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from confide.exchange import Evaluation
 from confide.metrics import is_better
-from confide.records import Tensors
+from confide.protocol.messages import Evaluation
+from confide.protocol.tensors import Tensors
 
 
 @dataclass(frozen=True, kw_only=True)

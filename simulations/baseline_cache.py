@@ -22,11 +22,11 @@ from confide.client.records.encoded import InstitutionData
 from confide.config.privacy import PolicyConfig
 from confide.config.server import ServerConfig
 from confide.errors import StorageError
-from confide.exchange import SPLITS
 from confide.files import make_private_folder, write_text
 from confide.models.compute import Compute
-from confide.plan import TrainingPlan
-from confide.records import Tensors, sha256
+from confide.protocol.messages import SPLITS
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, sha256
 from confide.server.outputs import versions
 
 log = logging.getLogger(__name__)

@@ -18,10 +18,10 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.config.server import ServerConfig
 from confide.errors import RunFailedError
-from confide.exchange import SPLITS, Evaluation
 from confide.files import write_json
-from confide.plan import TrainingPlan
-from confide.records import Tensors
+from confide.protocol.messages import SPLITS, Evaluation
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
 from confide.server.progress import ProgressView
 from confide.server.results import PooledResult
 from confide.server.rounds import Outcome

@@ -15,9 +15,9 @@ from flwr.app import Message
 
 from confide.client.app import Answers
 from confide.config.simulation import FaultConfig
-from confide.exchange import Reply, Request
 from confide.privacy.randomness import seed_from
-from confide.records import encode
+from confide.protocol.messages import Reply, Request
+from confide.protocol.tensors import encode
 
 
 class InjectedError(RuntimeError):

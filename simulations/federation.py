@@ -11,9 +11,9 @@ from confide.config.server import ServerConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.errors import RunFailedError
 from confide.flower.messages import task_identity
-from confide.plan import TrainingPlan
 from confide.privacy.keys import server_secret
-from confide.records import Tensors
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
 from confide.server.app import make_server_app
 from confide.server.checkpoint import Checkpoint
 from confide.server.rounds import CommitFn, Observer, Outcome, RoundLoop

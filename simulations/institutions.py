@@ -14,8 +14,8 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.files import folder_name
-from confide.plan import TrainingPlan
 from confide.privacy.keys import mechanism_key
+from confide.protocol.plan import TrainingPlan
 from confide.simulations.faults import Faults, FaultyInstitution
 
 StatesFn = Callable[[str], ClientStates]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from confide.errors import RunFailedError
-from confide.plan import TrainingPlan
-from confide.records import Shapes
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Shapes
 from confide.simulations.preload import CONTEXT, prepare_workers
 from confide.simulations.shared import SharedBlock
 from confide.simulations.workers import Brief, Done, SharedSum, Task, WorkerSpec, work

@@ -7,9 +7,9 @@ import torch
 from flwr.app import ArrayRecord, Message
 
 from confide.client.ledger.ledger import Spent
-from confide.exchange import Request, unpack_request
 from confide.flower.messages import assign_message_id, raised
-from confide.records import LARGEST_FLOAT32, Shapes, decode, flatten
+from confide.protocol.messages import Request, unpack_request
+from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, decode, flatten
 from confide.server.clients import LONGEST_PAUSE_S
 from confide.server.sums import CollectedSum, SumOrder
 from confide.simulations.faults import FaultyDelivery

@@ -24,17 +24,17 @@ from confide.client.training.trainer import Trainer
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.errors import ConfideError, ConfigError, DataError, StorageError, UnreadableError
-from confide.exchange import Evaluation
 from confide.files import write_json, write_text
 from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan, make_plan
 from confide.privacy.keys import initial_seed, seeded_secret, split_key
 from confide.privacy.randomness import derive_key
-from confide.records import Tensors
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.tensors import Tensors
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress import ProgressView

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from confide.client.records.encoded import InstitutionData
-from confide.exchange import SPLITS
+from confide.protocol.messages import SPLITS
 from confide.tasks.task import Examples
 
 _ALIGNMENT = 64

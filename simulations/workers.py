@@ -25,10 +25,10 @@ from confide.client.institution import Institution
 from confide.client.ledger.ledger import Spent
 from confide.client.training.trainer import Trainer
 from confide.errors import ProtocolError
-from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.flower.messages import assign_message_id, task_identity
-from confide.plan import TrainingPlan
-from confide.records import Shapes, encode, unflatten
+from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Shapes, encode, unflatten
 from confide.server.clients import accept
 from confide.server.sums import SumOrder
 from confide.simulations.institutions import Doors, Setup, faulty

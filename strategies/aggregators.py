@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from confide.errors import ProtocolError, RunFailedError
-from confide.records import Shapes, Tensors, flatten, unflatten
+from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.strategy import Accumulator, Bounds, ClientUpdate
 
 _BITS = 62

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn, zeros_like
 
 from confide.config.strategy import ObjectiveConfig
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 from confide.strategies.fedavg import fedavg
 from confide.strategies.selection import SelectAll
 from confide.strategies.strategy import Selection, Strategy

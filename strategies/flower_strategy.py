@@ -19,7 +19,7 @@ from torch import Tensor
 
 from confide.errors import ConfigError, RunFailedError
 from confide.privacy.randomness import seed_from
-from confide.records import Tensors, encode
+from confide.protocol.tensors import Tensors, encode
 from confide.strategies.strategy import ClientUpdate, Round
 
 _MOST_LOOKS = 3

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from confide.config.strategy import ObjectiveConfig
-from confide.records import Shapes, Tensors
+from confide.protocol.tensors import Shapes, Tensors
 from confide.strategies.feddyn import Dynamic, next_gradient
 from confide.strategies.fedprox import Proximal
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 
 _FIRST, _SECOND = "first_moment/", "second_moment/"
 

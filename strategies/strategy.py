@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from confide.config.strategy import ObjectiveConfig
-from confide.records import Shapes, Tensors
+from confide.protocol.tensors import Shapes, Tensors
 
 
 @dataclass(frozen=True, kw_only=True)

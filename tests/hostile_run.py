@@ -16,10 +16,10 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 
 from confide.errors import FlowerError
-from confide.exchange import Reply, unpack_reply
 from confide.flower.grid import DeployedGrid, take_run
 from confide.flower.processes import LOOPBACK, SuperLinkControl, environment, superlink_command
 from confide.flower.runtime import Runtime
+from confide.protocol.messages import Reply, unpack_reply
 from confide.server.kit import CoordinatorKit, load_coordinator_kit
 
 Asked = tuple[str, RecordDict]

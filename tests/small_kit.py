@@ -13,12 +13,12 @@ from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
-from confide.exchange import Request
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
-from confide.plan import TrainingPlan
-from confide.records import Tensors, encode
+from confide.protocol.messages import Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, encode
 
 NAME, RECORDS = "ward", 150
 TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=float(RECORDS))})

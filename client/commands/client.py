@@ -110,7 +110,7 @@ def _approve(words: Sequence[str]) -> int:
 
     from confide.client.commands.status import show_plan
     from confide.client.ledger.file import LedgerFile
-    from confide.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan
 
     arguments = _parse("approve", words, job=True, flags=("--yes",))
     kit = _kit(arguments)

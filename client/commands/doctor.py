@@ -172,7 +172,7 @@ def _plan(kit: Kit) -> Iterator[Finding]:
     """Hold the last plan that asked here against the policy."""
     from confide.client.commands.status import approved_plans, how_it_stands
     from confide.client.policy import Policy
-    from confide.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan
 
     plans = sorted((kit.own / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not plans:

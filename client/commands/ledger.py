@@ -257,7 +257,7 @@ def _declare(arguments: argparse.Namespace) -> None:
 def _approve(arguments: argparse.Namespace) -> int:
     import hashlib
 
-    from confide.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan
 
     try:
         text = arguments.plan.read_text().strip()

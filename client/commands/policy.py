@@ -75,7 +75,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
     from confide.client.policy import Policy
     from confide.client.schedule import round_size
-    from confide.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan
 
     try:
         text = arguments.plan.read_text().strip()

@@ -15,7 +15,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy
 from confide.deployment.supervisor import processes
 from confide.errors import ConfideError
-from confide.plan import TrainingPlan
+from confide.protocol.plan import TrainingPlan
 
 WAITS = "waits for approval"
 

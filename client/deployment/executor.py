@@ -11,9 +11,9 @@ from confide.client.app import make_client_app
 from confide.client.service.codec import WireLimits
 from confide.client.service.stub import NO_ANSWER, TrainerStub
 from confide.deployment.supervisor import end_with_parent, log_to_stderr, stop_signals
-from confide.exchange import Reply, Request
 from confide.flower.executor import run_tasks
 from confide.flower.runtime import Runtime
+from confide.protocol.messages import Reply, Request
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from confide.config.privacy import PolicyConfig
 from confide.config.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
 from confide.files import folder_name, make_private_folder, write_text
-from confide.plan import Task
+from confide.protocol.plan import Task
 
 FILE = "client.yaml"
 _UNSET = "???"

@@ -19,8 +19,8 @@ from typing import Protocol
 
 from confide.client.ledger.state import Terms
 from confide.errors import DeniedError
-from confide.exchange import Reply
-from confide.records import Tensors
+from confide.protocol.messages import Reply
+from confide.protocol.tensors import Tensors
 
 log = logging.getLogger(__name__)
 

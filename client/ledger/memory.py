@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from confide.client.ledger.ledger import Reservation, Spent, rounds_spent
 from confide.client.ledger.state import Terms
-from confide.exchange import Reply
 from confide.privacy.randomness import KEY_BYTES
-from confide.records import Tensors
+from confide.protocol.messages import Reply
+from confide.protocol.tensors import Tensors
 
 
 class MemoryLedger:

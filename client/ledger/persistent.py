@@ -11,10 +11,10 @@ from confide.client.ledger.replies import Replies
 from confide.client.ledger.state import LedgerState, Population, Run, Terms
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
-from confide.exchange import Reply
 from confide.privacy.budget import Budget
 from confide.privacy.randomness import KEY_BYTES
-from confide.records import Tensors
+from confide.protocol.messages import Reply
+from confide.protocol.tensors import Tensors
 
 log = logging.getLogger(__name__)
 

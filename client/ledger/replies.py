@@ -7,9 +7,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from confide.exchange import Reply
 from confide.files import folder_name, replace_file
-from confide.records import Tensors, encode, sha256
+from confide.protocol.messages import Reply
+from confide.protocol.tensors import Tensors, encode, sha256
 
 _REPLY = "reply"
 

@@ -12,8 +12,8 @@ from confide.client.records.groups import group_codes
 from confide.client.records.units import Splits, SplitShares, column_of_names, keep_units, split_records, unit_ids
 from confide.config.data import DataConfig
 from confide.errors import DataError, PrivacyError
-from confide.exchange import SPLITS
 from confide.models.workload import Workload
+from confide.protocol.messages import SPLITS
 from confide.tasks.task import Examples
 
 

@@ -1,8 +1,8 @@
 """Requests and replies as a header and chunks, and back.
 
-Whatever is read is checked before it is kept: what does not fit is refused by the header alone, so that a receiver never
-holds more than its own limit, and memory grows with the bytes that came and not with those that were announced. Tensors are
-npy files, as :mod:`confide.records` writes them; their values and their signature are for whoever decodes them to check.
+Whatever is read is checked before it is kept: what does not fit is refused by the header alone, so that a receiver never holds
+more than its own limit, and memory grows with the bytes that came and not with those that were announced. Tensors are npy
+files, as :mod:`confide.protocol.tensors` writes them; their values and their signature are for whoever decodes them to check.
 """
 
 import itertools
@@ -14,8 +14,8 @@ from flwr.app import Array, ArrayRecord
 
 from confide.client.service import trainer_pb2 as pb
 from confide.errors import ProtocolError
-from confide.exchange import SPLITS, Evaluation, Reply, Request
-from confide.plan import LONGEST_PLAN
+from confide.protocol.messages import SPLITS, Evaluation, Reply, Request
+from confide.protocol.plan import LONGEST_PLAN
 
 CHUNK_BYTES = 2**20
 MESSAGE_BYTES = 4 * 2**20

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from confide.client.app import Answers
 from confide.errors import ProtocolError
-from confide.exchange import Reply, Request
-from confide.plan import TrainingPlan
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
 
 
 class RememberedAnswers:

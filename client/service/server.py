@@ -27,8 +27,8 @@ from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_request
 from confide.client.service.unix_socket import bound_privately, remove
 from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError, ProtocolError
-from confide.exchange import Reply, Request
-from confide.plan import TrainingPlan
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
 
 log = logging.getLogger(__name__)
 

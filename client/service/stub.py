@@ -16,8 +16,8 @@ from confide.client.service import trainer_pb2 as pb
 from confide.client.service import trainer_pb2_grpc
 from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_reply, request_parts
 from confide.errors import ConfigError, ProtocolError
-from confide.exchange import Reply, Request
-from confide.plan import TrainingPlan
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
 
 log = logging.getLogger(__name__)
 

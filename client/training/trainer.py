@@ -18,9 +18,9 @@ from confide.config.client import OptimizerConfig
 from confide.errors import PrivacyError
 from confide.models.networks import refuse_batch_norm, trainable
 from confide.models.workload import Workload
-from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator, derive_key
-from confide.records import Shapes, Tensors, flatten, unflatten
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.objectives import LocalObjective, local_objective
 from confide.tasks.task import LABELS, Batch, Examples
 

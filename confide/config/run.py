@@ -1,7 +1,7 @@
 """The schema: every setting with its type, default, range and meaning, in one place.
 
 Hydra composes YAML into these dataclasses; the parts that travel to an institution inside a
-:class:`~confide.plan.TrainingPlan` are the same classes, so that both sides check the same ranges. They are mutable
+:class:`~confide.protocol.plan.TrainingPlan` are the same classes, so that both sides check the same ranges. They are mutable
 because Hydra requires it; nothing changes them after :func:`confide.config.compose.validate`.
 """
 

@@ -22,8 +22,8 @@ from confide.inference.modeling_confide_tabular import ConfideForTabularClassifi
 from confide.models.backbones import POOLED_FAMILIES, find_backbone, load_encoder, load_tokenizer
 from confide.models.networks import Mlp, TextClassifier
 from confide.models.workload import Workload
-from confide.plan import TrainingPlan
-from confide.records import Tensors
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
 
 _WEIGHTS = "model.safetensors"
 

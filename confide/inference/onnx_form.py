@@ -14,8 +14,8 @@ from confide.inference.hugging_face import merge_adapter, text_classifier, write
 from confide.inference.predictor import INPUTS, ONNX_FILE
 from confide.models.networks import Mlp
 from confide.models.workload import Workload
-from confide.plan import TrainingPlan
-from confide.records import num_bytes
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import num_bytes
 from confide.tasks.task import LABELS
 
 _LARGEST_IN_ONE_FILE = 1 << 30

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from confide.config.model import TuningConfig
 from confide.errors import ModelError
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 
 
 class Mlp(nn.Module):

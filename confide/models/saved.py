@@ -23,8 +23,8 @@ from confide.errors import ModelError, ProtocolError, StorageError
 from confide.models.compute import Compute
 from confide.models.networks import TextClassifier, trainable
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
-from confide.records import Tensors, sha256, shapes_of
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, sha256, shapes_of
 
 SCHEMA = 1
 RUN_FORM = "run"

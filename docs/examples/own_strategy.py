@@ -3,7 +3,7 @@
 confide simulate experiment=heart_disease strategy=custom strategy._target_=own_strategy.signs
 """
 
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.selection import SelectUniform
 from confide.strategies.strategy import Strategy

@@ -27,13 +27,13 @@ from confide.config.model import MlpConfig, TuningConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig, PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
-from confide.exchange import Request
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
 from confide.privacy.randomness import derive_key
-from confide.records import encode
+from confide.protocol.messages import Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import encode
 
 TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)})
 BACKBONE = MlpConfig(hidden=[5])

@@ -9,7 +9,7 @@ import torch
 
 from confide.client.algorithm_state import ClientStates
 from confide.errors import StorageError
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 from confide.simulations.institutions import simulated_states
 
 JOB = "trial"

@@ -20,7 +20,7 @@ from confide.client.service.codec import (
     request_parts,
 )
 from confide.errors import ProtocolError
-from confide.exchange import Reply, Request
+from confide.protocol.messages import Reply, Request
 
 LIMITS = WireLimits()
 SHAPES: dict[str, tuple[int, ...]] = {"scalar": (), "empty": (0, 3), "small": (3,), "large": (700, 1000), "last": (5, 1)}

@@ -9,8 +9,8 @@ from confide.client.deployment.served import DeployedInstitution
 from confide.client.evaluation_quota import Evaluations
 from confide.client.training.deadline import Deadline
 from confide.errors import DeniedError, UnreadableError
-from confide.exchange import Reply, Request
-from confide.records import encode
+from confide.protocol.messages import Reply, Request
+from confide.protocol.tensors import encode
 
 BUDGET = {"budget": {"epsilon": 20.0}, "min_records": 50, "min_support": 1}
 

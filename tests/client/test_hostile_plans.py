@@ -19,9 +19,9 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ModelError
-from confide.exchange import Reply, Request
-from confide.plan import TrainingPlan
-from confide.records import encode
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import encode
 
 CANARY = "patient-4711"
 TASK = TabularConfig(labels=["no", "yes"], label_column="ill", columns={"age": ColumnConfig(minimum=0.0, maximum=100.0)})

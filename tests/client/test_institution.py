@@ -22,13 +22,13 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError, DataError, ModelError, PrivacyError, ProtocolError
-from confide.exchange import Reply, Request, pack_reply
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.plan import PLAN_VERSION, TrainingPlan
 from confide.privacy.randomness import derive_key
-from confide.records import Shapes, Tensors, decode, encode
+from confide.protocol.messages import Reply, Request, pack_reply
+from confide.protocol.plan import PLAN_VERSION, TrainingPlan
+from confide.protocol.tensors import Shapes, Tensors, decode, encode
 from confide.tasks.task import Examples
 
 POLICY = compose().policy  # a simulation's: allows what is tried

@@ -17,13 +17,13 @@ from confide.client.training.trainer import Trainer
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import PrivacyError
-from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan, make_plan
 from confide.privacy.randomness import derive_key
-from confide.records import Tensors, encode
+from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
+from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.tensors import Tensors, encode
 
 CONFIG = compose(
     ["experiment=heart_disease", "privacy=record", "privacy.epsilon=2", "privacy.delta=1e-4", "server.num_rounds=2", "job=door"]

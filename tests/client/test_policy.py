@@ -20,7 +20,7 @@ from confide.config.fields import range_problems
 from confide.config.model import TransformerConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import ConfigError, DeniedError
-from confide.plan import TrainingPlan, make_plan
+from confide.protocol.plan import TrainingPlan, make_plan
 
 RECORDS = 200
 HASH = "a" * 64

@@ -12,8 +12,8 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import PrivacyError, ProtocolError
-from confide.plan import TrainingPlan, make_plan
 from confide.privacy.accounting import calibrate
+from confide.protocol.plan import TrainingPlan, make_plan
 
 NUM_ROUNDS, SPARE = 5, 2
 RECORDS = 105

@@ -31,8 +31,8 @@ from confide.client.service.stub import TrainerStub
 from confide.client.service.unix_socket import bound_privately
 from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError
-from confide.exchange import Reply, Request
-from confide.plan import TrainingPlan
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
 from confide.simulations.preload import CONTEXT, prepare_workers
 
 sys.path.insert(0, str(Path(__file__).parent))  # the child process imports it by name

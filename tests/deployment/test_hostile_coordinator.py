@@ -23,12 +23,12 @@ from hostile_run import MARK, Asked, HostileCoordinator, hostile_bundle
 from confide.config.compose import compose
 from confide.config.model import MlpConfig, TransformerConfig
 from confide.config.task import TabularConfig
-from confide.exchange import Reply, Request, pack_request, unpack_reply
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
-from confide.plan import TrainingPlan, make_plan
-from confide.records import LARGEST_FLOAT32, Tensors, decode, encode, shapes_of
+from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
+from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode, shapes_of
 
 NAME = "Cleveland"
 ALLOWED = (

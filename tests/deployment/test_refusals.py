@@ -18,11 +18,11 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.service.stub import TrainerStub
 from confide.config.compose import compose
 from confide.deployment.supervisor import log_tail
-from confide.exchange import Request
 from confide.flower.explain import explain
 from confide.flower.processes import environment, supernode_command
-from confide.plan import make_plan
-from confide.records import encode
+from confide.protocol.messages import Request
+from confide.protocol.plan import make_plan
+from confide.protocol.tensors import encode
 from confide.server.kit import load_coordinator_kit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(380)]

@@ -24,8 +24,8 @@ from confide.models.compute import Compute
 from confide.models.networks import TextClassifier, trainable_tensors
 from confide.models.saved import load_model, read_description, save_model
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
-from confide.records import Tensors, sha256
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, sha256
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

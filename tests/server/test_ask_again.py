@@ -9,8 +9,8 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from confide.errors import RunFailedError
-from confide.exchange import Reply, Request, pack_reply, pack_request
 from confide.flower.messages import Run, assign_message_id, raised, task_identity
+from confide.protocol.messages import Reply, Request, pack_reply, pack_request
 from confide.server.clients import ERROR_REPLY, AskAgain, Clients, Reach, enrol, exchange, read_answer
 
 AGAIN = AskAgain(after_error_s=0.02, after_silence_s=0.1)

@@ -10,8 +10,8 @@ import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from confide.exchange import Reply, pack_reply
 from confide.flower.messages import task_identity
+from confide.protocol.messages import Reply, pack_reply
 from confide.server import clients
 from confide.server.clients import AskAgain, exchange
 

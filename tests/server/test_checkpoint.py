@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from confide.errors import StorageError
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 from confide.server import checkpoint as module
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.state import Best, RoundRecord, RunState

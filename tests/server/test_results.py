@@ -10,7 +10,7 @@ from rich.console import Console
 
 from confide.config.compose import compose
 from confide.errors import RunFailedError
-from confide.plan import TrainingPlan, make_plan
+from confide.protocol.plan import TrainingPlan, make_plan
 from confide.server.results import (
     InstitutionResult,
     PooledResult,

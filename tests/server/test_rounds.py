@@ -17,10 +17,10 @@ from flwr.serverapp.strategy import FedMedian
 from confide.config.compose import compose
 from confide.config.server import ServerConfig
 from confide.errors import ConfigError, RunFailedError, StorageError
-from confide.exchange import Evaluation, Reply, Request, pack_reply, unpack_reply, unpack_request
 from confide.flower.messages import task_identity
-from confide.plan import TrainingPlan, make_plan
-from confide.records import Tensors, decode, encode, sha256, shapes_of
+from confide.protocol.messages import Evaluation, Reply, Request, pack_reply, unpack_reply, unpack_request
+from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.tensors import Tensors, decode, encode, sha256, shapes_of
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.clients import accept
 from confide.server.rounds import CommitFn, Observer, Outcome, RoundLoop

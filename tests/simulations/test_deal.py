@@ -11,12 +11,12 @@ from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.config.compose import compose
 from confide.config.run import Config
 from confide.errors import ConfigError
-from confide.exchange import SPLITS
 from confide.files import folder_name
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import seeded_secret, split_key
-from confide.records import sha256
+from confide.protocol.messages import SPLITS
+from confide.protocol.tensors import sha256
 from confide.simulations.deal_cli import main
 from confide.simulations.population import deal_out
 

@@ -18,12 +18,12 @@ from confide.client.training.trainer import Trainer
 from confide.config.compose import compose
 from confide.config.run import Config
 from confide.errors import RunFailedError
-from confide.exchange import Evaluation
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
-from confide.plan import make_plan
-from confide.records import sha256
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import make_plan
+from confide.protocol.tensors import sha256
 from confide.server.rounds import Outcome
 from confide.server.state import RunState
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine

@@ -11,9 +11,9 @@ import torch
 from flwr.app import Message
 
 from confide.config.simulation import FaultConfig
-from confide.exchange import Reply, Request, pack_reply, pack_request
 from confide.flower.messages import assign_message_id, task_identity
-from confide.records import encode
+from confide.protocol.messages import Reply, Request, pack_reply, pack_request
+from confide.protocol.tensors import encode
 from confide.simulations.faults import Faults, FaultyDelivery, FaultyInstitution, InjectedError
 from confide.simulations.institutions import faulty as at_the_door
 

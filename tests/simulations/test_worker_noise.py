@@ -13,12 +13,12 @@ from confide.client.ledger.ledger import Spent
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
 from confide.config.compose import compose
-from confide.exchange import unpack_reply
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
-from confide.plan import make_plan
-from confide.records import decode, flatten
+from confide.protocol.messages import unpack_reply
+from confide.protocol.plan import make_plan
+from confide.protocol.tensors import decode, flatten
 from confide.simulations.institutions import Setup
 from confide.simulations.preload import CONTEXT, prepare_workers
 from confide.simulations.run import build_trainer

@@ -14,7 +14,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy as FlowerBase
 
 from confide.flower.messages import task_identity
-from confide.records import Tensors, encode
+from confide.protocol.tensors import Tensors, encode
 from confide.simulations.grid import InlineGrid
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.fedopt import fedadagrad, fedadam, fedyogi

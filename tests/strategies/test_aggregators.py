@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.errors import ProtocolError
-from confide.records import Shapes
+from confide.protocol.tensors import Shapes
 from confide.strategies.aggregators import FixedPointMean, WeightedMean
 from confide.strategies.strategy import Bounds, ClientUpdate
 

@@ -8,7 +8,7 @@ import confide.conf
 from confide.config.compose import compose
 from confide.config.strategy import FlowerStrategyConfig, StrategyConfig
 from confide.errors import ConfigError
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 from confide.strategies.build import build_strategy
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.feddyn import feddyn

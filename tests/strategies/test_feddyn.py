@@ -21,13 +21,13 @@ from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError
-from confide.exchange import Reply, Request
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
 from confide.privacy.randomness import derive_key
-from confide.records import Tensors, decode, encode, flatten
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, decode, encode, flatten
 from confide.strategies.fedavg import fedavg
 from confide.strategies.feddyn import Dynamic, feddyn, next_gradient
 from confide.strategies.objectives import first_state, keeps_state, local_objective, next_state

@@ -9,7 +9,7 @@ import torch
 
 from confide.errors import ConfigError, RunFailedError
 from confide.flower.messages import task_identity
-from confide.records import Tensors
+from confide.protocol.tensors import Tensors
 from confide.strategies.fedavg import fedavg
 from confide.strategies.flower_strategy import FlowerStrategy, load_flower_strategy
 from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm

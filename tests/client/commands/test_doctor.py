@@ -16,7 +16,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.deployment.checks import Finding
-from confide.plan import make_plan
+from confide.protocol.plan import make_plan
 from confide.server.provision import provision, read_federation
 
 BUDGET = "policy.budget.epsilon=16"

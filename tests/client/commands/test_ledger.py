@@ -12,9 +12,9 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import Population, Run, Terms
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
-from confide.plan import make_plan
 from confide.privacy.accounting import calibrate
 from confide.privacy.budget import Budget
+from confide.protocol.plan import make_plan
 
 BUDGET = BudgetConfig(epsilon=8.0, delta=1e-5)
 SIGMA = calibrate(target_epsilon=2.0, delta=1e-5, sampling_rate=0.1, steps=20)

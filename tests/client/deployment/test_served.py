@@ -17,13 +17,13 @@ from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.errors import ModelError
-from confide.exchange import Reply
 from confide.models.backbones import content_hash
 from confide.models.compute import Compute
 from confide.models.workload import build_workload
-from confide.plan import TrainingPlan
 from confide.privacy.keys import seeded_secret, split_key
-from confide.records import Tensors, decode, sha256, shapes_of
+from confide.protocol.messages import Reply
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, decode, sha256, shapes_of
 from confide.simulations.institutions import Doors, Setup
 
 SEED = PRIVATE.seed

@@ -24,13 +24,13 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import BudgetConfig, PolicyConfig
-from confide.exchange import Request
 from confide.files import write_json
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
-from confide.plan import TrainingPlan
-from confide.records import decode, encode
+from confide.protocol.messages import Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import decode, encode
 from confide.tasks.task import LABELS, Examples
 
 LEDGER, STEPS_LOG, COORDINATOR = "ward.ledger", "steps.log", "coordinator.json"

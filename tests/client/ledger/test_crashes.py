@@ -23,9 +23,9 @@ from confide.config.privacy import BudgetConfig
 from confide.models.backbones import resolve_package_path
 from confide.models.compute import Compute
 from confide.models.workload import build_workload
-from confide.plan import TrainingPlan, make_plan
 from confide.privacy.accounting import epsilon
 from confide.privacy.keys import split_key
+from confide.protocol.plan import TrainingPlan, make_plan
 from confide.simulations.population import deal_out
 from confide.simulations.preload import CONTEXT, prepare_workers
 

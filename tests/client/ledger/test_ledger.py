@@ -19,10 +19,10 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import Terms, run_name
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
-from confide.exchange import Reply
 from confide.privacy.accounting import calibrate, epsilon
 from confide.privacy.budget import Budget
-from confide.records import Tensors
+from confide.protocol.messages import Reply
+from confide.protocol.tensors import Tensors
 
 STEPS, ROUNDS, RATE, DELTA = 5, 4, 0.1, 1e-5
 SIGMA = calibrate(target_epsilon=2.0, delta=DELTA, sampling_rate=RATE, steps=STEPS * ROUNDS)

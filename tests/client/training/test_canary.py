@@ -22,13 +22,13 @@ from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import TabularConfig
-from confide.exchange import Request, pack_request
 from confide.flower.messages import assign_message_id, task_identity
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
-from confide.plan import TrainingPlan, make_plan
-from confide.records import encode
+from confide.protocol.messages import Request, pack_request
+from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.tensors import encode
 
 CANARY = "patient-4711-has-gout"
 CONFIG = compose(

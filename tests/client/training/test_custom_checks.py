@@ -23,10 +23,10 @@ from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError, DeniedError, PrivacyError, ProtocolError
-from confide.exchange import Reply, Request
 from confide.models.compute import Compute
 from confide.models.workload import build_workload, shapes_without_weights
-from confide.plan import TrainingPlan
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan
 
 MARKER = "was_imported"
 MODULE = f"""

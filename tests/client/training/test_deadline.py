@@ -9,7 +9,7 @@ import pytest
 from confide.client.institution import Institution
 from confide.client.training.deadline import Deadline
 from confide.errors import ProtocolError
-from confide.exchange import Reply
+from confide.protocol.messages import Reply
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

@@ -23,8 +23,8 @@ from confide.errors import ModelError, PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator
+from confide.protocol.plan import TrainingPlan
 from confide.simulations.institutions import simulated_keys
 from confide.tasks.task import LABELS, Batch, Examples
 

@@ -18,12 +18,12 @@ from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, T
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
-from confide.exchange import Request
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
 from confide.privacy.randomness import KeyedGenerator, derive_key
-from confide.records import Tensors, decode, encode
+from confide.protocol.messages import Request
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, decode, encode
 from confide.simulations import institutions
 from confide.simulations.institutions import Doors, Setup
 from confide.tasks.task import LABELS, Examples

@@ -22,8 +22,8 @@ from confide.config.task import ColumnConfig, TabularConfig, TextClassificationC
 from confide.models.compute import Compute
 from confide.models.networks import trainable, trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
-from confide.records import Tensors
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
 from confide.tasks.task import LABELS, Examples, padded_length
 
 # peft asks transformers for a property that transformers has renamed.

@@ -17,8 +17,8 @@ from confide.config.task import ColumnConfig, TabularConfig
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.plan import TrainingPlan
-from confide.records import Tensors
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
 from confide.tasks.task import Examples
 
 KEY, OTHER = bytes(32), bytes([1]) * 32

@@ -9,7 +9,7 @@ from confide.config.compose import compose
 from confide.config.model import MlpConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.errors import ProtocolError
-from confide.plan import LONGEST_PLAN, NEIGHBOURING_RELATION, PLAN_VERSION, TrainingPlan, make_plan
+from confide.protocol.plan import LONGEST_PLAN, NEIGHBOURING_RELATION, PLAN_VERSION, TrainingPlan, make_plan
 
 EXPERIMENT = "experiment=heart_disease"
 Path = tuple[str, ...]

@@ -8,7 +8,7 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from confide.errors import ProtocolError
-from confide.records import (
+from confide.protocol.tensors import (
     Shapes,
     Tensors,
     check_values,

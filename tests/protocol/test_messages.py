@@ -5,8 +5,8 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from confide.errors import ProtocolError
-from confide.exchange import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
-from confide.records import encode
+from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
+from confide.protocol.tensors import encode
 
 ARRAYS = encode({"w": torch.tensor([1.0])})
 ASK = {"plan": "{}", "server-round": 3, "splits": ["validation"]}

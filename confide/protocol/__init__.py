@@ -1,0 +1,1 @@
+"""What coordinator and institution send each other."""
