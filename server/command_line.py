@@ -8,9 +8,9 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from confide.addresses import redact
 from confide.config.compose import CONF_MODULE, check_jobs, compose, is_hydra, register_schema
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
+from confide.security.redaction import redact
 from confide.server.run_folder import command_of, described, finished, refuse_changes, resume_command
 
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from confide import pki
 from confide.deployment.checks import (
     Finding,
     authority,
@@ -23,6 +22,7 @@ from confide.deployment.checks import (
 from confide.deployment.supervisor import log_tail, processes
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
+from confide.security import pki
 from confide.server.certificates import LOOPBACK_HOSTS
 from confide.server.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.launch import is_taken

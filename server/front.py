@@ -37,9 +37,9 @@ import httpx
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from confide import pki
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 from confide.flower.explain import INCOMPATIBLE_STATUS, incompatibility, incompatibility_body
+from confide.security import pki
 from confide.server.listener import App, Config, FewLines, Limits, Listener, Receive, Scope, Send, Server, name_of
 
 PATHS = frozenset(

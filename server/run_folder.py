@@ -15,10 +15,10 @@ from typing import Any
 
 import yaml
 
-from confide.addresses import redact, redact_arguments
 from confide.config.run import Config
 from confide.errors import ConfigError, StorageError
 from confide.files import locked, write_text
+from confide.security.redaction import redact, redact_arguments
 
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
 REPORT, CARD = "report.html", "model_card.md"

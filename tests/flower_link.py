@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from confide import pki
 from confide.errors import FlowerError
 from confide.files import write_secret
 from confide.flower.processes import (
@@ -21,6 +20,7 @@ from confide.flower.processes import (
     supernode_command,
 )
 from confide.flower.runtime import Runtime
+from confide.security import pki
 
 CHILD = Path(__file__).parent / "flower" / "executor_child.py"
 START_S = 40.0

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from confide.addresses import redact
 from confide.client.deployment.kit import FILE, Kit, load_kit, plan_path, stop_mark
 from confide.client.deployment.launch import ROLES, supervised
 from confide.deployment.supervisor import log_to_stderr, stop_signals
 from confide.errors import ConfigError
 from confide.files import make_private_folder
+from confide.security.redaction import redact
 
 log = logging.getLogger(__name__)
 

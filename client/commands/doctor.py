@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 
-from confide import pki
 from confide.client.deployment.kit import Kit, read_kit
 from confide.deployment.checks import Finding, authority, disk, gather, memory, ok, private_file, private_folder, releases, show
 from confide.deployment.reachability import reach
 from confide.errors import ConfideError, ConfigError
+from confide.security import pki
 
 _LONGEST_SOCKET = 107
 _RECORDS_ADVICE = "`confide data check` shows them in full; correct the records, or data.* in client.yaml."

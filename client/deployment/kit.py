@@ -21,7 +21,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import MarkedYAMLError
 
-from confide.addresses import redact
 from confide.config.client import TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import STRICT, range_problems, setting
@@ -30,6 +29,7 @@ from confide.config.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
 from confide.files import folder_name, make_private_folder, write_text
 from confide.protocol.plan import Task
+from confide.security.redaction import redact
 
 FILE = "client.yaml"
 _UNSET = "???"

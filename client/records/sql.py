@@ -9,9 +9,9 @@ from sqlalchemy import CursorResult, create_engine
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from confide.addresses import HIDDEN, redact
 from confide.client.records.formats import BATCH, Opened, table_of
 from confide.errors import DataError
+from confide.security.redaction import HIDDEN, redact
 
 _INSTALL = {
     "psycopg": "confide[postgresql]",

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from datasets import Dataset
 
-from confide.addresses import redact
 from confide.client.records.sources import column_names, load_records
 from confide.errors import ConfigError, DataError
+from confide.security.redaction import redact
 
 IN_MEMORY_MB = 1024
 """MiB of records held in memory; more goes to an unlinked temporary file."""

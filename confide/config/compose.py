@@ -19,7 +19,6 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from confide.addresses import redact
 from confide.config.fields import range_problems
 from confide.config.hydra_state import own_hydra, with_open_dicts
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig
@@ -28,6 +27,7 @@ from confide.config.strategy import ComposedStrategyConfig, CustomStrategyConfig
 from confide.config.sweeps import count_jobs, expand
 from confide.config.task import TabularConfig, TextClassificationConfig
 from confide.errors import ConfigError
+from confide.security.redaction import redact
 
 CONF_MODULE = "confide.conf"
 _MOST_JOBS_CHECKED = 256

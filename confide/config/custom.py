@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from confide.addresses import redact_arguments
 from confide.errors import ConfideError, ConfigError
+from confide.security.redaction import redact_arguments
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confide.addresses import redact
 from confide.config.custom import named_problems
 from confide.config.fields import setting
+from confide.security.redaction import redact
 
 PARTITIONERS = (
     "continuous",

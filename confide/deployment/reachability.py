@@ -11,8 +11,8 @@ from pathlib import Path
 
 from cryptography import x509
 
-from confide import pki
 from confide.deployment.checks import Finding, Status, ok, validity
+from confide.security import pki
 
 TIMEOUT_S = 5.0
 _PATH = "/v1/fleet/pull-messages"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from confide.addresses import redact
+from confide.security.redaction import redact
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from confide import pki
 from confide.cli import main
 from confide.deployment.checks import Finding, disk, gather, memory, ok, private_file, private_folder, releases, show, validity
 from confide.deployment.reachability import clock, reach
 from confide.errors import ConfigError
+from confide.security import pki
 
 NOW = datetime.datetime.now(datetime.UTC)
 HOST = "127.0.0.1"

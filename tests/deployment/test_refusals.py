@@ -13,7 +13,6 @@ import httpx
 import pytest
 from deployment_run import ALLOWING, HEART, Deployment, confide, free_port, wait_until
 
-from confide import pki
 from confide.client.ledger.file import LedgerFile
 from confide.client.service.stub import TrainerStub
 from confide.config.compose import compose
@@ -23,6 +22,7 @@ from confide.flower.processes import environment, supernode_command
 from confide.protocol.messages import Request
 from confide.protocol.plan import make_plan
 from confide.protocol.tensors import encode
+from confide.security import pki
 from confide.server.kit import load_coordinator_kit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(380)]

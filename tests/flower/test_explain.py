@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from deployment_run import free_port
 
-from confide import pki
 from confide.flower.explain import explain
 from confide.flower.processes import LOOPBACK, environment, supernode_command
+from confide.security import pki
 
 START = "INFO :      Starting Flower SuperNode\n"
 TLS = "Exit Code: 305\nFailed to initialize the connection.\n[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "

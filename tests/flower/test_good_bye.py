@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest, DeactivateNodeResponse
 
-from confide import pki
 from confide.flower.processes import say_good_bye
+from confide.security import pki
 
 WRITTEN = "INFO : Starting Flower SuperNode\nINFO : SuperNode ID: 17442203219391\nINFO : [RUN 1, ROUND 2]\n"
 

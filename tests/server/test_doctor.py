@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from confide import pki
 from confide.cli import main
 from confide.deployment.checks import Finding
+from confide.security import pki
 from confide.server.doctor import diagnose
 from confide.server.provision import provision, read_federation
 

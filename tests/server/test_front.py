@@ -35,8 +35,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fault_proxy import FaultProxy
 
-from confide import pki
 from confide.errors import ConfigError
+from confide.security import pki
 from confide.server.front import PATHS, REQUEST_HEADERS, Limits, Upstream, create_app, main
 from confide.server.listener import FewLines
 

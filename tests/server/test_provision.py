@@ -20,13 +20,13 @@ import yaml
 from omegaconf import OmegaConf
 
 import confide.cli
-from confide import pki
 from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError, StorageError, UnreadableError
 from confide.files import folder_name
+from confide.security import pki
 from confide.server.kit_texts import client_yaml
 from confide.server.provision import Provisioned, make_request, provision, read_federation
 

@@ -8,7 +8,6 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from confide import pki
 from confide.cli import main
 from confide.client.commands.doctor import diagnose
 from confide.client.deployment.kit import load_kit, plan_path
@@ -17,6 +16,7 @@ from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.deployment.checks import Finding
 from confide.protocol.plan import make_plan
+from confide.security import pki
 from confide.server.provision import provision, read_federation
 
 BUDGET = "policy.budget.epsilon=16"

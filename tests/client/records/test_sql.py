@@ -7,9 +7,9 @@ import pandas
 import pytest
 from sqlalchemy import create_engine
 
-from confide.addresses import redact
 from confide.client.records.sources import load_records
 from confide.errors import DataError
+from confide.security.redaction import redact
 
 QUERY = "SELECT * FROM heart WHERE cp NOT LIKE '% %:x%%' OR cp IS NULL"
 COLUMNS = ("id", "age", "fbs", "oldpeak", "cp")

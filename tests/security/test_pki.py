@@ -16,8 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from confide import pki
 from confide.errors import ConfigError, UnreadableError
+from confide.security import pki
 
 HOSTS = ["fed.example.org", "10.0.0.5", "::1", "localhost"]
 NOW = datetime.datetime.now(datetime.UTC)

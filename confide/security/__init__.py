@@ -1,0 +1,1 @@
+"""Certificates, keys, and what is kept out of logs."""
