@@ -10,8 +10,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from confide.errors import StorageError, UnreadableError
-from confide.files import folder_name, replace_file
 from confide.protocol.tensors import Tensors, sha256
+from confide.storage.files import folder_name, replace_file
 
 _CHECKSUM = "checksum"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from confide.errors import DeniedError, UnreadableError
-from confide.files import make_private_folder, write_text
+from confide.storage.files import make_private_folder, write_text
 
 
 class Evaluations:

@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from confide.errors import StorageError, UnreadableError
-from confide.files import replace_file
 from confide.protocol.tensors import Tensors, sha256
 from confide.server.state import Best, RoundRecord, RunState
+from confide.storage.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.deployment.supervisor import OneLine, end_with_parent, log_to_stderr, stop_signals
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError, FlowerError, RunFailedError
-from confide.files import locked, write_json, write_text
 from confide.flower.grid import take_run
 from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
@@ -50,6 +49,7 @@ from confide.server.sink import MetricsSink
 from confide.server.state import mean_metrics
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
+from confide.storage.files import locked, write_json, write_text
 from confide.strategies.build import build_strategy
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, FlowerError
-from confide.files import locked, make_private_folder, write_secret, write_text
 from confide.flower.processes import LOOPBACK, SuperLinkControl, check_version, environment, free_port, superlink_command
 from confide.server.kit import CoordinatorKit
+from confide.storage.files import locked, make_private_folder, write_secret, write_text
 
 _SECRET_BYTES = 32
 _CONNECT_S = 1.0

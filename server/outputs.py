@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 import confide
-from confide.files import replace_file
 from confide.server.rounds import Outcome
+from confide.storage.files import replace_file
 
 
 class Stopwatch:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.errors import ConfigError
-from confide.files import folder_name
+from confide.storage.files import folder_name
 
 if TYPE_CHECKING:
     from confide.deployment.federation import FederationConfig

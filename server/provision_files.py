@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.errors import ConfigError, StorageError
-from confide.files import folder_name, write_text
+from confide.storage.files import folder_name, write_text
 
 SECRET = 0o600
 """Permissions of a private key."""

@@ -17,8 +17,8 @@ import yaml
 
 from confide.config.run import Config
 from confide.errors import ConfigError, StorageError
-from confide.files import locked, write_text
 from confide.security.redaction import redact, redact_arguments
+from confide.storage.files import locked, write_text
 
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
 REPORT, CARD = "report.html", "model_card.md"

@@ -22,12 +22,12 @@ from confide.client.records.encoded import InstitutionData
 from confide.config.privacy import PolicyConfig
 from confide.config.server import ServerConfig
 from confide.errors import StorageError
-from confide.files import make_private_folder, write_text
 from confide.models.compute import Compute
 from confide.protocol.messages import SPLITS
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, sha256
 from confide.server.outputs import versions
+from confide.storage.files import make_private_folder, write_text
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.config.server import ServerConfig
 from confide.errors import RunFailedError
-from confide.files import write_json
 from confide.protocol.messages import SPLITS, Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
@@ -29,6 +28,7 @@ from confide.simulations.baseline_cache import BaselineCache
 from confide.simulations.engines import InlineEngine
 from confide.simulations.federation import Federation, Job, alone, pooled
 from confide.simulations.institutions import Setup
+from confide.storage.files import write_json
 from confide.strategies.fedavg import fedavg
 from confide.tasks.task import Examples
 

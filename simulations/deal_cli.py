@@ -7,7 +7,7 @@ from pathlib import Path
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
 from confide.errors import ConfigError, StorageError
-from confide.files import folder_name, replace_file
+from confide.storage.files import folder_name, replace_file
 
 _HELP = """Write the records that a simulation deals out, one CSV file an institution, to try a deployment with them.
 

@@ -13,10 +13,10 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
-from confide.files import folder_name
 from confide.privacy.keys import mechanism_key
 from confide.protocol.plan import TrainingPlan
 from confide.simulations.faults import Faults, FaultyInstitution
+from confide.storage.files import folder_name
 
 StatesFn = Callable[[str], ClientStates]
 """Name of an institution -> where it keeps tensors between rounds."""

@@ -15,7 +15,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.config.privacy import BudgetConfig
 from confide.config.run import Config
 from confide.errors import DataError
-from confide.files import folder_name
+from confide.storage.files import folder_name
 
 _DEFAULT_JOB = "simulation"
 

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from confide.errors import UnreadableError
-from confide.files import write_json
 from confide.server.checkpoint import Checkpoint
+from confide.storage.files import write_json
 
 
 class ReleasedRounds:

@@ -24,7 +24,6 @@ from confide.client.training.trainer import Trainer
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.errors import ConfideError, ConfigError, DataError, StorageError, UnreadableError
-from confide.files import write_json, write_text
 from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -54,6 +53,7 @@ from confide.simulations.ledgers import job_name, ledger_folder
 from confide.simulations.population import deal_out, refuse_split_groups
 from confide.simulations.released import ReleasedRounds
 from confide.simulations.shared import SharedRecords
+from confide.storage.files import write_json, write_text
 from confide.strategies.build import build_strategy
 from confide.strategies.objectives import keeps_state
 from confide.strategies.strategy import FederatedAlgorithm

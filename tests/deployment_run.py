@@ -18,7 +18,7 @@ from typing import Any, Self
 import yaml
 
 from confide.deployment.supervisor import processes
-from confide.files import folder_name
+from confide.storage.files import folder_name
 
 CONFIDE = [sys.executable, "-m", "confide.cli"]
 HEART = ("experiment=heart_disease", "privacy=record", "privacy.epsilon=3")

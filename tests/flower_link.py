@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.errors import FlowerError
-from confide.files import write_secret
 from confide.flower.processes import (
     LOOPBACK,
     SuperLinkControl,
@@ -21,6 +20,7 @@ from confide.flower.processes import (
 )
 from confide.flower.runtime import Runtime
 from confide.security import pki
+from confide.storage.files import write_secret
 
 CHILD = Path(__file__).parent / "flower" / "executor_child.py"
 START_S = 40.0

@@ -10,8 +10,8 @@ from confide.client.deployment.kit import FILE, Kit, load_kit, plan_path, stop_m
 from confide.client.deployment.launch import ROLES, supervised
 from confide.deployment.supervisor import log_to_stderr, stop_signals
 from confide.errors import ConfigError
-from confide.files import make_private_folder
 from confide.security.redaction import redact
+from confide.storage.files import make_private_folder
 
 log = logging.getLogger(__name__)
 

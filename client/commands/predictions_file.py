@@ -10,7 +10,7 @@ import pyarrow
 import pyarrow.parquet
 
 from confide.errors import ConfigError
-from confide.files import replace_file
+from confide.storage.files import replace_file
 
 
 def write_predictions(path: Path, frames: Iterator[pandas.DataFrame]) -> None:

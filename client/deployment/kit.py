@@ -27,9 +27,9 @@ from confide.config.fields import STRICT, range_problems, setting
 from confide.config.privacy import PolicyConfig
 from confide.config.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
-from confide.files import folder_name, make_private_folder, write_text
 from confide.protocol.plan import Task
 from confide.security.redaction import redact
+from confide.storage.files import folder_name, make_private_folder, write_text
 
 FILE = "client.yaml"
 _UNSET = "???"

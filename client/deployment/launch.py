@@ -12,9 +12,9 @@ from pathlib import Path
 from confide.client.deployment.kit import Kit
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_USAGE, ConfigError
-from confide.files import locked, make_private_folder, share, write_secret
 from confide.flower.explain import explain
 from confide.flower.processes import LOOPBACK, check_version, environment, free_port, say_good_bye, supernode_command
+from confide.storage.files import locked, make_private_folder, share, write_secret
 
 ROLES = ("trainer", "executor", "supernode")
 """In the order in which they start: nobody is asked before there is somebody to answer."""

@@ -27,7 +27,6 @@ from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.model import BackboneConfig, TransformerConfig
 from confide.errors import DeniedError, ModelError, ProtocolError
-from confide.files import make_private_folder, write_secret
 from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import make_compute
 from confide.models.networks import trainable
@@ -36,6 +35,7 @@ from confide.privacy.keys import mechanism_key, seeded_secret, split_key
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
+from confide.storage.files import make_private_folder, write_secret
 
 log = logging.getLogger(__name__)
 

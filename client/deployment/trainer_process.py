@@ -17,7 +17,7 @@ from confide.client.service.server import ServiceLimits, serve
 from confide.client.training.deadline import Deadline
 from confide.deployment.supervisor import end_with_parent, log_to_stderr, stop_signals
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
-from confide.files import make_private_folder, share
+from confide.storage.files import make_private_folder, share
 
 log = logging.getLogger(__name__)
 

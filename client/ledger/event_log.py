@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from confide.errors import LedgerError, StorageError
-from confide.files import write_text
+from confide.storage.files import write_text
 
 FORMAT = 1
 _LOCK_TIMEOUT_S, _LOCK_PAUSE_S = 60.0, 0.02

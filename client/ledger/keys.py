@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from confide.errors import LedgerError
-from confide.files import replace_file
 from confide.privacy.randomness import KEY_BYTES
+from confide.storage.files import replace_file
 
 _MAC_BYTES = 16
 

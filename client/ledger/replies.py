@@ -7,9 +7,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from confide.files import folder_name, replace_file
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors, encode, sha256
+from confide.storage.files import folder_name, replace_file
 
 _REPLY = "reply"
 

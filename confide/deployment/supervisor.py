@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confide.errors import EXIT_FAILED, StorageError
-from confide.files import make_private_folder, write_text
+from confide.storage.files import make_private_folder, write_text
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confide.errors import ConfideError, ConfigError, UnreadableError
-from confide.files import write_text
 from confide.server.report.card import model_card
 from confide.server.report.compare import comparison_page
 from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
 from confide.server.run_folder import CARD, REPORT
+from confide.storage.files import write_text
 
 log = logging.getLogger(__name__)
 

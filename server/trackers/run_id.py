@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from confide.files import write_text
 from confide.server.run_folder import CHECKPOINTS
+from confide.storage.files import write_text
 
 
 def kept_id(run_dir: Path, tracker: str) -> str | None:

@@ -16,9 +16,9 @@ from flwr.proto.runtime_pb2 import SendTaskHeartbeatResponse
 from flwr.supercore.constant import TaskType
 
 from confide.errors import FlowerError
-from confide.files import write_secret
 from confide.flower.processes import LOOPBACK, free_port
 from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, telling
+from confide.storage.files import write_secret
 
 PATIENCE_S = 0.6
 PROTOBUF = "application/protobuf"

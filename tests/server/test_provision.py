@@ -25,10 +25,10 @@ from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError, StorageError, UnreadableError
-from confide.files import folder_name
 from confide.security import pki
 from confide.server.kit_texts import client_yaml
 from confide.server.provision import Provisioned, make_request, provision, read_federation
+from confide.storage.files import folder_name
 
 FEDERATION = FederationConfig(name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"])
 LONGER = replace(FEDERATION, institutions=["Cleveland", "VA Long Beach", "Hungary"])

@@ -11,7 +11,6 @@ from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.config.compose import compose
 from confide.config.run import Config
 from confide.errors import ConfigError
-from confide.files import folder_name
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import seeded_secret, split_key
@@ -19,6 +18,7 @@ from confide.protocol.messages import SPLITS
 from confide.protocol.tensors import sha256
 from confide.simulations.deal_cli import main
 from confide.simulations.population import deal_out
+from confide.storage.files import folder_name
 
 HEART = ("experiment=heart_disease", "data.num_clients=4")
 TWEETS = ("data.num_clients=3", "data.max_records=90", "backbone.num_hidden_layers=1", "tuning=lora")

@@ -21,7 +21,7 @@ from confide.client.deployment.served import DeployedInstitution
 from confide.client.training.deadline import Deadline
 from confide.deployment.supervisor import PROCESSES
 from confide.errors import ConfigError
-from confide.files import locked
+from confide.storage.files import locked
 
 JOB = PRIVATE.job
 MANUAL: dict[str, Any] = {"budget": {"epsilon": 20.0}, "min_records": 50, "approval": "manual"}

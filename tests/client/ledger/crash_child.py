@@ -24,13 +24,13 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import BudgetConfig, PolicyConfig
-from confide.files import write_json
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import decode, encode
+from confide.storage.files import write_json
 from confide.tasks.task import LABELS, Examples
 
 LEDGER, STEPS_LOG, COORDINATOR = "ward.ledger", "steps.log", "coordinator.json"
@@ -118,7 +118,7 @@ def coordinate(folder: Path, rounds: int) -> None:
 def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     from safetensors.torch import save_file
 
-    from confide.files import replace_file
+    from confide.storage.files import replace_file
 
     replace_file(path, lambda temporary: save_file({n: t.contiguous() for n, t in tensors.items()}, temporary))
 

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from confide.errors import ConfigError, StorageError
-from confide.files import folder_name, locked, make_private_folder, replace_file, share, write_json, write_secret, write_text
+from confide.storage.files import (
+    folder_name,
+    locked,
+    make_private_folder,
+    replace_file,
+    share,
+    write_json,
+    write_secret,
+    write_text,
+)
 
 
 def test_json_is_written_whole_and_readable_by_all(tmp_path: Path) -> None:
