@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from confide.metrics import is_better
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Tensors
+from confide.tasks.metrics import is_better
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ import pyarrow.parquet
 from datasets.utils.logging import get_verbosity, set_verbosity
 
 from confide.errors import DataError
-from confide.values import UnsupportedValueError, canonical_text, text_column, unsupported
+from confide.tasks.values import UnsupportedValueError, canonical_text, text_column, unsupported
 
 BATCH = 10_000
 """Records read at a time."""

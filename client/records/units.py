@@ -16,7 +16,7 @@ from datasets import Dataset
 
 from confide.errors import DataError
 from confide.tasks.schema import require_columns
-from confide.values import comparable
+from confide.tasks.values import comparable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from confide.config.client import TrainerConfig
 from confide.errors import DataError, ModelError
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
-from confide.values import text_column
+from confide.tasks.values import text_column
 
 PREDICTION, PROBABILITY = "prediction", "probability_"
 """Column of the predicted class's name, and the start of the columns of probabilities."""

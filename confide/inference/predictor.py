@@ -16,7 +16,7 @@ from confide.models.backbones import loading, quiet_transformers, refuse_other_c
 from confide.models.compute import Compute
 from confide.models.saved import RUN_FORM, Description, load_model, read_description, refuse_own_task
 from confide.protocol.plan import TrainingPlan
-from confide.tasks.own import table_task, text_task
+from confide.tasks.custom import table_task, text_task
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Batch, Examples, Task
 

@@ -17,7 +17,7 @@ from confide.models.compute import Compute
 from confide.models.features import FeatureCache, features_of
 from confide.models.networks import Head, Mlp, TextClassifier, apply_tuning, trainable
 from confide.protocol.tensors import Shapes
-from confide.tasks.own import table_task, text_task
+from confide.tasks.custom import table_task, text_task
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Examples, TableTask, Task
 

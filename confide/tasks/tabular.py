@@ -9,8 +9,8 @@ from datasets import Dataset
 from torch import Tensor
 
 from confide.config.task import ColumnConfig, TabularConfig
-from confide.tasks.classification import SingleLabel
 from confide.tasks.schema import Column, fold_boolean
+from confide.tasks.single_label import SingleLabel
 from confide.tasks.task import LABELS, Examples
 
 FEATURES = "features"

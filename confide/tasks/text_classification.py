@@ -7,7 +7,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from confide.config.task import TextClassificationConfig
-from confide.tasks.classification import SingleLabel
+from confide.tasks.single_label import SingleLabel
 from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
 
 _TOKEN_COLUMNS = frozenset({"input_ids", "attention_mask"})

@@ -14,7 +14,7 @@ from confide.client.records.encoded import InstitutionData, encode_splits
 from confide.client.records.units import Splits, SplitShares, keep_units, split_records, unit_ids
 from confide.errors import DataError
 from confide.tasks.task import LABELS, Examples
-from confide.values import comparable
+from confide.tasks.values import comparable
 
 KEY, OTHER = bytes(32), bytes([1]) * 32
 SHARES = SplitShares(validation=0.1, test=0.2)

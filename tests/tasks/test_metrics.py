@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from confide.config.task import METRICS
-from confide.metrics import classification_metrics, is_better
+from confide.tasks.metrics import classification_metrics, is_better
 
 # Predicted classes: 0, 1, 1, 0.
 SCORES = torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.9, 0.1]])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.client.records.formats import open_file
-from confide.values import UnsupportedValueError, canonical_array, canonical_text, comparable
+from confide.tasks.values import UnsupportedValueError, canonical_array, canonical_text, comparable
 
 
 @pytest.mark.parametrize(

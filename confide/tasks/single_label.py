@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from confide.config.task import TaskConfig
 from confide.errors import DataError
-from confide.metrics import classification_metrics
 from confide.tasks import schema
+from confide.tasks.metrics import classification_metrics
 from confide.tasks.schema import Read
 from confide.tasks.task import LABELS, Batch
 
