@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confide.errors import ConfigError
 
-_KINDS = {"client.yaml": "confide.client.commands.doctor", "federation.json": "confide.server.doctor"}
+_KINDS = {"client.yaml": "confide.client.commands.doctor", "federation.json": "confide.server.commands.doctor"}
 
 _HELP = """Say what is wrong with a kit, or with this machine, and how to mend it.
 

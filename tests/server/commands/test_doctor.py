@@ -12,7 +12,7 @@ import pytest
 from confide.cli import main
 from confide.deployment.checks import Finding
 from confide.security import pki
-from confide.server.doctor import diagnose
+from confide.server.commands.doctor import diagnose
 from confide.server.provision import provision, read_federation
 
 

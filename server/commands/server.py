@@ -14,7 +14,7 @@ from confide.config.compose import to_config
 from confide.config.run import Config
 from confide.deployment.supervisor import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
-from confide.server.command_line import (
+from confide.server.commands.hydra_line import (
     INFORMATION_FLAGS,
     overrides_of,
     quoted,

@@ -10,8 +10,8 @@ import confide.cli
 from confide.config.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.server.cli import main, new_words
-from confide.server.command_line import overrides_of, split_resume
+from confide.server.commands.hydra_line import overrides_of, split_resume
+from confide.server.commands.server import main, new_words
 from confide.server.provision import provision
 from confide.server.run_folder import COMMAND, CONFIG
 

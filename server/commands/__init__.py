@@ -1,0 +1,1 @@
+"""What a coordinator calls: one module a command, imported by nobody."""
