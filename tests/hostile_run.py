@@ -20,7 +20,7 @@ from confide.flower.grid import DeployedGrid, take_run
 from confide.flower.processes import LOOPBACK, SuperLinkControl, environment, superlink_command
 from confide.flower.runtime import Runtime
 from confide.protocol.messages import Reply, unpack_reply
-from confide.server.kit import CoordinatorKit, load_coordinator_kit
+from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 
 Asked = tuple[str, RecordDict]
 """Type and content of a message."""
@@ -81,7 +81,7 @@ class HostileCoordinator:
         kit.secret.write_bytes(bytes(range(32)))
         port = int(address.rpartition(":")[2])
         superlink = superlink_command(port=port, tls=kit.inner, database=kit.database, secret=kit.secret)
-        front = [sys.executable, "-m", "confide.server.front", "--listen", kit.listens_on(), "--max-body-mb", "1000"]
+        front = [sys.executable, "-m", "confide.server.deployment.front", "--listen", kit.listens_on(), "--max-body-mb", "1000"]
         front += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
         front += ["--upstream", address, "--upstream-ca", str(kit.inner.ca)]
         with contextlib.ExitStack() as stack:

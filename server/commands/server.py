@@ -24,8 +24,8 @@ from confide.server.commands.hydra_line import (
     status_of,
     tell_finished,
 )
-from confide.server.kit import FILE, load_coordinator_kit
-from confide.server.launch import supervised
+from confide.server.deployment.kit import FILE, load_coordinator_kit
+from confide.server.deployment.launch import supervised
 from confide.server.run_folder import Command, can_resume, claimed, resume_command
 
 log = logging.getLogger(__name__)

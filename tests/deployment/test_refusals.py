@@ -23,7 +23,7 @@ from confide.protocol.messages import Request
 from confide.protocol.plan import make_plan
 from confide.protocol.tensors import encode
 from confide.security import pki
-from confide.server.kit import load_coordinator_kit
+from confide.server.deployment.kit import load_coordinator_kit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(380)]
 
@@ -102,7 +102,7 @@ def test_an_expired_certificate_is_refused(waiting: Deployment, tmp_path: Path) 
     (tmp_path / "old.crt").write_text(pki.certificate_pem(old))
     (tmp_path / "old.key").write_text(pki.private_pem(key))
     port, log = free_port(), tmp_path / "front.log"
-    command = [sys.executable, "-m", "confide.server.front", "--listen", f"127.0.0.1:{port}"]
+    command = [sys.executable, "-m", "confide.server.deployment.front", "--listen", f"127.0.0.1:{port}"]
     command += ["--certificate", f"{tmp_path}/old.crt", "--key", f"{tmp_path}/old.key"]
     command += ["--upstream", kit.address.read_text().strip(), "--upstream-ca", str(kit.inner.ca)]
     with log.open("wb") as output:

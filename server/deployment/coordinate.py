@@ -38,7 +38,7 @@ from confide.protocol.tensors import num_bytes
 from confide.server.app import make_server_app
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.clients import AskAgain, Reach
-from confide.server.kit import CoordinatorKit, load_coordinator_kit
+from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress import ProgressView, make_progress
 from confide.server.report.leave import leave_report
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status: 0 done; 1 the run failed; 2 its config is wrong; 75 to be started again.
     """
-    parser = argparse.ArgumentParser(prog="python -m confide.server.coordinate", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m confide.server.deployment.coordinate", description=__doc__)
     parser.add_argument("run", type=Path, help="RUN, whose command.yaml says what to run")
     parser.add_argument("--superlink", required=True, help="HOST:PORT, on loopback")
     arguments = parser.parse_args(argv)

@@ -10,7 +10,7 @@ from pathlib import Path
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, FlowerError
 from confide.flower.processes import LOOPBACK, SuperLinkControl, check_version, environment, free_port, superlink_command
-from confide.server.kit import CoordinatorKit
+from confide.server.deployment.kit import CoordinatorKit
 from confide.storage.files import locked, make_private_folder, write_secret, write_text
 
 _SECRET_BYTES = 32
@@ -64,7 +64,7 @@ def _superlink(kit: CoordinatorKit, address: str) -> Program:
 
 def _front(kit: CoordinatorKit, upstream: str) -> Program:
     listen = kit.listens_on()
-    command = [sys.executable, "-m", "confide.server.front", "--listen", listen]
+    command = [sys.executable, "-m", "confide.server.deployment.front", "--listen", listen]
     command += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
     command += ["--upstream", upstream, "--upstream-ca", str(kit.inner.ca)]
     return Program(
@@ -77,7 +77,7 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
 
 
 def _rounds(kit: CoordinatorKit, run_dir: Path, superlink: str) -> Program:
-    command = [sys.executable, "-m", "confide.server.coordinate", str(run_dir), "--superlink", superlink]
+    command = [sys.executable, "-m", "confide.server.deployment.coordinate", str(run_dir), "--superlink", superlink]
     final = frozenset({0, EXIT_FAILED, EXIT_USAGE})
     return Program(name="rounds", command=command, environment=environment(kit.state / "flower"), shows=True, is_final=final)
 

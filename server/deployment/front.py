@@ -40,7 +40,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 from confide.flower.explain import INCOMPATIBLE_STATUS, incompatibility, incompatibility_body
 from confide.security import pki
-from confide.server.listener import App, Config, FewLines, Limits, Listener, Receive, Scope, Send, Server, name_of
+from confide.server.deployment.listener import App, Config, FewLines, Limits, Listener, Receive, Scope, Send, Server, name_of
 
 PATHS = frozenset(
     f"/v1/fleet/{name}"
@@ -330,7 +330,7 @@ def main(argv: Sequence[str]) -> int:
         _load(config)
         listener = _listen(arguments.listen)
     except ConfigError as error:
-        print(f"confide.server.front: {error}", file=sys.stderr)
+        print(f"confide.server.deployment.front: {error}", file=sys.stderr)
         return EXIT_USAGE
     host, port = listener.getsockname()[:2]
     log.info("Listening on %s:%d before https://%s.", host, port, upstream.address)
@@ -350,7 +350,7 @@ def _serve(config: Config, listener: socket.socket) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m confide.server.front", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m confide.server.deployment.front", description=__doc__.partition("\n")[0])
     parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="where institutions connect; port 0 for any")
     parser.add_argument("--certificate", required=True, type=Path, help="this server's certificate, PEM")
     parser.add_argument("--key", required=True, type=Path, help="its private key, PEM")

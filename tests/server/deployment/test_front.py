@@ -37,10 +37,10 @@ from fault_proxy import FaultProxy
 
 from confide.errors import ConfigError
 from confide.security import pki
-from confide.server.front import PATHS, REQUEST_HEADERS, Limits, Upstream, create_app, main
-from confide.server.listener import FewLines
+from confide.server.deployment.front import PATHS, REQUEST_HEADERS, Limits, Upstream, create_app, main
+from confide.server.deployment.listener import FewLines
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 HOST = "127.0.0.1"
 PULL = "/v1/fleet/pull-messages"
 PUSH = "/v1/fleet/push-object"
@@ -213,7 +213,7 @@ class FrontProcess:
 
 def front_command(certificates: Certificates, upstream_port: int, *options: str) -> list[str]:
     files = ["--certificate", certificates.certificate, "--key", certificates.key, "--upstream-ca", certificates.ca]
-    command = [sys.executable, "-m", "confide.server.front", "--listen", f"{HOST}:0", *map(str, files)]
+    command = [sys.executable, "-m", "confide.server.deployment.front", "--listen", f"{HOST}:0", *map(str, files)]
     return [*command, "--upstream", f"{HOST}:{upstream_port}", "--upstream-timeout-s", f"{UPSTREAM_TIMEOUT_S}", *options]
 
 
@@ -731,7 +731,7 @@ def is_refused(port: int) -> bool:
 
 
 def test_it_starts_without_torch_and_flower() -> None:
-    code = "import sys, confide.server.front; print([name for name in ('torch', 'flwr', 'numpy') if name in sys.modules])"
+    code = "import sys, confide.server.deployment.front; print([name for name in ('torch', 'flwr', 'numpy') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
 

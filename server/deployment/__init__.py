@@ -1,0 +1,1 @@
+"""A coordinator's processes: SuperLink, the front, the process of the rounds."""
