@@ -11,14 +11,14 @@ from confide.models.compute import Compute, make_compute
 
 
 def test_several_gpus_are_given_out_in_turn() -> None:
-    devices = [_pinned("cuda", worker, 3) for worker in range(7)]
+    devices = [pinned("cuda", worker, 3) for worker in range(7)]
     assert devices == [torch.device("cuda", number) for number in (0, 1, 2, 0, 1, 2, 0)]
 
 
 @pytest.mark.parametrize("name", ["cpu", "mps"])
 @pytest.mark.parametrize("gpus", [0, 3])
 def test_other_devices_have_no_number(name: str, gpus: int) -> None:
-    assert {_pinned(name, worker, gpus) for worker in range(4)} == {torch.device(name)}
+    assert {pinned(name, worker, gpus) for worker in range(4)} == {torch.device(name)}
 
 
 def test_compute_is_what_was_wished_for(tmp_path: Path) -> None:
