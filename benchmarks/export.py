@@ -28,7 +28,7 @@ from confide.inference.predictor import FORMS
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import load_model
-from confide.server.progress import LineProgress
+from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
 from confide.tasks.schema import content_columns
 

@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 from rich.console import Console
 
 from confide.config.compose import compose
-from confide.server.progress import LineProgress
+from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
 
 DOCS = Path(__file__).parent.parent / "docs"

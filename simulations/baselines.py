@@ -21,7 +21,7 @@ from confide.errors import RunFailedError
 from confide.protocol.messages import SPLITS, Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
-from confide.server.progress import ProgressView
+from confide.server.progress.view import ProgressView
 from confide.server.results import PooledResult
 from confide.server.rounds import Outcome
 from confide.simulations.baseline_cache import BaselineCache

@@ -36,7 +36,7 @@ from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.tensors import Tensors
 from confide.server.checkpoint import Checkpoint, CheckpointStore
 from confide.server.outputs import Stopwatch, save_models, versions
-from confide.server.progress import ProgressView
+from confide.server.progress.view import ProgressView
 from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds import Observer, Outcome
 from confide.server.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from confide.config.compose import compose
-from confide.server.progress import make_progress
+from confide.server.progress.make import make_progress
 from confide.server.report.leave import write_report
 from confide.simulations.run import simulate
 

@@ -7,7 +7,7 @@ import torch
 
 from confide.config.client import TrainerConfig
 from confide.errors import ConfigError
-from confide.models.compute import Compute, make_compute
+from confide.models.compute import Compute, make_compute, pinned
 
 
 def test_several_gpus_are_given_out_in_turn() -> None:

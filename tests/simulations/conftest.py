@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 from confide.config.compose import compose
-from confide.server.progress import LineProgress, ProgressView
+from confide.server.progress.lines import LineProgress
+from confide.server.progress.view import ProgressView
 from confide.simulations.run import simulate
 
 Simulate = Callable[..., dict[str, Any]]

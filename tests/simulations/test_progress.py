@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from confide.server.json_progress import JsonProgress
-from confide.server.live_progress import LiveProgress, RoundTable
-from confide.server.progress import LineProgress, figures, make_progress
+from confide.server.progress.json_lines import JsonProgress
+from confide.server.progress.lines import LineProgress
+from confide.server.progress.live import LiveProgress, RoundTable
+from confide.server.progress.make import make_progress
+from confide.server.progress.view import figures
 from confide.server.state import RunState
 
 Simulate = Callable[..., dict[str, Any]]

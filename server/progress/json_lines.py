@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from confide.protocol.messages import Evaluation
-from confide.server.progress import figures
+from confide.server.progress.view import figures
 from confide.server.run_folder import SUMMARY
 from confide.server.state import RunState, mean_metric
 

@@ -1,0 +1,1 @@
+"""What a person, or a program, sees while a run goes on and when it ends."""
