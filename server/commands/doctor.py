@@ -23,9 +23,9 @@ from confide.deployment.supervisor import log_tail, processes
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
 from confide.security import pki
-from confide.server.certificates import LOOPBACK_HOSTS
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.deployment.launch import is_taken
+from confide.server.provisioning.certificates import LOOPBACK_HOSTS
 
 _RENEW = "run `confide provision` again where the authority's key is, bring coordinator/ here, and start again."
 _LARGE_DATABASE = 2**30

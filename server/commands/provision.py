@@ -14,7 +14,7 @@ from confide.storage.files import folder_name
 
 if TYPE_CHECKING:
     from confide.deployment.federation import FederationConfig
-    from confide.server.provision import Provisioned
+    from confide.server.provisioning.provision import Provisioned
 
 
 def main(argv: Sequence[str]) -> int:
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _request(arguments: argparse.Namespace) -> int:
-    from confide.server.provision import make_request
+    from confide.server.provisioning.provision import make_request
 
     name = arguments.request
     made = make_request(name, arguments.out or Path(folder_name(name)))
@@ -80,7 +80,7 @@ def _request(arguments: argparse.Namespace) -> int:
 
 
 def _provision(arguments: argparse.Namespace) -> int:
-    from confide.server.provision import provision, read_federation
+    from confide.server.provisioning.provision import provision, read_federation
 
     federation, config = read_federation(arguments.federation)
     out = arguments.out or arguments.federation.parent / "kits"

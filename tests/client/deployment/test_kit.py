@@ -14,7 +14,7 @@ from confide.client.records.checked import load_pool
 from confide.config.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.server.provision import provision
+from confide.server.provisioning.provision import provision
 
 NOT_SET = "is not set; "
 

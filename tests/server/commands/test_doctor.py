@@ -13,7 +13,7 @@ from confide.cli import main
 from confide.deployment.checks import Finding
 from confide.security import pki
 from confide.server.commands.doctor import diagnose
-from confide.server.provision import provision, read_federation
+from confide.server.provisioning.provision import provision, read_federation
 
 
 @pytest.fixture(scope="module")

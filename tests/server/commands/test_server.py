@@ -12,7 +12,7 @@ from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.server.commands.hydra_line import overrides_of, split_resume
 from confide.server.commands.server import main, new_words
-from confide.server.provision import provision
+from confide.server.provisioning.provision import provision
 from confide.server.run_folder import COMMAND, CONFIG
 
 HEART = "experiment=heart_disease"

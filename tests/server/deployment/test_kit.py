@@ -9,7 +9,7 @@ from confide.config.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.server.deployment.kit import FILE, load_coordinator_kit
-from confide.server.provision import provision
+from confide.server.provisioning.provision import provision
 
 INSTITUTIONS = ["Cleveland", "VA Long Beach"]
 

@@ -19,9 +19,9 @@ from confide.config.run import Config
 from confide.deployment.federation import FederationConfig, common_name_problems, join_address, parse_federation
 from confide.errors import ConfigError, UnreadableError
 from confide.security import pki
-from confide.server.certificates import Authority, certify_coordinator, find_authority
-from confide.server.kit_texts import client_yaml, coordinator_page, kit_page
-from confide.server.provision_files import SECRET, Places, alone, sweep, write_changed, write_missing
+from confide.server.provisioning.certificates import Authority, certify_coordinator, find_authority
+from confide.server.provisioning.files import SECRET, Places, alone, sweep, write_changed, write_missing
+from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
 from confide.storage.files import make_private_folder, write_json, write_text
 
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.security import pki
-from confide.server.provision_files import SECRET, Places, write_missing
+from confide.server.provisioning.files import SECRET, Places, write_missing
 from confide.storage.files import make_private_folder, write_text
 
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")

@@ -26,8 +26,8 @@ from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError, StorageError, UnreadableError
 from confide.security import pki
-from confide.server.kit_texts import client_yaml
-from confide.server.provision import Provisioned, make_request, provision, read_federation
+from confide.server.provisioning.provision import Provisioned, make_request, provision, read_federation
+from confide.server.provisioning.texts import client_yaml
 from confide.storage.files import folder_name
 
 FEDERATION = FederationConfig(name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"])

@@ -1,0 +1,1 @@
+"""An authority, certificates, and a start-up kit for each institution."""
