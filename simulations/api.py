@@ -74,7 +74,7 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
         prepare_workers()
     with quiet_imports():
         from confide.server.progress.make import make_progress
-        from confide.server.report.leave import leave_report
+        from confide.server.report.write import leave_report
         from confide.simulations.run import simulate as run
     with threads_kept(), without_bars():
         try:

@@ -109,7 +109,7 @@ def _simulate(config: Config, run_dir: Path, *, resume: bool = False, silent: bo
             prepare_workers()
         # Imported once the config is known to be right and is on disk: torch, transformers and Opacus take seconds.
         from confide.server.progress.make import make_progress
-        from confide.server.report.leave import leave_report
+        from confide.server.report.write import leave_report
         from confide.simulations.run import carry_out
 
         progress = make_progress("quiet" if silent else config.server.progress, config.task.primary_metric)

@@ -59,14 +59,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _again(folder: Path) -> Path:
-    from confide.server.report.leave import write_report
+    from confide.server.report.write import write_report
 
     return write_report(folder)
 
 
 def _compare(folders: Sequence[Path], page: Path) -> None:
-    from confide.server.report.leave import write_comparison
     from confide.server.report.read import read_run
+    from confide.server.report.write import write_comparison
 
     missing = [
         f"{folder}: there is no {SUMMARY}; name folders of runs." for folder in folders if not (folder / SUMMARY).is_file()

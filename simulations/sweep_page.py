@@ -32,8 +32,8 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
     Raises:
         ConfideError: if no job left a model, or the page cannot be written.
     """
-    from confide.server.report.leave import write_comparison
     from confide.server.report.read import read_run
+    from confide.server.report.write import write_comparison
 
     jobs = sweep_runs(folder)
     lost = [

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from confide.config.compose import compose
 from confide.server.progress.make import make_progress
-from confide.server.report.leave import write_report
+from confide.server.report.write import write_report
 from confide.simulations.run import simulate
 
 HEART = ["experiment=heart_disease", "server.num_rounds=2", "trainer.num_threads=1", "tracking=none"]

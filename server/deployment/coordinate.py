@@ -42,7 +42,7 @@ from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress.make import make_progress
 from confide.server.progress.view import ProgressView
-from confide.server.report.leave import leave_report
+from confide.server.report.write import leave_report
 from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds import Outcome, RoundLoop
 from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of

@@ -6,8 +6,8 @@ import pytest
 
 from confide.errors import ConfigError
 from confide.server.report.compare import best, comparison_page, differing, names_of, same_records, validation
-from confide.server.report.leave import write_comparison
 from confide.server.report.read import read_run
+from confide.server.report.write import write_comparison
 from confide.simulations.report_cli import main
 
 

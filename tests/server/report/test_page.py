@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from confide.server.report import sentences
-from confide.server.report.leave import leave_report, write_report
 from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
+from confide.server.report.write import leave_report, write_report
 
 NASTY = '<img src=x onerror=alert(1)> $a$ & "co"'
 LOADS = {"src", "href", "xlink:href", "data", "action", "poster", "srcset", "background"}
