@@ -21,8 +21,8 @@ from confide.config.compose import compose
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
-from confide.server.rounds import Observer
-from confide.server.state import RunState
+from confide.server.rounds.outcome import Observer
+from confide.server.rounds.state import RunState
 from confide.simulations.engines import InlineEngine
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup

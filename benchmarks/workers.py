@@ -22,7 +22,7 @@ from confide.config.compose import compose
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
-from confide.server.state import RunState
+from confide.server.rounds.state import RunState
 from confide.simulations.engines import ProcessEngine
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup

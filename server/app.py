@@ -4,7 +4,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from confide.protocol.tensors import Tensors, encode
-from confide.server.rounds import RoundLoop
+from confide.server.rounds.loop import RoundLoop
 
 
 def make_server_app(loop: RoundLoop, *, initial: Tensors, num_rounds: int, timeout_s: float) -> ServerApp:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 import confide
-from confide.server.rounds import Outcome
+from confide.server.rounds.outcome import Outcome
 from confide.storage.files import replace_file
 
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from confide.errors import ConfideError, RunFailedError
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
-from confide.server.rounds import Outcome
-from confide.server.state import RoundRecord, RunState, mean_metrics
+from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 
 SCHEMA = 1
 _TRAINED_BESIDES = {"local": "each institution's training alone", "pooled": "training on all records in one place"}

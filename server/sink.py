@@ -8,7 +8,7 @@ from typing import Self
 
 from confide.errors import StorageError
 from confide.protocol.messages import Evaluation
-from confide.server.state import RoundRecord, RunState
+from confide.server.rounds.state import RoundRecord, RunState
 from confide.server.trackers.tracker import Metric, Tracker
 
 

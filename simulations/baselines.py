@@ -23,7 +23,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
 from confide.server.progress.view import ProgressView
 from confide.server.results import PooledResult
-from confide.server.rounds import Outcome
+from confide.server.rounds.outcome import Outcome
 from confide.simulations.baseline_cache import BaselineCache
 from confide.simulations.engines import InlineEngine
 from confide.simulations.federation import Federation, Job, alone, pooled

@@ -15,8 +15,9 @@ from confide.privacy.keys import server_secret
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
 from confide.server.app import make_server_app
-from confide.server.checkpoint import Checkpoint
-from confide.server.rounds import CommitFn, Observer, Outcome, RoundLoop
+from confide.server.rounds.checkpoint import Checkpoint
+from confide.server.rounds.loop import RoundLoop
+from confide.server.rounds.outcome import CommitFn, Observer, Outcome
 from confide.simulations.engines import Engine
 from confide.strategies.strategy import FederatedAlgorithm
 

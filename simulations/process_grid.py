@@ -10,8 +10,8 @@ from confide.client.ledger.ledger import Spent
 from confide.flower.messages import assign_message_id, raised
 from confide.protocol.messages import Request, unpack_request
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, decode, flatten
-from confide.server.clients import LONGEST_PAUSE_S
-from confide.server.sums import CollectedSum, SumOrder
+from confide.server.rounds.exchange import LONGEST_PAUSE_S
+from confide.server.rounds.partial_sums import CollectedSum, SumOrder
 from confide.simulations.faults import FaultyDelivery
 from confide.simulations.grid import LocalGrid
 from confide.simulations.pool import Failed, WorkerPool
@@ -21,7 +21,7 @@ LOST = "worker_lost"
 
 
 class ProcessGrid(LocalGrid):
-    """Hands messages to a pool of workers; a :class:`~confide.server.sums.SummingGrid`.
+    """Hands messages to a pool of workers; a :class:`~confide.server.rounds.partial_sums.SummingGrid`.
 
     Where a sum is begun, updates are checked and added up in the workers, and one int64 sum a worker comes back.
 

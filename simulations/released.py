@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from confide.errors import UnreadableError
-from confide.server.checkpoint import Checkpoint
+from confide.server.rounds.checkpoint import Checkpoint
 from confide.storage.files import write_json
 
 

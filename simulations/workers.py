@@ -29,8 +29,8 @@ from confide.flower.messages import assign_message_id, task_identity
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, encode, unflatten
-from confide.server.clients import accept
-from confide.server.sums import SumOrder
+from confide.server.rounds.partial_sums import SumOrder
+from confide.server.rounds.participants import accept
 from confide.simulations.institutions import Doors, Setup, faulty
 from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.strategies.aggregators import FixedPointMean

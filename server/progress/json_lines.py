@@ -10,8 +10,8 @@ from typing import Any, Self, TextIO
 
 from confide.protocol.messages import Evaluation
 from confide.server.progress.view import figures
+from confide.server.rounds.state import RunState, mean_metric
 from confide.server.run_folder import SUMMARY
-from confide.server.state import RunState, mean_metric
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from confide.protocol.messages import Evaluation
 from confide.server.progress.view import round_note, tell, terminal_handlers
-from confide.server.state import RunState
+from confide.server.rounds.state import RunState
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from confide.protocol.messages import Evaluation
 from confide.server.progress.view import RoundFigures, figures, round_note, tell, terminal_handlers
-from confide.server.state import RunState, judge, mean_metric
+from confide.server.rounds.state import RunState, judge, mean_metric
 
 log = logging.getLogger(__name__)
 

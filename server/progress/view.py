@@ -11,9 +11,9 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 
 from confide.protocol.messages import Evaluation
-from confide.server.clients import ERROR_REPLY, NO_REPLY
 from confide.server.results import closing_lines, closing_table
-from confide.server.state import RunState, mean_metric
+from confide.server.rounds.participants import ERROR_REPLY, NO_REPLY
+from confide.server.rounds.state import RunState, mean_metric
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _PACE_ROUNDS = 10
 
 
 class ProgressView(Protocol):
-    """Shows how far a run is; an :class:`~confide.server.rounds.Observer` with phases."""
+    """Shows how far a run is; an :class:`~confide.server.rounds.outcome.Observer` with phases."""
 
     def __enter__(self) -> Self: ...
 

@@ -21,8 +21,8 @@ from confide.server.results import (
     summarise,
     summarise_failure,
 )
-from confide.server.rounds import Outcome
-from confide.server.state import Best, RoundRecord, RunState
+from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.state import Best, RoundRecord, RunState
 
 # DESIGN section 8.
 KEYS = {"schema", "status", "rounds", "seconds", "model_sha256", "primary_metric", "federated", "baselines", "clients", "bytes"}

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from confide.errors import StorageError
+from confide.server.rounds.state import RoundRecord, RunState
 from confide.server.sink import MetricsSink
-from confide.server.state import RoundRecord, RunState
 
 FULL = Path("/dev/full")
 CLIENTS = {"a": 5, "b": 7}

@@ -24,8 +24,8 @@ from confide.models.workload import build_workload
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
 from confide.protocol.tensors import sha256
-from confide.server.rounds import Outcome
-from confide.server.state import RunState
+from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.state import RunState
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup

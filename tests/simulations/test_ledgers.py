@@ -13,7 +13,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.config.compose import compose
 from confide.errors import ConfigError, DataError, DeniedError, LedgerError, RunFailedError
 from confide.models.backbones import resolve_package_path
-from confide.server.checkpoint import CheckpointStore
+from confide.server.rounds.checkpoint import CheckpointStore
 
 Simulate = Callable[..., dict[str, Any]]
 HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")

@@ -17,7 +17,7 @@ from confide.server.progress.lines import LineProgress
 from confide.server.progress.live import LiveProgress, RoundTable
 from confide.server.progress.make import make_progress
 from confide.server.progress.view import figures
-from confide.server.state import RunState
+from confide.server.rounds.state import RunState
 
 Simulate = Callable[..., dict[str, Any]]
 RUN = (

@@ -23,10 +23,10 @@ from rich.console import Console
 import confide.cli
 from confide.errors import ConfigError, DataError, RunFailedError, StorageError, UnreadableError
 from confide.models.backbones import resolve_package_path
-from confide.server.checkpoint import CheckpointStore
 from confide.server.progress.lines import LineProgress
+from confide.server.rounds.checkpoint import CheckpointStore
+from confide.server.rounds.state import RunState
 from confide.server.run_folder import can_resume, resume_command
-from confide.server.state import RunState
 from confide.simulations.preload import CONTEXT, prepare_workers
 
 Simulate = Callable[..., dict[str, Any]]

@@ -21,11 +21,12 @@ from confide.flower.messages import task_identity
 from confide.protocol.messages import Evaluation, Reply, Request, pack_reply, unpack_reply, unpack_request
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.tensors import Tensors, decode, encode, sha256, shapes_of
-from confide.server.checkpoint import Checkpoint, CheckpointStore
-from confide.server.clients import accept
-from confide.server.rounds import CommitFn, Observer, Outcome, RoundLoop
-from confide.server.state import RoundRecord, RunState, mean_metric
-from confide.server.sums import CollectedSum, SumOrder
+from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
+from confide.server.rounds.loop import RoundLoop
+from confide.server.rounds.outcome import CommitFn, Observer, Outcome
+from confide.server.rounds.partial_sums import CollectedSum, SumOrder
+from confide.server.rounds.participants import accept
+from confide.server.rounds.state import RoundRecord, RunState, mean_metric
 from confide.simulations.grid import InlineGrid
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.fedavg import fedavg, fedavgm

@@ -8,8 +8,7 @@ does not fit is a failure of that institution alone, named; the round goes on wi
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
@@ -17,100 +16,21 @@ from flwr.serverapp.strategy import Result
 from flwr.serverapp.strategy import Strategy as FlowerBase
 
 from confide.config.server import ServerConfig
-from confide.errors import ConfigError, ProtocolError, RunFailedError, StorageError
+from confide.errors import ConfigError, ProtocolError, StorageError
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, Tensors, decode, encode, num_bytes, shapes_of
-from confide.server.checkpoint import Checkpoint
-from confide.server.clients import Answer, Clients, Reach, accept, check_reply, enrol, exchange, read_answer, too_few
-from confide.server.state import RoundRecord, RunState, judge
-from confide.server.sums import SummingGrid, SumOrder
+from confide.server.rounds.checkpoint import Checkpoint
+from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
+from confide.server.rounds.exchange import Reach, exchange
+from confide.server.rounds.outcome import CommitFn, Observer, Outcome
+from confide.server.rounds.partial_sums import SummingGrid, SumOrder
+from confide.server.rounds.participants import Answer, Clients, accept, check_reply, read_answer
+from confide.server.rounds.state import RunState, judge
+from confide.server.rounds.tally import Tally
 from confide.strategies.strategy import FederatedAlgorithm, Round
 
 log = logging.getLogger(__name__)
-
-
-class Observer(Protocol):
-    """Hears of a run as it goes."""
-
-    def started(self, clients: Mapping[str, int]) -> None:
-        """Hear who takes part: name -> declared number of training records."""
-
-    def resumed(self, state: RunState) -> None:
-        """Hear, after ``started``, of rounds that an earlier process did."""
-
-    def round_done(self, state: RunState) -> None:
-        """Hear of a round; its record is the last of ``state.history``."""
-
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
-        """Hear how the model after a round scores: name -> metrics."""
-
-
-CommitFn = Callable[[Checkpoint], None]
-"""Makes a checkpoint durable, or raises."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes:
-        state: after the last round.
-        clients: name -> declared number of training records.
-        test: name -> metrics of the kept model on test records.
-        validation: name -> metrics of the kept model on validation records; what sweeps choose by.
-        stopped_early: whether patience ran out.
-        reproducible: names of those who say that their noise derives from the plan's seed.
-    """
-
-    state: RunState
-    clients: Mapping[str, int]
-    test: Mapping[str, Evaluation]
-    stopped_early: bool
-    reproducible: Sequence[str] = ()
-    validation: Mapping[str, Evaluation] = field(default_factory=dict)
-
-
-@dataclass
-class _Tally:
-    """What became of those who were asked in one round."""
-
-    server_round: int
-    accepted: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    validation: dict[str, Evaluation] = field(default_factory=dict)
-    epsilon: dict[str, float] = field(default_factory=dict)
-
-    def note(self, name: str, answer: Answer, refusal: str | None) -> None:
-        if isinstance(answer, Reply) and "epsilon" in answer.figures:
-            self.epsilon[name] = answer.figures["epsilon"]  # spent, whether or not the update goes in
-        if refusal:
-            self.refused[name] = refusal
-            return
-        assert isinstance(answer, Reply)
-        self.accepted.append(name)
-        if "validation" in answer.evaluations:
-            self.validation[name] = answer.evaluations["validation"]
-
-    def lose(self, lost: Mapping[str, str]) -> None:
-        for name, code in lost.items():
-            if name in self.accepted:  # what it spent stays, what it scored goes as for any other refused update
-                self.accepted.remove(name)
-                self.validation.pop(name, None)
-                self.refused[name] = code
-
-    def record(self, update_bytes: int, *, bytes_down: int, seconds: float) -> RoundRecord:
-        """Write down what happened."""
-        return RoundRecord(
-            server_round=self.server_round,
-            accepted=tuple(sorted(self.accepted)),
-            refused=dict(sorted(self.refused.items())),
-            validation=dict(sorted(self.validation.items())),
-            epsilon=dict(sorted(self.epsilon.items())),
-            bytes_up=update_bytes * len(self.accepted),
-            bytes_down=bytes_down,
-            seconds=seconds,
-        )
 
 
 class RoundLoop(FlowerBase):
@@ -167,7 +87,7 @@ class RoundLoop(FlowerBase):
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate a round's replies; the state moves on."""
-        under_way, tally = self._begin(server_round, list(self._clients.num_examples)), _Tally(server_round)
+        under_way, tally = self._begin(server_round, list(self._clients.num_examples)), Tally(server_round)
         for reply in replies:
             name, answer = self._clients.names[reply.metadata.src_node_id], read_answer(reply)
             tally.note(name, answer, self._take(under_way, name, answer, summed=False))
@@ -283,7 +203,7 @@ class RoundLoop(FlowerBase):
                 rule=under_way.rule, declared=self._clients.num_examples, max_value=self._settings.max_update_value
             )
             summing.begin_sum(order)
-        tally = _Tally(server_round)
+        tally = Tally(server_round)
         for name, answer in self._clients.answers(exchange(grid, messages, timeout, self._reach.again), asked):
             tally.note(name, answer, self._take(under_way, name, answer, summed=summing is not None))
         if summing is not None:
@@ -305,7 +225,7 @@ class RoundLoop(FlowerBase):
             server_round=server_round,
         )
 
-    def _finish_round(self, under_way: Round, tally: "_Tally", *, started: float, bytes_down: int) -> None:
+    def _finish_round(self, under_way: Round, tally: "Tally", *, started: float, bytes_down: int) -> None:
         state = self._state
         assert state is not None
         if len(tally.accepted) < self._settings.min_clients:
@@ -370,30 +290,4 @@ class RoundLoop(FlowerBase):
         return dict(sorted((name, answer.evaluations) for name, answer in answers if isinstance(answer, Reply)))
 
 
-def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -> None:
-    """Check that a run goes on with whom it began.
-
-    Args:
-        before: name -> declared number of training units; empty for a new run.
-        declared: the same now.
-
-    Raises:
-        RunFailedError: naming who is missing, or declares another number.
-    """
-    missing = {name: "not_there" for name in sorted(before.keys() - declared.keys())}
-    if missing:
-        raise RunFailedError(
-            f"{', '.join(missing)} took part when the run began and did not enrol when it was resumed; "
-            "their own logs say why. Bring them back and resume again.",
-            when="enrol",
-            missing=missing,
-        )
-    changed = [f"{name}: {before[name]} then, {n} now" for name, n in declared.items() if before.get(name, n) != n]
-    if changed:
-        raise RunFailedError(
-            f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "
-            "these fix weights and privacy. Bring the records back, or start a new run."
-        )
-
-
-__all__ = ["CommitFn", "Observer", "Outcome", "RoundLoop"]
+__all__ = ["RoundLoop"]

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from confide.errors import StorageError, UnreadableError
 from confide.protocol.tensors import Tensors, sha256
-from confide.server.state import Best, RoundRecord, RunState
+from confide.server.rounds.state import Best, RoundRecord, RunState
 from confide.storage.files import replace_file
 
 log = logging.getLogger(__name__)

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from confide.errors import StorageError
 from confide.protocol.tensors import Tensors
-from confide.server import checkpoint as module
-from confide.server.checkpoint import Checkpoint, CheckpointStore
-from confide.server.state import Best, RoundRecord, RunState
+from confide.server.rounds import checkpoint as module
+from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
+from confide.server.rounds.state import Best, RoundRecord, RunState
 
 HISTORY = (
     RoundRecord(

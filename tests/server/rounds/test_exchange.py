@@ -11,7 +11,9 @@ from flwr.serverapp import Grid
 from confide.errors import RunFailedError
 from confide.flower.messages import Run, assign_message_id, raised, task_identity
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request
-from confide.server.clients import ERROR_REPLY, AskAgain, Clients, Reach, enrol, exchange, read_answer
+from confide.server.rounds.enrolment import enrol
+from confide.server.rounds.exchange import AskAgain, Reach, exchange
+from confide.server.rounds.participants import ERROR_REPLY, Clients, read_answer
 
 AGAIN = AskAgain(after_error_s=0.02, after_silence_s=0.1)
 A, B, C = 1, 2, 3

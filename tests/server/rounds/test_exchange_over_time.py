@@ -12,8 +12,8 @@ from flwr.serverapp import Grid
 
 from confide.flower.messages import task_identity
 from confide.protocol.messages import Reply, pack_reply
-from confide.server import clients
-from confide.server.clients import AskAgain, exchange
+from confide.server.rounds import participants as clients
+from confide.server.rounds.exchange import AskAgain, exchange
 
 QUESTION = RecordDict({"request": ConfigRecord({"plan": ""})})
 TIMEOUT_S = 1200.0

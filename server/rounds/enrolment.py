@@ -1,0 +1,142 @@
+"""Who takes part in a run, and whether a resumed run has the same institutions."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import NoReturn
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from confide.errors import RunFailedError
+from confide.protocol.messages import Reply, Request, pack_request
+from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Reach, exchange
+from confide.server.rounds.participants import NO_REPLY, Answer, Clients, read_answer
+
+log = logging.getLogger(__name__)
+
+
+def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) -> Clients:
+    """Learn who is there, and how many records each declares.
+
+    Args:
+        grid: carries the messages.
+        plan: as JSON; an institution may decline it here already.
+        least: fewest institutions to begin with.
+        timeout: seconds to wait for them, and again for their answers.
+        reach: what is known of them.
+
+    Raises:
+        RunFailedError: if too few take part, naming the others, or two have the same name.
+    """
+    nodes = _wait_for_nodes(grid, least, timeout, reach.names)
+    content = pack_request(Request(plan=plan))
+    answered: dict[int, Answer] = dict.fromkeys(nodes, NO_REPLY)
+    for reply in exchange(grid, [Message(content, node, "query") for node in nodes], timeout, reach.again):
+        if answered.get(reply.metadata.src_node_id) == NO_REPLY:  # the first answer counts
+            answered[reply.metadata.src_node_id] = read_answer(reply)
+    present, absent = {}, {}
+    for node, answer in answered.items():
+        known = reach.names.get(node)
+        if isinstance(answer, str):
+            absent[known or f"node {node}"] = answer
+        elif known is not None and answer.institution != known:
+            absent[known] = "institution"
+        elif answer.refusal or answer.num_examples < 1:
+            absent[known or f"node {node}, {answer.institution}"] = _declined(answer)
+        else:
+            present[node] = answer
+    absent |= {name: "not_connected" for node, name in reach.names.items() if node not in answered}
+    for who, code in absent.items():
+        log.warning("%s does not take part: %s.", who, code)
+    names = {node: answer.institution for node, answer in present.items()}
+    if len(set(names.values())) < len(names):
+        raise RunFailedError(
+            f"Two nodes call themselves alike: {', '.join(sorted(names.values()))}; give each institution a name of its own."
+        )
+    if len(present) < least:
+        too_few("enrol", got=len(present), least=least, missing=absent)
+    return Clients(
+        names=names,
+        num_examples=dict(sorted((a.institution, a.num_examples) for a in present.values())),
+        ledger_heads={a.institution: a.ledger_head for a in present.values() if a.ledger_head},
+        reproducible=sorted(a.institution for a in present.values() if a.figures.get("reproducible")),
+    )
+
+
+def _declined(answer: Reply) -> str:
+    """Write a refusal's code, with its figures if it has any."""
+    figures = ", ".join(f"{name} {value:.4g}" for name, value in answer.figures.items())
+    code = answer.refusal or "no_records"
+    return f"{code}: {figures}" if answer.refusal and figures else code
+
+
+def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> NoReturn:
+    """End a run, naming who is missing and why.
+
+    Raises:
+        RunFailedError: always.
+    """
+    who = ", ".join(f"{name} ({code})" for name, code in sorted(missing.items())) or "nobody else is there"
+    raise RunFailedError(
+        f"{when}: {got} institutions {'take part' if when == 'enrol' else 'answered'}, server.min_clients={least} are needed. "
+        f"Missing: {who}. Their own logs say why; change what they decline, or lower server.min_clients to go on without them.",
+        when=when,
+        missing=missing,
+    )
+
+
+def _wait_for_nodes(grid: Grid, least: int, timeout: float, expected: Mapping[int, str]) -> list[int]:
+    """Wait for those that are expected, or for ``least`` where nobody is known beforehand."""
+    end, pause, seen = time.monotonic() + timeout, FIRST_PAUSE_S, -1
+    while True:
+        nodes = sorted(node for node in grid.get_node_ids() if not expected or node in expected)
+        absent = sorted(name for node, name in expected.items() if node not in nodes)
+        if len(nodes) >= max(least, len(expected)):
+            return nodes
+        if time.monotonic() >= end:
+            break
+        if len(nodes) != seen:
+            seen = len(nodes)
+            who = f"; not there yet: {', '.join(absent)}" if absent else ""
+            log.info("%d of %d institutions are connected%s.", len(nodes), max(least, len(expected)), who)
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE_S)
+    if len(nodes) < least:
+        missing = ", ".join(absent)
+        raise RunFailedError(
+            f"{len(nodes)} institutions connected within {timeout:g} s, server.min_clients={least} are needed."
+            + (f" Missing: {missing}. `confide doctor` on their side says why." if missing else ""),
+            when="enrol",
+            missing=dict.fromkeys(absent, "not_connected"),
+        )
+    return nodes
+
+
+def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -> None:
+    """Check that a run goes on with whom it began.
+
+    Args:
+        before: name -> declared number of training units; empty for a new run.
+        declared: the same now.
+
+    Raises:
+        RunFailedError: naming who is missing, or declares another number.
+    """
+    missing = {name: "not_there" for name in sorted(before.keys() - declared.keys())}
+    if missing:
+        raise RunFailedError(
+            f"{', '.join(missing)} took part when the run began and did not enrol when it was resumed; "
+            "their own logs say why. Bring them back and resume again.",
+            when="enrol",
+            missing=missing,
+        )
+    changed = [f"{name}: {before[name]} then, {n} now" for name, n in declared.items() if before.get(name, n) != n]
+    if changed:
+        raise RunFailedError(
+            f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "
+            "these fix weights and privacy. Bring the records back, or start a new run."
+        )
+
+
+__all__ = ["enrol", "too_few"]

@@ -1,0 +1,195 @@
+"""Messages out, replies in: every wait is bounded, and silence is asked again."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from confide.server.rounds.participants import refusal_of
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.01
+LONGEST_PAUSE_S = 1.0
+"""Between two looks for replies."""
+_LONGEST_SILENCE_S, _LONGEST_AGAIN_S = 600.0, 30.0
+_MOST_DOUBLINGS = 10
+_SHORTEST_TTL_S = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskAgain:
+    """When a question is asked again: after an error, after a long silence, and where an institution says 'not yet'.
+
+    Asking again is safe: an institution answers the same question from what it keeps, and spends nothing more.
+
+    Attributes:
+        names: node id -> name, for whoever watches.
+        not_yet: codes of refusals that time, or the institution's people, may lift.
+        after_error_s: how long to wait after the first error; twice as long after each further one, up to 30 s.
+        after_silence_s: how long the first silence lasts; each further one twice as long, up to 10 minutes.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    not_yet: frozenset[str] = frozenset({"policy_approval", "policy_hours"})
+    after_error_s: float = 2.0
+    after_silence_s: float = 60.0
+
+    def name_of(self, node: int) -> str:
+        """Return how a node is called."""
+        return self.names.get(node, f"node {node}")
+
+    def is_no_answer(self, reply: Message) -> bool:
+        """Say whether a reply does not answer."""
+        return reply.has_error() or refusal_of(reply) in self.not_yet
+
+    def pause_s(self, errors: int) -> float:
+        """Return how long to wait after so many errors."""
+        return min(_LONGEST_AGAIN_S, self.after_error_s * 2.0 ** min(errors - 1, _MOST_DOUBLINGS))
+
+    def silence_s(self, silences: int) -> float:
+        """Return how long silence lasts before the question is asked again, after so many silences; errors are none."""
+        return min(_LONGEST_SILENCE_S, self.after_silence_s * 2.0 ** min(silences, _MOST_DOUBLINGS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """What is known of a grid's nodes beforehand.
+
+    Attributes:
+        names: node id -> name, by the keys that were registered; empty where a node's own word is taken.
+        again: when a question is asked again; None in a simulation, whose grid loses nothing by itself.
+    """
+
+    names: Mapping[int, str] = field(default_factory=dict)
+    again: AskAgain | None = None
+
+
+def exchange(grid: Grid, messages: Sequence[Message], timeout: float, again: AskAgain | None = None) -> Iterator[Message]:
+    """Send questions and yield replies as they arrive, until all have or time is up.
+
+    Args:
+        grid: carries them.
+        messages: the questions, one a node.
+        timeout: seconds until nobody is waited for any more.
+        again: when a question is asked again; None: never, and an error is a reply like any other.
+    """
+    if again is not None:
+        for message in messages:  # nobody is to begin, and to pay for, what nobody waits for any more
+            message.metadata.ttl = _ttl(timeout)
+    questions = _Questions(messages, list(grid.push_messages(messages)))
+    end, pause = time.monotonic() + timeout, FIRST_PAUSE_S
+    while questions.waiting:
+        asked = time.monotonic()
+        replies = list(grid.pull_messages(questions.ids)) if questions.ids else []
+        yield from (reply for reply in replies if questions.settles(reply, again))
+        if replies:
+            pause = FIRST_PAUSE_S
+        elif time.monotonic() < end:
+            time.sleep(max(0.0, asked + pause - time.monotonic()))  # a grid that waits itself has waited enough
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+        if questions.waiting and time.monotonic() >= end:
+            log.warning("%d institutions have not answered within %g s.", len(questions.waiting), timeout)
+            yield from questions.last_errors()
+            return
+        if again is not None:
+            questions.ask_again(grid, again, end=end)
+
+
+def _ttl(seconds: float) -> float:
+    """Return how long a message lives that is of use for so long."""
+    return max(seconds, _SHORTEST_TTL_S)
+
+
+@dataclass(eq=False)
+class _Question:
+    """One question, however often it was asked.
+
+    Attributes:
+        message: as it was sent first.
+        ids: of the copies that may still be answered.
+        again_at: when it is asked again; infinite where nothing was said about it yet.
+        errors: replies that were no answer.
+        seen: errors by the time it was asked last.
+        silences: how often it was asked again because nothing came.
+        error: the last reply that was no answer.
+    """
+
+    message: Message
+    ids: set[str]
+    again_at: float = math.inf
+    errors: int = 0
+    seen: int = 0
+    silences: int = 0
+    error: Message | None = None
+
+    def told(self) -> str:
+        """Say what is asked, and what came instead of an answer."""
+        about = self.message.metadata
+        what = f"{about.message_type} of round {about.group_id}" if about.group_id not in ("", "0") else about.message_type
+        if self.errors == self.seen or self.error is None:
+            return f"{what} is not answered yet"
+        return f"{what} is answered with {'an error' if self.error.has_error() else refusal_of(self.error)}"
+
+
+class _Questions:
+    """Questions that wait for their answers.
+
+    Args:
+        messages: as they were sent.
+        ids: that the grid gave them.
+    """
+
+    def __init__(self, messages: Sequence[Message], ids: Sequence[str]) -> None:
+        asked = [_Question(message, {message_id}) for message, message_id in zip(messages, ids, strict=True)]
+        self.waiting = dict.fromkeys(asked)
+        self._by_id = {message_id: question for question in asked for message_id in question.ids}
+
+    @property
+    def ids(self) -> set[str]:
+        """Of all messages that may still be answered; asked about one that was, SuperLink would reply with errors for ever."""
+        return set(self._by_id)
+
+    def settles(self, reply: Message, again: AskAgain | None) -> bool:
+        """Take a reply in; say whether it is the answer to a question that waits."""
+        question = self._by_id.pop(reply.metadata.reply_to_message_id, None)
+        if question is None:
+            return False
+        question.ids.discard(reply.metadata.reply_to_message_id)
+        if again is not None and again.is_no_answer(reply):
+            question.error, question.errors = reply, question.errors + 1
+            question.again_at = min(question.again_at, time.monotonic() + again.pause_s(question.errors))
+            return False
+        for message_id in question.ids:
+            del self._by_id[message_id]
+        del self.waiting[question]
+        return True
+
+    def ask_again(self, grid: Grid, again: AskAgain, *, end: float) -> None:
+        """Ask again where an error came, or nothing for long."""
+        now = time.monotonic()
+        for question in self.waiting:
+            if math.isinf(question.again_at):
+                question.again_at, question.seen = now + again.silence_s(question.silences), question.errors
+            if now < question.again_at:
+                continue
+            question.silences += question.errors == question.seen  # an error is none: it does not lengthen the next silence
+            message, about = question.message, question.message.metadata
+            log.info("%s: %s; asked again.", again.name_of(about.dst_node_id), question.told())
+            ttl = _ttl(end - time.monotonic())
+            copy = Message(message.content, about.dst_node_id, about.message_type, ttl=ttl, group_id=about.group_id)
+            for message_id in grid.push_messages([copy]):
+                question.ids.add(message_id)
+                self._by_id[message_id] = question
+            question.again_at = math.inf
+
+    def last_errors(self) -> Iterator[Message]:
+        """Yield the last error of each that has not answered."""
+        yield from (question.error for question in self.waiting if question.error is not None)
+
+
+__all__ = ["FIRST_PAUSE_S", "LONGEST_PAUSE_S", "AskAgain", "Reach", "exchange"]

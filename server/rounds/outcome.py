@@ -1,0 +1,52 @@
+"""What a run's rounds come to, and who is told."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from confide.protocol.messages import Evaluation
+from confide.server.rounds.checkpoint import Checkpoint
+from confide.server.rounds.state import RunState
+
+CommitFn = Callable[[Checkpoint], None]
+"""Makes a checkpoint durable, or raises."""
+
+
+class Observer(Protocol):
+    """Hears of a run as it goes."""
+
+    def started(self, clients: Mapping[str, int]) -> None:
+        """Hear who takes part: name -> declared number of training records."""
+
+    def resumed(self, state: RunState) -> None:
+        """Hear, after ``started``, of rounds that an earlier process did."""
+
+    def round_done(self, state: RunState) -> None:
+        """Hear of a round; its record is the last of ``state.history``."""
+
+    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+        """Hear how the model after a round scores: name -> metrics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        state: after the last round.
+        clients: name -> declared number of training records.
+        test: name -> metrics of the kept model on test records.
+        validation: name -> metrics of the kept model on validation records; what sweeps choose by.
+        stopped_early: whether patience ran out.
+        reproducible: names of those who say that their noise derives from the plan's seed.
+    """
+
+    state: RunState
+    clients: Mapping[str, int]
+    test: Mapping[str, Evaluation]
+    stopped_early: bool
+    reproducible: Sequence[str] = ()
+    validation: Mapping[str, Evaluation] = field(default_factory=dict)
+
+
+__all__ = ["CommitFn", "Observer", "Outcome"]

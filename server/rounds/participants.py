@@ -1,0 +1,112 @@
+"""The institutions that take part, and how they are asked: every wait is bounded, every silence is named."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from flwr.app import Message, RecordDict
+
+from confide.errors import ProtocolError
+from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
+from confide.protocol.tensors import Shapes, decode
+from confide.strategies.strategy import ClientUpdate
+
+log = logging.getLogger(__name__)
+
+NO_REPLY, ERROR_REPLY = "no_reply", "error_reply"
+
+
+Answer = Reply | str
+"""A reply, or the code of what stands in its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clients:
+    """The enrolled institutions.
+
+    Attributes:
+        names: node id -> name.
+        num_examples: name -> declared number of training units, in the order of the names.
+        ledger_heads: name -> head of its ledger as it told last; kept up to date, and echoed with every question, so that an
+            institution whose ledger is an older copy notices.
+        reproducible: names of those who say that their noise derives from the plan's seed.
+    """
+
+    names: Mapping[int, str]
+    num_examples: Mapping[str, int]
+    ledger_heads: dict[str, str] = field(default_factory=dict)
+    reproducible: Sequence[str] = ()
+
+    def messages(self, kind: str, names: Sequence[str], request: Request) -> list[Message]:
+        """Write the same request to each of ``names``, with the head of its ledger; it is encoded once where there is none."""
+        nodes, group = {name: node for node, name in self.names.items()}, str(request.server_round)
+        for_all = pack_request(request)
+
+        def content(name: str) -> RecordDict:
+            head = self.ledger_heads.get(name)
+            return pack_request(replace(request, ledger_head=head)) if head else for_all
+
+        return [Message(content(name), nodes[name], kind, group_id=group) for name in names]
+
+    def answers(self, replies: Iterable[Message], asked: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+        """Yield one answer for each who was asked: as they arrive, then those who did not answer."""
+        waiting = set(asked)
+        for reply in replies:
+            name = self.names.get(reply.metadata.src_node_id)
+            if name in waiting:  # a second answer to one question, or a stranger's, is ignored
+                waiting.remove(name)
+                answer = read_answer(reply)
+                if isinstance(answer, Reply) and answer.ledger_head and answer.refusal != "ledger":
+                    self.ledger_heads[name] = answer.ledger_head
+                yield name, answer
+        for name in sorted(waiting):
+            yield name, NO_REPLY
+
+
+def read_answer(message: Message) -> Answer:
+    """Read a reply, or say by a code why it is none."""
+    if message.has_error():
+        log.warning("Node %s answers with an error, code %s.", message.metadata.src_node_id, message.error.code)
+        return ERROR_REPLY
+    try:
+        return unpack_reply(message.content)
+    except ProtocolError as error:
+        log.warning("Node %s: %s", message.metadata.src_node_id, error)
+        return error.code
+
+
+def refusal_of(message: Message) -> str | None:
+    """Return the code of a refusal; None for any other answer."""
+    answer = read_answer(message)
+    return answer.refusal if isinstance(answer, Reply) else None
+
+
+def check_reply(reply: Reply, name: str, *, declared: int) -> None:
+    """Check that a reply is of the institution asked, about the records it declared.
+
+    Raises:
+        ProtocolError: if not.
+    """
+    if reply.institution != name:
+        raise ProtocolError(f"{reply.institution} answers for {name}.", code="institution")
+    if reply.num_examples != declared:
+        raise ProtocolError(
+            f"{name} declared {declared} records and now {reply.num_examples}.",
+            code="num_examples",
+        )
+
+
+def accept(reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value: float) -> ClientUpdate:
+    """Check a reply to a train request, whole, and take the update out of it.
+
+    Raises:
+        ProtocolError: if it is not what was asked for.
+    """
+    check_reply(reply, name, declared=declared)
+    if reply.arrays is None:
+        raise ProtocolError(f"{name} sends no update.", code="tensor_names")
+    tensors = decode(reply.arrays, shapes, max_value=max_value)
+    return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples)
+
+
+__all__ = ["ERROR_REPLY", "NO_REPLY", "Answer", "Clients", "accept", "check_reply", "read_answer", "refusal_of"]
