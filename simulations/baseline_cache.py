@@ -26,7 +26,7 @@ from confide.models.compute import Compute
 from confide.protocol.messages import SPLITS
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, sha256
-from confide.server.outputs import versions
+from confide.server.run.outputs import versions
 from confide.storage.files import make_private_folder, write_text
 
 log = logging.getLogger(__name__)

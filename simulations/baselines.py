@@ -22,8 +22,8 @@ from confide.protocol.messages import SPLITS, Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
 from confide.server.progress.view import ProgressView
-from confide.server.results import PooledResult
 from confide.server.rounds.outcome import Outcome
+from confide.server.run.summary import PooledResult
 from confide.simulations.baseline_cache import BaselineCache
 from confide.simulations.engines import InlineEngine
 from confide.simulations.federation import Federation, Job, alone, pooled

@@ -34,13 +34,13 @@ from confide.privacy.randomness import derive_key
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.tensors import Tensors
-from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress.view import ProgressView
-from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.outcome import Observer, Outcome
+from confide.server.run.metrics_log import MetricsSink
+from confide.server.run.outputs import Stopwatch, save_models, versions
+from confide.server.run.summary import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
-from confide.server.sink import MetricsSink
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.simulations.baseline_cache import BaselineCache, Circumstances

@@ -37,18 +37,18 @@ from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.tensors import num_bytes
 from confide.server.app import make_server_app
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
-from confide.server.outputs import Stopwatch, save_models, versions
 from confide.server.progress.make import make_progress
 from confide.server.progress.view import ProgressView
 from confide.server.report.write import leave_report
-from confide.server.results import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.loop import RoundLoop
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import mean_metrics
+from confide.server.run.metrics_log import MetricsSink
+from confide.server.run.outputs import Stopwatch, save_models, versions
+from confide.server.run.summary import InstitutionResult, RunResult, summarise, summarise_failure
 from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY, command_of
-from confide.server.sink import MetricsSink
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.storage.files import locked, write_json, write_text

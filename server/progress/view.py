@@ -11,9 +11,9 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 
 from confide.protocol.messages import Evaluation
-from confide.server.results import closing_lines, closing_table
 from confide.server.rounds.participants import ERROR_REPLY, NO_REPLY
 from confide.server.rounds.state import RunState, mean_metric
+from confide.server.run.closing import closing_lines, closing_table
 
 log = logging.getLogger(__name__)
 

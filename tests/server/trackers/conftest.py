@@ -8,7 +8,7 @@ import torch
 
 from confide.config.compose import compose
 from confide.server.rounds.state import RoundRecord, RunState
-from confide.server.sink import MetricsSink
+from confide.server.run.metrics_log import MetricsSink
 from confide.server.trackers.build import tracked
 
 Track = Callable[..., None]

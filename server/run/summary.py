@@ -2,11 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from rich.markup import escape
-from rich.table import Table
 
 from confide.errors import ConfideError, RunFailedError
 from confide.protocol.messages import Evaluation
@@ -217,94 +213,4 @@ def privacy_statement(plan: TrainingPlan, *, reproducible: bool, baselines: Sequ
     return statement
 
 
-def closing_table(summary: Mapping[str, Any]) -> Table:
-    """Build the table that ends a run."""
-    metric, private = summary["primary_metric"], summary["privacy"]["unit"] != "none"
-    local = summary["baselines"].get("local", {})
-    deployed = any("records" not in client for client in summary["clients"].values())
-    where = "mean over institutions' own test records" if deployed else "on the test records of all"
-    table = Table(title=f"{metric}, {where} and on its own", title_justify="left", title_style="bold")
-    headers = [
-        "institution",
-        "training\nrecords" if deployed else "records",
-        *(["alone\nall"] if local else []),
-        "federated\nall",
-    ]
-    headers += [*(["alone\nown"] if local else []), "federated\nown", *(["epsilon"] if private else [])]
-    for number, header in enumerate(headers):
-        table.add_column(header, justify="left" if number == 0 else "right", no_wrap=True)
-    for name, client in summary["clients"].items():
-        baseline = local.get(name, {})
-        row = [
-            escape(name),
-            str(client.get("records", client["num_examples"])),
-            *([_cell(baseline.get(metric))] if local else []),
-            _cell(summary["federated"].get(metric)),
-        ]
-        row += [*([_cell(baseline.get("own_test", {}).get(metric))] if local else []), _cell(client.get(metric))]
-        table.add_row(*row, *([f"{client['epsilon']:.2f}"] if private else []))
-    return table
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
-def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
-    """Say in three lines what was learnt, what it cost, and where it lies."""
-    metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
-    assert isinstance(federated, dict)
-    assert isinstance(privacy, dict)
-    scores = ", ".join(
-        f"{name} {value:.3f}" for name, value in federated.items() if name in (metric, "auc", "macro_f1", "log_loss")
-    )
-    where = "pooled test records" if "measured" not in federated else f"test records, {federated['measured']}"
-    lines = [f"Federated model, {federated['test_examples']} {where}: {scores}."]
-    if not federated["test_examples"]:
-        kept = "no institution lets metrics on its test records leave" if "measured" in federated else "no records for test"
-        lines = [f"Federated model: {kept}."]
-    lines += _pooled_lines(summary["baselines"], str(metric))
-    if privacy["unit"] != "none":
-        lines.append(
-            f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a {privacy['unit']} and institution; "
-            f"{privacy['guarantee']}."
-        )
-    lines += _budget_lines(summary["clients"])
-    failures = summary["failures"]
-    assert isinstance(failures, dict)
-    without: dict[str, list[str]] = {}
-    for server_round, missing in failures.items():
-        for name, code in missing.items():
-            without.setdefault(f"{name} ({code})", []).append(server_round)
-    lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
-    digest = str(summary["model_sha256"])[:12]
-    return [
-        *lines,
-        f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest}, report.html and all else in {run_dir}",
-    ]
-
-
-def _pooled_lines(baselines: object, metric: str) -> list[str]:
-    """Say what all records in one place would have given."""
-    assert isinstance(baselines, dict)
-    value = baselines.get("pooled", {}).get(metric)
-    return [] if value is None else [f"Pooled, all records in one place: {metric} {value:.3f}."]
-
-
-def _budget_lines(clients: object) -> list[str]:
-    """Say what ledgers that outlive the run have committed."""
-    assert isinstance(clients, dict)
-    budgets = {name: client["budget"] for name, client in clients.items() if "budget" in client}
-    told = ", ".join(f"{name} {b['committed']:.2f} of {b['epsilon']:g}" for name, b in budgets.items())
-    return [f"Lifetime epsilon committed: {told}."] if budgets else []
-
-
-__all__ = [
-    "InstitutionResult",
-    "RunResult",
-    "closing_lines",
-    "closing_table",
-    "privacy_statement",
-    "summarise",
-    "summarise_failure",
-]
+__all__ = ["InstitutionResult", "RunResult", "privacy_statement", "summarise", "summarise_failure"]

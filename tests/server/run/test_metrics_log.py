@@ -10,7 +10,7 @@ import torch
 
 from confide.errors import StorageError
 from confide.server.rounds.state import RoundRecord, RunState
-from confide.server.sink import MetricsSink
+from confide.server.run.metrics_log import MetricsSink
 
 FULL = Path("/dev/full")
 CLIENTS = {"a": 5, "b": 7}

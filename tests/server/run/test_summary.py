@@ -11,18 +11,17 @@ from rich.console import Console
 from confide.config.compose import compose
 from confide.errors import RunFailedError
 from confide.protocol.plan import TrainingPlan, make_plan
-from confide.server.results import (
+from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.state import Best, RoundRecord, RunState
+from confide.server.run.closing import closing_lines, closing_table
+from confide.server.run.summary import (
     InstitutionResult,
     PooledResult,
     RunResult,
-    closing_lines,
-    closing_table,
     privacy_statement,
     summarise,
     summarise_failure,
 )
-from confide.server.rounds.outcome import Outcome
-from confide.server.rounds.state import Best, RoundRecord, RunState
 
 # DESIGN section 8.
 KEYS = {"schema", "status", "rounds", "seconds", "model_sha256", "primary_metric", "federated", "baselines", "clients", "bytes"}

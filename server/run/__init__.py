@@ -1,0 +1,1 @@
+"""One run and what it leaves, whoever carries its messages."""
