@@ -15,7 +15,7 @@ from confide.config.compose import compose, is_hydra
 from confide.config.run import Config
 from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.server.run_folder import described, finished, refuse_changes
-from confide.simulations.manners import quiet_imports, threads_kept, without_bars
+from confide.simulations.process_settings import quiet_imports, threads_kept, without_bars
 from confide.simulations.result import Result, load_run
 
 Progress = Literal["quiet", "plain"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from confide.errors import ConfigError, UnreadableError
 from confide.server.run_folder import REPORT, SUMMARY, finished
-from confide.simulations.manners import quiet_imports, threads_kept, without_bars
+from confide.simulations.process_settings import quiet_imports, threads_kept, without_bars
 
 if TYPE_CHECKING:
     import pandas

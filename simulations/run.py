@@ -51,7 +51,7 @@ from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup, simulated_states
 from confide.simulations.ledgers import job_name, ledger_folder
 from confide.simulations.population import deal_out, refuse_split_groups
-from confide.simulations.released import ReleasedRounds
+from confide.simulations.released_rounds import ReleasedRounds
 from confide.simulations.shared import SharedRecords
 from confide.storage.files import write_json, write_text
 from confide.strategies.build import build_strategy
