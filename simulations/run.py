@@ -43,8 +43,8 @@ from confide.server.run.summary import InstitutionResult, RunResult, summarise, 
 from confide.server.run_folder import CHECKPOINTS, PLAN, STATES, SUMMARY, claimed
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
-from confide.simulations.baseline_cache import BaselineCache, Circumstances
-from confide.simulations.baselines import Alone, Baselines, Comparison, score_pooled
+from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
+from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job

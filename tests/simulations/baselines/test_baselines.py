@@ -17,8 +17,8 @@ from confide.config.compose import compose
 from confide.config.run import Config
 from confide.models.compute import Compute
 from confide.protocol.plan import make_plan
-from confide.simulations.baseline_cache import BaselineCache, Circumstances
-from confide.simulations.baselines import ALONE, POOLED, _are_alone, _is_pooled, _read, pool
+from confide.simulations.baselines.baselines import ALONE, POOLED, _are_alone, _is_pooled, _read, pool
+from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.tasks.task import LABELS, Examples
 
 Simulate = Callable[..., dict[str, Any]]

@@ -1,0 +1,1 @@
+"""What a federated model is compared with: local models and a pooled one."""
