@@ -11,13 +11,13 @@ from confide import __version__
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "simulate": ("confide.simulations.cli:main", "run a whole federation on this machine"),
-    "report": ("confide.simulations.report_cli:main", "render a run's report again, or compare several runs"),
+    "simulate": ("confide.simulations.commands.simulate:main", "run a whole federation on this machine"),
+    "report": ("confide.simulations.commands.report:main", "render a run's report again, or compare several runs"),
     "provision": (
         "confide.server.commands.provision:main",
         "make a federation's certificates and a start-up kit for each institution",
     ),
-    "deal": ("confide.simulations.deal_cli:main", "write the records of a simulation as one file an institution"),
+    "deal": ("confide.simulations.commands.deal:main", "write the records of a simulation as one file an institution"),
     "client": ("confide.client.commands.client:main", "take part as an institution, from a start-up kit"),
     "server": ("confide.server.commands.server:main", "run a federation of real institutions as its coordinator"),
     "doctor": ("confide.deployment.doctor:main", "say what is wrong with a kit or this machine, and how to mend it"),

@@ -8,7 +8,7 @@ from confide.errors import ConfigError
 from confide.server.report.compare import best, comparison_page, differing, names_of, same_records, validation
 from confide.server.report.read import read_run
 from confide.server.report.write import write_comparison
-from confide.simulations.report_cli import main
+from confide.simulations.commands.report import main
 
 
 def test_a_strategys_name_stands_for_its_settings(plain_run: Path) -> None:

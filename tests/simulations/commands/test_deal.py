@@ -16,7 +16,7 @@ from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import seeded_secret, split_key
 from confide.protocol.messages import SPLITS
 from confide.protocol.tensors import sha256
-from confide.simulations.deal_cli import main
+from confide.simulations.commands.deal import main
 from confide.simulations.population import deal_out
 from confide.storage.files import folder_name
 

@@ -1,0 +1,1 @@
+"""What a researcher calls: one module a command, imported by nobody."""
