@@ -23,7 +23,7 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
 from confide.server.rounds.outcome import Observer
 from confide.server.rounds.state import RunState
-from confide.simulations.engines import InlineEngine
+from confide.simulations.engines.engine import InlineEngine
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup
 from confide.strategies.fedavg import fedavg

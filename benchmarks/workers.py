@@ -23,10 +23,10 @@ from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
 from confide.server.rounds.state import RunState
-from confide.simulations.engines import ProcessEngine
+from confide.simulations.engines.engine import ProcessEngine
+from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup
-from confide.simulations.shared import SharedRecords
 from confide.strategies.fedavg import fedavg
 from confide.strategies.selection import SelectUniform
 

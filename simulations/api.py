@@ -69,7 +69,7 @@ def _config(overrides: Sequence[str], *, run_dir: str | Path | None, resume: boo
 
 def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> None:
     if config.simulation.engine == "process":
-        from confide.simulations.preload import prepare_workers
+        from confide.simulations.engines.preload import prepare_workers
 
         prepare_workers()
     with quiet_imports():

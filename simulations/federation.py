@@ -18,7 +18,7 @@ from confide.server.app import make_server_app
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.loop import RoundLoop
 from confide.server.rounds.outcome import CommitFn, Observer, Outcome
-from confide.simulations.engines import Engine
+from confide.simulations.engines.engine import Engine
 from confide.strategies.strategy import FederatedAlgorithm
 
 

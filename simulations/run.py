@@ -45,14 +45,14 @@ from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
-from confide.simulations.engines import Engine, InlineEngine, ProcessEngine, default_workers
+from confide.simulations.engines.engine import Engine, InlineEngine, ProcessEngine, default_workers
+from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup, simulated_states
 from confide.simulations.ledgers import job_name, ledger_folder
 from confide.simulations.population import deal_out, refuse_split_groups
 from confide.simulations.released_rounds import ReleasedRounds
-from confide.simulations.shared import SharedRecords
 from confide.storage.files import write_json, write_text
 from confide.strategies.build import build_strategy
 from confide.strategies.objectives import keeps_state

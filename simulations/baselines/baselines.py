@@ -25,7 +25,7 @@ from confide.server.progress.view import ProgressView
 from confide.server.rounds.outcome import Outcome
 from confide.server.run.summary import PooledResult
 from confide.simulations.baselines.cache import BaselineCache
-from confide.simulations.engines import InlineEngine
+from confide.simulations.engines.engine import InlineEngine
 from confide.simulations.federation import Federation, Job, alone, pooled
 from confide.simulations.institutions import Setup
 from confide.storage.files import write_json

@@ -27,7 +27,7 @@ from confide.server.run_folder import (
     claimed,
     resume_command,
 )
-from confide.simulations.preload import prepare_workers
+from confide.simulations.engines.preload import prepare_workers
 from confide.simulations.sweep_cli import is_sweep, run_sweep
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,7 @@ from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
-from confide.simulations.preload import CONTEXT, prepare_workers
+from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
 sys.path.insert(0, str(Path(__file__).parent))  # the child process imports it by name
 

@@ -27,7 +27,7 @@ from confide.server.progress.lines import LineProgress
 from confide.server.rounds.checkpoint import CheckpointStore
 from confide.server.rounds.state import RunState
 from confide.server.run_folder import can_resume, resume_command
-from confide.simulations.preload import CONTEXT, prepare_workers
+from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=6")

@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 
 from confide.flower.messages import task_identity
 from confide.protocol.tensors import Tensors, encode
-from confide.simulations.grid import InlineGrid
+from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.fedopt import fedadagrad, fedadam, fedyogi
 from confide.strategies.fedprox import fedprox

@@ -26,8 +26,8 @@ from confide.models.workload import build_workload
 from confide.privacy.accounting import epsilon
 from confide.privacy.keys import split_key
 from confide.protocol.plan import TrainingPlan, make_plan
+from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.population import deal_out
-from confide.simulations.preload import CONTEXT, prepare_workers
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # the child process imports it by name
 

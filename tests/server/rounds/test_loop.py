@@ -27,7 +27,7 @@ from confide.server.rounds.outcome import CommitFn, Observer, Outcome
 from confide.server.rounds.partial_sums import CollectedSum, SumOrder
 from confide.server.rounds.participants import accept
 from confide.server.rounds.state import RoundRecord, RunState, mean_metric
-from confide.simulations.grid import InlineGrid
+from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.feddyn import feddyn

@@ -19,11 +19,11 @@ from confide.models.workload import build_workload
 from confide.protocol.messages import unpack_reply
 from confide.protocol.plan import make_plan
 from confide.protocol.tensors import decode, flatten
+from confide.simulations.engines.preload import CONTEXT, prepare_workers
+from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
+from confide.simulations.engines.worker import Brief, Done, SharedSum, Task, WorkerSpec, work
 from confide.simulations.institutions import Setup
-from confide.simulations.preload import CONTEXT, prepare_workers
 from confide.simulations.run import build_trainer
-from confide.simulations.shared import SharedBlock, SharedRecords
-from confide.simulations.workers import Brief, Done, SharedSum, Task, WorkerSpec, work
 
 RECORDS, DRAWS = 60, 38_000
 RARE = 1e-6

@@ -12,13 +12,13 @@ from confide.client.app import Answers, make_client_app
 from confide.client.ledger.ledger import Spent
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
+from confide.simulations.engines.inline import InlineGrid
+from confide.simulations.engines.pool import WorkerPool
+from confide.simulations.engines.process import ProcessGrid
+from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
+from confide.simulations.engines.worker import WorkerSpec
 from confide.simulations.faults import Faults, FaultyDelivery
-from confide.simulations.grid import InlineGrid
 from confide.simulations.institutions import Doors, Setup, faulty
-from confide.simulations.pool import WorkerPool
-from confide.simulations.process_grid import ProcessGrid
-from confide.simulations.shared import SharedBlock, SharedRecords
-from confide.simulations.workers import WorkerSpec
 
 
 class Engine(Protocol):

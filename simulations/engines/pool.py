@@ -17,9 +17,9 @@ from torch import Tensor
 from confide.errors import RunFailedError
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes
-from confide.simulations.preload import CONTEXT, prepare_workers
-from confide.simulations.shared import SharedBlock
-from confide.simulations.workers import Brief, Done, SharedSum, Task, WorkerSpec, work
+from confide.simulations.engines.preload import CONTEXT, prepare_workers
+from confide.simulations.engines.shared_memory import SharedBlock
+from confide.simulations.engines.worker import Brief, Done, SharedSum, Task, WorkerSpec, work
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,8 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, encode, unflatten
 from confide.server.rounds.partial_sums import SumOrder
 from confide.server.rounds.participants import accept
+from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.institutions import Doors, Setup, faulty
-from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import ClientUpdate, SumRule
 

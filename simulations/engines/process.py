@@ -12,10 +12,10 @@ from confide.protocol.messages import Request, unpack_request
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, decode, flatten
 from confide.server.rounds.exchange import LONGEST_PAUSE_S
 from confide.server.rounds.partial_sums import CollectedSum, SumOrder
+from confide.simulations.engines.inline import LocalGrid
+from confide.simulations.engines.pool import Failed, WorkerPool
+from confide.simulations.engines.worker import Brief, Done, Task
 from confide.simulations.faults import FaultyDelivery
-from confide.simulations.grid import LocalGrid
-from confide.simulations.pool import Failed, WorkerPool
-from confide.simulations.workers import Brief, Done, Task
 
 LOST = "worker_lost"
 

@@ -26,11 +26,11 @@ from confide.protocol.plan import make_plan
 from confide.protocol.tensors import sha256
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
-from confide.simulations.engines import Engine, InlineEngine, ProcessEngine
+from confide.simulations.engines.engine import Engine, InlineEngine, ProcessEngine
+from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup
 from confide.simulations.run import build_trainer
-from confide.simulations.shared import SharedBlock, SharedRecords
 from confide.strategies.build import build_strategy
 from confide.tasks.task import LABELS, Examples
 
