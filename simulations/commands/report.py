@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
         arguments = parser.parse_args(list(argv) or ["--help"])
     except SystemExit as stop:
         return int(stop.code or 0)
-    from confide.simulations.sweep_page import is_sweep, write_sweep_page  # matplotlib takes a moment
+    from confide.simulations.sweeps.page import is_sweep, write_sweep_page  # matplotlib takes a moment
 
     folders: list[Path] = arguments.run
     if len(folders) == 1 and is_sweep(folders[0]):

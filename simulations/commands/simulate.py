@@ -28,7 +28,7 @@ from confide.server.run_folder import (
     resume_command,
 )
 from confide.simulations.engines.preload import prepare_workers
-from confide.simulations.sweep_cli import is_sweep, run_sweep
+from confide.simulations.sweeps.command import is_sweep, run_sweep
 
 log = logging.getLogger(__name__)
 

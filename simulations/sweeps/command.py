@@ -25,7 +25,7 @@ from confide.config.sweeps import of_kind, swept_keys
 from confide.config.task import METRICS
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 from confide.server.commands.hydra_line import overrides_of, quoted, refuse_passwords, run_with_hydra
-from confide.simulations.sweep import SweptRun, best_run, sweep_runs, sweep_table
+from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, sweep_table
 
 log = logging.getLogger(__name__)
 

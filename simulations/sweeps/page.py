@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from confide.errors import ConfideError, ConfigError
 from confide.server.run_folder import REPORT, SUMMARY
-from confide.simulations.sweep import sweep_runs
+from confide.simulations.sweeps.sweep import sweep_runs
 
 log = logging.getLogger(__name__)
 

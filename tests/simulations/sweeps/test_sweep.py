@@ -14,8 +14,8 @@ from rich.console import Console
 
 from confide.config.compose import check_jobs
 from confide.errors import ConfigError
-from confide.simulations.sweep import best_run, sweep_runs, sweep_table
-from confide.simulations.sweep_cli import is_sweep, plan_sweep
+from confide.simulations.sweeps.command import is_sweep, plan_sweep
+from confide.simulations.sweeps.sweep import best_run, sweep_runs, sweep_table
 
 COMPLETED = {
     "status": "completed",
