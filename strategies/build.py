@@ -14,11 +14,12 @@ from confide.config.strategy import (
 from confide.errors import ConfigError
 from confide.strategies import server_optimizers as optimizers
 from confide.strategies.aggregators import WeightedMean
+from confide.strategies.composed import Strategy
+from confide.strategies.custom import own_aggregator, own_strategy
 from confide.strategies.feddyn import DynamicServer
-from confide.strategies.flower_strategy import FlowerStrategy, load_flower_strategy
-from confide.strategies.own import own_aggregator, own_strategy
+from confide.strategies.flower_adapter import FlowerStrategy, load_flower_strategy
 from confide.strategies.selection import SelectAll, SelectUniform
-from confide.strategies.strategy import Aggregator, FederatedAlgorithm, Selection, ServerOptimizer, Strategy
+from confide.strategies.strategy import Aggregator, FederatedAlgorithm, Selection, ServerOptimizer
 
 
 def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:

@@ -6,9 +6,10 @@ Visual Classification", 2019 (arXiv 1909.06335), section 4.3.
 """
 
 from confide.strategies.aggregators import WeightedMean
+from confide.strategies.composed import Strategy
 from confide.strategies.selection import SelectAll
 from confide.strategies.server_optimizers import Sgd
-from confide.strategies.strategy import Selection, Strategy
+from confide.strategies.strategy import Selection
 
 
 def fedavg(*, selection: Selection | None = None, weighting: str = "num_examples") -> Strategy:

@@ -16,9 +16,10 @@ from torch import Tensor, nn, zeros_like
 
 from confide.config.strategy import ObjectiveConfig
 from confide.protocol.tensors import Tensors
+from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg
 from confide.strategies.selection import SelectAll
-from confide.strategies.strategy import Selection, Strategy
+from confide.strategies.strategy import Selection
 
 _CORRECTION = "correction/"
 

@@ -4,9 +4,10 @@ Reddi et al., "Adaptive Federated Optimization", ICLR 2021 (arXiv 2003.00295), a
 """
 
 from confide.strategies.aggregators import WeightedMean
+from confide.strategies.composed import Strategy
 from confide.strategies.selection import SelectAll
 from confide.strategies.server_optimizers import adagrad, adam, yogi
-from confide.strategies.strategy import Selection, ServerOptimizer, Strategy
+from confide.strategies.strategy import Selection, ServerOptimizer
 
 
 def fedadam(*, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Strategy:

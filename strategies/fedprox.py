@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from confide.config.strategy import ObjectiveConfig
+from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg
-from confide.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ confide simulate experiment=heart_disease strategy=custom strategy._target_=own_
 
 from confide.protocol.tensors import Tensors
 from confide.strategies.aggregators import WeightedMean
+from confide.strategies.composed import Strategy
 from confide.strategies.selection import SelectUniform
-from confide.strategies.strategy import Strategy
 
 
 class SignSteps:

@@ -16,10 +16,11 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 from confide.flower.messages import task_identity
 from confide.protocol.tensors import Tensors, encode
 from confide.simulations.engines.inline import InlineGrid
+from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.fedopt import fedadagrad, fedadam, fedyogi
 from confide.strategies.fedprox import fedprox
-from confide.strategies.strategy import ClientUpdate, Strategy
+from confide.strategies.strategy import ClientUpdate
 
 ROUNDS, CLIENTS = 4, 3
 START: Tensors = {"b": torch.tensor(0.3), "w": torch.tensor([[1.0, -0.5], [0.25, 0.0]])}

@@ -10,13 +10,14 @@ from confide.config.strategy import FlowerStrategyConfig, StrategyConfig
 from confide.errors import ConfigError
 from confide.protocol.tensors import Tensors
 from confide.strategies.build import build_strategy
+from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.feddyn import feddyn
 from confide.strategies.fedopt import fedadagrad, fedadam, fedyogi
 from confide.strategies.fedprox import fedprox
-from confide.strategies.flower_strategy import FlowerStrategy
+from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.selection import SelectAll, SelectUniform
-from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm, Strategy
+from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm
 
 QUICK = "experiment=heart_disease"
 START: Tensors = {"w": torch.tensor([1.0, -2.0])}

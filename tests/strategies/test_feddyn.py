@@ -28,10 +28,11 @@ from confide.privacy.randomness import derive_key
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode, flatten
+from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg
 from confide.strategies.feddyn import Dynamic, feddyn, next_gradient
 from confide.strategies.objectives import first_state, keeps_state, local_objective, next_state
-from confide.strategies.strategy import ClientUpdate, Strategy
+from confide.strategies.strategy import ClientUpdate
 
 ALPHA = 0.5
 EVERYBODY = (0, 1, 2)

@@ -32,7 +32,7 @@ from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.feddyn import feddyn
 from confide.strategies.fedopt import fedadam
-from confide.strategies.flower_strategy import FlowerStrategy
+from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.selection import SelectUniform
 from confide.strategies.strategy import Accumulator, FederatedAlgorithm
 

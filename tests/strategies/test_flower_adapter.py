@@ -11,7 +11,7 @@ from confide.errors import ConfigError, RunFailedError
 from confide.flower.messages import task_identity
 from confide.protocol.tensors import Tensors
 from confide.strategies.fedavg import fedavg
-from confide.strategies.flower_strategy import FlowerStrategy, load_flower_strategy
+from confide.strategies.flower_adapter import FlowerStrategy, load_flower_strategy
 from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm
 
 FLOWER = "flwr.serverapp.strategy"
