@@ -6,17 +6,13 @@ result.institutions
 """
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
+
+from confide.version import __version__
 
 if TYPE_CHECKING:
     from confide.simulations.api import simulate
     from confide.simulations.result import Result, load_run
-
-try:
-    __version__ = version("confide")
-except PackageNotFoundError:  # a checkout that was never installed
-    __version__ = "0+unknown"
 
 # Loaded when first asked for: commands, and whoever wants the version, wait for neither Hydra nor torch.
 _LAZY = {

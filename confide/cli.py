@@ -7,8 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from confide import __version__
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
+from confide.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("confide.simulations.commands.simulate:main", "run a whole federation on this machine"),

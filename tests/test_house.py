@@ -1,8 +1,10 @@
 """The house: what is packaged, what imports what, and what the front door costs."""
 
 import ast
+import contextlib
 import importlib.util
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -54,6 +56,33 @@ def test_client_and_server_do_not_import_each_other() -> None:
     for room, other in (("client", "confide.server"), ("server", "confide.client")):
         for path in (ROOT / room).rglob("*.py"):
             assert not [name for name in _imported(path) if name.startswith((other, "confide.simulations"))], path
+
+
+def test_every_dotted_name_in_the_tree_is_found() -> None:
+    """A logger, a launch command, a preloaded module, a layer or a `_target_` that moved fails in silence otherwise."""
+    not_ours = re.compile(r"confide\.(json|log|py|trainer\.v\d.*|ledger)$")  # files, and a gRPC service
+    lost = [f"{path}: {name}" for path, name in _dotted_names() if not (not_ours.match(name) or _is_found(name))]
+    assert lost == []
+
+
+def _dotted_names() -> Iterator[tuple[Path, str]]:
+    folders = ("confide", *ROOMS, "tests", "benchmarks", "docs")
+    files = [
+        path for folder in folders for kind in ("*.py", "*.yaml", "*.md", "*.toml") for path in (ROOT / folder).rglob(kind)
+    ]
+    for path in {*files, *ROOT.glob("*.toml"), *ROOT.glob("*.md"), ROOT / "Makefile"} - {Path(__file__)}:
+        for match in re.finditer(r"(?<![\w./-])confide(?:\.[A-Za-z_]\w*)+(?![\w(])", path.read_text()):
+            yield path, match[0]
+
+
+def _is_found(name: str) -> bool:
+    """Say whether a dotted name is a module, or an attribute of one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        with contextlib.suppress(ImportError):
+            found: object = importlib.import_module(".".join(parts[:length]))
+            return all(hasattr(found, part) and (found := getattr(found, part)) is not None for part in parts[length:])
+    return False
 
 
 def test_public_names_exist_and_are_named_once() -> None:

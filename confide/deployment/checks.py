@@ -17,10 +17,10 @@ from typing import Literal
 
 from cryptography import x509
 
-from confide import __version__
 from confide.errors import EXIT_FAILED, ConfideError, ConfigError, DataError
 from confide.flower.processes import check_version
 from confide.security import pki
+from confide.version import __version__
 
 Status = Literal["ok", "warning", "error"]
 SOON_DAYS = 30

@@ -1,5 +1,6 @@
 """A model that predicts, whatever it was saved as: a run's own, one exported for transformers, or one in ONNX."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from confide.config.task import TabularConfig
 from confide.errors import ModelError
 from confide.inference import packages
-from confide.models.backbones import loading, quiet_transformers, refuse_other_code
+from confide.models.backbones import load_tokenizer, loading, quiet_transformers, refuse_other_code
 from confide.models.compute import Compute
 from confide.models.saved import RUN_FORM, Description, load_model, read_description, refuse_own_task
 from confide.protocol.plan import TrainingPlan
@@ -134,7 +135,7 @@ def hash_files(folder: Path) -> dict[str, str]:
 def _task(folder: Path, plan: TrainingPlan, own_tasks: Sequence[str]) -> Task:
     if isinstance(plan.task, TabularConfig):
         return table_task(plan.task, own_tasks)
-    return text_task(plan.task, folder, own_tasks)
+    return text_task(plan.task, functools.partial(load_tokenizer, folder), own_tasks)
 
 
 def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:

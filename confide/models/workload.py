@@ -1,5 +1,6 @@
 """A workload: the task, the model and the way from records to tensors that a plan names, ready to train."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import nn
 from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ConfigError
-from confide.models.backbones import content_hash, find_backbone, load_encoder, load_settings, loading
+from confide.models.backbones import content_hash, find_backbone, load_encoder, load_settings, load_tokenizer, loading
 from confide.models.compute import Compute
 from confide.models.features import FeatureCache, features_of
 from confide.models.networks import Head, Mlp, TextClassifier, apply_tuning, trainable
@@ -72,7 +73,7 @@ def build_workload(
             return replace(_tabular(task, backbone, compute, own_tasks), own_task=task._target_)
         if isinstance(task, TextClassificationConfig) and isinstance(backbone, TransformerConfig):
             folder = find_backbone(backbone)
-            texts = text_task(task, folder, own_tasks)
+            texts = text_task(task, functools.partial(load_tokenizer, folder), own_tasks)
             made = (
                 _head_only(texts, backbone, folder, compute)
                 if tuning.kind == "head"

@@ -5,14 +5,12 @@ another side: what may be imported for it is an exact list that this side brings
 simulation's own config), held against the plan's word before anything is imported.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confide.config.custom import make_part, require
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ConfigError, DeniedError
-from confide.models.backbones import load_tokenizer
 from confide.tasks.tabular import Tabular
 from confide.tasks.task import TableTask, Task
 from confide.tasks.text_classification import TextClassification
@@ -48,17 +46,22 @@ def table_task(config: TabularConfig, own_tasks: Sequence[str] = ()) -> TableTas
     return task
 
 
-def text_task(config: TextClassificationConfig, folder: Path, own_tasks: Sequence[str] = ()) -> Task:
-    """Make the task of texts, with the tokenizer in a backbone's folder: the built-in one, or one's own.
+def text_task(config: TextClassificationConfig, tokenizer_fn: Callable[[], Any], own_tasks: Sequence[str] = ()) -> Task:
+    """Make the task of texts: the built-in one, or one's own.
+
+    Args:
+        config: the schema.
+        tokenizer_fn: loads the backbone's tokenizer; called only once the task is allowed.
+        own_tasks: dotted paths that may be imported.
 
     Raises:
         DeniedError: if it is one's own and not listed.
         ConfigError: if it cannot be made, or is none.
     """
     if config._target_ is None:
-        return TextClassification(config, tokenizer=load_tokenizer(folder))
+        return TextClassification(config, tokenizer=tokenizer_fn())
     _refuse_unlisted(config, own_tasks)  # before the tokenizer is loaded
-    task: Task = _made(config, own_tasks, _NEEDED, tokenizer=load_tokenizer(folder))
+    task: Task = _made(config, own_tasks, _NEEDED, tokenizer=tokenizer_fn())
     return task
 
 

@@ -14,7 +14,9 @@ from confide.config.compose import to_config
 from confide.config.run import Config
 from confide.deployment.supervisor import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
-from confide.server.commands.hydra_line import (
+from confide.server.deployment.kit import FILE, load_coordinator_kit
+from confide.server.deployment.launch import supervised
+from confide.server.run.command_line import (
     INFORMATION_FLAGS,
     overrides_of,
     quoted,
@@ -24,8 +26,6 @@ from confide.server.commands.hydra_line import (
     status_of,
     tell_finished,
 )
-from confide.server.deployment.kit import FILE, load_coordinator_kit
-from confide.server.deployment.launch import supervised
 from confide.server.run_folder import Command, can_resume, claimed, resume_command
 
 log = logging.getLogger(__name__)

@@ -102,7 +102,7 @@ def log_to_file(run_dir: Path) -> None:
     root.handlers = [handler]
     shown = logging.StreamHandler()
     shown.setFormatter(OneLine("%(message)s"))
-    logging.getLogger("confide.server.rounds.participants").addHandler(shown)  # whom the run waits for, and why
+    logging.getLogger("confide.server.rounds").addHandler(shown)  # whom the run waits for, and why
 
 
 def stop_hard(stop: threading.Event) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from confide import __version__
 from confide.server.report.figures import Picture
 from confide.server.report.intervals import interval
+from confide.version import __version__
 
 _PACKAGE = "confide.server.report"
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")

@@ -13,9 +13,9 @@ import numpy
 import torch
 from safetensors.torch import save_file
 
-import confide
 from confide.server.rounds.outcome import Outcome
 from confide.storage.files import replace_file
+from confide.version import __version__
 
 
 class Stopwatch:
@@ -57,7 +57,7 @@ def save_models(folder: Path, outcome: Outcome) -> None:
 def versions() -> dict[str, str]:
     """Return the releases that a run rests on."""
     return {
-        "confide": confide.__version__,
+        "confide": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "flwr": flwr.__version__,

@@ -20,7 +20,7 @@ from confide.errors import (
     RunFailedError,
     UnreadableError,
 )
-from confide.server.commands.hydra_line import resumed_words, run_with_hydra, split_resume, status_of, tell_finished
+from confide.server.run.command_line import resumed_words, run_with_hydra, split_resume, status_of, tell_finished
 from confide.server.run_folder import (
     Command,
     can_resume,

@@ -24,7 +24,7 @@ from confide.config.run import Config
 from confide.config.sweeps import of_kind, swept_keys
 from confide.config.task import METRICS
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
-from confide.server.commands.hydra_line import overrides_of, quoted, refuse_passwords, run_with_hydra
+from confide.server.run.command_line import overrides_of, quoted, refuse_passwords, run_with_hydra
 from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, sweep_table
 
 log = logging.getLogger(__name__)

@@ -179,7 +179,7 @@ def test_file_of_a_folder_that_lacks_a_column_or_records_is_named(tmp_path: Path
 
 LOADS = """
 import os, resource, signal, sys
-from confide.client.sources import load_records
+from confide.client.records.sources import load_records
 end, rows, *paths = sys.argv[1:]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tables = [load_records(path, ["id", "text"], in_memory_mb=1) for path in paths]

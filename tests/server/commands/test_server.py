@@ -10,9 +10,9 @@ import confide.cli
 from confide.config.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.server.commands.hydra_line import overrides_of, split_resume
 from confide.server.commands.server import main, new_words
 from confide.server.provisioning.provision import provision
+from confide.server.run.command_line import overrides_of, split_resume
 from confide.server.run_folder import COMMAND, CONFIG
 
 HEART = "experiment=heart_disease"
