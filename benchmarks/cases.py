@@ -75,11 +75,17 @@ class Case:
 
         def examples() -> Examples:
             labels = torch.randint(0, self.num_classes, (self.num_examples,), generator=generator)
-            return Examples({FEATURES: torch.randn((self.num_examples, *shape), generator=generator), LABELS: labels})
+            return Examples(
+                {
+                    FEATURES: torch.randn((self.num_examples, *shape), generator=generator),
+                    LABELS: labels,
+                }
+            )
 
         empty = Examples({FEATURES: torch.empty((0, 1)), LABELS: torch.empty(0, dtype=torch.int64)})
         return {
-            f"client-{i:04}": InstitutionData(train=examples(), validation=empty, test=empty) for i in range(self.num_clients)
+            f"client-{i:04}": InstitutionData(train=examples(), validation=empty, test=empty)
+            for i in range(self.num_clients)
         }
 
     def _task(self) -> TabularConfig:

@@ -3,7 +3,8 @@
     python benchmarks/deployment.py            # MiniLM head, 3 banks, 10 rounds
     python benchmarks/deployment.py --large    # 100 MB of trainable tensors, 3 hospitals, 3 rounds
 
-Three institutions and a coordinator share this machine's cores, so that seconds of training are those of three at once.
+Three institutions and a coordinator share this machine's cores, so that seconds of training are
+those of three at once.
 """
 
 import argparse
@@ -63,7 +64,9 @@ class Peaks(threading.Thread):
         for name, peak in self.peaks.items():
             place, role = name.split("/")
             key = (
-                role if place == "server" and role != "supervisor" else f"{'server' if place == 'server' else 'client'} {role}"
+                role
+                if place == "server" and role != "supervisor"
+                else f"{'server' if place == 'server' else 'client'} {role}"
             )
             roles[key] = max(roles.get(key, 0.0), peak)
         return roles
@@ -84,17 +87,27 @@ def measure(deployment: Deployment, *overrides: str, timeout_s: float) -> None:
     training = training_of(deployment)
     above = [seconds - max(training[number]) for number, seconds in rounds.items()]
     first, *warm = above
-    print(f"rounds: {len(rounds)}; seconds a round: median {statistics.median(rounds.values()):.2f}")
-    print(f"training, the slowest institution: median {statistics.median(max(training[n]) for n in rounds):.2f} s")
-    print(f"above training: median {statistics.median(above):.2f} s, warm {statistics.median(warm):.2f} s, first {first:.2f} s")
-    print(f"from start to end: {deployment.summary()['seconds']:.1f} s; model {deployment.summary()['model_sha256'][:12]}")
+    print(
+        f"rounds: {len(rounds)}; seconds a round: median {statistics.median(rounds.values()):.2f}"
+    )
+    print(
+        f"training, the slowest institution: median {statistics.median(max(training[n]) for n in rounds):.2f} s"
+    )
+    print(
+        f"above training: median {statistics.median(above):.2f} s, warm {statistics.median(warm):.2f} s, first {first:.2f} s"
+    )
+    print(
+        f"from start to end: {deployment.summary()['seconds']:.1f} s; model {deployment.summary()['model_sha256'][:12]}"
+    )
     for role, peak in sorted(memory.items()):
         print(f"peak memory {role}: {peak:.0f} MB")
 
 
 def rounds_of(deployment: Deployment) -> dict[int, float]:
     """Return the seconds of each round."""
-    lines = (json.loads(line) for line in (deployment.run_dir / "metrics.jsonl").read_text().splitlines())
+    lines = (
+        json.loads(line) for line in (deployment.run_dir / "metrics.jsonl").read_text().splitlines()
+    )
     return {line["round"]: line["value"] for line in lines if line["name"] == "seconds"}
 
 
@@ -110,7 +123,9 @@ def training_of(deployment: Deployment) -> dict[int, list[float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", action="store_true", help="100 MB of tensors instead of a head on MiniLM")
+    parser.add_argument(
+        "--large", action="store_true", help="100 MB of tensors instead of a head on MiniLM"
+    )
     arguments = parser.parse_args()
     print(datetime.now().isoformat(timespec="seconds"))
     started = time.monotonic()
@@ -118,8 +133,16 @@ def main() -> None:
         with Deployment(run_overrides=LARGE) as deployment:
             measure(deployment, "server.num_rounds=3", timeout_s=900)
     else:
-        allowing = (*ALLOWING, "policy.backbones=[any]", f"backbones=['{MINILM}']", "data.validation=0.05", "data.test=0.15")
-        with Deployment(run_overrides=TWEETS, institutions=BANKS, client_overrides=allowing) as deployment:
+        allowing = (
+            *ALLOWING,
+            "policy.backbones=[any]",
+            f"backbones=['{MINILM}']",
+            "data.validation=0.05",
+            "data.test=0.15",
+        )
+        with Deployment(
+            run_overrides=TWEETS, institutions=BANKS, client_overrides=allowing
+        ) as deployment:
             measure(deployment, "server.num_rounds=10", timeout_s=600)
     print(f"{time.monotonic() - started:.0f} s in all")
 

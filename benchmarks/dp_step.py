@@ -3,9 +3,10 @@
     python benchmarks/dp_step.py
     python benchmarks/dp_step.py --tuning full --noise
 
-Both are the trainer's own steps, run in turn in one process: per-record clipping, cryptographic noise and optimizer against
-gradient and optimizer. The ratio of medians is printed: for LoRA at most 1.15, for full tuning 1.21 to 1.25 on the machine
-this was made on. With --noise, a private step is compared with one whose noise is torch's own, which is not secure.
+Both are the trainer's own steps, run in turn in one process: per-record clipping, cryptographic
+noise and optimizer against gradient and optimizer. The ratio of medians is printed: for LoRA at
+most 1.15, for full tuning 1.21 to 1.25 on the machine this was made on. With --noise, a private
+step is compared with one whose noise is torch's own, which is not secure.
 """
 
 import argparse
@@ -63,12 +64,23 @@ def make_plain_step(workload: Workload, examples: Examples) -> Callable[[], None
     return step
 
 
-def make_private_steps(workload: Workload, examples: Examples, noises: Sequence[KeyedGenerator]) -> list[Callable[[], None]]:
+def make_private_steps(
+    workload: Workload, examples: Examples, noises: Sequence[KeyedGenerator]
+) -> list[Callable[[], None]]:
     """Return a step for each source of noise, all on one model."""
     workload.model.train()
-    dp_sgd = DpSgd(workload.model, lambda model, batch: loss_of(workload, model, examples), physical_batch_size=len(examples))
+    dp_sgd = DpSgd(
+        workload.model,
+        lambda model, batch: loss_of(workload, model, examples),
+        physical_batch_size=len(examples),
+    )
     sgd = torch.optim.SGD([p for p in workload.model.parameters() if p.requires_grad], lr=0.1)
-    shared = DpSgdStep(clipping_norm=1.0, noise_multiplier=1.0, sampling_rate=0.1, expected_batch_size=len(examples))
+    shared = DpSgdStep(
+        clipping_norm=1.0,
+        noise_multiplier=1.0,
+        sampling_rate=0.1,
+        expected_batch_size=len(examples),
+    )
 
     def make_step(noise: KeyedGenerator) -> Callable[[], None]:
         optimizer = dp_sgd.optimizer(sgd, shared, noise)
@@ -108,13 +120,19 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     examples = make_batch(arguments.batch_size, arguments.tokens)
     noises = [KeyedGenerator(bytes(32)), *([TorchNoise(bytes(32))] if arguments.noise else [])]
-    private = make_private_steps(make_workload(arguments.tuning, arguments.layers), examples, noises)
+    private = make_private_steps(
+        make_workload(arguments.tuning, arguments.layers), examples, noises
+    )
     plain = make_plain_step(make_workload(arguments.tuning, arguments.layers), examples)
     names = ("private", "private with torch's noise")
-    medians = compare({"plain": plain, **dict(zip(names, private, strict=False))}, repeats=arguments.steps)
+    medians = compare(
+        {"plain": plain, **dict(zip(names, private, strict=False))}, repeats=arguments.steps
+    )
     for name in names[: len(private)]:
         ratio = medians[name] / medians["plain"]
-        print(f"{arguments.tuning}: {name} {medians[name]:.3f} s, plain {medians['plain']:.3f} s a step, ratio {ratio:.3f}")
+        print(
+            f"{arguments.tuning}: {name} {medians[name]:.3f} s, plain {medians['plain']:.3f} s a step, ratio {ratio:.3f}"
+        )
     if arguments.noise:
         ratio = medians[names[0]] / medians[names[1]]
         print(f"{arguments.tuning}: secure noise over torch's noise, ratio {ratio:.3f}")

@@ -2,10 +2,11 @@
 
     python benchmarks/export.py
 
-Tweets are learnt by the head, by LoRA and in full on the first two layers of MiniLM, patients by logistic regression, all
-without privacy and in few rounds. Each model is exported to each form and held against the run's own on 1,000 tweets or all
-920 patients: largest difference of a probability, accuracy, size, and median milliseconds from record to logits (tokenising
-included, batches of 32), both in one process and in turn. `predict` is held against the scores that training computes.
+Tweets are learnt by the head, by LoRA and in full on the first two layers of MiniLM, patients by
+logistic regression, all without privacy and in few rounds. Each model is exported to each form and
+held against the run's own on 1,000 tweets or all 920 patients: largest difference of a probability,
+accuracy, size, and median milliseconds from record to logits (tokenising included, batches of 32),
+both in one process and in turn. `predict` is held against the scores that training computes.
 """
 
 import argparse
@@ -77,8 +78,12 @@ def measure(name: str, folder: Path) -> None:
     train(config, folder)
     records = labelled(config)
     difference, ms = predict_difference(folder, records)
-    print(f"{name}: predict differs from training's scores by {difference:.1e}; {ms:.2f} ms a record, loading included")
-    print(f"  {'form':<8}{'MB':>8}{'of':>8}{'ms':>8}{'of':>8}{'difference':>12}{'accuracy':>10}{'of':>8}")
+    print(
+        f"{name}: predict differs from training's scores by {difference:.1e}; {ms:.2f} ms a record, loading included"
+    )
+    print(
+        f"  {'form':<8}{'MB':>8}{'of':>8}{'ms':>8}{'of':>8}{'difference':>12}{'accuracy':>10}{'of':>8}"
+    )
     for form in FORMS:
         made = export(folder, form, check=records)
         own, exported = made.run, made.exported

@@ -2,9 +2,10 @@
 
     python benchmarks/overhead.py
 
-The bare loop loads the global tensors, trains each client with torch's own SGD and averages the updates in float64; the
-engine does that through a ServerApp, Flower messages, plan checks and an order-independent sum. The two run in turn, round
-by round, and the ratio of medians is printed: at most 1.10 for the CNN and 1.5 for the MLP on the two cores this was made on.
+The bare loop loads the global tensors, trains each client with torch's own SGD and averages the
+updates in float64; the engine does that through a ServerApp, Flower messages, plan checks and an
+order-independent sum. The two run in turn, round by round, and the ratio of medians is printed: at
+most 1.10 for the CNN and 1.5 for the MLP on the two cores this was made on.
 """
 
 import argparse
@@ -42,7 +43,11 @@ def run_engine(case: Case, *, rounds: int, observer: Observer) -> None:
         trainer=trainer,
         initial=trainable_tensors(trainer.workload.model),
         secret=bytes(32),
-        engine=InlineEngine(data, trainer=trainer, setup=Setup(serves=plan, policy=compose().policy, noise_secret=bytes(32))),
+        engine=InlineEngine(
+            data,
+            trainer=trainer,
+            setup=Setup(serves=plan, policy=compose().policy, noise_secret=bytes(32)),
+        ),
     )
     federation.run(Job(algorithm=fedavg(), plan=plan, settings=config.server, observers=[observer]))
 
@@ -74,7 +79,10 @@ def bare_round(case: Case) -> Callable[[], None]:
             for accumulated, p, value in zip(total, params, state, strict=True):
                 accumulated.add_((p.detach() - value).double(), alpha=len(client))
             weight += len(client)
-        state = [value + (accumulated / weight).float() for value, accumulated in zip(state, total, strict=True)]
+        state = [
+            value + (accumulated / weight).float()
+            for value, accumulated in zip(state, total, strict=True)
+        ]
 
     return run
 
@@ -102,7 +110,9 @@ class InTurn:
         self._bare()
         self.bare_s.append(time.perf_counter() - started)
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Nothing is evaluated here."""
 
 
@@ -110,8 +120,13 @@ def compare(case: Case, *, rounds: int) -> float:
     """Return the ratio of median times of a client-round."""
     in_turn = InTurn(case)
     run_engine(case, rounds=rounds + _WARM_UP, observer=in_turn)
-    engine, bare = (1e3 * statistics.median(s[_WARM_UP:]) / case.num_clients for s in (in_turn.engine_s, in_turn.bare_s))
-    print(f"{case.name}: engine {engine:.3f} ms, bare {bare:.3f} ms a client-round, ratio {engine / bare:.3f}")
+    engine, bare = (
+        1e3 * statistics.median(s[_WARM_UP:]) / case.num_clients
+        for s in (in_turn.engine_s, in_turn.bare_s)
+    )
+    print(
+        f"{case.name}: engine {engine:.3f} ms, bare {bare:.3f} ms a client-round, ratio {engine / bare:.3f}"
+    )
     return engine / bare
 
 

@@ -1,8 +1,10 @@
 """What privacy costs: accuracy of the main job and of heart disease at epsilon 1, 3, 8 and without privacy, over seeds.
 
-    python benchmarks/utility.py                 # writes docs/utility.svg and prints the table in docs/utility.md
+    python benchmarks/utility.py                 # writes docs/utility.svg and prints the table in
+    docs/utility.md
 
-Each seed deals the tweets out anew, draws other splits and other noise; delta is 1e-5. Takes about 15 minutes on two cores.
+Each seed deals the tweets out anew, draws other splits and other noise; delta is 1e-5. Takes about
+15 minutes on two cores.
 """
 
 import argparse
@@ -24,8 +26,12 @@ from confide.simulations.run import simulate
 
 DOCS = Path(__file__).parent.parent / "docs"
 BUDGETS = ("1", "3", "8", "none")
-JOBS = {"tweets, MiniLM head": (), "heart disease, logistic regression": ("experiment=heart_disease",)}
-# The main job's learning rate of 3 is made for clipped gradients; without clipping 1 is better (0.698 against 0.684).
+JOBS = {
+    "tweets, MiniLM head": (),
+    "heart disease, logistic regression": ("experiment=heart_disease",),
+}
+# The main job's learning rate of 3 is made for clipped gradients; without clipping 1 is better
+# (0.698 against 0.684).
 WITHOUT_PRIVACY = ("privacy=none", "client.optimizer.learning_rate=1")
 
 
@@ -36,14 +42,19 @@ def accuracy(job: tuple[str, ...], budget: str, seed: int) -> float:
     config = compose([*job, *privacy, f"simulation.seed={seed}", "simulation.baselines=[]"])
     with tempfile.TemporaryDirectory() as folder:
         progress = LineProgress(Console(file=io.StringIO()), metric="accuracy")
-        return float(simulate(config, Path(folder) / "run", progress=progress)["federated"]["accuracy"])
+        return float(
+            simulate(config, Path(folder) / "run", progress=progress)["federated"]["accuracy"]
+        )
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> str:
     """Write mean and range of each cell as Markdown."""
     lines = ["| epsilon | " + " | ".join(results) + " |", "|---|" + "---|" * len(results)]
     for budget in BUDGETS:
-        cells = [f"{statistics.mean(v):.3f} ({min(v):.3f} to {max(v):.3f})" for v in (r[budget] for r in results.values())]
+        cells = [
+            f"{statistics.mean(v):.3f} ({min(v):.3f} to {max(v):.3f})"
+            for v in (r[budget] for r in results.values())
+        ]
         lines.append(f"| {budget} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -57,7 +68,12 @@ def plot(results: dict[str, dict[str, list[float]]], path: Path) -> None:
             values = by_budget[budget]
             axis.plot([place] * len(values), values, "o", color="tab:blue", alpha=0.4, markersize=5)
         axis.plot(range(len(BUDGETS)), means, "-_", color="tab:blue", markersize=18)
-        axis.set(title=name, xticks=range(len(BUDGETS)), xticklabels=BUDGETS, xlabel="epsilon of each institution")
+        axis.set(
+            title=name,
+            xticks=range(len(BUDGETS)),
+            xticklabels=BUDGETS,
+            xlabel="epsilon of each institution",
+        )
         axis.grid(axis="y", alpha=0.3)
     axes[0].set_ylabel("accuracy, pooled test records")
     figure.savefig(path, metadata={"Date": None})
@@ -66,7 +82,9 @@ def plot(results: dict[str, dict[str, list[float]]], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--kept", type=Path, help="JSON file of results; what is in it is not run again")
+    parser.add_argument(
+        "--kept", type=Path, help="JSON file of results; what is in it is not run again"
+    )
     arguments = parser.parse_args()
     kept: dict[str, dict[str, list[float]]] = (
         json.loads(arguments.kept.read_text()) if arguments.kept and arguments.kept.exists() else {}

@@ -2,9 +2,10 @@
 
     python benchmarks/workers.py
 
-Rounds of the CNN are run by a pool of one worker and by a pool of two, in turn; the ratio of median times is printed (1.7 or
-more on the two cores this was made on). Then the peak memory of a coordinator's process is compared between rounds of 10 and of
-1,000 clients, of the same 1,000 institutions, each in a process of its own.
+Rounds of the CNN are run by a pool of one worker and by a pool of two, in turn; the ratio of median
+times is printed (1.7 or more on the two cores this was made on). Then the peak memory of a
+coordinator's process is compared between rounds of 10 and of 1,000 clients, of the same 1,000
+institutions, each in a process of its own.
 """
 
 import argparse
@@ -50,7 +51,9 @@ class Seconds:
         """Note a round."""
         self.rounds.append(state.history[-1].seconds)
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Nothing is evaluated here."""
 
 
@@ -69,7 +72,9 @@ class Workers:
             workers=count,
         )
         data = {f"client-{i:04}": records[f"client-{i:04}"] for i in range(case.num_clients)}
-        self._federation = Federation(data=data, trainer=trainer, initial=initial, secret=bytes(32), engine=self.engine)
+        self._federation = Federation(
+            data=data, trainer=trainer, initial=initial, secret=bytes(32), engine=self.engine
+        )
         self._jobs = 0
 
     def run(self, rounds: int, *, clients_per_round: int | None = None) -> list[float]:
@@ -80,7 +85,9 @@ class Workers:
             algorithm = fedavg(selection=SelectUniform(clients_per_round=clients_per_round))
         config = self._case.config(rounds + _WARM_UP)
         plan = replace(self._plan, job=f"benchmark-{self._jobs}", num_rounds=rounds + _WARM_UP)
-        self._federation.run(Job(algorithm=algorithm, plan=plan, settings=config.server, observers=[seconds]))
+        self._federation.run(
+            Job(algorithm=algorithm, plan=plan, settings=config.server, observers=[seconds])
+        )
         return seconds.rounds[_WARM_UP:]
 
 
@@ -125,7 +132,9 @@ def main() -> None:
         return
     speed_up(turns=arguments.turns, rounds=arguments.rounds)
     few, many = memory(10), memory(1000)
-    print(f"server memory: {few:.0f} MB with 10 clients a round, {many:.0f} MB with 1,000, ratio {many / few:.3f}")
+    print(
+        f"server memory: {few:.0f} MB with 10 clients a round, {many:.0f} MB with 1,000, ratio {many / few:.3f}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What an institution keeps of an algorithm between rounds: tensors, on its own disk, one version a round.
 
-Round r always starts from the newest version before r, and writes version r: asked again for r, by a coordinator that lost
-its answer or went back to an older checkpoint, an institution starts from where it started before.
+Round r always starts from the newest version before r, and writes version r: asked again for r, by
+a coordinator that lost its answer or went back to an older checkpoint, an institution starts from
+where it started before.
 """
 
 from pathlib import Path
@@ -21,7 +22,8 @@ class ClientStates:
 
     Args:
         folder: the institution's own, made when something is kept, readable by its owner alone.
-        kept: how many versions of a job stay; one more than the coordinator keeps checkpoints, so that it may go back to any.
+        kept: how many versions of a job stay; one more than the coordinator keeps checkpoints, so
+            that it may go back to any.
     """
 
     def __init__(self, folder: Path, *, kept: int) -> None:
@@ -49,7 +51,9 @@ class ClientStates:
         except (OSError, SafetensorError) as error:
             raise UnreadableError(f"{path} cannot be read: {error}; start a new run.") from None
         if sha256(tensors) != expected:
-            raise UnreadableError(f"{path} cannot be read: its checksum does not fit; start a new run.")
+            raise UnreadableError(
+                f"{path} cannot be read: its checksum does not fit; start a new run."
+            )
         return tensors
 
     def save(self, job: str, server_round: int, tensors: Tensors) -> None:
@@ -67,8 +71,12 @@ class ClientStates:
             raise StorageError(f"{path.parent} cannot be made: {error}.") from None
         whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
         metadata = {_CHECKSUM: sha256(whole)}
-        replace_file(path, lambda temporary: save_file(whole, temporary, metadata=metadata), mode=0o600)
-        earlier = sorted((number for number in self._versions(job) if number < server_round), reverse=True)
+        replace_file(
+            path, lambda temporary: save_file(whole, temporary, metadata=metadata), mode=0o600
+        )
+        earlier = sorted(
+            (number for number in self._versions(job) if number < server_round), reverse=True
+        )
         for number in self._versions(job):
             if number != server_round and number not in earlier[: self._kept - 1]:
                 self._path(job, number).unlink(missing_ok=True)
@@ -78,7 +86,9 @@ class ClientStates:
 
     def _versions(self, job: str) -> list[int]:
         folder = self._folder / folder_name(job)
-        return [int(path.stem.removeprefix("round-")) for path in folder.glob("round-*.safetensors")]
+        return [
+            int(path.stem.removeprefix("round-")) for path in folder.glob("round-*.safetensors")
+        ]
 
 
 __all__ = ["ClientStates"]

@@ -28,7 +28,8 @@ def make_client_app(find_institution: FindInstitution) -> ClientApp:
     """Build the app.
 
     Args:
-        find_institution: tells whose message it is; one institution in a deployment, many in a simulation.
+        find_institution: tells whose message it is; one institution in a deployment, many in a
+            simulation.
     """
     app = ClientApp()
 

@@ -1,8 +1,9 @@
 """How often an institution scores what a coordinator sends, on records that nobody protects.
 
-A score on validation or test records is exact. One says little; with a score for each of many models chosen for it, whoever
-knows the features of a test record reads its label. So a run may ask for few of them, and only a run that has paid: one whose
-training the ledger has charged. Asked again about the same model, an institution answers without counting.
+A score on validation or test records is exact. One says little; with a score for each of many
+models chosen for it, whoever knows the features of a test record reads its label. So a run may ask
+for few of them, and only a run that has paid: one whose training the ledger has charged. Asked
+again about the same model, an institution answers without counting.
 """
 
 import json
@@ -37,7 +38,9 @@ class Evaluations:
             StorageError: if it cannot be written down.
         """
         if not has_trained:
-            raise DeniedError(f"Job {job} asks for scores and has not trained here.", code="not_trained")
+            raise DeniedError(
+                f"Job {job} asks for scores and has not trained here.", code="not_trained"
+            )
         scored = dict(self._read())
         known = list(scored.get(job, ()))
         if digest in known:
@@ -57,7 +60,9 @@ class Evaluations:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UnreadableError(f"{self._path} cannot be read ({error}); remove it if no run is under way.") from None
+            raise UnreadableError(
+                f"{self._path} cannot be read ({error}); remove it if no run is under way."
+            ) from None
         return read
 
 

@@ -1,7 +1,7 @@
 """The one door to an institution: a request in, a reply out.
 
-Simulated grids and the deployed service both knock here and nowhere else. Whatever goes wrong inside becomes a coded
-refusal: the text of an exception stays in the institution's own log.
+Simulated grids and the deployed service both knock here and nowhere else. Whatever goes wrong
+inside becomes a coded refusal: the text of an exception stays in the institution's own log.
 """
 
 import hashlib
@@ -20,7 +20,14 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, make_schedule, round_size
 from confide.client.training.trainer import Trainer
-from confide.errors import ConfideError, DeniedError, LedgerError, PrivacyError, ProtocolError, StorageError
+from confide.errors import (
+    ConfideError,
+    DeniedError,
+    LedgerError,
+    PrivacyError,
+    ProtocolError,
+    StorageError,
+)
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
@@ -33,7 +40,12 @@ KeyFn = Callable[[str, str], bytes]
 """(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has another secret."""
 
 _MOST_SCHEDULES = 64
-_CODES = {LedgerError: "ledger", StorageError: "storage", PrivacyError: "privacy", ConfideError: "cannot_comply"}
+_CODES = {
+    LedgerError: "ledger",
+    StorageError: "storage",
+    PrivacyError: "privacy",
+    ConfideError: "cannot_comply",
+}
 """What the other side learns of an error; the first class that fits counts."""
 
 
@@ -44,9 +56,12 @@ class Custody:
     Attributes:
         policy: its rules.
         ledger: what was spent.
-        key_fn: where a round's randomness comes from; None for fresh keys from the operating system.
-        reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for whoever knows it.
-        states: where tensors are kept between rounds, for algorithms that keep any; None declines these.
+        key_fn: where a round's randomness comes from; None for fresh keys from the operating
+            system.
+        reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for
+            whoever knows it.
+        states: where tensors are kept between rounds, for algorithms that keep any; None declines
+            these.
         evaluations: bounds how many models are scored; None: any number, in a simulation.
     """
 
@@ -59,7 +74,9 @@ class Custody:
 
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:
-            raise PrivacyError("Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave the seed out.")
+            raise PrivacyError(
+                "Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave the seed out."
+            )
 
 
 class SharedTensors:
@@ -97,7 +114,8 @@ class Institution:
         data: encoded records.
         trainer: may be shared by the institutions of a simulation.
         tensors: decoder, shared like the trainer.
-        serves: the plan that the trainer was built for; a request must agree in task, backbone, tuning and unit.
+        serves: the plan that the trainer was built for; a request must agree in task, backbone,
+            tuning and unit.
         custody: what the institution decides and remembers by itself.
     """
 
@@ -165,7 +183,9 @@ class Institution:
         figures: dict[str, float] = {}
         if plan.private:
             self.ledger.admit(self._terms(plan, schedule))
-            total = schedule.epsilon_after(schedule.max_rounds, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
+            total = schedule.epsilon_after(
+                schedule.max_rounds, delta=plan.privacy.delta, accountant=plan.privacy.accountant
+            )
             figures = {
                 "noise_multiplier": schedule.noise_multiplier,
                 "sampling_rate": schedule.sampling_rate,
@@ -206,8 +226,15 @@ class Institution:
             self.ledger.abandon(run_name(self.name, plan.job), digest)
             raise
         if kept is not None and self._custody.states is not None:
-            self._custody.states.save(plan.job, request.server_round, next_state(plan.objective, kept, update))
-        reply = Reply(institution=self.name, num_examples=schedule.num_examples, evaluations=evaluations, figures=figures)
+            self._custody.states.save(
+                plan.job, request.server_round, next_state(plan.objective, kept, update)
+            )
+        reply = Reply(
+            institution=self.name,
+            num_examples=schedule.num_examples,
+            evaluations=evaluations,
+            figures=figures,
+        )
         if plan.private:
             self.ledger.settle(run_name(self.name, plan.job), digest, reply, update)
         return replace(reply, arrays=encode(update))
@@ -215,7 +242,9 @@ class Institution:
     def _still_allowed(self, reply: Reply) -> Reply:
         """Hold a durable reply against the policy of today."""
         if reply.arrays is not None:
-            self._custody.policy.check_update(decode(reply.arrays, self._trainer.shapes, max_value=LARGEST_FLOAT32))
+            self._custody.policy.check_update(
+                decode(reply.arrays, self._trainer.shapes, max_value=LARGEST_FLOAT32)
+            )
         return replace(reply, evaluations=self._custody.policy.released(reply.evaluations))
 
     def _records_digest(self) -> str:
@@ -226,7 +255,12 @@ class Institution:
         return self._records_hash
 
     def _reserve(
-        self, plan: TrainingPlan, request: Request, schedule: LocalSchedule, mechanism: str, digest: str
+        self,
+        plan: TrainingPlan,
+        request: Request,
+        schedule: LocalSchedule,
+        mechanism: str,
+        digest: str,
     ) -> tuple[bytes, dict[str, float]]:
         """Count a round before its first step, and return its secret and what the run has spent with it."""
         key_fn, server_round = self._custody.key_fn, request.server_round
@@ -234,13 +268,18 @@ class Institution:
         if not plan.private:
             if plan.seed is None:
                 return key or os.urandom(KEY_BYTES), {}
-            return derive_key(plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round), {}
+            return derive_key(
+                plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round
+            ), {}
         reserved = self.ledger.reserve(self._terms(plan, schedule), server_round, digest, key=key)
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
-            # Other devices may not repeat a computation bit for bit, and equal noise on two sums would cancel.
+            # Other devices may not repeat a computation bit for bit, and equal noise on two sums
+            # would cancel.
             raise already_answered(run_name(self.name, plan.job))
         privacy = plan.privacy
-        spent = schedule.epsilon_after(reserved.rounds, delta=privacy.delta, accountant=privacy.accountant)
+        spent = schedule.epsilon_after(
+            reserved.rounds, delta=privacy.delta, accountant=privacy.accountant
+        )
         return reserved.key, {"epsilon": spent}
 
     def _terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> Terms:
@@ -258,36 +297,56 @@ class Institution:
             return None
         if self._custody.states is None:
             raise ProtocolError(
-                f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.", code="no_state"
+                f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.",
+                code="no_state",
             )
-        return self._custody.states.load(plan.job, before=server_round) or first_state(self._trainer.shapes)
+        return self._custody.states.load(plan.job, before=server_round) or first_state(
+            self._trainer.shapes
+        )
 
     def _mechanism(self, plan: TrainingPlan, request: Request, kept: Tensors | None) -> str:
         """Name what a request computes from training records.
 
-        Under privacy the same request names the same mechanism, whose noise may be replayed at no cost; other tensors, another
-        plan, another round or another kept state is a new one, with noise of its own: equal noise on two inputs would cancel.
+        Under privacy the same request names the same mechanism, whose noise may be replayed at no
+        cost; other tensors, another plan, another round or another kept state is a new one, with
+        noise of its own: equal noise on two inputs would cancel.
         """
         if not plan.private:
             return str(request.server_round)
-        parts = (request.plan, str(request.server_round), self._tensors.digest(), sha256(kept) if kept else "")
+        parts = (
+            request.plan,
+            str(request.server_round),
+            self._tensors.digest(),
+            sha256(kept) if kept else "",
+        )
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
         schedule, tensors = self._schedule(plan, request.plan), self._decode(request)
         if self._custody.evaluations is not None:
             has_trained = not self.ledger.keeps_account or self.spent(plan.job).count > 0
-            self._custody.evaluations.admit(plan.job, self._tensors.digest(), has_trained=has_trained)
+            self._custody.evaluations.admit(
+                plan.job, self._tensors.digest(), has_trained=has_trained
+            )
         splits = [split for split in request.splits if split != "train"]
-        return Reply(institution=self.name, num_examples=schedule.num_examples, evaluations=self._score(tensors, splits))
+        return Reply(
+            institution=self.name,
+            num_examples=schedule.num_examples,
+            evaluations=self._score(tensors, splits),
+        )
 
-    def _score(self, tensors: Tensors, splits: tuple[str, ...] | list[str]) -> dict[str, Evaluation]:
+    def _score(
+        self, tensors: Tensors, splits: tuple[str, ...] | list[str]
+    ) -> dict[str, Evaluation]:
         """Score tensors on splits that are not trained on; empty splits, and what may not leave, are left out."""
         scored: dict[str, Evaluation] = {}
         for split in splits:
             examples = self.data.split(split)
             if len(examples):
-                scored[split] = {**self._trainer.evaluate(tensors, examples), "num_examples": len(examples)}
+                scored[split] = {
+                    **self._trainer.evaluate(tensors, examples),
+                    "num_examples": len(examples),
+                }
         return self._custody.policy.released(scored)
 
     def _decode(self, request: Request) -> Tensors:
@@ -310,11 +369,15 @@ class Institution:
         policy = self._custody.policy
         num_examples = policy.public_count(self.data.num_units(plan.privacy.unit))
         manual = policy.config.approval == "manual"
-        approved = manual and self.ledger.is_approved(plan.job, hashlib.sha256(text.encode()).hexdigest())
+        approved = manual and self.ledger.is_approved(
+            plan.job, hashlib.sha256(text.encode()).hexdigest()
+        )
         policy.check_plan(plan, round_size(plan, num_examples=num_examples), is_approved=approved)
         policy.check_size(self._trainer.shapes)
         if self.ledger.keeps_account and not plan.private:
-            raise DeniedError("Training without privacy cannot be accounted for.", code="budget_unprotected")
+            raise DeniedError(
+                "Training without privacy cannot be accounted for.", code="budget_unprotected"
+            )
         return num_examples
 
     def _check_same_plan(self, job: str, text: str) -> None:
@@ -322,12 +385,17 @@ class Institution:
         if len(self._plans) >= _MOST_SCHEDULES:
             self._plans.clear()
         if self._plans.setdefault(job, text) != text:
-            raise ProtocolError(f"Job {job} comes with another plan than before.", code="plan_changed")
+            raise ProtocolError(
+                f"Job {job} comes with another plan than before.", code="plan_changed"
+            )
 
     def _check_served(self, plan: TrainingPlan) -> None:
         for part in ("task", "backbone", "backbone_sha256", "tuning"):
             if getattr(plan, part) != getattr(self._serves, part):
-                raise ProtocolError(f"The plan's {part} is not what this institution serves.", code="plan_not_served")
+                raise ProtocolError(
+                    f"The plan's {part} is not what this institution serves.",
+                    code="plan_not_served",
+                )
         if plan.privacy.unit != self._serves.privacy.unit:
             raise PrivacyError(
                 f"The plan asks for unit={plan.privacy.unit}, this institution serves {self._serves.privacy.unit}."
@@ -350,11 +418,19 @@ def refusal(name: str, kind: str, error: Exception) -> Reply:
         return Reply(institution=name, refusal=error.code, figures=error.figures)
     if isinstance(error, ProtocolError):
         return Reply(institution=name, refusal=error.code)
-    return Reply(institution=name, refusal=next(code for cls, code in _CODES.items() if isinstance(error, cls)))
+    return Reply(
+        institution=name,
+        refusal=next(code for cls, code in _CODES.items() if isinstance(error, cls)),
+    )
 
 
 def terms_of(
-    plan: TrainingPlan, schedule: LocalSchedule, *, institution: str, group_column: str | None, reproducible: bool
+    plan: TrainingPlan,
+    schedule: LocalSchedule,
+    *,
+    institution: str,
+    group_column: str | None,
+    reproducible: bool,
 ) -> Terms:
     """Write down what a run will do, for its ledger."""
     privacy = plan.privacy

@@ -1,8 +1,9 @@
 """The institution's policy: what a plan may ask for, and what may leave.
 
-The rules are the institution's own YAML (:class:`~confide.config.privacy.PolicyConfig`), checked by its own installed code: a
-plan is held against every one of them before anything is loaded or reserved, and a reply once more on its way out. A plan can
-only be denied; nothing in it changes a rule. A denial names the rule, the value asked and the value allowed.
+The rules are the institution's own YAML (:class:`~confide.config.privacy.PolicyConfig`), checked by
+its own installed code: a plan is held against every one of them before anything is loaded or
+reserved, and a reply once more on its way out. A plan can only be denied; nothing in it changes a
+rule. A denial names the rule, the value asked and the value allowed.
 """
 
 import datetime
@@ -49,12 +50,18 @@ class Verdict:
     def denial(self) -> DeniedError:
         """Say no; the other side learns the rule, and the two values where they are numbers."""
         values = {"asked": self.asked, "allowed": self.allowed}
-        words = ("there are", "needed at least") if self.rule.startswith("min_") else ("asked", "allowed")
+        words = (
+            ("there are", "needed at least")
+            if self.rule.startswith("min_")
+            else ("asked", "allowed")
+        )
         mend = _MENDS.get(self.rule, "")
         return DeniedError(
             f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]} {_shown(self.allowed)}.{mend}",
             code=f"policy_{self.rule}",
-            figures={name: float(value) for name, value in values.items() if not isinstance(value, str)},
+            figures={
+                name: float(value) for name, value in values.items() if not isinstance(value, str)
+            },
         )
 
 
@@ -66,7 +73,12 @@ class Policy:
         now_fn: local time.
     """
 
-    def __init__(self, config: PolicyConfig, *, now_fn: Callable[[], datetime.datetime] = datetime.datetime.now) -> None:
+    def __init__(
+        self,
+        config: PolicyConfig,
+        *,
+        now_fn: Callable[[], datetime.datetime] = datetime.datetime.now,
+    ) -> None:
         self.config = config
         self._now_fn = now_fn
 
@@ -89,7 +101,9 @@ class Policy:
                 raise _without_figures(verdict)
         return self.config.public_n or units
 
-    def verdicts(self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool) -> Iterator[Verdict]:
+    def verdicts(
+        self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool
+    ) -> Iterator[Verdict]:
         """Hold a plan against every rule.
 
         Args:
@@ -114,7 +128,9 @@ class Policy:
         yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks)
         pretrained = plan.backbone.kind not in _WITHOUT_WEIGHTS
         yield _one_of(
-            "backbones", str(plan.backbone_sha256) if pretrained else plan.backbone.kind, _backbones(config, pretrained)
+            "backbones",
+            str(plan.backbone_sha256) if pretrained else plan.backbone.kind,
+            _backbones(config, pretrained),
         )
         downloads = bool(getattr(plan.backbone, "allow_download", False))
         yield _flag("allow_download", downloads, config.allow_download)
@@ -186,11 +202,24 @@ class Policy:
             DeniedError: if it is too long, of another dtype or not finite; its figures stay here.
         """
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in update.values()})
-        squares = [float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2 for tensor in update.values()]
+        squares = [
+            float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
+            for tensor in update.values()
+        ]
         norm = math.sqrt(sum(squares)) if all(map(math.isfinite, squares)) else math.inf
         for verdict in (
-            Verdict(rule="update_dtype", asked=", ".join(dtypes), allowed="float32", holds=set(dtypes) <= {"float32"}),
-            Verdict(rule="update_finite", asked="not finite", allowed="finite", holds=math.isfinite(norm)),
+            Verdict(
+                rule="update_dtype",
+                asked=", ".join(dtypes),
+                allowed="float32",
+                holds=set(dtypes) <= {"float32"},
+            ),
+            Verdict(
+                rule="update_finite",
+                asked="not finite",
+                allowed="finite",
+                holds=math.isfinite(norm),
+            ),
             _at_most("max_update_norm", norm, self.config.max_update_norm),
         ):
             if not verdict.holds:
@@ -199,7 +228,11 @@ class Policy:
     def released(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
         """Keep of metrics only those that may leave, on enough records; they are exact, and so not protected."""
         return {
-            split: {name: value for name, value in evaluation.items() if name in (*self.config.metrics, "num_examples")}
+            split: {
+                name: value
+                for name, value in evaluation.items()
+                if name in (*self.config.metrics, "num_examples")
+            }
             for split, evaluation in evaluations.items()
             if evaluation["num_examples"] >= self.config.min_support
         }
@@ -210,12 +243,19 @@ def _at_most(rule: str, asked: float, allowed: float) -> Verdict:
 
 
 def _one_of(rule: str, asked: str, allowed: list[str]) -> Verdict:
-    return Verdict(rule=rule, asked=asked, allowed=", ".join(allowed) or "none", holds=asked in allowed or "any" in allowed)
+    return Verdict(
+        rule=rule,
+        asked=asked,
+        allowed=", ".join(allowed) or "none",
+        holds=asked in allowed or "any" in allowed,
+    )
 
 
 def _flag(rule: str, asked: bool, allowed: bool) -> Verdict:
     words = {True: "yes", False: "no"}
-    return Verdict(rule=rule, asked=words[asked], allowed=words[allowed], holds=allowed or not asked)
+    return Verdict(
+        rule=rule, asked=words[asked], allowed=words[allowed], holds=allowed or not asked
+    )
 
 
 def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
@@ -227,7 +267,11 @@ def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
 def _without_figures(verdict: Verdict) -> DeniedError:
     """Deny without the value asked, which follows from records."""
     denial = verdict.denial()
-    return DeniedError(str(denial), code=denial.code, figures={k: v for k, v in denial.figures.items() if k == "allowed"})
+    return DeniedError(
+        str(denial),
+        code=denial.code,
+        figures={k: v for k, v in denial.figures.items() if k == "allowed"},
+    )
 
 
 def _shown(value: float | str) -> str:

@@ -1,6 +1,7 @@
 """What one institution will do in a run: its steps, its batches and, under privacy, its noise.
 
-All of it follows from the plan and the institution's public number of records, before the first step.
+All of it follows from the plan and the institution's public number of records, before the first
+step.
 """
 
 import math
@@ -49,7 +50,11 @@ class LocalSchedule(RoundSize):
 
     def epsilon_after(self, rounds: int, *, delta: float, accountant: str) -> float:
         """Return what so many rounds cost."""
-        spent = Schedule(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=self.steps * rounds)
+        spent = Schedule(
+            noise_multiplier=self.noise_multiplier,
+            sampling_rate=self.sampling_rate,
+            steps=self.steps * rounds,
+        )
         return epsilon(spent, delta=delta, accountant=accountant)
 
 
@@ -64,16 +69,30 @@ def round_size(plan: TrainingPlan, *, num_examples: int) -> RoundSize:
         ProtocolError: if it is more than any run needs.
     """
     local = plan.client
-    rate = local.sampling_rate if local.sampling_rate is not None else min(1.0, local.batch_size / num_examples)
+    rate = (
+        local.sampling_rate
+        if local.sampling_rate is not None
+        else min(1.0, local.batch_size / num_examples)
+    )
     batch_size = max(1, round(rate * num_examples))
-    steps = local.local_steps if local.local_steps is not None else math.ceil(local.local_epochs * num_examples / batch_size)
+    steps = (
+        local.local_steps
+        if local.local_steps is not None
+        else math.ceil(local.local_epochs * num_examples / batch_size)
+    )
     max_rounds = plan.num_rounds + plan.privacy.spare_rounds
     if steps * max_rounds > _MOST_STEPS:
         raise ProtocolError(
             f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the steps or the rounds.",
             code="too_many_steps",
         )
-    return RoundSize(num_examples=num_examples, batch_size=batch_size, steps=steps, sampling_rate=rate, max_rounds=max_rounds)
+    return RoundSize(
+        num_examples=num_examples,
+        batch_size=batch_size,
+        steps=steps,
+        sampling_rate=rate,
+        max_rounds=max_rounds,
+    )
 
 
 def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from confide.simulations.api import simulate
     from confide.simulations.result import Result, load_run
 
-# Loaded when first asked for: commands, and whoever wants the version, wait for neither Hydra nor torch.
+# Loaded when first asked for: commands, and whoever wants the version, wait for neither Hydra nor
+# torch.
 _LAZY = {
     "Result": "confide.simulations.result",
     "load_run": "confide.simulations.result",

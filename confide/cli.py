@@ -1,6 +1,7 @@
 """The front door: ``confide COMMAND ...``.
 
-Commands are named by dotted strings and loaded when called, so that the front door imports no room (and no torch).
+Commands are named by dotted strings and loaded when called, so that the front door imports no room
+(and no torch).
 """
 
 import importlib
@@ -11,20 +12,50 @@ from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 from confide.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "simulate": ("confide.simulations.commands.simulate:main", "run a whole federation on this machine"),
-    "report": ("confide.simulations.commands.report:main", "render a run's report again, or compare several runs"),
+    "simulate": (
+        "confide.simulations.commands.simulate:main",
+        "run a whole federation on this machine",
+    ),
+    "report": (
+        "confide.simulations.commands.report:main",
+        "render a run's report again, or compare several runs",
+    ),
     "provision": (
         "confide.server.commands.provision:main",
         "make a federation's certificates and a start-up kit for each institution",
     ),
-    "deal": ("confide.simulations.commands.deal:main", "write the records of a simulation as one file an institution"),
-    "client": ("confide.client.commands.client:main", "take part as an institution, from a start-up kit"),
-    "server": ("confide.server.commands.server:main", "run a federation of real institutions as its coordinator"),
-    "doctor": ("confide.deployment.doctor:main", "say what is wrong with a kit or this machine, and how to mend it"),
-    "ledger": ("confide.client.commands.ledger:main", "show what was spent, verify it, declare budgets, export for an auditor"),
-    "policy": ("confide.client.commands.policy:main", "explain what an institution's rules say to a plan"),
-    "data": ("confide.client.commands.data:main", "check records against a task before anything is trained"),
-    "predict": ("confide.client.commands.predict:main", "predict with a run's model, or an exported one, on a file of records"),
+    "deal": (
+        "confide.simulations.commands.deal:main",
+        "write the records of a simulation as one file an institution",
+    ),
+    "client": (
+        "confide.client.commands.client:main",
+        "take part as an institution, from a start-up kit",
+    ),
+    "server": (
+        "confide.server.commands.server:main",
+        "run a federation of real institutions as its coordinator",
+    ),
+    "doctor": (
+        "confide.deployment.doctor:main",
+        "say what is wrong with a kit or this machine, and how to mend it",
+    ),
+    "ledger": (
+        "confide.client.commands.ledger:main",
+        "show what was spent, verify it, declare budgets, export for an auditor",
+    ),
+    "policy": (
+        "confide.client.commands.policy:main",
+        "explain what an institution's rules say to a plan",
+    ),
+    "data": (
+        "confide.client.commands.data:main",
+        "check records against a task before anything is trained",
+    ),
+    "predict": (
+        "confide.client.commands.predict:main",
+        "predict with a run's model, or an exported one, on a file of records",
+    ),
     "export": (
         "confide.client.commands.export:main",
         "write a run's model for transformers or ONNX, checked against the run's own",
@@ -59,7 +90,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"confide {__version__}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"confide: unknown command {words[0]!r}; expected one of: {', '.join(COMMANDS)}.", file=sys.stderr)
+        print(
+            f"confide: unknown command {words[0]!r}; expected one of: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
         return EXIT_USAGE
     module, function = COMMANDS[words[0]][0].split(":")
     try:

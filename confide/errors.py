@@ -2,21 +2,20 @@
 
 ::
 
-    ConfideError
-    ├── ConfigError          the config, an override or a plan says something impossible
-    ├── DataError            records do not fit the schema
-    ├── FlowerError          a process of Flower does not answer, or refuses
-    ├── ModelError           a backbone or a saved model cannot be used as it is
-    ├── PrivacyError         training as asked would void the guarantee
-    │   └── DeniedError      an institution declines: its policy, or its budget; with a code and figures for the other side
-    ├── ProtocolError        the other side sent something that may not be accepted
-    ├── RunFailedError       a run ended without a model
-    └── StorageError         a file could not be written
-        ├── LedgerError      a ledger is damaged, older than its anchor, or of another release: nothing is trained on it
-        └── UnreadableError  a file is not what was written, so a run cannot go on from it
+    ConfideError ├── ConfigError          the config, an override or a plan says something
+    impossible ├── DataError            records do not fit the schema ├── FlowerError          a
+    process of Flower does not answer, or refuses ├── ModelError           a backbone or a saved
+    model cannot be used as it is ├── PrivacyError         training as asked would void the
+    guarantee │   └── DeniedError      an institution declines: its policy, or its budget; with a
+    code and figures for the other side ├── ProtocolError        the other side sent something that
+    may not be accepted ├── RunFailedError       a run ended without a model └── StorageError
+    a file could not be written
+        ├── LedgerError      a ledger is damaged, older than its anchor, or of another release:
+        nothing is trained on it └── UnreadableError  a file is not what was written, so a run
+        cannot go on from it
 
-A message says what was expected, gives ``name=value`` and ends with the mend. ``ValueError`` and ``TypeError`` are left
-for plain misuse of a function.
+A message says what was expected, gives ``name=value`` and ends with the mend. ``ValueError`` and
+``TypeError`` are left for plain misuse of a function.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +37,11 @@ class ConfigError(ConfideError):
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
-        heading = "The config has a mistake:" if len(self.problems) == 1 else f"The config has {len(self.problems)} mistakes:"
+        heading = (
+            "The config has a mistake:"
+            if len(self.problems) == 1
+            else f"The config has {len(self.problems)} mistakes:"
+        )
         super().__init__("\n".join([heading, *(f"  - {problem}" for problem in self.problems)]))
 
 
@@ -52,7 +55,11 @@ class DataError(ConfideError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         heading = [f"The records have {len(self.problems)} problems:"]
-        lines = self.problems if len(self.problems) == 1 else [*heading, *(f"  - {problem}" for problem in self.problems)]
+        lines = (
+            self.problems
+            if len(self.problems) == 1
+            else [*heading, *(f"  - {problem}" for problem in self.problems)]
+        )
         super().__init__("\n".join(lines))
 
 
@@ -74,10 +81,13 @@ class DeniedError(PrivacyError):
     Args:
         message: the rule, the value asked and the value allowed; for the institution's own log.
         code: of the rule, for the other side; never quotes a record.
-        figures: what was asked and what is allowed, where these are numbers that the other side may know.
+        figures: what was asked and what is allowed, where these are numbers that the other side may
+            know.
     """
 
-    def __init__(self, message: str, *, code: str, figures: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, message: str, *, code: str, figures: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.figures = dict(figures or {})
@@ -105,7 +115,9 @@ class RunFailedError(ConfideError):
         missing: name -> code of those without whom it could not go on.
     """
 
-    def __init__(self, message: str, *, when: str = "", missing: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, *, when: str = "", missing: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.when = when
         self.missing = dict(missing or {})

@@ -7,7 +7,9 @@ from confide.protocol.tensors import Tensors, encode
 from confide.server.rounds.loop import RoundLoop
 
 
-def make_server_app(loop: RoundLoop, *, initial: Tensors, num_rounds: int, timeout_s: float) -> ServerApp:
+def make_server_app(
+    loop: RoundLoop, *, initial: Tensors, num_rounds: int, timeout_s: float
+) -> ServerApp:
     """Build the app; afterwards ``loop.outcome`` says how the run ended.
 
     Args:

@@ -24,7 +24,14 @@ CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "su
 REPORT, CARD = "report.html", "model_card.md"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 
-_HALF_WRITTEN = (".model-*", f".{CONFIG}-*", f".{COMMAND}-*", f".{PLAN}-*", f".{SUMMARY}-*", f"{STATES}/*/*/.round-*")
+_HALF_WRITTEN = (
+    ".model-*",
+    f".{CONFIG}-*",
+    f".{COMMAND}-*",
+    f".{PLAN}-*",
+    f".{SUMMARY}-*",
+    f"{STATES}/*/*/.round-*",
+)
 _OF_A_RUN = (
     f"{CHECKPOINTS}/round-*.safetensors",
     f"{CHECKPOINTS}/alone.json",
@@ -66,7 +73,9 @@ class Command:
 
 
 @contextlib.contextmanager
-def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | None = None) -> Iterator[None]:
+def claimed(
+    run_dir: Path, config: Config, *, resume: bool, command: Command | None = None
+) -> Iterator[None]:
     """Hold RUN for this process, alone, with its config on disk.
 
     Args:
@@ -76,8 +85,8 @@ def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | N
         command: how the run was started, or is resumed; None from Python.
 
     Raises:
-        ConfigError: if another process holds RUN, or RUN belongs to a run with another config, or to an unfinished one that
-            was not to be resumed.
+        ConfigError: if another process holds RUN, or RUN belongs to a run with another config, or
+            to an unfinished one that was not to be resumed.
         StorageError: if RUN cannot be written.
     """
     asked = described(config)
@@ -86,8 +95,14 @@ def claimed(run_dir: Path, config: Config, *, resume: bool, command: Command | N
             refuse_changes(run_dir, asked)
         else:
             _refuse_unfinished(run_dir)
-            (run_dir / COMMAND).unlink(missing_ok=True)  # until the new config stands, there is nothing to resume
-        for name in (SUMMARY, REPORT, CARD):  # earlier ones must not stand beside what is computed now
+            (run_dir / COMMAND).unlink(
+                missing_ok=True
+            )  # until the new config stands, there is nothing to resume
+        for name in (
+            SUMMARY,
+            REPORT,
+            CARD,
+        ):  # earlier ones must not stand beside what is computed now
             (run_dir / name).unlink(missing_ok=True)
         _clean(run_dir, everything=not resume)
         write_text(run_dir / CONFIG, yaml.safe_dump(asked, sort_keys=False))
@@ -106,14 +121,20 @@ def command_of(run_dir: Path) -> Command:
     try:
         return Command(**yaml.safe_load(path.read_text()))
     except NotADirectoryError:
-        raise ConfigError(f"resume={run_dir}: expected the folder of a run, this is a file.") from None
+        raise ConfigError(
+            f"resume={run_dir}: expected the folder of a run, this is a file."
+        ) from None
     except FileNotFoundError:
         begun = (
-            "was begun from Python; resume it there" if unfinished(run_dir) else "holds no run that has begun; start it again"
+            "was begun from Python; resume it there"
+            if unfinished(run_dir)
+            else "holds no run that has begun; start it again"
         )
         raise ConfigError(f"resume={run_dir} {begun}.") from None
     except (OSError, TypeError, yaml.YAMLError) as error:
-        raise ConfigError(f"resume={run_dir}: {path} cannot be read ({error}); start the run anew.") from None
+        raise ConfigError(
+            f"resume={run_dir}: {path} cannot be read ({error}); start the run anew."
+        ) from None
 
 
 def _clean(run_dir: Path, *, everything: bool) -> None:
@@ -159,12 +180,17 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
     try:
         before = yaml.safe_load((run_dir / CONFIG).read_text()) or {}
     except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{run_dir / CONFIG} cannot be read ({error}); start the run anew.") from None
+        raise ConfigError(
+            f"{run_dir / CONFIG} cannot be read ({error}); start the run anew."
+        ) from None
     then, now = flat(before), flat(asked)
     different = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
     changed = [key for key in different if decides(key)]
     if changed:
-        lines = [f"{key}: {then.get(key, 'unset')} in the run, {now.get(key, 'unset')} now" for key in changed]
+        lines = [
+            f"{key}: {then.get(key, 'unset')} in the run, {now.get(key, 'unset')} now"
+            for key in changed
+        ]
         heading = f"resume={run_dir} goes on with the run's own config. Leave out what differs, or start a new run with it:"
         raise ConfigError("\n      ".join([heading, *lines]))
 
@@ -205,8 +231,14 @@ def resume_command(run_dir: Path) -> str:
 def _refuse_unfinished(run_dir: Path) -> None:
     last = unfinished(run_dir)
     if last:
-        goes_on = f"Continue it with `{resume_command(run_dir)}`, or remove" if can_resume(run_dir) else "Remove"
-        raise ConfigError(f"{run_dir} holds an unfinished run ({last}). {goes_on} the folder, or choose another hydra.run.dir.")
+        goes_on = (
+            f"Continue it with `{resume_command(run_dir)}`, or remove"
+            if can_resume(run_dir)
+            else "Remove"
+        )
+        raise ConfigError(
+            f"{run_dir} holds an unfinished run ({last}). {goes_on} the folder, or choose another hydra.run.dir."
+        )
 
 
 @contextlib.contextmanager
@@ -215,7 +247,10 @@ def _locked(run_dir: Path) -> Iterator[None]:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{run_dir} cannot be written: {error}.") from None
-    with locked(run_dir / ".lock", otherwise=f"Another process is at work in {run_dir}; wait for it, or stop it."):
+    with locked(
+        run_dir / ".lock",
+        otherwise=f"Another process is at work in {run_dir}; wait for it, or stop it.",
+    ):
         yield
 
 
@@ -223,7 +258,11 @@ def flat(node: Any, prefix: str = "") -> dict[str, Any]:
     """Write nested values under dotted keys; lists stay whole."""
     if not isinstance(node, Mapping) or not node:
         return {prefix.removesuffix("."): node}
-    return {key: value for name, child in node.items() for key, value in flat(child, f"{prefix}{name}.").items()}
+    return {
+        key: value
+        for name, child in node.items()
+        for key, value in flat(child, f"{prefix}{name}.").items()
+    }
 
 
 __all__ = [

@@ -1,7 +1,8 @@
 """``confide.simulate``: a federation on this machine, from Python.
 
-A library's manners: nothing is printed, no handler is added to any logger, nothing exits the process, and what belongs to the
-process (torch's threads, generators of random numbers, Hydra's state) is left as it was. Mistakes are raised.
+A library's manners: nothing is printed, no handler is added to any logger, nothing exits the
+process, and what belongs to the process (torch's threads, generators of random numbers, Hydra's
+state) is left as it was. Mistakes are raised.
 """
 
 import datetime
@@ -33,17 +34,21 @@ def simulate(
     """Run a federation on this machine; several threads that ask for it wait for each other.
 
     Args:
-        overrides: as on the command line, such as ``["experiment=heart_disease", "strategy=fedadam"]``.
+        overrides: as on the command line, such as ``["experiment=heart_disease",
+            "strategy=fedadam"]``.
         run_dir: RUN, made if need be; ``runs/DATE/TIME`` when None.
-        resume: whether RUN holds a run, with the same overrides, that is to go on; a finished one is returned as it is.
-        progress: what is written to stderr: nothing (quiet), or a line a round (plain); ``server.progress`` is for commands.
+        resume: whether RUN holds a run, with the same overrides, that is to go on; a finished one
+            is returned as it is.
+        progress: what is written to stderr: nothing (quiet), or a line a round (plain);
+            ``server.progress`` is for commands.
 
     Returns:
         What it left.
 
     Raises:
         TypeError: if ``overrides`` is no sequence of strings.
-        ConfideError: if the config is wrong (all mistakes at once), records or privacy do not allow it, or the run fails.
+        ConfideError: if the config is wrong (all mistakes at once), records or privacy do not allow
+            it, or the run fails.
     """
     config = _config(overrides, run_dir=run_dir, resume=resume)
     with _ONE_AT_A_TIME:
@@ -57,8 +62,14 @@ def simulate(
 
 def _config(overrides: Sequence[str], *, run_dir: str | Path | None, resume: bool) -> Config:
     if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
-        raise TypeError(f'Expected a sequence of overrides such as ["strategy=fedadam"]; got {overrides!r}.')
-    problems = [f"{word}: a setting of Hydra's command line; give run_dir=RUN instead." for word in overrides if is_hydra(word)]
+        raise TypeError(
+            f'Expected a sequence of overrides such as ["strategy=fedadam"]; got {overrides!r}.'
+        )
+    problems = [
+        f"{word}: a setting of Hydra's command line; give run_dir=RUN instead."
+        for word in overrides
+        if is_hydra(word)
+    ]
     if resume and run_dir is None:
         problems.append("resume=True: run_dir=None names no run; give run_dir=RUN.")
     if problems:
@@ -78,7 +89,12 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
         from confide.simulations.run import simulate as run
     with threads_kept(), without_bars():
         try:
-            run(config, folder, progress=make_progress(progress, config.task.primary_metric), resume=resume)
+            run(
+                config,
+                folder,
+                progress=make_progress(progress, config.task.primary_metric),
+                resume=resume,
+            )
         except RunFailedError:
             leave_report(folder)
             raise

@@ -1,8 +1,8 @@
 """Clients that fail on purpose, to see what a run makes of it; decided by the simulation's seed.
 
-A client that raises or answers with NaN is a :class:`FaultyInstitution`; what happens to questions and replies on their way
-(one is never heard, or comes late, or twice) is up to :class:`FaultyDelivery`. Nobody really waits: no
-worker is kept from other clients.
+A client that raises or answers with NaN is a :class:`FaultyInstitution`; what happens to questions
+and replies on their way (one is never heard, or comes late, or twice) is up to
+:class:`FaultyDelivery`. Nobody really waits: no worker is kept from other clients.
 """
 
 import random
@@ -29,7 +29,8 @@ class Faults:
     """Which client fails when.
 
     Attributes:
-        configs: the faults asked for; of several that hit one client in one round, the first counts.
+        configs: the faults asked for; of several that hit one client in one round, the first
+            counts.
         secret: what chance derives from.
         job: the only job that has faults; an institution that trains alone has none.
     """
@@ -41,10 +42,15 @@ class Faults:
     def of(self, client: str, server_round: int) -> FaultConfig | None:
         """Return what is to happen to a client's training in a round; None for nothing."""
         for number, config in enumerate(self.configs):
-            hit = config.client in (None, client) and (not config.rounds or server_round in config.rounds)
+            hit = config.client in (None, client) and (
+                not config.rounds or server_round in config.rounds
+            )
             if (
                 hit
-                and random.Random(seed_from(self.secret, "fault", number, client, server_round)).random() < config.probability
+                and random.Random(
+                    seed_from(self.secret, "fault", number, client, server_round)
+                ).random()
+                < config.probability
             ):
                 return config
         return None
@@ -79,7 +85,9 @@ class FaultyInstitution:
 def _with_nan(reply: Reply) -> Reply:
     if reply.arrays is None:
         return reply
-    spoilt = {name: torch.full(tuple(array.shape), torch.nan) for name, array in reply.arrays.items()}
+    spoilt = {
+        name: torch.full(tuple(array.shape), torch.nan) for name, array in reply.arrays.items()
+    }
     return replace(reply, arrays=encode(spoilt))
 
 

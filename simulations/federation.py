@@ -81,18 +81,25 @@ class Federation:
             checkpoint=job.checkpoint,
         )
         server_app = make_server_app(
-            loop, initial=self.initial, num_rounds=job.settings.num_rounds, timeout_s=job.settings.round_timeout_s
+            loop,
+            initial=self.initial,
+            num_rounds=job.settings.num_rounds,
+            timeout_s=job.settings.round_timeout_s,
         )
         names = list(self.data) if job.only is None else list(job.only)
         with task_identity():
-            context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
+            context = Context(
+                run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={}
+            )
             server_app(self.engine.grid(job.plan.job, names), context)
         if loop.outcome is None:
             raise RunFailedError(f"Job {job.plan.job} ended without an outcome.")
         return loop.outcome, loop.kept()
 
 
-def alone(plan: TrainingPlan, settings: ServerConfig, name: str) -> tuple[TrainingPlan, ServerConfig]:
+def alone(
+    plan: TrainingPlan, settings: ServerConfig, name: str
+) -> tuple[TrainingPlan, ServerConfig]:
     """Rewrite a job for one institution alone: its own records, the same steps and privacy, nothing to hold it near others."""
     return _of_one(plan, settings, f"alone/{name}")
 
@@ -102,8 +109,12 @@ def pooled(plan: TrainingPlan, settings: ServerConfig) -> tuple[TrainingPlan, Se
     return _of_one(plan, settings, "pooled")
 
 
-def _of_one(plan: TrainingPlan, settings: ServerConfig, what: str) -> tuple[TrainingPlan, ServerConfig]:
-    return replace(plan, job=f"{plan.job}/{what}", objective=ObjectiveConfig()), replace(settings, min_clients=1)
+def _of_one(
+    plan: TrainingPlan, settings: ServerConfig, what: str
+) -> tuple[TrainingPlan, ServerConfig]:
+    return replace(plan, job=f"{plan.job}/{what}", objective=ObjectiveConfig()), replace(
+        settings, min_clients=1
+    )
 
 
 __all__ = ["Federation", "Job", "alone", "pooled"]

@@ -42,7 +42,8 @@ class Setup:
     Attributes:
         serves: the plan that trainers are built for.
         policy: what each of them allows.
-        noise_secret: what mechanisms derive from; with ledgers that outlive the process only if noise is to repeat.
+        noise_secret: what mechanisms derive from; with ledgers that outlive the process only if
+            noise is to repeat.
         reproducible: whether ``noise_secret`` follows from a seed.
         ledgers: where institutions keep theirs; None for memory.
         faults: injected ones; None for none.
@@ -87,7 +88,9 @@ class Doors:
         return Custody(
             policy=Policy(setup.policy),
             ledger=setup.ledgers(name) if setup.ledgers else MemoryLedger(),
-            key_fn=simulated_keys(setup.noise_secret, name) if setup.reproducible or setup.ledgers is None else None,
+            key_fn=simulated_keys(setup.noise_secret, name)
+            if setup.reproducible or setup.ledgers is None
+            else None,
             reproducible=setup.reproducible,
             states=setup.states(name) if setup.states else None,
         )

@@ -1,8 +1,8 @@
 """Ledgers of simulated institutions: one file a population, in a folder that outlives the run.
 
-Institutions of a simulation are made up: dealing the same records out under other names would give the same people a second
-budget. Unit ids of all ledgers of a folder are therefore hashed with one key, and a new population that holds units of another
-is refused.
+Institutions of a simulation are made up: dealing the same records out under other names would give
+the same people a second budget. Unit ids of all ledgers of a folder are therefore hashed with one
+key, and a new population that holds units of another is refused.
 """
 
 import secrets
@@ -40,7 +40,10 @@ class LedgerFolder:
         """Open an institution's ledger; its population is called like it, unless the policy names one for all."""
         population = self.budget.id or name
         return PersistentLedger(
-            self._file(self._path(population)), population=population, budget=self.budget, kept_replies=self.kept_replies
+            self._file(self._path(population)),
+            population=population,
+            budget=self.budget,
+            kept_replies=self.kept_replies,
         )
 
     def know_units(self, units: Mapping[str, Iterable[str]]) -> None:
@@ -82,7 +85,9 @@ class LedgerFolder:
         return self.folder / f"{folder_name(population)}{SUFFIX}"
 
     def _file(self, path: Path) -> LedgerFile:
-        return LedgerFile(path, anchor=self.anchors / f"{path.name}.anchor", keys=self.folder / SHARED_KEYS)
+        return LedgerFile(
+            path, anchor=self.anchors / f"{path.name}.anchor", keys=self.folder / SHARED_KEYS
+        )
 
 
 def _refusal(name: str, path: Path, others: list[str]) -> str:
@@ -112,7 +117,9 @@ def job_name(config: Config) -> str:
     """Name a new run: a ledger that outlives it must not take it for one of the same name before."""
     if config.job is not None:
         return config.job
-    return _DEFAULT_JOB if config.client.ledger is None else f"{_DEFAULT_JOB}-{secrets.token_hex(4)}"
+    return (
+        _DEFAULT_JOB if config.client.ledger is None else f"{_DEFAULT_JOB}-{secrets.token_hex(4)}"
+    )
 
 
 __all__ = ["LedgerFolder", "job_name", "ledger_folder"]

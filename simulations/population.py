@@ -63,9 +63,14 @@ def deal_out(config: DataConfig, *, task: TaskConfig, secret: bytes) -> Populati
 
     Raises:
         DataError: if the records do not fit the task, or do not suit the partitioner.
-        ConfigError: if the partitioner's arguments are wrong, or there are not ``num_clients`` institutions.
+        ConfigError: if the partitioner's arguments are wrong, or there are not ``num_clients``
+            institutions.
     """
-    seed = config.partition_seed if config.partition_seed is not None else seed_from(secret, "partition") % 2**32
+    seed = (
+        config.partition_seed
+        if config.partition_seed is not None
+        else seed_from(secret, "partition") % 2**32
+    )
     partitioner = _partitioner(config, seed)
     pool = load_pool(config, task)
     records = pool.records
@@ -87,35 +92,56 @@ def deal_out(config: DataConfig, *, task: TaskConfig, secret: bytes) -> Populati
 def _partitioner(config: DataConfig, seed: int) -> Partitioner:
     """Make the partitioner; every column it deals out by is called ``by``."""
     made, given = CLASSES[config.partitioner], config.partitioner_args
-    parameters = {name: p for name, p in inspect.signature(made.__init__).parameters.items() if name != "self"}
+    parameters = {
+        name: p for name, p in inspect.signature(made.__init__).parameters.items() if name != "self"
+    }
     problems = list(_argument_problems(config, parameters))
     if problems:
         raise ConfigError(problems)
     ours = {"num_partitions": config.num_clients, "alpha": config.alpha, "seed": seed}
-    arguments = {name: value for name, value in {**ours, **given, "partition_by": _BY}.items() if name in parameters}
+    arguments = {
+        name: value
+        for name, value in {**ours, **given, "partition_by": _BY}.items()
+        if name in parameters
+    }
     if "distribution_array" in arguments:
         arguments["distribution_array"] = numpy.array(arguments["distribution_array"])
     try:
         return made(**arguments)
     except _REFUSALS as error:
-        raise ConfigError(f"data.partitioner={config.partitioner}, data.partitioner_args={given}: {error}") from None
+        raise ConfigError(
+            f"data.partitioner={config.partitioner}, data.partitioner_args={given}: {error}"
+        ) from None
 
 
-def _argument_problems(config: DataConfig, parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+def _argument_problems(
+    config: DataConfig, parameters: Mapping[str, inspect.Parameter]
+) -> list[str]:
     key, given = f"data.partitioner={config.partitioner}", config.partitioner_args
     free = [name for name in parameters if name not in _OWN_SETTINGS]
     own = sorted(set(given) & set(_OWN_SETTINGS))
-    problems = [f"data.partitioner_args.{name}: has a setting of its own; set {_OWN_SETTINGS[name]} instead." for name in own]
+    problems = [
+        f"data.partitioner_args.{name}: has a setting of its own; set {_OWN_SETTINGS[name]} instead."
+        for name in own
+    ]
     unknown = sorted(set(given) - set(free) - set(own))
     if unknown:
         known = f"it knows {', '.join(free)}" if free else "it takes none"
-        problems.append(f"data.partitioner_args names {', '.join(unknown)}, which {key} does not take; {known}.")
+        problems.append(
+            f"data.partitioner_args names {', '.join(unknown)}, which {key} does not take; {known}."
+        )
     default = inspect.Parameter.empty
-    needed = [name for name in free if parameters[name].default is default and name not in ("alpha", "partition_by")]
+    needed = [
+        name
+        for name in free
+        if parameters[name].default is default and name not in ("alpha", "partition_by")
+    ]
     missing = [name for name in needed if name not in given]
     if missing:
         example = ", ".join(f"{name}: ..." for name in missing)
-        problems.append(f"{key} needs {', '.join(missing)}; set data.partitioner_args='{{{example}}}'.")
+        problems.append(
+            f"{key} needs {', '.join(missing)}; set data.partitioner_args='{{{example}}}'."
+        )
     return problems
 
 
@@ -138,21 +164,28 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
     return Dataset.from_dict({_INDEX: list(range(len(values))), _BY: by})
 
 
-def _deal(config: DataConfig, partitioner: Partitioner, view: Dataset) -> tuple[dict[str, list[int]], list[str]]:
+def _deal(
+    config: DataConfig, partitioner: Partitioner, view: Dataset
+) -> tuple[dict[str, list[int]], list[str]]:
     """Return each institution's places, and what the partitioner warned of."""
     partitioner.dataset = view
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             count = partitioner.num_partitions
-            indices = {_name(config, partitioner, i): partitioner.load_partition(i)[_INDEX][:] for i in range(count)}
+            indices = {
+                _name(config, partitioner, i): partitioner.load_partition(i)[_INDEX][:]
+                for i in range(count)
+            }
     except _REFUSALS as error:
         raise DataError(
             f"data.partitioner={config.partitioner}: {error} "
             "Change data.num_clients, data.partitioner_args or data.partitioner."
         ) from None
     remarks = [f"data.partitioner={config.partitioner}: {warning.message}" for warning in caught]
-    return (dict(sorted(indices.items())) if config.partitioner == "natural" else indices), list(dict.fromkeys(remarks))
+    return (dict(sorted(indices.items())) if config.partitioner == "natural" else indices), list(
+        dict.fromkeys(remarks)
+    )
 
 
 def _name(config: DataConfig, partitioner: Partitioner, index: int) -> str:
@@ -170,12 +203,16 @@ def _wrong_count(config: DataConfig, names: list[str]) -> str:
     return f"{clients}, but data.partitioner={config.partitioner} makes {len(names)}; set data.num_clients={len(names)}."
 
 
-def _summary(config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remarks: list[str]) -> dict[str, object]:
+def _summary(
+    config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remarks: list[str]
+) -> dict[str, object]:
     dealt = sum(len(part) for part in parts.values())
     there = min(len(pool.records), config.max_records or len(pool.records))
     notes = [*pool.notes, *remarks]
     if dealt < there:
-        notes.append(f"{there - dealt} of {there} records are dealt out to nobody by data.partitioner={config.partitioner}.")
+        notes.append(
+            f"{there - dealt} of {there} records are dealt out to nobody by data.partitioner={config.partitioner}."
+        )
     return {
         "path": config.source,
         "partitioner": config.partitioner,

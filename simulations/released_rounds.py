@@ -1,8 +1,9 @@
 """How many rounds of a private run without a seed were released, counted outside the checkpoints.
 
-A run that falls back to an older checkpoint runs rounds again whose updates were released already, now with other noise: both
-cost privacy. The count is written after a round's checkpoint and before anybody hears of the round, so that it is never below
-what was released, and a process that is killed in between costs nothing.
+A run that falls back to an older checkpoint runs rounds again whose updates were released already,
+now with other noise: both cost privacy. The count is written after a round's checkpoint and before
+anybody hears of the round, so that it is never below what was released, and a process that is
+killed in between costs nothing.
 """
 
 import json

@@ -109,7 +109,11 @@ class Result:
         metric = self.summary["primary_metric"]
         table: str = self.institutions.to_html(float_format="{:.3f}".format, na_rep="-", border=0)
         federated = self.summary["federated"].get(metric)
-        told = "" if federated is None else f" {escape(str(metric))} {federated:.3f} on the test records of all,"
+        told = (
+            ""
+            if federated is None
+            else f" {escape(str(metric))} {federated:.3f} on the test records of all,"
+        )
         rounds = escape(str(self.summary["rounds"]))
         return f"<p>{escape(os.path.relpath(self.run_dir))}:{told} {rounds} rounds</p>{table}"
 
@@ -119,7 +123,8 @@ def load_run(run_dir: str | Path, *, own_tasks: tuple[str, ...] = ()) -> Result:
 
     Args:
         run_dir: RUN.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+            word.
 
     Raises:
         ConfigError: if there is no finished run.

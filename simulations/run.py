@@ -66,15 +66,19 @@ class Secrets:
     """What is random in a simulation.
 
     Attributes:
-        layout: decides partition, splits, initial tensors and selection; a run that goes on needs the same.
-        noise: decides noise and sampling masks; without a seed it is drawn anew by each process and never written.
+        layout: decides partition, splits, initial tensors and selection; a run that goes on needs
+            the same.
+        noise: decides noise and sampling masks; without a seed it is drawn anew by each process and
+            never written.
     """
 
     layout: bytes
     noise: bytes
 
 
-def simulate(config: Config, run_dir: Path, *, progress: ProgressView, resume: bool = False) -> dict[str, Any]:
+def simulate(
+    config: Config, run_dir: Path, *, progress: ProgressView, resume: bool = False
+) -> dict[str, Any]:
     """Run a federation on this machine, or go on with one that was stopped.
 
     Args:
@@ -87,8 +91,8 @@ def simulate(config: Config, run_dir: Path, *, progress: ProgressView, resume: b
         The summary, as in ``RUN/summary.json``.
 
     Raises:
-        ConfideError: if the records, the backbone or the privacy asked for do not allow it, too few institutions answer, or
-            RUN cannot be written or belongs to another run.
+        ConfideError: if the records, the backbone or the privacy asked for do not allow it, too few
+            institutions answer, or RUN cannot be written or belongs to another run.
     """
     with claimed(run_dir, config, resume=resume):
         return carry_out(config, run_dir, progress=progress)
@@ -103,7 +107,9 @@ def carry_out(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[
         except ConfideError as error:
             with contextlib.suppress(StorageError):  # that of a full disk comes first
                 reached = simulation.store.latest()
-                failure = summarise_failure(simulation.job, error, reached.state if reached else None)
+                failure = summarise_failure(
+                    simulation.job, error, reached.state if reached else None
+                )
                 write_json(run_dir / SUMMARY, failure)
                 tracker.finish(failure)
             raise
@@ -131,16 +137,22 @@ class _Simulation:
         if self._checkpoint:
             self._resumed.append(self._checkpoint.state.server_round)
         self._records: dict[str, str] = {}
-        self._states = functools.partial(simulated_states, run_dir / STATES, config.server.checkpoints + 1)
+        self._states = functools.partial(
+            simulated_states, run_dir / STATES, config.server.checkpoints + 1
+        )
         self._watch = Stopwatch(before.get("seconds", {}))
         self.job = str(before.get("job") or job_name(config))
         self._ledgers = ledger_folder(config)
         self._reproducible = noise_repeats(config)
-        self._secrets = simulation_secrets(config.simulation.seed, layout=before.get("secret"), reproducible=self._reproducible)
-        # With a seed a round that is run again gives the same noise on the same input, which costs nothing more; a ledger
-        # that outlives the process knows by itself.
+        self._secrets = simulation_secrets(
+            config.simulation.seed, layout=before.get("secret"), reproducible=self._reproducible
+        )
+        # With a seed a round that is run again gives the same noise on the same input, which costs
+        # nothing more; a ledger that outlives the process knows by itself.
         counted = config.privacy.unit != "none" and not self._reproducible and self._ledgers is None
-        self._released = ReleasedRounds(run_dir / CHECKPOINTS / "released.json") if counted else None
+        self._released = (
+            ReleasedRounds(run_dir / CHECKPOINTS / "released.json") if counted else None
+        )
 
     def run(self, tracker: Tracker) -> dict[str, Any]:
         """Run, save, and return the summary."""
@@ -148,26 +160,38 @@ class _Simulation:
         algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
         check_own_records(config.data)
         if self._checkpoint is not None and not algorithm.resumable:
-            raise ConfigError("strategy: it hides its state inside its class, as Flower's own do; start this run anew.")
+            raise ConfigError(
+                "strategy: it hides its state inside its class, as Flower's own do; start this run anew."
+            )
         with self._progress, MetricsSink(self._run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
                 plan, federation = self._prepare()
             with closing(federation.engine):
                 with self._watch.phase("federated"):
-                    outcome, kept = self._federate(federation, algorithm, plan, [sink, self._progress])
+                    outcome, kept = self._federate(
+                        federation, algorithm, plan, [sink, self._progress]
+                    )
                 with self._watch.phase("baselines"):
                     baselines = self._compare(federation, plan)
         with self._watch.phase("save"):
             pooled = score_pooled(federation, kept)
             save_models(self._run_dir / CHECKPOINTS, outcome)
             digest = save_model(self._run_dir / "model", federation.trainer.workload, kept, plan)
-        return summarise(self._result(federation, plan, outcome, pooled=pooled, baselines=baselines, digest=digest))
+        return summarise(
+            self._result(
+                federation, plan, outcome, pooled=pooled, baselines=baselines, digest=digest
+            )
+        )
 
     def _prepare(self) -> tuple[TrainingPlan, Federation]:
         """Load and deal out records, build the model, open the institutions' doors."""
         config, secret = self._config, self._secrets.layout
         backbone = config.backbone
-        digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
+        digest = (
+            content_hash(find_backbone(backbone))
+            if isinstance(backbone, TransformerConfig)
+            else None
+        )
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self._run_dir / PLAN, plan.to_json() + "\n")
         workload = build_workload(
@@ -184,7 +208,9 @@ class _Simulation:
         data, units = {}, {}
         for name, records in population.parts.items():
             key = split_key(secret, name)
-            data[name], units[name] = encode_institution(name, records, config.data, workload=workload, key=key)
+            data[name], units[name] = encode_institution(
+                name, records, config.data, workload=workload, key=key
+            )
             self._progress.advance(f"{name}, {len(records)} records")
         if plan.private:
             check_own_encoding(workload, max(population.parts.values(), key=len))
@@ -194,11 +220,18 @@ class _Simulation:
             self._ledgers.know_units(units)
         return plan, replace(self._open(plan, workload, data), source=population.summary)
 
-    def _open(self, plan: TrainingPlan, workload: Workload, data: Mapping[str, InstitutionData]) -> Federation:
+    def _open(
+        self, plan: TrainingPlan, workload: Workload, data: Mapping[str, InstitutionData]
+    ) -> Federation:
         config, initial = self._config, trainable_tensors(workload.model)
         trainer = Trainer(workload, private=plan.private, grouped=plan.privacy.unit == "group")
         self._check_states(plan)
-        setup = replace(self._setup(plan), ledgers=self._ledgers, faults=self._faults(plan.job, data), states=self._states)
+        setup = replace(
+            self._setup(plan),
+            ledgers=self._ledgers,
+            faults=self._faults(plan.job, data),
+            states=self._states,
+        )
         engine: Engine
         if config.simulation.engine == "process":
             records = SharedRecords(data)
@@ -214,7 +247,9 @@ class _Simulation:
         else:
             engine = InlineEngine(data, trainer=trainer, setup=setup)
         engine.recall(plan.job, self._spent(data))
-        return Federation(data=data, trainer=trainer, initial=initial, secret=self._secrets.layout, engine=engine)
+        return Federation(
+            data=data, trainer=trainer, initial=initial, secret=self._secrets.layout, engine=engine
+        )
 
     def _setup(self, plan: TrainingPlan) -> Setup:
         """Return what institutions have in common, in every job of this run."""
@@ -227,17 +262,27 @@ class _Simulation:
 
     def _spent(self, data: Mapping[str, InstitutionData]) -> dict[str, Spent]:
         """Return what institutions have spent: what the checkpoint knows, and rounds after it that were released."""
-        known = {name: Spent(count, tuple(recent)) for name, (count, recent) in self._beside_before.get("spent", {}).items()}
+        known = {
+            name: Spent(count, tuple(recent))
+            for name, (count, recent) in self._beside_before.get("spent", {}).items()
+        }
         lost = self._released.after(self._checkpoint) if self._released else 0
         if lost:
-            log.warning("%d rounds were released after this checkpoint; each institution is charged for them.", lost)
+            log.warning(
+                "%d rounds were released after this checkpoint; each institution is charged for them.",
+                lost,
+            )
         return {name: _charged(known.get(name, Spent()), lost) for name in data}
 
     def _check_records(self, parts: Mapping[str, Dataset]) -> None:
         """Check that a run goes on with the records it began with."""
         self._records = {name: fingerprint(records) for name, records in parts.items()}
         before = self._beside_before.get("records", self._records)
-        changed = [name for name in sorted(before.keys() | self._records.keys()) if before.get(name) != self._records.get(name)]
+        changed = [
+            name
+            for name in sorted(before.keys() | self._records.keys())
+            if before.get(name) != self._records.get(name)
+        ]
         if changed:
             raise DataError(
                 f"The records of {', '.join(changed)} are others than when the run began; bring them back, or start a new run."
@@ -249,19 +294,37 @@ class _Simulation:
             return
         state = self._checkpoint.state
         last = {name: record.server_round for record in state.history for name in record.accepted}
-        lost = [n for n, r in last.items() if (self._states(n).version(plan.job, before=state.server_round + 1) or 0) < r]
+        lost = [
+            n
+            for n, r in last.items()
+            if (self._states(n).version(plan.job, before=state.server_round + 1) or 0) < r
+        ]
         if lost:
-            raise UnreadableError(f"{self._run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew.")
+            raise UnreadableError(
+                f"{self._run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew."
+            )
 
     def _faults(self, job: str, data: Mapping[str, InstitutionData]) -> Faults | None:
         configs = self._config.simulation.faults
-        unknown = sorted({fault.client for fault in configs if fault.client is not None} - data.keys())
+        unknown = sorted(
+            {fault.client for fault in configs if fault.client is not None} - data.keys()
+        )
         if unknown:
-            raise ConfigError(f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(data)}.")
-        return Faults(tuple(configs), derive_key(self._secrets.layout, "faults"), job) if configs else None
+            raise ConfigError(
+                f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(data)}."
+            )
+        return (
+            Faults(tuple(configs), derive_key(self._secrets.layout, "faults"), job)
+            if configs
+            else None
+        )
 
     def _federate(
-        self, federation: Federation, algorithm: FederatedAlgorithm, plan: TrainingPlan, observers: Sequence[Observer]
+        self,
+        federation: Federation,
+        algorithm: FederatedAlgorithm,
+        plan: TrainingPlan,
+        observers: Sequence[Observer],
     ) -> tuple[Outcome, Tensors]:
         self._progress.planned(epsilon_budget=plan.privacy.epsilon if plan.private else None)
         self._progress.phase("federated", total=self._config.server.num_rounds)
@@ -299,7 +362,9 @@ class _Simulation:
     def _compare(self, federation: Federation, plan: TrainingPlan) -> Baselines:
         setup, declared = self._setup(plan), self._config.policy.public_n
         if declared is not None:  # of each institution
-            setup = replace(setup, policy=replace(setup.policy, public_n=declared * len(federation.data)))
+            setup = replace(
+                setup, policy=replace(setup.policy, public_n=declared * len(federation.data))
+            )
         comparison = Comparison(
             plan=plan,
             settings=self._config.server,
@@ -314,8 +379,15 @@ class _Simulation:
     def _baseline_cache(self, federation: Federation, setup: Setup) -> BaselineCache | None:
         """Open the cache where baselines repeat exactly, by code that has a version, and no ledger has to hear of them."""
         config, compute = self._config, federation.trainer.workload.compute
-        repeats = config.simulation.seed is not None and (config.privacy.unit == "none" or self._reproducible)
-        if not repeats or self._ledgers is not None or compute.feature_cache is None or config.task.own_tasks:
+        repeats = config.simulation.seed is not None and (
+            config.privacy.unit == "none" or self._reproducible
+        )
+        if (
+            not repeats
+            or self._ledgers is not None
+            or compute.feature_cache is None
+            or config.task.own_tasks
+        ):
             return None
         circumstances = Circumstances(
             data=federation.data,
@@ -330,7 +402,11 @@ class _Simulation:
     def _threads(self) -> int:
         """Return the number of torch's threads where institutions train."""
         config = self._config
-        return torch.get_num_threads() if config.simulation.engine == "inline" else config.trainer.num_threads or 1
+        return (
+            torch.get_num_threads()
+            if config.simulation.engine == "inline"
+            else config.trainer.num_threads or 1
+        )
 
     def _result(
         self,
@@ -350,7 +426,9 @@ class _Simulation:
             institutions=_lines(federation, plan, outcome, baselines.alone),
             pooled=baselines.pooled,
             model_sha256=digest,
-            kept_round=best.server_round if best and config.server.keep == "best" else outcome.state.server_round,
+            kept_round=best.server_round
+            if best and config.server.keep == "best"
+            else outcome.state.server_round,
             seconds=self._watch.seconds(),
             reproducible=self._reproducible,
             budgets=self._ledgers.totals(federation.data) if self._ledgers else {},
@@ -368,19 +446,26 @@ class _Simulation:
 def noise_repeats(config: Config) -> bool:
     """Say whether noise follows from the seed: where there is one and the policy allows it, if only for public records."""
     allowed = config.policy.allow_reproducible_noise
-    return config.simulation.seed is not None and (config.data.is_public if allowed is None else allowed)
+    return config.simulation.seed is not None and (
+        config.data.is_public if allowed is None else allowed
+    )
 
 
-def simulation_secrets(seed: int | None, *, layout: str | None = None, reproducible: bool = True) -> Secrets:
+def simulation_secrets(
+    seed: int | None, *, layout: str | None = None, reproducible: bool = True
+) -> Secrets:
     """Return what everything random in a simulation derives from.
 
     Args:
         seed: None for one drawn from the operating system.
-        layout: of an earlier process of the same run, in hexadecimal; without a seed it cannot be derived again.
+        layout: of an earlier process of the same run, in hexadecimal; without a seed it cannot be
+            derived again.
         reproducible: whether noise may follow from the seed.
     """
     if seed is None:
-        return Secrets(layout=os.urandom(32) if layout is None else bytes.fromhex(layout), noise=os.urandom(32))
+        return Secrets(
+            layout=os.urandom(32) if layout is None else bytes.fromhex(layout), noise=os.urandom(32)
+        )
     secret = seeded_secret(seed)
     return Secrets(layout=secret, noise=secret if reproducible else os.urandom(32))
 
@@ -389,7 +474,9 @@ def build_trainer(config: Config, private: bool, worker: int) -> Trainer:
     """Build a worker's trainer; what its tensors start from does not matter, every round loads the global ones."""
     compute = make_compute(config.trainer, worker=worker)
     own = config.task.own_tasks
-    workload = build_workload(config.task, config.backbone, config.tuning, compute=compute, seed=0, own_tasks=own)
+    workload = build_workload(
+        config.task, config.backbone, config.tuning, compute=compute, seed=0, own_tasks=own
+    )
     return Trainer(workload, private=private, grouped=config.privacy.unit == "group")
 
 
@@ -407,7 +494,9 @@ def _charged(spent: Spent, rounds: int) -> Spent:
     return spent
 
 
-def _spent_unheard(federation: Federation, plan: TrainingPlan, outcome: Outcome) -> dict[str, float]:
+def _spent_unheard(
+    federation: Federation, plan: TrainingPlan, outcome: Outcome
+) -> dict[str, float]:
     """Work out the epsilon of institutions that trained in rounds whose answer never came, which no reply tells."""
     if not plan.private:
         return {}
@@ -418,11 +507,15 @@ def _spent_unheard(federation: Federation, plan: TrainingPlan, outcome: Outcome)
     for name, count in unheard.items():
         n = outcome.clients.get(name, federation.data[name].num_units(plan.privacy.unit))
         schedule = make_schedule(plan, num_examples=n)
-        told[name] = schedule.epsilon_after(count, delta=plan.privacy.delta, accountant=plan.privacy.accountant)
+        told[name] = schedule.epsilon_after(
+            count, delta=plan.privacy.delta, accountant=plan.privacy.accountant
+        )
     return told
 
 
-def _lines(federation: Federation, plan: TrainingPlan, outcome: Outcome, baselines: Alone) -> dict[str, InstitutionResult]:
+def _lines(
+    federation: Federation, plan: TrainingPlan, outcome: Outcome, baselines: Alone
+) -> dict[str, InstitutionResult]:
     epsilon = _spent_unheard(federation, plan, outcome)
     labels = federation.trainer.workload.task.labels
     lines = {}
@@ -441,4 +534,12 @@ def _lines(federation: Federation, plan: TrainingPlan, outcome: Outcome, baselin
     return lines
 
 
-__all__ = ["Secrets", "build_trainer", "carry_out", "fingerprint", "noise_repeats", "simulate", "simulation_secrets"]
+__all__ = [
+    "Secrets",
+    "build_trainer",
+    "carry_out",
+    "fingerprint",
+    "noise_repeats",
+    "simulate",
+    "simulation_secrets",
+]

@@ -1,7 +1,8 @@
 """Aggregation rules.
 
-The weighted mean is summed in int64 fixed point. Integer addition is associative, so the result is the same for any order
-of arrival and any number of partial sums, bit for bit, and secure aggregation can use the same sums.
+The weighted mean is summed in int64 fixed point. Integer addition is associative, so the result is
+the same for any order of arrival and any number of partial sums, bit for bit, and secure
+aggregation can use the same sums.
 """
 
 import math
@@ -44,8 +45,8 @@ class WeightedMean:
 class FixedPointMean:
     """A running sum of ``round(weight * x * 2^s)`` in int64.
 
-    ``s`` is the largest scale with ``max_value * max_total_weight * 2^s <= 2^62``; with 10,000 records and updates below
-    1024, one unit is 2^-38 of a weight: far below float32's own rounding.
+    ``s`` is the largest scale with ``max_value * max_total_weight * 2^s <= 2^62``; with 10,000
+    records and updates below 1024, one unit is 2^-38 of a weight: far below float32's own rounding.
     """
 
     shapes: Shapes
@@ -56,7 +57,9 @@ class FixedPointMean:
 
     def __post_init__(self) -> None:
         """Fix the scale before the first update."""
-        self.scale_bits = _BITS - math.ceil(math.log2(self.bounds.max_value * self.bounds.max_total_weight))
+        self.scale_bits = _BITS - math.ceil(
+            math.log2(self.bounds.max_value * self.bounds.max_total_weight)
+        )
         self.total = torch.zeros(sum(map(math.prod, self.shapes.values())), dtype=torch.int64)
 
     def add(self, update: ClientUpdate) -> None:

@@ -36,10 +36,14 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
         return Strategy(
             selection=_selection(config.selection),
             aggregator=_aggregator(config.aggregator),
-            server_optimizer=_SERVER_OPTIMIZERS[config.server_optimizer.kind](config.server_optimizer),
+            server_optimizer=_SERVER_OPTIMIZERS[config.server_optimizer.kind](
+                config.server_optimizer
+            ),
             objective=config.objective,
         )
-    raise ConfigError(f"strategy={config}: expected a composed strategy, one of Flower's or your own; choose strategy=fedavg.")
+    raise ConfigError(
+        f"strategy={config}: expected a composed strategy, one of Flower's or your own; choose strategy=fedavg."
+    )
 
 
 def _selection(config: SelectionConfig) -> Selection:
@@ -49,15 +53,25 @@ def _selection(config: SelectionConfig) -> Selection:
 
 
 def _aggregator(config: AggregatorConfig) -> Aggregator:
-    return WeightedMean(weighting=config.weighting) if config._target_ is None else own_aggregator(config)
+    return (
+        WeightedMean(weighting=config.weighting)
+        if config._target_ is None
+        else own_aggregator(config)
+    )
 
 
 _SERVER_OPTIMIZERS: dict[str, Callable[[ServerOptimizerConfig], ServerOptimizer]] = {
     "sgd": lambda c: optimizers.Sgd(learning_rate=c.learning_rate, momentum=c.momentum),
-    "adam": lambda c: optimizers.adam(learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau),
-    "yogi": lambda c: optimizers.yogi(learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau),
+    "adam": lambda c: optimizers.adam(
+        learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau
+    ),
+    "yogi": lambda c: optimizers.yogi(
+        learning_rate=c.learning_rate, beta1=c.beta1, beta2=c.beta2, tau=c.tau
+    ),
     "feddyn": lambda c: DynamicServer(),
-    "adagrad": lambda c: optimizers.adagrad(learning_rate=c.learning_rate, beta1=c.beta1, tau=c.tau),
+    "adagrad": lambda c: optimizers.adagrad(
+        learning_rate=c.learning_rate, beta1=c.beta1, tau=c.tau
+    ),
 }
 
 

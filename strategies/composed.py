@@ -48,12 +48,26 @@ class Strategy:
         """Choose this round's clients."""
         return self.selection(clients, secret=secret, server_round=server_round)
 
-    def begin(self, params: Tensors, state: Tensors, *, cohort: Sequence[int], max_value: float, server_round: int) -> Round:
+    def begin(
+        self,
+        params: Tensors,
+        state: Tensors,
+        *,
+        cohort: Sequence[int],
+        max_value: float,
+        server_round: int,
+    ) -> Round:
         """Begin a round."""
-        bounds = Bounds(max_value=max_value, max_total_weight=max(1, self.aggregator.total_weight(cohort)))
+        bounds = Bounds(
+            max_value=max_value, max_total_weight=max(1, self.aggregator.total_weight(cohort))
+        )
         shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
-        rule = SumRule(aggregator=self.aggregator, bounds=bounds) if self.aggregator.additive else None
-        return _ComposedRound(params, state, self.aggregator.start(shapes, bounds), self.server_optimizer, rule)
+        rule = (
+            SumRule(aggregator=self.aggregator, bounds=bounds) if self.aggregator.additive else None
+        )
+        return _ComposedRound(
+            params, state, self.aggregator.start(shapes, bounds), self.server_optimizer, rule
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,9 @@ class _ComposedRound:
         self.accumulator.merge(total, total_weight)
 
     def finish(self, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
-        return self.server_optimizer.apply(self.params, self.accumulator.mean(), self.state, participation=participation)
+        return self.server_optimizer.apply(
+            self.params, self.accumulator.mean(), self.state, participation=participation
+        )
 
 
 __all__ = ["Strategy"]

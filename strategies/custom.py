@@ -18,11 +18,18 @@ def own_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
     """Make a strategy of one's own.
 
     Raises:
-        ConfigError: if its path names none, or it minimises another local objective than the config, which institutions follow.
+        ConfigError: if its path names none, or it minimises another local objective than the
+            config, which institutions follow.
     """
     made = make_part(config._target_, key=_STRATEGY, kwargs=config.kwargs)
     needed = ("resumable", "init", "select", "begin")
-    require(made, needed, path=config._target_, key=_STRATEGY, expected="a FederatedAlgorithm, such as Strategy(...)")
+    require(
+        made,
+        needed,
+        path=config._target_,
+        key=_STRATEGY,
+        expected="a FederatedAlgorithm, such as Strategy(...)",
+    )
     objective = getattr(made, "objective", config.objective)
     if objective != config.objective:
         raise ConfigError(
@@ -41,7 +48,13 @@ def own_aggregator(config: AggregatorConfig) -> Aggregator:
     """
     path = str(config._target_)
     made = make_part(path, key=_AGGREGATOR, kwargs=config.kwargs)
-    require(made, ("additive", "start", "total_weight"), path=path, key=_AGGREGATOR, expected="an Aggregator")
+    require(
+        made,
+        ("additive", "start", "total_weight"),
+        path=path,
+        key=_AGGREGATOR,
+        expected="an Aggregator",
+    )
     with blamed(path, key=_AGGREGATOR, kwargs=config.kwargs):
         _try(made, path)
     aggregator: Aggregator = made
@@ -51,14 +64,24 @@ def own_aggregator(config: AggregatorConfig) -> Aggregator:
 def _try(made: Any, path: str) -> None:
     """Begin a round of one update: what is missing is told before records are loaded."""
     weight = made.total_weight([1])
-    accumulator = made.start({"trial": (1,)}, Bounds(max_value=1.0, max_total_weight=max(1, int(weight))))
-    require(accumulator, ("add", "mean"), path=f"{path}().start", key=_AGGREGATOR, expected="an Accumulator")
+    accumulator = made.start(
+        {"trial": (1,)}, Bounds(max_value=1.0, max_total_weight=max(1, int(weight)))
+    )
+    require(
+        accumulator,
+        ("add", "mean"),
+        path=f"{path}().start",
+        key=_AGGREGATOR,
+        expected="an Accumulator",
+    )
     if made.additive and not isinstance(accumulator, FixedPointMean):
         raise ConfigError(
             f"{_AGGREGATOR}._target_={path} has additive=True, but sums in {type(accumulator).__name__} and not in "
             "FixedPointMean, whose partial sums workers share; set additive=False."
         )
-    accumulator.add(ClientUpdate(client="trial", tensors={"trial": torch.tensor([_TRIAL])}, num_examples=1))
+    accumulator.add(
+        ClientUpdate(client="trial", tensors={"trial": torch.tensor([_TRIAL])}, num_examples=1)
+    )
 
 
 __all__ = ["own_aggregator", "own_strategy"]

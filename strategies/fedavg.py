@@ -1,8 +1,8 @@
 """FedAvg and FedAvgM.
 
-McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017
-(arXiv 1602.05629), algorithm 1; Hsu, Qi, Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated
-Visual Classification", 2019 (arXiv 1909.06335), section 4.3.
+McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS
+2017 (arXiv 1602.05629), algorithm 1; Hsu, Qi, Brown, "Measuring the Effects of Non-Identical Data
+Distribution for Federated Visual Classification", 2019 (arXiv 1909.06335), section 4.3.
 """
 
 from confide.strategies.aggregators import WeightedMean

@@ -1,12 +1,14 @@
 """FedDyn: each client corrects its objective so that its own optimum and the federation's agree.
 
-Acar et al., "Federated Learning Based on Dynamic Regularization", ICLR 2021 (arXiv 2111.04263), algorithm 1. Client k keeps
-a gradient ``g_k`` between its rounds, which starts at 0, and minimises
-``F_k(w) - <g_k, w> + alpha / 2 ||w - w_global||^2``; then ``g_k -= alpha * update``. The server keeps ``h``, which starts at
-0: ``h += share * update`` and ``w_global += update + h``, where update is the unweighted mean and share that of the
-clients that took part. (The paper's h is this one times -alpha, so that the server needs no alpha.)
+Acar et al., "Federated Learning Based on Dynamic Regularization", ICLR 2021 (arXiv 2111.04263),
+algorithm 1. Client k keeps a gradient ``g_k`` between its rounds, which starts at 0, and minimises
+``F_k(w) - <g_k, w> + alpha / 2 ||w - w_global||^2``; then ``g_k -= alpha * update``. The server
+keeps ``h``, which starts at 0: ``h += share * update`` and ``w_global += update + h``, where update
+is the unweighted mean and share that of the clients that took part. (The paper's h is this one
+times -alpha, so that the server needs no alpha.)
 
-Under DP-SGD ``g_k`` is a function of updates that were released already: post-processing, at no cost.
+Under DP-SGD ``g_k`` is a function of updates that were released already: post-processing, at no
+cost.
 """
 
 from collections.abc import Sequence
@@ -56,10 +58,17 @@ class DynamicServer:
         """Return h = 0."""
         return {_CORRECTION + name: zeros_like(value) for name, value in params.items()}
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+    def apply(
+        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
+    ) -> tuple[Tensors, Tensors]:
         """Step once."""
-        after = {_CORRECTION + name: state[_CORRECTION + name] + participation * update[name] for name in params}
-        return {name: value + update[name] + after[_CORRECTION + name] for name, value in params.items()}, after
+        after = {
+            _CORRECTION + name: state[_CORRECTION + name] + participation * update[name]
+            for name in params
+        }
+        return {
+            name: value + update[name] + after[_CORRECTION + name] for name, value in params.items()
+        }, after
 
 
 def feddyn(*, alpha: float = 0.1, selection: Selection | None = None) -> Strategy:

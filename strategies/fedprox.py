@@ -1,7 +1,7 @@
 """FedProx: a proximal term holds each client near the global model.
 
-Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020 (arXiv 1812.06127), algorithm 2.
-Clients minimise ``F_k(w) + mu / 2 ||w - w_global||^2``; the server is FedAvg's.
+Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020 (arXiv 1812.06127),
+algorithm 2. Clients minimise ``F_k(w) + mu / 2 ||w - w_global||^2``; the server is FedAvg's.
 """
 
 from collections.abc import Sequence

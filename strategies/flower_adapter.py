@@ -1,8 +1,9 @@
 """Any of Flower's own strategies, by its dotted path.
 
-Flower's strategies average weights, not updates, and hide their state: the global tensors are added to each update, replies
-are handed over in the order of the institutions' names, and resuming such a run is refused. A strategy that asks its clients
-for anything of its own (FedProx's ``proximal-mu``) is refused too: institutions follow the plan alone.
+Flower's strategies average weights, not updates, and hide their state: the global tensors are added
+to each update, replies are handed over in the order of the institutions' names, and resuming such a
+run is refused. A strategy that asks its clients for anything of its own (FedProx's ``proximal-mu``)
+is refused too: institutions follow the plan alone.
 """
 
 import importlib
@@ -36,7 +37,9 @@ def load_flower_strategy(target: str, kwargs: dict[str, Any]) -> FlowerBase:
     try:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"strategy._target_={target}: {error}; expected such as flwr.serverapp.strategy.FedMedian.") from None
+        raise ConfigError(
+            f"strategy._target_={target}: {error}; expected such as flwr.serverapp.strategy.FedMedian."
+        ) from None
     if not (isinstance(cls, type) and issubclass(cls, FlowerBase)):
         raise ConfigError(f"strategy._target_={target} is no flwr.serverapp.strategy.Strategy.")
     try:
@@ -77,7 +80,9 @@ class _Roster(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         raise NotImplementedError("A strategy may only choose nodes.")
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         raise NotImplementedError("A strategy may only choose nodes.")
 
 
@@ -103,14 +108,17 @@ class FlowerStrategy:
         """Let the strategy choose, with Python's generator seeded for the moment.
 
         Raises:
-            ConfigError: if it waits for more clients than there are, or asks clients for more than the plan says.
+            ConfigError: if it waits for more clients than there are, or asks clients for more than
+                the plan says.
         """
         names = sorted(clients)
         before = random.getstate()
         random.seed(seed_from(secret, "selection", server_round))
         try:
             messages = list(
-                self._inner.configure_train(server_round, encode(self._params), ConfigRecord(), _Roster(len(names)))
+                self._inner.configure_train(
+                    server_round, encode(self._params), ConfigRecord(), _Roster(len(names))
+                )
             )
         finally:
             random.setstate(before)
@@ -120,28 +128,45 @@ class FlowerStrategy:
         return sorted(names[message.metadata.dst_node_id - 1] for message in messages)
 
     def _check(self, message: Message) -> None:
-        asked = {key for record in message.content.config_records.values() for key in record} - _UNDERSTOOD
+        asked = {
+            key for record in message.content.config_records.values() for key in record
+        } - _UNDERSTOOD
         if asked:
             raise ConfigError(
                 f"{type(self._inner).__name__} asks its clients for {', '.join(sorted(asked))}, which institutions do not take "
                 "from a strategy; choose the composed form (strategy=fedprox for a proximal term)."
             )
 
-    def begin(self, params: Tensors, state: Tensors, *, cohort: Sequence[int], max_value: float, server_round: int) -> Round:
+    def begin(
+        self,
+        params: Tensors,
+        state: Tensors,
+        *,
+        cohort: Sequence[int],
+        max_value: float,
+        server_round: int,
+    ) -> Round:
         """Begin a round; replies are kept until its end."""
         return _FlowerRound(self, params, server_round)
 
-    def _aggregate(self, params: Tensors, updates: Sequence[ClientUpdate], server_round: int) -> Tensors:
+    def _aggregate(
+        self, params: Tensors, updates: Sequence[ClientUpdate], server_round: int
+    ) -> Tensors:
         instruction = self._instruction
         if instruction is None:
             raise RunFailedError("The strategy chose no client and then got an answer.")
         replies = [
-            Message(_as_weights(params, update), reply_to=instruction) for update in sorted(updates, key=lambda u: u.client)
+            Message(_as_weights(params, update), reply_to=instruction)
+            for update in sorted(updates, key=lambda u: u.client)
         ]
         arrays, _ = self._inner.aggregate_train(server_round, replies)
         if arrays is None:
-            raise RunFailedError(f"{type(self._inner).__name__} aggregated nothing in round {server_round}.")
-        self._params = {name: _to_tensor(arrays, name).view_as(value) for name, value in params.items()}
+            raise RunFailedError(
+                f"{type(self._inner).__name__} aggregated nothing in round {server_round}."
+            )
+        self._params = {
+            name: _to_tensor(arrays, name).view_as(value) for name, value in params.items()
+        }
         return self._params
 
 
@@ -168,7 +193,9 @@ class _FlowerRound:
 
 def _as_weights(params: Tensors, update: ClientUpdate) -> RecordDict:
     weights = {name: value + update.tensors[name] for name, value in params.items()}
-    return RecordDict({"arrays": encode(weights), "metrics": MetricRecord({"num-examples": update.num_examples})})
+    return RecordDict(
+        {"arrays": encode(weights), "metrics": MetricRecord({"num-examples": update.num_examples})}
+    )
 
 
 def _to_tensor(arrays: ArrayRecord, name: str) -> Tensor:

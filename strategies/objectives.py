@@ -1,7 +1,7 @@
 """Local objectives: what a client minimises beside the mean loss of its records.
 
-Under DP-SGD the extra gradient is added after clipping and noise: it depends on the global and the current tensors alone,
-never on a record, so it is post-processing and costs no privacy.
+Under DP-SGD the extra gradient is added after clipping and noise: it depends on the global and the
+current tensors alone, never on a record, so it is post-processing and costs no privacy.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,8 @@ def local_objective(config: ObjectiveConfig, kept: Sequence[Tensor] = ()) -> Loc
 
     Args:
         config: the plan's word.
-        kept: what the institution kept from its last round, in the order of the parameters; see :func:`keeps_state`.
+        kept: what the institution kept from its last round, in the order of the parameters; see
+            :func:`keeps_state`.
     """
     if config.kind == "fedprox":
         return Proximal(proximal_mu=config.proximal_mu)

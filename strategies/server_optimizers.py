@@ -1,8 +1,8 @@
 """Server optimizers: how the mean update, read as a negative gradient, changes the global tensors.
 
-Adam, Yogi and Adagrad follow Reddi et al., "Adaptive Federated Optimization", ICLR 2021 (arXiv 2003.00295), algorithm 2: no
-bias correction, tau outside the root, ``v`` starts at tau^2. State is a flat dict of named tensors, so that a checkpoint
-holds it as it is.
+Adam, Yogi and Adagrad follow Reddi et al., "Adaptive Federated Optimization", ICLR 2021 (arXiv
+2003.00295), algorithm 2: no bias correction, tau outside the root, ``v`` starts at tau^2. State is
+a flat dict of named tensors, so that a checkpoint holds it as it is.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,8 @@ _FIRST, _SECOND = "first_moment/", "second_moment/"
 class Sgd:
     """``x += learning_rate * m`` with ``m = momentum * m + update``.
 
-    FedAvg with learning_rate 1 and momentum 0; FedAvgM otherwise (Hsu et al. 2019, arXiv 1909.06335).
+    FedAvg with learning_rate 1 and momentum 0; FedAvgM otherwise (Hsu et al. 2019, arXiv
+    1909.06335).
     """
 
     learning_rate: float = 1.0
@@ -32,12 +33,21 @@ class Sgd:
             return {}
         return {_FIRST + name: torch.zeros_like(value) for name, value in params.items()}
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+    def apply(
+        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
+    ) -> tuple[Tensors, Tensors]:
         """Step once."""
         if not self.momentum:
-            return {name: value + self.learning_rate * update[name] for name, value in params.items()}, {}
-        state = {_FIRST + name: self.momentum * state[_FIRST + name] + update[name] for name in params}
-        return {name: value + self.learning_rate * state[_FIRST + name] for name, value in params.items()}, state
+            return {
+                name: value + self.learning_rate * update[name] for name, value in params.items()
+            }, {}
+        state = {
+            _FIRST + name: self.momentum * state[_FIRST + name] + update[name] for name in params
+        }
+        return {
+            name: value + self.learning_rate * state[_FIRST + name]
+            for name, value in params.items()
+        }, state
 
 
 SecondMoment = Callable[[Tensor, Tensor], Tensor]
@@ -63,9 +73,13 @@ class Adaptive:
     def init(self, params: Tensors) -> Tensors:
         """Return m = 0 and v = tau^2."""
         first = {_FIRST + name: torch.zeros_like(value) for name, value in params.items()}
-        return first | {_SECOND + name: torch.full_like(value, self.tau**2) for name, value in params.items()}
+        return first | {
+            _SECOND + name: torch.full_like(value, self.tau**2) for name, value in params.items()
+        }
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+    def apply(
+        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
+    ) -> tuple[Tensors, Tensors]:
         """Step once."""
         stepped, after = {}, {}
         for name, value in params.items():
@@ -76,10 +90,13 @@ class Adaptive:
         return stepped, after
 
 
-def adam(*, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Adaptive:
+def adam(
+    *, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
+) -> Adaptive:
     """FedAdam: ``v = beta2 v + (1 - beta2) update^2``.
 
-    Flower's FedAdam starts v at 0 and corrects the bias of both moments by Kingma and Ba's factor; the paper does neither.
+    Flower's FedAdam starts v at 0 and corrects the bias of both moments by Kingma and Ba's factor;
+    the paper does neither.
     """
     return Adaptive(
         second_moment_fn=lambda v, squared: beta2 * v + (1 - beta2) * squared,
@@ -89,7 +106,9 @@ def adam(*, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99,
     )
 
 
-def yogi(*, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> Adaptive:
+def yogi(
+    *, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
+) -> Adaptive:
     """FedYogi: ``v -= (1 - beta2) update^2 sign(v - update^2)``. Flower's starts v at 0."""
     return Adaptive(
         second_moment_fn=lambda v, squared: v - (1 - beta2) * squared * (v - squared).sign(),
@@ -101,7 +120,12 @@ def yogi(*, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99,
 
 def adagrad(*, learning_rate: float = 0.1, beta1: float = 0.9, tau: float = 1e-3) -> Adaptive:
     """FedAdagrad: ``v += update^2``. Flower's starts v at 0; with beta1 = 0 and v = 0 the two agree."""
-    return Adaptive(second_moment_fn=lambda v, squared: v + squared, learning_rate=learning_rate, beta1=beta1, tau=tau)
+    return Adaptive(
+        second_moment_fn=lambda v, squared: v + squared,
+        learning_rate=learning_rate,
+        beta1=beta1,
+        tau=tau,
+    )
 
 
 __all__ = ["Adaptive", "Sgd", "adagrad", "adam", "yogi"]

@@ -1,6 +1,7 @@
 """A strategy: a value made of independent parts, and what the round loop asks of it.
 
-Sign convention everywhere: an *update* is local minus global, so that FedAvg adds the mean update to the global tensors.
+Sign convention everywhere: an *update* is local minus global, so that FedAvg adds the mean update
+to the global tensors.
 """
 
 from collections.abc import Sequence
@@ -97,7 +98,9 @@ class ServerOptimizer(Protocol):
     def init(self, params: Tensors) -> Tensors:
         """Return the state before the first round."""
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+    def apply(
+        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
+    ) -> tuple[Tensors, Tensors]:
         """Return new tensors and new state; the arguments are left as they are.
 
         Args:
@@ -142,7 +145,15 @@ class FederatedAlgorithm(Protocol):
     def select(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose this round's clients."""
 
-    def begin(self, params: Tensors, state: Tensors, *, cohort: Sequence[int], max_value: float, server_round: int) -> Round:
+    def begin(
+        self,
+        params: Tensors,
+        state: Tensors,
+        *,
+        cohort: Sequence[int],
+        max_value: float,
+        server_round: int,
+    ) -> Round:
         """Begin a round.
 
         Args:

@@ -8,8 +8,9 @@ A fenced block is one of
 - Python, if the fence says so, and then it is run;
 - a file or code in another language, and then it is left alone.
 
-``...`` in what is shown stands for any lines. What is not the same twice (seconds, dates, paths, names of jobs, process
-numbers, fingerprints) may differ. A comment ``<!-- reader: WORDS -->`` on the line before a block says how it is run instead.
+``...`` in what is shown stands for any lines. What is not the same twice (seconds, dates, paths,
+names of jobs, process numbers, fingerprints) may differ. A comment ``<!-- reader: WORDS -->`` on
+the line before a block says how it is run instead.
 """
 
 import re
@@ -77,7 +78,9 @@ def blocks(page: str) -> list[Block]:
         if commands:
             found.append(Block(line, commands, note.group(1) if note else ""))
         elif not found or found[-1].printed:
-            raise ValueError(f"line {line}: neither commands nor what a block of commands above it prints")
+            raise ValueError(
+                f"line {line}: neither commands nor what a block of commands above it prints"
+            )
         else:
             found[-1].printed = lines
     return found
@@ -129,7 +132,9 @@ def difference(shown: list[str], printed: str) -> str:
     actual = [_normal(line) for line in printed.splitlines()]
     at = 0
     for part in _parts(shown):
-        fits = (start for start in range(at, len(actual)) if actual[start : start + len(part)] == part)
+        fits = (
+            start for start in range(at, len(actual)) if actual[start : start + len(part)] == part
+        )
         start = next(fits, None)
         if start is None:
             return "\n".join(["these lines are shown and were not printed:", *part])

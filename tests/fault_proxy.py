@@ -6,8 +6,8 @@ It stands between a client and a server that know nothing of it, in a thread of 
         ...  # the client connects to 127.0.0.1:proxy.port
         proxy.cut(5)  # every connection is reset, new ones are refused for 5 s
 
-Faults are set from any thread and hold for connections that stand and for those to come, but for ``half_open``, which is
-about those that stand.
+Faults are set from any thread and hold for connections that stand and for those to come, but for
+``half_open``, which is about those that stand.
 """
 
 import asyncio
@@ -61,7 +61,12 @@ class FaultProxy:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     @property
@@ -216,7 +221,12 @@ class FaultProxy:
             await asyncio.gather(writing, return_exceptions=True)
 
     async def _write(
-        self, pieces: "asyncio.Queue[tuple[float, bytes]]", target: socket.socket, link: "_Link", *, up: bool
+        self,
+        pieces: "asyncio.Queue[tuple[float, bytes]]",
+        target: socket.socket,
+        link: "_Link",
+        *,
+        up: bool,
     ) -> None:
         while True:
             due, piece = await pieces.get()

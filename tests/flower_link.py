@@ -40,7 +40,12 @@ class SuperLink:
         return SuperLinkControl(self.address, self.tls.ca)
 
     def runtime(self, *, secret: Path | None = None, patience_s: float = 5.0) -> Runtime:
-        return Runtime(address=self.address, secret=secret or self.secret, ca=self.tls.ca, patience_s=patience_s)
+        return Runtime(
+            address=self.address,
+            secret=secret or self.secret,
+            ca=self.tls.ca,
+            patience_s=patience_s,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,9 @@ def make_tls(folder: Path) -> Tls:
     """Make an authority and a certificate for loopback, as ``confide provision`` does."""
     key, server = pki.make_key(), pki.make_key()
     authority = pki.make_authority("tests", key)
-    certificate = pki.issue_server_certificate(server.public_key(), [LOOPBACK], authority=(authority, key), days=1)
+    certificate = pki.issue_server_certificate(
+        server.public_key(), [LOOPBACK], authority=(authority, key), days=1
+    )
     tls = Tls(ca=folder / "ca.crt", certificate=folder / "server.crt", key=folder / "server.key")
     tls.ca.write_text(pki.certificate_pem(authority))
     tls.certificate.write_text(pki.certificate_pem(certificate))
@@ -82,7 +89,9 @@ def wait_for(holds: Callable[[], bool], what: str) -> None:
 @contextlib.contextmanager
 def started(command: Sequence[str], log: Path, home: Path) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment(home))
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment(home)
+        )
     try:
         yield process
     finally:
@@ -122,9 +131,14 @@ def run_node(link: SuperLink, folder: Path, name: str = "ward") -> Iterator[Node
     port, secret, home = free_port(), folder / "node.secret", folder / "home"
     write_secret(secret, b"n" * 32)
     key, log = public.with_suffix(".key"), folder / "executor.log"
-    command = supernode_command(coordinator=link.address, ca=link.tls.ca, key=key, port=port, secret=secret)
+    command = supernode_command(
+        coordinator=link.address, ca=link.tls.ca, key=key, port=port, secret=secret
+    )
     executor = [sys.executable, str(CHILD), f"{LOOPBACK}:{port}", str(secret)]
     with started(command, folder / "supernode.log", home) as process, started(executor, log, home):
-        wait_for(lambda: process.poll() is not None or node_id in link.control.online(), "the SuperNode does not connect")
+        wait_for(
+            lambda: process.poll() is not None or node_id in link.control.online(),
+            "the SuperNode does not connect",
+        )
         assert process.poll() is None, (folder / "supernode.log").read_text()
         yield Node(node_id=node_id, home=home, log=log)

@@ -60,7 +60,10 @@ def hostile_bundle(place: Path, read: list[str]) -> bytes:
     code = _CODE.format(place=str(place), read=read).encode()
     names = ("confide", "flwr", "client", "innocent", "numpy")
     files: dict[str, bytes | Path] = {f"{name}/__init__.py": code for name in names}
-    files |= {name: code for name in ("torch.py", "sitecustomize.py", "usercustomize.py", "conftest.py", "setup.py")}
+    files |= {
+        name: code
+        for name in ("torch.py", "sitecustomize.py", "usercustomize.py", "conftest.py", "setup.py")
+    }
     files["innocent/app.py"] = code + b"\nfrom flwr.clientapp import ClientApp\napp = ClientApp()\n"
     files["pyproject.toml"] = _PROJECT.format(place=place, package="pyjokes").encode()
     return build_fab_from_files(files)[0]
@@ -75,13 +78,25 @@ class HostileCoordinator:
         self.grid: DeployedGrid
 
     @contextlib.contextmanager
-    def running(self, bundle: bytes, run_config: Mapping[str, Any]) -> Iterator["HostileCoordinator"]:
+    def running(
+        self, bundle: bytes, run_config: Mapping[str, Any]
+    ) -> Iterator["HostileCoordinator"]:
         kit, address = self.kit, f"{LOOPBACK}:{free_port()}"
         kit.state.mkdir(mode=0o700, exist_ok=True)
         kit.secret.write_bytes(bytes(range(32)))
         port = int(address.rpartition(":")[2])
-        superlink = superlink_command(port=port, tls=kit.inner, database=kit.database, secret=kit.secret)
-        front = [sys.executable, "-m", "confide.server.deployment.front", "--listen", kit.listens_on(), "--max-body-mb", "1000"]
+        superlink = superlink_command(
+            port=port, tls=kit.inner, database=kit.database, secret=kit.secret
+        )
+        front = [
+            sys.executable,
+            "-m",
+            "confide.server.deployment.front",
+            "--listen",
+            kit.listens_on(),
+            "--max-body-mb",
+            "1000",
+        ]
         front += ["--certificate", str(kit.outer.certificate), "--key", str(kit.outer.key)]
         front += ["--upstream", address, "--upstream-ca", str(kit.inner.ca)]
         with contextlib.ExitStack() as stack:
@@ -90,7 +105,11 @@ class HostileCoordinator:
                 stack.enter_context(_process(command, kit.state, name))
                 wait_until(lambda: _answers(control), timeout_s=60, what="SuperLink answers")
             self.nodes = {name: node for node, name in control.register(kit.institutions).items()}
-            wait_until(lambda: control.online() == set(self.nodes.values()), timeout_s=90, what="institutions are connected")
+            wait_until(
+                lambda: control.online() == set(self.nodes.values()),
+                timeout_s=90,
+                what="institutions are connected",
+            )
             _submit(control, bundle, run_config)
             runtime = Runtime(address=address, secret=kit.secret, ca=kit.inner.ca)
             self.grid = stack.enter_context(take_run(runtime, timeout_s=30))
@@ -102,7 +121,9 @@ class HostileCoordinator:
         Raises:
             AssertionError: if one is not answered in time.
         """
-        messages = [Message(content, self.nodes[name], kind, group_id="1") for kind, content in asked]
+        messages = [
+            Message(content, self.nodes[name], kind, group_id="1") for kind, content in asked
+        ]
         ids = [str(message_id) for message_id in self.grid.push_messages(messages)]
         waiting, replies, end = set(ids), dict[str, Message](), time.monotonic() + timeout_s
         while waiting and time.monotonic() < end:
@@ -131,7 +152,9 @@ def _answers(control: SuperLinkControl) -> bool:
 
 def _submit(control: SuperLinkControl, bundle: bytes, run_config: Mapping[str, Any]) -> None:
     with control._client() as client:
-        request = StartRunRequest(fab=Fab(content=bundle), override_config=user_config_to_proto(dict(run_config)))
+        request = StartRunRequest(
+            fab=Fab(content=bundle), override_config=user_config_to_proto(dict(run_config))
+        )
         assert client.StartRun(request).run_id
 
 
@@ -139,7 +162,11 @@ def _submit(control: SuperLinkControl, bundle: bytes, run_config: Mapping[str, A
 def _process(command: list[str], folder: Path, name: str) -> Iterator[None]:
     with (folder / f"{name}.log").open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(folder / "flower")
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(folder / "flower"),
         )
     try:
         yield

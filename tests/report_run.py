@@ -7,7 +7,12 @@ from confide.server.progress.make import make_progress
 from confide.server.report.write import write_report
 from confide.simulations.run import simulate
 
-HEART = ["experiment=heart_disease", "server.num_rounds=2", "trainer.num_threads=1", "tracking=none"]
+HEART = [
+    "experiment=heart_disease",
+    "server.num_rounds=2",
+    "trainer.num_threads=1",
+    "tracking=none",
+]
 
 
 def run(folder: Path, *overrides: str) -> Path:

@@ -21,7 +21,9 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, encode
 
 NAME, RECORDS = "ward", 150
-TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=float(RECORDS))})
+TASK = TabularConfig(
+    labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=float(RECORDS))}
+)
 PRIVATE = TrainingPlan(
     job="trial",
     task=TASK,
@@ -63,7 +65,9 @@ def make_kit(folder: Path, *overrides: str, **settings: Any) -> Kit:
 
 
 def start() -> Tensors:
-    workload = build_workload(TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0)
+    workload = build_workload(
+        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
+    )
     return trainable_tensors(workload.model)
 
 

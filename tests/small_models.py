@@ -7,10 +7,23 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from confide.config.client import ClientConfig
-from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.model import (
+    BackboneConfig,
+    LogisticConfig,
+    MlpConfig,
+    TransformerConfig,
+    TuningConfig,
+)
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
@@ -32,14 +45,30 @@ TABLE = TabularConfig(
     },
 )
 TEXT = TextClassificationConfig(labels=["bad", "fair", "good"], max_tokens=16)
-ROWS = Dataset.from_dict({"age": ["30", "", "61.5"], "pain": ["some", "none", "some"], "state": ["1", "0", "1"]})
-TEXTS = Dataset.from_dict({"text": ["late again", "", "what a very good crew, and so kind to us all the way to Rome"]})
-_SIZE = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
-_BERT: dict[str, Any] = {**_SIZE, "vocab_size": 30522, "max_position_embeddings": 64, "pad_token_id": 0}
+ROWS = Dataset.from_dict(
+    {"age": ["30", "", "61.5"], "pain": ["some", "none", "some"], "state": ["1", "0", "1"]}
+)
+TEXTS = Dataset.from_dict(
+    {"text": ["late again", "", "what a very good crew, and so kind to us all the way to Rome"]}
+)
+_SIZE = {
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+}
+_BERT: dict[str, Any] = {
+    **_SIZE,
+    "vocab_size": 30522,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
 FAMILIES: dict[str, Callable[[], Any]] = {
     "bert": lambda: BertModel(BertConfig(**_BERT)),
     "roberta": lambda: RobertaModel(RobertaConfig(**_BERT)),
-    "distilbert": lambda: DistilBertModel(DistilBertConfig(vocab_size=30522, dim=8, n_layers=2, n_heads=2, hidden_dim=16)),
+    "distilbert": lambda: DistilBertModel(
+        DistilBertConfig(vocab_size=30522, dim=8, n_layers=2, n_heads=2, hidden_dim=16)
+    ),
 }
 
 
@@ -52,15 +81,24 @@ def make_backbone(folder: Path, family: str = "bert") -> TransformerConfig:
 
 
 def save_run(
-    run: Path, tuning: str = "full", *, backbone: BackboneConfig, scale: float = 0.3, own_task: str | None = None
+    run: Path,
+    tuning: str = "full",
+    *,
+    backbone: BackboneConfig,
+    scale: float = 0.3,
+    own_task: str | None = None,
 ) -> Path:
     """Write ``run/model`` with tensors a run could have ended with; return ``run``."""
-    task = dataclasses.replace(TEXT if isinstance(backbone, TransformerConfig) else TABLE, _target_=own_task)
+    task = dataclasses.replace(
+        TEXT if isinstance(backbone, TransformerConfig) else TABLE, _target_=own_task
+    )
     plan = TrainingPlan(
         job="small",
         task=task,
         backbone=backbone,  # type: ignore[arg-type]
-        backbone_sha256=content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None,
+        backbone_sha256=content_hash(find_backbone(backbone))
+        if isinstance(backbone, TransformerConfig)
+        else None,
         tuning=TuningConfig(kind=tuning, rank=2),
         objective=ObjectiveConfig(),
         client=ClientConfig(),
@@ -69,14 +107,28 @@ def save_run(
         deadline_s=60.0,
         seed=0,
     )
-    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=7, own_tasks=plan.task.own_tasks)
+    workload = build_workload(
+        plan.task,
+        plan.backbone,
+        plan.tuning,
+        compute=Compute(),
+        seed=7,
+        own_tasks=plan.task.own_tasks,
+    )
     generator = torch.Generator().manual_seed(1)
     start = trainable_tensors(workload.model)
-    tensors = {name: tensor + scale * torch.randn(tensor.shape, generator=generator) for name, tensor in start.items()}
+    tensors = {
+        name: tensor + scale * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in start.items()
+    }
     save_model(run / "model", workload, tensors, plan)
     return run
 
 
 def save_table_run(run: Path, *, hidden: tuple[int, ...] = (), own_task: str | None = None) -> Path:
     """Write a run of logistic regression, or of a perceptron."""
-    return save_run(run, backbone=MlpConfig(hidden=list(hidden)) if hidden else LogisticConfig(), own_task=own_task)
+    return save_run(
+        run,
+        backbone=MlpConfig(hidden=list(hidden)) if hidden else LogisticConfig(),
+        own_task=own_task,
+    )

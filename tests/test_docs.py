@@ -14,13 +14,17 @@ PAGE = (ROOT / "docs" / "sharp_edges.md").read_text()
 NAMED = re.findall(r"(tests/[\w/]+\.py)(?:::(\w+))?", PAGE)
 TRAPS = re.findall(r"^- \*\*.*?(?=^- |^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
 WITHOUT_TEST = {"Floating point"}
-FETCHED = re.compile(r"""(?:\bsrc=|url\(|@import |<link\b[^>]*\bhref=)["']?(?:https?:)?//[^"')>\s]+""")
+FETCHED = re.compile(
+    r"""(?:\bsrc=|url\(|@import |<link\b[^>]*\bhref=)["']?(?:https?:)?//[^"')>\s]+"""
+)
 
 
 @pytest.mark.parametrize(("path", "test"), NAMED, ids=[f"{path}::{test}" for path, test in NAMED])
 def test_every_test_named_exists(path: str, test: str) -> None:
     tree = ast.parse((ROOT / path).read_text())
-    assert not test or test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert not test or test in {
+        node.name for node in tree.body if isinstance(node, ast.FunctionDef)
+    }
 
 
 @pytest.mark.parametrize("trap", TRAPS)
@@ -41,12 +45,16 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     assert not {found for page in pages for found in FETCHED.findall(page.read_text())}
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda path: path.name
+)
 def test_links_into_the_repository_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text())
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_every_decision_is_listed() -> None:
-    listed = re.findall(r"\((0\d+-[\w-]+\.md)\)", (ROOT / "docs" / "design" / "README.md").read_text())
+    listed = re.findall(
+        r"\((0\d+-[\w-]+\.md)\)", (ROOT / "docs" / "design" / "README.md").read_text()
+    )
     assert listed == sorted(path.name for path in (ROOT / "docs" / "design").glob("0*.md"))

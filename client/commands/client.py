@@ -17,13 +17,16 @@ log = logging.getLogger(__name__)
 
 _HELP = """Take part in a federation, from a start-up kit.
 
-usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]   run SuperNode, executor and trainer until Ctrl-C
-       confide client status [KIT] [--json]                 what runs, what was spent, which jobs wait for approval
-       confide client approve JOB [KIT] [--yes]             show a job's plan and cost, and let it begin
-       confide client stop JOB [KIT]                        stop a job here, and refuse it from now on
+usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]   run SuperNode, executor and trainer
+until Ctrl-C
+       confide client status [KIT] [--json]                 what runs, what was spent, which jobs
+       wait for approval confide client approve JOB [KIT] [--yes]             show a job's plan and
+       cost, and let it begin confide client stop JOB [KIT]                        stop a job here,
+       and refuse it from now on
 
-KIT is a folder with client.yaml, as `confide provision` makes it; this folder if left out. OVERRIDES change client.yaml for
-this run, such as trainer.device=cpu. `confide doctor KIT` says what is missing. ROLE is one of trainer, executor, supernode,
+KIT is a folder with client.yaml, as `confide provision` makes it; this folder if left out.
+OVERRIDES change client.yaml for this run, such as trainer.device=cpu. `confide doctor KIT` says
+what is missing. ROLE is one of trainer, executor, supernode,
 where each is a service with a user of its own."""
 
 
@@ -59,7 +62,9 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}; see `confide client --help`.")
 
 
-def _parse(command: str, words: Sequence[str], *, job: bool = False, flags: Sequence[str] = ()) -> argparse.Namespace:
+def _parse(
+    command: str, words: Sequence[str], *, job: bool = False, flags: Sequence[str] = ()
+) -> argparse.Namespace:
     """Read a command's words; flags may stand anywhere among them."""
     parser = _Parser(prog=f"confide client {command}", add_help=False)
     if job:
@@ -83,7 +88,12 @@ def _kit(arguments: argparse.Namespace) -> Kit:
     shown = [redact(word) for word in overrides if redact(word) != word]
     if shown:
         told = "whoever is on this machine reads it in the list of processes. Write it in client.yaml as ${oc.env:NAME}, or"
-        raise ConfigError([f"{word}: a password on the command line; {told} leave it to ~/.pgpass." for word in shown])
+        raise ConfigError(
+            [
+                f"{word}: a password on the command line; {told} leave it to ~/.pgpass."
+                for word in shown
+            ]
+        )
     return load_kit(Path(*folders), overrides)
 
 
@@ -93,8 +103,17 @@ def _run(words: Sequence[str]) -> int:
     log_to_stderr()
     with stop_signals() as stop, supervised(kit, arguments.only) as supervisor:
         budget = kit.config.policy.budget
-        promised = "without privacy budget" if budget.epsilon is None else f"lifetime epsilon {budget.epsilon:g}"
-        log.info("%s takes part at %s (%s). Ctrl-C ends it.", kit.config.name, kit.config.coordinator.address, promised)
+        promised = (
+            "without privacy budget"
+            if budget.epsilon is None
+            else f"lifetime epsilon {budget.epsilon:g}"
+        )
+        log.info(
+            "%s takes part at %s (%s). Ctrl-C ends it.",
+            kit.config.name,
+            kit.config.coordinator.address,
+            promised,
+        )
         return supervisor.run(stop)
 
 
@@ -116,7 +135,9 @@ def _approve(words: Sequence[str]) -> int:
     kit = _kit(arguments)
     path = plan_path(kit, arguments.job)
     if not path.exists():
-        raise ConfigError(f"Job {arguments.job} has not asked here; `confide client status` lists those that have.")
+        raise ConfigError(
+            f"Job {arguments.job} has not asked here; `confide client status` lists those that have."
+        )
     text = path.read_text()
     plan = TrainingPlan.from_json(text)
     show_plan(kit, plan)
@@ -124,7 +145,9 @@ def _approve(words: Sequence[str]) -> int:
         print("Not approved.")
         return 1
     if kit.config.policy.approval == "manual":
-        LedgerFile(kit.ledger, anchor=kit.anchor).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
+        LedgerFile(kit.ledger, anchor=kit.anchor).approve(
+            plan.job, hashlib.sha256(text.encode()).hexdigest()
+        )
     stop_mark(kit, plan.job).unlink(missing_ok=True)
     print(f"Approved: job {plan.job}. It begins when the coordinator asks again.")
     return 0
@@ -134,7 +157,9 @@ def _is_yes(question: str) -> bool:
     try:
         return input(question).strip().lower() in ("y", "yes")
     except EOFError:
-        raise ConfigError("Nobody answers at this terminal; give --yes to approve without being asked.") from None
+        raise ConfigError(
+            "Nobody answers at this terminal; give --yes to approve without being asked."
+        ) from None
 
 
 def _stop(words: Sequence[str]) -> int:

@@ -34,12 +34,13 @@ _CHECK_HELP = """Check records against a task, as an institution's own client wo
 
 usage: confide data check [PATH] [--json] [OVERRIDES ...]
 
-PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an installed package, a folder with
-one file an institution, or a database's SQLAlchemy URL with data.query="SELECT ..."; without it, data.path is checked.
+PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an
+installed package, a folder with one file an institution, or a database's SQLAlchemy URL with
+data.query="SELECT ..."; without it, data.path is checked.
 
-  confide data check hospital.csv task=heart_disease data.id_column=id
-  confide data check notes.parquet task.text_column=note 'task.labels=[mild,severe]' task.label_column=grade
-  confide data check 'postgresql+psycopg://ann@db/ward' task=heart_disease data.query='SELECT * FROM heart'
+  confide data check hospital.csv task=heart_disease data.id_column=id confide data check
+  notes.parquet task.text_column=note 'task.labels=[mild,severe]' task.label_column=grade confide
+  data check 'postgresql+psycopg://ann@db/ward' task=heart_disease data.query='SELECT * FROM heart'
 
 A database's password belongs into ~/.pgpass, or into the environment: 'postgresql+psycopg://ann:${oc.env:WARD}@db/ward'.
 --json prints the same as JSON. Exit status: 0 ready, 1 the records do not fit, 2 the command or its config is wrong."""
@@ -73,11 +74,15 @@ def _check(words: Sequence[str]) -> int:
     flags = [word for word in words if word.startswith("-")]
     paths = [word for word in words if word not in flags and not _OVERRIDE.fullmatch(word)]
     if set(flags) - {"--json"} or len(paths) > 1:
-        raise ConfigError(f"confide data check: expected [PATH] [--json] [OVERRIDES ...], got {' '.join([*flags, *paths])}.")
+        raise ConfigError(
+            f"confide data check: expected [PATH] [--json] [OVERRIDES ...], got {' '.join([*flags, *paths])}."
+        )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     overrides = [word for word in words if word not in flags and word not in paths]
     # Nothing is trained, so that nothing has to be accounted for.
-    config = _compose(["data.public=true", *(f"data.path={_quoted(path)}" for path in paths), *overrides])
+    config = _compose(
+        ["data.public=true", *(f"data.path={_quoted(path)}" for path in paths), *overrides]
+    )
     look_in_current_folder(config.own_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from confide.client.records.report import check_records
@@ -182,23 +187,52 @@ def _tables(report: "Report", config: Config) -> list["Table"]:
     made = []
     if report.columns:
         table = _table(
-            "column", "kind", "range or categories", "missing", "clipped", "indicator", numbers=("missing", "clipped")
+            "column",
+            "kind",
+            "range or categories",
+            "missing",
+            "clipped",
+            "indicator",
+            numbers=("missing", "clipped"),
         )
         for name, column in report.columns.items():
             added = "added" if column.indicator else "-"
             clipped = str(column.clipped) if column.kind == "numeric" else "-"
-            table.add_row(_escaped(name), column.kind, _escaped(column.encodes), str(column.missing), clipped, added)
+            table.add_row(
+                _escaped(name),
+                column.kind,
+                _escaped(column.encodes),
+                str(column.missing),
+                clipped,
+                added,
+            )
         table.title = "What the schema will do"
         made.append(table)
     if report.lengths:
         limit = getattr(config.task, "max_tokens", None)
-        table = _table("length in", "median", "95 %", "longest", f"cut at {limit}", numbers=("median", "95 %", "longest"))
+        table = _table(
+            "length in",
+            "median",
+            "95 %",
+            "longest",
+            f"cut at {limit}",
+            numbers=("median", "95 %", "longest"),
+        )
         for unit, lengths in report.lengths.items():
             cut = "-" if lengths.cut is None else f"{lengths.cut:.1%}"
-            table.add_row(unit, f"{lengths.median:g}", f"{lengths.percentile_95:g}", str(lengths.longest), cut)
+            table.add_row(
+                unit, f"{lengths.median:g}", f"{lengths.percentile_95:g}", str(lengths.longest), cut
+            )
         made.append(table)
     if report.files:
-        table = _table("file", "records", "repeated", "labels", "missing", numbers=("records", "repeated", "missing"))
+        table = _table(
+            "file",
+            "records",
+            "repeated",
+            "labels",
+            "missing",
+            numbers=("records", "repeated", "missing"),
+        )
         for name, source in report.files.items():
             table.add_row(_escaped(name), *_cells(source))
         made.append(table)
@@ -207,7 +241,12 @@ def _tables(report: "Report", config: Config) -> list["Table"]:
 
 def _cells(source: "SourceReport") -> list[str]:
     repeated = "unknown" if source.repeated is None else str(source.repeated)
-    return [str(source.records), repeated, _counts(source.labels), str(sum(source.missing.values()))]
+    return [
+        str(source.records),
+        repeated,
+        _counts(source.labels),
+        str(sum(source.missing.values())),
+    ]
 
 
 def _counts(counts: Any) -> str:

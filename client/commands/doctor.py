@@ -1,6 +1,7 @@
 """``confide doctor`` of an institution: whether its kit, its records and this machine are ready to take part.
 
-Nothing is spent, trained or sent; the coordinator sees one request without a key. The ledger is read and left as it is.
+Nothing is spent, trained or sent; the coordinator sees one request without a key. The ledger is
+read and left as it is.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,13 +9,26 @@ from hashlib import sha256
 from pathlib import Path
 
 from confide.client.deployment.kit import Kit, read_kit
-from confide.deployment.checks import Finding, authority, disk, gather, memory, ok, private_file, private_folder, releases, show
+from confide.deployment.checks import (
+    Finding,
+    authority,
+    disk,
+    gather,
+    memory,
+    ok,
+    private_file,
+    private_folder,
+    releases,
+    show,
+)
 from confide.deployment.reachability import reach
 from confide.errors import ConfideError, ConfigError
 from confide.security import pki
 
 _LONGEST_SOCKET = 107
-_RECORDS_ADVICE = "`confide data check` shows them in full; correct the records, or data.* in client.yaml."
+_RECORDS_ADVICE = (
+    "`confide data check` shows them in full; correct the records, or data.* in client.yaml."
+)
 
 
 def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
@@ -39,7 +53,9 @@ def diagnose(folder: Path, overrides: Sequence[str] = ()) -> list[Finding]:
 
 
 def _mistakes(problems: Sequence[str]) -> list[Finding]:
-    return [Finding("client.yaml", "error", problem, "correct client.yaml.") for problem in problems]
+    return [
+        Finding("client.yaml", "error", problem, "correct client.yaml.") for problem in problems
+    ]
 
 
 def _outside(kit: Kit) -> list[Finding]:
@@ -83,7 +99,9 @@ def _node_key(kit: Kit) -> Iterator[Finding]:
     public = path.with_suffix(".pub")
     if public.exists() and pki.read_public_key(public) != key:
         mend = "bring back the pair; the coordinator knows the institution by node.pub."
-        yield Finding("node.key", "error", f"{public.name} is not the public key of {path.name}", mend)
+        yield Finding(
+            "node.key", "error", f"{public.name} is not the public key of {path.name}", mend
+        )
     yield ok("node.key", f"EC P-384, fingerprint {pki.key_fingerprint(key)}")
 
 
@@ -100,7 +118,12 @@ def _supernode(kit: Kit) -> Iterator[Finding]:
         if runs and why is None:
             yield ok("supernode", "runs")
         elif runs or (why is not None and "Exit Code" in text[text.rfind("Starting Flower") :]):
-            yield Finding("supernode", "warning", f"{'now' if runs else 'the last time'}: {why}", "see the findings above.")
+            yield Finding(
+                "supernode",
+                "warning",
+                f"{'now' if runs else 'the last time'}: {why}",
+                "see the findings above.",
+            )
 
 
 def _records(kit: Kit) -> Iterator[Finding]:
@@ -108,7 +131,12 @@ def _records(kit: Kit) -> Iterator[Finding]:
     from confide.config.run import Config
 
     if kit.task is None:
-        yield Finding("records", "warning", "no task is pinned, so nothing can be checked", "set task in client.yaml.")
+        yield Finding(
+            "records",
+            "warning",
+            "no task is pinned, so nothing can be checked",
+            "set task in client.yaml.",
+        )
         return
     report = check_records(Config(task=kit.task, data=kit.config.data.as_data()))
     for problem in report.problems:
@@ -117,7 +145,9 @@ def _records(kit: Kit) -> Iterator[Finding]:
         yield Finding("records", "warning", note)
     if report.ready and report.source is not None:
         splits = ", ".join(f"about {count} for {name}" for name, count in report.splits.items())
-        yield ok("records", f"{report.source.records} records of {report.path} fit the task; {splits}")
+        yield ok(
+            "records", f"{report.source.records} records of {report.path} fit the task; {splits}"
+        )
         yield from _counts(kit, report.splits.get("train", 0))
 
 
@@ -129,7 +159,12 @@ def _counts(kit: Kit, units: int) -> Iterator[Finding]:
     for verdict in Policy(kit.config.policy).counts(units):
         if not verdict.holds:
             told = f"policy.{verdict.rule}={verdict.allowed}: there are about {units} to train on"
-            yield Finding("records", "error", told, "bring more records, or decide on another number in client.yaml.")
+            yield Finding(
+                "records",
+                "error",
+                told,
+                "bring more records, or decide on another number in client.yaml.",
+            )
 
 
 def _backbones(kit: Kit) -> Iterator[Finding]:
@@ -140,24 +175,45 @@ def _backbones(kit: Kit) -> Iterator[Finding]:
     for name in kit.config.backbones:
         try:
             digest = content_hash(
-                find_backbone(TransformerConfig(name=str(kit.path(name)) if kit.path(name).is_dir() else name))
+                find_backbone(
+                    TransformerConfig(name=str(kit.path(name)) if kit.path(name).is_dir() else name)
+                )
             )
         except (ConfideError, OSError) as error:
-            yield Finding("backbones", "error", f"{name}: {error}", "bring its folder, or correct backbones in client.yaml.")
+            yield Finding(
+                "backbones",
+                "error",
+                f"{name}: {error}",
+                "bring its folder, or correct backbones in client.yaml.",
+            )
             continue
         if digest in listed or "any" in listed:
             yield ok("backbones", f"{name}: content hash {digest}, allowed")
         else:
             mend = f"if it may be trained, add {digest} to policy.backbones."
-            yield Finding("backbones", "warning", f"{name}: content hash {digest}, which policy.backbones lacks", mend)
+            yield Finding(
+                "backbones",
+                "warning",
+                f"{name}: content hash {digest}, which policy.backbones lacks",
+                mend,
+            )
     wanted = kit.task is not None and kit.task.kind == "text_classification"
     if wanted and not kit.config.backbones:
-        yield Finding("backbones", "error", "none, and the task reads text", "name a pretrained one's folder in client.yaml.")
+        yield Finding(
+            "backbones",
+            "error",
+            "none, and the task reads text",
+            "name a pretrained one's folder in client.yaml.",
+        )
 
 
 def _policy(kit: Kit) -> Iterator[Finding]:
     policy = kit.config.policy
-    lifetime = "none" if policy.budget.epsilon is None else f"{policy.budget.epsilon:g} at delta {policy.budget.delta:g}"
+    lifetime = (
+        "none"
+        if policy.budget.epsilon is None
+        else f"{policy.budget.epsilon:g} at delta {policy.budget.delta:g}"
+    )
     yield ok(
         "policy",
         f"lifetime epsilon {lifetime}; a run at most {policy.max_epsilon:g} at {policy.max_delta:g} a {policy.required_unit}; "
@@ -180,21 +236,30 @@ def _plan(kit: Kit) -> Iterator[Finding]:
         return
     text = plans[-1].read_text()
     plan = TrainingPlan.from_json(text)
-    denied = [verdict for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds]
+    denied = [
+        verdict for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds
+    ]
     if kit.task is not None and plan.task != kit.task:
         told = f"job {plan.job} has another task than client.yaml pins"
         yield Finding("plan", "warning", told, "agree on one with the coordinator.")
     for verdict in denied:
         told = f"job {plan.job}: policy.{verdict.rule} denies it: asked {verdict.asked}, allowed {verdict.allowed}"
-        yield Finding("plan", "warning", told, "leave it denied, or decide on another rule in client.yaml.")
+        yield Finding(
+            "plan", "warning", told, "leave it denied, or decide on another rule in client.yaml."
+        )
     if denied:
         return
-    stands = how_it_stands(kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved_plans(kit))
+    stands = how_it_stands(
+        kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved_plans(kit)
+    )
     if stands == "allowed":
         yield ok("plan", f"job {plan.job}, the last that asked, is allowed")
     else:
         yield Finding(
-            "plan", "warning", f"job {plan.job}, the last that asked: {stands}", f"confide client approve {plan.job} KIT"
+            "plan",
+            "warning",
+            f"job {plan.job}, the last that asked: {stands}",
+            f"confide client approve {plan.job} KIT",
         )
 
 
@@ -204,17 +269,24 @@ def _ledger(kit: Kit) -> Iterator[Finding]:
     if not kit.ledger.exists():
         if kit.anchor.exists():
             told = f"{kit.ledger} is gone, and its anchor {kit.anchor} knows of it"
-            yield Finding("ledger", "error", told, "bring the ledger back; nothing is trained without it.")
+            yield Finding(
+                "ledger", "error", told, "bring the ledger back; nothing is trained without it."
+            )
         else:
             yield ok("ledger", f"{kit.ledger} will be made at the first start")
         return
     file = LedgerFile(kit.ledger, anchor=kit.anchor)
     number, digest = file.log.head
     if file.state.public_key not in (None, file.keys.public_key):
-        yield Finding("ledger", "error", f"{file.keys.path} is not its key", "bring the right one back.")
+        yield Finding(
+            "ledger", "error", f"{file.keys.path} is not its key", "bring the right one back."
+        )
     yield ok("ledger", f"sound, {number} events, head {number}:{digest[:12]}")
     for population in file.state.populations.values():
-        bound, left = population.budget.epsilon, max(0.0, population.budget.epsilon - population.committed)
+        bound, left = (
+            population.budget.epsilon,
+            max(0.0, population.budget.epsilon - population.committed),
+        )
         told = f"{population.name}: epsilon {left:.2f} of {bound:g} left"
         mend = "let the institution's people decide on a larger one: `confide ledger budget`."
         yield ok("budget", told) if left > 0 else Finding("budget", "warning", told, mend)
@@ -245,7 +317,10 @@ def _device(kit: Kit) -> Iterator[Finding]:
         yield ok("device", f"trainer.device={asked}; GPU {torch.cuda.get_device_name()}")
     elif asked == "cuda":
         yield Finding(
-            "device", "error", "trainer.device=cuda, and torch sees no GPU", "mend the driver, or set trainer.device=auto."
+            "device",
+            "error",
+            "trainer.device=cuda, and torch sees no GPU",
+            "mend the driver, or set trainer.device=auto.",
         )
     else:
         yield ok("device", f"trainer.device={asked}; torch sees no GPU of NVIDIA's")

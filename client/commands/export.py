@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 _DESCRIPTION = """Write the model of a run in a form that others can use.
 
   hf      a Hugging Face folder; a LoRA adapter stays apart from the weights it was trained on
-  merged  a Hugging Face folder; the adapter is merged into the weights
-  onnx    one ONNX file, float32
-  int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, and not the same outputs
+  merged  a Hugging Face folder; the adapter is merged into the weights onnx    one ONNX file,
+  float32 int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, and not
+  the same outputs
 
-transformers loads hf and merged: AutoModel the encoder, and AutoModelForSequenceClassification with trust_remote_code=True the
-whole classifier, by a file that lies in the folder. Tables load with trust_remote_code=True either way. `confide predict`
-takes any exported folder as it takes RUN. Each folder holds all that it needs and may be moved.
+transformers loads hf and merged: AutoModel the encoder, and AutoModelForSequenceClassification with
+trust_remote_code=True the whole classifier, by a file that lies in the folder. Tables load with
+trust_remote_code=True either way. `confide predict` takes any exported folder as it takes RUN. Each
+folder holds all that it needs and may be moved.
 
   confide export runs/2026-11-22/00-26-38 --to onnx
   confide export RUN --to int8 --check labelled.csv --output small
 
-Before the folder appears, its predictions are held against the run's own, on the records of --check or on invented ones. hf,
+Before the folder appears, its predictions are held against the run's own, on the records of --check
+or on invented ones. hf,
 merged and onnx that differ by more than 1e-4 are not written; int8 prints its metrics beside the original's."""
 
 
@@ -58,20 +60,33 @@ def main(argv: Sequence[str]) -> int:
     look_in_current_folder(arguments.own_task)
     check = _records(arguments) if arguments.check is not None else None
     folder = arguments.output or default_folder(arguments.run, arguments.to)
-    _show(export(arguments.run, arguments.to, folder, check=check, own_tasks=arguments.own_task), folder)
+    _show(
+        export(arguments.run, arguments.to, folder, check=check, own_tasks=arguments.own_task),
+        folder,
+    )
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="confide export", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="confide export",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="RUN, or RUN/model")
-    parser.add_argument("--to", required=True, choices=("hf", "merged", "onnx", "int8"), help="the form")
-    parser.add_argument("--output", metavar="FOLDER", type=Path, help="folder to write; RUN/export/FORM without it")
-    parser.add_argument("--check", metavar="RECORDS", help="file of records to compare on, best labelled ones")
+    parser.add_argument(
+        "--to", required=True, choices=("hf", "merged", "onnx", "int8"), help="the form"
+    )
+    parser.add_argument(
+        "--output", metavar="FOLDER", type=Path, help="folder to write; RUN/export/FORM without it"
+    )
+    parser.add_argument(
+        "--check", metavar="RECORDS", help="file of records to compare on, best labelled ones"
+    )
     parser.add_argument("--query", help="SELECT ..., where RECORDS is a database's URL")
-    parser.add_argument("--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP)
+    parser.add_argument(
+        "--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP
+    )
     return parser
 
 
@@ -90,7 +105,9 @@ def _show(comparison: "Comparison", folder: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{comparison.num_examples} records", title_justify="left", title_style="bold")
+    table = Table(
+        title=f"{comparison.num_examples} records", title_justify="left", title_style="bold"
+    )
     table.add_column("")
     table.add_column("the run's own", justify="right")
     table.add_column(comparison.form, justify="right")
@@ -100,7 +117,11 @@ def _show(comparison: "Comparison", folder: Path) -> None:
     table.add_row("largest difference of a probability", "", f"{comparison.difference:.1e}")
     for name, value in run.metrics.items():
         got = exported.metrics.get(name)  # none where it gives no finite numbers
-        table.add_row(f"{name}, {comparison.num_labelled} labelled", f"{value:.4f}", "-" if got is None else f"{got:.4f}")
+        table.add_row(
+            f"{name}, {comparison.num_labelled} labelled",
+            f"{value:.4f}",
+            "-" if got is None else f"{got:.4f}",
+        )
     console = Console()
     console.print(table)
     console.print(f"written to {folder}", highlight=False, soft_wrap=True, markup=False)

@@ -47,30 +47,46 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="confide ledger", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="show | verify | export | budget | approve")
+    commands = parser.add_subparsers(
+        required=True, metavar="show | verify | export | budget | approve"
+    )
     show = commands.add_parser("show", help="spent and left of each population, and its runs")
     show.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
     show.add_argument("--events", action="store_true", help="every event too")
     show.set_defaults(run=_show)
-    verify = commands.add_parser("verify", help="check a ledger against its anchor, or an export against its signature")
-    verify.add_argument("path", type=Path, help="a ledger, a folder of ledgers, or an export (.json)")
+    verify = commands.add_parser(
+        "verify", help="check a ledger against its anchor, or an export against its signature"
+    )
+    verify.add_argument(
+        "path", type=Path, help="a ledger, a folder of ledgers, or an export (.json)"
+    )
     verify.set_defaults(run=_verify)
-    export = commands.add_parser("export", help="print signed JSON for an auditor, without unit ids")
+    export = commands.add_parser(
+        "export", help="print signed JSON for an auditor, without unit ids"
+    )
     export.add_argument("path", type=Path, help="a ledger")
     export.set_defaults(run=_export)
-    budget = commands.add_parser("budget", help="print lifetime budgets; declare a population, or change its budget")
+    budget = commands.add_parser(
+        "budget", help="print lifetime budgets; declare a population, or change its budget"
+    )
     budget.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
-    budget.add_argument("--declare", metavar="NAME", help="population; made new, or changed if it is there")
+    budget.add_argument(
+        "--declare", metavar="NAME", help="population; made new, or changed if it is there"
+    )
     budget.add_argument("--epsilon", type=float, help="lifetime epsilon")
     budget.add_argument("--delta", type=float, help="lifetime delta; as it was, or 1e-5")
-    budget.add_argument("--unit", choices=("record", "group"), help="strongest unit promised; as it was, or record")
+    budget.add_argument(
+        "--unit", choices=("record", "group"), help="strongest unit promised; as it was, or record"
+    )
     budget.set_defaults(run=_budget)
     approve = commands.add_parser("approve", help="approve a plan where policy.approval=manual")
     approve.add_argument("path", type=Path, help="a ledger")
     approve.add_argument("plan", type=Path, help="the plan, as JSON")
     approve.set_defaults(run=_approve)
     for command in (show, verify, export, budget, approve):
-        command.add_argument("--anchors", type=Path, help="folder of the anchors, if not beside the ledgers")
+        command.add_argument(
+            "--anchors", type=Path, help="folder of the anchors, if not beside the ledgers"
+        )
         command.add_argument("--keys", type=Path, help="file of keys, if not beside the ledgers")
     return parser
 
@@ -91,7 +107,9 @@ def _one(arguments: argparse.Namespace, what: str) -> Path:
     """Return the one ledger that is meant."""
     files = _files(arguments.path)
     if arguments.path.is_dir():
-        raise ConfigError(f"{arguments.path} is a folder of {len(files)} ledgers; {what} one of them.")
+        raise ConfigError(
+            f"{arguments.path} is a folder of {len(files)} ledgers; {what} one of them."
+        )
     return files[0]
 
 
@@ -119,31 +137,62 @@ def _show(arguments: argparse.Namespace) -> int:
                 console.print(_runs(population))
         if arguments.events:
             for event in file.log.events:
-                line = f"{event.number} {_time(event.time)} {event.kind} {json.dumps(event.content)}"
+                line = (
+                    f"{event.number} {_time(event.time)} {event.kind} {json.dumps(event.content)}"
+                )
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
 def _populations(states: "Sequence[LedgerState]") -> "Table":
-    table = _table("Lifetime budgets, in epsilon", "population", "unit", "spent", "committed", "of", "left", "delta")
+    table = _table(
+        "Lifetime budgets, in epsilon",
+        "population",
+        "unit",
+        "spent",
+        "committed",
+        "of",
+        "left",
+        "delta",
+    )
     table.add_column("", no_wrap=True)
     for population in (population for state in states for population in state.populations.values()):
         budget, committed = population.budget, population.committed
-        figures = [population.spent, committed, budget.epsilon, max(0.0, budget.epsilon - committed)]
+        figures = [
+            population.spent,
+            committed,
+            budget.epsilon,
+            max(0.0, budget.epsilon - committed),
+        ]
         figures_shown = [f"{figure:.2f}" for figure in figures]
-        table.add_row(population.name, population.unit, *figures_shown, f"{budget.delta:g}", bar(population))
+        table.add_row(
+            population.name, population.unit, *figures_shown, f"{budget.delta:g}", bar(population)
+        )
     return table
 
 
 def bar(population: "Population") -> str:
     """Draw a budget: what was spent, what is committed beyond that, what is left."""
     bound = population.budget.epsilon
-    spent, committed = (min(_BAR, round(_BAR * x / bound)) for x in (population.spent, population.committed))
+    spent, committed = (
+        min(_BAR, round(_BAR * x / bound)) for x in (population.spent, population.committed)
+    )
     return "█" * spent + "▒" * (committed - spent) + "·" * (_BAR - committed)
 
 
 def _runs(population: "Population") -> "Table":
-    table = _table(f"Runs of {population.name}", "job", "unit", "rounds", "steps", "n", "q", "sigma", "epsilon", "noise")
+    table = _table(
+        f"Runs of {population.name}",
+        "job",
+        "unit",
+        "rounds",
+        "steps",
+        "n",
+        "q",
+        "sigma",
+        "epsilon",
+        "noise",
+    )
     for run in population.runs.values():
         terms = run.terms
         table.add_row(
@@ -166,7 +215,9 @@ def _table(title: str, first: str, *headers: str) -> "Table":
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column(first, overflow="fold")
     for header in headers:
-        table.add_column(header, justify="left" if header in ("unit", "noise") else "right", no_wrap=True)
+        table.add_column(
+            header, justify="left" if header in ("unit", "noise") else "right", no_wrap=True
+        )
     return table
 
 
@@ -179,13 +230,23 @@ def _time(seconds: float) -> str:
 
 def _verify(arguments: argparse.Namespace) -> int:
     sound = True
-    for anchor in sorted((arguments.anchors or arguments.path).glob(f"*{SUFFIX}.anchor")) if arguments.path.is_dir() else ():
+    for anchor in (
+        sorted((arguments.anchors or arguments.path).glob(f"*{SUFFIX}.anchor"))
+        if arguments.path.is_dir()
+        else ()
+    ):
         if not (arguments.path / anchor.stem).exists():
-            print(f"{anchor.stem}: It is gone, and its anchor {anchor} knows of it.", file=sys.stderr)
+            print(
+                f"{anchor.stem}: It is gone, and its anchor {anchor} knows of it.", file=sys.stderr
+            )
             sound = False
     for path in _files(arguments.path):
         try:
-            problems, told = _problems_of_export(path) if path.suffix == ".json" else ([], _sound(_open(path, arguments)))
+            problems, told = (
+                _problems_of_export(path)
+                if path.suffix == ".json"
+                else ([], _sound(_open(path, arguments)))
+            )
         except LedgerError as error:
             problems, told = [str(error)], ""
         for problem in problems:
@@ -242,7 +303,9 @@ def _declare(arguments: argparse.Namespace) -> None:
     known = file.state.populations.get(arguments.declare)
     before = {"delta": known.budget.delta, "unit": known.unit} if known else {}
     before_epsilon = known.budget.epsilon if known else None
-    given = {name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None}
+    given = {
+        name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None
+    }
     budget = BudgetConfig(id=arguments.declare, epsilon=arguments.epsilon, **{**before, **given})
     problems = list(range_problems(budget, "--"))
     if arguments.epsilon is None:
@@ -264,8 +327,12 @@ def _approve(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
     plan = TrainingPlan.from_json(text)
-    _open(_one(arguments, "approve a plan in"), arguments).approve(plan.job, hashlib.sha256(text.encode()).hexdigest())
-    print(f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}.")
+    _open(_one(arguments, "approve a plan in"), arguments).approve(
+        plan.job, hashlib.sha256(text.encode()).hexdigest()
+    )
+    print(
+        f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}."
+    )
     return 0
 
 

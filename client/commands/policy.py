@@ -31,10 +31,16 @@ def main(argv: Sequence[str]) -> int:
     """
     parser = argparse.ArgumentParser(prog="confide policy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="explain")
-    explain = commands.add_parser("explain", help="hold a plan against every rule, and say what each allows")
+    explain = commands.add_parser(
+        "explain", help="hold a plan against every rule, and say what each allows"
+    )
     explain.add_argument("plan", type=Path, help="the plan, as JSON (RUN/plan.json)")
-    explain.add_argument("policy", type=Path, nargs="?", help="the institution's YAML; its defaults if left out")
-    explain.add_argument("--records", type=int, required=True, help="number of training units there")
+    explain.add_argument(
+        "policy", type=Path, nargs="?", help="the institution's YAML; its defaults if left out"
+    )
+    explain.add_argument(
+        "--records", type=int, required=True, help="number of training units there"
+    )
     explain.add_argument("--ledger", type=Path, help="where approvals stand")
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.set_defaults(run=_explain)
@@ -63,7 +69,9 @@ def load_policy(path: Path | None) -> PolicyConfig:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
     except ValidationError as error:
         found = error.errors(include_url=False)
-        raise ConfigError([f"{path}: {'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}." for e in found]) from None
+        raise ConfigError(
+            [f"{path}: {'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}." for e in found]
+        ) from None
     problems = list(range_problems(policy))
     if problems:
         raise ConfigError([f"{path}: {problem}" for problem in problems])
@@ -82,13 +90,17 @@ def _explain(arguments: argparse.Namespace) -> int:
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
     if arguments.records < 1:
-        raise ConfigError(f"--records={arguments.records}: expected the number of training units, at least 1.")
+        raise ConfigError(
+            f"--records={arguments.records}: expected the number of training units, at least 1."
+        )
     plan, policy = TrainingPlan.from_json(text), Policy(load_policy(arguments.policy))
     approved = False
     if arguments.ledger is not None:
         from confide.client.ledger.file import LedgerFile
 
-        approved = (plan.job, hashlib.sha256(text.encode()).hexdigest()) in LedgerFile(arguments.ledger).state.approved
+        approved = (plan.job, hashlib.sha256(text.encode()).hexdigest()) in LedgerFile(
+            arguments.ledger
+        ).state.approved
     counted = policy.counts(arguments.records)
     size = round_size(plan, num_examples=policy.config.public_n or arguments.records)
     verdicts = [*counted, *policy.verdicts(plan, size, is_approved=approved), policy.hours()]
@@ -109,9 +121,15 @@ def _print(verdicts: "Sequence[Verdict]", *, as_json: bool) -> None:
     for header in ("asked", "allowed", ""):
         table.add_column(header, overflow="fold")
     for verdict in verdicts:
-        shown = [value if isinstance(value, str) else f"{value:g}" for value in (verdict.asked, verdict.allowed)]
+        shown = [
+            value if isinstance(value, str) else f"{value:g}"
+            for value in (verdict.asked, verdict.allowed)
+        ]
         table.add_row(
-            verdict.rule, *shown, "allowed" if verdict.holds else "DENIED", style=None if verdict.holds else "bold red"
+            verdict.rule,
+            *shown,
+            "allowed" if verdict.holds else "DENIED",
+            style=None if verdict.holds else "bold red",
         )
     Console().print(table)
 

@@ -25,8 +25,9 @@ _DESCRIPTION = """Predict with the model of a run, or an exported one, on record
   confide predict RUN/export/onnx new.csv --output predicted.jsonl
   confide predict RUN 'postgresql+psycopg://ann@db/ward' --query 'SELECT * FROM heart'
 
-What comes out is what came in, with the column prediction, the likeliest class, and probability_CLASS for each class. Without
---output it is CSV on the standard output. The label column may be missing, or empty for some records; the task's metrics on
+What comes out is what came in, with the column prediction, the likeliest class, and
+probability_CLASS for each class. Without --output it is CSV on the standard output. The label
+column may be missing, or empty for some records; the task's metrics on
 labelled ones are printed. Records that do not fit are all named at once, and nothing is written."""
 
 
@@ -61,19 +62,36 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="confide predict", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="confide predict",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="RUN, RUN/model, or a folder that confide export wrote")
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        type=Path,
+        help="RUN, RUN/model, or a folder that confide export wrote",
+    )
     parser.add_argument(
         "records",
         metavar="INPUT",
         help="a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's URL",
     )
-    parser.add_argument("--output", type=Path, help="file to write: .csv, .tsv, .jsonl or .parquet; CSV to stdout without it")
-    parser.add_argument("--keep", metavar="COLUMNS", help="columns of INPUT to keep, as id,text; all without it")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help="file to write: .csv, .tsv, .jsonl or .parquet; CSV to stdout without it",
+    )
+    parser.add_argument(
+        "--keep", metavar="COLUMNS", help="columns of INPUT to keep, as id,text; all without it"
+    )
     parser.add_argument("--query", help="SELECT ..., where INPUT is a database's URL")
-    parser.add_argument("--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute")
+    parser.add_argument(
+        "--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+    )
     return parser
 
 
@@ -85,7 +103,9 @@ def _predict(arguments: argparse.Namespace) -> None:
     from confide.inference.predictor import load_predictor
     from confide.models.compute import make_compute
 
-    compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))  # nothing of the records is kept
+    compute = make_compute(
+        TrainerConfig(device=arguments.device, feature_cache=None)
+    )  # nothing of the records is kept
     predictor = load_predictor(arguments.run, compute=compute, own_tasks=arguments.own_task)
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
@@ -109,7 +129,9 @@ def _refuse_input(records: str, output: Path) -> None:
 
     source = source_file(records)
     if source is not None and source.exists() and output.exists() and output.samefile(source):
-        raise ConfigError(f"--output {output} is INPUT itself, {records}, and would replace it; name another file.")
+        raise ConfigError(
+            f"--output {output} is INPUT itself, {records}, and would replace it; name another file."
+        )
 
 
 def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
@@ -118,7 +140,9 @@ def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
     added = {PREDICTION, *(f"{PROBABILITY}{name}" for name in predictor.task.labels)}
     taken = [name for name in kept if name in added]
     if taken:
-        raise ConfigError(f"The records have column {', '.join(taken)} already; name those to keep with --keep, or rename it.")
+        raise ConfigError(
+            f"The records have column {', '.join(taken)} already; name those to keep with --keep, or rename it."
+        )
 
 
 def _bar(to_stdout: bool) -> "Progress":
@@ -128,10 +152,18 @@ def _bar(to_stdout: bool) -> "Progress":
 
     console = Console(stderr=True)
     hidden = not console.is_terminal or (to_stdout and sys.stdout.isatty())
-    return Progress(console=console, transient=True, redirect_stdout=False, redirect_stderr=False, disable=hidden)
+    return Progress(
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=hidden,
+    )
 
 
-def _frames(kept: "Dataset", made: "Iterator[Part]", bar: "Progress", parts: "list[Part]") -> "Iterator[pandas.DataFrame]":
+def _frames(
+    kept: "Dataset", made: "Iterator[Part]", bar: "Progress", parts: "list[Part]"
+) -> "Iterator[pandas.DataFrame]":
     """Yield records with their predictions, and collect what is scored."""
     import pandas
 
@@ -140,7 +172,11 @@ def _frames(kept: "Dataset", made: "Iterator[Part]", bar: "Progress", parts: "li
         task = bar.add_task("predict", total=len(kept))
         for part in made:
             count = len(part.frame)
-            before = kept.select(range(start, start + count)).to_pandas() if kept.column_names else pandas.DataFrame()
+            before = (
+                kept.select(range(start, start + count)).to_pandas()
+                if kept.column_names
+                else pandas.DataFrame()
+            )
             yield pandas.concat([before, part.frame], axis=1)
             parts.append(part._replace(frame=part.frame.iloc[:0]))
             start += count
@@ -165,7 +201,10 @@ def _summarise(predictor: "Predictor", parts: "Sequence[Part]", output: Path | N
 
     count = sum(len(part.labels) for part in parts)
     where = f" in {output}" if output is not None else ""
-    print(f"{count} records predicted by model {predictor.description.model_sha256[:12]}{where}", file=sys.stderr)
+    print(
+        f"{count} records predicted by model {predictor.description.model_sha256[:12]}{where}",
+        file=sys.stderr,
+    )
     metrics, labelled = score(predictor, parts)
     if labelled:
         values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())

@@ -37,17 +37,32 @@ def writer_for(path: Path) -> Callable[[Path, Iterator[pandas.DataFrame]], None]
     if found is None:
         raise ConfigError(f"--output {path}: expected a file that ends in {', '.join(WRITERS)}.")
     if not path.parent.is_dir():
-        raise ConfigError(f"--output {path}: there is no folder {path.parent}; make it, or name another.")
+        raise ConfigError(
+            f"--output {path}: there is no folder {path.parent}; make it, or name another."
+        )
     return found
 
 
 def write_csv(file: IO[str], frames: Iterator[pandas.DataFrame], *, separator: str = ",") -> None:
     """Write CSV with a header."""
     for number, frame in enumerate(frames):
-        # Before Python 3.13 a carriage return alone is not quoted, and would end the line for who reads it.
-        returns = any("\r" in text for name in frame if frame[name].dtype.kind != "f" for text in frame[name].dropna())
+        # Before Python 3.13 a carriage return alone is not quoted, and would end the line for who
+        # reads it.
+        returns = any(
+            "\r" in text
+            for name in frame
+            if frame[name].dtype.kind != "f"
+            for text in frame[name].dropna()
+        )
         quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-        frame.to_csv(file, sep=separator, index=False, header=number == 0, lineterminator="\n", quoting=quoting)
+        frame.to_csv(
+            file,
+            sep=separator,
+            index=False,
+            header=number == 0,
+            lineterminator="\n",
+            quoting=quoting,
+        )
 
 
 def _write_csv(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
@@ -71,7 +86,9 @@ def _write_parquet(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
     try:
         for frame in frames:
             # A column may be empty throughout a part: its type is the first part's.
-            table = pyarrow.Table.from_pandas(frame, schema=writer.schema if writer else _schema(frame), preserve_index=False)
+            table = pyarrow.Table.from_pandas(
+                frame, schema=writer.schema if writer else _schema(frame), preserve_index=False
+            )
             writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema)
             writer.write_table(table)
     finally:
@@ -81,7 +98,12 @@ def _write_parquet(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
 
 def _schema(frame: pandas.DataFrame) -> pyarrow.Schema:
     numbers = {name for name, kind in frame.dtypes.items() if kind.kind == "f"}
-    return pyarrow.schema([(str(name), pyarrow.float32() if name in numbers else pyarrow.string()) for name in frame.columns])
+    return pyarrow.schema(
+        [
+            (str(name), pyarrow.float32() if name in numbers else pyarrow.string())
+            for name in frame.columns
+        ]
+    )
 
 
 WRITERS: dict[str, Callable[[Path, Iterator[pandas.DataFrame]], None]] = {

@@ -24,7 +24,9 @@ def status(kit: Kit) -> dict[str, Any]:
     """Gather what is known of a kit, as plain values."""
     running: dict[str, int] = {}
     for folder in ("logs", *ROLES):
-        running |= {name: pid for name, pid in processes(kit.state / folder).items() if name in ROLES}
+        running |= {
+            name: pid for name, pid in processes(kit.state / folder).items() if name in ROLES
+        }
     told: dict[str, Any] = {
         "institution": kit.config.name,
         "coordinator": kit.config.coordinator.address,
@@ -61,7 +63,13 @@ def show_plan(kit: Kit, plan: TrainingPlan) -> None:
     table = Table("rule", "asked", "allowed", "")
     for verdict in Policy(kit.config.policy).plan_verdicts(plan):
         told = "allowed" if verdict.holds else "DENIED"
-        table.add_row(verdict.rule, str(verdict.asked), str(verdict.allowed), told, style=None if verdict.holds else "bold red")
+        table.add_row(
+            verdict.rule,
+            str(verdict.asked),
+            str(verdict.allowed),
+            told,
+            style=None if verdict.holds else "bold red",
+        )
     console.print(table)
 
 
@@ -72,7 +80,12 @@ def _now(kit: Kit) -> dict[str, Any] | None:
         told = stub.status()
     if told is None:
         return None
-    return {"job": told.job, "what": told.what, "round": told.server_round, "seconds": round(told.elapsed_s, 1)}
+    return {
+        "job": told.job,
+        "what": told.what,
+        "round": told.server_round,
+        "seconds": round(told.elapsed_s, 1),
+    }
 
 
 def _budgets(kit: Kit) -> dict[str, Any]:
@@ -83,7 +96,12 @@ def _budgets(kit: Kit) -> dict[str, Any]:
     except ConfideError as error:
         return {"error": str(error)}
     return {
-        name: {"epsilon": p.budget.epsilon, "delta": p.budget.delta, "committed": p.committed, "spent": p.spent}
+        name: {
+            "epsilon": p.budget.epsilon,
+            "delta": p.budget.delta,
+            "committed": p.committed,
+            "spent": p.spent,
+        }
         for name, p in populations.items()
     }
 
@@ -92,13 +110,17 @@ def _jobs(kit: Kit) -> dict[str, str]:
     """Return the jobs that asked, newest first, and how they stand."""
     approved = approved_plans(kit)
     jobs = {}
-    for path in sorted((kit.own / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True):
+    for path in sorted(
+        (kit.own / "plans").glob("*.json"), key=lambda kept: kept.stat().st_mtime, reverse=True
+    ):
         text = path.read_text()
         try:
             plan = TrainingPlan.from_json(text)
         except ConfideError:
             continue  # of another release
-        jobs[plan.job] = how_it_stands(kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved)
+        jobs[plan.job] = how_it_stands(
+            kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved
+        )
     return jobs
 
 
@@ -114,7 +136,11 @@ def how_it_stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
     """Say how a plan stands here, as far as that is known without the records."""
     if is_stopped(kit, plan.job):
         return "stopped"
-    denied = [f"policy.{verdict.rule}" for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds]
+    denied = [
+        f"policy.{verdict.rule}"
+        for verdict in Policy(kit.config.policy).plan_verdicts(plan)
+        if not verdict.holds
+    ]
     if denied:
         return f"denied by {', '.join(denied)}"
     if kit.task is not None and plan.task != kit.task:
@@ -125,23 +151,38 @@ def how_it_stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
 
 def _print(told: dict[str, Any]) -> None:
     console = Console()
-    console.print(f"{escape(told['institution'])}, coordinator {told['coordinator']}", highlight=False)
+    console.print(
+        f"{escape(told['institution'])}, coordinator {told['coordinator']}", highlight=False
+    )
     table = Table("process", "runs as")
     for role, pid in told["processes"].items():
-        table.add_row(role, f"process {pid}" if pid else "not running", style=None if pid else "bold red")
+        table.add_row(
+            role, f"process {pid}" if pid else "not running", style=None if pid else "bold red"
+        )
     console.print(table)
     now = told["now"]
     if now is not None:
-        doing = f"{now['what']}, job {now['job']}, round {now['round']}, since {now['seconds']} s" if now["job"] else "idle"
+        doing = (
+            f"{now['what']}, job {now['job']}, round {now['round']}, since {now['seconds']} s"
+            if now["job"]
+            else "idle"
+        )
         console.print(f"Trainer: {escape(doing)}.", highlight=False)
     for name, budget in told["budgets"].items():
         if name == "error":
             console.print(f"Ledger: {escape(budget)}", style="bold red")
         else:
             spent = f"{budget['committed']:.2f} of {budget['epsilon']:g} committed, {budget['spent']:.2f} spent"
-            console.print(f"Lifetime epsilon of {escape(name)}: {spent} (delta {budget['delta']:g}).", highlight=False)
+            console.print(
+                f"Lifetime epsilon of {escape(name)}: {spent} (delta {budget['delta']:g}).",
+                highlight=False,
+            )
     for job, how in told["jobs"].items():
-        mend = f" `confide client approve {job} KIT` shows its plan and lets it begin." if how == WAITS else ""
+        mend = (
+            f" `confide client approve {job} KIT` shows its plan and lets it begin."
+            if how == WAITS
+            else ""
+        )
         console.print(f"Job {escape(job)}: {how}.{escape(mend)}", highlight=False, soft_wrap=True)
 
 

@@ -47,16 +47,23 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
-    parser = argparse.ArgumentParser(prog="python -m confide.client.deployment.executor", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m confide.client.deployment.executor", description=__doc__
+    )
     parser.add_argument("--name", required=True, help="of the institution")
     parser.add_argument("--runtime", required=True, help="HOST:PORT of the SuperNode's runtime API")
-    parser.add_argument("--secret", required=True, type=Path, help="file of the secret shared with the SuperNode")
+    parser.add_argument(
+        "--secret", required=True, type=Path, help="file of the secret shared with the SuperNode"
+    )
     parser.add_argument("--socket", required=True, type=Path, help="of the trainer")
     parser.add_argument("--max-mb", type=float, default=300.0, help="largest message")
     arguments = parser.parse_args(argv)
     log_to_stderr()
     limits = WireLimits(max_bytes=round(arguments.max_mb * 2**20))
-    with stop_signals() as stop, TrainerStub(arguments.name, arguments.socket, limits=limits) as stub:
+    with (
+        stop_signals() as stop,
+        TrainerStub(arguments.name, arguments.socket, limits=limits) as stub,
+    ):
         end_with_parent(stop)
         door = _Door(stub)
         app = make_client_app(lambda _: door)

@@ -1,7 +1,7 @@
 """An institution's kit: one folder with its keys and ``client.yaml``, what it runs, allows and promises.
 
-``client.yaml`` is composed by Hydra, with overrides from the command line, into :class:`KitConfig`. Paths in it are relative
-to the kit. Nothing heavy is imported.
+``client.yaml`` is composed by Hydra, with overrides from the command line, into :class:`KitConfig`.
+Paths in it are relative to the kit. Nothing heavy is imported.
 """
 
 import dataclasses
@@ -68,16 +68,27 @@ class RecordsConfig:
         "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's SQLAlchemy URL.",
     )
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
-    in_memory_mb: int = setting(1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0)
-    id_column: str | None = setting(None, "Column that names the record; null: the record's own content does.")
-    group_column: str | None = setting(None, "Column that names whom a record belongs to; the unit of privacy.unit=group.")
+    in_memory_mb: int = setting(
+        1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0
+    )
+    id_column: str | None = setting(
+        None, "Column that names the record; null: the record's own content does."
+    )
+    group_column: str | None = setting(
+        None, "Column that names whom a record belongs to; the unit of privacy.unit=group."
+    )
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
 
     def as_data(self, folder: Path = Path()) -> DataConfig:
         """Return the same as one institution's part of a simulation; a relative path starts at ``folder``."""
         path = self.path if "://" in self.path else str(folder / Path(self.path).expanduser())
-        return DataConfig(**{**dataclasses.asdict(self), "path": path}, num_clients=1, public=False, min_per_label=0)
+        return DataConfig(
+            **{**dataclasses.asdict(self), "path": path},
+            num_clients=1,
+            public=False,
+            min_per_label=0,
+        )
 
 
 @dataclass
@@ -90,13 +101,29 @@ class KitConfig:
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     data: RecordsConfig = field(default_factory=RecordsConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
-    task: dict[str, Any] = setting(dict, "The task that is served; a plan with another one is refused. {}: any that fits.")
-    backbones: list[str] = setting(list, "Folders of pretrained backbones, or pkg://PACKAGE/FOLDER; plans name them by hash.")
+    task: dict[str, Any] = setting(
+        dict, "The task that is served; a plan with another one is refused. {}: any that fits."
+    )
+    backbones: list[str] = setting(
+        list, "Folders of pretrained backbones, or pkg://PACKAGE/FOLDER; plans name them by hash."
+    )
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    ledger: str = setting("ledger", "Folder of privacy ledger and key of splits; back it up, and never restore an older copy.")
-    ledger_anchors: str | None = setting(None, "Folder of the ledger's anchor, best on another disk; null: beside it.")
-    kept_replies: int = setting(4, "Rounds whose replies stay, so that a coordinator that goes back finds them.", ge=1, le=1000)
-    state: str = setting("state", "Folder of sockets, logs, and what algorithms keep between rounds.")
+    ledger: str = setting(
+        "ledger",
+        "Folder of privacy ledger and key of splits; back it up, and never restore an older copy.",
+    )
+    ledger_anchors: str | None = setting(
+        None, "Folder of the ledger's anchor, best on another disk; null: beside it."
+    )
+    kept_replies: int = setting(
+        4,
+        "Rounds whose replies stay, so that a coordinator that goes back finds them.",
+        ge=1,
+        le=1000,
+    )
+    state: str = setting(
+        "state", "Folder of sockets, logs, and what algorithms keep between rounds."
+    )
     runtime_port: int | None = setting(
         None,
         "Port on loopback between SuperNode and executor; null: a free one. Set it where each is a service of its own.",
@@ -104,10 +131,12 @@ class KitConfig:
         le=65535,
     )
     runtime_group: str | None = setting(
-        None, "Group that SuperNode's and executor's users share, for the secret between them; null: one user runs both."
+        None,
+        "Group that SuperNode's and executor's users share, for the secret between them; null: one user runs both.",
     )
     socket_group: str | None = setting(
-        None, "Group that executor's and trainer's users share, for the trainer's socket; null: one user runs both."
+        None,
+        "Group that executor's and trainer's users share, for the trainer's socket; null: one user runs both.",
     )
 
     def problems(self) -> Iterator[str]:
@@ -178,7 +207,11 @@ class Kit:
     @property
     def anchor(self) -> Path:
         """File of the ledger's anchor."""
-        folder = self.ledger.parent if self.config.ledger_anchors is None else self.path(self.config.ledger_anchors)
+        folder = (
+            self.ledger.parent
+            if self.config.ledger_anchors is None
+            else self.path(self.config.ledger_anchors)
+        )
         return folder / f"{self.ledger.name}.anchor"
 
 
@@ -202,12 +235,20 @@ def read_kit(folder: Path, overrides: Sequence[str] = ()) -> tuple[Kit, list[str
     """
     folder = folder.expanduser().resolve()
     if not (folder / FILE).is_file():
-        raise ConfigError(f"{folder} holds no {FILE}; name the folder of a kit, as `confide provision` makes it.")
+        raise ConfigError(
+            f"{folder} holds no {FILE}; name the folder of a kit, as `confide provision` makes it."
+        )
     config, missing = _compose(folder, overrides)
     task, problems = _task(config.task)
     problems += [f"{key} is not set; {_NOT_SET.get(key, 'write a value')}." for key in missing]
-    problems += [problem for problem in range_problems(config) if not problem.startswith(tuple(f"{key}=" for key in missing))]
-    return Kit(folder, config, task, tuple(overrides)), [f"{FILE}: {problem}" for problem in problems]
+    problems += [
+        problem
+        for problem in range_problems(config)
+        if not problem.startswith(tuple(f"{key}=" for key in missing))
+    ]
+    return Kit(folder, config, task, tuple(overrides)), [
+        f"{FILE}: {problem}" for problem in problems
+    ]
 
 
 def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[str]]:
@@ -217,7 +258,9 @@ def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[st
         with initialize_config_dir(str(folder), version_base="1.3"):
             composed = hydra_compose(Path(FILE).stem, overrides=list(overrides))
         if OmegaConf.get_type(composed) is not KitConfig:
-            raise ConfigError(f"{folder / FILE}: expected `defaults: [institution, _self_]` at its top.")
+            raise ConfigError(
+                f"{folder / FILE}: expected `defaults: [institution, _self_]` at its top."
+            )
         missing = sorted(OmegaConf.missing_keys(composed))
         for key in missing:  # so that all else can be checked
             OmegaConf.update(composed, key, key)
@@ -230,10 +273,16 @@ def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[st
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError):
-        return f"{error.problem}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}."
+        return (
+            f"{error.problem}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}."
+        )
     lines = [line.strip() for line in str(error.__cause__ or error).strip().splitlines()]
-    told = next((line for line in lines if not line.endswith("raised while composing config:")), lines[0])
-    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    told = next(
+        (line for line in lines if not line.endswith("raised while composing config:")), lines[0]
+    )
+    key = next(
+        (line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), ""
+    )
     return f"{key}: {told}" if key else told
 
 
@@ -244,7 +293,9 @@ def _task(raw: dict[str, Any]) -> tuple[TaskConfig | None, list[str]]:
         task: TaskConfig = TypeAdapter(Task).validate_json(json.dumps(raw))
     except ValidationError as error:
         wrong = error.errors(include_url=False)
-        return None, [f"{'.'.join(['task', *map(str, e['loc'][1:])])}: {e['msg'].rstrip('.')}." for e in wrong]
+        return None, [
+            f"{'.'.join(['task', *map(str, e['loc'][1:])])}: {e['msg'].rstrip('.')}." for e in wrong
+        ]
     return task, [f"task.{problem}" for problem in range_problems(task)]
 
 
@@ -271,7 +322,10 @@ def keep_plan(kit: Kit, job: str, text: str) -> None:
         if path.exists() and path.read_text() == text:
             return
         make_private_folder(folder)
-        others = sorted((kept for kept in folder.glob("*.json") if kept != path), key=lambda kept: kept.stat().st_mtime)
+        others = sorted(
+            (kept for kept in folder.glob("*.json") if kept != path),
+            key=lambda kept: kept.stat().st_mtime,
+        )
         for old in others[: max(0, len(others) - _MOST_PLANS + 1)]:
             old.unlink(missing_ok=True)
         write_text(path, text, mode=0o600)

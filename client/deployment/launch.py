@@ -13,7 +13,14 @@ from confide.client.deployment.kit import Kit
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_USAGE, ConfigError
 from confide.flower.explain import explain
-from confide.flower.processes import LOOPBACK, check_version, environment, free_port, say_good_bye, supernode_command
+from confide.flower.processes import (
+    LOOPBACK,
+    check_version,
+    environment,
+    free_port,
+    say_good_bye,
+    supernode_command,
+)
 from confide.storage.files import locked, make_private_folder, share, write_secret
 
 ROLES = ("trainer", "executor", "supernode")
@@ -22,7 +29,19 @@ _SECRET_BYTES = 32
 _LONGEST_PAUSE_S = 5.0
 """Of a SuperNode that the coordinator does not take back yet, or that finds nobody."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_PLAIN = {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", *_PROXIES}
+_PLAIN = {
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "VIRTUAL_ENV",
+    "LD_LIBRARY_PATH",
+    *_PROXIES,
+}
 _PLAIN_PREFIXES = ("FLWR_", "LC_", "PYTHON", "SSL_CERT_", "GRPC_", "COVERAGE_")
 """What SuperNode and executor see of the environment. Passwords of databases are kept in it too (``${oc.env:NAME}``)."""
 
@@ -46,7 +65,10 @@ def supervised(kit: Kit, only: str | None = None) -> Iterator[Supervisor]:
         )
     folder = kit.state / ("logs" if only is None else only)
     make_private_folder(folder)
-    with locked(folder / ".lock", otherwise=f"This kit runs already ({folder} is locked); `confide client status` shows it."):
+    with locked(
+        folder / ".lock",
+        otherwise=f"This kit runs already ({folder} is locked); `confide client status` shows it.",
+    ):
         port = kit.config.runtime_port or free_port()
         if only in (None, "supernode"):
             _make_secret(kit)
@@ -61,16 +83,42 @@ def secret_path(kit: Kit) -> Path:
 
 
 def _trainer(kit: Kit, port: int) -> Program:
-    command = [sys.executable, "-m", "confide.client.deployment.trainer_process", str(kit.folder), *kit.overrides]
+    command = [
+        sys.executable,
+        "-m",
+        "confide.client.deployment.trainer_process",
+        str(kit.folder),
+        *kit.overrides,
+    ]
     wrong = frozenset({EXIT_USAGE})  # what is wrong with a kit is not mended by starting again
-    return Program(name="trainer", command=command, environment=_without_network(), is_ready=kit.socket.exists, is_final=wrong)
+    return Program(
+        name="trainer",
+        command=command,
+        environment=_without_network(),
+        is_ready=kit.socket.exists,
+        is_final=wrong,
+    )
 
 
 def _executor(kit: Kit, port: int) -> Program:
-    command = [sys.executable, "-m", "confide.client.deployment.executor", "--name", kit.config.name]
-    command += ["--runtime", f"{LOOPBACK}:{port}", "--secret", str(secret_path(kit)), "--socket", str(kit.socket)]
+    command = [
+        sys.executable,
+        "-m",
+        "confide.client.deployment.executor",
+        "--name",
+        kit.config.name,
+    ]
+    command += [
+        "--runtime",
+        f"{LOOPBACK}:{port}",
+        "--secret",
+        str(secret_path(kit)),
+        "--socket",
+        str(kit.socket),
+    ]
     command += ["--max-mb", f"{kit.max_message_mb:g}"]
-    # A SuperNode waits a minute for the answer of an executor that is gone; begun anew, it takes messages at once.
+    # A SuperNode waits a minute for the answer of an executor that is gone; begun anew, it takes
+    # messages at once.
     return Program(
         name="executor",
         command=command,
@@ -88,7 +136,8 @@ def _supernode(kit: Kit, port: int) -> Program:
         port=port,
         secret=secret_path(kit),
     )
-    # Told to end, it says good-bye; for one that is killed we do, since it would not be taken back for a minute.
+    # Told to end, it says good-bye; for one that is killed we do, since it would not be taken back
+    # for a minute.
     return Program(
         name="supernode",
         command=command,
@@ -97,7 +146,10 @@ def _supernode(kit: Kit, port: int) -> Program:
         longest_pause_s=_LONGEST_PAUSE_S,
         explain_fn=explain,
         died_fn=functools.partial(
-            say_good_bye, coordinator=coordinator.address, ca=kit.path(coordinator.ca), key=kit.path(coordinator.key)
+            say_good_bye,
+            coordinator=coordinator.address,
+            ca=kit.path(coordinator.ca),
+            key=kit.path(coordinator.key),
         ),
     )
 
@@ -108,12 +160,21 @@ _PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode
 def _without_secrets(kit: Kit, role: str) -> dict[str, str]:
     """Return the environment of a process that reads no records: what may open a database stays with the trainer."""
     whole = environment(kit.state / role / "flower")
-    return {name: value for name, value in whole.items() if name.upper() in _PLAIN or name.startswith(_PLAIN_PREFIXES)}
+    return {
+        name: value
+        for name, value in whole.items()
+        if name.upper() in _PLAIN or name.startswith(_PLAIN_PREFIXES)
+    }
 
 
 def _without_network() -> dict[str, str]:
     """Return an environment in which nothing is looked up or downloaded by libraries."""
-    quiet = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "FLWR_TELEMETRY_ENABLED": "0", "TQDM_DISABLE": "1"}
+    quiet = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "TQDM_DISABLE": "1",
+    }
     return dict(os.environ) | quiet
 
 

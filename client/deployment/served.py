@@ -1,8 +1,9 @@
 """A deployed institution: which plans it serves, with which backbone and records; the door itself is ``Institution``.
 
-A plan is held against the policy and against the task that the kit pins before a backbone or a record is touched. A pretrained
-backbone is looked for among the folders that the institution named, by content hash: no path of a plan is ever opened. What a
-plan needs is loaded once and stays for the rounds that follow.
+A plan is held against the policy and against the task that the kit pins before a backbone or a
+record is touched. A pretrained backbone is looked for among the folders that the institution named,
+by content hash: no path of a plan is ever opened. What a plan needs is loaded once and stays for
+the rounds that follow.
 """
 
 import dataclasses
@@ -70,20 +71,30 @@ class DeployedInstitution:
         try:
             institution = self._institution(request.plan)
         except Exception as error:
-            return dataclasses.replace(refusal(self.name, kind, error), ledger_head=self._ledger.head)
+            return dataclasses.replace(
+                refusal(self.name, kind, error), ledger_head=self._ledger.head
+            )
         return institution.handle(kind, request)
 
     def _institution(self, text: str) -> Institution:
         """Return the institution that serves a plan, loading what it needs."""
         plan = TrainingPlan.from_json(text)
         if is_stopped(self._kit, plan.job):
-            raise DeniedError(f"Job {plan.job} was stopped here; `confide client approve` lets it go on.", code="stopped")
+            raise DeniedError(
+                f"Job {plan.job} was stopped here; `confide client approve` lets it go on.",
+                code="stopped",
+            )
         keep_plan(self._kit, plan.job, text)  # also one that is denied: people want to see why
         self._policy.check_before_loading(plan)
         if self._kit.task is not None and plan.task != self._kit.task:
-            raise ProtocolError("The plan's task is not the one in client.yaml.", code="task_not_served")
+            raise ProtocolError(
+                "The plan's task is not the one in client.yaml.", code="task_not_served"
+            )
         if plan.private and not self._ledger.keeps_account:
-            raise DeniedError("policy.budget.epsilon is not set, so nothing private can be accounted for.", code="no_budget")
+            raise DeniedError(
+                "policy.budget.epsilon is not set, so nothing private can be accounted for.",
+                code="no_budget",
+            )
         key = self._key(plan)
         if self._served is None or self._served[0] != key:
             self._served = None  # frees its memory first
@@ -102,7 +113,10 @@ class DeployedInstitution:
     def _open(self, plan: TrainingPlan) -> Institution:
         secret = None
         if self._reproducible(plan) and plan.seed is not None:
-            log.warning("Job %s: noise derives from the plan's seed; the guarantee is void for whoever knows it.", plan.job)
+            log.warning(
+                "Job %s: noise derives from the plan's seed; the guarantee is void for whoever knows it.",
+                plan.job,
+            )
             secret = seeded_secret(plan.seed)
         workload = self._workload(plan)
         shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
@@ -116,7 +130,9 @@ class DeployedInstitution:
         if isinstance(self._ledger, PersistentLedger):
             self._ledger.know_units(units)
         grouped = plan.privacy.unit == "group"
-        trainer = Trainer(workload, private=plan.private, grouped=grouped, check_fn=self._deadline.check)
+        trainer = Trainer(
+            workload, private=plan.private, grouped=grouped, check_fn=self._deadline.check
+        )
         return Institution(
             self.name,
             data=encoded,
@@ -136,7 +152,9 @@ class DeployedInstitution:
             ledger=self._ledger,
             key_fn=key_fn,
             reproducible=secret is not None,
-            evaluations=Evaluations(self._kit.own / "evaluations.json", most=self._kit.config.policy.max_evaluations),
+            evaluations=Evaluations(
+                self._kit.own / "evaluations.json", most=self._kit.config.policy.max_evaluations
+            ),
             states=ClientStates(self._kit.own / "rounds", kept=self._kit.config.kept_replies),
         )
 
@@ -144,7 +162,9 @@ class DeployedInstitution:
         backbone, own = self._backbone(plan), self._policy.config.tasks
         # Before its memory is asked for.
         self._policy.check_size(shapes_without_weights(plan.task, backbone, own_tasks=own))
-        return build_workload(plan.task, backbone, plan.tuning, compute=self._compute, seed=0, own_tasks=own)
+        return build_workload(
+            plan.task, backbone, plan.tuning, compute=self._compute, seed=0, own_tasks=own
+        )
 
     def _backbone(self, plan: TrainingPlan) -> BackboneConfig:
         """Return the plan's backbone, its weights from a folder that the institution named."""
@@ -159,7 +179,9 @@ class DeployedInstitution:
                 "Bring its folder and name it in client.yaml under backbones.",
                 code="backbone_not_here",
             )
-        return dataclasses.replace(plan.backbone, name=name, sha256=plan.backbone_sha256, allow_download=False)
+        return dataclasses.replace(
+            plan.backbone, name=name, sha256=plan.backbone_sha256, allow_download=False
+        )
 
 
 def known_backbones(kit: Kit) -> dict[str, str]:
@@ -199,8 +221,8 @@ def open_ledger(kit: Kit) -> Ledger:
 def own_split_key(kit: Kit) -> bytes:
     """Return the institution's own key of splits, made at its first use.
 
-    It lies beside the ledger, which is backed up: without it units would move between the splits, and records that earlier
-    runs trained on would be scored as if no model had seen them.
+    It lies beside the ledger, which is backed up: without it units would move between the splits,
+    and records that earlier runs trained on would be scored as if no model had seen them.
 
     Raises:
         ModelError: if it is damaged, or is gone though training took place with it.
@@ -208,12 +230,18 @@ def own_split_key(kit: Kit) -> bytes:
     path = kit.ledger.parent / SPLIT_KEY
     make_private_folder(path.parent)
     if not path.exists():
-        if kit.ledger.exists() and any(p.runs for p in LedgerFile(kit.ledger, anchor=kit.anchor).state.populations.values()):
-            raise ModelError(f"{path} is gone, which says who is trained on and who is tested on; restore it from a backup.")
+        if kit.ledger.exists() and any(
+            p.runs for p in LedgerFile(kit.ledger, anchor=kit.anchor).state.populations.values()
+        ):
+            raise ModelError(
+                f"{path} is gone, which says who is trained on and who is tested on; restore it from a backup."
+            )
         write_secret(path, os.urandom(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
-        raise ModelError(f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it from a backup.")
+        raise ModelError(
+            f"{path} holds {len(key)} bytes, expected {KEY_BYTES}; restore it from a backup."
+        )
     return key
 
 

@@ -33,7 +33,9 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status: 1 the ledger or the socket is not fit, 2 the kit is wrong.
     """
-    parser = argparse.ArgumentParser(prog="python -m confide.client.deployment.trainer_process", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m confide.client.deployment.trainer_process", description=__doc__
+    )
     parser.add_argument("kit", type=Path)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args(argv)
@@ -51,16 +53,26 @@ def main(argv: Sequence[str]) -> int:
 
 def _serve(kit: Kit, stop: threading.Event) -> None:
     deadline = Deadline()
-    door = RememberedAnswers(DeployedInstitution(kit, deadline=deadline), is_stopped=functools.partial(is_stopped, kit))
+    door = RememberedAnswers(
+        DeployedInstitution(kit, deadline=deadline), is_stopped=functools.partial(is_stopped, kit)
+    )
     make_private_folder(kit.socket.parent)
     group = kit.config.socket_group
     if group is not None:
-        mine = (folder for folder in (kit.state, kit.socket.parent) if folder.stat().st_uid == os.geteuid())
-        share(dict.fromkeys(mine, 0o710), group, setting="socket_group")  # through to the socket, no further
+        mine = (
+            folder
+            for folder in (kit.state, kit.socket.parent)
+            if folder.stat().st_uid == os.geteuid()
+        )
+        share(
+            dict.fromkeys(mine, 0o710), group, setting="socket_group"
+        )  # through to the socket, no further
     limits = ServiceLimits(wire=WireLimits(max_bytes=round(kit.max_message_mb * _MIB)))
     mode = 0o600 if group is None else 0o660
     with serve(door, socket=kit.socket, deadline=deadline, limits=limits, mode=mode, group=group):
-        log.info("%s is ready: policy, ledger and records are its own, socket %s.", door.name, kit.socket)
+        log.info(
+            "%s is ready: policy, ledger and records are its own, socket %s.", door.name, kit.socket
+        )
         stop.wait()
 
 

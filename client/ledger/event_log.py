@@ -1,13 +1,15 @@
 """An append-only log of events: SQLite, hash-chained, its head anchored outside the file.
 
-An event's hash covers its number, time, kind, content and the hash of the event before. The anchor, a file of its own, holds
-the newest event's number and hash and the SHA-256 of the whole database file. A changed byte, a removed, reordered or cut-off
-event and an older copy put back are noticed when the log is opened, and nothing is appended to it then. Between a commit and
-its anchor a process may be killed: then the anchor lags behind by one transaction, which is allowed. A nonce in each event
-keeps its hash, which coordinators are told, from telling its content.
+An event's hash covers its number, time, kind, content and the hash of the event before. The anchor,
+a file of its own, holds the newest event's number and hash and the SHA-256 of the whole database
+file. A changed byte, a removed, reordered or cut-off event and an older copy put back are noticed
+when the log is opened, and nothing is appended to it then. Between a commit and its anchor a
+process may be killed: then the anchor lags behind by one transaction, which is allowed. A nonce in
+each event keeps its hash, which coordinators are told, from telling its content.
 
-Every transaction is durable before it returns (synchronous=EXTRA: SQLite's FULL, and the folder too) and is one process's at a
-time. Deleted secrets are overwritten in the file; what a disk keeps of them beneath is for its encryption.
+Every transaction is durable before it returns (synchronous=EXTRA: SQLite's FULL, and the folder
+too) and is one process's at a time. Deleted secrets are overwritten in the file; what a disk keeps
+of them beneath is for its encryption.
 """
 
 import contextlib
@@ -64,7 +66,9 @@ class Event:
     def hash(self) -> str:
         """SHA-256 over everything."""
         parts = [self.number, self.time, self.kind, self.content, self.previous]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        ).hexdigest()
 
 
 class EventLog:
@@ -79,7 +83,9 @@ class EventLog:
         LedgerError: if the log is damaged, older than its anchor, or of a newer release.
     """
 
-    def __init__(self, path: Path, *, anchor: Path | None = None, now_fn: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, *, anchor: Path | None = None, now_fn: Callable[[], float] = time.time
+    ) -> None:
         self.path = path
         self.anchor = anchor or path.with_name(f"{path.name}.anchor")
         self.events: list[Event] = []
@@ -90,7 +96,9 @@ class EventLog:
             if problems:
                 raise LedgerError(f"{path}: {' '.join(problems)} {_MEND}")
         elif self._anchored().number:
-            raise LedgerError(f"{path} is gone, and its anchor {self.anchor} knows of events in it. {_MEND}")
+            raise LedgerError(
+                f"{path} is gone, and its anchor {self.anchor} knows of events in it. {_MEND}"
+            )
 
     @property
     def head(self) -> tuple[int, str]:
@@ -99,15 +107,17 @@ class EventLog:
 
     def contains(self, number: int, digest: str) -> bool:
         """Say whether an event with this number has this hash."""
-        return number == 0 or (number <= len(self.events) and self.events[number - 1].hash == digest)
+        return number == 0 or (
+            number <= len(self.events) and self.events[number - 1].hash == digest
+        )
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator["Transaction"]:
         """Append events, all of them or none, durable when the block has ended.
 
         Raises:
-            LedgerError: if they cannot be written, or the log is not what it was. Then it is as before, unless it is the anchor
-                that cannot be written: then the events stand.
+            LedgerError: if they cannot be written, or the log is not what it was. Then it is as
+                before, unless it is the anchor that cannot be written: then the events stand.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,12 +161,19 @@ class EventLog:
         anchored = self._anchored()  # first: another process may be about to write both
         number, digest = self.head
         if number:
-            row = connection.execute("SELECT hash FROM events WHERE number = ?", (number,)).fetchone()
+            row = connection.execute(
+                "SELECT hash FROM events WHERE number = ?", (number,)
+            ).fetchone()
             if row is None or row[0] != digest:
-                raise LedgerError(f"{self.path} is not what it was: event {number} is gone or another. {_MEND}")
+                raise LedgerError(
+                    f"{self.path} is not what it was: event {number} is gone or another. {_MEND}"
+                )
         newer = list(_read(connection, after=number))
         known = [*self.events, *newer]
-        problems = [*_chain_problems(self.events[-1] if self.events else None, newer), *self._anchor_problems(anchored, known)]
+        problems = [
+            *_chain_problems(self.events[-1] if self.events else None, newer),
+            *self._anchor_problems(anchored, known),
+        ]
         if problems:
             raise LedgerError(f"{self.path}: {' '.join(problems)} {_MEND}")
         self.events = known
@@ -181,7 +198,10 @@ class EventLog:
         if not self.events:
             return []
         with contextlib.closing(_connect(self.path)) as connection:
-            return [(str(name), bytes(mac)) for name, mac in connection.execute("SELECT population, mac FROM units")]
+            return [
+                (str(name), bytes(mac))
+                for name, mac in connection.execute("SELECT population, mac FROM units")
+            ]
 
     def problems(self) -> list[str]:
         """Check the whole file; what is found sound is read.
@@ -197,8 +217,14 @@ class EventLog:
                 connection = stack.enter_context(contextlib.closing(_connect(self.path)))
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version > FORMAT:
-                    return [f"It has format {version}, this release reads up to {FORMAT}; use a newer confide."]
-                problems = [f"{row[0]}." for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+                    return [
+                        f"It has format {version}, this release reads up to {FORMAT}; use a newer confide."
+                    ]
+                problems = [
+                    f"{row[0]}."
+                    for row in connection.execute("PRAGMA integrity_check")
+                    if row[0] != "ok"
+                ]
                 if problems:
                     return problems
                 events, anchored = list(_read(connection, after=0)), self._anchored()
@@ -207,7 +233,9 @@ class EventLog:
         problems += _chain_problems(None, events)
         problems += self._anchor_problems(anchored, events)
         if not problems and anchored.number == len(events) > 0 and anchored.file != file_hash:
-            problems.append("The file is not the one that was written last, though its events are whole.")
+            problems.append(
+                "The file is not the one that was written last, though its events are whole."
+            )
         if not problems:
             self.events = events
         return problems
@@ -235,7 +263,10 @@ class EventLog:
     def _write_anchor(self) -> None:
         number, digest = self.head
         self.anchor.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self.anchor, json.dumps({"number": number, "hash": digest, "file": _hash_of(self.path)}) + "\n")
+        write_text(
+            self.anchor,
+            json.dumps({"number": number, "hash": digest, "file": _hash_of(self.path)}) + "\n",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,10 +314,20 @@ class Transaction:
             number=last[0].number + 1 if last else 1,
             time=round(max(now, before), 3),
             kind=kind,
-            content={**json.loads(json.dumps(content, allow_nan=False)), "nonce": secrets.token_hex(_NONCE_BYTES)},
+            content={
+                **json.loads(json.dumps(content, allow_nan=False)),
+                "nonce": secrets.token_hex(_NONCE_BYTES),
+            },
             previous=last[0].hash if last else "",
         )
-        row = (event.number, event.time, kind, json.dumps(event.content), event.previous, event.hash)
+        row = (
+            event.number,
+            event.time,
+            kind,
+            json.dumps(event.content),
+            event.previous,
+            event.hash,
+        )
         self._connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
         self.appended.append(event)
         return event
@@ -298,7 +339,9 @@ class Transaction:
 
     def key(self, digest: str) -> bytes | None:
         """Return a secret that was kept; None if it was wiped."""
-        row = self._connection.execute("SELECT key FROM keys WHERE digest = ?", (digest,)).fetchone()
+        row = self._connection.execute(
+            "SELECT key FROM keys WHERE digest = ?", (digest,)
+        ).fetchone()
         return None if row is None else bytes(row[0])
 
     def wipe_key(self, digest: str) -> None:
@@ -313,7 +356,9 @@ class Transaction:
             How many are new to it, and how many another population holds too.
         """
         before = self._connection.total_changes
-        self._connection.executemany("INSERT OR IGNORE INTO units VALUES (?, ?)", [(population, mac) for mac in macs])
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO units VALUES (?, ?)", [(population, mac) for mac in macs]
+        )
         new = self._connection.total_changes - before
         self._changed |= new > 0
         elsewhere = self._connection.execute(
@@ -332,7 +377,12 @@ _MEND = (
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_LOCK_TIMEOUT_S, isolation_level=None)
-    for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "secure_delete = ON", "trusted_schema = OFF"):
+    for pragma in (
+        "journal_mode = DELETE",
+        "synchronous = EXTRA",
+        "secure_delete = ON",
+        "trusted_schema = OFF",
+    ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
@@ -341,10 +391,13 @@ def _read(connection: sqlite3.Connection, *, after: int) -> Iterator[Event]:
     if not connection.execute("PRAGMA user_version").fetchone()[0]:
         return  # nothing was committed yet
     rows = connection.execute(
-        "SELECT number, time, kind, content, previous, hash FROM events WHERE number > ? ORDER BY number", (after,)
+        "SELECT number, time, kind, content, previous, hash FROM events WHERE number > ? ORDER BY number",
+        (after,),
     )
     for number, seconds, kind, content, previous, digest in rows:
-        event = Event(number=number, time=seconds, kind=kind, content=json.loads(content), previous=previous)
+        event = Event(
+            number=number, time=seconds, kind=kind, content=json.loads(content), previous=previous
+        )
         if event.hash != digest:
             raise ValueError(f"event {number} does not have its hash")
         yield event
@@ -389,7 +442,9 @@ def _locked(path: Path) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() >= end:
-                    raise LedgerError(f"Another process has held {path} for {_LOCK_TIMEOUT_S:g} s; stop it.") from None
+                    raise LedgerError(
+                        f"Another process has held {path} for {_LOCK_TIMEOUT_S:g} s; stop it."
+                    ) from None
                 time.sleep(_LOCK_PAUSE_S)
         yield
 

@@ -47,7 +47,8 @@ def export_problems(raw: Mapping[str, Any]) -> list[str]:
     """Check an export: its signature, its chain, and that its totals follow from its events.
 
     Returns:
-        One sentence for each thing that is wrong. Whether the key is the institution's is for the reader to know.
+        One sentence for each thing that is wrong. Whether the key is the institution's is for the
+        reader to know.
     """
     try:
         if raw["schema"] != SCHEMA:

@@ -47,7 +47,9 @@ class LedgerFile:
     @property
     def state(self) -> LedgerState:
         """What follows from the events read so far."""
-        if not self.log.contains(self._state.number, self._state.hash):  # of a transaction that failed
+        if not self.log.contains(
+            self._state.number, self._state.hash
+        ):  # of a transaction that failed
             self._state = LedgerState()
         for event in self.log.events[self._state.number :]:
             self._state.apply(event)
@@ -70,7 +72,9 @@ class LedgerFile:
             if writing.state.public_key is None:
                 writing.append("ledger", {"format": FORMAT, "public_key": self.keys.create()})
             elif writing.state.public_key != self.keys.public_key:
-                raise LedgerError(f"{self.keys.path} is not the key of {self.path}; bring the right one back.")
+                raise LedgerError(
+                    f"{self.keys.path} is not the key of {self.path}; bring the right one back."
+                )
             yield writing
 
     def units(self) -> list[tuple[str, bytes]]:
@@ -117,7 +121,9 @@ class Writing:
             check_unit(known, config)
         budget = new_budget(name, config)
         order = known.budget.order if known else budget.order
-        self.append("budget", {"population": name, "unit": config.unit, **asdict(budget), "order": order})
+        self.append(
+            "budget", {"population": name, "unit": config.unit, **asdict(budget), "order": order}
+        )
         return self.state.populations[name]
 
 
@@ -129,7 +135,8 @@ def new_budget(name: str, config: BudgetConfig) -> Budget:
     """
     if config.epsilon is None:
         raise DeniedError(
-            f"policy.budget.epsilon=null: population {name} needs a lifetime budget; set it.", code="undeclared_population"
+            f"policy.budget.epsilon=null: population {name} needs a lifetime budget; set it.",
+            code="undeclared_population",
         )
     return Budget.declare(config.epsilon, config.delta)
 

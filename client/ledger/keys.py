@@ -42,7 +42,9 @@ class LedgerKeys:
     @functools.cached_property
     def public_key(self) -> str:
         """Ed25519, hexadecimal."""
-        raw = self.signing_key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        raw = self.signing_key.public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw
+        )
         return raw.hex()
 
     @property
@@ -59,9 +61,13 @@ class LedgerKeys:
             try:
                 self._raw = self.path.read_bytes()
             except OSError as error:
-                raise LedgerError(f"{self.path} cannot be read ({error}); bring the key back.") from None
+                raise LedgerError(
+                    f"{self.path} cannot be read ({error}); bring the key back."
+                ) from None
             if len(self._raw) != 2 * KEY_BYTES:
-                raise LedgerError(f"{self.path} holds {len(self._raw)} bytes, expected {2 * KEY_BYTES}; bring the key back.")
+                raise LedgerError(
+                    f"{self.path} holds {len(self._raw)} bytes, expected {2 * KEY_BYTES}; bring the key back."
+                )
         return self._raw
 
 

@@ -1,15 +1,17 @@
 """What an institution remembers of its spending: the seam, and the ledger that outlives the process.
 
-Protected: every unit of a declared population, in the budget's unit, over all runs. It is keyed by the population's name and
-not by records: everybody in it carries every event, whoever trained; adding, editing, reordering or exporting records refunds
-nothing. Who is trusted: the institution's own machine and operator. What is public: everything in the ledger but unit ids,
-which stand in it as keyed hashes, and the keys of rounds that are under way.
+Protected: every unit of a declared population, in the budget's unit, over all runs. It is keyed by
+the population's name and not by records: everybody in it carries every event, whoever trained;
+adding, editing, reordering or exporting records refunds nothing. Who is trusted: the institution's
+own machine and operator. What is public: everything in the ledger but unit ids, which stand in it
+as keyed hashes, and the keys of rounds that are under way.
 
-A run's schedule is charged whole, spare rounds included, in the transaction of its first round's reservation. A round is
-reserved before its first private step, with a fresh key from the operating system, from which its noise and masks derive. The
-same question (job, round, plan, tensors) replays the same mechanism and costs nothing more; another one is a new reservation.
-The reply is durable before its settlement, which wipes the key, and the settlement before the reply is sent. So a crash at any
-instant can only over-count.
+A run's schedule is charged whole, spare rounds included, in the transaction of its first round's
+reservation. A round is reserved before its first private step, with a fresh key from the operating
+system, from which its noise and masks derive. The same question (job, round, plan, tensors) replays
+the same mechanism and costs nothing more; another one is a new reservation. The reply is durable
+before its settlement, which wipes the key, and the settlement before the reply is sent. So a crash
+at any instant can only over-count.
 """
 
 import logging
@@ -49,8 +51,9 @@ class Spent:
 
     Attributes:
         count: mechanisms carried out; what the job has spent follows from it.
-        recent: names of the last few, where nothing outlives the process. The same request names the same mechanism, which may
-            be replayed at no cost; one that is no longer among these counts anew: a count may only be too high.
+        recent: names of the last few, where nothing outlives the process. The same request names
+            the same mechanism, which may be replayed at no cost; one that is no longer among these
+            counts anew: a count may only be too high.
     """
 
     count: int = 0
@@ -99,7 +102,9 @@ class Ledger(Protocol):
     def answered(self, run: str, digest: str) -> Reply | None:
         """Return the durable reply to a question that was answered before; None if there is none."""
 
-    def reserve(self, terms: Terms, server_round: int, digest: str, *, key: bytes | None) -> Reservation:
+    def reserve(
+        self, terms: Terms, server_round: int, digest: str, *, key: bytes | None
+    ) -> Reservation:
         """Count a round, durably, before its first private step.
 
         Args:
@@ -109,7 +114,8 @@ class Ledger(Protocol):
             key: what its randomness derives from; None for a fresh one.
 
         Raises:
-            DeniedError: if the budget or the schedule does not cover it, or it was answered and the reply is gone.
+            DeniedError: if the budget or the schedule does not cover it, or it was answered and the
+                reply is gone.
             LedgerError: if it cannot be written.
         """
 
@@ -136,7 +142,10 @@ class Ledger(Protocol):
 
 def already_answered(run: str) -> DeniedError:
     """Say that a question was answered, and that the answer is not given again."""
-    return DeniedError(f"Run {run}: this was answered before, and the reply is not kept any more.", code="already_answered")
+    return DeniedError(
+        f"Run {run}: this was answered before, and the reply is not kept any more.",
+        code="already_answered",
+    )
 
 
 def rounds_spent(*, asked: int, allowed: int) -> DeniedError:

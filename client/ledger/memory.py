@@ -42,7 +42,9 @@ class MemoryLedger:
         """No reply is kept: the same question is computed again."""
         return None
 
-    def reserve(self, terms: Terms, server_round: int, digest: str, *, key: bytes | None) -> Reservation:
+    def reserve(
+        self, terms: Terms, server_round: int, digest: str, *, key: bytes | None
+    ) -> Reservation:
         """Count a round."""
         before = self.spent(terms.name)
         after = before.plus(digest)

@@ -34,7 +34,9 @@ class PersistentLedger:
         DeniedError: if the file holds other populations and not this one, or declares another unit.
     """
 
-    def __init__(self, file: LedgerFile, *, population: str, budget: BudgetConfig, kept_replies: int = 4) -> None:
+    def __init__(
+        self, file: LedgerFile, *, population: str, budget: BudgetConfig, kept_replies: int = 4
+    ) -> None:
         self._population, self._budget = population, budget
         self._file = file
         self._replies = Replies(file.path.with_name(f"{file.path.name}.replies"), kept=kept_replies)
@@ -66,7 +68,11 @@ class PersistentLedger:
     def check_head(self, echoed: str) -> None:
         """Check that the head a coordinator saw last is in the chain."""
         number, _, digest = echoed.partition(":")
-        if not echoed or (number.isdecimal() and len(number) < _LONGEST_NUMBER and self._holds(int(number), digest)):
+        if not echoed or (
+            number.isdecimal()
+            and len(number) < _LONGEST_NUMBER
+            and self._holds(int(number), digest)
+        ):
             return
         raise LedgerError(
             f"{self._file.path} does not hold event {number[:_LONGEST_NUMBER]!r}, which a coordinator was told of: it is an "
@@ -102,7 +108,9 @@ class PersistentLedger:
 
     # --- what it writes
 
-    def reserve(self, terms: Terms, server_round: int, digest: str, *, key: bytes | None) -> Reservation:
+    def reserve(
+        self, terms: Terms, server_round: int, digest: str, *, key: bytes | None
+    ) -> Reservation:
         """Count a round, durably, before its first private step."""
         with self._file.transaction() as writing:
             population = self._account(writing)
@@ -121,12 +129,17 @@ class PersistentLedger:
             raise already_answered(terms.name)
         return Reservation(rounds=len(run.rounds), key=kept, is_replay=True)
 
-    def _first(self, writing: Writing, run: Run, server_round: int, digest: str, key: bytes) -> Reservation:
+    def _first(
+        self, writing: Writing, run: Run, server_round: int, digest: str, key: bytes
+    ) -> Reservation:
         name, allowed = run.terms.name, run.terms.max_rounds
         if len(run.rounds) >= allowed:
             raise rounds_spent(asked=len(run.rounds) + 1, allowed=allowed)
         writing.transaction.keep_key(digest, key)
-        writing.append("reserve", {"population": self._population, "run": name, "round": server_round, "digest": digest})
+        writing.append(
+            "reserve",
+            {"population": self._population, "run": name, "round": server_round, "digest": digest},
+        )
         return Reservation(rounds=len(run.rounds), key=key, is_replay=False)
 
     def settle(self, run: str, digest: str, reply: Reply, update: Tensors) -> None:
@@ -144,24 +157,38 @@ class PersistentLedger:
             if self._account(writing).runs[run].rounds[digest].is_settled:
                 raise already_answered(run)
             writing.transaction.wipe_key(digest)
-            writing.append("settle", {"population": self._population, "run": run, "digest": digest, "reply": reply})
+            writing.append(
+                "settle",
+                {"population": self._population, "run": run, "digest": digest, "reply": reply},
+            )
 
     def know_units(self, unit_ids: Iterable[str]) -> None:
         """Remember keyed hashes of the units that are about to be trained on, and raise an alarm about the unexpected.
 
-        Alarms are all that hashes do: units never seen before are charged like the others, and those that another population
-        holds too are told of, since they carry both.
+        Alarms are all that hashes do: units never seen before are charged like the others, and
+        those that another population holds too are told of, since they carry both.
         """
         with self._file.transaction() as writing:
             population = self._account(writing)
             macs = [self._file.keys.mac(unit) for unit in unit_ids]
             new, elsewhere = writing.transaction.know_units(self._population, macs)
             if new:
-                writing.append("units", {"population": self._population})  # no number: it may not be public
+                writing.append(
+                    "units", {"population": self._population}
+                )  # no number: it may not be public
         if new and population.runs:
-            log.warning("%d of %d units are new to population %s; it was charged before.", new, len(macs), self._population)
+            log.warning(
+                "%d of %d units are new to population %s; it was charged before.",
+                new,
+                len(macs),
+                self._population,
+            )
         if new and elsewhere:
-            log.warning("%d units of population %s belong to another one too: they carry both.", elsewhere, self._population)
+            log.warning(
+                "%d units of population %s belong to another one too: they carry both.",
+                elsewhere,
+                self._population,
+            )
 
     # --- inside
 
@@ -191,7 +218,9 @@ class PersistentLedger:
             )
         if found is not None:
             check_unit(found, self._budget)
-            if found.unit != self._budget.unit:  # nothing was charged to it yet: it is declared anew
+            if (
+                found.unit != self._budget.unit
+            ):  # nothing was charged to it yet: it is declared anew
                 return None
         return found
 
@@ -207,8 +236,13 @@ class PersistentLedger:
 
 def _changed(before: Terms, now: Terms) -> ProtocolError:
     then, today = asdict(before), asdict(now)
-    told = ", ".join(f"{name}={then[name]} then, {today[name]} now" for name in then if then[name] != today[name])
-    return ProtocolError(f"Job {before.job} goes on with other terms than it began with: {told}.", code="plan_changed")
+    told = ", ".join(
+        f"{name}={then[name]} then, {today[name]} now" for name in then if then[name] != today[name]
+    )
+    return ProtocolError(
+        f"Job {before.job} goes on with other terms than it began with: {told}.",
+        code="plan_changed",
+    )
 
 
 __all__ = ["PersistentLedger"]

@@ -46,16 +46,22 @@ class Replies:
                 "institution": reply.institution,
                 "num_examples": reply.num_examples,
                 "figures": dict(reply.figures),
-                "evaluations": {split: dict(evaluation) for split, evaluation in reply.evaluations.items()},
+                "evaluations": {
+                    split: dict(evaluation) for split, evaluation in reply.evaluations.items()
+                },
                 "order": list(update),
             }
         )
         whole = {name: tensor.contiguous() for name, tensor in update.items()}
         checksum = _checksum(text, whole)
-        path = self._path(job, number, checksum)  # of its own: another process may have computed the same round
+        path = self._path(
+            job, number, checksum
+        )  # of its own: another process may have computed the same round
         for folder in (self._folder, path.parent):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        replace_file(path, lambda temporary: save_file(whole, temporary, metadata={_REPLY: text}), mode=0o600)
+        replace_file(
+            path, lambda temporary: save_file(whole, temporary, metadata={_REPLY: text}), mode=0o600
+        )
         return checksum
 
     def load(self, job: str, number: int, checksum: str) -> Reply | None:

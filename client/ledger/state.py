@@ -33,7 +33,8 @@ class Terms:
         delta: of the plan.
         accountant: of the plan.
         relation: neighbouring relation.
-        reproducible: whether noise derives from a seed, so that the guarantee is void for whoever knows it.
+        reproducible: whether noise derives from a seed, so that the guarantee is void for whoever
+            knows it.
     """
 
     institution: str
@@ -59,7 +60,11 @@ class Terms:
 
     def schedule(self, rounds: int) -> Schedule:
         """Return the steps of so many rounds."""
-        return Schedule(noise_multiplier=self.noise_multiplier, sampling_rate=self.sampling_rate, steps=self.steps * rounds)
+        return Schedule(
+            noise_multiplier=self.noise_multiplier,
+            sampling_rate=self.sampling_rate,
+            steps=self.steps * rounds,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,8 @@ class Round:
     Attributes:
         number: of the reservation, from 1 in each run.
         server_round: of the coordinator.
-        reply: checksum of the durable reply; empty where the update might not leave; None until it is settled.
+        reply: checksum of the durable reply; empty where the update might not leave; None until it
+            is settled.
     """
 
     number: int
@@ -117,9 +123,12 @@ class Population:
         """Return what runs cost.
 
         Args:
-            reserved_only: only rounds that were reserved; otherwise each run whole, as it is charged.
+            reserved_only: only rounds that were reserved; otherwise each run whole, as it is
+                charged.
         """
-        rounds = [len(run.rounds) if reserved_only else run.terms.max_rounds for run in self.runs.values()]
+        rounds = [
+            len(run.rounds) if reserved_only else run.terms.max_rounds for run in self.runs.values()
+        ]
         return [
             Charge.of(run.terms.schedule(count), unit=run.terms.unit, budget_unit=self.unit)
             for run, count in zip(self.runs.values(), rounds, strict=True)
@@ -136,12 +145,17 @@ class Population:
             DeniedError: with what the population would have committed, and its bound.
         """
         self._check_groups(terms)
-        charge, history = Charge.of(terms.schedule(terms.max_rounds), unit=terms.unit, budget_unit=self.unit), self.charges()
+        charge, history = (
+            Charge.of(terms.schedule(terms.max_rounds), unit=terms.unit, budget_unit=self.unit),
+            self.charges(),
+        )
         if bound.admits(history, charge):
             return
         before, after = bound.spent(history), bound.spent([*history, charge])
         dear = (
-            " Groups cost more under a budget for records: a new population may declare unit=group." if charge.two_steps else ""
+            " Groups cost more under a budget for records: a new population may declare unit=group."
+            if charge.two_steps
+            else ""
         )
         raise DeniedError(
             f"Population {self.name} has committed epsilon {before:.4g} of {bound.epsilon:g} at delta {bound.delta:g}; with "
@@ -211,7 +225,9 @@ class LedgerState:
 
     def _run(self, event: Event, content: Any) -> None:
         terms = Terms(**{item.name: content[item.name] for item in fields(Terms)})
-        self.populations[content["population"]].runs[terms.name] = Run(terms=terms, began=event.time)
+        self.populations[content["population"]].runs[terms.name] = Run(
+            terms=terms, began=event.time
+        )
 
     def _reserve(self, event: Event, content: Any) -> None:
         rounds = self.populations[content["population"]].runs[content["run"]].rounds

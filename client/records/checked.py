@@ -81,9 +81,14 @@ def table_problems(table: Table, config: DataConfig, task: TaskConfig) -> list[s
     """List everything that does not fit, each file of a folder by its name."""
     problems = list(table.problems)
     for name, part in files_of(table):
-        problems += [f"{name}: {problem}" if name else problem for problem in _part_problems(part, config, task)]
+        problems += [
+            f"{name}: {problem}" if name else problem
+            for problem in _part_problems(part, config, task)
+        ]
     if task.label_column in table.records.column_names:
-        counts = label_counts(read(table.records.select_columns([task.label_column]), task).labels, task)
+        counts = label_counts(
+            read(table.records.select_columns([task.label_column]), task).labels, task
+        )
         problems += count_problems(counts, total=len(table.records), minimum=config.min_per_label)
     return problems
 
@@ -124,7 +129,12 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> Pool:
     Where each file is an institution, ids are its own: the same number in two files is two units.
     """
     content = content_columns(task)
-    ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=config.group_column)
+    ids = unit_ids(
+        records,
+        id_column=config.id_column,
+        content_columns=content,
+        group_column=config.group_column,
+    )
     told_apart = [*content, task.label_column]
     place = FILE_COLUMN if by_file(config) else partition_column(config, task)
     if place in records.column_names and place not in told_apart:
@@ -154,4 +164,13 @@ def _notes(units: Units, id_column: str | None) -> Iterator[str]:
         )
 
 
-__all__ = ["Pool", "by_file", "files_of", "gather", "load_pool", "partition_column", "read_table", "table_problems"]
+__all__ = [
+    "Pool",
+    "by_file",
+    "files_of",
+    "gather",
+    "load_pool",
+    "partition_column",
+    "read_table",
+    "table_problems",
+]

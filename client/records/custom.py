@@ -1,6 +1,7 @@
 """Records that a function of one's own returns, by dotted path. For simulations: the records of a kit have no such setting.
 
-Whatever it returns becomes the same canonical text as a file's: the same records give the same model.
+Whatever it returns becomes the same canonical text as a file's: the same records give the same
+model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,21 +41,34 @@ def load_own_records(config: DataConfig, columns: Sequence[str], *, by_name: boo
 
     Raises:
         ConfigError: if it cannot be imported, raises, or returns something else than records.
-        DataError: if there are none, or a column holds what is no text, number, truth value or date.
+        DataError: if there are none, or a column holds what is no text, number, truth value or
+            date.
     """
     path = str(config._target_)
     made = make_part(path, key=_KEY, kwargs=config.kwargs)
-    named = {str(name): part for name, part in made.items()} if isinstance(made, Mapping) else {"": made}
+    named = (
+        {str(name): part for name, part in made.items()}
+        if isinstance(made, Mapping)
+        else {"": made}
+    )
     if by_name and not isinstance(made, Mapping):
         raise ConfigError(
             f"{_KEY}._target_={path} returns one table, and data.partitioner=natural deals out by institution; return a "
             "mapping institution -> records, or name the column in data.partition_by."
         )
     if not named:
-        raise DataError(f"{_KEY}._target_={path} returns an empty mapping; expected at least one institution.")
+        raise DataError(
+            f"{_KEY}._target_={path} returns an empty mapping; expected at least one institution."
+        )
     sources = {name: _opened(part, columns, path) for name, part in named.items()}
     files = tuple(named) if isinstance(made, Mapping) else ()
-    return join(sources, columns, shown=f"{_KEY}._target_={path}", files=files, in_memory_mb=config.in_memory_mb)
+    return join(
+        sources,
+        columns,
+        shown=f"{_KEY}._target_={path}",
+        files=files,
+        in_memory_mb=config.in_memory_mb,
+    )
 
 
 def _opened(part: Any, columns: Sequence[str], path: str) -> Opened:
@@ -63,14 +77,21 @@ def _opened(part: Any, columns: Sequence[str], path: str) -> Opened:
     elif isinstance(part, pandas.DataFrame):
         names, batches = [str(name) for name in part.columns], _batches(part, columns)
     else:
-        raise ConfigError(f"{_KEY}._target_={path} returns {type(part).__name__}, expected {_EXPECTED}.")
+        raise ConfigError(
+            f"{_KEY}._target_={path} returns {type(part).__name__}, expected {_EXPECTED}."
+        )
     return Opened(tuple(names), as_text(batches, [name for name in names if name in columns]))
 
 
 def _batches(frame: pandas.DataFrame, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
     kept = {str(name): values for name, values in frame.items() if str(name) in columns}
     for start in range(0, len(frame), BATCH):
-        yield pyarrow.table({name: _array(name, values.iloc[start : start + BATCH]) for name, values in kept.items()})
+        yield pyarrow.table(
+            {
+                name: _array(name, values.iloc[start : start + BATCH])
+                for name, values in kept.items()
+            }
+        )
 
 
 def _array(name: str, values: pandas.Series) -> pyarrow.Array:
@@ -78,7 +99,9 @@ def _array(name: str, values: pandas.Series) -> pyarrow.Array:
         return pyarrow.array(values, from_pandas=True)
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"Column {name} holds values of more than one type ({reason}); make them one, such as text.") from None
+        raise DataError(
+            f"Column {name} holds values of more than one type ({reason}); make them one, such as text."
+        ) from None
 
 
 __all__ = ["check_own_records", "load_own_records"]

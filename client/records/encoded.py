@@ -9,7 +9,14 @@ from datasets import Dataset
 from torch import Tensor
 
 from confide.client.records.groups import group_codes
-from confide.client.records.units import Splits, SplitShares, column_of_names, keep_units, split_records, unit_ids
+from confide.client.records.units import (
+    Splits,
+    SplitShares,
+    column_of_names,
+    keep_units,
+    split_records,
+    unit_ids,
+)
 from confide.config.data import DataConfig
 from confide.errors import DataError, PrivacyError
 from confide.models.workload import Workload
@@ -25,7 +32,8 @@ class InstitutionData:
         train: what is trained on; its size n is declared public.
         validation: scored every round.
         test: scored once, at the end.
-        groups: whose each training record is, 0 to G - 1, int64 of shape [n]; None where nobody asked.
+        groups: whose each training record is, 0 to G - 1, int64 of shape [n]; None where nobody
+            asked.
         group_column: that says so.
     """
 
@@ -43,7 +51,9 @@ class InstitutionData:
     def to(self, device: torch.device) -> "InstitutionData":
         """Move all three."""
         return InstitutionData(
-            **{name: self.split(name).to(device) for name in SPLITS}, groups=self.groups, group_column=self.group_column
+            **{name: self.split(name).to(device) for name in SPLITS},
+            groups=self.groups,
+            group_column=self.group_column,
         )
 
     def num_units(self, unit: str) -> int:
@@ -55,7 +65,9 @@ class InstitutionData:
         if unit != "group":
             return len(self.train)
         if self.groups is None:
-            raise PrivacyError("privacy.unit=group needs data.group_column, the column that says whose a record is; set it.")
+            raise PrivacyError(
+                "privacy.unit=group needs data.group_column, the column that says whose a record is; set it."
+            )
         return int(self.groups.max()) + 1
 
     def label_counts(self, labels: Sequence[str]) -> dict[str, int]:
@@ -67,7 +79,11 @@ class InstitutionData:
 
 
 def encode_splits(
-    name: str, splits: Splits, prepare: Callable[[Dataset], Examples], *, group_column: str | None = None
+    name: str,
+    splits: Splits,
+    prepare: Callable[[Dataset], Examples],
+    *,
+    group_column: str | None = None,
 ) -> InstitutionData:
     """Encode an institution's splits.
 
@@ -90,7 +106,11 @@ def encode_splits(
         encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
-    groups = group_codes([str(owner) for owner in splits.train[group_column][:]]) if group_column else None
+    groups = (
+        group_codes([str(owner) for owner in splits.train[group_column][:]])
+        if group_column
+        else None
+    )
     return InstitutionData(**encoded, groups=groups, group_column=group_column)
 
 
@@ -118,7 +138,12 @@ def encode_institution(
     held_together = column_of_names(units.records, owner) if owner else units.ids
     shares = SplitShares(validation=config.validation, test=config.test)
     splits = split_records(units.records, held_together, key=key, shares=shares)
-    data = encode_splits(name, splits, lambda part: workload.prepare(part).to(workload.compute.device), group_column=owner)
+    data = encode_splits(
+        name,
+        splits,
+        lambda part: workload.prepare(part).to(workload.compute.device),
+        group_column=owner,
+    )
     return data, sorted(set(held_together))
 
 

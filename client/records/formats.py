@@ -1,7 +1,7 @@
 """Files of records, read in batches by Hugging Face ``datasets`` or pandas, and left nowhere else.
 
-Streaming keeps no copy; the folder ``datasets`` insists on for its locks is a temporary one, so that not even the name of a
-file of records stays behind.
+Streaming keeps no copy; the folder ``datasets`` insists on for its locks is a temporary one, so
+that not even the name of a file of records stays behind.
 """
 
 import contextlib
@@ -46,13 +46,16 @@ def open_file(path: Path, columns: Sequence[str]) -> Opened:
         columns: what to keep.
 
     Raises:
-        DataError: if it is not there, is empty, has an extension that is not understood, or is malformed.
+        DataError: if it is not there, is empty, has an extension that is not understood, or is
+            malformed.
     """
     if not path.is_file():
         raise DataError(f"data.path={path}: no such file.")
     open_as = EXTENSIONS.get(path.suffix.lower())
     if open_as is None:
-        raise DataError(f"data.path={path}: expected a file that ends in {', '.join(EXTENSIONS)}; export the records as one.")
+        raise DataError(
+            f"data.path={path}: expected a file that ends in {', '.join(EXTENSIONS)}; export the records as one."
+        )
     if not path.stat().st_size:
         raise DataError(f"data.path={path}: the file is empty; export the records anew.")
     with _explained(path):
@@ -67,8 +70,15 @@ def _explained(path: Path) -> Iterator[None]:
     set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
-    except (pyarrow.ArrowException, datasets.exceptions.DatasetsError, OSError, ValueError) as error:
-        raise DataError(f"data.path={path}: cannot be read as {path.suffix}: {_first_line(error)}") from None
+    except (
+        pyarrow.ArrowException,
+        datasets.exceptions.DatasetsError,
+        OSError,
+        ValueError,
+    ) as error:
+        raise DataError(
+            f"data.path={path}: cannot be read as {path.suffix}: {_first_line(error)}"
+        ) from None
     finally:
         set_verbosity(before)
 
@@ -90,7 +100,12 @@ def _checked(path: Path, batches: Iterator[pyarrow.Table]) -> Iterator[pyarrow.T
 def _stream(builder: str, path: Path, **settings: Any) -> Iterator[pyarrow.Table]:
     with tempfile.TemporaryDirectory(prefix="confide-locks-") as locks:
         records = datasets.load_dataset(
-            builder, data_files=glob.escape(str(path.resolve())), split="train", streaming=True, cache_dir=locks, **settings
+            builder,
+            data_files=glob.escape(str(path.resolve())),
+            split="train",
+            streaming=True,
+            cache_dir=locks,
+            **settings,
         )
         yield from records.with_format("arrow").iter(batch_size=BATCH)
 
@@ -111,19 +126,25 @@ def as_text(batches: Iterator[pyarrow.Table], columns: Sequence[str]) -> Iterato
 def _open_delimited(path: Path, columns: Sequence[str], *, separator: str) -> Opened:
     """Open a CSV or TSV file; every value is the text that stands there.
 
-    Pandas reads it, as it does for ``datasets``, whose release 4.8 drops ``encoding_errors`` under pandas 3.1 and leaves the
-    file open.
+    Pandas reads it, as it does for ``datasets``, whose release 4.8 drops ``encoding_errors`` under
+    pandas 3.1 and leaves the file open.
     """
     settings = {"sep": separator, "encoding_errors": "replace", "dtype": "string"}
     names = _header(path, columns, settings)
-    return Opened(names, _delimited_batches(path, [name for name in names if name in columns], settings))
+    return Opened(
+        names, _delimited_batches(path, [name for name in names if name in columns], settings)
+    )
 
 
-def _delimited_batches(path: Path, columns: Sequence[str], settings: dict[str, str]) -> Iterator[pyarrow.Table]:
+def _delimited_batches(
+    path: Path, columns: Sequence[str], settings: dict[str, str]
+) -> Iterator[pyarrow.Table]:
     # Not `usecols`: with it, pandas would take a line with too many fields without a word.
     with pandas.read_csv(path, chunksize=BATCH, **settings) as reader:
         for frame in reader:
-            yield pyarrow.table({name: pyarrow.array(frame[name], pyarrow.string()) for name in columns})
+            yield pyarrow.table(
+                {name: pyarrow.array(frame[name], pyarrow.string()) for name in columns}
+            )
 
 
 def _header(path: Path, columns: Sequence[str], settings: dict[str, str]) -> tuple[str, ...]:
@@ -132,10 +153,14 @@ def _header(path: Path, columns: Sequence[str], settings: dict[str, str]) -> tup
         raise DataError(
             f"data.path={path}: the rows have more fields than the header's {len(top.columns)} names; name every column."
         )
-    written = [str(name) for name in pandas.read_csv(path, nrows=1, header=None, **settings).iloc[0]]
+    written = [
+        str(name) for name in pandas.read_csv(path, nrows=1, header=None, **settings).iloc[0]
+    ]
     for name in columns:
         if written.count(name) > 1:
-            raise DataError(f"data.path={path}: {written.count(name)} columns are called {name}; rename all but one.")
+            raise DataError(
+                f"data.path={path}: {written.count(name)} columns are called {name}; rename all but one."
+            )
     return tuple(str(name) for name in top.columns)
 
 
@@ -153,18 +178,25 @@ def _open_tsv(path: Path, columns: Sequence[str]) -> Opened:
 def _open_json_lines(path: Path, columns: Sequence[str]) -> Opened:
     """Open a file with one JSON object a line.
 
-    Lines are parsed here: pyarrow's JSON reader would turn text that looks like a date into a timestamp, and guess types
-    from the first 10 MB.
+    Lines are parsed here: pyarrow's JSON reader would turn text that looks like a date into a
+    timestamp, and guess types from the first 10 MB.
     """
     with contextlib.closing(_objects(path)) as objects:
         # A null may be left out of some lines.
-        names = tuple(dict.fromkeys(name for row in itertools.islice(objects, BATCH) for name in row))
+        names = tuple(
+            dict.fromkeys(name for row in itertools.islice(objects, BATCH) for name in row)
+        )
     if not names:
-        raise DataError(f"data.path={path}: no line holds a record; expected one JSON object a line.")
+        raise DataError(
+            f"data.path={path}: no line holds a record; expected one JSON object a line."
+        )
     kept = [name for name in names if name in columns]
     rows = _objects(path)
     batches = iter(lambda: list(itertools.islice(rows, BATCH)), [])
-    return Opened(names, (table_of([[row.get(name) for row in batch] for name in kept], kept) for batch in batches))
+    return Opened(
+        names,
+        (table_of([[row.get(name) for row in batch] for name in kept], kept) for batch in batches),
+    )
 
 
 def _objects(path: Path) -> Generator[dict[str, Any], None, None]:
@@ -185,7 +217,9 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
             "expected one JSON object a line."
         ) from None
     if not isinstance(value, dict):
-        raise DataError(f"data.path={path}: line {number} is not a JSON object; expected one a line, column -> value.")
+        raise DataError(
+            f"data.path={path}: line {number} is not a JSON object; expected one a line, column -> value."
+        )
     return value
 
 
@@ -198,7 +232,9 @@ def table_of(values: Sequence[Sequence[object]], columns: Sequence[str]) -> pyar
     made = {}
     for name, column in zip(columns, values, strict=True):
         try:
-            made[name] = pyarrow.array([canonical_text(value) for value in column], pyarrow.string())
+            made[name] = pyarrow.array(
+                [canonical_text(value) for value in column], pyarrow.string()
+            )
         except UnsupportedValueError as error:
             raise unsupported(name, error) from None
     return pyarrow.table(made)

@@ -31,7 +31,8 @@ class ColumnReport:
     Attributes:
         kind: numeric or categorical.
         encodes: its public range, or its categories.
-        missing: records where it is missing; a number becomes the middle of its range, a category none.
+        missing: records where it is missing; a number becomes the middle of its range, a category
+            none.
         clipped: numbers outside the range.
         indicator: whether an input says that the value is missing.
     """
@@ -134,14 +135,18 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
 
 def _institution(data: DataConfig) -> DataConfig:
     """Leave out what concerns only dealing out."""
-    return dataclasses.replace(data, partitioner="iid", partition_by=None, partitioner_args={}, max_records=None)
+    return dataclasses.replace(
+        data, partitioner="iid", partition_by=None, partitioner_args={}, max_records=None
+    )
 
 
 def _pool(table: Table, data: DataConfig, task: TaskConfig) -> Pool | None:
     """Count units; None where ids or columns do not allow it."""
     needed = (data.id_column,) if data.id_column is not None else content_columns(task)
     owner = () if data.group_column is None else (data.group_column,)
-    if not {*needed, *owner, *content_columns(task), task.label_column} <= set(table.records.column_names):
+    if not {*needed, *owner, *content_columns(task), task.label_column} <= set(
+        table.records.column_names
+    ):
         return None
     try:
         return gather(table.records, data, task)
@@ -149,7 +154,9 @@ def _pool(table: Table, data: DataConfig, task: TaskConfig) -> Pool | None:
         return None
 
 
-def _source_report(records: Dataset, data: DataConfig, task: TaskConfig, pool: Pool | None = None) -> SourceReport:
+def _source_report(
+    records: Dataset, data: DataConfig, task: TaskConfig, pool: Pool | None = None
+) -> SourceReport:
     pool = pool or _pool(Table(records=records), data, task)
     seen = read(records, task)
     empty = {name: column.missing for name, column in seen.columns.items()}
@@ -159,7 +166,10 @@ def _source_report(records: Dataset, data: DataConfig, task: TaskConfig, pool: P
         repeated=None if pool is None else pool.repeated,
         labels=label_counts(seen.labels, task),
         missing={
-            name: int(empty[name].sum()) if name in empty else sum(not value for value in records[name][:]) for name in names
+            name: int(empty[name].sum())
+            if name in empty
+            else sum(not value for value in records[name][:])
+            for name in names
         },
     )
 
@@ -173,29 +183,46 @@ def _column_reports(records: Dataset, task: TaskConfig) -> dict[str, ColumnRepor
     if not isinstance(task, TabularConfig):
         return {}
     seen = read(records, task).columns
-    return {name: _column_report(column, seen[name]) for name, column in task.columns.items() if name in seen}
+    return {
+        name: _column_report(column, seen[name])
+        for name, column in task.columns.items()
+        if name in seen
+    }
 
 
 def _column_report(column: ColumnConfig, seen: Column) -> ColumnReport:
     numeric = column.kind == "numeric"
-    outside = (seen.values < column.minimum) | (seen.values > column.maximum) if numeric else seen.missing & False
+    outside = (
+        (seen.values < column.minimum) | (seen.values > column.maximum)
+        if numeric
+        else seen.missing & False
+    )
     return ColumnReport(
         kind=column.kind,
-        encodes=f"{column.minimum:g} to {column.maximum:g}" if numeric else ", ".join(column.categories),
+        encodes=f"{column.minimum:g} to {column.maximum:g}"
+        if numeric
+        else ", ".join(column.categories),
         missing=int(seen.missing.sum()),
         clipped=int(outside.sum()),
         indicator=column.indicator,
     )
 
 
-def _lengths(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> dict[str, LengthReport]:
-    if not isinstance(task, TextClassificationConfig) or task.text_column not in records.column_names:
+def _lengths(
+    records: Dataset, task: TaskConfig, count_tokens: CountTokens
+) -> dict[str, LengthReport]:
+    if (
+        not isinstance(task, TextClassificationConfig)
+        or task.text_column not in records.column_names
+    ):
         return {}
     texts = [text for text in records[task.text_column][:] if text is not None]
     if not texts:
         return {}
     lengths = {"characters": _length_report([len(text) for text in texts])}
-    counted = [count_tokens(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)]
+    counted = [
+        count_tokens(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)
+    ]
     tokens = [length for part in counted if part is not None for length in part]
     if tokens:
         cut = sum(length > task.max_tokens for length in tokens) / len(tokens)
@@ -206,7 +233,9 @@ def _lengths(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> d
 def _length_report(lengths: Sequence[int]) -> LengthReport:
     ordered = sorted(lengths)
     return LengthReport(
-        median=statistics.median(ordered), percentile_95=ordered[int(0.95 * (len(ordered) - 1))], longest=ordered[-1]
+        median=statistics.median(ordered),
+        percentile_95=ordered[int(0.95 * (len(ordered) - 1))],
+        longest=ordered[-1],
     )
 
 

@@ -1,6 +1,7 @@
 """Where records come from: a file, a folder with one file an institution, or a database.
 
-Every value becomes canonical text; the task's schema says what it means. No copy of the records is left anywhere.
+Every value becomes canonical text; the task's schema says what it means. No copy of the records is
+left anywhere.
 """
 
 import contextlib
@@ -29,7 +30,8 @@ class Table:
     """Records as they were read.
 
     Attributes:
-        records: the columns asked for that are there, as text; with :data:`FILE_COLUMN` where they come from a folder.
+        records: the columns asked for that are there, as text; with :data:`FILE_COLUMN` where they
+            come from a folder.
         problems: columns that are missing, a sentence a file.
         files: names of the files of a folder, without extension; empty for a single source.
     """
@@ -39,11 +41,14 @@ class Table:
     files: tuple[str, ...] = ()
 
 
-def load_records(path: str, columns: Sequence[str], *, in_memory_mb: int, query: str | None = None) -> Table:
+def load_records(
+    path: str, columns: Sequence[str], *, in_memory_mb: int, query: str | None = None
+) -> Table:
     """Read records.
 
     Args:
-        path: a file, a folder, ``pkg://PACKAGE/FILE`` inside an installed package, or a database's URL.
+        path: a file, a folder, ``pkg://PACKAGE/FILE`` inside an installed package, or a database's
+            URL.
         columns: what to keep; the rest is never held.
         in_memory_mb: MiB that may stay in memory; more goes to an unlinked file.
         query: SQL, where ``path`` is a URL.
@@ -54,7 +59,9 @@ def load_records(path: str, columns: Sequence[str], *, in_memory_mb: int, query:
     with contextlib.ExitStack() as stack:
         files: tuple[str, ...] = ()
         if DataConfig.is_database(path):
-            from confide.client.records.sql import open_query  # only those who have a database wait for SQLAlchemy
+            from confide.client.records.sql import (
+                open_query,
+            )  # only those who have a database wait for SQLAlchemy
 
             sources = {"": stack.enter_context(open_query(path, query or "", columns))}
         else:
@@ -88,7 +95,12 @@ def column_names(path: str, *, query: str | None = None) -> tuple[str, ...]:
 
 
 def join(
-    sources: Mapping[str, Opened], columns: Sequence[str], *, shown: str, files: tuple[str, ...], in_memory_mb: int
+    sources: Mapping[str, Opened],
+    columns: Sequence[str],
+    *,
+    shown: str,
+    files: tuple[str, ...],
+    in_memory_mb: int,
 ) -> Table:
     """Join sources, keeping the columns that all of them have.
 
@@ -106,7 +118,9 @@ def join(
     kept = [name for name in columns if all(name in source.columns for source in sources.values())]
     if not kept:
         raise DataError(problems)
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in [*kept, *([FILE_COLUMN] if files else [])]])
+    schema = pyarrow.schema(
+        [(name, pyarrow.string()) for name in [*kept, *([FILE_COLUMN] if files else [])]]
+    )
     table = collect(_batches(sources, schema, shown), schema, in_memory_mb=in_memory_mb)
     # Without a fingerprint `datasets` would pickle every record to make one.
     records = Dataset(table, fingerprint=uuid4().hex)
@@ -124,7 +138,11 @@ def source_file(path: str) -> Path | None:
 
 def _resolve(path: str) -> Path:
     try:
-        return resolve_package_path(path) if path.startswith(PACKAGE_SCHEME) else Path(path).expanduser()
+        return (
+            resolve_package_path(path)
+            if path.startswith(PACKAGE_SCHEME)
+            else Path(path).expanduser()
+        )
     except FileNotFoundError as error:
         raise DataError(f"data.path={error}") from None
 
@@ -132,14 +150,20 @@ def _resolve(path: str) -> Path:
 def _folder(folder: Path) -> dict[str, Path]:
     """List a folder's files, one an institution."""
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    others = [path.name for path in paths if path.suffix.lower() not in EXTENSIONS or not path.is_file()]
+    others = [
+        path.name for path in paths if path.suffix.lower() not in EXTENSIONS or not path.is_file()
+    ]
     if others:
-        shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
+        shown = ", ".join(others[:_SHOWN]) + (
+            f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        )
         raise DataError(
             f"data.path={folder}: expected one file an institution, ending in {', '.join(EXTENSIONS)}; move {shown} elsewhere."
         )
     if not paths:
-        raise DataError(f"data.path={folder}: the folder is empty; expected one file an institution.")
+        raise DataError(
+            f"data.path={folder}: the folder is empty; expected one file an institution."
+        )
     named: dict[str, Path] = {}
     for path in paths:
         if path.stem in named:
@@ -150,7 +174,9 @@ def _folder(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _batches(sources: Mapping[str, Opened], schema: pyarrow.Schema, shown: str) -> Iterator[pyarrow.Table]:
+def _batches(
+    sources: Mapping[str, Opened], schema: pyarrow.Schema, shown: str
+) -> Iterator[pyarrow.Table]:
     for name, source in sources.items():
         count = 0
         for batch in source.batches:
@@ -158,17 +184,25 @@ def _batches(sources: Mapping[str, Opened], schema: pyarrow.Schema, shown: str) 
                 continue
             count += batch.num_rows
             if FILE_COLUMN in schema.names:
-                batch = batch.append_column(FILE_COLUMN, pyarrow.array([name] * batch.num_rows, pyarrow.string()))
+                batch = batch.append_column(
+                    FILE_COLUMN, pyarrow.array([name] * batch.num_rows, pyarrow.string())
+                )
             yield batch.select(schema.names).cast(schema)
         if not count:
-            raise DataError(f"{shown}{f': {name}' if name else ''} holds no records; expected at least one.")
+            raise DataError(
+                f"{shown}{f': {name}' if name else ''} holds no records; expected at least one."
+            )
 
 
 def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[str]:
     for name, source in sources.items():
         missing = [column for column in columns if column not in source.columns]
         if missing:
-            yield f"{name}: {missing_columns(missing, source.columns)}" if name else missing_columns(missing, source.columns)
+            yield (
+                f"{name}: {missing_columns(missing, source.columns)}"
+                if name
+                else missing_columns(missing, source.columns)
+            )
 
 
 __all__ = ["FILE_COLUMN", "Table", "column_names", "join", "load_records", "source_file"]

@@ -1,6 +1,7 @@
 """Records that do not fit into memory: an Arrow file without a name, mapped into memory.
 
-The file is unlinked from the start and its owner's alone: when the process ends, however it ends, nothing is left.
+The file is unlinked from the start and its owner's alone: when the process ends, however it ends,
+nothing is left.
 """
 
 import contextlib
@@ -14,7 +15,9 @@ import pyarrow
 from confide.errors import DataError
 
 
-def collect(batches: Iterable[pyarrow.Table], schema: pyarrow.Schema, *, in_memory_mb: int) -> pyarrow.Table:
+def collect(
+    batches: Iterable[pyarrow.Table], schema: pyarrow.Schema, *, in_memory_mb: int
+) -> pyarrow.Table:
     """Join batches in memory, or beyond a limit in an unlinked file.
 
     Args:

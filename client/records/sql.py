@@ -36,7 +36,8 @@ def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Ope
         columns: what to keep.
 
     Raises:
-        DataError: if the URL, the driver, the server or the query is not in order; never with the password.
+        DataError: if the URL, the driver, the server or the query is not in order; never with the
+            password.
     """
     engine = _engine(address)
     # `no_parameters`: a percent sign in the query is a percent sign.
@@ -59,11 +60,14 @@ def _opened(result: CursorResult[Any], columns: Sequence[str]) -> Opened:
     names = tuple(result.keys())
     for name in columns:
         if names.count(name) > 1:
-            raise DataError(f"data.query: {names.count(name)} columns of its result are called {name}; rename all but one.")
+            raise DataError(
+                f"data.query: {names.count(name)} columns of its result are called {name}; rename all but one."
+            )
     kept = [name for name in names if name in columns]
     positions = [names.index(name) for name in kept]
     batches = (
-        table_of([[row[position] for row in batch] for position in positions], kept) for batch in result.partitions(BATCH)
+        table_of([[row[position] for row in batch] for position in positions], kept)
+        for batch in result.partitions(BATCH)
     )
     return Opened(names, batches)
 
@@ -76,23 +80,35 @@ def _engine(address: str) -> Engine:
             _require_database_file(url.database, shown)
         return create_engine(url, connect_args=_patience(url))
     except NoSuchModuleError:
-        raise DataError(f"{shown}: SQLAlchemy knows no database {url.drivername}; check the part before ://.") from None
+        raise DataError(
+            f"{shown}: SQLAlchemy knows no database {url.drivername}; check the part before ://."
+        ) from None
     except (ArgumentError, ValueError):
-        raise DataError(f"{shown}: not a database's URL; expected DIALECT+DRIVER://USER@HOST:PORT/DATABASE.") from None
+        raise DataError(
+            f"{shown}: not a database's URL; expected DIALECT+DRIVER://USER@HOST:PORT/DATABASE."
+        ) from None
     except ImportError as error:
         package = _INSTALL.get(error.name or "", error.name)
-        raise DataError(f"{shown}: its driver {error.name} is not installed; `pip install '{package}'` brings it.") from None
+        raise DataError(
+            f"{shown}: its driver {error.name} is not installed; `pip install '{package}'` brings it."
+        ) from None
 
 
 def _patience(url: URL) -> dict[str, object]:
     """Bound the wait for a server that does not answer, unless the URL does."""
-    return {"connect_timeout": _CONNECT_TIMEOUT_S} if url.drivername in _TIMED and "connect_timeout" not in url.query else {}
+    return (
+        {"connect_timeout": _CONNECT_TIMEOUT_S}
+        if url.drivername in _TIMED and "connect_timeout" not in url.query
+        else {}
+    )
 
 
 def _require_database_file(database: str | None, shown: str) -> None:
     """SQLite would make a file that is not there."""
     if not database or database.startswith((":", "file:")):
-        raise DataError(f"{shown}: expected the path of a SQLite file, as in sqlite:////data/ward.db.")
+        raise DataError(
+            f"{shown}: expected the path of a SQLite file, as in sqlite:////data/ward.db."
+        )
     if not Path(database).is_file():
         raise DataError(f"{shown}: no such file.")
 

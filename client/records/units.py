@@ -1,9 +1,11 @@
 """Units: what counts once, in an order that the source does not decide, and who is in which split.
 
-Records of one owner with the same id, or, without ids, the same content, are one unit and count once. Content is compared by
-what values mean, so that exporting a table to another format keeps its units. Splits are drawn by a keyed hash of the unit's
-id, or of its owner where a column names one, so that nobody's records are split up: exporting the records anew, in another
-order or with others added, moves nobody between train, validation and test, and nobody without the key can choose who is where.
+Records of one owner with the same id, or, without ids, the same content, are one unit and count
+once. Content is compared by what values mean, so that exporting a table to another format keeps its
+units. Splits are drawn by a keyed hash of the unit's id, or of its owner where a column names one,
+so that nobody's records are split up: exporting the records anew, in another order or with others
+added, moves nobody between train, validation and test, and nobody without the key can choose who is
+where.
 """
 
 import hashlib
@@ -50,7 +52,11 @@ class Units(NamedTuple):
 
 
 def unit_ids(
-    records: Dataset, *, id_column: str | None, content_columns: Sequence[str], group_column: str | None = None
+    records: Dataset,
+    *,
+    id_column: str | None,
+    content_columns: Sequence[str],
+    group_column: str | None = None,
 ) -> list[str]:
     """Name the unit of each record.
 
@@ -66,14 +72,22 @@ def unit_ids(
     ids = _record_ids(records, id_column, content_columns)
     if group_column is None:
         return ids
-    return [f"{unit}\0{owner}" for unit, owner in zip(ids, column_of_names(records, group_column), strict=True)]
+    return [
+        f"{unit}\0{owner}"
+        for unit, owner in zip(ids, column_of_names(records, group_column), strict=True)
+    ]
 
 
-def _record_ids(records: Dataset, id_column: str | None, content_columns: Sequence[str]) -> list[str]:
+def _record_ids(
+    records: Dataset, id_column: str | None, content_columns: Sequence[str]
+) -> list[str]:
     if id_column is not None:
         return column_of_names(records, id_column)
     require_columns(records, content_columns)
-    return [hashlib.sha256(repr(content).encode()).hexdigest() for content in _contents(records, content_columns)]
+    return [
+        hashlib.sha256(repr(content).encode()).hexdigest()
+        for content in _contents(records, content_columns)
+    ]
 
 
 def column_of_names(records: Dataset, column: str) -> list[str]:
@@ -115,16 +129,27 @@ def keep_units(records: Dataset, ids: Sequence[str], *, columns: Sequence[str]) 
         ids: their units.
         columns: what tells the records of one unit apart.
     """
-    groups = [list(group) for _, group in groupby(sorted(range(len(ids)), key=ids.__getitem__), key=ids.__getitem__)]
+    groups = [
+        list(group)
+        for _, group in groupby(sorted(range(len(ids)), key=ids.__getitem__), key=ids.__getitem__)
+    ]
     repeated = [index for group in groups if len(group) > 1 for index in group]
-    contents = dict(zip(repeated, _contents(records.select(repeated), columns), strict=True)) if repeated else {}
+    contents = (
+        dict(zip(repeated, _contents(records.select(repeated), columns), strict=True))
+        if repeated
+        else {}
+    )
     order = {index: repr(content) for index, content in contents.items()}
     kept = [min(group, key=order.__getitem__) if len(group) > 1 else group[0] for group in groups]
-    differing = sum(len({order[index] for index in group}) > 1 for group in groups if len(group) > 1)
+    differing = sum(
+        len({order[index] for index in group}) > 1 for group in groups if len(group) > 1
+    )
     return Units(records.select(kept), [ids[index] for index in kept], differing)
 
 
-def split_records(records: Dataset, ids: Sequence[str], *, key: bytes, shares: SplitShares) -> Splits:
+def split_records(
+    records: Dataset, ids: Sequence[str], *, key: bytes, shares: SplitShares
+) -> Splits:
     """Split by a keyed hash of an id.
 
     Args:
@@ -135,9 +160,17 @@ def split_records(records: Dataset, ids: Sequence[str], *, key: bytes, shares: S
     """
     parts: dict[str, list[int]] = {split: [] for split in Splits._fields}
     for index, unit in enumerate(ids):
-        digest = hashlib.blake2b(unit.encode(), key=key, digest_size=8, person=b"confide/split").digest()
+        digest = hashlib.blake2b(
+            unit.encode(), key=key, digest_size=8, person=b"confide/split"
+        ).digest()
         position = int.from_bytes(digest, "little") / 2**64
-        split = "test" if position < shares.test else "validation" if position < shares.test + shares.validation else "train"
+        split = (
+            "test"
+            if position < shares.test
+            else "validation"
+            if position < shares.test + shares.validation
+            else "train"
+        )
         parts[split].append(index)
     return Splits(*(records.select(parts[split]) for split in Splits._fields))
 

@@ -12,7 +12,9 @@ IN_MEMORY_MB = 1024
 """MiB of records held in memory; more goes to an unlinked temporary file."""
 
 
-def read_whole(path: str, *, query: str | None, needed: Sequence[str], keep: Sequence[str] | None) -> tuple[Dataset, list[str]]:
+def read_whole(
+    path: str, *, query: str | None, needed: Sequence[str], keep: Sequence[str] | None
+) -> tuple[Dataset, list[str]]:
     """Read records.
 
     Args:
@@ -33,13 +35,19 @@ def read_whole(path: str, *, query: str | None, needed: Sequence[str], keep: Seq
         kept = list(names if keep is None else keep)
         lacking = [name for name in kept if name not in names]
         if lacking:
-            raise ConfigError(f"--keep: {redact(path)} has no column {', '.join(lacking)}; it has {', '.join(names)}.")
+            raise ConfigError(
+                f"--keep: {redact(path)} has no column {', '.join(lacking)}; it has {', '.join(names)}."
+            )
         columns = [name for name in names if name in {*needed, *kept}]
         if not columns:
-            raise DataError(f"{redact(path)} has none of {', '.join(needed)}; it has {', '.join(names)}. Rename its columns.")
+            raise DataError(
+                f"{redact(path)} has none of {', '.join(needed)}; it has {', '.join(names)}. Rename its columns."
+            )
         return load_records(path, columns, in_memory_mb=IN_MEMORY_MB, query=query).records, kept
     except DataError as error:  # worded for the setting that a run reads the path from
-        raise DataError([problem.removeprefix("data.path=") for problem in error.problems]) from None
+        raise DataError(
+            [problem.removeprefix("data.path=") for problem in error.problems]
+        ) from None
 
 
 __all__ = ["IN_MEMORY_MB", "read_whole"]

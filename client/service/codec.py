@@ -1,8 +1,9 @@
 """Requests and replies as a header and chunks, and back.
 
-Whatever is read is checked before it is kept: what does not fit is refused by the header alone, so that a receiver never holds
-more than its own limit, and memory grows with the bytes that came and not with those that were announced. Tensors are npy
-files, as :mod:`confide.protocol.tensors` writes them; their values and their signature are for whoever decodes them to check.
+Whatever is read is checked before it is kept: what does not fit is refused by the header alone, so
+that a receiver never holds more than its own limit, and memory grows with the bytes that came and
+not with those that were announced. Tensors are npy files, as :mod:`confide.protocol.tensors` writes
+them; their values and their signature are for whoever decodes them to check.
 """
 
 import itertools
@@ -59,10 +60,14 @@ def request_parts(request: Request) -> Iterator[pb.RequestPart]:
             arrays=_signatures(request.arrays),
         )
     except (TypeError, ValueError):  # not encodable as UTF-8, or beyond 64 bits
-        raise ProtocolError("Expected plan, splits and ledger_head as text, server_round as an integer.") from None
+        raise ProtocolError(
+            "Expected plan, splits and ledger_head as text, server_round as an integer."
+        ) from None
     first = pb.RequestPart(header=header)
     _check_header_size(first.ByteSize())
-    return itertools.chain([first], (pb.RequestPart(chunk=chunk) for chunk in _chunks(request.arrays)))
+    return itertools.chain(
+        [first], (pb.RequestPart(chunk=chunk) for chunk in _chunks(request.arrays))
+    )
 
 
 def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
@@ -77,12 +82,17 @@ def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
             refusal=reply.refusal,
             figures=_numbers(reply.figures),
             num_examples=reply.num_examples,
-            evaluations=[pb.Evaluation(split=split, metrics=_numbers(metrics)) for split, metrics in reply.evaluations.items()],
+            evaluations=[
+                pb.Evaluation(split=split, metrics=_numbers(metrics))
+                for split, metrics in reply.evaluations.items()
+            ],
             ledger_head=reply.ledger_head,
             arrays=_signatures(reply.arrays),
         )
     except (TypeError, ValueError):
-        raise ProtocolError("Expected names as text, figures and metrics as numbers of 64 bits.") from None
+        raise ProtocolError(
+            "Expected names as text, figures and metrics as numbers of 64 bits."
+        ) from None
     first = pb.ReplyPart(header=header)
     _check_header_size(first.ByteSize())
     return itertools.chain([first], (pb.ReplyPart(chunk=chunk) for chunk in _chunks(reply.arrays)))
@@ -92,7 +102,8 @@ def read_request(parts: Iterator[pb.RequestPart], limits: WireLimits) -> Request
     """Read a request to its end.
 
     Raises:
-        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything is kept.
+        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything
+            is kept.
     """
     part = next(parts, None)
     if part is None or part.WhichOneof("part") != "header":
@@ -100,7 +111,10 @@ def read_request(parts: Iterator[pb.RequestPart], limits: WireLimits) -> Request
     header = part.header
     _check_texts(header.ledger_head)
     if len(header.plan) > LONGEST_PLAN:
-        raise ProtocolError(f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(header.plan)}.", code="too_large")
+        raise ProtocolError(
+            f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(header.plan)}.",
+            code="too_large",
+        )
     _check_splits(header.splits)
     return Request(
         plan=header.plan,
@@ -115,7 +129,8 @@ def read_reply(parts: Iterator[pb.ReplyPart], limits: WireLimits) -> Reply:
     """Read a reply to its end.
 
     Raises:
-        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything is kept.
+        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything
+            is kept.
     """
     part = next(parts, None)
     if part is None or part.WhichOneof("part") != "header":
@@ -130,7 +145,9 @@ def read_reply(parts: Iterator[pb.ReplyPart], limits: WireLimits) -> Reply:
         refusal=header.refusal if header.HasField("refusal") else None,
         figures=_read_numbers(header.figures),
         num_examples=header.num_examples,
-        evaluations={evaluation.split: _read_numbers(evaluation.metrics) for evaluation in header.evaluations},
+        evaluations={
+            evaluation.split: _read_numbers(evaluation.metrics) for evaluation in header.evaluations
+        },
         ledger_head=header.ledger_head,
         arrays=_read_arrays(header, parts, limits),
     )
@@ -138,12 +155,16 @@ def read_reply(parts: Iterator[pb.ReplyPart], limits: WireLimits) -> Reply:
 
 def _check_header_size(size: int) -> None:
     if size > MESSAGE_BYTES:
-        raise ProtocolError(f"Expected a header of at most {MESSAGE_BYTES} bytes; got {size}.", code="too_large")
+        raise ProtocolError(
+            f"Expected a header of at most {MESSAGE_BYTES} bytes; got {size}.", code="too_large"
+        )
 
 
 def _check_texts(*texts: str) -> None:
     if any(len(text) > _LONGEST_TEXT for text in texts):
-        raise ProtocolError(f"Expected names, codes and heads of at most {_LONGEST_TEXT} characters.")
+        raise ProtocolError(
+            f"Expected names, codes and heads of at most {_LONGEST_TEXT} characters."
+        )
 
 
 def _check_splits(splits: Sequence[str]) -> None:
@@ -153,7 +174,9 @@ def _check_splits(splits: Sequence[str]) -> None:
 
 def _numbers(values: Evaluation) -> list[pb.Number]:
     return [
-        pb.Number(name=name, integer=value) if isinstance(value, int) else pb.Number(name=name, real=value)
+        pb.Number(name=name, integer=value)
+        if isinstance(value, int)
+        else pb.Number(name=name, real=value)
         for name, value in values.items()
     ]
 
@@ -177,18 +200,26 @@ def _signatures(arrays: Mapping[str, Array] | None) -> pb.Signatures | None:
     signatures = []
     for name, array in arrays.items():
         if array.dtype != _DTYPE or array.stype != _STYPE:
-            raise ProtocolError(f"Tensor {name}: expected {_DTYPE}, got {array.dtype} ({array.stype}).", code="tensor_dtype")
+            raise ProtocolError(
+                f"Tensor {name}: expected {_DTYPE}, got {array.dtype} ({array.stype}).",
+                code="tensor_dtype",
+            )
         signatures.append(pb.Signature(name=name, shape=array.shape, num_bytes=len(array.data)))
         _check_signature(signatures[-1])
-    return pb.Signatures(tensors=signatures, num_bytes=sum(signature.num_bytes for signature in signatures))
+    return pb.Signatures(
+        tensors=signatures, num_bytes=sum(signature.num_bytes for signature in signatures)
+    )
 
 
 def _check_signature(signature: pb.Signature) -> None:
     if not 0 < len(signature.name) <= _LONGEST_NAME:
-        raise ProtocolError(f"Expected names of tensors of 1 to {_LONGEST_NAME} characters.", code="tensor_names")
+        raise ProtocolError(
+            f"Expected names of tensors of 1 to {_LONGEST_NAME} characters.", code="tensor_names"
+        )
     if len(signature.shape) > _MOST_DIMENSIONS or any(size < 0 for size in signature.shape):
         raise ProtocolError(
-            f"Tensor {signature.name}: expected at most {_MOST_DIMENSIONS} dimensions >= 0.", code="tensor_shape"
+            f"Tensor {signature.name}: expected at most {_MOST_DIMENSIONS} dimensions >= 0.",
+            code="tensor_shape",
         )
     values = _ITEM_BYTES * math.prod(signature.shape)
     if not values < signature.num_bytes <= values + _LONGEST_NPY_HEADER:
@@ -215,14 +246,18 @@ def _chunks(arrays: Mapping[str, Array] | None) -> Iterator[pb.Chunk]:
         yield pb.Chunk(offset=offset, data=b"".join(parts))
 
 
-def _read_arrays(header: pb.RequestHeader | pb.ReplyHeader, parts: Iterator[_Part], limits: WireLimits) -> ArrayRecord | None:
+def _read_arrays(
+    header: pb.RequestHeader | pb.ReplyHeader, parts: Iterator[_Part], limits: WireLimits
+) -> ArrayRecord | None:
     """Read the tensors of a header, and nothing after them."""
     record = None
     if header.HasField("arrays"):
         _check_signatures(header.arrays, limits)
         record, taken = ArrayRecord(), _Bytes(parts, header.arrays.num_bytes)
         for signature in header.arrays.tensors:
-            record[signature.name] = Array(_DTYPE, tuple(signature.shape), _STYPE, taken.take(signature.num_bytes))
+            record[signature.name] = Array(
+                _DTYPE, tuple(signature.shape), _STYPE, taken.take(signature.num_bytes)
+            )
     if next(parts, None) is not None:
         raise ProtocolError("Expected nothing after the last byte that the header announced.")
     return record
@@ -232,7 +267,9 @@ def _check_signatures(signatures: pb.Signatures, limits: WireLimits) -> None:
     """Check what a header announces, before any of it is taken."""
     count = len(signatures.tensors)
     if count > limits.max_tensors:
-        raise ProtocolError(f"Expected at most max_tensors={limits.max_tensors}; got {count}.", code="tensor_names")
+        raise ProtocolError(
+            f"Expected at most max_tensors={limits.max_tensors}; got {count}.", code="tensor_names"
+        )
     if signatures.num_bytes > limits.max_bytes:
         raise ProtocolError(
             f"Expected at most max_bytes={limits.max_bytes} of tensors; {signatures.num_bytes} were announced. "
@@ -250,7 +287,8 @@ def _check_signatures(signatures: pb.Signatures, limits: WireLimits) -> None:
 class _Bytes:
     """Chunks as one sequence of bytes, of which each is copied once.
 
-    Every chunk but the last is full, so that many small ones cannot cost more memory than they hold.
+    Every chunk but the last is full, so that many small ones cannot cost more memory than they
+    hold.
     """
 
     def __init__(self, parts: Iterator[_Part], total: int) -> None:
@@ -272,7 +310,9 @@ class _Bytes:
     def _next(self) -> memoryview:
         part = next(self._parts, None)
         if part is None or part.WhichOneof("part") != "chunk":
-            raise ProtocolError(f"Expected chunks up to byte {self._total}; they end at {self._offset}.")
+            raise ProtocolError(
+                f"Expected chunks up to byte {self._total}; they end at {self._offset}."
+            )
         offset, data = part.chunk.offset, part.chunk.data
         size = min(CHUNK_BYTES, self._total - self._offset)
         if offset != self._offset or len(data) != size:

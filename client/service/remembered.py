@@ -1,7 +1,8 @@
 """Updates without privacy that were computed already.
 
-A private round is answered again by the ledger. Without privacy nothing is durable, and a message that is delivered twice
-would be trained twice, so the last answer of each of the last jobs is kept in memory.
+A private round is answered again by the ledger. Without privacy nothing is durable, and a message
+that is delivered twice would be trained twice, so the last answer of each of the last jobs is kept
+in memory.
 """
 
 import hashlib
@@ -21,10 +22,17 @@ class RememberedAnswers:
     Args:
         door: what answers.
         most_jobs: how many jobs are remembered, one update each.
-        is_stopped: whether the institution's people stopped a job, which is then for the door to refuse.
+        is_stopped: whether the institution's people stopped a job, which is then for the door to
+            refuse.
     """
 
-    def __init__(self, door: Answers, *, most_jobs: int = 2, is_stopped: Callable[[str], bool] = lambda job: False) -> None:
+    def __init__(
+        self,
+        door: Answers,
+        *,
+        most_jobs: int = 2,
+        is_stopped: Callable[[str], bool] = lambda job: False,
+    ) -> None:
         if most_jobs < 1:
             raise ValueError(f"Expected most_jobs={most_jobs} >= 1.")
         self._door = door

@@ -1,7 +1,8 @@
 """The trainer service: the door of one institution, for an executor that is not trusted.
 
-Whatever comes in may ask only what plan, policy and ledger allow: requests are checked before they are kept, one is answered
-at a time, and everything has an end. Texts of exceptions stay in this process's log.
+Whatever comes in may ask only what plan, policy and ledger allow: requests are checked before they
+are kept, one is answered at a time, and everything has an end. Texts of exceptions stay in this
+process's log.
 """
 
 import contextlib
@@ -97,22 +98,32 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
 
     # The names are those of the .proto.
 
-    def Describe(self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext) -> Iterator[pb.ReplyPart]:  # noqa: N802
+    def Describe(
+        self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+    ) -> Iterator[pb.ReplyPart]:  # noqa: N802
         """Answer whether a plan would be answered, and what it comes to here."""
         return self._serve("query", parts, context)
 
-    def Train(self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext) -> Iterator[pb.ReplyPart]:  # noqa: N802
+    def Train(
+        self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+    ) -> Iterator[pb.ReplyPart]:  # noqa: N802
         """Answer with an update."""
         return self._serve("train", parts, context)
 
-    def Evaluate(self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext) -> Iterator[pb.ReplyPart]:  # noqa: N802
+    def Evaluate(
+        self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+    ) -> Iterator[pb.ReplyPart]:  # noqa: N802
         """Answer with metrics."""
         return self._serve("evaluate", parts, context)
 
     def Cancel(self, asked: pb.CancelRequest, context: grpc.ServicerContext) -> pb.CancelReply:  # noqa: N802
         """Stop what is computed for a job."""
         cancelled = self._deadline.cancel(asked.job)
-        log.info("%s: asked to cancel a job, which %s.", self._door.name, "stops" if cancelled else "is not computed now")
+        log.info(
+            "%s: asked to cancel a job, which %s.",
+            self._door.name,
+            "stops" if cancelled else "is not computed now",
+        )
         return pb.CancelReply(cancelled=cancelled)
 
     def Status(self, asked: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusReply:  # noqa: N802
@@ -125,7 +136,9 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
                 status.running.elapsed_s = time.monotonic() - began
         return status
 
-    def _serve(self, kind: str, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext) -> Iterator[pb.ReplyPart]:
+    def _serve(
+        self, kind: str, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+    ) -> Iterator[pb.ReplyPart]:
         """Answer one RPC; gRPC would send the text of whatever is raised here to the other side."""
         try:
             with self._place():
@@ -149,7 +162,9 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         finally:
             self._places.release()
 
-    def _reply(self, kind: str, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext) -> Reply:
+    def _reply(
+        self, kind: str, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+    ) -> Reply:
         granted = self._limits.max_deadline_s
         remaining = context.time_remaining()
         end = time.monotonic() + (granted if remaining is None else min(granted, remaining))
@@ -169,7 +184,9 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         """Wait until nothing else is computed, no longer than the caller does."""
         while not self._turn.acquire(timeout=max(0.0, min(_WAIT_STEP_S, end - time.monotonic()))):
             if time.monotonic() >= end or not context.is_active():
-                raise _EndedError(grpc.StatusCode.DEADLINE_EXCEEDED, "another request was answered all the while")
+                raise _EndedError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "another request was answered all the while"
+                )
             if self._stopping:
                 raise _EndedError(grpc.StatusCode.UNAVAILABLE, "shutting down; ask again")
         try:
@@ -177,9 +194,13 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         finally:
             self._turn.release()
 
-    def _read(self, parts: Iterator[pb.RequestPart], end: float, context: grpc.ServicerContext) -> Request:
+    def _read(
+        self, parts: Iterator[pb.RequestPart], end: float, context: grpc.ServicerContext
+    ) -> Request:
         """Read the request, so that no more than one is ever held, and a sender that stalls is cut off."""
-        timer = threading.Timer(max(0.0, min(self._limits.max_upload_s, end - time.monotonic())), context.cancel)
+        timer = threading.Timer(
+            max(0.0, min(self._limits.max_upload_s, end - time.monotonic())), context.cancel
+        )
         timer.daemon = True
         timer.start()
         try:
@@ -189,7 +210,9 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
 
     def _answer(self, kind: str, request: Request, end: float) -> Reply:
         job, seconds = "", end - time.monotonic()
-        with contextlib.suppress(ProtocolError):  # the door refuses what is no plan, with its own code
+        with contextlib.suppress(
+            ProtocolError
+        ):  # the door refuses what is no plan, with its own code
             plan = TrainingPlan.from_json(request.plan)
             job, seconds = plan.job, min(seconds, plan.deadline_s)
         self._deadline.start(seconds, job)
@@ -203,14 +226,22 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
             log.exception("%s failed to answer a %s request.", self._door.name, kind)
             return Reply(institution=self._door.name, refusal="internal_error")
         finally:
-            log.info("%s, job %s, round %d took %.2f s.", _WHAT[kind], job, request.server_round, time.monotonic() - started)
+            log.info(
+                "%s, job %s, round %d took %.2f s.",
+                _WHAT[kind],
+                job,
+                request.server_round,
+                time.monotonic() - started,
+            )
             self._deadline.finish()
             with self._notes:
                 self._running = None
 
     def _note(self, kind: str, job: str, server_round: int) -> None:
         with self._notes:
-            running = pb.Running(job=job, what=_WHAT[kind], server_round=server_round, since=time.time())
+            running = pb.Running(
+                job=job, what=_WHAT[kind], server_round=server_round, since=time.time()
+            )
             self._running = (running, time.monotonic())
             if job:
                 self._jobs[job] = None
@@ -227,7 +258,13 @@ def _abort(context: grpc.ServicerContext, status: grpc.StatusCode, detail: str) 
 class RunningService:
     """A service that listens until it is stopped; a context manager."""
 
-    def __init__(self, server: grpc.Server, service: TrainerService, status: health.HealthServicer, socket: Path) -> None:
+    def __init__(
+        self,
+        server: grpc.Server,
+        service: TrainerService,
+        status: health.HealthServicer,
+        socket: Path,
+    ) -> None:
         self._server, self._service, self._status, self._socket = server, service, status, socket
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -244,7 +281,12 @@ class RunningService:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 
@@ -283,7 +325,10 @@ def serve(
             ("grpc.so_reuseport", 0),
         ],
     )
-    service, status = TrainerService(door, deadline=deadline, limits=limits or ServiceLimits()), health.HealthServicer()
+    service, status = (
+        TrainerService(door, deadline=deadline, limits=limits or ServiceLimits()),
+        health.HealthServicer(),
+    )
     trainer_pb2_grpc.add_TrainerServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     path = _listen(server, socket, mode=mode, group=group)
@@ -299,7 +344,9 @@ def _listen(server: grpc.Server, socket: Path, *, mode: int, group: str | None) 
             server.add_insecure_port(f"unix:{quote(str(path))}")
     except RuntimeError:  # gRPC says why on standard error
         server.stop(None)
-        raise ConfigError(f"socket={socket}: expected a path that a socket can be bound to; choose another folder.") from None
+        raise ConfigError(
+            f"socket={socket}: expected a path that a socket can be bound to; choose another folder."
+        ) from None
     except ConfigError:
         server.stop(None)
         raise

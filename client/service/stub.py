@@ -26,7 +26,11 @@ NO_ANSWER = "trainer_unavailable"
 _MARGIN_S = 10.0
 """Beyond the plan's deadline, for the trainer to say itself that it has passed."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-_ASK_AGAIN = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+_ASK_AGAIN = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 """It restarts, shuts down or is busy. Asking again is safe: a round that was reserved is replayed, or answered, at no cost."""
 
 
@@ -91,7 +95,11 @@ class TrainerStub:
         )
         self._trainer = trainer_pb2_grpc.TrainerStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
-        self._calls = {"query": self._trainer.Describe, "train": self._trainer.Train, "evaluate": self._trainer.Evaluate}
+        self._calls = {
+            "query": self._trainer.Describe,
+            "train": self._trainer.Train,
+            "evaluate": self._trainer.Evaluate,
+        }
 
     @property
     def name(self) -> str:
@@ -106,8 +114,8 @@ class TrainerStub:
             request: from the coordinator.
 
         Returns:
-            The trainer's answer, or a refusal: ``deadline``, ``trainer_unavailable``, or what is wrong with the request. It
-            never raises, and never tells the text of an exception.
+            The trainer's answer, or a refusal: ``deadline``, ``trainer_unavailable``, or what is
+            wrong with the request. It never raises, and never tells the text of an exception.
         """
         try:
             return self._ask(kind, request)
@@ -121,7 +129,9 @@ class TrainerStub:
     def cancel(self, job: str, *, timeout_s: float = 5.0) -> bool:
         """Have what is computed for a job stop; return whether it was computed."""
         try:
-            return bool(self._trainer.Cancel(pb.CancelRequest(job=job), timeout=timeout_s).cancelled)
+            return bool(
+                self._trainer.Cancel(pb.CancelRequest(job=job), timeout=timeout_s).cancelled
+            )
         except grpc.RpcError as error:
             log.warning("%s: a job could not be cancelled: %s.", self._name, _status(error).name)
             return False
@@ -145,7 +155,9 @@ class TrainerStub:
     def is_serving(self, *, timeout_s: float = 5.0) -> bool:
         """Ask the standard health service; wait for it so long to come up."""
         try:
-            told = self._health.Check(health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True)
+            told = self._health.Check(
+                health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True
+            )
         except grpc.RpcError:
             return False
         return bool(told.status == health_pb2.HealthCheckResponse.SERVING)
@@ -157,7 +169,12 @@ class TrainerStub:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _refuse(self, code: str) -> Reply:
@@ -175,20 +192,34 @@ class TrainerStub:
             if status is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return self._refuse("deadline")
             if status not in _ASK_AGAIN or time.monotonic() + pause >= end:
-                log.warning("%s: the trainer service does not answer a %s request: %s.", self._name, kind, status.name)
+                log.warning(
+                    "%s: the trainer service does not answer a %s request: %s.",
+                    self._name,
+                    kind,
+                    status.name,
+                )
                 return self._refuse(NO_ANSWER)
-            log.info("%s: the trainer service is %s; asking again in %.1f s.", self._name, status.name, pause)
+            log.info(
+                "%s: the trainer service is %s; asking again in %.1f s.",
+                self._name,
+                status.name,
+                pause,
+            )
             self._sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _try(self, kind: str, request: Request, timeout_s: float) -> tuple[grpc.StatusCode, Reply | None]:
+    def _try(
+        self, kind: str, request: Request, timeout_s: float
+    ) -> tuple[grpc.StatusCode, Reply | None]:
         call = self._calls[kind](request_parts(request), timeout=max(0.0, timeout_s))
         try:
             return grpc.StatusCode.OK, read_reply(call, self._limits)
         except grpc.RpcError as error:
             return _status(error), None
         except ProtocolError as error:
-            log.error("%s: the trainer service answers what may not be passed on: %s", self._name, error)
+            log.error(
+                "%s: the trainer service answers what may not be passed on: %s", self._name, error
+            )
             return grpc.StatusCode.INTERNAL, None
         finally:
             call.cancel()

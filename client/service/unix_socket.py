@@ -61,7 +61,9 @@ def _check_folder(folder: Path) -> None:
     try:
         found = folder.stat()
     except OSError:
-        raise ConfigError(f"socket: expected a folder {folder}; make it, for this user alone (mkdir -m 700).") from None
+        raise ConfigError(
+            f"socket: expected a folder {folder}; make it, for this user alone (mkdir -m 700)."
+        ) from None
     if not stat.S_ISDIR(found.st_mode):
         raise ConfigError(f"socket: expected {folder} to be a folder.")
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
@@ -78,16 +80,22 @@ def _remove_stale(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(found.st_mode):
-        raise ConfigError(f"socket={path}: expected a socket or nothing there; remove it, or choose another path.")
+        raise ConfigError(
+            f"socket={path}: expected a socket or nothing there; remove it, or choose another path."
+        )
     with sockets.socket(sockets.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
         except OSError as error:
             if error.errno != errno.ECONNREFUSED:
-                raise ConfigError(f"socket={path}: expected a socket of this user's; {error.strerror}.") from None
+                raise ConfigError(
+                    f"socket={path}: expected a socket of this user's; {error.strerror}."
+                ) from None
         else:
-            raise ConfigError(f"socket={path}: another trainer service listens there; stop it first, or choose another path.")
+            raise ConfigError(
+                f"socket={path}: another trainer service listens there; stop it first, or choose another path."
+            )
     path.unlink()
 
 

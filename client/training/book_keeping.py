@@ -1,11 +1,12 @@
 """Clipped gradients without per-record gradients: book-keeping.
 
-Bu, Wang, Zha, Karypis, "Differentially Private Optimization on Large Foundation Model at Small Cost", ICML 2023, arXiv
-2210.00038: one forward and one backward pass keep each layer's input and the gradient of its output; norms and the clipped
-sum follow from these. A private step then costs about as much as a plain one.
+Bu, Wang, Zha, Karypis, "Differentially Private Optimization on Large Foundation Model at Small
+Cost", ICML 2023, arXiv 2210.00038: one forward and one backward pass keep each layer's input and
+the gradient of its output; norms and the clipped sum follow from these. A private step then costs
+about as much as a plain one.
 
-What is promised, and what voids it, is said in `confide.client.training.dp_sgd`; here also a parameter
-used other than by calling its layer, which the preflight finds.
+What is promised, and what voids it, is said in `confide.client.training.dp_sgd`; here also a
+parameter used other than by calling its layer, which the preflight finds.
 """
 
 import contextlib
@@ -37,7 +38,8 @@ class _Call:
         layer: Linear, LayerNorm or Embedding.
         inputs: shape [b, ...].
         version: torch's count of changes in place of the inputs.
-        edge: where the gradient of the output comes by; later changes of the output in place do not move it.
+        edge: where the gradient of the output comes by; later changes of the output in place do not
+            move it.
     """
 
     name: str
@@ -54,7 +56,9 @@ class _Call:
                 "has to be the record; expand inputs that all records share."
             )
         if self.inputs._version != self.version:
-            raise PrivacyError(f"What goes into {self.name} is changed in place afterwards: book-keeping needs it as it was.")
+            raise PrivacyError(
+                f"What goes into {self.name} is changed in place afterwards: book-keeping needs it as it was."
+            )
 
 
 class BookKeeping:
@@ -84,18 +88,21 @@ class BookKeeping:
     def accumulate(self, batch: Batch, clipping_norm: float) -> None:
         """Add each record's gradient, clipped, to ``param.summed_grad``, float32.
 
-        A record whose gradient is not finite counts as zero. Sums share one piece of memory, which the first batch after
-        ``summed_grad = None`` overwrites.
+        A record whose gradient is not finite counts as zero. Sums share one piece of memory, which
+        the first batch after ``summed_grad = None`` overwrites.
 
         Args:
             batch: b >= 1 records.
             clipping_norm: C > 0.
 
         Raises:
-            PrivacyError: if a layer is called twice, or in a way that its gradient does not follow from; if a sum was used.
+            PrivacyError: if a layer is called twice, or in a way that its gradient does not follow
+                from; if a sum was used.
         """
         if any(getattr(_sum_of(p), "_processed", False) for p in self._params):
-            raise PrivacyError("A clipped sum was about to be used twice; zero_grad() is missing between two steps.")
+            raise PrivacyError(
+                "A clipped sum was about to be used twice; zero_grad() is missing between two steps."
+            )
         count, gradients = self._gradients(batch)
         with torch.no_grad():
             norms = _norms(gradients, count, self._params[0].device)
@@ -115,16 +122,24 @@ class BookKeeping:
         with self._listening() as calls:
             losses = self._loss_fn(self._model, batch)
         if losses.dim() != 1:
-            raise PrivacyError(f"Expected one loss a record, shape [b]; got shape {list(losses.shape)}.")
+            raise PrivacyError(
+                f"Expected one loss a record, shape [b]; got shape {list(losses.shape)}."
+            )
         for call in calls:
             call.check(len(losses))
-        found = torch.autograd.grad(losses.sum(), [call.edge for call in calls], allow_unused=True) if calls else ()
+        found = (
+            torch.autograd.grad(losses.sum(), [call.edge for call in calls], allow_unused=True)
+            if calls
+            else ()
+        )
         shared: dict[int, Inputs] = {}
         gradients: list[Gradient] = []
         with torch.no_grad():
             for call, g in zip(calls, found, strict=True):
                 if g is None:
-                    raise PrivacyError(f"What comes out of {call.name} is changed in place, or the loss does not depend on it.")
+                    raise PrivacyError(
+                        f"What comes out of {call.name} is changed in place, or the loss does not depend on it."
+                    )
                 gradients.extend(gradients_of(call.layer, call.inputs, g, shared))
         return len(losses), gradients
 
@@ -141,8 +156,12 @@ class BookKeeping:
             p.summed_grad = sums[id(p)]  # type: ignore[attr-defined]
 
     def _fresh_sums(self) -> Mapping[int, Tensor | None]:
-        if self._sums is None:  # kept, since pages that the system has to hand out anew cost more than the sums
-            self._sums = torch.empty(sum(p.numel() for p in self._params), device=self._params[0].device)
+        if (
+            self._sums is None
+        ):  # kept, since pages that the system has to hand out anew cost more than the sums
+            self._sums = torch.empty(
+                sum(p.numel() for p in self._params), device=self._params[0].device
+            )
         pieces = self._sums.split([p.numel() for p in self._params])
         return {id(p): piece.view_as(p) for p, piece in zip(self._params, pieces, strict=True)}
 
@@ -152,14 +171,22 @@ class BookKeeping:
 
         def hook(name: str, layer: nn.Module, args: tuple[object, ...], output: Tensor) -> None:
             if name in calls:
-                raise PrivacyError(f"{name} is called twice in a forward pass: book-keeping adds up one call of a layer.")
+                raise PrivacyError(
+                    f"{name} is called twice in a forward pass: book-keeping adds up one call of a layer."
+                )
             if len(args) != 1 or not isinstance(args[0], Tensor):
-                raise PrivacyError(f"{name} is called with keywords: book-keeping sees what is passed by position.")
+                raise PrivacyError(
+                    f"{name} is called with keywords: book-keeping sees what is passed by position."
+                )
             if not output.requires_grad:
-                raise PrivacyError(f"{name} is called without gradients, by checkpointing perhaps: book-keeping needs them.")
+                raise PrivacyError(
+                    f"{name} is called without gradients, by checkpointing perhaps: book-keeping needs them."
+                )
             calls[name] = _Call(name, layer, args[0], args[0]._version, get_gradient_edge(output))
 
-        handles = [layer.register_forward_hook(partial(hook, name)) for name, layer in self._layers.items()]
+        handles = [
+            layer.register_forward_hook(partial(hook, name)) for name, layer in self._layers.items()
+        ]
         kept: list[_Call] = []
         try:
             yield kept
@@ -194,7 +221,9 @@ def _supported_layers(model: nn.Module) -> dict[str, nn.Module]:
         for key in trainable:
             path = f"{name}.{key}"
             if id(own[key]) in owners:
-                raise PrivacyError(f"{path} is tied to {owners[id(own[key])]}: book-keeping adds up one use of a parameter.")
+                raise PrivacyError(
+                    f"{path} is tied to {owners[id(own[key])]}: book-keeping adds up one use of a parameter."
+                )
             owners[id(own[key])] = path
         layers[name] = module
     if not layers:
@@ -209,9 +238,15 @@ def _refuse_unsupported(name: str, module: nn.Module, frozen: list[str]) -> None
             f"{name or 'The model'} is {type(module).__name__}: book-keeping has Linear, LayerNorm and Embedding."
         )
     if frozen:
-        raise PrivacyError(f"{name} is trained without its {', '.join(frozen)}: book-keeping takes whole layers.")
-    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq or module.sparse):
-        raise PrivacyError(f"{name} has max_norm, scale_grad_by_freq or sparse: its records' gradients do not add up.")
+        raise PrivacyError(
+            f"{name} is trained without its {', '.join(frozen)}: book-keeping takes whole layers."
+        )
+    if isinstance(module, nn.Embedding) and (
+        module.max_norm is not None or module.scale_grad_by_freq or module.sparse
+    ):
+        raise PrivacyError(
+            f"{name} has max_norm, scale_grad_by_freq or sparse: its records' gradients do not add up."
+        )
 
 
 __all__ = ["BookKeeping", "LossFn"]

@@ -1,7 +1,8 @@
 """What a task of one's own has to show before its first private step, beside the preflight that every task passes.
 
-The guarantee holds for a record whose gradient and encoding depend on no other record. Code of one's own can be looked at
-from outside only: on a few records, in batches of two sizes and one by one. What such a look misses is in ``docs/privacy.md``.
+The guarantee holds for a record whose gradient and encoding depend on no other record. Code of
+one's own can be looked at from outside only: on a few records, in batches of two sizes and one by
+one. What such a look misses is in ``docs/privacy.md``.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,9 @@ _TOLERANCE = {None: 1e-4, torch.bfloat16: 6e-2}
 _ENCODING_TOLERANCE = 1e-6
 
 
-def check_own_loss(workload: Workload, loss_fn: Callable[[Batch], Tensor], params: Sequence[Tensor]) -> None:
+def check_own_loss(
+    workload: Workload, loss_fn: Callable[[Batch], Tensor], params: Sequence[Tensor]
+) -> None:
     """Check that a record's loss is the same alone, in a batch of 4, in one of 33, and after all of these.
 
     Args:
@@ -65,7 +68,9 @@ def check_own_encoding(workload: Workload, records: Dataset) -> None:
     for index in range(min(count, _ALONE)):
         alone = workload.task.encode(records.select([index])).take(torch.tensor([0]))
         beside = together.take(torch.tensor([index])) if len(together) == count else {}
-        differing = [name for name in alone if name not in beside or not _is_equal(alone[name], beside[name])]
+        differing = [
+            name for name in alone if name not in beside or not _is_equal(alone[name], beside[name])
+        ]
         if differing:
             raise PrivacyError(
                 f"task._target_={workload.own_task}: encode gives column {', '.join(differing)} of a record other values alone "
@@ -78,7 +83,11 @@ def _varied(workload: Workload) -> Examples:
     """Invent records for the larger batch; where all have one label, their labels are dealt out in turn."""
     for number in _BATCHES:
         examples = workload.synthetic(number, torch.Generator().manual_seed(0))
-        varied = any(bool((column != column[:1]).any()) for name, column in examples.columns.items() if name != LABELS)
+        varied = any(
+            bool((column != column[:1]).any())
+            for name, column in examples.columns.items()
+            if name != LABELS
+        )
         if len(examples) != number or not varied:
             raise PrivacyError(
                 f"task._target_={workload.own_task}: synthetic({number}) gives {len(examples)} records, "
@@ -87,12 +96,19 @@ def _varied(workload: Workload) -> Examples:
     labels = examples.labels
     if labels.dim() == 1 and bool((labels == labels[0]).all()) and labels.dtype == torch.int64:
         dealt = torch.arange(len(examples)) % len(workload.task.labels)
-        return Examples({**examples.columns, LABELS: dealt}, examples.lengths, examples.token_columns)
+        return Examples(
+            {**examples.columns, LABELS: dealt}, examples.lengths, examples.token_columns
+        )
     return examples
 
 
 def _losses_alone(loss_fn: Callable[[Batch], Tensor], examples: Examples) -> Tensor:
-    return torch.stack([loss_fn(examples.take(torch.tensor([i]))).float().sum().cpu() for i in range(len(examples))])
+    return torch.stack(
+        [
+            loss_fn(examples.take(torch.tensor([i]))).float().sum().cpu()
+            for i in range(len(examples))
+        ]
+    )
 
 
 def _check_equal(workload: Workload, losses: Tensor, alone: Tensor, where: str) -> None:
@@ -109,7 +125,9 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
         return False
     if not one.is_floating_point():
         return one.equal(other)
-    return torch.allclose(one, other, rtol=_ENCODING_TOLERANCE, atol=_ENCODING_TOLERANCE, equal_nan=True)
+    return torch.allclose(
+        one, other, rtol=_ENCODING_TOLERANCE, atol=_ENCODING_TOLERANCE, equal_nan=True
+    )
 
 
 __all__ = ["check_own_encoding", "check_own_loss"]

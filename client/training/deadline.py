@@ -39,7 +39,9 @@ class Deadline:
         """
         with self._lock:
             if self._job is not None:
-                raise ValueError(f"Expected one computation at a time; job={self._job} was not finished.")
+                raise ValueError(
+                    f"Expected one computation at a time; job={self._job} was not finished."
+                )
             self._job, self._end, self._cancelled = job, self._clock() + seconds, False
 
     def cancel(self, job: str) -> bool:
@@ -75,7 +77,10 @@ class Deadline:
         if cancelled:
             raise ProtocolError(f"Job {job} was cancelled; ask again to go on.", code="cancelled")
         if late >= 0:
-            raise ProtocolError(f"Job {job} is {late:.1f} s past its deadline; give a round more time.", code="deadline")
+            raise ProtocolError(
+                f"Job {job} is {late:.1f} s past its deadline; give a round more time.",
+                code="deadline",
+            )
 
 
 __all__ = ["Deadline"]

@@ -1,21 +1,26 @@
 """DP-SGD (Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv 1607.00133).
 
-What is protected: one training record of one institution (unit ``record``), or all records of one person (unit ``group``).
-Neighbouring relation: zero-out, n public; the sum of clipped gradients then moves by at most C. Who is trusted: the
-institution's own machine. What is public: n, q, the number of steps, sigma, C. What voids it: a predictable key, a loss that
-mixes records, BatchNorm, anything else computed from training records that leaves.
+What is protected: one training record of one institution (unit ``record``), or all records of one
+person (unit ``group``). Neighbouring relation: zero-out, n public; the sum of clipped gradients
+then moves by at most C. Who is trusted: the institution's own machine. What is public: n, q, the
+number of steps, sigma, C. What voids it: a predictable key, a loss that mixes records, BatchNorm,
+anything else computed from training records that leaves.
 
-Every step draws a Poisson sample with an explicit rate, clips each unit's gradient to C, adds Gaussian noise of standard
-deviation sigma * C to the sum, and divides by the *expected* batch size. An empty sample still adds noise and counts.
+Every step draws a Poisson sample with an explicit rate, clips each unit's gradient to C, adds
+Gaussian noise of standard deviation sigma * C to the sum, and divides by the *expected* batch size.
+An empty sample still adds noise and counts.
 
-Sensitivity of a group. Let G_1 ... G_n be the groups, cut to at most m records each by a rule that looks at one group alone. A
-step's sum is the sum over sampled groups g of clip(1/|G_g| * sum over i in G_g of the gradient of record i; C), each term
-depends on one group's records alone (the loss is per record, the preflight checks it), and has norm at most C. Zeroing group g
-out replaces its term by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which happens with probability q
-independently of all others. So a step is the Poisson-subsampled Gaussian over n groups, accounted like n records.
+Sensitivity of a group. Let G_1 ... G_n be the groups, cut to at most m records each by a rule that
+looks at one group alone. A step's sum is the sum over sampled groups g of clip(1/|G_g| * sum over i
+in G_g of the gradient of record i; C), each term depends on one group's records alone (the loss is
+per record, the preflight checks it), and has norm at most C. Zeroing group g out replaces its term
+by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which happens with
+probability q independently of all others. So a step is the Poisson-subsampled Gaussian over n
+groups, accounted like n records.
 
 Per-record gradients are Opacus's. A large model whose layers allow it goes without them
-(`confide.client.training.book_keeping`); the same preflight, noise and scaling follow. Groups always take Opacus's.
+(`confide.client.training.book_keeping`); the same preflight, noise and scaling follow. Groups
+always take Opacus's.
 """
 
 import contextlib
@@ -36,7 +41,8 @@ from confide.tasks.task import Examples
 
 log = logging.getLogger(__name__)
 
-# Small: every record is clipped, so a clipping that is forgotten shows. Large: none is, so a wrong scale shows.
+# Small: every record is clipped, so a clipping that is forgotten shows. Large: none is, so a wrong
+# scale shows.
 _PREFLIGHT_NORMS = (1e-3, 1e6)
 _SLACK = 1e-6
 _NORM_BLOCK = 2**22
@@ -63,7 +69,9 @@ class DpSgdStep:
 class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
     """Opacus's optimizer with noise from a cryptographic generator, drawn for all parameters at once."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator
+    ) -> None:
         super().__init__(
             optimizer,
             noise_multiplier=step.noise_multiplier,
@@ -76,12 +84,15 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
     def clip_and_accumulate(self) -> None:
         """Add each record's gradient, clipped to C, to ``param.summed_grad``.
 
-        Norms are float64 and factors have a slack of 1e-6, so that rounding cannot carry a record over C, in bf16 neither. A
-        record whose gradient is not finite counts as zero: 0 * inf is NaN, which no noise hides.
+        Norms are float64 and factors have a slack of 1e-6, so that rounding cannot carry a record
+        over C, in bf16 neither. A record whose gradient is not finite counts as zero: 0 * inf is
+        NaN, which no noise hides.
         """
         samples = [sample.float() for sample in self.grad_samples]
         if any(getattr(p.grad_sample, "_processed", False) for p in self.params):
-            raise PrivacyError("Per-record gradients were about to be used twice; zero_grad() is missing between two steps.")
+            raise PrivacyError(
+                "Per-record gradients were about to be used twice; zero_grad() is missing between two steps."
+            )
         norms = _record_norms(samples)
         finite = norms.isfinite()
         factors = (self.max_grad_norm * (1 - _SLACK) / norms.clamp_min(1e-300)).clamp_max(1.0)
@@ -99,7 +110,9 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
         params = self.params
         for p in params:
             if getattr(p.summed_grad, "_processed", False):
-                raise PrivacyError("A clipped sum was about to be used twice; zero_grad() is missing between two steps.")
+                raise PrivacyError(
+                    "A clipped sum was about to be used twice; zero_grad() is missing between two steps."
+                )
             p.grad = p.summed_grad.contiguous().view_as(p)
             p.summed_grad._processed = True
         std = self.noise_multiplier * self.max_grad_norm
@@ -121,7 +134,9 @@ def _record_norms(samples: Sequence[Tensor]) -> Tensor:
         rows = max(1, _NORM_BLOCK // max(1, sample[:1].numel()))  # bounds the float64 copy
         for start in range(0, len(sample), rows):
             part = sample[start : start + rows].flatten(1)
-            squared[start : start + rows] += torch.linalg.vector_norm(part, dim=1, dtype=torch.float64).square()
+            squared[start : start + rows] += torch.linalg.vector_norm(
+                part, dim=1, dtype=torch.float64
+            ).square()
     return squared.sqrt()
 
 
@@ -129,7 +144,9 @@ def _record_norms(samples: Sequence[Tensor]) -> Tensor:
 def expect_hook_warning() -> Iterator[None]:
     """Silence what torch says of hooks on a layer whose inputs need no gradient: Opacus uses that of its outputs."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing", category=UserWarning)
+        warnings.filterwarnings(
+            "ignore", message="Full backward hook is firing", category=UserWarning
+        )
         yield
 
 
@@ -140,11 +157,17 @@ class DpSgd:
         model: without BatchNorm.
         loss_fn: loss of each record.
         physical_batch_size: most records in one forward pass.
-        book_keeping: clip without per-record gradients; None for where the model allows it and it pays.
+        book_keeping: clip without per-record gradients; None for where the model allows it and it
+            pays.
     """
 
     def __init__(
-        self, model: nn.Module, loss_fn: LossFn, *, physical_batch_size: int, book_keeping: bool | None = None
+        self,
+        model: nn.Module,
+        loss_fn: LossFn,
+        *,
+        physical_batch_size: int,
+        book_keeping: bool | None = None,
     ) -> None:
         self._model, self._loss_fn = model, loss_fn
         self._params = [p for p in model.parameters() if p.requires_grad]
@@ -157,12 +180,16 @@ class DpSgd:
         """Whether gradients are clipped without per-record gradients."""
         return self._book is not None
 
-    def optimizer(self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator) -> KeyedDPOptimizer:
+    def optimizer(
+        self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator
+    ) -> KeyedDPOptimizer:
         """Begin a round: forget every gradient and wrap the base optimizer anew."""
         self._forget()
         return KeyedDPOptimizer(base, step, noise)
 
-    def private_gradient(self, optimizer: KeyedDPOptimizer, examples: Examples, indices: Tensor) -> None:
+    def private_gradient(
+        self, optimizer: KeyedDPOptimizer, examples: Examples, indices: Tensor
+    ) -> None:
         """Write the noisy mean gradient of a Poisson sample into each ``param.grad``.
 
         Args:
@@ -184,10 +211,13 @@ class DpSgd:
             optimizer.signal_skip_step(number < len(chunks) - 1)
             optimizer.pre_step()
 
-    def private_group_gradient(self, optimizer: KeyedDPOptimizer, examples: Examples, members: Sequence[Tensor]) -> None:
+    def private_group_gradient(
+        self, optimizer: KeyedDPOptimizer, examples: Examples, members: Sequence[Tensor]
+    ) -> None:
         """Write the noisy mean gradient of a Poisson sample of groups into each ``param.grad``.
 
-        A group's gradient is the mean over its records, however these are dealt out to forward passes.
+        A group's gradient is the mean over its records, however these are dealt out to forward
+        passes.
 
         Args:
             optimizer: of this round.
@@ -205,7 +235,9 @@ class DpSgd:
             optimizer.signal_skip_step(number < len(batches) - 1)
             optimizer.pre_step()
 
-    def _add_group_means(self, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]) -> None:
+    def _add_group_means(
+        self, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]
+    ) -> None:
         """Add up each group's mean gradient.
 
         Args:
@@ -214,7 +246,9 @@ class DpSgd:
             batch: records of each of g groups.
         """
         if self._wrapped is None:
-            raise PrivacyError("This model is clipped record by record; build it with book_keeping=False for groups.")
+            raise PrivacyError(
+                "This model is clipped record by record; build it with book_keeping=False for groups."
+            )
         records, sizes = torch.cat(list(batch)), torch.tensor([len(group) for group in batch])
         owners = torch.arange(len(batch)).repeat_interleave(sizes)
         positions = torch.empty(int(records.max()) + 1, dtype=torch.int64)
@@ -233,9 +267,11 @@ class DpSgd:
     def preflight(self, synthetic: Examples, *, autocast: torch.dtype | None) -> None:
         """Check that clipped sums equal those of a loop over single records: where all are clipped, and where none is.
 
-        Once for records as units and, where per-record gradients allow groups, once for these, one of two records.
+        Once for records as units and, where per-record gradients allow groups, once for these, one
+        of two records.
 
-        The trainable tensors are random for the moment, since a head that starts at zero would pass any check.
+        The trainable tensors are random for the moment, since a head that starts at zero would pass
+        any check.
 
         Raises:
             PrivacyError: if they differ, with the relative error.
@@ -243,7 +279,10 @@ class DpSgd:
         try:
             with off_zero(self._params), expect_hook_warning():
                 self._try_book_keeping(synthetic)
-                error = max(self._error_of(synthetic, grouped=grouped) for grouped in (False, True)[: 1 + (not self._book)])
+                error = max(
+                    self._error_of(synthetic, grouped=grouped)
+                    for grouped in (False, True)[: 1 + (not self._book)]
+                )
         finally:
             self._forget()
         if not error <= _PREFLIGHT_TOLERANCE[autocast]:
@@ -270,13 +309,24 @@ class DpSgd:
     def _error_of(self, examples: Examples, *, grouped: bool) -> float:
         """Compare clipped sums with a loop over single records, at each norm, and return the largest relative error."""
         alone = self._gradients_by_loop(examples)
-        units = [torch.tensor([0, 1]), *torch.arange(2, len(examples)).split(1)] if grouped else None
-        expected = alone if units is None else torch.stack([alone[unit].mean(dim=0) for unit in units])
-        return max(_relative_error(self._clipped_sum(examples, norm, units), expected, norm) for norm in _PREFLIGHT_NORMS)
+        units = (
+            [torch.tensor([0, 1]), *torch.arange(2, len(examples)).split(1)] if grouped else None
+        )
+        expected = (
+            alone if units is None else torch.stack([alone[unit].mean(dim=0) for unit in units])
+        )
+        return max(
+            _relative_error(self._clipped_sum(examples, norm, units), expected, norm)
+            for norm in _PREFLIGHT_NORMS
+        )
 
-    def _clipped_sum(self, examples: Examples, norm: float, groups: Sequence[Tensor] | None = None) -> Tensor:
+    def _clipped_sum(
+        self, examples: Examples, norm: float, groups: Sequence[Tensor] | None = None
+    ) -> Tensor:
         sgd = torch.optim.SGD(self._params, lr=1.0)
-        step = DpSgdStep(clipping_norm=norm, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0)
+        step = DpSgdStep(
+            clipping_norm=norm, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
+        )
         optimizer = self.optimizer(sgd, step, KeyedGenerator(bytes(32)))
         if groups is None:
             self.private_gradient(optimizer, examples, torch.arange(len(examples)))
@@ -294,7 +344,10 @@ class DpSgd:
                 self._forward.zero_grad(set_to_none=True)
                 loss = self._loss_fn(self._forward, examples.take(torch.tensor([index]))).sum()
                 found = torch.autograd.grad(loss, self._params, allow_unused=True)
-                parts = [torch.zeros_like(p) if g is None else g for p, g in zip(self._params, found, strict=True)]
+                parts = [
+                    torch.zeros_like(p) if g is None else g
+                    for p, g in zip(self._params, found, strict=True)
+                ]
                 rows.append(torch.cat([part.flatten() for part in parts]).cpu())
         finally:
             if self._wrapped is not None:

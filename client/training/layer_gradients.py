@@ -1,12 +1,13 @@
 """Gradients of single records that are never written out: their norms, and their weighed sum.
 
-A record's gradient of a linear layer is the sum of g_t x_t^T over its tokens t, where x is the layer's input and g the
-gradient of its output. Its norm follows from the Gram matrices of x and of g, [t, t], wherever these are smaller (ghost
-norms: Li, Tramèr, Liang, Hashimoto, "Large Language Models Can Be Strong Differentially Private Learners", ICLR 2022, arXiv
-2110.05679, section 4). A weighed sum over records is one product in which every token has its record's weight.
+A record's gradient of a linear layer is the sum of g_t x_t^T over its tokens t, where x is the
+layer's input and g the gradient of its output. Its norm follows from the Gram matrices of x and of
+g, [t, t], wherever these are smaller (ghost norms: Li, Tramèr, Liang, Hashimoto, "Large Language
+Models Can Be Strong Differentially Private Learners", ICLR 2022, arXiv 2110.05679, section 4). A
+weighed sum over records is one product in which every token has its record's weight.
 
-Norms are float64 and err upwards: (sum_t |x_t| |g_t|)^2 bounds what rounding does to Gram matrices and to the sum that
-follows, and 2^-20 of it is added to the square of a linear layer's norm.
+Norms are float64 and err upwards: (sum_t |x_t| |g_t|)^2 bounds what rounding does to Gram matrices
+and to the sum that follows, and 2^-20 of it is added to the square of a linear layer's norm.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _ROUNDING = 2.0**-20
-# Squared length of a token beyond which Gram matrices may overflow, or hide what underflows beside it.
+# Squared length of a token beyond which Gram matrices may overflow, or hide what underflows beside
+# it.
 _LONGEST_SQUARED = 1e16
 _PRODUCT_BLOCK = 2**22
 _ROWS = 16
@@ -71,22 +73,30 @@ class _Matrix:
             return _squared_by_product(self.inputs.x, self.g)
         gram_x, gram_g = self.inputs.gram, _gram(self.g)
         long_x, long_g = _diagonal(gram_x), _diagonal(gram_g)
-        products = torch.cat([(a * b).flatten(1) for a, b in zip(gram_x, gram_g, strict=True)], dim=1)
+        products = torch.cat(
+            [(a * b).flatten(1) for a, b in zip(gram_x, gram_g, strict=True)], dim=1
+        )
         squared = products.sum(dim=1, dtype=torch.float64).clamp_min(0.0)
         squared += _ROUNDING * (long_x.double() * long_g).sqrt().sum(dim=1).square()
         # Written so that NaN counts as too long.
-        doubtful = ~((long_x.amax(dim=1) <= _LONGEST_SQUARED) & (long_g.amax(dim=1) <= _LONGEST_SQUARED))
+        doubtful = ~(
+            (long_x.amax(dim=1) <= _LONGEST_SQUARED) & (long_g.amax(dim=1) <= _LONGEST_SQUARED)
+        )
         if bool(doubtful.any()):
             squared[doubtful] = _squared_by_product(self.inputs.x[doubtful], self.g[doubtful])
         return squared
 
     def only(self, kept: Tensor) -> "_Matrix":
-        return replace(self, inputs=Inputs(_zero_unless(kept, self.inputs.x)), g=_zero_unless(kept, self.g))
+        return replace(
+            self, inputs=Inputs(_zero_unless(kept, self.inputs.x)), g=_zero_unless(kept, self.g)
+        )
 
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
         x, g, weights = self.inputs.x, self.g, factors[:, None, None]
         x, g = (x * weights, g) if x.shape[2] <= g.shape[2] else (x, g * weights)
-        torch.addmm(total, g.flatten(0, 1).T, x.flatten(0, 1), beta=0.0 if fresh else 1.0, out=total)
+        torch.addmm(
+            total, g.flatten(0, 1).T, x.flatten(0, 1), beta=0.0 if fresh else 1.0, out=total
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,12 +152,17 @@ def _zero_unless(kept: Tensor, values: Tensor) -> Tensor:
 
 def _gram(values: Tensor) -> list[Tensor]:
     """Return products of tokens [b, t, n] within each record, 16 tokens each with those up to itself: [b, 16, 16 i]."""
-    return [torch.bmm(part, values[:, : (i + 1) * _ROWS].mT) for i, part in enumerate(values.split(_ROWS, dim=1))]
+    return [
+        torch.bmm(part, values[:, : (i + 1) * _ROWS].mT)
+        for i, part in enumerate(values.split(_ROWS, dim=1))
+    ]
 
 
 def _diagonal(gram: list[Tensor]) -> Tensor:
     """Return the squared length of each token, shape [b, t]."""
-    return torch.cat([block[:, :, -block.shape[1] :].diagonal(dim1=1, dim2=2) for block in gram], dim=1)
+    return torch.cat(
+        [block[:, :, -block.shape[1] :].diagonal(dim1=1, dim2=2) for block in gram], dim=1
+    )
 
 
 def _squared_lengths(values: Tensor) -> Tensor:
@@ -172,7 +187,9 @@ def _squared_by_product(x: Tensor, g: Tensor) -> Tensor:
     return torch.cat([_squared_lengths(p.flatten(1)) for p in products]) + slack
 
 
-def gradients_of(layer: nn.Module, inputs: Tensor, g: Tensor, shared: dict[int, Inputs]) -> Iterator[Gradient]:
+def gradients_of(
+    layer: nn.Module, inputs: Tensor, g: Tensor, shared: dict[int, Inputs]
+) -> Iterator[Gradient]:
     """Turn the gradient of a layer's output into those of its parameters.
 
     Args:
@@ -190,7 +207,9 @@ def gradients_of(layer: nn.Module, inputs: Tensor, g: Tensor, shared: dict[int, 
         yield from _of_embedding(layer, inputs, g)
 
 
-def _of_linear(layer: nn.Linear, x: Tensor, g: Tensor, shared: dict[int, Inputs]) -> Iterator[Gradient]:
+def _of_linear(
+    layer: nn.Linear, x: Tensor, g: Tensor, shared: dict[int, Inputs]
+) -> Iterator[Gradient]:
     if id(x) not in shared:
         shared[id(x)] = Inputs(x.detach().float().reshape(len(x), -1, layer.in_features))
     g = g.reshape(len(g), -1, layer.out_features)
@@ -211,7 +230,9 @@ def _of_embedding(layer: nn.Embedding, ids: Tensor, g: Tensor) -> Iterator[Gradi
     size = layer.num_embeddings
     keys = ids.flatten(1) + size * torch.arange(len(ids), device=ids.device)[:, None]
     different, places = torch.unique(keys, return_inverse=True)
-    rows = g.new_zeros(len(different), layer.embedding_dim).index_add_(0, places.flatten(), g.flatten(0, -2))
+    rows = g.new_zeros(len(different), layer.embedding_dim).index_add_(
+        0, places.flatten(), g.flatten(0, -2)
+    )
     tokens = different % size
     if layer.padding_idx is not None:
         rows[tokens == layer.padding_idx] = 0.0

@@ -1,7 +1,8 @@
 """The trainer: one a process, reused for every client and round.
 
-The model is wrapped once; each client's tensors are swapped in. A round's result depends on the tensors received, the
-records, the plan and the round's keys, and on nothing that an earlier round left behind.
+The model is wrapped once; each client's tensors are swapped in. A round's result depends on the
+tensors received, the records, the plan and the round's keys, and on nothing that an earlier round
+left behind.
 """
 
 import functools
@@ -34,7 +35,8 @@ class Trainer:
         workload: task, model, compute.
         private: whether every training is under DP-SGD.
         grouped: whether its units are groups.
-        check_fn: called before every step and between batches of an evaluation; what it raises ends these.
+        check_fn: called before every step and between batches of an evaluation; what it raises ends
+            these.
 
     Raises:
         ModelError: if the model has BatchNorm.
@@ -42,7 +44,12 @@ class Trainer:
     """
 
     def __init__(
-        self, workload: Workload, *, private: bool, grouped: bool = False, check_fn: Callable[[], None] | None = None
+        self,
+        workload: Workload,
+        *,
+        private: bool,
+        grouped: bool = False,
+        check_fn: Callable[[], None] | None = None,
     ) -> None:
         refuse_batch_norm(workload.model)
         self._check_fn = check_fn
@@ -65,7 +72,9 @@ class Trainer:
                 physical_batch_size=self._compute.physical_batch_size,
                 book_keeping=False if grouped else None,
             )
-            synthetic = workload.synthetic(4, torch.Generator().manual_seed(0)).to(self._compute.device)
+            synthetic = workload.synthetic(4, torch.Generator().manual_seed(0)).to(
+                self._compute.device
+            )
             self._dp_sgd.preflight(synthetic, autocast=self._compute.autocast)
 
     @property
@@ -107,7 +116,12 @@ class Trainer:
         examples = examples.to(self._compute.device)
         objective = local_objective(plan.objective, self._in_order(kept))
         anchor = (
-            [part.view_as(p) for part, p in zip(loaded.split([p.numel() for p in self._params]), self._params, strict=True)]
+            [
+                part.view_as(p)
+                for part, p in zip(
+                    loaded.split([p.numel() for p in self._params]), self._params, strict=True
+                )
+            ]
             if objective
             else []
         )
@@ -119,10 +133,21 @@ class Trainer:
                 optimizer, _dp_sgd_step(plan, schedule), KeyedGenerator(derive_key(secret, "noise"))
             )
             masks = KeyedGenerator(derive_key(secret, "mask"))
-            gradient_fn = self._private_gradient_fn(private, examples, groups, masks=masks, plan=plan, schedule=schedule)
-            self._train_private(private, gradient_fn, steps=schedule.steps, objective=objective, anchor=anchor)
+            gradient_fn = self._private_gradient_fn(
+                private, examples, groups, masks=masks, plan=plan, schedule=schedule
+            )
+            self._train_private(
+                private, gradient_fn, steps=schedule.steps, objective=objective, anchor=anchor
+            )
         else:
-            self._train_plain(optimizer, examples, schedule=schedule, secret=secret, objective=objective, anchor=anchor)
+            self._train_plain(
+                optimizer,
+                examples,
+                schedule=schedule,
+                secret=secret,
+                objective=objective,
+                anchor=anchor,
+            )
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
     def _in_order(self, kept: Tensors | None) -> list[Tensor]:
@@ -146,7 +171,10 @@ class Trainer:
             for indices in torch.arange(len(examples)).split(_EVALUATION_BATCH):
                 if self._check_fn:
                     self._check_fn()
-                batch = {name: column.to(self._compute.device) for name, column in examples.take(indices).items()}
+                batch = {
+                    name: column.to(self._compute.device)
+                    for name, column in examples.take(indices).items()
+                }
                 parts.append(self._task.scores(self._outputs(self._model, batch)).cpu())
         return torch.cat(parts)
 
@@ -176,13 +204,18 @@ class Trainer:
     def _optimizer(self, config: OptimizerConfig) -> torch.optim.Optimizer:
         """Return an optimizer without memory of earlier rounds."""
         if self._optimizer_config != config or self._last_optimizer is None:
-            self._optimizer_config, self._last_optimizer = config, make_optimizer(config, self._params)
+            self._optimizer_config, self._last_optimizer = (
+                config,
+                make_optimizer(config, self._params),
+            )
         self._last_optimizer.state.clear()
         self._forget_gradients()
         return self._last_optimizer
 
     def _forget_gradients(self) -> None:
-        for parameter in self._params:  # the optimizer's own zero_grad costs a tenth of a small model's step
+        for (
+            parameter
+        ) in self._params:  # the optimizer's own zero_grad costs a tenth of a small model's step
             parameter.grad = None
 
     def _train_plain(
@@ -200,10 +233,14 @@ class Trainer:
                 self._check_fn()
             size = len(indices)
             for chunk in (
-                indices.split(self._compute.physical_batch_size) if size > self._compute.physical_batch_size else (indices,)
+                indices.split(self._compute.physical_batch_size)
+                if size > self._compute.physical_batch_size
+                else (indices,)
             ):
                 losses = self._losses(self._model, examples.take(chunk))
-                torch.autograd.backward(losses, _mean_weights(len(chunk), size, self._compute.device))
+                torch.autograd.backward(
+                    losses, _mean_weights(len(chunk), size, self._compute.device)
+                )
             if objective:
                 objective.add_gradient(self._params, anchor)
             optimizer.step()
@@ -211,7 +248,9 @@ class Trainer:
 
     def _require_dp_sgd(self) -> DpSgd:
         if self._dp_sgd is None:
-            raise PrivacyError("The plan asks for privacy and this trainer was built without; build it with private=True.")
+            raise PrivacyError(
+                "The plan asks for privacy and this trainer was built without; build it with private=True."
+            )
         return self._dp_sgd
 
     def _private_gradient_fn(
@@ -227,11 +266,17 @@ class Trainer:
         """Return what samples units and writes their noisy mean gradient into the parameters."""
         dp_sgd, rate = self._require_dp_sgd(), schedule.sampling_rate
         if plan.privacy.unit == "record":
-            return lambda: dp_sgd.private_gradient(private, examples, masks.poisson_sample(len(examples), rate))
+            return lambda: dp_sgd.private_gradient(
+                private, examples, masks.poisson_sample(len(examples), rate)
+            )
         if groups is None:
-            raise PrivacyError("privacy.unit=group needs to know whose each record is; set data.group_column.")
+            raise PrivacyError(
+                "privacy.unit=group needs to know whose each record is; set data.group_column."
+            )
         units = Groups(groups, most=plan.privacy.max_records_per_group)
-        return lambda: dp_sgd.private_group_gradient(private, examples, units.members(masks.poisson_sample(len(units), rate)))
+        return lambda: dp_sgd.private_group_gradient(
+            private, examples, units.members(masks.poisson_sample(len(units), rate))
+        )
 
     def _train_private(
         self,
@@ -273,7 +318,12 @@ def _share_storage(params: list[nn.Parameter]) -> Tensor:
 def make_optimizer(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Map a plan's word to an optimizer."""
     if config.kind == "sgd":
-        return torch.optim.SGD(params, lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            params,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+        )
     cls = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
     return cls(params, lr=config.learning_rate, weight_decay=config.weight_decay)
 

@@ -25,9 +25,15 @@ class ClientConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    local_epochs: int = setting(1, "Passes over the training records in one round.", ge=1, le=10_000)
-    local_steps: int | None = setting(None, "Optimizer steps in one round; null: local_epochs passes.", ge=1, le=1_000_000)
-    batch_size: int = setting(32, "Records in one step; under DP-SGD the expected number.", ge=1, le=10_000_000)
+    local_epochs: int = setting(
+        1, "Passes over the training records in one round.", ge=1, le=10_000
+    )
+    local_steps: int | None = setting(
+        None, "Optimizer steps in one round; null: local_epochs passes.", ge=1, le=1_000_000
+    )
+    batch_size: int = setting(
+        32, "Records in one step; under DP-SGD the expected number.", ge=1, le=10_000_000
+    )
     sampling_rate: float | None = setting(
         None, "Share q of the training records in one step; null: batch_size / n.", ge=1e-6, le=1
     )
@@ -42,7 +48,8 @@ class InstitutionConfig(ClientConfig):
         "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory, forgotten with the process.",
     )
     ledger_anchors: str | None = setting(
-        None, "Folder of the ledgers' anchors, best on another disk: they tell an older copy of a ledger; null: beside it."
+        None,
+        "Folder of the ledgers' anchors, best on another disk: they tell an older copy of a ledger; null: beside it.",
     )
 
 
@@ -52,11 +59,17 @@ class TrainerConfig:
 
     device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
-        "float32", "Arithmetic of forward and backward; parameters stay float32.", choices=("float32", "bf16")
+        "float32",
+        "Arithmetic of forward and backward; parameters stay float32.",
+        choices=("float32", "bf16"),
     )
-    physical_batch_size: int = setting(256, "Most records in one forward pass; larger batches are accumulated.", ge=1)
+    physical_batch_size: int = setting(
+        256, "Most records in one forward pass; larger batches are accumulated.", ge=1
+    )
     num_threads: int | None = setting(
-        None, "CPU threads of each process that trains; null: torch's choice inline, one in a worker.", ge=1
+        None,
+        "CPU threads of each process that trains; null: torch's choice inline, one in a worker.",
+        ge=1,
     )
     feature_cache: str | None = setting(
         "${oc.env:CONFIDE_CACHE,${oc.env:HOME,/tmp}/.cache/confide}",

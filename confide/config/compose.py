@@ -1,7 +1,8 @@
 """From overrides to a checked config.
 
-Hydra stops at its first mistake; a person wants them all. :func:`compose` therefore applies overrides together, and only
-when that fails one by one, collecting what each says, before it checks ranges and contradictions. Nothing heavy is imported.
+Hydra stops at its first mistake; a person wants them all. :func:`compose` therefore applies
+overrides together, and only when that fails one by one, collecting what each says, before it checks
+ranges and contradictions. Nothing heavy is imported.
 """
 
 import contextlib
@@ -23,7 +24,11 @@ from confide.config.fields import range_problems
 from confide.config.hydra_state import own_hydra, with_open_dicts
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig
 from confide.config.run import Config
-from confide.config.strategy import ComposedStrategyConfig, CustomStrategyConfig, FlowerStrategyConfig
+from confide.config.strategy import (
+    ComposedStrategyConfig,
+    CustomStrategyConfig,
+    FlowerStrategyConfig,
+)
 from confide.config.sweeps import count_jobs, expand
 from confide.config.task import TabularConfig, TextClassificationConfig
 from confide.errors import ConfigError
@@ -128,7 +133,9 @@ def hydra_settings(overrides: Sequence[str]) -> DictConfig:
             composed = hydra_compose("config", overrides=[*job, *own], return_hydra_config=True)
     except MissingConfigException as error:
         plugin = next((word for word in own if word.endswith(("=optuna", "=joblib"))), None)
-        mend = f"{plugin}: Hydra has no such plugin here; `pip install 'confide[sweeps]'` brings it."
+        mend = (
+            f"{plugin}: Hydra has no such plugin here; `pip install 'confide[sweeps]'` brings it."
+        )
         raise ConfigError(mend if plugin else _first_line(error)) from None
     except _COMPOSITION_ERRORS as error:
         raise ConfigError(_first_line(error)) from None

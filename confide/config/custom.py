@@ -1,8 +1,9 @@
 """Parts of one's own, named by dotted path: ``my_module.TrimmedMean``.
 
-The path is the registry: whoever composes the config names a function or class, found as Python finds any module, and what it
-returns stands where a built-in part would. ``_target_`` and ``kwargs`` mean the same at every seam (strategy, aggregator, task,
-data). Nothing here looks at a plan: what may be imported on its behalf is decided before, by the institution's policy.
+The path is the registry: whoever composes the config names a function or class, found as Python
+finds any module, and what it returns stands where a built-in part would. ``_target_`` and
+``kwargs`` mean the same at every seam (strategy, aggregator, task, data). Nothing here looks at a
+plan: what may be imported on its behalf is decided before, by the institution's policy.
 """
 
 import contextlib
@@ -44,7 +45,8 @@ def named_problems(path: str | None, kwargs: Mapping[str, Any]) -> Iterator[str]
 def look_in_current_folder(paths: Sequence[str]) -> None:
     """Let Python find modules in the current folder too, last of all, if any part of one's own is named.
 
-    For commands: a script or notebook has its folder on ``sys.path`` anyway. Worker processes take the path over.
+    For commands: a script or notebook has its folder on ``sys.path`` anyway. Worker processes take
+    the path over.
     """
     if paths and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
@@ -109,7 +111,9 @@ def blamed(path: str, *, key: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
     except Exception as error:  # it is not ours
         log.debug("%s", path, exc_info=True)
         given = f" with {key}.kwargs={redact_arguments(kwargs)}" if kwargs else ""
-        raise ConfigError(f"{key}._target_={path}{given} raises {_told(error)}. Correct it, or its arguments.") from error
+        raise ConfigError(
+            f"{key}._target_={path}{given} raises {_told(error)}. Correct it, or its arguments."
+        ) from error
 
 
 def require(made: Any, names: Sequence[str], *, path: str, key: str, expected: str) -> None:

@@ -48,34 +48,50 @@ class DataConfig:
     )
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
-    in_memory_mb: int = setting(1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0)
+    in_memory_mb: int = setting(
+        1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0
+    )
     public: bool | None = setting(
         None,
         "Whether anybody may read these records; if not, private training on them needs client.ledger. null: those of a "
         "package are public; files, databases and what a function returns are not.",
     )
-    id_column: str | None = setting(None, "Column that names the record; null: the record's own content does.")
+    id_column: str | None = setting(
+        None, "Column that names the record; null: the record's own content does."
+    )
     group_column: str | None = setting(
         None,
         "Column that names whom a record belongs to (a patient, an account): never split up; the unit of privacy.unit=group.",
     )
-    min_per_label: int = setting(1, "Fewer records of a label, over all institutions, end the run before it starts.", ge=0)
-    max_records: int | None = setting(None, "Keep this many records, drawn with partition_seed; null: all.", ge=1)
+    min_per_label: int = setting(
+        1, "Fewer records of a label, over all institutions, end the run before it starts.", ge=0
+    )
+    max_records: int | None = setting(
+        None, "Keep this many records, drawn with partition_seed; null: all.", ge=1
+    )
     partitioner: str = setting(
         "iid",
         "How records are dealt out: the horizontal partitioners of flwr_datasets. Its vertical ones split columns, not "
         "records; its id_to_size takes a function, of which linear, square and exponential are the named ones.",
         choices=PARTITIONERS,
     )
-    partitioner_args: dict[str, Any] = setting(dict, "Further arguments of the partitioner's constructor.")
+    partitioner_args: dict[str, Any] = setting(
+        dict, "Further arguments of the partitioner's constructor."
+    )
     num_clients: int = setting(4, "Number of institutions.", ge=1, le=1_000_000)
-    alpha: float = setting(0.5, "dirichlet, inner_dirichlet: concentration; small: each institution sees few labels.", gt=0)
+    alpha: float = setting(
+        0.5,
+        "dirichlet, inner_dirichlet: concentration; small: each institution sees few labels.",
+        gt=0,
+    )
     partition_by: str | None = setting(
         None,
         "natural, grouped_natural: the column that names the institution (natural, null: the file of a folder); "
         "continuous: the column that is sorted by.",
     )
-    institution: str = setting("institution", "Institutions are called NAME-1, NAME-2, ... (natural: by their own names).")
+    institution: str = setting(
+        "institution", "Institutions are called NAME-1, NAME-2, ... (natural: by their own names)."
+    )
     partition_seed: int | None = setting(None, "Seed of dealing out; null: simulation.seed.", ge=0)
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
@@ -102,7 +118,9 @@ class DataConfig:
         yield from named_problems(self._target_, self.kwargs)
         if (self._target_ is None) == (not self.path):
             yield f"path={redact(self.path)!r}, _target_={self._target_}: expected one of them; _target_ needs data=custom."
-        by_file = self.partitioner == "natural" and (self._target_ is not None or Path(self.path).expanduser().is_dir())
+        by_file = self.partitioner == "natural" and (
+            self._target_ is not None or Path(self.path).expanduser().is_dir()
+        )
         if self.partitioner in PARTITIONED_BY_COLUMN and self.partition_by is None and not by_file:
             yield f"partition_by=null: partitioner={self.partitioner} needs {PARTITIONED_BY_COLUMN[self.partitioner]}."
         if self.is_database(self.path) and self.query is None:

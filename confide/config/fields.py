@@ -30,7 +30,11 @@ def describe_range(metadata: Any) -> str:
     if metadata.get("choices"):
         return "one of " + ", ".join(metadata["choices"])
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-    return " and ".join(f"{sign} {metadata[key]:.10g}" for key, sign in signs.items() if metadata.get(key) is not None)
+    return " and ".join(
+        f"{sign} {metadata[key]:.10g}"
+        for key, sign in signs.items()
+        if metadata.get(key) is not None
+    )
 
 
 _COMPARISONS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
@@ -39,8 +43,14 @@ _COMPARISONS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": o
 def _in_range(value: Any, metadata: Any) -> bool:
     if metadata.get("choices"):
         return value in metadata["choices"]
-    limits = [(holds, metadata[key]) for key, holds in _COMPARISONS.items() if metadata.get(key) is not None]
-    return not limits or (math.isfinite(value) and all(holds(value, bound) for holds, bound in limits))
+    limits = [
+        (holds, metadata[key])
+        for key, holds in _COMPARISONS.items()
+        if metadata.get(key) is not None
+    ]
+    return not limits or (
+        math.isfinite(value) and all(holds(value, bound) for holds, bound in limits)
+    )
 
 
 def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
@@ -66,7 +76,13 @@ def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
 
 def _nested(value: Any) -> list[tuple[Any, Any]]:
     """Name the dataclasses in a list or dict; nothing for any other value."""
-    named = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    named = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [(name, part) for name, part in named if dataclasses.is_dataclass(part)]
 
 

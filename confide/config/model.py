@@ -23,10 +23,16 @@ class TransformerConfig(BackboneConfig):
     """A pretrained encoder in Hugging Face format, with safetensors weights."""
 
     kind: str = setting("transformer", "Kind of backbone.", choices=("transformer",))
-    name: str = setting("???", "A local folder, pkg://PACKAGE/FOLDER inside an installed package, or a hub name.")
-    sha256: str | None = setting(None, "Expected hash of its files; null: taken from the coordinator's copy.")
+    name: str = setting(
+        "???", "A local folder, pkg://PACKAGE/FOLDER inside an installed package, or a hub name."
+    )
+    sha256: str | None = setting(
+        None, "Expected hash of its files; null: taken from the coordinator's copy."
+    )
     num_hidden_layers: int | None = setting(None, "Keep only the first layers; null: all.", ge=1)
-    pooling: str = setting("mean", "How token vectors become one text vector.", choices=("mean", "cls"))
+    pooling: str = setting(
+        "mean", "How token vectors become one text vector.", choices=("mean", "cls")
+    )
     allow_download: bool = setting(False, "Whether a hub name may be downloaded.")
 
 
@@ -65,4 +71,6 @@ class TuningConfig:
     )
     rank: int = setting(8, "LoRA rank r.", ge=1, le=1024)
     alpha: float = setting(16.0, "LoRA scale: the adapter counts alpha / rank.", gt=0)
-    target_modules: list[str] = setting(lambda: ["query", "value"], "Modules that get an adapter, by the end of their name.")
+    target_modules: list[str] = setting(
+        lambda: ["query", "value"], "Modules that get an adapter, by the end of their name."
+    )

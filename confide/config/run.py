@@ -1,8 +1,9 @@
 """The schema: every setting with its type, default, range and meaning, in one place.
 
 Hydra composes YAML into these dataclasses; the parts that travel to an institution inside a
-:class:`~confide.protocol.plan.TrainingPlan` are the same classes, so that both sides check the same ranges. They are mutable
-because Hydra requires it; nothing changes them after :func:`confide.config.compose.to_config`.
+:class:`~confide.protocol.plan.TrainingPlan` are the same classes, so that both sides check the same
+ranges. They are mutable because Hydra requires it; nothing changes them after
+:func:`confide.config.compose.to_config`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,8 @@ class Config:
     """A whole run."""
 
     job: str | None = setting(
-        None, "Name of the run; seeds and ledgers are keyed by it. null: simulation, or with client.ledger one of its own."
+        None,
+        "Name of the run; seeds and ledgers are keyed by it. null: simulation, or with client.ledger one of its own.",
     )
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -44,14 +46,20 @@ class Config:
     def own_parts(self) -> tuple[str, ...]:
         """Dotted paths of everything that this run imports by name."""
         nodes = (self.strategy, getattr(self.strategy, "aggregator", None), self.task, self.data)
-        named = tuple(path for node in nodes if (path := getattr(node, "_target_", None)) is not None)
+        named = tuple(
+            path for node in nodes if (path := getattr(node, "_target_", None)) is not None
+        )
         return (*named, *self.tracking.own_trackers)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself across groups."""
         tabular_backbone = self.backbone.kind in ("logistic", "mlp")
         if (self.task.kind == "tabular") != tabular_backbone:
-            fits = "logistic or mlp" if self.task.kind == "tabular" else "minilm or another transformer"
+            fits = (
+                "logistic or mlp"
+                if self.task.kind == "tabular"
+                else "minilm or another transformer"
+            )
             yield f"backbone.kind={self.backbone.kind} does not fit task.kind={self.task.kind}; choose backbone={fits}."
         if tabular_backbone and self.tuning.kind != "full":
             backbone = f"backbone.kind={self.backbone.kind}"

@@ -13,10 +13,14 @@ BASELINES = ("local", "pooled")
 class FaultConfig:
     """A client that fails on purpose when it is asked to train."""
 
-    kind: str = setting("raises", "What goes wrong.", choices=("raises", "hangs", "nan", "late", "twice"))
+    kind: str = setting(
+        "raises", "What goes wrong.", choices=("raises", "hangs", "nan", "late", "twice")
+    )
     client: str | None = setting(None, "Which client; null: any.")
     rounds: list[int] = setting(list, "In which rounds; empty: in any.")
-    probability: float = setting(1.0, "Chance of each of them, decided by simulation.seed.", ge=0, le=1)
+    probability: float = setting(
+        1.0, "Chance of each of them, decided by simulation.seed.", ge=0, le=1
+    )
     delay_s: float = setting(5.0, "late: seconds.", ge=0, le=1e6)
 
 
@@ -29,7 +33,9 @@ class SimulationConfig:
         "What carries the messages: a function call (inline), or worker processes with a model each (process).",
         choices=("inline", "process"),
     )
-    workers: int | None = setting(None, "process: how many; null: one a GPU, or one a CPU core.", ge=1, le=1024)
+    workers: int | None = setting(
+        None, "process: how many; null: one a GPU, or one a CPU core.", ge=1, le=1024
+    )
     seed: int | None = setting(
         0,
         "Makes a run repeat exactly, noise included, so its guarantee is nominal; null: secure noise.",

@@ -17,7 +17,10 @@ class ObjectiveConfig:
     kind: str = setting("plain", "Local objective.", choices=("plain", "fedprox", "feddyn"))
     proximal_mu: float = setting(0.0, "FedProx: weight mu of ||w - w_global||^2 / 2.", ge=0)
     alpha: float = setting(
-        0.1, "FedDyn: weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round has few.", gt=0, le=1e4
+        0.1,
+        "FedDyn: weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round has few.",
+        gt=0,
+        le=1e4,
     )
 
     def problems(self) -> Iterator[str]:
@@ -47,8 +50,12 @@ class AggregatorConfig:
     """How updates become one."""
 
     kind: str = setting("weighted_mean", "Aggregation rule.", choices=("weighted_mean",))
-    weighting: str = setting("num_examples", "What a client's update weighs.", choices=("num_examples", "uniform"))
-    _target_: str | None = setting(None, "Dotted path of a rule of your own, which then stands in place of kind.")
+    weighting: str = setting(
+        "num_examples", "What a client's update weighs.", choices=("num_examples", "uniform")
+    )
+    _target_: str | None = setting(
+        None, "Dotted path of a rule of your own, which then stands in place of kind."
+    )
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
 
     def problems(self) -> Iterator[str]:
@@ -103,7 +110,11 @@ class ComposedStrategyConfig(StrategyConfig):
             )
         if dynamic and self.aggregator.weighting != "uniform":
             yield f"aggregator.weighting={self.aggregator.weighting}: FedDyn's mean is unweighted; set uniform."
-        if self.aggregator._target_ is not None and self.aggregator.weighting != "num_examples" and not dynamic:
+        if (
+            self.aggregator._target_ is not None
+            and self.aggregator.weighting != "num_examples"
+            and not dynamic
+        ):
             yield f"aggregator.weighting={self.aggregator.weighting} has no effect with aggregator._target_; leave it out."
 
 
@@ -111,7 +122,9 @@ class ComposedStrategyConfig(StrategyConfig):
 class FlowerStrategyConfig(StrategyConfig):
     """Any strategy of ``flwr.serverapp.strategy``, by its dotted path."""
 
-    _target_: str = setting("flwr.serverapp.strategy.FedAvg", "Dotted path of the strategy's class.")
+    _target_: str = setting(
+        "flwr.serverapp.strategy.FedAvg", "Dotted path of the strategy's class."
+    )
     kwargs: dict[str, Any] = setting(dict, "Arguments of its constructor.")
 
 

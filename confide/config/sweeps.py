@@ -18,7 +18,9 @@ def expand(overrides: Sequence[str], loader: ConfigLoader, *, most: int) -> Iter
         loader: knows the choices of a group.
         most: jobs beyond that many are left out.
     """
-    yield from itertools.islice(itertools.product(*(_values(word, loader) for word in overrides)), most)
+    yield from itertools.islice(
+        itertools.product(*(_values(word, loader) for word in overrides)), most
+    )
 
 
 def count_jobs(overrides: Sequence[str], loader: ConfigLoader) -> int:
@@ -34,7 +36,11 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
 
 def of_kind(overrides: Sequence[str], kind: ValueType) -> list[str]:
     """Pick the words that are a sweep of one kind, such as an interval."""
-    return [word for word in overrides if OverridesParser.create().parse_override(word).value_type is kind]
+    return [
+        word
+        for word in overrides
+        if OverridesParser.create().parse_override(word).value_type is kind
+    ]
 
 
 def _values(word: str, loader: ConfigLoader) -> list[str]:
@@ -54,7 +60,9 @@ def _values_of(override: Override) -> list[str]:
     if isinstance(sweep, IntervalSweep):
         return [str(sweep.start), str(sweep.end)]
     values = list(override.sweep_string_iterator())
-    if isinstance(sweep, Glob) and not values:  # stands for itself, which is no choice of the group: a mistake like any other
+    if (
+        isinstance(sweep, Glob) and not values
+    ):  # stands for itself, which is no choice of the group: a mistake like any other
         return [f"'{pattern}'" for pattern in sweep.include]
     return values
 

@@ -34,15 +34,21 @@ class TaskConfig:
     kind: str = setting("???", "Kind of task.", choices=TASK_KINDS)
     labels: list[str] = setting(list, "Class names, in the order of the model's outputs.")
     label_column: str = setting("label", "Column that holds the label.")
-    label_values: dict[str, str] = setting(dict, "Raw value of the label column -> class name; empty: values are names.")
+    label_values: dict[str, str] = setting(
+        dict, "Raw value of the label column -> class name; empty: values are names."
+    )
     metrics: list[str] = setting(lambda: list(METRICS), "Metrics to report.")
-    primary_metric: str = setting("accuracy", "Metric that picks the best model and stops early.", choices=tuple(METRICS))
+    primary_metric: str = setting(
+        "accuracy", "Metric that picks the best model and stops early.", choices=tuple(METRICS)
+    )
     _target_: str | None = setting(
         None,
         "Dotted path of a task of your own, which then stands in place of kind's on the same schema; an institution imports it "
         "only if its own policy.tasks lists it.",
     )
-    kwargs: dict[str, bool | int | float | str] = setting(dict, "Arguments of _target_, beside the schema.")
+    kwargs: dict[str, bool | int | float | str] = setting(
+        dict, "Arguments of _target_, beside the schema."
+    )
 
     @property
     def own_tasks(self) -> tuple[str, ...]:
@@ -82,8 +88,12 @@ class ColumnConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: str = setting("numeric", "numeric or categorical.", choices=("numeric", "categorical"))
-    minimum: float | None = setting(None, "Numeric: lowest value of the public range; lower ones are clipped.")
-    maximum: float | None = setting(None, "Numeric: highest value of the public range; higher ones are clipped.")
+    minimum: float | None = setting(
+        None, "Numeric: lowest value of the public range; lower ones are clipped."
+    )
+    maximum: float | None = setting(
+        None, "Numeric: highest value of the public range; higher ones are clipped."
+    )
     categories: list[str] = setting(list, "Categorical: the values, one input each.")
     missing_values: list[str] = setting(list, "Values that mean 'missing', beside an empty cell.")
     indicator: bool = setting(False, "Add an input that is 1 where the value is missing.")
@@ -91,10 +101,17 @@ class ColumnConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         low, high = self.minimum, self.maximum
-        if self.kind == "numeric" and (low is None or high is None or not 0 < high - low < math.inf):
+        if self.kind == "numeric" and (
+            low is None or high is None or not 0 < high - low < math.inf
+        ):
             yield f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum < maximum."
-        distinct = {value.lower() if value.lower() in ("true", "false") else value for value in self.categories}
-        if self.kind == "categorical" and (not self.categories or len(distinct) != len(self.categories)):
+        distinct = {
+            value.lower() if value.lower() in ("true", "false") else value
+            for value in self.categories
+        }
+        if self.kind == "categorical" and (
+            not self.categories or len(distinct) != len(self.categories)
+        ):
             yield f"categories={self.categories}: expected distinct values, at least one."
 
 
@@ -103,7 +120,9 @@ class TabularConfig(TaskConfig):
     """One label for one row of a table."""
 
     kind: str = setting("tabular", "Kind of task.", choices=("tabular",))
-    columns: dict[str, ColumnConfig] = setting(dict, "Input columns, in order, each with its public range or categories.")
+    columns: dict[str, ColumnConfig] = setting(
+        dict, "Input columns, in order, each with its public range or categories."
+    )
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""

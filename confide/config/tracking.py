@@ -9,7 +9,12 @@ from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
 
-TRACKERS: dict[str, str | None] = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow", "csv": None}
+TRACKERS: dict[str, str | None] = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "mlflow": "mlflow",
+    "csv": None,
+}
 """Name of each tracker that comes with confide -> the package it needs, which is also the extra's name."""
 
 
@@ -17,8 +22,9 @@ TRACKERS: dict[str, str | None] = {"tensorboard": "tensorboard", "wandb": "wandb
 class TrackingConfig:
     """Where metrics go besides ``RUN/metrics.jsonl``. By default nothing leaves this machine.
 
-    ``wandb_mode=online`` and an ``mlflow_uri`` on another machine send metrics, with institutions' names, and the config, its
-    passwords masked; no record, no update and no model. Validation and test metrics are not protected by DP.
+    ``wandb_mode=online`` and an ``mlflow_uri`` on another machine send metrics, with institutions'
+    names, and the config, its passwords masked; no record, no update and no model. Validation and
+    test metrics are not protected by DP.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -56,7 +62,9 @@ class TrackingConfig:
                 yield f"trackers=[{name}]: {name} is not installed; pip install 'confide[{package}]'."
         elif "." not in name:
             yield f"trackers=[{name}]: expected {', '.join(TRACKERS)}, or the dotted path of a class."
-        elif not is_installed(name.partition(".")[0]) and not _is_in_current_folder(name.partition(".")[0]):
+        elif not is_installed(name.partition(".")[0]) and not _is_in_current_folder(
+            name.partition(".")[0]
+        ):
             yield (
                 f"trackers=[{name}]: there is no package {name.partition('.')[0]}; install it, or put it in the current folder "
                 "or on PYTHONPATH."

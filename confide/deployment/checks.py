@@ -72,7 +72,15 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> int:
     """
     counts = {status: sum(finding.status == status for finding in findings) for status in _STYLES}
     if as_json:
-        print(json.dumps({"ready": not counts["error"], "findings": [asdict(finding) for finding in findings]}, indent=1))
+        print(
+            json.dumps(
+                {
+                    "ready": not counts["error"],
+                    "findings": [asdict(finding) for finding in findings],
+                },
+                indent=1,
+            )
+        )
     else:
         _print(findings, counts)
     return EXIT_FAILED if counts["error"] else 0
@@ -87,7 +95,10 @@ def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
     for header in ("found", "mend"):  # whole: fingerprints are there to be compared
         table.add_column(header, overflow="fold")
     for finding in findings:
-        told, mend = Text(finding.told), Text(finding.mend)  # a str would become an emoji where a fingerprint has :AB:
+        told, mend = (
+            Text(finding.told),
+            Text(finding.mend),
+        )  # a str would become an emoji where a fingerprint has :AB:
         table.add_row(finding.check, finding.status, told, mend, style=_STYLES[finding.status])
     console = Console()
     console.print(table)
@@ -101,7 +112,10 @@ def releases() -> Iterator[Finding]:
     """Name what is installed; Flower's release must be one that is known."""
     check_version()
     names = ("flwr", "torch", "opacus")
-    yield ok("versions", f"confide {__version__}, Python {platform.python_version()}, {', '.join(map(_release, names))}")
+    yield ok(
+        "versions",
+        f"confide {__version__}, Python {platform.python_version()}, {', '.join(map(_release, names))}",
+    )
 
 
 def _release(name: str) -> str:
@@ -118,7 +132,10 @@ def disk(*folders: Path) -> Iterator[Finding]:
         told = f"{free / _GIB:.1f} GiB free at {folder}"
         if free < _LITTLE_DISK:
             yield Finding(
-                "disk", "error" if free < _NO_DISK else "warning", told, f"free at least {_LITTLE_DISK / _GIB:g} GiB."
+                "disk",
+                "error" if free < _NO_DISK else "warning",
+                told,
+                f"free at least {_LITTLE_DISK / _GIB:g} GiB.",
             )
         else:
             yield ok("disk", told)
@@ -138,7 +155,12 @@ def memory(meminfo: Path = Path("/proc/meminfo")) -> Iterator[Finding]:
         return
     told = f"{free / _GIB:.1f} GiB available"
     if free < _LITTLE_MEMORY:
-        yield Finding("memory", "warning", told, f"end other programs; training wants at least {_LITTLE_MEMORY / _GIB:g} GiB.")
+        yield Finding(
+            "memory",
+            "warning",
+            told,
+            f"end other programs; training wants at least {_LITTLE_MEMORY / _GIB:g} GiB.",
+        )
     else:
         yield ok("memory", told)
 
@@ -150,7 +172,12 @@ def private_file(check: str, path: Path) -> Iterator[Finding]:
     """Check that a secret is its owner's alone."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
-        yield Finding(check, "error", f"{path.name} has mode {mode:04o}: others may read it", f"chmod 600 {path}")
+        yield Finding(
+            check,
+            "error",
+            f"{path.name} has mode {mode:04o}: others may read it",
+            f"chmod 600 {path}",
+        )
 
 
 def private_folder(check: str, path: Path, *, group_may_enter: bool = False) -> Iterator[Finding]:
@@ -160,9 +187,16 @@ def private_folder(check: str, path: Path, *, group_may_enter: bool = False) -> 
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (0o067 if group_may_enter else 0o077):
         mend = f"chmod {'710' if group_may_enter else '700'} {path}"
-        yield Finding(check, "warning", f"{path} has mode {mode:04o}: others may look into it", mend)
+        yield Finding(
+            check, "warning", f"{path} has mode {mode:04o}: others may look into it", mend
+        )
     elif not os.access(path, os.W_OK | os.X_OK):
-        yield Finding(check, "error", f"{path} cannot be written by this user", f"run as its owner, or chown it: {path}")
+        yield Finding(
+            check,
+            "error",
+            f"{path} cannot be written by this user",
+            f"run as its owner, or chown it: {path}",
+        )
     else:
         yield ok(check, f"{path} has mode {mode:04o}")
 
@@ -170,7 +204,9 @@ def private_folder(check: str, path: Path, *, group_may_enter: bool = False) -> 
 # --- certificates
 
 
-def validity(check: str, certificate: x509.Certificate, mend: str, *, now: datetime.datetime | None = None) -> Finding:
+def validity(
+    check: str, certificate: x509.Certificate, mend: str, *, now: datetime.datetime | None = None
+) -> Finding:
     """Say how long a certificate is valid still."""
     now = now or datetime.datetime.now(datetime.UTC)
     left, end = pki.time_left(certificate, now=now), f"{certificate.not_valid_after_utc:%Y-%m-%d}"
@@ -178,7 +214,12 @@ def validity(check: str, certificate: x509.Certificate, mend: str, *, now: datet
         return Finding(check, "error", f"expired on {end}", mend)
     if certificate.not_valid_before_utc > now:
         begin = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M}Z"
-        return Finding(check, "error", f"valid from {begin}, and here it is {now:%Y-%m-%d %H:%M}Z", "set the clock (NTP).")
+        return Finding(
+            check,
+            "error",
+            f"valid from {begin}, and here it is {now:%Y-%m-%d %H:%M}Z",
+            "set the clock (NTP).",
+        )
     if left < datetime.timedelta(days=SOON_DAYS):
         return Finding(check, "warning", f"expires on {end}, in {left.days} days", mend)
     return ok(check, f"valid until {end}, {left.days} days")
@@ -192,7 +233,10 @@ def authority(path: Path, mend: str) -> Iterator[Finding]:
     """
     certificate = pki.read_certificate(path)
     yield validity("ca.crt", certificate, mend)
-    yield ok("ca.crt", f"fingerprint {pki.fingerprint(certificate)}; compare it with the coordinator's by telephone")
+    yield ok(
+        "ca.crt",
+        f"fingerprint {pki.fingerprint(certificate)}; compare it with the coordinator's by telephone",
+    )
 
 
 __all__ = [

@@ -6,14 +6,18 @@ from pathlib import Path
 
 from confide.errors import ConfigError
 
-_KINDS = {"client.yaml": "confide.client.commands.doctor", "federation.json": "confide.server.commands.doctor"}
+_KINDS = {
+    "client.yaml": "confide.client.commands.doctor",
+    "federation.json": "confide.server.commands.doctor",
+}
 
 _HELP = """Say what is wrong with a kit, or with this machine, and how to mend it.
 
 usage: confide doctor [KIT] [--json] [OVERRIDES ...]
 
-KIT is an institution's kit (it holds client.yaml) or the coordinator's (federation.json); this folder if left out. OVERRIDES
-change client.yaml, as with `confide client`. Nothing is trained, spent or sent. Run it as the user who runs the kit.
+KIT is an institution's kit (it holds client.yaml) or the coordinator's (federation.json); this
+folder if left out. OVERRIDES change client.yaml, as with `confide client`. Nothing is trained,
+spent or sent. Run it as the user who runs the kit.
 --json prints the same as JSON. Exit status: 0 ready, warnings or not; 1 something is wrong; 2 the command is."""
 
 
@@ -42,9 +46,13 @@ def main(argv: Sequence[str]) -> int:
     kinds = [module for file, module in _KINDS.items() if (folder / file).is_file()]
     if len(kinds) != 1:
         there = "both" if kinds else "neither"
-        raise ConfigError(f"{folder} holds {there} of {' and '.join(_KINDS)}; name a kit, as `confide provision` makes it.")
+        raise ConfigError(
+            f"{folder} holds {there} of {' and '.join(_KINDS)}; name a kit, as `confide provision` makes it."
+        )
     overrides = [word for word in argv if "=" in word]
-    status: int = importlib.import_module(kinds[0]).examine(folder, overrides, as_json="--json" in flags)
+    status: int = importlib.import_module(kinds[0]).examine(
+        folder, overrides, as_json="--json" in flags
+    )
     return status
 
 

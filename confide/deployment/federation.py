@@ -26,11 +26,14 @@ class FederationConfig:
 
     name: str = setting("", "Name of the federation, and of its certificate authority.")
     hosts: list[str] = setting(
-        list, "What institutions may reach the coordinator by: DNS names or IP addresses; kits use the first."
+        list,
+        "What institutions may reach the coordinator by: DNS names or IP addresses; kits use the first.",
     )
     port: int = setting(8443, "TCP port that institutions reach.", ge=1, le=65535)
     institutions: list[str] = setting(list, "Names of those who take part.")
-    config: list[str] = setting(list, "Overrides that the kits' task is composed from, as experiment=heart_disease.")
+    config: list[str] = setting(
+        list, "Overrides that the kits' task is composed from, as experiment=heart_disease."
+    )
     days: int = setting(365, "Days that the coordinator's certificates are valid.", ge=1, le=825)
 
     @property
@@ -93,7 +96,8 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
         path: the file.
 
     Returns:
-        The federation, with defaults for what is mistyped, and every mistake in it: a sentence each.
+        The federation, with defaults for what is mistyped, and every mistake in it: a sentence
+        each.
 
     Raises:
         ConfigError: if the file is not there, or is no YAML with keys.
@@ -105,19 +109,30 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
         raw = {} if raw is None else raw
         text = json.dumps(raw)
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); expected the YAML of a federation.") from None
+        raise ConfigError(
+            f"{path} cannot be read ({error}); expected the YAML of a federation."
+        ) from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path}: expected keys and values ({_KEYS}), got {type(raw).__name__}.")
     wrong = {}
     try:
         federation = TypeAdapter(FederationConfig).validate_json(text)
     except ValidationError as error:
-        wrong = {".".join(map(str, found["loc"])): found for found in error.errors(include_url=False)}
+        wrong = {
+            ".".join(map(str, found["loc"])): found for found in error.errors(include_url=False)
+        }
         keys = {str(found["loc"][0]) for found in wrong.values()}
-        federation = FederationConfig(**{key: value for key, value in raw.items() if str(key) not in keys})
-    problems = [f"{key}={found['input']!r}: {found['msg']}{_hint(found['type'])}." for key, found in wrong.items()]
+        federation = FederationConfig(
+            **{key: value for key, value in raw.items() if str(key) not in keys}
+        )
+    problems = [
+        f"{key}={found['input']!r}: {found['msg']}{_hint(found['type'])}."
+        for key, found in wrong.items()
+    ]
     mistyped = tuple(f"{key.partition('.')[0]}{sign}" for key in wrong for sign in "=:")
-    problems += [problem for problem in range_problems(federation) if not problem.startswith(mistyped)]
+    problems += [
+        problem for problem in range_problems(federation) if not problem.startswith(mistyped)
+    ]
     return federation, [f"{path}: {problem}" for problem in problems]
 
 
@@ -143,7 +158,15 @@ def _is_ip(host: str) -> bool:
 
 def _is_dns_name(host: str) -> bool:
     labels = host.split(".")
-    return len(host) <= 253 and all(map(_DNS_LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
+    return (
+        len(host) <= 253 and all(map(_DNS_LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
+    )
 
 
-__all__ = ["FederationConfig", "common_name_problems", "join_address", "name_problems", "parse_federation"]
+__all__ = [
+    "FederationConfig",
+    "common_name_problems",
+    "join_address",
+    "name_problems",
+    "parse_federation",
+]

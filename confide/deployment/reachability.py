@@ -32,7 +32,12 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except OSError as error:
-        yield Finding("name", "error", f"{host} has no address ({error.strerror})", "correct coordinator.address, or the DNS.")
+        yield Finding(
+            "name",
+            "error",
+            f"{host} has no address ({error.strerror})",
+            "correct coordinator.address, or the DNS.",
+        )
         return
     yield ok("name", f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in found}))}")
     try:
@@ -41,7 +46,12 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
         mend = "if no `confide server` runs there now, that is to be expected; else open the way out in the firewall."
         # Refused: somebody is there, and no server runs now. Silence: something is in the way.
         status: Status = "warning" if isinstance(error, ConnectionRefusedError) else "error"
-        yield Finding("port", status, f"{address} does not accept connections ({error.strerror or error})", mend)
+        yield Finding(
+            "port",
+            status,
+            f"{address} does not accept connections ({error.strerror or error})",
+            mend,
+        )
         return
     yield ok("port", f"{address} accepts connections")
     with connection:
@@ -56,7 +66,12 @@ def _speak(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:
         yield _unfit(error, host)
         return
     except OSError as error:
-        yield Finding("certificate", "error", f"no TLS: {error}", "correct coordinator.address: something else listens there.")
+        yield Finding(
+            "certificate",
+            "error",
+            f"no TLS: {error}",
+            "correct coordinator.address: something else listens there.",
+        )
         return
     with secured:
         certificate = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
@@ -80,7 +95,9 @@ def _unfit(error: ssl.SSLCertVerificationError, host: str) -> Finding:
 
 def _ask(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
     """Ask the front on one of SuperNode's paths, without a key: how it refuses tells what stands behind."""
-    request = f"POST {_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    request = (
+        f"POST {_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
     try:
         asked = time.time()
         secured.sendall(request.encode())
@@ -89,7 +106,9 @@ def _ask(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
         halfway = (asked + time.time()) / 2
     except (OSError, http.client.HTTPException) as error:
         told = f"no answer in HTTP ({type(error).__name__})"
-        yield Finding("front", "error", told, "correct coordinator.address: something else listens there.")
+        yield Finding(
+            "front", "error", told, "correct coordinator.address: something else listens there."
+        )
         return
     yield _front(answer.status)
     yield clock(answer.getheader("date"), halfway)
@@ -97,11 +116,16 @@ def _ask(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
 
 def _front(status: int) -> Finding:
     if status == 503:
-        told, mend = "reached; no SuperLink behind it now (503)", "wait: the coordinator is starting, or ends."
+        told, mend = (
+            "reached; no SuperLink behind it now (503)",
+            "wait: the coordinator is starting, or ends.",
+        )
         return Finding("front", "warning", told, mend)
     if status == 404:
         told = "no front of confide's answers (404)"
-        return Finding("front", "error", told, "correct coordinator.address: another web server listens there.")
+        return Finding(
+            "front", "error", told, "correct coordinator.address: another web server listens there."
+        )
     return ok("front", f"reached, and a SuperLink behind it ({status} to a knock without a key)")
 
 
@@ -115,14 +139,26 @@ def clock(date: str | None, now: float) -> Finding:
     try:
         theirs = parsedate_to_datetime(date or "").replace(tzinfo=datetime.UTC).timestamp() + 0.5
     except ValueError:
-        return Finding("clock", "warning", "cannot be compared: the coordinator tells no date", "see that NTP runs.")
+        return Finding(
+            "clock",
+            "warning",
+            "cannot be compared: the coordinator tells no date",
+            "see that NTP runs.",
+        )
     ahead = now - theirs
     side = "ahead of" if ahead > 0 else "behind"
     told = f"{abs(ahead):.1f} s {side} the coordinator's, to half a second"
     if ahead > _CLOCK_ERROR_S or ahead < -_CLOCK_BEHIND_S:
-        return Finding("clock", "error", told, "set the clock (NTP): Flower refuses one more than 5 s ahead, or 300 s behind.")
+        return Finding(
+            "clock",
+            "error",
+            told,
+            "set the clock (NTP): Flower refuses one more than 5 s ahead, or 300 s behind.",
+        )
     if abs(ahead) > _CLOCK_WARNING_S:
-        return Finding("clock", "warning", told, "set the clock (NTP): Flower refuses one more than 5 s ahead.")
+        return Finding(
+            "clock", "warning", told, "set the clock (NTP): Flower refuses one more than 5 s ahead."
+        )
     return ok("clock", told)
 
 

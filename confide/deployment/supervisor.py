@@ -1,7 +1,7 @@
 """Keeps programs running: starts them, starts again what dies, with pauses that grow, and ends them all.
 
-Children end with their supervisor, also where it is killed: the kernel tells them (Linux), and those of ours look after their
-parent themselves. Nothing is left running.
+Children end with their supervisor, also where it is killed: the kernel tells them (Linux), and
+those of ours look after their parent themselves. Nothing is left running.
 """
 
 import contextlib
@@ -52,11 +52,14 @@ class Program:
         shows: whether it writes to this terminal instead of its log.
         is_final: exit statuses that end the whole, because starting again does not help.
         death_signal: what it gets where the supervisor is killed.
-        takes_along: names of programs that are told to end when it dies, and start again: they wait for what it was doing.
+        takes_along: names of programs that are told to end when it dies, and start again: they wait
+            for what it was doing.
         longest_pause_s: before it starts again.
         explain_fn: says why it ended, or what it waits for; None: its log does.
-        died_fn: told, where it died without having been told to end, the beginning of what it wrote since it started.
-        most_failures: in a row, each within a minute or two; the next ends the whole. None: it starts again for ever.
+        died_fn: told, where it died without having been told to end, the beginning of what it wrote
+            since it started.
+        most_failures: in a row, each within a minute or two; the next ends the whole. None: it
+            starts again for ever.
     """
 
     name: str
@@ -139,7 +142,11 @@ class Supervisor:
 
     def stop(self) -> None:
         """End all programs, the last one first: SIGTERM, and after some seconds SIGKILL."""
-        alive = [r.process for r in reversed(self._running) if r.process is not None and r.process.poll() is None]
+        alive = [
+            r.process
+            for r in reversed(self._running)
+            if r.process is not None and r.process.poll() is None
+        ]
         for process in alive:
             process.terminate()
         end = time.monotonic() + _GRACE_S
@@ -167,14 +174,21 @@ class Supervisor:
             ready = running.program.is_ready
             running.was_ready = ready is None or ready()
             if not running.was_ready and now - running.started > self.ready_timeout_s:
-                log.warning("%s is not ready after %g s; starting it again.", running.program.name, self.ready_timeout_s)
+                log.warning(
+                    "%s is not ready after %g s; starting it again.",
+                    running.program.name,
+                    self.ready_timeout_s,
+                )
                 running.process.kill()
         self._tell_what_it_waits_for(running, now)
         return running.was_ready
 
     def _tell_what_it_waits_for(self, running: _Running, now: float) -> None:
         """Nothing hangs in silence: say once what a program that runs waits for, and once that it waits no longer."""
-        if running.program.explain_fn is None or now - max(running.started, running.explained) < _EXPLAIN_S:
+        if (
+            running.program.explain_fn is None
+            or now - max(running.started, running.explained) < _EXPLAIN_S
+        ):
             return
         running.explained = now
         told = self._explain(running, None)
@@ -214,7 +228,9 @@ class Supervisor:
         program = running.program
         path = self._log_of(program)
         try:
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+            with os.fdopen(
+                os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab"
+            ) as file:
                 running.log_start = os.fstat(file.fileno()).st_size
                 running.process = subprocess.Popen(
                     list(program.command),
@@ -246,12 +262,27 @@ class Supervisor:
         told = "" if why is None else f" {why}"
         if program.most_failures is not None and running.failures > program.most_failures:
             log.error(
-                "%s ended %d times in a row, at last with status %d%s.%s", program.name, running.failures, status, seen, told
+                "%s ended %d times in a row, at last with status %d%s.%s",
+                program.name,
+                running.failures,
+                status,
+                seen,
+                told,
             )
             self._ended = (program.name, EXIT_FAILED)
             return
-        pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS))
-        log.warning("%s ended with status %d%s.%s It starts again in %g s.", program.name, status, seen, told, pause)
+        pause = min(
+            program.longest_pause_s,
+            _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS),
+        )
+        log.warning(
+            "%s ended with status %d%s.%s It starts again in %g s.",
+            program.name,
+            status,
+            seen,
+            told,
+            pause,
+        )
         running.told = None
         if program.died_fn is not None and status != 0:
             program.died_fn(self._written(running))
@@ -274,7 +305,9 @@ class Supervisor:
         """Write down which process is which."""
         pids = {r.program.name: r.process.pid for r in self._running if r.process is not None}
         with contextlib.suppress(StorageError):
-            write_text(self.folder / PROCESSES, json.dumps({"supervisor": os.getpid(), **pids}) + "\n")
+            write_text(
+                self.folder / PROCESSES, json.dumps({"supervisor": os.getpid(), **pids}) + "\n"
+            )
 
 
 def log_tail(path: Path, *, since: int = 0, most: int = _TAIL_BYTES) -> str:
@@ -290,7 +323,10 @@ def log_tail(path: Path, *, since: int = 0, most: int = _TAIL_BYTES) -> str:
 def processes(folder: Path) -> dict[str, int]:
     """Return the processes that a supervisor told of: name -> process id; {} where none runs."""
     try:
-        told = {str(name): int(pid) for name, pid in json.loads((folder / PROCESSES).read_text()).items()}
+        told = {
+            str(name): int(pid)
+            for name, pid in json.loads((folder / PROCESSES).read_text()).items()
+        }
     except (OSError, ValueError, AttributeError):
         return {}
     return told if _is_alive(told.get("supervisor", 0)) else {}
@@ -359,7 +395,10 @@ def log_to_stderr() -> None:
 def stop_signals() -> Iterator[threading.Event]:
     """Give an event that SIGTERM and SIGINT set."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield stop
     finally:

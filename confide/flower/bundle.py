@@ -1,8 +1,8 @@
 """The bundle that Flower wants with every run: static, package data, without a line of Python.
 
-Flower would unpack a bundle on every node and put its folder before the installed packages, so that a coordinator could run
-code of its own there. confide's executor never unpacks one (:mod:`confide.flower.executor`), and the bundle that confide's
-coordinator sends holds none.
+Flower would unpack a bundle on every node and put its folder before the installed packages, so that
+a coordinator could run code of its own there. confide's executor never unpacks one
+(:mod:`confide.flower.executor`), and the bundle that confide's coordinator sends holds none.
 """
 
 import functools

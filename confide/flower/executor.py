@@ -1,7 +1,8 @@
 """Takes an institution's messages from its SuperNode, one by one, and hands them to the app that is installed here.
 
-One long-lived process instead of one a message. The coordinator's bundle is received with each task and dropped unread: it is
-never unpacked, installed or imported. An error reply tells a code, never the text of an exception, which could quote a record.
+One long-lived process instead of one a message. The coordinator's bundle is received with each task
+and dropped unread: it is never unpacked, installed or imported. An error reply tells a code, never
+the text of an exception, which could quote a record.
 """
 
 import contextlib
@@ -30,8 +31,9 @@ _PAUSE_S = 2.0
 def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
     """Answer messages until told to stop; a SuperNode that is gone is waited for.
 
-    It returns too where a message is told of and its parts do not come: the SuperNode keeps such a message, of a run that ended
-    while it was received, and an answer to it would be taken for the answer to the next one. Both should begin anew.
+    It returns too where a message is told of and its parts do not come: the SuperNode keeps such a
+    message, of a run that ended while it was received, and an answer to it would be taken for the
+    answer to the next one. Both should begin anew.
 
     Args:
         runtime: of the SuperNode.
@@ -43,14 +45,21 @@ def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
             with contextlib.closing(TaskQueue(runtime, TaskType.CLIENT_APP)) as queue:
                 _run_tasks_of(queue, runtime, app, stop)
         except StalledError:
-            log.warning("A message's parts do not come; its run may have ended. Executor and SuperNode begin anew.")
+            log.warning(
+                "A message's parts do not come; its run may have ended. Executor and SuperNode begin anew."
+            )
             return
-        except (FlowerError, OSError) as error:  # the secret is read again: a SuperNode that was started anew has another
+        except (
+            FlowerError,
+            OSError,
+        ) as error:  # the secret is read again: a SuperNode that was started anew has another
             log.warning("%s Trying again.", error)
             stop.wait(_PAUSE_S)
 
 
-def _run_tasks_of(queue: TaskQueue, runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
+def _run_tasks_of(
+    queue: TaskQueue, runtime: Runtime, app: ClientApp, stop: threading.Event
+) -> None:
     while not stop.is_set():
         token = queue.acquire()
         if token is None:
@@ -62,8 +71,9 @@ def _run_tasks_of(queue: TaskQueue, runtime: Runtime, app: ClientApp, stop: thre
 def _carry_out(runtime: Runtime, token: str, app: ClientApp) -> None:
     """Answer one message.
 
-    A task that fails before there is a reply is not given back: a SuperNode would wait for its reply for ever. Its token runs
-    out within a minute instead, and the SuperNode answers with an error in its place.
+    A task that fails before there is a reply is not given back: a SuperNode would wait for its
+    reply for ever. Its token runs out within a minute instead, and the SuperNode answers with an
+    error in its place.
 
     Raises:
         FlowerError: if the message cannot be received, or the reply not be sent.

@@ -1,7 +1,7 @@
 """What ended a process of Flower's, or keeps it waiting, in one sentence that ends with the mend.
 
-Flower's processes end with status 1 for nearly everything and tell why in their log, in words for Flower's own developers.
-``tests/flower/test_explain.py`` holds the texts that are relied on.
+Flower's processes end with status 1 for nearly everything and tell why in their log, in words for
+Flower's own developers. ``tests/flower/test_explain.py`` holds the texts that are relied on.
 """
 
 import json
@@ -70,7 +70,10 @@ _RULES: tuple[tuple[str, str], ...] = (
         "or a firewall stands between.",
     ),
 )
-_LAST_WORDS = (re.compile(r"Connection attempt failed"), re.compile(r"SuperNode ID: |Connection successful"))
+_LAST_WORDS = (
+    re.compile(r"Connection attempt failed"),
+    re.compile(r"SuperNode ID: |Connection successful"),
+)
 
 
 def explain(log_tail: str, status: int | None) -> str | None:
@@ -99,7 +102,9 @@ def _told(rule: tuple[str, str], **found: str) -> str:
 
 def _waits(text: str) -> bool:
     """Say whether the last that it told of its connection is that there is none."""
-    failed, connected = (max((match.start() for match in words.finditer(text)), default=-1) for words in _LAST_WORDS)
+    failed, connected = (
+        max((match.start() for match in words.finditer(text)), default=-1) for words in _LAST_WORDS
+    )
     return failed > connected
 
 
@@ -112,7 +117,8 @@ INCOMPATIBLE_STATUS = 412
 def incompatibility(theirs: str | None) -> str | None:
     """Compare the release that a node tells of with the one installed here.
 
-    Flower's fleet API of 1.41 compares and lets every release pass; messages of different minors do not fit.
+    Flower's fleet API of 1.41 compares and lets every release pass; messages of different minors do
+    not fit.
 
     Returns:
         What differs; None where the minors are the same, or the node tells nothing.

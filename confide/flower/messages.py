@@ -1,7 +1,8 @@
 """Messages without a SuperLink.
 
-Flower 1.41 and 1.42 give a message its id in the SuperLink and read run, node and task ids from a process-global
-``TaskIdentity``. A grid in one process must do both. ``tests/flower/test_messages.py`` holds what is relied on.
+Flower 1.41 and 1.42 give a message its id in the SuperLink and read run, node and task ids from a
+process-global ``TaskIdentity``. A grid in one process must do both.
+``tests/flower/test_messages.py`` holds what is relied on.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Flower's processes: which releases fit, how they are started, and the SuperLink's control API.
 
-``tests/flower/test_processes.py`` holds what is relied on: command-line flags, environment variables, and the protobuf
-messages of the control API, which has no stable interface for programs.
+``tests/flower/test_processes.py`` holds what is relied on: command-line flags, environment
+variables, and the protobuf messages of the control API, which has no stable interface for programs.
 """
 
 import contextlib
@@ -19,7 +19,13 @@ from pathlib import Path
 import httpx
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from flwr.common.serde import user_config_to_proto
-from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest, UnregisterNodeRequest
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest
 from flwr.supercore.control import ControlHttpClient
@@ -75,7 +81,11 @@ def check_version() -> str:
 def environment(home: Path) -> dict[str, str]:
     """Return the environment of a Flower process: a home of its own, nothing that calls out, no proxy for loopback."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLWR_")}
-    hosts = ",".join(dict.fromkeys([*filter(None, os.environ.get("NO_PROXY", "").split(",")), LOOPBACK, "localhost"]))
+    hosts = ",".join(
+        dict.fromkeys(
+            [*filter(None, os.environ.get("NO_PROXY", "").split(",")), LOOPBACK, "localhost"]
+        )
+    )
     return kept | {
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
@@ -91,7 +101,9 @@ def _program(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:
-        raise ConfigError(f"{name} is not installed beside {sys.executable}; `pip install flwr` brings it.")
+        raise ConfigError(
+            f"{name} is not installed beside {sys.executable}; `pip install flwr` brings it."
+        )
     return found
 
 
@@ -113,14 +125,23 @@ def superlink_command(*, port: int, tls: Tls, database: Path, secret: Path) -> l
     """
     return [
         *(_program("flower-superlink"), "--host", LOOPBACK, "--port", str(port)),
-        *("--ssl-ca-certfile", str(tls.ca), "--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)),
+        *(
+            "--ssl-ca-certfile",
+            str(tls.ca),
+            "--ssl-certfile",
+            str(tls.certificate),
+            "--ssl-keyfile",
+            str(tls.key),
+        ),
         *("--enable-supernode-auth", "--database", str(database)),
         *("--isolation", "process", "--superexec-auth-secret-file", str(secret)),
         "--disable-runtime-dependency-installation",
     ]
 
 
-def supernode_command(*, coordinator: str, ca: Path, key: Path, port: int, secret: Path) -> list[str]:
+def supernode_command(
+    *, coordinator: str, ca: Path, key: Path, port: int, secret: Path
+) -> list[str]:
     """Return the command of a SuperNode that runs no application code itself.
 
     Args:
@@ -156,12 +177,16 @@ def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool
         private = read_node_key(key)
         signed = NodeAuthHttpInterceptor(private, private.public_key())
         version_told = RuntimeVersionHttpInterceptor(component_name="SuperNode")
-        client = FleetHttpClient.from_server_address(coordinator, False, ca.read_bytes(), interceptors=[version_told, signed])
+        client = FleetHttpClient.from_server_address(
+            coordinator, False, ca.read_bytes(), interceptors=[version_told, signed]
+        )
         client._client.timeout = httpx.Timeout(_GOOD_BYE_TIMEOUT_S)
         with contextlib.closing(client):
             client.DeactivateNode(DeactivateNodeRequest(node_id=int(told[1])))
     except (ConfideError, httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
-        log.info("%s did not hear that a SuperNode is gone (%s).", coordinator, type(error).__name__)
+        log.info(
+            "%s did not hear that a SuperNode is gone (%s).", coordinator, type(error).__name__
+        )
         return False
     return True
 
@@ -192,9 +217,13 @@ class SuperLinkControl:
         """
         wanted = {_key_bytes(path): name for name, path in keys.items()}
         with self._client() as client:
-            known = {node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info}
+            known = {
+                node.public_key: node for node in client.ListNodes(ListNodesRequest()).nodes_info
+            }
             there = {key: node for key, node in known.items() if node.status != "unregistered"}
-            gone = sorted(name for key, name in wanted.items() if key in known.keys() - there.keys())
+            gone = sorted(
+                name for key, name in wanted.items() if key in known.keys() - there.keys()
+            )
             if gone:
                 raise ConfigError(
                     f"{', '.join(gone)} took part before and was removed, and SuperLink takes no key a second time; have a new "
@@ -204,29 +233,45 @@ class SuperLinkControl:
                 client.UnregisterNode(UnregisterNodeRequest(node_id=there[key].node_id))
             names = {}
             for key, name in wanted.items():
-                node = there.get(key) or client.RegisterNode(RegisterNodeRequest(public_key=key, name=name))
+                node = there.get(key) or client.RegisterNode(
+                    RegisterNodeRequest(public_key=key, name=name)
+                )
                 names[int(node.node_id)] = name
         return names
 
     def online(self) -> set[int]:
         """Return the ids of nodes that are connected."""
         with self._client() as client:
-            return {int(node.node_id) for node in client.ListNodes(ListNodesRequest()).nodes_info if node.status == "online"}
+            return {
+                int(node.node_id)
+                for node in client.ListNodes(ListNodesRequest()).nodes_info
+                if node.status == "online"
+            }
 
     def connected(self, keys: Mapping[str, Path]) -> list[str]:
         """Return the names of those who are connected, by their public keys."""
         names = {_key_bytes(path): name for name, path in keys.items()}
         with self._client() as client:
             nodes = client.ListNodes(ListNodesRequest()).nodes_info
-        return sorted(names[node.public_key] for node in nodes if node.status == "online" and node.public_key in names)
+        return sorted(
+            names[node.public_key]
+            for node in nodes
+            if node.status == "online" and node.public_key in names
+        )
 
     def start_run(self, job: str) -> int:
         """Submit a run, and return its number; the bundle is static, and the run config carries the job's name alone."""
         with self._client() as client:
             fab = Fab(content=bundle())
-            run = int(client.StartRun(StartRunRequest(fab=fab, override_config=user_config_to_proto({"job": job}))).run_id)
+            run = int(
+                client.StartRun(
+                    StartRunRequest(fab=fab, override_config=user_config_to_proto({"job": job}))
+                ).run_id
+            )
         if not run:
-            raise FlowerError(f"SuperLink at {self._address} did not take the run; its log says why.")
+            raise FlowerError(
+                f"SuperLink at {self._address} did not take the run; its log says why."
+            )
         return run
 
     def stop_run(self, run_id: int) -> None:
@@ -249,7 +294,9 @@ class SuperLinkControl:
             told = f"{error.response.status_code} {error.response.text[:300]}"
             raise FlowerError(f"SuperLink at {self._address} refuses: {told}.") from None
         except httpx.HTTPError as error:
-            raise FlowerError(f"SuperLink at {self._address} does not answer ({type(error).__name__}: {error}).") from None
+            raise FlowerError(
+                f"SuperLink at {self._address} does not answer ({type(error).__name__}: {error})."
+            ) from None
         finally:
             client.close()
 
@@ -259,7 +306,9 @@ def _key_bytes(path: Path) -> bytes:
         key = load_ssh_public_key(path.read_bytes())
         return public_key_to_bytes(key)  # type: ignore[arg-type]  # a key of another kind raises below
     except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path} is not a public key in OpenSSH format ({error}); run `confide provision` again.") from None
+        raise ConfigError(
+            f"{path} is not a public key in OpenSSH format ({error}); run `confide provision` again."
+        ) from None
 
 
 __all__ = [

@@ -1,8 +1,8 @@
 """The runtime API of a SuperLink or a SuperNode: how a process of ours takes a task, keeps it alive and gives it back.
 
-Flower would start a new process for each task, install the coordinator's bundle in it, and hand the task to whoever asks.
-Here one long-lived process asks with a shared secret, and runs what is installed. ``tests/flower/test_runtime.py`` holds what
-is relied on.
+Flower would start a new process for each task, install the coordinator's bundle in it, and hand the
+task to whoever asks. Here one long-lived process asks with a shared secret, and runs what is
+installed. ``tests/flower/test_runtime.py`` holds what is relied on.
 """
 
 import itertools
@@ -92,7 +92,9 @@ class TaskQueue:
     """
 
     def __init__(self, runtime: Runtime, task_type: str) -> None:
-        sign = SuperExecAuthHttpInterceptor(master_secret=runtime.secret.read_bytes(), protected_methods={_ACQUIRE})
+        sign = SuperExecAuthHttpInterceptor(
+            master_secret=runtime.secret.read_bytes(), protected_methods={_ACQUIRE}
+        )
         self._client = runtime.client("SuperExec", sign)
         self._request = AcquireTaskRequest(supported_task_types=[task_type])
 
@@ -161,12 +163,18 @@ class telling:  # noqa: N801 - reads as a sentence: with telling("take a task")
     def __enter__(self) -> None:
         """Begin."""
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
         if isinstance(error, httpx.HTTPStatusError):
             status = error.response.status_code
-            raise FlowerError(f"Flower's runtime API refuses to {self._what}: HTTP status {status}.") from None
+            raise FlowerError(
+                f"Flower's runtime API refuses to {self._what}: HTTP status {status}."
+            ) from None
         if isinstance(error, httpx.HTTPError | RuntimeError | ValueError):
-            raise FlowerError(f"Flower's runtime API fails to {self._what}: {type(error).__name__}: {error}.") from None
+            raise FlowerError(
+                f"Flower's runtime API fails to {self._what}: {type(error).__name__}: {error}."
+            ) from None
 
 
 __all__ = ["Heartbeat", "Runtime", "TaskQueue", "patient", "telling"]

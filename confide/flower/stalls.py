@@ -1,9 +1,9 @@
 """An end to waiting for parts of a message that never come.
 
-Flower tells of a message before its parts are there, and an executor asks for them up to two hours. Those of a run that ended
-while a SuperNode received its message never come, and its task stays. So parts are waited for only as long as one comes now
-and then. (The grid waits for no reply: it looks again.)
-``tests/flower/test_stalls.py`` holds what is relied on.
+Flower tells of a message before its parts are there, and an executor asks for them up to two hours.
+Those of a run that ended while a SuperNode received its message never come, and its task stays. So
+parts are waited for only as long as one comes now and then. (The grid waits for no reply: it looks
+again.) ``tests/flower/test_stalls.py`` holds what is relied on.
 """
 
 import time
@@ -21,7 +21,10 @@ StalledError = ObjectPullError
 
 
 def bound_stalls(
-    client: RuntimeHttpClient, *, stall_s: float = LONGEST_STALL_S, clock: Callable[[], float] = time.monotonic
+    client: RuntimeHttpClient,
+    *,
+    stall_s: float = LONGEST_STALL_S,
+    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Have a client give its message up when none of the parts comes for so long.
 

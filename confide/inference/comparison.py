@@ -74,13 +74,17 @@ def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
     """
     expected, labels = run.outputs(inputs.records)
     if not bool(expected.isfinite().all()):
-        raise ModelError(f"{run.folder}: its outputs are not finite; the run has diverged. Train it anew.")
+        raise ModelError(
+            f"{run.folder}: its outputs are not finite; the run has diverged. Train it anew."
+        )
     got, _ = exported.outputs(inputs.records)
     few = inputs.records.select(range(min(_SINGLE, len(inputs.records))))
     alone, _ = exported.outputs(few, batch_size=1)  # another batch shape
     run_ms, exported_ms = _times(run, exported, inputs)
     measured = [
-        Measured(size_mb=size, ms_per_record=ms, metrics=_metrics(model, logits, labels, inputs.labelled))
+        Measured(
+            size_mb=size, ms_per_record=ms, metrics=_metrics(model, logits, labels, inputs.labelled)
+        )
         for model, logits, size, ms in (
             (run, expected, _run_size(run) / 1e6, run_ms),
             (exported, got, _size(exported.folder) / 1e6, exported_ms),
@@ -91,7 +95,9 @@ def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
         form=exported.description.form,
         num_examples=len(inputs.records),
         num_labelled=int(inputs.labelled.sum()),
-        difference=max(_gap(scores(expected), scores(got)), _gap(scores(expected[: len(few)]), scores(alone))),
+        difference=max(
+            _gap(scores(expected), scores(got)), _gap(scores(expected[: len(few)]), scores(alone))
+        ),
         logit_difference=max(_gap(expected, got), _gap(expected[: len(few)], alone)),
         run=measured[0],
         exported=measured[1],
@@ -103,7 +109,9 @@ def _gap(one: Tensor, other: Tensor) -> float:
     return gap if gap == gap else float("inf")
 
 
-def _metrics(model: Predictor, logits: Tensor, labels: Tensor, labelled: Tensor) -> dict[str, float]:
+def _metrics(
+    model: Predictor, logits: Tensor, labels: Tensor, labelled: Tensor
+) -> dict[str, float]:
     if not bool(labelled.any()):
         return {}
     return model.task.metrics(model.task.scores(logits[labelled]), labels[labelled])

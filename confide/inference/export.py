@@ -34,15 +34,19 @@ def export(
     Args:
         run: RUN or ``RUN/model``.
         form: hf, merged, onnx or int8.
-        folder: where to; None for ``RUN/export/FORM``. One that an earlier export wrote is replaced, any other refused.
+        folder: where to; None for ``RUN/export/FORM``. One that an earlier export wrote is
+            replaced, any other refused.
         check: records to compare on, best labelled ones; None for invented ones.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+            word.
 
     Returns:
-        The comparison. Exact forms differ by at most 1e-4 in logits and probabilities; int8 by what it says.
+        The comparison. Exact forms differ by at most 1e-4 in logits and probabilities; int8 by what
+        it says.
 
     Raises:
-        ConfigError: if the form is unknown, needs a package that is not installed, or the folder is taken.
+        ConfigError: if the form is unknown, needs a package that is not installed, or the folder is
+            taken.
         DataError: if the records do not fit the task's schema.
         ModelError: if there is no model, or an exact form of it differs from it.
         StorageError: if the folder cannot be written.
@@ -53,10 +57,14 @@ def export(
         packages.require(packages.CONVERTER, f"--to {form}")
     own = load_predictor(Path(run), compute=Compute(), own_tasks=own_tasks)
     if own.description.form != RUN_FORM:
-        raise ConfigError(f"{own.folder} was exported already, to {own.description.form}; export the run that it came from.")
+        raise ConfigError(
+            f"{own.folder} was exported already, to {own.description.form}; export the run that it came from."
+        )
     place = default_folder(own.folder, form) if folder is None else Path(folder)
     _refuse_taken(place)
-    inputs = read_inputs(own, synthetic_records(own.plan.task, _SYNTHETIC) if check is None else check)
+    inputs = read_inputs(
+        own, synthetic_records(own.plan.task, _SYNTHETIC) if check is None else check
+    )
     temporary = ""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +77,9 @@ def export(
             shutil.rmtree(place)
         Path(temporary).rename(place)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"{place} cannot be written: {error}. Free space or name another folder.") from None
+        raise StorageError(
+            f"{place} cannot be written: {error}. Free space or name another folder."
+        ) from None
     finally:
         if temporary:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -100,14 +110,18 @@ def _refuse_taken(place: Path) -> None:
     except ModelError:
         exported = False
     if not exported:
-        raise ConfigError(f"{place} is there and was not written by confide export; name another folder.")
+        raise ConfigError(
+            f"{place} is there and was not written by confide export; name another folder."
+        )
 
 
 def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     """Write, and load what was written as anybody would."""
     folder.chmod(0o755)
     own_tasks = own.plan.task.own_tasks  # allowed when `own` was loaded
-    workload, _, _ = load_model(own.folder, compute=Compute(), own_tasks=own_tasks)  # a second copy: an adapter is taken out
+    workload, _, _ = load_model(
+        own.folder, compute=Compute(), own_tasks=own_tasks
+    )  # a second copy: an adapter is taken out
     if form in ("onnx", "int8"):
         from confide.inference.onnx_form import write_onnx
 

@@ -1,6 +1,7 @@
 """A trained model as a folder that transformers loads: ``AutoModel`` the encoder, our own class the whole classifier.
 
-The class's file lies in the folder. It alone is code; weights are safetensors, and nothing in the folder points outside it.
+The class's file lies in the folder. It alone is code; weights are safetensors, and nothing in the
+folder points outside it.
 """
 
 import inspect
@@ -18,7 +19,10 @@ from torch import Tensor, nn
 from confide.config.model import TransformerConfig
 from confide.config.task import TextClassificationConfig
 from confide.inference.modeling_confide import ConfideForSequenceClassification
-from confide.inference.modeling_confide_tabular import ConfideForTabularClassification, ConfideTabularConfig
+from confide.inference.modeling_confide_tabular import (
+    ConfideForTabularClassification,
+    ConfideTabularConfig,
+)
 from confide.models.backbones import POOLED_FAMILIES, find_backbone, load_encoder, load_tokenizer
 from confide.models.networks import Mlp, TextClassifier
 from confide.models.workload import Workload
@@ -28,12 +32,15 @@ from confide.protocol.tensors import Tensors
 _WEIGHTS = "model.safetensors"
 
 
-def write_hugging_face(folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool) -> None:
+def write_hugging_face(
+    folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
+) -> None:
     """Fill a folder with config, weights, tokenizer and the class that reads them.
 
     Args:
         folder: empty.
-        workload: with the trained tensors in its model, on the CPU; an adapter is taken out of it or merged into it.
+        workload: with the trained tensors in its model, on the CPU; an adapter is taken out of it
+            or merged into it.
         plan: task, backbone and tuning.
         keep_adapter: whether a LoRA adapter stays apart from the weights it was trained on.
     """
@@ -83,8 +90,12 @@ def _write_text(folder: Path, classifier: TextClassifier, plan: TrainingPlan) ->
     prefix, config = encoder.base_model_prefix, encoder.config
     # AutoModel expects a pooler in some families, and would invent one.
     pooler = _pooler(find_backbone(plan.backbone), config.model_type)
-    tensors: Tensors = {f"{prefix}.{name}": tensor for name, tensor in {**encoder.state_dict(), **pooler}.items()}
-    tensors |= {f"classifier.{name}": tensor for name, tensor in classifier.head.state_dict().items()}
+    tensors: Tensors = {
+        f"{prefix}.{name}": tensor for name, tensor in {**encoder.state_dict(), **pooler}.items()
+    }
+    tensors |= {
+        f"classifier.{name}": tensor for name, tensor in classifier.head.state_dict().items()
+    }
     made = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
     config.confide_pooling = plan.backbone.pooling
     _write(folder, config, tensors, plan=plan, classes=made)
@@ -97,7 +108,9 @@ def _pooler(folder: Path, model_type: str) -> Tensors:
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - not a mapping
                 if "pooler." in name:
-                    found[f"pooler.{name.partition('pooler.')[2]}"] = tensors.get_tensor(name).float()
+                    found[f"pooler.{name.partition('pooler.')[2]}"] = tensors.get_tensor(
+                        name
+                    ).float()
     return found
 
 
@@ -116,13 +129,26 @@ def _write_adapter(folder: Path, encoder: Any, plan: TrainingPlan) -> None:
 
 def _write_tabular(folder: Path, model: Mlp, plan: TrainingPlan) -> None:
     linear = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
-    config = ConfideTabularConfig(widths=[linear[0].in_features, *(layer.out_features for layer in linear)])
+    config = ConfideTabularConfig(
+        widths=[linear[0].in_features, *(layer.out_features for layer in linear)]
+    )
     made = ConfideForTabularClassification
-    classes = {"AutoConfig": ConfideTabularConfig, "AutoModel": made, "AutoModelForSequenceClassification": made}
+    classes = {
+        "AutoConfig": ConfideTabularConfig,
+        "AutoModel": made,
+        "AutoModelForSequenceClassification": made,
+    }
     _write(folder, config, dict(model.state_dict()), plan=plan, classes=classes)
 
 
-def _write(folder: Path, config: Any, tensors: dict[str, Tensor], *, plan: TrainingPlan, classes: Mapping[str, type]) -> None:
+def _write(
+    folder: Path,
+    config: Any,
+    tensors: dict[str, Tensor],
+    *,
+    plan: TrainingPlan,
+    classes: Mapping[str, type],
+) -> None:
     """Write config, weights and the file of the classes."""
     labels = plan.task.labels
     config.id2label = dict(enumerate(labels))
@@ -134,7 +160,11 @@ def _write(folder: Path, config: Any, tensors: dict[str, Tensor], *, plan: Train
     config.architectures = [made.__name__]
     config.auto_map = {name: f"{source.stem}.{one.__name__}" for name, one in classes.items()}
     config.save_pretrained(folder)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _WEIGHTS, metadata={"format": "pt"})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        folder / _WEIGHTS,
+        metadata={"format": "pt"},
+    )
     shutil.copyfile(source, folder / source.name)
 
 

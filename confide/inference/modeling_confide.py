@@ -1,6 +1,7 @@
 """A text classifier trained with confide: a Hugging Face encoder, pooled, and a linear head.
 
-This file stands alone, so that a folder exported by ``confide export`` classifies with transformers and nothing else::
+This file stands alone, so that a folder exported by ``confide export`` classifies with transformers
+and nothing else::
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 """

@@ -1,11 +1,13 @@
 """A classifier of table rows trained with confide: logistic regression, or a perceptron with ReLU.
 
-This file stands alone, so that a folder exported by ``confide export`` classifies with transformers and nothing else::
+This file stands alone, so that a folder exported by ``confide export`` classifies with transformers
+and nothing else::
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 
-``features`` are encoded columns, in the order of the task in ``confide.json``: a number scaled from its public range to
-[-2, 2] (missing: 0), a category as one input each, an indicator as 1 where the value is missing.
+``features`` are encoded columns, in the order of the task in ``confide.json``: a number scaled from
+its public range to [-2, 2] (missing: 0), a category as one input each, an indicator as 1 where the
+value is missing.
 """
 
 import itertools
@@ -44,7 +46,9 @@ class ConfideForTabularClassification(PreTrainedModel):  # type: ignore[misc]
         self.layers = nn.Sequential(*layers[:-1])
         self.post_init()
 
-    def forward(self, features: Tensor, labels: Tensor | None = None, **ignored: Any) -> SequenceClassifierOutput:
+    def forward(
+        self, features: Tensor, labels: Tensor | None = None, **ignored: Any
+    ) -> SequenceClassifierOutput:
         """Map features [b, d] to logits [b, c]; with labels [b], the mean cross entropy too."""
         logits = self.layers(features)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)

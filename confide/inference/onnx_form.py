@@ -44,7 +44,9 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
         plan: task, backbone and tuning.
         int8: whether matrices become 8-bit integers, with activations quantised as they come.
     """
-    classifier = workload.model if isinstance(workload.model, Mlp) else text_classifier(workload, plan)
+    classifier = (
+        workload.model if isinstance(workload.model, Mlp) else text_classifier(workload, plan)
+    )
     if not isinstance(classifier, Mlp):
         merge_adapter(classifier)
         write_tokenizer(folder, plan)
@@ -60,10 +62,13 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
             _quantise(Path(exact) / ONNX_FILE, folder / ONNX_FILE, outside=outside)
 
 
-def _convert(path: Path, classifier: nn.Module, example: dict[str, Tensor], *, outside: bool) -> None:
+def _convert(
+    path: Path, classifier: nn.Module, example: dict[str, Tensor], *, outside: bool
+) -> None:
     axes = ("batch", "sequence")
     dynamic = tuple(
-        {i: name for i, name in enumerate(axes) if i == 0 or not tensor.is_floating_point()} for tensor in example.values()
+        {i: name for i, name in enumerate(axes) if i == 0 or not tensor.is_floating_point()}
+        for tensor in example.values()
     )
     torch.onnx.export(
         _Served(classifier).eval(),
@@ -82,7 +87,9 @@ def _quantise(exact: Path, path: Path, *, outside: bool) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     # A scale for each output halves the difference that one for the whole matrix makes.
-    quantize_dynamic(exact, path, weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=outside)
+    quantize_dynamic(
+        exact, path, weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=outside
+    )
 
 
 @contextlib.contextmanager

@@ -53,7 +53,11 @@ class Part(NamedTuple):
 
 
 def predict(
-    run: Path | str, records: Dataset | pandas.DataFrame, *, device: str = "auto", own_tasks: Sequence[str] = ()
+    run: Path | str,
+    records: Dataset | pandas.DataFrame,
+    *,
+    device: str = "auto",
+    own_tasks: Sequence[str] = (),
 ) -> pandas.DataFrame:
     """Predict.
 
@@ -61,26 +65,33 @@ def predict(
         run: RUN, ``RUN/model``, or a folder that ``confide export`` wrote.
         records: the task's input columns; others, the label among them, are not looked at.
         device: auto, cpu, cuda or mps.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+            word.
 
     Returns:
-        One row a record, in order and with the index of ``records``: ``prediction``, the name of the likeliest class, and
-        ``probability_CLASS`` for each class.
+        One row a record, in order and with the index of ``records``: ``prediction``, the name of
+        the likeliest class, and ``probability_CLASS`` for each class.
 
     Raises:
         DataError: naming everything that does not fit the task's schema.
         ModelError: if there is no model, or it cannot be used.
     """
-    compute = make_compute(TrainerConfig(device=device, feature_cache=None))  # nothing derived from records is kept
+    compute = make_compute(
+        TrainerConfig(device=device, feature_cache=None)
+    )  # nothing derived from records is kept
     predictor = load_predictor(Path(run), compute=compute, own_tasks=own_tasks)
     inputs = read_inputs(predictor, records, with_labels=False)
-    made = pandas.concat([part.frame for part in predict_in_parts(predictor, inputs)], ignore_index=True)
+    made = pandas.concat(
+        [part.frame for part in predict_in_parts(predictor, inputs)], ignore_index=True
+    )
     if isinstance(records, pandas.DataFrame):
         made.index = records.index
     return made
 
 
-def read_inputs(predictor: Predictor, records: Dataset | pandas.DataFrame, *, with_labels: bool = True) -> Inputs:
+def read_inputs(
+    predictor: Predictor, records: Dataset | pandas.DataFrame, *, with_labels: bool = True
+) -> Inputs:
     """Take the columns that the task needs, and check them.
 
     Args:
@@ -89,7 +100,8 @@ def read_inputs(predictor: Predictor, records: Dataset | pandas.DataFrame, *, wi
         with_labels: whether to read labels where there are some.
 
     Raises:
-        DataError: naming everything that does not fit: each problem with the first record it is found in.
+        DataError: naming everything that does not fit: each problem with the first record it is
+            found in.
     """
     task, config = predictor.task, predictor.plan.task
     _refuse_odd(records, [*task.content_columns(), task.label_column()])
@@ -99,7 +111,9 @@ def read_inputs(predictor: Predictor, records: Dataset | pandas.DataFrame, *, wi
     if with_labels and task.label_column() in _names(records):
         labels = [label or None for label in _as_text(records, task.label_column()).to_pylist()]
     any_label = next(iter(config.label_values), config.labels[0])
-    columns[task.label_column()] = pyarrow.array([label or any_label for label in labels], pyarrow.string())
+    columns[task.label_column()] = pyarrow.array(
+        [label or any_label for label in labels], pyarrow.string()
+    )
     # Without a fingerprint `datasets` would pickle every record to make one.
     taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
     problems = _problems(predictor, taken, present=_names(records))
@@ -111,15 +125,23 @@ def read_inputs(predictor: Predictor, records: Dataset | pandas.DataFrame, *, wi
 def _refuse_odd(records: Dataset | pandas.DataFrame, needed: Sequence[str]) -> None:
     """Refuse what has no records, or a column twice: a frame can."""
     if not len(records):
-        raise DataError(f"Expected at least one record; got 0, with columns {', '.join(map(str, _names(records))) or 'none'}.")
+        raise DataError(
+            f"Expected at least one record; got 0, with columns {', '.join(map(str, _names(records))) or 'none'}."
+        )
     names = _names(records)
     twice = [name for name in needed if names.count(name) > 1]
     if twice:
-        raise DataError(f"The records have column {', '.join(twice)} more than once; leave one of each.")
+        raise DataError(
+            f"The records have column {', '.join(twice)} more than once; leave one of each."
+        )
 
 
 def _names(records: Dataset | pandas.DataFrame) -> list[str]:
-    return list(records.columns) if isinstance(records, pandas.DataFrame) else list(records.column_names)
+    return (
+        list(records.columns)
+        if isinstance(records, pandas.DataFrame)
+        else list(records.column_names)
+    )
 
 
 def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
@@ -128,13 +150,20 @@ def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
     try:
         return text_column(name, pyarrow.array(records[name], from_pandas=True))
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError) as error:
-        raise DataError(f"Column {name} holds values of several types ({error}); write them all as text.") from None
+        raise DataError(
+            f"Column {name} holds values of several types ({error}); write them all as text."
+        ) from None
 
 
 def _problems(predictor: Predictor, records: Dataset, *, present: Sequence[str]) -> list[str]:
     missing = [name for name in predictor.task.content_columns() if name not in present]
-    found = [problem for problem in predictor.task.check(records) if not problem.startswith(_LACKING)]
-    return [*([_missing(missing, present)] if missing else []), *(_located(predictor, records, one) for one in found)]
+    found = [
+        problem for problem in predictor.task.check(records) if not problem.startswith(_LACKING)
+    ]
+    return [
+        *([_missing(missing, present)] if missing else []),
+        *(_located(predictor, records, one) for one in found),
+    ]
 
 
 def _missing(missing: Sequence[str], present: Sequence[str]) -> str:
@@ -171,14 +200,18 @@ def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
         logits, labels = predictor.outputs(records)
         probabilities = predictor.task.scores(logits)
         if not bool(probabilities.isfinite().all()):
-            raise ModelError(f"{predictor.folder}: its outputs are not finite; the run has diverged. Train it anew.")
+            raise ModelError(
+                f"{predictor.folder}: its outputs are not finite; the run has diverged. Train it anew."
+            )
         labelled = inputs.labelled[start : start + _PART]
         yield Part(_frame(predictor.task.labels, probabilities), probabilities, labels, labelled)
 
 
 def _frame(classes: Sequence[str], probabilities: Tensor) -> pandas.DataFrame:
     likeliest = probabilities.argmax(dim=1).tolist()
-    columns = {f"{PROBABILITY}{name}": probabilities[:, i].numpy() for i, name in enumerate(classes)}
+    columns = {
+        f"{PROBABILITY}{name}": probabilities[:, i].numpy() for i, name in enumerate(classes)
+    }
     return pandas.DataFrame({PREDICTION: [classes[i] for i in likeliest], **columns})
 
 
@@ -196,4 +229,13 @@ def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float]
     return predictor.task.metrics(probabilities, labels), int(labelled.sum())
 
 
-__all__ = ["PREDICTION", "PROBABILITY", "Inputs", "Part", "predict", "predict_in_parts", "read_inputs", "score"]
+__all__ = [
+    "PREDICTION",
+    "PROBABILITY",
+    "Inputs",
+    "Part",
+    "predict",
+    "predict_in_parts",
+    "read_inputs",
+    "score",
+]

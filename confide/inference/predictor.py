@@ -15,7 +15,13 @@ from confide.errors import ModelError
 from confide.inference import packages
 from confide.models.backbones import load_tokenizer, loading, quiet_transformers, refuse_other_code
 from confide.models.compute import Compute
-from confide.models.saved import RUN_FORM, Description, load_model, read_description, refuse_own_task
+from confide.models.saved import (
+    RUN_FORM,
+    Description,
+    load_model,
+    read_description,
+    refuse_own_task,
+)
 from confide.protocol.plan import TrainingPlan
 from confide.tasks.custom import table_task, text_task
 from confide.tasks.tabular import FEATURES
@@ -82,8 +88,14 @@ def find_model(folder: Path) -> Path:
     for place in (folder, folder / "model"):
         if (place / "confide.json").is_file():
             return place
-    found = "no such folder" if not folder.is_dir() else "neither it nor its model/ holds a confide.json"
-    raise ModelError(f"{folder}: {found}; name RUN of a finished run, or a folder that confide export wrote.")
+    found = (
+        "no such folder"
+        if not folder.is_dir()
+        else "neither it nor its model/ holds a confide.json"
+    )
+    raise ModelError(
+        f"{folder}: {found}; name RUN of a finished run, or a folder that confide export wrote."
+    )
 
 
 def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()) -> Predictor:
@@ -92,10 +104,12 @@ def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] =
     Args:
         folder: RUN, ``RUN/model`` or an exported folder.
         compute: where; ONNX models are computed on the CPU.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's word.
+        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+            word.
 
     Raises:
-        ModelError: if there is no model, files are damaged, or the backbone is not the one it was trained on.
+        ModelError: if there is no model, files are damaged, or the backbone is not the one it was
+            trained on.
         ConfigError: if it needs a package that is not installed.
     """
     place = find_model(folder)
@@ -110,21 +124,33 @@ def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] =
             logits=_torch_logits(workload.model, compute.device),
         )
     if description.form not in FORMS:
-        raise ModelError(f"{place}: expected form={', '.join(FORMS)}, got {description.form}; it is of another release.")
+        raise ModelError(
+            f"{place}: expected form={', '.join(FORMS)}, got {description.form}; it is of another release."
+        )
     present = hash_files(place)
     changed = [name for name, digest in description.files.items() if present.get(name) != digest]
     if changed:
-        raise ModelError(f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew.")
+        raise ModelError(
+            f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew."
+        )
     refuse_own_task(place, description.plan, own_tasks)
     task = _task(place, description.plan, own_tasks)
     onnx = description.form in ("onnx", "int8")
-    logits = _onnx_logits(place) if onnx else _torch_logits(_load_hugging_face(place, description.plan), compute.device)
-    return Predictor(folder=place, description=description, task=task, prepare=task.encode, logits=logits)
+    logits = (
+        _onnx_logits(place)
+        if onnx
+        else _torch_logits(_load_hugging_face(place, description.plan), compute.device)
+    )
+    return Predictor(
+        folder=place, description=description, task=task, prepare=task.encode, logits=logits
+    )
 
 
 def hash_files(folder: Path) -> dict[str, str]:
     """Hash what decides an exported model's outputs; name -> SHA-256."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name not in _UNHASHED)
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and path.name not in _UNHASHED
+    )
     digests = {}
     for path in files:
         with path.open("rb") as file:
@@ -143,7 +169,10 @@ def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:
     from transformers import AutoConfig
 
     from confide.inference.modeling_confide import ConfideForSequenceClassification
-    from confide.inference.modeling_confide_tabular import ConfideForTabularClassification, ConfideTabularConfig
+    from confide.inference.modeling_confide_tabular import (
+        ConfideForTabularClassification,
+        ConfideTabularConfig,
+    )
 
     tabular = isinstance(plan.task, TabularConfig)
     made = ConfideForTabularClassification if tabular else ConfideForSequenceClassification
@@ -151,7 +180,9 @@ def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:
     refuse_other_code(folder)
     with quiet_transformers(), loading(folder):
         config = settings.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: nn.Module = made.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True)
+        model: nn.Module = made.from_pretrained(
+            folder, config=config, local_files_only=True, use_safetensors=True
+        )
     return model
 
 
@@ -175,14 +206,30 @@ def _onnx_logits(folder: Path) -> Callable[[Batch], Tensor]:
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
     try:
-        session = onnxruntime.InferenceSession(folder / ONNX_FILE, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            folder / ONNX_FILE, options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:  # its exceptions have no common class of their own
-        raise ModelError(f"{folder / ONNX_FILE} cannot be loaded: {str(error).splitlines()[0]}") from None
+        raise ModelError(
+            f"{folder / ONNX_FILE} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from None
 
     def logits(batch: Batch) -> Tensor:
-        return torch.from_numpy(session.run(["logits"], {name: column.cpu().numpy() for name, column in batch.items()})[0])
+        return torch.from_numpy(
+            session.run(["logits"], {name: column.cpu().numpy() for name, column in batch.items()})[
+                0
+            ]
+        )
 
     return logits
 
 
-__all__ = ["FORMS", "INPUTS", "ONNX_FILE", "Predictor", "find_model", "hash_files", "load_predictor"]
+__all__ = [
+    "FORMS",
+    "INPUTS",
+    "ONNX_FILE",
+    "Predictor",
+    "find_model",
+    "hash_files",
+    "load_predictor",
+]

@@ -21,7 +21,9 @@ def synthetic_records(config: TaskConfig, count: int) -> Dataset:
     """
     generator = numpy.random.default_rng(0)
     if isinstance(config, TabularConfig):
-        return Dataset.from_dict({name: _cells(column, count, generator) for name, column in config.columns.items()})
+        return Dataset.from_dict(
+            {name: _cells(column, count, generator) for name, column in config.columns.items()}
+        )
     assert isinstance(config, TextClassificationConfig)
     return Dataset.from_dict({config.text_column: [_text(generator) for _ in range(count)]})
 

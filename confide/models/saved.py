@@ -1,8 +1,9 @@
 """A model on disk: what was trained, and what it takes to use it.
 
-``model/`` holds ``confide.json`` (task, backbone with content hash, tuning), ``trainable.safetensors`` (the tensors that
-travelled) and, for a pretrained backbone, what Hugging Face tools read: a PEFT adapter in ``adapter/``, or the whole encoder
-in ``encoder/`` after full tuning.
+``model/`` holds ``confide.json`` (task, backbone with content hash, tuning),
+``trainable.safetensors`` (the tensors that travelled) and, for a pretrained backbone, what Hugging
+Face tools read: a PEFT adapter in ``adapter/``, or the whole encoder in ``encoder/`` after full
+tuning.
 """
 
 import dataclasses
@@ -55,7 +56,10 @@ class Description:
             "model_sha256": self.model_sha256,
             "backbone_sha256": self.plan.backbone_sha256,
             "plan": self.plan.to_json(),
-            **{part: dataclasses.asdict(getattr(self.plan, part)) for part in ("task", "backbone", "tuning")},
+            **{
+                part: dataclasses.asdict(getattr(self.plan, part))
+                for part in ("task", "backbone", "tuning")
+            },
         }
         if self.form != RUN_FORM:
             values |= {"form": self.form, "files": dict(self.files)}
@@ -71,13 +75,19 @@ def read_description(folder: Path) -> Description:
     try:
         values = json.loads((folder / _DESCRIPTION).read_text())
         if not isinstance(values, dict):
-            raise ModelError(f"{folder} holds no model of confide: {_DESCRIPTION} is no JSON object.")
+            raise ModelError(
+                f"{folder} holds no model of confide: {_DESCRIPTION} is no JSON object."
+            )
         if values.get("schema") != SCHEMA:
             raise ModelError(
                 f"{folder}: expected schema={SCHEMA}, got {values.get('schema')}; the folder is of another release."
             )
         plan = TrainingPlan.from_json(str(values.get("plan")))
-        digest, form, files = values.get("model_sha256"), values.get("form", RUN_FORM), values.get("files", {})
+        digest, form, files = (
+            values.get("model_sha256"),
+            values.get("form", RUN_FORM),
+            values.get("files", {}),
+        )
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
     except ProtocolError as error:
@@ -117,11 +127,15 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
         Path(temporary).rename(folder)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise StorageError(f"{folder} cannot be written: {error}. Mend this (free space?).") from None
+        raise StorageError(
+            f"{folder} cannot be written: {error}. Mend this (free space?)."
+        ) from None
     return digest
 
 
-def _write(folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan, digest: str) -> None:
+def _write(
+    folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan, digest: str
+) -> None:
     folder.chmod(0o755)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
     Description(plan, digest).write(folder)
@@ -152,19 +166,23 @@ def refuse_own_task(folder: Path, plan: TrainingPlan, own_tasks: Sequence[str]) 
         )
 
 
-def load_model(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()) -> tuple[Workload, Tensors, Sequence[str]]:
+def load_model(
+    folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()
+) -> tuple[Workload, Tensors, Sequence[str]]:
     """Load a model that :func:`save_model` wrote.
 
     Args:
         folder: where it lies.
         compute: where and how it will be used.
-        own_tasks: dotted paths of tasks that may be imported; a folder that names another one is refused.
+        own_tasks: dotted paths of tasks that may be imported; a folder that names another one is
+            refused.
 
     Returns:
         The workload, its trainable tensors (already in the model), and the class names.
 
     Raises:
-        ModelError: if files are missing or damaged, or the backbone is not the one it was trained on.
+        ModelError: if files are missing or damaged, or the backbone is not the one it was trained
+            on.
     """
     description = read_description(folder)
     try:
@@ -177,7 +195,9 @@ def load_model(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ())
     refuse_own_task(folder, plan, own_tasks)
     if isinstance(backbone, TransformerConfig):
         backbone = dataclasses.replace(backbone, sha256=plan.backbone_sha256)
-    workload = build_workload(plan.task, backbone, plan.tuning, compute=compute, seed=0, own_tasks=own_tasks)
+    workload = build_workload(
+        plan.task, backbone, plan.tuning, compute=compute, seed=0, own_tasks=own_tasks
+    )
     parameters = trainable(workload.model)
     if shapes_of(parameters) != shapes_of(tensors):
         raise ModelError(f"{folder}: its tensors do not fit the backbone {backbone.kind}.")
@@ -187,4 +207,11 @@ def load_model(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ())
     return workload, tensors, plan.task.labels
 
 
-__all__ = ["RUN_FORM", "Description", "load_model", "read_description", "refuse_own_task", "save_model"]
+__all__ = [
+    "RUN_FORM",
+    "Description",
+    "load_model",
+    "read_description",
+    "refuse_own_task",
+    "save_model",
+]

@@ -10,10 +10,23 @@ import torch
 from datasets import Dataset
 from torch import nn
 
-from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.model import (
+    BackboneConfig,
+    LogisticConfig,
+    MlpConfig,
+    TransformerConfig,
+    TuningConfig,
+)
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import ConfigError
-from confide.models.backbones import content_hash, find_backbone, load_encoder, load_settings, load_tokenizer, loading
+from confide.models.backbones import (
+    content_hash,
+    find_backbone,
+    load_encoder,
+    load_settings,
+    load_tokenizer,
+    loading,
+)
 from confide.models.compute import Compute
 from confide.models.features import FeatureCache, features_of
 from confide.models.networks import Head, Mlp, TextClassifier, apply_tuning, trainable
@@ -60,8 +73,10 @@ def build_workload(
         backbone: where the model starts.
         tuning: what of it is trained.
         compute: where and how.
-        seed: of tensors that start at random; only the coordinator's matter, institutions overwrite theirs.
-        own_tasks: dotted paths of tasks of one's own that may be imported; no other is, whatever ``task`` names.
+        seed: of tensors that start at random; only the coordinator's matter, institutions overwrite
+            theirs.
+        own_tasks: dotted paths of tasks of one's own that may be imported; no other is, whatever
+            ``task`` names.
 
     Raises:
         ModelError: if the backbone cannot be used.
@@ -84,7 +99,10 @@ def build_workload(
 
 
 def _tabular(
-    config: TabularConfig, backbone: LogisticConfig | MlpConfig, compute: Compute, own_tasks: Sequence[str]
+    config: TabularConfig,
+    backbone: LogisticConfig | MlpConfig,
+    compute: Compute,
+    own_tasks: Sequence[str],
 ) -> Workload:
     task = table_task(config, own_tasks)
     model = _table_model(task, backbone).to(compute.device)
@@ -96,7 +114,9 @@ def _table_model(task: TableTask, backbone: LogisticConfig | MlpConfig) -> Mlp:
     return Mlp([task.num_inputs, *hidden, len(task.labels)])
 
 
-def shapes_without_weights(task: TaskConfig, backbone: BackboneConfig, *, own_tasks: Sequence[str] = ()) -> Shapes:
+def shapes_without_weights(
+    task: TaskConfig, backbone: BackboneConfig, *, own_tasks: Sequence[str] = ()
+) -> Shapes:
     """Return the shapes of a model that a plan describes by its widths alone, without the memory that it would take.
 
     Args:
@@ -111,16 +131,24 @@ def shapes_without_weights(task: TaskConfig, backbone: BackboneConfig, *, own_ta
         return {}
     table = table_task(task, own_tasks)
     with torch.device("meta"):
-        return {name: tuple(p.shape) for name, p in trainable(_table_model(table, backbone)).items()}
+        return {
+            name: tuple(p.shape) for name, p in trainable(_table_model(table, backbone)).items()
+        }
 
 
-def _text(task: Task, backbone: TransformerConfig, tuning: TuningConfig, folder: Path, compute: Compute) -> Workload:
+def _text(
+    task: Task, backbone: TransformerConfig, tuning: TuningConfig, folder: Path, compute: Compute
+) -> Workload:
     model = _classifier(task, backbone, folder)
-    return Workload(task, apply_tuning(model, tuning).to(compute.device), task.encode, task.synthetic, compute)
+    return Workload(
+        task, apply_tuning(model, tuning).to(compute.device), task.encode, task.synthetic, compute
+    )
 
 
 def _classifier(task: Task, backbone: TransformerConfig, folder: Path) -> TextClassifier:
-    return TextClassifier(load_encoder(folder, backbone), num_classes=len(task.labels), pooling=backbone.pooling)
+    return TextClassifier(
+        load_encoder(folder, backbone), num_classes=len(task.labels), pooling=backbone.pooling
+    )
 
 
 def _head_only(task: Task, backbone: TransformerConfig, folder: Path, compute: Compute) -> Workload:
@@ -134,19 +162,35 @@ def _head_only(task: Task, backbone: TransformerConfig, folder: Path, compute: C
         classifier: TextClassifier = loaded[0]
         return classifier
 
-    identity = (content_hash(folder), str(backbone.num_hidden_layers), backbone.pooling, str(compute.autocast))
+    identity = (
+        content_hash(folder),
+        str(backbone.num_hidden_layers),
+        backbone.pooling,
+        str(compute.autocast),
+    )
     cache = FeatureCache(compute.feature_cache, identity) if compute.feature_cache else None
 
     def prepare(records: Dataset) -> Examples:
         examples = task.encode(records)
-        features = features_of(examples, encoder, width=width, device=compute.device, autocast=compute.autocast, cache=cache)
+        features = features_of(
+            examples,
+            encoder,
+            width=width,
+            device=compute.device,
+            autocast=compute.autocast,
+            cache=cache,
+        )
         return Examples({FEATURES: features, LABELS: examples.labels})
 
     def synthetic(count: int, generator: torch.Generator) -> Examples:
         labels = torch.randint(0, len(task.labels), (count,), generator=generator)
-        return Examples({FEATURES: torch.randn((count, width), generator=generator), LABELS: labels})
+        return Examples(
+            {FEATURES: torch.randn((count, width), generator=generator), LABELS: labels}
+        )
 
-    return Workload(task, Head(width, len(task.labels)).to(compute.device), prepare, synthetic, compute)
+    return Workload(
+        task, Head(width, len(task.labels)).to(compute.device), prepare, synthetic, compute
+    )
 
 
 def _hidden_size(folder: Path) -> int:

@@ -1,13 +1,14 @@
 """How much privacy a schedule of DP-SGD steps costs, and how much noise a budget needs.
 
-Protected: one unit (record) of one institution. Neighbouring relation: zero-out, the number of units n is public, so that
-the sampling rate and the noise may depend on it. Mechanism: the Poisson-subsampled Gaussian, ``steps`` times, with rate q
-and noise of standard deviation sigma * C on a sum of gradients clipped to norm C. What voids it: batches that are not Poisson
-samples, noise or masks that the other side can predict, anything else computed from training records that leaves.
+Protected: one unit (record) of one institution. Neighbouring relation: zero-out, the number of
+units n is public, so that the sampling rate and the noise may depend on it. Mechanism: the
+Poisson-subsampled Gaussian, ``steps`` times, with rate q and noise of standard deviation sigma * C
+on a sum of gradients clipped to norm C. What voids it: batches that are not Poisson samples, noise
+or masks that the other side can predict, anything else computed from training records that leaves.
 
-Epsilon composes by privacy loss distributions (Koskela et al. 2020, arXiv 1906.03049) with pessimistic rounding: an upper
-bound. PRV (Gopi et al. 2021, arXiv 2106.02848) and RDP (Mironov 2017, arXiv 1702.07476) are Opacus's. GDP under-reports
-and is not offered.
+Epsilon composes by privacy loss distributions (Koskela et al. 2020, arXiv 1906.03049) with
+pessimistic rounding: an upper bound. PRV (Gopi et al. 2021, arXiv 2106.02848) and RDP (Mironov
+2017, arXiv 1702.07476) are Opacus's. GDP under-reports and is not offered.
 """
 
 import functools
@@ -23,7 +24,8 @@ from opacus.accountants.analysis.rdp import compute_rdp
 
 from confide.errors import PrivacyError
 
-# Losses are rounded up to multiples of this: at 1e-3 the bound is at most 5e-5 above that of 1e-4, and ten times cheaper.
+# Losses are rounded up to multiples of this: at 1e-3 the bound is at most 5e-5 above that of 1e-4,
+# and ten times cheaper.
 _PLD_INTERVAL = 1e-3
 _SIGMA_RANGE = (0.1, 1e4)
 _SIGMA_TOLERANCE = 1e-4
@@ -69,7 +71,8 @@ def _epsilon(schedule: Schedule, delta: float, accountant: str) -> float:
 
 def _pld(schedule: Schedule, delta: float) -> float:
     accountant = pld.PLDAccountant(
-        dp_accounting.NeighboringRelation.REPLACE_SPECIAL, value_discretization_interval=_PLD_INTERVAL
+        dp_accounting.NeighboringRelation.REPLACE_SPECIAL,
+        value_discretization_interval=_PLD_INTERVAL,
     )
     gaussian = dp_accounting.GaussianDpEvent(schedule.noise_multiplier)
     sampled = dp_accounting.PoissonSampledDpEvent(schedule.sampling_rate, gaussian)
@@ -86,19 +89,29 @@ def renyi(schedule: Schedule, *, order: float) -> float:
         order: alpha > 1.
 
     Returns:
-        At least 0; 0 for no steps and infinity without noise (Mironov, Talwar and Zhang 2019, arXiv 1908.10530).
+        At least 0; 0 for no steps and infinity without noise (Mironov, Talwar and Zhang 2019, arXiv
+        1908.10530).
     """
     if schedule.steps == 0:
         return 0.0
     if schedule.noise_multiplier == 0:
         return math.inf
     cost = float(
-        compute_rdp(q=schedule.sampling_rate, noise_multiplier=schedule.noise_multiplier, steps=schedule.steps, orders=order)
+        compute_rdp(
+            q=schedule.sampling_rate,
+            noise_multiplier=schedule.noise_multiplier,
+            steps=schedule.steps,
+            orders=order,
+        )
     )
-    return math.inf if math.isnan(cost) else max(0.0, cost)  # NaN: a binomial coefficient overflowed; below 0: rounding
+    return (
+        math.inf if math.isnan(cost) else max(0.0, cost)
+    )  # NaN: a binomial coefficient overflowed; below 0: rounding
 
 
-def _opacus(factory: Callable[[], PRVAccountant | RDPAccountant], schedule: Schedule, delta: float) -> float:
+def _opacus(
+    factory: Callable[[], PRVAccountant | RDPAccountant], schedule: Schedule, delta: float
+) -> float:
     accountant = factory()
     accountant.history = [(schedule.noise_multiplier, schedule.sampling_rate, schedule.steps)]
     with warnings.catch_warnings():  # a bound that could be tighter is still a bound
@@ -114,7 +127,14 @@ _ACCOUNTANTS: dict[str, Callable[[Schedule, float], float]] = {
 
 
 @functools.lru_cache(maxsize=1024)
-def calibrate(*, target_epsilon: float, delta: float, sampling_rate: float, steps: int, accountant: str = "pld") -> float:
+def calibrate(
+    *,
+    target_epsilon: float,
+    delta: float,
+    sampling_rate: float,
+    steps: int,
+    accountant: str = "pld",
+) -> float:
     """Return the smallest noise multiplier whose schedule stays within a budget.
 
     Args:
@@ -137,7 +157,8 @@ def calibrate(*, target_epsilon: float, delta: float, sampling_rate: float, step
 
     lowest, highest = _SIGMA_RANGE
     enough = 1.0
-    # RDP is an upper bound and cheap: it finds where to begin, since PLD costs memory and time where noise is little.
+    # RDP is an upper bound and cheap: it finds where to begin, since PLD costs memory and time
+    # where noise is little.
     while spent(enough, "rdp") > target_epsilon:
         enough *= 2
         if enough > highest:

@@ -1,27 +1,32 @@
 """When a population's budget is spent: a Renyi filter across runs.
 
-Protected: one unit of a population, over every run that trains on it. Neighbouring relation: zero-out, numbers of units
-public. Plans of later runs may depend on what earlier ones released, so that composing them as if all had been fixed
-beforehand (by PLD, or by the best of many Renyi orders) would not be sound. The stop rule is a privacy filter instead:
+Protected: one unit of a population, over every run that trains on it. Neighbouring relation:
+zero-out, numbers of units public. Plans of later runs may depend on what earlier ones released, so
+that composing them as if all had been fixed beforehand (by PLD, or by the best of many Renyi
+orders) would not be sound. The stop rule is a privacy filter instead:
 
-* **Renyi filter** (Feldman and Zrnic, "Individual Privacy Accounting via a Renyi Filter", NeurIPS 2021, arXiv 2008.11193).
-  With one order alpha fixed when the budget is declared, costs of adaptively chosen runs add up, and everything together is
-  (epsilon, delta)-DP as long as the sum stays within the capacity B = epsilon - conversion(alpha, delta).
-* **The first run** may instead be admitted by its own epsilon at the lifetime delta: its schedule is fixed before anything was
-  released. Where it fits the filter too, both rules hold; where it does not, the filter's capacity is passed and no further
-  run is ever admitted. Which of the two is the case follows from the first plan alone, so no outcome chooses the rule.
+* **Renyi filter** (Feldman and Zrnic, "Individual Privacy Accounting via a Renyi Filter", NeurIPS
+  2021, arXiv 2008.11193). With one order alpha fixed when the budget is declared, costs of
+  adaptively chosen runs add up, and everything together is (epsilon, delta)-DP as long as the sum
+  stays within the capacity B = epsilon - conversion(alpha, delta).
+* **The first run** may instead be admitted by its own epsilon at the lifetime delta: its schedule
+  is fixed before anything was released. Where it fits the filter too, both rules hold; where it
+  does not, the filter's capacity is passed and no further run is ever admitted. Which of the two is
+  the case follows from the first plan alone, so no outcome chooses the rule.
 
-A group event under a record budget: zeroing one record of a group moves the group's clipped gradient by up to 2 C, from one
-vector of norm C to another, as if noise were half as large: sigma / 2. With sampling that alone is not a proof, since both
-neighbours stay in the sample. By way of the data set without the group it is two zero-out steps, and the triangle inequality
-of Renyi divergence (Mironov 2017, arXiv 1702.07476, Proposition 11 with p = 2) proves
+A group event under a record budget: zeroing one record of a group moves the group's clipped
+gradient by up to 2 C, from one vector of norm C to another, as if noise were half as large: sigma /
+2. With sampling that alone is not a proof, since both neighbours stay in the sample. By way of the
+data set without the group it is two zero-out steps, and the triangle inequality of Renyi divergence
+(Mironov 2017, arXiv 1702.07476, Proposition 11 with p = 2) proves
 
     D_alpha <= (alpha - 1/2) / (alpha - 1) * rho(2 alpha) + rho(2 alpha - 1),
 
-rho being the group-level cost. The larger of the two is charged. A record event under a group budget is refused: how many
-records of a group are sampled at once has no bound but their number.
+rho being the group-level cost. The larger of the two is charged. A record event under a group
+budget is refused: how many records of a group are sampled at once has no bound but their number.
 
-What voids all this: outputs of the same units that this budget does not know of, and an order chosen after the fact.
+What voids all this: outputs of the same units that this budget does not know of, and an order
+chosen after the fact.
 
 The conversion from (alpha, rho)-RDP is that of Balle et al. 2020 (arXiv 1905.09982, Theorem 21).
 """
@@ -34,9 +39,12 @@ from dataclasses import dataclass, replace
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule, epsilon, renyi
 
-# 1.05, 1.1, ..., 10.95, 11, 12, ..., 64, 72, 80, ..., 512. Small budgets need large ones: without, conversion alone takes more
-# than epsilon=0.1 at delta=1e-5. Beyond 1,029, and a group under a record budget is charged at twice the order, costs overflow.
-_ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(x) for x in (*range(11, 65), *range(72, 513, 8))]
+# 1.05, 1.1, ..., 10.95, 11, 12, ..., 64, 72, 80, ..., 512. Small budgets need large ones: without,
+# conversion alone takes more than epsilon=0.1 at delta=1e-5. Beyond 1,029, and a group under a
+# record budget is charged at twice the order, costs overflow.
+_ORDERS = [1 + x / 20 for x in range(1, 200)] + [
+    float(x) for x in (*range(11, 65), *range(72, 513, 8))
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +53,8 @@ class Charge:
 
     Attributes:
         schedule: of its steps, in the unit that it protects itself.
-        two_steps: whether a neighbour in the budget's unit is two zero-out steps away in the run's own.
+        two_steps: whether a neighbour in the budget's unit is two zero-out steps away in the run's
+            own.
     """
 
     schedule: Schedule

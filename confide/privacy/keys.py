@@ -1,7 +1,8 @@
 """What follows from one secret, alike in a simulation and in a deployment.
 
-In a simulation with a seed the secret follows from the seed. An institution takes it from a plan's seed only where its own
-policy says ``allow_reproducible_noise``; whoever knows the seed can then remove the noise, so that the guarantee is void.
+In a simulation with a seed the secret follows from the seed. An institution takes it from a plan's
+seed only where its own policy says ``allow_reproducible_noise``; whoever knows the seed can then
+remove the noise, so that the guarantee is void.
 """
 
 from confide.privacy.randomness import derive_key, seed_from

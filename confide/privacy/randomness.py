@@ -1,12 +1,13 @@
 """Noise and sampling masks from a cryptographic generator.
 
-AES-256 in counter mode, keyed afresh for every institution and round: from the operating system, or, in a simulation that
-must repeat, from its seed (the guarantee is then nominal, and the summary says so). Torch's own CPU generator is no
-substitute: it uses 32 bits of its seed, so 2^32 tries reveal the noise.
+AES-256 in counter mode, keyed afresh for every institution and round: from the operating system,
+or, in a simulation that must repeat, from its seed (the guarantee is then nominal, and the summary
+says so). Torch's own CPU generator is no substitute: it uses 32 bits of its seed, so 2^32 tries
+reveal the noise.
 
-Gaussians are Box-Muller in float64 from 53-bit uniforms. The floating-point attack of Mironov (2012) on naive samplers is
-mitigated by the float64 arithmetic and the rounding to float32 that follows, not excluded: the residual gap is open in
-every floating-point implementation of DP-SGD.
+Gaussians are Box-Muller in float64 from 53-bit uniforms. The floating-point attack of Mironov
+(2012) on naive samplers is mitigated by the float64 arithmetic and the rounding to float32 that
+follows, not excluded: the residual gap is open in every floating-point implementation of DP-SGD.
 """
 
 import hashlib
@@ -50,7 +51,8 @@ class KeyedGenerator:
     """A stream of uniform and Gaussian numbers fixed by a key.
 
     Args:
-        key: 32 bytes. Never use one key for two different computations: equal noise on different inputs cancels.
+        key: 32 bytes. Never use one key for two different computations: equal noise on different
+            inputs cancels.
 
     Raises:
         PrivacyError: on use after a fork, where parent and child would draw the same noise.
@@ -65,8 +67,12 @@ class KeyedGenerator:
     def uniform(self, count: int) -> Tensor:
         """Draw from (0, 1): float64, shape [count], multiples of 2^-53 moved by 2^-54, so never 0 or 1."""
         if os.getpid() != self._pid:
-            raise PrivacyError("A random generator was carried over a fork; derive a new key in the child process.")
-        words = numpy.zeros(count + 2, dtype=numpy.uint64)  # the cipher asks for up to 15 bytes more than it fills
+            raise PrivacyError(
+                "A random generator was carried over a fork; derive a new key in the child process."
+            )
+        words = numpy.zeros(
+            count + 2, dtype=numpy.uint64
+        )  # the cipher asks for up to 15 bytes more than it fills
         stream = words.data.cast("B")
         self._stream.update_into(stream[: 8 * count], stream)
         words >>= 11  # the top 53 bits

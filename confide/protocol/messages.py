@@ -1,7 +1,7 @@
 """What coordinator and institution say to each other, and how it is packed into Flower's records.
 
-A request is a plan, a round and the global tensors. A reply is an update with metrics, or a refusal: a code and figures,
-never the text of an exception, which could quote a record.
+A request is a plan, a round and the global tensors. A reply is an update with metrics, or a
+refusal: a code and figures, never the text of an exception, which could quote a record.
 """
 
 import functools
@@ -55,7 +55,8 @@ class Reply:
         arrays: the update (local minus global), after training.
         num_examples: declared number of training records.
         evaluations: split -> metrics of the tensors received, exact and so not protected.
-        ledger_head: number and hash of the newest event in the institution's ledger; empty where nothing outlives it.
+        ledger_head: number and hash of the newest event in the institution's ledger; empty where
+            nothing outlives it.
     """
 
     institution: str
@@ -77,7 +78,11 @@ def pack_request(request: Request) -> RecordDict:
             "ledger-head": request.ledger_head,
         }
     )
-    return RecordDict({"request": config} if request.arrays is None else {"request": config, "arrays": request.arrays})
+    return RecordDict(
+        {"request": config}
+        if request.arrays is None
+        else {"request": config, "arrays": request.arrays}
+    )
 
 
 def unpack_request(content: RecordDict) -> Request:
@@ -89,7 +94,11 @@ def unpack_request(content: RecordDict) -> Request:
     record = content.get("request")
     if not isinstance(record, ConfigRecord):
         raise ProtocolError("Expected a record named request.", code="invalid_message")
-    plan, server_round, splits = record.get("plan"), record.get("server-round"), record.get("splits", [])
+    plan, server_round, splits = (
+        record.get("plan"),
+        record.get("server-round"),
+        record.get("splits", []),
+    )
     head = record.get("ledger-head", "")
     if (
         not isinstance(plan, str)
@@ -100,12 +109,19 @@ def unpack_request(content: RecordDict) -> Request:
         or len(splits) > len(SPLITS)
     ):
         raise ProtocolError(
-            "Expected plan (text), server-round (integer), splits (names) and ledger-head (text).", code="invalid_message"
+            "Expected plan (text), server-round (integer), splits (names) and ledger-head (text).",
+            code="invalid_message",
         )
     arrays = content.get("arrays")
     if arrays is not None and not isinstance(arrays, ArrayRecord):
         raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
-    return Request(plan=plan, server_round=server_round, arrays=arrays, splits=cast(list[str], splits), ledger_head=head)
+    return Request(
+        plan=plan,
+        server_round=server_round,
+        arrays=arrays,
+        splits=cast(list[str], splits),
+        ledger_head=head,
+    )
 
 
 def pack_reply(reply: Reply) -> RecordDict:
@@ -116,7 +132,9 @@ def pack_reply(reply: Reply) -> RecordDict:
     metrics.update({f"figures/{name}": value for name, value in reply.figures.items()})
     records = RecordDict()
     records["reply"] = _who(reply.institution, reply.refusal or "", reply.ledger_head)
-    records["metrics"] = MetricRecord(cast(dict[str, int | float | list[int] | list[float]], metrics))
+    records["metrics"] = MetricRecord(
+        cast(dict[str, int | float | list[int] | list[float]], metrics)
+    )
     if reply.arrays is not None:
         records["arrays"] = reply.arrays
     return records
@@ -124,7 +142,9 @@ def pack_reply(reply: Reply) -> RecordDict:
 
 @functools.lru_cache(maxsize=4096)
 def _who(institution: str, refusal: str, ledger_head: str) -> ConfigRecord:
-    return ConfigRecord({"institution": institution, "refusal": refusal, "ledger-head": ledger_head})
+    return ConfigRecord(
+        {"institution": institution, "refusal": refusal, "ledger-head": ledger_head}
+    )
 
 
 def unpack_reply(content: RecordDict) -> Reply:
@@ -136,17 +156,24 @@ def unpack_reply(content: RecordDict) -> Reply:
     record, metrics, arrays = content.get("reply"), content.get("metrics"), content.get("arrays")
     if not isinstance(record, ConfigRecord) or not isinstance(metrics, MetricRecord):
         raise ProtocolError("Expected records named reply and metrics.", code="invalid_message")
-    institution, refusal, num_examples = record.get("institution"), record.get("refusal"), metrics.get("num-examples")
+    institution, refusal, num_examples = (
+        record.get("institution"),
+        record.get("refusal"),
+        metrics.get("num-examples"),
+    )
     head = record.get("ledger-head", "")
     texts = all(isinstance(text, str) for text in (institution, refusal, head))
     if not texts or type(num_examples) is not int or not 0 <= num_examples <= _LARGEST_COUNT:
         raise ProtocolError(
-            "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53.", code="invalid_message"
+            "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53.",
+            code="invalid_message",
         )
     if arrays is not None and not isinstance(arrays, ArrayRecord):
         raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
     parts = _sections(metrics)
-    figures = {name: value for name, value in parts.pop("figures", {}).items() if math.isfinite(value)}
+    figures = {
+        name: value for name, value in parts.pop("figures", {}).items() if math.isfinite(value)
+    }
     return Reply(
         institution=str(institution),
         refusal=str(refusal) or None,
@@ -175,14 +202,27 @@ def _evaluation(split: str, values: Evaluation) -> Evaluation:
     support = values.get("num_examples")
     if split not in SPLITS or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
         raise ProtocolError(
-            f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got {split}.", code="invalid_message"
+            f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got {split}.",
+            code="invalid_message",
         )
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     for name in finite.keys() & METRIC_RANGES.keys():
         least, largest = METRIC_RANGES[name]
         if not least - _ROUNDING <= finite[name] <= largest + _ROUNDING:
-            raise ProtocolError(f"Expected {split}/{name}={finite[name]} in [{least:g}, {largest:g}].", code="invalid_message")
+            raise ProtocolError(
+                f"Expected {split}/{name}={finite[name]} in [{least:g}, {largest:g}].",
+                code="invalid_message",
+            )
     return finite
 
 
-__all__ = ["SPLITS", "Evaluation", "Reply", "Request", "pack_reply", "pack_request", "unpack_reply", "unpack_request"]
+__all__ = [
+    "SPLITS",
+    "Evaluation",
+    "Reply",
+    "Request",
+    "pack_reply",
+    "pack_request",
+    "unpack_reply",
+    "unpack_request",
+]

@@ -1,9 +1,11 @@
 """The training plan: everything a coordinator asks of an institution, as data.
 
-A plan is sent as JSON. Nothing in it is imported, instantiated or evaluated on the other side: every choice is one of the
-enumerated values of :mod:`confide.config`, which the institution's own code maps to its own objects. A task of one's own is no
-exception: its dotted path is a word that the institution looks up in its own ``policy.tasks``, and what is imported is an entry
-of that list. Unknown keys, wrong types, values out of range and other versions are errors.
+A plan is sent as JSON. Nothing in it is imported, instantiated or evaluated on the other side:
+every choice is one of the enumerated values of :mod:`confide.config`, which the institution's own
+code maps to its own objects. A task of one's own is no exception: its dotted path is a word that
+the institution looks up in its own ``policy.tasks``, and what is imported is an entry of that list.
+Unknown keys, wrong types, values out of range and other
+versions are errors.
 """
 
 import dataclasses
@@ -41,7 +43,8 @@ def _kind(value: Any) -> str:
 
 
 Task = Annotated[
-    Annotated[TextClassificationConfig, Tag("text_classification")] | Annotated[TabularConfig, Tag("tabular")],
+    Annotated[TextClassificationConfig, Tag("text_classification")]
+    | Annotated[TabularConfig, Tag("tabular")],
     Discriminator(_kind),
 ]
 Backbone = Annotated[
@@ -67,7 +70,8 @@ class TrainingPlan:
         privacy: the guarantee asked for, for all rounds together.
         num_rounds: rounds planned; with ``privacy.spare_rounds`` it fixes the noise.
         deadline_s: seconds an institution has for one round.
-        seed: orders batches in a simulation, or where privacy is off; never reaches noise, masks or splits.
+        seed: orders batches in a simulation, or where privacy is off; never reaches noise, masks or
+            splits.
         relation: the neighbouring relation of the guarantee.
         version: version of this schema.
     """
@@ -96,7 +100,8 @@ class TrainingPlan:
     def to_json(self) -> str:
         """Serialise; the order of a table's columns, which is the order of the model's inputs, is kept.
 
-        A plan without a task of one's own does not mention that there could be one, and names the mechanisms it always named.
+        A plan without a task of one's own does not mention that there could be one, and names the
+        mechanisms it always named.
         """
         plain = dataclasses.asdict(self)
         if self.task._target_ is None:
@@ -108,10 +113,14 @@ class TrainingPlan:
         """Parse and check a plan from the other side.
 
         Raises:
-            ProtocolError: naming the keys that are unknown, missing, mistyped or out of range, or the version.
+            ProtocolError: naming the keys that are unknown, missing, mistyped or out of range, or
+                the version.
         """
         if len(text) > LONGEST_PLAN:
-            raise ProtocolError(f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(text)}.", code="too_large")
+            raise ProtocolError(
+                f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(text)}.",
+                code="too_large",
+            )
         return _parse(text)
 
     def problems(self) -> Iterator[str]:
@@ -137,9 +146,16 @@ def _parse(text: str) -> TrainingPlan:
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ProtocolError(f"Expected a plan in JSON; {error.msg} at character {error.pos}.", code="plan_invalid") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or nesting thousands deep
-        raise ProtocolError(f"Expected a plan in JSON; {type(error).__name__}.", code="plan_invalid") from None
+        raise ProtocolError(
+            f"Expected a plan in JSON; {error.msg} at character {error.pos}.", code="plan_invalid"
+        ) from None
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # a number of thousands of digits, or nesting thousands deep
+        raise ProtocolError(
+            f"Expected a plan in JSON; {type(error).__name__}.", code="plan_invalid"
+        ) from None
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != PLAN_VERSION:
         raise ProtocolError(
@@ -152,10 +168,14 @@ def _parse(text: str) -> TrainingPlan:
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
         wrong = _first_few([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found], "; ")
-        raise ProtocolError(f"The plan does not fit its schema: {wrong}.", code="plan_invalid") from None
+        raise ProtocolError(
+            f"The plan does not fit its schema: {wrong}.", code="plan_invalid"
+        ) from None
     problems = list(plan.problems())
     if problems:
-        raise ProtocolError(f"The plan is out of range: {_first_few(problems, ' ')}", code="plan_invalid")
+        raise ProtocolError(
+            f"The plan is out of range: {_first_few(problems, ' ')}", code="plan_invalid"
+        )
     return plan
 
 
@@ -173,15 +193,20 @@ def _adapter() -> TypeAdapter[TrainingPlan]:
 
 def _travelling(config: InstitutionConfig) -> ClientConfig:
     """Leave out what stays at the institution."""
-    return ClientConfig(**{item.name: getattr(config, item.name) for item in dataclasses.fields(ClientConfig)})
+    return ClientConfig(
+        **{item.name: getattr(config, item.name) for item in dataclasses.fields(ClientConfig)}
+    )
 
 
-def make_plan(config: Config, *, backbone_sha256: str | None, job: str = "simulation") -> TrainingPlan:
+def make_plan(
+    config: Config, *, backbone_sha256: str | None, job: str = "simulation"
+) -> TrainingPlan:
     """Write the plan of a composed config.
 
     Args:
         config: the checked config of the run.
-        backbone_sha256: content hash of the coordinator's copy of a pretrained backbone; None for a table's.
+        backbone_sha256: content hash of the coordinator's copy of a pretrained backbone; None for a
+            table's.
         job: the run's name, where the config gives none.
     """
     objective = getattr(config.strategy, "objective", None) or ObjectiveConfig()

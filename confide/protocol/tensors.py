@@ -1,6 +1,7 @@
 """Named tensors, and how they travel in Flower's records.
 
-Only trainable tensors travel, as float32. Names, shapes and dtypes are checked on both sides before anything is loaded.
+Only trainable tensors travel, as float32. Names, shapes and dtypes are checked on both sides before
+anything is loaded.
 """
 
 import functools
@@ -29,7 +30,9 @@ _DTYPE = "float32"
 @functools.lru_cache(maxsize=4096)
 def _npy_header(shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
     return buffer.getvalue()
 
 
@@ -48,11 +51,16 @@ def encode(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     if flat.dtype != torch.float32:
         raise TypeError(f"Expected float32 tensors; got {flat.dtype}.")
     values = flat.numpy().view(np.uint8).data
-    record, end = ArrayRecord(), 0  # filled one by one: its constructor copies and checks three times over
+    record, end = (
+        ArrayRecord(),
+        0,
+    )  # filled one by one: its constructor copies and checks three times over
     for name, tensor in tensors.items():
         shape = tuple(tensor.shape)
         start, end = end, end + 4 * math.prod(shape)
-        record[name] = Array(_DTYPE, shape, _STYPE, b"".join((_npy_header(shape), values[start:end])))
+        record[name] = Array(
+            _DTYPE, shape, _STYPE, b"".join((_npy_header(shape), values[start:end]))
+        )
     return record
 
 
@@ -68,13 +76,17 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
         Tensors in the order of ``expected``, in memory of their own.
 
     Raises:
-        ProtocolError: naming tensors that are missing, unexpected, of another shape or dtype, malformed, or whose values are
-            not finite or too large.
+        ProtocolError: naming tensors that are missing, unexpected, of another shape or dtype,
+            malformed, or whose values are not finite or too large.
     """
     if len(record) != len(expected) or any(name not in record for name in expected):
-        missing, unexpected = sorted(expected.keys() - record.keys()), sorted(record.keys() - expected.keys())
+        missing, unexpected = (
+            sorted(expected.keys() - record.keys()),
+            sorted(record.keys() - expected.keys()),
+        )
         raise ProtocolError(
-            f"Expected other tensors: missing {_some(missing)}, unexpected {_some(unexpected)}.", code="tensor_names"
+            f"Expected other tensors: missing {_some(missing)}, unexpected {_some(unexpected)}.",
+            code="tensor_names",
         )
     flat, end = torch.empty(sum(map(math.prod, expected.values()))), 0
     values = flat.numpy().view(np.uint8).data
@@ -82,8 +94,15 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
         array = record[name]
         header, count = _npy_header(shape), math.prod(shape)
         if array.dtype != _DTYPE or array.stype != _STYPE:
-            raise ProtocolError(f"Tensor {name}: expected {_DTYPE}, got {array.dtype} ({array.stype}).", code="tensor_dtype")
-        if tuple(array.shape) != shape or not array.data.startswith(header) or len(array.data) != len(header) + 4 * count:
+            raise ProtocolError(
+                f"Tensor {name}: expected {_DTYPE}, got {array.dtype} ({array.stype}).",
+                code="tensor_dtype",
+            )
+        if (
+            tuple(array.shape) != shape
+            or not array.data.startswith(header)
+            or len(array.data) != len(header) + 4 * count
+        ):
             raise ProtocolError(
                 f"Tensor {name}: expected {4 * count} bytes of shape {list(shape)}, got {list(array.shape)}.",
                 code="tensor_shape",
@@ -103,7 +122,11 @@ def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
         return torch.empty(0)
     offset, storage = 0, parts[0].untyped_storage().data_ptr()
     for part in parts:
-        if part.storage_offset() != offset or not part.is_contiguous() or part.untyped_storage().data_ptr() != storage:
+        if (
+            part.storage_offset() != offset
+            or not part.is_contiguous()
+            or part.untyped_storage().data_ptr() != storage
+        ):
             return torch.cat([part.reshape(-1) for part in parts])
         offset += part.numel()
     return parts[0].as_strided((offset,), (1,))
@@ -127,7 +150,11 @@ def check_values(tensors: Mapping[str, Tensor], *, max_value: float) -> None:
     for name, tensor in tensors.items():
         largest = _largest(tensor)
         if largest > max_value:
-            what = "a value that is not finite" if math.isinf(largest) else f"a value of size {largest:g} > {max_value:g}"
+            what = (
+                "a value that is not finite"
+                if math.isinf(largest)
+                else f"a value of size {largest:g} > {max_value:g}"
+            )
             raise ProtocolError(f"Tensor {name} holds {what}.", code="tensor_values")
 
 

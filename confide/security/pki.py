@@ -1,9 +1,10 @@
 """Certificates and keys of a federation: an authority, the coordinator's certificates, a key for each institution.
 
-The authority signs the coordinator's certificates and nothing else: institutions are known by their public keys, as Flower
-authenticates SuperNodes, and trust whoever holds a certificate of the authority for the host that they call. All keys are
-EC P-384. Node keys are written as OpenSSH does; a certificate request (PKCS#10) proves that whoever sends a public key holds
-its private key, which never leaves the institution.
+The authority signs the coordinator's certificates and nothing else: institutions are known by their
+public keys, as Flower authenticates SuperNodes, and trust whoever holds a certificate of the
+authority for the host that they call. All keys are EC P-384. Node keys are written as OpenSSH does;
+a certificate request (PKCS#10) proves that whoever sends a public key holds its private key, which
+never leaves the institution.
 """
 
 import base64
@@ -60,12 +61,19 @@ def node_key_text(key: PrivateKey) -> str:
 
 
 def _private_text(key: PrivateKey, form: serialization.PrivateFormat) -> str:
-    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+    return key.private_bytes(
+        serialization.Encoding.PEM, form, serialization.NoEncryption()
+    ).decode()
 
 
 def public_line(key: PublicKey) -> str:
     """Write a public key as OpenSSH's one line: ``ecdsa-sha2-nistp384 ...``."""
-    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH).decode() + "\n"
+    return (
+        key.public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        ).decode()
+        + "\n"
+    )
 
 
 def key_fingerprint(key: PublicKey) -> str:
@@ -82,7 +90,9 @@ def is_pair(private: PrivateKey, public: PublicKey) -> bool:
 # --- certificates
 
 
-def make_authority(name: str, key: PrivateKey, *, now: datetime.datetime | None = None) -> x509.Certificate:
+def make_authority(
+    name: str, key: PrivateKey, *, now: datetime.datetime | None = None
+) -> x509.Certificate:
     """Make a federation's self-signed authority, which may sign certificates and no further authority.
 
     Args:
@@ -119,15 +129,32 @@ def issue_server_certificate(
     """
     certificate, key = authority
     if not is_pair(key, _public(certificate)):
-        raise ConfigError(f"The authority's key is not that of its certificate {fingerprint(certificate)}; {_AS_WRITTEN}.")
+        raise ConfigError(
+            f"The authority's key is not that of its certificate {fingerprint(certificate)}; {_AS_WRITTEN}."
+        )
     # With an organization: a subject equal to the authority's would look self-signed.
     common = hosts[0] if len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
-    subject = x509.Name([*_common_name("confide", NameOID.ORGANIZATION_NAME), *_common_name(common)])
-    builder = _builder(subject, certificate.subject, public_key, _now(now), days, latest=certificate.not_valid_after_utc)
-    builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    subject = x509.Name(
+        [*_common_name("confide", NameOID.ORGANIZATION_NAME), *_common_name(common)]
+    )
+    builder = _builder(
+        subject,
+        certificate.subject,
+        public_key,
+        _now(now),
+        days,
+        latest=certificate.not_valid_after_utc,
+    )
+    builder = builder.add_extension(
+        x509.BasicConstraints(ca=False, path_length=None), critical=True
+    )
     builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
-    builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-    builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False)
+    builder = builder.add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+    )
+    builder = builder.add_extension(
+        x509.SubjectAlternativeName([_general_name(host) for host in hosts]), critical=False
+    )
     identifier = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     return builder.add_extension(issuer, critical=False).sign(key, hashes.SHA384())
@@ -202,7 +229,9 @@ def hosts_of(certificate: x509.Certificate) -> list[str]:
 
 def is_for(certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
     """Say whether a certificate is for these hosts and no others, in any order."""
-    return {_general_name(host) for host in hosts} == {_general_name(host) for host in hosts_of(certificate)}
+    return {_general_name(host) for host in hosts} == {
+        _general_name(host) for host in hosts_of(certificate)
+    }
 
 
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
@@ -219,7 +248,9 @@ def is_key_of(key: PrivateKey, certificate: x509.Certificate) -> bool:
     return key.public_key() == certificate.public_key()
 
 
-def time_left(certificate: x509.Certificate, *, now: datetime.datetime | None = None) -> datetime.timedelta:
+def time_left(
+    certificate: x509.Certificate, *, now: datetime.datetime | None = None
+) -> datetime.timedelta:
     """Return how long a certificate is still valid; negative once it has expired."""
     return certificate.not_valid_after_utc - _now(now)
 
@@ -263,14 +294,22 @@ def read_request(path: Path) -> NodeRequest:
     mend = "ask for one made by `confide provision --request NAME`"
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())
-        name, is_signed, key = common_name(request.subject), request.is_signature_valid, request.public_key()
+        name, is_signed, key = (
+            common_name(request.subject),
+            request.is_signature_valid,
+            request.public_key(),
+        )
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(f"{path} cannot be read as a certificate request in PEM ({_reason(error)}); {mend}.") from None
+        raise ConfigError(
+            f"{path} cannot be read as a certificate request in PEM ({_reason(error)}); {mend}."
+        ) from None
     problems = []
     if not isinstance(key, PublicKey) or not isinstance(key.curve, ec.SECP384R1):
         problems.append(f"{path}: expected a key on curve P-384, got {_kind(key)}; {mend}.")
     if not is_signed:
-        problems.append(f"{path}: its signature is not that of the key in it: it was changed on its way; {mend}.")
+        problems.append(
+            f"{path}: its signature is not that of the key in it: it was changed on its way; {mend}."
+        )
     if not name:
         problems.append(
             f"{path}: expected one common name, the institution's, got {request.subject.rfc4514_string()!r}; {mend}."
@@ -300,7 +339,11 @@ def read_private_key(path: Path) -> PrivateKey:
     Raises:
         UnreadableError: if it is none, with the file and the mend.
     """
-    key = _read(path, "a private key in PEM", lambda data: serialization.load_pem_private_key(data, password=None))
+    key = _read(
+        path,
+        "a private key in PEM",
+        lambda data: serialization.load_pem_private_key(data, password=None),
+    )
     return _private(path, key)
 
 
@@ -310,7 +353,11 @@ def read_node_key(path: Path) -> PrivateKey:
     Raises:
         UnreadableError: if it is none, with the file and the mend.
     """
-    key = _read(path, "a private key in OpenSSH's form", lambda data: serialization.load_ssh_private_key(data, password=None))
+    key = _read(
+        path,
+        "a private key in OpenSSH's form",
+        lambda data: serialization.load_ssh_private_key(data, password=None),
+    )
     return _private(path, key)
 
 
@@ -320,42 +367,60 @@ def read_public_key(path: Path) -> PublicKey:
     Raises:
         UnreadableError: if it is none, with the file and the mend.
     """
-    return _p384(path, _read(path, "a public key in OpenSSH's form", serialization.load_ssh_public_key))
+    return _p384(
+        path, _read(path, "a public key in OpenSSH's form", serialization.load_ssh_public_key)
+    )
 
 
 def _read(path: Path, what: str, load: Callable[[bytes], T]) -> T:
     try:
         return load(path.read_bytes())
     except (OSError, TypeError, ValueError, UnsupportedAlgorithm) as error:
-        raise UnreadableError(f"{path} cannot be read as {what} ({_reason(error)}); {_AS_WRITTEN}.") from None
+        raise UnreadableError(
+            f"{path} cannot be read as {what} ({_reason(error)}); {_AS_WRITTEN}."
+        ) from None
 
 
 def _private(path: Path, key: object) -> PrivateKey:
     if not isinstance(key, PrivateKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise UnreadableError(f"{path}: expected a key on curve P-384, got {_kind(key)}; {_AS_WRITTEN}.")
+        raise UnreadableError(
+            f"{path}: expected a key on curve P-384, got {_kind(key)}; {_AS_WRITTEN}."
+        )
     return key
 
 
 def _p384(path: Path, key: object) -> PublicKey:
     if not isinstance(key, PublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise UnreadableError(f"{path}: expected a key on curve P-384, got {_kind(key)}; {_AS_WRITTEN}.")
+        raise UnreadableError(
+            f"{path}: expected a key on curve P-384, got {_kind(key)}; {_AS_WRITTEN}."
+        )
     return key
 
 
 def _public(certificate: x509.Certificate) -> PublicKey:
     key = certificate.public_key()
     if not isinstance(key, PublicKey):
-        raise UnreadableError(f"Certificate {fingerprint(certificate)}: expected a key on curve P-384, got {_kind(key)}.")
+        raise UnreadableError(
+            f"Certificate {fingerprint(certificate)}: expected a key on curve P-384, got {_kind(key)}."
+        )
     return key
 
 
 def _kind(key: object) -> str:
-    return key.curve.name if isinstance(key, PublicKey | PrivateKey) else type(key).__name__.removesuffix("PublicKey")
+    return (
+        key.curve.name
+        if isinstance(key, PublicKey | PrivateKey)
+        else type(key).__name__.removesuffix("PublicKey")
+    )
 
 
 def _reason(error: Exception) -> str:
     """Say why in a few words; cryptography's own are long and cite its FAQ."""
-    return str(error.strerror) if isinstance(error, OSError) else "it holds something else, is damaged, or is encrypted"
+    return (
+        str(error.strerror)
+        if isinstance(error, OSError)
+        else "it holds something else, is damaged, or is encrypted"
+    )
 
 
 __all__ = [

@@ -7,7 +7,9 @@ from typing import Any
 HIDDEN = "***"
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*:).*(?=@)")
 _SECRET_NAME = re.compile(r"(?i)password|passwd|pwd|secret|token|api_?key")
-_SECRET_PARAMETER = re.compile(r"(?i)([?&;](?:[^=&;]*(?:password|passwd|pwd|secret|token)[^=&;]*|odbc_connect)=)[^&;]*")
+_SECRET_PARAMETER = re.compile(
+    r"(?i)([?&;](?:[^=&;]*(?:password|passwd|pwd|secret|token)[^=&;]*|odbc_connect)=)[^&;]*"
+)
 
 
 def redact(path: str) -> str:
@@ -27,8 +29,12 @@ def redact_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     >>> redact_arguments({"password": "hunter2", "url": "mysql://ann:secret@db/ward", "year": 2026})
     {'password': '***', 'url': 'mysql://ann:***@db/ward', 'year': 2026}
     """
-    masked = {name: redact(value) if isinstance(value, str) else value for name, value in kwargs.items()}
-    return {name: HIDDEN if _SECRET_NAME.search(str(name)) else value for name, value in masked.items()}
+    masked = {
+        name: redact(value) if isinstance(value, str) else value for name, value in kwargs.items()
+    }
+    return {
+        name: HIDDEN if _SECRET_NAME.search(str(name)) else value for name, value in masked.items()
+    }
 
 
 __all__ = ["HIDDEN", "redact", "redact_arguments"]

@@ -131,7 +131,9 @@ def make_private_folder(path: Path) -> None:
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StorageError(f"{path} cannot be made: {error}. Name a folder that you may write to.") from None
+        raise StorageError(
+            f"{path} cannot be made: {error}. Name a folder that you may write to."
+        ) from None
 
 
 def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
@@ -150,7 +152,9 @@ def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
             shutil.chown(path, group=group)
             path.chmod(mode)
     except (LookupError, OSError) as error:
-        raise ConfigError(f"{setting}={group}: {error}; name a group that this user is in.") from None
+        raise ConfigError(
+            f"{setting}={group}: {error}; name a group that this user is in."
+        ) from None
 
 
 def folder_name(name: str) -> str:
@@ -177,4 +181,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-__all__ = ["folder_name", "locked", "make_private_folder", "replace_file", "share", "write_json", "write_secret", "write_text"]
+__all__ = [
+    "folder_name",
+    "locked",
+    "make_private_folder",
+    "replace_file",
+    "share",
+    "write_json",
+    "write_secret",
+    "write_text",
+]

@@ -1,8 +1,9 @@
 """From a schema to its task: the built-in one of its kind, or one's own by dotted path.
 
-The class is made with the schema (and, for texts, the backbone's tokenizer) and the plan's ``kwargs``. A plan comes from
-another side: what may be imported for it is an exact list that this side brings (an institution's ``policy.tasks``, a
-simulation's own config), held against the plan's word before anything is imported.
+The class is made with the schema (and, for texts, the backbone's tokenizer) and the plan's
+``kwargs``. A plan comes from another side: what may be imported for it is an exact list that this
+side brings (an institution's ``policy.tasks``, a simulation's own config), held against the plan's
+word before anything is imported.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +17,17 @@ from confide.tasks.task import TableTask, Task
 from confide.tasks.text_classification import TextClassification
 
 _KEY = "task"
-_NEEDED = ("labels", "encode", "check", "content_columns", "label_column", "synthetic", "loss", "scores", "metrics")
+_NEEDED = (
+    "labels",
+    "encode",
+    "check",
+    "content_columns",
+    "label_column",
+    "synthetic",
+    "loss",
+    "scores",
+    "metrics",
+)
 
 
 def _refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
@@ -46,7 +57,9 @@ def table_task(config: TabularConfig, own_tasks: Sequence[str] = ()) -> TableTas
     return task
 
 
-def text_task(config: TextClassificationConfig, tokenizer_fn: Callable[[], Any], own_tasks: Sequence[str] = ()) -> Task:
+def text_task(
+    config: TextClassificationConfig, tokenizer_fn: Callable[[], Any], own_tasks: Sequence[str] = ()
+) -> Task:
     """Make the task of texts: the built-in one, or one's own.
 
     Args:
@@ -70,11 +83,15 @@ def _made(config: TaskConfig, own_tasks: Sequence[str], needed: Sequence[str], *
     path = str(config._target_)
     reserved = sorted(given.keys() & config.kwargs.keys())
     if reserved:
-        raise ConfigError(f"{_KEY}.kwargs names {', '.join(reserved)}, which {path} gets anyway; leave it out.")
+        raise ConfigError(
+            f"{_KEY}.kwargs names {', '.join(reserved)}, which {path} gets anyway; leave it out."
+        )
     made = make_part(path, config, key=_KEY, kwargs={**config.kwargs, **given})
     require(made, needed, path=path, key=_KEY, expected="a Task")
     if list(made.labels) != list(config.labels):
-        raise ConfigError(f"{_KEY}._target_={path} has labels={list(made.labels)}, expected task.labels={config.labels}.")
+        raise ConfigError(
+            f"{_KEY}._target_={path} has labels={list(made.labels)}, expected task.labels={config.labels}."
+        )
     return made
 
 

@@ -9,7 +9,9 @@ from torch import Tensor
 from confide.config.task import METRICS
 
 
-def classification_metrics(scores: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, float]:
+def classification_metrics(
+    scores: Tensor, labels: Tensor, names: Sequence[str]
+) -> dict[str, float]:
     """Score predictions.
 
     Args:
@@ -18,8 +20,8 @@ def classification_metrics(scores: Tensor, labels: Tensor, names: Sequence[str])
         names: metrics wanted, of :data:`confide.config.task.METRICS`.
 
     Returns:
-        Name -> value. AUC (one against the rest, mean over classes) is left out where a class has no record: it is
-        undefined there, not zero.
+        Name -> value. AUC (one against the rest, mean over classes) is left out where a class has
+        no record: it is undefined there, not zero.
     """
     if not bool(scores.isfinite().all()):
         return {}  # a model that has diverged predicts nothing
@@ -35,12 +37,20 @@ def classification_metrics(scores: Tensor, labels: Tensor, names: Sequence[str])
     return values
 
 
-def _score(name: str, truth: np.ndarray, probabilities: np.ndarray, classes: np.ndarray) -> float | None:
+def _score(
+    name: str, truth: np.ndarray, probabilities: np.ndarray, classes: np.ndarray
+) -> float | None:
     if name == "accuracy":
         return float((probabilities.argmax(axis=1) == truth).mean())
     if name == "macro_f1":
         return float(
-            sklearn_metrics.f1_score(truth, probabilities.argmax(axis=1), labels=classes, average="macro", zero_division=0)
+            sklearn_metrics.f1_score(
+                truth,
+                probabilities.argmax(axis=1),
+                labels=classes,
+                average="macro",
+                zero_division=0,
+            )
         )
     if name == "log_loss":
         return float(sklearn_metrics.log_loss(truth, probabilities, labels=classes))
@@ -49,7 +59,9 @@ def _score(name: str, truth: np.ndarray, probabilities: np.ndarray, classes: np.
             return None
         scores = probabilities[:, 1] if len(classes) == 2 else probabilities
         return float(
-            sklearn_metrics.roc_auc_score(truth, scores, multi_class="ovr", labels=classes if len(classes) > 2 else None)
+            sklearn_metrics.roc_auc_score(
+                truth, scores, multi_class="ovr", labels=classes if len(classes) > 2 else None
+            )
         )
     raise ValueError(f"Expected a metric of {', '.join(METRICS)}; got {name!r}.")
 

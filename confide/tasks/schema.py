@@ -47,7 +47,8 @@ class Read(NamedTuple):
     Attributes:
         columns: input columns of a table that are there.
         labels: empty where there is no label column.
-        problems: what is wrong, one sentence a problem, each with the column, the count and the mend.
+        problems: what is wrong, one sentence a problem, each with the column, the count and the
+            mend.
     """
 
     columns: dict[str, Column]
@@ -87,10 +88,16 @@ def read(records: Dataset, config: TaskConfig) -> Read:
     columns: dict[str, Column] = {}
     labels, found = Labels([], []), []
     if isinstance(config, TabularConfig):
-        present = {name: column for name, column in config.columns.items() if name in records.column_names}
-        columns = {name: read_column(name, column, records[name][:]) for name, column in present.items()}
+        present = {
+            name: column for name, column in config.columns.items() if name in records.column_names
+        }
+        columns = {
+            name: read_column(name, column, records[name][:]) for name, column in present.items()
+        }
         found += [problem for column in columns.values() for problem in column.problems]
-    elif isinstance(config, TextClassificationConfig) and config.text_column in records.column_names:
+    elif (
+        isinstance(config, TextClassificationConfig) and config.text_column in records.column_names
+    ):
         found += text_problems(records[config.text_column][:], config.text_column)
     if config.label_column in records.column_names:
         labels = read_labels(records[config.label_column][:], config)
@@ -115,15 +122,23 @@ def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
     found = []
     nulls = sum(value is None for value in raw)
     if nulls:
-        found.append(f"Column {config.label_column}: {nulls} of {len(raw)} labels are null; label or remove these records.")
-    unknown = Counter(value for value in raw if value is not None and fold_boolean(value) not in folded)
+        found.append(
+            f"Column {config.label_column}: {nulls} of {len(raw)} labels are null; label or remove these records."
+        )
+    unknown = Counter(
+        value for value in raw if value is not None and fold_boolean(value) not in folded
+    )
     if unknown:
-        shown = ", ".join(f"{value!r} ({count} records)" for value, count in unknown.most_common(_SHOWN))
+        shown = ", ".join(
+            f"{value!r} ({count} records)" for value, count in unknown.most_common(_SHOWN)
+        )
         found.append(
             f"Column {config.label_column}: unknown label {shown}; the plan knows {', '.join(known)}. "
             "Correct the records, or add the label to task.labels or task.label_values."
         )
-    return Labels([None if value is None else folded.get(fold_boolean(value)) for value in raw], found)
+    return Labels(
+        [None if value is None else folded.get(fold_boolean(value)) for value in raw], found
+    )
 
 
 def label_counts(labels: Labels, config: TaskConfig) -> dict[str, int]:
@@ -139,7 +154,11 @@ def text_problems(values: Sequence[object], name: str) -> list[str]:
     """Count texts that are null; an empty text is a text."""
     texts = list(values)
     nulls = sum(text is None for text in texts)
-    return [f"Column {name}: {nulls} of {len(texts)} texts are null; write or remove them."] if nulls else []
+    return (
+        [f"Column {name}: {nulls} of {len(texts)} texts are null; write or remove them."]
+        if nulls
+        else []
+    )
 
 
 # --- tables
@@ -148,17 +167,23 @@ def text_problems(values: Sequence[object], name: str) -> list[str]:
 def read_column(name: str, column: ColumnConfig, values: Sequence[object]) -> Column:
     """Read one input column as the schema says."""
     text = pandas.Series(list(values), dtype="object").astype("string").str.strip()
-    missing = (text.isna() | (text == "") | text.isin(column.missing_values)).fillna(True).astype(bool)
+    missing = (
+        (text.isna() | (text == "") | text.isin(column.missing_values)).fillna(True).astype(bool)
+    )
     read = _read_numbers if column.kind == "numeric" else _read_categories
     return read(name, column, text, missing)
 
 
-def _read_numbers(name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series) -> Column:
+def _read_numbers(
+    name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series
+) -> Column:
     parsed = {value: parse_number(value) for value in text[~missing].unique()}
     numbers = text.where(~missing).map(parsed).astype("float64")
     wrong = int((numbers.isna() & ~missing).sum())
     listed = [parse_number(value) for value in column.missing_values]
-    missing |= numbers.isin([value for value in listed if not numpy.isnan(value)])  # "0.0" where the schema says "0"
+    missing |= numbers.isin(
+        [value for value in listed if not numpy.isnan(value)]
+    )  # "0.0" where the schema says "0"
     problem = f"Column {name}: {wrong} of {len(text)} values are not numbers; correct them or list them in missing_values."
     return Column(numbers.mask(missing), missing, [problem] if wrong else [])
 
@@ -172,9 +197,13 @@ def parse_number(text: str) -> float:
     return number if numpy.isfinite(number) and "_" not in text else numpy.nan
 
 
-def _read_categories(name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series) -> Column:
+def _read_categories(
+    name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series
+) -> Column:
     values = text.map(fold_boolean, na_action="ignore")
-    unknown = sorted(set(values[~missing]) - {fold_boolean(category) for category in column.categories})
+    unknown = sorted(
+        set(values[~missing]) - {fold_boolean(category) for category in column.categories}
+    )
     if not unknown:
         return Column(values, missing, [])
     written = text[values.isin(unknown) & ~missing]

@@ -44,13 +44,18 @@ class SingleLabel:
         read, found = self._read(records)
         if found:
             raise DataError(found)
-        return read, torch.tensor([index for index in read.labels.indices if index is not None], dtype=torch.int64)
+        return read, torch.tensor(
+            [index for index in read.labels.indices if index is not None], dtype=torch.int64
+        )
 
     def _read(self, records: Dataset) -> tuple[Read, list[str]]:
         read = schema.read(records, self._schema)
         needed = [*self.content_columns(), self._label_column]
         missing = [name for name in needed if name not in records.column_names]
-        return read, [*([schema.missing_columns(missing, records.column_names)] if missing else []), *read.problems]
+        return read, [
+            *([schema.missing_columns(missing, records.column_names)] if missing else []),
+            *read.problems,
+        ]
 
     def label_column(self) -> str:
         """Name the column that holds the label."""

@@ -1,7 +1,7 @@
 """Tabular classification: one label for one row.
 
-Every input is encoded by public ranges and categories of the schema, so that no statistic of the records leaves an
-institution and all institutions encode alike.
+Every input is encoded by public ranges and categories of the schema, so that no statistic of the
+records leaves an institution and all institutions encode alike.
 """
 
 import torch
@@ -34,16 +34,25 @@ class Tabular(SingleLabel):
         """Encode rows: ``features`` of shape [n, d], float32 in [-2, 2]; a missing number is 0, the middle of its range.
 
         Raises:
-            DataError: naming every problem: missing columns, text where numbers belong, unknown categories or labels.
+            DataError: naming every problem: missing columns, text where numbers belong, unknown
+                categories or labels.
         """
         read, labels = self.read(records)
-        parts = [_encode_column(column, read.columns[name]) for name, column in self._config.columns.items()]
+        parts = [
+            _encode_column(column, read.columns[name])
+            for name, column in self._config.columns.items()
+        ]
         return Examples({FEATURES: torch.cat(parts, dim=1), LABELS: labels})
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent rows."""
         features = torch.rand((count, self.num_inputs), generator=generator) * 2 * _EDGE - _EDGE
-        return Examples({FEATURES: features, LABELS: torch.randint(0, len(self.labels), (count,), generator=generator)})
+        return Examples(
+            {
+                FEATURES: features,
+                LABELS: torch.randint(0, len(self.labels), (count,), generator=generator),
+            }
+        )
 
 
 def _width(column: ColumnConfig) -> int:

@@ -1,6 +1,7 @@
 """What a task is, and how encoded records are held.
 
-A task owns its schema, its batches, the loss of one record and its metrics. The model's outputs are logits.
+A task owns its schema, its batches, the loss of one record and its metrics. The model's outputs are
+logits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,8 +33,8 @@ class Examples:
 
     Attributes:
         columns: column -> tensor of shape [n, ...], ``labels`` among them.
-        lengths: tokens of each record, shape [n]; columns of shape [n, t], t a multiple of 8, are cut to the padded
-            length of a batch's longest.
+        lengths: tokens of each record, shape [n]; columns of shape [n, t], t a multiple of 8, are
+            cut to the padded length of a batch's longest.
         token_columns: names of those columns.
     """
 
@@ -67,7 +68,9 @@ class Examples:
 
     def to(self, device: torch.device) -> "Examples":
         """Move every column; lengths stay on the CPU, where batches are cut without waiting for the device."""
-        return Examples({k: v.to(device) for k, v in self.columns.items()}, self.lengths, self.token_columns)
+        return Examples(
+            {k: v.to(device) for k, v in self.columns.items()}, self.lengths, self.token_columns
+        )
 
     @staticmethod
     def concat(parts: Sequence["Examples"]) -> "Examples":
@@ -80,7 +83,11 @@ class Examples:
                 longest = max(value.shape[1] for value in values)
                 values = [functional.pad(value, (0, longest - value.shape[1])) for value in values]
             columns[name] = torch.cat(values)
-        lengths = None if first.lengths is None else torch.cat([p.lengths for p in parts if p.lengths is not None])
+        lengths = (
+            None
+            if first.lengths is None
+            else torch.cat([p.lengths for p in parts if p.lengths is not None])
+        )
         return Examples(columns, lengths, first.token_columns)
 
 

@@ -32,7 +32,8 @@ class TextClassification(SingleLabel):
         t is the longest text's number of tokens, rounded up to a multiple of 8.
 
         Raises:
-            DataError: naming every problem: a missing column, texts or labels that are null, labels that are unknown.
+            DataError: naming every problem: a missing column, texts or labels that are null, labels
+                that are unknown.
         """
         _, labels = self.read(records)
         texts = [str(text) for text in records[self._config.text_column][:]]
@@ -54,7 +55,11 @@ class TextClassification(SingleLabel):
         right = (0, padded_length(width) - width)
         ids = functional.pad(tokens["input_ids"], right, value=self._tokenizer.pad_token_id or 0)
         mask = functional.pad(tokens["attention_mask"], right)
-        return Examples({"input_ids": ids, "attention_mask": mask, LABELS: labels}, mask.sum(dim=1), _TOKEN_COLUMNS)
+        return Examples(
+            {"input_ids": ids, "attention_mask": mask, LABELS: labels},
+            mask.sum(dim=1),
+            _TOKEN_COLUMNS,
+        )
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent token sequences of unlike lengths."""
@@ -63,7 +68,11 @@ class TextClassification(SingleLabel):
         ids = torch.randint(0, len(self._tokenizer), (count, longest), generator=generator)
         mask = (torch.arange(longest) < lengths[:, None]).long()
         labels = torch.randint(0, len(self.labels), (count,), generator=generator)
-        return Examples({"input_ids": ids * mask, "attention_mask": mask, LABELS: labels}, lengths, _TOKEN_COLUMNS)
+        return Examples(
+            {"input_ids": ids * mask, "attention_mask": mask, LABELS: labels},
+            lengths,
+            _TOKEN_COLUMNS,
+        )
 
 
 __all__ = ["TextClassification"]

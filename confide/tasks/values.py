@@ -1,6 +1,7 @@
 """Values as canonical text, so that the same table is the same records whatever it is kept in.
 
-Pyarrow's own cast from numbers to text is not used: it writes 1e-7 where Python writes 1e-07, and -0 for minus zero.
+Pyarrow's own cast from numbers to text is not used: it writes 1e-7 where Python writes 1e-07, and
+-0 for minus zero.
 """
 
 import math
@@ -82,8 +83,12 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
     distinct = encoded.dictionary.to_pylist()
     if pyarrow.types.is_float32(kind) or pyarrow.types.is_float16(kind):
         # The shortest text that means the same float32, not the float64 it was widened to.
-        distinct = [float(str(value)) for value in encoded.dictionary.to_numpy(zero_copy_only=False)]
-    return pyarrow.array([canonical_text(value) for value in distinct], pyarrow.string()).take(encoded.indices)
+        distinct = [
+            float(str(value)) for value in encoded.dictionary.to_numpy(zero_copy_only=False)
+        ]
+    return pyarrow.array([canonical_text(value) for value in distinct], pyarrow.string()).take(
+        encoded.indices
+    )
 
 
 def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyarrow.Array:
@@ -93,7 +98,9 @@ def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyar
         DataError: naming the column, if it holds bytes, lists or another structure.
     """
     try:
-        return canonical_array(values.combine_chunks() if isinstance(values, pyarrow.ChunkedArray) else values)
+        return canonical_array(
+            values.combine_chunks() if isinstance(values, pyarrow.ChunkedArray) else values
+        )
     except UnsupportedValueError as error:
         raise unsupported(name, error) from None
 
@@ -115,7 +122,16 @@ def comparable(text: str | None) -> str | None:
     if not text:
         return None
     number = parse_number(text)
-    return fold_boolean(text) if math.isnan(number) else repr(number + 0.0)  # + 0.0: minus zero is zero
+    return (
+        fold_boolean(text) if math.isnan(number) else repr(number + 0.0)
+    )  # + 0.0: minus zero is zero
 
 
-__all__ = ["UnsupportedValueError", "canonical_array", "canonical_text", "comparable", "text_column", "unsupported"]
+__all__ = [
+    "UnsupportedValueError",
+    "canonical_array",
+    "canonical_text",
+    "comparable",
+    "text_column",
+    "unsupported",
+]

@@ -16,7 +16,9 @@ class SignSteps:
         """Keep nothing."""
         return {}
 
-    def apply(self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+    def apply(
+        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
+    ) -> tuple[Tensors, Tensors]:
         """Step once."""
         return {name: value + 0.05 * update[name].sign() for name, value in params.items()}, state
 

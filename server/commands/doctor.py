@@ -49,7 +49,9 @@ def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
         ConfigError: if there are overrides, which a coordinator's kit has no use for.
     """
     if overrides:
-        raise ConfigError(f"confide doctor: a coordinator's kit takes no overrides, got {' '.join(overrides)}.")
+        raise ConfigError(
+            f"confide doctor: a coordinator's kit takes no overrides, got {' '.join(overrides)}."
+        )
     return show(diagnose(folder), as_json=as_json)
 
 
@@ -58,14 +60,24 @@ def diagnose(folder: Path) -> list[Finding]:
     try:
         kit = load_coordinator_kit(folder)
     except ConfigError as error:
-        broken = [Finding("federation.json", "error", problem, _RENEW) for problem in error.problems]
+        broken = [
+            Finding("federation.json", "error", problem, _RENEW) for problem in error.problems
+        ]
         return [*broken, *gather(("versions", releases))]
     outer, inner = kit.outer, kit.inner
     return [
-        ok("federation.json", f"{kit.name}, {len(kit.institutions)} institutions, {', '.join(kit.hosts)} port {kit.port}"),
+        ok(
+            "federation.json",
+            f"{kit.name}, {len(kit.institutions)} institutions, {', '.join(kit.hosts)} port {kit.port}",
+        ),
         *gather(
             ("versions", releases),
-            ("ca.crt", lambda: authority(outer.ca, "provision a new federation, and send every institution its kit.")),
+            (
+                "ca.crt",
+                lambda: authority(
+                    outer.ca, "provision a new federation, and send every institution its kit."
+                ),
+            ),
             ("server.crt", lambda: _certificate(outer, kit.hosts)),
             ("loopback.crt", lambda: _certificate(inner, LOOPBACK_HOSTS)),
             ("ca.key", lambda: _authority_key(kit)),
@@ -99,7 +111,12 @@ def _authority_key(kit: CoordinatorKit) -> Iterator[Finding]:
     found = sorted(kit.folder.rglob("ca.key"))
     for path in found:
         told = f"{path}: whoever takes this machine could be any coordinator"
-        yield Finding("ca.key", "error", told, "move it off this machine; it is needed only to renew certificates.")
+        yield Finding(
+            "ca.key",
+            "error",
+            told,
+            "move it off this machine; it is needed only to renew certificates.",
+        )
     if not found:
         yield ok("ca.key", "not in this folder, as it should be")
 
@@ -110,11 +127,18 @@ def _institutions(kit: CoordinatorKit) -> Iterator[Finding]:
         try:
             shown = pki.key_fingerprint(pki.read_public_key(path))
         except ConfideError as error:
-            yield Finding("institutions", "error", f"{name}: {error}", "run `confide provision` again.")
+            yield Finding(
+                "institutions", "error", f"{name}: {error}", "run `confide provision` again."
+            )
             continue
         owner = owners.setdefault(shown, name)
         if owner != name:
-            yield Finding("institutions", "error", f"{owner} and {name} have the same key {shown}", "give each its own.")
+            yield Finding(
+                "institutions",
+                "error",
+                f"{owner} and {name} have the same key {shown}",
+                "give each its own.",
+            )
         else:
             yield ok("institutions", f"{name}: {shown}")
 
@@ -133,18 +157,28 @@ def _port(kit: CoordinatorKit) -> Iterator[Finding]:
 def _connected(kit: CoordinatorKit) -> Iterator[Finding]:
     if not processes(kit.logs):
         return
-    there = SuperLinkControl(kit.address.read_text().strip(), kit.inner.ca).connected(kit.institutions)
+    there = SuperLinkControl(kit.address.read_text().strip(), kit.inner.ca).connected(
+        kit.institutions
+    )
     absent = [name for name in kit.institutions if name not in there]
     if there:
         yield ok("connected", ", ".join(there))
     if absent:
-        yield Finding("connected", "warning", f"not there: {', '.join(absent)}", "`confide doctor` on their side says why.")
+        yield Finding(
+            "connected",
+            "warning",
+            f"not there: {', '.join(absent)}",
+            "`confide doctor` on their side says why.",
+        )
 
 
 def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
     """Tell who knocked in the last hour and was refused, by what the front wrote."""
     since = datetime.datetime.now() - _RECENT
-    names = {f"key {pki.key_fingerprint(pki.read_public_key(path))}": name for name, path in kit.institutions.items()}
+    names = {
+        f"key {pki.key_fingerprint(pki.read_public_key(path))}": name
+        for name, path in kit.institutions.items()
+    }
     seen: Counter[str] = Counter()
     for match in _REFUSED.finditer(log_tail(kit.logs / "front.log", most=_MOST_LOG)):
         if datetime.datetime.fromisoformat(match["time"]) >= since:
@@ -152,7 +186,12 @@ def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
     for told, times in seen.most_common(_MOST_REFUSALS):
         often = "once" if times == 1 else f"{times} times"
         mend = "if it should take part: `confide doctor` on its side, and compare key and ca.crt by telephone."
-        yield Finding("refused", "warning", f"knocked in the last hour, {often}, and was refused: {told}", mend)
+        yield Finding(
+            "refused",
+            "warning",
+            f"knocked in the last hour, {often}, and was refused: {told}",
+            mend,
+        )
 
 
 def _knock(match: re.Match[str], names: dict[str, str]) -> str:

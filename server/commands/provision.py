@@ -1,7 +1,7 @@
 """``confide provision``: a federation's certificates, and a start-up kit for each institution.
 
-The coordinator runs ``confide provision FEDERATION.yaml``; an institution that makes its own key runs
-``confide provision --request NAME`` and sends what that says.
+The coordinator runs ``confide provision FEDERATION.yaml``; an institution that makes its own key
+runs ``confide provision --request NAME`` and sends what that says.
 """
 
 import argparse
@@ -35,24 +35,44 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:
         return int(stop.code or 0)
     if (arguments.federation is None) == (arguments.request is None):
-        raise ConfigError("Expected either FEDERATION.yaml (the coordinator) or --request NAME (an institution).")
+        raise ConfigError(
+            "Expected either FEDERATION.yaml (the coordinator) or --request NAME (an institution)."
+        )
     if arguments.request is not None:
         if arguments.csr or arguments.replace:
-            raise ConfigError("--csr and --replace are the coordinator's; leave them out, or give FEDERATION.yaml.")
+            raise ConfigError(
+                "--csr and --replace are the coordinator's; leave them out, or give FEDERATION.yaml."
+            )
         return _request(arguments)
     return _provision(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="confide provision", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="confide provision",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "federation", metavar="FEDERATION.yaml", type=Path, nargs="?", help="name, hosts, port, institutions, config, days"
+        "federation",
+        metavar="FEDERATION.yaml",
+        type=Path,
+        nargs="?",
+        help="name, hosts, port, institutions, config, days",
     )
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where; kits beside the YAML, or the institution's name")
     parser.add_argument(
-        "--csr", type=Path, action="append", default=[], metavar="FILE", help="an institution's request; may be repeated"
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where; kits beside the YAML, or the institution's name",
+    )
+    parser.add_argument(
+        "--csr",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="an institution's request; may be repeated",
     )
     parser.add_argument(
         "--replace",
@@ -61,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="take the key of this institution's request for its old one",
     )
-    parser.add_argument("--request", metavar="NAME", help="at an institution: make its key, and a request to send")
+    parser.add_argument(
+        "--request", metavar="NAME", help="at an institution: make its key, and a request to send"
+    )
     return parser
 
 

@@ -69,14 +69,26 @@ def new_words(words: Sequence[str]) -> list[str]:
         ConfigError: if there is no kit, or this is a sweep.
     """
     if {"-m", "--multirun"} & set(words):
-        raise ConfigError("confide server: a sweep would spend every institution's budget many times; run one by one.")
-    kits = [word for word in overrides_of(words) if "=" not in word or word.startswith(_KIT) or _is_kit(word)]
+        raise ConfigError(
+            "confide server: a sweep would spend every institution's budget many times; run one by one."
+        )
+    kits = [
+        word
+        for word in overrides_of(words)
+        if "=" not in word or word.startswith(_KIT) or _is_kit(word)
+    ]
     if len(kits) != 1:
-        raise ConfigError("confide server KIT [OVERRIDES]: name the folder `coordinator` that `confide provision` made.")
+        raise ConfigError(
+            "confide server KIT [OVERRIDES]: name the folder `coordinator` that `confide provision` made."
+        )
     kit = load_coordinator_kit(Path(kits[0].removeprefix(_KIT)))
     rest = [word for word in words if word != kits[0]]
     # Records are the institutions' own: what the config says of data stands for nothing here.
-    rest += [f"{_KIT}{quoted(kit.folder)}", "data.public=true", f"data.num_clients={max(1, len(kit.institutions))}"]
+    rest += [
+        f"{_KIT}{quoted(kit.folder)}",
+        "data.public=true",
+        f"data.num_clients={max(1, len(kit.institutions))}",
+    ]
     if not any(word.startswith("job=") for word in rest):
         rest.append(f"job={quoted(f'{kit.name}-{secrets.token_hex(3)}'.replace(' ', '-'))}")
     return rest

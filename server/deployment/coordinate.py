@@ -1,8 +1,9 @@
 """The process that runs a federation's rounds: it submits a run to SuperLink, takes it itself, and leaves RUN.
 
-Flower would start a SuperExec, which starts a process for each run, which unpacks the bundle. Here one process does it all
-with the code that is installed. Killed at any instant, it is started again and goes on from the last checkpoint as a new run
-of Flower's, under the same job: institutions know the job alone.
+Flower would start a SuperExec, which starts a process for each run, which unpacks the bundle. Here
+one process does it all with the code that is installed. Killed at any instant, it is started again
+and goes on from the last checkpoint as a new run of Flower's, under the same job: institutions know
+the job alone.
 """
 
 import argparse
@@ -23,7 +24,14 @@ from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.deployment.supervisor import OneLine, end_with_parent, log_to_stderr, stop_signals
-from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError, FlowerError, RunFailedError
+from confide.errors import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    ConfideError,
+    ConfigError,
+    FlowerError,
+    RunFailedError,
+)
 from confide.flower.grid import take_run
 from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
@@ -69,7 +77,9 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         The exit status: 0 done; 1 the run failed; 2 its config is wrong; 75 to be started again.
     """
-    parser = argparse.ArgumentParser(prog="python -m confide.server.deployment.coordinate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m confide.server.deployment.coordinate", description=__doc__
+    )
     parser.add_argument("run", type=Path, help="RUN, whose command.yaml says what to run")
     parser.add_argument("--superlink", required=True, help="HOST:PORT, on loopback")
     arguments = parser.parse_args(argv)
@@ -168,7 +178,9 @@ class _Deployment:
         progress: shown to whoever watches.
     """
 
-    def __init__(self, config: Config, run_dir: Path, kit: CoordinatorKit, progress: ProgressView) -> None:
+    def __init__(
+        self, config: Config, run_dir: Path, kit: CoordinatorKit, progress: ProgressView
+    ) -> None:
         self.config, self.run_dir, self._kit, self._progress = config, run_dir, kit, progress
         self.job = str(config.job)
         self.store = CheckpointStore(run_dir / CHECKPOINTS, kept=config.server.checkpoints)
@@ -187,12 +199,16 @@ class _Deployment:
         config = self.config
         algorithm = build_strategy(config.strategy)
         if self._checkpoint is not None and not algorithm.resumable:
-            raise ConfigError("strategy: it hides its state inside its class, as Flower's own do; start this run anew.")
+            raise ConfigError(
+                "strategy: it hides its state inside its class, as Flower's own do; start this run anew."
+            )
         with self._progress, MetricsSink(self.run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
                 plan, workload = self._prepare()
             with self._watch.phase("federated"), self._taken(superlink) as (grid, names):
-                self._progress.planned(epsilon_budget=plan.privacy.epsilon if plan.private else None)
+                self._progress.planned(
+                    epsilon_budget=plan.privacy.epsilon if plan.private else None
+                )
                 self._progress.phase("federated", total=config.server.num_rounds)
                 loop = RoundLoop(
                     algorithm,
@@ -210,7 +226,10 @@ class _Deployment:
                     num_rounds=config.server.num_rounds,
                     timeout_s=config.server.round_timeout_s,
                 )
-                app(grid, Context(run_id=0, node_id=0, node_config={}, state=RecordDict(), run_config={}))
+                app(
+                    grid,
+                    Context(run_id=0, node_id=0, node_config={}, state=RecordDict(), run_config={}),
+                )
         outcome = loop.outcome
         if outcome is None:
             raise RunFailedError(f"Job {self.job} ended without an outcome.")
@@ -221,12 +240,18 @@ class _Deployment:
 
     def _prepare(self) -> tuple[TrainingPlan, Workload]:
         config, backbone = self.config, self.config.backbone
-        digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
+        digest = (
+            content_hash(find_backbone(backbone))
+            if isinstance(backbone, TransformerConfig)
+            else None
+        )
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self.run_dir / PLAN, plan.to_json() + "\n")
         compute = make_compute(config.trainer)
         seed, own = initial_seed(self._secret), config.task.own_tasks
-        workload = build_workload(config.task, backbone, config.tuning, compute=compute, seed=seed, own_tasks=own)
+        workload = build_workload(
+            config.task, backbone, config.tuning, compute=compute, seed=seed, own_tasks=own
+        )
         size = num_bytes(trainable_tensors(workload.model)) / _MIB
         if size > config.server.max_payload_mb:
             raise ConfigError(
@@ -245,11 +270,20 @@ class _Deployment:
             control.stop_run(int(mark.read_text()))
         number = control.start_run(self.job)
         write_text(mark, f"{number}\n")
-        log.info("Job %s is run %d of SuperLink's; institutions: %s.", self.job, number, ", ".join(names.values()))
-        runtime = Runtime(address=superlink, secret=self._kit.secret, ca=self._kit.inner.ca, patience_s=120.0)
+        log.info(
+            "Job %s is run %d of SuperLink's; institutions: %s.",
+            self.job,
+            number,
+            ", ".join(names.values()),
+        )
+        runtime = Runtime(
+            address=superlink, secret=self._kit.secret, ca=self._kit.inner.ca, patience_s=120.0
+        )
         with take_run(runtime, timeout_s=_TAKE_S) as grid:
             if grid.run.run_id != number:
-                raise FlowerError(f"SuperLink offers run {grid.run.run_id}, not {number}; it was left by another job.")
+                raise FlowerError(
+                    f"SuperLink offers run {grid.run.run_id}, not {number}; it was left by another job."
+                )
             yield grid, names
 
     def _commit(self, reached: Checkpoint) -> None:
@@ -261,10 +295,13 @@ class _Deployment:
         }
         self.store.save(replace(reached, beside=beside))
 
-    def _result(self, plan: TrainingPlan, workload: Workload, outcome: Outcome, digest: str) -> RunResult:
+    def _result(
+        self, plan: TrainingPlan, workload: Workload, outcome: Outcome, digest: str
+    ) -> RunResult:
         state, best = outcome.state, outcome.state.best
         lines = {
-            name: InstitutionResult(num_examples=n, test=outcome.test.get(name, {})) for name, n in outcome.clients.items()
+            name: InstitutionResult(num_examples=n, test=outcome.test.get(name, {}))
+            for name, n in outcome.clients.items()
         }
         return RunResult(
             plan=plan,
@@ -272,7 +309,9 @@ class _Deployment:
             pooled_test=mean_metrics(outcome.test),  # nobody has their records together
             institutions=lines,
             model_sha256=digest,
-            kept_round=best.server_round if best and self.config.server.keep == "best" else state.server_round,
+            kept_round=best.server_round
+            if best and self.config.server.keep == "best"
+            else state.server_round,
             seconds=self._watch.seconds(),
             reproducible=bool(outcome.reproducible),
             versions=versions(),

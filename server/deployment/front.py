@@ -1,22 +1,26 @@
 """The coordinator's door: a TLS front that lets institutions reach the fleet API of a SuperLink, and nothing else of it.
 
-A SuperLink serves three APIs on one port: the fleet API, which SuperNodes sign in to, and the control and runtime APIs, of
-which the first has no authentication. So it listens on loopback, and this process, which knows the twelve paths that
-SuperNodes use, stands before it. It authenticates nobody; that stays the SuperLink's part. But it
-refuses nodes of another minor release of Flower, which SuperLink 1.41 lets pass, and it tells in its log who was refused.
+A SuperLink serves three APIs on one port: the fleet API, which SuperNodes sign in to, and the
+control and runtime APIs, of which the first has no authentication. So it listens on loopback, and
+this process, which knows the twelve paths that SuperNodes use, stands before it. It authenticates
+nobody; that stays the SuperLink's part. But it refuses nodes of another minor release of Flower,
+which SuperLink 1.41 lets pass, and it tells in its log who was refused.
 
-What a SuperNode makes of an answer decides what is sent. It tries again after 502, 503, 504 and after a lost connection; 401
-ends it, 403 makes it drop a reply, anything else ends the call for good. So whatever may pass by itself is 503 here, also a
-body that stalls, for which HTTP has 408; off the paths it is 404, and too large a body is 413. A heartbeat that is answered
-with 500, as a SuperLink does while its database is locked, would be a SuperNode's last: it is 503 too.
+What a SuperNode makes of an answer decides what is sent. It tries again after 502, 503, 504 and
+after a lost connection; 401 ends it, 403 makes it drop a reply, anything else ends the call for
+good. So whatever may pass by itself is 503 here, also a body that stalls, for which HTTP has 408;
+off the paths it is 404, and too large a body is 413. A heartbeat that is answered with 500, as a
+SuperLink does while its database is locked, would be a SuperNode's last: it is 503 too.
 
-Bodies and answers are whole in memory before they are passed on. An object travels in chunks of 5 MB, so 16 MiB a body hold
-every message; in return slow institutions occupy no connection of the SuperLink, it never sees half a body, and an answer that
-breaks off is still a 503. All bodies together may hold 16 times the largest one; what exceeds that is told to come again.
+Bodies and answers are whole in memory before they are passed on. An object travels in chunks of 5
+MB, so 16 MiB a body hold every message; in return slow institutions occupy no connection of the
+SuperLink, it never sees half a body, and an answer that breaks off is still a 503. All bodies
+together may hold 16 times the largest one; what exceeds that is told to come again.
 
-Not covered: a TLS handshake that stalls is cut by asyncio after 60 s and is not counted; nobody is limited by address, so a
-flood needs a firewall; a body may be as slow as 4 KiB/s. A connection that is closed during its handshake, as may happen to
-one while this process ends, is a certificate's error to a SuperNode, which gives up: it needs a supervisor.
+Not covered: a TLS handshake that stalls is cut by asyncio after 60 s and is not counted; nobody is
+limited by address, so a flood needs a firewall; a body may be as slow as 4 KiB/s. A connection that
+is closed during its handshake, as may happen to one while this process ends, is a certificate's
+error to a SuperNode, which gives up: it needs a supervisor.
 """
 
 import argparse
@@ -40,7 +44,18 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 from confide.flower.explain import INCOMPATIBLE_STATUS, incompatibility, incompatibility_body
 from confide.security import pki
-from confide.server.deployment.listener import App, Config, FewLines, Limits, Listener, Receive, Scope, Send, Server, name_of
+from confide.server.deployment.listener import (
+    App,
+    Config,
+    FewLines,
+    Limits,
+    Listener,
+    Receive,
+    Scope,
+    Send,
+    Server,
+    name_of,
+)
 
 PATHS = frozenset(
     f"/v1/fleet/{name}"
@@ -74,7 +89,9 @@ REQUEST_HEADERS = frozenset(
     }
 )
 """What is passed on of a request; its length is told anew."""
-ANSWER_HEADERS = frozenset({b"content-encoding", b"content-type", b"flwr-version-incompatibility-message"})
+ANSWER_HEADERS = frozenset(
+    {b"content-encoding", b"content-type", b"flwr-version-incompatibility-message"}
+)
 """What is passed on of an answer; its length is told anew."""
 
 _MIB = 1024 * 1024
@@ -128,7 +145,9 @@ class _RefusalError(Exception):
     def __init__(self, status: int, reason: str, *, close: bool = True) -> None:
         super().__init__(reason)
         headers = [(b"connection", b"close")] if close else []
-        self.answer = _Answer(status=status, headers=headers + ([(b"retry-after", b"1")] if status == 503 else []))
+        self.answer = _Answer(
+            status=status, headers=headers + ([(b"retry-after", b"1")] if status == 503 else [])
+        )
 
 
 class _ClientGoneError(Exception):
@@ -158,13 +177,19 @@ class _Front:
         try:
             verify = ssl.create_default_context(cafile=upstream.ca)
         except OSError as error:
-            raise ConfigError(f"upstream_ca={upstream.ca} cannot be used ({error}); name a PEM file.") from None
+            raise ConfigError(
+                f"upstream_ca={upstream.ca} cannot be used ({error}); name a PEM file."
+            ) from None
         verify.minimum_version = ssl.TLSVersion.TLSv1_2
         self._client = httpx.AsyncClient(
             verify=verify,
             trust_env=False,
-            timeout=httpx.Timeout(upstream.timeout_s, connect=min(_CONNECT_TIMEOUT_S, upstream.timeout_s)),
-            limits=httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=_UPSTREAM_IDLE_S),
+            timeout=httpx.Timeout(
+                upstream.timeout_s, connect=min(_CONNECT_TIMEOUT_S, upstream.timeout_s)
+            ),
+            limits=httpx.Limits(
+                max_connections=64, max_keepalive_connections=32, keepalive_expiry=_UPSTREAM_IDLE_S
+            ),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,7 +231,9 @@ class _Front:
         if told is not None:
             _tell_refused(scope, INCOMPATIBLE_STATUS, told)
             content_type = [(b"content-type", b"application/json")]
-            return _Answer(status=INCOMPATIBLE_STATUS, headers=content_type, body=incompatibility_body(told))
+            return _Answer(
+                status=INCOMPATIBLE_STATUS, headers=content_type, body=incompatibility_body(told)
+            )
         body = bytearray()
         try:
             await self._read(scope, receive, body)
@@ -219,7 +246,9 @@ class _Front:
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> None:
         """Append a request's body to ``body``."""
-        declared = next((int(value) for name, value in scope["headers"] if name == b"content-length"), 0)
+        declared = next(
+            (int(value) for name, value in scope["headers"] if name == b"content-length"), 0
+        )
         self._check_room(declared, declared)
         start, stall_s = time.monotonic(), self._limits.stall_s
         more = True
@@ -245,7 +274,8 @@ class _Front:
             raise _RefusalError(503, f"{self._held} bytes of bodies are held already")
 
     async def _forward(self, path: str, scope: Scope, body: bytes) -> _Answer:
-        # Not `build_request`, which would add headers, and cookies that an answer to somebody else may have set.
+        # Not `build_request`, which would add headers, and cookies that an answer to somebody else
+        # may have set.
         headers = [header for header in scope["headers"] if header[0] in REQUEST_HEADERS]
         request = httpx.Request("POST", self._url + path, headers=headers, content=body)
         try:
@@ -259,7 +289,11 @@ class _Front:
             raise _RefusalError(503, reason, close=False) from None
         if response.status_code == 429 or (response.status_code == 500 and path == _HEARTBEAT):
             raise _RefusalError(503, f"the SuperLink answers {response.status_code}", close=False)
-        passed = [(name.lower(), value) for name, value in response.headers.raw if name.lower() in ANSWER_HEADERS]
+        passed = [
+            (name.lower(), value)
+            for name, value in response.headers.raw
+            if name.lower() in ANSWER_HEADERS
+        ]
         return _Answer(status=response.status_code, headers=passed, body=content)
 
     async def _content(self, response: httpx.Response) -> bytes:
@@ -267,7 +301,9 @@ class _Front:
         async for chunk in response.aiter_raw():
             content += chunk
             if len(content) > self._limits.max_body:
-                reason = f"the answer exceeds {self._limits.max_body} bytes; --max-body-mb allows more"
+                reason = (
+                    f"the answer exceeds {self._limits.max_body} bytes; --max-body-mb allows more"
+                )
                 raise _RefusalError(503, reason, close=False)
         return bytes(content)
 
@@ -278,20 +314,30 @@ async def _send_answer(answer: _Answer, send: Send, stall_s: float) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     for start in range(0, max(1, len(answer.body)), _PIECE):
         end = start + _PIECE
-        event = {"type": "http.response.body", "body": answer.body[start:end], "more_body": end < len(answer.body)}
+        event = {
+            "type": "http.response.body",
+            "body": answer.body[start:end],
+            "more_body": end < len(answer.body),
+        }
         await asyncio.wait_for(send(event), stall_s)
 
 
 def _tell_refused(scope: Scope, status: int, why: str) -> None:
     """Tell of a node that may not take part; at a place of its own, so that no noise of other strangers hides it."""
-    log.warning("%s: %d, refused, %s, %s", _shown(scope), status, why, _key_of(dict(scope["headers"])))
+    log.warning(
+        "%s: %d, refused, %s, %s", _shown(scope), status, why, _key_of(dict(scope["headers"]))
+    )
 
 
 def _key_of(headers: Mapping[bytes, bytes]) -> str:
     """Name a node by the fingerprint of the key that it shows, as ``ssh-keygen -l`` prints it; unproven."""
     shown = headers.get(_KEY, b"")
     try:
-        key = load_pem_public_key(base64.b64decode(shown, validate=True)) if 0 < len(shown) <= _LONGEST_KEY else None
+        key = (
+            load_pem_public_key(base64.b64decode(shown, validate=True))
+            if 0 < len(shown) <= _LONGEST_KEY
+            else None
+        )
     except (ValueError, UnsupportedAlgorithm):
         key = None
     return f"key {pki.key_fingerprint(key)}" if isinstance(key, pki.PublicKey) else "no key"
@@ -323,10 +369,21 @@ def main(argv: Sequence[str]) -> int:
     _log_to_stderr()
     try:
         limits = Limits(
-            max_body=arguments.max_body_mb * _MIB, stall_s=arguments.stall_s, max_connections=arguments.max_connections
+            max_body=arguments.max_body_mb * _MIB,
+            stall_s=arguments.stall_s,
+            max_connections=arguments.max_connections,
         )
-        upstream = Upstream(address=arguments.upstream, ca=arguments.upstream_ca, timeout_s=arguments.upstream_timeout_s)
-        config = Config(create_app(upstream, limits), limits, certificate=arguments.certificate, key=arguments.key)
+        upstream = Upstream(
+            address=arguments.upstream,
+            ca=arguments.upstream_ca,
+            timeout_s=arguments.upstream_timeout_s,
+        )
+        config = Config(
+            create_app(upstream, limits),
+            limits,
+            certificate=arguments.certificate,
+            key=arguments.key,
+        )
         _load(config)
         listener = _listen(arguments.listen)
     except ConfigError as error:
@@ -350,23 +407,55 @@ def _serve(config: Config, listener: socket.socket) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m confide.server.deployment.front", description=__doc__.partition("\n")[0])
-    parser.add_argument("--listen", required=True, metavar="HOST:PORT", help="where institutions connect; port 0 for any")
-    parser.add_argument("--certificate", required=True, type=Path, help="this server's certificate, PEM")
+    parser = argparse.ArgumentParser(
+        prog="python -m confide.server.deployment.front", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument(
+        "--listen",
+        required=True,
+        metavar="HOST:PORT",
+        help="where institutions connect; port 0 for any",
+    )
+    parser.add_argument(
+        "--certificate", required=True, type=Path, help="this server's certificate, PEM"
+    )
     parser.add_argument("--key", required=True, type=Path, help="its private key, PEM")
-    parser.add_argument("--upstream", required=True, metavar="HOST:PORT", help="the SuperLink, on loopback")
-    parser.add_argument("--upstream-ca", required=True, type=Path, help="the authority of the SuperLink's certificate, PEM")
-    parser.add_argument("--upstream-timeout-s", type=float, default=Upstream.timeout_s, help="default %(default)g")
-    parser.add_argument("--max-body-mb", type=int, default=Limits.max_body // _MIB, help="in MiB; default %(default)d")
-    parser.add_argument("--stall-s", type=float, default=Limits.stall_s, help="silence that is cut; default %(default)g")
-    parser.add_argument("--max-connections", type=int, default=Limits.max_connections, help="default %(default)d")
+    parser.add_argument(
+        "--upstream", required=True, metavar="HOST:PORT", help="the SuperLink, on loopback"
+    )
+    parser.add_argument(
+        "--upstream-ca",
+        required=True,
+        type=Path,
+        help="the authority of the SuperLink's certificate, PEM",
+    )
+    parser.add_argument(
+        "--upstream-timeout-s", type=float, default=Upstream.timeout_s, help="default %(default)g"
+    )
+    parser.add_argument(
+        "--max-body-mb",
+        type=int,
+        default=Limits.max_body // _MIB,
+        help="in MiB; default %(default)d",
+    )
+    parser.add_argument(
+        "--stall-s",
+        type=float,
+        default=Limits.stall_s,
+        help="silence that is cut; default %(default)g",
+    )
+    parser.add_argument(
+        "--max-connections", type=int, default=Limits.max_connections, help="default %(default)d"
+    )
     return parser
 
 
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler()
     handler.addFilter(FewLines())
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING, handlers=[handler]
+    )
     log.setLevel(logging.INFO)
 
 
@@ -375,7 +464,9 @@ def _load(config: Config) -> None:
         config.load()
     except OSError as error:
         files = f"certificate={config.ssl_certfile} and key={config.ssl_keyfile}"
-        raise ConfigError(f"{files} cannot be used ({error}); name PEM files that belong together.") from None
+        raise ConfigError(
+            f"{files} cannot be used ({error}); name PEM files that belong together."
+        ) from None
 
 
 def _listen(address: str) -> socket.socket:
@@ -384,9 +475,12 @@ def _listen(address: str) -> socket.socket:
     try:
         made = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ConfigError(f"listen={address} cannot be used ({error}); name an address of this machine that is free.") from None
+        raise ConfigError(
+            f"listen={address} cannot be used ({error}); name an address of this machine that is free."
+        ) from None
     listener = Listener(family, socket.SOCK_STREAM, fileno=made.detach())
-    # Connections inherit it; asyncio does not set it on a listener made elsewhere, which costs 40 ms a request.
+    # Connections inherit it; asyncio does not set it on a listener made elsewhere, which costs 40
+    # ms a request.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

@@ -33,12 +33,20 @@ class CoordinatorKit:
     @property
     def outer(self) -> Tls:
         """What institutions see."""
-        return Tls(ca=self.folder / "ca.crt", certificate=self.folder / "server.crt", key=self.folder / "server.key")
+        return Tls(
+            ca=self.folder / "ca.crt",
+            certificate=self.folder / "server.crt",
+            key=self.folder / "server.key",
+        )
 
     @property
     def inner(self) -> Tls:
         """What the front sees of SuperLink, on loopback."""
-        return Tls(ca=self.folder / "ca.crt", certificate=self.folder / "loopback.crt", key=self.folder / "loopback.key")
+        return Tls(
+            ca=self.folder / "ca.crt",
+            certificate=self.folder / "loopback.crt",
+            key=self.folder / "loopback.key",
+        )
 
     @property
     def state(self) -> Path:
@@ -92,10 +100,18 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
         raise ConfigError(
             f"server.kit={folder}: {FILE} cannot be read ({told}); name the folder `coordinator` that `confide provision` made."
         ) from None
-    files = [kit.outer.ca, kit.outer.certificate, kit.outer.key, kit.inner.certificate, kit.inner.key]
+    files = [
+        kit.outer.ca,
+        kit.outer.certificate,
+        kit.outer.key,
+        kit.inner.certificate,
+        kit.inner.key,
+    ]
     missing = [path.name for path in (*files, *kit.institutions.values()) if not path.is_file()]
     if missing:
-        raise ConfigError(f"server.kit={folder} lacks {', '.join(missing)}; run `confide provision` again.")
+        raise ConfigError(
+            f"server.kit={folder} lacks {', '.join(missing)}; run `confide provision` again."
+        )
     return kit
 
 

@@ -9,7 +9,14 @@ from pathlib import Path
 
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfigError, FlowerError
-from confide.flower.processes import LOOPBACK, SuperLinkControl, check_version, environment, free_port, superlink_command
+from confide.flower.processes import (
+    LOOPBACK,
+    SuperLinkControl,
+    check_version,
+    environment,
+    free_port,
+    superlink_command,
+)
 from confide.server.deployment.kit import CoordinatorKit
 from confide.storage.files import locked, make_private_folder, write_secret, write_text
 
@@ -77,9 +84,22 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
 
 
 def _rounds(kit: CoordinatorKit, run_dir: Path, superlink: str) -> Program:
-    command = [sys.executable, "-m", "confide.server.deployment.coordinate", str(run_dir), "--superlink", superlink]
+    command = [
+        sys.executable,
+        "-m",
+        "confide.server.deployment.coordinate",
+        str(run_dir),
+        "--superlink",
+        superlink,
+    ]
     final = frozenset({0, EXIT_FAILED, EXIT_USAGE})
-    return Program(name="rounds", command=command, environment=environment(kit.state / "flower"), shows=True, is_final=final)
+    return Program(
+        name="rounds",
+        command=command,
+        environment=environment(kit.state / "flower"),
+        shows=True,
+        is_final=final,
+    )
 
 
 def is_taken(port: int) -> bool:

@@ -1,7 +1,8 @@
 """A TLS server for strangers: heads in time, few connections, few lines of log, and an end with its parent.
 
-It is uvicorn with h11, which bounds the size of a head, and three things that uvicorn leaves out: a deadline for heads, a limit
-of connections that keeps serving those that stand, and an end when the process that started it is gone.
+It is uvicorn with h11, which bounds the size of a head, and three things that uvicorn leaves out: a
+deadline for heads, a limit of connections that keeps serving those that stand, and an end when the
+process that started it is gone.
 """
 
 import asyncio
@@ -57,7 +58,9 @@ class Limits:
         least = {"max_body": 1, "stall_s": 1e-3, "max_connections": 1}
         wrong = [name for name, bound in least.items() if not getattr(self, name) >= bound]
         if wrong:
-            raise ConfigError([f"Expected {name}={getattr(self, name)} >= {least[name]:g}." for name in wrong])
+            raise ConfigError(
+                [f"Expected {name}={getattr(self, name)} >= {least[name]:g}." for name in wrong]
+            )
 
 
 class Config(uvicorn.Config):
@@ -86,7 +89,9 @@ class Config(uvicorn.Config):
         self.limits = limits
 
 
-def _server_context(config: uvicorn.Config, make_fn: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+def _server_context(
+    config: uvicorn.Config, make_fn: Callable[[], ssl.SSLContext]
+) -> ssl.SSLContext:
     context = make_fn()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
@@ -119,7 +124,9 @@ class _Handshakes(ssl.SSLObject):
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise
         except ssl.SSLError as error:
-            log.warning("TLS with %s fails: %s", name_of(_peer.get()), _handshake_problem(str(error.reason)))
+            log.warning(
+                "TLS with %s fails: %s", name_of(_peer.get()), _handshake_problem(str(error.reason))
+            )
             raise
 
 
@@ -131,7 +138,10 @@ def _handshake_problem(reason: str) -> str:
         "BAD_CERTIFICATE": "it finds this server's certificate unfit, such as for the host that it called",
         "HTTP_REQUEST": "it speaks HTTP without TLS",
     }
-    words = next((words for sign, words in told.items() if reason.endswith(sign)), "no TLS that this server speaks")
+    words = next(
+        (words for sign, words in told.items() if reason.endswith(sign)),
+        "no TLS that this server speaks",
+    )
     return f"{words} ({reason.lower()})."
 
 
@@ -153,7 +163,11 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self._limits.max_connections:
             # Closing is enough for a SuperNode to come again, and an idle flood costs no answers.
-            log.warning("Connection from %s closed: %d are open.", name_of(self.client), self._limits.max_connections)
+            log.warning(
+                "Connection from %s closed: %d are open.",
+                name_of(self.client),
+                self._limits.max_connections,
+            )
             transport.abort()
         else:
             self._expect_head()
@@ -184,7 +198,11 @@ class Connection(H11Protocol):
             self._head_timer.cancel()
 
     def _give_up(self) -> None:
-        log.warning("Connection from %s closed: no request in %g s.", name_of(self.client), self._limits.stall_s)
+        log.warning(
+            "Connection from %s closed: no request in %g s.",
+            name_of(self.client),
+            self._limits.stall_s,
+        )
         self.transport.abort()
 
 
@@ -209,7 +227,9 @@ class FewLines(logging.Filter):
     def __init__(self, now_fn: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now_fn = now_fn
-        self._seen: dict[tuple[str, int], tuple[float, int]] = {}  # where -> (begin of the window, lines in it)
+        self._seen: dict[
+            tuple[str, int], tuple[float, int]
+        ] = {}  # where -> (begin of the window, lines in it)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whether a line is written; it tells how many before it were not."""
@@ -217,7 +237,10 @@ class FewLines(logging.Filter):
         begin, lines = self._seen.get(where, (now, 0))
         if now - begin >= _LINES_WINDOW_S:
             if lines > _LINES:
-                record.msg, record.args = f"{record.getMessage()} ({lines - _LINES} such lines were left out)", None
+                record.msg, record.args = (
+                    f"{record.getMessage()} ({lines - _LINES} such lines were left out)",
+                    None,
+                )
             begin, lines = now, 0
         self._seen[where] = (begin, lines + 1)
         return lines < _LINES
@@ -228,4 +251,16 @@ def name_of(client: tuple[str, int] | None) -> str:
     return f"{client[0]}:{client[1]}" if client else "an unknown peer"
 
 
-__all__ = ["App", "Config", "Event", "FewLines", "Limits", "Listener", "Receive", "Scope", "Send", "Server", "name_of"]
+__all__ = [
+    "App",
+    "Config",
+    "Event",
+    "FewLines",
+    "Limits",
+    "Listener",
+    "Receive",
+    "Scope",
+    "Send",
+    "Server",
+    "name_of",
+]

@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 class JsonProgress:
     """Writes ``phase``, ``started``, ``resumed``, ``round``, ``evaluated`` and at last ``finished`` or ``failed``.
 
-    Nothing else is written to stdout; what is no number (a metric that is undefined, an epsilon without privacy) is null.
+    Nothing else is written to stdout; what is no number (a metric that is undefined, an epsilon
+    without privacy) is null.
 
     Args:
         file: stdout.
@@ -34,7 +35,12 @@ class JsonProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Leave the file open: the last event comes later."""
 
     def planned(self, *, epsilon_budget: float | None) -> None:
@@ -51,7 +57,12 @@ class JsonProgress:
 
     def started(self, clients: Mapping[str, int]) -> None:
         """Write an event with who takes part."""
-        self._write("started", rounds=self._total, clients=dict(clients), epsilon_budget=self._epsilon_budget)
+        self._write(
+            "started",
+            rounds=self._total,
+            clients=dict(clients),
+            epsilon_budget=self._epsilon_budget,
+        )
 
     def resumed(self, state: RunState) -> None:
         """Write an event; the rounds of earlier processes have been written by these."""
@@ -77,9 +88,13 @@ class JsonProgress:
             seconds_left=round(done.seconds_left, 3),
         )
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Write an event with means over institutions, by support."""
-        names = dict.fromkeys(name for metrics in evaluations.values() for name in metrics if name != "num_examples")
+        names = dict.fromkeys(
+            name for metrics in evaluations.values() for name in metrics if name != "num_examples"
+        )
         means = {name: mean_metric(evaluations, name) for name in names}
         self._write("evaluated", split=split, round=server_round, clients=len(evaluations), **means)
 
@@ -93,7 +108,10 @@ class JsonProgress:
         self._write("failed", error=told)
 
     def _write(self, event: str, **values: Any) -> None:
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        finite = {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in values.items()
+        }
         line = json.dumps({"event": event, **finite})
         print(line, file=self._file, flush=True)
         log.info("%s", line)

@@ -1,6 +1,7 @@
 """What a person, or a program, sees while a run goes on and when it ends: ``server.progress``.
 
-The live table is in :mod:`confide.server.progress.live`, JSON lines in :mod:`confide.server.progress.json_lines`.
+The live table is in :mod:`confide.server.progress.live`, JSON lines in
+:mod:`confide.server.progress.json_lines`.
 """
 
 import logging
@@ -30,7 +31,12 @@ class LineProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Leave nothing behind."""
 
     def planned(self, *, epsilon_budget: float | None) -> None:
@@ -54,9 +60,14 @@ class LineProgress:
 
     def round_done(self, state: RunState) -> None:
         """Print a line."""
-        self._line(state.server_round, f"{round_note(state, self._metric)}, {state.history[-1].seconds:.1f} s")
+        self._line(
+            state.server_round,
+            f"{round_note(state, self._metric)}, {state.history[-1].seconds:.1f} s",
+        )
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Print nothing: the closing table does."""
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
@@ -86,7 +97,12 @@ class QuietProgress(LineProgress):
             handler.setLevel(logging.ERROR)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._on_leaving.close()
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:

@@ -58,14 +58,23 @@ class RoundTable:
             return
         columns, leaving = self._columns(rows), list(_FIRST_TO_GO)
         unbounded = options.update(max_width=_UNBOUNDED)
-        while leaving and Measurement.get(console, unbounded, _table(columns)).maximum > options.max_width:
+        while (
+            leaving
+            and Measurement.get(console, unbounded, _table(columns)).maximum > options.max_width
+        ):
             gone = leaving.pop(0)
             columns = [column for column in columns if column.name != gone]
         yield _table(columns)
 
     def _columns(self, rows: Sequence[RoundFigures]) -> list[_Column]:
         budget = self.epsilon_budget
-        spent = [] if budget is None else [_Column("epsilon", f"epsilon\nof {budget:g}", [_number(r.epsilon, 2) for r in rows])]
+        spent = (
+            []
+            if budget is None
+            else [
+                _Column("epsilon", f"epsilon\nof {budget:g}", [_number(r.epsilon, 2) for r in rows])
+            ]
+        )
         return [
             _Column("round", "\nround", [Text(str(r.server_round)) for r in rows]),
             _Column("metric", f"{self._metric}\nat start", [_number(r.value, 3) for r in rows]),
@@ -75,7 +84,11 @@ class RoundTable:
             _Column("failed", "\nfailed", [_count(r.failed) for r in rows]),
             _Column("refused", "\nrefused", [_count(r.refused) for r in rows]),
             _Column("seconds", "\nseconds", [_number(r.seconds, 1) for r in rows]),
-            _Column("left", "time\nleft", [Text(str(timedelta(seconds=round(r.seconds_left)))) for r in rows]),
+            _Column(
+                "left",
+                "time\nleft",
+                [Text(str(timedelta(seconds=round(r.seconds_left)))) for r in rows],
+            ),
         ]
 
 
@@ -109,24 +122,38 @@ class LiveProgress:
     """
 
     def __init__(self, console: Console, *, metric: str) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self._bars = Progress(*columns, console=console)
         self._metric = metric
         self._rounds = RoundTable(metric)
         self._note = Text(no_wrap=True, overflow="ellipsis")
-        self._live = Live(Group(self._rounds, self._bars, self._note), console=console, refresh_per_second=4)
+        self._live = Live(
+            Group(self._rounds, self._bars, self._note), console=console, refresh_per_second=4
+        )
         self._on_leaving = ExitStack()
 
     def __enter__(self) -> Self:
         """Take the lower part of the terminal; the log's warnings go above it."""
-        handlers = [handler for handler in terminal_handlers() if "stream" in vars(handler)]  # others look it up each time
+        handlers = [
+            handler for handler in terminal_handlers() if "stream" in vars(handler)
+        ]  # others look it up each time
         self._live.start()
         for handler in handlers:
             before = handler.setStream(sys.stderr)
             self._on_leaving.callback(handler.setStream, before)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._on_leaving.close()
         self._live.stop()
 
@@ -165,9 +192,17 @@ class LiveProgress:
         missing = ", ".join(f"{name} ({code})" for name, code in record.refused.items())
         if missing:
             self._say(f"round {record.server_round} without {missing}", style="yellow")
-        log.info("%s: %d/%d, %s", self._title, record.server_round, self._total, round_note(state, self._metric))
+        log.info(
+            "%s: %d/%d, %s",
+            self._title,
+            record.server_round,
+            self._total,
+            round_note(state, self._metric),
+        )
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Say how the model after a round scores."""
         value = mean_metric(evaluations, self._metric)
         if value is not None:

@@ -27,7 +27,12 @@ class ProgressView(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
     def planned(self, *, epsilon_budget: float | None) -> None:
         """Hear, before the rounds, of the epsilon that each institution may spend in this run; None without privacy."""
@@ -47,7 +52,9 @@ class ProgressView(Protocol):
     def round_done(self, state: RunState) -> None:
         """Hear of a round."""
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Hear how a model scores."""
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
@@ -63,7 +70,8 @@ class RoundFigures:
 
     Attributes:
         server_round: that is done.
-        value: the metric of the tensors that the round began from, support-weighted mean over institutions.
+        value: the metric of the tensors that the round began from, support-weighted mean over
+            institutions.
         best: the best so far of the same, and the round after which the model had it.
         epsilon: the most that an institution has spent so far.
         accepted: how many updates went in.
@@ -122,16 +130,25 @@ def round_note(state: RunState, metric: str) -> str:
     if record.epsilon:
         words.append(f"epsilon {max(record.epsilon.values()):.2f}")
     if record.refused:
-        words.append("without " + ", ".join(f"{name} ({code})" for name, code in record.refused.items()))
+        words.append(
+            "without " + ", ".join(f"{name} ({code})" for name, code in record.refused.items())
+        )
     return ", ".join(words)
 
 
 def terminal_handlers() -> list[logging.StreamHandler[Any]]:
     """Return what writes the log to this terminal."""
     known = logging.root.manager.loggerDict.values()
-    loggers = [logging.getLogger(), *(logger for logger in known if isinstance(logger, logging.Logger))]
+    loggers = [
+        logging.getLogger(),
+        *(logger for logger in known if isinstance(logger, logging.Logger)),
+    ]
     handlers = [handler for logger in loggers for handler in logger.handlers]
-    return [h for h in handlers if isinstance(h, logging.StreamHandler) and h.stream in (sys.stderr, sys.stdout)]
+    return [
+        h
+        for h in handlers
+        if isinstance(h, logging.StreamHandler) and h.stream in (sys.stderr, sys.stdout)
+    ]
 
 
 def tell(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool = False) -> None:

@@ -49,7 +49,9 @@ class Authority:
         return key
 
 
-def find_authority(places: Places, federation: FederationConfig, now: datetime.datetime) -> Authority:
+def find_authority(
+    places: Places, federation: FederationConfig, now: datetime.datetime
+) -> Authority:
     """Find a federation's authority by any copy of its certificate, or make it.
 
     Args:
@@ -62,12 +64,23 @@ def find_authority(places: Places, federation: FederationConfig, now: datetime.d
         UnreadableError: if a copy is damaged.
     """
     path = places.authority / "ca.crt"
-    copies = [path, places.coordinator / "ca.crt", *sorted(places.out.glob("institutions/*/ca.crt"))]
+    copies = [
+        path,
+        places.coordinator / "ca.crt",
+        *sorted(places.out.glob("institutions/*/ca.crt")),
+    ]
     certificates = {copy: pki.read_certificate(copy) for copy in copies if copy.exists()}
     if len({pki.fingerprint(certificate) for certificate in certificates.values()}) > 1:
-        found = ", ".join(f"{copy}: {pki.fingerprint(certificate)[:11]}..." for copy, certificate in certificates.items())
-        raise ConfigError(f"{places.out} holds certificates of several authorities ({found}); keep those of one.")
-    certificate = next(iter(certificates.values()), None) or _make_certificate(places, federation.name, now)
+        found = ", ".join(
+            f"{copy}: {pki.fingerprint(certificate)[:11]}..."
+            for copy, certificate in certificates.items()
+        )
+        raise ConfigError(
+            f"{places.out} holds certificates of several authorities ({found}); keep those of one."
+        )
+    certificate = next(iter(certificates.values()), None) or _make_certificate(
+        places, federation.name, now
+    )
     owner = pki.common_name(certificate.subject)
     if owner != federation.name:
         raise ConfigError(
@@ -87,7 +100,9 @@ def _make_certificate(places: Places, name: str, now: datetime.datetime) -> x509
     return pki.make_authority(name, pki.read_private_key(path), now=now)
 
 
-def certify_coordinator(authority: Authority, federation: FederationConfig, now: datetime.datetime) -> list[str]:
+def certify_coordinator(
+    authority: Authority, federation: FederationConfig, now: datetime.datetime
+) -> list[str]:
     """Issue the coordinator's certificates where that is needed.
 
     Args:
@@ -106,11 +121,15 @@ def certify_coordinator(authority: Authority, federation: FederationConfig, now:
         was_there = (authority.places.coordinator / f"{stem}.crt").exists()
         reason = _issue(authority, stem, hosts, days=federation.days, now=now)
         if reason and was_there:
-            notes.append(f"{stem}.crt was issued anew: {reason}. Bring coordinator/ to its machine and start it again.")
+            notes.append(
+                f"{stem}.crt was issued anew: {reason}. Bring coordinator/ to its machine and start it again."
+            )
     return notes
 
 
-def _issue(authority: Authority, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime) -> str | None:
+def _issue(
+    authority: Authority, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime
+) -> str | None:
     """Issue one certificate, if it must be, and return why."""
     folder = authority.places.coordinator
     path, key_path = folder / f"{stem}.crt", folder / f"{stem}.key"
@@ -125,19 +144,28 @@ def _issue(authority: Authority, stem: str, hosts: Sequence[str], *, days: int, 
         )
     write_missing(key_path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
     key = pki.read_private_key(key_path).public_key()
-    issued = pki.issue_server_certificate(key, hosts, authority=(authority.certificate, signer), days=days, now=now)
+    issued = pki.issue_server_certificate(
+        key, hosts, authority=(authority.certificate, signer), days=days, now=now
+    )
     write_text(path, pki.certificate_pem(issued))
     return reason
 
 
 def _needs_issue(
-    path: Path, key_path: Path, authority: x509.Certificate, hosts: Sequence[str], *, now: datetime.datetime
+    path: Path,
+    key_path: Path,
+    authority: x509.Certificate,
+    hosts: Sequence[str],
+    *,
+    now: datetime.datetime,
 ) -> str | None:
     for needed in (path, key_path):
         if not needed.exists():
             return f"{needed.name} is not there"
     certificate = pki.read_certificate(path)
-    if not pki.is_issued_by(certificate, authority) or not pki.is_key_of(pki.read_private_key(key_path), certificate):
+    if not pki.is_issued_by(certificate, authority) or not pki.is_key_of(
+        pki.read_private_key(key_path), certificate
+    ):
         return f"it fits {key_path.name} or the authority no longer"
     if not pki.is_for(certificate, hosts):
         return f"hosts changed from {', '.join(pki.hosts_of(certificate))} to {', '.join(hosts)}"

@@ -54,7 +54,9 @@ def alone(folder: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise ConfigError(f"Another `confide provision` writes to {folder}; wait for it to end, and run this again.") from None
+        raise ConfigError(
+            f"Another `confide provision` writes to {folder}; wait for it to end, and run this again."
+        ) from None
     except OSError as error:
         raise StorageError(
             f"{error.filename or folder} cannot be used: {error.strerror}. Mend that, and run this again."
@@ -66,7 +68,12 @@ def alone(folder: Path) -> Iterator[None]:
 
 def sweep(out: Path) -> None:
     """Remove temporary files of a run that was killed: some are secrets that nobody ever used."""
-    folders = (out / "authority", out / "coordinator", out / "coordinator" / "nodes", *out.glob("institutions/*"))
+    folders = (
+        out / "authority",
+        out / "coordinator",
+        out / "coordinator" / "nodes",
+        *out.glob("institutions/*"),
+    )
     for path in (path for folder in folders for path in folder.glob(".*")):
         if _LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)

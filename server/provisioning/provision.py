@@ -1,9 +1,10 @@
 """Provisioning: a federation's authority, the coordinator's certificates, and a start-up kit for each institution.
 
-Every file is written whole or not at all, and in an order in which what names a file comes after it: an institution is known
-(``coordinator/nodes``) once its kit is complete. Running it again therefore completes a run that was cut off, adds whoever
-is new, and leaves all else as it was. Trusted with secrets: the coordinator, who makes node keys for institutions that send
-no certificate request of their own; such a key is as secret as the way that the kit travels.
+Every file is written whole or not at all, and in an order in which what names a file comes after
+it: an institution is known (``coordinator/nodes``) once its kit is complete. Running it again
+therefore completes a run that was cut off, adds whoever is new, and leaves all else as it was.
+Trusted with secrets: the coordinator, who makes node keys for institutions that send no certificate
+request of their own; such a key is as secret as the way that the kit travels.
 """
 
 import datetime
@@ -16,11 +17,23 @@ from urllib.parse import unquote
 
 from confide.config.compose import compose
 from confide.config.run import Config
-from confide.deployment.federation import FederationConfig, common_name_problems, join_address, parse_federation
+from confide.deployment.federation import (
+    FederationConfig,
+    common_name_problems,
+    join_address,
+    parse_federation,
+)
 from confide.errors import ConfigError, UnreadableError
 from confide.security import pki
 from confide.server.provisioning.certificates import Authority, certify_coordinator, find_authority
-from confide.server.provisioning.files import SECRET, Places, alone, sweep, write_changed, write_missing
+from confide.server.provisioning.files import (
+    SECRET,
+    Places,
+    alone,
+    sweep,
+    write_changed,
+    write_missing,
+)
 from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
 from confide.storage.files import make_private_folder, write_json, write_text
 
@@ -97,7 +110,9 @@ def read_federation(path: Path) -> tuple[FederationConfig, Config]:
     try:
         config = compose(federation.config)
     except ConfigError as error:
-        raise ConfigError([*problems, *(f"{path}: config: {problem}" for problem in error.problems)]) from None
+        raise ConfigError(
+            [*problems, *(f"{path}: config: {problem}" for problem in error.problems)]
+        ) from None
     if problems:
         raise ConfigError(problems)
     return federation, config
@@ -126,7 +141,8 @@ def provision(
         What was made.
 
     Raises:
-        ConfigError: if a request, a name or a key does not fit; nothing was written for institutions then.
+        ConfigError: if a request, a name or a key does not fit; nothing was written for
+            institutions then.
         StorageError: if a file cannot be written.
         UnreadableError: if a file that is there is damaged.
     """
@@ -139,7 +155,10 @@ def provision(
         keys = _choose_keys(places, federation, asked, replace)
         authority = find_authority(places, federation, now)
         notes = certify_coordinator(authority, federation, now)
-        kits = [_kit(name, keys[name], federation, config, authority) for name in federation.institutions]
+        kits = [
+            _kit(name, keys[name], federation, config, authority)
+            for name in federation.institutions
+        ]
         removed, changes = _roster(places, federation)
         page = coordinator_page(federation, fingerprint=pki.fingerprint(authority.certificate))
         write_changed(places.coordinator / "README.md", page)
@@ -203,7 +222,9 @@ def _read_requests(paths: Sequence[Path], federation: FederationConfig) -> dict[
                 f"{path} is of {request.name!r}, which institutions=[{known}] lacks; add it there, or correct the name."
             )
         elif request.name in asked:
-            problems.append(f"{path} is a second request of {request.name!r}; give the one that counts.")
+            problems.append(
+                f"{path} is a second request of {request.name!r}; give the one that counts."
+            )
         asked[request.name] = request.public_key
     if problems:
         raise ConfigError(problems)
@@ -211,26 +232,40 @@ def _read_requests(paths: Sequence[Path], federation: FederationConfig) -> dict[
 
 
 def _choose_keys(
-    places: Places, federation: FederationConfig, asked: Mapping[str, pki.PublicKey], replace: Sequence[str]
+    places: Places,
+    federation: FederationConfig,
+    asked: Mapping[str, pki.PublicKey],
+    replace: Sequence[str],
 ) -> dict[str, _NodeKey]:
     """Say which public key each institution is known by; nothing is written."""
     keys = _Keys()
     for name in sorted(set(replace) - set(asked)):
-        keys.problems.append(f"--replace {name!r} needs the request of the new key; give --csr FILE too.")
+        keys.problems.append(
+            f"--replace {name!r} needs the request of the new key; give --csr FILE too."
+        )
     for name in federation.institutions:
         _choose_key(keys, places, name, asked.get(name), may_replace=name in replace)
     owners: dict[str, str] = {}
     for name, key in keys.chosen.items():
-        if key.public is not None and (owner := owners.setdefault(pki.public_line(key.public), name)) != name:
-            keys.problems.append(f"{owner!r} and {name!r} have the same public key; each institution needs its own.")
+        if (
+            key.public is not None
+            and (owner := owners.setdefault(pki.public_line(key.public), name)) != name
+        ):
+            keys.problems.append(
+                f"{owner!r} and {name!r} have the same public key; each institution needs its own."
+            )
     if keys.problems:
         raise ConfigError(keys.problems)
     return keys.chosen
 
 
-def _choose_key(keys: _Keys, places: Places, name: str, asked: pki.PublicKey | None, *, may_replace: bool) -> None:
+def _choose_key(
+    keys: _Keys, places: Places, name: str, asked: pki.PublicKey | None, *, may_replace: bool
+) -> None:
     kit, registered = places.kit(name), places.registered(name)
-    private = pki.read_node_key(kit / "node.key").public_key() if (kit / "node.key").exists() else None
+    private = (
+        pki.read_node_key(kit / "node.key").public_key() if (kit / "node.key").exists() else None
+    )
     written = pki.read_public_key(kit / "node.pub") if (kit / "node.pub").exists() else None
     known = pki.read_public_key(registered) if registered.exists() else private or written
     if asked is not None:
@@ -254,8 +289,16 @@ def _roster(places: Places, federation: FederationConfig) -> tuple[list[str], li
     """Write who takes part, forget whoever no longer does, and say what kits do not know yet."""
     path = places.coordinator / "federation.json"
     before = _read_roster(path)
-    files = {name: str(places.registered(name).relative_to(places.coordinator)) for name in federation.institutions}
-    roster = {"name": federation.name, "hosts": federation.hosts, "port": federation.port, "institutions": files}
+    files = {
+        name: str(places.registered(name).relative_to(places.coordinator))
+        for name in federation.institutions
+    }
+    roster = {
+        "name": federation.name,
+        "hosts": federation.hosts,
+        "port": federation.port,
+        "institutions": files,
+    }
     if roster != before:
         write_json(path, roster)
     kept = {places.registered(name) for name in federation.institutions}
@@ -282,14 +325,18 @@ def _read_roster(path: Path) -> dict[str, Any]:
         join_address(roster["hosts"][0], roster["port"])
         dict(roster["institutions"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UnreadableError(f"{path} is not as it was written ({error}); remove it, and run this again.") from None
+        raise UnreadableError(
+            f"{path} is not as it was written ({error}); remove it, and run this again."
+        ) from None
     return roster
 
 
 # --- kits
 
 
-def _kit(name: str, key: _NodeKey, federation: FederationConfig, config: Config, authority: Authority) -> Kit:
+def _kit(
+    name: str, key: _NodeKey, federation: FederationConfig, config: Config, authority: Authority
+) -> Kit:
     """Make what an institution's kit lacks; what is there stays, unless its key is replaced."""
     places = authority.places
     folder, registered = places.kit(name), places.registered(name)
@@ -308,11 +355,27 @@ def _kit(name: str, key: _NodeKey, federation: FederationConfig, config: Config,
         write_changed(folder / "node.pub", pki.public_line(public)),
         write_missing(folder / "ca.crt", lambda: pki.certificate_pem(authority.certificate)),
         write_missing(folder / "client.yaml", lambda: client_yaml(name, federation, config)),
-        write_changed(folder / "README.md", page) if key.is_replaced else write_missing(folder / "README.md", lambda: page),
+        write_changed(folder / "README.md", page)
+        if key.is_replaced
+        else write_missing(folder / "README.md", lambda: page),
         write_changed(registered, pki.public_line(public)),
     ]
-    state = "new key" if key.is_replaced else "made" if not was_there else "completed" if any(written) else "unchanged"
-    return Kit(name=name, folder=folder, state=state, has_key=secret.exists(), key_fingerprint=pki.key_fingerprint(public))
+    state = (
+        "new key"
+        if key.is_replaced
+        else "made"
+        if not was_there
+        else "completed"
+        if any(written)
+        else "unchanged"
+    )
+    return Kit(
+        name=name,
+        folder=folder,
+        state=state,
+        has_key=secret.exists(),
+        key_fingerprint=pki.key_fingerprint(public),
+    )
 
 
 __all__ = [

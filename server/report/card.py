@@ -19,7 +19,9 @@ def model_card(run: RunFiles) -> str:
         Markdown with the metadata that hubs read in front.
     """
     summary, federated = run.summary, run.summary["federated"]
-    metrics = {name: value for name, value in federated.items() if name in run.config["task"]["metrics"]}
+    metrics = {
+        name: value for name, value in federated.items() if name in run.config["task"]["metrics"]
+    }
     privacy = summary["privacy"]
     return render(
         "model_card.md.j2",
@@ -53,7 +55,9 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
         EvalResult(
             task_type=kind,
             dataset_type="federated",
-            dataset_name="pooled test records" if "measured" not in run.summary["federated"] else "institutions' test records",
+            dataset_name="pooled test records"
+            if "measured" not in run.summary["federated"]
+            else "institutions' test records",
             metric_type=metric,
             metric_value=round(value, 4),
         )

@@ -9,7 +9,18 @@ from urllib.parse import quote
 from confide.server.report.compare_plots import against_privacy, convergence, parallel, scores
 from confide.server.report.plots import by_round
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, Row, Table, drawn, duration, measured, number, render, size, written
+from confide.server.report.render import (
+    Cell,
+    Row,
+    Table,
+    drawn,
+    duration,
+    measured,
+    number,
+    render,
+    size,
+    written,
+)
 from confide.server.report.sentences import strategy_name
 from confide.server.run_folder import REPORT, decides, flat
 
@@ -19,11 +30,14 @@ _IN_LABEL = 3
 """Up to so many stand in a figure's labels."""
 
 
-def comparison_page(runs: Sequence[RunFiles], *, title: str, page: Path, failed: Sequence[tuple[str, str]] = ()) -> str:
+def comparison_page(
+    runs: Sequence[RunFiles], *, title: str, page: Path, failed: Sequence[tuple[str, str]] = ()
+) -> str:
     """Render a page that compares runs.
 
     Args:
-        runs: that ended with a model, two or more of the same primary metric, or of several: each is measured by the first's.
+        runs: that ended with a model, two or more of the same primary metric, or of several: each
+            is measured by the first's.
         title: of the page.
         page: where it will lie; links to reports are relative to it.
         failed: what and why of jobs that left no model.
@@ -35,7 +49,9 @@ def comparison_page(runs: Sequence[RunFiles], *, title: str, page: Path, failed:
         "compare.html.j2",
         title=title,
         metric=runs[0].metric,
-        table=_table(runs, names, settings if len(settings) <= _IN_TABLE else {}, chosen=chosen, page=page),
+        table=_table(
+            runs, names, settings if len(settings) <= _IN_TABLE else {}, chosen=chosen, page=page
+        ),
         settings=_settings(names, settings) if len(settings) > _IN_TABLE else None,
         chosen=None if chosen is None else names[chosen],
         pictures=drawn(
@@ -44,7 +60,11 @@ def comparison_page(runs: Sequence[RunFiles], *, title: str, page: Path, failed:
             convergence(runs, labels, chosen),
             against_privacy(runs),
         ),
-        failed=Table(["job", "why"], [Row([Cell(what), Cell(why)]) for what, why in failed], text=(0, 1)) if failed else None,
+        failed=Table(
+            ["job", "why"], [Row([Cell(what), Cell(why)]) for what, why in failed], text=(0, 1)
+        )
+        if failed
+        else None,
         comparable=comparable,
     )
 
@@ -63,7 +83,10 @@ def _labels(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> list
     """Add to each name what its run had of its own, where that is short."""
     if not 1 <= len(settings) <= _IN_LABEL:
         return list(names)
-    return [f"{name}: {', '.join(written(values[place]) for values in settings.values())}" for place, name in enumerate(names)]
+    return [
+        f"{name}: {', '.join(written(values[place]) for values in settings.values())}"
+        for place, name in enumerate(names)
+    ]
 
 
 def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
@@ -72,7 +95,9 @@ def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     Where a strategy's name tells all that differs in it, the name stands for its settings.
     """
     described = [flat(run.config) for run in runs]
-    keys = [key for key in dict.fromkeys(key for config in described for key in config) if decides(key)]
+    keys = [
+        key for key in dict.fromkeys(key for config in described for key in config) if decides(key)
+    ]
     settings = {key: [config.get(key) for config in described] for key in keys}
     settings = {key: values for key, values in settings.items() if len(set(map(str, values))) > 1}
     parts = {key: values for key, values in settings.items() if key.startswith("strategy.")}
@@ -91,7 +116,9 @@ def validation(run: RunFiles) -> float | None:
 
 def best(runs: Sequence[RunFiles]) -> int | None:
     """Choose the best run, by validation records: test records must not choose."""
-    scored = [(value, place) for place, run in enumerate(runs) if (value := validation(run)) is not None]
+    scored = [
+        (value, place) for place, run in enumerate(runs) if (value := validation(run)) is not None
+    ]
     if len(scored) < 2:
         return None
     sign = 1 if runs[0].higher_is_better else -1
@@ -99,20 +126,42 @@ def best(runs: Sequence[RunFiles]) -> int | None:
 
 
 def _table(
-    runs: Sequence[RunFiles], names: Sequence[str], settings: Mapping[str, Sequence[Any]], *, chosen: int | None, page: Path
+    runs: Sequence[RunFiles],
+    names: Sequence[str],
+    settings: Mapping[str, Sequence[Any]],
+    *,
+    chosen: int | None,
+    page: Path,
 ) -> Table:
     private, metric = any(run.private for run in runs), runs[0].metric
     pooled, alone = any(run.pooled for run in runs), any(run.local for run in runs)
     headers = ["run", *settings, f"{metric}, validation", f"{metric}, test"]
-    headers += [*(["alone, mean"] if alone else []), *(["pooled"] if pooled else []), *(["epsilon"] if private else [])]
+    headers += [
+        *(["alone, mean"] if alone else []),
+        *(["pooled"] if pooled else []),
+        *(["epsilon"] if private else []),
+    ]
     headers += ["rounds", "moved", "time"]
     rows = []
     for place, run in enumerate(runs):
-        federated, local = run.summary["federated"], [line[metric] for line in run.local.values() if metric in line]
+        federated, local = (
+            run.summary["federated"],
+            [line[metric] for line in run.local.values() if metric in line],
+        )
         spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
-        link = quote(os.path.relpath(run.folder / REPORT, page.parent)) if (run.folder / REPORT).exists() else ""
-        cells = [Cell(names[place], link=link), *(Cell(written(values[place])) for values in settings.values())]
-        cells += [Cell(number(validation(run))), measured(metric, federated.get(metric), federated.get("test_examples"))]
+        link = (
+            quote(os.path.relpath(run.folder / REPORT, page.parent))
+            if (run.folder / REPORT).exists()
+            else ""
+        )
+        cells = [
+            Cell(names[place], link=link),
+            *(Cell(written(values[place])) for values in settings.values()),
+        ]
+        cells += [
+            Cell(number(validation(run))),
+            measured(metric, federated.get(metric), federated.get("test_examples")),
+        ]
         cells += [Cell(number(sum(local) / len(local)) if local else "–")] if alone else []
         cells += [Cell(number(run.pooled.get(metric)))] if pooled else []
         cells += [Cell(f"{max(spent):.2f}" if spent else "–")] if private else []
@@ -128,15 +177,22 @@ def _table(
 
 def _settings(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> Table:
     """Tell in what many settings differ: a row a setting."""
-    rows = [Row([Cell(key), *(Cell(written(value)) for value in values)]) for key, values in settings.items()]
+    rows = [
+        Row([Cell(key), *(Cell(written(value)) for value in values)])
+        for key, values in settings.items()
+    ]
     return Table(["setting", *names], rows)
 
 
 def same_records(runs: Sequence[RunFiles]) -> bool:
     """Say whether runs were validated and tested on the same records: the same ones, dealt out in the same way."""
-    # Splits follow simulation.seed even where data.partition_seed deals out; without a seed they are drawn anew.
+    # Splits follow simulation.seed even where data.partition_seed deals out; without a seed they
+    # are drawn anew.
     dealt = {str((run.config["data"], run.config["simulation"]["seed"])) for run in runs}
-    drawn_anew = any(run.config["simulation"]["seed"] is None and "measured" not in run.summary["federated"] for run in runs)
+    drawn_anew = any(
+        run.config["simulation"]["seed"] is None and "measured" not in run.summary["federated"]
+        for run in runs
+    )
     return len(dealt) == 1 and not drawn_anew
 
 

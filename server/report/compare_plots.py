@@ -8,7 +8,16 @@ import pandas
 from matplotlib.axes import Axes
 
 from confide.server.report import plots
-from confide.server.report.figures import FEDERATED, INK, MUTED, PAPER, Picture, legend, new_axes, picture
+from confide.server.report.figures import (
+    FEDERATED,
+    INK,
+    MUTED,
+    PAPER,
+    Picture,
+    legend,
+    new_axes,
+    picture,
+)
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
 from confide.server.report.render import written
@@ -24,7 +33,9 @@ def scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Picture | None:
     """Draw each run's result, and how sure it is."""
     metric = runs[0].metric
     scored = [
-        (name, run.summary["federated"]) for name, run in zip(names, runs, strict=True) if metric in run.summary["federated"]
+        (name, run.summary["federated"])
+        for name, run in zip(names, runs, strict=True)
+        if metric in run.summary["federated"]
     ]
     if not scored or len(scored) > plots.NAMED:
         return None
@@ -32,14 +43,20 @@ def scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Picture | None:
     for place, (_, federated) in enumerate(reversed(scored)):
         ends = interval(metric, federated[metric], federated.get("test_examples"))
         if ends:
-            axes.plot(ends, [place, place], color=FEDERATED, linewidth=5, alpha=0.3, solid_capstyle="butt")
+            axes.plot(
+                ends, [place, place], color=FEDERATED, linewidth=5, alpha=0.3, solid_capstyle="butt"
+            )
         axes.plot([federated[metric]], [place], "o", color=FEDERATED, markersize=6)
     axes.set_yticks(range(len(scored)), [plots.short(name) for name, _ in reversed(scored)])
     axes.set_ylim(-0.6, len(scored) - 0.4)
     axes.set_xlabel(metric)
     axes.grid(visible=False, axis="y")
-    caption = "The federated model of each run." + (" Bars: 95 % intervals (Wilson)." if metric == "accuracy" else "")
-    return picture("scores", figure, title=f"{plots.titled(metric)} on test records", caption=caption)
+    caption = "The federated model of each run." + (
+        " Bars: 95 % intervals (Wilson)." if metric == "accuracy" else ""
+    )
+    return picture(
+        "scores", figure, title=f"{plots.titled(metric)} on test records", caption=caption
+    )
 
 
 def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
@@ -55,22 +72,39 @@ def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
     figure, axes = new_axes(2.6)
     axes.plot(*zip(*sorted(points), strict=True), "o", color=FEDERATED)
     axes.set(xlabel="epsilon (log scale)", ylabel=metric, xscale="log")
-    axes.set_xticks(asked := sorted({epsilon for epsilon, _ in points}), [f"{epsilon:g}" for epsilon in asked])
+    axes.set_xticks(
+        asked := sorted({epsilon for epsilon, _ in points}), [f"{epsilon:g}" for epsilon in asked]
+    )
     axes.minorticks_off()
     return picture(
-        "epsilon", figure, title="What privacy costs", caption="One dot a run: the bound it asked for, and its test result."
+        "epsilon",
+        figure,
+        title="What privacy costs",
+        caption="One dot a run: the bound it asked for, and its test result.",
     )
 
 
-def convergence(runs: Sequence[RunFiles], names: Sequence[str], chosen: int | None) -> Picture | None:
+def convergence(
+    runs: Sequence[RunFiles], names: Sequence[str], chosen: int | None
+) -> Picture | None:
     """Draw each run's validation metric, round by round."""
-    curves = {place: plots.by_round(run.rounds_of(run.metric, "validation"))["mean"] for place, run in enumerate(runs)}
+    curves = {
+        place: plots.by_round(run.rounds_of(run.metric, "validation"))["mean"]
+        for place, run in enumerate(runs)
+    }
     curves = {place: curve for place, curve in curves.items() if len(curve)}
     if not curves:
         return None
     figure, axes = new_axes(3.2)
     for place, curve in curves.items():
-        _curve(axes, curve, names[place], few=len(curves) <= _LINES, place=place, stands_out=place == chosen)
+        _curve(
+            axes,
+            curve,
+            names[place],
+            few=len(curves) <= _LINES,
+            place=place,
+            stands_out=place == chosen,
+        )
     axes.set(xlabel="rounds done", ylabel=runs[0].metric)
     if len(curves) <= _LINES:
         legend(axes, "best")
@@ -80,7 +114,9 @@ def convergence(runs: Sequence[RunFiles], names: Sequence[str], chosen: int | No
     return picture("curves", figure, title="Convergence", caption=caption)
 
 
-def _curve(axes: Axes, curve: pandas.Series, name: str, *, few: bool, place: int, stands_out: bool) -> None:
+def _curve(
+    axes: Axes, curve: pandas.Series, name: str, *, few: bool, place: int, stands_out: bool
+) -> None:
     style = _STYLES[place % len(_STYLES)] if few else "-"
     colour = FEDERATED if stands_out else MUTED
     axes.plot(
@@ -94,9 +130,13 @@ def _curve(axes: Axes, curve: pandas.Series, name: str, *, few: bool, place: int
     )
 
 
-def parallel(runs: Sequence[RunFiles], settings: Mapping[str, Sequence[Any]], chosen: int | None) -> Picture | None:
+def parallel(
+    runs: Sequence[RunFiles], settings: Mapping[str, Sequence[Any]], chosen: int | None
+) -> Picture | None:
     """Draw one line a run through the values of its settings to its result (parallel coordinates)."""
-    columns = {key: values for key, values in settings.items() if not isinstance(values[0], dict | list)}
+    columns = {
+        key: values for key, values in settings.items() if not isinstance(values[0], dict | list)
+    }
     results = [run.summary["federated"].get(run.metric) for run in runs]
     if not columns or len(runs) < 3 or None in results:
         return None
@@ -107,7 +147,9 @@ def parallel(runs: Sequence[RunFiles], settings: Mapping[str, Sequence[Any]], ch
         shade = height if runs[0].higher_is_better else 1 - height
         heights = [scale.heights[place] for _, scale in scales]
         width = 3.2 if place == chosen else 1.6
-        axes.plot(range(len(scales)), heights, color=FEDERATED, alpha=0.15 + 0.85 * shade, linewidth=width)
+        axes.plot(
+            range(len(scales)), heights, color=FEDERATED, alpha=0.15 + 0.85 * shade, linewidth=width
+        )
     _vertical_axes(axes, scales)
     caption = "One line a run, from its settings to its result; the stronger, the better."
     caption += " Thick: the best on validation records." if chosen is not None else ""
@@ -126,7 +168,12 @@ def _vertical_axes(axes: Axes, scales: Sequence[tuple[str, "_Scale"]]) -> None:
                 va="center",
                 fontsize=9.5,
                 color=INK,
-                bbox={"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.85},
+                bbox={
+                    "boxstyle": "square,pad=0.15",
+                    "facecolor": PAPER,
+                    "edgecolor": "none",
+                    "alpha": 0.85,
+                },
             )
     axes.set_xticks(range(len(scales)), [plots.short(name) for name, _ in scales])
     axes.set_yticks([])
@@ -150,13 +197,18 @@ class _Scale:
 
 
 def _scale(values: Sequence[Any]) -> _Scale:
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    numbers = all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in values
+    )
     distinct = sorted(set(values)) if numbers else list(dict.fromkeys(map(written, values)))
     if numbers and len(distinct) > _EVENLY:
         return _by_size(values)
     step = 1 / max(1, len(distinct) - 1)
     height = {written(value): place * step for place, value in enumerate(distinct)}
-    return _Scale([height[written(value)] for value in values], [(at, plots.short(text)) for text, at in height.items()])
+    return _Scale(
+        [height[written(value)] for value in values],
+        [(at, plots.short(text)) for text, at in height.items()],
+    )
 
 
 def _by_size(values: Sequence[float]) -> _Scale:

@@ -1,7 +1,7 @@
 """Figures as inline SVG that take the page's colours, light or dark.
 
-Text stays text (searchable, in the page's font), colours become CSS variables, and ids are made unique, so that many figures
-share one page.
+Text stays text (searchable, in the page's font), colours become CSS variables, and ids are made
+unique, so that many figures share one page.
 """
 
 import io
@@ -104,7 +104,12 @@ def _inline(text: str, name: str, title: str) -> str:
     svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, f"var(--{variable})")
-    svg = re.sub(r"font-family: [^;]*; ?|<defs>\s*<style[^>]*>.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # the page's
+    svg = re.sub(
+        r"font-family: [^;]*; ?|<defs>\s*<style[^>]*>.*?</style>\s*</defs>",
+        "",
+        svg,
+        flags=re.DOTALL,
+    )  # the page's
     opening = re.search(r"<svg[^>]*>", svg)
     assert opening is not None
     box = re.search(r'viewBox="([^"]+)"', opening.group())

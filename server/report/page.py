@@ -7,7 +7,17 @@ import yaml
 
 from confide.server.report import plots, sentences
 from confide.server.report.read import RunFiles
-from confide.server.report.render import Cell, Row, Table, drawn, duration, measured, number, render, size
+from confide.server.report.render import (
+    Cell,
+    Row,
+    Table,
+    drawn,
+    duration,
+    measured,
+    number,
+    render,
+    size,
+)
 
 _NO_INTERVALS = "No intervals: of the metrics only accuracy is a proportion, whose support tells how sure it is."
 _WILSON = "Small figures: 95 % intervals (Wilson) for the number of test records; they say nothing of training anew."
@@ -57,7 +67,10 @@ def report_page(run: RunFiles) -> str:
 def title(run: RunFiles) -> str:
     """Name a report."""
     kind = run.config["task"]["kind"]
-    what = {"text_classification": "Text classification", "tabular": "Classification of a table"}.get(kind, kind)
+    what = {
+        "text_classification": "Text classification",
+        "tabular": "Classification of a table",
+    }.get(kind, kind)
     return f"{what} by {sentences.strategy_name(run.config['strategy'])}"
 
 
@@ -86,7 +99,10 @@ def _columns(run: RunFiles) -> list[tuple[str, dict[str, float]]]:
     columns = [
         ("alone, all", {name: line[metric] for name, line in run.local.items() if metric in line}),
         ("alone, own", {name: line[metric] for name, line in own.items() if metric in line}),
-        ("federated, own", {name: line[metric] for name, line in run.clients.items() if metric in line}),
+        (
+            "federated, own",
+            {name: line[metric] for name, line in run.clients.items() if metric in line},
+        ),
     ]
     return [(header, values) for header, values in columns if values]
 
@@ -94,35 +110,63 @@ def _columns(run: RunFiles) -> list[tuple[str, dict[str, float]]]:
 def _institutions(run: RunFiles) -> Table:
     """Tell of every institution."""
     columns, pooled_n = _columns(run), run.summary.get("federated", {}).get("test_examples")
-    headers = ["institution", "training", "test", *(f"{header} ({run.metric})" for header, _ in columns)]
+    headers = [
+        "institution",
+        "training",
+        "test",
+        *(f"{header} ({run.metric})" for header, _ in columns),
+    ]
     headers += [*(["epsilon"] if run.private else []), "rounds"]
     rows = []
     for name, line in run.clients.items():
         support = line.get("test_examples")
         cells = [Cell(name), Cell(f"{line['num_examples']:,}"), Cell(f"{support:,}")]
         for header, values in columns:
-            cells.append(measured(run.metric, values.get(name), pooled_n if header == "alone, all" else support))
-        cells += [*([Cell(f"{line['epsilon']:.2f}")] if "epsilon" in line else []), Cell(str(line["rounds"]))]
+            cells.append(
+                measured(
+                    run.metric, values.get(name), pooled_n if header == "alone, all" else support
+                )
+            )
+        cells += [
+            *([Cell(f"{line['epsilon']:.2f}")] if "epsilon" in line else []),
+            Cell(str(line["rounds"])),
+        ]
         rows.append(Row(cells))
     return Table(headers, rows)
 
 
 def _quantiles(run: RunFiles) -> Table:
     """Tell of many institutions together."""
-    columns = [("training records", {name: float(line["num_examples"]) for name, line in run.clients.items()}), *_columns(run)]
+    columns = [
+        (
+            "training records",
+            {name: float(line["num_examples"]) for name, line in run.clients.items()},
+        ),
+        *_columns(run),
+    ]
     spent = {name: line["epsilon"] for name, line in run.clients.items() if "epsilon" in line}
     columns += [("epsilon", spent)] if spent else []
     rows = []
     for header, values in columns:
-        quantiles = pandas.Series(list(values.values()), dtype=float).quantile([0, 0.25, 0.5, 0.75, 1])
-        written = [f"{value:,.0f}" if header == "training records" else number(value) for value in quantiles]
+        quantiles = pandas.Series(list(values.values()), dtype=float).quantile(
+            [0, 0.25, 0.5, 0.75, 1]
+        )
+        written = [
+            f"{value:,.0f}" if header == "training records" else number(value)
+            for value in quantiles
+        ]
         rows.append(Row([Cell(header), Cell(f"{len(values):,}"), *map(Cell, written)]))
-    return Table(["of institutions", "known of", "lowest", "quarter", "median", "three quarters", "highest"], rows)
+    return Table(
+        ["of institutions", "known of", "lowest", "quarter", "median", "three quarters", "highest"],
+        rows,
+    )
 
 
 def _failures(run: RunFiles) -> Table | None:
     found = sentences.failures(run)
-    rows = [Row([Cell(it.code), Cell(f"{it.times:,}"), Cell(it.meaning), Cell(it.who)]) for it in found]
+    rows = [
+        Row([Cell(it.code), Cell(f"{it.times:,}"), Cell(it.meaning), Cell(it.who)]) for it in found
+    ]
     return Table(["code", "times", "meaning", "where"], rows, text=(2, 3)) if rows else None
 
 
@@ -143,7 +187,11 @@ def _again(run: RunFiles) -> str:
 
 def _versions(run: RunFiles) -> Table:
     told: dict[str, Any] = {**run.summary.get("versions", {}), **run.summary.get("engine", {})}
-    return Table(["what", "which"], [Row([Cell(str(name)), Cell(str(value))]) for name, value in told.items()], text=(1,))
+    return Table(
+        ["what", "which"],
+        [Row([Cell(str(name)), Cell(str(value))]) for name, value in told.items()],
+        text=(1,),
+    )
 
 
 __all__ = ["report_page", "title"]

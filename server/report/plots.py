@@ -1,6 +1,7 @@
 """The figures of one run's report. Each takes a run and returns a picture, or None where there is nothing to draw.
 
-With few institutions each has its own row; with many, rows become distributions: a page stays as long as a person reads.
+With few institutions each has its own row; with many, rows become distributions: a page stays as
+long as a person reads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,17 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from confide.server.report.figures import ALONE, FEDERATED, INK, MUTED, POOLED, Picture, legend, new_axes, picture
+from confide.server.report.figures import (
+    ALONE,
+    FEDERATED,
+    INK,
+    MUTED,
+    POOLED,
+    Picture,
+    legend,
+    new_axes,
+    picture,
+)
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
 
@@ -39,7 +50,10 @@ def on_all_records(run: RunFiles) -> Picture | None:
         return None
     values = {name: line[metric] for name, line in run.local.items() if metric in line}
     title = f"{titled(metric)} on everybody's test records"
-    reference = [("federated", federated[metric], FEDERATED), ("pooled", run.pooled.get(metric), POOLED)]
+    reference = [
+        ("federated", federated[metric], FEDERATED),
+        ("pooled", run.pooled.get(metric), POOLED),
+    ]
     if len(values) > NAMED:
         figure, axes = new_axes(2.6)
         axes.hist(list(values.values()), bins=30, color=ALONE, alpha=0.6, label="alone")
@@ -67,7 +81,9 @@ def _forest(axes: Axes, rows: Sequence[tuple[str, float, str]], metric: str, n: 
     for place, (_, value, colour) in enumerate(reversed(rows)):
         ends = interval(metric, value, n)
         if ends:
-            axes.plot(ends, [place, place], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt")
+            axes.plot(
+                ends, [place, place], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt"
+            )
         axes.plot([value], [place], "o", color=colour, markersize=6)
     axes.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -92,17 +108,39 @@ def on_own_records(run: RunFiles) -> Picture | None:
     caption = f"The model learnt together{' and, hollow, its own' if known else ''}, on the institution's own test records."
     if metric == "accuracy" and len(federated) <= NAMED:
         caption += " Bars: 95 % intervals (Wilson)."
-    return picture("own", figure, title=f"{titled(run.metric)} on each institution's own test records", caption=caption)
+    return picture(
+        "own",
+        figure,
+        title=f"{titled(run.metric)} on each institution's own test records",
+        caption=caption,
+    )
 
 
-def _dumbbells(axes: Axes, run: RunFiles, federated: Mapping[str, float], own: Mapping[str, float]) -> None:
+def _dumbbells(
+    axes: Axes, run: RunFiles, federated: Mapping[str, float], own: Mapping[str, float]
+) -> None:
     names = list(federated)[::-1]
     for place, name in enumerate(names):
         ends = interval(run.metric, federated[name], run.clients[name].get("test_examples"))
         if ends:
-            axes.plot(ends, [place, place], color=FEDERATED, linewidth=5, alpha=0.25, solid_capstyle="butt")
+            axes.plot(
+                ends,
+                [place, place],
+                color=FEDERATED,
+                linewidth=5,
+                alpha=0.25,
+                solid_capstyle="butt",
+            )
         if name in own:
-            axes.plot([own[name]], [place], "o", color=ALONE, markersize=6, markerfacecolor="none", markeredgewidth=1.8)
+            axes.plot(
+                [own[name]],
+                [place],
+                "o",
+                color=ALONE,
+                markersize=6,
+                markerfacecolor="none",
+                markeredgewidth=1.8,
+            )
         axes.plot([federated[name]], [place], "o", color=FEDERATED, markersize=6)
     axes.set_yticks(range(len(names)), [short(name) for name in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -110,12 +148,21 @@ def _dumbbells(axes: Axes, run: RunFiles, federated: Mapping[str, float], own: M
     axes.grid(visible=False, axis="y")
 
 
-def _scatter(axes: Axes, federated: Mapping[str, float], own: Mapping[str, float], metric: str) -> None:
+def _scatter(
+    axes: Axes, federated: Mapping[str, float], own: Mapping[str, float], metric: str
+) -> None:
     if not own:
         axes.hist(list(federated.values()), bins=30, color=FEDERATED, alpha=0.7)
         axes.set(xlabel=metric, ylabel="institutions")
         return
-    axes.plot(list(own.values()), [federated[name] for name in own], ".", color=FEDERATED, alpha=0.5, rasterized=False)
+    axes.plot(
+        list(own.values()),
+        [federated[name] for name in own],
+        ".",
+        color=FEDERATED,
+        alpha=0.5,
+        rasterized=False,
+    )
     low, high = axes.get_xlim()
     axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle="--")
     axes.set(xlabel=f"{metric}, its own model", ylabel=f"{metric}, federated")
@@ -132,7 +179,9 @@ def by_round(rows: pandas.DataFrame) -> pandas.DataFrame:
     weighted = rows.assign(weighted=rows["value"] * rows["num_examples"])
     grouped = weighted.groupby("round")
     mean = grouped["weighted"].sum() / grouped["num_examples"].sum()
-    return pandas.DataFrame({"mean": mean, "low": grouped["value"].min(), "high": grouped["value"].max()})
+    return pandas.DataFrame(
+        {"mean": mean, "low": grouped["value"].min(), "high": grouped["value"].max()}
+    )
 
 
 def _convergence(run: RunFiles, name: str) -> Picture | None:
@@ -141,7 +190,9 @@ def _convergence(run: RunFiles, name: str) -> Picture | None:
         return None
     rounds = by_round(rows)
     figure, axes = new_axes(2.7)
-    axes.fill_between(rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0)
+    axes.fill_between(
+        rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0
+    )
     axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker="o" if len(rounds) == 1 else "")
     kept = int(run.summary.get("kept_round", -1))
     if kept in rounds.index:
@@ -151,7 +202,12 @@ def _convergence(run: RunFiles, name: str) -> Picture | None:
     caption = "Mean over institutions' validation records, by support; the band spans lowest and highest institution."
     if kept in rounds.index:
         caption += f" Dot: the model that was kept (round {kept})."
-    return picture(f"convergence-{name}", figure, title=f"Validation {name.replace('_', ' ')}, round by round", caption=caption)
+    return picture(
+        f"convergence-{name}",
+        figure,
+        title=f"Validation {name.replace('_', ' ')}, round by round",
+        caption=caption,
+    )
 
 
 def privacy(run: RunFiles) -> Picture | None:
@@ -188,7 +244,9 @@ def privacy_by_round(run: RunFiles) -> Picture | None:
         return None
     rounds = by_round(rows.assign(num_examples=1))
     figure, axes = new_axes(2.4)
-    axes.fill_between(rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0)
+    axes.fill_between(
+        rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0
+    )
     axes.plot(rounds.index, rounds["high"], color=FEDERATED)
     axes.axhline(float(run.config["privacy"]["epsilon"]), color=INK, linestyle="--", linewidth=1.2)
     _rounds_axis(axes, rounds.index)
@@ -204,12 +262,21 @@ def _rounds_axis(axes: Axes, rounds: Sequence[int]) -> None:
         axes.set_xlim(min(rounds), max(rounds) + 0.02 * (max(rounds) - min(rounds)))
 
 
-def _budgets(axes: Axes, spent: Mapping[str, float], lifetime: Mapping[str, Any], asked: float) -> None:
+def _budgets(
+    axes: Axes, spent: Mapping[str, float], lifetime: Mapping[str, Any], asked: float
+) -> None:
     names = list(spent)[::-1]
     for place, name in enumerate(names):
         if name in lifetime:
             axes.barh(place, lifetime[name]["committed"], height=0.62, color=FEDERATED, alpha=0.25)
-            axes.plot([lifetime[name]["epsilon"]], [place], "|", color=INK, markersize=13, markeredgewidth=2)
+            axes.plot(
+                [lifetime[name]["epsilon"]],
+                [place],
+                "|",
+                color=INK,
+                markersize=13,
+                markeredgewidth=2,
+            )
         axes.barh(place, spent[name], height=0.36, color=FEDERATED)
     axes.axvline(asked, color=INK, linestyle="--", linewidth=1.2)
     axes.set_ylim(-0.6, len(names) - 0.4)
@@ -231,12 +298,21 @@ def sizes(run: RunFiles) -> Picture | None:
         axes.set(xlabel="training records", ylabel="institutions")
     else:
         figure, axes = new_axes(0.9 + 0.27 * len(counts))
-        axes.barh(range(len(counts)), list(reversed(counts.values())), height=0.6, color=FEDERATED, alpha=0.8)
+        axes.barh(
+            range(len(counts)),
+            list(reversed(counts.values())),
+            height=0.6,
+            color=FEDERATED,
+            alpha=0.8,
+        )
         axes.set_yticks(range(len(counts)), [short(name) for name in reversed(counts)])
         axes.set_xlabel("training records")
         axes.grid(visible=False, axis="y")
     return picture(
-        "sizes", figure, title="Training records of each institution", caption="As each declared them; they weigh its updates."
+        "sizes",
+        figure,
+        title="Training records of each institution",
+        caption="As each declared them; they weigh its updates.",
     )
 
 
@@ -249,7 +325,9 @@ def labels(run: RunFiles) -> Picture | None:
     shares = frame.div(frame.sum(axis=1).clip(lower=1), axis=0)
     caption = "Share of each label in an institution's records, test and validation included; only a simulation knows."
     if len(shares) > NAMED:
-        order = shares.assign(_top=shares.to_numpy().argmax(axis=1), _share=shares.max(axis=1)).sort_values(["_top", "_share"])
+        order = shares.assign(
+            _top=shares.to_numpy().argmax(axis=1), _share=shares.max(axis=1)
+        ).sort_values(["_top", "_share"])
         together = max(1, round(len(shares) / _HEAT_ROWS))
         bins = numpy.array_split(shares.loc[order.index].to_numpy(), -(-len(shares) // together))
         rows = pandas.DataFrame([block.mean(axis=0) for block in bins], columns=shares.columns)
@@ -257,7 +335,12 @@ def labels(run: RunFiles) -> Picture | None:
         caption += f" Sorted by commonest label; a row is {whose}."
     else:
         rows = shares.rename(index=short)
-    return picture("labels", _heat_map(rows, named=len(shares) <= NAMED), title="Labels at each institution", caption=caption)
+    return picture(
+        "labels",
+        _heat_map(rows, named=len(shares) <= NAMED),
+        title="Labels at each institution",
+        caption=caption,
+    )
 
 
 def _heat_map(rows: pandas.DataFrame, *, named: bool) -> Any:
@@ -265,10 +348,17 @@ def _heat_map(rows: pandas.DataFrame, *, named: bool) -> Any:
     values = rows.to_numpy()
     for (place, column), value in numpy.ndenumerate(values[::-1]):
         axes.fill_between(
-            [column - 0.5, column + 0.5], place - 0.5, place + 0.5, color=FEDERATED, alpha=0.75 * float(value), linewidth=0
+            [column - 0.5, column + 0.5],
+            place - 0.5,
+            place + 0.5,
+            color=FEDERATED,
+            alpha=0.75 * float(value),
+            linewidth=0,
         )
         if named and values.shape[1] <= 8:
-            axes.text(column, place, f"{value:.0%}", ha="center", va="center", fontsize=9.5, color=INK)
+            axes.text(
+                column, place, f"{value:.0%}", ha="center", va="center", fontsize=9.5, color=INK
+            )
     axes.set_xticks(range(values.shape[1]), [short(str(name)) for name in rows.columns])
     axes.set_yticks(range(len(rows)) if named else [], list(reversed(rows.index)) if named else [])
     axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(-0.5, len(rows) - 0.5))
@@ -278,7 +368,9 @@ def _heat_map(rows: pandas.DataFrame, *, named: bool) -> Any:
 
 def bytes_moved(run: RunFiles) -> Picture | None:
     """Draw the bytes of each round, up and down."""
-    up, down = (run.rounds_of(f"bytes_{way}", "train").set_index("round")["value"] for way in ("up", "down"))
+    up, down = (
+        run.rounds_of(f"bytes_{way}", "train").set_index("round")["value"] for way in ("up", "down")
+    )
     if up.empty:
         return None
     unit, factor = next(
@@ -293,7 +385,12 @@ def bytes_moved(run: RunFiles) -> Picture | None:
     axes.set_ylim(bottom=0)
     _rounds_axis(axes, up.index)
     legend(axes, "lower right")
-    return picture("bytes", figure, title="Bytes moved, round by round", caption="Tensors alone, all institutions together.")
+    return picture(
+        "bytes",
+        figure,
+        title="Bytes moved, round by round",
+        caption="Tensors alone, all institutions together.",
+    )
 
 
 def seconds(run: RunFiles) -> Picture | None:
@@ -303,14 +400,19 @@ def seconds(run: RunFiles) -> Picture | None:
         return None
     figure, axes = new_axes(0.8 + 0.3 * len(phases))
     names = list(reversed(phases))
-    bars = axes.barh(range(len(names)), [phases[name] for name in names], height=0.55, color=FEDERATED, alpha=0.8)
+    bars = axes.barh(
+        range(len(names)), [phases[name] for name in names], height=0.55, color=FEDERATED, alpha=0.8
+    )
     axes.bar_label(bars, fmt="%.1f s", padding=4, color=INK)
     axes.set_yticks(range(len(names)), names)
     axes.margins(x=0.16)
     axes.set_xlabel("seconds")
     axes.grid(visible=False, axis="y")
     return picture(
-        "seconds", figure, title="Time in each phase", caption="Wall time, earlier processes of a resumed run included."
+        "seconds",
+        figure,
+        title="Time in each phase",
+        caption="Wall time, earlier processes of a resumed run included.",
     )
 
 

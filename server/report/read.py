@@ -32,7 +32,9 @@ class RunFiles:
     summary: Mapping[str, Any]
     config: Mapping[str, Any]
     command: Mapping[str, Any] = field(default_factory=dict)
-    metrics: pandas.DataFrame = field(default_factory=lambda: pandas.DataFrame(columns=list(COLUMNS)))
+    metrics: pandas.DataFrame = field(
+        default_factory=lambda: pandas.DataFrame(columns=list(COLUMNS))
+    )
 
     @property
     def metric(self) -> str:
@@ -70,7 +72,9 @@ class RunFiles:
     def rounds_of(self, name: str, phase: str) -> pandas.DataFrame:
         """Return one metric's rows of one phase, in the order of rounds."""
         rows = self.metrics
-        chosen: pandas.DataFrame = rows[(rows["name"] == name) & (rows["phase"] == phase)].sort_values("round", kind="stable")
+        chosen: pandas.DataFrame = rows[
+            (rows["name"] == name) & (rows["phase"] == phase)
+        ].sort_values("round", kind="stable")
         return chosen
 
 
@@ -92,7 +96,11 @@ def read_run(folder: Path) -> RunFiles:
     except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise UnreadableError(f"{folder}: a file of the run cannot be read: {error}.") from None
     return RunFiles(
-        folder=folder, summary=summary, config=config, command=_command(folder / COMMAND), metrics=read_metrics(folder)
+        folder=folder,
+        summary=summary,
+        config=config,
+        command=_command(folder / COMMAND),
+        metrics=read_metrics(folder),
     )
 
 

@@ -76,7 +76,9 @@ def render(template: str, **values: Any) -> str:
 
 def plain(text: str) -> str:
     """Escape what Markdown and HTML would take for more than text: names come from institutions."""
-    return "".join(f"\\{letter}" if letter in "\\`<>[]|#" else letter for letter in " ".join(text.split()))
+    return "".join(
+        f"\\{letter}" if letter in "\\`<>[]|#" else letter for letter in " ".join(text.split())
+    )
 
 
 def number(value: float | None) -> str:
@@ -125,4 +127,16 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes_left} min" if hours else f"{minutes} min {rest} s"
 
 
-__all__ = ["Cell", "Row", "Table", "drawn", "duration", "measured", "number", "plain", "render", "size", "written"]
+__all__ = [
+    "Cell",
+    "Row",
+    "Table",
+    "drawn",
+    "duration",
+    "measured",
+    "number",
+    "plain",
+    "render",
+    "size",
+    "written",
+]

@@ -12,7 +12,12 @@ from confide.security.redaction import redact
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
 
-_SERVER_OPTIMIZERS = {"adam": "FedAdam", "yogi": "FedYogi", "adagrad": "FedAdagrad", "feddyn": "FedDyn"}
+_SERVER_OPTIMIZERS = {
+    "adam": "FedAdam",
+    "yogi": "FedYogi",
+    "adagrad": "FedAdagrad",
+    "feddyn": "FedDyn",
+}
 _CODES = {
     "no_reply": "did not answer before the round's deadline",
     "error_reply": "answered with an error; its own log says which",
@@ -54,7 +59,11 @@ def _model(config: Mapping[str, Any]) -> str:
         return f"a perceptron with hidden layers of {_and([str(width) for width in backbone['hidden']])}"
     path = PurePosixPath(str(backbone["name"]).removeprefix("pkg://"))
     name = path.parts[0] if str(backbone["name"]).startswith("pkg://") else path.name
-    cut = f", first {backbone['num_hidden_layers']} layers" if backbone.get("num_hidden_layers") else ""
+    cut = (
+        f", first {backbone['num_hidden_layers']} layers"
+        if backbone.get("num_hidden_layers")
+        else ""
+    )
     ways = {
         "head": f"a linear head on the frozen backbone {name}{cut}",
         "lora": f"rank-{tuning['rank']} adapters and a head on the backbone {name}{cut}",
@@ -67,9 +76,10 @@ def learnt(run: RunFiles) -> str:
     """Say what was learnt."""
     task, strategy = run.config["task"], strategy_name(run.config["strategy"])
     classes = _and([f"“{label}”" for label in task["labels"]])
-    kind = {"text_classification": "To tell texts apart", "tabular": "To tell rows of a table apart"}.get(
-        task["kind"], task["kind"]
-    )
+    kind = {
+        "text_classification": "To tell texts apart",
+        "tabular": "To tell rows of a table apart",
+    }.get(task["kind"], task["kind"])
     rounds = run.summary.get("rounds", 0)
     return f"{kind} as {classes}: {_model(run.config)}, in {rounds} {_plural('round', rounds)} of {strategy}."
 
@@ -89,7 +99,9 @@ def records(run: RunFiles) -> str:
     if not data:
         return said + " Records stayed where they are; each institution counted its own."
     source = str(data.get("path", ""))
-    source = source if source.startswith("pkg://") else PurePosixPath(redact(source)).name  # a report is shown around
+    source = (
+        source if source.startswith("pkg://") else PurePosixPath(redact(source)).name
+    )  # a report is shown around
     dealt = f", dealt out by partitioner “{data['partitioner']}”" if data.get("partitioner") else ""
     return f"{said} From {source}{dealt}."
 
@@ -100,8 +112,14 @@ def institutions(run: RunFiles) -> str:
     if not names:
         rounds = run.summary.get("rounds", 0)
         return f"The run ended without a model, after {rounds} {_plural('round', rounds)}."
-    who = _and(names) if len(names) <= 8 else f"{len(names):,} institutions, {names[0]} to {names[-1]}"
-    failures = [code for missing in run.summary.get("failures", {}).values() for code in missing.values()]
+    who = (
+        _and(names)
+        if len(names) <= 8
+        else f"{len(names):,} institutions, {names[0]} to {names[-1]}"
+    )
+    failures = [
+        code for missing in run.summary.get("failures", {}).values() for code in missing.values()
+    ]
     if not failures:
         return f"{who}; every update that was asked for went in."
     return f"{who}; {len(failures):,} {_plural('update', len(failures))} did not go in (see refusals and failures)."
@@ -110,9 +128,13 @@ def institutions(run: RunFiles) -> str:
 def guarantee(run: RunFiles) -> str:
     """Say under which guarantee."""
     if not run.private:
-        return "None: this run asked for no differential privacy. Updates may tell of single records."
+        return (
+            "None: this run asked for no differential privacy. Updates may tell of single records."
+        )
     privacy, summary = run.config["privacy"], run.summary.get("privacy", {})
-    who = {"record": "a single record", "group": "all records of one person or account together"}[privacy["unit"]]
+    who = {"record": "a single record", "group": "all records of one person or account together"}[
+        privacy["unit"]
+    ]
     bound = f"Epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g}"
     said = f"{bound} for {who} at each institution (DP-SGD, zero-out neighbours)"
     if "guarantee" in summary:
@@ -126,12 +148,14 @@ def meaning(run: RunFiles) -> str:
     """Say what the run's epsilon means, and whether it holds."""
     said = odds(float(run.config["privacy"]["epsilon"]))
     privacy = run.summary.get("privacy", {})
-    more = f" That is of the federated run's updates alone: {privacy['baselines']}." if privacy.get("baselines") else ""
+    more = (
+        f" That is of the federated run's updates alone: {privacy['baselines']}."
+        if privacy.get("baselines")
+        else ""
+    )
     if privacy.get("noise") == "secure":
         return f"What epsilon says: {said}, but for a probability of delta. Smaller is safer; 0 is no influence at all.{more}"
-    return (
-        f"What epsilon would say if noise could not be repeated, as here it can: {said}, but for a probability of delta.{more}"
-    )
+    return f"What epsilon would say if noise could not be repeated, as here it can: {said}, but for a probability of delta.{more}"
 
 
 def odds(epsilon: float) -> str:
@@ -191,7 +215,9 @@ _SHOWN = 12
 def failures(run: RunFiles) -> list[Failure]:
     """Group refusals and failures by code, the commonest first."""
     events = [
-        (str(code), name, when) for when, missing in run.summary.get("failures", {}).items() for name, code in missing.items()
+        (str(code), name, when)
+        for when, missing in run.summary.get("failures", {}).items()
+        for name, code in missing.items()
     ]
     counts = Counter(code for code, _, _ in events)
     grouped = []
@@ -202,7 +228,10 @@ def failures(run: RunFiles) -> list[Failure]:
                 places.setdefault(name, []).append(when)
         told = [f"{name} in {_rounds(rounds)}" for name, rounds in list(places.items())[:_SHOWN]]
         more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
-        meaning = _CODES.get(code.partition(":")[0], "declined" if code.startswith("policy_") else "see the institution's log")
+        meaning = _CODES.get(
+            code.partition(":")[0],
+            "declined" if code.startswith("policy_") else "see the institution's log",
+        )
         grouped.append(Failure(code=code, meaning=meaning, times=times, who="; ".join(told) + more))
     return grouped
 
@@ -222,7 +251,11 @@ def reproduce(run: RunFiles) -> str:
     words = [redact(str(word)) for word in command.get("overrides", [])]
     if command["program"] == "server":
         words = [word for word in words if not word.startswith(("data.", "job="))]
-        kits = [word.removeprefix("server.kit=").strip("'") for word in words if word.startswith("server.kit=")]
+        kits = [
+            word.removeprefix("server.kit=").strip("'")
+            for word in words
+            if word.startswith("server.kit=")
+        ]
         words = [*kits, *(word for word in words if not word.startswith("server.kit="))]
     return shlex.join(["confide", str(command["program"]), *words])
 

@@ -31,9 +31,13 @@ def write_report(folder: Path) -> Path:
     try:
         page = report_page(run)
         card = model_card(run) if run.summary["status"] == "completed" else ""
-    except Exception as error:  # what institutions declared, and who else wrote into RUN, knows no bounds
+    except (
+        Exception
+    ) as error:  # what institutions declared, and who else wrote into RUN, knows no bounds
         log.debug("%s", folder, exc_info=True)
-        raise UnreadableError(f"{folder} cannot be rendered: {type(error).__name__}: {error}.") from error
+        raise UnreadableError(
+            f"{folder} cannot be rendered: {type(error).__name__}: {error}."
+        ) from error
     write_text(folder / REPORT, page)
     if card:
         write_text(folder / CARD, card)
@@ -45,10 +49,14 @@ def leave_report(folder: Path) -> None:
     try:
         write_report(folder)
     except (ConfideError, OSError) as error:
-        log.warning("The report is not written: %s Mend this, then `confide report %s`.", error, folder)
+        log.warning(
+            "The report is not written: %s Mend this, then `confide report %s`.", error, folder
+        )
 
 
-def write_comparison(runs: Sequence[RunFiles], page: Path, *, title: str, failed: Sequence[tuple[str, str]] = ()) -> None:
+def write_comparison(
+    runs: Sequence[RunFiles], page: Path, *, title: str, failed: Sequence[tuple[str, str]] = ()
+) -> None:
     """Write a page that compares runs.
 
     Args:
@@ -62,12 +70,18 @@ def write_comparison(runs: Sequence[RunFiles], page: Path, *, title: str, failed
         StorageError: if the page cannot be written.
     """
     done = [run for run in runs if run.summary["status"] == "completed"]
-    without = [(run.folder.name, str(run.summary.get("error", "ended early"))) for run in runs if run not in done]
+    without = [
+        (run.folder.name, str(run.summary.get("error", "ended early")))
+        for run in runs
+        if run not in done
+    ]
     if not done:
         raise ConfigError("None of these runs has a model; there is nothing to compare.")
     metrics = {run.metric for run in done}
     if len(metrics) > 1:
-        raise ConfigError(f"These runs have several primary metrics ({', '.join(sorted(metrics))}); compare those of one.")
+        raise ConfigError(
+            f"These runs have several primary metrics ({', '.join(sorted(metrics))}); compare those of one."
+        )
     write_text(page, comparison_page(done, title=title, page=page, failed=[*without, *failed]))
 
 

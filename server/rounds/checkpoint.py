@@ -1,9 +1,10 @@
 """Checkpoints: a run between two rounds, on disk.
 
-One safetensors file a round, ``round-00012.safetensors``: global tensors, state of the server optimizer and best model as
-tensors, everything else as JSON, compressed, in a tensor of bytes (the format's own header is limited to 100 MB, which the
-history of many clients passes), and a checksum over all. A file appears whole or not at all; the last few are kept, so that a
-damaged one costs a round and not the run.
+One safetensors file a round, ``round-00012.safetensors``: global tensors, state of the server
+optimizer and best model as tensors, everything else as JSON, compressed, in a tensor of bytes (the
+format's own header is limited to 100 MB, which the history of many clients passes), and a checksum
+over all. A file appears whole or not at all; the last few are kept, so that a damaged one costs a
+round and not the run.
 """
 
 import dataclasses
@@ -40,7 +41,8 @@ class Checkpoint:
         state: after the last round done.
         clients: name -> declared number of training units; empty before anybody enrolled.
         ledger_heads: name -> head of its ledger as it told last.
-        beside: what the run's owner keeps with it, such as what simulated institutions have computed; JSON.
+        beside: what the run's owner keeps with it, such as what simulated institutions have
+            computed; JSON.
     """
 
     state: RunState
@@ -77,13 +79,22 @@ class CheckpointStore:
         state = checkpoint.state
         tensors = _prefixed(_PARAMS, state.params) | _prefixed(_STRATEGY, state.strategy_state)
         if state.best:
-            tensors |= {name: tensor.clone() for name, tensor in _prefixed(_BEST, state.best.params).items()}  # may be params
-        text = _to_json(_describe(checkpoint))[:-1] + f',"history":[{",".join(self._lines(state.history))}]}}'
-        tensors[_DESCRIPTION] = torch.frombuffer(bytearray(zlib.compress(text.encode(), _COMPRESSION)), dtype=torch.uint8)
+            tensors |= {
+                name: tensor.clone() for name, tensor in _prefixed(_BEST, state.best.params).items()
+            }  # may be params
+        text = (
+            _to_json(_describe(checkpoint))[:-1]
+            + f',"history":[{",".join(self._lines(state.history))}]}}'
+        )
+        tensors[_DESCRIPTION] = torch.frombuffer(
+            bytearray(zlib.compress(text.encode(), _COMPRESSION)), dtype=torch.uint8
+        )
         metadata = {_SCHEMA: str(SCHEMA), _CHECKSUM: sha256(tensors)}
         path = self._folder / f"round-{state.server_round:05}.safetensors"
         # The file holds what a simulation's noise may be derived from: its owner's alone.
-        replace_file(path, lambda temporary: save_file(tensors, temporary, metadata=metadata), mode=0o600)
+        replace_file(
+            path, lambda temporary: save_file(tensors, temporary, metadata=metadata), mode=0o600
+        )
         for old in self._paths()[self._kept :]:
             if old != path:
                 old.unlink(missing_ok=True)
@@ -104,7 +115,9 @@ class CheckpointStore:
             except UnreadableError as error:
                 log.warning("%s Falling back to the checkpoint before.", error)
         if paths:
-            raise UnreadableError(f"None of the {len(paths)} checkpoints in {self._folder} can be read; start the run anew.")
+            raise UnreadableError(
+                f"None of the {len(paths)} checkpoints in {self._folder} can be read; start the run anew."
+            )
         return None
 
     def _lines(self, history: Sequence[RoundRecord]) -> list[str]:
@@ -125,7 +138,11 @@ def _prefixed(prefix: str, tensors: Tensors) -> Tensors:
 
 
 def _part(prefix: str, tensors: Tensors) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _to_json(value: Any) -> str:
@@ -138,7 +155,9 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "server_round": state.server_round,
         "stale_rounds": state.stale_rounds,
-        "best": {"server_round": state.best.server_round, "value": state.best.value} if state.best else None,
+        "best": {"server_round": state.best.server_round, "value": state.best.value}
+        if state.best
+        else None,
         "order": {"params": list(state.params), "strategy": list(state.strategy_state)},
         "clients": dict(checkpoint.clients),
         "ledger_heads": dict(checkpoint.ledger_heads),
@@ -152,12 +171,16 @@ def _read(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
         if metadata[_SCHEMA] != str(SCHEMA):
-            raise UnreadableError(f"{path} has schema={metadata[_SCHEMA]}, this release reads {SCHEMA}.")
+            raise UnreadableError(
+                f"{path} has schema={metadata[_SCHEMA]}, this release reads {SCHEMA}."
+            )
         if metadata[_CHECKSUM] != sha256(tensors):
             raise UnreadableError(f"{path} is damaged: its checksum does not fit.")
         described = json.loads(zlib.decompress(tensors[_DESCRIPTION].numpy().tobytes()))
     except (OSError, SafetensorError, KeyError, ValueError, zlib.error) as error:
-        raise UnreadableError(f"{path} is torn or damaged: {type(error).__name__}: {error}.") from None
+        raise UnreadableError(
+            f"{path} is torn or damaged: {type(error).__name__}: {error}."
+        ) from None
     return Checkpoint(
         state=_state(described, tensors),
         clients=described["clients"],
@@ -173,9 +196,14 @@ def _state(described: Mapping[str, Any], tensors: Tensors) -> RunState:
         server_round=described["server_round"],
         params=params,
         strategy_state=_in_order(_part(_STRATEGY, tensors), order["strategy"]),
-        best=Best(**best, params=_in_order(_part(_BEST, tensors), order["params"])) if best else None,
+        best=Best(**best, params=_in_order(_part(_BEST, tensors), order["params"]))
+        if best
+        else None,
         stale_rounds=described["stale_rounds"],
-        history=tuple(RoundRecord(**record | {"accepted": tuple(record["accepted"])}) for record in described["history"]),
+        history=tuple(
+            RoundRecord(**record | {"accepted": tuple(record["accepted"])})
+            for record in described["history"]
+        ),
     )
 
 

@@ -32,7 +32,9 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
     nodes = _wait_for_nodes(grid, least, timeout, reach.names)
     content = pack_request(Request(plan=plan))
     answered: dict[int, Answer] = dict.fromkeys(nodes, NO_REPLY)
-    for reply in exchange(grid, [Message(content, node, "query") for node in nodes], timeout, reach.again):
+    for reply in exchange(
+        grid, [Message(content, node, "query") for node in nodes], timeout, reach.again
+    ):
         if answered.get(reply.metadata.src_node_id) == NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
     present, absent = {}, {}
@@ -60,7 +62,9 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
         names=names,
         num_examples=dict(sorted((a.institution, a.num_examples) for a in present.values())),
         ledger_heads={a.institution: a.ledger_head for a in present.values() if a.ledger_head},
-        reproducible=sorted(a.institution for a in present.values() if a.figures.get("reproducible")),
+        reproducible=sorted(
+            a.institution for a in present.values() if a.figures.get("reproducible")
+        ),
     )
 
 
@@ -77,7 +81,10 @@ def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> N
     Raises:
         RunFailedError: always.
     """
-    who = ", ".join(f"{name} ({code})" for name, code in sorted(missing.items())) or "nobody else is there"
+    who = (
+        ", ".join(f"{name} ({code})" for name, code in sorted(missing.items()))
+        or "nobody else is there"
+    )
     raise RunFailedError(
         f"{when}: {got} institutions {'take part' if when == 'enrol' else 'answered'}, server.min_clients={least} are needed. "
         f"Missing: {who}. Their own logs say why; change what they decline, or lower server.min_clients to go on without them.",
@@ -86,7 +93,9 @@ def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> N
     )
 
 
-def _wait_for_nodes(grid: Grid, least: int, timeout: float, expected: Mapping[int, str]) -> list[int]:
+def _wait_for_nodes(
+    grid: Grid, least: int, timeout: float, expected: Mapping[int, str]
+) -> list[int]:
     """Wait for those that are expected, or for ``least`` where nobody is known beforehand."""
     end, pause, seen = time.monotonic() + timeout, FIRST_PAUSE_S, -1
     while True:
@@ -99,7 +108,9 @@ def _wait_for_nodes(grid: Grid, least: int, timeout: float, expected: Mapping[in
         if len(nodes) != seen:
             seen = len(nodes)
             who = f"; not there yet: {', '.join(absent)}" if absent else ""
-            log.info("%d of %d institutions are connected%s.", len(nodes), max(least, len(expected)), who)
+            log.info(
+                "%d of %d institutions are connected%s.", len(nodes), max(least, len(expected)), who
+            )
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
     if len(nodes) < least:
@@ -131,7 +142,11 @@ def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -
             when="enrol",
             missing=missing,
         )
-    changed = [f"{name}: {before[name]} then, {n} now" for name, n in declared.items() if before.get(name, n) != n]
+    changed = [
+        f"{name}: {before[name]} then, {n} now"
+        for name, n in declared.items()
+        if before.get(name, n) != n
+    ]
     if changed:
         raise RunFailedError(
             f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "

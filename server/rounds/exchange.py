@@ -25,13 +25,16 @@ _SHORTEST_TTL_S = 1.0
 class AskAgain:
     """When a question is asked again: after an error, after a long silence, and where an institution says 'not yet'.
 
-    Asking again is safe: an institution answers the same question from what it keeps, and spends nothing more.
+    Asking again is safe: an institution answers the same question from what it keeps, and spends
+    nothing more.
 
     Attributes:
         names: node id -> name, for whoever watches.
         not_yet: codes of refusals that time, or the institution's people, may lift.
-        after_error_s: how long to wait after the first error; twice as long after each further one, up to 30 s.
-        after_silence_s: how long the first silence lasts; each further one twice as long, up to 10 minutes.
+        after_error_s: how long to wait after the first error; twice as long after each further one,
+            up to 30 s.
+        after_silence_s: how long the first silence lasts; each further one twice as long, up to 10
+            minutes.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
@@ -61,15 +64,19 @@ class Reach:
     """What is known of a grid's nodes beforehand.
 
     Attributes:
-        names: node id -> name, by the keys that were registered; empty where a node's own word is taken.
-        again: when a question is asked again; None in a simulation, whose grid loses nothing by itself.
+        names: node id -> name, by the keys that were registered; empty where a node's own word is
+            taken.
+        again: when a question is asked again; None in a simulation, whose grid loses nothing by
+            itself.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     again: AskAgain | None = None
 
 
-def exchange(grid: Grid, messages: Sequence[Message], timeout: float, again: AskAgain | None = None) -> Iterator[Message]:
+def exchange(
+    grid: Grid, messages: Sequence[Message], timeout: float, again: AskAgain | None = None
+) -> Iterator[Message]:
     """Send questions and yield replies as they arrive, until all have or time is up.
 
     Args:
@@ -79,7 +86,9 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float, again: Ask
         again: when a question is asked again; None: never, and an error is a reply like any other.
     """
     if again is not None:
-        for message in messages:  # nobody is to begin, and to pay for, what nobody waits for any more
+        for (
+            message
+        ) in messages:  # nobody is to begin, and to pay for, what nobody waits for any more
             message.metadata.ttl = _ttl(timeout)
     questions = _Questions(messages, list(grid.push_messages(messages)))
     end, pause = time.monotonic() + timeout, FIRST_PAUSE_S
@@ -90,10 +99,14 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout: float, again: Ask
         if replies:
             pause = FIRST_PAUSE_S
         elif time.monotonic() < end:
-            time.sleep(max(0.0, asked + pause - time.monotonic()))  # a grid that waits itself has waited enough
+            time.sleep(
+                max(0.0, asked + pause - time.monotonic())
+            )  # a grid that waits itself has waited enough
             pause = min(2 * pause, LONGEST_PAUSE_S)
         if questions.waiting and time.monotonic() >= end:
-            log.warning("%d institutions have not answered within %g s.", len(questions.waiting), timeout)
+            log.warning(
+                "%d institutions have not answered within %g s.", len(questions.waiting), timeout
+            )
             yield from questions.last_errors()
             return
         if again is not None:
@@ -130,7 +143,11 @@ class _Question:
     def told(self) -> str:
         """Say what is asked, and what came instead of an answer."""
         about = self.message.metadata
-        what = f"{about.message_type} of round {about.group_id}" if about.group_id not in ("", "0") else about.message_type
+        what = (
+            f"{about.message_type} of round {about.group_id}"
+            if about.group_id not in ("", "0")
+            else about.message_type
+        )
         if self.errors == self.seen or self.error is None:
             return f"{what} is not answered yet"
         return f"{what} is answered with {'an error' if self.error.has_error() else refusal_of(self.error)}"
@@ -145,7 +162,10 @@ class _Questions:
     """
 
     def __init__(self, messages: Sequence[Message], ids: Sequence[str]) -> None:
-        asked = [_Question(message, {message_id}) for message, message_id in zip(messages, ids, strict=True)]
+        asked = [
+            _Question(message, {message_id})
+            for message, message_id in zip(messages, ids, strict=True)
+        ]
         self.waiting = dict.fromkeys(asked)
         self._by_id = {message_id: question for question in asked for message_id in question.ids}
 
@@ -162,7 +182,9 @@ class _Questions:
         question.ids.discard(reply.metadata.reply_to_message_id)
         if again is not None and again.is_no_answer(reply):
             question.error, question.errors = reply, question.errors + 1
-            question.again_at = min(question.again_at, time.monotonic() + again.pause_s(question.errors))
+            question.again_at = min(
+                question.again_at, time.monotonic() + again.pause_s(question.errors)
+            )
             return False
         for message_id in question.ids:
             del self._by_id[message_id]
@@ -174,14 +196,25 @@ class _Questions:
         now = time.monotonic()
         for question in self.waiting:
             if math.isinf(question.again_at):
-                question.again_at, question.seen = now + again.silence_s(question.silences), question.errors
+                question.again_at, question.seen = (
+                    now + again.silence_s(question.silences),
+                    question.errors,
+                )
             if now < question.again_at:
                 continue
-            question.silences += question.errors == question.seen  # an error is none: it does not lengthen the next silence
+            question.silences += (
+                question.errors == question.seen
+            )  # an error is none: it does not lengthen the next silence
             message, about = question.message, question.message.metadata
             log.info("%s: %s; asked again.", again.name_of(about.dst_node_id), question.told())
             ttl = _ttl(end - time.monotonic())
-            copy = Message(message.content, about.dst_node_id, about.message_type, ttl=ttl, group_id=about.group_id)
+            copy = Message(
+                message.content,
+                about.dst_node_id,
+                about.message_type,
+                ttl=ttl,
+                group_id=about.group_id,
+            )
             for message_id in grid.push_messages([copy]):
                 question.ids.add(message_id)
                 self._by_id[message_id] = question

@@ -1,8 +1,9 @@
 """The round loop, over any Flower grid.
 
-One exchange a round: an institution scores the tensors it receives on its validation records, trains, and answers with an
-update. Replies go into the aggregator as they arrive. Every wait is bounded. An error reply, silence, or an update that
-does not fit is a failure of that institution alone, named; the round goes on without it.
+One exchange a round: an institution scores the tensors it receives on its validation records,
+trains, and answers with an update. Replies go into the aggregator as they arrive. Every wait is
+bounded. An error reply, silence, or an update that does not fit is a failure of that institution
+alone, named; the round goes on without it.
 """
 
 import logging
@@ -19,7 +20,15 @@ from confide.config.server import ServerConfig
 from confide.errors import ConfigError, ProtocolError, StorageError
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, Tensors, decode, encode, num_bytes, shapes_of
+from confide.protocol.tensors import (
+    LARGEST_FLOAT32,
+    Shapes,
+    Tensors,
+    decode,
+    encode,
+    num_bytes,
+    shapes_of,
+)
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
 from confide.server.rounds.exchange import Reach, exchange
@@ -42,7 +51,8 @@ class RoundLoop(FlowerBase):
         settings: rounds, bounds, which model is kept.
         secret: 32 bytes that selection derives from.
         observers: told of every round.
-        commit_fn: makes the state durable, before the first round and after each; a round counts once it returns.
+        commit_fn: makes the state durable, before the first round and after each; a round counts
+            once it returns.
         checkpoint: where an earlier process of the same run left off; None for a new run.
         reach: what is known of the grid's nodes, and when they are asked again.
     """
@@ -72,22 +82,37 @@ class RoundLoop(FlowerBase):
         self._state: RunState | None = None
         self.outcome: Outcome | None = None
 
-    # What flwr.serverapp.strategy.Strategy requires; `start` enrols institutions first and drives the rounds.
+    # What flwr.serverapp.strategy.Strategy requires; `start` enrols institutions first and drives
+    # the rounds.
 
     def summary(self) -> None:
         """Log what will be run."""
         log.info(
-            "Job %s: %d rounds, %d institutions.", self._plan.job, self._settings.num_rounds, len(self._clients.num_examples)
+            "Job %s: %d rounds, %d institutions.",
+            self._plan.job,
+            self._settings.num_rounds,
+            len(self._clients.num_examples),
         )
 
-    def configure_train(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
         """Select clients and write one message for all of them."""
-        cohort = self._algorithm.select(list(self._clients.num_examples), secret=self._secret, server_round=server_round)
-        return self._clients.messages("train", cohort, Request(plan=self._plan_json, server_round=server_round, arrays=arrays))
+        cohort = self._algorithm.select(
+            list(self._clients.num_examples), secret=self._secret, server_round=server_round
+        )
+        return self._clients.messages(
+            "train", cohort, Request(plan=self._plan_json, server_round=server_round, arrays=arrays)
+        )
 
-    def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Aggregate a round's replies; the state moves on."""
-        under_way, tally = self._begin(server_round, list(self._clients.num_examples)), Tally(server_round)
+        under_way, tally = (
+            self._begin(server_round, list(self._clients.num_examples)),
+            Tally(server_round),
+        )
         for reply in replies:
             name, answer = self._clients.names[reply.metadata.src_node_id], read_answer(reply)
             tally.note(name, answer, self._take(under_way, name, answer, summed=False))
@@ -95,11 +120,15 @@ class RoundLoop(FlowerBase):
         assert self._state is not None
         return encode(self._state.params), None
 
-    def configure_evaluate(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
         """Ask nobody: a round is one exchange."""
         return []
 
-    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
         """Aggregate nothing."""
         return None
 
@@ -118,7 +147,8 @@ class RoundLoop(FlowerBase):
         Args:
             grid: carries the messages.
             initial_arrays: initial trainable tensors.
-            num_rounds: rounds to run; the privacy of the plan was calibrated for ``plan.num_rounds``.
+            num_rounds: rounds to run; the privacy of the plan was calibrated for
+                ``plan.num_rounds``.
             timeout: seconds until a round goes on without those who have not answered.
             train_config: not used; institutions follow the plan.
             evaluate_config: not used.
@@ -131,10 +161,16 @@ class RoundLoop(FlowerBase):
             RunFailedError: if fewer than ``server.min_clients`` take part, or answer in a round.
         """
         self._shapes = {name: tuple(array.shape) for name, array in initial_arrays.items()}
-        self._state = self._first_state(decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32))
+        self._state = self._first_state(
+            decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32)
+        )
         settings = self._settings
         self._clients = enrol(
-            grid, self._plan_json, least=settings.min_clients, timeout=settings.enrol_timeout_s, reach=self._reach
+            grid,
+            self._plan_json,
+            least=settings.min_clients,
+            timeout=settings.enrol_timeout_s,
+            reach=self._reach,
         )
         self._announce()
         stopped_early = self._is_stale()
@@ -155,16 +191,26 @@ class RoundLoop(FlowerBase):
     def kept(self) -> Tensors:
         """Return the tensors that the run keeps, ``server.keep``."""
         assert self._state is not None
-        return self._state.best.params if self._settings.keep == "best" and self._state.best else self._state.params
+        return (
+            self._state.best.params
+            if self._settings.keep == "best" and self._state.best
+            else self._state.params
+        )
 
     def _first_state(self, params: Tensors) -> RunState:
         """Return the state to go on from: the checkpoint's, or a new run's."""
         if self._checkpoint is None:
-            return RunState(server_round=0, params=params, strategy_state=self._algorithm.init(params))
+            return RunState(
+                server_round=0, params=params, strategy_state=self._algorithm.init(params)
+            )
         if not self._algorithm.resumable:
-            raise ConfigError("This strategy keeps its state hidden inside Flower's own class, so its run cannot be resumed.")
+            raise ConfigError(
+                "This strategy keeps its state hidden inside Flower's own class, so its run cannot be resumed."
+            )
         if shapes_of(self._checkpoint.state.params) != self._shapes:
-            raise StorageError("The checkpoint holds the tensors of another model; start the run anew.")
+            raise StorageError(
+                "The checkpoint holds the tensors of another model; start the run anew."
+            )
         return self._checkpoint.state
 
     def _announce(self) -> None:
@@ -185,32 +231,54 @@ class RoundLoop(FlowerBase):
         if self._commit_fn is not None:
             assert self._state is not None
             clients = self._clients
-            self._commit_fn(Checkpoint(state=self._state, clients=clients.num_examples, ledger_heads=clients.ledger_heads))
+            self._commit_fn(
+                Checkpoint(
+                    state=self._state,
+                    clients=clients.num_examples,
+                    ledger_heads=clients.ledger_heads,
+                )
+            )
 
     def _is_stale(self) -> bool:
         assert self._state is not None
-        return self._settings.patience is not None and self._state.stale_rounds >= self._settings.patience
+        return (
+            self._settings.patience is not None
+            and self._state.stale_rounds >= self._settings.patience
+        )
 
     def _run_round(self, grid: Grid, server_round: int, timeout: float) -> None:
         assert self._state is not None
         started = time.perf_counter()
-        messages = list(self.configure_train(server_round, encode(self._state.params), ConfigRecord(), grid))
+        messages = list(
+            self.configure_train(server_round, encode(self._state.params), ConfigRecord(), grid)
+        )
         asked = [self._clients.names[message.metadata.dst_node_id] for message in messages]
         under_way = self._begin(server_round, asked)
         summing = grid if under_way.rule is not None and isinstance(grid, SummingGrid) else None
         if summing is not None and under_way.rule is not None:
             order = SumOrder(
-                rule=under_way.rule, declared=self._clients.num_examples, max_value=self._settings.max_update_value
+                rule=under_way.rule,
+                declared=self._clients.num_examples,
+                max_value=self._settings.max_update_value,
             )
             summing.begin_sum(order)
         tally = Tally(server_round)
-        for name, answer in self._clients.answers(exchange(grid, messages, timeout, self._reach.again), asked):
-            tally.note(name, answer, self._take(under_way, name, answer, summed=summing is not None))
+        for name, answer in self._clients.answers(
+            exchange(grid, messages, timeout, self._reach.again), asked
+        ):
+            tally.note(
+                name, answer, self._take(under_way, name, answer, summed=summing is not None)
+            )
         if summing is not None:
             collected = summing.collect_sum(timeout)
             under_way.merge(collected.total, collected.total_weight)
             tally.lose(collected.lost)
-        self._finish_round(under_way, tally, started=started, bytes_down=num_bytes(self._state.params) * len(messages))
+        self._finish_round(
+            under_way,
+            tally,
+            started=started,
+            bytes_down=num_bytes(self._state.params) * len(messages),
+        )
         self._commit()  # before anybody hears of the round
         for observer in self._observers:
             observer.round_done(self._state)
@@ -225,15 +293,28 @@ class RoundLoop(FlowerBase):
             server_round=server_round,
         )
 
-    def _finish_round(self, under_way: Round, tally: "Tally", *, started: float, bytes_down: int) -> None:
+    def _finish_round(
+        self, under_way: Round, tally: "Tally", *, started: float, bytes_down: int
+    ) -> None:
         state = self._state
         assert state is not None
         if len(tally.accepted) < self._settings.min_clients:
             when = f"round {tally.server_round}"
-            too_few(when, got=len(tally.accepted), least=self._settings.min_clients, missing=tally.refused)
-        params, strategy_state = under_way.finish(participation=len(tally.accepted) / len(self._clients.num_examples))
-        record = tally.record(num_bytes(params), bytes_down=bytes_down, seconds=time.perf_counter() - started)
-        judged = judge(state, tally.server_round - 1, tally.validation, metric=self._plan.task.primary_metric)
+            too_few(
+                when,
+                got=len(tally.accepted),
+                least=self._settings.min_clients,
+                missing=tally.refused,
+            )
+        params, strategy_state = under_way.finish(
+            participation=len(tally.accepted) / len(self._clients.num_examples)
+        )
+        record = tally.record(
+            num_bytes(params), bytes_down=bytes_down, seconds=time.perf_counter() - started
+        )
+        judged = judge(
+            state, tally.server_round - 1, tally.validation, metric=self._plan.task.primary_metric
+        )
         self._state = replace(
             judged,
             server_round=tally.server_round,
@@ -254,19 +335,29 @@ class RoundLoop(FlowerBase):
                 check_reply(answer, name, declared=declared)
             else:
                 under_way.add(
-                    accept(answer, name, declared=declared, shapes=self._shapes, max_value=self._settings.max_update_value)
+                    accept(
+                        answer,
+                        name,
+                        declared=declared,
+                        shapes=self._shapes,
+                        max_value=self._settings.max_update_value,
+                    )
                 )
         except ProtocolError as error:
             log.warning("The update of %s is refused: %s", name, error)
             return error.code
         return None
 
-    def _evaluate_last(self, grid: Grid, timeout: float) -> tuple[Mapping[str, Evaluation], Mapping[str, Evaluation]]:
+    def _evaluate_last(
+        self, grid: Grid, timeout: float
+    ) -> tuple[Mapping[str, Evaluation], Mapping[str, Evaluation]]:
         """Validate the last tensors, then score the kept ones on the test records, once; return how the kept ones score."""
         assert self._state is not None
         last = self._state.server_round
         scored = self._evaluate(grid, self._state.params, ("validation", "test"), timeout)
-        validation = {name: splits["validation"] for name, splits in scored.items() if "validation" in splits}
+        validation = {
+            name: splits["validation"] for name, splits in scored.items() if "validation" in splits
+        }
         self._state = judge(self._state, last, validation, metric=self._plan.task.primary_metric)
         kept_round = last
         if self.kept() is not self._state.params:
@@ -278,7 +369,9 @@ class RoundLoop(FlowerBase):
             observer.evaluated("validation", last, validation)
             observer.evaluated("test", kept_round, test)
         if kept_round != last:  # the next round was given the tensors, and scored them first
-            validation = next(dict(r.validation) for r in self._state.history if r.server_round == kept_round + 1)
+            validation = next(
+                dict(r.validation) for r in self._state.history if r.server_round == kept_round + 1
+            )
         return validation, test
 
     def _evaluate(
@@ -286,8 +379,14 @@ class RoundLoop(FlowerBase):
     ) -> dict[str, Mapping[str, Evaluation]]:
         request = Request(plan=self._plan_json, arrays=encode(params), splits=splits)
         messages = self._clients.messages("evaluate", list(self._clients.num_examples), request)
-        answers = self._clients.answers(exchange(grid, messages, timeout, self._reach.again), list(self._clients.num_examples))
-        return dict(sorted((name, answer.evaluations) for name, answer in answers if isinstance(answer, Reply)))
+        answers = self._clients.answers(
+            exchange(grid, messages, timeout, self._reach.again), list(self._clients.num_examples)
+        )
+        return dict(
+            sorted(
+                (name, answer.evaluations) for name, answer in answers if isinstance(answer, Reply)
+            )
+        )
 
 
 __all__ = ["RoundLoop"]

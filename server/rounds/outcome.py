@@ -24,7 +24,9 @@ class Observer(Protocol):
     def round_done(self, state: RunState) -> None:
         """Hear of a round; its record is the last of ``state.history``."""
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Hear how the model after a round scores: name -> metrics."""
 
 

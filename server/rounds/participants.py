@@ -27,8 +27,8 @@ class Clients:
     Attributes:
         names: node id -> name.
         num_examples: name -> declared number of training units, in the order of the names.
-        ledger_heads: name -> head of its ledger as it told last; kept up to date, and echoed with every question, so that an
-            institution whose ledger is an older copy notices.
+        ledger_heads: name -> head of its ledger as it told last; kept up to date, and echoed with
+            every question, so that an institution whose ledger is an older copy notices.
         reproducible: names of those who say that their noise derives from the plan's seed.
     """
 
@@ -48,7 +48,9 @@ class Clients:
 
         return [Message(content(name), nodes[name], kind, group_id=group) for name in names]
 
-    def answers(self, replies: Iterable[Message], asked: Sequence[str]) -> Iterator[tuple[str, Answer]]:
+    def answers(
+        self, replies: Iterable[Message], asked: Sequence[str]
+    ) -> Iterator[tuple[str, Answer]]:
         """Yield one answer for each who was asked: as they arrive, then those who did not answer."""
         waiting = set(asked)
         for reply in replies:
@@ -66,7 +68,11 @@ class Clients:
 def read_answer(message: Message) -> Answer:
     """Read a reply, or say by a code why it is none."""
     if message.has_error():
-        log.warning("Node %s answers with an error, code %s.", message.metadata.src_node_id, message.error.code)
+        log.warning(
+            "Node %s answers with an error, code %s.",
+            message.metadata.src_node_id,
+            message.error.code,
+        )
         return ERROR_REPLY
     try:
         return unpack_reply(message.content)
@@ -96,7 +102,9 @@ def check_reply(reply: Reply, name: str, *, declared: int) -> None:
         )
 
 
-def accept(reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value: float) -> ClientUpdate:
+def accept(
+    reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value: float
+) -> ClientUpdate:
     """Check a reply to a train request, whole, and take the update out of it.
 
     Raises:
@@ -109,4 +117,13 @@ def accept(reply: Reply, name: str, *, declared: int, shapes: Shapes, max_value:
     return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples)
 
 
-__all__ = ["ERROR_REPLY", "NO_REPLY", "Answer", "Clients", "accept", "check_reply", "read_answer", "refusal_of"]
+__all__ = [
+    "ERROR_REPLY",
+    "NO_REPLY",
+    "Answer",
+    "Clients",
+    "accept",
+    "check_reply",
+    "read_answer",
+    "refusal_of",
+]

@@ -16,7 +16,8 @@ class RoundRecord:
         server_round: from 1.
         accepted: names of the institutions whose updates went in.
         refused: name -> code of those whose did not.
-        validation: name -> metrics of the tensors the round *started* from, which are those of round ``server_round - 1``.
+        validation: name -> metrics of the tensors the round *started* from, which are those of
+            round ``server_round - 1``.
         epsilon: name -> privacy spent so far in this run.
         bytes_up: size of the updates received.
         bytes_down: size of the tensors sent.
@@ -75,7 +76,11 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
     Returns:
         None where no institution reports it.
     """
-    known = [(e[name], e["num_examples"]) for _, e in sorted(evaluations.items()) if name in e and e["num_examples"] > 0]
+    known = [
+        (e[name], e["num_examples"])
+        for _, e in sorted(evaluations.items())
+        if name in e and e["num_examples"] > 0
+    ]
     if not known:
         return None
     return sum(value * weight for value, weight in known) / sum(weight for _, weight in known)
@@ -83,13 +88,20 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
 
 def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     """Average every metric over institutions, weighted by support; ``num_examples`` is the support of all."""
-    names = sorted({name for metrics in evaluations.values() for name in metrics} - {"num_examples"})
+    names = sorted(
+        {name for metrics in evaluations.values() for name in metrics} - {"num_examples"}
+    )
     means = {name: mean_metric(evaluations, name) for name in names}
     total = sum(metrics["num_examples"] for metrics in evaluations.values())
-    return {**{name: value for name, value in means.items() if value is not None}, "num_examples": total}
+    return {
+        **{name: value for name, value in means.items() if value is not None},
+        "num_examples": total,
+    }
 
 
-def judge(state: RunState, server_round: int, validation: Mapping[str, Evaluation], *, metric: str) -> RunState:
+def judge(
+    state: RunState, server_round: int, validation: Mapping[str, Evaluation], *, metric: str
+) -> RunState:
     """Update best model and patience.
 
     Args:
@@ -102,7 +114,11 @@ def judge(state: RunState, server_round: int, validation: Mapping[str, Evaluatio
     if value is None:  # nobody validates, or the model has diverged and its metrics are undefined
         return replace(state, stale_rounds=state.stale_rounds + 1) if validation else state
     if is_better(metric, value, state.best.value if state.best else None):
-        return replace(state, best=Best(server_round=server_round, value=value, params=state.params), stale_rounds=0)
+        return replace(
+            state,
+            best=Best(server_round=server_round, value=value, params=state.params),
+            stale_rounds=0,
+        )
     return replace(state, stale_rounds=state.stale_rounds + 1)
 
 

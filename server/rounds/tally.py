@@ -21,7 +21,9 @@ class Tally:
     def note(self, name: str, answer: Answer, refusal: str | None) -> None:
         """Count one answer: accepted, or refused with a code."""
         if isinstance(answer, Reply) and "epsilon" in answer.figures:
-            self.epsilon[name] = answer.figures["epsilon"]  # spent, whether or not the update goes in
+            self.epsilon[name] = answer.figures[
+                "epsilon"
+            ]  # spent, whether or not the update goes in
         if refusal:
             self.refused[name] = refusal
             return
@@ -33,7 +35,9 @@ class Tally:
     def lose(self, lost: Mapping[str, str]) -> None:
         """Take back those whose update was lost after it was accepted: name -> code."""
         for name, code in lost.items():
-            if name in self.accepted:  # what it spent stays, what it scored goes as for any other refused update
+            if (
+                name in self.accepted
+            ):  # what it spent stays, what it scored goes as for any other refused update
                 self.accepted.remove(name)
                 self.validation.pop(name, None)
                 self.refused[name] = code

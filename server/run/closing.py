@@ -14,14 +14,20 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     local = summary["baselines"].get("local", {})
     deployed = any("records" not in client for client in summary["clients"].values())
     where = "mean over institutions' own test records" if deployed else "on the test records of all"
-    table = Table(title=f"{metric}, {where} and on its own", title_justify="left", title_style="bold")
+    table = Table(
+        title=f"{metric}, {where} and on its own", title_justify="left", title_style="bold"
+    )
     headers = [
         "institution",
         "training\nrecords" if deployed else "records",
         *(["alone\nall"] if local else []),
         "federated\nall",
     ]
-    headers += [*(["alone\nown"] if local else []), "federated\nown", *(["epsilon"] if private else [])]
+    headers += [
+        *(["alone\nown"] if local else []),
+        "federated\nown",
+        *(["epsilon"] if private else []),
+    ]
     for number, header in enumerate(headers):
         table.add_column(header, justify="left" if number == 0 else "right", no_wrap=True)
     for name, client in summary["clients"].items():
@@ -32,7 +38,10 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
             *([_cell(baseline.get(metric))] if local else []),
             _cell(summary["federated"].get(metric)),
         ]
-        row += [*([_cell(baseline.get("own_test", {}).get(metric))] if local else []), _cell(client.get(metric))]
+        row += [
+            *([_cell(baseline.get("own_test", {}).get(metric))] if local else []),
+            _cell(client.get(metric)),
+        ]
         table.add_row(*row, *([f"{client['epsilon']:.2f}"] if private else []))
     return table
 
@@ -47,12 +56,22 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     assert isinstance(federated, dict)
     assert isinstance(privacy, dict)
     scores = ", ".join(
-        f"{name} {value:.3f}" for name, value in federated.items() if name in (metric, "auc", "macro_f1", "log_loss")
+        f"{name} {value:.3f}"
+        for name, value in federated.items()
+        if name in (metric, "auc", "macro_f1", "log_loss")
     )
-    where = "pooled test records" if "measured" not in federated else f"test records, {federated['measured']}"
+    where = (
+        "pooled test records"
+        if "measured" not in federated
+        else f"test records, {federated['measured']}"
+    )
     lines = [f"Federated model, {federated['test_examples']} {where}: {scores}."]
     if not federated["test_examples"]:
-        kept = "no institution lets metrics on its test records leave" if "measured" in federated else "no records for test"
+        kept = (
+            "no institution lets metrics on its test records leave"
+            if "measured" in federated
+            else "no records for test"
+        )
         lines = [f"Federated model: {kept}."]
     lines += _pooled_lines(summary["baselines"], str(metric))
     if privacy["unit"] != "none":
@@ -86,7 +105,9 @@ def _budget_lines(clients: object) -> list[str]:
     """Say what ledgers that outlive the run have committed."""
     assert isinstance(clients, dict)
     budgets = {name: client["budget"] for name, client in clients.items() if "budget" in client}
-    told = ", ".join(f"{name} {b['committed']:.2f} of {b['epsilon']:g}" for name, b in budgets.items())
+    told = ", ".join(
+        f"{name} {b['committed']:.2f} of {b['epsilon']:g}" for name, b in budgets.items()
+    )
     return [f"Lifetime epsilon committed: {told}."] if budgets else []
 
 

@@ -11,11 +11,28 @@ from omegaconf import DictConfig
 from confide.config.compose import CONF_MODULE, check_jobs, compose, is_hydra, register_schema
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 from confide.security.redaction import redact
-from confide.server.run_folder import command_of, described, finished, refuse_changes, resume_command
+from confide.server.run_folder import (
+    command_of,
+    described,
+    finished,
+    refuse_changes,
+    resume_command,
+)
 
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
 _TAKE_VALUE = frozenset(
-    {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
+    {
+        "--cfg",
+        "-c",
+        "--package",
+        "-p",
+        "--config-path",
+        "-cp",
+        "--config-name",
+        "-cn",
+        "--config-dir",
+        "-cd",
+    }
 )
 
 
@@ -53,7 +70,9 @@ def resumed_words(run_dir: Path, words: Sequence[str], *, program: str) -> list[
     try:
         os.chdir(command.cwd)  # relative paths mean what they meant
     except OSError as error:
-        raise ConfigError(f"resume={run_dir}: the run was started in {command.cwd}, which is gone ({error}).") from None
+        raise ConfigError(
+            f"resume={run_dir}: the run was started in {command.cwd}, which is gone ({error})."
+        ) from None
     changed = {_key(word) for word in overrides_of(words)}  # Hydra takes a group's choice once
     words = [*(word for word in command.overrides if _key(word) not in changed), *words]
     refuse_changes(run_dir, described(compose(overrides_of(words))))
@@ -79,7 +98,11 @@ def split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
         problems.append(f"resume={','.join(asked)}: expected the folder of one run.")
     if {"-m", "--multirun"} & set(words):
         problems.append("resume: a sweep is resumed job by job; leave -m out.")
-    problems += [f"{word}: a run is resumed where it is, as it was; leave it out." for word in words if is_hydra(word)]
+    problems += [
+        f"{word}: a run is resumed where it is, as it was; leave it out."
+        for word in words
+        if is_hydra(word)
+    ]
     if problems:
         raise ConfigError(problems)
     return words, Path(asked[0]).expanduser().resolve()
@@ -135,12 +158,18 @@ def tell_finished(run_dir: Path) -> bool:
     summary = finished(run_dir)
     if summary is None:
         return False
-    print(f"{run_dir} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}. Nothing to resume.")
+    print(
+        f"{run_dir} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}. Nothing to resume."
+    )
     return True
 
 
 def run_with_hydra(
-    program: str, words: Sequence[str], run_fn: Callable[[DictConfig], object], *, checked: bool = False
+    program: str,
+    words: Sequence[str],
+    run_fn: Callable[[DictConfig], object],
+    *,
+    checked: bool = False,
 ) -> None:
     """Check what is asked for, and have Hydra compose it and call ``run_fn``, or print what its flags ask for.
 
@@ -158,7 +187,9 @@ def run_with_hydra(
         check_jobs(overrides_of(words))
     register_schema()
     sys.argv = [f"confide {program}", *overrides_first(words)]
-    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(run_fn)()
+    hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(
+        run_fn
+    )()
 
 
 __all__ = [

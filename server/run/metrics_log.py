@@ -34,7 +34,12 @@ class MetricsSink:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             self._file.close()
         except OSError as failure:
@@ -66,7 +71,9 @@ class MetricsSink:
         for name in ("bytes_up", "bytes_down", "seconds"):
             self._write(record.server_round, "train", None, name, getattr(record, name), None)
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         """Write the evaluation of a round's tensors."""
         self._evaluations(server_round, split, evaluations)
         self._flush()
@@ -81,15 +88,29 @@ class MetricsSink:
             self._tracker.log(new)
 
     def _failed(self, error: OSError) -> StorageError:
-        return StorageError(f"{self._path} cannot be written: {error}. Free space; checkpoints that were written stand.")
+        return StorageError(
+            f"{self._path} cannot be written: {error}. Free space; checkpoints that were written stand."
+        )
 
-    def _evaluations(self, server_round: int, phase: str, evaluations: Mapping[str, Evaluation]) -> None:
+    def _evaluations(
+        self, server_round: int, phase: str, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         for client, metrics in evaluations.items():
             for name, value in metrics.items():
                 if name != "num_examples":
-                    self._write(server_round, phase, client, name, value, int(metrics["num_examples"]))
+                    self._write(
+                        server_round, phase, client, name, value, int(metrics["num_examples"])
+                    )
 
-    def _write(self, server_round: int, phase: str, client: str | None, name: str, value: float, support: int | None) -> None:
+    def _write(
+        self,
+        server_round: int,
+        phase: str,
+        client: str | None,
+        name: str,
+        value: float,
+        support: int | None,
+    ) -> None:
         line: Metric = {
             "round": server_round,
             "phase": phase,

@@ -48,7 +48,9 @@ class Stopwatch:
 
 def save_models(folder: Path, outcome: Outcome) -> None:
     """Write the last tensors, and the best ones if any were validated."""
-    models = {"last": outcome.state.params} | ({"best": outcome.state.best.params} if outcome.state.best else {})
+    models = {"last": outcome.state.params} | (
+        {"best": outcome.state.best.params} if outcome.state.best else {}
+    )
     for name, tensors in models.items():
         whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
         replace_file(folder / f"{name}.safetensors", functools.partial(save_file, whole))

@@ -11,7 +11,10 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 
 SCHEMA = 1
-_TRAINED_BESIDES = {"local": "each institution's training alone", "pooled": "training on all records in one place"}
+_TRAINED_BESIDES = {
+    "local": "each institution's training alone",
+    "pooled": "training on all records in one place",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +79,25 @@ def summarise(result: RunResult) -> dict[str, Any]:
     state, plan = result.outcome.state, result.plan
     history = state.history
     epsilon = {name: value for record in history for name, value in record.epsilon.items()}
-    epsilon |= {name: line.epsilon for name, line in result.institutions.items() if line.epsilon is not None}
-    rounds = {name: sum(name in record.accepted for record in history) for name in result.institutions}
+    epsilon |= {
+        name: line.epsilon for name, line in result.institutions.items() if line.epsilon is not None
+    }
+    rounds = {
+        name: sum(name in record.accepted for record in history) for name in result.institutions
+    }
     clients = {
         name: {
             "num_examples": line.num_examples,
-            **({} if line.records is None else {"records": line.records, "labels": dict(line.labels)}),
-            **({"epsilon": epsilon.get(name, 0.0), "delta": plan.privacy.delta} if plan.private else {}),
+            **(
+                {}
+                if line.records is None
+                else {"records": line.records, "labels": dict(line.labels)}
+            ),
+            **(
+                {"epsilon": epsilon.get(name, 0.0), "delta": plan.privacy.delta}
+                if plan.private
+                else {}
+            ),
             **({"budget": dict(result.budgets[name])} if name in result.budgets else {}),
             **_metrics(line.test),
             "test_examples": int(line.test.get("num_examples", 0)),
@@ -108,11 +123,16 @@ def summarise(result: RunResult) -> dict[str, Any]:
         },
         "federated_validation": _validation(result.outcome),
         "baselines": _baselines(result),
-        "privacy": privacy_statement(plan, reproducible=result.reproducible, baselines=list(_baselines(result))),
+        "privacy": privacy_statement(
+            plan, reproducible=result.reproducible, baselines=list(_baselines(result))
+        ),
         "data": dict(result.data),
         "clients": clients,
         "failures": _failures(history),
-        "bytes": {"up": sum(r.bytes_up for r in history), "down": sum(r.bytes_down for r in history)},
+        "bytes": {
+            "up": sum(r.bytes_up for r in history),
+            "down": sum(r.bytes_down for r in history),
+        },
         "engine": dict(result.engine),
         "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
@@ -164,19 +184,28 @@ def _baselines(result: RunResult) -> dict[str, Any]:
         for name, line in result.institutions.items()
         if line.alone is not None
     }
-    return {**({"local": local} if local else {}), **({"pooled": _pooled(result.pooled)} if result.pooled else {})}
+    return {
+        **({"local": local} if local else {}),
+        **({"pooled": _pooled(result.pooled)} if result.pooled else {}),
+    }
 
 
 def _pooled(pooled: PooledResult) -> dict[str, Any]:
     own = {name: _metrics(evaluation) for name, evaluation in pooled.own_test.items()}
-    return {**_metrics(pooled.test), "test_examples": int(pooled.test["num_examples"]), "own_test": own}
+    return {
+        **_metrics(pooled.test),
+        "test_examples": int(pooled.test["num_examples"]),
+        "own_test": own,
+    }
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
     return {name: value for name, value in evaluation.items() if name != "num_examples"}
 
 
-def privacy_statement(plan: TrainingPlan, *, reproducible: bool, baselines: Sequence[str] = ()) -> dict[str, Any]:
+def privacy_statement(
+    plan: TrainingPlan, *, reproducible: bool, baselines: Sequence[str] = ()
+) -> dict[str, Any]:
     """Say what is promised, to whom, and what is not.
 
     Args:
@@ -208,7 +237,11 @@ def privacy_statement(plan: TrainingPlan, *, reproducible: bool, baselines: Sequ
     }
     if baselines:
         trained = [_TRAINED_BESIDES[name] for name in baselines]
-        each = "costs the same epsilon once more" if len(trained) == 1 else "cost the same epsilon once more each"
+        each = (
+            "costs the same epsilon once more"
+            if len(trained) == 1
+            else "cost the same epsilon once more each"
+        )
         statement["baselines"] = f"{' and '.join(trained)} {each}"
     return statement
 

@@ -27,7 +27,9 @@ def tracked(config: Config, run_dir: Path, *, job: str) -> Iterator[FanOut]:
     Raises:
         ConfigError: if one cannot be imported, or cannot work as it is set.
     """
-    trackers = FanOut({name: build_tracker(name, config.tracking) for name in config.tracking.chosen()})
+    trackers = FanOut(
+        {name: build_tracker(name, config.tracking) for name in config.tracking.chosen()}
+    )
     try:
         trackers.begin(f"{job} {run_dir.name}", flat(described(config)), run_dir)
         yield trackers
@@ -50,7 +52,9 @@ def build_tracker(name: str, settings: TrackingConfig) -> Tracker:
     try:
         return _shipped(name, settings)
     except ImportError as error:
-        raise ConfigError(f"tracking.trackers=[{name}]: {error}; pip install 'confide[{TRACKERS[name]}]'.") from None
+        raise ConfigError(
+            f"tracking.trackers=[{name}]: {error}; pip install 'confide[{TRACKERS[name]}]'."
+        ) from None
 
 
 def _shipped(name: str, settings: TrackingConfig) -> Tracker:

@@ -44,7 +44,9 @@ class FanOut:
                 call_fn(tracker)
             except ConfigError:
                 raise
-            except Exception as error:  # other people's code: whatever it raises, the run is worth more
+            except (
+                Exception
+            ) as error:  # other people's code: whatever it raises, the run is worth more
                 del self._trackers[name]
                 log.warning(
                     "Tracker %s failed and is left out from here on (%s: %s). The run goes on, and metrics.jsonl has every "

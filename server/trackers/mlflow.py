@@ -1,7 +1,8 @@
 """MLflow: files under ``RUN/mlruns``, for ``mlflow ui --backend-store-uri RUN/mlruns``, or a tracking server.
 
-Files are the default, and nothing leaves the machine then. To a server go metrics, with institutions' names, the config,
-passwords masked, and how the run ended. MLflow's telemetry is switched off.
+Files are the default, and nothing leaves the machine then. To a server go metrics, with
+institutions' names, the config, passwords masked, and how the run ended. MLflow's telemetry is
+switched off.
 """
 
 import os
@@ -15,7 +16,8 @@ from confide.server.trackers.run_id import keep_id, kept_id
 from confide.server.trackers.scalars import Scalar, Scalars, final_scores
 from confide.server.trackers.tracker import Metric
 
-# Read when mlflow is imported or first used. A server that does not answer is given up within a minute, not within the hour.
+# Read when mlflow is imported or first used. A server that does not answer is given up within a
+# minute, not within the hour.
 for _variable, _value in {
     "DO_NOT_TRACK": "true",
     "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow 3 has put its file store in maintenance; a database needs the whole of mlflow
@@ -73,15 +75,23 @@ class MlflowTracker:
         if summary is None:
             self._client.set_terminated(self._run_id, status="KILLED")
             return
-        self._points(Scalar(tag, summary["rounds"], value) for tag, value in final_scores(summary).items())
+        self._points(
+            Scalar(tag, summary["rounds"], value) for tag, value in final_scores(summary).items()
+        )
         if "model_sha256" in summary:
             self._client.set_tag(self._run_id, "model_sha256", summary["model_sha256"])
-        self._client.set_terminated(self._run_id, status="FINISHED" if summary["status"] == "completed" else "FAILED")
+        self._client.set_terminated(
+            self._run_id, status="FINISHED" if summary["status"] == "completed" else "FAILED"
+        )
 
     def _points(self, scalars: Iterable[Scalar]) -> None:
         now = int(time.time() * 1000)
         named = [(_name(tag), step, value) for tag, step, value in scalars]
-        points = [Point(name, value, now, step) for name, step, value in named if not self._has(name, step)]
+        points = [
+            Point(name, value, now, step)
+            for name, step, value in named
+            if not self._has(name, step)
+        ]
         for part in _parts(points, _MOST_POINTS):
             self._client.log_batch(self._run_id, metrics=part)
 
@@ -90,14 +100,18 @@ class MlflowTracker:
         if self._there is None:
             return False
         if name not in self._there:
-            self._there[name] = {point.step for point in self._client.get_metric_history(self._run_id, name)}
+            self._there[name] = {
+                point.step for point in self._client.get_metric_history(self._run_id, name)
+            }
         return step in self._there[name]
 
 
 def _name(tag: str) -> str:
     """Write ``validation/accuracy/bank-1`` as ``validation/accuracy.bank-1``: a file of MLflow's is no folder too."""
     phase, name, *client = tag.split("/", 2)
-    return _NOT_IN_NAMES.sub("_", ".".join([f"{phase}/{name}", *(part.replace("/", "_") for part in client)]))
+    return _NOT_IN_NAMES.sub(
+        "_", ".".join([f"{phase}/{name}", *(part.replace("/", "_") for part in client)])
+    )
 
 
 def _parts(items: Sequence[Any], most: int) -> Iterable[Sequence[Any]]:

@@ -28,13 +28,17 @@ class Scalars:
     def of(self, metrics: Sequence[Metric]) -> Iterator[Scalar]:
         """Yield points, rounds in order.
 
-        ``phase/name`` is the mean over institutions, weighted by support, or the largest where there is no support (epsilon);
-        ``phase/name/client`` is an institution's own.
+        ``phase/name`` is the mean over institutions, weighted by support, or the largest where
+        there is no support (epsilon); ``phase/name/client`` is an institution's own.
         """
-        self._enrolled |= {m["client"] for m in metrics if m["phase"] == "enrol" and m["client"] is not None}
+        self._enrolled |= {
+            m["client"] for m in metrics if m["phase"] == "enrol" and m["client"] is not None
+        }
         groups: dict[tuple[int, str], list[Metric]] = {}
         for metric in metrics:
-            groups.setdefault((metric["round"], f"{metric['phase']}/{metric['name']}"), []).append(metric)
+            groups.setdefault((metric["round"], f"{metric['phase']}/{metric['name']}"), []).append(
+                metric
+            )
         for (step, tag), group in groups.items():
             yield from self._curves(tag, step, group)
 
@@ -42,15 +46,26 @@ class Scalars:
         values = [m["value"] for m in group]
         yield Scalar(tag, step, _whole(group))
         if len(self._enrolled) <= self._named_clients:
-            yield from (Scalar(f"{tag}/{m['client']}", step, m["value"]) for m in group if m["client"] is not None)
+            yield from (
+                Scalar(f"{tag}/{m['client']}", step, m["value"])
+                for m in group
+                if m["client"] is not None
+            )
         elif group[0]["client"] is not None:
-            yield from (Scalar(f"{tag}/min", step, min(values)), Scalar(f"{tag}/max", step, max(values)))
+            yield from (
+                Scalar(f"{tag}/min", step, min(values)),
+                Scalar(f"{tag}/max", step, max(values)),
+            )
 
 
 def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
     """Name what the run's own model scores in the end: ``federated/accuracy`` and so on; nothing where a run failed."""
     federated = summary.get("federated", {})
-    return {f"federated/{name}": value for name, value in federated.items() if isinstance(value, int | float)}
+    return {
+        f"federated/{name}": value
+        for name, value in federated.items()
+        if isinstance(value, int | float)
+    }
 
 
 def _whole(group: Sequence[Metric]) -> float:

@@ -1,7 +1,8 @@
 """TensorBoard: an event file under ``RUN/tensorboard``, for ``tensorboard --logdir runs``.
 
-Of tensorboard's own code this takes the messages and the framing of records alone, and writes the file itself: its writer, and
-torch's, import tensorflow where that is installed, which takes seconds, and hide a full disk in a thread.
+Of tensorboard's own code this takes the messages and the framing of records alone, and writes the
+file itself: its writer, and torch's, import tensorflow where that is installed, which takes
+seconds, and hide a full disk in a thread.
 """
 
 import os
@@ -28,7 +29,8 @@ FOLDER = "tensorboard"
 class TensorBoardTracker:
     """Writes curves, and the config as a text.
 
-    A resumed run begins another file with word of a restart at step 0: TensorBoard forgets what the earlier ones say.
+    A resumed run begins another file with word of a restart at step 0: TensorBoard forgets what the
+    earlier ones say.
 
     Args:
         named_clients: up to so many institutions each has curves of its own.
@@ -41,7 +43,9 @@ class TensorBoardTracker:
         """Open a file of its own."""
         folder = run_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        path = (
+            folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        )
         self._writer = RecordWriter(path.open("wb"))
         self._write(Event(file_version="brain.Event:2"))
         self._write(Event(session_log=SessionLog(status=SessionLog.START)))
@@ -55,7 +59,10 @@ class TensorBoardTracker:
     def finish(self, summary: Mapping[str, Any] | None) -> None:
         """Write how the model scores in the end, and close the file."""
         if summary is not None:
-            self._points(Scalar(tag, summary["rounds"], value) for tag, value in final_scores(summary).items())
+            self._points(
+                Scalar(tag, summary["rounds"], value)
+                for tag, value in final_scores(summary).items()
+            )
         self._writer.close()
 
     def _points(self, scalars: Iterable[Scalar]) -> None:
@@ -73,7 +80,9 @@ class TensorBoardTracker:
 
 def _text(tag: str, config: Mapping[str, object]) -> Any:
     """Write a config as TensorBoard's text plugin shows it."""
-    shown = "".join(f"    {line}\n" for line in yaml.safe_dump(dict(config), sort_keys=False).splitlines())
+    shown = "".join(
+        f"    {line}\n" for line in yaml.safe_dump(dict(config), sort_keys=False).splitlines()
+    )
     return Summary.Value(
         tag=f"{tag}/text_summary",
         metadata=SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name="text")),

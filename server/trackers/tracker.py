@@ -8,8 +8,9 @@ from typing import Any, Protocol, TypedDict
 class Metric(TypedDict):
     """One line of ``metrics.jsonl``.
 
-    ``round`` is the round whose tensors were scored, 0 for the initial ones; ``phase`` one of enrol, train, privacy,
-    validation, test; ``client`` an institution's name, None for the whole; ``num_examples`` the support, where there is one.
+    ``round`` is the round whose tensors were scored, 0 for the initial ones; ``phase`` one of
+    enrol, train, privacy, validation, test; ``client`` an institution's name, None for the whole;
+    ``num_examples`` the support, where there is one.
     """
 
     round: int
@@ -23,8 +24,8 @@ class Metric(TypedDict):
 class Tracker(Protocol):
     """Takes the metrics of one run, by this process.
 
-    A run that is resumed is begun again by another process, which logs everything from the first round on, in the same calls:
-    a tracker either starts from nothing, or leaves out what it has.
+    A run that is resumed is begun again by another process, which logs everything from the first
+    round on, in the same calls: a tracker either starts from nothing, or leaves out what it has.
     """
 
     def begin(self, name: str, config: Mapping[str, object], run_dir: Path) -> None:

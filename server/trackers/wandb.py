@@ -1,8 +1,9 @@
 """Weights & Biases.
 
-Offline, which is the default, everything stays under ``RUN/wandb``; ``wandb sync`` sends it. Online these leave the machine,
-and nothing else: metrics, with institutions' names; the config, passwords masked; how the run ended. Code, git state, the
-command line, the machine's description, installed packages, system metrics and the terminal are switched off.
+Offline, which is the default, everything stays under ``RUN/wandb``; ``wandb sync`` sends it. Online
+these leave the machine, and nothing else: metrics, with institutions' names; the config, passwords
+masked; how the run ended. Code, git state, the command line, the machine's description, installed
+packages, system metrics and the terminal are switched off.
 """
 
 import netrc
@@ -20,7 +21,9 @@ from confide.server.trackers.run_id import keep_id, kept_id
 from confide.server.trackers.scalars import Scalar, Scalars, final_scores
 from confide.server.trackers.tracker import Metric
 
-os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # crash reports to W&B; read when wandb is imported
+os.environ.setdefault(
+    "WANDB_ERROR_REPORTING", "false"
+)  # crash reports to W&B; read when wandb is imported
 
 import wandb
 
@@ -87,9 +90,15 @@ class WandbTracker:
     def finish(self, summary: Mapping[str, Any] | None) -> None:
         """End the W&B run; one that was stopped counts as crashed until it goes on."""
         if summary is not None:
-            told = {name: summary[name] for name in ("status", "rounds", "model_sha256", "error") if name in summary}
+            told = {
+                name: summary[name]
+                for name in ("status", "rounds", "model_sha256", "error")
+                if name in summary
+            }
             self._run.summary.update({**told, **final_scores(summary)})
-        self._run.finish(exit_code=0 if summary is not None and summary["status"] == "completed" else 1)
+        self._run.finish(
+            exit_code=0 if summary is not None and summary["status"] == "completed" else 1
+        )
 
 
 def _rows(scalars: Sequence[Scalar]) -> Iterator[dict[str, float]]:

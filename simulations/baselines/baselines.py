@@ -1,7 +1,8 @@
 """What a federation is compared with: each institution alone, and all records in one place, by the same steps and privacy.
 
-Pooled training is what the institutions may not do; a simulation can, and the difference is what federating costs. It is
-charged in nobody's ledger, so a config that has ledgers and asks for it is refused.
+Pooled training is what the institutions may not do; a simulation can, and the difference is what
+federating costs. It is charged in nobody's ledger, so a config that has ledgers and asks for it is
+refused.
 """
 
 import functools
@@ -66,7 +67,8 @@ class Comparison:
         federation: the institutions.
         setup: of an institution that would hold all records.
         progress: moved as they go.
-        folder: of what is done already; a process that goes on where another left off begins from there.
+        folder: of what is done already; a process that goes on where another left off begins from
+            there.
         cache: of other runs' results; None where this run would not compute exactly the same.
     """
 
@@ -81,7 +83,8 @@ class Comparison:
     def train(self, wanted: Collection[str]) -> Baselines:
         """Train and score what is wanted: local, pooled, both or none."""
         return Baselines(
-            alone=self._train_alone() if "local" in wanted else {}, pooled=self._train_pooled() if "pooled" in wanted else None
+            alone=self._train_alone() if "local" in wanted else {},
+            pooled=self._train_pooled() if "pooled" in wanted else None,
         )
 
     def _train_alone(self) -> Alone:
@@ -94,7 +97,11 @@ class Comparison:
             if name not in scored:
                 plan, settings = alone(self.plan, self.settings, name)
                 score_fn = functools.partial(_score_alone, federation, name)
-                found = self._result(federation, Job(algorithm=fedavg(), plan=plan, settings=settings, only=[name]), score_fn)
+                found = self._result(
+                    federation,
+                    Job(algorithm=fedavg(), plan=plan, settings=settings, only=[name]),
+                    score_fn,
+                )
                 if found is not None:
                     scored[name] = found[0], found[1]
                     write_json(kept, scored)
@@ -117,19 +124,26 @@ class Comparison:
                 engine=engine,
             )
             score_fn = functools.partial(_score_pooled, self.federation, Policy(self.setup.policy))
-            found = self._result(one, Job(algorithm=fedavg(), plan=plan, settings=settings, only=[_HOLDER]), score_fn)
+            found = self._result(
+                one, Job(algorithm=fedavg(), plan=plan, settings=settings, only=[_HOLDER]), score_fn
+            )
             if found is not None:
                 write_json(kept, found)
         self.progress.advance("all records in one place")
         return None if found is None else PooledResult(test=found[0], own_test=found[1])
 
     def _result(
-        self, federation: Federation, job: Job, score_fn: Callable[[Outcome, Tensors], Sequence[Any]]
+        self,
+        federation: Federation,
+        job: Job,
+        score_fn: Callable[[Outcome, Tensors], Sequence[Any]],
     ) -> Sequence[Any] | None:
         """Return the scores of a job of one institution, from the cache or by training; None if it is declined."""
         assert job.only is not None
         [name] = job.only
-        path = self.cache.path(job.plan, job.settings, federation.data[name]) if self.cache else None
+        path = (
+            self.cache.path(job.plan, job.settings, federation.data[name]) if self.cache else None
+        )
         found = self.cache.load(path) if self.cache and path else None
         if found is not None:
             log.info("%s is known from an earlier run: %s.", job.plan.job, path)
@@ -140,7 +154,9 @@ class Comparison:
             declined = any(code.startswith(_NOT_AFFORDED) for code in error.missing.values())
             if error.when != "enrol" and not declined:
                 raise
-            log.warning("%s is left out of the baselines: %s.", name, ", ".join(error.missing.values()))
+            log.warning(
+                "%s is left out of the baselines: %s.", name, ", ".join(error.missing.values())
+            )
             return None
         scored = score_fn(outcome, tensors)
         if self.cache and path:
@@ -160,7 +176,9 @@ def pool(parts: Sequence[InstitutionData]) -> InstitutionData:
         if part.groups is not None:
             codes.append(part.groups + number)
             number += part.num_units("group")
-    return InstitutionData(**splits, groups=torch.cat(codes) if codes else None, group_column=parts[0].group_column)
+    return InstitutionData(
+        **splits, groups=torch.cat(codes) if codes else None, group_column=parts[0].group_column
+    )
 
 
 def score_pooled(federation: Federation, tensors: Tensors) -> Evaluation:
@@ -169,14 +187,20 @@ def score_pooled(federation: Federation, tensors: Tensors) -> Evaluation:
     return _score(federation, tensors, Examples.concat(parts)) if parts else {"num_examples": 0}
 
 
-def _score_alone(federation: Federation, name: str, outcome: Outcome, tensors: Tensors) -> tuple[Evaluation, Evaluation]:
+def _score_alone(
+    federation: Federation, name: str, outcome: Outcome, tensors: Tensors
+) -> tuple[Evaluation, Evaluation]:
     return score_pooled(federation, tensors), outcome.test.get(name, {})
 
 
 def _score_pooled(
     federation: Federation, policy: Policy, _outcome: Outcome, tensors: Tensors
 ) -> tuple[Evaluation, Mapping[str, Evaluation]]:
-    own = {name: _score(federation, tensors, data.test) for name, data in federation.data.items() if len(data.test)}
+    own = {
+        name: _score(federation, tensors, data.test)
+        for name, data in federation.data.items()
+        if len(data.test)
+    }
     return score_pooled(federation, tensors), policy.released(own)
 
 
@@ -192,7 +216,9 @@ def _read(path: Path, fits: Callable[[Any], bool]) -> Any:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        log.warning("%s cannot be read (%s); training these baselines anew.", path, type(error).__name__)
+        log.warning(
+            "%s cannot be read (%s); training these baselines anew.", path, type(error).__name__
+        )
         return None
     if fits(found):
         return found
@@ -201,11 +227,16 @@ def _read(path: Path, fits: Callable[[Any], bool]) -> Any:
 
 
 def _are_alone(found: Any) -> bool:
-    return isinstance(found, dict) and all(_is_pair(pair, _is_evaluation) for pair in found.values())
+    return isinstance(found, dict) and all(
+        _is_pair(pair, _is_evaluation) for pair in found.values()
+    )
 
 
 def _is_pooled(found: Any) -> bool:
-    return _is_pair(found, lambda own: isinstance(own, dict) and all(_is_evaluation(one) for one in own.values()))
+    return _is_pair(
+        found,
+        lambda own: isinstance(own, dict) and all(_is_evaluation(one) for one in own.values()),
+    )
 
 
 def _is_pair(found: Any, fits: Callable[[Any], bool]) -> bool:
@@ -220,7 +251,9 @@ def _is_pair(found: Any, fits: Callable[[Any], bool]) -> bool:
 
 
 def _is_evaluation(found: Any) -> bool:
-    return isinstance(found, dict) and all(isinstance(value, int | float) for value in found.values())
+    return isinstance(found, dict) and all(
+        isinstance(value, int | float) for value in found.values()
+    )
 
 
 __all__ = ["ALONE", "POOLED", "Alone", "Baselines", "Comparison", "pool", "score_pooled"]

@@ -1,9 +1,10 @@
 """Results of baselines, kept by the content of all that they depend on.
 
-What an institution reaches alone, or all of them with their records in one place, does not depend on the strategy: a sweep over
-strategies trains its baselines once. A result is taken from the cache only where training again would give exactly the same,
-which is where nothing is random or all of it follows from a seed, no ledger has to hear of it, and the task is none of one's
-own, whose code may have changed. Files hold metrics alone and are readable by their owner alone.
+What an institution reaches alone, or all of them with their records in one place, does not depend
+on the strategy: a sweep over strategies trains its baselines once. A result is taken from the cache
+only where training again would give exactly the same, which is where nothing is random or all of it
+follows from a seed, no ledger has to hear of it, and the task is none of one's own, whose code may
+have changed. Files hold metrics alone and are readable by their owner alone.
 """
 
 import dataclasses
@@ -62,7 +63,11 @@ class Circumstances:
                 "initial": sha256(self.initial),
                 "policy": dataclasses.asdict(self.policy),
                 "secrets": [secret.hex() for secret in self.secrets],
-                "compute": [_device(self.compute.device), str(self.compute.autocast), self.compute.physical_batch_size],
+                "compute": [
+                    _device(self.compute.device),
+                    str(self.compute.autocast),
+                    self.compute.physical_batch_size,
+                ],
                 "threads": [self.threads, torch.get_num_threads()],
                 "versions": versions(),
             }
@@ -105,7 +110,11 @@ class BaselineCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            log.warning("The baseline in %s cannot be read (%s); training it anew.", path, type(error).__name__)
+            log.warning(
+                "The baseline in %s cannot be read (%s); training it anew.",
+                path,
+                type(error).__name__,
+            )
             return None
         return on_all, own
 
@@ -115,7 +124,10 @@ class BaselineCache:
             make_private_folder(self._folder)
             write_text(path, json.dumps(result) + "\n", mode=0o600)
         except StorageError as error:
-            log.warning("A baseline is not kept: %s Set trainer.feature_cache to a folder that can be written.", error)
+            log.warning(
+                "A baseline is not kept: %s Set trainer.feature_cache to a folder that can be written.",
+                error,
+            )
 
 
 def _digest(data: InstitutionData, splits: Sequence[str]) -> str:
@@ -131,7 +143,11 @@ def _digest(data: InstitutionData, splits: Sequence[str]) -> str:
 
 
 def _device(device: torch.device) -> list[str]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else torch.backends.cpu.get_cpu_capability()
+    )
     return [device.type, name, platform.machine()]
 
 

@@ -15,7 +15,8 @@ usage: confide deal FOLDER [OVERRIDES ...]
 
   confide deal records experiment=heart_disease
 
-The files hold what `confide simulate` with the same overrides trains on, institution by institution, so that a deployment in
+The files hold what `confide simulate` with the same overrides trains on, institution by
+institution, so that a deployment in
 which every policy allows reproducible noise gives the same model. Only for records that anybody may read."""
 
 
@@ -48,8 +49,12 @@ def main(argv: Sequence[str]) -> int:
     from confide.simulations.population import deal_out
 
     if config.simulation.seed is None:
-        raise ConfigError("simulation.seed=null: these files could not be dealt out again; set a seed.")
-    parts = deal_out(config.data, task=config.task, secret=seeded_secret(config.simulation.seed)).parts
+        raise ConfigError(
+            "simulation.seed=null: these files could not be dealt out again; set a seed."
+        )
+    parts = deal_out(
+        config.data, task=config.task, secret=seeded_secret(config.simulation.seed)
+    ).parts
     folder = Path(folders[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,10 @@ def main(argv: Sequence[str]) -> int:
         arguments = parser.parse_args(list(argv) or ["--help"])
     except SystemExit as stop:
         return int(stop.code or 0)
-    from confide.simulations.sweeps.page import is_sweep, write_sweep_page  # matplotlib takes a moment
+    from confide.simulations.sweeps.page import (
+        is_sweep,
+        write_sweep_page,
+    )  # matplotlib takes a moment
 
     folders: list[Path] = arguments.run
     if len(folders) == 1 and is_sweep(folders[0]):
@@ -36,7 +39,9 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if len(folders) == 1:
         if arguments.output is not None:
-            raise ConfigError(f"--output={arguments.output}: the report of one run lies in RUN; leave it out.")
+            raise ConfigError(
+                f"--output={arguments.output}: the report of one run lies in RUN; leave it out."
+            )
         print(_again(folders[0]))
         return 0
     _compare(folders, arguments.output or Path(COMPARISON))
@@ -53,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         "the folder of a sweep: its page",
     )
     parser.add_argument(
-        "--output", type=Path, help=f"where the page of several runs goes ({COMPARISON}), or that of a sweep (its folder)"
+        "--output",
+        type=Path,
+        help=f"where the page of several runs goes ({COMPARISON}), or that of a sweep (its folder)",
     )
     return parser
 
@@ -69,7 +76,9 @@ def _compare(folders: Sequence[Path], page: Path) -> None:
     from confide.server.report.write import write_comparison
 
     missing = [
-        f"{folder}: there is no {SUMMARY}; name folders of runs." for folder in folders if not (folder / SUMMARY).is_file()
+        f"{folder}: there is no {SUMMARY}; name folders of runs."
+        for folder in folders
+        if not (folder / SUMMARY).is_file()
     ]
     if missing:
         raise ConfigError(missing)
@@ -80,7 +89,9 @@ def _compare(folders: Sequence[Path], page: Path) -> None:
             _again(folder)
         except StorageError as error:  # somebody else's run
             print(f"confide report: {error}", file=sys.stderr)
-    write_comparison([read_run(folder) for folder in folders], page, title=f"{len(folders)} runs compared")
+    write_comparison(
+        [read_run(folder) for folder in folders], page, title=f"{len(folders)} runs compared"
+    )
     print(page)
 
 

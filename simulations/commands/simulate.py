@@ -20,7 +20,13 @@ from confide.errors import (
     RunFailedError,
     UnreadableError,
 )
-from confide.server.run.command_line import resumed_words, run_with_hydra, split_resume, status_of, tell_finished
+from confide.server.run.command_line import (
+    resumed_words,
+    run_with_hydra,
+    split_resume,
+    status_of,
+    tell_finished,
+)
 from confide.server.run_folder import (
     Command,
     can_resume,
@@ -87,8 +93,12 @@ def _sweep_job(composed: DictConfig, silent: bool) -> float | None:
 def _quieten_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("TQDM_DISABLE", "1")  # a bar of our own says more than those of the libraries
-    logging.raiseExceptions = False  # on a full disk the log has no room for complaints about itself
+    os.environ.setdefault(
+        "TQDM_DISABLE", "1"
+    )  # a bar of our own says more than those of the libraries
+    logging.raiseExceptions = (
+        False  # on a full disk the log has no room for complaints about itself
+    )
 
 
 def _tell_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
@@ -99,20 +109,27 @@ def _tell_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
         print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
 
 
-def _simulate(config: Config, run_dir: Path, *, resume: bool = False, silent: bool = False) -> dict[str, Any]:
-    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)  # ${oc.env:NAME} may be a password
+def _simulate(
+    config: Config, run_dir: Path, *, resume: bool = False, silent: bool = False
+) -> dict[str, Any]:
+    words = OmegaConf.to_container(
+        HydraConfig.get().overrides.task, resolve=False
+    )  # ${oc.env:NAME} may be a password
     assert isinstance(words, list)
     command = Command(overrides=[str(word) for word in words], cwd=os.getcwd())
     with claimed(run_dir, config, resume=resume, command=command):
         look_in_current_folder(config.own_parts)
         if config.simulation.engine == "process":
             prepare_workers()
-        # Imported once the config is known to be right and is on disk: torch, transformers and Opacus take seconds.
+        # Imported once the config is known to be right and is on disk: torch, transformers and
+        # Opacus take seconds.
         from confide.server.progress.make import make_progress
         from confide.server.report.write import leave_report
         from confide.simulations.run import carry_out
 
-        progress = make_progress("quiet" if silent else config.server.progress, config.task.primary_metric)
+        progress = make_progress(
+            "quiet" if silent else config.server.progress, config.task.primary_metric
+        )
         try:
             summary = carry_out(config, run_dir, progress=progress)
         except (ConfideError, KeyboardInterrupt) as error:

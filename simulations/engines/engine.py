@@ -54,7 +54,9 @@ class InlineEngine:
         setup: what else they share.
     """
 
-    def __init__(self, data: Mapping[str, InstitutionData], *, trainer: Trainer, setup: Setup) -> None:
+    def __init__(
+        self, data: Mapping[str, InstitutionData], *, trainer: Trainer, setup: Setup
+    ) -> None:
         doors = Doors(trainer, setup)
         self._faults = setup.faults
         self._institutions = {name: doors.open(name, part) for name, part in data.items()}
@@ -62,12 +64,17 @@ class InlineEngine:
     def grid(self, job: str, names: Sequence[str]) -> Grid:
         """Return a grid that calls institutions when their replies are pulled."""
         by_node = _numbered(names)
-        doors = {node: faulty(self._institutions[name], self._faults, job) for node, name in by_node.items()}
+        doors = {
+            node: faulty(self._institutions[name], self._faults, job)
+            for node, name in by_node.items()
+        }
 
         def find(context: Context) -> Answers:
             return doors[context.node_id]
 
-        return InlineGrid(make_client_app(find), list(by_node), delivery=_delivery(self._faults, job, by_node))
+        return InlineGrid(
+            make_client_app(find), list(by_node), delivery=_delivery(self._faults, job, by_node)
+        )
 
     def spent(self, job: str) -> Mapping[str, Spent]:
         """Return what a job has computed at each institution."""
@@ -110,7 +117,13 @@ class ProcessEngine:
         params = SharedBlock(4 * size)
         self._params = params.tensor(torch.float32, (size,))
         self._spent: dict[str, dict[str, Spent]] = {}
-        spec = WorkerSpec(make_trainer=make_trainer, setup=setup, num_threads=num_threads, records=records, params=params)
+        spec = WorkerSpec(
+            make_trainer=make_trainer,
+            setup=setup,
+            num_threads=num_threads,
+            records=records,
+            params=params,
+        )
         self.pool = WorkerPool(spec, shapes=self._shapes, count=workers)
 
     def grid(self, job: str, names: Sequence[str]) -> Grid:

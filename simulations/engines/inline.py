@@ -37,7 +37,12 @@ class LocalGrid(Grid):
         return self._run
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         """Write a message."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
@@ -46,7 +51,9 @@ class LocalGrid(Grid):
         """Return every institution's node."""
         return list(self._node_ids)
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         """Carry out all instructions, or as many as are done within the timeout."""
         end = math.inf if timeout is None else time.monotonic() + timeout
         waiting, replies = set(self.push_messages(messages)), list[Message]()
@@ -70,12 +77,15 @@ class InlineGrid(LocalGrid):
         delivery: what happens to questions and replies on their way; None brings each at once.
     """
 
-    def __init__(self, app: ClientApp, node_ids: Sequence[int], *, delivery: FaultyDelivery | None = None) -> None:
+    def __init__(
+        self, app: ClientApp, node_ids: Sequence[int], *, delivery: FaultyDelivery | None = None
+    ) -> None:
         super().__init__(node_ids)
         self._app = app
         self._delivery = delivery
         self._contexts = {
-            node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={}) for node in node_ids
+            node: Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={})
+            for node in node_ids
         }
         self._waiting: dict[str, Message] = {}
 
@@ -94,8 +104,9 @@ class InlineGrid(LocalGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Carry out the oldest of these instructions that wait: one, or as many as fit into a twentieth of a second.
 
-        Small clients are trained one after the other and their replies taken together, which keeps the code of either in the
-        processor's cache; a large client's reply is handed over before the next one trains.
+        Small clients are trained one after the other and their replies taken together, which keeps
+        the code of either in the processor's cache; a large client's reply is handed over before
+        the next one trains.
         """
         wanted = message_ids if isinstance(message_ids, set) else set(message_ids)
         replies: list[Message] = []

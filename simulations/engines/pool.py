@@ -135,7 +135,14 @@ class WorkerPool:
         Raises:
             RunFailedError: if the workers do not start.
         """
-        for left in (self._again, self._waiting, self._attempts, self._salvaged, self._lost, self._slow):
+        for left in (
+            self._again,
+            self._waiting,
+            self._attempts,
+            self._salvaged,
+            self._lost,
+            self._slow,
+        ):
             left.clear()
         for worker in self._workers:
             worker.summed.clear()
@@ -159,7 +166,8 @@ class WorkerPool:
     def stop(self) -> list[Task]:
         """Kill who is busy with a task that nobody waits for any more, and forget such tasks.
 
-        A killed worker's sum is kept if it holds what was reported and nothing else; otherwise that is done again.
+        A killed worker's sum is kept if it holds what was reported and nothing else; otherwise that
+        is done again.
 
         Returns:
             The tasks that had been begun.
@@ -170,7 +178,11 @@ class WorkerPool:
             mine = [task for task in worker.in_hand if task.message_id in self._again]
             if len(mine) == len(worker.in_hand):
                 continue
-            log.warning("Worker %d was still busy with %s and is replaced.", worker.number, worker.in_hand[0].client)
+            log.warning(
+                "Worker %d was still busy with %s and is replaced.",
+                worker.number,
+                worker.in_hand[0].client,
+            )
             _kill(worker.process)
             started = list(worker.in_hand)[: max(0, worker.sum.begun - worker.done)]
             begun += [task for task in started if task.message_id not in self._again]
@@ -218,7 +230,10 @@ class WorkerPool:
         partial = SharedSum(block, self._shapes)
         partial.begun = 0
         process = CONTEXT.Process(
-            target=work, args=(number, self._spec, block, theirs), name=f"confide-worker-{number}", daemon=True
+            target=work,
+            args=(number, self._spec, block, theirs),
+            name=f"confide-worker-{number}",
+            daemon=True,
         )
         process.start()
         theirs.close()
@@ -228,21 +243,36 @@ class WorkerPool:
         end = time.monotonic() + _START_TIMEOUT_S
         while not all(worker.ready for worker in self._workers):
             if time.monotonic() >= end:
-                raise RunFailedError(f"Worker processes were not ready within {_START_TIMEOUT_S:g} s.")
+                raise RunFailedError(
+                    f"Worker processes were not ready within {_START_TIMEOUT_S:g} s."
+                )
             self._look(1.0)
 
     def _unblock(self) -> None:
         """Take a worker from a task that has kept it for very long, if anybody waits; that one is done last, and alone.
 
-        It is the worker that may stand still and not the client: a task behind which only idle workers wait is done again too.
+        It is the worker that may stand still and not the client: a task behind which only idle
+        workers wait is done again too.
         """
         limit = self._patience_s()
         for worker in self._workers:
             head = worker.in_hand[0] if worker.in_hand else None
-            if head is None or head.message_id in self._slow or time.monotonic() - worker.since < limit:
+            if (
+                head is None
+                or head.message_id in self._slow
+                or time.monotonic() - worker.since < limit
+            ):
                 continue
-            if len(worker.in_hand) > 1 or self._waiting or any(other.ready and not other.in_hand for other in self._workers):
-                log.warning("Worker %d has been at %s for long; it goes on with the others first.", worker.number, head.client)
+            if (
+                len(worker.in_hand) > 1
+                or self._waiting
+                or any(other.ready and not other.in_hand for other in self._workers)
+            ):
+                log.warning(
+                    "Worker %d has been at %s for long; it goes on with the others first.",
+                    worker.number,
+                    head.client,
+                )
                 self._slow.add(head.message_id)
                 worker.in_hand.popleft()
                 rest = list(worker.in_hand)
@@ -263,7 +293,11 @@ class WorkerPool:
         most = min(_MOST_IN_HAND, max(1, int(_IN_HAND_S / max(mean, 1e-6))))
         while self._waiting:
             limit = 1 if self._waiting[0].message_id in self._slow else most
-            free = [w for w in self._workers if w.ready and len(w.in_hand) < limit and not self._is_slow(w)]
+            free = [
+                w
+                for w in self._workers
+                if w.ready and len(w.in_hand) < limit and not self._is_slow(w)
+            ]
             if not free:
                 return
             worker = min(free, key=lambda w: len(w.in_hand))
@@ -343,7 +377,9 @@ class WorkerPool:
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts >= _MOST_ATTEMPTS * len(self._workers):
-                raise RunFailedError(f"Worker processes end while starting (exit code {code}); their messages are on stderr.")
+                raise RunFailedError(
+                    f"Worker processes end while starting (exit code {code}); their messages are on stderr."
+                )
         if culprit is not None:
             self._attempts[culprit.message_id] = self._attempts.get(culprit.message_id, 0) + 1
             if self._attempts[culprit.message_id] >= _MOST_ATTEMPTS:
@@ -362,7 +398,9 @@ class WorkerPool:
         _kill(worker.process)
         again: list[Task] = []
         if worker.summed and worker.sum.is_whole(len(worker.summed)):
-            self._salvaged.append((worker.sum.total.clone(), sum(summed.weight for summed in worker.summed)))
+            self._salvaged.append(
+                (worker.sum.total.clone(), sum(summed.weight for summed in worker.summed))
+            )
         else:
             again = [summed.task for summed in worker.summed]
             self._again |= {task.message_id for task in again}

@@ -1,7 +1,7 @@
 """The server process that workers are forked from: it has imported everything and computed nothing.
 
-A new worker is ready at once, and no thread or device is carried over a fork. Imports nothing heavy itself, so that the server
-can be started before this process begins to import.
+A new worker is ready at once, and no thread or device is carried over a fork. Imports nothing heavy
+itself, so that the server can be started before this process begins to import.
 """
 
 import multiprocessing

@@ -23,7 +23,8 @@ LOST = "worker_lost"
 class ProcessGrid(LocalGrid):
     """Hands messages to a pool of workers; a :class:`~confide.server.rounds.partial_sums.SummingGrid`.
 
-    Where a sum is begun, updates are checked and added up in the workers, and one int64 sum a worker comes back.
+    Where a sum is begun, updates are checked and added up in the workers, and one int64 sum a
+    worker comes back.
 
     Args:
         pool: the workers.
@@ -62,7 +63,8 @@ class ProcessGrid(LocalGrid):
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue instructions, all with the same request, and return their ids.
 
-        What still waits from before is nobody's any more: a worker that is busy with it is replaced.
+        What still waits from before is nobody's any more: a worker that is busy with it is
+        replaced.
 
         Raises:
             ValueError: if the requests differ.
@@ -74,7 +76,10 @@ class ProcessGrid(LocalGrid):
         self._asked = {assign_message_id(message): message for message in asked}
         if not asked:
             return []
-        requests = [unpack_request(content) for content in {id(m.content): m.content for m in asked}.values()]
+        requests = [
+            unpack_request(content)
+            for content in {id(m.content): m.content for m in asked}.values()
+        ]
         request = requests[0]
         if any(replace(other, ledger_head=request.ledger_head) != request for other in requests):
             raise ValueError("Expected one request for all, but for the heads of ledgers.")
@@ -89,15 +94,32 @@ class ProcessGrid(LocalGrid):
             if self._delivery is None or self._delivery.is_heard(message):
                 client = self._names[message.metadata.dst_node_id]
                 is_summed = self._delivery is None or not self._delivery.is_late(message)
-                spent, head = self._spent.get(client, Spent()), unpack_request(message.content).ledger_head
-                tasks.append(Task(message_id=message_id, client=client, spent=spent, ledger_head=head, is_summed=is_summed))
+                spent, head = (
+                    self._spent.get(client, Spent()),
+                    unpack_request(message.content).ledger_head,
+                )
+                tasks.append(
+                    Task(
+                        message_id=message_id,
+                        client=client,
+                        spent=spent,
+                        ledger_head=head,
+                        is_summed=is_summed,
+                    )
+                )
         return tasks
 
     def _stop(self) -> None:
         """Stop who is still at work for nobody; a training that was cut off counts, a spending may only be too high."""
         for task in self._pool.stop():
-            if task.message_id in self._asked and self._brief is not None and self._brief.kind == "train":
-                self._spent[task.client] = self._spent.get(task.client, Spent()).plus(f"cut-off/{self._brief.server_round}")
+            if (
+                task.message_id in self._asked
+                and self._brief is not None
+                and self._brief.kind == "train"
+            ):
+                self._spent[task.client] = self._spent.get(task.client, Spent()).plus(
+                    f"cut-off/{self._brief.server_round}"
+                )
 
     def _make_brief(self, kind: str, request: Request) -> Brief:
         return Brief(
@@ -141,7 +163,11 @@ class ProcessGrid(LocalGrid):
         self._stop()
         partial = self._pool.finish_sum(timeout)
         self._order = None
-        return CollectedSum(total=partial.total, total_weight=partial.weight, lost={task.client: LOST for task in partial.lost})
+        return CollectedSum(
+            total=partial.total,
+            total_weight=partial.weight,
+            lost={task.client: LOST for task in partial.lost},
+        )
 
 
 __all__ = ["ProcessGrid"]

@@ -93,9 +93,13 @@ class SharedRecords:
         self._end = 0
         tensors: list[tuple[_Place, Tensor]] = []
         self._places = {
-            name: {split: self._place(part.split(split), tensors) for split in SPLITS} for name, part in data.items()
+            name: {split: self._place(part.split(split), tensors) for split in SPLITS}
+            for name, part in data.items()
         }
-        self._groups = {name: None if part.groups is None else self._room(part.groups, tensors) for name, part in data.items()}
+        self._groups = {
+            name: None if part.groups is None else self._room(part.groups, tensors)
+            for name, part in data.items()
+        }
         self._group_columns = {name: part.group_column for name, part in data.items()}
         self._block = SharedBlock(self._end)
         for place, tensor in tensors:
@@ -109,12 +113,16 @@ class SharedRecords:
         groups = self._groups[name]
         splits = {split: self._examples(places) for split, places in self._places[name].items()}
         return InstitutionData(
-            **splits, groups=None if groups is None else self._view(groups), group_column=self._group_columns[name]
+            **splits,
+            groups=None if groups is None else self._view(groups),
+            group_column=self._group_columns[name],
         )
 
     def _place(self, examples: Examples, tensors: list[tuple[_Place, Tensor]]) -> _ExamplesPlaces:
         return _ExamplesPlaces(
-            columns={name: self._room(column, tensors) for name, column in examples.columns.items()},
+            columns={
+                name: self._room(column, tensors) for name, column in examples.columns.items()
+            },
             lengths=None if examples.lengths is None else self._room(examples.lengths, tensors),
             token_columns=examples.token_columns,
         )
@@ -127,7 +135,11 @@ class SharedRecords:
 
     def _examples(self, places: _ExamplesPlaces) -> Examples:
         columns = {name: self._view(place) for name, place in places.columns.items()}
-        return Examples(columns, None if places.lengths is None else self._view(places.lengths), places.token_columns)
+        return Examples(
+            columns,
+            None if places.lengths is None else self._view(places.lengths),
+            places.token_columns,
+        )
 
     def _view(self, place: _Place) -> Tensor:
         return self._block.tensor(place.dtype, place.shape, place.offset)

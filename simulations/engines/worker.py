@@ -1,7 +1,8 @@
 """A worker process: one model, and a door to every institution of the simulation.
 
-A worker is told what to do by :class:`Task` and answers with :class:`Done`. Records, global tensors and partial sums lie in
-memory that it shares with the coordinator's process; only small messages go through the pipe.
+A worker is told what to do by :class:`Task` and answers with :class:`Done`. Records, global tensors
+and partial sums lie in memory that it shares with the coordinator's process; only small messages go
+through the pipe.
 """
 
 import contextlib
@@ -130,14 +131,19 @@ def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection
         sum_block: this worker's part of a sum: three int64 counters, then int64 of shape [d].
         pipe: to the coordinator's process.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator's process decides what an interrupt means
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # the coordinator's process decides what an interrupt means
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(spec.num_threads)
     logs = _KeptLogs()
     logging.getLogger().addHandler(logs)
     logging.getLogger().setLevel(logging.INFO)
     worker = _Worker(spec, spec.make_trainer(number), sum_block)
-    with task_identity(), contextlib.suppress(EOFError, ConnectionError):  # the pipe is closed: nobody waits any more
+    with (
+        task_identity(),
+        contextlib.suppress(EOFError, ConnectionError),
+    ):  # the pipe is closed: nobody waits any more
         pipe.send(None)  # ready
         while True:
             message: Brief | Task = pipe.recv()
@@ -179,8 +185,8 @@ class SharedSum:
     """A partial sum, and how far its worker is, that outlive the worker.
 
     Args:
-        block: three int64 counters (whether something is being added, how many updates are in, how many tasks the worker has
-            begun), then int64 of shape [d].
+        block: three int64 counters (whether something is being added, how many updates are in, how
+            many tasks the worker has begun), then int64 of shape [d].
         shapes: of an update.
     """
 
@@ -254,7 +260,11 @@ class _Worker:
         """Begin an exchange: encode its tensors once for all who are asked, and a sum if there is to be one."""
         self._brief = brief
         self._job = TrainingPlan.from_json(brief.plan).job
-        self._arrays = encode(unflatten(self._params.clone(), self._trainer.shapes)) if brief.has_params else None
+        self._arrays = (
+            encode(unflatten(self._params.clone(), self._trainer.shapes))
+            if brief.has_params
+            else None
+        )
         if brief.order is not None:
             self.sum.begin(brief.order.rule)
 
@@ -273,7 +283,13 @@ class _Worker:
         if content is not None and brief.order is not None and task.is_summed:
             content, weight = self._add_up(brief.order, content)
         spent = institution.spent(self._job)
-        return Done(message_id=task.message_id, client=task.client, content=content, spent=spent, weight=weight)
+        return Done(
+            message_id=task.message_id,
+            client=task.client,
+            content=content,
+            spent=spent,
+            weight=weight,
+        )
 
     def _ask(self, brief: Brief, ledger_head: str) -> RecordDict:
         request = Request(
@@ -300,7 +316,9 @@ class _Worker:
             return content, 0
         try:
             declared = order.declared[client]
-            weight = self.sum.add(accept(reply, client, declared=declared, shapes=shapes, max_value=order.max_value))
+            weight = self.sum.add(
+                accept(reply, client, declared=declared, shapes=shapes, max_value=order.max_value)
+            )
         except ProtocolError as error:
             log.warning("The update of %s is refused: %s", client, error)
             return pack_reply(replace(reply, refusal=error.code, arrays=None, evaluations={})), 0

@@ -1,8 +1,8 @@
 """``confide simulate -m``: many jobs, by Hydra's sweepers and launchers.
 
-One job that fails does not end the others: it is told, and again in the table at the end. A sweeper that chooses, as Optuna,
-is given the primary metric of the federated model on *validation* records, never on test records: what is chosen by a number is
-no longer measured by it.
+One job that fails does not end the others: it is told, and again in the table at the end. A sweeper
+that chooses, as Optuna, is given the primary metric of the federated model on *validation* records,
+never on test records: what is chosen by a number is no longer measured by it.
 """
 
 import contextlib
@@ -19,7 +19,14 @@ from hydra.core.override_parser.types import ValueType
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from confide.config.compose import check_jobs, compose, first_job, hydra_settings, is_hydra, num_jobs
+from confide.config.compose import (
+    check_jobs,
+    compose,
+    first_job,
+    hydra_settings,
+    is_hydra,
+    num_jobs,
+)
 from confide.config.run import Config
 from confide.config.sweeps import of_kind, swept_keys
 from confide.config.task import METRICS
@@ -100,7 +107,11 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
     _tell(runs, sweep)
     if interrupted:
         return EXIT_INTERRUPTED
-    return EXIT_FAILED if len(runs) < sweep.jobs or any(run.status != "completed" for run in runs) else 0
+    return (
+        EXIT_FAILED
+        if len(runs) < sweep.jobs or any(run.status != "completed" for run in runs)
+        else 0
+    )
 
 
 def _quieten_optuna(sweep: Sweep) -> None:
@@ -128,7 +139,11 @@ def _raising() -> Iterator[None]:
 
 def _heading(sweep: Sweep) -> str:
     hydra = HydraConfig.get()
-    changed = [word for word in map(str, hydra.overrides.task) if word.partition("=")[0].lstrip("+~") in sweep.keys]
+    changed = [
+        word
+        for word in map(str, hydra.overrides.task)
+        if word.partition("=")[0].lstrip("+~") in sweep.keys
+    ]
     return f"job {int(hydra.job.num) + 1} of {sweep.jobs}: {' '.join(changed)}"
 
 
@@ -143,7 +158,10 @@ def _tell(runs: Sequence[SweptRun], sweep: Sweep) -> None:
     best = best_run(runs)
     if best is not None and best.summary is not None:
         metric = best.summary["primary_metric"]
-        value, test = best.summary["federated_validation"][metric], best.summary["federated"].get(metric, math.nan)
+        value, test = (
+            best.summary["federated_validation"][metric],
+            best.summary["federated"].get(metric, math.nan),
+        )
         console.print(
             f"Best on validation records: {metric} {value:.3f} ({test:.3f} on test records) with {' '.join(best.overrides)}",
             markup=False,
@@ -176,7 +194,10 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
         in_turn=_BASIC in hydra.launcher._target_,
         by_optuna=chooses,
         by_program=config.server.progress == "json",
-        words=[f"hydra.sweep.dir={quoted(folder)}", *(_optuna_words(hydra, config, words, overrides) if chooses else [])],
+        words=[
+            f"hydra.sweep.dir={quoted(folder)}",
+            *(_optuna_words(hydra, config, words, overrides) if chooses else []),
+        ],
     )
 
 
@@ -184,15 +205,22 @@ def _refuse_unfit(words: Sequence[str], sweeper: str) -> None:
     problems = []
     if "BasicSweeper" in sweeper:
         intervals = of_kind(words, ValueType.INTERVAL_SWEEP)
-        problems = [f"{word}: an interval needs a sweeper that chooses values; set hydra/sweeper=optuna." for word in intervals]
+        problems = [
+            f"{word}: an interval needs a sweeper that chooses values; set hydra/sweeper=optuna."
+            for word in intervals
+        ]
     elif _OPTUNA in sweeper:
         globs = of_kind(words, ValueType.GLOB_CHOICE_SWEEP)
-        problems = [f"{word}: Optuna's sweeper knows no glob(...); write choice(A, B)." for word in globs]
+        problems = [
+            f"{word}: Optuna's sweeper knows no glob(...); write choice(A, B)." for word in globs
+        ]
     if problems:
         raise ConfigError(problems)
 
 
-def _optuna_words(hydra: DictConfig, config: Config, words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+def _optuna_words(
+    hydra: DictConfig, config: Config, words: Sequence[str], overrides: Sequence[str]
+) -> list[str]:
     """Return what Optuna has to be told: which direction is better, that a failed trial is no reason to stop, a seed.
 
     Raises:
@@ -208,9 +236,13 @@ def _optuna_words(hydra: DictConfig, config: Config, words: Sequence[str], overr
             f"validation records, to {better}; leave hydra.sweeper.direction out."
         )
     if "task.primary_metric" in swept_keys(words):
-        problems.append("task.primary_metric: Optuna cannot compare jobs by different metrics; choose one.")
+        problems.append(
+            "task.primary_metric: Optuna cannot compare jobs by different metrics; choose one."
+        )
     if config.data.validation == 0:
-        problems.append("data.validation=0: Optuna chooses on validation records; set data.validation > 0.")
+        problems.append(
+            "data.validation=0: Optuna chooses on validation records; set data.validation > 0."
+        )
     if problems:
         raise ConfigError(problems)
     defaults = {"hydra.sweeper.direction": better, "hydra.sweeper.max_failure_rate": "1.0"}

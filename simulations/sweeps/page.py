@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 def is_sweep(folder: Path) -> bool:
     """Say whether a folder holds a sweep's jobs, and is no run itself."""
-    return not (folder / SUMMARY).exists() and next(folder.glob("**/.hydra/overrides.yaml"), None) is not None
+    return (
+        not (folder / SUMMARY).exists()
+        and next(folder.glob("**/.hydra/overrides.yaml"), None) is not None
+    )
 
 
 def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
@@ -37,7 +40,9 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
 
     jobs = sweep_runs(folder)
     lost = [
-        (f"{job.run_dir.relative_to(folder)}: {' '.join(job.overrides)}", job.status) for job in jobs if job.summary is None
+        (f"{job.run_dir.relative_to(folder)}: {' '.join(job.overrides)}", job.status)
+        for job in jobs
+        if job.summary is None
     ]
     runs = [read_run(job.run_dir) for job in jobs if job.summary is not None]
     if not runs:

@@ -50,8 +50,14 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
     Args:
         sweep_dir: Hydra's ``hydra.sweep.dir``.
     """
-    folders = sorted((path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)), key=lambda path: _natural(str(path)))
-    words = [[str(word) for word in yaml.safe_load((folder / _OVERRIDES).read_text()) or []] for folder in folders]
+    folders = sorted(
+        (path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)),
+        key=lambda path: _natural(str(path)),
+    )
+    words = [
+        [str(word) for word in yaml.safe_load((folder / _OVERRIDES).read_text()) or []]
+        for folder in folders
+    ]
     seen = Counter(word for job in words for word in dict.fromkeys(job))
     return [
         SweptRun(
@@ -67,9 +73,14 @@ def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:
     """Return the job whose model is best on validation records.
 
     Returns:
-        None where jobs were validated on other records or by other metrics, or nobody validates: nothing there is best.
+        None where jobs were validated on other records or by other metrics, or nobody validates:
+        nothing there is best.
     """
-    if any(_key(word).split(".")[0] in _DEAL or _key(word) == "simulation.seed" for run in runs for word in run.overrides):
+    if any(
+        _key(word).split(".")[0] in _DEAL or _key(word) == "simulation.seed"
+        for run in runs
+        for word in run.overrides
+    ):
         return None
     best: tuple[SweptRun, float] | None = None
     metrics = set()
@@ -78,7 +89,9 @@ def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:
             metric = str(run.summary["primary_metric"])
             metrics.add(metric)
             value = run.summary["federated_validation"].get(metric)
-            if value is not None and (best is None or (value - best[1]) * (1 if METRICS[metric] == "max" else -1) > 0):
+            if value is not None and (
+                best is None or (value - best[1]) * (1 if METRICS[metric] == "max" else -1) > 0
+            ):
                 best = run, value
     return best[0] if best is not None and len(metrics) == 1 else None
 
@@ -91,16 +104,37 @@ def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
         sweep_dir: that they lie in.
     """
     keys = list(dict.fromkeys(_key(word) for run in runs for word in run.overrides))
-    metrics = sorted({str(run.summary["primary_metric"]) for run in runs if run.summary and run.status == "completed"})
+    metrics = sorted(
+        {
+            str(run.summary["primary_metric"])
+            for run in runs
+            if run.summary and run.status == "completed"
+        }
+    )
     plain = all(run.status == "completed" for run in runs)
-    table = Table(title=f"{len(runs)} jobs in {escape(str(sweep_dir))}", title_justify="left", title_style="bold")
-    for header in ("RUN", *(key.replace(".", ".\n") for key in keys), *([] if plain else ["status"])):
+    table = Table(
+        title=f"{len(runs)} jobs in {escape(str(sweep_dir))}",
+        title_justify="left",
+        title_style="bold",
+    )
+    for header in (
+        "RUN",
+        *(key.replace(".", ".\n") for key in keys),
+        *([] if plain else ["status"]),
+    ):
         table.add_column(escape(header), overflow="fold")
-    for header in (*(f"{split}\n{metric}" for metric in metrics for split in ("validation", "test")), "epsilon", "seconds"):
+    for header in (
+        *(f"{split}\n{metric}" for metric in metrics for split in ("validation", "test")),
+        "epsilon",
+        "seconds",
+    ):
         table.add_column(header, justify="right", no_wrap=True)
     for run in runs:
         values = {_key(word): escape(_short(word.partition("=")[2])) for word in run.overrides}
-        first = [escape(str(run.run_dir.relative_to(sweep_dir))), *(values.get(key, "") for key in keys)]
+        first = [
+            escape(str(run.run_dir.relative_to(sweep_dir))),
+            *(values.get(key, "") for key in keys),
+        ]
         table.add_row(*first, *([] if plain else [run.status]), *_results(run, metrics))
     return table
 
@@ -116,7 +150,11 @@ def _results(run: SweptRun, metrics: Sequence[str]) -> list[str]:
         for part in ("federated_validation", "federated")
     ]
     private = summary["privacy"]["unit"] != "none"
-    return [*scores, f"{summary['privacy']['epsilon']:g}" if private else "-", f"{summary['seconds']:.1f}"]
+    return [
+        *scores,
+        f"{summary['privacy']['epsilon']:g}" if private else "-",
+        f"{summary['seconds']:.1f}",
+    ]
 
 
 def _cell(value: float | None) -> str:

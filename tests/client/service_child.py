@@ -65,7 +65,9 @@ def ask(plan: TrainingPlan, server_round: int = 1, *, splits: tuple[str, ...] = 
     return Request(plan=plan.to_json(), server_round=server_round, arrays=arrays, splits=splits)
 
 
-def make_institution(plan: TrainingPlan, ledger: Path | None = None, check_fn: Callable[[], None] | None = None) -> Institution:
+def make_institution(
+    plan: TrainingPlan, ledger: Path | None = None, check_fn: Callable[[], None] | None = None
+) -> Institution:
     """Build the same institution each time: equal records, equal keys."""
     workload = make_workload()
     drawn = {n: workload.synthetic(n, torch.Generator().manual_seed(n)) for n in (60, 40, 30)}
@@ -73,7 +75,9 @@ def make_institution(plan: TrainingPlan, ledger: Path | None = None, check_fn: C
     budget = BudgetConfig(epsilon=5.0, delta=1e-4)
     custody = Custody(
         policy=Policy(PolicyConfig(max_delta=1e-4, min_records=1, required_unit=plan.privacy.unit)),
-        ledger=PersistentLedger(LedgerFile(ledger), population="ward", budget=budget) if ledger else MemoryLedger(),
+        ledger=PersistentLedger(LedgerFile(ledger), population="ward", budget=budget)
+        if ledger
+        else MemoryLedger(),
         key_fn=lambda job, mechanism: derive_key(bytes(32), job, mechanism),
     )
     return Institution(

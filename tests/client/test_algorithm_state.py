@@ -18,7 +18,11 @@ ODD_NAMES = ["a/b", "../up", "..", ".", "a\\b", "/etc", "Zürich 4", "a%2Fb", "*
 
 
 def tensors(value: float) -> Tensors:
-    return {"w": torch.tensor([value, -0.0, 1e-45]), "b": torch.tensor(value), "t": torch.ones(2, 3).t()}
+    return {
+        "w": torch.tensor([value, -0.0, 1e-45]),
+        "b": torch.tensor(value),
+        "t": torch.ones(2, 3).t(),
+    }
 
 
 def store(folder: Path, *rounds: int, kept: int = 3) -> ClientStates:
@@ -40,7 +44,9 @@ def files(folder: Path) -> list[Path]:
 def test_what_was_kept_comes_back_to_the_bit(tmp_path: Path) -> None:
     state = store(tmp_path, 1).load(JOB, before=2)
     assert state is not None
-    assert {name: t.tolist() for name, t in state.items()} == {name: t.tolist() for name, t in tensors(1.0).items()}
+    assert {name: t.tolist() for name, t in state.items()} == {
+        name: t.tolist() for name, t in tensors(1.0).items()
+    }
     assert torch.signbit(state["w"][1])
 
 
@@ -51,8 +57,12 @@ def test_nothing_is_kept_before_the_first_round(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize(("before", "expected"), [(1, None), (2, 1.0), (3, 1.0), (4, 1.0), (5, 4.0), (99, 4.0)])
-def test_round_starts_from_the_newest_version_before_it(before: int, expected: float | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "expected"), [(1, None), (2, 1.0), (3, 1.0), (4, 1.0), (5, 4.0), (99, 4.0)]
+)
+def test_round_starts_from_the_newest_version_before_it(
+    before: int, expected: float | None, tmp_path: Path
+) -> None:
     made = store(tmp_path, 1, 4)
     assert loaded(made, before) == expected
     assert made.version(JOB, before=before) == expected
@@ -76,7 +86,11 @@ def test_another_process_finds_what_was_kept(tmp_path: Path) -> None:
 def test_only_the_last_versions_stay(kept: int, tmp_path: Path) -> None:
     made = store(tmp_path, 1, 2, 9, 10, kept=kept)
     assert len(files(tmp_path)) == kept
-    assert [loaded(made, before) for before in (11, 10, 9)] == [10.0, *[9.0, 2.0][: kept - 1], *[None] * (3 - kept)]
+    assert [loaded(made, before) for before in (11, 10, 9)] == [
+        10.0,
+        *[9.0, 2.0][: kept - 1],
+        *[None] * (3 - kept),
+    ]
 
 
 def test_version_just_written_stays_though_later_ones_stand_there(tmp_path: Path) -> None:
@@ -88,7 +102,11 @@ def test_version_just_written_stays_though_later_ones_stand_there(tmp_path: Path
 def test_jobs_do_not_see_each_other(tmp_path: Path) -> None:
     made = store(tmp_path, 1)
     made.save("other", 1, tensors(7.0))
-    assert (loaded(made, 2), loaded(made, 2, job="other"), loaded(made, 2, job="third")) == (1.0, 7.0, None)
+    assert (loaded(made, 2), loaded(made, 2, job="other"), loaded(made, 2, job="third")) == (
+        1.0,
+        7.0,
+        None,
+    )
 
 
 # Names
@@ -119,7 +137,9 @@ def test_institutions_of_one_run_do_not_see_each_other(tmp_path: Path) -> None:
 def test_only_the_owner_may_read(tmp_path: Path) -> None:
     store(tmp_path / "ward", 1)
     (path,) = files(tmp_path)
-    modes = {part: stat.S_IMODE(part.stat().st_mode) for part in (path, path.parent, tmp_path / "ward")}
+    modes = {
+        part: stat.S_IMODE(part.stat().st_mode) for part in (path, path.parent, tmp_path / "ward")
+    }
     assert modes == {path: 0o600, path.parent: 0o700, tmp_path / "ward": 0o700}
 
 
@@ -151,7 +171,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_damaged_file_is_a_storage_error_and_not_a_fresh_start(how: str, tmp_path: Path) -> None:
     made = store(tmp_path, 1, 2)
     DAMAGES[how](files(tmp_path)[1])
-    with pytest.raises(StorageError, match=r"round-00002\.safetensors cannot be read.*start a new run"):
+    with pytest.raises(
+        StorageError, match=r"round-00002\.safetensors cannot be read.*start a new run"
+    ):
         made.load(JOB, before=3)
     assert loaded(made, 2) == 1.0
 

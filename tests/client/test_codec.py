@@ -23,20 +23,39 @@ from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request
 
 LIMITS = WireLimits()
-SHAPES: dict[str, tuple[int, ...]] = {"scalar": (), "empty": (0, 3), "small": (3,), "large": (700, 1000), "last": (5, 1)}
+SHAPES: dict[str, tuple[int, ...]] = {
+    "scalar": (),
+    "empty": (0, 3),
+    "small": (3,),
+    "large": (700, 1000),
+    "last": (5, 1),
+}
 
 
 def make_arrays() -> ArrayRecord:
     chance = np.random.default_rng(0)
-    return ArrayRecord({name: Array(np.asarray(chance.normal(size=shape), dtype=np.float32)) for name, shape in SHAPES.items()})
+    return ArrayRecord(
+        {
+            name: Array(np.asarray(chance.normal(size=shape), dtype=np.float32))
+            for name, shape in SHAPES.items()
+        }
+    )
 
 
 ARRAYS = make_arrays()
-REQUEST = Request(plan='{"ä": 1}', server_round=3, arrays=ARRAYS, splits=["validation", "test"], ledger_head="7:ab")
+REQUEST = Request(
+    plan='{"ä": 1}',
+    server_round=3,
+    arrays=ARRAYS,
+    splits=["validation", "test"],
+    ledger_head="7:ab",
+)
 PARTS = list(request_parts(REQUEST))
 
 
-def refusal(parts: Iterator[pb.RequestPart] | list[pb.RequestPart], limits: WireLimits = LIMITS) -> str:
+def refusal(
+    parts: Iterator[pb.RequestPart] | list[pb.RequestPart], limits: WireLimits = LIMITS
+) -> str:
     with pytest.raises(ProtocolError) as caught:
         read_request(iter(parts), limits)
     return caught.value.code
@@ -84,13 +103,19 @@ def test_too_many_bytes_are_refused_by_the_header_alone() -> None:
 
 
 def test_too_many_tensors_are_refused_by_the_header_alone() -> None:
-    signatures = pb.Signatures(tensors=[pb.Signature(name=str(n), num_bytes=128) for n in range(10**5)])
+    signatures = pb.Signatures(
+        tensors=[pb.Signature(name=str(n), num_bytes=128) for n in range(10**5)]
+    )
     assert refusal([pb.RequestPart(header=pb.RequestHeader(arrays=signatures))]) == "tensor_names"
 
 
 def test_the_most_tensors_allowed_fit_one_message() -> None:
-    most = {f"{n:0300d}": np.zeros((1, 1, 1, 1), dtype=np.float32) for n in range(LIMITS.max_tensors)}
-    request = Request(plan="x" * 2**20, arrays=ArrayRecord({name: Array(value) for name, value in most.items()}))
+    most = {
+        f"{n:0300d}": np.zeros((1, 1, 1, 1), dtype=np.float32) for n in range(LIMITS.max_tensors)
+    }
+    request = Request(
+        plan="x" * 2**20, arrays=ArrayRecord({name: Array(value) for name, value in most.items()})
+    )
     assert next(request_parts(request)).ByteSize() < MESSAGE_BYTES
 
 
@@ -146,7 +171,12 @@ def chunk(offset: int, data: bytes) -> pb.RequestPart:
         lambda parts: [*parts, pb.RequestPart()],
         lambda parts: [*parts[:-1], chunk(parts[-1].chunk.offset, parts[-1].chunk.data[:-1])],
         lambda parts: [*parts[:-1], chunk(parts[-1].chunk.offset, parts[-1].chunk.data + b"x")],
-        lambda parts: [parts[0], chunk(0, parts[1].chunk.data[:1]), chunk(1, parts[1].chunk.data[1:]), *parts[2:]],
+        lambda parts: [
+            parts[0],
+            chunk(0, parts[1].chunk.data[:1]),
+            chunk(1, parts[1].chunk.data[1:]),
+            *parts[2:],
+        ],
         lambda parts: [parts[0], pb.RequestPart(), *parts[1:]],
     ],
     ids=lambda value: None,
@@ -155,7 +185,9 @@ def test_chunks_that_are_not_what_was_announced_are_refused(spoil: Callable[[Any
     assert refusal(spoil(PARTS)) == "invalid_message"
 
 
-@pytest.mark.parametrize("splits", [["test", "test"], ["all"], ["train", "validation", "test", "test"]])
+@pytest.mark.parametrize(
+    "splits", [["test", "test"], ["all"], ["train", "validation", "test", "test"]]
+)
 def test_other_splits_are_refused(splits: list[str]) -> None:
     assert refusal(request_parts(Request(plan="", splits=splits))) == "invalid_message"
 
@@ -172,12 +204,25 @@ def test_long_texts_are_refused() -> None:
         (Request(plan="", server_round=2**63), "invalid_message"),
         (Request(plan="x" * MESSAGE_BYTES), "too_large"),
         (Request(plan="", arrays=ArrayRecord({"a": Array(np.zeros(3))})), "tensor_dtype"),
-        (Request(plan="", arrays=ArrayRecord({"a": Array("float32", (3,), "torch", b"x" * 140)})), "tensor_dtype"),
-        (Request(plan="", arrays=ArrayRecord({"a": Array("float32", (3,), "numpy.ndarray", b"x" * 3)})), "tensor_shape"),
+        (
+            Request(
+                plan="", arrays=ArrayRecord({"a": Array("float32", (3,), "torch", b"x" * 140)})
+            ),
+            "tensor_dtype",
+        ),
+        (
+            Request(
+                plan="",
+                arrays=ArrayRecord({"a": Array("float32", (3,), "numpy.ndarray", b"x" * 3)}),
+            ),
+            "tensor_shape",
+        ),
     ],
     ids=["surrogate", "65 bits", "plan", "dtype", "stype", "bytes"],
 )
-def test_what_cannot_be_written_is_refused_before_anything_is_sent(request_: Request, code: str) -> None:
+def test_what_cannot_be_written_is_refused_before_anything_is_sent(
+    request_: Request, code: str
+) -> None:
     with pytest.raises(ProtocolError) as caught:
         request_parts(request_)
     assert caught.value.code == code
@@ -200,5 +245,7 @@ def test_a_reply_is_checked_like_a_request() -> None:
 def test_the_generated_code_is_of_this_proto() -> None:
     folder = Path(pb.__file__).parent
     recorded = (folder / "trainer.proto.sha256").read_text().split()[0]
-    assert hashlib.sha256((folder / "trainer.proto").read_bytes()).hexdigest() == recorded, "run `make proto`"
+    assert hashlib.sha256((folder / "trainer.proto").read_bytes()).hexdigest() == recorded, (
+        "run `make proto`"
+    )
     assert pb.DESCRIPTOR.services_by_name["Trainer"].full_name == "confide.trainer.v1.Trainer"

@@ -37,15 +37,23 @@ def test_a_run_has_few_models_scored_and_the_same_one_as_often_as_it_asks(tmp_pa
     assert door.handle("train", ask()).refusal is None
     assert [score(door, shift).refusal for shift in (0.0, 0.1, 0.0, 0.1)] == [None] * 4
     reply = score(door, 0.2)
-    assert (reply.refusal, reply.figures) == ("policy_max_evaluations", {"asked": 3.0, "allowed": 2.0})
-    assert score(DeployedInstitution(kit, deadline=Deadline()), 0.3).refusal == "policy_max_evaluations"
+    assert (reply.refusal, reply.figures) == (
+        "policy_max_evaluations",
+        {"asked": 3.0, "allowed": 2.0},
+    )
+    assert (
+        score(DeployedInstitution(kit, deadline=Deadline()), 0.3).refusal
+        == "policy_max_evaluations"
+    )
 
 
 def test_a_job_of_its_own_is_counted_on_its_own(tmp_path: Path) -> None:
     evaluations = Evaluations(tmp_path / "own" / "evaluations.json", most=1)
     for job in ("a", "b"):
         evaluations.admit(job, "model", has_trained=True)
-    with pytest.raises(DeniedError, match=r"policy\.max_evaluations: job b had 1 models scored, allowed 1"):
+    with pytest.raises(
+        DeniedError, match=r"policy\.max_evaluations: job b had 1 models scored, allowed 1"
+    ):
         evaluations.admit("b", "another", has_trained=True)
     assert (tmp_path / "own" / "evaluations.json").stat().st_mode & 0o777 == 0o600
 

@@ -24,7 +24,11 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import encode
 
 CANARY = "patient-4711"
-TASK = TabularConfig(labels=["no", "yes"], label_column="ill", columns={"age": ColumnConfig(minimum=0.0, maximum=100.0)})
+TASK = TabularConfig(
+    labels=["no", "yes"],
+    label_column="ill",
+    columns={"age": ColumnConfig(minimum=0.0, maximum=100.0)},
+)
 PLAN = TrainingPlan(
     job="trial",
     task=TASK,
@@ -84,7 +88,9 @@ def test_genuine_round_is_answered_and_charged_whole(ask: Ask, kit: Kit) -> None
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc", "client.yaml", "../records.csv", "pkg://confide/conf", "hub/name"], ids=["etc", "kit", "up", "pkg", "hub"]
+    "path",
+    ["/etc", "client.yaml", "../records.csv", "pkg://confide/conf", "hub/name"],
+    ids=["etc", "kit", "up", "pkg", "hub"],
 )
 def test_backbone_that_is_a_path_here_is_never_opened(ask: Ask, path: str) -> None:
     text = TransformerConfig(name=path)
@@ -95,12 +101,18 @@ def test_backbone_that_is_a_path_here_is_never_opened(ask: Ask, path: str) -> No
 
 
 def test_label_that_the_kit_does_not_pin_is_refused(ask: Ask) -> None:
-    task = dataclasses.replace(TASK, label_column="age", columns={"ill": ColumnConfig(kind="categorical", categories=["yes"])})
+    task = dataclasses.replace(
+        TASK,
+        label_column="age",
+        columns={"ill": ColumnConfig(kind="categorical", categories=["yes"])},
+    )
     assert ask("query", dataclasses.replace(PLAN, task=task)).refusal == "task_not_served"
 
 
 @pytest.mark.parametrize("hidden", [[60_000, 60_000], [9_999_999] * 2, [4000] * 60])
-def test_model_beyond_the_policy_is_refused_before_its_memory_is_taken(ask: Ask, hidden: list[int]) -> None:
+def test_model_beyond_the_policy_is_refused_before_its_memory_is_taken(
+    ask: Ask, hidden: list[int]
+) -> None:
     reply = ask("query", dataclasses.replace(PLAN, backbone=MlpConfig(hidden=hidden)))
     assert reply.refusal == "policy_max_update_mb"
     assert reply.figures["asked"] > 256
@@ -108,18 +120,27 @@ def test_model_beyond_the_policy_is_refused_before_its_memory_is_taken(ask: Ask,
 
 @pytest.mark.parametrize("hidden", [[1] * 5000, [10**12]])
 def test_model_of_thousands_of_layers_is_no_plan(ask: Ask, hidden: list[int]) -> None:
-    assert ask("query", dataclasses.replace(PLAN, backbone=MlpConfig(hidden=hidden))).refusal == "plan_invalid"
+    assert (
+        ask("query", dataclasses.replace(PLAN, backbone=MlpConfig(hidden=hidden))).refusal
+        == "plan_invalid"
+    )
 
 
 @pytest.mark.parametrize("server_round", [-1, 0, 3, 10**9, 2**62])
-def test_round_outside_the_schedule_is_refused_and_costs_nothing(ask: Ask, kit: Kit, server_round: int) -> None:
+def test_round_outside_the_schedule_is_refused_and_costs_nothing(
+    ask: Ask, kit: Kit, server_round: int
+) -> None:
     assert ask("train", server_round=server_round).refusal == "rounds_spent"
     assert committed(kit) == 0
 
 
 def test_other_tensors_in_one_round_take_another_round_of_the_schedule(ask: Ask, kit: Kit) -> None:
     replies = [
-        ask("train", server_round=1, arrays=encode({name: tensor + shift for name, tensor in START.items()}))
+        ask(
+            "train",
+            server_round=1,
+            arrays=encode({name: tensor + shift for name, tensor in START.items()}),
+        )
         for shift in (0.0, 1.0, 0.0, 2.0)
     ]
     assert [reply.refusal for reply in replies] == [None, None, None, "rounds_spent"]
@@ -129,7 +150,9 @@ def test_other_tensors_in_one_round_take_another_round_of_the_schedule(ask: Ask,
 
 def test_jobs_one_after_another_stop_at_the_budget(ask: Ask, kit: Kit) -> None:
     jobs = ["trial", *(f"job-{i}" for i in range(12))]
-    refusals = [ask("train", dataclasses.replace(PLAN, job=job), server_round=1).refusal for job in jobs]
+    refusals = [
+        ask("train", dataclasses.replace(PLAN, job=job), server_round=1).refusal for job in jobs
+    ]
     assert refusals[0] is None
     assert refusals[-1] == "budget_exhausted"
     assert committed(kit) <= 5.0

@@ -59,14 +59,21 @@ WRONG_VALUES = {
 
 
 def make_workload() -> Workload:
-    return build_workload(TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0)
+    return build_workload(
+        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
+    )
 
 
 START: Tensors = trainable_tensors(make_workload().model)
 
 
-def make_data(train: int = TRAIN, validation: int = VALIDATION, test: int = TEST) -> InstitutionData:
-    drawn = [make_workload().synthetic(n, torch.Generator().manual_seed(n)) for n in (train, validation, test)]
+def make_data(
+    train: int = TRAIN, validation: int = VALIDATION, test: int = TEST
+) -> InstitutionData:
+    drawn = [
+        make_workload().synthetic(n, torch.Generator().manual_seed(n))
+        for n in (train, validation, test)
+    ]
     return InstitutionData(train=drawn[0], validation=drawn[1], test=drawn[2])
 
 
@@ -77,17 +84,30 @@ def key_of(job: str, mechanism: str) -> bytes:
 _TRAINERS = {private: Trainer(make_workload(), private=private) for private in (False, True)}
 
 
-def make_institution(*, private: bool = True, data: InstitutionData | None = None, trainer: Any = None) -> Institution:
+def make_institution(
+    *, private: bool = True, data: InstitutionData | None = None, trainer: Any = None
+) -> Institution:
     trainer = trainer or _TRAINERS[private]
     tensors = SharedTensors(trainer)
     serves = PLAN if private else PLAIN
     custody = Custody(policy=Policy(POLICY), ledger=MemoryLedger(), key_fn=key_of)
-    return Institution("ward", data=data or make_data(), trainer=trainer, tensors=tensors, serves=serves, custody=custody)
+    return Institution(
+        "ward",
+        data=data or make_data(),
+        trainer=trainer,
+        tensors=tensors,
+        serves=serves,
+        custody=custody,
+    )
 
 
-def ask(plan: TrainingPlan = PLAN, server_round: int = 1, tensors: Tensors | None = START, **fields: Any) -> Request:
+def ask(
+    plan: TrainingPlan = PLAN, server_round: int = 1, tensors: Tensors | None = START, **fields: Any
+) -> Request:
     arrays = None if tensors is None else encode(tensors)
-    return Request(**{"plan": plan.to_json(), "server_round": server_round, "arrays": arrays, **fields})
+    return Request(
+        **{"plan": plan.to_json(), "server_round": server_round, "arrays": arrays, **fields}
+    )
 
 
 def update_of(reply: Reply) -> Tensor:
@@ -102,7 +122,12 @@ def update_of(reply: Reply) -> Tensor:
 
 def test_query_describes_records_and_noise() -> None:
     reply = make_institution().handle("query", ask(tensors=None))
-    assert (reply.institution, reply.refusal, reply.num_examples, reply.arrays) == ("ward", None, TRAIN, None)
+    assert (reply.institution, reply.refusal, reply.num_examples, reply.arrays) == (
+        "ward",
+        None,
+        TRAIN,
+        None,
+    )
     assert reply.figures["sampling_rate"] == 8 / TRAIN
     assert reply.figures["noise_multiplier"] > 0
     assert 0.99 * EPSILON < reply.figures["epsilon_planned"] <= EPSILON
@@ -122,7 +147,10 @@ def test_train_answers_with_an_update_and_what_it_cost() -> None:
 
 def test_train_evaluates_the_tensors_it_was_sent_on_validation_alone() -> None:
     institution = make_institution()
-    trained, evaluated = institution.handle("train", ask()), institution.handle("evaluate", ask(splits=["validation"]))
+    trained, evaluated = (
+        institution.handle("train", ask()),
+        institution.handle("evaluate", ask(splits=["validation"])),
+    )
     assert list(trained.evaluations) == ["validation"]
     assert trained.evaluations == evaluated.evaluations
 
@@ -145,7 +173,9 @@ def test_train_split_is_never_evaluated() -> None:
 def test_metrics_of_empty_splits_are_left_out() -> None:
     institution = make_institution(data=make_data(validation=0))
     assert institution.handle("train", ask()).evaluations == {}
-    assert list(institution.handle("evaluate", ask(splits=["validation", "test"])).evaluations) == ["test"]
+    assert list(institution.handle("evaluate", ask(splits=["validation", "test"])).evaluations) == [
+        "test"
+    ]
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -160,7 +190,10 @@ def test_own_key_decides_under_privacy_and_the_plan_seed_without(private: bool) 
 
 
 def test_plan_seed_orders_batches_without_privacy() -> None:
-    one, other = (update_of(make_institution(private=False).handle("train", ask(replace(PLAIN, seed=s)))) for s in (1, 2))
+    one, other = (
+        update_of(make_institution(private=False).handle("train", ask(replace(PLAIN, seed=s))))
+        for s in (1, 2)
+    )
     assert not one.equal(other)
 
 
@@ -180,13 +213,22 @@ def test_plan_of_another_version_is_refused(kind: str, version: object) -> None:
     assert refusal(make_institution(), Request(plan=newer), kind) == "plan_version"
 
 
-@pytest.mark.parametrize("text", ["", "{", "not json", '{"version": 1}', '{"version": 1, "job": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "not json", '{"version": 1}', '{"version": 1, "job": 3}']
+)
 def test_plan_that_is_no_plan_is_refused(text: str) -> None:
     assert refusal(make_institution(), Request(plan=text)) == "plan_invalid"
 
 
 @pytest.mark.parametrize(
-    "change", [{"unheard": 1}, {"num_rounds": 0}, {"num_rounds": "2"}, {"relation": "add-remove"}, {"seed": 1.5}]
+    "change",
+    [
+        {"unheard": 1},
+        {"num_rounds": 0},
+        {"num_rounds": "2"},
+        {"relation": "add-remove"},
+        {"seed": 1.5},
+    ],
 )
 def test_plan_outside_its_schema_is_refused(change: dict[str, object]) -> None:
     text = json.dumps({**json.loads(PLAN.to_json()), **change})
@@ -203,7 +245,10 @@ def test_missing_tensors_are_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
 def test_extra_tensor_is_refused(kind: str) -> None:
-    assert refusal(make_institution(), ask(tensors={**START, "extra": torch.zeros(1)}), kind) == "tensor_names"
+    assert (
+        refusal(make_institution(), ask(tensors={**START, "extra": torch.zeros(1)}), kind)
+        == "tensor_names"
+    )
 
 
 def test_tensor_of_another_shape_is_refused() -> None:
@@ -236,7 +281,9 @@ def test_delta_that_protects_nobody_is_refused() -> None:
     ],
     ids=["task", "backbone", "hash", "tuning", "no privacy"],
 )
-def test_plan_that_was_not_agreed_on_is_refused(change: dict[str, Any], code: str, kind: str) -> None:
+def test_plan_that_was_not_agreed_on_is_refused(
+    change: dict[str, Any], code: str, kind: str
+) -> None:
     assert refusal(make_institution(), ask(replace(PLAN, **change), splits=["test"]), kind) == code
 
 
@@ -245,7 +292,9 @@ def test_plan_that_was_not_agreed_on_is_refused(change: dict[str, Any], code: st
 
 def test_repeated_round_counts_once() -> None:
     institution = make_institution()
-    costs = [institution.handle("train", ask(server_round=r)).figures["epsilon"] for r in (1, 1, 2, 3, 3)]
+    costs = [
+        institution.handle("train", ask(server_round=r)).figures["epsilon"] for r in (1, 1, 2, 3, 3)
+    ]
     assert costs[0] == costs[1] < costs[2] < costs[3] == costs[4] <= EPSILON
 
 
@@ -298,7 +347,10 @@ def test_one_round_asked_with_other_tensors_does_not_reveal_its_noise() -> None:
 
 def test_one_round_asked_with_other_tensors_counts_again() -> None:
     institution = make_institution()
-    costs = [institution.handle("train", ask(tensors=shifted(START, by))).figures for by in (0, 1e-4, 1e-3)]
+    costs = [
+        institution.handle("train", ask(tensors=shifted(START, by))).figures
+        for by in (0, 1e-4, 1e-3)
+    ]
     assert costs[0]["epsilon"] < costs[1]["epsilon"] < costs[2]["epsilon"] <= EPSILON
     assert refusal(institution, ask(tensors=shifted(START, 1.0))) == "rounds_spent"
 
@@ -306,9 +358,14 @@ def test_one_round_asked_with_other_tensors_counts_again() -> None:
 def test_one_round_asked_under_another_plan_does_not_reveal_its_noise() -> None:
     """At twice the clipping norm the same stream is twice the noise, so one reply subtracted from another has none."""
     institution, steep = make_institution(), ClientConfig(batch_size=8, local_steps=1)
-    plans = [replace(PLAN, client=steep, privacy=replace(PLAN.privacy, clipping_norm=clip)) for clip in (1e3, 2e3)]
+    plans = [
+        replace(PLAN, client=steep, privacy=replace(PLAN.privacy, clipping_norm=clip))
+        for clip in (1e3, 2e3)
+    ]
     replies = [institution.handle("train", ask(plan)) for plan in plans]
-    assert replies[1].refusal is not None or not torch.allclose(2 * update_of(replies[0]), update_of(replies[1]), rtol=0.05)
+    assert replies[1].refusal is not None or not torch.allclose(
+        2 * update_of(replies[0]), update_of(replies[1]), rtol=0.05
+    )
 
 
 def test_job_cannot_grow_its_budget_with_a_second_plan() -> None:
@@ -364,7 +421,9 @@ def wire(reply: Reply) -> str:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
 )
-def test_text_of_an_exception_stays_inside(error: Exception, code: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_text_of_an_exception_stays_inside(
+    error: Exception, code: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     reply = make_institution(trainer=BrokenTrainer(error)).handle(kind, ask(splits=["test"]))
     assert (reply.institution, reply.refusal, reply.arrays) == ("ward", code, None)
     assert CANARY not in wire(reply)

@@ -21,12 +21,26 @@ from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import derive_key
-from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
+from confide.protocol.messages import (
+    Reply,
+    Request,
+    pack_reply,
+    pack_request,
+    unpack_reply,
+    unpack_request,
+)
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.tensors import Tensors, encode
 
 CONFIG = compose(
-    ["experiment=heart_disease", "privacy=record", "privacy.epsilon=2", "privacy.delta=1e-4", "server.num_rounds=2", "job=door"]
+    [
+        "experiment=heart_disease",
+        "privacy=record",
+        "privacy.epsilon=2",
+        "privacy.delta=1e-4",
+        "server.num_rounds=2",
+        "job=door",
+    ]
 )
 PLAN = make_plan(CONFIG, backbone_sha256=None)
 BUDGET = BudgetConfig(epsilon=5.0, delta=1e-4)
@@ -34,7 +48,9 @@ RECORDS = 150
 
 
 def make_workload(compute: Compute | None = None) -> Workload:
-    return build_workload(CONFIG.task, CONFIG.backbone, CONFIG.tuning, compute=compute or Compute(), seed=0)
+    return build_workload(
+        CONFIG.task, CONFIG.backbone, CONFIG.tuning, compute=compute or Compute(), seed=0
+    )
 
 
 TRAINER = Trainer(make_workload(), private=True)
@@ -47,14 +63,28 @@ DATA = InstitutionData(
 )
 
 
-def make_institution(folder: Path, *, policy: PolicyConfig | None = None, trainer: Trainer = TRAINER) -> Institution:
+def make_institution(
+    folder: Path, *, policy: PolicyConfig | None = None, trainer: Trainer = TRAINER
+) -> Institution:
     ledger = PersistentLedger(LedgerFile(folder / "ward.ledger"), population="ward", budget=BUDGET)
     custody = Custody(policy=Policy(policy or PolicyConfig(max_delta=1e-4)), ledger=ledger)
-    return Institution("ward", data=DATA, trainer=trainer, tensors=SharedTensors(trainer), serves=PLAN, custody=custody)
+    return Institution(
+        "ward",
+        data=DATA,
+        trainer=trainer,
+        tensors=SharedTensors(trainer),
+        serves=PLAN,
+        custody=custody,
+    )
 
 
 def ask(
-    institution: Institution, server_round: int = 1, *, kind: str = "train", plan: TrainingPlan = PLAN, **more: Any
+    institution: Institution,
+    server_round: int = 1,
+    *,
+    kind: str = "train",
+    plan: TrainingPlan = PLAN,
+    **more: Any,
 ) -> Reply:
     request = Request(plan=plan.to_json(), server_round=server_round, arrays=encode(START), **more)
     return unpack_reply(pack_reply(institution.handle(kind, unpack_request(pack_request(request)))))
@@ -68,7 +98,11 @@ def content(reply: Reply) -> bytes:
 
 def test_every_reply_tells_the_head_and_a_newer_one_each_round(tmp_path: Path) -> None:
     institution = make_institution(tmp_path)
-    heads = [ask(institution, kind="query").ledger_head, ask(institution, 1).ledger_head, ask(institution, 2).ledger_head]
+    heads = [
+        ask(institution, kind="query").ledger_head,
+        ask(institution, 1).ledger_head,
+        ask(institution, 2).ledger_head,
+    ]
     numbers = [int(head.partition(":")[0]) for head in heads]
     assert numbers == sorted(set(numbers))
     assert ask(institution, kind="evaluate", splits=["test"]).ledger_head == heads[-1]
@@ -78,10 +112,16 @@ def test_a_message_delivered_twice_is_answered_from_the_ledger(tmp_path: Path) -
     first = ask(make_institution(tmp_path))
     again = ask(make_institution(tmp_path))  # after a restart
     assert content(again) == content(first)
-    assert (again.figures, again.evaluations, again.ledger_head) == (first.figures, first.evaluations, first.ledger_head)
+    assert (again.figures, again.evaluations, again.ledger_head) == (
+        first.figures,
+        first.evaluations,
+        first.ledger_head,
+    )
 
 
-def test_a_round_cut_off_is_replayed_at_no_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_cut_off_is_replayed_at_no_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(PersistentLedger, "settle", lambda *args: 1 / 0)
         assert ask(make_institution(tmp_path)).refusal == "internal_error"
@@ -91,7 +131,9 @@ def test_a_round_cut_off_is_replayed_at_no_cost(tmp_path: Path, monkeypatch: pyt
     assert institution.spent("door").count == 1
 
 
-def test_a_round_is_not_replayed_on_a_device_that_may_not_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_is_not_replayed_on_a_device_that_may_not_repeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as broken:
         broken.setattr(PersistentLedger, "settle", lambda *args: 1 / 0)
         ask(make_institution(tmp_path))
@@ -100,12 +142,16 @@ def test_a_round_is_not_replayed_on_a_device_that_may_not_repeat(tmp_path: Path,
     assert ask(make_institution(tmp_path)).refusal == "already_answered"
 
 
-def test_a_round_cut_off_is_another_one_on_other_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_round_cut_off_is_another_one_on_other_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Equal noise on two data sets cancels: a question is asked of these very records."""
     with monkeypatch.context() as broken:
         broken.setattr(PersistentLedger, "settle", lambda *args: 1 / 0)
         ask(make_institution(tmp_path))
-    edited = replace(DATA, train=TRAINER.workload.synthetic(RECORDS, torch.Generator().manual_seed(99)))
+    edited = replace(
+        DATA, train=TRAINER.workload.synthetic(RECORDS, torch.Generator().manual_seed(99))
+    )
     institution = make_institution(tmp_path)
     institution.data = edited
     assert ask(institution).refusal is None
@@ -142,12 +188,19 @@ def test_a_plan_asked_about_binds_nobody(tmp_path: Path) -> None:
 def test_one_round_with_other_tensors_is_another_reservation(tmp_path: Path) -> None:
     institution = make_institution(tmp_path)
     ask(institution)
-    moved = Request(plan=PLAN.to_json(), server_round=1, arrays=encode({name: tensor + 1e-3 for name, tensor in START.items()}))
+    moved = Request(
+        plan=PLAN.to_json(),
+        server_round=1,
+        arrays=encode({name: tensor + 1e-3 for name, tensor in START.items()}),
+    )
     assert institution.handle("train", moved).refusal is None
     assert institution.spent("door").count == 2
     third = replace(moved, arrays=encode({name: tensor - 1e-3 for name, tensor in START.items()}))
     refused = institution.handle("train", third)
-    assert (refused.refusal, dict(refused.figures)) == ("rounds_spent", {"asked": 3.0, "allowed": 2.0})
+    assert (refused.refusal, dict(refused.figures)) == (
+        "rounds_spent",
+        {"asked": 3.0, "allowed": 2.0},
+    )
 
 
 def test_a_head_that_is_not_in_the_ledger_stops_everything(tmp_path: Path) -> None:
@@ -170,7 +223,9 @@ def test_a_run_the_budget_does_not_cover_is_declined_with_the_figures(tmp_path: 
         assert ask(institution, plan=replace(PLAN, job=f"job-{number}")).refusal is None
     assert number > 1
     assert reply.refusal == "budget_exhausted"
-    assert reply.figures["asked"] > reply.figures["allowed"] == 5.0 > reply.figures["committed"] > 2.0
+    assert (
+        reply.figures["asked"] > reply.figures["allowed"] == 5.0 > reply.figures["committed"] > 2.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,7 +245,9 @@ def test_what_the_policy_denies_is_refused_by_rule(
     reply = ask(institution)
     assert (reply.refusal, reply.arrays) == (code, None)
     assert figures is None or reply.figures == figures
-    assert institution.spent("door").count == (1 if figures is None else 0)  # nothing is reserved for a denied plan
+    assert institution.spent("door").count == (
+        1 if figures is None else 0
+    )  # nothing is reserved for a denied plan
 
 
 def test_hours_are_for_training_alone(tmp_path: Path) -> None:

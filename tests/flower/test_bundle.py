@@ -19,14 +19,19 @@ def held() -> zipfile.ZipFile:
 
 
 def config() -> dict[str, object]:
-    loaded: dict[str, object] = tomllib.loads(held().read("pyproject.toml").decode())["tool"]["flwr"]["app"]["config"]
+    loaded: dict[str, object] = tomllib.loads(held().read("pyproject.toml").decode())["tool"][
+        "flwr"
+    ]["app"]["config"]
     return loaded
 
 
 def test_the_bundle_is_the_same_bytes_in_every_process() -> None:
     code = "import hashlib; from confide.flower.bundle import bundle; print(hashlib.sha256(bundle()).hexdigest())"
     command = [sys.executable, "-W", "ignore", "-c", code]
-    digests = {subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout for _ in range(2)}
+    digests = {
+        subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+        for _ in range(2)
+    }
     assert len(digests) == 1
     assert bundle() == bundle()
 
@@ -42,11 +47,16 @@ def test_a_run_config_has_the_jobs_name_alone() -> None:
 
 def test_flower_takes_the_bundle_for_an_app_that_is_installed() -> None:
     app = tomllib.loads(held().read("pyproject.toml").decode())["tool"]["flwr"]["app"]
-    assert app["components"] == {"serverapp": "confide.server.app:app", "clientapp": "confide.client.app:app"}
+    assert app["components"] == {
+        "serverapp": "confide.server.app:app",
+        "clientapp": "confide.client.app:app",
+    }
 
 
 def test_the_bundles_source_is_package_data_and_so_in_the_wheel() -> None:
-    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["confide.flower"]
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "package-data"
+    ]["confide.flower"]
     folder = resources.files("confide.flower")
     assert data == ["app/pyproject.toml"]
     assert all(folder.joinpath(name).is_file() for name in data)

@@ -47,7 +47,10 @@ class Holding:
         return cast(RuntimeHttpClient, self._client)
 
 
-@pytest.mark.parametrize("error", [DecodeError("x"), KeyError("ghost"), TypeError("x"), ValueError("x"), RuntimeError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [DecodeError("x"), KeyError("ghost"), TypeError("x"), ValueError("x"), RuntimeError("x")],
+)
 def test_task_whose_message_cannot_be_read_is_left_to_run_out(error: Exception) -> None:
     client = Client(error)
     with pytest.raises(FlowerError):
@@ -81,7 +84,9 @@ class Restarted:
         pass
 
 
-def test_secret_is_read_again_once_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_is_read_again_once_it_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(executor, "_PAUSE_S", 0.01)
     secret, stop = tmp_path / "secret", threading.Event()
     secret.write_bytes(bytes(32))

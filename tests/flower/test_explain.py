@@ -24,14 +24,29 @@ VERSION = "Exit Code: 606\nRuntime version compatibility check failed.\nexpected
     [
         (f"{TLS}certificate has expired (_ssl.c:1006)", "has expired.*provision"),
         (f"{TLS}certificate is not yet valid (_ssl.c:1006)", "not valid yet.*NTP"),
-        (f"{TLS}unable to get local issuer certificate (_ssl.c:1006)", "not signed by ca.crt.*telephone"),
-        (f"{TLS}IP address mismatch, certificate is not valid for '10.0.0.1'. (_ssl.c:1006)", "not for '10.0.0.1'.*address"),
-        (f"{TLS}Hostname mismatch, certificate is not valid for 'fed.example'. (_ssl.c:1)", "not for 'fed.example'.*address"),
-        ("Exit Code: 305\n[code: 2004] Failed to activate SuperNode.", "not registered.*less than a minute ago.*60 s"),
+        (
+            f"{TLS}unable to get local issuer certificate (_ssl.c:1006)",
+            "not signed by ca.crt.*telephone",
+        ),
+        (
+            f"{TLS}IP address mismatch, certificate is not valid for '10.0.0.1'. (_ssl.c:1006)",
+            "not for '10.0.0.1'.*address",
+        ),
+        (
+            f"{TLS}Hostname mismatch, certificate is not valid for 'fed.example'. (_ssl.c:1)",
+            "not for 'fed.example'.*address",
+        ),
+        (
+            "Exit Code: 305\n[code: 2004] Failed to activate SuperNode.",
+            "not registered.*less than a minute ago.*60 s",
+        ),
         (VERSION, "release of Flower.*expected flwr 1.41, got '1.40.0'.*same minor"),
         ("[Errno 98] error while attempting to bind: address already in use", "runtime_port"),
         ("Exit Code: 302\nUnable to parse the private key file.", "node.key.*OpenSSH"),
-        ("ERROR :     Path argument `--root-certificates` does not point to a file.", "ca.crt is not there"),
+        (
+            "ERROR :     Path argument `--root-certificates` does not point to a file.",
+            "ca.crt is not there",
+        ),
         ("INFO :      SuperNode terminated gracefully.", "401.*clock"),
     ],
 )
@@ -59,7 +74,9 @@ def test_a_node_that_runs_waits_until_it_is_connected() -> None:
 
 
 @pytest.fixture(scope="module")
-def supernodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[str, int | None]]]:
+def supernodes(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[str, int | None]]]:
     """Start SuperNodes that cannot do their work, side by side: name -> log, exit status."""
     folder = tmp_path_factory.mktemp("supernodes")
     (folder / "secret").write_bytes(bytes(32))
@@ -73,16 +90,25 @@ def supernodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, t
             "ca": {"key": folder / "node.key", "ca": folder / "gone.crt", "port": nobody},
             "port": {"key": folder / "node.key", "ca": folder / "ca.crt", "port": port},
             "waits": {"key": folder / "node.key", "ca": folder / "ca.crt", "port": free_port()},
-            "plain": {"key": folder / "node.key", "ca": folder / "ca.crt", "port": nobody},  # calls itself
+            "plain": {
+                "key": folder / "node.key",
+                "ca": folder / "ca.crt",
+                "port": nobody,
+            },  # calls itself
         }
         processes = {}
         for name, options in wanted.items():
             address = f"{LOOPBACK}:{nobody if name == 'plain' else 9}"
             command = supernode_command(coordinator=address, secret=folder / "secret", **options)  # type: ignore[arg-type]
             with (folder / f"{name}.log").open("wb") as log:
-                processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment(folder / name))
+                processes[name] = subprocess.Popen(
+                    command, stdout=log, stderr=log, env=environment(folder / name)
+                )
         try:
-            yield {name: _outcome(process, folder / f"{name}.log") for name, process in processes.items()}
+            yield {
+                name: _outcome(process, folder / f"{name}.log")
+                for name, process in processes.items()
+            }
         finally:
             for process in processes.values():
                 process.kill()
@@ -106,7 +132,9 @@ def _outcome(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int | No
         ("plain", "no TLS"),
     ],
 )
-def test_the_words_are_flowers_own(supernodes: dict[str, tuple[str, int | None]], name: str, words: str) -> None:
+def test_the_words_are_flowers_own(
+    supernodes: dict[str, tuple[str, int | None]], name: str, words: str
+) -> None:
     log, status = supernodes[name]
     said = explain(log, status)
     assert said is not None, log

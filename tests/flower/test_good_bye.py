@@ -30,7 +30,10 @@ class Coordinator:
 
     def hear(self, written: str = WRITTEN, address: str | None = None) -> bool:
         return say_good_bye(
-            written, coordinator=address or self.address, ca=self.folder / "ca.crt", key=self.folder / "node.key"
+            written,
+            coordinator=address or self.address,
+            ca=self.folder / "ca.crt",
+            key=self.folder / "node.key",
         )
 
     @contextlib.contextmanager
@@ -71,7 +74,9 @@ class Coordinator:
 def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
     authority_key, key = pki.make_key(), pki.make_key()
     authority = pki.make_authority("heart", authority_key)
-    issued = pki.issue_server_certificate(key.public_key(), ["127.0.0.1"], authority=(authority, authority_key), days=5)
+    issued = pki.issue_server_certificate(
+        key.public_key(), ["127.0.0.1"], authority=(authority, authority_key), days=5
+    )
     (tmp_path / "ca.crt").write_text(pki.certificate_pem(authority))
     (tmp_path / "server.crt").write_text(pki.certificate_pem(issued))
     (tmp_path / "server.key").write_text(pki.private_pem(key))
@@ -90,7 +95,9 @@ def test_it_is_said_for_the_node_that_was_taken_and_signed(coordinator: Coordina
 
 def test_nothing_is_said_for_a_supernode_that_was_not_taken(coordinator: Coordinator) -> None:
     """A copy of a kit is refused while the original runs, and must not end it."""
-    assert not coordinator.hear("INFO : Starting Flower SuperNode\nERROR: Failed to initialize the connection\n")
+    assert not coordinator.hear(
+        "INFO : Starting Flower SuperNode\nERROR: Failed to initialize the connection\n"
+    )
     assert coordinator.paths == []
 
 

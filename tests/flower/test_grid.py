@@ -47,9 +47,13 @@ class SuperLink:
         self.there |= {name: part.deflate() for name, part in parts[: len(parts) - without]}
 
     def PullMessages(self, request: Any) -> PullAppMessagesResponse:  # noqa: N802
-        replies = [self._announced.pop(asked) for asked in request.message_ids if asked in self._announced]
+        replies = [
+            self._announced.pop(asked) for asked in request.message_ids if asked in self._announced
+        ]
         return PullAppMessagesResponse(
-            messages_list=[message_to_proto(remove_content_from_message(reply)) for reply in replies],
+            messages_list=[
+                message_to_proto(remove_content_from_message(reply)) for reply in replies
+            ],
             message_object_trees=[get_object_tree(reply) for reply in replies],
         )
 
@@ -57,7 +61,11 @@ class SuperLink:
         name = request.object_id
         self.pulled.append(name)
         content = self.there.get(name, b"")
-        return PullObjectResponse(object_found=name not in self.lost, object_available=bool(content), object_content=content)
+        return PullObjectResponse(
+            object_found=name not in self.lost,
+            object_available=bool(content),
+            object_content=content,
+        )
 
     def ConfirmMessageReceived(self, request: Any) -> None:  # noqa: N802
         self.confirmed.append(request.message_object_id)
@@ -88,7 +96,9 @@ def test_whole_reply_is_handed_over_once(grid: DeployedGrid, superlink: SuperLin
 
 
 @pytest.mark.parametrize("without", [1, 2])
-def test_reply_that_is_still_uploaded_keeps_no_other_waiting(grid: DeployedGrid, superlink: SuperLink, without: int) -> None:
+def test_reply_that_is_still_uploaded_keeps_no_other_waiting(
+    grid: DeployedGrid, superlink: SuperLink, without: int
+) -> None:
     slow, quick = superlink.announce("slow"), superlink.announce("quick")
     superlink.upload(slow, without=without)
     superlink.upload(quick)
@@ -100,14 +110,18 @@ def test_reply_that_is_still_uploaded_keeps_no_other_waiting(grid: DeployedGrid,
     assert second.metadata.reply_to_message_id == "slow"
 
 
-def test_nothing_is_fetched_before_the_message_itself_is_there(grid: DeployedGrid, superlink: SuperLink) -> None:
+def test_nothing_is_fetched_before_the_message_itself_is_there(
+    grid: DeployedGrid, superlink: SuperLink
+) -> None:
     reply = superlink.announce("q")
     superlink.upload(reply, without=1)
     grid.pull_messages(["q"])
     assert superlink.pulled == [reply.object_id]
 
 
-def test_reply_whose_upload_was_given_up_is_an_error_of_its_node(grid: DeployedGrid, superlink: SuperLink) -> None:
+def test_reply_whose_upload_was_given_up_is_an_error_of_its_node(
+    grid: DeployedGrid, superlink: SuperLink
+) -> None:
     reply = superlink.announce("q")
     superlink.lost.add(reply.object_id)
     (lost,) = grid.pull_messages(["q"])

@@ -47,7 +47,12 @@ def exchanged(superlink: SuperLink, node: Node) -> Exchanged:
             for to, kind in ((node.node_id, "query"), (node.node_id, "train"))
         ]
         ids = set(grid.push_messages(sent))
-        replies, pulls, waiting, end = list[Message](), list[int](), set(ids), time.monotonic() + LONGEST_S
+        replies, pulls, waiting, end = (
+            list[Message](),
+            list[int](),
+            set(ids),
+            time.monotonic() + LONGEST_S,
+        )
         while waiting and time.monotonic() < end:
             arrived = list(grid.pull_messages(waiting))
             pulls.append(len(arrived))
@@ -55,7 +60,9 @@ def exchanged(superlink: SuperLink, node: Node) -> Exchanged:
             waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
             time.sleep(0.1)
         again = list(grid.pull_messages(ids))
-        return Exchanged(number, sent, replies, pulls, list(grid.get_node_ids()), again, grid.run.run_id)
+        return Exchanged(
+            number, sent, replies, pulls, list(grid.get_node_ids()), again, grid.run.run_id
+        )
 
 
 def reply_to(exchanged: Exchanged, kind: str) -> Message:
@@ -63,14 +70,18 @@ def reply_to(exchanged: Exchanged, kind: str) -> Message:
     return reply
 
 
-def test_a_message_goes_there_and_comes_back_from_the_node_that_was_asked(exchanged: Exchanged, node: Node) -> None:
+def test_a_message_goes_there_and_comes_back_from_the_node_that_was_asked(
+    exchanged: Exchanged, node: Node
+) -> None:
     reply = reply_to(exchanged, "query")
     assert not reply.has_error()
     assert reply.content == CONTENT
     assert (reply.metadata.src_node_id, reply.metadata.group_id) == (node.node_id, "3")
 
 
-def test_the_run_that_was_submitted_is_the_one_that_is_taken(exchanged: Exchanged, node: Node) -> None:
+def test_the_run_that_was_submitted_is_the_one_that_is_taken(
+    exchanged: Exchanged, node: Node
+) -> None:
     assert exchanged.run_id == exchanged.number
     assert exchanged.nodes == [node.node_id]
 
@@ -83,14 +94,18 @@ def test_an_app_that_raises_is_an_error_without_its_text(exchanged: Exchanged, n
     assert CANARY in node.log.read_text()  # the institution's own log says why
 
 
-def test_a_message_that_was_answered_is_an_error_for_who_asks_once_more(exchanged: Exchanged) -> None:
+def test_a_message_that_was_answered_is_an_error_for_who_asks_once_more(
+    exchanged: Exchanged,
+) -> None:
     (reply,) = exchanged.again
     assert reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
 
 
 def test_the_bundle_is_not_unpacked_at_a_node(exchanged: Exchanged, node: Node) -> None:
     found = [path for path in node.home.rglob("*") if path.is_file()]
-    assert not [path for path in found if path.suffix in (".py", ".toml", ".fab") or "apps" in path.parts]
+    assert not [
+        path for path in found if path.suffix in (".py", ".toml", ".fab") or "apps" in path.parts
+    ]
 
 
 # --- runs that go wrong
@@ -104,7 +119,9 @@ def grid(superlink: SuperLink) -> Iterator[DeployedGrid]:
 
 
 def test_replies_are_pulled_one_at_a_time(grid: DeployedGrid) -> None:
-    ids = set(grid.push_messages([Message(CONTENT, NOBODY, "query", group_id="1") for _ in range(2)]))
+    ids = set(
+        grid.push_messages([Message(CONTENT, NOBODY, "query", group_id="1") for _ in range(2)])
+    )
     first = list(grid.pull_messages(ids))
     second = list(grid.pull_messages(ids - {reply.metadata.reply_to_message_id for reply in first}))
     assert [len(first), len(second)] == [1, 1]
@@ -116,7 +133,9 @@ def test_a_message_to_nobody_is_told_at_once(grid: DeployedGrid) -> None:
     assert reply.error.code == ErrorCode.MESSAGE_UNAVAILABLE
 
 
-def test_a_run_that_was_stopped_is_an_error_and_not_the_end_of_this_process(superlink: SuperLink) -> None:
+def test_a_run_that_was_stopped_is_an_error_and_not_the_end_of_this_process(
+    superlink: SuperLink,
+) -> None:
     number = superlink.control.start_run("stopped")
     with take_run(superlink.runtime(), timeout_s=10) as grid:
         superlink.control.stop_run(number)

@@ -22,7 +22,9 @@ class Runtime:
 
 
 def refused(status: int) -> httpx.HTTPStatusError:
-    return httpx.HTTPStatusError("", request=REQUEST, response=httpx.Response(status, request=REQUEST))
+    return httpx.HTTPStatusError(
+        "", request=REQUEST, response=httpx.Response(status, request=REQUEST)
+    )
 
 
 def beat(outcome: Exception | bool) -> tuple[bool, bool]:

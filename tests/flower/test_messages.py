@@ -50,9 +50,15 @@ def test_reply_carries_the_id_and_comes_from_who_was_asked(body: RecordDict | Er
     with task_identity(run_id=5, node_id=9):
         message = instruction()
     message_id = assign_message_id(message)
-    reply = Message(body, reply_to=message)  # needs no identity: all of it comes from the instruction
+    reply = Message(
+        body, reply_to=message
+    )  # needs no identity: all of it comes from the instruction
     assert reply.metadata.reply_to_message_id == message_id
-    assert (reply.metadata.run_id, reply.metadata.src_node_id, reply.metadata.dst_node_id) == (5, NODE, 9)
+    assert (reply.metadata.run_id, reply.metadata.src_node_id, reply.metadata.dst_node_id) == (
+        5,
+        NODE,
+        9,
+    )
     assert (reply.metadata.message_type, reply.metadata.group_id) == ("train", "3")
 
 
@@ -62,7 +68,9 @@ def test_messages_share_the_record_they_were_given() -> None:
         assert Message(content, NODE, "query").content is content
 
 
-def test_message_outside_an_identity_is_an_error_of_flowers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message_outside_an_identity_is_an_error_of_flowers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(TaskIdentity, "_run_id", None)
     with pytest.raises(RuntimeError, match="run_id is not set"):
         instruction()

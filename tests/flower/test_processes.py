@@ -9,7 +9,10 @@ from flwr.proto.control_pb2 import ListNodesRequest
 from flwr.supercore import telemetry, update_check
 from flwr.supercore.constant import NodeStatus
 from flwr.supercore.utils import get_flwr_home
-from flwr.superlink.cli.flower_superlink import _parse_args_run_superlink, _runtime_dependency_install_default
+from flwr.superlink.cli.flower_superlink import (
+    _parse_args_run_superlink,
+    _runtime_dependency_install_default,
+)
 from flwr.supernode.cli.flower_supernode import _parse_args_run_supernode
 
 from confide.errors import ConfigError, FlowerError
@@ -36,25 +39,45 @@ def test_the_installed_release_is_one_that_was_tested() -> None:
 
 
 @pytest.mark.parametrize("other", ["1.40.0", "1.43.0", "2.0.0", "1.4.1"])
-def test_another_release_is_refused_with_the_mend(monkeypatch: pytest.MonkeyPatch, other: str) -> None:
+def test_another_release_is_refused_with_the_mend(
+    monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
     monkeypatch.setattr(processes, "version", lambda name: other)
-    with pytest.raises(ConfigError, match=rf"flwr {other} is installed; expected 1\.41 or 1\.42.*pip install 'flwr~=1\.41\.0'"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"flwr {other} is installed; expected 1\.41 or 1\.42.*pip install 'flwr~=1\.41\.0'",
+    ):
         check_version()
 
 
 def test_superlink_takes_every_flag() -> None:
-    program, *words = superlink_command(port=1234, tls=FILES, database=Path("x.db"), secret=Path("secret"))
+    program, *words = superlink_command(
+        port=1234, tls=FILES, database=Path("x.db"), secret=Path("secret")
+    )
     taken = _parse_args_run_superlink().parse_args(words)
     assert Path(program).name == "flower-superlink"
-    assert (taken.host, taken.port, taken.isolation, taken.database) == (LOOPBACK, 1234, "process", "x.db")
+    assert (taken.host, taken.port, taken.isolation, taken.database) == (
+        LOOPBACK,
+        1234,
+        "process",
+        "x.db",
+    )
     assert taken.enable_supernode_auth
-    assert (taken.ssl_ca_certfile, taken.ssl_certfile, taken.ssl_keyfile) == ("ca.crt", "server.crt", "server.key")
+    assert (taken.ssl_ca_certfile, taken.ssl_certfile, taken.ssl_keyfile) == (
+        "ca.crt",
+        "server.crt",
+        "server.key",
+    )
     assert taken.superexec_auth_secret_file == "secret"
 
 
 def test_supernode_takes_every_flag() -> None:
     command = supernode_command(
-        coordinator="fed.example.org:8443", ca=FILES.ca, key=Path("node.key"), port=1, secret=Path("secret")
+        coordinator="fed.example.org:8443",
+        ca=FILES.ca,
+        key=Path("node.key"),
+        port=1,
+        secret=Path("secret"),
     )
     taken = _parse_args_run_supernode().parse_args(command[1:])
     assert Path(command[0]).name == "flower-supernode"
@@ -63,17 +86,24 @@ def test_supernode_takes_every_flag() -> None:
     assert (taken.host, taken.port, taken.superexec_auth_secret_file) == (LOOPBACK, 1, "secret")
 
 
-def test_a_program_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_program_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(processes.sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match=r"flower-superlink is not installed beside .*`pip install flwr` brings it"):
+    with pytest.raises(
+        ConfigError,
+        match=r"flower-superlink is not installed beside .*`pip install flwr` brings it",
+    ):
         superlink_command(port=1, tls=FILES, database=Path("x"), secret=Path("y"))
 
 
 # --- environment
 
 
-def test_flower_reads_every_variable_that_is_set_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_flower_reads_every_variable_that_is_set_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
     assert get_flwr_home() == tmp_path
@@ -112,7 +142,9 @@ def test_status_words_are_flowers() -> None:
     assert (NodeStatus.ONLINE, NodeStatus.UNREGISTERED) == ("online", "unregistered")
 
 
-def test_registering_names_nodes_and_again_changes_nothing(superlink: SuperLink, keys: Mapping[str, Path]) -> None:
+def test_registering_names_nodes_and_again_changes_nothing(
+    superlink: SuperLink, keys: Mapping[str, Path]
+) -> None:
     first = superlink.control.register(keys)
     assert sorted(first.values()) == ["ann", "bob", "eve"]
     before = statuses(superlink)
@@ -120,20 +152,26 @@ def test_registering_names_nodes_and_again_changes_nothing(superlink: SuperLink,
     assert statuses(superlink) == before
 
 
-def test_who_left_is_unregistered_and_the_others_keep_their_ids(superlink: SuperLink, keys: Mapping[str, Path]) -> None:
+def test_who_left_is_unregistered_and_the_others_keep_their_ids(
+    superlink: SuperLink, keys: Mapping[str, Path]
+) -> None:
     first = superlink.control.register(keys)
     left = superlink.control.register({name: path for name, path in keys.items() if name != "eve"})
     assert left == {node: name for node, name in first.items() if name != "eve"}
     assert statuses(superlink).count("registered") == 2
 
 
-def test_who_was_removed_cannot_come_back_with_the_same_key(superlink: SuperLink, keys: Mapping[str, Path]) -> None:
+def test_who_was_removed_cannot_come_back_with_the_same_key(
+    superlink: SuperLink, keys: Mapping[str, Path]
+) -> None:
     superlink.control.register({"ann": keys["ann"]})
     with pytest.raises(ConfigError, match="bob, eve took part before and was removed"):
         superlink.control.register(keys)
 
 
-def test_who_is_registered_is_not_online_before_it_connects(superlink: SuperLink, keys: Mapping[str, Path]) -> None:
+def test_who_is_registered_is_not_online_before_it_connects(
+    superlink: SuperLink, keys: Mapping[str, Path]
+) -> None:
     assert not superlink.control.online() & superlink.control.register({"ann": keys["ann"]}).keys()
 
 
@@ -152,11 +190,15 @@ def test_a_run_has_a_number_of_its_own_and_may_be_stopped_twice(superlink: Super
 
 def test_an_address_where_nobody_answers_is_an_error(superlink: SuperLink) -> None:
     nobody = SuperLinkControl(f"{LOOPBACK}:{free_port()}", superlink.tls.ca)
-    with pytest.raises(FlowerError, match=r"SuperLink at 127\.0\.0\.1:\d+ does not answer \(ConnectError"):
+    with pytest.raises(
+        FlowerError, match=r"SuperLink at 127\.0\.0\.1:\d+ does not answer \(ConnectError"
+    ):
         nobody.register({})
     nobody.stop_run(1)  # nothing to stop
 
 
-def test_a_superlink_of_another_authority_is_not_spoken_to(superlink: SuperLink, tmp_path: Path) -> None:
+def test_a_superlink_of_another_authority_is_not_spoken_to(
+    superlink: SuperLink, tmp_path: Path
+) -> None:
     with pytest.raises(FlowerError, match=r"does not answer .*certificate"):
         SuperLinkControl(superlink.address, make_tls(tmp_path).ca).online()

@@ -83,7 +83,10 @@ def _never_signalled() -> Iterator[None]:
 
 
 def acquire(port: int, secret: Path) -> str | None:
-    queue = TaskQueue(Runtime(address=f"{LOOPBACK}:{port}", secret=secret, patience_s=PATIENCE_S), TaskType.CLIENT_APP)
+    queue = TaskQueue(
+        Runtime(address=f"{LOOPBACK}:{port}", secret=secret, patience_s=PATIENCE_S),
+        TaskType.CLIENT_APP,
+    )
     with contextlib.closing(queue):
         return queue.acquire()
 
@@ -94,7 +97,10 @@ def acquire(port: int, secret: Path) -> str | None:
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_who_is_away_is_asked_again_until_patience_ends(secret: Path, status: int) -> None:
     started = time.monotonic()
-    with answering(status=status) as there, pytest.raises(FlowerError, match=f"refuses to take a task: HTTP status {status}"):
+    with (
+        answering(status=status) as there,
+        pytest.raises(FlowerError, match=f"refuses to take a task: HTTP status {status}"),
+    ):
         acquire(there.port, secret)
     assert there.asked > 1
     assert time.monotonic() - started < PATIENCE_S + 3
@@ -107,7 +113,10 @@ def test_where_nobody_listens_patience_ends_too(secret: Path) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 500])
 def test_a_refusal_is_final_at_once(secret: Path, status: int) -> None:
-    with answering(status=status, body=b"patient-4711") as there, pytest.raises(FlowerError) as caught:
+    with (
+        answering(status=status, body=b"patient-4711") as there,
+        pytest.raises(FlowerError) as caught,
+    ):
         acquire(there.port, secret)
     assert there.asked == 1
     assert f"HTTP status {status}" in str(caught.value)
@@ -124,9 +133,14 @@ def test_who_comes_back_in_time_is_heard(secret: Path) -> None:
 # --- telling
 
 
-@pytest.mark.parametrize("error", [httpx.ReadTimeout("late"), RuntimeError("no message"), ValueError("no protobuf")])
+@pytest.mark.parametrize(
+    "error", [httpx.ReadTimeout("late"), RuntimeError("no message"), ValueError("no protobuf")]
+)
 def test_what_flower_raises_becomes_one_error_that_names_what_was_done(error: Exception) -> None:
-    with pytest.raises(FlowerError, match=f"fails to send a reply: {type(error).__name__}: {error}"), telling("send a reply"):
+    with (
+        pytest.raises(FlowerError, match=f"fails to send a reply: {type(error).__name__}: {error}"),
+        telling("send a reply"),
+    ):
         raise error
 
 
@@ -142,9 +156,9 @@ def test_what_is_not_flowers_passes_as_it_is(error: BaseException) -> None:
 
 @contextlib.contextmanager
 def beating(there: Answering, secret: Path) -> Iterator[Heartbeat]:
-    client = Runtime(address=f"{LOOPBACK}:{there.port}", secret=secret, patience_s=PATIENCE_S).holding(
-        "flwr-clientapp", "token"
-    )
+    client = Runtime(
+        address=f"{LOOPBACK}:{there.port}", secret=secret, patience_s=PATIENCE_S
+    ).holding("flwr-clientapp", "token")
     with contextlib.closing(client), Heartbeat(client) as heartbeat:
         yield heartbeat
 
@@ -169,8 +183,13 @@ def test_a_task_is_lost_where_the_server(secret: Path, how: str) -> None:
         assert is_lost_within(heartbeat, 5)
 
 
-@pytest.mark.parametrize("fields", [{"body": SendTaskHeartbeatResponse(success=True).SerializeToString()}, {"status": 503}])
-def test_a_task_is_kept_where_the_server_says_yes_or_is_away(secret: Path, fields: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [{"body": SendTaskHeartbeatResponse(success=True).SerializeToString()}, {"status": 503}],
+)
+def test_a_task_is_kept_where_the_server_says_yes_or_is_away(
+    secret: Path, fields: dict[str, object]
+) -> None:
     with answering(**fields) as there, beating(there, secret) as heartbeat:
         assert not is_lost_within(heartbeat, 0.3)
         assert there.asked >= 1
@@ -178,7 +197,10 @@ def test_a_task_is_kept_where_the_server_says_yes_or_is_away(secret: Path, field
 
 def test_a_heartbeat_leaves_no_thread_behind(secret: Path) -> None:
     before = threading.active_count()
-    with answering(body=SendTaskHeartbeatResponse(success=True).SerializeToString()) as there, beating(there, secret):
+    with (
+        answering(body=SendTaskHeartbeatResponse(success=True).SerializeToString()) as there,
+        beating(there, secret),
+    ):
         pass
     assert threading.active_count() == before
 
@@ -186,11 +208,18 @@ def test_a_heartbeat_leaves_no_thread_behind(secret: Path) -> None:
 # --- the shared secret
 
 
-def test_a_superlink_gives_no_task_to_whoever_has_another_secret(superlink: SuperLink, secret: Path) -> None:
+def test_a_superlink_gives_no_task_to_whoever_has_another_secret(
+    superlink: SuperLink, secret: Path
+) -> None:
     number = superlink.control.start_run("guarded")
     try:
-        stranger = contextlib.closing(TaskQueue(superlink.runtime(secret=secret), TaskType.SERVER_APP))
-        with stranger as queue, pytest.raises(FlowerError, match="refuses to take a task: HTTP status 401"):
+        stranger = contextlib.closing(
+            TaskQueue(superlink.runtime(secret=secret), TaskType.SERVER_APP)
+        )
+        with (
+            stranger as queue,
+            pytest.raises(FlowerError, match="refuses to take a task: HTTP status 401"),
+        ):
             queue.acquire()
         with contextlib.closing(TaskQueue(superlink.runtime(), TaskType.SERVER_APP)) as queue:
             assert queue.acquire()

@@ -21,7 +21,9 @@ class Runtime:
     def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802 - Flower's name
         self.asked += 1
         part = self.parts.get(request.object_id, b"")
-        return PullObjectResponse(object_found=True, object_available=bool(part), object_content=part)
+        return PullObjectResponse(
+            object_found=True, object_available=bool(part), object_content=part
+        )
 
 
 def pull(runtime: Any, *ids: str) -> dict[str, bytes]:

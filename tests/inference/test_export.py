@@ -24,11 +24,23 @@ from confide.models.compute import Compute
 from confide.models.saved import load_model
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 EXACT = tuple(form for form in FORMS if form != "int8")
-QUICK = [("logistic", "merged"), ("logistic", "onnx"), ("lora", "hf"), ("lora", "merged"), ("head", "merged")]
-SLOW = [pair for pair in itertools.product(("logistic", "mlp", "head", "lora", "full"), FORMS) if pair not in QUICK]
+QUICK = [
+    ("logistic", "merged"),
+    ("logistic", "onnx"),
+    ("lora", "hf"),
+    ("lora", "merged"),
+    ("head", "merged"),
+]
+SLOW = [
+    pair
+    for pair in itertools.product(("logistic", "mlp", "head", "lora", "full"), FORMS)
+    if pair not in QUICK
+]
 Runs = Callable[[str], Path]
 Moved = Callable[[str, str], Path]
 
@@ -84,14 +96,18 @@ def assert_predicts_as_the_run(run: Path, exported: Path, records: Dataset, *, e
 
 
 @pytest.mark.parametrize(("kind", "form"), QUICK)
-def test_exported_and_moved_folder_predicts_as_the_run_does(kind: str, form: str, small: Runs, moved: Moved) -> None:
+def test_exported_and_moved_folder_predicts_as_the_run_does(
+    kind: str, form: str, small: Runs, moved: Moved
+) -> None:
     assert_predicts_as_the_run(small(kind), moved(kind, form), records_of(kind), exact=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "form"), SLOW)
 def test_every_kind_exports_to_every_form(kind: str, form: str, small: Runs, moved: Moved) -> None:
-    assert_predicts_as_the_run(small(kind), moved(kind, form), records_of(kind), exact=form in EXACT)
+    assert_predicts_as_the_run(
+        small(kind), moved(kind, form), records_of(kind), exact=form in EXACT
+    )
 
 
 @pytest.mark.slow
@@ -107,14 +123,18 @@ def test_real_backbone_exports_to_every_form(tuning: str, form: str, tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize(("family", "form"), [*itertools.product(FAMILIES, ("merged", "onnx"))])
 def test_families_of_encoders_export_alike(family: str, form: str, tmp_path: Path) -> None:
-    run = save_run(tmp_path / "run", "full", backbone=make_backbone(tmp_path / family, family), scale=0.1)
+    run = save_run(
+        tmp_path / "run", "full", backbone=make_backbone(tmp_path / family, family), scale=0.1
+    )
     assert export(run, form, tmp_path / "exported").exact
 
 
 # --- what transformers makes of it
 
 
-def run_outputs(run: Path, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def run_outputs(
+    run: Path, ids: torch.Tensor, mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     model = load_model(run / "model", compute=Compute())[0].model.eval()
     with torch.no_grad():
         return model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state, model(ids, mask)  # type: ignore[operator]
@@ -123,13 +143,17 @@ def run_outputs(run: Path, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch
 @pytest.mark.parametrize("form", ["hf", "merged"])
 def test_transformers_loads_encoder_and_classifier(form: str, small: Runs, moved: Moved) -> None:
     folder = moved("lora", form)
-    tokens = AutoTokenizer.from_pretrained(folder)(TEXTS["text"][:], truncation=True, padding=True, return_tensors="pt")
+    tokens = AutoTokenizer.from_pretrained(folder)(
+        TEXTS["text"][:], truncation=True, padding=True, return_tensors="pt"
+    )
     ids, mask = tokens["input_ids"], tokens["attention_mask"]
     states, logits = run_outputs(small("lora"), ids, mask)
     encoder, report = AutoModel.from_pretrained(folder, output_loading_info=True)
     classifier = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
     assert not report["missing_keys"]
-    assert torch.allclose(encoder(ids, attention_mask=mask).last_hidden_state[mask == 1], states[mask == 1], atol=1e-4)
+    assert torch.allclose(
+        encoder(ids, attention_mask=mask).last_hidden_state[mask == 1], states[mask == 1], atol=1e-4
+    )
     assert torch.allclose(classifier(**tokens).logits, logits, atol=1e-4)
     assert classifier.config.id2label == {0: "bad", 1: "fair", 2: "good"}
 
@@ -148,24 +172,38 @@ def test_exported_classifier_can_be_trained_further(moved: Moved) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
     loss = model(torch.tensor([[101, 2204, 102]]), labels=torch.tensor([2])).loss
     loss.backward()
-    assert all(parameter.grad is not None for name, parameter in model.named_parameters() if "token_type" not in name)
+    assert all(
+        parameter.grad is not None
+        for name, parameter in model.named_parameters()
+        if "token_type" not in name
+    )
 
 
 @pytest.mark.slow
-def test_fresh_process_without_confide_classifies(small: Runs, moved: Moved, tmp_path: Path) -> None:
+def test_fresh_process_without_confide_classifies(
+    small: Runs, moved: Moved, tmp_path: Path
+) -> None:
     folder = moved("full", "merged")
     code = (
         "import sys; from transformers import AutoModel, pipeline; AutoModel.from_pretrained(sys.argv[1]);"
         "classify = pipeline('text-classification', sys.argv[1], trust_remote_code=True);"
         "print(classify('late again', top_k=None), 'confide' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True, cwd=tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
     last = done.stdout.splitlines()[-1]
     scored, imported = last.rsplit(" ", 1)
     made = {one["label"]: one["score"] for one in json.loads(scored.replace("'", '"'))}
     expected = predict(small("full"), TEXTS.select([0])).iloc[0]
     assert imported == "False"
-    assert all(abs(made[name] - expected[f"probability_{name}"]) < 1e-4 for name in ("bad", "fair", "good"))
+    assert all(
+        abs(made[name] - expected[f"probability_{name}"]) < 1e-4 for name in ("bad", "fair", "good")
+    )
     assert "MISSING" not in done.stderr
 
 
@@ -175,8 +213,15 @@ def test_fresh_process_without_confide_classifies(small: Runs, moved: Moved, tmp
 def test_folder_holds_safetensors_and_one_class_and_points_nowhere(moved: Moved) -> None:
     folder = moved("lora", "hf")
     names = {path.name for path in folder.iterdir()}
-    assert {"adapter_model.safetensors", "adapter_config.json", "model.safetensors", "modeling_confide.py"} <= names
-    assert [path.suffix for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl", ".py")] == [".py"]
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "model.safetensors",
+        "modeling_confide.py",
+    } <= names
+    assert [
+        path.suffix for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl", ".py")
+    ] == [".py"]
     assert str(Path.home()) not in (folder / "config.json").read_text()
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
 
@@ -188,7 +233,9 @@ def test_model_card_of_the_run_becomes_the_readme(tmp_path: Path) -> None:
     assert (run / "export" / "hf" / "README.md").read_text() == (run / "model_card.md").read_text()
 
 
-def test_int8_is_measured_beside_the_original_on_labelled_records(small: Runs, tmp_path: Path) -> None:
+def test_int8_is_measured_beside_the_original_on_labelled_records(
+    small: Runs, tmp_path: Path
+) -> None:
     comparison = export(small("logistic"), "int8", tmp_path / "small", check=ROWS)
     assert (comparison.num_examples, comparison.num_labelled) == (3, 3)
     assert comparison.run.metrics.keys() == comparison.exported.metrics.keys() > {"accuracy"}
@@ -202,7 +249,9 @@ def test_int8_is_measured_beside_the_original_on_labelled_records(small: Runs, t
 def test_form_that_differs_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     """Outputs so large that rounding alone shows."""
     run = save_run(tmp_path / "run", "lora", backbone=make_backbone(tmp_path / "tiny"), scale=1e4)
-    with pytest.raises(ModelError, match=r"--to merged: outputs differ from the run's own by .* allowed 0.0001"):
+    with pytest.raises(
+        ModelError, match=r"--to merged: outputs differ from the run's own by .* allowed 0.0001"
+    ):
         export(run, "merged")
     assert not list((run / "export").iterdir())
 
@@ -214,7 +263,9 @@ def test_earlier_export_is_replaced_and_any_other_folder_is_not(tmp_path: Path) 
     export(run, "merged", tmp_path / "out")
     assert not (tmp_path / "out" / "left-over").exists()
     for taken in (tmp_path, run / "model"):
-        with pytest.raises(ConfigError, match="was not written by confide export; name another folder"):
+        with pytest.raises(
+            ConfigError, match="was not written by confide export; name another folder"
+        ):
             export(run, "hf", taken)
 
 
@@ -229,9 +280,15 @@ def test_unknown_form_is_refused(small: Runs) -> None:
         export(small("logistic"), "gguf")
 
 
-def test_missing_package_is_named_with_what_brings_it(small: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxscript", None)  # as Python marks a package that is not there
-    with pytest.raises(ConfigError, match=r"--to onnx needs onnxscript; `pip install 'confide\[export\]'`"):
+def test_missing_package_is_named_with_what_brings_it(
+    small: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(
+        sys.modules, "onnxscript", None
+    )  # as Python marks a package that is not there
+    with pytest.raises(
+        ConfigError, match=r"--to onnx needs onnxscript; `pip install 'confide\[export\]'`"
+    ):
         export(small("logistic"), "onnx")
 
 
@@ -244,7 +301,8 @@ def test_damaged_export_is_refused_by_name(moved: Moved, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "broken", [{"model_type": "other", "auto_map": {"AutoConfig": "hostile.C"}}, {"quantization_config": {}}]
+    "broken",
+    [{"model_type": "other", "auto_map": {"AutoConfig": "hostile.C"}}, {"quantization_config": {}}],
 )
 def test_a_hostile_folder_is_refused_and_its_code_not_run(
     moved: Moved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: dict[str, object]
@@ -252,7 +310,9 @@ def test_a_hostile_folder_is_refused_and_its_code_not_run(
     folder = tmp_path / "hostile"
     shutil.copytree(moved("head", "merged"), folder)
     (folder / "hostile.py").write_text("raise AssertionError('imported')")
-    description, config = (json.loads((folder / name).read_text()) for name in ("confide.json", "config.json"))
+    description, config = (
+        json.loads((folder / name).read_text()) for name in ("confide.json", "config.json")
+    )
     (folder / "config.json").write_text(json.dumps({**config, **broken}))
     (folder / "confide.json").write_text(json.dumps({**description, "files": {}}))
     monkeypatch.setattr("builtins.input", lambda _: "y")

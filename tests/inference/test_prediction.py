@@ -19,7 +19,9 @@ from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import load_model
 
-FRAME = pandas.DataFrame({"age": [30, None, 61.5], "pain": ["some", "none", "some"], "note": [b"x", b"y", b"z"]})
+FRAME = pandas.DataFrame(
+    {"age": [30, None, 61.5], "pain": ["some", "none", "some"], "note": [b"x", b"y", b"z"]}
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def predictor(run: Path) -> Predictor:
 
 def test_predictions_are_the_scores_of_training(run: Path) -> None:
     workload, _, _ = load_model(run / "model", compute=Compute())
-    scores = Trainer(workload, private=False).scores(trainable_tensors(workload.model), workload.prepare(ROWS))
+    scores = Trainer(workload, private=False).scores(
+        trainable_tensors(workload.model), workload.prepare(ROWS)
+    )
     made = predict(run, ROWS)
     assert made.columns.tolist() == ["prediction", "probability_well", "probability_ill"]
     assert torch.allclose(torch.tensor(made.iloc[:, 1:].to_numpy()), scores)
@@ -50,18 +54,25 @@ def test_typed_frames_predict_as_text_does_and_keep_their_index(run: Path) -> No
 def test_prediction_of_a_text_does_not_depend_on_the_others(tmp_path: Path) -> None:
     run = save_run(tmp_path / "run", backbone=make_backbone(tmp_path / "tiny"))
     together = predict(run, TEXTS)
-    alone = pandas.concat([predict(run, TEXTS.select([i])) for i in range(len(TEXTS))], ignore_index=True)
+    alone = pandas.concat(
+        [predict(run, TEXTS.select([i])) for i in range(len(TEXTS))], ignore_index=True
+    )
     pandas.testing.assert_frame_equal(together, alone, atol=1e-6)
 
 
 @pytest.mark.parametrize(
-    ("states", "labelled"), [(["1", "0", "1"], 3), (["1", None, ""], 1), ([None, None, None], 0), (None, 0)]
+    ("states", "labelled"),
+    [(["1", "0", "1"], 3), (["1", None, ""], 1), ([None, None, None], 0), (None, 0)],
 )
-def test_labels_are_scored_where_there_are_some(predictor: Predictor, states: list[str] | None, labelled: int) -> None:
+def test_labels_are_scored_where_there_are_some(
+    predictor: Predictor, states: list[str] | None, labelled: int
+) -> None:
     records = ROWS.remove_columns(["state"])
     if states is not None:
         records = Dataset.from_dict({**records.to_dict(), "state": states})
-    metrics, count = score(predictor, list(predict_in_parts(predictor, read_inputs(predictor, records))))
+    metrics, count = score(
+        predictor, list(predict_in_parts(predictor, read_inputs(predictor, records)))
+    )
     assert count == labelled
     assert bool(metrics) == bool(labelled)
 
@@ -70,17 +81,31 @@ def test_scores_are_those_of_the_labelled_records(predictor: Predictor) -> None:
     likeliest = predict(predictor.folder, ROWS)["prediction"].tolist()
     right = [{"well": "0", "ill": "1"}[name] for name in likeliest]
     records = Dataset.from_dict({**ROWS.to_dict(), "state": [right[0], None, right[2]]})
-    metrics, _ = score(predictor, list(predict_in_parts(predictor, read_inputs(predictor, records))))
+    metrics, _ = score(
+        predictor, list(predict_in_parts(predictor, read_inputs(predictor, records)))
+    )
     assert metrics["accuracy"] == 1.0
 
 
 def test_all_problems_are_named_with_their_first_record(predictor: Predictor) -> None:
-    rows = {"age": ["30", "5", "old", "older"], "state": ["1", "0", "0", "9"], "pain": ["some", "none", "none", "much"]}
+    rows = {
+        "age": ["30", "5", "old", "older"],
+        "state": ["1", "0", "0", "9"],
+        "pain": ["some", "none", "none", "much"],
+    }
     with pytest.raises(DataError) as caught:
         read_inputs(predictor, Dataset.from_dict(rows))
     found = caught.value.problems
-    assert [problem.split(":")[0] for problem in found] == ["Column age", "Column pain", "Column state"]
-    assert [problem[-18:] for problem in found] == ["First in record 3.", "First in record 4.", "First in record 4."]
+    assert [problem.split(":")[0] for problem in found] == [
+        "Column age",
+        "Column pain",
+        "Column state",
+    ]
+    assert [problem[-18:] for problem in found] == [
+        "First in record 3.",
+        "First in record 4.",
+        "First in record 4.",
+    ]
 
 
 def test_missing_columns_are_named_beside_what_else_is_wrong(predictor: Predictor) -> None:
@@ -105,7 +130,9 @@ def test_columns_of_several_types_are_refused(predictor: Predictor) -> None:
         (FRAME.rename(columns={"age": 0}), "lack column age; they have 0, pain, note"),
     ],
 )
-def test_odd_frames_are_refused_in_words(run: Path, frame: pandas.DataFrame, words: str, tmp_path: Path) -> None:
+def test_odd_frames_are_refused_in_words(
+    run: Path, frame: pandas.DataFrame, words: str, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=words):
         predict(run, frame)
     with pytest.raises(DataError, match=words):
@@ -127,7 +154,9 @@ def test_diverged_model_predicts_nothing(tmp_path: Path) -> None:
         list(predict_in_parts(broken, read_inputs(broken, ROWS)))
 
 
-@pytest.mark.parametrize(("place", "match"), [("none", "no such folder"), (".", "neither it nor its model/ holds")])
+@pytest.mark.parametrize(
+    ("place", "match"), [("none", "no such folder"), (".", "neither it nor its model/ holds")]
+)
 def test_folder_without_a_model_is_refused(tmp_path: Path, place: str, match: str) -> None:
     with pytest.raises(ModelError, match=match):
         predict(tmp_path / place, ROWS)
@@ -156,13 +185,17 @@ def careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("form", ["run", "merged"])
-def test_task_of_ones_own_is_imported_only_where_it_is_named(careful: Path, form: str, tmp_path: Path) -> None:
+def test_task_of_ones_own_is_imported_only_where_it_is_named(
+    careful: Path, form: str, tmp_path: Path
+) -> None:
     own, folder = ("careful_task.Careful",), careful
     if form == "merged":
         export(careful, form, tmp_path / "out", check=ROWS.select([0]), own_tasks=own)
         folder = tmp_path / "out"
     sys.modules.pop("careful_task", None)
-    with pytest.raises(ModelError, match=r"not imported on a file's word.*--own-task careful_task\.Careful"):
+    with pytest.raises(
+        ModelError, match=r"not imported on a file's word.*--own-task careful_task\.Careful"
+    ):
         predict(folder, ROWS)
     assert "careful_task" not in sys.modules
     assert len(predict(folder, ROWS.select([0]), own_tasks=own)) == 1

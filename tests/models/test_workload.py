@@ -22,8 +22,15 @@ def test_other_devices_have_no_number(name: str, gpus: int) -> None:
 
 
 def test_compute_is_what_was_wished_for(tmp_path: Path) -> None:
-    config = TrainerConfig(device="cpu", precision="bf16", physical_batch_size=7, feature_cache=str(tmp_path))
-    expected = Compute(device=torch.device("cpu"), autocast=torch.bfloat16, physical_batch_size=7, feature_cache=tmp_path)
+    config = TrainerConfig(
+        device="cpu", precision="bf16", physical_batch_size=7, feature_cache=str(tmp_path)
+    )
+    expected = Compute(
+        device=torch.device("cpu"),
+        autocast=torch.bfloat16,
+        physical_batch_size=7,
+        feature_cache=tmp_path,
+    )
     assert make_compute(config, worker=5) == expected
 
 
@@ -37,5 +44,8 @@ def test_threads_of_this_process_are_set() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.device=cuda: torch .* sees no such device; set trainer\.device=auto"):
+    with pytest.raises(
+        ConfigError,
+        match=r"trainer\.device=cuda: torch .* sees no such device; set trainer\.device=auto",
+    ):
         make_compute(TrainerConfig(device="cuda"))

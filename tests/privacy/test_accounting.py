@@ -32,14 +32,20 @@ def make(sigma: float, rate: float, steps: int) -> Schedule:
 
 
 @pytest.mark.parametrize(("sigma", "rate", "steps", "expected", "_prv"), GRID)
-def test_pld_matches_reference(sigma: float, rate: float, steps: int, expected: float, _prv: float) -> None:
+def test_pld_matches_reference(
+    sigma: float, rate: float, steps: int, expected: float, _prv: float
+) -> None:
     assert epsilon(make(sigma, rate, steps), delta=DELTA) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize(("sigma", "rate", "steps", "_pld", "recorded"), GRID)
-def test_pld_is_not_below_what_prv_allows(sigma: float, rate: float, steps: int, _pld: float, recorded: float) -> None:
+def test_pld_is_not_below_what_prv_allows(
+    sigma: float, rate: float, steps: int, _pld: float, recorded: float
+) -> None:
     schedule = make(sigma, rate, steps)
-    slow = rate * steps >= 1000  # 8 s: compared with the value recorded for it, given to one decimal
+    slow = (
+        rate * steps >= 1000
+    )  # 8 s: compared with the value recorded for it, given to one decimal
     prv = recorded - 0.05 if slow else epsilon(schedule, delta=DELTA, accountant="prv")
     assert epsilon(schedule, delta=DELTA) >= prv - PRV_INTERVAL
 
@@ -57,18 +63,36 @@ def pld_bound(schedule: Schedule, *, pessimistic: bool) -> float:
     return float(distribution.self_compose(schedule.steps).get_epsilon_for_delta(DELTA))
 
 
-@pytest.mark.parametrize(("sigma", "rate", "steps"), [*(row[:3] for row in GRID), (1.2, 120 / 3383, 100)])
-def test_epsilon_lies_between_the_optimistic_and_the_pessimistic_bound(sigma: float, rate: float, steps: int) -> None:
+@pytest.mark.parametrize(
+    ("sigma", "rate", "steps"), [*(row[:3] for row in GRID), (1.2, 120 / 3383, 100)]
+)
+def test_epsilon_lies_between_the_optimistic_and_the_pessimistic_bound(
+    sigma: float, rate: float, steps: int
+) -> None:
     schedule = make(sigma, rate, steps)
-    assert pld_bound(schedule, pessimistic=False) < epsilon(schedule, delta=DELTA) < pld_bound(schedule, pessimistic=True)
+    assert (
+        pld_bound(schedule, pessimistic=False)
+        < epsilon(schedule, delta=DELTA)
+        < pld_bound(schedule, pessimistic=True)
+    )
 
 
 @pytest.mark.parametrize(
-    "row", [pytest.param(row, marks=[pytest.mark.slow] if row[1] * row[2] >= 1000 else []) for row in GRID]
+    "row",
+    [
+        pytest.param(row, marks=[pytest.mark.slow] if row[1] * row[2] >= 1000 else [])
+        for row in GRID
+    ],
 )
-def test_prv_is_above_pld_by_no_more_than_its_own_error(row: tuple[float, float, int, float, float]) -> None:
+def test_prv_is_above_pld_by_no_more_than_its_own_error(
+    row: tuple[float, float, int, float, float],
+) -> None:
     schedule = make(*row[:3])
-    assert 0 <= epsilon(schedule, delta=DELTA, accountant="prv") - epsilon(schedule, delta=DELTA) <= PRV_INTERVAL
+    assert (
+        0
+        <= epsilon(schedule, delta=DELTA, accountant="prv") - epsilon(schedule, delta=DELTA)
+        <= PRV_INTERVAL
+    )
 
 
 def integrated_renyi(sigma: float, rate: float, order: float) -> float:
@@ -81,8 +105,12 @@ def integrated_renyi(sigma: float, rate: float, order: float) -> float:
 
 
 @pytest.mark.parametrize("order", [1.05, 1.45, 3.85, 18.0, 64.0, 512.0, 1023.0, 1024.0])
-@pytest.mark.parametrize(("sigma", "rate"), [(0.5, 0.01), (1.0, 0.1), (1.2, 120 / 3383), (3.0, 0.9), (2.0, 1.0)])
-def test_renyi_divergence_equals_numerical_integration(sigma: float, rate: float, order: float) -> None:
+@pytest.mark.parametrize(
+    ("sigma", "rate"), [(0.5, 0.01), (1.0, 0.1), (1.2, 120 / 3383), (3.0, 0.9), (2.0, 1.0)]
+)
+def test_renyi_divergence_equals_numerical_integration(
+    sigma: float, rate: float, order: float
+) -> None:
     expected = integrated_renyi(sigma, rate, order)
     assert renyi(make(sigma, rate, 7), order=order) == pytest.approx(7 * expected, rel=1e-3)
 
@@ -93,7 +121,9 @@ def test_divergence_that_overflows_is_infinite_and_never_negative() -> None:
 
 
 @pytest.mark.parametrize(("sigma", "rate", "steps", "_pld", "_prv"), GRID)
-def test_rdp_is_looser_than_pld(sigma: float, rate: float, steps: int, _pld: float, _prv: float) -> None:
+def test_rdp_is_looser_than_pld(
+    sigma: float, rate: float, steps: int, _pld: float, _prv: float
+) -> None:
     schedule = make(sigma, rate, steps)
     assert epsilon(schedule, delta=DELTA, accountant="rdp") > 1.02 * epsilon(schedule, delta=DELTA)
 
@@ -134,7 +164,9 @@ def test_more_steps_cost_more(sigma: float, rate: float, steps: int, more: int) 
 
 
 @pytest.mark.parametrize(("target", "rate", "steps"), BUDGETS)
-def test_calibrated_noise_is_enough_and_one_percent_less_is_not(target: float, rate: float, steps: int) -> None:
+def test_calibrated_noise_is_enough_and_one_percent_less_is_not(
+    target: float, rate: float, steps: int
+) -> None:
     sigma = calibrate(target_epsilon=target, delta=DELTA, sampling_rate=rate, steps=steps)
     assert epsilon(make(sigma, rate, steps), delta=DELTA) <= target
     assert epsilon(make(0.99 * sigma, rate, steps), delta=DELTA) > target
@@ -142,18 +174,25 @@ def test_calibrated_noise_is_enough_and_one_percent_less_is_not(target: float, r
 
 @pytest.mark.parametrize("accountant", ["pld", "prv", "rdp"])
 def test_calibration_answers_to_the_accountant_named(accountant: str) -> None:
-    sigma = calibrate(target_epsilon=3, delta=DELTA, sampling_rate=0.02, steps=50, accountant=accountant)
+    sigma = calibrate(
+        target_epsilon=3, delta=DELTA, sampling_rate=0.02, steps=50, accountant=accountant
+    )
     assert epsilon(make(sigma, 0.02, 50), delta=DELTA, accountant=accountant) <= 3
     assert epsilon(make(0.99 * sigma, 0.02, 50), delta=DELTA, accountant=accountant) > 3
 
 
 def test_more_steps_need_more_noise() -> None:
-    few, many = (calibrate(target_epsilon=2, delta=DELTA, sampling_rate=0.1, steps=n) for n in (50, 100))
+    few, many = (
+        calibrate(target_epsilon=2, delta=DELTA, sampling_rate=0.1, steps=n) for n in (50, 100)
+    )
     assert many > 1.1 * few
 
 
 def test_impossible_budget_is_refused() -> None:
-    with pytest.raises(PrivacyError, match=r"epsilon=1e-09 at delta=1e-05 over 100 steps with sampling_rate=1; raise"):
+    with pytest.raises(
+        PrivacyError,
+        match=r"epsilon=1e-09 at delta=1e-05 over 100 steps with sampling_rate=1; raise",
+    ):
         calibrate(target_epsilon=1e-9, delta=DELTA, sampling_rate=1, steps=100)
 
 

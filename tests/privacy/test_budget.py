@@ -18,13 +18,19 @@ DELTA = 1e-5
 BUDGET = Budget.declare(8.0, DELTA)
 RATES, SIGMAS = [0.001, 0.03, 0.2, 1.0], [0.7, 1.0, 2.0, 5.0]
 SCHEDULES = st.builds(
-    Schedule, noise_multiplier=st.sampled_from(SIGMAS), sampling_rate=st.sampled_from(RATES), steps=st.integers(0, 300)
+    Schedule,
+    noise_multiplier=st.sampled_from(SIGMAS),
+    sampling_rate=st.sampled_from(RATES),
+    steps=st.integers(0, 300),
 )
 CHARGES = st.builds(Charge, schedule=SCHEDULES, two_steps=st.booleans())
 
 
 def make(sigma: float, rate: float, steps: int, *, two_steps: bool = False) -> Charge:
-    return Charge(schedule=Schedule(noise_multiplier=sigma, sampling_rate=rate, steps=steps), two_steps=two_steps)
+    return Charge(
+        schedule=Schedule(noise_multiplier=sigma, sampling_rate=rate, steps=steps),
+        two_steps=two_steps,
+    )
 
 
 # --- conversion and orders
@@ -38,7 +44,9 @@ def test_conversion_equals_a_hand_computation() -> None:
 @pytest.mark.parametrize("order", [1.05, 2.0, 18.0, 64.0, 512.0])
 @pytest.mark.parametrize("delta", [1e-12, 1e-5, 0.1])
 def test_conversion_equals_that_of_opacus(order: float, delta: float) -> None:
-    reference, _ = get_privacy_spent(orders=[order / 2 + 0.5, order, 2 * order], rdp=[math.inf, 0.7, math.inf], delta=delta)
+    reference, _ = get_privacy_spent(
+        orders=[order / 2 + 0.5, order, 2 * order], rdp=[math.inf, 0.7, math.inf], delta=delta
+    )
     assert 0.7 + conversion(order, delta) == pytest.approx(reference)
 
 
@@ -52,7 +60,9 @@ def test_declared_order_leaves_room(target: float, delta: float) -> None:
 
 def test_declared_order_has_the_most_room_for_a_gaussian() -> None:
     chosen = BUDGET.capacity / BUDGET.order
-    others = [Budget(epsilon=8.0, delta=DELTA, order=order) for order in (2.0, 3.0, 5.0, 10.0, 30.0)]
+    others = [
+        Budget(epsilon=8.0, delta=DELTA, order=order) for order in (2.0, 3.0, 5.0, 10.0, 30.0)
+    ]
     assert all(other.capacity / other.order < chosen for other in others)
 
 
@@ -80,16 +90,24 @@ def test_cost_that_overflows_is_not_free() -> None:
 def test_no_declared_order_overflows(target: float, two_steps: bool) -> None:
     budget = Budget.declare(target, 1e-12)
     assert budget.order == {0.05: 512.0, 1000.0: 1.2}[target]
-    assert all(0 < budget.cost(make(sigma, rate, 1, two_steps=two_steps)) < math.inf for sigma in SIGMAS for rate in RATES)
+    assert all(
+        0 < budget.cost(make(sigma, rate, 1, two_steps=two_steps)) < math.inf
+        for sigma in SIGMAS
+        for rate in RATES
+    )
 
 
 def test_spent_by_one_small_run_is_its_own_epsilon_and_by_more_that_of_the_filter() -> None:
     run = make(2.0, 0.03, 100)
     assert BUDGET.spent([run]) == epsilon(run.schedule, delta=DELTA)
-    assert BUDGET.spent([run, run]) == pytest.approx(2 * BUDGET.cost(run) + conversion(BUDGET.order, DELTA))
+    assert BUDGET.spent([run, run]) == pytest.approx(
+        2 * BUDGET.cost(run) + conversion(BUDGET.order, DELTA)
+    )
 
 
-@pytest.mark.parametrize("charges", [[], [make(1.0, 0.1, 0)], [make(0.0, 1.0, 0), make(1.0, 0.1, 0)]])
+@pytest.mark.parametrize(
+    "charges", [[], [make(1.0, 0.1, 0)], [make(0.0, 1.0, 0), make(1.0, 0.1, 0)]]
+)
 def test_nothing_done_costs_nothing(charges: list[Charge]) -> None:
     assert BUDGET.spent(charges) == 0
 
@@ -99,7 +117,10 @@ def test_nothing_done_costs_nothing(charges: list[Charge]) -> None:
 def test_costs_add_up_whatever_the_order(charges: list[Charge]) -> None:
     together = sum(BUDGET.cost(charge) for charge in charges) + conversion(BUDGET.order, DELTA)
     if sum(charge.schedule.steps > 0 for charge in charges) > 1:
-        assert all(BUDGET.spent(order) == pytest.approx(max(0.0, together)) for order in itertools.permutations(charges))
+        assert all(
+            BUDGET.spent(order) == pytest.approx(max(0.0, together))
+            for order in itertools.permutations(charges)
+        )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -110,7 +131,10 @@ def test_spent_never_falls(charges: list[Charge], more: Charge) -> None:
 
 @pytest.mark.parametrize(("sigma", "rate"), [(0.7, 0.2), (1.0, 0.03), (2.0, 1.0)])
 def test_steps_in_one_run_cost_what_they_cost_in_several(sigma: float, rate: float) -> None:
-    whole, parts = BUDGET.cost(make(sigma, rate, 90)), [BUDGET.cost(make(sigma, rate, steps)) for steps in (20, 70)]
+    whole, parts = (
+        BUDGET.cost(make(sigma, rate, 90)),
+        [BUDGET.cost(make(sigma, rate, steps)) for steps in (20, 70)],
+    )
     assert sum(parts) == pytest.approx(whole)
 
 
@@ -133,14 +157,19 @@ def test_run_that_needs_more_than_the_budget_is_refused() -> None:
 
 
 def test_run_admitted_by_its_own_epsilon_must_be_the_first() -> None:
-    run, tiny = make(calibrate(target_epsilon=8.0, delta=DELTA, sampling_rate=0.03, steps=500), 0.03, 500), make(100, 0.001, 1)
+    run, tiny = (
+        make(calibrate(target_epsilon=8.0, delta=DELTA, sampling_rate=0.03, steps=500), 0.03, 500),
+        make(100, 0.001, 1),
+    )
     assert BUDGET.admits([], run)
     assert BUDGET.admits([], tiny)
     assert not BUDGET.admits([tiny], run)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(asked=st.lists(CHARGES, min_size=1, max_size=8), target=st.sampled_from([0.5, 3.0, 8.0, 50.0]))
+@given(
+    asked=st.lists(CHARGES, min_size=1, max_size=8), target=st.sampled_from([0.5, 3.0, 8.0, 50.0])
+)
 def test_filter_is_never_looser_than_its_capacity(asked: list[Charge], target: float) -> None:
     budget, admitted = Budget.declare(target, DELTA), list[Charge]()
     for charge in asked:
@@ -167,7 +196,9 @@ def divergence(sigma: float, rate: float, order: float) -> float:
     x = np.linspace(-60 * sigma, 60 * sigma, 400_001)
     with np.errstate(divide="ignore"):  # nobody is left out at a rate of 1
         out = np.log(1 - rate) + stats.norm.logpdf(x, 0, sigma)
-    one, other = (np.logaddexp(out, np.log(rate) + stats.norm.logpdf(x, mean, sigma)) for mean in (1, -1))
+    one, other = (
+        np.logaddexp(out, np.log(rate) + stats.norm.logpdf(x, mean, sigma)) for mean in (1, -1)
+    )
     logs = order * one + (1 - order) * other
     top = logs.max()
     return float((math.log(np.trapezoid(np.exp(logs - top), x)) + top) / (order - 1))
@@ -176,7 +207,9 @@ def divergence(sigma: float, rate: float, order: float) -> float:
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("order", [1.05, 1.45, 3.85, 18.0])
-def test_group_under_a_record_budget_costs_at_least_what_integration_gives(sigma: float, rate: float, order: float) -> None:
+def test_group_under_a_record_budget_costs_at_least_what_integration_gives(
+    sigma: float, rate: float, order: float
+) -> None:
     charge = make(sigma, rate, 1, two_steps=True)
     cost = Budget(epsilon=8.0, delta=DELTA, order=order).cost(charge)
     assert cost >= divergence(sigma, rate, order) * (1 - 1e-9)
@@ -190,13 +223,21 @@ def test_that_integration_finds_a_cost_that_forgot_the_second_step(order: float)
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(schedule=SCHEDULES, order=st.sampled_from([1.05, 1.45, 3.85, 18.0, 64.0]))
-def test_group_under_a_record_budget_costs_half_of_sigma_and_what_is_proved(schedule: Schedule, order: float) -> None:
-    cost = Budget(epsilon=8.0, delta=DELTA, order=order).cost(Charge(schedule=schedule, two_steps=True))
+def test_group_under_a_record_budget_costs_half_of_sigma_and_what_is_proved(
+    schedule: Schedule, order: float
+) -> None:
+    cost = Budget(epsilon=8.0, delta=DELTA, order=order).cost(
+        Charge(schedule=schedule, two_steps=True)
+    )
     halved = Schedule(
-        noise_multiplier=schedule.noise_multiplier / 2, sampling_rate=schedule.sampling_rate, steps=schedule.steps
+        noise_multiplier=schedule.noise_multiplier / 2,
+        sampling_rate=schedule.sampling_rate,
+        steps=schedule.steps,
     )
     # Mironov 2017, proposition 11 with p = q = 2, by way of the data set without the group.
-    proved = (order - 0.5) / (order - 1) * renyi(schedule, order=2 * order) + renyi(schedule, order=2 * order - 1)
+    proved = (order - 0.5) / (order - 1) * renyi(schedule, order=2 * order) + renyi(
+        schedule, order=2 * order - 1
+    )
     assert cost >= renyi(halved, order=order)
     assert cost >= proved * (1 - 1e-12)
     assert cost >= Budget(epsilon=8.0, delta=DELTA, order=order).cost(Charge(schedule=schedule))
@@ -209,15 +250,24 @@ def test_group_under_a_record_budget_is_not_admitted_by_its_own_epsilon() -> Non
 
 
 @pytest.mark.parametrize(
-    ("unit", "budget_unit", "two_steps"), [("record", "record", False), ("group", "group", False), ("group", "record", True)]
+    ("unit", "budget_unit", "two_steps"),
+    [("record", "record", False), ("group", "group", False), ("group", "record", True)],
 )
-def test_unit_and_budget_decide_how_many_steps_away_a_neighbour_is(unit: str, budget_unit: str, two_steps: bool) -> None:
+def test_unit_and_budget_decide_how_many_steps_away_a_neighbour_is(
+    unit: str, budget_unit: str, two_steps: bool
+) -> None:
     schedule = Schedule(noise_multiplier=1.0, sampling_rate=0.1, steps=3)
     charge = Charge.of(schedule, unit=unit, budget_unit=budget_unit)
     assert charge == Charge(schedule=schedule, two_steps=two_steps)
 
 
 def test_record_under_a_group_budget_is_refused() -> None:
-    with pytest.raises(DeniedError, match=r"does not protect a group.*privacy\.unit=group") as denied:
-        Charge.of(Schedule(noise_multiplier=1.0, sampling_rate=0.1, steps=3), unit="record", budget_unit="group")
+    with pytest.raises(
+        DeniedError, match=r"does not protect a group.*privacy\.unit=group"
+    ) as denied:
+        Charge.of(
+            Schedule(noise_multiplier=1.0, sampling_rate=0.1, steps=3),
+            unit="record",
+            budget_unit="group",
+        )
     assert denied.value.code == "budget_unit"

@@ -23,12 +23,16 @@ def test_same_key_gives_the_same_stream() -> None:
 
 @pytest.mark.parametrize("other", [OTHER, b"\1" + bytes(31)])  # the last bit and the first
 def test_other_key_gives_another_stream(other: bytes) -> None:
-    assert not set(KeyedGenerator(KEY).uniform(99).tolist()) & set(KeyedGenerator(other).uniform(99).tolist())
+    assert not set(KeyedGenerator(KEY).uniform(99).tolist()) & set(
+        KeyedGenerator(other).uniform(99).tolist()
+    )
 
 
 def test_stream_goes_on_and_does_not_repeat() -> None:
     stream = KeyedGenerator(KEY)
-    assert torch.cat([stream.uniform(40), stream.uniform(59)]).equal(KeyedGenerator(KEY).uniform(99))
+    assert torch.cat([stream.uniform(40), stream.uniform(59)]).equal(
+        KeyedGenerator(KEY).uniform(99)
+    )
     assert len(set(stream.uniform(1000).tolist())) == 1000
 
 
@@ -65,7 +69,9 @@ def test_variance_and_mean_are_right(count: int) -> None:
     assert abs(drawn.mean().item()) < 5 * SIGMA / count**0.5
 
 
-@pytest.mark.parametrize("lag", [1, (DRAWS + 1) // 2, 2**18])  # neighbours, Box-Muller partners, chunks
+@pytest.mark.parametrize(
+    "lag", [1, (DRAWS + 1) // 2, 2**18]
+)  # neighbours, Box-Muller partners, chunks
 def test_normals_are_uncorrelated(lag: int) -> None:
     count = DRAWS if lag < DRAWS else 2 * lag
     drawn = KeyedGenerator(KEY).normal(count)
@@ -134,7 +140,17 @@ def test_key_of_another_length_is_refused(length: int) -> None:
 
 
 def test_contexts_are_kept_apart() -> None:
-    contexts = [("a", "bc"), ("ab", "c"), ("abc",), ("abc", ""), (), ("a", "b", "c"), ("a", 1), ("a", 11), ("a1",)]
+    contexts = [
+        ("a", "bc"),
+        ("ab", "c"),
+        ("abc",),
+        ("abc", ""),
+        (),
+        ("a", "b", "c"),
+        ("a", 1),
+        ("a", 11),
+        ("a1",),
+    ]
     keys = {derive_key(KEY, *context) for context in contexts}
     assert len(keys) == len(contexts)
     assert {len(key) for key in keys} == {KEY_BYTES}

@@ -5,7 +5,14 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from confide.errors import ProtocolError
-from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply, unpack_request
+from confide.protocol.messages import (
+    Reply,
+    Request,
+    pack_reply,
+    pack_request,
+    unpack_reply,
+    unpack_request,
+)
 from confide.protocol.tensors import encode
 
 ARRAYS = encode({"w": torch.tensor([1.0])})
@@ -13,9 +20,14 @@ ASK = {"plan": "{}", "server-round": 3, "splits": ["validation"]}
 WHO = {"institution": "bank-1", "refusal": ""}
 
 
-def reply_records(who: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None) -> RecordDict:
+def reply_records(
+    who: dict[str, Any] | None = None, metrics: dict[str, Any] | None = None
+) -> RecordDict:
     return RecordDict(
-        {"reply": ConfigRecord({**WHO, **(who or {})}), "metrics": MetricRecord({"num-examples": 5, **(metrics or {})})}
+        {
+            "reply": ConfigRecord({**WHO, **(who or {})}),
+            "metrics": MetricRecord({"num-examples": 5, **(metrics or {})}),
+        }
     )
 
 
@@ -45,7 +57,9 @@ def test_request_without_splits_asks_for_none() -> None:
     ],
 )
 def test_request_with_a_wrong_value_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match=r"Expected plan \(text\), server-round \(integer\), splits") as caught:
+    with pytest.raises(
+        ProtocolError, match=r"Expected plan \(text\), server-round \(integer\), splits"
+    ) as caught:
         unpack_request(RecordDict({"request": ConfigRecord({**ASK, **change})}))
     assert caught.value.code == "invalid_message"
 
@@ -57,7 +71,9 @@ def test_request_that_lacks_a_key_is_refused(key: str) -> None:
         unpack_request(RecordDict({"request": config}))
 
 
-@pytest.mark.parametrize("content", [RecordDict(), RecordDict({"request": MetricRecord({"server-round": 1})})])
+@pytest.mark.parametrize(
+    "content", [RecordDict(), RecordDict({"request": MetricRecord({"server-round": 1})})]
+)
 def test_content_without_a_request_is_refused(content: RecordDict) -> None:
     with pytest.raises(ProtocolError, match="a record named request"):
         unpack_request(content)
@@ -75,13 +91,18 @@ def test_reply_survives_packing() -> None:
         figures={"epsilon": 1.5},
         arrays=ARRAYS,
         num_examples=5,
-        evaluations={"validation": {"accuracy": 0.5, "num_examples": 2}, "test": {"auc": 0.75, "num_examples": 4}},
+        evaluations={
+            "validation": {"accuracy": 0.5, "num_examples": 2},
+            "test": {"auc": 0.75, "num_examples": 4},
+        },
     )
     assert unpack_reply(pack_reply(reply)) == reply
 
 
 def test_refusal_survives_packing() -> None:
-    refusal = Reply(institution="bank-1", refusal="rounds_spent", figures={"asked": 3, "allowed": 2})
+    refusal = Reply(
+        institution="bank-1", refusal="rounds_spent", figures={"asked": 3, "allowed": 2}
+    )
     assert unpack_reply(pack_reply(refusal)) == refusal
 
 
@@ -92,7 +113,9 @@ def test_replies_that_are_alike_in_name_keep_their_own_metrics() -> None:
 
 @pytest.mark.parametrize("change", [{"institution": 7}, {"refusal": 7}, {"institution": b"bank-1"}])
 def test_reply_with_a_wrong_name_or_refusal_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match="Expected institution, refusal, ledger-head and num-examples >= 0") as caught:
+    with pytest.raises(
+        ProtocolError, match="Expected institution, refusal, ledger-head and num-examples >= 0"
+    ) as caught:
         unpack_reply(reply_records(who=change))
     assert caught.value.code == "invalid_message"
 
@@ -130,15 +153,27 @@ def test_metric_outside_a_split_is_ignored() -> None:
 @pytest.mark.parametrize("support", [float("inf"), float("nan"), 0, -1, 2.5, 10**18])
 def test_score_without_a_whole_support_is_refused(support: float) -> None:
     with pytest.raises(ProtocolError, match="num_examples >= 1"):
-        unpack_reply(reply_records(metrics={"validation/accuracy": 0.5, "validation/num_examples": support}))
+        unpack_reply(
+            reply_records(metrics={"validation/accuracy": 0.5, "validation/num_examples": support})
+        )
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("accuracy", 1.5), ("macro_f1", -0.1), ("auc", 2), ("auc", -1), ("log_loss", -0.5), ("accuracy", 1e300)]
+    ("name", "value"),
+    [
+        ("accuracy", 1.5),
+        ("macro_f1", -0.1),
+        ("auc", 2),
+        ("auc", -1),
+        ("log_loss", -0.5),
+        ("accuracy", 1e300),
+    ],
 )
 def test_score_that_no_model_can_reach_is_refused(name: str, value: float) -> None:
     with pytest.raises(ProtocolError, match=rf"validation/{name}=") as caught:
-        unpack_reply(reply_records(metrics={f"validation/{name}": value, "validation/num_examples": 3}))
+        unpack_reply(
+            reply_records(metrics={f"validation/{name}": value, "validation/num_examples": 3})
+        )
     assert caught.value.code == "invalid_message"
 
 
@@ -151,12 +186,16 @@ def test_scores_at_the_ends_of_their_ranges_and_metrics_of_other_names_pass() ->
         "error_in_days": -7.5,
         "num_examples": 2**53,
     }
-    reply = unpack_reply(reply_records(metrics={f"test/{name}": value for name, value in scores.items()}))
+    reply = unpack_reply(
+        reply_records(metrics={f"test/{name}": value for name, value in scores.items()})
+    )
     assert reply.evaluations == {"test": scores}
 
 
 def test_figures_that_are_not_finite_are_left_out() -> None:
-    reply = unpack_reply(reply_records(metrics={"figures/epsilon": float("nan"), "figures/asked": 3}))
+    reply = unpack_reply(
+        reply_records(metrics={"figures/epsilon": float("nan"), "figures/asked": 3})
+    )
     assert reply.figures == {"asked": 3}
 
 

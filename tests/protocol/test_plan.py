@@ -9,7 +9,13 @@ from confide.config.compose import compose
 from confide.config.model import MlpConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.errors import ProtocolError
-from confide.protocol.plan import LONGEST_PLAN, NEIGHBOURING_RELATION, PLAN_VERSION, TrainingPlan, make_plan
+from confide.protocol.plan import (
+    LONGEST_PLAN,
+    NEIGHBOURING_RELATION,
+    PLAN_VERSION,
+    TrainingPlan,
+    make_plan,
+)
 
 EXPERIMENT = "experiment=heart_disease"
 Path = tuple[str, ...]
@@ -50,7 +56,13 @@ def refused(text: str, words: str, code: str = "plan_invalid") -> None:
     [
         [EXPERIMENT],
         [EXPERIMENT, "backbone=mlp", "strategy=fedprox", "simulation.seed=null"],
-        [EXPERIMENT, "privacy=record", "privacy.epsilon=3", "client.local_steps=null", "client.sampling_rate=null"],
+        [
+            EXPERIMENT,
+            "privacy=record",
+            "privacy.epsilon=3",
+            "client.local_steps=null",
+            "client.sampling_rate=null",
+        ],
         [],
     ],
 )
@@ -64,7 +76,13 @@ def test_plan_survives_the_way_to_json_and_back(overrides: list[str]) -> None:
 
 
 def test_plan_holds_what_the_config_says() -> None:
-    overrides = ["server.num_rounds=3", "server.round_timeout_s=7", "strategy=fedprox", "job=trial", "simulation.seed=5"]
+    overrides = [
+        "server.num_rounds=3",
+        "server.round_timeout_s=7",
+        "strategy=fedprox",
+        "job=trial",
+        "simulation.seed=5",
+    ]
     made = make_plan(compose([EXPERIMENT, *overrides]), backbone_sha256="ab")
     assert (made.job, made.num_rounds, made.deadline_s, made.seed) == ("trial", 3, 7.0, 5)
     assert made.backbone_sha256 == "ab"
@@ -79,7 +97,10 @@ def test_plan_of_a_flower_strategy_has_the_plain_objective() -> None:
 
 @pytest.mark.parametrize(("unit", "private"), [("none", False), ("record", True)])
 def test_plan_is_private_unless_nothing_is_protected(unit: str, private: bool) -> None:
-    assert make_plan(compose([EXPERIMENT, f"privacy.unit={unit}"]), backbone_sha256=None).private is private
+    assert (
+        make_plan(compose([EXPERIMENT, f"privacy.unit={unit}"]), backbone_sha256=None).private
+        is private
+    )
 
 
 def test_equal_plans_give_equal_text() -> None:
@@ -111,7 +132,9 @@ def test_unknown_key_is_refused_by_name(path: Path, where: str) -> None:
     refused(edited(path, 1), where)
 
 
-@pytest.mark.parametrize("path", [("job",), ("privacy",), ("num_rounds",), ("seed",), ("backbone_sha256",)])
+@pytest.mark.parametrize(
+    "path", [("job",), ("privacy",), ("num_rounds",), ("seed",), ("backbone_sha256",)]
+)
 def test_missing_key_is_refused_by_name(path: Path) -> None:
     refused(without(path), rf"{path[-1]}: Field required")
 
@@ -164,14 +187,20 @@ def test_value_out_of_range_is_refused_by_name(path: Path, value: Any, words: st
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("path", [("deadline_s",), ("privacy", "epsilon"), ("client", "optimizer", "learning_rate")])
+@pytest.mark.parametrize(
+    "path", [("deadline_s",), ("privacy", "epsilon"), ("client", "optimizer", "learning_rate")]
+)
 def test_number_that_is_not_finite_is_refused(path: Path, value: float) -> None:
     refused(edited(path, value), "finite number")
 
 
 @pytest.mark.parametrize("version", [PLAN_VERSION + 1, 0, None, "1", 1.5])
 def test_other_version_is_refused_naming_both(version: Any) -> None:
-    refused(edited(("version",), version), rf"version={version!r}, this side understands {PLAN_VERSION}", "plan_version")
+    refused(
+        edited(("version",), version),
+        rf"version={version!r}, this side understands {PLAN_VERSION}",
+        "plan_version",
+    )
 
 
 def test_newer_version_is_told_before_the_keys_it_brings() -> None:
@@ -225,7 +254,12 @@ def test_long_text_is_refused_unread() -> None:
 
 
 def test_problems_of_a_plan_do_not_fill_a_log() -> None:
-    raw = {**json.loads(plan().to_json()), "version": 1, **{f"key-{i}": 1 for i in range(20_000)}, "x" * 100_000: 1}
+    raw = {
+        **json.loads(plan().to_json()),
+        "version": 1,
+        **{f"key-{i}": 1 for i in range(20_000)},
+        "x" * 100_000: 1,
+    }
     with pytest.raises(ProtocolError, match="more") as caught:
         TrainingPlan.from_json(json.dumps(raw))
     assert len(str(caught.value)) < 3000

@@ -57,25 +57,85 @@ def with_bytes(change: Callable[[bytes], bytes]) -> ArrayRecord:
 
 
 REFUSED: dict[str, tuple[ArrayRecord, str, str]] = {
-    "nan": (changed("w", torch.full((2, 3), math.nan)), "tensor_values", "Tensor w holds a value that is not finite"),
-    "infinity": (changed("b", torch.tensor(math.inf)), "tensor_values", "Tensor b holds a value that is not finite"),
-    "-infinity": (changed("b", torch.tensor(-math.inf)), "tensor_values", "Tensor b holds a value that is not finite"),
-    "huge": (changed("b", torch.tensor(10.5)), "tensor_values", r"Tensor b holds a value of size 10.5 > 10"),
-    "huge, negative": (changed("b", torch.tensor(-10.5)), "tensor_values", r"Tensor b holds a value of size 10.5 > 10"),
+    "nan": (
+        changed("w", torch.full((2, 3), math.nan)),
+        "tensor_values",
+        "Tensor w holds a value that is not finite",
+    ),
+    "infinity": (
+        changed("b", torch.tensor(math.inf)),
+        "tensor_values",
+        "Tensor b holds a value that is not finite",
+    ),
+    "-infinity": (
+        changed("b", torch.tensor(-math.inf)),
+        "tensor_values",
+        "Tensor b holds a value that is not finite",
+    ),
+    "huge": (
+        changed("b", torch.tensor(10.5)),
+        "tensor_values",
+        r"Tensor b holds a value of size 10.5 > 10",
+    ),
+    "huge, negative": (
+        changed("b", torch.tensor(-10.5)),
+        "tensor_values",
+        r"Tensor b holds a value of size 10.5 > 10",
+    ),
     "missing": (record_with("b", None), "tensor_names", "missing b, unexpected none"),
-    "unexpected": (encode({**GOOD, "x": torch.ones(1)}), "tensor_names", "missing none, unexpected x"),
-    "another name": (encode({"w": GOOD["w"], "c": GOOD["b"]}), "tensor_names", "missing b, unexpected c"),
+    "unexpected": (
+        encode({**GOOD, "x": torch.ones(1)}),
+        "tensor_names",
+        "missing none, unexpected x",
+    ),
+    "another name": (
+        encode({"w": GOOD["w"], "c": GOOD["b"]}),
+        "tensor_names",
+        "missing b, unexpected c",
+    ),
     "empty": (ArrayRecord(), "tensor_names", "missing b, w, unexpected none"),
-    "transposed": (changed("w", GOOD["w"].t()), "tensor_shape", r"24 bytes of shape \[2, 3\], got \[3, 2\]"),
+    "transposed": (
+        changed("w", GOOD["w"].t()),
+        "tensor_shape",
+        r"24 bytes of shape \[2, 3\], got \[3, 2\]",
+    ),
     "flattened": (changed("w", GOOD["w"].reshape(6)), "tensor_shape", r"shape \[2, 3\], got \[6\]"),
-    "float64": (record_with("w", Array(GOOD["w"].double().numpy())), "tensor_dtype", "expected float32, got float64"),
-    "int64": (record_with("b", Array(np.asarray(1))), "tensor_dtype", "Tensor b: expected float32, got int64"),
-    "fortran order": (record_with("w", Array(np.asfortranarray(GOOD["w"].numpy()))), "tensor_shape", "Tensor w"),
-    "truncated": (with_bytes(lambda data: data[:-1]), "tensor_shape", "Tensor w: expected 24 bytes"),
-    "trailing": (with_bytes(lambda data: data + b"\0"), "tensor_shape", "Tensor w: expected 24 bytes"),
+    "float64": (
+        record_with("w", Array(GOOD["w"].double().numpy())),
+        "tensor_dtype",
+        "expected float32, got float64",
+    ),
+    "int64": (
+        record_with("b", Array(np.asarray(1))),
+        "tensor_dtype",
+        "Tensor b: expected float32, got int64",
+    ),
+    "fortran order": (
+        record_with("w", Array(np.asfortranarray(GOOD["w"].numpy()))),
+        "tensor_shape",
+        "Tensor w",
+    ),
+    "truncated": (
+        with_bytes(lambda data: data[:-1]),
+        "tensor_shape",
+        "Tensor w: expected 24 bytes",
+    ),
+    "trailing": (
+        with_bytes(lambda data: data + b"\0"),
+        "tensor_shape",
+        "Tensor w: expected 24 bytes",
+    ),
     "no bytes": (with_bytes(lambda data: b""), "tensor_shape", "Tensor w: expected 24 bytes"),
-    "no npy": (with_bytes(lambda data: b"\0" * len(data)), "tensor_shape", "Tensor w: expected 24 bytes"),
-    "pickle": (record_with("w", Array("float32", (2, 3), "pickle", encode(GOOD)["w"].data)), "tensor_dtype", r"\(pickle\)"),
+    "no npy": (
+        with_bytes(lambda data: b"\0" * len(data)),
+        "tensor_shape",
+        "Tensor w: expected 24 bytes",
+    ),
+    "pickle": (
+        record_with("w", Array("float32", (2, 3), "pickle", encode(GOOD)["w"].data)),
+        "tensor_dtype",
+        r"\(pickle\)",
+    ),
 }
 
 

@@ -36,10 +36,14 @@ def authority() -> tuple[x509.Certificate, pki.PrivateKey]:
     return pki.make_authority("heart", key, now=NOW - 10 * DAY), key
 
 
-def written(folder: Path, authority: tuple[x509.Certificate, pki.PrivateKey], now: datetime.datetime = NOW) -> Path:
+def written(
+    folder: Path, authority: tuple[x509.Certificate, pki.PrivateKey], now: datetime.datetime = NOW
+) -> Path:
     """Write a server's certificate and key, and the authority's certificate."""
     key = pki.make_key()
-    issued = pki.issue_server_certificate(key.public_key(), HOSTS, authority=authority, days=5, now=now)
+    issued = pki.issue_server_certificate(
+        key.public_key(), HOSTS, authority=authority, days=5, now=now
+    )
     (folder / "server.crt").write_text(pki.certificate_pem(issued))
     (folder / "server.key").write_text(pki.private_pem(key))
     (folder / "ca.crt").write_text(pki.certificate_pem(authority[0]))
@@ -75,11 +79,15 @@ def shake_hands(folder: Path, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_strict_tls_accepts_every_host(host: str, authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path) -> None:
+def test_strict_tls_accepts_every_host(
+    host: str, authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+) -> None:
     shake_hands(written(tmp_path, authority), host)
 
 
-def test_another_host_is_refused(authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path) -> None:
+def test_another_host_is_refused(
+    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+) -> None:
     folder = written(tmp_path, authority)
     for host in ("example.org", "10.0.0.6"):
         with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
@@ -97,11 +105,18 @@ def test_another_authority_of_the_same_name_is_refused(
     assert not pki.is_issued_by(pki.read_certificate(folder / "server.crt"), other)
 
 
-def test_a_server_can_sign_no_certificate(authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path) -> None:
+def test_a_server_can_sign_no_certificate(
+    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+) -> None:
     folder = written(tmp_path, authority)
-    server = (pki.read_certificate(folder / "server.crt"), pki.read_private_key(folder / "server.key"))
+    server = (
+        pki.read_certificate(folder / "server.crt"),
+        pki.read_private_key(folder / "server.key"),
+    )
     key = pki.make_key()
-    forged = pki.issue_server_certificate(key.public_key(), ["evil.example.org"], authority=server, days=1)
+    forged = pki.issue_server_certificate(
+        key.public_key(), ["evil.example.org"], authority=server, days=1
+    )
     (folder / "server.key").write_text(pki.private_pem(key))
     (folder / "server.crt").write_text(pki.certificate_pem(forged) + pki.certificate_pem(server[0]))
     with pytest.raises(ssl.SSLCertVerificationError, match=r"invalid CA|path length"):
@@ -109,18 +124,24 @@ def test_a_server_can_sign_no_certificate(authority: tuple[x509.Certificate, pki
     assert not pki.is_issued_by(forged, server[0])
 
 
-def test_an_expired_certificate_is_refused(authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path) -> None:
+def test_an_expired_certificate_is_refused(
+    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+) -> None:
     folder = written(tmp_path, authority, NOW - 6 * DAY)
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
         shake_hands(folder, HOSTS[0])
     assert pki.time_left(pki.read_certificate(folder / "server.crt"), now=NOW) <= -DAY
 
 
-def test_a_clock_that_is_four_minutes_late_accepts(authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path) -> None:
+def test_a_clock_that_is_four_minutes_late_accepts(
+    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+) -> None:
     shake_hands(written(tmp_path, authority, NOW + datetime.timedelta(minutes=4)), HOSTS[0])
 
 
-def test_grpc_accepts_the_certificate(authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path) -> None:
+def test_grpc_accepts_the_certificate(
+    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+) -> None:
     folder = written(tmp_path, authority)
     pair = ((folder / "server.key").read_bytes(), (folder / "server.crt").read_bytes())
     server = grpc.server(ThreadPoolExecutor(1))
@@ -145,13 +166,19 @@ def test_an_authority_says_what_it_may(authority: tuple[x509.Certificate, pki.Pr
     assert pki.common_name(certificate.subject) == "heart"
 
 
-def test_a_certificate_never_outlives_its_authority(authority: tuple[x509.Certificate, pki.PrivateKey]) -> None:
+def test_a_certificate_never_outlives_its_authority(
+    authority: tuple[x509.Certificate, pki.PrivateKey],
+) -> None:
     now = authority[0].not_valid_after_utc - DAY
-    issued = pki.issue_server_certificate(authority[1].public_key(), HOSTS, authority=authority, days=5, now=now)
+    issued = pki.issue_server_certificate(
+        authority[1].public_key(), HOSTS, authority=authority, days=5, now=now
+    )
     assert issued.not_valid_after_utc == authority[0].not_valid_after_utc
 
 
-def test_what_a_certificate_says_is_read(authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path) -> None:
+def test_what_a_certificate_says_is_read(
+    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+) -> None:
     folder = written(tmp_path, authority)
     certificate = pki.read_certificate(folder / "server.crt")
     assert pki.hosts_of(certificate) == HOSTS
@@ -165,9 +192,13 @@ def test_what_a_certificate_says_is_read(authority: tuple[x509.Certificate, pki.
     assert pki.fingerprint(certificate).replace(":", "").lower() == hashlib.sha256(der).hexdigest()
 
 
-def test_signing_with_another_key_is_refused(authority: tuple[x509.Certificate, pki.PrivateKey]) -> None:
+def test_signing_with_another_key_is_refused(
+    authority: tuple[x509.Certificate, pki.PrivateKey],
+) -> None:
     with pytest.raises(ConfigError, match="key is not that of its certificate"):
-        pki.issue_server_certificate(pki.make_key().public_key(), HOSTS, authority=(authority[0], pki.make_key()), days=1)
+        pki.issue_server_certificate(
+            pki.make_key().public_key(), HOSTS, authority=(authority[0], pki.make_key()), days=1
+        )
 
 
 # --- node keys and requests
@@ -180,7 +211,9 @@ def test_node_keys_are_as_supernodes_read_them(tmp_path: Path) -> None:
     loaded = serialization.load_ssh_private_key((tmp_path / "node.key").read_bytes(), None)
     assert isinstance(loaded, ec.EllipticCurvePrivateKey)
     assert pki.public_line(key.public_key()).startswith("ecdsa-sha2-nistp384 ")
-    assert pki.is_pair(pki.read_node_key(tmp_path / "node.key"), pki.read_public_key(tmp_path / "node.pub"))
+    assert pki.is_pair(
+        pki.read_node_key(tmp_path / "node.key"), pki.read_public_key(tmp_path / "node.pub")
+    )
 
 
 def test_the_fingerprint_of_a_key_is_that_of_openssh(tmp_path: Path) -> None:
@@ -198,14 +231,17 @@ def test_a_request_brings_name_and_key(name: str, tmp_path: Path) -> None:
 
 
 def _changed() -> bytes:
-    der = x509.load_pem_x509_csr(pki.make_request(pki.make_key(), "Cleveland").encode()).public_bytes(
-        serialization.Encoding.DER
-    )
+    der = x509.load_pem_x509_csr(
+        pki.make_request(pki.make_key(), "Cleveland").encode()
+    ).public_bytes(serialization.Encoding.DER)
     changed = x509.load_der_x509_csr(der.replace(b"Cleveland", b"Clevelane"))
     return changed.public_bytes(serialization.Encoding.PEM)
 
 
-def _unnamed(key: "ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey", digest: hashes.HashAlgorithm | None) -> bytes:
+def _unnamed(
+    key: "ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey",
+    digest: hashes.HashAlgorithm | None,
+) -> bytes:
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     return builder.sign(key, digest).public_bytes(serialization.Encoding.PEM)
 
@@ -215,32 +251,49 @@ def _unnamed(key: "ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey", dige
     [
         (_changed, "its signature is not that of the key"),
         (lambda: _unnamed(pki.make_key(), hashes.SHA384()), "expected one common name"),
-        (lambda: _unnamed(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()), "P-384, got secp256r1"),
+        (
+            lambda: _unnamed(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()),
+            "P-384, got secp256r1",
+        ),
         (lambda: _unnamed(ed25519.Ed25519PrivateKey.generate(), None), "P-384, got Ed25519"),
         (lambda: b"hello", "cannot be read as a certificate request in PEM"),
     ],
 )
-def test_a_wrong_request_is_named(request_bytes: Callable[[], bytes], complaint: str, tmp_path: Path) -> None:
+def test_a_wrong_request_is_named(
+    request_bytes: Callable[[], bytes], complaint: str, tmp_path: Path
+) -> None:
     (tmp_path / "node.csr").write_bytes(request_bytes())
-    with pytest.raises(ConfigError, match=rf"node\.csr.*{complaint}.*confide provision --request NAME"):
+    with pytest.raises(
+        ConfigError, match=rf"node\.csr.*{complaint}.*confide provision --request NAME"
+    ):
         pki.read_request(tmp_path / "node.csr")
 
 
-@pytest.mark.parametrize("read", [pki.read_certificate, pki.read_private_key, pki.read_node_key, pki.read_public_key])
+@pytest.mark.parametrize(
+    "read", [pki.read_certificate, pki.read_private_key, pki.read_node_key, pki.read_public_key]
+)
 def test_what_cannot_be_read_is_named(read: Callable[[Path], object], tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match=r"nowhere cannot be read as a .* \(No such file"):
         read(tmp_path / "nowhere")
     (tmp_path / "torn").write_text("-----BEGIN")
-    with pytest.raises(UnreadableError, match=r"torn cannot be read as .*; bring back the file that"):
+    with pytest.raises(
+        UnreadableError, match=r"torn cannot be read as .*; bring back the file that"
+    ):
         read(tmp_path / "torn")
 
 
 def test_an_encrypted_key_and_one_of_another_curve_are_named(tmp_path: Path) -> None:
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
-    (tmp_path / "a.key").write_bytes(pki.make_key().private_bytes(*form, serialization.BestAvailableEncryption(b"x")))
+    (tmp_path / "a.key").write_bytes(
+        pki.make_key().private_bytes(*form, serialization.BestAvailableEncryption(b"x"))
+    )
     with pytest.raises(UnreadableError, match=r"a\.key cannot be read .*encrypted"):
         pki.read_private_key(tmp_path / "a.key")
-    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(*form, serialization.NoEncryption())
+    other = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        *form, serialization.NoEncryption()
+    )
     (tmp_path / "b.key").write_bytes(other)
-    with pytest.raises(UnreadableError, match=r"b\.key: expected a key on curve P-384, got secp256r1"):
+    with pytest.raises(
+        UnreadableError, match=r"b\.key: expected a key on curve P-384, got secp256r1"
+    ):
         pki.read_private_key(tmp_path / "b.key")

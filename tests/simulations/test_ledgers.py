@@ -54,30 +54,42 @@ def declined(run: Simulate, *overrides: str, name: str = "again") -> str:
 
 
 def test_records_that_are_not_public_need_a_ledger(table: Path) -> None:
-    with pytest.raises(ConfigError, match=r"client\.ledger=null: private training on records that are not public"):
+    with pytest.raises(
+        ConfigError, match=r"client\.ledger=null: private training on records that are not public"
+    ):
         compose([*PRIVATE, f"data.path={table}"])
     compose([*PRIVATE, f"data.path={table}", "data.public=true"])
 
 
 def test_a_ledger_needs_a_lifetime_budget(table: Path) -> None:
-    with pytest.raises(ConfigError, match=r"policy\.budget\.epsilon=null: .*for instance policy\.budget\.epsilon=6"):
+    with pytest.raises(
+        ConfigError, match=r"policy\.budget\.epsilon=null: .*for instance policy\.budget\.epsilon=6"
+    ):
         compose([*settings(table), "policy.budget.epsilon=null"])
 
 
 def test_a_ledger_without_privacy_is_a_contradiction(table: Path) -> None:
-    with pytest.raises(ConfigError, match=r"with privacy\.unit=none there is nothing to account for"):
+    with pytest.raises(
+        ConfigError, match=r"with privacy\.unit=none there is nothing to account for"
+    ):
         compose([*settings(table), "privacy=none"])
 
 
 # --- a budget that is spent stays spent
 
 
-def test_a_run_is_charged_and_the_next_is_declined_before_its_first_round(run: Simulate, table: Path) -> None:
+def test_a_run_is_charged_and_the_next_is_declined_before_its_first_round(
+    run: Simulate, table: Path
+) -> None:
     summary = run(*settings(table))
     assert summary["privacy"]["noise"] == "secure"  # records are not public, so no seed decides
     for name in HOSPITALS:
         budget = summary["clients"][name]["budget"]
-        assert budget["spent"] == pytest.approx(budget["committed"]) == pytest.approx(summary["clients"][name]["epsilon"])
+        assert (
+            budget["spent"]
+            == pytest.approx(budget["committed"])
+            == pytest.approx(summary["clients"][name]["epsilon"])
+        )
     error = declined(run, *settings(table))
     assert "Cleveland (budget_exhausted: asked" in error
     for name in HOSPITALS:
@@ -111,8 +123,12 @@ def renamed(path: Path) -> Path:
     return path.rename(path.with_name("patients-2.csv"))
 
 
-@pytest.mark.parametrize("change", [one_record_added, one_record_edited, reordered, exported_to_parquet, renamed])
-def test_no_change_of_the_records_makes_room(change: Callable[[Path], Path], run: Simulate, table: Path) -> None:
+@pytest.mark.parametrize(
+    "change", [one_record_added, one_record_edited, reordered, exported_to_parquet, renamed]
+)
+def test_no_change_of_the_records_makes_room(
+    change: Callable[[Path], Path], run: Simulate, table: Path
+) -> None:
     run(*settings(table))
     declined(run, *settings(change(table)))
 
@@ -133,23 +149,34 @@ OTHER_NAMES = {
 
 
 @pytest.mark.parametrize("change", OTHER_NAMES)
-def test_the_same_people_under_other_names_get_no_second_budget(change: str, run: Simulate, table: Path) -> None:
+def test_the_same_people_under_other_names_get_no_second_budget(
+    change: str, run: Simulate, table: Path
+) -> None:
     run(*settings(table), "data.partitioner=iid", "data.institution=bank")
-    with pytest.raises(DataError, match=r"units are in bank-.* already: dealt out under another name"):
+    with pytest.raises(
+        DataError, match=r"units are in bank-.* already: dealt out under another name"
+    ):
         run(*settings(table), *OTHER_NAMES[change], name="again")
 
 
-def test_one_population_for_all_carries_what_each_institution_does(run: Simulate, table: Path) -> None:
+def test_one_population_for_all_carries_what_each_institution_does(
+    run: Simulate, table: Path
+) -> None:
     summary = run(*settings(table, **{"policy.budget.epsilon": 30}), "policy.budget.id=town")
     budgets = {tuple(client["budget"].items()) for client in summary["clients"].values()}
     assert len(budgets) == 1
-    town = LedgerFile(table.parent / "ledgers" / "town.ledger", keys=table.parent / "ledgers" / "ledgers.key")
+    town = LedgerFile(
+        table.parent / "ledgers" / "town.ledger", keys=table.parent / "ledgers" / "ledgers.key"
+    )
     assert len(town.state.populations["town"].runs) == 4
     assert town.state.populations["town"].committed > 2 * 3
 
 
 def test_anchors_elsewhere_notice_a_folder_put_back(run: Simulate, table: Path) -> None:
-    folder, more = table.parent / "ledgers", {"policy.budget.epsilon": 30, "client.ledger_anchors": table.parent / "anchors"}
+    folder, more = (
+        table.parent / "ledgers",
+        {"policy.budget.epsilon": 30, "client.ledger_anchors": table.parent / "anchors"},
+    )
     run(*settings(table, **more))
     shutil.copytree(folder, table.parent / "backup")
     run(*settings(table, **more), name="second")
@@ -160,8 +187,12 @@ def test_anchors_elsewhere_notice_a_folder_put_back(run: Simulate, table: Path) 
 
 
 def test_groups_dealt_out_to_several_institutions_are_refused(run: Simulate, table: Path) -> None:
-    grouped = settings(table, **{"privacy.unit": "group", "data.group_column": "age", "data.partitioner": "iid"})
-    with pytest.raises(DataError, match=r"deals the records of \d+ of \d+ groups .* out to several institutions"):
+    grouped = settings(
+        table, **{"privacy.unit": "group", "data.group_column": "age", "data.partitioner": "iid"}
+    )
+    with pytest.raises(
+        DataError, match=r"deals the records of \d+ of \d+ groups .* out to several institutions"
+    ):
         run(*grouped)
 
 
@@ -199,13 +230,21 @@ def test_a_round_that_is_asked_again_is_answered_from_the_ledger(
     summary = run(*overrides, resume=True)
     assert summary["resumed_after_rounds"] == [1]
     assert summary["failures"] == {}
-    assert {name: len(ledger_of(table, name).log.events) for name in HOSPITALS} == before  # and costs nothing
+    assert {
+        name: len(ledger_of(table, name).log.events) for name in HOSPITALS
+    } == before  # and costs nothing
 
 
 def test_each_run_has_a_name_of_its_own_unless_it_is_given_one(run: Simulate, table: Path) -> None:
-    jobs = {run(*settings(table, **{"policy.budget.epsilon": 30}), name=str(number))["job"] for number in range(2)}
+    jobs = {
+        run(*settings(table, **{"policy.budget.epsilon": 30}), name=str(number))["job"]
+        for number in range(2)
+    }
     assert len(jobs) == 2
-    assert run(*settings(table, **{"policy.budget.epsilon": 30, "job": "mine"}), name="named")["job"] == "mine"
+    assert (
+        run(*settings(table, **{"policy.budget.epsilon": 30, "job": "mine"}), name="named")["job"]
+        == "mine"
+    )
 
 
 def test_who_trains_alone_is_left_out_when_the_budget_is_spent(
@@ -217,14 +256,27 @@ def test_who_trains_alone_is_left_out_when_the_budget_is_spent(
     assert "Cleveland is left out of the baselines: budget_exhausted: asked" in caplog.text
 
 
-def test_who_is_declined_by_policy_does_not_end_a_run_that_is_done(run: Simulate, table: Path) -> None:
-    more = {"policy.budget.epsilon": 30, "policy.min_records": 100, "simulation.baselines": "[local]"}
+def test_who_is_declined_by_policy_does_not_end_a_run_that_is_done(
+    run: Simulate, table: Path
+) -> None:
+    more = {
+        "policy.budget.epsilon": 30,
+        "policy.min_records": 100,
+        "simulation.baselines": "[local]",
+    }
     summary = run(*settings(table, **more))
-    assert set(summary["baselines"]["local"]) == {"Cleveland", "Hungary", "VA Long Beach"}  # 90 records are too few
+    assert set(summary["baselines"]["local"]) == {
+        "Cleveland",
+        "Hungary",
+        "VA Long Beach",
+    }  # 90 records are too few
 
 
 def test_a_seed_repeats_noise_only_where_the_policy_allows_it(run: Simulate, table: Path) -> None:
-    allowed = settings(table, **{"policy.budget.epsilon": 30, "policy.allow_reproducible_noise": "true", "job": "same"})
+    allowed = settings(
+        table,
+        **{"policy.budget.epsilon": 30, "policy.allow_reproducible_noise": "true", "job": "same"},
+    )
     digests = set()
     for name in ("a", "b"):
         shutil.rmtree(table.parent / "ledgers", ignore_errors=True)
@@ -240,7 +292,12 @@ def test_a_seed_repeats_noise_only_where_the_policy_allows_it(run: Simulate, tab
 
 
 def test_groups_are_sampled_clipped_and_counted_as_one(run: Simulate) -> None:
-    overrides = (*PRIVATE[:-1], "privacy.unit=group", "data.group_column=age", "privacy.max_records_per_group=3")
+    overrides = (
+        *PRIVATE[:-1],
+        "privacy.unit=group",
+        "data.group_column=age",
+        "privacy.max_records_per_group=3",
+    )
     summaries = {name: run(*overrides, *engine, name=name) for name, engine in ENGINES.items()}
     assert len({summary["model_sha256"] for summary in summaries.values()}) == 1
     for name in HOSPITALS:

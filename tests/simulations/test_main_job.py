@@ -18,7 +18,9 @@ def test_main_job_reaches_the_accuracy_it_claims(run: Callable[..., dict[str, An
 
 
 @pytest.mark.slow
-def test_whole_backbone_is_tuned_with_lora_under_privacy(run: Callable[..., dict[str, Any]]) -> None:
+def test_whole_backbone_is_tuned_with_lora_under_privacy(
+    run: Callable[..., dict[str, Any]],
+) -> None:
     small = (
         "data.max_records=400",
         "data.num_clients=2",
@@ -26,6 +28,8 @@ def test_whole_backbone_is_tuned_with_lora_under_privacy(run: Callable[..., dict
         "server.num_rounds=2",
         "client.local_steps=2",
     )
-    summary = run(*small, "tuning=lora", "client.optimizer.learning_rate=0.5", "simulation.baselines=[]")
+    summary = run(
+        *small, "tuning=lora", "client.optimizer.learning_rate=0.5", "simulation.baselines=[]"
+    )
     assert summary["status"] == "completed"
     assert all(0 < client["epsilon"] <= 8 for client in summary["clients"].values())

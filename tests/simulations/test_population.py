@@ -120,7 +120,9 @@ def test_natural_institutions_have_their_own_names_and_records(csv: str) -> None
 
 
 def test_natural_institutions_must_be_as_many_as_asked_for(csv: str) -> None:
-    with pytest.raises(ConfigError, match=r"num_clients=4, but column hospital names 3: Arosa, Basel, Bern"):
+    with pytest.raises(
+        ConfigError, match=r"num_clients=4, but column hospital names 3: Arosa, Basel, Bern"
+    ):
         deal(csv, partitioner="natural", partition_by="hospital", num_clients=4)
 
 
@@ -141,7 +143,9 @@ def test_record_of_no_institution_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("partitioner", ["iid", "dirichlet"])
 def test_more_institutions_than_records_are_refused(partitioner: str, csv: str) -> None:
-    with pytest.raises(DataError, match=rf"num_clients=121 exceeds the 120 records of {csv}; lower it"):
+    with pytest.raises(
+        DataError, match=rf"num_clients=121 exceeds the 120 records of {csv}; lower it"
+    ):
         deal(csv, partitioner=partitioner, num_clients=RECORDS + 1)
 
 
@@ -158,14 +162,17 @@ def test_most_records_are_drawn_at_random(csv: str) -> None:
 
 @pytest.fixture(scope="module")
 def workload() -> Workload:
-    return build_workload(TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0)
+    return build_workload(
+        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
+    )
 
 
 def test_institution_is_split_by_its_own_key(csv: str, workload: Workload) -> None:
     config = DataConfig(path=csv, num_clients=1, validation=0.2, test=0.3)
     records = deal(csv, num_clients=1)["institution-1"]
     one, again, other = (
-        encode_institution(name, records, config, workload=workload, key=split_key(SECRET, name))[0] for name in ("a", "a", "b")
+        encode_institution(name, records, config, workload=workload, key=split_key(SECRET, name))[0]
+        for name in ("a", "a", "b")
     )
     assert [len(one.split(s)) > 5 for s in ("train", "validation", "test")] == [True] * 3
     assert one.train.columns["features"].equal(again.train.columns["features"])
@@ -180,7 +187,11 @@ EXACT: dict[str, dict[str, object]] = {
     "iid": {},
     "dirichlet": {},
     "natural": {"partition_by": "dataset"},
-    "grouped_natural": {"partition_by": "dataset", "num_clients": 2, "partitioner_args": {"group_size": 2}},
+    "grouped_natural": {
+        "partition_by": "dataset",
+        "num_clients": 2,
+        "partitioner_args": {"group_size": 2},
+    },
     "linear": {},
     "square": {},
     "exponential": {},
@@ -190,7 +201,10 @@ EXACT: dict[str, dict[str, object]] = {
     "shard": {"partitioner_args": {"shard_size": 50, "keep_incomplete_shard": True}},
     "pathological": {
         "num_clients": 5,
-        "partitioner_args": {"num_classes_per_partition": 2, "class_assignment_mode": "first-deterministic"},
+        "partitioner_args": {
+            "num_classes_per_partition": 2,
+            "class_assignment_mode": "first-deterministic",
+        },
     },
     "distribution": {
         "num_clients": 5,
@@ -225,12 +239,19 @@ def deal_heart(partitioner: str, **config: object) -> Population:
 
 def test_every_partitioner_of_flower_is_offered_or_refused_with_the_reason() -> None:
     offered = {made.__name__ for made in CLASSES.values()}
-    left_out = {"Partitioner", "IdToSizeFncPartitioner", "VerticalEvenPartitioner", "VerticalSizePartitioner"}
+    left_out = {
+        "Partitioner",
+        "IdToSizeFncPartitioner",
+        "VerticalEvenPartitioner",
+        "VerticalSizePartitioner",
+    }
     assert offered | left_out == set(flwr_datasets.partitioner.__all__)
     assert tuple(CLASSES) == data_config.PARTITIONERS
     assert EXACT.keys() == CLASSES.keys()
     for name in ("vertical_even", "id_to_size"):
-        with pytest.raises(ConfigError, match=rf"partitioner={name}: expected one of .*vertical ones split columns"):
+        with pytest.raises(
+            ConfigError, match=rf"partitioner={name}: expected one of .*vertical ones split columns"
+        ):
             compose([f"data.partitioner={name}"])
 
 
@@ -248,48 +269,93 @@ def test_partitioner_that_leaves_records_out_deals_none_out_twice(name: str) -> 
     population = deal_heart(name, **SOME_LEFT_OUT[name])
     dealt = [unit for part in population.parts.values() for unit in part["id"]]
     assert len(set(dealt)) == len(dealt) == population.summary["dealt_out"] < 920
-    assert f"{920 - len(dealt)} of 920 records are dealt out to nobody" in str(population.summary["notes"])
+    assert f"{920 - len(dealt)} of 920 records are dealt out to nobody" in str(
+        population.summary["notes"]
+    )
 
 
 WRONG_ARGUMENTS: list[tuple[str, dict[str, object], str]] = [
-    ("iid", {"shards": 3}, r"partitioner_args names shards, which data\.partitioner=iid does not take; it takes none"),
-    ("dirichlet", {"min_size": 3}, "names min_size, which .* does not take; it knows partition_by, alpha, min_partition_size"),
-    ("dirichlet", {"seed": 3}, r"partitioner_args\.seed: has a setting of its own; set data\.partition_seed instead"),
-    ("size", {}, r"partitioner=size needs partition_sizes; set data\.partitioner_args='\{partition_sizes: \.\.\.\}'"),
-    ("shard", {"shard_size": "big"}, r"partitioner_args=\{'shard_size': 'big'\}: The expected type of shard_size is int"),
+    (
+        "iid",
+        {"shards": 3},
+        r"partitioner_args names shards, which data\.partitioner=iid does not take; it takes none",
+    ),
+    (
+        "dirichlet",
+        {"min_size": 3},
+        "names min_size, which .* does not take; it knows partition_by, alpha, min_partition_size",
+    ),
+    (
+        "dirichlet",
+        {"seed": 3},
+        r"partitioner_args\.seed: has a setting of its own; set data\.partition_seed instead",
+    ),
+    (
+        "size",
+        {},
+        r"partitioner=size needs partition_sizes; set data\.partitioner_args='\{partition_sizes: \.\.\.\}'",
+    ),
+    (
+        "shard",
+        {"shard_size": "big"},
+        r"partitioner_args=\{'shard_size': 'big'\}: The expected type of shard_size is int",
+    ),
     ("continuous", {"strictness": 2}, "must be between 0 and 1"),
 ]
 
 
 @pytest.mark.parametrize(("name", "arguments", "message"), WRONG_ARGUMENTS)
-def test_wrong_arguments_are_refused_with_the_known_ones(name: str, arguments: dict[str, object], message: str) -> None:
+def test_wrong_arguments_are_refused_with_the_known_ones(
+    name: str, arguments: dict[str, object], message: str
+) -> None:
     column = "age" if name == "continuous" else None
     with pytest.raises(ConfigError, match=message):
         deal_heart(name, partition_by=column, partitioner_args=arguments)
 
 
 UNSUITABLE: list[tuple[str, dict[str, object], str]] = [
-    ("dirichlet", {"partitioner_args": {"min_partition_size": 400}}, r"partitioner=dirichlet: .*Change data\.num_clients"),
-    ("size", {"partitioner_args": {"partition_sizes": [900, 900, 1, 1]}}, "greater than the size of the dataset 920"),
-    ("pathological", {"partitioner_args": {"num_classes_per_partition": 9}}, "greater than the number of unique classes"),
+    (
+        "dirichlet",
+        {"partitioner_args": {"min_partition_size": 400}},
+        r"partitioner=dirichlet: .*Change data\.num_clients",
+    ),
+    (
+        "size",
+        {"partitioner_args": {"partition_sizes": [900, 900, 1, 1]}},
+        "greater than the size of the dataset 920",
+    ),
+    (
+        "pathological",
+        {"partitioner_args": {"num_classes_per_partition": 9}},
+        "greater than the number of unique classes",
+    ),
     ("grouped_natural", {"partition_by": "dataset", "partitioner_args": {"group_size": 0}}, "zero"),
     (
         "continuous",
         {"partition_by": "sex", "partitioner_args": {"strictness": 1.0}},
         "Column sex: 920 of 920 values are not numb",
     ),
-    ("continuous", {"partition_by": "ca", "partitioner_args": {"strictness": 1.0}}, "Column ca: 611 of 920 values are null"),
+    (
+        "continuous",
+        {"partition_by": "ca", "partitioner_args": {"strictness": 1.0}},
+        "Column ca: 611 of 920 values are null",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "config", "message"), UNSUITABLE)
-def test_records_that_do_not_suit_a_partitioner_are_refused(name: str, config: dict[str, object], message: str) -> None:
+def test_records_that_do_not_suit_a_partitioner_are_refused(
+    name: str, config: dict[str, object], message: str
+) -> None:
     with pytest.raises(DataError, match=f"(?s){message}"):
         deal_heart(name, **config)
 
 
 def test_partition_sizes_must_be_as_many_as_institutions() -> None:
-    with pytest.raises(ConfigError, match=r"num_clients=4, but data\.partitioner=size makes 2; set data\.num_clients=2"):
+    with pytest.raises(
+        ConfigError,
+        match=r"num_clients=4, but data\.partitioner=size makes 2; set data\.num_clients=2",
+    ):
         deal_heart("size", partitioner_args={"partition_sizes": [1, 2]})
 
 
@@ -306,7 +372,10 @@ def folder(tmp_path: Path) -> str:
 
 def test_each_file_of_a_folder_is_an_institution_with_its_own_ids(folder: str) -> None:
     parts = deal(folder, partitioner="natural", id_column="id", num_clients=2)
-    assert {name: set(part["label"]) for name, part in parts.items()} == {"Basel": {"no"}, "Bern": {"yes"}}
+    assert {name: set(part["label"]) for name, part in parts.items()} == {
+        "Basel": {"no"},
+        "Bern": {"yes"},
+    }
     assert sizes(parts) == [20, 20]
 
 
@@ -316,7 +385,9 @@ def test_other_partitioners_pool_a_folder_first(folder: str) -> None:
 
 
 def test_folder_names_as_many_institutions_as_asked_for(folder: str) -> None:
-    with pytest.raises(ConfigError, match=rf"num_clients=4, but folder {folder} names 2: Basel, Bern"):
+    with pytest.raises(
+        ConfigError, match=rf"num_clients=4, but folder {folder} names 2: Basel, Bern"
+    ):
         deal(folder, partitioner="natural", num_clients=4)
 
 
@@ -337,7 +408,9 @@ def test_every_problem_of_every_file_is_in_one_message(folder: str) -> None:
     ]
 
 
-def test_ids_that_repeat_with_other_contents_are_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_ids_that_repeat_with_other_contents_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = "".join(f"{i % 10},{i},{'no' if i % 2 else 'yes'}\n" for i in range(20))
     (tmp_path / "x.csv").write_text(f"id,x,label\n{rows}")
     config = DataConfig(path=str(tmp_path / "x.csv"), id_column="id", num_clients=2)

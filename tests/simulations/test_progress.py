@@ -60,14 +60,30 @@ def table_of(states: list[RunState], width: int) -> list[str]:
     return [line.rstrip() for line in console.export_text().splitlines()]
 
 
-def test_the_table_tells_everything_where_there_is_room_and_never_wraps(states: list[RunState]) -> None:
+def test_the_table_tells_everything_where_there_is_room_and_never_wraps(
+    states: list[RunState],
+) -> None:
     for width in (120, 80):
         lines = table_of(states, width)
         assert len(lines) == 2 + 4
-        assert lines[1].split() == ["round", "at", "start", "(round)", "of", "3", "in", "failed", "refused", "seconds", "left"]
+        assert lines[1].split() == [
+            "round",
+            "at",
+            "start",
+            "(round)",
+            "of",
+            "3",
+            "in",
+            "failed",
+            "refused",
+            "seconds",
+            "left",
+        ]
         cells = r"%d +0\.\d{3} +0\.\d{3} \(\d\) +\d\.\d\d +%s +%d +%d +\d+\.\d +0:00:\d\d"
         for line, expected in zip(
-            lines[2:], [(1, "4/4", 0, 0), (2, "3/4", 0, 1), (3, "3/4", 1, 0), (4, "4/4", 0, 0)], strict=True
+            lines[2:],
+            [(1, "4/4", 0, 0), (2, "3/4", 0, 1), (3, "3/4", 1, 0), (4, "4/4", 0, 0)],
+            strict=True,
         ):
             assert re.fullmatch(cells % expected, line.strip()), line
     for width in (60, 40, 20):
@@ -107,7 +123,11 @@ def test_json_is_one_event_a_line_and_one_a_round(run: Simulate, tmp_path: Path)
         "finished",
     ]
     rounds = [event for event in events if event["event"] == "round"]
-    assert [(event["round"], event["rounds"], event["clients"]) for event in rounds] == [(2, 4, 3), (3, 4, 3), (4, 4, 4)]
+    assert [(event["round"], event["rounds"], event["clients"]) for event in rounds] == [
+        (2, 4, 3),
+        (3, 4, 3),
+        (4, 4, 4),
+    ]
     assert [(event["failed"], event["refused"]) for event in rounds[:2]] == [
         ({}, {"Hungary": "tensor_values"}),
         ({"Cleveland": "error_reply"}, {}),
@@ -115,7 +135,10 @@ def test_json_is_one_event_a_line_and_one_a_round(run: Simulate, tmp_path: Path)
     assert 0 < rounds[0]["epsilon"] < rounds[2]["epsilon"] <= rounds[2]["epsilon_budget"] == 3
     assert rounds[2]["best"] >= rounds[2]["value"]
     assert rounds[2]["seconds_left"] == 0
-    assert json.loads(Path(events[-1]["summary"]).read_text())["model_sha256"] == events[-1]["model_sha256"]
+    assert (
+        json.loads(Path(events[-1]["summary"]).read_text())["model_sha256"]
+        == events[-1]["model_sha256"]
+    )
 
 
 def test_quiet_prints_where_the_model_is_and_nothing_else(
@@ -125,11 +148,16 @@ def test_quiet_prints_where_the_model_is_and_nothing_else(
     view.finished(run(*RUN, progress=view), tmp_path / "run")
     out, err = capfd.readouterr()
     assert err == ""
-    assert re.fullmatch(rf"4 rounds in [\d.]+ s; model [0-9a-f]{{12}}, report.html and all else in {tmp_path}/run\n", out)
+    assert re.fullmatch(
+        rf"4 rounds in [\d.]+ s; model [0-9a-f]{{12}}, report.html and all else in {tmp_path}/run\n",
+        out,
+    )
 
 
 def simulate(run_dir: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
-    return confide_simulate(*RUN, "trainer.feature_cache=null", f"hydra.run.dir={run_dir}", *overrides)
+    return confide_simulate(
+        *RUN, "trainer.feature_cache=null", f"hydra.run.dir={run_dir}", *overrides
+    )
 
 
 def confide_simulate(*words: str) -> subprocess.CompletedProcess[str]:
@@ -160,7 +188,12 @@ def test_a_resumed_run_may_show_and_track_otherwise(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     failed = simulate(run_dir, "server.progress=quiet", "tracking=csv", "server.min_clients=4")
     assert (failed.returncode, failed.stdout) == (1, "")
-    words = [f"resume={run_dir}", "server.progress=json", "tracking=tensorboard", "simulation.faults=[]"]
+    words = [
+        f"resume={run_dir}",
+        "server.progress=json",
+        "tracking=tensorboard",
+        "simulation.faults=[]",
+    ]
     refused = confide_simulate(*words)
     assert refused.returncode == 2
     assert "simulation.faults" in refused.stderr
@@ -170,6 +203,9 @@ def test_a_resumed_run_may_show_and_track_otherwise(tmp_path: Path) -> None:
     assert len(list((run_dir / "tensorboard").iterdir())) == 1
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("auto", "LineProgress"), ("live", "LiveProgress"), ("plain", "LineProgress")])
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("auto", "LineProgress"), ("live", "LiveProgress"), ("plain", "LineProgress")],
+)
 def test_auto_is_plain_where_nobody_watches(mode: str, kind: str) -> None:
     assert type(make_progress(mode, "accuracy")).__name__ == kind

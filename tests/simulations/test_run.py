@@ -28,10 +28,14 @@ SMALL_TWEETS = (
 def test_run_leaves_what_it_promises(run: Simulate, tmp_path: Path) -> None:
     summary = run("experiment=heart_disease", "privacy=record", "privacy.epsilon=3")
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert {line["round"] for line in lines} == set(range(16))
     assert {line["phase"] for line in lines} == {"enrol", "validation", "test", "train", "privacy"}
-    assert all(set(line) == {"round", "phase", "client", "name", "value", "num_examples"} for line in lines)
+    assert all(
+        set(line) == {"round", "phase", "client", "name", "value", "num_examples"} for line in lines
+    )
     rounds = {f"round-000{number}.safetensors" for number in (13, 14, 15)}
     left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert left == {"best.safetensors", "last.safetensors", "alone.json", "pooled.json"} | rounds
@@ -59,17 +63,25 @@ def test_seeded_privacy_is_called_nominal(run: Simulate) -> None:
 
 @pytest.mark.parametrize("privacy", ["none", "record"])
 def test_the_same_command_gives_the_same_model(run: Simulate, privacy: str) -> None:
-    first, second = (run(*HEART, f"privacy={privacy}", "server.num_rounds=3", name=name) for name in ("a", "b"))
+    first, second = (
+        run(*HEART, f"privacy={privacy}", "server.num_rounds=3", name=name) for name in ("a", "b")
+    )
     assert first["model_sha256"] == second["model_sha256"]
 
 
 def test_another_seed_gives_another_model(run: Simulate) -> None:
-    digests = {run(*HEART, "server.num_rounds=2", f"simulation.seed={seed}")["model_sha256"] for seed in (0, 1)}
+    digests = {
+        run(*HEART, "server.num_rounds=2", f"simulation.seed={seed}")["model_sha256"]
+        for seed in (0, 1)
+    }
     assert len(digests) == 2
 
 
 def test_without_a_seed_noise_never_repeats(run: Simulate) -> None:
-    digests = {run(*HEART, "privacy=record", "server.num_rounds=1", "simulation.seed=null")["model_sha256"] for _ in range(2)}
+    digests = {
+        run(*HEART, "privacy=record", "server.num_rounds=1", "simulation.seed=null")["model_sha256"]
+        for _ in range(2)
+    }
     assert len(digests) == 2
     assert simulation_secrets(None).noise != simulation_secrets(None).noise
 
@@ -81,10 +93,16 @@ def test_heart_disease_reaches_the_accuracy_it_claims(run: Simulate) -> None:
 
 
 def test_private_heart_disease_reaches_the_accuracy_it_claims(run: Simulate) -> None:
-    summaries = [run(*HEART, "privacy=record", "privacy.epsilon=3", f"simulation.seed={seed}") for seed in range(5)]
+    summaries = [
+        run(*HEART, "privacy=record", "privacy.epsilon=3", f"simulation.seed={seed}")
+        for seed in range(5)
+    ]
     assert mean(s["federated"]["auc"] for s in summaries) >= 0.86
     for metric in ("auc", "accuracy"):
-        assert mean(mean(c[metric] for c in s["clients"].values() if metric in c) for s in summaries) >= 0.78
+        assert (
+            mean(mean(c[metric] for c in s["clients"].values() if metric in c) for s in summaries)
+            >= 0.78
+        )
 
 
 @pytest.mark.parametrize("tuning", ["head", "lora", pytest.param("full", marks=pytest.mark.slow)])
@@ -99,12 +117,20 @@ def test_text_is_tuned_privately_end_to_end(run: Simulate, tmp_path: Path, tunin
 
 
 def test_text_without_privacy_learns(run: Simulate) -> None:
-    summary = run(*SMALL_TWEETS, "privacy=none", "data.max_records=600", "client=epochs", "client.local_steps=10")
+    summary = run(
+        *SMALL_TWEETS,
+        "privacy=none",
+        "data.max_records=600",
+        "client=epochs",
+        "client.local_steps=10",
+    )
     assert summary["privacy"] == {"unit": "none", "guarantee": "none"}
     assert summary["federated"]["log_loss"] < 1.0
 
 
-@pytest.mark.parametrize("strategy", ["fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "flower"])
+@pytest.mark.parametrize(
+    "strategy", ["fedprox", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "flower"]
+)
 def test_every_strategy_runs(run: Simulate, strategy: str) -> None:
     summary = run(*HEART, f"strategy={strategy}", "server.num_rounds=3")
     assert summary["rounds"] == 3
@@ -129,7 +155,11 @@ def test_early_stopping_ends_a_run_before_its_last_round(run: Simulate) -> None:
 
 def test_validation_is_that_of_the_model_that_is_kept(run: Simulate, tmp_path: Path) -> None:
     summary = run(*HEART, "server.num_rounds=2")
-    last = [line for line in _lines(tmp_path / "run" / "metrics.jsonl") if (line["phase"], line["round"]) == ("validation", 2)]
+    last = [
+        line
+        for line in _lines(tmp_path / "run" / "metrics.jsonl")
+        if (line["phase"], line["round"]) == ("validation", 2)
+    ]
     scored = [(line["value"], line["num_examples"]) for line in last if line["name"] == "accuracy"]
     examples = sum(count for _, count in scored)
     assert summary["federated_validation"]["validation_examples"] == examples
@@ -137,7 +167,9 @@ def test_validation_is_that_of_the_model_that_is_kept(run: Simulate, tmp_path: P
     assert summary["federated_validation"]["accuracy"] == pytest.approx(expected)
 
 
-def test_a_run_that_fails_before_its_first_round_says_why_in_its_summary(run: Simulate, tmp_path: Path) -> None:
+def test_a_run_that_fails_before_its_first_round_says_why_in_its_summary(
+    run: Simulate, tmp_path: Path
+) -> None:
     with pytest.raises(DataError):
         run(*HEART, "task.label_column=disease")
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
@@ -147,7 +179,9 @@ def test_a_run_that_fails_before_its_first_round_says_why_in_its_summary(run: Si
 
 def test_an_institution_without_records_is_named(run: Simulate) -> None:
     shares = ("data.validation=0.45", "data.test=0.54")
-    with pytest.raises(DataError, match=r"Institution institution-\d+ has \d records, none of them to train on"):
+    with pytest.raises(
+        DataError, match=r"Institution institution-\d+ has \d records, none of them to train on"
+    ):
         run(*HEART, "data.partitioner=iid", "data.num_clients=400", *shares)
 
 
@@ -171,6 +205,8 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def test_epsilon_grows_with_every_round(run: Simulate, tmp_path: Path) -> None:
     run(*HEART, "privacy=record", "server.num_rounds=4")
     lines = _lines(tmp_path / "run" / "metrics.jsonl")
-    spent = [line["value"] for line in lines if line["name"] == "epsilon" and line["client"] == "Hungary"]
+    spent = [
+        line["value"] for line in lines if line["name"] == "epsilon" and line["client"] == "Hungary"
+    ]
     assert len(spent) == 4
     assert spent == sorted(set(spent))

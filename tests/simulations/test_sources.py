@@ -43,10 +43,14 @@ def test_every_source_of_the_same_records_gives_the_same_model(
     summaries = {name: run(*HEART, *overrides, name=name) for name, overrides in sources.items()}
     assert len({summary["model_sha256"] for summary in summaries.values()}) == 1
     assert len({str(summary["clients"]) for summary in summaries.values()}) == 1
-    assert summaries["postgresql"]["data"]["path"].startswith("postgresql+psycopg://ward:***@127.0.0.1")
+    assert summaries["postgresql"]["data"]["path"].startswith(
+        "postgresql+psycopg://ward:***@127.0.0.1"
+    )
 
 
-def test_dealing_out_does_not_depend_on_the_source(run: Simulate, heart: pandas.DataFrame, tmp_path: Path) -> None:
+def test_dealing_out_does_not_depend_on_the_source(
+    run: Simulate, heart: pandas.DataFrame, tmp_path: Path
+) -> None:
     dealt = ("data.partitioner=dirichlet", "data.id_column=null")
     parquet = run(*HEART, *dealt, *_parquet(heart, tmp_path / "heart.parquet"), name="parquet")
     package = run(*HEART, *dealt, name="package")

@@ -123,7 +123,10 @@ def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_lock_in_no_folder_is_an_error_of_storage(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot be written"), locked(tmp_path / "gone" / ".lock", otherwise=""):
+    with (
+        pytest.raises(StorageError, match="cannot be written"),
+        locked(tmp_path / "gone" / ".lock", otherwise=""),
+    ):
         pass
 
 
@@ -133,5 +136,7 @@ def test_sharing_gives_a_group_what_is_named(tmp_path: Path) -> None:
 
 
 def test_sharing_with_nobody_names_the_setting(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"socket_group=no-such-group: .*; name a group that this user is in"):
+    with pytest.raises(
+        ConfigError, match=r"socket_group=no-such-group: .*; name a group that this user is in"
+    ):
         share({tmp_path: 0o710}, "no-such-group", setting="socket_group")

@@ -1,7 +1,8 @@
 """Side by side with Flower's own strategies, on the same replies.
 
-FedAvg, FedAvgM and FedProx's aggregation are the same algorithm. The adaptive ones are not: Flower starts v at 0 and
-corrects FedAdam's bias, Reddi et al. do neither. Started at v = 0, and with the correction in the learning rate, they agree.
+FedAvg, FedAvgM and FedProx's aggregation are the same algorithm. The adaptive ones are not: Flower
+starts v at 0 and corrects FedAdam's bias, Reddi et al. do neither. Started at v = 0, and with the
+correction in the learning rate, they agree.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,10 +40,14 @@ def updates(server_round: int) -> list[ClientUpdate]:
     generator = torch.Generator().manual_seed(server_round)
     made = []
     for number in range(1, CLIENTS + 1):
-        drawn = {name: torch.rand(value.shape, generator=generator) for name, value in START.items()}
+        drawn = {
+            name: torch.rand(value.shape, generator=generator) for name, value in START.items()
+        }
         sign = -1.0 if server_round == 3 else 1.0
         tensors = {name: sign * (0.1 + 0.4 * value) for name, value in drawn.items()}
-        made.append(ClientUpdate(client=f"bank-{number}", tensors=tensors, num_examples=number * 10))
+        made.append(
+            ClientUpdate(client=f"bank-{number}", tensors=tensors, num_examples=number * 10)
+        )
     return made
 
 
@@ -64,7 +69,9 @@ def flowers_path(strategy: FlowerBase) -> list[Tensors]:
 
 def reply(params: Tensors, update: ClientUpdate) -> RecordDict:
     weights = encode({name: value + update.tensors[name] for name, value in params.items()})
-    return RecordDict({"arrays": weights, "metrics": MetricRecord({"num-examples": update.num_examples})})
+    return RecordDict(
+        {"arrays": weights, "metrics": MetricRecord({"num-examples": update.num_examples})}
+    )
 
 
 def our_path(make: Make, *, v_from_zero: bool = False) -> list[Tensors]:
@@ -74,7 +81,9 @@ def our_path(make: Make, *, v_from_zero: bool = False) -> list[Tensors]:
         state = {name: torch.zeros_like(value) for name, value in state.items()}
     for server_round in range(1, ROUNDS + 1):
         cohort = [update.num_examples for update in updates(server_round)]
-        under_way = make(server_round).begin(params, state, cohort=cohort, max_value=1024.0, server_round=server_round)
+        under_way = make(server_round).begin(
+            params, state, cohort=cohort, max_value=1024.0, server_round=server_round
+        )
         for update in updates(server_round):
             under_way.add(update)
         params, state = under_way.finish()
@@ -84,7 +93,11 @@ def our_path(make: Make, *, v_from_zero: bool = False) -> list[Tensors]:
 
 def distance(ours: list[Tensors], theirs: list[Tensors]) -> float:
     assert len(ours) == len(theirs) == ROUNDS
-    return max((a[name] - b[name]).abs().max().item() for a, b in zip(ours, theirs, strict=True) for name in START)
+    return max(
+        (a[name] - b[name]).abs().max().item()
+        for a, b in zip(ours, theirs, strict=True)
+        for name in START
+    )
 
 
 def bias_corrected(server_round: int) -> Strategy:
@@ -106,7 +119,10 @@ SAME: dict[str, tuple[Callable[[], FlowerBase], Callable[[], Strategy]]] = {
     ),
 }
 ADAPTIVE: dict[str, tuple[Callable[[], FlowerBase], Make]] = {
-    "fedadam": (lambda: flower.FedAdam(eta=ETA, beta_1=BETA1, beta_2=BETA2, tau=TAU), bias_corrected),
+    "fedadam": (
+        lambda: flower.FedAdam(eta=ETA, beta_1=BETA1, beta_2=BETA2, tau=TAU),
+        bias_corrected,
+    ),
     "fedyogi": (
         lambda: flower.FedYogi(eta=ETA, beta_1=BETA1, beta_2=BETA2, tau=TAU),
         lambda _: fedyogi(learning_rate=ETA, beta1=BETA1, beta2=BETA2, tau=TAU),
@@ -137,7 +153,9 @@ def test_adaptive_strategies_agree_when_started_at_v_zero(name: str) -> None:
 
 def test_fedadam_without_the_bias_correction_differs_from_flowers() -> None:
     theirs, _ = ADAPTIVE["fedadam"]
-    ours = our_path(lambda _: fedadam(learning_rate=ETA, beta1=BETA1, beta2=BETA2, tau=TAU), v_from_zero=True)
+    ours = our_path(
+        lambda _: fedadam(learning_rate=ETA, beta1=BETA1, beta2=BETA2, tau=TAU), v_from_zero=True
+    )
     assert distance(ours, flowers_path(theirs())) > 1e-2
 
 

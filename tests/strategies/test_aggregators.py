@@ -23,7 +23,11 @@ def update(client: str, num_examples: int, bias: float, weight: list[float]) -> 
 def random_updates(count: int) -> list[ClientUpdate]:
     generator = torch.Generator().manual_seed(7)
     return [
-        ClientUpdate(client=f"bank-{n}", tensors={"weight": torch.randn(1000, generator=generator)}, num_examples=n)
+        ClientUpdate(
+            client=f"bank-{n}",
+            tensors={"weight": torch.randn(1000, generator=generator)},
+            num_examples=n,
+        )
         for n in range(1, count + 1)
     ]
 
@@ -47,7 +51,9 @@ def test_mean_is_weighted_by_number_of_examples() -> None:
 
 
 def test_uniform_weighting_ignores_number_of_examples() -> None:
-    mean = WeightedMean(weighting="uniform").start(SHAPES, Bounds(max_value=1024.0, max_total_weight=2))
+    mean = WeightedMean(weighting="uniform").start(
+        SHAPES, Bounds(max_value=1024.0, max_total_weight=2)
+    )
     mean.add(update("a", 1, 1.0, [1.0, -2.0]))
     mean.add(update("b", 3, 5.0, [5.0, 2.0]))
     assert mean.mean()["weight"].tolist() == [3.0, 0.0]
@@ -93,35 +99,53 @@ def test_more_values_than_one_block_are_all_summed() -> None:
 
 
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.tuples(st.integers(1, 1000), st.floats(-1024, 1024, width=32)), min_size=1, max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 1000), st.floats(-1024, 1024, width=32)), min_size=1, max_size=8
+    )
+)
 def test_mean_is_as_close_to_float64_as_float32_can_be(clients: list[tuple[int, float]]) -> None:
     total = sum(weight for weight, _ in clients)
-    mean = FixedPointMean(shapes={"x": (1,)}, bounds=Bounds(max_value=1024.0, max_total_weight=8000))
+    mean = FixedPointMean(
+        shapes={"x": (1,)}, bounds=Bounds(max_value=1024.0, max_total_weight=8000)
+    )
     for weight, value in clients:
-        mean.add(ClientUpdate(client="a", tensors={"x": torch.tensor([value])}, num_examples=weight))
+        mean.add(
+            ClientUpdate(client="a", tensors={"x": torch.tensor([value])}, num_examples=weight)
+        )
     reference = sum(weight * value for weight, value in clients) / total
     assert mean.mean()["x"].item() == pytest.approx(reference, rel=2**-23, abs=1e-9)
 
 
-@pytest.mark.parametrize(("max_value", "max_weight"), [(1024.0, 8192), (1024.0, 10_000), (2.0**20, 2**20), (1e-6, 2)])
+@pytest.mark.parametrize(
+    ("max_value", "max_weight"), [(1024.0, 8192), (1024.0, 10_000), (2.0**20, 2**20), (1e-6, 2)]
+)
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_nothing_overflows_at_the_bounds(max_value: float, max_weight: int, sign: int) -> None:
     largest = torch.tensor([sign * max_value])
-    mean = FixedPointMean(shapes={"x": (1,)}, bounds=Bounds(max_value=max_value, max_total_weight=max_weight))
+    mean = FixedPointMean(
+        shapes={"x": (1,)}, bounds=Bounds(max_value=max_value, max_total_weight=max_weight)
+    )
     for client in ("a", "b"):
         mean.add(ClientUpdate(client=client, tensors={"x": largest}, num_examples=max_weight // 2))
     assert torch.equal(mean.mean()["x"], largest)
 
 
-@pytest.mark.parametrize(("max_value", "max_weight"), [(1024.0, 8192), (1000.0, 10_000), (2.0**20, 2**20)])
+@pytest.mark.parametrize(
+    ("max_value", "max_weight"), [(1024.0, 8192), (1000.0, 10_000), (2.0**20, 2**20)]
+)
 def test_scale_is_the_largest_that_fits(max_value: float, max_weight: int) -> None:
-    mean = FixedPointMean(shapes=SHAPES, bounds=Bounds(max_value=max_value, max_total_weight=max_weight))
+    mean = FixedPointMean(
+        shapes=SHAPES, bounds=Bounds(max_value=max_value, max_total_weight=max_weight)
+    )
     largest_sum = max_value * max_weight * 2.0**mean.scale_bits
     assert 2.0**61 < largest_sum <= 2.0**62
 
 
 def test_values_are_rounded_to_the_nearest_unit() -> None:
-    mean = FixedPointMean(shapes={"x": (2,)}, bounds=Bounds(max_value=2.0**20, max_total_weight=2**42))  # one unit is 1
+    mean = FixedPointMean(
+        shapes={"x": (2,)}, bounds=Bounds(max_value=2.0**20, max_total_weight=2**42)
+    )  # one unit is 1
     mean.add(ClientUpdate(client="a", tensors={"x": torch.tensor([1.75, -1.75])}, num_examples=1))
     assert mean.mean()["x"].tolist() == [2.0, -2.0]
 
@@ -129,7 +153,9 @@ def test_values_are_rounded_to_the_nearest_unit() -> None:
 def test_more_weight_than_declared_is_refused_and_nothing_is_added() -> None:
     mean = FixedPointMean(shapes=SHAPES, bounds=Bounds(max_value=1024.0, max_total_weight=5))
     mean.add(update("a", 3, 1.0, [1.0, 1.0]))
-    with pytest.raises(ProtocolError, match=r"bank-2 brings a weight of 3, more than the cohort declared") as caught:
+    with pytest.raises(
+        ProtocolError, match=r"bank-2 brings a weight of 3, more than the cohort declared"
+    ) as caught:
         mean.add(update("bank-2", 3, 9.0, [9.0, 9.0]))
     assert caught.value.code == "num_examples"
     mean.add(update("c", 2, 1.0, [1.0, 1.0]))
@@ -155,7 +181,11 @@ def partial(weighting: str, bounds: Bounds, *updates: ClientUpdate) -> FixedPoin
 @pytest.mark.parametrize("weighting", ["num_examples", "uniform"])
 def test_mean_is_a_sum_and_says_so(weighting: str) -> None:
     assert WeightedMean(weighting=weighting).additive
-    updates = [update("a", 1, 1.5, [1.0, -2.0]), update("b", 3, 5.0, [5.0, 2.0]), update("c", 2, 0.1, [0.3, 0.7])]
+    updates = [
+        update("a", 1, 1.5, [1.0, -2.0]),
+        update("b", 3, 5.0, [5.0, 2.0]),
+        update("c", 2, 0.1, [0.3, 0.7]),
+    ]
     whole, total = partial(weighting, BOUNDS, *updates), partial(weighting, BOUNDS)
     for one in updates:
         part = partial(weighting, BOUNDS, one)
@@ -165,13 +195,19 @@ def test_mean_is_a_sum_and_says_so(weighting: str) -> None:
 
 
 def test_empty_partial_sum_changes_nothing() -> None:
-    mean, empty = partial("num_examples", BOUNDS, update("a", 1, 1.0, [1.0, 2.0])), partial("num_examples", BOUNDS)
+    mean, empty = (
+        partial("num_examples", BOUNDS, update("a", 1, 1.0, [1.0, 2.0])),
+        partial("num_examples", BOUNDS),
+    )
     mean.merge(empty.total, empty.total_weight)
     assert mean.mean()["weight"].tolist() == [1.0, 2.0]
 
 
 def test_merging_leaves_the_part_as_it_is() -> None:
-    mean, part = partial("num_examples", BOUNDS), partial("num_examples", BOUNDS, update("a", 1, 1.0, [1.0, 2.0]))
+    mean, part = (
+        partial("num_examples", BOUNDS),
+        partial("num_examples", BOUNDS, update("a", 1, 1.0, [1.0, 2.0])),
+    )
     before = part.total.clone()
     for _ in range(2):
         mean.merge(part.total, part.total_weight)
@@ -184,7 +220,9 @@ def test_partial_sum_above_the_bound_is_refused_and_nothing_is_added(weighting: 
     bounds = Bounds(max_value=1024.0, max_total_weight=2)
     mean = partial(weighting, bounds, update("a", 1, 1.0, [1.0, 1.0]))
     part = partial(weighting, bounds, update("b", 1, 9.0, [9.0, 9.0]))
-    with pytest.raises(ProtocolError, match=r"A partial sum brings a weight of 2, more than the cohort declared") as caught:
+    with pytest.raises(
+        ProtocolError, match=r"A partial sum brings a weight of 2, more than the cohort declared"
+    ) as caught:
         mean.merge(2 * part.total, 2)
     assert caught.value.code == "num_examples"
     assert (mean.total_weight, mean.mean()["weight"].tolist()) == (1, [1.0, 1.0])

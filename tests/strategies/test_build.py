@@ -31,7 +31,9 @@ BUILDERS: dict[str, Callable[[], Strategy]] = {
     "fedadagrad": fedadagrad,
     "feddyn": feddyn,
 }
-YAMLS = sorted(file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml"))
+YAMLS = sorted(
+    file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml")
+)
 
 
 def from_yaml(*overrides: str) -> FederatedAlgorithm:
@@ -41,9 +43,13 @@ def from_yaml(*overrides: str) -> FederatedAlgorithm:
 def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
     params, state = START, algorithm.init(START)
     for server_round, size in enumerate((0.5, -0.25, 1.5), start=1):
-        under_way = algorithm.begin(params, state, cohort=[1, 3], max_value=1024.0, server_round=server_round)
+        under_way = algorithm.begin(
+            params, state, cohort=[1, 3], max_value=1024.0, server_round=server_round
+        )
         for client, count, values in (("a", 1, [size, 1.0]), ("b", 3, [0.5, size])):
-            under_way.add(ClientUpdate(client=client, tensors={"w": torch.tensor(values)}, num_examples=count))
+            under_way.add(
+                ClientUpdate(client=client, tensors={"w": torch.tensor(values)}, num_examples=count)
+            )
         params, state = under_way.finish()
     return params, state
 
@@ -73,7 +79,9 @@ def test_no_two_server_optimizers_behave_alike() -> None:
 @pytest.mark.parametrize("name", ["fedadam", "fedyogi", "fedadagrad"])
 def test_settings_of_the_server_optimizer_reach_it(name: str) -> None:
     settings = ["learning_rate=0.5", "beta1=0.5", "tau=0.25"]
-    composed = from_yaml(f"strategy={name}", *(f"strategy.server_optimizer.{setting}" for setting in settings))
+    composed = from_yaml(
+        f"strategy={name}", *(f"strategy.server_optimizer.{setting}" for setting in settings)
+    )
     make = {"fedadam": fedadam, "fedyogi": fedyogi, "fedadagrad": fedadagrad}[name]
     expected = three_rounds(make(learning_rate=0.5, beta1=0.5, tau=0.25))
     assert torch.equal(three_rounds(composed)[0]["w"], expected[0]["w"])
@@ -86,14 +94,18 @@ def test_beta2_reaches_the_server_optimizer(name: str, make: Callable[..., Strat
 
 
 def test_momentum_and_learning_rate_reach_sgd() -> None:
-    composed = from_yaml("strategy=fedavgm", "strategy.server_optimizer={momentum: 0.5, learning_rate: 0.25}")
+    composed = from_yaml(
+        "strategy=fedavgm", "strategy.server_optimizer={momentum: 0.5, learning_rate: 0.25}"
+    )
     expected = three_rounds(fedavgm(momentum=0.5, learning_rate=0.25))
     assert torch.equal(three_rounds(composed)[0]["w"], expected[0]["w"])
 
 
 def test_selection_and_weighting_reach_the_strategy() -> None:
     composed = from_yaml(
-        "strategy.selection.kind=uniform", "strategy.selection.clients_per_round=2", "strategy.aggregator.weighting=uniform"
+        "strategy.selection.kind=uniform",
+        "strategy.selection.clients_per_round=2",
+        "strategy.aggregator.weighting=uniform",
     )
     assert isinstance(composed, Strategy)
     assert composed.selection == SelectUniform(clients_per_round=2)

@@ -72,15 +72,24 @@ def solve(client: Quadratic, kept: float, start: float, alpha: float) -> float:
     return w
 
 
-def run_feddyn(cohorts: Sequence[Sequence[int]], *, alpha: float = ALPHA) -> tuple[list[float], list[float]]:
+def run_feddyn(
+    cohorts: Sequence[Sequence[int]], *, alpha: float = ALPHA
+) -> tuple[list[float], list[float]]:
     """Return the global tensor after each round, and what clients keep in the end."""
     strategy = feddyn(alpha=alpha)
     params: Tensors = {"w": torch.zeros(1)}
     state, kept, path = strategy.init(params), [{"w": torch.zeros(1)} for _ in CLIENTS], []
     for server_round, cohort in enumerate(cohorts, start=1):
-        under_way = strategy.begin(params, state, cohort=[9] * len(cohort), max_value=1024.0, server_round=server_round)
+        under_way = strategy.begin(
+            params, state, cohort=[9] * len(cohort), max_value=1024.0, server_round=server_round
+        )
         for k in cohort:
-            update = {"w": torch.tensor([solve(CLIENTS[k], float(kept[k]["w"]), float(params["w"]), alpha)]) - params["w"]}
+            update = {
+                "w": torch.tensor(
+                    [solve(CLIENTS[k], float(kept[k]["w"]), float(params["w"]), alpha)]
+                )
+                - params["w"]
+            }
             under_way.add(ClientUpdate(client=str(k), tensors=update, num_examples=k + 1))
             kept[k] = next_gradient(kept[k], update, alpha=alpha)
         params, state = under_way.finish(participation=len(cohort) / len(CLIENTS))
@@ -100,7 +109,9 @@ def algorithm_1(cohorts: Sequence[Sequence[int]]) -> tuple[list[float], list[flo
         for k in cohort:
             # argmin L_k(theta) - <gradient_k, theta> + alpha / 2 ||theta - theta^(t-1)||^2
             client = CLIENTS[k]
-            local[k] = (client.curvature * client.optimum + gradients[k] + ALPHA * before) / (client.curvature + ALPHA)
+            local[k] = (client.curvature * client.optimum + gradients[k] + ALPHA * before) / (
+                client.curvature + ALPHA
+            )
             gradients[k] -= ALPHA * (local[k] - before)
         h -= ALPHA / m * sum(local[k] - before for k in cohort)
         theta = sum(local.values()) / len(cohort) - h / ALPHA
@@ -126,9 +137,13 @@ def test_two_rounds_of_two_clients_by_hand() -> None:
     strategy, params = feddyn(alpha=1.0), {"w": torch.zeros(1)}
     state, kept = strategy.init(params), {"w": torch.zeros(1)}
     for updates, w, h in (([1.0, 3.0], 4.0, 2.0), ([-2.0], 3.0, 1.0)):
-        under_way = strategy.begin(params, state, cohort=[5] * len(updates), max_value=8.0, server_round=1)
+        under_way = strategy.begin(
+            params, state, cohort=[5] * len(updates), max_value=8.0, server_round=1
+        )
         for value in updates:
-            under_way.add(ClientUpdate(client="c", tensors={"w": torch.tensor([value])}, num_examples=7))
+            under_way.add(
+                ClientUpdate(client="c", tensors={"w": torch.tensor([value])}, num_examples=7)
+            )
         params, state = under_way.finish(participation=len(updates) / 2)
         kept = next_gradient(kept, {"w": torch.tensor([updates[0]])}, alpha=1.0)
         assert (params["w"].item(), [tensor.item() for tensor in state.values()]) == (w, [h])
@@ -157,7 +172,11 @@ def test_arguments_are_left_as_they_are() -> None:
     state, update = server.init(params), {"w": torch.tensor([2.0])}
     server.apply(params, update, state, participation=0.5)
     next_gradient(params, update, alpha=ALPHA)
-    assert (params["w"].item(), update["w"].item(), [t.item() for t in state.values()]) == (1.0, 2.0, [0.0])
+    assert (params["w"].item(), update["w"].item(), [t.item() for t in state.values()]) == (
+        1.0,
+        2.0,
+        [0.0],
+    )
 
 
 def test_fedavg_keeps_away_from_the_optimum_that_feddyn_finds() -> None:
@@ -176,12 +195,18 @@ def test_feddyn_finds_the_optimum_with_one_client_a_round_too() -> None:
 def fedavg_of_many_steps(rounds: int, *, steps: int = 50, learning_rate: float = 0.1) -> float:
     strategy, params = fedavg(weighting="uniform"), {"w": torch.zeros(1)}
     for server_round in range(1, rounds + 1):
-        under_way = strategy.begin(params, {}, cohort=[9] * len(CLIENTS), max_value=1024.0, server_round=server_round)
+        under_way = strategy.begin(
+            params, {}, cohort=[9] * len(CLIENTS), max_value=1024.0, server_round=server_round
+        )
         for client in CLIENTS:
             w = float(params["w"])
             for _ in range(steps):
                 w -= learning_rate * client.gradient(w)
-            under_way.add(ClientUpdate(client="c", tensors={"w": torch.tensor([w]) - params["w"]}, num_examples=1))
+            under_way.add(
+                ClientUpdate(
+                    client="c", tensors={"w": torch.tensor([w]) - params["w"]}, num_examples=1
+                )
+            )
         params, _ = under_way.finish()
     return float(params["w"])
 
@@ -199,7 +224,11 @@ def test_feddyn_is_fedavg_unweighted_with_a_part_on_either_side() -> None:
 def test_plans_word_is_mapped_to_the_objective_and_what_it_keeps() -> None:
     config, kept = ObjectiveConfig(kind="feddyn", alpha=0.25), [torch.ones(2)]
     assert local_objective(config, kept) == Dynamic(alpha=0.25, gradient=kept)
-    assert [keeps_state(ObjectiveConfig(kind=kind)) for kind in ("plain", "fedprox", "feddyn")] == [False, False, True]
+    assert [keeps_state(ObjectiveConfig(kind=kind)) for kind in ("plain", "fedprox", "feddyn")] == [
+        False,
+        False,
+        True,
+    ]
     first = first_state({"w": (2,)})
     assert first["w"].tolist() == [0.0, 0.0]
     assert next_state(config, first, {"w": torch.tensor([4.0, -4.0])})["w"].tolist() == [-1.0, 1.0]
@@ -208,13 +237,34 @@ def test_plans_word_is_mapped_to_the_objective_and_what_it_keeps() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["strategy=feddyn", "strategy.server_optimizer.kind=sgd"], r"objective\.kind=feddyn, server_optimizer\.kind=sgd"),
-        (["strategy=feddyn", "strategy.objective.kind=plain"], r"objective\.kind=plain, server_optimizer\.kind=feddyn"),
-        (["strategy=fedavg", "strategy.objective.kind=feddyn"], r"objective\.kind=feddyn, server_optimizer\.kind=sgd"),
-        (["strategy=feddyn", "strategy.aggregator.weighting=num_examples"], r"weighting=num_examples: FedDyn's mean is unw"),
-        (["strategy=feddyn", "strategy.objective.alpha=0"], r"strategy\.objective\.alpha=0\.0: expected > 0"),
-        (["strategy=feddyn", "strategy.objective.proximal_mu=0.1"], r"proximal_mu=0\.1 has no effect with kind=feddyn"),
-        (["strategy=feddyn", "strategy.server_optimizer.learning_rate=0.5"], r"learning_rate=0\.5 has no effect"),
+        (
+            ["strategy=feddyn", "strategy.server_optimizer.kind=sgd"],
+            r"objective\.kind=feddyn, server_optimizer\.kind=sgd",
+        ),
+        (
+            ["strategy=feddyn", "strategy.objective.kind=plain"],
+            r"objective\.kind=plain, server_optimizer\.kind=feddyn",
+        ),
+        (
+            ["strategy=fedavg", "strategy.objective.kind=feddyn"],
+            r"objective\.kind=feddyn, server_optimizer\.kind=sgd",
+        ),
+        (
+            ["strategy=feddyn", "strategy.aggregator.weighting=num_examples"],
+            r"weighting=num_examples: FedDyn's mean is unw",
+        ),
+        (
+            ["strategy=feddyn", "strategy.objective.alpha=0"],
+            r"strategy\.objective\.alpha=0\.0: expected > 0",
+        ),
+        (
+            ["strategy=feddyn", "strategy.objective.proximal_mu=0.1"],
+            r"proximal_mu=0\.1 has no effect with kind=feddyn",
+        ),
+        (
+            ["strategy=feddyn", "strategy.server_optimizer.learning_rate=0.5"],
+            r"learning_rate=0\.5 has no effect",
+        ),
     ],
 )
 def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
@@ -242,13 +292,18 @@ PRIVATE = replace(PLAIN, privacy=PrivacyConfig(unit="record", epsilon=4.0, delta
 
 
 def make_workload() -> Workload:
-    return build_workload(TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0)
+    return build_workload(
+        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
+    )
 
 
 START: Tensors = trainable_tensors(make_workload().model)
 TRAINERS = {private: Trainer(make_workload(), private=private) for private in (False, True)}
 DATA = InstitutionData(
-    **{split: make_workload().synthetic(20, torch.Generator().manual_seed(1)) for split in ("train", "validation", "test")}
+    **{
+        split: make_workload().synthetic(20, torch.Generator().manual_seed(1))
+        for split in ("train", "validation", "test")
+    }
 )
 
 
@@ -273,7 +328,9 @@ def make_institution(folder: Path | None, plan: TrainingPlan = PLAIN) -> Institu
 
 
 def train(institution: Institution, server_round: int, plan: TrainingPlan = PLAIN) -> Reply:
-    return institution.handle("train", Request(plan=plan.to_json(), server_round=server_round, arrays=encode(START)))
+    return institution.handle(
+        "train", Request(plan=plan.to_json(), server_round=server_round, arrays=encode(START))
+    )
 
 
 def update_of(reply: Reply) -> Tensors:
@@ -319,7 +376,9 @@ def test_another_kept_state_is_another_mechanism_with_noise_of_its_own(tmp_path:
     """The same round, plan and tensors: were the noise equal, it would cancel in the difference."""
     institution, states = make_institution(tmp_path, PRIVATE), ClientStates(tmp_path, kept=3)
     first = train(institution, 2, PRIVATE)
-    states.save(PRIVATE.job, 1, {name: torch.full_like(tensor, 1e-6) for name, tensor in START.items()})
+    states.save(
+        PRIVATE.job, 1, {name: torch.full_like(tensor, 1e-6) for name, tensor in START.items()}
+    )
     second = train(institution, 2, PRIVATE)
     assert institution.spent(PRIVATE.job).count == 2
     assert second.figures["epsilon"] > first.figures["epsilon"]

@@ -28,7 +28,10 @@ def test_proximal_term_adds_mu_times_the_way_from_the_global_model() -> None:
 
 def test_proximal_gradient_is_that_of_the_penalty() -> None:
     params, mu = moved(), 0.3
-    penalty = sum((mu / 2 * (p - anchor).square().sum() for p, anchor in zip(params, START, strict=True)), torch.tensor(0.0))
+    penalty = sum(
+        (mu / 2 * (p - anchor).square().sum() for p, anchor in zip(params, START, strict=True)),
+        torch.tensor(0.0),
+    )
     expected = torch.autograd.grad(penalty, params)
     for param in params:
         param.grad = torch.zeros_like(param)
@@ -65,4 +68,6 @@ def test_fedprox_is_fedavg_with_another_objective() -> None:
 
 def test_plans_word_is_mapped_to_the_objective() -> None:
     assert local_objective(ObjectiveConfig(kind="plain")) is None
-    assert local_objective(ObjectiveConfig(kind="fedprox", proximal_mu=0.25)) == Proximal(proximal_mu=0.25)
+    assert local_objective(ObjectiveConfig(kind="fedprox", proximal_mu=0.25)) == Proximal(
+        proximal_mu=0.25
+    )

@@ -17,9 +17,19 @@ from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm
 FLOWER = "flwr.serverapp.strategy"
 START: Tensors = {"b": torch.tensor(0.5), "w": torch.tensor([1.0, 2.0])}
 UPDATES = [
-    ClientUpdate(client="a", tensors={"b": torch.tensor(1.0), "w": torch.tensor([1.0, 0.0])}, num_examples=1),
-    ClientUpdate(client="b", tensors={"b": torch.tensor(3.0), "w": torch.tensor([2.0, 5.0])}, num_examples=100),
-    ClientUpdate(client="c", tensors={"b": torch.tensor(2.0), "w": torch.tensor([10.0, -1.0])}, num_examples=10),
+    ClientUpdate(
+        client="a", tensors={"b": torch.tensor(1.0), "w": torch.tensor([1.0, 0.0])}, num_examples=1
+    ),
+    ClientUpdate(
+        client="b",
+        tensors={"b": torch.tensor(3.0), "w": torch.tensor([2.0, 5.0])},
+        num_examples=100,
+    ),
+    ClientUpdate(
+        client="c",
+        tensors={"b": torch.tensor(2.0), "w": torch.tensor([10.0, -1.0])},
+        num_examples=10,
+    ),
 ]
 CLIENTS, SECRET = ["c", "a", "b"], bytes(32)
 
@@ -41,9 +51,13 @@ def adapted(name: str, **kwargs: Any) -> FlowerStrategy:
     return algorithm
 
 
-def one_round(algorithm: FederatedAlgorithm, updates: list[ClientUpdate], server_round: int = 1) -> Tensors:
+def one_round(
+    algorithm: FederatedAlgorithm, updates: list[ClientUpdate], server_round: int = 1
+) -> Tensors:
     algorithm.select(CLIENTS, secret=SECRET, server_round=server_round)
-    under_way = algorithm.begin(START, {}, cohort=[1, 100, 10], max_value=1024.0, server_round=server_round)
+    under_way = algorithm.begin(
+        START, {}, cohort=[1, 100, 10], max_value=1024.0, server_round=server_round
+    )
     for update in updates:
         under_way.add(update)
     return under_way.finish()[0]
@@ -74,7 +88,12 @@ def test_flowers_fedavg_agrees_with_the_composed_one() -> None:
 
 def test_state_hidden_in_the_strategy_lives_from_round_to_round() -> None:
     algorithm = adapted("FedAvgM", server_momentum=0.5)
-    update = [ClientUpdate(client=c, tensors={n: torch.ones_like(v) for n, v in START.items()}, num_examples=1) for c in "ab"]
+    update = [
+        ClientUpdate(
+            client=c, tensors={n: torch.ones_like(v) for n, v in START.items()}, num_examples=1
+        )
+        for c in "ab"
+    ]
     first = one_round(algorithm, update)
     algorithm.select(CLIENTS, secret=SECRET, server_round=2)
     under_way = algorithm.begin(first, {}, cohort=[1, 1], max_value=1024.0, server_round=2)
@@ -101,7 +120,9 @@ def test_sampling_repeats_for_a_secret_and_leaves_pythons_generator_alone() -> N
 
 
 def test_strategy_that_asks_its_clients_for_more_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"FedProx asks its clients for proximal-mu.*strategy=fedprox"):
+    with pytest.raises(
+        ConfigError, match=r"FedProx asks its clients for proximal-mu.*strategy=fedprox"
+    ):
         adapted("FedProx", proximal_mu=0.1).select(CLIENTS, secret=SECRET, server_round=1)
 
 
@@ -134,7 +155,9 @@ def test_abstract_strategy_is_refused() -> None:
 @pytest.mark.timeout(20)
 def test_strategy_that_waits_for_more_clients_than_there_are_is_refused() -> None:
     started = time.monotonic()
-    with pytest.raises(ConfigError, match=r"more clients than the 3 there are; lower its min_available_nodes"):
+    with pytest.raises(
+        ConfigError, match=r"more clients than the 3 there are; lower its min_available_nodes"
+    ):
         adapted("FedAvg", min_available_nodes=4).select(CLIENTS, secret=SECRET, server_round=1)
     assert time.monotonic() - started < 10
 

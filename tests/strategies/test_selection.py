@@ -11,12 +11,19 @@ ROUNDS = range(1, 401)
 
 
 def test_all_are_selected_in_the_order_of_their_names() -> None:
-    assert SelectAll()(CLIENTS, secret=SECRET, server_round=1) == ["bank-1", "bank-2", "bank-3", "bank-4"]
+    assert SelectAll()(CLIENTS, secret=SECRET, server_round=1) == [
+        "bank-1",
+        "bank-2",
+        "bank-3",
+        "bank-4",
+    ]
 
 
 def test_uniform_selects_so_many_distinct_clients_in_order() -> None:
     for server_round in range(1, 20):
-        chosen = SelectUniform(clients_per_round=3)(CLIENTS, secret=SECRET, server_round=server_round)
+        chosen = SelectUniform(clients_per_round=3)(
+            CLIENTS, secret=SECRET, server_round=server_round
+        )
         assert chosen == sorted(set(chosen))
         assert len(chosen) == 3
         assert set(chosen) <= set(CLIENTS)
@@ -44,7 +51,9 @@ def test_uniform_favours_nobody() -> None:
 
 
 def test_uniform_of_everybody_is_everybody() -> None:
-    assert SelectUniform(clients_per_round=4)(CLIENTS, secret=SECRET, server_round=1) == sorted(CLIENTS)
+    assert SelectUniform(clients_per_round=4)(CLIENTS, secret=SECRET, server_round=1) == sorted(
+        CLIENTS
+    )
 
 
 def test_uniform_of_more_clients_than_there_are_is_refused() -> None:

@@ -14,7 +14,11 @@ FIRST_M, SECOND_M = 0.05, 0.047  # 0.9 * 0 + 0.1 * 0.5, then 0.9 * 0.05 + 0.1 * 
 # v starts at tau^2 = 1e-6; squared updates are 0.25 and 0.0004.
 SECOND_MOMENTS = {
     "adam": (adam(), 0.99e-6 + 0.0025, 0.99 * (0.99e-6 + 0.0025) + 0.000004),
-    "yogi": (yogi(), 1e-6 + 0.0025, 1e-6 + 0.0025 - 0.000004),  # the second update is smaller than v
+    "yogi": (
+        yogi(),
+        1e-6 + 0.0025,
+        1e-6 + 0.0025 - 0.000004,
+    ),  # the second update is smaller than v
     "adagrad": (adagrad(), 1e-6 + 0.25, 1e-6 + 0.25 + 0.0004),
 }
 EVERY: dict[str, ServerOptimizer] = {
@@ -87,7 +91,9 @@ def test_apply_leaves_its_arguments_as_they_are(kind: str) -> None:
     optimizer = EVERY[kind]
     params, update = {"w": torch.tensor([1.0, -2.0])}, {"w": torch.tensor([0.5, 0.25])}
     _, state = optimizer.apply(params, update, optimizer.init(params))
-    before = [{name: value.clone() for name, value in part.items()} for part in (params, update, state)]
+    before = [
+        {name: value.clone() for name, value in part.items()} for part in (params, update, state)
+    ]
     optimizer.apply(params, update, state)
     for part, kept in zip((params, update, state), before, strict=True):
         assert part.keys() == kept.keys()

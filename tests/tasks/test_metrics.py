@@ -45,7 +45,8 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
 
 
 def test_auc_of_three_classes_is_the_mean_of_one_against_the_rest() -> None:
-    # Class 0: 0.5 of one, 0.2, 0.1, 0.6 of others: 2/3. Class 1: 0.5 over all: 1. Class 2: 0.7 and 0.1 over 0.2 and 0.3: 1/2.
+    # Class 0: 0.5 of one, 0.2, 0.1, 0.6 of others: 2/3. Class 1: 0.5 over all: 1. Class 2: 0.7 and
+    # 0.1 over 0.2 and 0.3: 1/2.
     assert one("auc", THREE, torch.tensor([0, 1, 2, 2])) == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
 
 
@@ -55,7 +56,10 @@ def test_auc_is_left_out_where_a_class_is_missing() -> None:
 
 
 def test_only_metrics_asked_for_are_given_in_their_order() -> None:
-    assert list(classification_metrics(SCORES, LABELS, ["log_loss", "accuracy"])) == ["log_loss", "accuracy"]
+    assert list(classification_metrics(SCORES, LABELS, ["log_loss", "accuracy"])) == [
+        "log_loss",
+        "accuracy",
+    ]
 
 
 def test_every_metric_of_the_config_is_known() -> None:
@@ -63,13 +67,20 @@ def test_every_metric_of_the_config_is_known() -> None:
 
 
 def test_float32_probabilities_that_do_not_quite_add_up_to_one_are_scored() -> None:
-    scores = torch.softmax(torch.randn(1000, 7, generator=torch.Generator().manual_seed(1)), dim=1) * 1.0001
+    scores = (
+        torch.softmax(torch.randn(1000, 7, generator=torch.Generator().manual_seed(1)), dim=1)
+        * 1.0001
+    )
     labels = torch.arange(1000) % 7
-    assert one("log_loss", scores, labels) == pytest.approx(one("log_loss", scores.double() / 1.0001, labels), rel=1e-6)
+    assert one("log_loss", scores, labels) == pytest.approx(
+        one("log_loss", scores.double() / 1.0001, labels), rel=1e-6
+    )
 
 
 def test_unknown_metric_is_an_error() -> None:
-    with pytest.raises(ValueError, match="Expected a metric of accuracy, macro_f1, auc, log_loss; got 'luck'"):
+    with pytest.raises(
+        ValueError, match="Expected a metric of accuracy, macro_f1, auc, log_loss; got 'luck'"
+    ):
         classification_metrics(SCORES, LABELS, ["luck"])
 
 
@@ -88,5 +99,7 @@ def test_unknown_metric_is_an_error() -> None:
         ("log_loss", math.nan, 0.5, False),
     ],
 )
-def test_better_follows_the_metrics_direction(name: str, value: float, than: float | None, better: bool) -> None:
+def test_better_follows_the_metrics_direction(
+    name: str, value: float, than: float | None, better: bool
+) -> None:
     assert is_better(name, value, than) is better

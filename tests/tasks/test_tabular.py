@@ -15,7 +15,9 @@ from confide.tasks.tabular import FEATURES, Tabular
 AGE = ColumnConfig(minimum=20.0, maximum=90.0)
 CHOL = ColumnConfig(minimum=100.0, maximum=500.0, missing_values=["0", "?"], indicator=True)
 CP = ColumnConfig(kind="categorical", categories=["none", "some", "much"])
-FBS = ColumnConfig(kind="categorical", categories=["TRUE", "FALSE"], missing_values=["-"], indicator=True)
+FBS = ColumnConfig(
+    kind="categorical", categories=["TRUE", "FALSE"], missing_values=["-"], indicator=True
+)
 
 
 def make(**columns: ColumnConfig) -> Tabular:
@@ -37,12 +39,17 @@ def label(config: TabularConfig, values: list[str | None] | list[int]) -> list[i
 # --- numbers
 
 
-@pytest.mark.parametrize(("value", "expected"), [("20", -2), ("90", 2), ("55", 0), ("37.5", -1), (" 55 ", 0), ("5.5e1", 0)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("20", -2), ("90", 2), ("55", 0), ("37.5", -1), (" 55 ", 0), ("5.5e1", 0)],
+)
 def test_range_is_encoded_from_minus_2_to_2(value: str, expected: float) -> None:
     assert encode(AGE, [value]) == [[expected]]
 
 
-@pytest.mark.parametrize(("value", "expected"), [("19", -2), ("-1000", -2), ("91", 2), ("1e300", 2)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("19", -2), ("-1000", -2), ("91", 2), ("1e300", 2)]
+)
 def test_values_outside_the_range_are_clipped(value: str, expected: float) -> None:
     assert encode(AGE, [value]) == [[expected]]
 
@@ -66,7 +73,9 @@ def test_numbers_may_come_as_numbers() -> None:
 
 @pytest.mark.parametrize("wrong", ["abc", "12,5", "nan", "1 2"])
 def test_text_where_a_number_belongs_is_counted(wrong: str) -> None:
-    with pytest.raises(DataError, match="Column x: 1 of 3 values are not numbers; correct them or list them"):
+    with pytest.raises(
+        DataError, match="Column x: 1 of 3 values are not numbers; correct them or list them"
+    ):
         encode(AGE, ["30", wrong, None])
 
 
@@ -84,7 +93,8 @@ def test_missing_category_is_zero_with_its_indicator_on() -> None:
 
 def test_unknown_category_is_refused() -> None:
     with pytest.raises(
-        DataError, match="Column x: 2 unknown categories in 3 of 4 values, such as 'heaps'; the schema knows none, some"
+        DataError,
+        match="Column x: 2 unknown categories in 3 of 4 values, such as 'heaps'; the schema knows none, some",
     ):
         encode(CP, ["some", "lots", "heaps", "lots"])
 
@@ -104,7 +114,9 @@ def test_truth_values_match_whatever_their_case(true: str) -> None:
 
 def test_columns_stand_in_the_order_of_the_schema() -> None:
     task = make(age=AGE, chol=CHOL, cp=CP)
-    records = Dataset.from_dict({"cp": ["some"], "num": ["present"], "chol": ["300"], "age": ["90"], "other": ["?"]})
+    records = Dataset.from_dict(
+        {"cp": ["some"], "num": ["present"], "chol": ["300"], "age": ["90"], "other": ["?"]}
+    )
     examples = task.encode(records)
     assert examples.columns[FEATURES].tolist() == [[2, 0, 0, 0, 1, 0]]
     assert examples.columns[FEATURES].dtype == torch.float32
@@ -118,28 +130,40 @@ def test_no_records_are_encoded_as_no_rows() -> None:
 
 
 _ROW = st.tuples(
-    st.one_of(st.none(), st.sampled_from(["0", "0.0", "100", "250", "7000"])), st.sampled_from(["TRUE", "FALSE", "-"])
+    st.one_of(st.none(), st.sampled_from(["0", "0.0", "100", "250", "7000"])),
+    st.sampled_from(["TRUE", "FALSE", "-"]),
 )
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(rows=st.lists(_ROW, min_size=1, max_size=5))
-def test_encoding_of_a_record_depends_on_no_other_record(rows: list[tuple[str | None, str]]) -> None:
-    columns = {"chol": [r[0] for r in rows], "fbs": [r[1] for r in rows], "num": ["absent"] * len(rows)}
+def test_encoding_of_a_record_depends_on_no_other_record(
+    rows: list[tuple[str | None, str]],
+) -> None:
+    columns = {
+        "chol": [r[0] for r in rows],
+        "fbs": [r[1] for r in rows],
+        "num": ["absent"] * len(rows),
+    }
     task, records = make(chol=CHOL, fbs=FBS), Dataset.from_dict(columns)
     alone = [task.encode(records.select([i])).columns[FEATURES] for i in range(len(rows))]
     assert task.encode(records).columns[FEATURES].equal(torch.cat(alone))
 
 
 def test_every_missing_column_is_named() -> None:
-    with pytest.raises(DataError, match=re.escape("lack column age, cp; they have chol, num. Rename a column")):
-        make(age=AGE, chol=CHOL, cp=CP).encode(Dataset.from_dict({"chol": ["1"], "num": ["absent"]}))
+    with pytest.raises(
+        DataError, match=re.escape("lack column age, cp; they have chol, num. Rename a column")
+    ):
+        make(age=AGE, chol=CHOL, cp=CP).encode(
+            Dataset.from_dict({"chol": ["1"], "num": ["absent"]})
+        )
 
 
 def test_every_wrong_column_is_named_at_once() -> None:
     records = Dataset.from_dict({"age": ["old"], "cp": ["lots"], "num": ["maybe"]})
     with pytest.raises(
-        DataError, match=r"(?s)3 problems.*Column age: 1 of 1 .*Column cp: 1 unknown.*Column num: unknown"
+        DataError,
+        match=r"(?s)3 problems.*Column age: 1 of 1 .*Column cp: 1 unknown.*Column num: unknown",
     ) as caught:
         make(age=AGE, cp=CP).encode(records)
     assert caught.value.problems == make(age=AGE, cp=CP).check(records)
@@ -172,14 +196,19 @@ def test_null_label_is_refused(null: str | None) -> None:
 
 def test_labels_that_are_truth_values_match_whatever_their_case() -> None:
     config = TabularConfig(
-        labels=["no", "yes"], label_column="num", label_values={"FALSE": "no", "TRUE": "yes"}, columns={"x": AGE}
+        labels=["no", "yes"],
+        label_column="num",
+        label_values={"FALSE": "no", "TRUE": "yes"},
+        columns={"x": AGE},
     )
     assert label(config, ["True", "false"]) == [1, 0]
 
 
 @pytest.mark.parametrize(("config", "known"), [(PLAIN, "absent, present"), (MAPPED, "0, 1, 2")])
 def test_unknown_label_is_refused(config: TabularConfig, known: str) -> None:
-    with pytest.raises(DataError, match=rf"unknown label '7' \(2 records\).*the plan knows {known}\. Correct"):
+    with pytest.raises(
+        DataError, match=rf"unknown label '7' \(2 records\).*the plan knows {known}\. Correct"
+    ):
         label(config, ["7", "7"])
 
 

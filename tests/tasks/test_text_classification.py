@@ -52,7 +52,9 @@ def test_labels_are_indices_of_class_names(examples: Examples) -> None:
 
 
 def test_take_cuts_to_the_padded_length_of_the_longest(examples: Examples) -> None:
-    wide = {name: functional.pad(examples.columns[name], (0, 24)) for name in examples.token_columns}
+    wide = {
+        name: functional.pad(examples.columns[name], (0, 24)) for name in examples.token_columns
+    }
     lengths = torch.tensor([3, 30, 5])
     padded = Examples({**wide, LABELS: examples.labels}, lengths, examples.token_columns)
     batch = padded.take(torch.tensor([2, 0]))
@@ -70,22 +72,33 @@ def test_take_leaves_the_records_alone(examples: Examples) -> None:
 
 def test_concat_keeps_lengths_and_order(examples: Examples) -> None:
     both = Examples.concat([examples, examples])
-    assert both.take(torch.tensor([3, 5]))["input_ids"].equal(examples.take(torch.tensor([0, 2]))["input_ids"])
+    assert both.take(torch.tensor([3, 5]))["input_ids"].equal(
+        examples.take(torch.tensor([0, 2]))["input_ids"]
+    )
     assert len(both) == 6
 
 
 def test_concat_joins_texts_of_unlike_lengths(task: TextClassification) -> None:
     config = TextClassificationConfig(labels=["bad", "good"], max_tokens=32)
     wide = TextClassification(config, tokenizer=task._tokenizer)
-    parts = [wide.encode(Dataset.from_dict({"text": ["good " * count], "label": ["good"]})) for count in (20, 3)]
+    parts = [
+        wide.encode(Dataset.from_dict({"text": ["good " * count], "label": ["good"]}))
+        for count in (20, 3)
+    ]
     both = Examples.concat(parts)
     for index, alone in enumerate(parts):
-        assert both.take(torch.tensor([index]))["input_ids"].equal(alone.take(torch.tensor([0]))["input_ids"])
+        assert both.take(torch.tensor([index]))["input_ids"].equal(
+            alone.take(torch.tensor([0]))["input_ids"]
+        )
 
 
-def test_encoding_of_a_text_depends_on_no_other_text(task: TextClassification, examples: Examples) -> None:
+def test_encoding_of_a_text_depends_on_no_other_text(
+    task: TextClassification, examples: Examples
+) -> None:
     for index, text in enumerate(TEXTS):
-        alone = task.encode(Dataset.from_dict({"text": [text], "label": ["bad"]})).take(torch.tensor([0]))
+        alone = task.encode(Dataset.from_dict({"text": [text], "label": ["bad"]})).take(
+            torch.tensor([0])
+        )
         assert alone["input_ids"].equal(examples.take(torch.tensor([index]))["input_ids"])
 
 
@@ -110,9 +123,9 @@ def test_no_texts_are_encoded_as_no_rows(task: TextClassification) -> None:
 
 
 def test_empty_text_is_a_text(task: TextClassification) -> None:
-    assert task.encode(Dataset.from_dict({"text": [""], "label": ["bad"]})).columns["input_ids"].tolist() == [
-        [CLS, SEP, *[PAD] * 6]
-    ]
+    assert task.encode(Dataset.from_dict({"text": [""], "label": ["bad"]})).columns[
+        "input_ids"
+    ].tolist() == [[CLS, SEP, *[PAD] * 6]]
 
 
 def test_null_text_is_refused(task: TextClassification) -> None:
@@ -156,7 +169,9 @@ def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassificati
     if isinstance(config.task, TabularConfig):
         examples = Tabular(config.task).encode(records)
         assert examples.columns[FEATURES].isfinite().all()
-        assert (examples.columns[FEATURES].std(dim=0) > 0).all()  # no input is the same for everyone
+        assert (
+            examples.columns[FEATURES].std(dim=0) > 0
+        ).all()  # no input is the same for everyone
     else:
         assert isinstance(config.task, TextClassificationConfig)
         examples = TextClassification(config.task, tokenizer=task._tokenizer).encode(records)
@@ -166,6 +181,10 @@ def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassificati
 
 def test_groups_share_a_padded_length_and_lose_nobody(examples: Examples) -> None:
     lengths = torch.tensor([3, 17, 8, 9, 16])
-    columns = {name: torch.zeros((5, 24), dtype=torch.int64) for name in examples.token_columns} | {LABELS: torch.zeros(5)}
-    groups = Examples(columns, lengths, examples.token_columns).groups(torch.tensor([4, 0, 1, 2, 3]))
+    columns = {name: torch.zeros((5, 24), dtype=torch.int64) for name in examples.token_columns} | {
+        LABELS: torch.zeros(5)
+    }
+    groups = Examples(columns, lengths, examples.token_columns).groups(
+        torch.tensor([4, 0, 1, 2, 3])
+    )
     assert [group.tolist() for group in groups] == [[0, 2], [4, 3], [1]]

@@ -82,7 +82,9 @@ def test_columns_of_other_types_are_refused(value: object) -> None:
 
 _CELLS = {
     "integer": st.lists(st.none() | st.integers(-(2**53) + 1, 2**53 - 1), min_size=1, max_size=6),
-    "float": st.lists(st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6),
+    "float": st.lists(
+        st.none() | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6
+    ),
     "truth": st.lists(st.none() | st.booleans(), min_size=1, max_size=6),
 }
 
@@ -100,17 +102,30 @@ def test_csv_and_parquet_hold_the_same_records(kind: str, data: st.DataObject) -
         frame.to_parquet(f"{folder}/x.parquet")
         for name in ("x.csv", "x.parquet"):
             batches = list(open_file(Path(folder) / name, ("x", "n")).batches)
-            read.append([comparable(text) for text in pyarrow.concat_tables(batches)["x"].to_pylist()])
+            read.append(
+                [comparable(text) for text in pyarrow.concat_tables(batches)["x"].to_pylist()]
+            )
     assert read[0] == read[1]
 
 
 @pytest.mark.parametrize(
-    ("left", "right"), [("63", "63.0"), ("-0.0", "0"), ("TRUE", "true"), ("False", "false"), ("", None), ("1e3", "1000")]
+    ("left", "right"),
+    [
+        ("63", "63.0"),
+        ("-0.0", "0"),
+        ("TRUE", "true"),
+        ("False", "false"),
+        ("", None),
+        ("1e3", "1000"),
+    ],
 )
 def test_texts_that_mean_the_same_compare_equal(left: str, right: str | None) -> None:
     assert comparable(left) == comparable(right)
 
 
-@pytest.mark.parametrize(("left", "right"), [("1_0", "10"), ("nan", None), ("inf", "Infinity"), ("Yes", "yes"), ("a", "a ")])
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [("1_0", "10"), ("nan", None), ("inf", "Infinity"), ("Yes", "yes"), ("a", "a ")],
+)
 def test_texts_that_differ_stay_apart(left: str, right: str | None) -> None:
     assert comparable(left) != comparable(right)

@@ -45,11 +45,18 @@ def told(capsys: pytest.CaptureFixture[str], words: Sequence[str]) -> dict[str, 
 # --- words
 
 
-@pytest.mark.parametrize("words", [["--help"], ["-h"], ["help"], ["status", "--help"], ["approve", "job", "-h"]])
-def test_help_shows_every_way_to_call_it(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--help"], ["-h"], ["help"], ["status", "--help"], ["approve", "job", "-h"]]
+)
+def test_help_shows_every_way_to_call_it(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
     assert main(words) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("client status", "client approve JOB", "client stop JOB", "--only ROLE"))
+    assert all(
+        word in shown
+        for word in ("client status", "client approve JOB", "client stop JOB", "--only ROLE")
+    )
 
 
 WRONG = {
@@ -64,13 +71,17 @@ WRONG = {
 
 
 @pytest.mark.parametrize("words", WRONG)
-def test_wrong_words_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
+def test_wrong_words_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=WRONG[words]):
         main(words)
 
 
-def test_a_wrong_word_is_an_exit_status_and_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_word_is_an_exit_status_and_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert confide.cli.main(["client", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("confide client: ")
 
@@ -117,14 +128,18 @@ def test_a_trainer_whose_kit_is_wrong_ends_the_whole_and_is_not_started_again(
 # --- status
 
 
-def test_status_without_processes_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_without_processes_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["status", str(write_kit(tmp_path))]) == 1
     shown = capsys.readouterr().out
     assert NAME in shown
     assert shown.count("not running") == len(ROLES)
 
 
-def test_status_as_json_has_plain_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_as_json_has_plain_values(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shown = told(capsys, ["status", str(write_kit(tmp_path))])
     assert shown["institution"] == NAME
     assert shown["processes"] == dict.fromkeys(ROLES)
@@ -135,11 +150,15 @@ def test_status_finds_processes_of_one_supervisor_or_of_three(tmp_path: Path) ->
     kit = make_kit(tmp_path)
     for folder, role in (("logs", "executor"), ("supernode", "supernode")):
         (kit.state / folder).mkdir(parents=True)
-        (kit.state / folder / PROCESSES).write_text(json.dumps({"supervisor": os.getpid(), role: 1}))
+        (kit.state / folder / PROCESSES).write_text(
+            json.dumps({"supervisor": os.getpid(), role: 1})
+        )
     assert status(kit)["processes"] == {"trainer": None, "executor": 1, "supernode": 1}
 
 
-def test_status_tells_what_was_spent_and_who_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_tells_what_was_spent_and_who_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kit = make_kit(tmp_path)
     open_door(kit).handle("train", ask())
     shown = told(capsys, ["status", str(tmp_path)])
@@ -158,7 +177,9 @@ def test_status_passes_over_a_plan_of_another_release(tmp_path: Path) -> None:
     assert status(kit)["jobs"] == {}
 
 
-def test_status_of_a_damaged_ledger_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_a_damaged_ledger_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kit = make_kit(tmp_path)
     open_door(kit).handle("train", ask())
     kit.ledger.write_bytes(b"torn")
@@ -170,7 +191,9 @@ def test_status_of_a_damaged_ledger_says_so(tmp_path: Path, capsys: pytest.Captu
 # --- approve and stop
 
 
-def test_a_job_waits_until_it_is_approved_and_then_begins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_job_waits_until_it_is_approved_and_then_begins(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kit = make_kit(tmp_path, policy=MANUAL)
     door = open_door(kit)
     assert door.handle("query", ask()).refusal == "policy_approval"
@@ -193,7 +216,9 @@ def test_what_was_approved_is_the_plan_and_not_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "code"), [("y\n", 0), ("YES\n", 0), ("n\n", 1), ("\n", 1)])
-def test_whoever_approves_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, code: int) -> None:
+def test_whoever_approves_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, code: int
+) -> None:
     kit = make_kit(tmp_path, policy=MANUAL)
     open_door(kit).handle("query", ask())
     answer(monkeypatch, text)
@@ -201,7 +226,9 @@ def test_whoever_approves_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert status(kit)["jobs"][JOB] == ("waits for approval" if code else "allowed")
 
 
-def test_without_a_terminal_nothing_is_approved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_nothing_is_approved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kit = make_kit(tmp_path, policy=MANUAL)
     open_door(kit).handle("query", ask())
     answer(monkeypatch, "")
@@ -215,7 +242,9 @@ def test_a_job_that_never_asked_cannot_be_approved(tmp_path: Path) -> None:
         main(["approve", "other", str(write_kit(tmp_path))])
 
 
-def test_a_stopped_job_goes_on_once_it_is_approved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stopped_job_goes_on_once_it_is_approved(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     kit = make_kit(tmp_path)
     door = open_door(kit)
     door.handle("query", ask())

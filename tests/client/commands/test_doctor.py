@@ -49,12 +49,19 @@ def found(kit: Path, *overrides: str) -> dict[str, list[Finding]]:
 
 
 def errors(findings: list[Finding]) -> str:
-    return "\n".join(f"{finding.told} {finding.mend}" for finding in findings if finding.status == "error")
+    return "\n".join(
+        f"{finding.told} {finding.mend}" for finding in findings if finding.status == "error"
+    )
 
 
 def test_a_kit_that_is_ready_lacks_only_its_coordinator(kit: Path) -> None:
     findings = found(kit)
-    wrong = [(finding.check, finding.status) for checks in findings.values() for finding in checks if finding.status != "ok"]
+    wrong = [
+        (finding.check, finding.status)
+        for checks in findings.values()
+        for finding in checks
+        if finding.status != "ok"
+    ]
     assert wrong == [("port", "warning")]
     assert "920 records" in findings["records"][-1].told
     assert "lifetime epsilon 16" in findings["policy"][0].told
@@ -84,7 +91,9 @@ def test_keys_that_do_not_fit_or_are_readable_are_told(kit: Path) -> None:
 def test_records_that_do_not_fit_are_told(kit: Path) -> None:
     (kit / "few.csv").write_text("id,age\n1,2\n")
     assert "data check" in errors(found(kit, f"data.path={kit}/few.csv")["records"])
-    assert "policy.min_records=5000: there are about 644" in errors(found(kit, "policy.min_records=5000")["records"])
+    assert "policy.min_records=5000: there are about 644" in errors(
+        found(kit, "policy.min_records=5000")["records"]
+    )
     assert "policy.public_n=10" in errors(found(kit, "policy.public_n=10")["records"])
 
 
@@ -101,13 +110,24 @@ def test_backbones_are_told_with_their_hash(kit: Path, tmp_path: Path) -> None:
 
 
 def test_the_last_plan_is_held_against_the_policy(kit: Path) -> None:
-    config = compose(["experiment=heart_disease", "privacy=record", "privacy.epsilon=3", "data.public=true", "job=j"])
+    config = compose(
+        [
+            "experiment=heart_disease",
+            "privacy=record",
+            "privacy.epsilon=3",
+            "data.public=true",
+            "job=j",
+        ]
+    )
     path = plan_path(load_kit(kit, [f"data.path={HEART}", BUDGET]), "j")
     path.parent.mkdir(parents=True)
     path.write_text(make_plan(config, backbone_sha256=None).to_json())
     assert found(kit)["plan"][0].status == "ok"
     denied = found(kit, "policy.max_epsilon=1")["plan"][0]
-    assert (denied.status, "policy.max_epsilon denies it: asked 3.0, allowed 1.0" in denied.told) == ("warning", True)
+    assert (
+        denied.status,
+        "policy.max_epsilon denies it: asked 3.0, allowed 1.0" in denied.told,
+    ) == ("warning", True)
 
 
 def test_the_ledger_is_verified_and_what_is_left_told(kit: Path) -> None:

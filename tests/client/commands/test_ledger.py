@@ -40,7 +40,9 @@ TERMS = Terms(
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("east", "west"):
-        ledger = PersistentLedger(LedgerFile(tmp_path / f"{name}.ledger"), population=name, budget=BUDGET)
+        ledger = PersistentLedger(
+            LedgerFile(tmp_path / f"{name}.ledger"), population=name, budget=BUDGET
+        )
         ledger.know_units(["patient-4711"])
         ledger.reserve(TERMS, 1, "digest", key=None)
     return tmp_path
@@ -53,7 +55,10 @@ def confide_ledger(*words: object) -> int:
 def test_show_prints_populations_and_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert confide_ledger("show", folder) == 0
     shown = capsys.readouterr().out
-    assert all(word in shown for word in ("east", "west", "record", "trial", "1/4", "8.00", "secure", "Runs of west"))
+    assert all(
+        word in shown
+        for word in ("east", "west", "record", "trial", "1/4", "8.00", "secure", "Runs of west")
+    )
 
 
 def test_show_prints_events_when_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +69,9 @@ def test_show_prints_events_when_asked(folder: Path, capsys: pytest.CaptureFixtu
 
 def test_bar_shows_spent_committed_and_left() -> None:
     budget = Budget.declare(2.0, 1e-5)
-    population = Population(name="a", unit="record", budget=budget, runs={"trial": Run(terms=TERMS, began=0.0)})
+    population = Population(
+        name="a", unit="record", budget=budget, runs={"trial": Run(terms=TERMS, began=0.0)}
+    )
     assert bar(population) == "▒" * 12
     assert bar(Population(name="a", unit="record", budget=budget)) == "·" * 12
 
@@ -81,7 +88,9 @@ def test_verify_tells_sound_from_damaged(folder: Path, capsys: pytest.CaptureFix
     assert "west.ledger: " in captured.err
 
 
-def test_verify_misses_no_ledger_that_is_gone_and_no_key(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_misses_no_ledger_that_is_gone_and_no_key(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "west.ledger").unlink()
     assert confide_ledger("verify", folder) == 1
     assert "west.ledger: It is gone, and its anchor" in capsys.readouterr().err
@@ -97,7 +106,9 @@ def exported(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     return path
 
 
-def test_an_export_is_signed_and_holds_no_unit_id(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_is_signed_and_holds_no_unit_id(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = exported(folder, capsys)
     assert "patient-4711" not in path.read_text()
     assert json.loads(path.read_text())["totals"]["east"]["rounds"] == 1
@@ -106,16 +117,24 @@ def test_an_export_is_signed_and_holds_no_unit_id(folder: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("key", ["ledger", "head", "totals", "events", "public_key", "signature"])
-def test_a_changed_export_is_not_sound(key: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_changed_export_is_not_sound(
+    key: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = exported(folder, capsys)
     raw = json.loads(path.read_text())
     value = raw[key]
-    raw[key] = value[::-1] if isinstance(value, str | list) else {**value, "east": {**value["east"], "spent": 0.0}}
+    raw[key] = (
+        value[::-1]
+        if isinstance(value, str | list)
+        else {**value, "east": {**value["east"], "spent": 0.0}}
+    )
     path.write_text(json.dumps(raw))
     assert confide_ledger("verify", path) == 1
 
 
-def test_an_export_signed_anew_by_somebody_else_is_not_sound(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_export_signed_anew_by_somebody_else_is_not_sound(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from confide.client.ledger.export import _canonical
@@ -131,7 +150,10 @@ def test_an_export_signed_anew_by_somebody_else_is_not_sound(folder: Path, capsy
 
 def test_budget_declares_and_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = folder / "east.ledger"
-    assert confide_ledger("budget", path, "--declare", "north", "--epsilon", "3", "--unit", "group") == 0
+    assert (
+        confide_ledger("budget", path, "--declare", "north", "--epsilon", "3", "--unit", "group")
+        == 0
+    )
     shown = capsys.readouterr().out
     assert all(word in shown for word in ("north", "group", "3.00", "east"))
     assert confide_ledger("budget", path, "--declare", "east", "--epsilon", "20") == 0
@@ -154,7 +176,10 @@ def test_what_is_not_said_stays_as_it_was_declared(folder: Path) -> None:
     [
         (("show", "nowhere"), "is not there; name a ledger"),
         (("budget", "east.ledger", "--declare", "x"), "--epsilon is missing"),
-        (("budget", "east.ledger", "--declare", "x", "--epsilon", "-1"), "--epsilon=-1.0: expected > 0"),
+        (
+            ("budget", "east.ledger", "--declare", "x", "--epsilon", "-1"),
+            "--epsilon=-1.0: expected > 0",
+        ),
         (("budget", "east.ledger", "--epsilon", "1"), "go with --declare"),
         (("budget", ".", "--declare", "x", "--epsilon", "1"), "is a folder"),
         (("export", "."), "is a folder of 2 ledgers; export one"),
@@ -171,12 +196,16 @@ def test_a_wrong_command_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(folder)
-    (folder / "plan.json").write_text(make_plan(compose(["experiment=heart_disease"]), backbone_sha256=None).to_json())
+    (folder / "plan.json").write_text(
+        make_plan(compose(["experiment=heart_disease"]), backbone_sha256=None).to_json()
+    )
     assert confide_ledger(*words) == 2
     assert complaint in capsys.readouterr().err
 
 
-def test_an_empty_folder_holds_no_ledger(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_holds_no_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert confide_ledger("show", tmp_path) == 2
     assert "holds no ledger" in capsys.readouterr().err
 

@@ -44,7 +44,12 @@ def test_records_are_not_replaced_by_their_predictions(
     file = Path(records)
     monkeypatch.chdir(file.parent)
     (file.parent / "link.csv").symlink_to(file)
-    for given, output in [(records, records), (records, "./new.csv"), ("new.csv", "link.csv"), ("link.csv", records)]:
+    for given, output in [
+        (records, records),
+        (records, "./new.csv"),
+        ("new.csv", "link.csv"),
+        ("link.csv", records),
+    ]:
         assert main(["predict", run, given, "--output", output]) == 2
         assert "is INPUT itself" in capsys.readouterr().err
     assert file.read_text() == GOOD
@@ -57,7 +62,11 @@ def test_csv_on_the_standard_output_is_the_input_with_predictions(
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0] == "id,age,pain,state,prediction,probability_well,probability_ill"
-    assert [line.rsplit(",", 3)[0] for line in lines[1:]] == ["a,30,some,1", "b,,none,", '"c, d",61.5,some,0']
+    assert [line.rsplit(",", 3)[0] for line in lines[1:]] == [
+        "a,30,some,1",
+        "b,,none,",
+        '"c, d",61.5,some,0',
+    ]
     assert "3 records predicted by model " in err
     assert "on 2 labelled ones: accuracy " in err
 
@@ -71,12 +80,16 @@ def test_every_format_holds_the_same(suffix: str, run: str, records: str, tmp_pa
     pandas.testing.assert_frame_equal(made, expected, check_dtype=False, atol=1e-6)
 
 
-def test_nothing_kept_leaves_predictions_alone(run: str, records: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_kept_leaves_predictions_alone(
+    run: str, records: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["predict", run, records, "--keep", ""]) == 0
     assert capsys.readouterr().out.startswith("prediction,probability_well,probability_ill\n")
 
 
-def test_carriage_return_in_a_text_does_not_end_its_line(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_carriage_return_in_a_text_does_not_end_its_line(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in.jsonl").write_text('{"note": "one\\rtwo", "age": 3, "pain": "none"}\n')
     assert main(["predict", run, str(tmp_path / "in.jsonl")]) == 0
     (tmp_path / "out.csv").write_text(capsys.readouterr().out, newline="")
@@ -87,7 +100,9 @@ def test_long_input_is_predicted_whole_and_in_order(run: str, tmp_path: Path) ->
     count = 2500
     rows = "".join(f"{i},{i % 90},none,{i % 2}\n" for i in range(count))
     (tmp_path / "in.csv").write_text(HEAD + rows)
-    assert main(["predict", run, str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    assert (
+        main(["predict", run, str(tmp_path / "in.csv"), "--output", str(tmp_path / "out.csv")]) == 0
+    )
     made = pandas.read_csv(tmp_path / "out.csv")
     assert made["id"].tolist() == list(range(count))
     assert made.groupby("age")["probability_ill"].nunique().max() == 1
@@ -111,22 +126,37 @@ def test_records_that_do_not_fit_are_all_named_and_nothing_is_written(
     ("words", "status", "match"),
     [
         (["{run}", "none.csv"], 1, "none.csv: no such file"),
-        (["{run}", "{records}", "--output", "out.xlsx"], 2, "expected a file that ends in .csv, .tsv, .jsonl, .parquet"),
+        (
+            ["{run}", "{records}", "--output", "out.xlsx"],
+            2,
+            "expected a file that ends in .csv, .tsv, .jsonl, .parquet",
+        ),
         (["{run}", "{records}", "--output", "no/out.csv"], 2, "there is no folder no; make it"),
-        (["{run}", "{records}", "--keep", "id,name"], 2, "has no column name; it has id, age, pain, state"),
+        (
+            ["{run}", "{records}", "--keep", "id,name"],
+            2,
+            "has no column name; it has id, age, pain, state",
+        ),
         (["no-run", "{records}"], 1, "no-run: no such folder; name RUN"),
         (["{run}", "{run}"], 1, "is a folder; name one file"),
         (["{run}"], 2, "the following arguments are required: INPUT"),
     ],
 )
 def test_mistakes_are_named(
-    words: list[str], status: int, match: str, run: str, records: str, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    status: int,
+    match: str,
+    run: str,
+    records: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["predict", *(word.format(run=run, records=records) for word in words)]) == status
     assert match in capsys.readouterr().err
 
 
-def test_columns_that_would_be_written_twice_are_refused(run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_that_would_be_written_twice_are_refused(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "in.csv").write_text("age,pain,prediction\n3,none,x\n")
     assert main(["predict", run, str(tmp_path / "in.csv")]) == 2
     assert "column prediction already" in capsys.readouterr().err
@@ -149,7 +179,14 @@ def test_export_prints_sizes_times_and_metrics_and_predict_takes_the_folder(
     folder = str(tmp_path / "exported")
     assert main(["export", run, "--to", "merged", "--output", folder, "--check", records]) == 0
     shown = capsys.readouterr().out
-    for words in ("3 records", "MB", "ms a record", "largest difference", "accuracy, 2 labelled", f"written to {folder}"):
+    for words in (
+        "3 records",
+        "MB",
+        "ms a record",
+        "largest difference",
+        "accuracy, 2 labelled",
+        f"written to {folder}",
+    ):
         assert words in shown
     assert main(["predict", run, records]) == 0
     own = capsys.readouterr().out
@@ -162,7 +199,11 @@ def test_forms_on_the_command_line_are_those_there_are() -> None:
     assert tuple(action.choices or ()) == tuple(FORMS)
 
 
-@pytest.mark.parametrize(("words", "status"), [(["--help"], 0), (["run"], 2), (["run", "--to", "gguf"], 2)])
-def test_export_says_what_it_takes(words: list[str], status: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "status"), [(["--help"], 0), (["run"], 2), (["run", "--to", "gguf"], 2)]
+)
+def test_export_says_what_it_takes(
+    words: list[str], status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["export", *words]) == status
     assert "hf" in "".join(capsys.readouterr())

@@ -19,7 +19,12 @@ def plan() -> TrainingPlan:
 
 
 def kit_of(folder: Path, plan: TrainingPlan, *overrides: str) -> Kit:
-    lines = ["defaults: [institution, _self_]", "name: ward", "coordinator: {address: '127.0.0.1:1'}", "data: {path: x.csv}"]
+    lines = [
+        "defaults: [institution, _self_]",
+        "name: ward",
+        "coordinator: {address: '127.0.0.1:1'}",
+        "data: {path: x.csv}",
+    ]
     (folder / "client.yaml").write_text("\n".join(lines))
     kit = load_kit(folder, ["policy.budget.epsilon=16", *overrides])
     keep_plan(kit, plan.job, plan.to_json())
@@ -34,7 +39,9 @@ def kit_of(folder: Path, plan: TrainingPlan, *overrides: str) -> Kit:
         ("policy.approval=manual", "waits for approval"),
     ],
 )
-def test_a_plan_that_asked_is_shown_as_it_stands(tmp_path: Path, plan: TrainingPlan, override: str, stands: str) -> None:
+def test_a_plan_that_asked_is_shown_as_it_stands(
+    tmp_path: Path, plan: TrainingPlan, override: str, stands: str
+) -> None:
     assert status(kit_of(tmp_path, plan, override))["jobs"] == {"j": stands}
 
 

@@ -34,7 +34,12 @@ def test_a_kit_is_read_with_its_task_as_plans_have_it(tmp_path: Path) -> None:
 def test_what_a_kit_leaves_out_is_strict(tmp_path: Path) -> None:
     config = make_kit(tmp_path, policy={"budget": {"epsilon": 1.0}}).config
     policy = config.policy
-    assert (policy.required_unit, policy.min_records, policy.max_epsilon, policy.max_delta) == ("record", 100, 8.0, 1e-5)
+    assert (policy.required_unit, policy.min_records, policy.max_epsilon, policy.max_delta) == (
+        "record",
+        100,
+        8.0,
+        1e-5,
+    )
     assert policy.allow_reproducible_noise is False
     assert policy.allow_download is False
     assert "any" not in policy.backbones
@@ -55,7 +60,9 @@ def test_paths_start_at_the_kit(tmp_path: Path) -> None:
     assert kit.data.path == str(tmp_path.resolve() / "records.csv")
 
 
-def test_records_are_read_from_beside_the_kit_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_are_read_from_beside_the_kit_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_kit(tmp_path / "kit")
     monkeypatch.chdir(tmp_path)
     assert len(load_pool(load_kit(Path("kit")).data, TASK).records) == RECORDS
@@ -82,8 +89,12 @@ def test_a_kit_in_a_folder_with_an_odd_name_loads(tmp_path: Path) -> None:
 
 
 def test_what_provision_makes_needs_records_and_a_budget_and_then_loads(tmp_path: Path) -> None:
-    federation = FederationConfig(name="hearts", hosts=["fed.example.org"], institutions=["VA Long Beach"])
-    made = provision(federation, compose(["experiment=heart_disease", "privacy=record"]), tmp_path / "kits")
+    federation = FederationConfig(
+        name="hearts", hosts=["fed.example.org"], institutions=["VA Long Beach"]
+    )
+    made = provision(
+        federation, compose(["experiment=heart_disease", "privacy=record"]), tmp_path / "kits"
+    )
     folder = made.kits[0].folder
     with pytest.raises(ConfigError) as caught:
         load_kit(folder)
@@ -92,7 +103,10 @@ def test_what_provision_makes_needs_records_and_a_budget_and_then_loads(tmp_path
         "client.yaml: policy.budget.epsilon ",
     ]
     kit = load_kit(folder, ["data.path=hearts.csv", "policy.budget.epsilon=4"])
-    assert (kit.config.name, kit.config.coordinator.address) == ("VA Long Beach", "fed.example.org:8443")
+    assert (kit.config.name, kit.config.coordinator.address) == (
+        "VA Long Beach",
+        "fed.example.org:8443",
+    )
     assert kit.task == compose(["experiment=heart_disease"]).task
     assert kit.path(kit.config.coordinator.key).is_file()
     assert kit.path(kit.config.coordinator.ca).is_file()
@@ -101,25 +115,49 @@ def test_what_provision_makes_needs_records_and_a_budget_and_then_loads(tmp_path
 # --- mistakes
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no port": ({"coordinator": {"address": "fed.org"}}, "coordinator.address=fed.org: expected HOST:PORT"),
-    "port too large": ({"coordinator": {"address": "h:65536"}}, "coordinator.address=h:65536: expected HOST:PORT"),
+    "no port": (
+        {"coordinator": {"address": "fed.org"}},
+        "coordinator.address=fed.org: expected HOST:PORT",
+    ),
+    "port too large": (
+        {"coordinator": {"address": "h:65536"}},
+        "coordinator.address=h:65536: expected HOST:PORT",
+    ),
     "no address": ({"coordinator": {}}, "coordinator.address is not set; it comes with the kit"),
     "no records": ({"data": {}}, "data.path is not set; write where your records are"),
-    "splits": ({"data": {"path": "x.csv", "test": 0.95}}, "data.validation=0.1 and test=0.95 leave nothing"),
+    "splits": (
+        {"data": {"path": "x.csv", "test": 0.95}},
+        "data.validation=0.1 and test=0.95 leave nothing",
+    ),
     "range": ({"kept_replies": 0}, "kept_replies=0: expected >= 1"),
     "port range": ({"runtime_port": 70000}, "runtime_port=70000: expected >= 1 and <= 65535"),
-    "no budget": ({"policy": {}}, "policy.budget.epsilon is not set; write what your population may spend"),
+    "no budget": (
+        {"policy": {}},
+        "policy.budget.epsilon is not set; write what your population may spend",
+    ),
     "manual without budget": (
         {"policy": {"required_unit": "none", "approval": "manual"}},
         "policy.approval=manual: the ledger keeps what was approved",
     ),
-    "policy": ({"policy": {"budget": {"epsilon": 1.0}, "hours": "8-9"}}, "policy.hours=8-9: expected HH:MM-HH:MM"),
+    "policy": (
+        {"policy": {"budget": {"epsilon": 1.0}, "hours": "8-9"}},
+        "policy.hours=8-9: expected HH:MM-HH:MM",
+    ),
     "unknown key": ({"polcy": {}}, "polcy: Key 'polcy' not in 'KitConfig'"),
-    "wrong type": ({"kept_replies": "many"}, "kept_replies: Value 'many' of type 'str' could not be converted to Integer"),
-    "no defaults": ({"defaults": ["_self_"]}, "expected `defaults: [institution, _self_]` at its top"),
+    "wrong type": (
+        {"kept_replies": "many"},
+        "kept_replies: Value 'many' of type 'str' could not be converted to Integer",
+    ),
+    "no defaults": (
+        {"defaults": ["_self_"]},
+        "expected `defaults: [institution, _self_]` at its top",
+    ),
     "kind of task": ({"task": {"kind": "poetry"}}, "task: Input tag 'poetry'"),
     "key of task": ({"task": {"kind": "tabular", "colums": {}}}, "task.colums: "),
-    "range of task": ({"task": {**SETTINGS["task"], "labels": ["no"]}}, "task.labels=['no']: expected at least two"),
+    "range of task": (
+        {"task": {**SETTINGS["task"], "labels": ["no"]}},
+        "task.labels=['no']: expected at least two",
+    ),
 }
 
 
@@ -142,7 +180,12 @@ def test_a_value_without_a_mend_of_its_own_is_named_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("name: [\n", "line 2"), ("- ward\n", "must be a DictConfig"), ("name: ${nobody}\n" * 2, "duplicate"), ("", "defaults")],
+    [
+        ("name: [\n", "line 2"),
+        ("- ward\n", "must be a DictConfig"),
+        ("name: ${nobody}\n" * 2, "duplicate"),
+        ("", "defaults"),
+    ],
 )
 def test_a_file_that_is_no_config_is_told_in_one_line(tmp_path: Path, text: str, told: str) -> None:
     (tmp_path / "client.yaml").write_text(text)
@@ -152,13 +195,20 @@ def test_a_file_that_is_no_config_is_told_in_one_line(tmp_path: Path, text: str,
 
 
 def test_a_folder_that_is_no_kit_is_told_what_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds no client\.yaml; name the folder of a kit, as `confide provision` makes it"):
+    with pytest.raises(
+        ConfigError,
+        match=r"holds no client\.yaml; name the folder of a kit, as `confide provision` makes it",
+    ):
         load_kit(tmp_path)
 
 
 def test_a_password_in_a_mistake_is_masked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        make_kit(tmp_path, "polcy.x=postgresql://ann:s3cret@db/ward", "kept_replies=postgresql://ann:s3cret@db/ward")
+        make_kit(
+            tmp_path,
+            "polcy.x=postgresql://ann:s3cret@db/ward",
+            "kept_replies=postgresql://ann:s3cret@db/ward",
+        )
     assert "s3cret" not in str(caught.value)
 
 
@@ -183,16 +233,24 @@ def test_a_plan_is_kept_for_its_owner_alone_and_replaced_by_the_next_one(tmp_pat
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_plans_are_bounded_and_the_oldest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plans_are_bounded_and_the_oldest_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kits, "_MOST_PLANS", 3)
     kit = make_kit(tmp_path)
     for number in range(5):
         keep_plan(kit, f"job-{number}", "{}")
         os.utime(plan_path(kit, f"job-{number}"), (number, number))
-    assert sorted(path.stem for path in (kit.own / "plans").iterdir()) == ["job-2", "job-3", "job-4"]
+    assert sorted(path.stem for path in (kit.own / "plans").iterdir()) == [
+        "job-2",
+        "job-3",
+        "job-4",
+    ]
 
 
-def test_a_new_text_for_a_kept_job_drops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_text_for_a_kept_job_drops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(kits, "_MOST_PLANS", 2)
     kit = make_kit(tmp_path)
     for job, text in (("a", "1"), ("b", "1"), ("b", "2")):
@@ -200,7 +258,9 @@ def test_a_new_text_for_a_kept_job_drops_no_other(tmp_path: Path, monkeypatch: p
     assert plan_path(kit, "a").exists()
 
 
-def test_a_plan_that_cannot_be_kept_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_plan_that_cannot_be_kept_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     kit = make_kit(tmp_path)
     kit.state.write_text("a file in the way")
     keep_plan(kit, "job", "{}")

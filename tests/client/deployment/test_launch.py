@@ -19,7 +19,9 @@ def kit(tmp_path: Path) -> Kit:
     return load_kit(tmp_path)
 
 
-def test_only_the_trainer_sees_a_database_s_password(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_trainer_sees_a_database_s_password(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("PGPASSWORD", "WARD_DB", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "s3cret")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
@@ -36,6 +38,10 @@ def test_password_on_the_command_line_is_refused_masked(kit: Kit, command: list[
     assert "s3cret" not in str(caught.value)
 
 
-def test_flags_may_stand_between_kit_and_overrides(kit: Kit, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["status", str(kit.folder), "--json", "policy.budget.epsilon=7"]) == 1  # nothing runs
+def test_flags_may_stand_between_kit_and_overrides(
+    kit: Kit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        cli.main(["status", str(kit.folder), "--json", "policy.budget.epsilon=7"]) == 1
+    )  # nothing runs
     assert '"institution": "ward"' in capsys.readouterr().out

@@ -9,7 +9,12 @@ import pytest
 from small_kit import NAME, PLAIN, PRIVATE, RECORDS, TASK, ask, make_kit, start
 
 from confide.client.deployment.kit import Kit, plan_path, stop_mark
-from confide.client.deployment.served import SPLIT_KEY, DeployedInstitution, known_backbones, own_split_key
+from confide.client.deployment.served import (
+    SPLIT_KEY,
+    DeployedInstitution,
+    known_backbones,
+    own_split_key,
+)
 from confide.client.ledger.file import LedgerFile
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import encode_institution
@@ -32,7 +37,9 @@ BUDGET: dict[str, Any] = {"budget": {"epsilon": 20.0}, "min_records": 50}
 REPRODUCIBLE = {**BUDGET, "allow_reproducible_noise": True}
 NOWHERE = {"path": "/nowhere/records.csv"}
 """Records that cannot be read: who is refused with another code was refused before they were touched."""
-PRETRAINED = replace(PRIVATE, backbone=TransformerConfig(name="coordinator/own-name"), backbone_sha256="ab" * 32)
+PRETRAINED = replace(
+    PRIVATE, backbone=TransformerConfig(name="coordinator/own-name"), backbone_sha256="ab" * 32
+)
 
 
 def open_door(folder: Path, *overrides: str, **settings: Any) -> tuple[Kit, DeployedInstitution]:
@@ -89,7 +96,10 @@ def test_a_plan_that_is_allowed_reaches_for_the_records(tmp_path: Path) -> None:
 
 
 def test_a_plan_outside_the_policy_touches_no_backbone(tmp_path: Path) -> None:
-    settings = {"policy": {**BUDGET, "backbones": ["any"], "max_epsilon": 1.0}, "backbones": ["/nowhere/backbone"]}
+    settings = {
+        "policy": {**BUDGET, "backbones": ["any"], "max_epsilon": 1.0},
+        "backbones": ["/nowhere/backbone"],
+    }
     assert refused(tmp_path / "a", PRETRAINED, **settings) == "policy_max_epsilon"
     allowed = {**settings, "policy": {**BUDGET, "backbones": ["any"]}}
     assert refused(tmp_path / "b", PRETRAINED, **allowed) == "cannot_comply"
@@ -128,11 +138,19 @@ def test_a_backbone_is_known_by_its_content_under_whatever_path(tmp_path: Path) 
     assert known_backbones(kit) == {coordinators: str(mine)}
 
 
-def test_a_backbone_of_the_plans_hash_is_opened_where_the_institution_has_it(tmp_path: Path) -> None:
+def test_a_backbone_of_the_plans_hash_is_opened_where_the_institution_has_it(
+    tmp_path: Path,
+) -> None:
     mine = backbone(tmp_path / "mine")
-    settings = {"policy": {**BUDGET, "backbones": ["any"]}, "backbones": [str(mine)], "data": NOWHERE}
+    settings = {
+        "policy": {**BUDGET, "backbones": ["any"]},
+        "backbones": [str(mine)],
+        "data": NOWHERE,
+    }
     plan = replace(PRETRAINED, backbone_sha256=content_hash(mine))
-    assert refused(tmp_path / "there", plan, **settings) != "backbone_not_here"  # these weights are none
+    assert (
+        refused(tmp_path / "there", plan, **settings) != "backbone_not_here"
+    )  # these weights are none
     assert refused(tmp_path / "gone", PRETRAINED, **settings) == "backbone_not_here"
 
 
@@ -151,9 +169,13 @@ def simulated(kit: Kit) -> Reply:
     """Ask the institution of a simulation that has the same name and the same records."""
     assert SEED is not None
     secret = seeded_secret(SEED)
-    workload = build_workload(TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0)
+    workload = build_workload(
+        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
+    )
     records = load_pool(kit.data, TASK).records
-    data, _ = encode_institution(NAME, records, kit.data, workload=workload, key=split_key(secret, NAME))
+    data, _ = encode_institution(
+        NAME, records, kit.data, workload=workload, key=split_key(secret, NAME)
+    )
     setup = Setup(serves=PRIVATE, policy=kit.config.policy, noise_secret=secret, reproducible=True)
     return Doors(Trainer(workload, private=True), setup).open(NAME, data).handle("train", ask())
 
@@ -193,7 +215,9 @@ def test_noise_is_fresh_unless_policy_and_plan_say_otherwise(tmp_path: Path, why
     assert updates[0] != updates[1]
 
 
-def test_a_round_that_was_answered_is_answered_alike_by_a_process_that_starts_anew(tmp_path: Path) -> None:
+def test_a_round_that_was_answered_is_answered_alike_by_a_process_that_starts_anew(
+    tmp_path: Path,
+) -> None:
     kit, door = open_door(tmp_path)
     first = door.handle("train", ask())
     again = DeployedInstitution(kit, deadline=Deadline()).handle("train", ask())
@@ -212,14 +236,20 @@ def test_without_a_budget_training_without_privacy_is_served_where_allowed(tmp_p
 def test_jobs_with_different_models_take_turns(tmp_path: Path) -> None:
     _, door = open_door(tmp_path)
     other = replace(PRIVATE, job="deep", backbone=MlpConfig(hidden=[3]))
-    counts = [door.handle("query", ask(plan)).num_examples for plan in (PRIVATE, other, PRIVATE, other)]
+    counts = [
+        door.handle("query", ask(plan)).num_examples for plan in (PRIVATE, other, PRIVATE, other)
+    ]
     assert len(set(counts)) == 1
     assert 0 < counts[0] < RECORDS
     assert update_of(door.handle("train", ask()))
-    assert door.handle("train", ask(other)).refusal == "tensor_names"  # these tensors are the other model's
+    assert (
+        door.handle("train", ask(other)).refusal == "tensor_names"
+    )  # these tensors are the other model's
 
 
-def test_another_plan_under_the_same_job_is_refused_even_after_a_turn_of_another(tmp_path: Path) -> None:
+def test_another_plan_under_the_same_job_is_refused_even_after_a_turn_of_another(
+    tmp_path: Path,
+) -> None:
     _, door = open_door(tmp_path)
     assert door.handle("train", ask()).refusal is None
     door.handle("query", ask(replace(PRIVATE, job="deep", backbone=MlpConfig(hidden=[3]))))

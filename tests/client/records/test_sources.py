@@ -23,14 +23,23 @@ FRAME = pandas.DataFrame(
         "note": ["a", "b\nc", "d"],
     }
 )
-TEXT = {"id": ["1", "2", "3"], "age": ["63", None, "41.5"], "fbs": ["true", None, "false"], "note": ["a", "b\nc", "d"]}
+TEXT = {
+    "id": ["1", "2", "3"],
+    "age": ["63", None, "41.5"],
+    "fbs": ["true", None, "false"],
+    "note": ["a", "b\nc", "d"],
+}
 
 
 def load(path: Path | str, *columns: str, in_memory_mb: int = 64) -> Table:
-    return load_records(str(path), columns or ("id", "age", "fbs", "note"), in_memory_mb=in_memory_mb)
+    return load_records(
+        str(path), columns or ("id", "age", "fbs", "note"), in_memory_mb=in_memory_mb
+    )
 
 
-def write_arrow(frame: pandas.DataFrame, path: Path, new: Callable[..., pyarrow.ipc.RecordBatchStreamWriter]) -> None:
+def write_arrow(
+    frame: pandas.DataFrame, path: Path, new: Callable[..., pyarrow.ipc.RecordBatchStreamWriter]
+) -> None:
     table = pyarrow.Table.from_pandas(frame)
     with new(path, table.schema) as writer:
         writer.write_table(table)
@@ -53,9 +62,14 @@ def test_typed_files_become_the_same_text(name: str, in_memory_mb: int, tmp_path
 
 
 @pytest.mark.parametrize(("name", "separator"), [("x.csv", ","), ("x.tsv", "\t"), ("X.CSV", ",")])
-def test_delimited_files_are_the_text_that_stands_there(name: str, separator: str, tmp_path: Path) -> None:
+def test_delimited_files_are_the_text_that_stands_there(
+    name: str, separator: str, tmp_path: Path
+) -> None:
     FRAME.to_csv(tmp_path / name, sep=separator, index=False)
-    assert load(tmp_path / name).records.to_dict() == TEXT | {"age": ["63.0", None, "41.5"], "fbs": ["True", None, "False"]}
+    assert load(tmp_path / name).records.to_dict() == TEXT | {
+        "age": ["63.0", None, "41.5"],
+        "fbs": ["True", None, "False"],
+    }
 
 
 def test_only_the_columns_asked_for_are_kept(tmp_path: Path) -> None:
@@ -77,8 +91,12 @@ def test_bytes_that_are_not_utf8_are_replaced(tmp_path: Path) -> None:
         assert list(load(tmp_path / name, "note").records["note"]) == ["caf\ufffd"]
 
 
-def test_json_text_that_looks_like_a_date_stays_text_and_a_key_left_out_is_null(tmp_path: Path) -> None:
-    (tmp_path / "x.jsonl").write_text('{"id": "2024-01-02"}\n\n{"id": "2024-01-03T00:00:00Z", "age": 4.0}\n')
+def test_json_text_that_looks_like_a_date_stays_text_and_a_key_left_out_is_null(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "x.jsonl").write_text(
+        '{"id": "2024-01-02"}\n\n{"id": "2024-01-03T00:00:00Z", "age": 4.0}\n'
+    )
     assert load(tmp_path / "x.jsonl", "id", "age").records.to_dict() == {
         "id": ["2024-01-02", "2024-01-03T00:00:00Z"],
         "age": [None, "4"],
@@ -88,7 +106,9 @@ def test_json_text_that_looks_like_a_date_stays_text_and_a_key_left_out_is_null(
 def test_missing_columns_are_named_with_those_that_are_there(tmp_path: Path) -> None:
     FRAME.to_parquet(tmp_path / "x.parquet")
     table = load(tmp_path / "x.parquet", "id", "sex", "chol")
-    assert table.problems[0].startswith("The records lack column sex, chol; they have id, age, fbs, note. Rename")
+    assert table.problems[0].startswith(
+        "The records lack column sex, chol; they have id, age, fbs, note. Rename"
+    )
     with pytest.raises(DataError, match="lack column sex, chol"):
         load(tmp_path / "x.parquet", "sex", "chol")
 
@@ -96,18 +116,34 @@ def test_missing_columns_are_named_with_those_that_are_there(tmp_path: Path) -> 
 # --- refusals
 
 MALFORMED: dict[str, tuple[str, str, str]] = {
-    "a long row": ("x.csv", "id,note\n1,a\n2,b,c\n", r"cannot be read as \.csv: .*Expected 2 fields in line 3, saw 3"),
+    "a long row": (
+        "x.csv",
+        "id,note\n1,a\n2,b,c\n",
+        r"cannot be read as \.csv: .*Expected 2 fields in line 3, saw 3",
+    ),
     "long rows": ("x.csv", "id,note\n1,a,x\n", "rows have more fields than the header's 2 names"),
     "an open quote": ("x.csv", 'id,note\n1,"a\n', r"cannot be read as \.csv: .*EOF inside string"),
-    "two columns of a name": ("x.csv", "id,note,note\n1,a,b\n", "2 columns are called note; rename all but one"),
+    "two columns of a name": (
+        "x.csv",
+        "id,note,note\n1,a,b\n",
+        "2 columns are called note; rename all but one",
+    ),
     "a header alone": ("x.csv", "id,note\n", "holds no records"),
     "an empty file": ("x.parquet", "", "the file is empty; export"),
-    "half a JSON line": ("x.jsonl", '{"id": 1}\n{"id": \n', "line 2 is not JSON: Expecting value at character 8"),
+    "half a JSON line": (
+        "x.jsonl",
+        '{"id": 1}\n{"id": \n',
+        "line 2 is not JSON: Expecting value at character 8",
+    ),
     "a JSON list": ("x.jsonl", "[1, 2]\n", "line 1 is not a JSON object"),
     "blank JSON lines": ("x.jsonl", "\n\n", "no line holds a record"),
     "not Parquet": ("x.parquet", "id,note\n1,a\n", r"cannot be read as \.parquet: "),
     "not Arrow": ("x.arrow", "id,note\n1,a\n", r"cannot be read as \.arrow: "),
-    "another extension": ("x.xlsx", "x", r"expected a file that ends in \.csv, \.tsv, \.jsonl, \.ndjson, \.parquet, \.arrow"),
+    "another extension": (
+        "x.xlsx",
+        "x",
+        r"expected a file that ends in \.csv, \.tsv, \.jsonl, \.ndjson, \.parquet, \.arrow",
+    ),
 }
 
 
@@ -122,7 +158,9 @@ def test_what_cannot_be_read_is_refused(what: str, tmp_path: Path) -> None:
 def test_column_of_lists_is_refused_only_where_it_is_needed(tmp_path: Path) -> None:
     FRAME.assign(scans=[[1], [2], [3]]).to_parquet(tmp_path / "x.parquet")
     assert load(tmp_path / "x.parquet").records.to_dict() == TEXT
-    with pytest.raises(DataError, match=r"Column scans holds values of type list<.*>; expected text, numbers"):
+    with pytest.raises(
+        DataError, match=r"Column scans holds values of type list<.*>; expected text, numbers"
+    ):
         load(tmp_path / "x.parquet", "id", "scans")
 
 
@@ -147,14 +185,20 @@ def test_folder_holds_one_file_an_institution(tmp_path: Path) -> None:
     (tmp_path / ".DS_Store").write_text("x")
     table = load(tmp_path, "id")
     assert table.files == ("arosa.2024", "bern")
-    assert table.records.to_dict() == {"id": ["2", "3", "1"], FILE_COLUMN: ["arosa.2024", "arosa.2024", "bern"]}
+    assert table.records.to_dict() == {
+        "id": ["2", "3", "1"],
+        FILE_COLUMN: ["arosa.2024", "arosa.2024", "bern"],
+    }
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
         ([], "the folder is empty; expected one file an institution"),
-        (["a.csv", "README.md"], r"one file an institution, ending in .*; move README\.md elsewhere"),
+        (
+            ["a.csv", "README.md"],
+            r"one file an institution, ending in .*; move README\.md elsewhere",
+        ),
         (["a.csv", "sub/"], "move sub elsewhere"),
         (["a.csv", "a.tsv"], r"a\.csv and a\.tsv both stand for a; rename one"),
     ],
@@ -169,7 +213,11 @@ def test_folder_of_anything_else_is_refused(names: list[str], message: str, tmp_
 def test_file_of_a_folder_that_lacks_a_column_or_records_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,age\n1,2\n")
     (tmp_path / "b.csv").write_text("id\n1\n")
-    assert load(tmp_path, "id", "age").problems[0].startswith("b: The records lack column age; they have id.")
+    assert (
+        load(tmp_path, "id", "age")
+        .problems[0]
+        .startswith("b: The records lack column age; they have id.")
+    )
     (tmp_path / "c.csv").write_text("id,age\n")
     with pytest.raises(DataError, match=rf"data\.path={tmp_path}: c holds no records"):
         load(tmp_path, "id", "age")
@@ -190,19 +238,30 @@ if end == "kill":
 """
 
 
-def _load_elsewhere(paths: Sequence[Path], rows: int, home: Path, *, end: str) -> tuple[int, list[str]]:
+def _load_elsewhere(
+    paths: Sequence[Path], rows: int, home: Path, *, end: str
+) -> tuple[int, list[str]]:
     """Load in a process whose every folder is ``home``; return its extra KiB and what it left there."""
     home.mkdir()
-    env = os.environ | {"HOME": str(home), "TMPDIR": str(home), "HF_HOME": str(home / "hf"), "XDG_CACHE_HOME": str(home)}
+    env = os.environ | {
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "HF_HOME": str(home / "hf"),
+        "XDG_CACHE_HOME": str(home),
+    }
     command = [sys.executable, "-c", LOADS, end, str(rows), *map(str, paths)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == (-signal.SIGKILL if end == "kill" else 0), done.stderr
-    return int(done.stdout), [str(left.relative_to(home)) for left in home.rglob("*") if left.is_file()]
+    return int(done.stdout), [
+        str(left.relative_to(home)) for left in home.rglob("*") if left.is_file()
+    ]
 
 
 def test_a_killed_process_leaves_nothing(tmp_path: Path) -> None:
     rows = 15_000
-    frame = pandas.DataFrame({"id": range(rows), "text": ["a tweet of a hundred characters " * 4] * rows})
+    frame = pandas.DataFrame(
+        {"id": range(rows), "text": ["a tweet of a hundred characters " * 4] * rows}
+    )
     frame.to_csv(tmp_path / "x.csv", index=False)
     for name, write in WRITERS.items():
         write(frame, tmp_path / name)

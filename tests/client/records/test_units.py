@@ -22,7 +22,13 @@ UNITS = 5000
 
 
 def make(ids: Sequence[object], texts: Sequence[str] | None = None) -> Dataset:
-    return Dataset.from_dict({"id": list(ids), "text": list(texts or [f"text {i}" for i in ids]), "label": ["a"] * len(ids)})
+    return Dataset.from_dict(
+        {
+            "id": list(ids),
+            "text": list(texts or [f"text {i}" for i in ids]),
+            "label": ["a"] * len(ids),
+        }
+    )
 
 
 def split_ids(ids: Sequence[str], key: bytes = KEY, shares: SplitShares = SHARES) -> list[set[str]]:
@@ -41,7 +47,11 @@ IDS = [f"patient-{i}" for i in range(300)]
 
 def test_repeated_ids_count_once_and_the_first_content_stays() -> None:
     records = make(["p1", "p2", "p1", "p3", "p2"], ["c", "b", "a", "d", "b"])
-    kept = keep_units(records, unit_ids(records, id_column="id", content_columns=["text"]), columns=["text", "label"])
+    kept = keep_units(
+        records,
+        unit_ids(records, id_column="id", content_columns=["text"]),
+        columns=["text", "label"],
+    )
     assert kept.ids == ["p1", "p2", "p3"]
     assert list(kept.records["text"]) == ["a", "b", "d"]
     assert kept.differing == 1
@@ -56,18 +66,32 @@ def test_repeated_texts_count_once_whatever_their_label() -> None:
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(rows=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", "1.0", "2", None])), min_size=1, max_size=8))
-def test_units_do_not_depend_on_the_order_of_the_records(rows: list[tuple[str, str | None]]) -> None:
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["1", "1.0", "2", None])),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_units_do_not_depend_on_the_order_of_the_records(
+    rows: list[tuple[str, str | None]],
+) -> None:
     def kept(rows: Sequence[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
         records = Dataset.from_dict({"id": [r[0] for r in rows], "x": [r[1] for r in rows]})
-        units = keep_units(records, unit_ids(records, id_column="id", content_columns=["x"]), columns=["x"])
-        return [(unit, comparable(x)) for unit, x in zip(units.ids, units.records["x"], strict=True)]
+        units = keep_units(
+            records, unit_ids(records, id_column="id", content_columns=["x"]), columns=["x"]
+        )
+        return [
+            (unit, comparable(x)) for unit, x in zip(units.ids, units.records["x"], strict=True)
+        ]
 
     assert kept(rows) == kept(rows[::-1]) == kept(sorted(rows, key=str))
 
 
 def test_content_is_compared_by_what_it_means() -> None:
-    records = Dataset.from_dict({"a": ["1", "1.0", "1.00"], "b": ["TRUE", "true", "True"], "c": [None, "", None]})
+    records = Dataset.from_dict(
+        {"a": ["1", "1.0", "1.00"], "b": ["TRUE", "true", "True"], "c": [None, "", None]}
+    )
     assert len(set(unit_ids(records, id_column=None, content_columns=["a", "b", "c"]))) == 1
 
 
@@ -86,9 +110,13 @@ def test_null_id_is_refused(null: str | None) -> None:
         unit_ids(make(["p1", null]), id_column="id", content_columns=["text"])
 
 
-@pytest.mark.parametrize(("id_column", "content", "missing"), [("mrn", ["text"], "mrn"), (None, ["note"], "note")])
+@pytest.mark.parametrize(
+    ("id_column", "content", "missing"), [("mrn", ["text"], "mrn"), (None, ["note"], "note")]
+)
 def test_missing_column_is_named(id_column: str | None, content: list[str], missing: str) -> None:
-    with pytest.raises(DataError, match=f"The records lack column {missing}; they have id, text, label"):
+    with pytest.raises(
+        DataError, match=f"The records lack column {missing}; they have id, text, label"
+    ):
         unit_ids(make(["p1"]), id_column=id_column, content_columns=content)
 
 
@@ -127,7 +155,11 @@ def test_shares_are_about_right() -> None:
 
 
 def test_shares_of_zero_leave_splits_empty() -> None:
-    assert [len(part) for part in split_ids(IDS, shares=SplitShares(validation=0, test=0))] == [len(IDS), 0, 0]
+    assert [len(part) for part in split_ids(IDS, shares=SplitShares(validation=0, test=0))] == [
+        len(IDS),
+        0,
+        0,
+    ]
 
 
 # --- encoding
@@ -137,11 +169,20 @@ def count_letters(records: Dataset) -> Examples:
     texts = [str(text) for text in records["text"]]
     if "bad" in texts:
         raise DataError("Column text: a bad one.")
-    return Examples({"n": torch.tensor([len(t) for t in texts]), LABELS: torch.tensor([len(t) % 2 for t in texts])})
+    return Examples(
+        {
+            "n": torch.tensor([len(t) for t in texts]),
+            LABELS: torch.tensor([len(t) % 2 for t in texts]),
+        }
+    )
 
 
-def encode(sizes: Sequence[Sequence[str]], prepare: Callable[[Dataset], Examples] = count_letters) -> InstitutionData:
-    splits = Splits(*(make(range(len(texts)), texts) if texts else make(["x"]).select([]) for texts in sizes))
+def encode(
+    sizes: Sequence[Sequence[str]], prepare: Callable[[Dataset], Examples] = count_letters
+) -> InstitutionData:
+    splits = Splits(
+        *(make(range(len(texts)), texts) if texts else make(["x"]).select([]) for texts in sizes)
+    )
     return encode_splits("ward", splits, prepare)
 
 
@@ -154,7 +195,9 @@ def test_splits_are_encoded_each_from_its_own_records() -> None:
 
 
 def test_institution_without_training_records_is_named() -> None:
-    with pytest.raises(DataError, match="Institution ward has 3 records, none of them to train on; give it more"):
+    with pytest.raises(
+        DataError, match="Institution ward has 3 records, none of them to train on; give it more"
+    ):
         encode([[], ["a"], ["b", "c"]])
 
 

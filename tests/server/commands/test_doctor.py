@@ -41,7 +41,9 @@ def found(kit: Path) -> dict[str, list[Finding]]:
 
 
 def told(findings: list[Finding], status: str = "error") -> str:
-    return "\n".join(f"{finding.told} {finding.mend}" for finding in findings if finding.status == status)
+    return "\n".join(
+        f"{finding.told} {finding.mend}" for finding in findings if finding.status == status
+    )
 
 
 def test_a_kit_as_it_was_made_is_ready(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,15 +64,21 @@ def test_what_is_missing_is_told(kit: Path) -> None:
 
 def test_certificates_that_do_not_serve_are_told(kit: Path, made: Path) -> None:
     (kit / "server.key").chmod(0o644)
-    authority = pki.read_certificate(made / "authority" / "ca.crt"), pki.read_private_key(made / "authority" / "ca.key")
+    authority = (
+        pki.read_certificate(made / "authority" / "ca.crt"),
+        pki.read_private_key(made / "authority" / "ca.key"),
+    )
     other = pki.make_key()
     past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40)
-    old = pki.issue_server_certificate(other.public_key(), ["x.org"], authority=authority, days=1, now=past)
+    old = pki.issue_server_certificate(
+        other.public_key(), ["x.org"], authority=authority, days=1, now=past
+    )
     (kit / "server.crt").write_text(pki.certificate_pem(old))
     found_here = found(kit)
     assert "chmod 600" in told(found_here["server.key"])
     assert all(
-        words in told(found_here["server.crt"]) for words in ("is not its key", "for x.org, expected 127.0.0.1", "expired")
+        words in told(found_here["server.crt"])
+        for words in ("is not its key", "for x.org, expected 127.0.0.1", "expired")
     )
     stranger = pki.make_authority("t", other)
     (kit / "ca.crt").write_text(pki.certificate_pem(stranger))
@@ -94,7 +102,9 @@ def test_a_port_that_another_holds_is_told(kit: Path) -> None:
     with socket.create_server(("127.0.0.1", port)):
         assert "is taken" in told(found(kit)["port"])
         (kit / "state" / "logs").mkdir(parents=True, mode=0o700)
-        (kit / "state" / "logs" / "processes.json").write_text(json.dumps({"supervisor": os.getpid()}))
+        (kit / "state" / "logs" / "processes.json").write_text(
+            json.dumps({"supervisor": os.getpid()})
+        )
         (kit / "state" / "logs" / "superlink.address").write_text("127.0.0.1:9\n")
         findings = found(kit)
     assert "is held by the `confide server`" in told(findings["port"], "ok")
@@ -108,11 +118,22 @@ def test_who_knocked_and_was_refused_is_told(kit: Path) -> None:
     key = pki.key_fingerprint(pki.read_public_key(kit / "nodes" / "ward.pub"))
 
     def line(minutes: int, words: str) -> str:
-        return f"{now - datetime.timedelta(minutes=minutes):%Y-%m-%d %H:%M:%S},123 WARNING {words}\n"
+        return (
+            f"{now - datetime.timedelta(minutes=minutes):%Y-%m-%d %H:%M:%S},123 WARNING {words}\n"
+        )
 
-    knock = "POST '/v1/fleet/activate-node' from 10.0.0.{}:5000: 412, refused, not registered, key {}"
-    lines = [line(90, knock.format(1, "SHA256:old")), line(5, knock.format(2, key)), line(4, knock.format(2, key))]
-    lines += [line(3, knock.format(3, "SHA256:new")), line(2, "TLS with 10.0.0.4:5001 fails: it knows another authority.")]
+    knock = (
+        "POST '/v1/fleet/activate-node' from 10.0.0.{}:5000: 412, refused, not registered, key {}"
+    )
+    lines = [
+        line(90, knock.format(1, "SHA256:old")),
+        line(5, knock.format(2, key)),
+        line(4, knock.format(2, key)),
+    ]
+    lines += [
+        line(3, knock.format(3, "SHA256:new")),
+        line(2, "TLS with 10.0.0.4:5001 fails: it knows another authority."),
+    ]
     (logs / "front.log").write_text("".join(lines))
     (kit / "state" / "superlink.db").touch()
     findings = found(kit)

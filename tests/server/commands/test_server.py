@@ -21,8 +21,12 @@ NAMES = ["with a space", "it's", 'a "quoted" one', "a=b,c", "{a} [b] (c)", "ä: 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    federation = FederationConfig(name="it's (a) trial", hosts=["127.0.0.1"], institutions=["a", "b", "c"])
-    return provision(federation, compose([HEART]), tmp_path_factory.mktemp("made") / "kits").places.coordinator
+    federation = FederationConfig(
+        name="it's (a) trial", hosts=["127.0.0.1"], institutions=["a", "b", "c"]
+    )
+    return provision(
+        federation, compose([HEART]), tmp_path_factory.mktemp("made") / "kits"
+    ).places.coordinator
 
 
 @pytest.fixture
@@ -52,9 +56,13 @@ def test_a_job_that_was_named_keeps_its_name(kit: Path) -> None:
     assert compose(new_words([str(kit), HEART, "job=first"])).job == "first"
 
 
-@pytest.mark.parametrize("words", [[], [HEART], ["--cfg", "job"], ["-c", "job", HEART], ["no-kit-but-a-word", "another"]])
+@pytest.mark.parametrize(
+    "words", [[], [HEART], ["--cfg", "job"], ["-c", "job", HEART], ["no-kit-but-a-word", "another"]]
+)
 def test_without_a_kit_it_is_told_what_is_missing(words: list[str]) -> None:
-    with pytest.raises(ConfigError, match=r"confide server KIT \[OVERRIDES\]: name the folder `coordinator`"):
+    with pytest.raises(
+        ConfigError, match=r"confide server KIT \[OVERRIDES\]: name the folder `coordinator`"
+    ):
         new_words(words)
 
 
@@ -66,23 +74,34 @@ def test_two_kits_are_one_too_many(kit: Path) -> None:
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
 def test_a_sweep_is_refused_for_what_it_would_spend(kit: Path, flag: str) -> None:
-    with pytest.raises(ConfigError, match="a sweep would spend every institution's budget many times"):
+    with pytest.raises(
+        ConfigError, match="a sweep would spend every institution's budget many times"
+    ):
         new_words([str(kit), flag, "privacy.epsilon=1,2"])
 
 
-def test_mistakes_are_named_together_before_anything_starts(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_named_together_before_anything_starts(
+    kit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert confide.cli.main(["server", str(kit), HEART, "privacy.epsilon=0", "strateg=x"]) == 2
     assert "2 mistakes" in capsys.readouterr().err
     assert not (kit / "state").exists()
 
 
-def test_a_password_on_the_command_line_is_refused(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert confide.cli.main(["server", str(kit), HEART, "data.path=postgresql://ann:s3cret@db/ward"]) == 2
+def test_a_password_on_the_command_line_is_refused(
+    kit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        confide.cli.main(["server", str(kit), HEART, "data.path=postgresql://ann:s3cret@db/ward"])
+        == 2
+    )
     assert "s3cret" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", [["--cfg", "job"], ["-c", "job"], ["--cfg=job"]])
-def test_the_config_is_printed_and_nothing_runs(kit: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+def test_the_config_is_printed_and_nothing_runs(
+    kit: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
     assert main([str(kit), HEART, *words]) == 0
     printed = yaml.safe_load(capsys.readouterr().out)
     assert printed["server"]["kit"] == str(kit)
@@ -90,7 +109,9 @@ def test_the_config_is_printed_and_nothing_runs(kit: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize("with_kit", [True, False])
-def test_help_is_given_with_a_kit_and_without(kit: Path, capsys: pytest.CaptureFixture[str], with_kit: bool) -> None:
+def test_help_is_given_with_a_kit_and_without(
+    kit: Path, capsys: pytest.CaptureFixture[str], with_kit: bool
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*([str(kit)] if with_kit else []), "--help"])
     assert not ended.value.code
@@ -107,7 +128,10 @@ def test_a_run_to_resume_is_named_in_three_ways(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "told"),
-    [(["--resume"], "expected the folder of one run"), (["--resume", "a", "resume=b"], "expected the folder of one run")],
+    [
+        (["--resume"], "expected the folder of one run"),
+        (["--resume", "a", "resume=b"], "expected the folder of one run"),
+    ],
 )
 def test_a_run_to_resume_is_one_folder(words: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
@@ -115,7 +139,9 @@ def test_a_run_to_resume_is_one_folder(words: list[str], told: str) -> None:
 
 
 def test_a_folder_that_holds_no_run_cannot_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=rf"resume={tmp_path} holds no run that has begun; start it again"):
+    with pytest.raises(
+        ConfigError, match=rf"resume={tmp_path} holds no run that has begun; start it again"
+    ):
         main(["--resume", str(tmp_path)])
     with pytest.raises(ConfigError, match="holds no run that has begun"):
         main(["--resume", str(tmp_path / "gone")])
@@ -124,7 +150,9 @@ def test_a_folder_that_holds_no_run_cannot_be_resumed(tmp_path: Path) -> None:
 
 def test_a_run_is_resumed_by_the_command_that_began_it(tmp_path: Path) -> None:
     (tmp_path / CONFIG).write_text("{}")
-    (tmp_path / COMMAND).write_text(yaml.safe_dump({"overrides": [HEART], "cwd": str(tmp_path), "program": "simulate"}))
+    (tmp_path / COMMAND).write_text(
+        yaml.safe_dump({"overrides": [HEART], "cwd": str(tmp_path), "program": "simulate"})
+    )
     with pytest.raises(ConfigError, match=r"`confide simulate resume=.*` goes on with this run"):
         main(["--resume", str(tmp_path)])
 

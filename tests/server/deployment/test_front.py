@@ -37,7 +37,14 @@ from fault_proxy import FaultProxy
 
 from confide.errors import ConfigError
 from confide.security import pki
-from confide.server.deployment.front import PATHS, REQUEST_HEADERS, Limits, Upstream, create_app, main
+from confide.server.deployment.front import (
+    PATHS,
+    REQUEST_HEADERS,
+    Limits,
+    Upstream,
+    create_app,
+    main,
+)
 from confide.server.deployment.listener import FewLines
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -59,7 +66,9 @@ def _names(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _builder(subject: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _builder(
+    subject: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -70,14 +79,27 @@ def _builder(subject: str, key: ec.EllipticCurvePrivateKey, issuer_key: ec.Ellip
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
     )
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:
-    others = {"content_commitment": False, "key_encipherment": False, "data_encipherment": False, "key_agreement": False}
+    others = {
+        "content_commitment": False,
+        "key_encipherment": False,
+        "data_encipherment": False,
+        "key_agreement": False,
+    }
     return x509.KeyUsage(
-        digital_signature=not ca, key_cert_sign=ca, crl_sign=ca, encipher_only=False, decipher_only=False, **others
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+        **others,
     )
 
 
@@ -102,15 +124,25 @@ def make_certificates(folder: Path) -> Certificates:
     folder.mkdir(exist_ok=True)
     made = Certificates(folder / "ca.crt", folder / "server.crt", folder / "server.key")
     ca_key, key = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
-    ca = _builder("ca", ca_key, ca_key).add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    ca = _builder("ca", ca_key, ca_key).add_extension(
+        x509.BasicConstraints(ca=True, path_length=0), critical=True
+    )
     ca = ca.add_extension(_usage(ca=True), critical=True)
     leaf = _builder("server", key, ca_key).add_extension(_usage(ca=False), critical=True)
     names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))])
     leaf = leaf.add_extension(names, critical=False)
-    leaf = leaf.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+    leaf = leaf.add_extension(
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+    )
     made.ca.write_bytes(ca.sign(ca_key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM))
-    made.certificate.write_bytes(leaf.sign(ca_key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM))
-    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    made.certificate.write_bytes(
+        leaf.sign(ca_key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM)
+    )
+    pem = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     made.key.write_bytes(key.private_bytes(*pem))
     return made
 
@@ -131,7 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["content-length"]))
         if len(body) == int(self.headers["content-length"]):
-            self.server.seen.append((self.path, [(name.lower(), value) for name, value in self.headers.items()]))
+            self.server.seen.append(
+                (self.path, [(name.lower(), value) for name, value in self.headers.items()])
+            )
             self.server.answer_fn(self, body)
 
     def answer(self, status: int, body: bytes, headers: Sequence[tuple[str, str]] = ()) -> None:
@@ -160,7 +194,9 @@ class FakeSuperLink(ThreadingHTTPServer):
         self.seen: list[tuple[str, list[tuple[str, str]]]] = []
         self.answer_fn: Callable[[_Handler, bytes], None] = _digest
         self._context = context
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         with self._context.wrap_socket(request, server_side=True) as wrapped:
@@ -203,7 +239,11 @@ class FrontProcess:
 
     def client(self, **options: Any) -> httpx.Client:
         return httpx.Client(
-            base_url=self.url, verify=self.certificates.client(), trust_env=False, timeout=PATIENCE_S, **options
+            base_url=self.url,
+            verify=self.certificates.client(),
+            trust_env=False,
+            timeout=PATIENCE_S,
+            **options,
         )
 
     def raw(self, port: int | None = None) -> ssl.SSLSocket:
@@ -212,9 +252,30 @@ class FrontProcess:
 
 
 def front_command(certificates: Certificates, upstream_port: int, *options: str) -> list[str]:
-    files = ["--certificate", certificates.certificate, "--key", certificates.key, "--upstream-ca", certificates.ca]
-    command = [sys.executable, "-m", "confide.server.deployment.front", "--listen", f"{HOST}:0", *map(str, files)]
-    return [*command, "--upstream", f"{HOST}:{upstream_port}", "--upstream-timeout-s", f"{UPSTREAM_TIMEOUT_S}", *options]
+    files = [
+        "--certificate",
+        certificates.certificate,
+        "--key",
+        certificates.key,
+        "--upstream-ca",
+        certificates.ca,
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "confide.server.deployment.front",
+        "--listen",
+        f"{HOST}:0",
+        *map(str, files),
+    ]
+    return [
+        *command,
+        "--upstream",
+        f"{HOST}:{upstream_port}",
+        "--upstream-timeout-s",
+        f"{UPSTREAM_TIMEOUT_S}",
+        *options,
+    ]
 
 
 def wait_for_port(log: Path) -> int:
@@ -231,10 +292,14 @@ def eventually(look_fn: Callable[[], Any], log: Path | None = None) -> Any:
 
 
 @contextlib.contextmanager
-def running_front(certificates: Certificates, folder: Path, upstream_port: int, *options: str) -> Iterator[FrontProcess]:
+def running_front(
+    certificates: Certificates, folder: Path, upstream_port: int, *options: str
+) -> Iterator[FrontProcess]:
     log = folder / "front.log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen(front_command(certificates, upstream_port, *options), stderr=stderr, cwd=ROOT)
+        process = subprocess.Popen(
+            front_command(certificates, upstream_port, *options), stderr=stderr, cwd=ROOT
+        )
     try:
         yield FrontProcess(process, wait_for_port(log), log, certificates)
     finally:
@@ -247,7 +312,9 @@ def front(
     certificates: Certificates, _super_link: FakeSuperLink, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FrontProcess]:
     options = ["--stall-s", f"{STALL_S}", "--max-connections", f"{MAX_CONNECTIONS}"]
-    with running_front(certificates, tmp_path_factory.mktemp("front"), _super_link.server_port, *options) as made:
+    with running_front(
+        certificates, tmp_path_factory.mktemp("front"), _super_link.server_port, *options
+    ) as made:
         yield made
 
 
@@ -282,18 +349,28 @@ def status_of(answer: bytes) -> int:
 def test_paths_are_those_of_flowers_client() -> None:
     from flwr.supernode import fleet_http_client
 
-    assert sorted(PATHS) == sorted(re.findall(r'path="([^"]+)"', inspect.getsource(fleet_http_client)))
+    assert sorted(PATHS) == sorted(
+        re.findall(r'path="([^"]+)"', inspect.getsource(fleet_http_client))
+    )
 
 
 def test_headers_are_those_of_flowers_interceptors() -> None:
     from flwr.common.constant import TIMESTAMP_HEADER
     from flwr.supercore import constant
 
-    signed = {TIMESTAMP_HEADER, constant.FLEET_HTTP_PUBLIC_KEY_HEADER, constant.FLEET_HTTP_SIGNATURE_HEADER}
-    versions = {
-        getattr(constant, f"FLWR_{name}_METADATA_KEY") for name in ("PACKAGE_NAME", "PACKAGE_VERSION", "COMPONENT_NAME")
+    signed = {
+        TIMESTAMP_HEADER,
+        constant.FLEET_HTTP_PUBLIC_KEY_HEADER,
+        constant.FLEET_HTTP_SIGNATURE_HEADER,
     }
-    assert {name.decode() for name in REQUEST_HEADERS} == signed | versions | {"accept", "content-type"}
+    versions = {
+        getattr(constant, f"FLWR_{name}_METADATA_KEY")
+        for name in ("PACKAGE_NAME", "PACKAGE_VERSION", "COMPONENT_NAME")
+    }
+    assert {name.decode() for name in REQUEST_HEADERS} == signed | versions | {
+        "accept",
+        "content-type",
+    }
 
 
 @pytest.mark.parametrize("path", sorted(PATHS))
@@ -303,26 +380,56 @@ def test_fleet_requests_pass(client: httpx.Client, super_link: FakeSuperLink, pa
     assert [seen for seen, _ in super_link.seen] == [path]
 
 
-def test_only_headers_that_flower_uses_pass(client: httpx.Client, super_link: FakeSuperLink) -> None:
+def test_only_headers_that_flower_uses_pass(
+    client: httpx.Client, super_link: FakeSuperLink
+) -> None:
     super_link.answer_fn = lambda handler, _: handler.answer(
-        200, b"yes", [("Content-Type", "application/protobuf"), ("Set-Cookie", "a=b"), ("X-Made-By", "upstream")]
+        200,
+        b"yes",
+        [
+            ("Content-Type", "application/protobuf"),
+            ("Set-Cookie", "a=b"),
+            ("X-Made-By", "upstream"),
+        ],
     )
-    flower = {name.decode(): "value" for name in REQUEST_HEADERS} | {"flwr-package-version": version("flwr")}
-    others = {"authorization": "x", "cookie": "x", "forwarded": "for=x", "te": "trailers", "x-flwr-client": "x"}
+    flower = {name.decode(): "value" for name in REQUEST_HEADERS} | {
+        "flwr-package-version": version("flwr")
+    }
+    others = {
+        "authorization": "x",
+        "cookie": "x",
+        "forwarded": "for=x",
+        "te": "trailers",
+        "x-flwr-client": "x",
+    }
     answer = client.post(PULL, content=b"question", headers=flower | others)
     client.post(PULL, content=b"")
     (_, first), (_, second) = super_link.seen
-    assert sorted(first) == sorted([*flower.items(), ("host", f"{HOST}:{super_link.server_port}"), ("content-length", "8")])
+    assert sorted(first) == sorted(
+        [*flower.items(), ("host", f"{HOST}:{super_link.server_port}"), ("content-length", "8")]
+    )
     assert {name for name, _ in second} == {"accept", "host", "content-length"}
-    assert {**answer.headers, "date": ""} == {"date": "", "content-type": "application/protobuf", "content-length": "3"}
+    assert {**answer.headers, "date": ""} == {
+        "date": "",
+        "content-type": "application/protobuf",
+        "content-length": "3",
+    }
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 412, 415, 500, 502, 503])
-def test_answers_of_the_superlink_pass_unchanged(client: httpx.Client, super_link: FakeSuperLink, status: int) -> None:
+def test_answers_of_the_superlink_pass_unchanged(
+    client: httpx.Client, super_link: FakeSuperLink, status: int
+) -> None:
     body = json.dumps({"detail": "Invalid SuperNode authentication"}).encode()
-    super_link.answer_fn = lambda handler, _: handler.answer(status, body, [("Content-Type", "application/json")])
+    super_link.answer_fn = lambda handler, _: handler.answer(
+        status, body, [("Content-Type", "application/json")]
+    )
     answer = client.post(PULL, content=b"")
-    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (status, body, "application/json")
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (
+        status,
+        body,
+        "application/json",
+    )
 
 
 def test_body_of_unknown_length_passes(client: httpx.Client, super_link: FakeSuperLink) -> None:
@@ -335,7 +442,9 @@ def test_twenty_large_objects_pass_at_once(front: FrontProcess, super_link: Fake
     objects = [bytes([number]) * (5 * MIB) for number in range(20)]
     with front.client() as client, concurrent.futures.ThreadPoolExecutor(20) as pool:
         answers = list(pool.map(lambda content: client.post(PUSH, content=content), objects))
-    assert [answer.content for answer in answers] == [hashlib.sha256(content).digest() for content in objects]
+    assert [answer.content for answer in answers] == [
+        hashlib.sha256(content).digest() for content in objects
+    ]
 
 
 def test_large_answer_passes(client: httpx.Client, super_link: FakeSuperLink) -> None:
@@ -376,23 +485,38 @@ def test_large_answer_passes(client: httpx.Client, super_link: FakeSuperLink) ->
         "v1/fleet/pull-messages",
     ],
 )
-def test_other_targets_are_not_found(front: FrontProcess, super_link: FakeSuperLink, target: str) -> None:
+def test_other_targets_are_not_found(
+    front: FrontProcess, super_link: FakeSuperLink, target: str
+) -> None:
     answer = say(front, f"POST {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
     without_date = re.sub(rb"date: [^\r]*\r\n", b"", answer)
-    assert without_date == b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    assert (
+        without_date == b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    )
     assert super_link.seen == []
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "post", "PURGE"])
-def test_other_methods_are_not_found(front: FrontProcess, super_link: FakeSuperLink, method: str) -> None:
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "post", "PURGE"]
+)
+def test_other_methods_are_not_found(
+    front: FrontProcess, super_link: FakeSuperLink, method: str
+) -> None:
     answer = say(front, f"{method} {PULL} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert super_link.seen == []
 
 
-def test_tunnels_and_websockets_are_not_found(front: FrontProcess, super_link: FakeSuperLink) -> None:
+def test_tunnels_and_websockets_are_not_found(
+    front: FrontProcess, super_link: FakeSuperLink
+) -> None:
     upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAA\r\nSec-WebSocket-Version: 13\r\n"
-    assert status_of(say(front, b"GET " + PULL.encode() + b" HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")) == 404
+    assert (
+        status_of(
+            say(front, b"GET " + PULL.encode() + b" HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
+        )
+        == 404
+    )
     assert status_of(say(front, b"CONNECT 127.0.0.1:8100 HTTP/1.1\r\nHost: x\r\n\r\n")) == 404
     assert status_of(say(front, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")) == 404
     assert super_link.seen == []
@@ -407,13 +531,19 @@ def test_tunnels_and_websockets_are_not_found(front: FrontProcess, super_link: F
         b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_refused(front: FrontProcess, super_link: FakeSuperLink, request_: bytes) -> None:
-    with contextlib.suppress(ssl.SSLError, ConnectionError):  # it may hang up while a long head is still being sent
+def test_what_is_no_request_is_refused(
+    front: FrontProcess, super_link: FakeSuperLink, request_: bytes
+) -> None:
+    with contextlib.suppress(
+        ssl.SSLError, ConnectionError
+    ):  # it may hang up while a long head is still being sent
         assert status_of(say(front, request_)) == 400
     assert super_link.seen == []
 
 
-def test_second_request_in_a_body_stays_a_body(front: FrontProcess, super_link: FakeSuperLink) -> None:
+def test_second_request_in_a_body_stays_a_body(
+    front: FrontProcess, super_link: FakeSuperLink
+) -> None:
     inner = b"0\r\n\r\nPOST /v1/control/list-nodes HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     both = f"Transfer-Encoding: chunked\r\nContent-Length: {len(inner)}\r\n\r\n".encode()
     say(front, f"POST {PULL} HTTP/1.1\r\nHost: x\r\n".encode() + both + inner)
@@ -437,24 +567,32 @@ def test_plain_http_and_old_tls_are_refused(front: FrontProcess) -> None:
 # Limits
 
 
-def test_declared_length_above_the_limit_is_refused_before_the_body(front: FrontProcess, super_link: FakeSuperLink) -> None:
+def test_declared_length_above_the_limit_is_refused_before_the_body(
+    front: FrontProcess, super_link: FakeSuperLink
+) -> None:
     head = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {16 * MIB + 1}\r\n\r\n"
     assert status_of(say(front, head.encode())) == 413
     assert super_link.seen == []
 
 
-def test_large_body_is_refused_and_its_sender_learns_it(client: httpx.Client, super_link: FakeSuperLink) -> None:
+def test_large_body_is_refused_and_its_sender_learns_it(
+    client: httpx.Client, super_link: FakeSuperLink
+) -> None:
     assert client.post(PUSH, content=bytes(16 * MIB)).status_code == 200
     assert client.post(PUSH, content=iter([bytes(MIB)] * 17)).status_code == 413
     assert client.post(PUSH, content=bytes(18 * MIB)).status_code == 413
     assert len(super_link.seen) == 1
 
 
-def test_bodies_together_are_bounded_too(certificates: Certificates, super_link: FakeSuperLink) -> None:
+def test_bodies_together_are_bounded_too(
+    certificates: Certificates, super_link: FakeSuperLink
+) -> None:
     upstream = Upstream(address=f"{HOST}:{super_link.server_port}", ca=certificates.ca)
     app = create_app(upstream, Limits(max_body=1000))
 
-    async def answer(*events: dict[str, Any], then: asyncio.Event | None = None, kind: str = "http") -> int:
+    async def answer(
+        *events: dict[str, Any], then: asyncio.Event | None = None, kind: str = "http"
+    ) -> int:
         """Serve a request whose body comes in these events; after the last it is silent until ``then``."""
         coming, sent = list(events), []
 
@@ -484,9 +622,13 @@ def test_bodies_together_are_bounded_too(certificates: Certificates, super_link:
     assert asyncio.run(scenario()) == [503, *[0] * 16, 200]
 
 
-def test_stalled_body_is_cut_and_its_sender_may_come_again(front: FrontProcess, super_link: FakeSuperLink) -> None:
+def test_stalled_body_is_cut_and_its_sender_may_come_again(
+    front: FrontProcess, super_link: FakeSuperLink
+) -> None:
     start = time.monotonic()
-    answer = say(front, f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc".encode())
+    answer = say(
+        front, f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc".encode()
+    )
     assert (status_of(answer), b"connection: close" in answer) == (503, True)
     assert STALL_S / 2 < time.monotonic() - start < STALL_S + 2
     assert super_link.seen == []
@@ -495,7 +637,9 @@ def test_stalled_body_is_cut_and_its_sender_may_come_again(front: FrontProcess, 
 def test_trickling_body_is_cut(front: FrontProcess, super_link: FakeSuperLink) -> None:
     start = time.monotonic()
     with front.raw() as connection:
-        connection.sendall(f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode())
+        connection.sendall(
+            f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n".encode()
+        )
         connection.settimeout(STALL_S / 5)
         answer = b""
         while not answer and time.monotonic() - start < PATIENCE_S:
@@ -514,7 +658,9 @@ def test_stalled_head_is_cut(front: FrontProcess, head: bytes) -> None:
     assert STALL_S / 2 < time.monotonic() - start < STALL_S + 2
 
 
-def test_trickling_head_is_cut_after_a_first_request_too(front: FrontProcess, super_link: FakeSuperLink) -> None:
+def test_trickling_head_is_cut_after_a_first_request_too(
+    front: FrontProcess, super_link: FakeSuperLink
+) -> None:
     head = f"POST {PULL} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n".encode()
     start = time.monotonic()
     with front.raw() as connection, contextlib.suppress(OSError):
@@ -597,7 +743,9 @@ def locked(handler: _Handler, _: bytes) -> None:
     handler.answer(500, b"database is locked")
 
 
-def test_a_heartbeat_that_fails_is_not_the_last(client: httpx.Client, super_link: FakeSuperLink) -> None:
+def test_a_heartbeat_that_fails_is_not_the_last(
+    client: httpx.Client, super_link: FakeSuperLink
+) -> None:
     """A SuperNode's thread of heartbeats ends in silence at a 500; other calls have an end of their own."""
     super_link.answer_fn = locked
     assert client.post("/v1/fleet/send-node-heartbeat", content=b"").status_code == 503
@@ -664,11 +812,16 @@ def test_cut_during_an_upload_leaves_nothing_behind(
         assert client.post(url, content=bytes(5 * MIB)).status_code == 200
 
 
-def test_slow_network_is_slow_and_nothing_else(front: FrontProcess, super_link: FakeSuperLink, fault_proxy: MakeProxy) -> None:
+def test_slow_network_is_slow_and_nothing_else(
+    front: FrontProcess, super_link: FakeSuperLink, fault_proxy: MakeProxy
+) -> None:
     network = fault_proxy(front.port)
     network.latency_s = 0.1
     with front.client() as client:
-        assert client.post(f"https://{HOST}:{network.port}{PUSH}", content=bytes(MIB)).status_code == 200
+        assert (
+            client.post(f"https://{HOST}:{network.port}{PUSH}", content=bytes(MIB)).status_code
+            == 200
+        )
 
 
 # Its life
@@ -678,19 +831,28 @@ def test_slow_network_is_slow_and_nothing_else(front: FrontProcess, super_link: 
 def test_it_ends_in_time_with_connections_open(
     certificates: Certificates, super_link: FakeSuperLink, tmp_path: Path, signal_: signal.Signals
 ) -> None:
-    with running_front(certificates, tmp_path, super_link.server_port, "--upstream-timeout-s", "30") as front:
+    with running_front(
+        certificates, tmp_path, super_link.server_port, "--upstream-timeout-s", "30"
+    ) as front:
         idle, uploading, waiting = (front.raw() for _ in range(3))
         with idle, uploading, waiting:
-            uploading.sendall(f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc".encode())
+            uploading.sendall(
+                f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc".encode()
+            )
             super_link.answer_fn = lambda handler, _: time.sleep(3)
-            waiting.sendall(f"POST {PULL} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+            waiting.sendall(
+                f"POST {PULL} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode()
+            )
             eventually(lambda: super_link.seen)
             start = time.monotonic()
             front.process.send_signal(signal_)
             assert front.process.wait(PATIENCE_S) == (0 if signal_ == signal.SIGTERM else 130)
             assert time.monotonic() - start < 2
             # 500 would end a SuperNode's call for good.
-            assert [status_of(hear(connection)) for connection in (uploading, waiting)] == [503, 503]
+            assert [status_of(hear(connection)) for connection in (uploading, waiting)] == [
+                503,
+                503,
+            ]
         assert "Traceback" not in front.log.read_text()
 
 
@@ -702,7 +864,9 @@ time.sleep(60)
 """
 
 
-def test_it_ends_when_its_parent_is_killed(certificates: Certificates, super_link: FakeSuperLink, tmp_path: Path) -> None:
+def test_it_ends_when_its_parent_is_killed(
+    certificates: Certificates, super_link: FakeSuperLink, tmp_path: Path
+) -> None:
     log = tmp_path / "front.log"
     command = [sys.executable, "-c", PARENT, *front_command(certificates, super_link.server_port)]
     with log.open("wb") as stderr:
@@ -733,14 +897,18 @@ def is_refused(port: int) -> bool:
 def test_it_starts_without_torch_and_flower() -> None:
     heavy = "[name for name in ('torch', 'flwr', 'numpy') if name in sys.modules]"
     code = f"import sys, confide.server.deployment.front; print({heavy})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout.strip() == "[]"
 
 
 # Its log
 
 
-def test_scanner_does_not_fill_the_log(certificates: Certificates, super_link: FakeSuperLink, tmp_path: Path) -> None:
+def test_scanner_does_not_fill_the_log(
+    certificates: Certificates, super_link: FakeSuperLink, tmp_path: Path
+) -> None:
     with running_front(certificates, tmp_path, super_link.server_port) as front:
         with front.client() as client:
             client.post(PULL, content=b"ordinary")
@@ -777,7 +945,12 @@ def test_lines_left_out_are_counted_and_other_places_are_heard() -> None:
     clock.now = 61.0
     clock.emit(limited, 1, "again")
     clock.emit(limited, 1, "and again")
-    assert clock.lines == [*map(str, range(10)), "other", "again (15 such lines were left out)", "and again"]
+    assert clock.lines == [
+        *map(str, range(10)),
+        "other",
+        "again (15 such lines were left out)",
+        "and again",
+    ]
 
 
 # Its command
@@ -795,7 +968,10 @@ def test_lines_left_out_are_counted_and_other_places_are_heard() -> None:
     ],
 )
 def test_mistakes_of_the_command_are_told(
-    certificates: Certificates, capsys: pytest.CaptureFixture[str], change: dict[str, str], message: str
+    certificates: Certificates,
+    capsys: pytest.CaptureFixture[str],
+    change: dict[str, str],
+    message: str,
 ) -> None:
     command = front_command(certificates, 1)[3:]
     words = dict(zip(command[::2], command[1::2], strict=True)) | change
@@ -803,7 +979,9 @@ def test_mistakes_of_the_command_are_told(
     assert message in capsys.readouterr().err
 
 
-def test_port_in_use_is_told(certificates: Certificates, super_link: FakeSuperLink, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_told(
+    certificates: Certificates, super_link: FakeSuperLink, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = front_command(certificates, 1)[3:]
     command[command.index("--listen") + 1] = f"{HOST}:{super_link.server_port}"
     assert main(command) == 2
@@ -836,8 +1014,22 @@ def real_super_link(certificates: Certificates, tmp_path: Path) -> Iterator[int]
         "--ssl-certfile": certificates.certificate,
         "--ssl-keyfile": certificates.key,
     }
-    options = ["--isolation", "process", "--enable-supernode-auth", "--database", tmp_path / "state.db", "--host", HOST]
-    command = [program, *(word for pair in files.items() for word in pair), *options, "--port", port]
+    options = [
+        "--isolation",
+        "process",
+        "--enable-supernode-auth",
+        "--database",
+        tmp_path / "state.db",
+        "--host",
+        HOST,
+    ]
+    command = [
+        program,
+        *(word for pair in files.items() for word in pair),
+        *options,
+        "--port",
+        port,
+    ]
     environment = os.environ | {
         "FLWR_HOME": str(tmp_path / "flwr"),
         "PATH": f"{program.parent}:{os.environ['PATH']}",
@@ -845,7 +1037,9 @@ def real_super_link(certificates: Certificates, tmp_path: Path) -> Iterator[int]
     }
     log = tmp_path / "superlink.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(list(map(str, command)), stdout=output, stderr=output, env=environment, cwd=tmp_path)
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=output, stderr=output, env=environment, cwd=tmp_path
+        )
     try:
         deadline = time.monotonic() + 60
         while is_refused(port):
@@ -871,15 +1065,21 @@ def test_real_superlink_is_reachable_for_supernodes_only(
     from flwr.supernode.fleet_http_client import FleetHttpClient
 
     def control(port: int) -> ControlHttpClient:
-        return ControlHttpClient.from_server_address(f"{HOST}:{port}", False, certificates.ca.read_bytes(), [])
+        return ControlHttpClient.from_server_address(
+            f"{HOST}:{port}", False, certificates.ca.read_bytes(), []
+        )
 
-    with running_front(certificates, tmp_path, real_super_link, "--upstream-timeout-s", "20") as front:
+    with running_front(
+        certificates, tmp_path, real_super_link, "--upstream-timeout-s", "20"
+    ) as front:
         with control(real_super_link) as direct:
             assert list(direct.ListNodes(ListNodesRequest()).nodes_info) == []
         with control(front.port) as outside, pytest.raises(httpx.HTTPStatusError) as refused:
             outside.ListNodes(ListNodesRequest())
         assert (refused.value.response.status_code, refused.value.response.content) == (404, b"")
-        nodes = FleetHttpClient.from_server_address(f"{HOST}:{front.port}", False, certificates.ca.read_bytes(), [])
+        nodes = FleetHttpClient.from_server_address(
+            f"{HOST}:{front.port}", False, certificates.ca.read_bytes(), []
+        )
         with nodes, pytest.raises(httpx.HTTPStatusError) as denied:
             nodes.PullMessages(PullMessagesRequest())
         assert denied.value.response.status_code == 401
@@ -892,11 +1092,17 @@ def test_real_superlink_is_reachable_for_supernodes_only(
 def test_a_node_of_another_release_is_refused_in_flowers_own_words(
     front: FrontProcess, client: httpx.Client, super_link: FakeSuperLink
 ) -> None:
-    from flwr.supercore.runtime_version_compatibility import get_runtime_version_incompatibility_exit_message
+    from flwr.supercore.runtime_version_compatibility import (
+        get_runtime_version_incompatibility_exit_message,
+    )
 
     answer = client.post(PULL, content=b"", headers={"flwr-package-version": "1.40.0"})
     told = get_runtime_version_incompatibility_exit_message(answer.text)
-    assert (answer.status_code, answer.headers["content-type"], super_link.seen) == (412, "application/json", [])
+    assert (answer.status_code, answer.headers["content-type"], super_link.seen) == (
+        412,
+        "application/json",
+        [],
+    )
     assert told is not None
     assert "expected flwr" in told
     assert "412, refused, expected flwr" in front.log.read_text()
@@ -917,13 +1123,17 @@ def test_a_refused_key_is_told_of_by_its_fingerprint(
     assert log.rstrip().endswith("no key")
 
 
-def test_a_client_that_trusts_another_authority_is_told_of_with_its_address(front: FrontProcess) -> None:
+def test_a_client_that_trusts_another_authority_is_told_of_with_its_address(
+    front: FrontProcess,
+) -> None:
     strangers = ssl.create_default_context()
     with socket.create_connection((HOST, front.port)) as connection:
         peer = connection.getsockname()
         with pytest.raises(ssl.SSLCertVerificationError):
             strangers.wrap_socket(connection, server_hostname=HOST)
     deadline = time.monotonic() + PATIENCE_S
-    while f"TLS with {HOST}:{peer[1]} fails: it knows another authority" not in front.log.read_text():
+    while (
+        f"TLS with {HOST}:{peer[1]} fails: it knows another authority" not in front.log.read_text()
+    ):
         assert time.monotonic() < deadline, front.log.read_text()
         time.sleep(0.05)

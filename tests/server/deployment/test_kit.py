@@ -15,7 +15,9 @@ INSTITUTIONS = ["Cleveland", "VA Long Beach"]
 
 
 def make(folder: Path, *hosts: str) -> Path:
-    federation = FederationConfig(name="it's hearts", hosts=list(hosts), port=8555, institutions=INSTITUTIONS)
+    federation = FederationConfig(
+        name="it's hearts", hosts=list(hosts), port=8555, institutions=INSTITUTIONS
+    )
     return provision(federation, compose(["experiment=heart_disease"]), folder).places.coordinator
 
 
@@ -33,12 +35,16 @@ def test_what_was_provisioned_is_found_again(made: Path) -> None:
     kit = load_coordinator_kit(made)
     assert (kit.name, kit.hosts, kit.port) == ("it's hearts", ("fed.example.org", "10.0.0.5"), 8555)
     assert list(kit.institutions) == INSTITUTIONS
-    assert all(path.read_text().startswith("ecdsa-sha2-nistp384 ") for path in kit.institutions.values())
+    assert all(
+        path.read_text().startswith("ecdsa-sha2-nistp384 ") for path in kit.institutions.values()
+    )
     assert kit.outer.ca == kit.inner.ca
     assert kit.outer.certificate != kit.inner.certificate
 
 
-def test_a_kit_named_relative_to_here_has_absolute_paths(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kit_named_relative_to_here_has_absolute_paths(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(made.parent)
     assert load_coordinator_kit(Path(made.name)).folder == made.resolve()
 
@@ -48,19 +54,31 @@ def test_state_lies_in_the_kit(made: Path) -> None:
     assert kit.database.parent == kit.secret.parent == kit.state == made.resolve() / "state"
 
 
-def test_it_listens_on_every_interface_unless_provisioned_for_loopback(made: Path, folder: Path) -> None:
+def test_it_listens_on_every_interface_unless_provisioned_for_loopback(
+    made: Path, folder: Path
+) -> None:
     assert load_coordinator_kit(made).listens_on() == "0.0.0.0:8555"
     assert load_coordinator_kit(folder).listens_on() == "127.0.0.1:8555"
 
 
 @pytest.mark.parametrize(
-    "text", [None, "", "[]", '"x"', "{}", '{"name": "x", "hosts": ["h"], "port": "many", "institutions": {}}']
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        '"x"',
+        "{}",
+        '{"name": "x", "hosts": ["h"], "port": "many", "institutions": {}}',
+    ],
 )
 def test_a_folder_that_is_no_kit_is_told_what_makes_one(folder: Path, text: str | None) -> None:
     (folder / FILE).unlink()
     if text is not None:
         (folder / FILE).write_text(text)
-    with pytest.raises(ConfigError, match=r"federation\.json cannot be read \(.*name the folder `coordinator`"):
+    with pytest.raises(
+        ConfigError, match=r"federation\.json cannot be read \(.*name the folder `coordinator`"
+    ):
         load_coordinator_kit(folder)
 
 
@@ -68,5 +86,7 @@ def test_every_file_that_is_missing_is_named(folder: Path) -> None:
     (folder / "loopback.key").unlink()
     institutions = json.loads((folder / FILE).read_text())["institutions"]
     (folder / institutions["Cleveland"]).unlink()
-    with pytest.raises(ConfigError, match=r"lacks loopback\.key, Cleveland\.pub; run `confide provision` again"):
+    with pytest.raises(
+        ConfigError, match=r"lacks loopback\.key, Cleveland\.pub; run `confide provision` again"
+    ):
         load_coordinator_kit(folder)

@@ -26,14 +26,29 @@ from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError, StorageError, UnreadableError
 from confide.security import pki
-from confide.server.provisioning.provision import Provisioned, make_request, provision, read_federation
+from confide.server.provisioning.provision import (
+    Provisioned,
+    make_request,
+    provision,
+    read_federation,
+)
 from confide.server.provisioning.texts import client_yaml
 from confide.storage.files import folder_name
 
-FEDERATION = FederationConfig(name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"])
+FEDERATION = FederationConfig(
+    name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"]
+)
 LONGER = replace(FEDERATION, institutions=["Cleveland", "VA Long Beach", "Hungary"])
 KIT = ["README.md", "ca.crt", "client.yaml", "node.key", "node.pub"]
-COORDINATOR = ["README.md", "ca.crt", "federation.json", "loopback.crt", "loopback.key", "server.crt", "server.key"]
+COORDINATOR = [
+    "README.md",
+    "ca.crt",
+    "federation.json",
+    "loopback.crt",
+    "loopback.key",
+    "server.crt",
+    "server.key",
+]
 NOW = datetime.datetime.now(datetime.UTC)
 
 
@@ -59,11 +74,19 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 
 def files(out: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
 
 
 def times(out: Path) -> dict[str, int]:
-    return {str(path.relative_to(out)): path.stat().st_mtime_ns for path in sorted(out.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(out)): path.stat().st_mtime_ns
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
 
 
 def states(done: Provisioned) -> dict[str, str]:
@@ -97,9 +120,14 @@ def check_sound(out: Path, federation: FederationConfig) -> None:
 
 
 def test_a_first_run_makes_the_tree_and_nothing_else(made: Path) -> None:
-    expected = {f"authority/{name}" for name in ("ca.crt", "ca.key")} | {f"coordinator/{name}" for name in COORDINATOR}
+    expected = {f"authority/{name}" for name in ("ca.crt", "ca.key")} | {
+        f"coordinator/{name}" for name in COORDINATOR
+    }
     for folder in ("Cleveland", "VA%20Long%20Beach"):
-        expected |= {f"coordinator/nodes/{folder}.pub", *(f"institutions/{folder}/{name}" for name in KIT)}
+        expected |= {
+            f"coordinator/nodes/{folder}.pub",
+            *(f"institutions/{folder}/{name}" for name in KIT),
+        }
     assert set(files(made)) == expected
     check_sound(made, FEDERATION)
 
@@ -110,7 +138,9 @@ def test_keys_are_their_owners_alone(made: Path) -> None:
         assert mode == (0o700 if path.is_dir() else 0o600 if path.suffix == ".key" else 0o644), path
 
 
-def test_no_key_can_be_read_by_others_at_any_moment(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_key_can_be_read_by_others_at_any_moment(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
 
     def watched(source: str, target: Path) -> None:
@@ -138,7 +168,9 @@ def private_number(path: Path) -> bytes:
 def unarmoured(path: Path) -> bytes:
     """Return a file, and what any PEM in it encodes."""
     text = path.read_text()
-    return text.encode() + b"".join(map(base64.b64decode, re.findall(r"-----BEGIN .*?-----\n(.*?)-----END", text, re.DOTALL)))
+    return text.encode() + b"".join(
+        map(base64.b64decode, re.findall(r"-----BEGIN .*?-----\n(.*?)-----END", text, re.DOTALL))
+    )
 
 
 def test_no_kit_holds_a_secret_of_another(made: Path) -> None:
@@ -151,7 +183,10 @@ def test_no_kit_holds_a_secret_of_another(made: Path) -> None:
 
 
 def test_loopback_is_for_this_machine_alone(made: Path) -> None:
-    loopback, server = (pki.read_certificate(made / "coordinator" / f"{stem}.crt") for stem in ("loopback", "server"))
+    loopback, server = (
+        pki.read_certificate(made / "coordinator" / f"{stem}.crt")
+        for stem in ("loopback", "server")
+    )
     assert pki.hosts_of(loopback) == ["127.0.0.1", "::1", "localhost"]
     assert pki.hosts_of(server) == FEDERATION.hosts
 
@@ -161,15 +196,24 @@ def test_the_roster_names_public_keys(made: Path) -> None:
         "name": "heart",
         "hosts": FEDERATION.hosts,
         "port": 8443,
-        "institutions": {"Cleveland": "nodes/Cleveland.pub", "VA Long Beach": "nodes/VA%20Long%20Beach.pub"},
+        "institutions": {
+            "Cleveland": "nodes/Cleveland.pub",
+            "VA Long Beach": "nodes/VA%20Long%20Beach.pub",
+        },
     }
 
 
 def test_a_kit_says_what_its_reader_needs(made: Path) -> None:
     page = (made / "institutions" / "Cleveland" / "README.md").read_text()
-    order = [page.index(f"`confide {command} KIT`") for command in ("doctor", "client", "client status")]
+    order = [
+        page.index(f"`confide {command} KIT`") for command in ("doctor", "client", "client status")
+    ]
     assert order == sorted(order)
-    for said in ("fed.example.org:8443", pki.fingerprint(pki.read_certificate(made / "authority" / "ca.crt")), *KIT[1:]):
+    for said in (
+        "fed.example.org:8443",
+        pki.fingerprint(pki.read_certificate(made / "authority" / "ca.crt")),
+        *KIT[1:],
+    ):
         assert said in page
     assert "Keep `authority/` offline" in (made / "coordinator" / "README.md").read_text()
 
@@ -208,7 +252,9 @@ def test_any_name_survives_yaml(name: str, config: Config) -> None:
 
 
 def test_references_in_a_task_stay_text(config: Config) -> None:
-    awkward = replace(config, task=replace(config.task, label_values={"${oc.env:HOME}": "absent", "0": r"\${x}"}))
+    awkward = replace(
+        config, task=replace(config.task, label_values={"${oc.env:HOME}": "absent", "0": r"\${x}"})
+    )
     text = client_yaml("Cleveland", FEDERATION, awkward)
     assert list(loaded(text)["task"]["label_values"].values()) == ["absent", r"\${x}"]
 
@@ -218,7 +264,9 @@ def test_a_pretrained_backbone_is_suggested_with_its_hash(config: Config, tmp_pa
     (tmp_path / "model.safetensors").write_bytes(b"weights")
 
     def suggested(name: str) -> str:
-        return client_yaml("Cleveland", FEDERATION, replace(config, backbone=TransformerConfig(name=name)))
+        return client_yaml(
+            "Cleveland", FEDERATION, replace(config, backbone=TransformerConfig(name=name))
+        )
 
     text = suggested(str(tmp_path))
     assert re.search(r"^  # backbones: \[[0-9a-f]{64}\]", text, re.MULTILINE)
@@ -245,17 +293,33 @@ def test_an_institution_is_added_without_the_authority(out: Path, config: Config
     before = files(out)
     done = provision(LONGER, config, out)
     after = files(out)
-    assert states(done) == {"Cleveland": "unchanged", "VA Long Beach": "unchanged", "Hungary": "made"}
-    assert {name for name in before if after[name] != before[name]} == {"coordinator/federation.json"}
-    assert set(after) - set(before) == {"coordinator/nodes/Hungary.pub", *(f"institutions/Hungary/{name}" for name in KIT)}
+    assert states(done) == {
+        "Cleveland": "unchanged",
+        "VA Long Beach": "unchanged",
+        "Hungary": "made",
+    }
+    assert {name for name in before if after[name] != before[name]} == {
+        "coordinator/federation.json"
+    }
+    assert set(after) - set(before) == {
+        "coordinator/nodes/Hungary.pub",
+        *(f"institutions/Hungary/{name}" for name in KIT),
+    }
 
 
 def test_new_hosts_need_a_new_certificate_and_say_so(out: Path, config: Config) -> None:
     before = files(out)
     done = provision(replace(FEDERATION, hosts=["new.example.org"]), config, out)
     changed = {name for name, content in files(out).items() if content != before[name]}
-    assert changed == {"coordinator/README.md", "coordinator/federation.json", "coordinator/server.crt"}
-    assert "server.crt was issued anew: hosts changed from fed.example.org, 10.0.0.5 to new.example.org" in done.notes[0]
+    assert changed == {
+        "coordinator/README.md",
+        "coordinator/federation.json",
+        "coordinator/server.crt",
+    }
+    assert (
+        "server.crt was issued anew: hosts changed from fed.example.org, 10.0.0.5 to new.example.org"
+        in done.notes[0]
+    )
     assert "address changed from fed.example.org:8443 to new.example.org:8443" in done.notes[1]
 
 
@@ -274,24 +338,35 @@ def test_certificates_are_issued_anew_within_thirty_days_of_their_end(
     assert all("it expires on" in note for note in done.notes)
 
 
-def test_certificates_of_a_few_days_are_not_issued_at_every_run(config: Config, tmp_path: Path) -> None:
+def test_certificates_of_a_few_days_are_not_issued_at_every_run(
+    config: Config, tmp_path: Path
+) -> None:
     short = replace(FEDERATION, days=10)
     provision(short, config, tmp_path / "kits", now=NOW)
-    assert not provision(short, config, tmp_path / "kits", now=NOW + datetime.timedelta(days=4)).notes
+    assert not provision(
+        short, config, tmp_path / "kits", now=NOW + datetime.timedelta(days=4)
+    ).notes
     assert provision(short, config, tmp_path / "kits", now=NOW + datetime.timedelta(days=6)).notes
 
 
 def test_an_offline_authority_that_is_needed_is_missed(out: Path, config: Config) -> None:
     (out / "authority" / "ca.key").unlink()
     before = files(out)
-    with pytest.raises(ConfigError, match=r"ca\.key is not there, and .*hosts changed.*bring the folder back"):
+    with pytest.raises(
+        ConfigError, match=r"ca\.key is not there, and .*hosts changed.*bring the folder back"
+    ):
         provision(replace(LONGER, hosts=["new.example.org"]), config, out)
     assert files(out) == before
 
 
 def test_an_authority_near_its_end_signs_no_more(out: Path, config: Config) -> None:
-    with pytest.raises(ConfigError, match=r"authority expires on .*, too soon to sign with; provision a new federation"):
-        provision(FEDERATION, config, out, now=NOW + datetime.timedelta(days=pki.AUTHORITY_DAYS - 10))
+    with pytest.raises(
+        ConfigError,
+        match=r"authority expires on .*, too soon to sign with; provision a new federation",
+    ):
+        provision(
+            FEDERATION, config, out, now=NOW + datetime.timedelta(days=pki.AUTHORITY_DAYS - 10)
+        )
 
 
 def test_whoever_left_the_yaml_loses_the_key_and_keeps_the_kit(out: Path, config: Config) -> None:
@@ -299,7 +374,9 @@ def test_whoever_left_the_yaml_loses_the_key_and_keeps_the_kit(out: Path, config
     done = provision(replace(FEDERATION, institutions=["Cleveland"]), config, out)
     assert done.removed == ["VA Long Beach"]
     assert set(before) - set(files(out)) == {"coordinator/nodes/VA%20Long%20Beach.pub"}
-    assert list(json.loads((out / "coordinator" / "federation.json").read_text())["institutions"]) == ["Cleveland"]
+    assert list(
+        json.loads((out / "coordinator" / "federation.json").read_text())["institutions"]
+    ) == ["Cleveland"]
     provision(FEDERATION, config, out)
     assert files(out) == before
 
@@ -346,7 +423,9 @@ def test_a_run_killed_at_any_file_is_completed_by_the_next(config: Config, tmp_p
         assert all(after[name] == content for name, content in survived.items() if "/." not in name)
 
 
-def test_a_replacement_killed_at_any_file_is_completed_by_the_next(made: Path, config: Config, tmp_path: Path) -> None:
+def test_a_replacement_killed_at_any_file_is_completed_by_the_next(
+    made: Path, config: Config, tmp_path: Path
+) -> None:
     make_request("Cleveland", tmp_path / "theirs")
     request = [tmp_path / "theirs" / "node.csr"]
     for step in range(3):
@@ -355,7 +434,10 @@ def test_a_replacement_killed_at_any_file_is_completed_by_the_next(made: Path, c
             provision(FEDERATION, config, out, requests=request, replace=["Cleveland"])
         provision(FEDERATION, config, out, requests=request, replace=["Cleveland"])
         check_sound(out, FEDERATION)
-        assert pki.read_public_key(out / "coordinator" / "nodes" / "Cleveland.pub") == pki.read_request(request[0]).public_key
+        assert (
+            pki.read_public_key(out / "coordinator" / "nodes" / "Cleveland.pub")
+            == pki.read_request(request[0]).public_key
+        )
 
 
 def test_two_runs_at_once_are_refused(out: Path, config: Config) -> None:
@@ -373,7 +455,12 @@ def test_a_kit_made_from_a_request_holds_no_private_key(config: Config, tmp_path
     requested = make_request("Hungary", tmp_path / "theirs")
     done = provision(LONGER, config, tmp_path / "kits", requests=[tmp_path / "theirs" / "node.csr"])
     kit = tmp_path / "kits" / "institutions" / "Hungary"
-    assert sorted(path.name for path in kit.iterdir()) == ["README.md", "ca.crt", "client.yaml", "node.pub"]
+    assert sorted(path.name for path in kit.iterdir()) == [
+        "README.md",
+        "ca.crt",
+        "client.yaml",
+        "node.pub",
+    ]
     assert (kit / "node.pub").read_bytes() == (tmp_path / "theirs" / "node.pub").read_bytes()
     assert done.kits[2].key_fingerprint == requested.key_fingerprint
     check_sound(tmp_path / "kits", LONGER)
@@ -389,14 +476,18 @@ def test_a_request_made_again_keeps_its_key(tmp_path: Path) -> None:
     make_request("Hungary", tmp_path / "theirs")
     assert files(tmp_path / "theirs") == before
     make_request("Budapest", tmp_path / "theirs")
-    assert {name for name, content in files(tmp_path / "theirs").items() if content != before[name]} == {"node.csr"}
+    assert {
+        name for name, content in files(tmp_path / "theirs").items() if content != before[name]
+    } == {"node.csr"}
 
 
 def test_another_key_is_taken_only_when_told(out: Path, config: Config, tmp_path: Path) -> None:
     make_request("Cleveland", tmp_path / "theirs")
     request = [tmp_path / "theirs" / "node.csr"]
     before = files(out)
-    with pytest.raises(ConfigError, match=r"'Cleveland' is known by key SHA256:.*give --replace 'Cleveland'"):
+    with pytest.raises(
+        ConfigError, match=r"'Cleveland' is known by key SHA256:.*give --replace 'Cleveland'"
+    ):
         provision(FEDERATION, config, out, requests=request)
     assert files(out) == before
     done = provision(FEDERATION, config, out, requests=request, replace=["Cleveland"])
@@ -418,7 +509,10 @@ def test_wrong_requests_are_all_named(out: Path, config: Config, tmp_path: Path)
         provision(FEDERATION, config, out, requests=requests)
     second, stranger, broken = caught.value.problems
     assert "is a second request of 'Cleveland'" in second
-    assert "is of 'Basel', which institutions=[Cleveland, VA Long Beach] lacks; add it there" in stranger
+    assert (
+        "is of 'Basel', which institutions=[Cleveland, VA Long Beach] lacks; add it there"
+        in stranger
+    )
     assert "cannot be read as a certificate request" in broken
 
 
@@ -426,17 +520,24 @@ def test_one_key_for_two_is_refused(config: Config, tmp_path: Path) -> None:
     for name in FEDERATION.institutions:
         make_request(name, tmp_path / "theirs")
         shutil.copy(tmp_path / "theirs" / "node.csr", tmp_path / f"{name}.csr")
-    with pytest.raises(ConfigError, match="'Cleveland' and 'VA Long Beach' have the same public key"):
+    with pytest.raises(
+        ConfigError, match="'Cleveland' and 'VA Long Beach' have the same public key"
+    ):
         provision(FEDERATION, config, tmp_path / "kits", requests=sorted(tmp_path.glob("*.csr")))
 
 
 def test_a_replacement_needs_a_request(out: Path, config: Config) -> None:
-    with pytest.raises(ConfigError, match="--replace 'Cleveland' needs the request of the new key; give --csr FILE too"):
+    with pytest.raises(
+        ConfigError,
+        match="--replace 'Cleveland' needs the request of the new key; give --csr FILE too",
+    ):
         provision(FEDERATION, config, out, replace=["Cleveland"])
 
 
 def test_a_name_that_fits_no_request_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--request='ü+' takes 80 bytes in UTF-8, and a certificate holds 64"):
+    with pytest.raises(
+        ConfigError, match=r"--request='ü+' takes 80 bytes in UTF-8, and a certificate holds 64"
+    ):
         make_request("ü" * 40, tmp_path)
 
 
@@ -446,29 +547,41 @@ def test_a_name_that_fits_no_request_is_named(tmp_path: Path) -> None:
 def test_keys_that_do_not_fit_are_named(out: Path, config: Config) -> None:
     secret = out / "institutions" / "Cleveland" / "node.key"
     secret.write_text(pki.node_key_text(pki.make_key()))
-    with pytest.raises(ConfigError, match=r"Cleveland/node\.key does not fit .*Cleveland\.pub.*--replace 'Cleveland'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"Cleveland/node\.key does not fit .*Cleveland\.pub.*--replace 'Cleveland'",
+    ):
         provision(FEDERATION, config, out)
     (out / "authority" / "ca.key").write_text(pki.private_pem(pki.make_key()))
     secret.unlink()
-    with pytest.raises(ConfigError, match=r"ca\.key is not the key of the authority that the kits trust"):
+    with pytest.raises(
+        ConfigError, match=r"ca\.key is not the key of the authority that the kits trust"
+    ):
         provision(replace(FEDERATION, hosts=["new.example.org"]), config, out)
 
 
 def test_a_folder_of_another_federation_is_refused(out: Path, config: Config) -> None:
-    with pytest.raises(ConfigError, match=r"name=lung: the authority in .* is of 'heart'; give another --out"):
+    with pytest.raises(
+        ConfigError, match=r"name=lung: the authority in .* is of 'heart'; give another --out"
+    ):
         provision(replace(FEDERATION, name="lung"), config, out)
 
 
 def test_a_second_authority_is_refused(out: Path, config: Config) -> None:
     other = pki.make_authority("heart", pki.make_key())
     (out / "authority" / "ca.crt").write_text(pki.certificate_pem(other))
-    with pytest.raises(ConfigError, match=r"certificates of several authorities .*; keep those of one"):
+    with pytest.raises(
+        ConfigError, match=r"certificates of several authorities .*; keep those of one"
+    ):
         provision(FEDERATION, config, out)
 
 
 def test_damaged_files_are_named(out: Path, config: Config) -> None:
     (out / "coordinator" / "federation.json").write_text("[")
-    with pytest.raises(UnreadableError, match=r"federation\.json is not as it was written .*remove it, and run this again"):
+    with pytest.raises(
+        UnreadableError,
+        match=r"federation\.json is not as it was written .*remove it, and run this again",
+    ):
         provision(FEDERATION, config, out)
     (out / "coordinator" / "nodes" / "Cleveland.pub").write_text("ssh")
     with pytest.raises(UnreadableError, match=r"Cleveland\.pub cannot be read as a public key"):
@@ -515,7 +628,10 @@ def test_every_mistake_of_the_yaml_is_named_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("host: x\nport: '8443'\n", r"5 mistakes(.|\n)*host='x': Unexpected keyword argument; the keys are name, hosts"),
+        (
+            "host: x\nport: '8443'\n",
+            r"5 mistakes(.|\n)*host='x': Unexpected keyword argument; the keys are name, hosts",
+        ),
         ("- a\n", r"expected keys and values \(name, hosts, .*\), got list"),
         ("a: [", r"cannot be read (.|\n)*expected the YAML of a federation"),
         ("", r"hosts=\[\]: expected at least one"),
@@ -528,15 +644,31 @@ def test_a_yaml_that_is_none_is_named(text: str, complaint: str, tmp_path: Path)
         read_federation(tmp_path / "federation.yaml")
 
 
-def test_the_command_makes_kits_and_says_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert confide.cli.main(["provision", "--request", "Hungary", "--out", str(tmp_path / "theirs")]) == 0
+def test_the_command_makes_kits_and_says_what_is_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        confide.cli.main(["provision", "--request", "Hungary", "--out", str(tmp_path / "theirs")])
+        == 0
+    )
     asked = capsys.readouterr().out
     assert "node.csr: send this file to the coordinator, and nothing else" in asked
     path = tmp_path / "federation.yaml"
-    path.write_text(yaml.safe_dump({**dataclasses.asdict(LONGER), "config": ["experiment=heart_disease"]}))
-    assert confide.cli.main(["provision", str(path), "--csr", str(tmp_path / "theirs" / "node.csr")]) == 0
+    path.write_text(
+        yaml.safe_dump({**dataclasses.asdict(LONGER), "config": ["experiment=heart_disease"]})
+    )
+    assert (
+        confide.cli.main(["provision", str(path), "--csr", str(tmp_path / "theirs" / "node.csr")])
+        == 0
+    )
     shown = capsys.readouterr().out
-    for said in ("Hungary", "at the institution", "in the kit", "take it offline", "fed.example.org:8443"):
+    for said in (
+        "Hungary",
+        "at the institution",
+        "in the kit",
+        "take it offline",
+        "fed.example.org:8443",
+    ):
         assert said in shown
     check_sound(tmp_path / "kits", LONGER)
     path.write_text(path.read_text().replace("- Cleveland\n", ""))
@@ -553,6 +685,8 @@ def test_the_command_makes_kits_and_says_what_is_next(tmp_path: Path, capsys: py
         (["nowhere.yaml"], "nowhere.yaml cannot be read"),
     ],
 )
-def test_a_wrong_command_is_named(words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_command_is_named(
+    words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert confide.cli.main(["provision", *words]) == 2
     assert complaint in capsys.readouterr().err

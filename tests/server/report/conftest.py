@@ -24,7 +24,9 @@ def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("plain"), "simulation.baselines=[]", "strategy=fedadam")
 
 
-@pytest.fixture(scope="module")  # it runs an event loop in this thread, which later tests must not find
+@pytest.fixture(
+    scope="module"
+)  # it runs an event loop in this thread, which later tests must not find
 def browser() -> Iterator[Browser]:
     """Headless Chromium."""
     path = next((found for name in _CHROMIUM if (found := shutil.which(name))), None)

@@ -18,18 +18,31 @@ DOCS = Path(__file__).parents[3] / "docs"
 MOST_BYTES = 2 * 2**20
 # Elements that stick out of the window, but for what scrolls by itself.
 STICKING_OUT = """() => [...document.querySelectorAll('main *')]
-    .filter(it => !it.closest('.scroll') && !it.closest('svg') && it.getBoundingClientRect().right > innerWidth + 1)
+    .filter(it => !it.closest('.scroll') && !it.closest('svg') && it.getBoundingClientRect().right >
+    innerWidth + 1)
     .map(it => it.outerHTML.slice(0, 99))"""
-TEXT_COLOURS = """() => [...document.querySelectorAll('svg text')].map(it => getComputedStyle(it).fill)"""
+TEXT_COLOURS = (
+    """() => [...document.querySelectorAll('svg text')].map(it => getComputedStyle(it).fill)"""
+)
 
 
-def look(browser: Browser, page_file: Path, *, width: int, scheme: str = "light", picture: Path | None = None) -> list[str]:
+def look(
+    browser: Browser,
+    page_file: Path,
+    *,
+    width: int,
+    scheme: str = "light",
+    picture: Path | None = None,
+) -> list[str]:
     """Open a page; return the colours of its figures' texts."""
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: said.append(request.url) if not request.url.startswith("file:") else None)
+    page.on(
+        "request",
+        lambda request: said.append(request.url) if not request.url.startswith("file:") else None,
+    )
     page.goto(page_file.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate(STICKING_OUT) == []
@@ -47,7 +60,10 @@ def test_a_report_fits_and_is_silent(browser: Browser, private_run: Path, width:
 
 
 def test_texts_of_figures_follow_the_colour_scheme(browser: Browser, private_run: Path) -> None:
-    light, dark = (set(look(browser, private_run / "report.html", width=1280, scheme=s)) for s in ("light", "dark"))
+    light, dark = (
+        set(look(browser, private_run / "report.html", width=1280, scheme=s))
+        for s in ("light", "dark")
+    )
 
     assert light == {"rgb(27, 31, 39)", "rgb(91, 100, 114)"}
     assert dark == {"rgb(232, 234, 238)", "rgb(162, 171, 184)"}
@@ -61,7 +77,9 @@ def test_the_main_jobs_report(browser: Browser, tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, cwd=tmp_path, timeout=250)
 
     for width in WIDTHS:
-        picture = (DOCS if os.environ.get("CONFIDE_SCREENSHOTS") else tmp_path) / f"report-{width}.png"
+        picture = (
+            DOCS if os.environ.get("CONFIDE_SCREENSHOTS") else tmp_path
+        ) / f"report-{width}.png"
         look(browser, folder / "report.html", width=width, picture=picture)
         assert picture.stat().st_size > 50_000
 
@@ -79,13 +97,30 @@ def many_patients(path: Path, count: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("count", "alpha"), [(1, 1), (4, 1), (50, 1), (1000, 20)])
-def test_a_report_of_any_size_is_readable(browser: Browser, tmp_path: Path, count: int, alpha: int) -> None:
+def test_a_report_of_any_size_is_readable(
+    browser: Browser, tmp_path: Path, count: int, alpha: int
+) -> None:
     many_patients(tmp_path / "patients.csv", max(400, 20 * count))
-    dealt = [f"data.num_clients={count}", "data.partitioner=dirichlet", "data.partition_by=num", f"data.alpha={alpha}"]
-    dealt += ["data.partitioner_args={min_partition_size: 5}", f"data.path={tmp_path}/patients.csv", "data.public=true"]
-    fault = "simulation.faults=[{kind: nan, probability: 0.05}]" if count > 1 else "simulation.faults=[]"
+    dealt = [
+        f"data.num_clients={count}",
+        "data.partitioner=dirichlet",
+        "data.partition_by=num",
+        f"data.alpha={alpha}",
+    ]
+    dealt += [
+        "data.partitioner_args={min_partition_size: 5}",
+        f"data.path={tmp_path}/patients.csv",
+        "data.public=true",
+    ]
+    fault = (
+        "simulation.faults=[{kind: nan, probability: 0.05}]"
+        if count > 1
+        else "simulation.faults=[]"
+    )
     folder = run(tmp_path / "run", *dealt, "privacy=record", "client.local_steps=2", fault)
 
     assert (folder / "report.html").stat().st_size < MOST_BYTES
     for width in WIDTHS:
-        look(browser, folder / "report.html", width=width, picture=tmp_path / f"{count}-{width}.png")
+        look(
+            browser, folder / "report.html", width=width, picture=tmp_path / f"{count}-{width}.png"
+        )

@@ -15,14 +15,22 @@ def test_metadata_is_what_hubs_read(private_run: Path) -> None:
 
     assert card.data.tags == ["federated-learning", "differential-privacy"]
     told = {result.metric_type: result.metric_value for result in card.data.eval_results}
-    assert told == {name: pytest.approx(federated[name], abs=1e-4) for name in ("accuracy", "macro_f1", "auc", "log_loss")}
+    assert told == {
+        name: pytest.approx(federated[name], abs=1e-4)
+        for name in ("accuracy", "macro_f1", "auc", "log_loss")
+    }
 
 
 def test_the_privacy_statement_is_whole(private_run: Path) -> None:
     text = (private_run / "model_card.md").read_text()
     summary = json.loads((private_run / "summary.json").read_text())
 
-    rows = ["unit | record", "epsilon asked for, an institution | 3.0", "delta | 1e-05", "accountant | pld"]
+    rows = [
+        "unit | record",
+        "epsilon asked for, an institution | 3.0",
+        "delta | 1e-05",
+        "accountant | pld",
+    ]
     for told in ("zero-out", *(f"| {row} |" for row in rows)):
         assert told in text
     assert all(part in text for part in summary["privacy"]["not_protected"])

@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from confide.errors import ConfigError
-from confide.server.report.compare import best, comparison_page, differing, names_of, same_records, validation
+from confide.server.report.compare import (
+    best,
+    comparison_page,
+    differing,
+    names_of,
+    same_records,
+    validation,
+)
 from confide.server.report.read import read_run
 from confide.server.report.write import write_comparison
 from confide.simulations.commands.report import main
@@ -13,7 +20,10 @@ from confide.simulations.commands.report import main
 
 def test_a_strategys_name_stands_for_its_settings(plain_run: Path) -> None:
     adam = read_run(plain_run)
-    strategy = {**adam.config["strategy"], "server_optimizer": {"kind": "sgd", "momentum": 0.0, "learning_rate": 1.0}}
+    strategy = {
+        **adam.config["strategy"],
+        "server_optimizer": {"kind": "sgd", "momentum": 0.0, "learning_rate": 1.0},
+    }
     avg = dataclasses.replace(adam, config={**adam.config, "strategy": strategy})
 
     assert differing([adam, avg]) == {"strategy": ["FedAdam", "FedAvg"]}
@@ -29,7 +39,9 @@ def test_how_a_run_is_computed_is_no_difference(plain_run: Path) -> None:
 
 def test_the_best_is_chosen_by_validation_records(plain_run: Path) -> None:
     good = read_run(plain_run)
-    worse = good.metrics.assign(value=good.metrics["value"].where(good.metrics["phase"] != "validation", 0.1))
+    worse = good.metrics.assign(
+        value=good.metrics["value"].where(good.metrics["phase"] != "validation", 0.1)
+    )
     tested = {**good.summary, "federated": {**good.summary["federated"], "accuracy": 0.99}}
     lucky = dataclasses.replace(good, metrics=worse, summary=tested)
 
@@ -39,24 +51,35 @@ def test_the_best_is_chosen_by_validation_records(plain_run: Path) -> None:
 
 def test_other_records_are_told(plain_run: Path) -> None:
     one = read_run(plain_run)
-    other = dataclasses.replace(one, config={**one.config, "simulation": {**one.config["simulation"], "seed": 1}})
+    other = dataclasses.replace(
+        one, config={**one.config, "simulation": {**one.config["simulation"], "seed": 1}}
+    )
 
     assert not same_records([one, other])
     assert "none is called best" in comparison_page([one, other], title="t", page=Path("page.html"))
 
 
-@pytest.mark.parametrize(("seeds", "partition_seed"), [((None, None), None), ((None, None), 3), ((1, 2), 3), ((1, 2), 0)])
-def test_other_splits_are_other_records(plain_run: Path, seeds: tuple[int | None, ...], partition_seed: int | None) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "partition_seed"), [((None, None), None), ((None, None), 3), ((1, 2), 3), ((1, 2), 0)]
+)
+def test_other_splits_are_other_records(
+    plain_run: Path, seeds: tuple[int | None, ...], partition_seed: int | None
+) -> None:
     one = read_run(plain_run)
     data = {**one.config["data"], "partition_seed": partition_seed}
-    configs = [{**one.config, "data": data, "simulation": {**one.config["simulation"], "seed": seed}} for seed in seeds]
+    configs = [
+        {**one.config, "data": data, "simulation": {**one.config["simulation"], "seed": seed}}
+        for seed in seeds
+    ]
 
     assert not same_records([dataclasses.replace(one, config=config) for config in configs])
 
 
 def test_names_tell_runs_apart(plain_run: Path) -> None:
     run = read_run(plain_run)
-    runs = [dataclasses.replace(run, folder=Path(folder)) for folder in ("/a/x/0", "/a/y/0", "/a/x/1")]
+    runs = [
+        dataclasses.replace(run, folder=Path(folder)) for folder in ("/a/x/0", "/a/y/0", "/a/x/1")
+    ]
 
     assert names_of(runs) == ["x/0", "y/0", "x/1"]
 
@@ -97,7 +120,9 @@ def test_mistakes_are_named(tmp_path: Path, plain_run: Path) -> None:
 
 def test_runs_of_two_metrics_are_not_compared(tmp_path: Path, plain_run: Path) -> None:
     one = read_run(plain_run)
-    other = dataclasses.replace(one, config={**one.config, "task": {**one.config["task"], "primary_metric": "auc"}})
+    other = dataclasses.replace(
+        one, config={**one.config, "task": {**one.config["task"], "primary_metric": "auc"}}
+    )
 
     with pytest.raises(ConfigError, match="several primary metrics"):
         write_comparison([one, other], tmp_path / "page.html", title="t")

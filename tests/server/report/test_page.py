@@ -46,7 +46,15 @@ def test_every_part_is_there(private_run: Path) -> None:
     html = (private_run / "report.html").read_text()
     summary = json.loads((private_run / "summary.json").read_text())
 
-    for title in ("Alone, together", "Convergence", "Privacy", "Records", "Traffic and time", "Refusals", "Make it again"):
+    for title in (
+        "Alone, together",
+        "Convergence",
+        "Privacy",
+        "Records",
+        "Traffic and time",
+        "Refusals",
+        "Make it again",
+    ):
         assert f"<h2>{title}" in html
     assert f"{summary['federated']['accuracy']:.3f}" in html
     assert f"{summary['baselines']['pooled']['accuracy']:.3f}" in html
@@ -66,7 +74,9 @@ def test_a_run_without_privacy_says_so(plain_run: Path) -> None:
 
 def renamed(run: RunFiles, old: str, new: str) -> RunFiles:
     summary = json.loads(json.dumps(run.summary).replace(json.dumps(old), json.dumps(new)))
-    return dataclasses.replace(run, summary=summary, metrics=run.metrics.replace({"client": {old: new}}))
+    return dataclasses.replace(
+        run, summary=summary, metrics=run.metrics.replace({"client": {old: new}})
+    )
 
 
 def test_an_institutions_name_is_text(private_run: Path) -> None:
@@ -77,7 +87,9 @@ def test_an_institutions_name_is_text(private_run: Path) -> None:
 
 
 @pytest.mark.parametrize("accuracy", [-0.2, 1.5])
-def test_what_an_institution_declares_ends_no_run(plain_run: Path, tmp_path: Path, accuracy: float) -> None:
+def test_what_an_institution_declares_ends_no_run(
+    plain_run: Path, tmp_path: Path, accuracy: float
+) -> None:
     shutil.copytree(plain_run, tmp_path / "run")
     summary = json.loads((plain_run / "summary.json").read_text())
     summary["clients"]["Hungary"]["accuracy"] = summary["federated"]["accuracy"] = accuracy
@@ -96,7 +108,13 @@ def test_a_summary_of_another_form_is_a_warning(
 
 
 def test_a_failed_run_has_a_report(plain_run: Path) -> None:
-    failed = {"schema": 1, "status": "failed", "job": "j", "error": "round 2: 1 answered", "rounds": 1}
+    failed = {
+        "schema": 1,
+        "status": "failed",
+        "job": "j",
+        "error": "round 2: 1 answered",
+        "rounds": 1,
+    }
     failed["failures"] = {"2": {"Hungary": "no_reply"}}
     html = report_page(dataclasses.replace(read_run(plain_run), summary=failed))
 
@@ -104,14 +122,18 @@ def test_a_failed_run_has_a_report(plain_run: Path) -> None:
     assert "did not answer before the round" in html
 
 
-@pytest.mark.parametrize(("epsilon", "told"), [(1.0, "e^1 = 3"), (8.0, "e^8 = 2,981"), (100.0, "e^100 = 10^43")])
+@pytest.mark.parametrize(
+    ("epsilon", "told"), [(1.0, "e^1 = 3"), (8.0, "e^8 = 2,981"), (100.0, "e^100 = 10^43")]
+)
 def test_odds(epsilon: float, told: str) -> None:
     assert sentences.odds(epsilon).endswith(told)
 
 
 def test_the_command_is_as_a_shell_takes_it(plain_run: Path) -> None:
     overrides = ["simulation.faults=[{kind: nan}]", "data.path=postgresql://me:secret@host/db"]
-    run = dataclasses.replace(read_run(plain_run), command={"program": "simulate", "overrides": overrides})
+    run = dataclasses.replace(
+        read_run(plain_run), command={"program": "simulate", "overrides": overrides}
+    )
 
     command = sentences.reproduce(run)
 
@@ -121,7 +143,9 @@ def test_the_command_is_as_a_shell_takes_it(plain_run: Path) -> None:
 
 def test_a_server_is_told_its_kit(plain_run: Path) -> None:
     overrides = ["server.kit='/kits/coordinator'", "data.public=true", "privacy=record", "job=j1"]
-    run = dataclasses.replace(read_run(plain_run), command={"program": "server", "overrides": overrides})
+    run = dataclasses.replace(
+        read_run(plain_run), command={"program": "server", "overrides": overrides}
+    )
 
     assert sentences.reproduce(run) == "confide server /kits/coordinator privacy=record"
 
@@ -130,7 +154,9 @@ def test_odds_are_no_fact_where_noise_can_be_repeated(private_run: Path) -> None
     run = read_run(private_run)
     secure = dataclasses.replace(run, summary={**run.summary, "privacy": {"noise": "secure"}})
 
-    assert sentences.meaning(run).startswith("What epsilon would say if noise could not be repeated")
+    assert sentences.meaning(run).startswith(
+        "What epsilon would say if noise could not be repeated"
+    )
     assert sentences.meaning(secure).startswith("What epsilon says:")
 
 
@@ -145,4 +171,6 @@ def test_a_report_tells_no_folders(plain_run: Path) -> None:
     run = read_run(plain_run)
     data = {**run.summary["data"], "path": "/home/me/secret-project/heart.csv"}
 
-    assert "From heart.csv" in sentences.records(dataclasses.replace(run, summary={**run.summary, "data": data}))
+    assert "From heart.csv" in sentences.records(
+        dataclasses.replace(run, summary={**run.summary, "data": data})
+    )

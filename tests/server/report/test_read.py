@@ -8,7 +8,9 @@ from confide.server.report.read import read_metrics, read_run
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds no run that has ended \(summary.json is missing\)"):
+    with pytest.raises(
+        ConfigError, match=r"holds no run that has ended \(summary.json is missing\)"
+    ):
         read_run(tmp_path)
 
 

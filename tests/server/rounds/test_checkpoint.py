@@ -40,13 +40,25 @@ FLIPS = (0x01, 0x80)
 def make_checkpoint(server_round: int = 2) -> Checkpoint:
     state = RunState(
         server_round=server_round,
-        params={"w": torch.tensor(ODD), "b": torch.tensor(float(server_round)), "a": torch.ones(2, 3).t()},
+        params={
+            "w": torch.tensor(ODD),
+            "b": torch.tensor(float(server_round)),
+            "a": torch.ones(2, 3).t(),
+        },
         strategy_state={"second/w": torch.full((2,), 1 / 3), "first/w": torch.zeros(2)},
-        best=Best(server_round=1, value=0.1 + 0.2, params={"w": torch.zeros(4), "b": torch.tensor(7.0), "a": torch.ones(3, 2)}),
+        best=Best(
+            server_round=1,
+            value=0.1 + 0.2,
+            params={"w": torch.zeros(4), "b": torch.tensor(7.0), "a": torch.ones(3, 2)},
+        ),
         stale_rounds=3,
         history=HISTORY,
     )
-    return Checkpoint(state=state, clients={"b": 3, "a": 5}, beside={"mechanisms": {"a": ["1", "2"]}, "Zürich/4": None})
+    return Checkpoint(
+        state=state,
+        clients={"b": 3, "a": 5},
+        beside={"mechanisms": {"a": ["1", "2"]}, "Zürich/4": None},
+    )
 
 
 def store(folder: Path, *rounds: int, kept: int = 2) -> CheckpointStore:
@@ -100,7 +112,9 @@ def test_checkpoint_comes_back_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_beginning_of_a_run_comes_back(tmp_path: Path) -> None:
-    bare = Checkpoint(state=RunState(server_round=0, params={"w": torch.zeros(2)}, strategy_state={}))
+    bare = Checkpoint(
+        state=RunState(server_round=0, params={"w": torch.zeros(2)}, strategy_state={})
+    )
     made = CheckpointStore(tmp_path, kept=1)
     made.save(bare)
     assert_same(made.latest(), bare)
@@ -108,7 +122,10 @@ def test_beginning_of_a_run_comes_back(tmp_path: Path) -> None:
 
 def test_best_model_that_is_the_current_one_comes_back(tmp_path: Path) -> None:
     made = make_checkpoint()
-    same = replace(made, state=replace(made.state, best=Best(server_round=2, value=1.0, params=made.state.params)))
+    same = replace(
+        made,
+        state=replace(made.state, best=Best(server_round=2, value=1.0, params=made.state.params)),
+    )
     opened = CheckpointStore(tmp_path, kept=1)
     opened.save(same)
     assert_same(opened.latest(), same)
@@ -214,7 +231,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("how", DAMAGES)
-def test_file_that_is_no_checkpoint_falls_back(how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_that_is_no_checkpoint_falls_back(
+    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     made, path = store(tmp_path, 1, 2), file_of(tmp_path, 2)
     DAMAGES[how](path)
     expect_fallback(made, path, caplog)
@@ -234,7 +253,9 @@ def description_of(tensors: Tensors) -> str:
 
 def one_round_less(tensors: Tensors) -> None:
     text = description_of(tensors).replace('"stale_rounds":3', '"stale_rounds":2')
-    tensors["description"] = torch.frombuffer(bytearray(zlib.compress(text.encode())), dtype=torch.uint8)
+    tensors["description"] = torch.frombuffer(
+        bytearray(zlib.compress(text.encode())), dtype=torch.uint8
+    )
 
 
 def one_value_else(tensors: Tensors) -> None:
@@ -256,7 +277,9 @@ def test_all_damaged_is_a_storage_error(tmp_path: Path) -> None:
     made = store(tmp_path, 1, 2)
     for server_round in (1, 2):
         file_of(tmp_path, server_round).write_bytes(b"")
-    with pytest.raises(StorageError, match=r"None of the 2 checkpoints in .* can be read; start the run anew"):
+    with pytest.raises(
+        StorageError, match=r"None of the 2 checkpoints in .* can be read; start the run anew"
+    ):
         made.latest()
 
 
@@ -288,7 +311,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("only root may mount a tmpfs")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "confide", folder], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "confide", folder], capture_output=True, text=True
+    )
     if mounted.returncode:
         pytest.skip(f"no tmpfs here: {mounted.stderr.strip()}")
     yield folder
@@ -299,7 +324,9 @@ def test_full_disk_costs_a_round_and_not_the_run(small_disk: Path) -> None:
     made = store(small_disk, 1)
     state = make_checkpoint(2).state
     large = Checkpoint(state=replace(state, params={"w": torch.zeros(2**19)}, best=None))
-    with pytest.raises(StorageError, match=r"round-00002.safetensors cannot be written.*No space left"):
+    with pytest.raises(
+        StorageError, match=r"round-00002.safetensors cannot be written.*No space left"
+    ):
         made.save(large)
     assert names(small_disk) == [file_of(small_disk, 1).name]
     assert_same(made.latest(), make_checkpoint(1))

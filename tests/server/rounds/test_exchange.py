@@ -34,7 +34,8 @@ def _identity() -> Iterator[None]:
 class ScriptedGrid(Grid):
     """Answers each asking of a node as its script says, the last line again and again; like SuperLink it forgets what it gave.
 
-    Asked about a message that was answered, it replies with an error, again and again, as SuperLink does.
+    Asked about a message that was answered, it replies with an error, again and again, as SuperLink
+    does.
     """
 
     scripts: Mapping[int, Sequence[str | Reply]]
@@ -51,21 +52,37 @@ class ScriptedGrid(Grid):
         raise NotImplementedError
 
     def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
     ) -> Message:
         raise NotImplementedError
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
         raise NotImplementedError
 
     def get_node_ids(self) -> Iterable[int]:
-        return self.online.pop(0) if len(self.online) > 1 else self.online[0] if self.online else list(self.scripts)
+        return (
+            self.online.pop(0)
+            if len(self.online) > 1
+            else self.online[0]
+            if self.online
+            else list(self.scripts)
+        )
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids = []
         for message in messages:
             node, message_id = message.metadata.dst_node_id, assign_message_id(message)
-            script, asked = self.scripts[node], sum(sent.metadata.dst_node_id == node for sent in self.sent)
+            script, asked = (
+                self.scripts[node],
+                sum(sent.metadata.dst_node_id == node for sent in self.sent),
+            )
             self.sent.append(message)
             ids.append(message_id)
             at, reply = self._reply(message, script[min(asked, len(script) - 1)])
@@ -75,7 +92,11 @@ class ScriptedGrid(Grid):
     def _reply(self, message: Message, line: str | Reply) -> tuple[float, Message]:
         if line == ERROR:
             return 0.0, raised(message)
-        answer = Reply(institution=NAMES[message.metadata.dst_node_id], num_examples=5) if isinstance(line, str) else line
+        answer = (
+            Reply(institution=NAMES[message.metadata.dst_node_id], num_examples=5)
+            if isinstance(line, str)
+            else line
+        )
         at = {SILENCE: float("inf"), LATE: time.monotonic() + LATE_S}.get(str(line), 0.0)
         return at, Message(pack_reply(answer), reply_to=message)
 
@@ -84,7 +105,9 @@ class ScriptedGrid(Grid):
         for message_id in message_ids:
             if message_id not in self.open:
                 self.forgotten += 1
-                replies.append(raised(next(m for m in self.sent if m.metadata.message_id == message_id)))
+                replies.append(
+                    raised(next(m for m in self.sent if m.metadata.message_id == message_id))
+                )
             elif self.open[message_id][0] <= time.monotonic():
                 replies.append(self.open.pop(message_id)[1])
         return replies
@@ -98,7 +121,9 @@ def questions(*nodes: int) -> list[Message]:
     return [Message(content, node, "train", group_id="3") for node in nodes]
 
 
-def ask(grid: ScriptedGrid, *nodes: int, timeout: float = 5.0, again: AskAgain | None = AGAIN) -> list[Message]:
+def ask(
+    grid: ScriptedGrid, *nodes: int, timeout: float = 5.0, again: AskAgain | None = AGAIN
+) -> list[Message]:
     return list(exchange(grid, questions(*nodes), timeout, again))
 
 
@@ -113,7 +138,9 @@ def refusing(code: str) -> Reply:
 # --- one question
 
 
-@pytest.mark.parametrize("first", [ERROR, SILENCE, refusing("policy_approval"), refusing("policy_hours")])
+@pytest.mark.parametrize(
+    "first", [ERROR, SILENCE, refusing("policy_approval"), refusing("policy_hours")]
+)
 def test_who_does_not_answer_is_asked_again(first: str | Reply) -> None:
     grid = ScriptedGrid({A: [first, ANSWER]})
     (reply,) = ask(grid, A)
@@ -173,7 +200,10 @@ def test_the_same_question_is_asked_again() -> None:
     ask(grid, A)
     first, second = grid.sent
     assert first.content == second.content
-    assert (first.metadata.message_type, first.metadata.group_id) == (second.metadata.message_type, second.metadata.group_id)
+    assert (first.metadata.message_type, first.metadata.group_id) == (
+        second.metadata.message_type,
+        second.metadata.group_id,
+    )
     assert first.metadata.message_id != second.metadata.message_id
 
 
@@ -196,7 +226,9 @@ def test_who_waits_for_approval_until_time_is_up_is_told_as_that() -> None:
 
 
 @pytest.mark.parametrize("again", [AGAIN, None])
-def test_silence_is_counted_when_time_is_up(again: AskAgain | None, caplog: pytest.LogCaptureFixture) -> None:
+def test_silence_is_counted_when_time_is_up(
+    again: AskAgain | None, caplog: pytest.LogCaptureFixture
+) -> None:
     grid = ScriptedGrid({A: [ANSWER], B: [SILENCE], C: [SILENCE]})
     assert nodes_of(ask(grid, A, B, C, timeout=0.2, again=again)) == [A]
     assert "2 institutions have not answered within 0.2 s" in caplog.text
@@ -226,16 +258,22 @@ def test_pauses_grow_to_a_bound_however_often() -> None:
 # --- enrolment
 
 
-def enrolled(grid: ScriptedGrid, *, least: int = 1, timeout: float = 5.0, names: Mapping[int, str] = NAMES) -> Clients:
+def enrolled(
+    grid: ScriptedGrid, *, least: int = 1, timeout: float = 5.0, names: Mapping[int, str] = NAMES
+) -> Clients:
     return enrol(grid, PLAN, least=least, timeout=timeout, reach=Reach(names=names, again=AGAIN))
 
 
 def test_all_who_are_registered_are_waited_for() -> None:
-    grid = ScriptedGrid({A: [ANSWER], B: [ANSWER], C: [ANSWER]}, online=[[], [B], [B, A], [B, A, C]])
+    grid = ScriptedGrid(
+        {A: [ANSWER], B: [ANSWER], C: [ANSWER]}, online=[[], [B], [B, A], [B, A, C]]
+    )
     assert set(enrolled(grid).num_examples) == {"a", "b", "c"}
 
 
-def test_who_is_missing_is_named_and_the_others_begin_where_they_are_enough(caplog: pytest.LogCaptureFixture) -> None:
+def test_who_is_missing_is_named_and_the_others_begin_where_they_are_enough(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     grid = ScriptedGrid({A: [ANSWER], B: [ANSWER], C: [ANSWER]}, online=[[A, C]])
     assert set(enrolled(grid, least=2, timeout=0.3).num_examples) == {"a", "c"}
     assert "b does not take part: not_connected" in caplog.text
@@ -243,7 +281,9 @@ def test_who_is_missing_is_named_and_the_others_begin_where_they_are_enough(capl
 
 def test_too_few_who_are_connected_end_the_run_naming_who_is_missing() -> None:
     grid = ScriptedGrid({A: [ANSWER]}, online=[[A]])
-    with pytest.raises(RunFailedError, match=r"1 institutions connected .*Missing: b, c\. `confide doctor`") as caught:
+    with pytest.raises(
+        RunFailedError, match=r"1 institutions connected .*Missing: b, c\. `confide doctor`"
+    ) as caught:
         enrolled(grid, least=2, timeout=0.2)
     assert caught.value.missing == {"b": "not_connected", "c": "not_connected"}
 
@@ -267,7 +307,10 @@ def test_order_of_arrival_does_not_change_who_takes_part(order: Sequence[int]) -
         """Brings replies in an order of its own."""
 
         def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-            return sorted(super().pull_messages(message_ids), key=lambda reply: order.index(reply.metadata.src_node_id))
+            return sorted(
+                super().pull_messages(message_ids),
+                key=lambda reply: order.index(reply.metadata.src_node_id),
+            )
 
     clients = enrolled(Ordered({A: [ANSWER], B: [ERROR, ANSWER], C: [LATE]}))
     assert list(clients.num_examples) == ["a", "b", "c"]
@@ -276,7 +319,11 @@ def test_order_of_arrival_does_not_change_who_takes_part(order: Sequence[int]) -
 
 def test_who_declines_is_named_with_the_reason() -> None:
     grid = ScriptedGrid(
-        {A: [ANSWER], B: [ERROR], C: [Reply(institution="c", refusal="policy_tasks", figures={"allowed": 1.0})]}
+        {
+            A: [ANSWER],
+            B: [ERROR],
+            C: [Reply(institution="c", refusal="policy_tasks", figures={"allowed": 1.0})],
+        }
     )
     with pytest.raises(RunFailedError) as caught:
         enrolled(grid, least=2, timeout=0.3)

@@ -41,7 +41,9 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(clients, "time", types.SimpleNamespace(monotonic=made.monotonic, sleep=made.sleep))
+    monkeypatch.setattr(
+        clients, "time", types.SimpleNamespace(monotonic=made.monotonic, sleep=made.sleep)
+    )
     return made
 
 
@@ -69,7 +71,11 @@ class LossyGrid:
         wanted = sorted(message_ids)
         self.most_polled = max(self.most_polled, len(wanted))
         for message_id in wanted:
-            reply = self.network(self.clock.now, int(message_id.removeprefix("copy-"))) if message_id in self._open else None
+            reply = (
+                self.network(self.clock.now, int(message_id.removeprefix("copy-")))
+                if message_id in self._open
+                else None
+            )
             if reply is not None:
                 del self._open[message_id]
                 reply.metadata.__dict__["_reply_to_message_id"] = message_id
@@ -86,7 +92,9 @@ def failed() -> Message:
     return Message(Error(code=5, reason=None), reply_to=Message(QUESTION, 7, "train", group_id="1"))
 
 
-def asked(clock: Clock, network: Network, *, timeout_s: float = TIMEOUT_S) -> tuple[LossyGrid, list[Message]]:
+def asked(
+    clock: Clock, network: Network, *, timeout_s: float = TIMEOUT_S
+) -> tuple[LossyGrid, list[Message]]:
     grid = LossyGrid(clock, network)
     question = Message(QUESTION, 7, "train", group_id="1")
     return grid, list(exchange(cast(Grid, grid), [question], timeout_s, AskAgain()))
@@ -117,7 +125,9 @@ def test_errors_while_a_node_is_offline_do_not_lengthen_the_silence_after_it(clo
     def network(now: float, copy: int) -> Message | None:
         if now < 90:
             return failed()
-        return answered() if copy > first_lost else None  # the first copy after the node is back is lost
+        return (
+            answered() if copy > first_lost else None
+        )  # the first copy after the node is back is lost
 
     first_lost = 7
     grid, replies = asked(clock, network)
@@ -127,7 +137,9 @@ def test_errors_while_a_node_is_offline_do_not_lengthen_the_silence_after_it(clo
 
 
 @pytest.mark.parametrize("refusal", ["policy_approval", "policy_hours"])
-def test_who_says_not_yet_is_asked_every_half_minute_without_a_growing_pile(clock: Clock, refusal: str) -> None:
+def test_who_says_not_yet_is_asked_every_half_minute_without_a_growing_pile(
+    clock: Clock, refusal: str
+) -> None:
     grid, replies = asked(clock, lambda now, copy: answered(refusal=refusal), timeout_s=36_000)
     assert grid.most_polled == 1
     assert len(grid.sent_at) == pytest.approx(36_000 / 30, rel=0.1)

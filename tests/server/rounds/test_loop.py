@@ -18,7 +18,14 @@ from confide.config.compose import compose
 from confide.config.server import ServerConfig
 from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.flower.messages import task_identity
-from confide.protocol.messages import Evaluation, Reply, Request, pack_reply, unpack_reply, unpack_request
+from confide.protocol.messages import (
+    Evaluation,
+    Reply,
+    Request,
+    pack_reply,
+    unpack_reply,
+    unpack_request,
+)
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.tensors import Tensors, decode, encode, sha256, shapes_of
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
@@ -82,7 +89,11 @@ class Fake:
         assert request.arrays is not None
         tensors = decode(request.arrays, {"w": (2,)}, max_value=1e6)
         splits = ["validation"] if kind == "train" else list(request.splits)
-        scores = {split: {**self.score(tensors), "num_examples": 4} for split in splits} if self.score else {}
+        scores = (
+            {split: {**self.score(tensors), "num_examples": 4} for split in splits}
+            if self.score
+            else {}
+        )
         reply = Reply(institution=self.name, num_examples=self.num_examples, evaluations=scores)
         if kind == "evaluate":
             return reply
@@ -96,7 +107,9 @@ def make_app(fakes: Sequence[Fake]) -> ClientApp:
     def handler(kind: str) -> Callable[[Message, Context], Message]:
         def handle(message: Message, context: Context) -> Message:
             answer = fakes[context.node_id - 1].answer(kind, unpack_request(message.content))
-            return Message(pack_reply(answer) if isinstance(answer, Reply) else answer, reply_to=message)
+            return Message(
+                pack_reply(answer) if isinstance(answer, Reply) else answer, reply_to=message
+            )
 
         return handle
 
@@ -114,7 +127,11 @@ class ShuffledGrid(InlineGrid):
         self._order = random.Random(seed)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        replies = [reply for one in sorted(message_ids) for reply in super(ShuffledGrid, self).pull_messages([one])]
+        replies = [
+            reply
+            for one in sorted(message_ids)
+            for reply in super(ShuffledGrid, self).pull_messages([one])
+        ]
         self._order.shuffle(replies)
         return replies
 
@@ -128,7 +145,9 @@ class LossyGrid(InlineGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         replies = super().pull_messages(message_ids)
-        return [r for r in replies if (r.metadata.src_node_id, r.metadata.message_type) != self._lost]
+        return [
+            r for r in replies if (r.metadata.src_node_id, r.metadata.message_type) != self._lost
+        ]
 
 
 class EchoGrid(InlineGrid):
@@ -155,17 +174,29 @@ class Listener:
     def round_done(self, state: RunState) -> None:
         self.states.append(state)
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         self.scores.append((split, server_round, evaluations))
 
 
 @functools.cache
 def plan(metric: str = "log_loss") -> TrainingPlan:
-    return make_plan(compose(["experiment=heart_disease", f"task.primary_metric={metric}"]), backbone_sha256=None)
+    return make_plan(
+        compose(["experiment=heart_disease", f"task.primary_metric={metric}"]), backbone_sha256=None
+    )
 
 
-def make_loop(metric: str = "log_loss", observers: Sequence[Listener] = (), **settings: Any) -> RoundLoop:
-    return RoundLoop(fedavg(), plan=plan(metric), settings=ServerConfig(**settings), secret=SECRET, observers=observers)
+def make_loop(
+    metric: str = "log_loss", observers: Sequence[Listener] = (), **settings: Any
+) -> RoundLoop:
+    return RoundLoop(
+        fedavg(),
+        plan=plan(metric),
+        settings=ServerConfig(**settings),
+        secret=SECRET,
+        observers=observers,
+    )
 
 
 def run(
@@ -177,7 +208,12 @@ def run(
     loop: RoundLoop | None = None,
 ) -> Outcome:
     loop = loop or make_loop()
-    loop.start(grid or InlineGrid(make_app(fakes), nodes(fakes)), encode(START), num_rounds=rounds, timeout=timeout)
+    loop.start(
+        grid or InlineGrid(make_app(fakes), nodes(fakes)),
+        encode(START),
+        num_rounds=rounds,
+        timeout=timeout,
+    )
     assert loop.outcome is not None
     return loop.outcome
 
@@ -210,7 +246,9 @@ def test_two_rounds_of_fedavg_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_order_of_arrival_does_not_change_a_bit(seed: int) -> None:
     def noisy(scale: float) -> Update:
-        return lambda tensors, r: {"w": torch.tensor([math.sin(scale * r), math.cos(scale + r)]) + tensors["w"] / 3}
+        return lambda tensors, r: {
+            "w": torch.tensor([math.sin(scale * r), math.cos(scale + r)]) + tensors["w"] / 3
+        }
 
     fakes = [Fake(f"bank-{n}", n, noisy(n / 7)) for n in range(1, 6)]
     shuffled = ShuffledGrid(make_app(fakes), nodes(fakes), seed=seed)
@@ -230,7 +268,12 @@ def test_everyone_is_sent_the_plan_the_round_and_the_tensors() -> None:
     fake = Fake("a")
     run([fake], rounds=2)
     kinds = [(kind, request.server_round, tuple(request.splits)) for kind, request in fake.asked]
-    assert kinds == [("query", 0, ()), ("train", 1, ()), ("train", 2, ()), ("evaluate", 0, ("validation", "test"))]
+    assert kinds == [
+        ("query", 0, ()),
+        ("train", 1, ()),
+        ("train", 2, ()),
+        ("evaluate", 0, ("validation", "test")),
+    ]
     assert all(request.plan == plan().to_json() for _, request in fake.asked)
 
 
@@ -246,7 +289,10 @@ def test_only_selected_clients_are_asked() -> None:
 
 
 def test_record_counts_bytes_and_keeps_epsilon() -> None:
-    fakes = [Fake("a", figures={"epsilon": 1.5}), Fake("b", tamper=lambda reply: replace(reply, refusal="no"))]
+    fakes = [
+        Fake("a", figures={"epsilon": 1.5}),
+        Fake("b", tamper=lambda reply: replace(reply, refusal="no")),
+    ]
     record = last(run(fakes, rounds=1))
     assert (record.bytes_down, record.bytes_up) == (16, 8)
     assert record.epsilon == {"a": 1.5}
@@ -281,10 +327,19 @@ SPOILT: dict[str, tuple[str, Tamper]] = {
     "missing tensor": ("tensor_names", with_arrays(v=torch.ones(2))),
     "extra tensor": ("tensor_names", with_arrays(w=torch.ones(2), v=torch.ones(2))),
     "no update": ("tensor_names", lambda reply: replace(reply, arrays=None)),
-    "more examples": ("num_examples", lambda reply: replace(reply, num_examples=reply.num_examples + 1)),
-    "fewer examples": ("num_examples", lambda reply: replace(reply, num_examples=reply.num_examples - 1)),
+    "more examples": (
+        "num_examples",
+        lambda reply: replace(reply, num_examples=reply.num_examples + 1),
+    ),
+    "fewer examples": (
+        "num_examples",
+        lambda reply: replace(reply, num_examples=reply.num_examples - 1),
+    ),
     "another name": ("institution", lambda reply: replace(reply, institution="good")),
-    "no reply record": ("invalid_message", lambda reply: RecordDict({"reply": ConfigRecord({"x": 1})})),
+    "no reply record": (
+        "invalid_message",
+        lambda reply: RecordDict({"reply": ConfigRecord({"x": 1})}),
+    ),
     "empty": ("invalid_message", lambda reply: RecordDict()),
 }
 
@@ -299,14 +354,19 @@ def test_spoilt_answer_is_refused_with_its_code_and_the_round_goes_on(how: str) 
 
 
 def test_institution_that_is_refused_once_is_asked_again() -> None:
-    spoilt = Fake("b", update=lambda tensors, r: {"w": torch.full((2,), math.nan if r == 1 else 3.0)})
+    spoilt = Fake(
+        "b", update=lambda tensors, r: {"w": torch.full((2,), math.nan if r == 1 else 3.0)}
+    )
     outcome = run([Fake("a"), spoilt])
     assert [record.refused for record in outcome.state.history] == [{"b": "tensor_values"}, {}]
     assert end(outcome) == [3.0, 3.0]  # 1, then the mean of 1 and 3
 
 
 def test_text_of_an_error_goes_nowhere(caplog: pytest.LogCaptureFixture) -> None:
-    fakes = [Fake("good"), Fake("spoilt", tamper=lambda reply: Error(code=1, reason="a record's text"))]
+    fakes = [
+        Fake("good"),
+        Fake("spoilt", tamper=lambda reply: Error(code=1, reason="a record's text")),
+    ]
     run(fakes)
     assert "Node 2 answers with an error, code 1" in caplog.text
     assert "a record's text" not in caplog.text
@@ -319,13 +379,19 @@ def test_value_at_the_bound_is_accepted() -> None:
 
 def test_scores_of_a_refused_update_are_left_out() -> None:
     nan = with_arrays(w=torch.tensor([math.nan, 0.0]))
-    fakes = [Fake("good", score=lambda t: {"log_loss": 1.0}), Fake("spoilt", score=lambda t: {"log_loss": 9.0}, tamper=nan)]
+    fakes = [
+        Fake("good", score=lambda t: {"log_loss": 1.0}),
+        Fake("spoilt", score=lambda t: {"log_loss": 9.0}, tamper=nan),
+    ]
     assert list(last(run(fakes)).validation) == ["good"]
 
 
 def test_too_few_answers_in_a_round_end_the_run_naming_who() -> None:
     fakes = [Fake("a"), Fake("b", tamper=lambda reply: replace(reply, refusal="privacy"))]
-    with pytest.raises(RunFailedError, match=r"round 1: 1 institutions answered, server\.min_clients=2.*b \(privacy\)"):
+    with pytest.raises(
+        RunFailedError,
+        match=r"round 1: 1 institutions answered, server\.min_clients=2.*b \(privacy\)",
+    ):
         run(fakes, loop=make_loop(min_clients=2))
 
 
@@ -384,7 +450,9 @@ def test_silence_at_the_start_is_named_by_node() -> None:
 
 
 def test_too_few_connected_institutions_end_the_run_at_the_timeout() -> None:
-    with pytest.raises(RunFailedError, match=r"1 institutions connected within 0\.1 s, server\.min_clients=3"):
+    with pytest.raises(
+        RunFailedError, match=r"1 institutions connected within 0\.1 s, server\.min_clients=3"
+    ):
         run([Fake("a")], loop=make_loop(min_clients=3, enrol_timeout_s=0.1))
 
 
@@ -415,10 +483,17 @@ def accuracy(tensors: Tensors) -> dict[str, float]:
 
 def test_validation_of_a_round_belongs_to_the_tensors_it_began_with() -> None:
     outcome = run([Fake("a", score=loss)], rounds=4)
-    assert [record.validation["a"]["log_loss"] for record in outcome.state.history] == [4.0, 1.0, 0.0, 1.0]
+    assert [record.validation["a"]["log_loss"] for record in outcome.state.history] == [
+        4.0,
+        1.0,
+        0.0,
+        1.0,
+    ]
 
 
-@pytest.mark.parametrize(("metric", "score", "value"), [("log_loss", loss, 0.0), ("accuracy", accuracy, 1.0)])
+@pytest.mark.parametrize(
+    ("metric", "score", "value"), [("log_loss", loss, 0.0), ("accuracy", accuracy, 1.0)]
+)
 def test_best_model_follows_the_metrics_direction(metric: str, score: Score, value: float) -> None:
     best = run([Fake("a", score=score)], rounds=5, loop=make_loop(metric)).state.best
     assert best is not None
@@ -478,13 +553,19 @@ def test_run_without_patience_goes_on_to_the_end() -> None:
 
 
 def test_nan_is_never_best_and_uses_up_patience() -> None:
-    outcome = run([Fake("a", score=lambda t: {"log_loss": math.nan})], rounds=10, loop=make_loop(patience=3))
+    outcome = run(
+        [Fake("a", score=lambda t: {"log_loss": math.nan})], rounds=10, loop=make_loop(patience=3)
+    )
     assert outcome.state.best is None
     assert outcome.state.server_round == 3
 
 
 def test_mean_metric_is_weighted_by_support() -> None:
-    scores = {"b": {"auc": 0.5, "num_examples": 1}, "a": {"auc": 0.9, "num_examples": 3}, "c": {"num_examples": 100}}
+    scores = {
+        "b": {"auc": 0.5, "num_examples": 1},
+        "a": {"auc": 0.9, "num_examples": 3},
+        "c": {"num_examples": 100},
+    }
     assert mean_metric(scores, "auc") == pytest.approx(0.8)
     assert mean_metric(scores, "accuracy") is None
     assert mean_metric({"a": {"auc": 0.9, "num_examples": 0}}, "auc") is None
@@ -516,11 +597,15 @@ def test_score_without_its_support_does_not_end_the_run() -> None:
     assert "good" in last(outcome).accepted
 
 
-def test_who_declines_at_the_start_is_named_while_the_run_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+def test_who_declines_at_the_start_is_named_while_the_run_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level("INFO")
     declines = Fake("bank-2", tamper_query=lambda reply: replace(reply, refusal="privacy"))
     outcome = run([Fake("bank-1"), declines])
-    assert "bank-2" in caplog.text or any("bank-2" in record.refused for record in outcome.state.history)
+    assert "bank-2" in caplog.text or any(
+        "bank-2" in record.refused for record in outcome.state.history
+    )
 
 
 def test_institution_cannot_be_shut_out_by_a_namesake_that_declines() -> None:
@@ -558,11 +643,16 @@ def median() -> FederatedAlgorithm:
 
 
 def drifting(scale: float) -> Update:
-    return lambda tensors, r: {"w": torch.tensor([1.0, 0.5]) + (math.sin(scale * r) - tensors["w"]) / 30}
+    return lambda tensors, r: {
+        "w": torch.tensor([1.0, 0.5]) + (math.sin(scale * r) - tensors["w"]) / 30
+    }
 
 
 def drifters() -> list[Fake]:
-    return [Fake(name, n, drifting(n / 7), score=loss, figures={"epsilon": n / 3}) for n, name in enumerate("abc", start=1)]
+    return [
+        Fake(name, n, drifting(n / 7), score=loss, figures={"epsilon": n / 3})
+        for n, name in enumerate("abc", start=1)
+    ]
 
 
 def resume(
@@ -610,7 +700,9 @@ def essence(outcome: Outcome) -> tuple[object, ...]:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_run_resumed_after_any_round_ends_as_the_undisturbed_one(name: str, how: str) -> None:
     undisturbed, made = checkpoints_of(algorithm=ALGORITHMS[name](), **SETTINGS[how])
-    assert [checkpoint.state.server_round for checkpoint in made] == list(range(len(undisturbed.state.history) + 1))
+    assert [checkpoint.state.server_round for checkpoint in made] == list(
+        range(len(undisturbed.state.history) + 1)
+    )
     for checkpoint in made:
         resumed = resume(checkpoint, algorithm=ALGORITHMS[name](), **SETTINGS[how])
         assert essence(resumed) == essence(undisturbed)
@@ -643,8 +735,12 @@ def test_resumed_run_asks_for_the_rounds_that_are_left() -> None:
 
 def test_institutions_that_declare_other_numbers_than_before_are_named() -> None:
     _, made = checkpoints_of()
-    changed = [replace(fake, num_examples=fake.num_examples + (fake.name != "b")) for fake in drifters()]
-    with pytest.raises(RunFailedError, match=r"other numbers.*\(a: 1 then, 2 now; c: 3 then, 4 now\)"):
+    changed = [
+        replace(fake, num_examples=fake.num_examples + (fake.name != "b")) for fake in drifters()
+    ]
+    with pytest.raises(
+        RunFailedError, match=r"other numbers.*\(a: 1 then, 2 now; c: 3 then, 4 now\)"
+    ):
         resume(made[2], fakes=changed)
     assert "train" not in {kind for fake in changed for kind, _ in fake.asked}
 
@@ -666,7 +762,9 @@ def test_checkpoint_of_another_model_is_refused() -> None:
 def test_run_of_one_of_flowers_strategies_cannot_be_resumed() -> None:
     _, made = checkpoints_of()
     fakes = drifters()
-    with pytest.raises(ConfigError, match="hidden inside Flower's own class, so its run cannot be resumed"):
+    with pytest.raises(
+        ConfigError, match="hidden inside Flower's own class, so its run cannot be resumed"
+    ):
         resume(made[2], algorithm=median(), fakes=fakes)
     assert [fake.asked for fake in fakes] == [[], [], []]
 
@@ -694,7 +792,9 @@ class Diary:
     def round_done(self, state: RunState) -> None:
         self.entries.append(("round", state.server_round))
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         self.entries.append((split, server_round))
 
 
@@ -760,11 +860,16 @@ class AddingGrid(InlineGrid):
 
     def begin_sum(self, order: SumOrder) -> None:
         self._order = order
-        self._parts = [order.rule.aggregator.start(shapes_of(START), order.rule.bounds) for _ in range(2)]
+        self._parts = [
+            order.rule.aggregator.start(shapes_of(START), order.rule.bounds) for _ in range(2)
+        ]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         replies = list(super().pull_messages(message_ids))
-        return [self._add(reply) if reply.metadata.message_type == "train" else reply for reply in replies]
+        return [
+            self._add(reply) if reply.metadata.message_type == "train" else reply
+            for reply in replies
+        ]
 
     def _add(self, message: Message) -> Message:
         if self._order is None:
@@ -772,7 +877,9 @@ class AddingGrid(InlineGrid):
         reply = unpack_reply(message.content)
         if not reply.refusal and reply.institution != self._loses:
             declared, most = self._order.declared[reply.institution], self._order.max_value
-            update = accept(reply, reply.institution, declared=declared, shapes=shapes_of(START), max_value=most)
+            update = accept(
+                reply, reply.institution, declared=declared, shapes=shapes_of(START), max_value=most
+            )
             self._parts[message.metadata.src_node_id % 2].add(update)
         message.content = pack_reply(replace(reply, arrays=None))
         return message
@@ -788,7 +895,9 @@ class AddingGrid(InlineGrid):
         )
 
 
-def run_adding(fakes: Sequence[Fake], algorithm: FederatedAlgorithm, *, loses: str = "", **settings: Any) -> Outcome:
+def run_adding(
+    fakes: Sequence[Fake], algorithm: FederatedAlgorithm, *, loses: str = "", **settings: Any
+) -> Outcome:
     grid = AddingGrid(make_app(fakes), nodes(fakes), loses=loses)
     loop = RoundLoop(algorithm, plan=plan(), settings=ServerConfig(**settings), secret=SECRET)
     outcome = run(fakes, rounds=ROUNDS, grid=grid, loop=loop)
@@ -815,14 +924,18 @@ def test_client_lost_with_its_sum_is_refused_by_name() -> None:
 
 
 def test_client_lost_with_its_sum_counts_as_missing() -> None:
-    with pytest.raises(RunFailedError, match=r"round 1: 2 institutions answered.*b \(worker_lost\)"):
+    with pytest.raises(
+        RunFailedError, match=r"round 1: 2 institutions answered.*b \(worker_lost\)"
+    ):
         run_adding(drifters(), fedavg(), loses="b", min_clients=3)
 
 
 def test_strategy_that_needs_every_update_is_not_given_a_sum() -> None:
     fakes = drifters()
     grid = AddingGrid(make_app(fakes), nodes(fakes))
-    loops = [RoundLoop(median(), plan=plan(), settings=ServerConfig(), secret=SECRET) for _ in range(2)]
+    loops = [
+        RoundLoop(median(), plan=plan(), settings=ServerConfig(), secret=SECRET) for _ in range(2)
+    ]
     summing, plain = run(fakes, grid=grid, loop=loops[0]), run(fakes, loop=loops[1])
     assert grid.sums == 0
     assert essence(summing) == essence(plain)

@@ -23,7 +23,9 @@ def state(rounds: int) -> RunState:
         RoundRecord(
             server_round=r,
             accepted=("a", "b"),
-            validation={name: {"log_loss": r + 0.5, "num_examples": n} for name, n in CLIENTS.items()},
+            validation={
+                name: {"log_loss": r + 0.5, "num_examples": n} for name, n in CLIENTS.items()
+            },
             epsilon={"a": float(r)},
             bytes_up=16,
             bytes_down=8,
@@ -31,7 +33,9 @@ def state(rounds: int) -> RunState:
         )
         for r in range(1, rounds + 1)
     )
-    return RunState(server_round=rounds, params={"w": torch.zeros(1)}, strategy_state={}, history=history)
+    return RunState(
+        server_round=rounds, params={"w": torch.zeros(1)}, strategy_state={}, history=history
+    )
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -53,7 +57,9 @@ def run(path: Path, *, resumed_after: int = 0, rounds: int = 3) -> list[dict[str
 def test_round_is_written_metric_by_metric(tmp_path: Path) -> None:
     with MetricsSink(tmp_path / "m.jsonl") as sink:
         sink.round_done(state(1))
-        written = [tuple(line.values()) for line in lines(tmp_path / "m.jsonl")]  # before it is closed
+        written = [
+            tuple(line.values()) for line in lines(tmp_path / "m.jsonl")
+        ]  # before it is closed
     assert written == [
         (0, "validation", "a", "log_loss", 1.5, 5),
         (0, "validation", "b", "log_loss", 1.5, 7),
@@ -66,7 +72,9 @@ def test_round_is_written_metric_by_metric(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", ["", "half a li", '{"round": 1, "phase": "train"}\n' * 40])
 @pytest.mark.parametrize("resumed_after", [1, 2, 3])
-def test_resumed_sink_writes_each_metric_once_whatever_stood_there(resumed_after: int, left: str, tmp_path: Path) -> None:
+def test_resumed_sink_writes_each_metric_once_whatever_stood_there(
+    resumed_after: int, left: str, tmp_path: Path
+) -> None:
     undisturbed = run(tmp_path / "undisturbed.jsonl")
     (tmp_path / "m.jsonl").write_text(left)
     resumed = run(tmp_path / "m.jsonl", resumed_after=resumed_after)

@@ -24,26 +24,59 @@ from confide.server.run.summary import (
 )
 
 # DESIGN section 8.
-KEYS = {"schema", "status", "rounds", "seconds", "model_sha256", "primary_metric", "federated", "baselines", "clients", "bytes"}
+KEYS = {
+    "schema",
+    "status",
+    "rounds",
+    "seconds",
+    "model_sha256",
+    "primary_metric",
+    "federated",
+    "baselines",
+    "clients",
+    "bytes",
+}
 CLIENT_KEYS = {"num_examples", "epsilon", "delta", "accuracy", "rounds"}
 HISTORY = (
-    RoundRecord(server_round=1, accepted=("a", "b"), epsilon={"a": 1.0, "b": 2.0}, bytes_up=16, bytes_down=20),
-    RoundRecord(server_round=2, accepted=("a",), refused={"b": "no_reply"}, epsilon={"a": 1.5}, bytes_up=8, bytes_down=20),
+    RoundRecord(
+        server_round=1,
+        accepted=("a", "b"),
+        epsilon={"a": 1.0, "b": 2.0},
+        bytes_up=16,
+        bytes_down=20,
+    ),
+    RoundRecord(
+        server_round=2,
+        accepted=("a",),
+        refused={"b": "no_reply"},
+        epsilon={"a": 1.5},
+        bytes_up=8,
+        bytes_down=20,
+    ),
 )
 
 
 @functools.cache
 def plan(unit: str = "record") -> TrainingPlan:
-    overrides = ["experiment=heart_disease", f"privacy.unit={unit}", "privacy.epsilon=3", "job=trial"]
+    overrides = [
+        "experiment=heart_disease",
+        f"privacy.unit={unit}",
+        "privacy.epsilon=3",
+        "job=trial",
+    ]
     return make_plan(compose(overrides), backbone_sha256=None)
 
 
 def result(unit: str = "record") -> RunResult:
-    state = RunState(server_round=2, params={"w": torch.ones(1)}, strategy_state={}, history=HISTORY)
+    state = RunState(
+        server_round=2, params={"w": torch.ones(1)}, strategy_state={}, history=HISTORY
+    )
     outcome = Outcome(state=state, clients={"a": 5, "b": 7}, test={}, stopped_early=False)
     own = {"accuracy": 0.75, "num_examples": 4}
     institutions = {
-        "a": InstitutionResult(num_examples=5, records=9, labels={"absent": 4, "present": 5}, test=own),
+        "a": InstitutionResult(
+            num_examples=5, records=9, labels={"absent": 4, "present": 5}, test=own
+        ),
         "b": InstitutionResult(num_examples=7, records=10, labels={"present": 10}, test={}),
     }
     return RunResult(
@@ -62,7 +95,9 @@ def result(unit: str = "record") -> RunResult:
 def with_baseline() -> RunResult:
     made = result()
     alone = {"accuracy": 0.5, "num_examples": 8}
-    line = replace(made.institutions["a"], alone=alone, alone_own={"accuracy": 0.25, "num_examples": 4})
+    line = replace(
+        made.institutions["a"], alone=alone, alone_own={"accuracy": 0.25, "num_examples": 4}
+    )
     return replace(made, institutions={**made.institutions, "a": line})
 
 
@@ -94,7 +129,11 @@ def test_summary_says_what_happened() -> None:
 
 
 def test_federated_is_the_pooled_test_and_its_support() -> None:
-    assert summarise(result())["federated"] == {"accuracy": 0.7, "log_loss": 0.6, "test_examples": 8}
+    assert summarise(result())["federated"] == {
+        "accuracy": 0.7,
+        "log_loss": 0.6,
+        "test_examples": 8,
+    }
 
 
 def test_client_line_holds_its_last_epsilon_its_rounds_and_its_test() -> None:
@@ -103,7 +142,11 @@ def test_client_line_holds_its_last_epsilon_its_rounds_and_its_test() -> None:
     assert (clients["a"]["rounds"], clients["b"]["rounds"]) == (2, 1)
     assert (clients["a"]["accuracy"], clients["a"]["test_examples"]) == (0.75, 4)
     assert "accuracy" not in clients["b"]
-    assert (clients["b"]["num_examples"], clients["b"]["records"], clients["b"]["test_examples"]) == (7, 10, 0)
+    assert (
+        clients["b"]["num_examples"],
+        clients["b"]["records"],
+        clients["b"]["test_examples"],
+    ) == (7, 10, 0)
     assert clients["a"]["delta"] == plan().privacy.delta
 
 
@@ -115,7 +158,9 @@ def test_client_line_has_no_epsilon_without_privacy() -> None:
 
 def test_baselines_are_those_who_trained_alone() -> None:
     assert summarise(result())["baselines"] == {}
-    assert summarise(with_baseline())["baselines"] == {"local": {"a": {"accuracy": 0.5, "own_test": {"accuracy": 0.25}}}}
+    assert summarise(with_baseline())["baselines"] == {
+        "local": {"a": {"accuracy": 0.5, "own_test": {"accuracy": 0.25}}}
+    }
 
 
 def test_best_round_is_told_when_there_is_one() -> None:
@@ -146,20 +191,35 @@ def test_statement_says_secure_when_not_reproducible() -> None:
 
 def test_statement_names_the_promise_and_what_it_leaves_out() -> None:
     statement = privacy_statement(plan(), reproducible=False)
-    assert (statement["unit"], statement["relation"], statement["epsilon"]) == ("record", "zero-out", 3.0)
+    assert (statement["unit"], statement["relation"], statement["epsilon"]) == (
+        "record",
+        "zero-out",
+        3.0,
+    )
     assert statement["delta"] == plan().privacy.delta
     assert "number of records" in statement["not_protected"]
     assert "validation and test metrics" in statement["not_protected"]
 
 
 def test_statement_without_privacy_promises_nothing() -> None:
-    assert privacy_statement(plan("none"), reproducible=True) == {"unit": "none", "guarantee": "none"}
+    assert privacy_statement(plan("none"), reproducible=True) == {
+        "unit": "none",
+        "guarantee": "none",
+    }
 
 
 def test_table_shows_each_institution_and_epsilon() -> None:
     shown = printed(summarise(with_baseline()))
     row = next(line for line in shown.splitlines() if " a " in line)
-    assert [word for word in row.split() if word[0].isalnum()] == ["a", "9", "0.500", "0.700", "0.250", "0.750", "1.50"]
+    assert [word for word in row.split() if word[0].isalnum()] == [
+        "a",
+        "9",
+        "0.500",
+        "0.700",
+        "0.250",
+        "0.750",
+        "1.50",
+    ]
     assert "epsilon" in shown
 
 
@@ -169,7 +229,10 @@ def test_pooled_is_a_baseline_of_its_own_and_a_line_after_the_federated() -> Non
     summary = summarise(replace(result(), pooled=pooled))
     expected = {"accuracy": 0.734, "test_examples": 8, "own_test": {"a": {"accuracy": 0.5}}}
     assert summary["baselines"] == {"pooled": expected}
-    assert closing_lines(summary, Path("RUN"))[1] == "Pooled, all records in one place: accuracy 0.734."
+    assert (
+        closing_lines(summary, Path("RUN"))[1]
+        == "Pooled, all records in one place: accuracy 0.734."
+    )
     assert "alone" not in printed(summary)
 
 
@@ -197,20 +260,30 @@ def test_statement_names_the_price_of_baselines(baselines: list[str], price: str
 
 def test_a_failed_run_names_who_was_missing_and_when() -> None:
     state = RunState(server_round=2, params={}, strategy_state={}, history=HISTORY)
-    error = RunFailedError("round 3: too few", when="round 3", missing={"a": "no_reply", "b": "tensor_values"})
+    error = RunFailedError(
+        "round 3: too few", when="round 3", missing={"a": "no_reply", "b": "tensor_values"}
+    )
     summary = summarise_failure("job", error, state)
     assert summary["status"] == "failed"
     assert summary["rounds"] == 2
-    assert summary["failures"] == {"2": {"b": "no_reply"}, "3": {"a": "no_reply", "b": "tensor_values"}}
+    assert summary["failures"] == {
+        "2": {"b": "no_reply"},
+        "3": {"a": "no_reply", "b": "tensor_values"},
+    }
 
 
 def test_a_run_that_fails_before_its_first_round_says_so() -> None:
-    summary = summarise_failure("job", RunFailedError("enrol: nobody", when="enrol", missing={"node 1": "no_reply"}), None)
+    summary = summarise_failure(
+        "job", RunFailedError("enrol: nobody", when="enrol", missing={"node 1": "no_reply"}), None
+    )
     assert (summary["rounds"], summary["failures"]) == (0, {"enrol": {"node 1": "no_reply"}})
 
 
 def test_summary_tells_where_records_come_from() -> None:
-    assert summarise(replace(result(), data={"path": "ward.csv", "records": 3}))["data"] == {"path": "ward.csv", "records": 3}
+    assert summarise(replace(result(), data={"path": "ward.csv", "records": 3}))["data"] == {
+        "path": "ward.csv",
+        "records": 3,
+    }
 
 
 # --- a deployment, whose institutions keep their records
@@ -222,13 +295,26 @@ def deployed(unit: str = "record") -> RunResult:
         "bob": InstitutionResult(num_examples=90, test={}),
     }
     made = result(unit)
-    history = (RoundRecord(server_round=1, accepted=("ann",), refused={"bob": "policy_hours"}, epsilon={"ann": 1.25}),)
+    history = (
+        RoundRecord(
+            server_round=1,
+            accepted=("ann",),
+            refused={"bob": "policy_hours"},
+            epsilon={"ann": 1.25},
+        ),
+    )
     state = replace(made.outcome.state, history=history, server_round=1)
     outcome = replace(made.outcome, state=state, clients={"ann": 60, "bob": 90})
     pooled = {"accuracy": 0.75, "num_examples": 20}
     measured = "mean over institutions, by support"
     return replace(
-        made, outcome=outcome, institutions=lines, pooled_test=pooled, reproducible=False, measured=measured, data={}
+        made,
+        outcome=outcome,
+        institutions=lines,
+        pooled_test=pooled,
+        reproducible=False,
+        measured=measured,
+        data={},
     )
 
 
@@ -241,9 +327,16 @@ def test_a_deployments_clients_tell_what_they_declared_and_no_more() -> None:
 
 def test_a_deployment_says_how_its_model_was_measured() -> None:
     summary = summarise(deployed())
-    assert summary["federated"] == {"accuracy": 0.75, "test_examples": 20, "measured": "mean over institutions, by support"}
+    assert summary["federated"] == {
+        "accuracy": 0.75,
+        "test_examples": 20,
+        "measured": "mean over institutions, by support",
+    }
     lines = closing_lines(summary, Path("RUN"))
-    assert lines[0] == "Federated model, 20 test records, mean over institutions, by support: accuracy 0.750."
+    assert (
+        lines[0]
+        == "Federated model, 20 test records, mean over institutions, by support: accuracy 0.750."
+    )
     assert "cryptographic generator" in lines[1]
     assert "Without bob (policy_hours) in round 1." in lines
     assert lines[-1].endswith("model ab, report.html and all else in RUN")
@@ -253,7 +346,10 @@ def test_a_deployments_table_counts_training_records_and_leaves_out_what_nobody_
     shown = printed(summarise(deployed()))
     assert "training" in shown
     assert "mean over institutions' own test records" in shown
-    rows = [[word for word in line.split() if word[0].isalnum() or word == "-"] for line in shown.splitlines()]
+    rows = [
+        [word for word in line.split() if word[0].isalnum() or word == "-"]
+        for line in shown.splitlines()
+    ]
     assert ["ann", "60", "0.750", "0.750", "1.25"] in rows
     assert ["bob", "90", "0.750", "-", "0.00"] in rows
 

@@ -40,9 +40,13 @@ def points(run_dir: Path, tag: str) -> list[tuple[int, float]]:
 # --- TensorBoard
 
 
-def test_tensorboard_has_a_curve_of_each_institution_and_one_of_all(track: Track, tmp_path: Path) -> None:
+def test_tensorboard_has_a_curve_of_each_institution_and_one_of_all(
+    track: Track, tmp_path: Path
+) -> None:
     track("tracking=tensorboard")
-    assert points(tmp_path, "validation/accuracy") == [(r, pytest.approx(value)) for r, value in MEAN]
+    assert points(tmp_path, "validation/accuracy") == [
+        (r, pytest.approx(value)) for r, value in MEAN
+    ]
     assert points(tmp_path, "validation/accuracy/bank-2")[0] == (0, pytest.approx(0.11))
     assert points(tmp_path, "privacy/epsilon") == [(r, pytest.approx(r + 0.01)) for r in (1, 2, 3)]
     assert points(tmp_path, "test/accuracy/bank-1") == [(3, 0.5)]
@@ -60,7 +64,9 @@ def test_tensorboard_shows_a_resumed_run_once(track: Track, tmp_path: Path) -> N
         assert [point.step for point in accumulator.Scalars("validation/accuracy")] == [0, 1, 2]
 
 
-def test_many_institutions_are_drawn_by_mean_least_and_largest(track: Track, tmp_path: Path) -> None:
+def test_many_institutions_are_drawn_by_mean_least_and_largest(
+    track: Track, tmp_path: Path
+) -> None:
     track("tracking=tensorboard", "tracking.named_clients=3", clients=4)
     assert not [tag for tag in curves(tmp_path).Tags()["scalars"] if "bank" in tag]
     assert points(tmp_path, "privacy/epsilon/min")[0] == (1, 1.0)
@@ -80,7 +86,14 @@ def test_a_cohort_of_many_institutions_is_not_named_either() -> None:
 
 
 def line(phase: str, client: str | None) -> Metric:
-    return {"round": 0, "phase": phase, "client": client, "name": "x", "value": 1.0, "num_examples": 1}
+    return {
+        "round": 0,
+        "phase": phase,
+        "client": client,
+        "name": "x",
+        "value": 1.0,
+        "num_examples": 1,
+    }
 
 
 def test_tensorboard_imports_no_tensorflow(tmp_path: Path) -> None:
@@ -91,7 +104,9 @@ def test_tensorboard_imports_no_tensorflow(tmp_path: Path) -> None:
         from confide.server.trackers.tensorboard import TensorBoardTracker
         tracker = TensorBoardTracker(50); tracker.begin('x', {{}}, Path({str(tmp_path)!r})); tracker.finish(None)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -116,11 +131,15 @@ def mlflow_points(run_dir: Path, name: str) -> tuple[Any, list[tuple[int, float]
     client = MlflowClient(tracking_uri=(run_dir / "mlruns").as_uri())
     experiment = client.get_experiment_by_name("confide")
     (run,) = client.search_runs([experiment.experiment_id])
-    return run, sorted((point.step, point.value) for point in client.get_metric_history(run.info.run_id, name))
+    return run, sorted(
+        (point.step, point.value) for point in client.get_metric_history(run.info.run_id, name)
+    )
 
 
 @pytest.mark.slow
-def test_mlflow_writes_files_that_its_client_reads_and_goes_on_with_the_same_run(track: Track, tmp_path: Path) -> None:
+def test_mlflow_writes_files_that_its_client_reads_and_goes_on_with_the_same_run(
+    track: Track, tmp_path: Path
+) -> None:
     track("tracking=mlflow", rounds=2, ends=False)
     assert mlflow_points(tmp_path, "train/seconds")[0].info.status == "KILLED"
     track("tracking=mlflow", after=2)
@@ -144,8 +163,13 @@ def wandb_rows(run_dir: Path) -> list[dict[str, Any]]:
             break
         assert time.monotonic() < end
         time.sleep(0.02)
-    history = [record.history.item for record in records if record.WhichOneof("record_type") == "history"]
-    return [{"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items} for items in history]
+    history = [
+        record.history.item for record in records if record.WhichOneof("record_type") == "history"
+    ]
+    return [
+        {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+        for items in history
+    ]
 
 
 def wandb_records(run_dir: Path) -> Iterator[Any]:
@@ -166,12 +190,16 @@ def wandb_records(run_dir: Path) -> Iterator[Any]:
 
 
 @pytest.mark.slow
-def test_wandb_offline_holds_each_row_once_and_nothing_of_the_machine(track: Track, tmp_path: Path) -> None:
+def test_wandb_offline_holds_each_row_once_and_nothing_of_the_machine(
+    track: Track, tmp_path: Path
+) -> None:
     track("tracking=wandb", rounds=2, ends=False)
     assert [row["round"] for row in wandb_rows(tmp_path)] == [0, 0, 1, 1, 2]
     track("tracking=wandb", after=2)
     rows = wandb_rows(tmp_path)
-    mean = [(row["round"], row["validation/accuracy"]) for row in rows if "validation/accuracy" in row]
+    mean = [
+        (row["round"], row["validation/accuracy"]) for row in rows if "validation/accuracy" in row
+    ]
     assert mean == [(r, pytest.approx(value)) for r, value in MEAN]
     assert [row["round"] for row in rows if "privacy/epsilon/bank-2" in row] == [1, 2, 3]
     assert not list((tmp_path / "wandb").rglob("requirements.txt"))
@@ -238,7 +266,11 @@ def test_a_tracker_in_the_current_folder_is_found_last_of_all(
 @pytest.mark.usefixtures("_own_package")
 def test_a_resumed_run_makes_the_same_calls(track: Track, tmp_path: Path) -> None:
     track("tracking.trackers=[my_pkg.Diary]", after=2)
-    assert (tmp_path / "diary.txt").read_text().splitlines() == [*DIARY, "1 metrics, up to round 3", "completed"]
+    assert (tmp_path / "diary.txt").read_text().splitlines() == [
+        *DIARY,
+        "1 metrics, up to round 3",
+        "completed",
+    ]
 
 
 def test_none_writes_metrics_jsonl_alone(track: Track, tmp_path: Path) -> None:
@@ -288,8 +320,14 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(
 @pytest.mark.parametrize(
     ("trackers", "complaint"),
     [
-        ("[wandb]", r"tracking\.trackers=\[wandb\]: wandb is not installed; pip install 'confide\[wandb\]'\."),
-        ("[tensorbord]", r"expected tensorboard, wandb, mlflow, csv, or the dotted path of a class"),
+        (
+            "[wandb]",
+            r"tracking\.trackers=\[wandb\]: wandb is not installed; pip install 'confide\[wandb\]'\.",
+        ),
+        (
+            "[tensorbord]",
+            r"expected tensorboard, wandb, mlflow, csv, or the dotted path of a class",
+        ),
         ("[csv,csv]", r"csv stands there twice"),
         ("[no_such_pkg.Mine]", r"there is no package no_such_pkg"),
     ],
@@ -298,26 +336,36 @@ def test_what_cannot_be_chosen_is_a_mistake_in_the_config(
     trackers: str, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = tracking_config.is_installed
-    monkeypatch.setattr(tracking_config, "is_installed", lambda package: package != "wandb" and there(package))
+    monkeypatch.setattr(
+        tracking_config, "is_installed", lambda package: package != "wandb" and there(package)
+    )
     with pytest.raises(ConfigError, match=complaint):
         compose([f"tracking.trackers={trackers}"])
 
 
 @pytest.mark.parametrize(
-    ("path", "complaint"), [("json.Nothing", "has no attribute 'Nothing'"), ("json.JSONEncoder", "has no begin, log, finish")]
+    ("path", "complaint"),
+    [
+        ("json.Nothing", "has no attribute 'Nothing'"),
+        ("json.JSONEncoder", "has no begin, log, finish"),
+    ],
 )
 def test_a_class_that_is_no_tracker_is_a_mistake(path: str, complaint: str, track: Track) -> None:
     with pytest.raises(ConfigError, match=complaint):
         track(f"tracking.trackers=[{path}]")
 
 
-def test_by_default_tensorboard_is_chosen_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_by_default_tensorboard_is_chosen_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert compose([]).tracking.chosen() == ["tensorboard"]
     monkeypatch.setattr(tracking_config, "is_installed", lambda package: False)
     assert compose([]).tracking.chosen() == []
 
 
-def test_a_tracker_that_fails_as_it_is_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_fails_as_it_is_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "broken_tracker.py").write_text("raise RuntimeError('no licence')")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=r"\[broken_tracker\.Mine\]: RuntimeError: no licence"):

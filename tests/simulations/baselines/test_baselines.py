@@ -17,7 +17,14 @@ from confide.config.compose import compose
 from confide.config.run import Config
 from confide.models.compute import Compute
 from confide.protocol.plan import make_plan
-from confide.simulations.baselines.baselines import ALONE, POOLED, _are_alone, _is_pooled, _read, pool
+from confide.simulations.baselines.baselines import (
+    ALONE,
+    POOLED,
+    _are_alone,
+    _is_pooled,
+    _read,
+    pool,
+)
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.tasks.task import LABELS, Examples
 
@@ -46,19 +53,34 @@ def test_pooled_records_are_those_of_all_in_their_order_and_groups_stay_apart() 
     assert pooled.test.columns["x"].tolist() == [4, 5, 14, 15]
     assert pooled.groups is not None
     assert pooled.groups.tolist() == [0, 1, 0, 3, 2, 2]
-    assert (pooled.num_units("group"), pooled.num_units("record"), pooled.group_column) == (4, 6, "patient")
+    assert (pooled.num_units("group"), pooled.num_units("record"), pooled.group_column) == (
+        4,
+        6,
+        "patient",
+    )
 
 
 @pytest.mark.parametrize("privacy", [pytest.param("none", marks=pytest.mark.slow), "record"])
 def test_pooled_of_one_institution_is_its_own_federation(
     run: Simulate, heart: pandas.DataFrame, tmp_path: Path, privacy: str
 ) -> None:
-    heart.assign(ward="pooled").to_csv(tmp_path / "heart.csv", index=False)  # keys derive from the job and this name
-    one = ("data.partition_by=ward", "data.num_clients=1", f"data.path={tmp_path / 'heart.csv'}", "data.public=true")
+    heart.assign(ward="pooled").to_csv(
+        tmp_path / "heart.csv", index=False
+    )  # keys derive from the job and this name
+    one = (
+        "data.partition_by=ward",
+        "data.num_clients=1",
+        f"data.path={tmp_path / 'heart.csv'}",
+        "data.public=true",
+    )
     overrides = (*HEART, *one, f"privacy={privacy}", "policy.allow_reproducible_noise=true")
-    pooled = run(*overrides, "job=mine", "simulation.baselines=[pooled]", name="pooled")["baselines"]["pooled"]
+    pooled = run(*overrides, "job=mine", "simulation.baselines=[pooled]", name="pooled")[
+        "baselines"
+    ]["pooled"]
     alone = run(*overrides, "job=mine/pooled", "simulation.baselines=[]", name="federated")
-    assert pooled.pop("own_test") == {"pooled": {key: value for key, value in pooled.items() if key != "test_examples"}}
+    assert pooled.pop("own_test") == {
+        "pooled": {key: value for key, value in pooled.items() if key != "test_examples"}
+    }
     assert pooled == alone["federated"]
 
 
@@ -74,7 +96,10 @@ def test_pooled_is_scored_on_the_records_that_the_federation_is(run: Simulate) -
 @pytest.mark.slow
 def test_groups_are_the_units_of_pooled_training_too(run: Simulate) -> None:
     summary = run(*HEART, "privacy=group", "data.group_column=age", "simulation.baselines=[pooled]")
-    assert summary["privacy"]["baselines"] == "training on all records in one place costs the same epsilon once more"
+    assert (
+        summary["privacy"]["baselines"]
+        == "training on all records in one place costs the same epsilon once more"
+    )
     assert 0 <= summary["baselines"]["pooled"]["accuracy"] <= 1
 
 
@@ -99,7 +124,10 @@ def test_kept_results_that_are_none_are_trained_anew_with_a_warning(
 
 
 def test_kept_results_are_read_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    alone, pooled = {"a": [{"num_examples": 0}, {}]}, [{"num_examples": 4, "auc": 0.5}, {"a": {"num_examples": 4}}]
+    alone, pooled = (
+        {"a": [{"num_examples": 0}, {}]},
+        [{"num_examples": 4, "auc": 0.5}, {"a": {"num_examples": 4}}],
+    )
     for name, fits, kept in ((ALONE, _are_alone, alone), (POOLED, _is_pooled, pooled)):
         assert _read(tmp_path / name, fits) is None
         (tmp_path / name).write_text(json.dumps(kept))
@@ -114,7 +142,9 @@ def kept(cache: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in (cache / "baselines").glob("*")}
 
 
-def test_another_strategy_finds_its_baselines_trained(run: Simulate, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_another_strategy_finds_its_baselines_trained(
+    run: Simulate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cache = tmp_path / "cache"
     overrides = (*HEART, f"trainer.feature_cache={cache}", "privacy=record", "privacy.epsilon=3")
     first = run(*overrides, name="first")
@@ -156,9 +186,16 @@ def composed(*overrides: str) -> Config:
     return compose(["experiment=heart_disease", *overrides])
 
 
-def entry(folder: Path, *overrides: str, circumstances: Circumstances = SAME, data: InstitutionData = DATA["a"]) -> Path:
+def entry(
+    folder: Path,
+    *overrides: str,
+    circumstances: Circumstances = SAME,
+    data: InstitutionData = DATA["a"],
+) -> Path:
     config = composed(*overrides)
-    return BaselineCache(folder, circumstances).path(make_plan(config, backbone_sha256=None), config.server, data)
+    return BaselineCache(folder, circumstances).path(
+        make_plan(config, backbone_sha256=None), config.server, data
+    )
 
 
 @pytest.mark.parametrize(
@@ -180,7 +217,9 @@ def test_what_the_plan_or_the_settings_change_is_another_entry(tmp_path: Path, c
     assert entry(tmp_path, change) != entry(tmp_path)
 
 
-@pytest.mark.parametrize("change", ["server.round_timeout_s=9", "server.checkpoints=9", "server.min_clients=2"])
+@pytest.mark.parametrize(
+    "change", ["server.round_timeout_s=9", "server.checkpoints=9", "server.min_clients=2"]
+)
 def test_what_changes_no_result_is_the_same_entry(tmp_path: Path, change: str) -> None:
     assert entry(tmp_path, change) == entry(tmp_path)
 
@@ -201,8 +240,12 @@ def test_what_else_a_result_depends_on_is_another_entry(tmp_path: Path) -> None:
     assert len(paths | records) == len(changed) + 3
 
 
-@pytest.mark.parametrize("content", ["", "[1, 2]", '[{"accuracy": 1}, {}]', '[{"num_examples": 1}, [2]]'])
-def test_an_entry_that_cannot_be_read_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "[1, 2]", '[{"accuracy": 1}, {}]', '[{"num_examples": 1}, [2]]']
+)
+def test_an_entry_that_cannot_be_read_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str
+) -> None:
     cache, path = BaselineCache(tmp_path, SAME), entry(tmp_path)
     assert cache.load(path) is None
     assert caplog.text == ""
@@ -213,7 +256,9 @@ def test_an_entry_that_cannot_be_read_is_a_warning(tmp_path: Path, caplog: pytes
     assert "cannot be read" in caplog.text
 
 
-def test_a_cache_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cache_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "cache").write_text("in the way")
     cache = BaselineCache(tmp_path / "cache", SAME)
     cache.store(entry(tmp_path / "cache"), ({"num_examples": 4}, {}))

@@ -21,14 +21,21 @@ from confide.simulations.population import deal_out
 from confide.storage.files import folder_name
 
 HEART = ("experiment=heart_disease", "data.num_clients=4")
-TWEETS = ("data.num_clients=3", "data.max_records=90", "backbone.num_hidden_layers=1", "tuning=lora")
+TWEETS = (
+    "data.num_clients=3",
+    "data.max_records=90",
+    "backbone.num_hidden_layers=1",
+    "tuning=lora",
+)
 
 
 def digests(data: InstitutionData) -> dict[str, str]:
     return {split: sha256(data.split(split).columns) for split in SPLITS}
 
 
-def encode(config: Config, workload: Workload, name: str, records: object, data: object) -> InstitutionData:
+def encode(
+    config: Config, workload: Workload, name: str, records: object, data: object
+) -> InstitutionData:
     key = split_key(seeded_secret(config.simulation.seed), name)  # type: ignore[arg-type]
     return encode_institution(name, records, data, workload=workload, key=key)[0]  # type: ignore[arg-type]
 
@@ -46,21 +53,32 @@ def deployed(config: Config, path: Path) -> RecordsConfig:
 
 
 @pytest.mark.parametrize("overrides", [HEART, TWEETS], ids=["heart", "tweets"])
-def test_every_institution_reads_the_records_of_the_simulation(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+def test_every_institution_reads_the_records_of_the_simulation(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
     assert main([str(tmp_path / "records"), *overrides]) == 0
     config = compose(overrides)
-    workload = build_workload(config.task, config.backbone, config.tuning, compute=Compute(), seed=0)
-    parts = deal_out(config.data, task=config.task, secret=seeded_secret(config.simulation.seed)).parts  # type: ignore[arg-type]
+    workload = build_workload(
+        config.task, config.backbone, config.tuning, compute=Compute(), seed=0
+    )
+    parts = deal_out(
+        config.data, task=config.task, secret=seeded_secret(config.simulation.seed)
+    ).parts  # type: ignore[arg-type]
     assert len(parts) == config.data.num_clients
     for name, records in parts.items():
         data = deployed(config, tmp_path / "records" / f"{folder_name(name)}.csv").as_data()
         read = load_pool(data, config.task).records
         assert len(read) == len(records)
-        ours, theirs = encode(config, workload, name, records, config.data), encode(config, workload, name, read, data)
+        ours, theirs = (
+            encode(config, workload, name, records, config.data),
+            encode(config, workload, name, read, data),
+        )
         assert digests(ours) == digests(theirs)
 
 
-def test_each_institution_has_a_file_of_its_own_and_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_institution_has_a_file_of_its_own_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     main([str(tmp_path), *HEART])
     told = capsys.readouterr().out.splitlines()
     assert len(told) == 4
@@ -71,7 +89,9 @@ def test_each_institution_has_a_file_of_its_own_and_is_told(tmp_path: Path, caps
 def test_dealing_again_gives_the_same_files(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         main([str(tmp_path / folder), *HEART])
-    first, second = ({p.name: p.read_bytes() for p in (tmp_path / folder).iterdir()} for folder in ("a", "b"))
+    first, second = (
+        {p.name: p.read_bytes() for p in (tmp_path / folder).iterdir()} for folder in ("a", "b")
+    )
     assert first == second
 
 
@@ -93,7 +113,9 @@ def test_without_a_seed_nothing_is_dealt(tmp_path: Path) -> None:
     assert not (tmp_path / "records").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_an_exit_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made_is_an_exit_status(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
     assert confide.cli.main(["deal", str(tmp_path / "file" / "records"), *HEART]) == 1
     assert "cannot be made" in capsys.readouterr().err

@@ -73,7 +73,9 @@ class Spy:
         self.rounds.append(state.server_round)
         self.after(state.server_round)
 
-    def evaluated(self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]) -> None:
+    def evaluated(
+        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
+    ) -> None:
         pass
 
 
@@ -86,12 +88,17 @@ class Small:
         self.plan = make_plan(self.config, backbone_sha256=None)
         config = self.config
         self.workload = build_workload(
-            config.task, config.backbone, config.tuning, compute=make_compute(config.trainer), seed=0
+            config.task,
+            config.backbone,
+            config.tuning,
+            compute=make_compute(config.trainer),
+            seed=0,
         )
         generator = torch.Generator().manual_seed(0)
         rows = functools.partial(self.workload.synthetic, generator=generator)
         self.data = {
-            f"client-{n:02}": InstitutionData(train=rows(30 + n), validation=rows(8), test=rows(8)) for n in range(NUM_CLIENTS)
+            f"client-{n:02}": InstitutionData(train=rows(30 + n), validation=rows(8), test=rows(8))
+            for n in range(NUM_CLIENTS)
         }
         self.trainer = Trainer(self.workload, private=self.plan.private)
         self.initial = trainable_tensors(self.workload.model)
@@ -99,7 +106,9 @@ class Small:
 
     def inline(self) -> InlineEngine:
         return InlineEngine(
-            self.data, trainer=self.trainer, setup=Setup(serves=self.plan, policy=self.config.policy, noise_secret=bytes(32))
+            self.data,
+            trainer=self.trainer,
+            setup=Setup(serves=self.plan, policy=self.config.policy, noise_secret=bytes(32)),
         )
 
     def processes(self, workers: int) -> ProcessEngine:
@@ -112,7 +121,13 @@ class Small:
         )
 
     def run(self, engine: Engine, spy: Spy | None = None) -> Outcome:
-        federation = Federation(data=self.data, trainer=self.trainer, initial=self.initial, secret=bytes(32), engine=engine)
+        federation = Federation(
+            data=self.data,
+            trainer=self.trainer,
+            initial=self.initial,
+            secret=bytes(32),
+            engine=engine,
+        )
         job = Job(
             algorithm=build_strategy(self.config.strategy),
             plan=self.plan,
@@ -139,9 +154,12 @@ Closing = Callable[[ProcessEngine], ProcessEngine]
 
 
 @pytest.mark.parametrize(
-    ("privacy", "counts"), [("none", (2,)), ("record", (3,)), pytest.param("record", (1, 2, 3), marks=pytest.mark.slow)]
+    ("privacy", "counts"),
+    [("none", (2,)), ("record", (3,)), pytest.param("record", (1, 2, 3), marks=pytest.mark.slow)],
 )
-def test_every_number_of_workers_gives_the_inline_model_on_heart(run: Simulate, privacy: str, counts: tuple[int, ...]) -> None:
+def test_every_number_of_workers_gives_the_inline_model_on_heart(
+    run: Simulate, privacy: str, counts: tuple[int, ...]
+) -> None:
     overrides = (*HEART, f"privacy={privacy}", "server.num_rounds=3")
     expected = run(*overrides, name="inline")
     for workers in counts:
@@ -154,22 +172,36 @@ def test_every_number_of_workers_gives_the_inline_model_on_heart(run: Simulate, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("counts", [(2,), (1, 3)])
-def test_every_number_of_workers_gives_the_inline_model_on_tweets(run: Simulate, counts: tuple[int, ...]) -> None:
+def test_every_number_of_workers_gives_the_inline_model_on_tweets(
+    run: Simulate, counts: tuple[int, ...]
+) -> None:
     engines = {"inline": (), **{f"process-{workers}": process(workers) for workers in counts}}
     digests = {run(*TWEETS, *engine, name=name)["model_sha256"] for name, engine in engines.items()}
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("strategy", ["feddyn", "flower", pytest.param("fedadam", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "strategy", ["feddyn", "flower", pytest.param("fedadam", marks=pytest.mark.slow)]
+)
 def test_strategies_give_the_inline_model(run: Simulate, strategy: str) -> None:
     overrides = (*HEART, f"strategy={strategy}", "server.num_rounds=3")
-    digests = {run(*overrides, *engine, name=str(len(engine)))["model_sha256"] for engine in ((), process(2))}
+    digests = {
+        run(*overrides, *engine, name=str(len(engine)))["model_sha256"]
+        for engine in ((), process(2))
+    }
     assert len(digests) == 1
 
 
 def test_baselines_are_the_same(run: Simulate) -> None:
-    overrides = ("experiment=heart_disease", "privacy=record", "server.num_rounds=2", "trainer.feature_cache=null")
-    inline, processes = (run(*overrides, *engine, name=str(len(engine)))["baselines"] for engine in ((), process(2)))
+    overrides = (
+        "experiment=heart_disease",
+        "privacy=record",
+        "server.num_rounds=2",
+        "trainer.feature_cache=null",
+    )
+    inline, processes = (
+        run(*overrides, *engine, name=str(len(engine)))["baselines"] for engine in ((), process(2))
+    )
     assert inline == processes
 
 
@@ -189,21 +221,34 @@ def test_a_worker_killed_at_any_instant_changes_nothing(closing: Closing, strate
 
     killer = threading.Thread(target=kill_now_and_then)
     try:
-        outcome = small.run(engine, Spy(after=lambda server_round: killer.start() if server_round == 1 else None))
+        outcome = small.run(
+            engine, Spy(after=lambda server_round: killer.start() if server_round == 1 else None)
+        )
     finally:
         stop.set()
     assert killed
     assert sha256(outcome.state.params) == sha256(expected.state.params)
-    assert [record.accepted for record in outcome.state.history] == [record.accepted for record in expected.state.history]
-    assert [record.epsilon for record in outcome.state.history] == [record.epsilon for record in expected.state.history]
+    assert [record.accepted for record in outcome.state.history] == [
+        record.accepted for record in expected.state.history
+    ]
+    assert [record.epsilon for record in outcome.state.history] == [
+        record.epsilon for record in expected.state.history
+    ]
 
 
-def test_a_worker_killed_between_rounds_is_replaced(closing: Closing, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_worker_killed_between_rounds_is_replaced(
+    closing: Closing, caplog: pytest.LogCaptureFixture
+) -> None:
     small = Small()
     engine = closing(small.processes(2))
     before = engine.pool.pids
     outcome = small.run(
-        engine, Spy(after=lambda server_round: os.kill(before[0], signal.SIGKILL) if server_round == 2 else None)
+        engine,
+        Spy(
+            after=lambda server_round: (
+                os.kill(before[0], signal.SIGKILL) if server_round == 2 else None
+            )
+        ),
     )
     assert sha256(outcome.state.params) == sha256(small.run(small.inline()).state.params)
     assert engine.pool.pids[0] != before[0]
@@ -230,7 +275,13 @@ def test_a_client_that_really_hangs_is_left_out_alone(closing: Closing) -> None:
 
 
 def test_much_that_goes_both_ways_blocks_nobody(closing: Closing) -> None:
-    small = Small("strategy=flower", "server.num_rounds=2", "backbone=mlp", "backbone.hidden=[4000]", "client.local_steps=1")
+    small = Small(
+        "strategy=flower",
+        "server.num_rounds=2",
+        "backbone=mlp",
+        "backbone.hidden=[4000]",
+        "client.local_steps=1",
+    )
     outcome = small.run(closing(small.processes(1)))  # updates of 0.5 MB each, which are not summed
     assert sha256(outcome.state.params) == sha256(small.run(small.inline()).state.params)
 
@@ -246,7 +297,9 @@ def test_workers_that_cannot_start_end_the_run_with_the_reason(closing: Closing)
             workers=1,
         )
     )
-    with pytest.raises(RunFailedError, match=r"Worker processes end while starting \(exit code 0\)"):
+    with pytest.raises(
+        RunFailedError, match=r"Worker processes end while starting \(exit code 0\)"
+    ):
         small.run(engine)
 
 

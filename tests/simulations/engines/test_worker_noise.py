@@ -40,14 +40,18 @@ CONFIG = compose(
     ]
 )
 PLAN = make_plan(CONFIG, backbone_sha256=None)
-WORKLOAD = build_workload(CONFIG.task, CONFIG.backbone, CONFIG.tuning, compute=make_compute(CONFIG.trainer), seed=0)
+WORKLOAD = build_workload(
+    CONFIG.task, CONFIG.backbone, CONFIG.tuning, compute=make_compute(CONFIG.trainer), seed=0
+)
 START = trainable_tensors(WORKLOAD.model)
 SHAPES = {name: tuple(tensor.shape) for name, tensor in START.items()}
 
 
 def make_spec() -> WorkerSpec:
     """Give all clients the same records, so that their gradients could not tell them apart."""
-    train, validation, test = (WORKLOAD.synthetic(count, torch.Generator().manual_seed(0)) for count in (RECORDS, 2, 2))
+    train, validation, test = (
+        WORKLOAD.synthetic(count, torch.Generator().manual_seed(0)) for count in (RECORDS, 2, 2)
+    )
     data = InstitutionData(train=train, validation=validation, test=test)
     params = flatten(START, list(START))
     block = SharedBlock(4 * len(params))
@@ -68,13 +72,24 @@ def pipes() -> Iterator[list[Connection]]:
     for number in range(2):
         mine, theirs = CONTEXT.Pipe()
         block = SharedBlock(SharedSum.size(spec.params.size // 4))
-        processes.append(CONTEXT.Process(target=work, args=(number, spec, block, theirs), daemon=True))
+        processes.append(
+            CONTEXT.Process(target=work, args=(number, spec, block, theirs), daemon=True)
+        )
         processes[-1].start()
         theirs.close()
         ours.append(mine)
     for pipe in ours:
         assert pipe.recv() is None
-        pipe.send(Brief(kind="train", plan=PLAN.to_json(), server_round=1, splits=(), has_params=True, order=None))
+        pipe.send(
+            Brief(
+                kind="train",
+                plan=PLAN.to_json(),
+                server_round=1,
+                splits=(),
+                has_params=True,
+                order=None,
+            )
+        )
     yield ours
     for pipe, process in zip(ours, processes, strict=True):
         pipe.close()
@@ -88,7 +103,9 @@ def ask(pipe: Connection, client: str) -> tuple[Tensor, float]:
     assert done.content is not None
     reply = unpack_reply(done.content)
     assert reply.arrays is not None, reply.refusal
-    return flatten(decode(reply.arrays, SHAPES, max_value=1e9), list(SHAPES)).double(), reply.figures["epsilon"]
+    return flatten(
+        decode(reply.arrays, SHAPES, max_value=1e9), list(SHAPES)
+    ).double(), reply.figures["epsilon"]
 
 
 def assert_uncorrelated(*updates: Tensor) -> None:
@@ -99,10 +116,15 @@ def assert_uncorrelated(*updates: Tensor) -> None:
 
 
 def test_noise_of_two_worker_processes_is_uncorrelated(pipes: list[Connection]) -> None:
-    updates = [ask(pipes[number % 2], client)[0] for number, client in enumerate(("north", "south", "east", "west"))]
+    updates = [
+        ask(pipes[number % 2], client)[0]
+        for number, client in enumerate(("north", "south", "east", "west"))
+    ]
     assert_uncorrelated(*updates)
     schedule = make_schedule(PLAN, num_examples=RECORDS)
-    std = schedule.noise_multiplier * PLAN.privacy.clipping_norm / (schedule.sampling_rate * RECORDS)
+    std = (
+        schedule.noise_multiplier * PLAN.privacy.clipping_norm / (schedule.sampling_rate * RECORDS)
+    )
     low, high = stats.chi2.interval(1 - RARE, DRAWS)
     assert all(low < float((update[:DRAWS] / std).square().sum()) < high for update in updates)
 

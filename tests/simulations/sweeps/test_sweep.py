@@ -25,7 +25,10 @@ COMPLETED = {
     "privacy": {"unit": "record", "epsilon": 3.0},
     "seconds": 1.26,
 }
-DECLINED = {"status": "failed", "failures": {"enrol": {"bank-1": "budget_exhausted: asked 8, allowed 4"}}}
+DECLINED = {
+    "status": "failed",
+    "failures": {"enrol": {"bank-1": "budget_exhausted: asked 8, allowed 4"}},
+}
 
 
 def job(folder: Path, overrides: list[str], summary: dict[str, Any] | None) -> None:
@@ -35,11 +38,17 @@ def job(folder: Path, overrides: list[str], summary: dict[str, Any] | None) -> N
         (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def test_jobs_of_a_sweep_come_in_the_order_of_their_numbers_with_what_differs(tmp_path: Path) -> None:
+def test_jobs_of_a_sweep_come_in_the_order_of_their_numbers_with_what_differs(
+    tmp_path: Path,
+) -> None:
     for number in (10, 9, 2):
         job(tmp_path / str(number), ["experiment=heart_disease", f"data.alpha={number}"], COMPLETED)
     runs = sweep_runs(tmp_path)
-    assert [run.overrides for run in runs] == [["data.alpha=2"], ["data.alpha=9"], ["data.alpha=10"]]
+    assert [run.overrides for run in runs] == [
+        ["data.alpha=2"],
+        ["data.alpha=9"],
+        ["data.alpha=10"],
+    ]
     assert [run.run_dir.name for run in runs] == ["2", "9", "10"]
     assert runs[0].summary == COMPLETED
 
@@ -50,7 +59,12 @@ def test_a_single_job_shows_all_its_overrides(tmp_path: Path) -> None:
 
 
 def test_jobs_without_a_model_say_why(tmp_path: Path) -> None:
-    for name, summary in {"0": DECLINED, "1": {"status": "failed", "failures": {}}, "2": None, "3": COMPLETED}.items():
+    for name, summary in {
+        "0": DECLINED,
+        "1": {"status": "failed", "failures": {}},
+        "2": None,
+        "3": COMPLETED,
+    }.items():
         job(tmp_path / name, [f"client.local_steps={name}"], summary)
     runs = sweep_runs(tmp_path)
     assert [run.status for run in runs] == ["declined", "failed", "unfinished", "completed"]
@@ -58,7 +72,12 @@ def test_jobs_without_a_model_say_why(tmp_path: Path) -> None:
     with console.capture() as capture:
         console.print(sweep_table(runs, tmp_path))
     lines = capture.get().splitlines()
-    assert [line.split()[5] for line in lines[5:9]] == ["declined", "failed", "unfinished", "completed"]
+    assert [line.split()[5] for line in lines[5:9]] == [
+        "declined",
+        "failed",
+        "unfinished",
+        "completed",
+    ]
     assert all(word in lines[8] for word in ("0.690", "0.710", "3", "1.3"))
 
 
@@ -67,9 +86,15 @@ def test_an_empty_sweep_has_no_jobs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("metric", "best"), [("accuracy", "1"), ("log_loss", "0")])
-def test_the_best_job_is_so_on_validation_records_in_the_metrics_own_direction(tmp_path: Path, metric: str, best: str) -> None:
+def test_the_best_job_is_so_on_validation_records_in_the_metrics_own_direction(
+    tmp_path: Path, metric: str, best: str
+) -> None:
     for name, value in {"0": 0.6, "1": 0.8, "2": 0.7}.items():
-        scores = {"federated_validation": {metric: value}, "federated": {metric: 1 - value}, "primary_metric": metric}
+        scores = {
+            "federated_validation": {metric: value},
+            "federated": {metric: 1 - value},
+            "primary_metric": metric,
+        }
         job(tmp_path / name, [f"client.local_steps={name}"], {**COMPLETED, **scores})
     job(tmp_path / "3", ["client.local_steps=3"], DECLINED)
     found = best_run(sweep_runs(tmp_path))
@@ -80,13 +105,21 @@ def test_the_best_job_is_so_on_validation_records_in_the_metrics_own_direction(t
 @pytest.mark.parametrize("key", ["data.alpha", "simulation.seed", "experiment"])
 def test_jobs_validated_on_other_records_have_no_best(tmp_path: Path, key: str) -> None:
     for name in ("0", "1"):
-        job(tmp_path / name, [f"{key}={name}"], {**COMPLETED, "federated_validation": {"accuracy": 0.7}})
+        job(
+            tmp_path / name,
+            [f"{key}={name}"],
+            {**COMPLETED, "federated_validation": {"accuracy": 0.7}},
+        )
     assert best_run(sweep_runs(tmp_path)) is None
 
 
 def test_jobs_by_different_metrics_have_no_best(tmp_path: Path) -> None:
     for name, metric in {"0": "accuracy", "1": "auc"}.items():
-        job(tmp_path / name, [f"task.primary_metric={metric}"], {**COMPLETED, "primary_metric": metric})
+        job(
+            tmp_path / name,
+            [f"task.primary_metric={metric}"],
+            {**COMPLETED, "primary_metric": metric},
+        )
     assert best_run(sweep_runs(tmp_path)) is None
 
 
@@ -99,22 +132,41 @@ RATE = "client.optimizer.learning_rate=tag(log, interval(0.01, 1))"
 
 @pytest.mark.slow
 def test_a_plain_sweep_is_every_combination(tmp_path: Path) -> None:
-    words = [*HEART, "strategy=fedavg,fedadam", "data.alpha=range(1,4)", f"hydra.sweep.dir={tmp_path}"]
+    words = [
+        *HEART,
+        "strategy=fedavg,fedadam",
+        "data.alpha=range(1,4)",
+        f"hydra.sweep.dir={tmp_path}",
+    ]
     sweep = plan_sweep(words)
     assert (sweep.jobs, sweep.keys, sweep.in_turn) == (6, ["strategy", "data.alpha"], True)
     assert sweep.folder == tmp_path
     assert plan_sweep([*HEART, "strategy=glob(feda*)"]).jobs == 4
     configured = plan_sweep(["experiment=heart_sweep", "hydra/launcher=joblib"])
-    assert (configured.jobs, configured.keys, configured.in_turn) == (6, ["strategy", "data.alpha"], False)
+    assert (configured.jobs, configured.keys, configured.in_turn) == (
+        6,
+        ["strategy", "data.alpha"],
+        False,
+    )
 
 
 def test_optuna_is_told_the_direction_and_a_seed(tmp_path: Path) -> None:
     sweep = plan_sweep([*HEART, OPTUNA, RATE, "hydra.sweeper.n_trials=7"])
-    told = ["hydra.sweeper.direction=maximize", "hydra.sweeper.max_failure_rate=1.0", "hydra.sweeper.sampler.seed=0"]
+    told = [
+        "hydra.sweeper.direction=maximize",
+        "hydra.sweeper.max_failure_rate=1.0",
+        "hydra.sweeper.sampler.seed=0",
+    ]
     assert (sweep.jobs, sweep.keys) == (7, ["client.optimizer.learning_rate"])
     assert sweep.words[1:] == told
-    own = ["task.primary_metric=log_loss", "simulation.seed=null", "hydra.sweeper.max_failure_rate=0.5"]
-    assert plan_sweep([*HEART, OPTUNA, RATE, *own]).words[1:] == ["hydra.sweeper.direction=minimize"]
+    own = [
+        "task.primary_metric=log_loss",
+        "simulation.seed=null",
+        "hydra.sweeper.max_failure_rate=0.5",
+    ]
+    assert plan_sweep([*HEART, OPTUNA, RATE, *own]).words[1:] == [
+        "hydra.sweeper.direction=minimize"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -122,15 +174,32 @@ def test_optuna_is_told_the_direction_and_a_seed(tmp_path: Path) -> None:
     [
         ((RATE,), r"an interval needs a sweeper that chooses values; set hydra/sweeper=optuna"),
         ((OPTUNA, "strategy=glob(fed*)"), r"Optuna's sweeper knows no glob"),
-        ((OPTUNA, RATE, "hydra.sweeper.direction=minimize"), r"accuracy on validation records, to maximize; leave"),
-        ((OPTUNA, RATE, "data.validation=0"), r"data\.validation=0: Optuna chooses on validation records"),
-        ((OPTUNA, "task.primary_metric=auc,log_loss"), r"Optuna cannot compare jobs by different metrics"),
-        ((OPTUNA, "client.optimizer.learning_rate=interval(-1, 1)"), r"learning_rate=-1\.0: expected > 0"),
-        (("strategy=glob(fedz*)",), r"there is no strategy called 'fedz\*'\. Choose one of: custom, fedadagrad"),
+        (
+            (OPTUNA, RATE, "hydra.sweeper.direction=minimize"),
+            r"accuracy on validation records, to maximize; leave",
+        ),
+        (
+            (OPTUNA, RATE, "data.validation=0"),
+            r"data\.validation=0: Optuna chooses on validation records",
+        ),
+        (
+            (OPTUNA, "task.primary_metric=auc,log_loss"),
+            r"Optuna cannot compare jobs by different metrics",
+        ),
+        (
+            (OPTUNA, "client.optimizer.learning_rate=interval(-1, 1)"),
+            r"learning_rate=-1\.0: expected > 0",
+        ),
+        (
+            ("strategy=glob(fedz*)",),
+            r"there is no strategy called 'fedz\*'\. Choose one of: custom, fedadagrad",
+        ),
         (("hydra/sweeper=ax",), r"Could not find 'hydra/sweeper/ax'"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused_before_its_first_job(words: Sequence[str], message: str) -> None:
+def test_a_sweep_that_cannot_be_is_refused_before_its_first_job(
+    words: Sequence[str], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         plan_sweep([*HEART, *words])
 
@@ -163,7 +232,13 @@ def test_a_command_that_only_shows_something_is_no_sweep() -> None:
 
 def simulate(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "confide.cli", "simulate", "-m", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
 
 
 @pytest.mark.slow
@@ -191,7 +266,10 @@ def test_a_job_that_fails_leaves_the_others_alone(tmp_path: Path, launcher: str)
     assert done.returncode == 1
     runs = sweep_runs(tmp_path / "sweep")
     assert [run.status for run in runs] == ["failed", "completed", "failed"]
-    assert "2 (data.num_clients=6) failed: The config has a mistake: - data.num_clients=6, but column" in done.stdout
+    assert (
+        "2 (data.num_clients=6) failed: The config has a mistake: - data.num_clients=6, but column"
+        in done.stdout
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -200,7 +278,13 @@ def test_jobs_side_by_side_give_the_models_of_jobs_in_turn(tmp_path: Path) -> No
     digests = []
     for launcher in ("basic", "joblib"):
         folder = tmp_path / launcher
-        simulate(*HEART, "privacy=record", "strategy=fedavg,fedadam", f"hydra/launcher={launcher}", f"hydra.sweep.dir={folder}")
+        simulate(
+            *HEART,
+            "privacy=record",
+            "strategy=fedavg,fedadam",
+            f"hydra/launcher={launcher}",
+            f"hydra.sweep.dir={folder}",
+        )
         digests.append([run.summary["model_sha256"] for run in sweep_runs(folder) if run.summary])
     assert digests[0] == digests[1]
     assert len(set(digests[0])) == 2
@@ -210,7 +294,9 @@ def test_jobs_side_by_side_give_the_models_of_jobs_in_turn(tmp_path: Path) -> No
 def test_optuna_chooses_on_validation_records_and_repeats_with_the_seed(tmp_path: Path) -> None:
     found = []
     for name in ("first", "second"):
-        done = simulate(*HEART, OPTUNA, RATE, "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={tmp_path / name}")
+        done = simulate(
+            *HEART, OPTUNA, RATE, "hydra.sweeper.n_trials=3", f"hydra.sweep.dir={tmp_path / name}"
+        )
         assert done.returncode == 0
         assert "A new study" not in done.stderr
         runs = sweep_runs(tmp_path / name)
@@ -224,8 +310,18 @@ def test_optuna_chooses_on_validation_records_and_repeats_with_the_seed(tmp_path
 @pytest.mark.slow
 def test_a_job_that_no_budget_is_left_for_is_declined(tmp_path: Path, heart: Any) -> None:
     heart.to_csv(tmp_path / "heart.csv", index=False)
-    ledger = (f"client.ledger={tmp_path / 'ledgers'}", "policy.budget.epsilon=3.5", "data.partition_seed=0")
-    words = (*HEART, f"data.path={tmp_path / 'heart.csv'}", "privacy=record", "privacy.epsilon=3", *ledger)
+    ledger = (
+        f"client.ledger={tmp_path / 'ledgers'}",
+        "policy.budget.epsilon=3.5",
+        "data.partition_seed=0",
+    )
+    words = (
+        *HEART,
+        f"data.path={tmp_path / 'heart.csv'}",
+        "privacy=record",
+        "privacy.epsilon=3",
+        *ledger,
+    )
     done = simulate(*words, "strategy=fedavg,fedadam", f"hydra.sweep.dir={tmp_path / 'sweep'}")
     assert done.returncode == 1
     assert [run.status for run in sweep_runs(tmp_path / "sweep")] == ["completed", "declined"]
