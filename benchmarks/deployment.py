@@ -1,4 +1,6 @@
-"""Measure a deployed federation on this machine: seconds a round above training, where they go, and memory.
+"""Measure a deployed federation on this machine.
+
+Seconds a round above training, where they go, and memory.
 
     python benchmarks/deployment.py            # MiniLM head, 3 banks, 10 rounds
     python benchmarks/deployment.py --large    # 100 MB of trainable tensors, 3 hospitals, 3 rounds
@@ -91,13 +93,16 @@ def measure(deployment: Deployment, *overrides: str, timeout_s: float) -> None:
         f"rounds: {len(rounds)}; seconds a round: median {statistics.median(rounds.values()):.2f}"
     )
     print(
-        f"training, the slowest institution: median {statistics.median(max(training[n]) for n in rounds):.2f} s"
+        "training, the slowest institution: median"
+        f" {statistics.median(max(training[n]) for n in rounds):.2f} s"
     )
     print(
-        f"above training: median {statistics.median(above):.2f} s, warm {statistics.median(warm):.2f} s, first {first:.2f} s"
+        f"above training: median {statistics.median(above):.2f} s, warm"
+        f" {statistics.median(warm):.2f} s, first {first:.2f} s"
     )
     print(
-        f"from start to end: {deployment.summary()['seconds']:.1f} s; model {deployment.summary()['model_sha256'][:12]}"
+        f"from start to end: {deployment.summary()['seconds']:.1f} s; model"
+        f" {deployment.summary()['model_sha256'][:12]}"
     )
     for role, peak in sorted(memory.items()):
         print(f"peak memory {role}: {peak:.0f} MB")

@@ -131,7 +131,8 @@ def main() -> None:
     for name in names[: len(private)]:
         ratio = medians[name] / medians["plain"]
         print(
-            f"{arguments.tuning}: {name} {medians[name]:.3f} s, plain {medians['plain']:.3f} s a step, ratio {ratio:.3f}"
+            f"{arguments.tuning}: {name} {medians[name]:.3f} s, plain {medians['plain']:.3f} s a"
+            f" step, ratio {ratio:.3f}"
         )
     if arguments.noise:
         ratio = medians[names[0]] / medians[names[1]]

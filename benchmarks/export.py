@@ -79,7 +79,8 @@ def measure(name: str, folder: Path) -> None:
     records = labelled(config)
     difference, ms = predict_difference(folder, records)
     print(
-        f"{name}: predict differs from training's scores by {difference:.1e}; {ms:.2f} ms a record, loading included"
+        f"{name}: predict differs from training's scores by {difference:.1e}; {ms:.2f} ms a record,"
+        " loading included"
     )
     print(
         f"  {'form':<8}{'MB':>8}{'of':>8}{'ms':>8}{'of':>8}{'difference':>12}{'accuracy':>10}{'of':>8}"

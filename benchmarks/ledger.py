@@ -1,4 +1,6 @@
-"""The main job with ledgers that outlive it over the same job without: whole runs, baselines included, in turn.
+"""The main job with ledgers that outlive it over the same job without.
+
+Whole runs, baselines included, in turn.
 
     python benchmarks/ledger.py
 
@@ -51,7 +53,8 @@ def main() -> None:
     medians = {name: statistics.median(values) for name, values in took.items()}
     ratio = medians["with"] / medians["without"]
     print(
-        f"main job: with ledgers {medians['with']:.2f} s, without {medians['without']:.2f} s, ratio {ratio:.3f}"
+        f"main job: with ledgers {medians['with']:.2f} s, without {medians['without']:.2f} s, ratio"
+        f" {ratio:.3f}"
     )
 
 

@@ -125,7 +125,8 @@ def compare(case: Case, *, rounds: int) -> float:
         for s in (in_turn.engine_s, in_turn.bare_s)
     )
     print(
-        f"{case.name}: engine {engine:.3f} ms, bare {bare:.3f} ms a client-round, ratio {engine / bare:.3f}"
+        f"{case.name}: engine {engine:.3f} ms, bare {bare:.3f} ms a client-round, ratio"
+        f" {engine / bare:.3f}"
     )
     return engine / bare
 

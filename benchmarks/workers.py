@@ -102,7 +102,8 @@ def speed_up(*, turns: int, rounds: int) -> float:
         workers.engine.close()
     one, two = (statistics.median(seconds[count]) for count in (1, 2))
     print(
-        f"cnn, {CNN.num_clients} clients: {one:.2f} s a round with 1 worker, {two:.2f} s with 2, {one / two:.2f} times faster"
+        f"cnn, {CNN.num_clients} clients: {one:.2f} s a round with 1 worker, {two:.2f} s with 2,"
+        f" {one / two:.2f} times faster"
     )
     return one / two
 
@@ -133,7 +134,8 @@ def main() -> None:
     speed_up(turns=arguments.turns, rounds=arguments.rounds)
     few, many = memory(10), memory(1000)
     print(
-        f"server memory: {few:.0f} MB with 10 clients a round, {many:.0f} MB with 1,000, ratio {many / few:.3f}"
+        f"server memory: {few:.0f} MB with 10 clients a round, {many:.0f} MB with 1,000, ratio"
+        f" {many / few:.3f}"
     )
 
 

@@ -1,4 +1,6 @@
-"""What an institution keeps of an algorithm between rounds: tensors, on its own disk, one version a round.
+"""What an institution keeps of an algorithm between rounds.
+
+Tensors, on its own disk, one version a round.
 
 Round r always starts from the newest version before r, and writes version r: asked again for r, by
 a coordinator that lost its answer or went back to an older checkpoint, an institution starts from

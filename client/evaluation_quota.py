@@ -47,7 +47,8 @@ class Evaluations:
             return
         if len(known) >= self._most:
             raise DeniedError(
-                f"policy.max_evaluations: job {job} had {len(known)} models scored, allowed {self._most}.",
+                f"policy.max_evaluations: job {job} had {len(known)} models scored, allowed"
+                f" {self._most}.",
                 code="policy_max_evaluations",
                 figures={"asked": len(known) + 1.0, "allowed": float(self._most)},
             )

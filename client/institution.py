@@ -37,7 +37,8 @@ from confide.strategies.objectives import first_state, keeps_state, next_state
 log = logging.getLogger(__name__)
 
 KeyFn = Callable[[str, str], bytes]
-"""(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has another secret."""
+"""(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has
+another secret."""
 
 _MOST_SCHEDULES = 64
 _CODES = {
@@ -75,7 +76,8 @@ class Custody:
     def __post_init__(self) -> None:
         if self.reproducible and not self.policy.config.allow_reproducible_noise:
             raise PrivacyError(
-                "Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave the seed out."
+                "Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave"
+                " the seed out."
             )
 
 
@@ -268,9 +270,12 @@ class Institution:
         if not plan.private:
             if plan.seed is None:
                 return key or os.urandom(KEY_BYTES), {}
-            return derive_key(
-                plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round
-            ), {}
+            return (
+                derive_key(
+                    plan.seed.to_bytes(8, "little"), "order", self.name, plan.job, server_round
+                ),
+                {},
+            )
         reserved = self.ledger.reserve(self._terms(plan, schedule), server_round, digest, key=key)
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             # Other devices may not repeat a computation bit for bit, and equal noise on two sums
@@ -338,7 +343,10 @@ class Institution:
     def _score(
         self, tensors: Tensors, splits: tuple[str, ...] | list[str]
     ) -> dict[str, Evaluation]:
-        """Score tensors on splits that are not trained on; empty splits, and what may not leave, are left out."""
+        """Score tensors on splits that are not trained on.
+
+        Empty splits, and what may not leave, are left out.
+        """
         scored: dict[str, Evaluation] = {}
         for split in splits:
             examples = self.data.split(split)
@@ -398,12 +406,15 @@ class Institution:
                 )
         if plan.privacy.unit != self._serves.privacy.unit:
             raise PrivacyError(
-                f"The plan asks for unit={plan.privacy.unit}, this institution serves {self._serves.privacy.unit}."
+                f"The plan asks for unit={plan.privacy.unit}, this institution serves"
+                f" {self._serves.privacy.unit}."
             )
 
 
 def refusal(name: str, kind: str, error: Exception) -> Reply:
-    """Write the refusal that stands for an error: a code and figures; its text stays in the institution's own log.
+    """Write the refusal that stands for an error.
+
+    A code and figures; its text stays in the institution's own log.
 
     Args:
         name: of the institution.

@@ -23,8 +23,11 @@ from confide.protocol.tensors import Shapes, Tensors
 _MIB = 2**20
 _FLOAT32_BYTES = 4
 _MENDS = {
-    "approval": " Approve it with `confide client approve JOB KIT`, and the coordinator asks again; in a simulation with "
-    "`confide ledger approve LEDGER RUN/plan.json`, then run it again under the same job (job=NAME).",
+    "approval": (
+        " Approve it with `confide client approve JOB KIT`, and the coordinator asks again; in a"
+        " simulation with `confide ledger approve LEDGER RUN/plan.json`, then run it again under"
+        " the same job (job=NAME)."
+    ),
     "public_n": " Declare a larger policy.public_n.",
 }
 _UNITS = ("none", "record", "group")
@@ -57,7 +60,8 @@ class Verdict:
         )
         mend = _MENDS.get(self.rule, "")
         return DeniedError(
-            f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]} {_shown(self.allowed)}.{mend}",
+            f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]}"
+            f" {_shown(self.allowed)}.{mend}",
             code=f"policy_{self.rule}",
             figures={
                 name: float(value) for name, value in values.items() if not isinstance(value, str)
@@ -196,7 +200,9 @@ class Policy:
             raise verdict.denial()
 
     def check_update(self, update: Tensors) -> None:
-        """Check an update that is about to leave. It was paid for already, so that looking at it reveals nothing more.
+        """Check an update that is about to leave.
+
+        It was paid for already, so that looking at it reveals nothing more.
 
         Raises:
             DeniedError: if it is too long, of another dtype or not finite; its figures stay here.
@@ -226,7 +232,10 @@ class Policy:
                 raise _without_figures(verdict)
 
     def released(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
-        """Keep of metrics only those that may leave, on enough records; they are exact, and so not protected."""
+        """Keep of metrics only those that may leave, on enough records.
+
+        They are exact, and so not protected.
+        """
         return {
             split: {
                 name: value
@@ -259,7 +268,10 @@ def _flag(rule: str, asked: bool, allowed: bool) -> Verdict:
 
 
 def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
-    """Return what stands for a backbone of this kind: a content hash for one with weights, a kind for one without."""
+    """Return what stands for a backbone of this kind.
+
+    A content hash for one with weights, a kind for one without.
+    """
     kinds = set(_WITHOUT_WEIGHTS)
     return [name for name in config.backbones if name == "any" or (name in kinds) != pretrained]
 

@@ -83,7 +83,8 @@ def round_size(plan: TrainingPlan, *, num_examples: int) -> RoundSize:
     max_rounds = plan.num_rounds + plan.privacy.spare_rounds
     if steps * max_rounds > _MOST_STEPS:
         raise ProtocolError(
-            f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the steps or the rounds.",
+            f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the"
+            " steps or the rounds.",
             code="too_many_steps",
         )
     return RoundSize(

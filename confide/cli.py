@@ -67,9 +67,9 @@ def _help() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items())
     return (
-        "confide: federated fine-tuning with differential privacy that an institution can sign off.\n\n"
-        f"usage: confide COMMAND [OVERRIDES ...]\n\ncommands:\n{commands}\n\n"
-        "`confide COMMAND --help` lists what can be set. `confide --version` prints the version."
+        "confide: federated fine-tuning with differential privacy that an institution can sign"
+        f" off.\n\nusage: confide COMMAND [OVERRIDES ...]\n\ncommands:\n{commands}\n\n`confide"
+        " COMMAND --help` lists what can be set. `confide --version` prints the version."
     )
 
 

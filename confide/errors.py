@@ -21,7 +21,8 @@ A message says what was expected, gives ``name=value`` and ends with the mend. `
 from collections.abc import Mapping, Sequence
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-"""Exit statuses of every command: the work failed; the command or its config is wrong; somebody pressed Ctrl-C."""
+"""Exit statuses of every command: the work failed; the command or its config is wrong; somebody
+pressed Ctrl-C."""
 
 
 class ConfideError(Exception):
@@ -128,7 +129,10 @@ class StorageError(ConfideError):
 
 
 class LedgerError(StorageError):
-    """A ledger that is not what was written last, or cannot be written: nothing is trained on its population."""
+    """A ledger that is not what was written last, or cannot be written.
+
+    Nothing is trained on its population.
+    """
 
 
 class UnreadableError(StorageError):

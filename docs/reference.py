@@ -170,7 +170,10 @@ def _defaults() -> dict[str, str | None]:
 
 
 def _comment(path: Path) -> str:
-    """Return the sentence that a YAML file begins with; a command or directive before it is left out."""
+    """Return the sentence that a YAML file begins with.
+
+    A command or directive before it is left out.
+    """
     lines = [
         line.removeprefix("#").strip()
         for line in path.read_text().splitlines()
@@ -219,7 +222,9 @@ def _group(group: str, default: str | None) -> Iterator[str]:
     tables = {name: list(rows(schema, f"{group}.")) for name, schema in schemas.items()}
     known = {row.key for table in tables.values() for row in table}
     yield f"## {group}\n"
-    yield f"{_summary(hint) if hint else 'A reproducible result: settings of several groups at once.'}\n"
+    yield (
+        f"{_summary(hint) if hint else 'A reproducible result: settings of several groups at once.'}\n"
+    )
     yield from _choices(group, default, known)
     chosen = _settings(CONF / group / f"{default}.yaml", known, group) if default else {}
     for name, schema in schemas.items():

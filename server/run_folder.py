@@ -53,7 +53,8 @@ HOW_NOT_WHAT = frozenset(
         "trainer.feature_cache",
     }
 )
-"""Settings that may differ when a run is resumed: they change how it is computed and not what. So may all of _TRACKING."""
+"""Settings that may differ when a run is resumed: they change how it is computed and not what. So
+may all of _TRACKING."""
 _TRACKING = "tracking."
 
 
@@ -148,7 +149,10 @@ def _clean(run_dir: Path, *, everything: bool) -> None:
 
 
 def described(config: Config) -> dict[str, Any]:
-    """Return a config as plain values, as ``config.yaml`` holds it; passwords in addresses are masked."""
+    """Return a config as plain values, as ``config.yaml`` holds it.
+
+    Passwords in addresses are masked.
+    """
     plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dataclasses.asdict(config)))
     for group, key in (("data", "path"), ("tracking", "mlflow_uri")):
         plain[group][key] = redact(plain[group][key]) if plain[group][key] else plain[group][key]
@@ -163,7 +167,10 @@ def finished(run_dir: Path) -> dict[str, Any] | None:
 
 
 def summary_of(run_dir: Path) -> dict[str, Any] | None:
-    """Return the summary of a run that has ended, with a model or without; None if there is none."""
+    """Return the summary of a run that has ended, with a model or without.
+
+    None if there is none.
+    """
     try:
         summary: dict[str, Any] = json.loads((run_dir / SUMMARY).read_text())
     except (OSError, json.JSONDecodeError):
@@ -191,7 +198,10 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
             f"{key}: {then.get(key, 'unset')} in the run, {now.get(key, 'unset')} now"
             for key in changed
         ]
-        heading = f"resume={run_dir} goes on with the run's own config. Leave out what differs, or start a new run with it:"
+        heading = (
+            f"resume={run_dir} goes on with the run's own config. Leave out what differs, or start"
+            " a new run with it:"
+        )
         raise ConfigError("\n      ".join([heading, *lines]))
 
 
@@ -207,7 +217,10 @@ def unfinished(run_dir: Path) -> str | None:
 
 
 def can_resume(run_dir: Path) -> bool:
-    """Say whether an unfinished run may be resumed on the command line: it has a checkpoint and hides no state."""
+    """Say whether an unfinished run may be resumed on the command line.
+
+    It has a checkpoint and hides no state.
+    """
     try:
         config = yaml.safe_load((run_dir / CONFIG).read_text())
         strategy = config["strategy"]
@@ -237,7 +250,8 @@ def _refuse_unfinished(run_dir: Path) -> None:
             else "Remove"
         )
         raise ConfigError(
-            f"{run_dir} holds an unfinished run ({last}). {goes_on} the folder, or choose another hydra.run.dir."
+            f"{run_dir} holds an unfinished run ({last}). {goes_on} the folder, or choose another"
+            " hydra.run.dir."
         )
 
 

@@ -109,7 +109,10 @@ class FaultyDelivery:
         self._held.clear()
 
     def is_heard(self, question: Message) -> bool:
-        """Say whether a client hears a question; one that hangs does not, and neither trains nor answers."""
+        """Say whether a client hears a question.
+
+        One that hangs does not, and neither trains nor answers.
+        """
         return self._kind(question.metadata.dst_node_id, question) != "hangs"
 
     def is_late(self, question: Message) -> bool:

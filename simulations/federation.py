@@ -100,12 +100,18 @@ class Federation:
 def alone(
     plan: TrainingPlan, settings: ServerConfig, name: str
 ) -> tuple[TrainingPlan, ServerConfig]:
-    """Rewrite a job for one institution alone: its own records, the same steps and privacy, nothing to hold it near others."""
+    """Rewrite a job for one institution alone.
+
+    Its own records, the same steps and privacy, nothing to hold it near others.
+    """
     return _of_one(plan, settings, f"alone/{name}")
 
 
 def pooled(plan: TrainingPlan, settings: ServerConfig) -> tuple[TrainingPlan, ServerConfig]:
-    """Rewrite a job for all records in one place: the same steps and privacy, nothing to hold it near others."""
+    """Rewrite a job for all records in one place.
+
+    The same steps and privacy, nothing to hold it near others.
+    """
     return _of_one(plan, settings, "pooled")
 
 

@@ -31,7 +31,10 @@ def simulated_states(folder: Path, kept: int, name: str) -> ClientStates:
 
 
 def simulated_keys(noise_secret: bytes, name: str) -> KeyFn:
-    """Derive an institution's secret of every mechanism from the simulation's: from its seed, or from the operating system."""
+    """Derive an institution's secret of every mechanism from the simulation's.
+
+    From its seed, or from the operating system.
+    """
     return lambda job, mechanism: mechanism_key(noise_secret, name, job, mechanism)
 
 

@@ -92,10 +92,11 @@ class LedgerFolder:
 
 def _refusal(name: str, path: Path, others: list[str]) -> str:
     return (
-        f"Institution {name} is new to {path.parent}, and {len(others)} of its units are in {', '.join(sorted(set(others)))} "
-        "already: dealt out under another name, the same people would get a second budget. Keep names, numbers and "
-        "data.partition_seed; or account for all of them as one population with policy.budget.id=NAME; or, if both may spend "
-        f"a budget of their own: confide ledger budget {path} --declare {name} --epsilon E"
+        f"Institution {name} is new to {path.parent}, and {len(others)} of its units are in"
+        f" {', '.join(sorted(set(others)))} already: dealt out under another name, the same people"
+        " would get a second budget. Keep names, numbers and data.partition_seed; or account for"
+        " all of them as one population with policy.budget.id=NAME; or, if both may spend a budget"
+        f" of their own: confide ledger budget {path} --declare {name} --epsilon E"
     )
 
 

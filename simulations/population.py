@@ -80,7 +80,8 @@ def deal_out(config: DataConfig, *, task: TaskConfig, secret: bytes) -> Populati
         records = records.select(range(min(len(records), config.max_records)))
     if config.num_clients > len(records):
         raise DataError(
-            f"data.num_clients={config.num_clients} exceeds the {len(records)} records of {config.source}; lower it."
+            f"data.num_clients={config.num_clients} exceeds the {len(records)} records of"
+            f" {config.source}; lower it."
         )
     indices, remarks = _deal(config, partitioner, _view(config, task, records))
     if len(indices) != config.num_clients:
@@ -121,7 +122,8 @@ def _argument_problems(
     free = [name for name in parameters if name not in _OWN_SETTINGS]
     own = sorted(set(given) & set(_OWN_SETTINGS))
     problems = [
-        f"data.partitioner_args.{name}: has a setting of its own; set {_OWN_SETTINGS[name]} instead."
+        f"data.partitioner_args.{name}: has a setting of its own; set {_OWN_SETTINGS[name]}"
+        " instead."
         for name in own
     ]
     unknown = sorted(set(given) - set(free) - set(own))
@@ -158,8 +160,8 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
         wrong = sum(number != number for number in by)
         if wrong:
             raise DataError(
-                f"Column {column}: {wrong} of {len(by)} values are not numbers, which data.partitioner=continuous sorts by; "
-                "choose another data.partition_by."
+                f"Column {column}: {wrong} of {len(by)} values are not numbers, which"
+                " data.partitioner=continuous sorts by; choose another data.partition_by."
             )
     return Dataset.from_dict({_INDEX: list(range(len(values))), _BY: by})
 
@@ -200,7 +202,10 @@ def _wrong_count(config: DataConfig, names: list[str]) -> str:
         folder = config.source if config._target_ is not None else f"folder {config.source}"
         source = f"column {config.partition_by}" if config.partition_by else folder
         return f"{clients}, but {source} names {len(names)}: {', '.join(sorted(names))}."
-    return f"{clients}, but data.partitioner={config.partitioner} makes {len(names)}; set data.num_clients={len(names)}."
+    return (
+        f"{clients}, but data.partitioner={config.partitioner} makes {len(names)}; set"
+        f" data.num_clients={len(names)}."
+    )
 
 
 def _summary(
@@ -211,7 +216,8 @@ def _summary(
     notes = [*pool.notes, *remarks]
     if dealt < there:
         notes.append(
-            f"{there - dealt} of {there} records are dealt out to nobody by data.partitioner={config.partitioner}."
+            f"{there - dealt} of {there} records are dealt out to nobody by"
+            f" data.partitioner={config.partitioner}."
         )
     return {
         "path": config.source,
@@ -233,9 +239,11 @@ def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) 
     split = sum(count > 1 for count in counts.values())
     if split and config.partitioner not in ("natural", "grouped_natural"):
         raise DataError(
-            f"data.partitioner={config.partitioner} deals the records of {split} of {len(counts)} groups (data.group_column="
-            f"{config.group_column}) out to several institutions, and each would spend its own epsilon on them. Deal by group: "
-            f"data.partitioner=grouped_natural data.partition_by={config.group_column}, group_size in data.partitioner_args."
+            f"data.partitioner={config.partitioner} deals the records of {split} of {len(counts)}"
+            f" groups (data.group_column={config.group_column}) out to several institutions, and"
+            " each would spend its own epsilon on them. Deal by group:"
+            f" data.partitioner=grouped_natural data.partition_by={config.group_column}, group_size"
+            " in data.partitioner_args."
         )
 
 

@@ -38,7 +38,10 @@ def threads_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Hide the bars of the libraries below: the environment, which commands set, counts only until tqdm is imported."""
+    """Hide the bars of the libraries below.
+
+    The environment, which commands set, counts only until tqdm is imported.
+    """
     from tqdm import tqdm
 
     shown = tqdm.__init__

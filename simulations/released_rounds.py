@@ -40,7 +40,8 @@ class ReleasedRounds:
             self._rounds = int(json.loads(self._path.read_text())["rounds"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UnreadableError(
-                f"{self._path} cannot be read ({error}), so what this private run has released is not known; start it anew."
+                f"{self._path} cannot be read ({error}), so what this private run has released is"
+                " not known; start it anew."
             ) from None
         self._last = checkpoint.state.server_round
         lost = max(0, self._rounds - int(checkpoint.beside["released"]))

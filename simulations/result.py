@@ -1,4 +1,7 @@
-"""What a run left, for Python: :class:`Result`. Nothing is read before it is asked for, and neither pandas nor torch loaded."""
+"""What a run left, for Python: :class:`Result`.
+
+Nothing is read before it is asked for, and neither pandas nor torch loaded.
+"""
 
 import json
 import os
@@ -68,7 +71,9 @@ class Result:
         return self.run_dir / _MODEL
 
     def model(self) -> "nn.Module":
-        """Return the trained model, on the CPU: features of a table, or token ids and attention mask, in; logits out.
+        """Return the trained model, on the CPU.
+
+        Features of a table, or token ids and attention mask, in; logits out.
 
         Raises:
             ModelError: if it is damaged, or its backbone is not here.
@@ -85,7 +90,9 @@ class Result:
             return text_classifier(workload, read_description(self.model_dir).plan).eval()
 
     def predict(self, records: "pandas.DataFrame | Dataset | str | Path") -> "pandas.DataFrame":
-        """Predict on records: a frame, a dataset, or what ``data.path`` takes; nothing of them is kept.
+        """Predict on records: a frame, a dataset, or what ``data.path`` takes.
+
+        Nothing of them is kept.
 
         Returns:
             One row a record: ``prediction``, and ``probability_CLASS`` for each class.
@@ -133,7 +140,8 @@ def load_run(run_dir: str | Path, *, own_tasks: tuple[str, ...] = ()) -> Result:
     summary = finished(folder)
     if summary is None:
         raise ConfigError(
-            f"{folder} holds no finished run: there is no {SUMMARY} with status=completed. Finish it, or name another."
+            f"{folder} holds no finished run: there is no {SUMMARY} with status=completed. Finish"
+            " it, or name another."
         )
     return Result(folder, summary, tuple(own_tasks))
 

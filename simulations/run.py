@@ -99,7 +99,10 @@ def simulate(
 
 
 def carry_out(config: Config, run_dir: Path, *, progress: ProgressView) -> dict[str, Any]:
-    """Run in a folder that this process holds already, from its last checkpoint if it has one; see :func:`simulate`."""
+    """Run in a folder that this process holds already, from its last checkpoint if it has one.
+
+    See :func:`simulate`.
+    """
     simulation = _Simulation(config, run_dir, progress)
     with tracked(config, run_dir, job=simulation.job) as tracker:
         try:
@@ -161,7 +164,8 @@ class _Simulation:
         check_own_records(config.data)
         if self._checkpoint is not None and not algorithm.resumable:
             raise ConfigError(
-                "strategy: it hides its state inside its class, as Flower's own do; start this run anew."
+                "strategy: it hides its state inside its class, as Flower's own do; start this run"
+                " anew."
             )
         with self._progress, MetricsSink(self._run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
@@ -261,7 +265,10 @@ class _Simulation:
         )
 
     def _spent(self, data: Mapping[str, InstitutionData]) -> dict[str, Spent]:
-        """Return what institutions have spent: what the checkpoint knows, and rounds after it that were released."""
+        """Return what institutions have spent.
+
+        What the checkpoint knows, and rounds after it that were released.
+        """
         known = {
             name: Spent(count, tuple(recent))
             for name, (count, recent) in self._beside_before.get("spent", {}).items()
@@ -269,7 +276,8 @@ class _Simulation:
         lost = self._released.after(self._checkpoint) if self._released else 0
         if lost:
             log.warning(
-                "%d rounds were released after this checkpoint; each institution is charged for them.",
+                "%d rounds were released after this checkpoint; each institution is charged for"
+                " them.",
                 lost,
             )
         return {name: _charged(known.get(name, Spent()), lost) for name in data}
@@ -285,7 +293,8 @@ class _Simulation:
         ]
         if changed:
             raise DataError(
-                f"The records of {', '.join(changed)} are others than when the run began; bring them back, or start a new run."
+                f"The records of {', '.join(changed)} are others than when the run began; bring"
+                " them back, or start a new run."
             )
 
     def _check_states(self, plan: TrainingPlan) -> None:
@@ -301,7 +310,8 @@ class _Simulation:
         ]
         if lost:
             raise UnreadableError(
-                f"{self._run_dir / STATES} lacks the state of {', '.join(lost)}; start the run anew."
+                f"{self._run_dir / STATES} lacks the state of {', '.join(lost)}; start the run"
+                " anew."
             )
 
     def _faults(self, job: str, data: Mapping[str, InstitutionData]) -> Faults | None:
@@ -426,9 +436,11 @@ class _Simulation:
             institutions=_lines(federation, plan, outcome, baselines.alone),
             pooled=baselines.pooled,
             model_sha256=digest,
-            kept_round=best.server_round
-            if best and config.server.keep == "best"
-            else outcome.state.server_round,
+            kept_round=(
+                best.server_round
+                if best and config.server.keep == "best"
+                else outcome.state.server_round
+            ),
             seconds=self._watch.seconds(),
             reproducible=self._reproducible,
             budgets=self._ledgers.totals(federation.data) if self._ledgers else {},
@@ -444,7 +456,10 @@ class _Simulation:
 
 
 def noise_repeats(config: Config) -> bool:
-    """Say whether noise follows from the seed: where there is one and the policy allows it, if only for public records."""
+    """Say whether noise follows from the seed.
+
+    Where there is one and the policy allows it, if only for public records.
+    """
     allowed = config.policy.allow_reproducible_noise
     return config.simulation.seed is not None and (
         config.data.is_public if allowed is None else allowed

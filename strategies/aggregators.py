@@ -112,7 +112,8 @@ class FixedPointMean:
 
 
 ReduceFn = Callable[[Tensor, Tensor], Tensor]
-"""(updates, shape [k, d], in the order of the institutions' names; their numbers of records, [k]) -> one update, shape [d]."""
+"""(updates, shape [k, d], in the order of the institutions' names; their numbers of records, [k])
+-> one update, shape [d]."""
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,9 @@ class CollectedUpdates:
         reduced = self.reduce_fn(values, torch.tensor([update.num_examples for update in ordered]))
         if reduced.shape != values.shape[1:] or not bool(reduced.isfinite().all()):
             raise RunFailedError(
-                f"The aggregation rule made shape {list(reduced.shape)} of {len(ordered)} updates, expected finite values of "
-                f"shape {list(values.shape[1:])}; correct it, or have more institutions take part."
+                f"The aggregation rule made shape {list(reduced.shape)} of {len(ordered)} updates,"
+                f" expected finite values of shape {list(values.shape[1:])}; correct it, or have"
+                " more institutions take part."
             )
         return unflatten(reduced.float(), self.shapes)
 

@@ -42,7 +42,8 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
             objective=config.objective,
         )
     raise ConfigError(
-        f"strategy={config}: expected a composed strategy, one of Flower's or your own; choose strategy=fedavg."
+        f"strategy={config}: expected a composed strategy, one of Flower's or your own; choose"
+        " strategy=fedavg."
     )
 
 

@@ -1,4 +1,7 @@
-"""Strategies and aggregation rules of one's own, by dotted path; only the coordinator's side imports them."""
+"""Strategies and aggregation rules of one's own, by dotted path.
+
+Only the coordinator's side imports them.
+"""
 
 from typing import Any
 
@@ -33,8 +36,9 @@ def own_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
     objective = getattr(made, "objective", config.objective)
     if objective != config.objective:
         raise ConfigError(
-            f"strategy._target_={config._target_} returns objective={objective}, and the plan, which institutions follow, has "
-            f"strategy.objective={config.objective}; set strategy.objective to the same."
+            f"strategy._target_={config._target_} returns objective={objective}, and the plan,"
+            f" which institutions follow, has strategy.objective={config.objective}; set"
+            " strategy.objective to the same."
         )
     algorithm: FederatedAlgorithm = made
     return algorithm
@@ -76,8 +80,9 @@ def _try(made: Any, path: str) -> None:
     )
     if made.additive and not isinstance(accumulator, FixedPointMean):
         raise ConfigError(
-            f"{_AGGREGATOR}._target_={path} has additive=True, but sums in {type(accumulator).__name__} and not in "
-            "FixedPointMean, whose partial sums workers share; set additive=False."
+            f"{_AGGREGATOR}._target_={path} has additive=True, but sums in"
+            f" {type(accumulator).__name__} and not in FixedPointMean, whose partial sums workers"
+            " share; set additive=False."
         )
     accumulator.add(
         ClientUpdate(client="trial", tensors={"trial": torch.tensor([_TRIAL])}, num_examples=1)

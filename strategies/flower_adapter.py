@@ -38,7 +38,8 @@ def load_flower_strategy(target: str, kwargs: dict[str, Any]) -> FlowerBase:
         cls = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(
-            f"strategy._target_={target}: {error}; expected such as flwr.serverapp.strategy.FedMedian."
+            f"strategy._target_={target}: {error}; expected such as"
+            " flwr.serverapp.strategy.FedMedian."
         ) from None
     if not (isinstance(cls, type) and issubclass(cls, FlowerBase)):
         raise ConfigError(f"strategy._target_={target} is no flwr.serverapp.strategy.Strategy.")
@@ -60,7 +61,8 @@ class _Roster(Grid):
         self._looks += 1
         if self._looks > _MOST_LOOKS:  # Flower's sampling waits for ever
             raise ConfigError(
-                f"The strategy waits for more clients than the {self._count} there are; lower its min_available_nodes."
+                f"The strategy waits for more clients than the {self._count} there are; lower its"
+                " min_available_nodes."
             )
         return range(1, self._count + 1)
 
@@ -87,7 +89,10 @@ class _Roster(Grid):
 
 
 class FlowerStrategy:
-    """Adapts one of Flower's strategies to the round loop; a :class:`~confide.strategies.strategy.FederatedAlgorithm`."""
+    """Adapts one of Flower's strategies to the round loop.
+
+    A :class:`~confide.strategies.strategy.FederatedAlgorithm`.
+    """
 
     def __init__(self, inner: FlowerBase) -> None:
         self._inner = inner
@@ -133,8 +138,9 @@ class FlowerStrategy:
         } - _UNDERSTOOD
         if asked:
             raise ConfigError(
-                f"{type(self._inner).__name__} asks its clients for {', '.join(sorted(asked))}, which institutions do not take "
-                "from a strategy; choose the composed form (strategy=fedprox for a proximal term)."
+                f"{type(self._inner).__name__} asks its clients for {', '.join(sorted(asked))},"
+                " which institutions do not take from a strategy; choose the composed form"
+                " (strategy=fedprox for a proximal term)."
             )
 
     def begin(

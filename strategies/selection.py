@@ -31,8 +31,8 @@ class SelectUniform:
         """
         if self.clients_per_round > len(clients):
             raise ConfigError(
-                f"strategy.selection.clients_per_round={self.clients_per_round} exceeds the {len(clients)} clients there are; "
-                "lower it or add institutions."
+                f"strategy.selection.clients_per_round={self.clients_per_round} exceeds the"
+                f" {len(clients)} clients there are; lower it or add institutions."
             )
         chooser = random.Random(seed_from(secret, "selection", server_round))
         return sorted(chooser.sample(sorted(clients), self.clients_per_round))

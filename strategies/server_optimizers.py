@@ -119,7 +119,10 @@ def yogi(
 
 
 def adagrad(*, learning_rate: float = 0.1, beta1: float = 0.9, tau: float = 1e-3) -> Adaptive:
-    """FedAdagrad: ``v += update^2``. Flower's starts v at 0; with beta1 = 0 and v = 0 the two agree."""
+    """FedAdagrad: ``v += update^2``.
+
+    Flower's starts v at 0; with beta1 = 0 and v = 0 the two agree.
+    """
     return Adaptive(
         second_moment_fn=lambda v, squared: v + squared,
         learning_rate=learning_rate,

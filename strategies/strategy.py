@@ -48,7 +48,10 @@ class Accumulator(Protocol):
         """Take one update."""
 
     def merge(self, total: Tensor, total_weight: int) -> None:
-        """Take a sum that was begun elsewhere by the same rule: int64, shape [d]; only where the rule is additive."""
+        """Take a sum that was begun elsewhere by the same rule.
+
+        Int64, shape [d]; only where the rule is additive.
+        """
 
     def mean(self) -> Tensors:
         """Return the aggregated update.

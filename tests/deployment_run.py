@@ -29,7 +29,8 @@ ALLOWING = (
     "policy.min_records=50",
     "trainer.num_threads=1",
 )
-"""What a test's institutions allow: noise that repeats, so that a deployment can be compared with a simulation."""
+"""What a test's institutions allow: noise that repeats, so that a deployment can be compared with a
+simulation."""
 
 
 def free_port() -> int:
@@ -57,7 +58,9 @@ def confide(
 
 @dataclass
 class Deployment:
-    """Kits in a folder of their own, and what was started from them; on leaving, all of it is ended.
+    """Kits in a folder of their own, and what was started from them.
+
+    On leaving, all of it is ended.
 
     ``run_overrides`` go to the server, ``client_overrides`` to every institution. ``records`` gives
     each institution's file.

@@ -95,7 +95,10 @@ class FaultProxy:
         self._call(stall)
 
     def half_open(self) -> None:
-        """Close the server's side of every connection; the client's side stays open, and silent for ever."""
+        """Close the server's side of every connection.
+
+        The client's side stays open, and silent for ever.
+        """
 
         def half_open() -> None:
             for link in self._open:
@@ -105,7 +108,10 @@ class FaultProxy:
         self._call(half_open)
 
     def cut_after(self, num_bytes: int) -> None:
-        """Reset the connection that sends this many more bytes to the server, once; others stand."""
+        """Reset the connection that sends this many more bytes to the server, once.
+
+        Others stand.
+        """
 
         def cut_after() -> None:
             self._reset_at = self.bytes_up + num_bytes

@@ -1,4 +1,7 @@
-"""A coordinator of the tests that does as it likes: SuperLink and front from a kit, a bundle of its own, hand-made messages."""
+"""A coordinator of the tests that does as it likes.
+
+SuperLink and front from a kit, a bundle of its own, hand-made messages.
+"""
 
 import contextlib
 import subprocess

@@ -1,4 +1,7 @@
-"""A small institution's kit for tests: a table of two columns, one of them the label, and plans that fit it."""
+"""A small institution's kit for tests.
+
+A table of two columns, one of them the label, and plans that fit it.
+"""
 
 import csv
 import dataclasses

@@ -32,7 +32,10 @@ PAGES = ("README.md", "docs/quickstart.md")
 NOTES = {
     "README.md": [
         "skip `make test`, which runs what this is part of",
-        "shortened by data.max_records=300 server.num_rounds=1 client.local_steps=2 simulation.baselines=[]",
+        (
+            "shortened by data.max_records=300 server.num_rounds=1 client.local_steps=2"
+            " simulation.baselines=[]"
+        ),
     ],
     "docs/quickstart.md": [],
 }

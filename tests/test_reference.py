@@ -25,7 +25,10 @@ SHARED_WITH_KITS = ("policy.", "trainer.")
 
 
 def _fields(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield key and declaration of every setting, whatever holds it: a dataclass, a list or a mapping of them."""
+    """Yield key and declaration of every setting, whatever holds it.
+
+    A dataclass, a list or a mapping of them.
+    """
     hints = typing.get_type_hints(schema)
     for item in dataclasses.fields(schema):
         key, hint = f"{prefix}{item.name}", hints[item.name]
@@ -40,7 +43,10 @@ def _fields(schema: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _schemas() -> Iterator[tuple[str, Any]]:
-    """Yield section and dataclass of all there are: parts of a run, the variants of a part, and the two files."""
+    """Yield section and dataclass of all there are.
+
+    Parts of a run, the variants of a part, and the two files.
+    """
     register_schema()
     for group, hint in typing.get_type_hints(Config).items():
         entries = ConfigStore.instance().repo.get(group, {})

@@ -87,7 +87,10 @@ def _kit(arguments: argparse.Namespace) -> Kit:
     overrides = [word for word in arguments.words if word not in folders]
     shown = [redact(word) for word in overrides if redact(word) != word]
     if shown:
-        told = "whoever is on this machine reads it in the list of processes. Write it in client.yaml as ${oc.env:NAME}, or"
+        told = (
+            "whoever is on this machine reads it in the list of processes. Write it in client.yaml"
+            " as ${oc.env:NAME}, or"
+        )
         raise ConfigError(
             [
                 f"{word}: a password on the command line; {told} leave it to ~/.pgpass."
@@ -136,7 +139,8 @@ def _approve(words: Sequence[str]) -> int:
     path = plan_path(kit, arguments.job)
     if not path.exists():
         raise ConfigError(
-            f"Job {arguments.job} has not asked here; `confide client status` lists those that have."
+            f"Job {arguments.job} has not asked here; `confide client status` lists those that"
+            " have."
         )
     text = path.read_text()
     plan = TrainingPlan.from_json(text)
@@ -175,8 +179,9 @@ def _stop(words: Sequence[str]) -> int:
         with TrainerStub(kit.config.name, kit.socket) as stub:
             cancelled = stub.cancel(arguments.job)
     print(
-        f"Job {arguments.job} is stopped here{': the round under way was cancelled' if cancelled else ''}. What it spent stays "
-        f"spent. `confide client approve {arguments.job}` lets it go on."
+        f"Job {arguments.job} is stopped"
+        f" here{': the round under way was cancelled' if cancelled else ''}. What it spent stays"
+        f" spent. `confide client approve {arguments.job}` lets it go on."
     )
     return 0
 

@@ -75,7 +75,8 @@ def _check(words: Sequence[str]) -> int:
     paths = [word for word in words if word not in flags and not _OVERRIDE.fullmatch(word)]
     if set(flags) - {"--json"} or len(paths) > 1:
         raise ConfigError(
-            f"confide data check: expected [PATH] [--json] [OVERRIDES ...], got {' '.join([*flags, *paths])}."
+            "confide data check: expected [PATH] [--json] [OVERRIDES ...], got"
+            f" {' '.join([*flags, *paths])}."
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     overrides = [word for word in words if word not in flags and word not in paths]
@@ -124,7 +125,10 @@ def _shorter(overrides: Sequence[str], error: ConfigError) -> ConfigError:
 
 
 def _tokenizer(config: Config) -> "CountTokens":
-    """Count tokens as the backbone does, where its tokenizer is on this machine; it is loaded when the first text comes."""
+    """Count tokens as the backbone does, where its tokenizer is on this machine.
+
+    It is loaded when the first text comes.
+    """
 
     @functools.cache
     def loaded() -> Any:

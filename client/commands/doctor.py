@@ -1,4 +1,6 @@
-"""``confide doctor`` of an institution: whether its kit, its records and this machine are ready to take part.
+"""``confide doctor`` of an institution.
+
+Whether its kit, its records and this machine are ready to take part.
 
 Nothing is spent, trained or sent; the coordinator sees one request without a key. The ledger is
 read and left as it is.
@@ -59,7 +61,10 @@ def _mistakes(problems: Sequence[str]) -> list[Finding]:
 
 
 def _outside(kit: Kit) -> list[Finding]:
-    """Look at what a kit that is not filled in yet allows to look at: its keys, the coordinator, this machine."""
+    """Look at what a kit that is not filled in yet allows to look at.
+
+    Its keys, the coordinator, this machine.
+    """
     coordinator = kit.config.coordinator
     ca = kit.path(coordinator.ca)
     is_address = not any(coordinator.problems()) and coordinator.address
@@ -91,7 +96,10 @@ def _inside(kit: Kit) -> list[Finding]:
 def _node_key(kit: Kit) -> Iterator[Finding]:
     path = kit.path(kit.config.coordinator.key)
     if not path.exists():
-        made = "bring it from where `confide provision --request` made it, or ask the coordinator for the kit again."
+        made = (
+            "bring it from where `confide provision --request` made it, or ask the coordinator for"
+            " the kit again."
+        )
         yield Finding("node.key", "error", f"{path} is not there", made)
         return
     key = pki.read_node_key(path).public_key()
@@ -216,11 +224,15 @@ def _policy(kit: Kit) -> Iterator[Finding]:
     )
     yield ok(
         "policy",
-        f"lifetime epsilon {lifetime}; a run at most {policy.max_epsilon:g} at {policy.max_delta:g} a {policy.required_unit}; "
-        f"approval {policy.approval}; hours {policy.hours or 'any'}; leaves: {', '.join(policy.metrics) or 'no metric'}",
+        f"lifetime epsilon {lifetime}; a run at most {policy.max_epsilon:g} at {policy.max_delta:g}"
+        f" a {policy.required_unit}; approval {policy.approval}; hours {policy.hours or 'any'};"
+        f" leaves: {', '.join(policy.metrics) or 'no metric'}",
     )
     if policy.allow_reproducible_noise:
-        told = "policy.allow_reproducible_noise=true: noise follows from the plan's seed, and the guarantee is void"
+        told = (
+            "policy.allow_reproducible_noise=true: noise follows from the plan's seed, and the"
+            " guarantee is void"
+        )
         yield Finding("policy", "warning", told, "set it to false, unless the records are public.")
 
 
@@ -243,7 +255,10 @@ def _plan(kit: Kit) -> Iterator[Finding]:
         told = f"job {plan.job} has another task than client.yaml pins"
         yield Finding("plan", "warning", told, "agree on one with the coordinator.")
     for verdict in denied:
-        told = f"job {plan.job}: policy.{verdict.rule} denies it: asked {verdict.asked}, allowed {verdict.allowed}"
+        told = (
+            f"job {plan.job}: policy.{verdict.rule} denies it: asked {verdict.asked}, allowed"
+            f" {verdict.allowed}"
+        )
         yield Finding(
             "plan", "warning", told, "leave it denied, or decide on another rule in client.yaml."
         )

@@ -331,7 +331,8 @@ def _approve(arguments: argparse.Namespace) -> int:
         plan.job, hashlib.sha256(text.encode()).hexdigest()
     )
     print(
-        f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta {plan.privacy.delta:g}."
+        f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta"
+        f" {plan.privacy.delta:g}."
     )
     return 0
 

@@ -75,7 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "records",
         metavar="INPUT",
-        help="a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's URL",
+        help=(
+            "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a"
+            " database's URL"
+        ),
     )
     parser.add_argument(
         "--output",
@@ -130,7 +133,8 @@ def _refuse_input(records: str, output: Path) -> None:
     source = source_file(records)
     if source is not None and source.exists() and output.exists() and output.samefile(source):
         raise ConfigError(
-            f"--output {output} is INPUT itself, {records}, and would replace it; name another file."
+            f"--output {output} is INPUT itself, {records}, and would replace it; name another"
+            " file."
         )
 
 
@@ -141,7 +145,8 @@ def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
     taken = [name for name in kept if name in added]
     if taken:
         raise ConfigError(
-            f"The records have column {', '.join(taken)} already; name those to keep with --keep, or rename it."
+            f"The records have column {', '.join(taken)} already; name those to keep with --keep,"
+            " or rename it."
         )
 
 

@@ -55,10 +55,16 @@ def show_status(kit: Kit, *, as_json: bool) -> int:
 def show_plan(kit: Kit, plan: TrainingPlan) -> None:
     """Print what a plan asks, and what the policy says to it."""
     privacy, console = plan.privacy, Console()
-    asked = f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds} rounds"
+    asked = (
+        f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
+        " rounds"
+    )
     console.print(f"Job {escape(plan.job)}: {asked}.", highlight=False)
     if plan.private:
-        cost = f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} a {privacy.unit}, of the lifetime budget"
+        cost = (
+            f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} a {privacy.unit}, of the"
+            " lifetime budget"
+        )
         console.print(f"Cost: {cost}.", highlight=False)
     table = Table("rule", "asked", "allowed", "")
     for verdict in Policy(kit.config.policy).plan_verdicts(plan):
@@ -172,7 +178,10 @@ def _print(told: dict[str, Any]) -> None:
         if name == "error":
             console.print(f"Ledger: {escape(budget)}", style="bold red")
         else:
-            spent = f"{budget['committed']:.2f} of {budget['epsilon']:g} committed, {budget['spent']:.2f} spent"
+            spent = (
+                f"{budget['committed']:.2f} of {budget['epsilon']:g} committed,"
+                f" {budget['spent']:.2f} spent"
+            )
             console.print(
                 f"Lifetime epsilon of {escape(name)}: {spent} (delta {budget['delta']:g}).",
                 highlight=False,

@@ -1,4 +1,7 @@
-"""The executor: takes messages from the SuperNode and passes them on to the trainer; it has neither records nor torch."""
+"""The executor: takes messages from the SuperNode and passes them on to the trainer.
+
+It has neither records nor torch.
+"""
 
 import argparse
 import logging

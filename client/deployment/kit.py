@@ -65,7 +65,8 @@ class RecordsConfig:
 
     path: str = setting(
         _UNSET,
-        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's SQLAlchemy URL.",
+        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a"
+        " database's SQLAlchemy URL.",
     )
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
     in_memory_mb: int = setting(
@@ -81,7 +82,10 @@ class RecordsConfig:
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
 
     def as_data(self, folder: Path = Path()) -> DataConfig:
-        """Return the same as one institution's part of a simulation; a relative path starts at ``folder``."""
+        """Return the same as one institution's part of a simulation.
+
+        A relative path starts at ``folder``.
+        """
         path = self.path if "://" in self.path else str(folder / Path(self.path).expanduser())
         return DataConfig(
             **{**dataclasses.asdict(self), "path": path},
@@ -126,17 +130,20 @@ class KitConfig:
     )
     runtime_port: int | None = setting(
         None,
-        "Port on loopback between SuperNode and executor; null: a free one. Set it where each is a service of its own.",
+        "Port on loopback between SuperNode and executor; null: a free one. Set it where each is a"
+        " service of its own.",
         ge=1,
         le=65535,
     )
     runtime_group: str | None = setting(
         None,
-        "Group that SuperNode's and executor's users share, for the secret between them; null: one user runs both.",
+        "Group that SuperNode's and executor's users share, for the secret between them; null: one"
+        " user runs both.",
     )
     socket_group: str | None = setting(
         None,
-        "Group that executor's and trainer's users share, for the trainer's socket; null: one user runs both.",
+        "Group that executor's and trainer's users share, for the trainer's socket; null: one user"
+        " runs both.",
     )
 
     def problems(self) -> Iterator[str]:
@@ -144,13 +151,20 @@ class KitConfig:
         if self.policy.budget.epsilon is None:
             if self.policy.required_unit != "none":
                 yield (
-                    "policy.budget.epsilon is not set; write what your population may spend in its lifetime, over all runs, "
-                    f"for instance {2 * self.policy.max_epsilon:g}. Without one only policy.required_unit=none is possible."
+                    "policy.budget.epsilon is not set; write what your population may spend in its"
+                    f" lifetime, over all runs, for instance {2 * self.policy.max_epsilon:g}."
+                    " Without one only policy.required_unit=none is possible."
                 )
             if self.policy.approval == "manual":
-                yield "policy.approval=manual: the ledger keeps what was approved, and policy.budget.epsilon=null has none."
+                yield (
+                    "policy.approval=manual: the ledger keeps what was approved, and"
+                    " policy.budget.epsilon=null has none."
+                )
         if "any" in self.policy.tasks:
-            yield "policy.tasks=any is for simulations; list the kinds of task, and the tasks by dotted path, that are served."
+            yield (
+                "policy.tasks=any is for simulations; list the kinds of task, and the tasks by"
+                " dotted path, that are served."
+            )
         yield from (f"data.{problem}" for problem in self.data.as_data().problems())
 
 

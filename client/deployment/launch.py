@@ -1,4 +1,7 @@
-"""Starts and supervises what an institution runs: SuperNode, executor, trainer, each with less reach than the one before."""
+"""Starts and supervises what an institution runs.
+
+SuperNode, executor, trainer, each with less reach than the one before.
+"""
 
 import contextlib
 import functools
@@ -43,7 +46,8 @@ _PLAIN = {
     *_PROXIES,
 }
 _PLAIN_PREFIXES = ("FLWR_", "LC_", "PYTHON", "SSL_CERT_", "GRPC_", "COVERAGE_")
-"""What SuperNode and executor see of the environment. Passwords of databases are kept in it too (``${oc.env:NAME}``)."""
+"""What SuperNode and executor see of the environment. Passwords of databases are kept in it too
+(``${oc.env:NAME}``)."""
 
 
 @contextlib.contextmanager
@@ -61,7 +65,8 @@ def supervised(kit: Kit, only: str | None = None) -> Iterator[Supervisor]:
     check_version()
     if only is not None and kit.config.runtime_port is None:
         raise ConfigError(
-            f"--only {only}: services that start one by one need a port to meet at; set runtime_port in client.yaml."
+            f"--only {only}: services that start one by one need a port to meet at; set"
+            " runtime_port in client.yaml."
         )
     folder = kit.state / ("logs" if only is None else only)
     make_private_folder(folder)
@@ -158,7 +163,10 @@ _PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode
 
 
 def _without_secrets(kit: Kit, role: str) -> dict[str, str]:
-    """Return the environment of a process that reads no records: what may open a database stays with the trainer."""
+    """Return the environment of a process that reads no records.
+
+    What may open a database stays with the trainer.
+    """
     whole = environment(kit.state / role / "flower")
     return {
         name: value

@@ -1,4 +1,6 @@
-"""A deployed institution: which plans it serves, with which backbone and records; the door itself is ``Institution``.
+"""A deployed institution: which plans it serves, with which backbone and records.
+
+The door itself is ``Institution``.
 
 A plan is held against the policy and against the task that the kit pins before a backbone or a
 record is touched. A pretrained backbone is looked for among the folders that the institution named,
@@ -114,7 +116,8 @@ class DeployedInstitution:
         secret = None
         if self._reproducible(plan) and plan.seed is not None:
             log.warning(
-                "Job %s: noise derives from the plan's seed; the guarantee is void for whoever knows it.",
+                "Job %s: noise derives from the plan's seed; the guarantee is void for whoever"
+                " knows it.",
                 plan.job,
             )
             secret = seeded_secret(plan.seed)
@@ -175,8 +178,9 @@ class DeployedInstitution:
         if name is None:
             known = ", ".join(f"{name} ({digest[:12]})" for digest, name in there.items()) or "none"
             raise ProtocolError(
-                f"The plan's backbone {plan.backbone.name} has content hash {plan.backbone_sha256}; backbones here: {known}. "
-                "Bring its folder and name it in client.yaml under backbones.",
+                f"The plan's backbone {plan.backbone.name} has content hash {plan.backbone_sha256};"
+                f" backbones here: {known}. Bring its folder and name it in client.yaml under"
+                " backbones.",
                 code="backbone_not_here",
             )
         return dataclasses.replace(
@@ -234,7 +238,8 @@ def own_split_key(kit: Kit) -> bytes:
             p.runs for p in LedgerFile(kit.ledger, anchor=kit.anchor).state.populations.values()
         ):
             raise ModelError(
-                f"{path} is gone, which says who is trained on and who is tested on; restore it from a backup."
+                f"{path} is gone, which says who is trained on and who is tested on; restore it"
+                " from a backup."
             )
         write_secret(path, os.urandom(KEY_BYTES))
     key = path.read_bytes()

@@ -32,14 +32,27 @@ FORMAT = 1
 _LOCK_TIMEOUT_S, _LOCK_PAUSE_S = 60.0, 0.02
 _CLOCK_SLACK_S = 300.0
 _MOST_LAG = 4
-"""Most events of one transaction: the first one, which begins a ledger, a population, a run and a round."""
+"""Most events of one transaction: the first one, which begins a ledger, a population, a run and a
+round."""
 _NONCE_BYTES = 16
 _SCHEMA = (
-    "CREATE TABLE events (number INTEGER PRIMARY KEY, time REAL, kind TEXT, content TEXT, previous TEXT, hash TEXT) STRICT",
+    (
+        "CREATE TABLE events (number INTEGER PRIMARY KEY, time REAL, kind TEXT, content TEXT,"
+        " previous TEXT, hash TEXT) STRICT"
+    ),
     "CREATE TABLE keys (digest TEXT PRIMARY KEY, key BLOB) STRICT",
-    "CREATE TABLE units (population TEXT, mac BLOB, PRIMARY KEY (population, mac)) STRICT, WITHOUT ROWID",
-    "CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are only appended'); END",
-    "CREATE TRIGGER events_stand BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are only appended'); END",
+    (
+        "CREATE TABLE units (population TEXT, mac BLOB, PRIMARY KEY (population, mac)) STRICT,"
+        " WITHOUT ROWID"
+    ),
+    (
+        "CREATE TRIGGER events_stay BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are"
+        " only appended'); END"
+    ),
+    (
+        "CREATE TRIGGER events_stand BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are"
+        " only appended'); END"
+    ),
     f"PRAGMA user_version = {FORMAT}",
 )
 
@@ -125,7 +138,8 @@ class EventLog:
                 yield from self._exclusively()
         except (OSError, sqlite3.Error) as error:
             raise LedgerError(
-                f"{self.path} cannot be written: {error}. Nothing was trained; what stood there stands."
+                f"{self.path} cannot be written: {error}. Nothing was trained; what stood there"
+                " stands."
             ) from None
         except StorageError as error:
             raise error if isinstance(error, LedgerError) else LedgerError(str(error)) from None
@@ -143,7 +157,8 @@ class EventLog:
                         raise LedgerError(f"{self.path} is empty. {_MEND}")
                     for statement in _SCHEMA:
                         connection.execute(statement)
-                    self._write_anchor()  # of no event, before the first commit: from then on it is never missing
+                    # Of no event, before the first commit: from then on it is never missing
+                    self._write_anchor()
                 self._catch_up(connection)
                 transaction = Transaction(connection, self)
                 yield transaction
@@ -218,7 +233,8 @@ class EventLog:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
                 if version > FORMAT:
                     return [
-                        f"It has format {version}, this release reads up to {FORMAT}; use a newer confide."
+                        f"It has format {version}, this release reads up to {FORMAT}; use a newer"
+                        " confide."
                     ]
                 problems = [
                     f"{row[0]}."
@@ -245,11 +261,17 @@ class EventLog:
         if anchored.is_missing and events:
             yield f"Its anchor {self.anchor} is missing."
         elif number > len(events):
-            yield f"It ends with event {len(events)}, its anchor knows of event {number}: an older copy, or a cut-off end."
+            yield (
+                f"It ends with event {len(events)}, its anchor knows of event {number}: an older"
+                " copy, or a cut-off end."
+            )
         elif number and events[number - 1].hash != anchored.hash:
             yield f"Event {number} is another than its anchor knows."
         elif len(events) - number > _MOST_LAG:
-            yield f"Its anchor knows of {number} of {len(events)} events: the anchor is an older copy."
+            yield (
+                f"Its anchor knows of {number} of {len(events)} events: the anchor is an older"
+                " copy."
+            )
 
     def _anchored(self) -> "_Anchor":
         try:
@@ -308,7 +330,8 @@ class Transaction:
         now, before = self._log._now_fn(), last[0].time if last else 0.0
         if now < before - _CLOCK_SLACK_S:
             raise LedgerError(
-                f"{self._log.path}: the clock is {before - now:.0f} s behind the newest event; set it, then try again."
+                f"{self._log.path}: the clock is {before - now:.0f} s behind the newest event; set"
+                " it, then try again."
             )
         event = Event(
             number=last[0].number + 1 if last else 1,
@@ -391,7 +414,8 @@ def _read(connection: sqlite3.Connection, *, after: int) -> Iterator[Event]:
     if not connection.execute("PRAGMA user_version").fetchone()[0]:
         return  # nothing was committed yet
     rows = connection.execute(
-        "SELECT number, time, kind, content, previous, hash FROM events WHERE number > ? ORDER BY number",
+        "SELECT number, time, kind, content, previous, hash FROM events WHERE number > ? ORDER BY"
+        " number",
         (after,),
     )
     for number, seconds, kind, content, previous, digest in rows:

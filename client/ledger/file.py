@@ -82,7 +82,9 @@ class LedgerFile:
         return self.log.units()
 
     def declare(self, name: str, config: BudgetConfig) -> None:
-        """Declare a population, or change the epsilon and delta of its budget; its order and its unit stay.
+        """Declare a population, or change the epsilon and delta of its budget.
+
+        Its order and its unit stay.
 
         Raises:
             DeniedError: if its unit is another than was declared, or there is no epsilon.
@@ -149,8 +151,8 @@ def check_unit(population: Population, config: BudgetConfig) -> None:
     """
     if population.runs and population.unit != config.unit:
         raise DeniedError(
-            f"policy.budget.unit={config.unit}, but population {population.name} was declared with unit={population.unit}; "
-            "once it was charged, a budget's unit never changes.",
+            f"policy.budget.unit={config.unit}, but population {population.name} was declared with"
+            f" unit={population.unit}; once it was charged, a budget's unit never changes.",
             code="budget_unit",
         )
 

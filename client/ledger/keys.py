@@ -17,7 +17,9 @@ _MAC_BYTES = 16
 
 
 class LedgerKeys:
-    """What only the institution knows: the key that signs exports and the key of unit hashes, in one file.
+    """What only the institution knows.
+
+    The key that signs exports and the key of unit hashes, in one file.
 
     Args:
         path: of the file, readable by its owner alone.
@@ -66,7 +68,8 @@ class LedgerKeys:
                 ) from None
             if len(self._raw) != 2 * KEY_BYTES:
                 raise LedgerError(
-                    f"{self.path} holds {len(self._raw)} bytes, expected {2 * KEY_BYTES}; bring the key back."
+                    f"{self.path} holds {len(self._raw)} bytes, expected {2 * KEY_BYTES}; bring the"
+                    " key back."
                 )
         return self._raw
 

@@ -1,4 +1,6 @@
-"""What an institution remembers of its spending: the seam, and the ledger that outlives the process.
+"""What an institution remembers of its spending.
+
+The seam, and the ledger that outlives the process.
 
 Protected: every unit of a declared population, in the budget's unit, over all runs. It is keyed by
 the population's name and not by records: everybody in it carries every event, whoever trained;
@@ -71,7 +73,10 @@ class Ledger(Protocol):
 
     @property
     def head(self) -> str:
-        """Number and hash of the newest event, as ``NUMBER:HASH``; empty where nothing outlives the process."""
+        """Number and hash of the newest event, as ``NUMBER:HASH``.
+
+        Empty where nothing outlives the process.
+        """
 
     def check_head(self, echoed: str) -> None:
         """Check that the head a coordinator saw last is known here.
@@ -89,7 +94,10 @@ class Ledger(Protocol):
 
     @property
     def keeps_account(self) -> bool:
-        """Whether it outlives the process; then nothing is computed from training records that it does not count."""
+        """Whether it outlives the process.
+
+        Then nothing is computed from training records that it does not count.
+        """
 
     def digest(self, mechanism: str, records: Callable[[], str]) -> str:
         """Name what would be computed: a mechanism on these very training records.
@@ -100,7 +108,10 @@ class Ledger(Protocol):
         """
 
     def answered(self, run: str, digest: str) -> Reply | None:
-        """Return the durable reply to a question that was answered before; None if there is none."""
+        """Return the durable reply to a question that was answered before.
+
+        None if there is none.
+        """
 
     def reserve(
         self, terms: Terms, server_round: int, digest: str, *, key: bytes | None
@@ -128,7 +139,10 @@ class Ledger(Protocol):
         """
 
     def abandon(self, run: str, digest: str) -> None:
-        """Settle a round whose update may not leave: its key is wiped, and it is never computed again."""
+        """Settle a round whose update may not leave.
+
+        Its key is wiped, and it is never computed again.
+        """
 
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Say whether the institution's people approved a plan."""

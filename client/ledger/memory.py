@@ -1,4 +1,7 @@
-"""The ledger of a simulation on public records: a count, forgotten with the process unless a checkpoint keeps it."""
+"""The ledger of a simulation on public records.
+
+A count, forgotten with the process unless a checkpoint keeps it.
+"""
 
 import os
 from collections.abc import Callable

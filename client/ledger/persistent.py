@@ -1,4 +1,7 @@
-"""The ledger of a deployed institution: a hash-chained file that survives SIGKILL at any instant."""
+"""The ledger of a deployed institution.
+
+A hash-chained file that survives SIGKILL at any instant.
+"""
 
 import logging
 import os
@@ -75,8 +78,9 @@ class PersistentLedger:
         ):
             return
         raise LedgerError(
-            f"{self._file.path} does not hold event {number[:_LONGEST_NUMBER]!r}, which a coordinator was told of: it is an "
-            "older copy, or another machine has a copy too. Nothing is trained on it; bring back the newest one."
+            f"{self._file.path} does not hold event {number[:_LONGEST_NUMBER]!r}, which a"
+            " coordinator was told of: it is an older copy, or another machine has a copy too."
+            " Nothing is trained on it; bring back the newest one."
         )
 
     def admit(self, terms: Terms) -> None:
@@ -89,7 +93,10 @@ class PersistentLedger:
             raise _changed(known.terms, terms)
 
     def answered(self, run: str, digest: str) -> Reply | None:
-        """Return the durable reply to a question that was answered before; None if there is none."""
+        """Return the durable reply to a question that was answered before.
+
+        None if there is none.
+        """
         known = self.population.runs.get(run)
         done = known.rounds.get(digest) if known else None
         return self._replies.load(run, done.number, done.reply) if done and done.reply else None
@@ -212,8 +219,9 @@ class PersistentLedger:
         if found is None and state.populations:
             others = ", ".join(sorted(state.populations))
             raise DeniedError(
-                f"Population {self._population} is not declared in {self._file.path}, which holds {others}. If these are other "
-                f"people, declare them: confide ledger budget {self._file.path} --declare {self._population} --epsilon E",
+                f"Population {self._population} is not declared in {self._file.path}, which holds"
+                f" {others}. If these are other people, declare them: confide ledger budget"
+                f" {self._file.path} --declare {self._population} --epsilon E",
                 code="undeclared_population",
             )
         if found is not None:
@@ -225,7 +233,10 @@ class PersistentLedger:
         return found
 
     def _bound(self, population: Population) -> Budget:
-        """Return the tighter of what was declared and what the policy says; the order is the one declared."""
+        """Return the tighter of what was declared and what the policy says.
+
+        The order is the one declared.
+        """
         declared, epsilon = population.budget, self._budget.epsilon
         return Budget(
             epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),

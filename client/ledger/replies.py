@@ -1,4 +1,7 @@
-"""Replies that were made durable before they were sent: a question asked again is answered from here, at no cost."""
+"""Replies that were made durable before they were sent.
+
+A question asked again is answered from here, at no cost.
+"""
 
 import hashlib
 import json

@@ -1,4 +1,7 @@
-"""What follows from a ledger's events: populations, their runs, and what these have spent. Pure; nothing is read or written."""
+"""What follows from a ledger's events: populations, their runs, and what these have spent.
+
+Pure; nothing is read or written.
+"""
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -158,9 +161,10 @@ class Population:
             else ""
         )
         raise DeniedError(
-            f"Population {self.name} has committed epsilon {before:.4g} of {bound.epsilon:g} at delta {bound.delta:g}; with "
-            f"job {terms.job} it would be {after:.4g}. Ask for a smaller epsilon or fewer rounds; `confide ledger budget` "
-            f"changes what an institution allows.{dear}",
+            f"Population {self.name} has committed epsilon {before:.4g} of {bound.epsilon:g} at"
+            f" delta {bound.delta:g}; with job {terms.job} it would be {after:.4g}. Ask for a"
+            " smaller epsilon or fewer rounds; `confide ledger budget` changes what an institution"
+            f" allows.{dear}",
             code="budget_exhausted",
             figures={"asked": after, "allowed": bound.epsilon, "committed": before},
         )
@@ -170,8 +174,9 @@ class Population:
         before = {run.terms.grouped_by for run in self.runs.values() if run.terms.unit == "group"}
         if self.unit == terms.unit == "group" and before - {terms.grouped_by}:
             raise DeniedError(
-                f"Population {self.name} was grouped by {', '.join(map(str, before))} before, and now by {terms.grouped_by}: "
-                "its budget promises protection to the groups it began with.",
+                f"Population {self.name} was grouped by {', '.join(map(str, before))} before, and"
+                f" now by {terms.grouped_by}: its budget promises protection to the groups it began"
+                " with.",
                 code="budget_unit",
             )
 

@@ -118,8 +118,9 @@ def _part_problems(records: Dataset, config: DataConfig, task: TaskConfig) -> It
         nulls = sum(not value for value in records[column][:])
         if nulls:
             yield (
-                f"Column {column}: {nulls} of {len(records)} values are null, and data.partitioner={config.partitioner} deals "
-                "out by it; fill them in or remove these records."
+                f"Column {column}: {nulls} of {len(records)} values are null, and"
+                f" data.partitioner={config.partitioner} deals out by it; fill them in or remove"
+                " these records."
             )
 
 
@@ -159,8 +160,9 @@ def _notes(units: Units, id_column: str | None) -> Iterator[str]:
         )
     else:
         yield (
-            f"Column {id_column}: {units.differing} ids repeat with other contents; one record of each is kept. "
-            "If each record is a unit of its own, give it its own id or set data.id_column=null."
+            f"Column {id_column}: {units.differing} ids repeat with other contents; one record of"
+            " each is kept. If each record is a unit of its own, give it its own id or set"
+            " data.id_column=null."
         )
 
 

@@ -1,4 +1,6 @@
-"""Records that a function of one's own returns, by dotted path. For simulations: the records of a kit have no such setting.
+"""Records that a function of one's own returns, by dotted path.
+
+For simulations: the records of a kit have no such setting.
 
 Whatever it returns becomes the same canonical text as a file's: the same records give the same
 model.
@@ -53,8 +55,9 @@ def load_own_records(config: DataConfig, columns: Sequence[str], *, by_name: boo
     )
     if by_name and not isinstance(made, Mapping):
         raise ConfigError(
-            f"{_KEY}._target_={path} returns one table, and data.partitioner=natural deals out by institution; return a "
-            "mapping institution -> records, or name the column in data.partition_by."
+            f"{_KEY}._target_={path} returns one table, and data.partitioner=natural deals out by"
+            " institution; return a mapping institution -> records, or name the column in"
+            " data.partition_by."
         )
     if not named:
         raise DataError(
@@ -100,7 +103,8 @@ def _array(name: str, values: pandas.Series) -> pyarrow.Array:
     except pyarrow.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise DataError(
-            f"Column {name} holds values of more than one type ({reason}); make them one, such as text."
+            f"Column {name} holds values of more than one type ({reason}); make them one, such as"
+            " text."
         ) from None
 
 

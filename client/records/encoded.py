@@ -66,7 +66,8 @@ class InstitutionData:
             return len(self.train)
         if self.groups is None:
             raise PrivacyError(
-                "privacy.unit=group needs data.group_column, the column that says whose a record is; set it."
+                "privacy.unit=group needs data.group_column, the column that says whose a record"
+                " is; set it."
             )
         return int(self.groups.max()) + 1
 

@@ -54,7 +54,8 @@ def open_file(path: Path, columns: Sequence[str]) -> Opened:
     open_as = EXTENSIONS.get(path.suffix.lower())
     if open_as is None:
         raise DataError(
-            f"data.path={path}: expected a file that ends in {', '.join(EXTENSIONS)}; export the records as one."
+            f"data.path={path}: expected a file that ends in {', '.join(EXTENSIONS)}; export the"
+            " records as one."
         )
     if not path.stat().st_size:
         raise DataError(f"data.path={path}: the file is empty; export the records anew.")
@@ -65,7 +66,10 @@ def open_file(path: Path, columns: Sequence[str]) -> Opened:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what readers raise into one kind of error; the readers' own log lines would say it twice."""
+    """Turn what readers raise into one kind of error.
+
+    The readers' own log lines would say it twice.
+    """
     before = get_verbosity()
     set_verbosity(datasets.logging.CRITICAL)
     try:
@@ -151,7 +155,8 @@ def _header(path: Path, columns: Sequence[str], settings: dict[str, str]) -> tup
     top = pandas.read_csv(path, nrows=1, **settings)
     if not isinstance(top.index, pandas.RangeIndex):
         raise DataError(
-            f"data.path={path}: the rows have more fields than the header's {len(top.columns)} names; name every column."
+            f"data.path={path}: the rows have more fields than the header's {len(top.columns)}"
+            " names; name every column."
         )
     written = [
         str(name) for name in pandas.read_csv(path, nrows=1, header=None, **settings).iloc[0]
@@ -159,7 +164,8 @@ def _header(path: Path, columns: Sequence[str], settings: dict[str, str]) -> tup
     for name in columns:
         if written.count(name) > 1:
             raise DataError(
-                f"data.path={path}: {written.count(name)} columns are called {name}; rename all but one."
+                f"data.path={path}: {written.count(name)} columns are called {name}; rename all but"
+                " one."
             )
     return tuple(str(name) for name in top.columns)
 
@@ -213,12 +219,13 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         value = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(
-            f"data.path={path}: line {number} is not JSON: {error.msg} at character {error.pos + 1}; "
-            "expected one JSON object a line."
+            f"data.path={path}: line {number} is not JSON: {error.msg} at character"
+            f" {error.pos + 1}; expected one JSON object a line."
         ) from None
     if not isinstance(value, dict):
         raise DataError(
-            f"data.path={path}: line {number} is not a JSON object; expected one a line, column -> value."
+            f"data.path={path}: line {number} is not a JSON object; expected one a line, column ->"
+            " value."
         )
     return value
 

@@ -20,7 +20,8 @@ from confide.errors import DataError
 from confide.tasks.schema import Column, content_columns, label_counts, read
 
 CountTokens = Callable[[Sequence[str]], list[int] | None]
-"""Texts -> tokens of each, special ones included, before anything is cut; None where there is no tokenizer."""
+"""Texts -> tokens of each, special ones included, before anything is cut; None where there is no
+tokenizer."""
 _BATCH = 1000
 
 
@@ -46,7 +47,10 @@ class ColumnReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthReport:
-    """How long texts are, in characters or tokens; ``cut`` is the share that ``task.max_tokens`` shortens."""
+    """How long texts are, in characters or tokens.
+
+    ``cut`` is the share that ``task.max_tokens`` shortens.
+    """
 
     median: float
     percentile_95: float

@@ -158,7 +158,8 @@ def _folder(folder: Path) -> dict[str, Path]:
             f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
         )
         raise DataError(
-            f"data.path={folder}: expected one file an institution, ending in {', '.join(EXTENSIONS)}; move {shown} elsewhere."
+            f"data.path={folder}: expected one file an institution, ending in"
+            f" {', '.join(EXTENSIONS)}; move {shown} elsewhere."
         )
     if not paths:
         raise DataError(
@@ -168,7 +169,8 @@ def _folder(folder: Path) -> dict[str, Path]:
     for path in paths:
         if path.stem in named:
             raise DataError(
-                f"data.path={folder}: {named[path.stem].name} and {path.name} both stand for {path.stem}; rename one."
+                f"data.path={folder}: {named[path.stem].name} and {path.name} both stand for"
+                f" {path.stem}; rename one."
             )
         named[path.stem] = path
     return named

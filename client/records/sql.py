@@ -61,7 +61,8 @@ def _opened(result: CursorResult[Any], columns: Sequence[str]) -> Opened:
     for name in columns:
         if names.count(name) > 1:
             raise DataError(
-                f"data.query: {names.count(name)} columns of its result are called {name}; rename all but one."
+                f"data.query: {names.count(name)} columns of its result are called {name}; rename"
+                " all but one."
             )
     kept = [name for name in names if name in columns]
     positions = [names.index(name) for name in kept]
@@ -90,7 +91,8 @@ def _engine(address: str) -> Engine:
     except ImportError as error:
         package = _INSTALL.get(error.name or "", error.name)
         raise DataError(
-            f"{shown}: its driver {error.name} is not installed; `pip install '{package}'` brings it."
+            f"{shown}: its driver {error.name} is not installed; `pip install '{package}'`"
+            " brings it."
         ) from None
 
 

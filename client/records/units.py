@@ -108,7 +108,10 @@ def id_problem(records: Dataset, id_column: str) -> str | None:
     nulls = sum(value is None or value == "" for value in records[id_column][:])
     if not nulls:
         return None
-    return f"Column {id_column}: {nulls} of {len(records)} ids are null; give each record one, or name no column for them."
+    return (
+        f"Column {id_column}: {nulls} of {len(records)} ids are null; give each record one, or name"
+        " no column for them."
+    )
 
 
 def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None, ...]]:

@@ -36,12 +36,14 @@ def read_whole(
         lacking = [name for name in kept if name not in names]
         if lacking:
             raise ConfigError(
-                f"--keep: {redact(path)} has no column {', '.join(lacking)}; it has {', '.join(names)}."
+                f"--keep: {redact(path)} has no column {', '.join(lacking)}; it has"
+                f" {', '.join(names)}."
             )
         columns = [name for name in names if name in {*needed, *kept}]
         if not columns:
             raise DataError(
-                f"{redact(path)} has none of {', '.join(needed)}; it has {', '.join(names)}. Rename its columns."
+                f"{redact(path)} has none of {', '.join(needed)}; it has {', '.join(names)}. Rename"
+                " its columns."
             )
         return load_records(path, columns, in_memory_mb=IN_MEMORY_MB, query=query).records, kept
     except DataError as error:  # worded for the setting that a run reads the path from

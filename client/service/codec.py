@@ -174,9 +174,11 @@ def _check_splits(splits: Sequence[str]) -> None:
 
 def _numbers(values: Evaluation) -> list[pb.Number]:
     return [
-        pb.Number(name=name, integer=value)
-        if isinstance(value, int)
-        else pb.Number(name=name, real=value)
+        (
+            pb.Number(name=name, integer=value)
+            if isinstance(value, int)
+            else pb.Number(name=name, real=value)
+        )
         for name, value in values.items()
     ]
 
@@ -224,7 +226,8 @@ def _check_signature(signature: pb.Signature) -> None:
     values = _ITEM_BYTES * math.prod(signature.shape)
     if not values < signature.num_bytes <= values + _LONGEST_NPY_HEADER:
         raise ProtocolError(
-            f"Tensor {signature.name}: expected an npy file of {values} bytes of values, got num_bytes={signature.num_bytes}.",
+            f"Tensor {signature.name}: expected an npy file of {values} bytes of values, got"
+            f" num_bytes={signature.num_bytes}.",
             code="tensor_shape",
         )
 
@@ -272,8 +275,8 @@ def _check_signatures(signatures: pb.Signatures, limits: WireLimits) -> None:
         )
     if signatures.num_bytes > limits.max_bytes:
         raise ProtocolError(
-            f"Expected at most max_bytes={limits.max_bytes} of tensors; {signatures.num_bytes} were announced. "
-            "Train fewer tensors, or raise the limit.",
+            f"Expected at most max_bytes={limits.max_bytes} of tensors; {signatures.num_bytes} were"
+            " announced. Train fewer tensors, or raise the limit.",
             code="too_large",
         )
     for signature in signatures.tensors:
@@ -317,7 +320,8 @@ class _Bytes:
         size = min(CHUNK_BYTES, self._total - self._offset)
         if offset != self._offset or len(data) != size:
             raise ProtocolError(
-                f"Expected a chunk of {size} bytes at offset={self._offset}; got {len(data)} at offset={offset}."
+                f"Expected a chunk of {size} bytes at offset={self._offset}; got {len(data)} at"
+                f" offset={offset}."
             )
         self._offset += size
         return memoryview(data)

@@ -100,19 +100,19 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
 
     def Describe(
         self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
-    ) -> Iterator[pb.ReplyPart]:  # noqa: N802
+    ) -> Iterator[pb.ReplyPart]:
         """Answer whether a plan would be answered, and what it comes to here."""
         return self._serve("query", parts, context)
 
     def Train(
         self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
-    ) -> Iterator[pb.ReplyPart]:  # noqa: N802
+    ) -> Iterator[pb.ReplyPart]:
         """Answer with an update."""
         return self._serve("train", parts, context)
 
     def Evaluate(
         self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
-    ) -> Iterator[pb.ReplyPart]:  # noqa: N802
+    ) -> Iterator[pb.ReplyPart]:
         """Answer with metrics."""
         return self._serve("evaluate", parts, context)
 
@@ -345,7 +345,8 @@ def _listen(server: grpc.Server, socket: Path, *, mode: int, group: str | None) 
     except RuntimeError:  # gRPC says why on standard error
         server.stop(None)
         raise ConfigError(
-            f"socket={socket}: expected a path that a socket can be bound to; choose another folder."
+            f"socket={socket}: expected a path that a socket can be bound to; choose another"
+            " folder."
         ) from None
     except ConfigError:
         server.stop(None)

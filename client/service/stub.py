@@ -31,7 +31,8 @@ _ASK_AGAIN = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-"""It restarts, shuts down or is busy. Asking again is safe: a round that was reserved is replayed, or answered, at no cost."""
+"""It restarts, shuts down or is busy. Asking again is safe: a round that was reserved is replayed,
+or answered, at no cost."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,9 @@ _LONGEST_PATH = 107
 
 @contextlib.contextmanager
 def bound_privately(socket: Path, *, mode: int, group: str | None) -> Iterator[Path]:
-    """Bind a socket inside this context; it is its owner's alone until it has its group, and then has its mode.
+    """Bind a socket inside this context.
+
+    It is its owner's alone until it has its group, and then has its mode.
 
     Args:
         socket: its path. What a process that died left there is removed.
@@ -34,7 +36,8 @@ def bound_privately(socket: Path, *, mode: int, group: str | None) -> Iterator[P
     path = socket.absolute()
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise ConfigError(
-            f"socket={path}: expected a path of at most {_LONGEST_PATH} bytes; choose a folder nearer to the root."
+            f"socket={path}: expected a path of at most {_LONGEST_PATH} bytes; choose a folder"
+            " nearer to the root."
         )
     _check_folder(path.parent)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -68,8 +71,9 @@ def _check_folder(folder: Path) -> None:
         raise ConfigError(f"socket: expected {folder} to be a folder.")
     if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
         raise ConfigError(
-            f"socket: expected {folder} to be written by this user alone, mode={stat.S_IMODE(found.st_mode):o}; "
-            "others could put a socket of their own there. Run chmod go-w on it."
+            f"socket: expected {folder} to be written by this user alone,"
+            f" mode={stat.S_IMODE(found.st_mode):o}; others could put a socket of their own there."
+            " Run chmod go-w on it."
         )
 
 
@@ -94,7 +98,8 @@ def _remove_stale(path: Path) -> None:
                 ) from None
         else:
             raise ConfigError(
-                f"socket={path}: another trainer service listens there; stop it first, or choose another path."
+                f"socket={path}: another trainer service listens there; stop it first, or choose"
+                " another path."
             )
     path.unlink()
 

@@ -52,12 +52,14 @@ class _Call:
         """Refuse what would make the gradients wrong, after a forward pass of ``count`` records."""
         if len(self.inputs) != count:
             raise PrivacyError(
-                f"{self.name} takes inputs of shape {list(self.inputs.shape)} in a batch of {count}: its first dimension "
-                "has to be the record; expand inputs that all records share."
+                f"{self.name} takes inputs of shape {list(self.inputs.shape)} in a batch of"
+                f" {count}: its first dimension has to be the record; expand inputs that all"
+                " records share."
             )
         if self.inputs._version != self.version:
             raise PrivacyError(
-                f"What goes into {self.name} is changed in place afterwards: book-keeping needs it as it was."
+                f"What goes into {self.name} is changed in place afterwards: book-keeping needs it"
+                " as it was."
             )
 
 
@@ -101,7 +103,8 @@ class BookKeeping:
         """
         if any(getattr(_sum_of(p), "_processed", False) for p in self._params):
             raise PrivacyError(
-                "A clipped sum was about to be used twice; zero_grad() is missing between two steps."
+                "A clipped sum was about to be used twice; zero_grad() is missing between two"
+                " steps."
             )
         count, gradients = self._gradients(batch)
         with torch.no_grad():
@@ -138,7 +141,8 @@ class BookKeeping:
             for call, g in zip(calls, found, strict=True):
                 if g is None:
                     raise PrivacyError(
-                        f"What comes out of {call.name} is changed in place, or the loss does not depend on it."
+                        f"What comes out of {call.name} is changed in place, or the loss does not"
+                        " depend on it."
                     )
                 gradients.extend(gradients_of(call.layer, call.inputs, g, shared))
         return len(losses), gradients
@@ -172,7 +176,8 @@ class BookKeeping:
         def hook(name: str, layer: nn.Module, args: tuple[object, ...], output: Tensor) -> None:
             if name in calls:
                 raise PrivacyError(
-                    f"{name} is called twice in a forward pass: book-keeping adds up one call of a layer."
+                    f"{name} is called twice in a forward pass: book-keeping adds up one call of a"
+                    " layer."
                 )
             if len(args) != 1 or not isinstance(args[0], Tensor):
                 raise PrivacyError(
@@ -180,7 +185,8 @@ class BookKeeping:
                 )
             if not output.requires_grad:
                 raise PrivacyError(
-                    f"{name} is called without gradients, by checkpointing perhaps: book-keeping needs them."
+                    f"{name} is called without gradients, by checkpointing perhaps: book-keeping"
+                    " needs them."
                 )
             calls[name] = _Call(name, layer, args[0], args[0]._version, get_gradient_edge(output))
 
@@ -222,7 +228,8 @@ def _supported_layers(model: nn.Module) -> dict[str, nn.Module]:
             path = f"{name}.{key}"
             if id(own[key]) in owners:
                 raise PrivacyError(
-                    f"{path} is tied to {owners[id(own[key])]}: book-keeping adds up one use of a parameter."
+                    f"{path} is tied to {owners[id(own[key])]}: book-keeping adds up one use of a"
+                    " parameter."
                 )
             owners[id(own[key])] = path
         layers[name] = module
@@ -235,7 +242,8 @@ def _refuse_unsupported(name: str, module: nn.Module, frozen: list[str]) -> None
     # Subclasses may compute something else.
     if type(module) not in (nn.Linear, nn.LayerNorm, nn.Embedding):
         raise PrivacyError(
-            f"{name or 'The model'} is {type(module).__name__}: book-keeping has Linear, LayerNorm and Embedding."
+            f"{name or 'The model'} is {type(module).__name__}: book-keeping has Linear, LayerNorm"
+            " and Embedding."
         )
     if frozen:
         raise PrivacyError(
@@ -245,7 +253,8 @@ def _refuse_unsupported(name: str, module: nn.Module, frozen: list[str]) -> None
         module.max_norm is not None or module.scale_grad_by_freq or module.sparse
     ):
         raise PrivacyError(
-            f"{name} has max_norm, scale_grad_by_freq or sparse: its records' gradients do not add up."
+            f"{name} has max_norm, scale_grad_by_freq or sparse: its records' gradients do not"
+            " add up."
         )
 
 

@@ -44,8 +44,9 @@ def check_own_loss(
                 losses = loss_fn(examples.take(indices)).float().cpu()
                 if losses.shape != indices.shape:
                     raise PrivacyError(
-                        f"task._target_={workload.own_task}: loss of {len(indices)} records has shape {list(losses.shape)}, "
-                        f"expected [{len(indices)}]; return the loss of each record."
+                        f"task._target_={workload.own_task}: loss of {len(indices)} records has"
+                        f" shape {list(losses.shape)}, expected [{len(indices)}]; return the loss"
+                        " of each record."
                     )
                 _check_equal(workload, losses, alone[indices], f"in a batch of {len(indices)}")
         _check_equal(workload, _losses_alone(loss_fn, examples), alone, "after other records")
@@ -73,14 +74,17 @@ def check_own_encoding(workload: Workload, records: Dataset) -> None:
         ]
         if differing:
             raise PrivacyError(
-                f"task._target_={workload.own_task}: encode gives column {', '.join(differing)} of a record other values alone "
-                f"than beside {count - 1} others, so one record changes what others are; encode each record by itself, with "
-                "public ranges."
+                f"task._target_={workload.own_task}: encode gives column {', '.join(differing)} of"
+                f" a record other values alone than beside {count - 1} others, so one record"
+                " changes what others are; encode each record by itself, with public ranges."
             )
 
 
 def _varied(workload: Workload) -> Examples:
-    """Invent records for the larger batch; where all have one label, their labels are dealt out in turn."""
+    """Invent records for the larger batch.
+
+    Where all have one label, their labels are dealt out in turn.
+    """
     for number in _BATCHES:
         examples = workload.synthetic(number, torch.Generator().manual_seed(0))
         varied = any(
@@ -90,8 +94,9 @@ def _varied(workload: Workload) -> Examples:
         )
         if len(examples) != number or not varied:
             raise PrivacyError(
-                f"task._target_={workload.own_task}: synthetic({number}) gives {len(examples)} records, "
-                f"{'not all' if varied else 'all'} alike; invent {number} that differ, or the preflight would see nothing."
+                f"task._target_={workload.own_task}: synthetic({number}) gives {len(examples)}"
+                f" records, {'not all' if varied else 'all'} alike; invent {number} that differ, or"
+                " the preflight would see nothing."
             )
     labels = examples.labels
     if labels.dim() == 1 and bool((labels == labels[0]).all()) and labels.dtype == torch.int64:
@@ -115,8 +120,9 @@ def _check_equal(workload: Workload, losses: Tensor, alone: Tensor, where: str) 
     error = float((losses - alone).abs().max() / (1 + alone.abs().max()))
     if not error <= _TOLERANCE[workload.compute.autocast]:
         raise PrivacyError(
-            f"task._target_={workload.own_task}: the loss of a synthetic record {where} is not its loss alone (relative error "
-            f"{error:.2g}); return the loss of each record, which depends on no other."
+            f"task._target_={workload.own_task}: the loss of a synthetic record {where} is not its"
+            f" loss alone (relative error {error:.2g}); return the loss of each record, which"
+            " depends on no other."
         )
 
 

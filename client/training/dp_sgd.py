@@ -91,7 +91,8 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
         samples = [sample.float() for sample in self.grad_samples]
         if any(getattr(p.grad_sample, "_processed", False) for p in self.params):
             raise PrivacyError(
-                "Per-record gradients were about to be used twice; zero_grad() is missing between two steps."
+                "Per-record gradients were about to be used twice; zero_grad() is missing between"
+                " two steps."
             )
         norms = _record_norms(samples)
         finite = norms.isfinite()
@@ -111,7 +112,8 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
         for p in params:
             if getattr(p.summed_grad, "_processed", False):
                 raise PrivacyError(
-                    "A clipped sum was about to be used twice; zero_grad() is missing between two steps."
+                    "A clipped sum was about to be used twice; zero_grad() is missing between two"
+                    " steps."
                 )
             p.grad = p.summed_grad.contiguous().view_as(p)
             p.summed_grad._processed = True
@@ -142,7 +144,10 @@ def _record_norms(samples: Sequence[Tensor]) -> Tensor:
 
 @contextlib.contextmanager
 def expect_hook_warning() -> Iterator[None]:
-    """Silence what torch says of hooks on a layer whose inputs need no gradient: Opacus uses that of its outputs."""
+    """Silence what torch says of hooks on a layer whose inputs need no gradient.
+
+    Opacus uses that of its outputs.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", message="Full backward hook is firing", category=UserWarning
@@ -247,7 +252,8 @@ class DpSgd:
         """
         if self._wrapped is None:
             raise PrivacyError(
-                "This model is clipped record by record; build it with book_keeping=False for groups."
+                "This model is clipped record by record; build it with book_keeping=False for"
+                " groups."
             )
         records, sizes = torch.cat(list(batch)), torch.tensor([len(group) for group in batch])
         owners = torch.arange(len(batch)).repeat_interleave(sizes)
@@ -265,7 +271,9 @@ class DpSgd:
         self._wrapped.set_grad_sample_to_none()
 
     def preflight(self, synthetic: Examples, *, autocast: torch.dtype | None) -> None:
-        """Check that clipped sums equal those of a loop over single records: where all are clipped, and where none is.
+        """Check that clipped sums equal those of a loop over single records.
+
+        Where all are clipped, and where none is.
 
         Once for records as units and, where per-record gradients allow groups, once for these, one
         of two records.
@@ -287,9 +295,9 @@ class DpSgd:
             self._forget()
         if not error <= _PREFLIGHT_TOLERANCE[autocast]:
             raise PrivacyError(
-                f"Preflight: clipped gradient sums of {len(synthetic)} synthetic records differ from a loop over single "
-                f"records (relative error {error:.2g}); this model mixes the records of a batch, or has layers that "
-                "per-record gradients do not cover."
+                f"Preflight: clipped gradient sums of {len(synthetic)} synthetic records differ"
+                f" from a loop over single records (relative error {error:.2g}); this model mixes"
+                " the records of a batch, or has layers that per-record gradients do not cover."
             )
 
     @property

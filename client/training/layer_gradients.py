@@ -41,7 +41,10 @@ class Gradient(Protocol):
         """Return it with the gradients of records that are not ``kept``, bool [b], set to zero."""
 
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
-        """Add the sum of gradients times ``factors`` [b] to ``total``, of the parameter's shape; overwrite it if ``fresh``."""
+        """Add the sum of gradients times ``factors`` [b] to ``total``, of the parameter's shape.
+
+        Overwrite it if ``fresh``.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +122,9 @@ class _Vector:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """An embedding, [v, d], by the rows that are not zero: one for each of a record's different tokens.
+    """An embedding, [v, d], by the rows that are not zero.
+
+    One for each of a record's different tokens.
 
     Attributes:
         param: the table.
@@ -172,7 +177,9 @@ def _squared_lengths(values: Tensor) -> Tensor:
 
 
 def _squared_by_product(x: Tensor, g: Tensor) -> Tensor:
-    """Return the squared norm of each record's sum of g_t x_t^T, erring upwards: float64, shape [b].
+    """Return the squared norm of each record's sum of g_t x_t^T, erring upwards.
+
+    Float64, shape [b].
 
     Args:
         x: shape [b, t, d].

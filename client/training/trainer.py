@@ -249,7 +249,8 @@ class Trainer:
     def _require_dp_sgd(self) -> DpSgd:
         if self._dp_sgd is None:
             raise PrivacyError(
-                "The plan asks for privacy and this trainer was built without; build it with private=True."
+                "The plan asks for privacy and this trainer was built without; build it with"
+                " private=True."
             )
         return self._dp_sgd
 
@@ -335,7 +336,10 @@ def _mean_weights(count: int, batch_size: int, device: torch.device) -> Tensor:
 
 
 def _batches(schedule: LocalSchedule, count: int, secret: bytes) -> Iterator[Tensor]:
-    """Yield ``schedule.steps`` batches: a new permutation each epoch, the last batch of an epoch short."""
+    """Yield ``schedule.steps`` batches.
+
+    A new permutation each epoch, the last batch of an epoch short.
+    """
     generator = torch.Generator().manual_seed(int.from_bytes(secret[:8], "little"))
     left = schedule.steps
     while left:

@@ -45,11 +45,13 @@ class InstitutionConfig(ClientConfig):
 
     ledger: str | None = setting(
         None,
-        "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory, forgotten with the process.",
+        "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory,"
+        " forgotten with the process.",
     )
     ledger_anchors: str | None = setting(
         None,
-        "Folder of the ledgers' anchors, best on another disk: they tell an older copy of a ledger; null: beside it.",
+        "Folder of the ledgers' anchors, best on another disk: they tell an older copy of a ledger;"
+        " null: beside it.",
     )
 
 

@@ -208,7 +208,10 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
     cause = error.__cause__ or error
     if isinstance(error, MissingConfigException):
         choice = override.partition("=")[2]
-        return f"{override}: there is no {key} called {choice}. Choose one of: {', '.join(_options(key))}."
+        return (
+            f"{override}: there is no {key} called {choice}. Choose one of:"
+            f" {', '.join(_options(key))}."
+        )
     if isinstance(cause, ConfigKeyError) or "Key '" in str(cause):
         known = _keys(_compose_once(good))
         if key in known:  # a key inside the value

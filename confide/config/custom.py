@@ -21,7 +21,10 @@ from confide.security.redaction import redact_arguments
 log = logging.getLogger(__name__)
 
 LONGEST_PATH, _SHOWN = 200, 60
-OWN_TASK_HELP = "dotted path of the task of one's own that RUN was trained with; no other is imported, whatever its files say"
+OWN_TASK_HELP = (
+    "dotted path of the task of one's own that RUN was trained with; no other is imported, whatever"
+    " its files say"
+)
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
@@ -71,8 +74,8 @@ def find_part(path: str, *, key: str) -> Callable[..., Any]:
     except Exception as error:  # whatever that module does as it is imported
         log.debug("%s", named, exc_info=True)
         raise ConfigError(
-            f"{named}: {_told(error)}. Expected a function or class in a module that Python finds: one that is installed, in "
-            "the current folder or on PYTHONPATH."
+            f"{named}: {_told(error)}. Expected a function or class in a module that Python finds:"
+            " one that is installed, in the current folder or on PYTHONPATH."
         ) from error
     if not callable(part):
         raise ConfigError(f"{named} is {type(part).__name__}, expected a function or class.")
@@ -99,7 +102,9 @@ def make_part(path: str, *arguments: Any, key: str, kwargs: Mapping[str, Any]) -
 
 @contextlib.contextmanager
 def blamed(path: str, *, key: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what a part of one's own raises into a mistake of the config, with its path; what it raises on purpose passes.
+    """Turn what a part of one's own raises into a mistake of the config, with its path.
+
+    What it raises on purpose passes.
 
     Raises:
         ConfigError: with the path, the arguments and the reason.
@@ -132,7 +137,8 @@ def require(made: Any, names: Sequence[str], *, path: str, key: str, expected: s
     lacking = [name for name in names if not hasattr(made, name)]
     if lacking:
         raise ConfigError(
-            f"{key}._target_={path} returns {type(made).__name__}, expected {expected}; it lacks {', '.join(lacking)}."
+            f"{key}._target_={path} returns {type(made).__name__}, expected {expected}; it lacks"
+            f" {', '.join(lacking)}."
         )
 
 

@@ -1,4 +1,7 @@
-"""The schema of a simulation's records: where they come from, whose they are, how they are dealt out."""
+"""The schema of a simulation's records.
+
+Where they come from, whose they are, how they are dealt out.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,14 +40,16 @@ class DataConfig:
 
     path: str = setting(
         "???",
-        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an installed package, a folder with "
-        "one file an institution, or a database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}); empty where "
-        "_target_ brings the records.",
+        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an"
+        " installed package, a folder with one file an institution, or a database's SQLAlchemy URL"
+        " (its password from ~/.pgpass or ${oc.env:NAME}); empty where _target_ brings the"
+        " records.",
     )
     _target_: str | None = setting(
         None,
-        "data=custom: dotted path of a function of your own that returns a pandas DataFrame, a datasets.Dataset, or a mapping "
-        "institution -> one of these, which then is what a folder with one file an institution is.",
+        "data=custom: dotted path of a function of your own that returns a pandas DataFrame, a"
+        " datasets.Dataset, or a mapping institution -> one of these, which then is what a folder"
+        " with one file an institution is.",
     )
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
@@ -53,15 +58,17 @@ class DataConfig:
     )
     public: bool | None = setting(
         None,
-        "Whether anybody may read these records; if not, private training on them needs client.ledger. null: those of a "
-        "package are public; files, databases and what a function returns are not.",
+        "Whether anybody may read these records; if not, private training on them needs"
+        " client.ledger. null: those of a package are public; files, databases and what a function"
+        " returns are not.",
     )
     id_column: str | None = setting(
         None, "Column that names the record; null: the record's own content does."
     )
     group_column: str | None = setting(
         None,
-        "Column that names whom a record belongs to (a patient, an account): never split up; the unit of privacy.unit=group.",
+        "Column that names whom a record belongs to (a patient, an account): never split up; the"
+        " unit of privacy.unit=group.",
     )
     min_per_label: int = setting(
         1, "Fewer records of a label, over all institutions, end the run before it starts.", ge=0
@@ -71,8 +78,9 @@ class DataConfig:
     )
     partitioner: str = setting(
         "iid",
-        "How records are dealt out: the horizontal partitioners of flwr_datasets. Its vertical ones split columns, not "
-        "records; its id_to_size takes a function, of which linear, square and exponential are the named ones.",
+        "How records are dealt out: the horizontal partitioners of flwr_datasets. Its vertical ones"
+        " split columns, not records; its id_to_size takes a function, of which linear, square and"
+        " exponential are the named ones.",
         choices=PARTITIONERS,
     )
     partitioner_args: dict[str, Any] = setting(
@@ -86,8 +94,8 @@ class DataConfig:
     )
     partition_by: str | None = setting(
         None,
-        "natural, grouped_natural: the column that names the institution (natural, null: the file of a folder); "
-        "continuous: the column that is sorted by.",
+        "natural, grouped_natural: the column that names the institution (natural, null: the file"
+        " of a folder); continuous: the column that is sorted by.",
     )
     institution: str = setting(
         "institution", "Institutions are called NAME-1, NAME-2, ... (natural: by their own names)."
@@ -114,19 +122,34 @@ class DataConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         if self.validation + self.test >= 1:
-            yield f"validation={self.validation} and test={self.test} leave nothing to train on; lower one."
+            yield (
+                f"validation={self.validation} and test={self.test} leave nothing to train on;"
+                " lower one."
+            )
         yield from named_problems(self._target_, self.kwargs)
         if (self._target_ is None) == (not self.path):
-            yield f"path={redact(self.path)!r}, _target_={self._target_}: expected one of them; _target_ needs data=custom."
+            yield (
+                f"path={redact(self.path)!r}, _target_={self._target_}: expected one of them;"
+                " _target_ needs data=custom."
+            )
         by_file = self.partitioner == "natural" and (
             self._target_ is not None or Path(self.path).expanduser().is_dir()
         )
         if self.partitioner in PARTITIONED_BY_COLUMN and self.partition_by is None and not by_file:
-            yield f"partition_by=null: partitioner={self.partitioner} needs {PARTITIONED_BY_COLUMN[self.partitioner]}."
+            yield (
+                f"partition_by=null: partitioner={self.partitioner} needs"
+                f" {PARTITIONED_BY_COLUMN[self.partitioner]}."
+            )
         if self.is_database(self.path) and self.query is None:
-            yield "query=null: a database needs the query whose rows are the records; set data.query='SELECT ...'."
+            yield (
+                "query=null: a database needs the query whose rows are the records; set"
+                " data.query='SELECT ...'."
+            )
         if not self.is_database(self.path) and self.query is not None:
-            yield "query is set, but path is no database's URL; set data.query=null, or path=DIALECT+DRIVER://..."
+            yield (
+                "query is set, but path is no database's URL; set data.query=null, or"
+                " path=DIALECT+DRIVER://..."
+            )
 
 
 __all__ = ["PARTITIONED_BY_COLUMN", "PARTITIONERS", "DataConfig"]

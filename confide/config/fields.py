@@ -68,7 +68,10 @@ def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
             for name, part in parts:
                 yield from range_problems(part, f"{key}.{name}.")
         elif value is not None and not _in_range(value, item.metadata):
-            yield f"{key}={value}: expected {describe_range(item.metadata)}. {item.metadata['meaning']}"
+            yield (
+                f"{key}={value}: expected {describe_range(item.metadata)}."
+                f" {item.metadata['meaning']}"
+            )
     check = getattr(node, "problems", None)
     if check is not None:
         yield from (f"{prefix}{problem}" for problem in check())

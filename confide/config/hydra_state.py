@@ -30,7 +30,10 @@ def _copied(tree: dict[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def with_open_dicts(node: type) -> DictConfig:
-    """Make a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``; Hydra would want a + before it."""
+    """Make a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``.
+
+    Hydra would want a + before it.
+    """
     config = OmegaConf.structured(node)
     assert isinstance(config, DictConfig)
     _open_dicts(config)

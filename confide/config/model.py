@@ -53,7 +53,10 @@ class MlpConfig(BackboneConfig):
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         if not self.hidden or not 1 <= min(self.hidden) <= max(self.hidden) <= _WIDEST_LAYER:
-            yield f"hidden={self.hidden}: expected widths of 1 to {_WIDEST_LAYER}; for none choose backbone=logistic."
+            yield (
+                f"hidden={self.hidden}: expected widths of 1 to {_WIDEST_LAYER}; for none choose"
+                " backbone=logistic."
+            )
         if len(self.hidden) > _MOST_LAYERS:
             yield f"hidden: expected at most {_MOST_LAYERS} layers, got {len(self.hidden)}."
 

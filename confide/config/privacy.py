@@ -21,7 +21,8 @@ class PrivacyConfig:
 
     unit: str = setting(
         "none",
-        "What is protected: a record, a group (all records with one data.group_column: a patient's, an account's), or none.",
+        "What is protected: a record, a group (all records with one data.group_column: a patient's,"
+        " an account's), or none.",
         choices=("none", "record", "group"),
     )
     epsilon: float = setting(
@@ -49,7 +50,8 @@ class BudgetConfig:
 
     id: str | None = setting(
         None,
-        "Name of the population: everybody in it carries every event, whoever trained; null: the institution's name.",
+        "Name of the population: everybody in it carries every event, whoever trained; null: the"
+        " institution's name.",
     )
     unit: str = setting(
         "record",
@@ -64,7 +66,10 @@ class BudgetConfig:
 
 @dataclass
 class PolicyConfig:
-    """What an institution allows. Its own code holds every plan and every reply against it; no plan can loosen it."""
+    """What an institution allows.
+
+    Its own code holds every plan and every reply against it; no plan can loosen it.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -77,17 +82,19 @@ class PolicyConfig:
     min_records: int = setting(100, "Fewest units to train on.", ge=1)
     public_n: int | None = setting(
         None,
-        "Declared number of training units, at least the true one; null: the true one, which is then public.",
+        "Declared number of training units, at least the true one; null: the true one, which is"
+        " then public.",
         ge=1,
     )
     tasks: list[str] = setting(
         lambda: list(TASK_KINDS),
-        "Kinds of task, and dotted paths of tasks of one's own, which are imported here if a plan names them; any: in a "
-        "simulation, whatever its own config names.",
+        "Kinds of task, and dotted paths of tasks of one's own, which are imported here if a plan"
+        " names them; any: in a simulation, whatever its own config names.",
     )
     backbones: list[str] = setting(
         lambda: ["logistic", "mlp"],
-        "Kinds without weights, and content hashes (SHA-256) of pretrained ones; any: whatever the institution has.",
+        "Kinds without weights, and content hashes (SHA-256) of pretrained ones; any: whatever the"
+        " institution has.",
     )
     max_rounds: int = setting(
         1000, "Most rounds of one run, spare ones included.", ge=1, le=1_000_000
@@ -103,7 +110,8 @@ class PolicyConfig:
     min_support: int = setting(20, "Metrics on fewer records stay.", ge=1)
     max_evaluations: int = setting(
         4,
-        "Deployed: different models that one run may have scored beside its rounds; each exact score tells of labels.",
+        "Deployed: different models that one run may have scored beside its rounds; each exact"
+        " score tells of labels.",
         ge=0,
     )
     approval: str = setting(
@@ -117,7 +125,8 @@ class PolicyConfig:
     allow_download: bool = setting(False, "Whether a backbone may be downloaded.")
     allow_reproducible_noise: bool | None = setting(
         False,
-        "Whether noise may derive from a simulation's seed: whoever knows it can remove the noise. null: for public records.",
+        "Whether noise may derive from a simulation's seed: whoever knows it can remove the noise."
+        " null: for public records.",
     )
 
     def problems(self) -> Iterator[str]:
@@ -127,10 +136,16 @@ class PolicyConfig:
                 yield f"metrics={name}: expected only {', '.join(METRICS)}."
         for kind in self.tasks:
             if kind not in (*TASK_KINDS, "any") and not is_dotted(kind):
-                yield f"tasks={kind}: expected only {', '.join(TASK_KINDS)}, any, or the dotted path of a task."
+                yield (
+                    f"tasks={kind}: expected only {', '.join(TASK_KINDS)}, any, or the dotted path"
+                    " of a task."
+                )
         if self.hours is not None and not re.fullmatch(
             r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours
         ):
             yield f"hours={self.hours}: expected HH:MM-HH:MM."
         if self.budget.unit == "record" and self.required_unit == "group":
-            yield "required_unit=group, budget.unit=record: the budget's unit is the strongest; set budget.unit=group."
+            yield (
+                "required_unit=group, budget.unit=record: the budget's unit is the strongest; set"
+                " budget.unit=group."
+            )

@@ -27,7 +27,8 @@ class Config:
 
     job: str | None = setting(
         None,
-        "Name of the run; seeds and ledgers are keyed by it. null: simulation, or with client.ledger one of its own.",
+        "Name of the run; seeds and ledgers are keyed by it. null: simulation, or with"
+        " client.ledger one of its own.",
     )
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -60,10 +61,16 @@ class Config:
                 if self.task.kind == "tabular"
                 else "minilm or another transformer"
             )
-            yield f"backbone.kind={self.backbone.kind} does not fit task.kind={self.task.kind}; choose backbone={fits}."
+            yield (
+                f"backbone.kind={self.backbone.kind} does not fit task.kind={self.task.kind};"
+                f" choose backbone={fits}."
+            )
         if tabular_backbone and self.tuning.kind != "full":
             backbone = f"backbone.kind={self.backbone.kind}"
-            yield f"tuning.kind={self.tuning.kind} needs a pretrained backbone; with {backbone} choose tuning=full."
+            yield (
+                f"tuning.kind={self.tuning.kind} needs a pretrained backbone; with {backbone}"
+                " choose tuning=full."
+            )
         yield from self._count_problems()
         yield from self._ledger_problems()
 
@@ -77,32 +84,41 @@ class Config:
     def _ledger_problems(self) -> Iterator[str]:
         private, ledger = self.privacy.unit != "none", self.client.ledger
         if self.privacy.unit == "group" and self.data.group_column is None:
-            yield "data.group_column=null: privacy.unit=group needs the column that says whose a record is."
+            yield (
+                "data.group_column=null: privacy.unit=group needs the column that says whose a"
+                " record is."
+            )
         if private and not self.data.is_public and ledger is None:
             yield (
-                "client.ledger=null: private training on records that are not public spends what no other run gets back. Set "
-                "client.ledger=FOLDER, one that outlives the run, or data.public=true if anybody may read them."
+                "client.ledger=null: private training on records that are not public spends what no"
+                " other run gets back. Set client.ledger=FOLDER, one that outlives the run, or"
+                " data.public=true if anybody may read them."
             )
         if private and ledger is not None and self.policy.budget.epsilon is None:
             yield (
-                "policy.budget.epsilon=null: a ledger needs the lifetime budget of each institution's population; set it, "
-                f"for instance policy.budget.epsilon={2 * self.privacy.epsilon:g}."
+                "policy.budget.epsilon=null: a ledger needs the lifetime budget of each"
+                " institution's population; set it, for instance"
+                f" policy.budget.epsilon={2 * self.privacy.epsilon:g}."
             )
         if ledger is not None and not private:
             yield (
-                f"client.ledger={ledger}: with privacy.unit=none there is nothing to account for; set privacy=record, or "
-                "client.ledger=null."
+                f"client.ledger={ledger}: with privacy.unit=none there is nothing to account for;"
+                " set privacy=record, or client.ledger=null."
             )
         if ledger is not None and "pooled" in self.baselines:
             yield (
-                f"simulation.baselines={self.simulation.baselines}, client.ledger={ledger}: training on all records in one "
-                "place would be charged in nobody's ledger; set simulation.baselines=[local], or [] for none."
+                f"simulation.baselines={self.simulation.baselines}, client.ledger={ledger}:"
+                " training on all records in one place would be charged in nobody's ledger; set"
+                " simulation.baselines=[local], or [] for none."
             )
 
     def _count_problems(self) -> Iterator[str]:
         clients, least, server = self.data.num_clients, self.server.min_clients, self.server
         if least > clients:
-            yield f"server.min_clients={least} exceeds data.num_clients={clients}; lower it or add institutions."
+            yield (
+                f"server.min_clients={least} exceeds data.num_clients={clients}; lower it or add"
+                " institutions."
+            )
         if isinstance(self.strategy, ComposedStrategyConfig):
             chosen = self.strategy.selection.clients_per_round
             key = f"strategy.selection.clients_per_round={chosen}"
@@ -111,7 +127,12 @@ class Config:
             if chosen is not None and chosen < least:
                 yield f"{key} is below server.min_clients={least}; lower the latter."
         if self.data.validation == 0 and server.keep == "best":
-            yield "server.keep=best needs validation records; set data.validation > 0 or server.keep=last."
+            yield (
+                "server.keep=best needs validation records; set data.validation > 0 or"
+                " server.keep=last."
+            )
         if self.data.validation == 0 and server.patience is not None:
             key = f"server.patience={server.patience}"
-            yield f"{key} needs validation records; set data.validation > 0 or server.patience=null."
+            yield (
+                f"{key} needs validation records; set data.validation > 0 or server.patience=null."
+            )

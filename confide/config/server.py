@@ -16,12 +16,14 @@ class ServerConfig:
     )
     enrol_timeout_s: float = setting(
         600.0,
-        "Seconds to wait for institutions to connect, and again for their word that they take part.",
+        "Seconds to wait for institutions to connect, and again for their word that they take"
+        " part.",
         gt=0,
     )
     max_payload_mb: float = setting(
         250.0,
-        "confide server: a model whose update has more MiB is refused before the run; SuperLink fails on larger ones.",
+        "confide server: a model whose update has more MiB is refused before the run; SuperLink"
+        " fails on larger ones.",
         gt=0,
     )
     kit: str | None = setting(
@@ -29,7 +31,8 @@ class ServerConfig:
     )
     keep: str = setting(
         "last",
-        "Which model the run saves as its own; best is chosen on validation metrics, which DP does not protect.",
+        "Which model the run saves as its own; best is chosen on validation metrics, which DP does"
+        " not protect.",
         choices=("last", "best"),
     )
     checkpoints: int = setting(
@@ -43,7 +46,7 @@ class ServerConfig:
     )
     progress: str = setting(
         "auto",
-        "What the terminal shows: live (a table), plain (a line a round), quiet (the last line), json (an event a line); auto: "
-        "live on a terminal, else plain.",
+        "What the terminal shows: live (a table), plain (a line a round), quiet (the last line),"
+        " json (an event a line); auto: live on a terminal, else plain.",
         choices=("auto", "live", "plain", "quiet", "json"),
     )

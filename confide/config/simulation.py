@@ -30,7 +30,8 @@ class SimulationConfig:
 
     engine: str = setting(
         "inline",
-        "What carries the messages: a function call (inline), or worker processes with a model each (process).",
+        "What carries the messages: a function call (inline), or worker processes with a model each"
+        " (process).",
         choices=("inline", "process"),
     )
     workers: int | None = setting(
@@ -38,14 +39,15 @@ class SimulationConfig:
     )
     seed: int | None = setting(
         0,
-        "Makes a run repeat exactly, noise included, so its guarantee is nominal; null: secure noise.",
+        "Makes a run repeat exactly, noise included, so its guarantee is nominal; null: secure"
+        " noise.",
         ge=0,
         lt=2**63,
     )
     baselines: list[str] | None = setting(
         None,
-        "Compared with, by the same steps and privacy: local (each institution alone), pooled (all records in one place). "
-        "null: both; local alone where ledgers are charged.",
+        "Compared with, by the same steps and privacy: local (each institution alone), pooled (all"
+        " records in one place). null: both; local alone where ledgers are charged.",
     )
     faults: list[FaultConfig] = setting(
         list, "Clients that fail on purpose, such as [{kind: nan, client: bank-1, rounds: [2]}]."

@@ -18,7 +18,8 @@ class ObjectiveConfig:
     proximal_mu: float = setting(0.0, "FedProx: weight mu of ||w - w_global||^2 / 2.", ge=0)
     alpha: float = setting(
         0.1,
-        "FedDyn: weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round has few.",
+        "FedDyn: weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round"
+        " has few.",
         gt=0,
         le=1e4,
     )
@@ -26,7 +27,10 @@ class ObjectiveConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         if self.kind != "fedprox" and self.proximal_mu:
-            yield f"proximal_mu={self.proximal_mu} has no effect with kind={self.kind}; set kind=fedprox or proximal_mu=0."
+            yield (
+                f"proximal_mu={self.proximal_mu} has no effect with kind={self.kind}; set"
+                " kind=fedprox or proximal_mu=0."
+            )
 
 
 @dataclass
@@ -40,8 +44,9 @@ class SelectionConfig:
         """Yield what contradicts itself."""
         if (self.kind == "uniform") != (self.clients_per_round is not None):
             yield (
-                f"kind={self.kind}, clients_per_round={self.clients_per_round}: uniform needs a number and all takes none; "
-                "set both (kind=uniform clients_per_round=N) or neither."
+                f"kind={self.kind}, clients_per_round={self.clients_per_round}: uniform needs a"
+                " number and all takes none; set both (kind=uniform clients_per_round=N) or"
+                " neither."
             )
 
 
@@ -81,9 +86,13 @@ class ServerOptimizerConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         if self.kind != "sgd" and self.momentum:
-            yield f"momentum={self.momentum} has no effect with kind={self.kind}; set beta1 instead."
+            yield (
+                f"momentum={self.momentum} has no effect with kind={self.kind}; set beta1 instead."
+            )
         if self.kind == "feddyn" and self.learning_rate != 1.0:
-            yield f"learning_rate={self.learning_rate} has no effect with kind=feddyn; leave it at 1."
+            yield (
+                f"learning_rate={self.learning_rate} has no effect with kind=feddyn; leave it at 1."
+            )
 
 
 @dataclass
@@ -105,17 +114,24 @@ class ComposedStrategyConfig(StrategyConfig):
         dynamic = self.objective.kind == "feddyn"
         if dynamic != (self.server_optimizer.kind == "feddyn"):
             yield (
-                f"objective.kind={self.objective.kind}, server_optimizer.kind={self.server_optimizer.kind}: "
-                "FedDyn has a part on either side; choose strategy=feddyn, or neither."
+                f"objective.kind={self.objective.kind},"
+                f" server_optimizer.kind={self.server_optimizer.kind}: FedDyn has a part on either"
+                " side; choose strategy=feddyn, or neither."
             )
         if dynamic and self.aggregator.weighting != "uniform":
-            yield f"aggregator.weighting={self.aggregator.weighting}: FedDyn's mean is unweighted; set uniform."
+            yield (
+                f"aggregator.weighting={self.aggregator.weighting}: FedDyn's mean is unweighted;"
+                " set uniform."
+            )
         if (
             self.aggregator._target_ is not None
             and self.aggregator.weighting != "num_examples"
             and not dynamic
         ):
-            yield f"aggregator.weighting={self.aggregator.weighting} has no effect with aggregator._target_; leave it out."
+            yield (
+                f"aggregator.weighting={self.aggregator.weighting} has no effect with"
+                " aggregator._target_; leave it out."
+            )
 
 
 @dataclass
@@ -130,7 +146,10 @@ class FlowerStrategyConfig(StrategyConfig):
 
 @dataclass
 class CustomStrategyConfig(StrategyConfig):
-    """A strategy of one's own, by dotted path: what makes a :class:`~confide.strategies.strategy.FederatedAlgorithm`."""
+    """A strategy of one's own, by dotted path.
+
+    What makes a :class:`~confide.strategies.strategy.FederatedAlgorithm`.
+    """
 
     _target_: str = setting("???", "Dotted path of a function or class of your own.")
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")

@@ -1,4 +1,7 @@
-"""What the words of a sweep stand for: ``a=1,2``, ``a=range(1,9)``, ``a=glob(fed*)``, ``a=tag(log, interval(0.01, 1))``."""
+"""What the words of a sweep stand for.
+
+``a=1,2``, ``a=range(1,9)``, ``a=glob(fed*)``, ``a=tag(log, interval(0.01, 1))``.
+"""
 
 import itertools
 import math

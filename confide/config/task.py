@@ -43,8 +43,8 @@ class TaskConfig:
     )
     _target_: str | None = setting(
         None,
-        "Dotted path of a task of your own, which then stands in place of kind's on the same schema; an institution imports it "
-        "only if its own policy.tasks lists it.",
+        "Dotted path of a task of your own, which then stands in place of kind's on the same"
+        " schema; an institution imports it only if its own policy.tasks lists it.",
     )
     kwargs: dict[str, bool | int | float | str] = setting(
         dict, "Arguments of _target_, beside the schema."
@@ -59,17 +59,26 @@ class TaskConfig:
         """Yield what contradicts itself."""
         yield from named_problems(self._target_, self.kwargs)
         if not all(isinstance(value, bool | int | float | str) for value in self.kwargs.values()):
-            yield f"kwargs={self.kwargs}: expected numbers, truth values and text, which a plan can carry."
+            yield (
+                f"kwargs={self.kwargs}: expected numbers, truth values and text, which a plan can"
+                " carry."
+            )
         if len(set(self.labels)) < 2 or len(set(self.labels)) != len(self.labels):
             yield f"labels={self.labels}: expected at least two distinct class names."
         unknown = sorted(set(self.label_values.values()) - set(self.labels))
         if unknown:
-            yield f"label_values names {unknown}, which task.labels={self.labels} lacks; add them there or map to one of these."
+            yield (
+                f"label_values names {unknown}, which task.labels={self.labels} lacks; add them"
+                " there or map to one of these."
+            )
         for name in self.metrics:
             if name not in METRICS:
                 yield f"metrics={name}: expected only {', '.join(METRICS)}."
         if self.primary_metric in METRICS and self.primary_metric not in self.metrics:
-            yield f"primary_metric={self.primary_metric} is not in metrics={self.metrics}; add it or choose one of these."
+            yield (
+                f"primary_metric={self.primary_metric} is not in metrics={self.metrics}; add it or"
+                " choose one of these."
+            )
 
 
 @dataclass
@@ -83,7 +92,10 @@ class TextClassificationConfig(TaskConfig):
 
 @dataclass
 class ColumnConfig:
-    """One column of a table, with a public range: no statistic of the records is needed to encode it."""
+    """One column of a table, with a public range.
+
+    No statistic of the records is needed to encode it.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
@@ -104,7 +116,10 @@ class ColumnConfig:
         if self.kind == "numeric" and (
             low is None or high is None or not 0 < high - low < math.inf
         ):
-            yield f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum < maximum."
+            yield (
+                f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum <"
+                " maximum."
+            )
         distinct = {
             value.lower() if value.lower() in ("true", "false") else value
             for value in self.categories

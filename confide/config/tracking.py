@@ -15,7 +15,8 @@ TRACKERS: dict[str, str | None] = {
     "mlflow": "mlflow",
     "csv": None,
 }
-"""Name of each tracker that comes with confide -> the package it needs, which is also the extra's name."""
+"""Name of each tracker that comes with confide -> the package it needs, which is also the extra's
+name."""
 
 
 @dataclass
@@ -31,18 +32,20 @@ class TrackingConfig:
 
     trackers: list[str] | None = setting(
         None,
-        "Any of tensorboard, wandb, mlflow, csv, and dotted paths of one's own (my_pkg.MyTracker); null: tensorboard where it "
-        "is installed.",
+        "Any of tensorboard, wandb, mlflow, csv, and dotted paths of one's own (my_pkg.MyTracker);"
+        " null: tensorboard where it is installed.",
     )
     project: str = setting("confide", "W&B's project, MLflow's experiment.")
     named_clients: int = setting(
         50,
-        "Up to so many institutions each has curves of its own; of more there are mean, least and largest (csv: every one).",
+        "Up to so many institutions each has curves of its own; of more there are mean, least and"
+        " largest (csv: every one).",
         ge=0,
     )
     wandb_mode: str = setting(
         "offline",
-        "offline: W&B writes under RUN/wandb, for `wandb sync`; online: it sends metrics and config to its server.",
+        "offline: W&B writes under RUN/wandb, for `wandb sync`; online: it sends metrics and config"
+        " to its server.",
         choices=("offline", "online", "disabled"),
     )
     mlflow_uri: str | None = setting(None, "MLflow's tracking URI; null: files under RUN/mlruns.")
@@ -59,15 +62,19 @@ class TrackingConfig:
         if name in TRACKERS:
             package = TRACKERS[name]
             if package is not None and not is_installed(package):
-                yield f"trackers=[{name}]: {name} is not installed; pip install 'confide[{package}]'."
+                yield (
+                    f"trackers=[{name}]: {name} is not installed; pip install 'confide[{package}]'."
+                )
         elif "." not in name:
-            yield f"trackers=[{name}]: expected {', '.join(TRACKERS)}, or the dotted path of a class."
+            yield (
+                f"trackers=[{name}]: expected {', '.join(TRACKERS)}, or the dotted path of a class."
+            )
         elif not is_installed(name.partition(".")[0]) and not _is_in_current_folder(
             name.partition(".")[0]
         ):
             yield (
-                f"trackers=[{name}]: there is no package {name.partition('.')[0]}; install it, or put it in the current folder "
-                "or on PYTHONPATH."
+                f"trackers=[{name}]: there is no package {name.partition('.')[0]}; install it, or"
+                " put it in the current folder or on PYTHONPATH."
             )
 
     @property

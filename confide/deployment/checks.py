@@ -1,4 +1,6 @@
-"""What ``confide doctor`` finds out about a machine, on either side: files, certificates, releases, room.
+"""What ``confide doctor`` finds out about a machine, on either side.
+
+Files, certificates, releases, room.
 
 A check never raises for what it looks at: whatever is wrong is a finding with the mend.
 """
@@ -114,7 +116,8 @@ def releases() -> Iterator[Finding]:
     names = ("flwr", "torch", "opacus")
     yield ok(
         "versions",
-        f"confide {__version__}, Python {platform.python_version()}, {', '.join(map(_release, names))}",
+        f"confide {__version__}, Python {platform.python_version()},"
+        f" {', '.join(map(_release, names))}",
     )
 
 
@@ -235,7 +238,8 @@ def authority(path: Path, mend: str) -> Iterator[Finding]:
     yield validity("ca.crt", certificate, mend)
     yield ok(
         "ca.crt",
-        f"fingerprint {pki.fingerprint(certificate)}; compare it with the coordinator's by telephone",
+        f"fingerprint {pki.fingerprint(certificate)}; compare it with the coordinator's by"
+        " telephone",
     )
 
 

@@ -40,14 +40,16 @@ def main(argv: Sequence[str]) -> int:
     folders = [word for word in argv if word not in flags and "=" not in word]
     if flags - {"--json"} or len(folders) > 1:
         raise ConfigError(
-            f"confide doctor: expected [KIT] [--json] [OVERRIDES ...], got {' '.join([*sorted(flags), *folders])}."
+            "confide doctor: expected [KIT] [--json] [OVERRIDES ...], got"
+            f" {' '.join([*sorted(flags), *folders])}."
         )
     folder = Path(*folders).expanduser().resolve()
     kinds = [module for file, module in _KINDS.items() if (folder / file).is_file()]
     if len(kinds) != 1:
         there = "both" if kinds else "neither"
         raise ConfigError(
-            f"{folder} holds {there} of {' and '.join(_KINDS)}; name a kit, as `confide provision` makes it."
+            f"{folder} holds {there} of {' and '.join(_KINDS)}; name a kit, as `confide provision`"
+            " makes it."
         )
     overrides = [word for word in argv if "=" in word]
     status: int = importlib.import_module(kinds[0]).examine(

@@ -1,4 +1,7 @@
-"""A federation as its coordinator declares it: who takes part, where the coordinator is reached, what is trained."""
+"""A federation as its coordinator declares it.
+
+Who takes part, where the coordinator is reached, what is trained.
+"""
 
 import ipaddress
 import json
@@ -27,7 +30,8 @@ class FederationConfig:
     name: str = setting("", "Name of the federation, and of its certificate authority.")
     hosts: list[str] = setting(
         list,
-        "What institutions may reach the coordinator by: DNS names or IP addresses; kits use the first.",
+        "What institutions may reach the coordinator by: DNS names or IP addresses; kits use the"
+        " first.",
     )
     port: int = setting(8443, "TCP port that institutions reach.", ge=1, le=65535)
     institutions: list[str] = setting(list, "Names of those who take part.")
@@ -49,12 +53,15 @@ class FederationConfig:
             if not values:
                 yield f"{key}=[]: expected at least one."
             for repeated in _alike(values):
-                yield f"{key}: {', '.join(map(repr, repeated))} look the same; expected names that differ by more than case."
+                yield (
+                    f"{key}: {', '.join(map(repr, repeated))} look the same; expected names that"
+                    " differ by more than case."
+                )
         for host in self.hosts:
             if not _is_ip(host) and not _is_dns_name(host):
                 yield (
-                    f"hosts={host!r}: expected a DNS name or an IP address alone: no scheme, no port, no wildcard, and letters "
-                    "outside ASCII as xn--."
+                    f"hosts={host!r}: expected a DNS name or an IP address alone: no scheme, no"
+                    " port, no wildcard, and letters outside ASCII as xn--."
                 )
         for name in self.institutions:
             for problem in name_problems(name):
@@ -67,7 +74,10 @@ _KEYS = ", ".join(item.name for item in fields(FederationConfig))
 def name_problems(name: str) -> Iterator[str]:
     """Yield what keeps a name from being an institution's; each begins with the name."""
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or name != name.strip():
-        yield f"{name!r}: expected 1 to {_LONGEST_NAME} printable characters, none of them a space at either end."
+        yield (
+            f"{name!r}: expected 1 to {_LONGEST_NAME} printable characters, none of them a space at"
+            " either end."
+        )
     if "${" in name or name == "???":
         yield f"{name!r}: ${{ and ??? mean something else in a config; choose another name."
 
@@ -77,7 +87,10 @@ def common_name_problems(name: str) -> Iterator[str]:
     yield from name_problems(name)
     size = len(name.encode("utf-8", "replace"))
     if size > _LONGEST_COMMON_NAME:
-        yield f"{name!r} takes {size} bytes in UTF-8, and a certificate holds {_LONGEST_COMMON_NAME}; choose a shorter name."
+        yield (
+            f"{name!r} takes {size} bytes in UTF-8, and a certificate holds {_LONGEST_COMMON_NAME};"
+            " choose a shorter name."
+        )
 
 
 def join_address(host: str, port: int) -> str:

@@ -1,4 +1,7 @@
-"""Whether a coordinator can be reached: its name, its port, its certificate, what its front answers, and by which clock."""
+"""Whether a coordinator can be reached.
+
+Its name, its port, its certificate, what its front answers, and by which clock.
+"""
 
 import datetime
 import http.client
@@ -21,7 +24,9 @@ _RENEW = "the coordinator runs `confide provision` and starts again."
 
 
 def reach(address: str, ca: Path) -> Iterator[Finding]:
-    """Knock at a coordinator's front as a SuperNode would, without a key; the first thing that fails ends it.
+    """Knock at a coordinator's front as a SuperNode would, without a key.
+
+    The first thing that fails ends it.
 
     Args:
         address: HOST:PORT.
@@ -43,7 +48,10 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
     try:
         connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
     except OSError as error:
-        mend = "if no `confide server` runs there now, that is to be expected; else open the way out in the firewall."
+        mend = (
+            "if no `confide server` runs there now, that is to be expected; else open the way out"
+            " in the firewall."
+        )
         # Refused: somebody is there, and no server runs now. Silence: something is in the way.
         status: Status = "warning" if isinstance(error, ConnectionRefusedError) else "error"
         yield Finding(
@@ -89,12 +97,18 @@ def _unfit(error: ssl.SSLCertVerificationError, host: str) -> Finding:
     elif "mismatch" in told:
         mend = f"correct coordinator.address, or the coordinator adds {host} to hosts and {_RENEW}"
     else:
-        mend = "another server answers there, or ca.crt is another federation's: compare fingerprints by telephone."
+        mend = (
+            "another server answers there, or ca.crt is another federation's: compare fingerprints"
+            " by telephone."
+        )
     return Finding("certificate", "error", told, mend)
 
 
 def _ask(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
-    """Ask the front on one of SuperNode's paths, without a key: how it refuses tells what stands behind."""
+    """Ask the front on one of SuperNode's paths, without a key.
+
+    How it refuses tells what stands behind.
+    """
     request = (
         f"POST {_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )

@@ -37,7 +37,8 @@ PROCESSES = "processes.json"
 
 
 ExplainFn = Callable[[str, int | None], str | None]
-"""End of a program's log since it was started, and its exit status (None: it runs) -> what is wrong; None: not known."""
+"""End of a program's log since it was started, and its exit status (None: it runs) -> what is
+wrong; None: not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,9 @@ class Supervisor:
         return self.folder / f"{program.name}.log"
 
     def _bound_log(self, running: _Running) -> None:
-        """Keep the last part of a log that has grown: what the other side sends is told of in it, and must not fill the disk.
+        """Keep the last part of a log that has grown.
+
+        What the other side sends is told of in it, and must not fill the disk.
 
         Programs append to it, so that one that runs goes on at its new end.
         """
@@ -311,7 +314,10 @@ class Supervisor:
 
 
 def log_tail(path: Path, *, since: int = 0, most: int = _TAIL_BYTES) -> str:
-    """Return the end of a log, at most ``most`` bytes of what was written after ``since`` bytes; '' where there is none."""
+    """Return the end of a log, at most ``most`` bytes of what was written after ``since`` bytes.
+
+    '' where there is none.
+    """
     try:
         with path.open("rb") as file:
             file.seek(max(since, path.stat().st_size - most))
@@ -345,7 +351,10 @@ def _is_alive(pid: int) -> bool:
 
 
 def _child_of(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
-    """Return what a child does before it becomes its program: end when its parent does, heed no Ctrl-C meant for the parent."""
+    """Return what a child does before it becomes its program.
+
+    End when its parent does, heed no Ctrl-C meant for the parent.
+    """
     libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
     def prepare() -> None:
@@ -371,7 +380,10 @@ def end_with_parent(stop: threading.Event, *, every_s: float = 1.0) -> None:
 
 
 class OneLine(logging.Formatter):
-    """Writes each message on one line of bounded length: what the other side sent may stand in it, and forges no lines."""
+    """Writes each message on one line of bounded length.
+
+    What the other side sent may stand in it, and forges no lines.
+    """
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class's name
         """Write a record without its traceback, which is this side's own."""

@@ -46,7 +46,8 @@ def run_tasks(runtime: Runtime, app: ClientApp, stop: threading.Event) -> None:
                 _run_tasks_of(queue, runtime, app, stop)
         except StalledError:
             log.warning(
-                "A message's parts do not come; its run may have ended. Executor and SuperNode begin anew."
+                "A message's parts do not come; its run may have ended. Executor and SuperNode"
+                " begin anew."
             )
             return
         except (

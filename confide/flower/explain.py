@@ -13,61 +13,95 @@ _START = "Starting Flower "
 _RULES: tuple[tuple[str, str], ...] = (
     (
         r"certificate verify failed: certificate has expired",
-        "The coordinator's certificate has expired, or this machine's clock is ahead; the coordinator renews it with "
-        "`confide provision` and starts again.",
+        (
+            "The coordinator's certificate has expired, or this machine's clock is ahead; the"
+            " coordinator renews it with `confide provision` and starts again."
+        ),
     ),
     (
         r"certificate verify failed: certificate is not yet valid",
-        "The coordinator's certificate is not valid yet: this machine's clock is behind, or the coordinator's was ahead; "
-        "set the clock (NTP).",
+        (
+            "The coordinator's certificate is not valid yet: this machine's clock is behind, or the"
+            " coordinator's was ahead; set the clock (NTP)."
+        ),
     ),
     (
-        r"certificate verify failed: (?:IP address|Hostname) mismatch, certificate is not valid for (?P<found>'[^']+')",
-        "The coordinator's certificate is not for {found}; correct coordinator.address in client.yaml, or the coordinator adds "
-        "that host to `hosts` of its federation's YAML and runs `confide provision`.",
+        (
+            r"certificate verify failed: (?:IP address|Hostname) mismatch, certificate is not valid"
+            r" for (?P<found>'[^']+')"
+        ),
+        (
+            "The coordinator's certificate is not for {found}; correct coordinator.address in"
+            " client.yaml, or the coordinator adds that host to `hosts` of its federation's YAML"
+            " and runs `confide provision`."
+        ),
     ),
     (
         r"CERTIFICATE_VERIFY_FAILED",
-        "The coordinator's certificate is not signed by ca.crt: another server answers there, or the kit is of another "
-        "federation; compare the fingerprint of ca.crt with the coordinator's by telephone.",
+        (
+            "The coordinator's certificate is not signed by ca.crt: another server answers there,"
+            " or the kit is of another federation; compare the fingerprint of ca.crt with the"
+            " coordinator's by telephone."
+        ),
     ),
     (
         r"\[SSL: (?:WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE)\]",
-        "What answers there speaks no TLS, so it is no front of confide's; correct coordinator.address in client.yaml.",
+        (
+            "What answers there speaks no TLS, so it is no front of confide's; correct"
+            " coordinator.address in client.yaml."
+        ),
     ),
     (
         r"Exit Code: 606\b(?:.|\n)*?(?P<found>expected [^\n]*)",
-        "The coordinator refuses this release of Flower ({found}); install the same minor release of flwr on both sides.",
+        (
+            "The coordinator refuses this release of Flower ({found}); install the same minor"
+            " release of flwr on both sides."
+        ),
     ),
     (
         r"\[code: 2004\]",
-        "The coordinator does not take this institution's key: it is not registered there (compare its fingerprint, "
-        "`ssh-keygen -lf node.pub`, and let the coordinator register it), or a SuperNode with this key crashed less than "
-        "a minute ago: Flower takes it back after 60 s, by itself.",
+        (
+            "The coordinator does not take this institution's key: it is not registered there"
+            " (compare its fingerprint, `ssh-keygen -lf node.pub`, and let the coordinator register"
+            " it), or a SuperNode with this key crashed less than a minute ago: Flower takes it"
+            " back after 60 s, by itself."
+        ),
     ),
     (
         r"address already in use",
-        "The port of its runtime API on loopback is taken; end what listens there, or set another runtime_port in client.yaml.",
+        (
+            "The port of its runtime API on loopback is taken; end what listens there, or set"
+            " another runtime_port in client.yaml."
+        ),
     ),
     (
         r"Exit Code: 302\b",
-        "node.key is no private key that Flower can read; bring back the file that `confide provision` wrote, EC P-384 in "
-        "OpenSSH's form, without a passphrase.",
+        (
+            "node.key is no private key that Flower can read; bring back the file that `confide"
+            " provision` wrote, EC P-384 in OpenSSH's form, without a passphrase."
+        ),
     ),
     (
         r"`--root-certificates` does not point to a file",
-        "ca.crt is not there; bring back the file that came with the kit, or correct coordinator.ca in client.yaml.",
+        (
+            "ca.crt is not there; bring back the file that came with the kit, or correct"
+            " coordinator.ca in client.yaml."
+        ),
     ),
     (
         r"SuperNode terminated gracefully",
-        "It ended by itself, as a SuperNode does where its coordinator answers 401: this machine's clock differs from the "
-        "coordinator's (more than 5 s ahead, or minutes behind), or its key was removed there; set the clock (NTP), or ask the "
-        "coordinator.",
+        (
+            "It ended by itself, as a SuperNode does where its coordinator answers 401: this"
+            " machine's clock differs from the coordinator's (more than 5 s ahead, or minutes"
+            " behind), or its key was removed there; set the clock (NTP), or ask the coordinator."
+        ),
     ),
     (
         r"Connection attempt failed",
-        "The coordinator does not answer; it is asked again. Either no run is going on there, or coordinator.address is wrong, "
-        "or a firewall stands between.",
+        (
+            "The coordinator does not answer; it is asked again. Either no run is going on there,"
+            " or coordinator.address is wrong, or a firewall stands between."
+        ),
     ),
 )
 _LAST_WORDS = (

@@ -28,7 +28,10 @@ def assign_message_id(message: Message) -> str:
 
 
 def raised(message: Message) -> Message:
-    """Write the reply that Flower's runtime sends for an app that raised; without the exception's text."""
+    """Write the reply that Flower's runtime sends for an app that raised.
+
+    Without the exception's text.
+    """
     return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=None), reply_to=message)
 
 

@@ -39,7 +39,8 @@ from confide.flower.bundle import bundle
 from confide.security.pki import read_node_key
 
 TESTED = ("1.41", "1.42")
-"""Minor releases of flwr whose private corners are known; both sides of a federation need the same one."""
+"""Minor releases of flwr whose private corners are known; both sides of a federation need the same
+one."""
 LOOPBACK = "127.0.0.1"
 _CONTROL_TIMEOUT_S = 10.0
 _GOOD_BYE_TIMEOUT_S = 3.0
@@ -72,14 +73,17 @@ def check_version() -> str:
     installed = version("flwr")
     if ".".join(installed.split(".")[:2]) not in TESTED:
         raise ConfigError(
-            f"flwr {installed} is installed; expected {' or '.join(TESTED)}, the same on both sides. "
-            f"`pip install 'flwr~={TESTED[0]}.0'` brings one."
+            f"flwr {installed} is installed; expected {' or '.join(TESTED)}, the same on both"
+            f" sides. `pip install 'flwr~={TESTED[0]}.0'` brings one."
         )
     return installed
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the environment of a Flower process: a home of its own, nothing that calls out, no proxy for loopback."""
+    """Return the environment of a Flower process.
+
+    A home of its own, nothing that calls out, no proxy for loopback.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLWR_")}
     hosts = ",".join(
         dict.fromkeys(
@@ -159,7 +163,9 @@ def supernode_command(
 
 
 def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool:
-    """Tell the coordinator that a SuperNode is gone which could not say so itself; else it is not taken back for a minute.
+    """Tell the coordinator that a SuperNode is gone which could not say so itself.
+
+    Else it is not taken back for a minute.
 
     Args:
         written: its output since it started: it tells its number once the coordinator has taken it.
@@ -226,8 +232,9 @@ class SuperLinkControl:
             )
             if gone:
                 raise ConfigError(
-                    f"{', '.join(gone)} took part before and was removed, and SuperLink takes no key a second time; have a new "
-                    "one made (`confide provision --request`), or remove state/superlink.db while no run goes on."
+                    f"{', '.join(gone)} took part before and was removed, and SuperLink takes no"
+                    " key a second time; have a new one made (`confide provision --request`), or"
+                    " remove state/superlink.db while no run goes on."
                 )
             for key in there.keys() - wanted.keys():
                 client.UnregisterNode(UnregisterNodeRequest(node_id=there[key].node_id))
@@ -260,7 +267,10 @@ class SuperLinkControl:
         )
 
     def start_run(self, job: str) -> int:
-        """Submit a run, and return its number; the bundle is static, and the run config carries the job's name alone."""
+        """Submit a run, and return its number.
+
+        The bundle is static, and the run config carries the job's name alone.
+        """
         with self._client() as client:
             fab = Fab(content=bundle())
             run = int(
@@ -307,7 +317,8 @@ def _key_bytes(path: Path) -> bytes:
         return public_key_to_bytes(key)  # type: ignore[arg-type]  # a key of another kind raises below
     except (OSError, ValueError, AttributeError) as error:
         raise ConfigError(
-            f"{path} is not a public key in OpenSSH format ({error}); run `confide provision` again."
+            f"{path} is not a public key in OpenSSH format ({error}); run `confide provision`"
+            " again."
         ) from None
 
 

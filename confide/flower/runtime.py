@@ -1,4 +1,6 @@
-"""The runtime API of a SuperLink or a SuperNode: how a process of ours takes a task, keeps it alive and gives it back.
+"""The runtime API of a SuperLink or a SuperNode.
+
+How a process of ours takes a task, keeps it alive and gives it back.
 
 Flower would start a new process for each task, install the coordinator's bundle in it, and hand the
 task to whoever asks. Here one long-lived process asks with a shared secret, and runs what is
@@ -114,7 +116,10 @@ class TaskQueue:
 
 
 class Heartbeat:
-    """Keeps a task alive from a thread of its own; ``is_lost`` says that it was given to nobody or to somebody else."""
+    """Keeps a task alive from a thread of its own.
+
+    ``is_lost`` says that it was given to nobody or to somebody else.
+    """
 
     def __init__(self, client: RuntimeHttpClient) -> None:
         self._client = client
@@ -135,7 +140,10 @@ class Heartbeat:
             self._sender.stop()
 
     def _beat(self) -> bool:
-        """Send one; a refusal is final, silence and a database that is locked are not: SuperLink says 500 to that."""
+        """Send one; a refusal is final, silence and a database that is locked are not.
+
+        SuperLink says 500 to that.
+        """
         try:
             success = bool(self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success)
         except httpx.TransportError:

@@ -1,4 +1,7 @@
-"""An exported model beside the run's own: are the outputs the same, how large is it, how long does it take."""
+"""An exported model beside the run's own.
+
+Are the outputs the same, how large is it, how long does it take.
+"""
 
 import statistics
 import time
@@ -14,7 +17,8 @@ from confide.inference.predictor import Predictor
 from confide.models.backbones import find_backbone
 
 TOLERANCE = 1e-4
-"""Largest difference of logits and of probabilities between a run's own model and an exact form of it."""
+"""Largest difference of logits and of probabilities between a run's own model and an exact form of
+it."""
 _TIMED_RECORDS, _REPEATS, _SINGLE = 256, 5, 8
 
 

@@ -58,7 +58,8 @@ def export(
     own = load_predictor(Path(run), compute=Compute(), own_tasks=own_tasks)
     if own.description.form != RUN_FORM:
         raise ConfigError(
-            f"{own.folder} was exported already, to {own.description.form}; export the run that it came from."
+            f"{own.folder} was exported already, to {own.description.form}; export the run that it"
+            " came from."
         )
     place = default_folder(own.folder, form) if folder is None else Path(folder)
     _refuse_taken(place)
@@ -97,8 +98,9 @@ def default_folder(run: Path, form: str) -> Path:
 
 def _differs(comparison: Comparison) -> str:
     return (
-        f"--to {comparison.form}: outputs differ from the run's own by {comparison.difference:.2g} in probabilities and "
-        f"{comparison.logit_difference:.2g} in logits, allowed {TOLERANCE:g}; nothing was written. Choose another form."
+        f"--to {comparison.form}: outputs differ from the run's own by {comparison.difference:.2g}"
+        f" in probabilities and {comparison.logit_difference:.2g} in logits, allowed {TOLERANCE:g};"
+        " nothing was written. Choose another form."
     )
 
 

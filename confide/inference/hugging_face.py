@@ -1,4 +1,6 @@
-"""A trained model as a folder that transformers loads: ``AutoModel`` the encoder, our own class the whole classifier.
+"""A trained model as a folder that transformers loads.
+
+``AutoModel`` the encoder, our own class the whole classifier.
 
 The class's file lies in the folder. It alone is code; weights are safetensors, and nothing in the
 folder points outside it.

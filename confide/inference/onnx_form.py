@@ -1,4 +1,7 @@
-"""A trained model as one ONNX file: any batch and sequence length in, ``logits`` and ``probabilities`` out."""
+"""A trained model as one ONNX file.
+
+Any batch and sequence length in, ``logits`` and ``probabilities`` out.
+"""
 
 import contextlib
 import logging
@@ -94,7 +97,10 @@ def _quantise(exact: Path, path: Path, *, outside: bool) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the converters' own notes off the terminal: they are about operators and axes that no model here has."""
+    """Keep the converters' own notes off the terminal.
+
+    They are about operators and axes that no model here has.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

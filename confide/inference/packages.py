@@ -17,7 +17,8 @@ def require(names: tuple[str, ...], what: str) -> None:
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"{what} needs {', '.join(missing)}; `pip install 'confide[export]'` brings what is missing."
+            f"{what} needs {', '.join(missing)}; `pip install 'confide[export]'` brings what is"
+            " missing."
         )
 
 

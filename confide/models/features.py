@@ -76,7 +76,8 @@ class FeatureCache:
             if temporary:
                 Path(temporary).unlink(missing_ok=True)
             log.warning(
-                "Features are not kept: %s. Set trainer.feature_cache to a folder that can be written.",
+                "Features are not kept: %s. Set trainer.feature_cache to a folder that can be"
+                " written.",
                 error,
             )
 

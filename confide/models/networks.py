@@ -155,8 +155,8 @@ def refuse_batch_norm(model: nn.Module) -> None:
             module, "track_running_stats", False
         ):
             raise ModelError(
-                f"{name} is {type(module).__name__}: it mixes the records of a batch and its statistics would not travel; "
-                "use GroupNorm or LayerNorm."
+                f"{name} is {type(module).__name__}: it mixes the records of a batch and its"
+                " statistics would not travel; use GroupNorm or LayerNorm."
             )
 
 

@@ -80,7 +80,8 @@ def read_description(folder: Path) -> Description:
             )
         if values.get("schema") != SCHEMA:
             raise ModelError(
-                f"{folder}: expected schema={SCHEMA}, got {values.get('schema')}; the folder is of another release."
+                f"{folder}: expected schema={SCHEMA}, got {values.get('schema')}; the folder is of"
+                " another release."
             )
         plan = TrainingPlan.from_json(str(values.get("plan")))
         digest, form, files = (
@@ -95,8 +96,8 @@ def read_description(folder: Path) -> Description:
     named = isinstance(files, dict) and all(isinstance(value, str) for value in files.values())
     if not (isinstance(digest, str) and isinstance(form, str) and named):
         raise ModelError(
-            f"{folder} holds no model of confide: expected model_sha256 and form as text, and files as name -> SHA-256; bring "
-            f"the {_DESCRIPTION} that was written."
+            f"{folder} holds no model of confide: expected model_sha256 and form as text, and files"
+            f" as name -> SHA-256; bring the {_DESCRIPTION} that was written."
         )
     return Description(plan, digest, form, files)
 
@@ -161,8 +162,8 @@ def refuse_own_task(folder: Path, plan: TrainingPlan, own_tasks: Sequence[str]) 
     if not set(plan.task.own_tasks) <= set(own_tasks):
         path = plan.task._target_
         raise ModelError(
-            f"{folder} was trained with a task of one's own, {path}, which is not imported on a file's word; if you trust it, "
-            f"say so: --own-task {path}, or own_tasks=[{path!r}]."
+            f"{folder} was trained with a task of one's own, {path}, which is not imported on a"
+            f" file's word; if you trust it, say so: --own-task {path}, or own_tasks=[{path!r}]."
         )
 
 

@@ -163,8 +163,9 @@ def calibrate(
         enough *= 2
         if enough > highest:
             raise PrivacyError(
-                f"No noise multiplier up to {highest:g} gives epsilon={target_epsilon:g} at delta={delta:g} over {steps} "
-                f"steps with sampling_rate={sampling_rate:g}; raise epsilon or delta, or lower the steps or the sampling rate."
+                f"No noise multiplier up to {highest:g} gives epsilon={target_epsilon:g} at"
+                f" delta={delta:g} over {steps} steps with sampling_rate={sampling_rate:g}; raise"
+                " epsilon or delta, or lower the steps or the sampling rate."
             )
     by = "rdp" if accountant == "rdp" else "pld"
     too_little = enough / 2

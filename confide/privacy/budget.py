@@ -69,7 +69,8 @@ class Charge:
         """
         if unit == "record" and budget_unit == "group":
             raise DeniedError(
-                "privacy.unit=record does not protect a group, which budget.unit=group promises; ask for privacy.unit=group.",
+                "privacy.unit=record does not protect a group, which budget.unit=group promises;"
+                " ask for privacy.unit=group.",
                 code="budget_unit",
             )
         return Charge(schedule=schedule, two_steps=unit == "group" and budget_unit == "record")
@@ -134,7 +135,10 @@ class Budget:
         return not history and self._alone(new) <= self.epsilon
 
     def _alone(self, charge: Charge) -> float:
-        """Return the epsilon of a run that is the only one; infinite where only the filter applies."""
+        """Return the epsilon of a run that is the only one.
+
+        Infinite where only the filter applies.
+        """
         return math.inf if charge.two_steps else epsilon(charge.schedule, delta=self.delta)
 
 

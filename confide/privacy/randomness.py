@@ -83,7 +83,9 @@ class KeyedGenerator:
         return torch.cat([torch.empty(0, dtype=torch.float64), *self._normal_chunks(count, std)])
 
     def add_normal(self, targets: Sequence[Tensor], *, std: float) -> None:
-        """Add Gaussians, rounded to float32, in place: those that ``normal`` draws for all targets at once.
+        """Add Gaussians, rounded to float32, in place.
+
+        Those that ``normal`` draws for all targets at once.
 
         Args:
             targets: float32, each of shape [d].
@@ -112,7 +114,10 @@ class KeyedGenerator:
             yield drawn.view(-1)[:size]
 
     def poisson_sample(self, count: int, rate: float) -> Tensor:
-        """Include each of ``count`` units independently with probability ``rate``; int64 indices, ascending."""
+        """Include each of ``count`` units independently with probability ``rate``.
+
+        Int64 indices, ascending.
+        """
         return (self.uniform(count) < rate).nonzero().flatten()
 
 

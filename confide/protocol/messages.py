@@ -198,7 +198,10 @@ def _sections(metrics: MetricRecord) -> dict[str, dict[str, float]]:
 
 
 def _evaluation(split: str, values: Evaluation) -> Evaluation:
-    """Check what an institution says of a split; what is not finite is left out, as is every other undefined metric."""
+    """Check what an institution says of a split.
+
+    What is not finite is left out, as is every other undefined metric.
+    """
     support = values.get("num_examples")
     if split not in SPLITS or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
         raise ProtocolError(

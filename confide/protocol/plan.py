@@ -35,7 +35,8 @@ _MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 NEIGHBOURING_RELATION = "zero-out"
-"""Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of units is public."""
+"""Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of
+units is public."""
 
 
 def _kind(value: Any) -> str:
@@ -128,7 +129,10 @@ class TrainingPlan:
         for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
             yield from range_problems(getattr(self, part), f"{part}.")
         if not 1 <= len(self.job) <= _LONGEST_JOB or not self.job.isprintable():
-            yield f"job={self.job[:_LONGEST_JOB]!r}: expected 1 to {_LONGEST_JOB} printable characters."
+            yield (
+                f"job={self.job[:_LONGEST_JOB]!r}: expected 1 to {_LONGEST_JOB} printable"
+                " characters."
+            )
         if self.backbone_sha256 is not None and not _SHA256.fullmatch(self.backbone_sha256):
             yield "backbone_sha256: expected 64 hexadecimal digits."
         if not 1 <= self.num_rounds <= _MOST_ROUNDS:
@@ -159,8 +163,8 @@ def _parse(text: str) -> TrainingPlan:
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != PLAN_VERSION:
         raise ProtocolError(
-            f"The plan has version={ascii(version)[:_LONGEST_PROBLEM]}, this side understands {PLAN_VERSION}; "
-            "run the same release of confide on both sides.",
+            f"The plan has version={ascii(version)[:_LONGEST_PROBLEM]}, this side understands"
+            f" {PLAN_VERSION}; run the same release of confide on both sides.",
             code="plan_version",
         )
     try:

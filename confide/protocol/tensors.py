@@ -18,7 +18,8 @@ from torch import Tensor
 from confide.errors import ProtocolError
 
 Tensors = dict[str, Tensor]
-"""Parameter name -> float32 tensor on the CPU. A model's values, or an update (local minus global)."""
+"""Parameter name -> float32 tensor on the CPU. A model's values, or an update (local minus
+global)."""
 Shapes = dict[str, tuple[int, ...]]
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -104,7 +105,8 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
             or len(array.data) != len(header) + 4 * count
         ):
             raise ProtocolError(
-                f"Tensor {name}: expected {4 * count} bytes of shape {list(shape)}, got {list(array.shape)}.",
+                f"Tensor {name}: expected {4 * count} bytes of shape {list(shape)}, got"
+                f" {list(array.shape)}.",
                 code="tensor_shape",
             )
         start, end = end, end + 4 * count
@@ -116,7 +118,10 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
 
 
 def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
-    """Join named tensors into one vector, in the order of ``names``; without a copy where :func:`decode` laid them out so."""
+    """Join named tensors into one vector, in the order of ``names``.
+
+    Without a copy where :func:`decode` laid them out so.
+    """
     parts = [tensors[name] for name in names]
     if not parts:
         return torch.empty(0)

@@ -1,4 +1,6 @@
-"""Certificates and keys of a federation: an authority, the coordinator's certificates, a key for each institution.
+"""Certificates and keys of a federation.
+
+An authority, the coordinator's certificates, a key for each institution.
 
 The authority signs the coordinator's certificates and nothing else: institutions are known by their
 public keys, as Flower authenticates SuperNodes, and trust whoever holds a certificate of the
@@ -130,7 +132,8 @@ def issue_server_certificate(
     certificate, key = authority
     if not is_pair(key, _public(certificate)):
         raise ConfigError(
-            f"The authority's key is not that of its certificate {fingerprint(certificate)}; {_AS_WRITTEN}."
+            f"The authority's key is not that of its certificate {fingerprint(certificate)};"
+            f" {_AS_WRITTEN}."
         )
     # With an organization: a subject equal to the authority's would look self-signed.
     common = hosts[0] if len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
@@ -308,11 +311,13 @@ def read_request(path: Path) -> NodeRequest:
         problems.append(f"{path}: expected a key on curve P-384, got {_kind(key)}; {mend}.")
     if not is_signed:
         problems.append(
-            f"{path}: its signature is not that of the key in it: it was changed on its way; {mend}."
+            f"{path}: its signature is not that of the key in it: it was changed on its way;"
+            f" {mend}."
         )
     if not name:
         problems.append(
-            f"{path}: expected one common name, the institution's, got {request.subject.rfc4514_string()!r}; {mend}."
+            f"{path}: expected one common name, the institution's, got"
+            f" {request.subject.rfc4514_string()!r}; {mend}."
         )
     if problems or not isinstance(key, PublicKey) or not name:
         raise ConfigError(problems)
@@ -401,7 +406,8 @@ def _public(certificate: x509.Certificate) -> PublicKey:
     key = certificate.public_key()
     if not isinstance(key, PublicKey):
         raise UnreadableError(
-            f"Certificate {fingerprint(certificate)}: expected a key on curve P-384, got {_kind(key)}."
+            f"Certificate {fingerprint(certificate)}: expected a key on curve P-384, got"
+            f" {_kind(key)}."
         )
     return key
 

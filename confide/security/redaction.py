@@ -24,7 +24,9 @@ def redact(path: str) -> str:
 
 
 def redact_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Mask arguments of a part of one's own: passwords in addresses, and what is called a password, secret or token.
+    """Mask arguments of a part of one's own.
+
+    Passwords in addresses, and what is called a password, secret or token.
 
     >>> redact_arguments({"password": "hunter2", "url": "mysql://ann:secret@db/ward", "year": 2026})
     {'password': '***', 'url': 'mysql://ann:***@db/ward', 'year': 2026}

@@ -1,4 +1,7 @@
-"""Files that are whole or not there: a temporary file, fsync, rename, fsync of the folder. Folders of one owner, by name."""
+"""Files that are whole or not there: a temporary file, fsync, rename, fsync of the folder.
+
+Folders of one owner, by name.
+"""
 
 import contextlib
 import fcntl
@@ -23,7 +26,9 @@ _LOCK_POLL_S = 0.2
 
 
 def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all; what stood there before stands until the new one is on the disk.
+    """Write a file whole or not at all.
+
+    What stood there before stands until the new one is on the disk.
 
     Args:
         path: what is written or replaced.
@@ -46,12 +51,15 @@ def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise StorageError(
-            f"{path} cannot be written: {error}. Free space or mend the folder; what stood there stands."
+            f"{path} cannot be written: {error}. Free space or mend the folder; what stood there"
+            " stands."
         ) from None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all; a number that is not finite becomes null, which JSON has.
+    """Write a JSON file whole or not at all.
+
+    A number that is not finite becomes null, which JSON has.
 
     Raises:
         StorageError: if it cannot be written.
@@ -121,7 +129,9 @@ def locked(path: Path, *, otherwise: str, wait_s: float = 0.0) -> Iterator[None]
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder that only its owner may enter, and those above it alike; one that is there stays as it is.
+    """Make a folder that only its owner may enter, and those above it alike.
+
+    One that is there stays as it is.
 
     Raises:
         StorageError: if it cannot be made.
@@ -158,7 +168,10 @@ def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
 
 
 def folder_name(name: str) -> str:
-    """Write a job's or an institution's name as a folder's, one for one: no separator, no leading dot, not too long."""
+    """Write a job's or an institution's name as a folder's, one for one.
+
+    No separator, no leading dot, not too long.
+    """
     written = quote(name, safe="").replace(".", "%2E")
     if len(written) <= _LONGEST_NAME:
         return written

@@ -38,8 +38,8 @@ def _refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
     """
     if config._target_ not in own_tasks:
         raise DeniedError(
-            f"task._target_={config._target_}: nothing is imported on a plan's word; list it in policy.tasks once its code "
-            "has been read.",
+            f"task._target_={config._target_}: nothing is imported on a plan's word; list it in"
+            " policy.tasks once its code has been read.",
             code="policy_tasks",
         )
 
@@ -90,7 +90,8 @@ def _made(config: TaskConfig, own_tasks: Sequence[str], needed: Sequence[str], *
     require(made, needed, path=path, key=_KEY, expected="a Task")
     if list(made.labels) != list(config.labels):
         raise ConfigError(
-            f"{_KEY}._target_={path} has labels={list(made.labels)}, expected task.labels={config.labels}."
+            f"{_KEY}._target_={path} has labels={list(made.labels)}, expected"
+            f" task.labels={config.labels}."
         )
     return made
 

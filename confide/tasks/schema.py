@@ -1,4 +1,7 @@
-"""Records against a task's schema: what fits, what does not, and how the text of a column is read. Needs no torch."""
+"""Records against a task's schema: what fits, what does not, and how the text of a column is read.
+
+Needs no torch.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -123,7 +126,8 @@ def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
     nulls = sum(value is None for value in raw)
     if nulls:
         found.append(
-            f"Column {config.label_column}: {nulls} of {len(raw)} labels are null; label or remove these records."
+            f"Column {config.label_column}: {nulls} of {len(raw)} labels are null; label or remove"
+            " these records."
         )
     unknown = Counter(
         value for value in raw if value is not None and fold_boolean(value) not in folded
@@ -133,8 +137,9 @@ def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
             f"{value!r} ({count} records)" for value, count in unknown.most_common(_SHOWN)
         )
         found.append(
-            f"Column {config.label_column}: unknown label {shown}; the plan knows {', '.join(known)}. "
-            "Correct the records, or add the label to task.labels or task.label_values."
+            f"Column {config.label_column}: unknown label {shown}; the plan knows"
+            f" {', '.join(known)}. Correct the records, or add the label to task.labels or"
+            " task.label_values."
         )
     return Labels(
         [None if value is None else folded.get(fold_boolean(value)) for value in raw], found
@@ -184,7 +189,10 @@ def _read_numbers(
     missing |= numbers.isin(
         [value for value in listed if not numpy.isnan(value)]
     )  # "0.0" where the schema says "0"
-    problem = f"Column {name}: {wrong} of {len(text)} values are not numbers; correct them or list them in missing_values."
+    problem = (
+        f"Column {name}: {wrong} of {len(text)} values are not numbers; correct them or list them"
+        " in missing_values."
+    )
     return Column(numbers.mask(missing), missing, [problem] if wrong else [])
 
 
@@ -208,9 +216,9 @@ def _read_categories(
         return Column(values, missing, [])
     written = text[values.isin(unknown) & ~missing]
     problem = (
-        f"Column {name}: {len(unknown)} unknown categories in {len(written)} of {len(text)} values, such as {unknown[0]!r}; "
-        f"the schema knows {', '.join(column.categories)}. "
-        "Correct the records, or add the category or list it in missing_values."
+        f"Column {name}: {len(unknown)} unknown categories in {len(written)} of {len(text)} values,"
+        f" such as {unknown[0]!r}; the schema knows {', '.join(column.categories)}. Correct the"
+        " records, or add the category or list it in missing_values."
     )
     return Column(values, missing, [problem])
 
@@ -220,8 +228,8 @@ def count_problems(counts: dict[str, int], *, total: int, minimum: int) -> Itera
     for label, count in counts.items():
         if count < minimum:
             yield (
-                f"Label {label}: {count} of {total} records, expected at least data.min_per_label={minimum}; "
-                "bring more, or lower data.min_per_label."
+                f"Label {label}: {count} of {total} records, expected at least"
+                f" data.min_per_label={minimum}; bring more, or lower data.min_per_label."
             )
 
 

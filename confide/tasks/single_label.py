@@ -25,7 +25,10 @@ class SingleLabel:
         self._schema = config
 
     def content_columns(self) -> Sequence[str]:
-        """Name the columns that make a record what it is, label excluded; equal contents are one unit."""
+        """Name the columns that make a record what it is, label excluded.
+
+        Equal contents are one unit.
+        """
         return schema.content_columns(self._schema)
 
     def check(self, records: Dataset) -> list[str]:

@@ -15,7 +15,8 @@ from confide.tasks.task import LABELS, Examples
 
 FEATURES = "features"
 _EDGE = 2.0
-"""A range is encoded as [-2, 2], as if it were two standard deviations either way: numbers and categories then weigh alike."""
+"""A range is encoded as [-2, 2], as if it were two standard deviations either way: numbers and
+categories then weigh alike."""
 
 
 class Tabular(SingleLabel):
@@ -31,7 +32,9 @@ class Tabular(SingleLabel):
         return sum(_width(column) for column in self._config.columns.values())
 
     def encode(self, records: Dataset) -> Examples:
-        """Encode rows: ``features`` of shape [n, d], float32 in [-2, 2]; a missing number is 0, the middle of its range.
+        """Encode rows: ``features`` of shape [n, d], float32 in [-2, 2].
+
+        A missing number is 0, the middle of its range.
 
         Raises:
             DataError: naming every problem: missing columns, text where numbers belong, unknown

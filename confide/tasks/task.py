@@ -23,7 +23,10 @@ LENGTH_STEP = 8
 
 
 def padded_length(tokens: int) -> int:
-    """Return the length a record of so many tokens is padded to: the next multiple of 8, a function of the record alone."""
+    """Return the length a record of so many tokens is padded to.
+
+    The next multiple of 8, a function of the record alone.
+    """
     return -(-tokens // LENGTH_STEP) * LENGTH_STEP
 
 
@@ -74,7 +77,10 @@ class Examples:
 
     @staticmethod
     def concat(parts: Sequence["Examples"]) -> "Examples":
-        """Join records of the same task, in order; tokens are filled up to the longest, which :meth:`take` cuts again."""
+        """Join records of the same task, in order.
+
+        Tokens are filled up to the longest, which :meth:`take` cuts again.
+        """
         first = parts[0]
         columns = {}
         for name in first.columns:
@@ -107,7 +113,10 @@ class Task(Protocol):
         """List what does not fit the schema, one sentence a problem."""
 
     def content_columns(self) -> Sequence[str]:
-        """Name the columns that make a record what it is, label excluded; equal contents are one unit."""
+        """Name the columns that make a record what it is, label excluded.
+
+        Equal contents are one unit.
+        """
 
     def label_column(self) -> str:
         """Name the column that holds the label."""
@@ -116,7 +125,10 @@ class Task(Protocol):
         """Invent records of the right form, for checks that must not touch real ones."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return the loss of each record, shape [b]; one record's loss depends on no other record."""
+        """Return the loss of each record, shape [b].
+
+        One record's loss depends on no other record.
+        """
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Turn outputs into what metrics take."""

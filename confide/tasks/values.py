@@ -108,13 +108,15 @@ def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyar
 def unsupported(column: str, error: UnsupportedValueError) -> DataError:
     """Say that a column holds what is neither text nor a number."""
     return DataError(
-        f"Column {column} holds values of type {error}; expected text, numbers, truth values or dates. "
-        "Write them as one of these, or choose another column."
+        f"Column {column} holds values of type {error}; expected text, numbers, truth values or"
+        " dates. Write them as one of these, or choose another column."
     )
 
 
 def comparable(text: str | None) -> str | None:
-    """Return what two texts share if they mean the same: a number, a truth value or the text itself.
+    """Return what two texts share if they mean the same.
+
+    A number, a truth value or the text itself.
 
     >>> [comparable(text) for text in ("63", "63.0", "TRUE", "n/a", "")]
     ['63.0', '63.0', 'true', 'n/a', None]

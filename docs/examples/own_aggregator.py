@@ -1,4 +1,6 @@
-"""An aggregation rule of your own: the coordinate-wise trimmed mean (Yin et al., ICML 2018, arXiv 1803.01498).
+"""An aggregation rule of your own.
+
+The coordinate-wise trimmed mean (Yin et al., ICML 2018, arXiv 1803.01498).
 
 confide simulate experiment=heart_disease strategy.aggregator._target_=own_aggregator.trimmed_mean
 """

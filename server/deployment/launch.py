@@ -1,4 +1,7 @@
-"""Starts and supervises what a coordinator runs: SuperLink on loopback, the TLS front before it, the process of the rounds."""
+"""Starts and supervises what a coordinator runs.
+
+SuperLink on loopback, the TLS front before it, the process of the rounds.
+"""
 
 import contextlib
 import secrets
@@ -23,7 +26,8 @@ from confide.storage.files import locked, make_private_folder, write_secret, wri
 _SECRET_BYTES = 32
 _CONNECT_S = 1.0
 _MOST_FAILURES = 8
-"""In a row, over about a minute: a SuperLink or a front that cannot start at all ends the command."""
+"""In a row, over about a minute: a SuperLink or a front that cannot start at all ends the
+command."""
 
 
 @contextlib.contextmanager
@@ -114,8 +118,8 @@ def is_taken(port: int) -> bool:
 def _refuse_taken(kit: CoordinatorKit) -> None:
     if is_taken(kit.port):
         raise ConfigError(
-            f"Port {kit.port} of this machine is taken, and institutions are told to come there; end what listens on it, or "
-            "provision another port."
+            f"Port {kit.port} of this machine is taken, and institutions are told to come there;"
+            " end what listens on it, or provision another port."
         )
 
 

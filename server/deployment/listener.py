@@ -25,7 +25,8 @@ from confide.errors import ConfigError
 
 _LARGEST_HEAD = 16 * 1024
 _IDLE_S = 15
-"""Longer than the 5 s after which a SuperNode's client drops an idle connection: it never writes into one that closes."""
+"""Longer than the 5 s after which a SuperNode's client drops an idle connection: it never writes
+into one that closes."""
 _SHUTDOWN_S = 1
 _LINGER_S = 5.0
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -135,7 +136,9 @@ def _handshake_problem(reason: str) -> str:
     told = {
         "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
         "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong",
-        "BAD_CERTIFICATE": "it finds this server's certificate unfit, such as for the host that it called",
+        "BAD_CERTIFICATE": (
+            "it finds this server's certificate unfit, such as for the host that it called"
+        ),
         "HTTP_REQUEST": "it speaks HTTP without TLS",
     }
     words = next(
@@ -146,7 +149,10 @@ def _handshake_problem(reason: str) -> str:
 
 
 class Connection(H11Protocol):
-    """A connection that must send whole request heads, in time; h11 bounds their size, which httptools does not."""
+    """A connection that must send whole request heads, in time.
+
+    H11 bounds their size, which httptools does not.
+    """
 
     def __init__(
         self,
@@ -222,7 +228,10 @@ class Server(uvicorn.Server):
 
 
 class FewLines(logging.Filter):
-    """At most so many lines a minute from one place in the code: nobody fills the disk by being refused."""
+    """At most so many lines a minute from one place in the code.
+
+    Nobody fills the disk by being refused.
+    """
 
     def __init__(self, now_fn: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

@@ -1,4 +1,7 @@
-"""A run as a table that fills while somebody watches: the last rounds, the bars of all phases, and what went wrong last."""
+"""A run as a table that fills while somebody watches.
+
+The last rounds, the bars of all phases, and what went wrong last.
+"""
 
 import logging
 import sys

@@ -35,7 +35,10 @@ class ProgressView(Protocol):
     ) -> None: ...
 
     def planned(self, *, epsilon_budget: float | None) -> None:
-        """Hear, before the rounds, of the epsilon that each institution may spend in this run; None without privacy."""
+        """Hear, before the rounds, of the epsilon that each institution may spend in this run.
+
+        None without privacy.
+        """
 
     def phase(self, title: str, *, total: int) -> None:
         """Begin a phase of ``total`` rounds or steps."""
@@ -61,7 +64,10 @@ class ProgressView(Protocol):
         """Hear, last of all, how the run ended."""
 
     def failed(self, told: str) -> None:
-        """Hear, last of all, that it ended without a model; the command itself says why on stderr."""
+        """Hear, last of all, that it ended without a model.
+
+        The command itself says why on stderr.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +158,10 @@ def terminal_handlers() -> list[logging.StreamHandler[Any]]:
 
 
 def tell(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool = False) -> None:
-    """Print to stdout what a run has come to: the closing table and lines, or the last line alone."""
+    """Print to stdout what a run has come to.
+
+    The closing table and lines, or the last line alone.
+    """
     console, lines = Console(), closing_lines(summary, run_dir)
     if not last_line:
         console.print(closing_table(summary))

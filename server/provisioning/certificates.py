@@ -1,4 +1,7 @@
-"""The coordinator's certificates: issued when there is none that serves, by an authority whose key may be elsewhere."""
+"""The coordinator's certificates.
+
+Issued when there is none that serves, by an authority whose key may be elsewhere.
+"""
 
 import datetime
 from collections.abc import Sequence
@@ -38,13 +41,14 @@ class Authority:
         path = self.places.authority / "ca.key"
         if not path.exists():
             raise ConfigError(
-                f"{path} is not there, and {wanted_for}; bring the folder back from where it is kept, and run this again."
+                f"{path} is not there, and {wanted_for}; bring the folder back from where it is"
+                " kept, and run this again."
             )
         key = pki.read_private_key(path)
         if not pki.is_key_of(key, self.certificate):
             raise ConfigError(
-                f"{path} is not the key of the authority that the kits trust ({pki.fingerprint(self.certificate)}); bring back "
-                "the one that is."
+                f"{path} is not the key of the authority that the kits trust"
+                f" ({pki.fingerprint(self.certificate)}); bring back the one that is."
             )
         return key
 
@@ -84,7 +88,8 @@ def find_authority(
     owner = pki.common_name(certificate.subject)
     if owner != federation.name:
         raise ConfigError(
-            f"name={federation.name}: the authority in {places.out} is of {owner!r}; give another --out, or that name."
+            f"name={federation.name}: the authority in {places.out} is of {owner!r}; give another"
+            " --out, or that name."
         )
     if (places.authority / "ca.key").exists():
         write_missing(path, lambda: pki.certificate_pem(certificate))
@@ -122,7 +127,8 @@ def certify_coordinator(
         reason = _issue(authority, stem, hosts, days=federation.days, now=now)
         if reason and was_there:
             notes.append(
-                f"{stem}.crt was issued anew: {reason}. Bring coordinator/ to its machine and start it again."
+                f"{stem}.crt was issued anew: {reason}. Bring coordinator/ to its machine and start"
+                " it again."
             )
     return notes
 
@@ -139,8 +145,9 @@ def _issue(
     signer = authority.key(f"{path} must be issued: {reason}")
     if pki.time_left(authority.certificate, now=now) < RENEWED_BEFORE:
         raise ConfigError(
-            f"The authority expires on {authority.certificate.not_valid_after_utc:%Y-%m-%d}, too soon to sign with; "
-            "provision a new federation with another --out, and send every institution its kit."
+            f"The authority expires on {authority.certificate.not_valid_after_utc:%Y-%m-%d}, too"
+            " soon to sign with; provision a new federation with another --out, and send every"
+            " institution its kit."
         )
     write_missing(key_path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
     key = pki.read_private_key(key_path).public_key()

@@ -1,4 +1,7 @@
-"""Where provisioning writes, and how: one run at a time, each file whole, none touched that need not be."""
+"""Where provisioning writes, and how.
+
+One run at a time, each file whole, none touched that need not be.
+"""
 
 import contextlib
 import fcntl
@@ -55,11 +58,13 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise ConfigError(
-            f"Another `confide provision` writes to {folder}; wait for it to end, and run this again."
+            f"Another `confide provision` writes to {folder}; wait for it to end, and run this"
+            " again."
         ) from None
     except OSError as error:
         raise StorageError(
-            f"{error.filename or folder} cannot be used: {error.strerror}. Mend that, and run this again."
+            f"{error.filename or folder} cannot be used: {error.strerror}. Mend that, and run this"
+            " again."
         ) from None
     finally:
         if handle is not None:

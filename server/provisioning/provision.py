@@ -172,7 +172,9 @@ def provision(
 
 
 def make_request(name: str, folder: Path) -> Requested:
-    """Make an institution's node key and a certificate request for it; a key that is there already is used again.
+    """Make an institution's node key and a certificate request for it.
+
+    A key that is there already is used again.
 
     Args:
         name: of the institution, as the federation's YAML has it.
@@ -219,7 +221,8 @@ def _read_requests(paths: Sequence[Path], federation: FederationConfig) -> dict[
         if request.name not in federation.institutions:
             known = ", ".join(federation.institutions)
             problems.append(
-                f"{path} is of {request.name!r}, which institutions=[{known}] lacks; add it there, or correct the name."
+                f"{path} is of {request.name!r}, which institutions=[{known}] lacks; add it there,"
+                " or correct the name."
             )
         elif request.name in asked:
             problems.append(
@@ -272,16 +275,17 @@ def _choose_key(
         keys.chosen[name] = _NodeKey(asked, is_replaced=known is not None and asked != known)
         if known is not None and asked != known and not may_replace:
             keys.problems.append(
-                f"{name!r} is known by key {pki.key_fingerprint(known)}, and its request has {pki.key_fingerprint(asked)}; ask "
-                f"the institution by telephone, then give --replace {name!r}, or leave the request out."
+                f"{name!r} is known by key {pki.key_fingerprint(known)}, and its request has"
+                f" {pki.key_fingerprint(asked)}; ask the institution by telephone, then give"
+                f" --replace {name!r}, or leave the request out."
             )
         return
     keys.chosen[name] = _NodeKey(known)
     for file, found in (("node.key", private), ("node.pub", written)):
         if known is not None and found is not None and found != known:
             keys.problems.append(
-                f"{kit / file} does not fit {registered}, which {name!r} is known by; give its request with --csr FILE "
-                f"--replace {name!r}, or remove the file that is wrong."
+                f"{kit / file} does not fit {registered}, which {name!r} is known by; give its"
+                f" request with --csr FILE --replace {name!r}, or remove the file that is wrong."
             )
 
 
@@ -312,8 +316,9 @@ def _roster(places: Places, federation: FederationConfig) -> tuple[list[str], li
     if old == federation.address:
         return removed, []
     return removed, [
-        f"The address changed from {old} to {federation.address}: kits that were there already still say the old one; those "
-        "institutions change coordinator.address in their client.yaml."
+        f"The address changed from {old} to {federation.address}: kits that were there already"
+        " still say the old one; those institutions change coordinator.address in their"
+        " client.yaml."
     ]
 
 
@@ -355,9 +360,11 @@ def _kit(
         write_changed(folder / "node.pub", pki.public_line(public)),
         write_missing(folder / "ca.crt", lambda: pki.certificate_pem(authority.certificate)),
         write_missing(folder / "client.yaml", lambda: client_yaml(name, federation, config)),
-        write_changed(folder / "README.md", page)
-        if key.is_replaced
-        else write_missing(folder / "README.md", lambda: page),
+        (
+            write_changed(folder / "README.md", page)
+            if key.is_replaced
+            else write_missing(folder / "README.md", lambda: page)
+        ),
         write_changed(registered, pki.public_line(public)),
     ]
     state = (

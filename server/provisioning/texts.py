@@ -72,10 +72,19 @@ change your policy, your budget or the task in `client.yaml`, and no code of its
 """
 
 _MADE_HERE = "your private key, made by the coordinator"
-_MADE_THERE = "your private key: not in this kit; copy it here from where `confide provision --request` made it"
-_ADVICE_MADE_HERE = "It came with this kit: if the kit travelled where others could read it, ask to replace the key (below).\n"
+_MADE_THERE = (
+    "your private key: not in this kit; copy it here from where `confide provision --request`"
+    " made it"
+)
+_ADVICE_MADE_HERE = (
+    "It came with this kit: if the kit travelled where others could read it, ask to replace the key"
+    " (below).\n"
+)
 _ADVICE_MADE_THERE = "Nobody else has seen it.\n"
-_REPLACE = "To replace a key, run `confide provision --request NAME --out FOLDER` here, and send the coordinator `node.csr` alone."
+_REPLACE = (
+    "To replace a key, run `confide provision --request NAME --out FOLDER` here, and send the"
+    " coordinator `node.csr` alone."
+)
 
 _COORDINATOR_PAGE = """\
 # Coordinator of {federation}

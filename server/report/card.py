@@ -55,9 +55,11 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
         EvalResult(
             task_type=kind,
             dataset_type="federated",
-            dataset_name="pooled test records"
-            if "measured" not in run.summary["federated"]
-            else "institutions' test records",
+            dataset_name=(
+                "pooled test records"
+                if "measured" not in run.summary["federated"]
+                else "institutions' test records"
+            ),
             metric_type=metric,
             metric_value=round(value, 4),
         )
@@ -80,9 +82,15 @@ def _trained(run: RunFiles) -> str:
     if run.summary.get("engine", {}).get("name") == "deployment":
         where = "Each institution trained on its own premises, under its own policy and ledger."
     else:
-        where = "Simulated on one machine: the institutions are parts of the records above, each behind its own door."
+        where = (
+            "Simulated on one machine: the institutions are parts of the records above, each behind"
+            " its own door."
+        )
     left = "Updates of trainable tensors left them, and what is named below as not protected"
-    return f"{where} {left}; a coordinator put updates together by {sentences.strategy_name(run.config['strategy'])}."
+    return (
+        f"{where} {left}; a coordinator put updates together by"
+        f" {sentences.strategy_name(run.config['strategy'])}."
+    )
 
 
 def _spent(run: RunFiles) -> str:
@@ -99,7 +107,10 @@ def _weakest(run: RunFiles) -> str:
     choose = min if run.higher_is_better else max
     name = choose(scored, key=lambda name: scored[name])
     support = run.clients[name].get("test_examples")
-    return f"Weakest on {name}'s own test records: {run.metric} {scored[name]:.3f} on {support} records."
+    return (
+        f"Weakest on {name}'s own test records: {run.metric} {scored[name]:.3f} on {support}"
+        " records."
+    )
 
 
 __all__ = ["model_card"]

@@ -90,7 +90,9 @@ def _labels(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> list
 
 
 def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
-    """Return the settings in which runs differ, each with its value in every run; how a run is computed is left out.
+    """Return the settings in which runs differ, each with its value in every run.
+
+    How a run is computed is left out.
 
     Where a strategy's name tells all that differs in it, the name stands for its settings.
     """
@@ -108,7 +110,10 @@ def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
 
 
 def validation(run: RunFiles) -> float | None:
-    """Return the primary metric of the model that was kept, on validation records; None where it was not measured."""
+    """Return the primary metric of the model that was kept, on validation records.
+
+    None where it was not measured.
+    """
     rows = run.rounds_of(run.metric, "validation")
     kept = rows[rows["round"] == run.summary.get("kept_round")]
     return None if kept.empty else float(by_round(kept)["mean"].iloc[0])
@@ -185,7 +190,10 @@ def _settings(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> Ta
 
 
 def same_records(runs: Sequence[RunFiles]) -> bool:
-    """Say whether runs were validated and tested on the same records: the same ones, dealt out in the same way."""
+    """Say whether runs were validated and tested on the same records.
+
+    The same ones, dealt out in the same way.
+    """
     # Splits follow simulation.seed even where data.partition_seed deals out; without a seed they
     # are drawn anew.
     dealt = {str((run.config["data"], run.config["simulation"]["seed"])) for run in runs}

@@ -30,7 +30,10 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def interval(metric: str, value: float | None, n: int | None) -> tuple[float, float] | None:
-    """Return the 95 % interval of a metric; None where its value and support do not tell: only accuracy is a proportion."""
+    """Return the 95 % interval of a metric.
+
+    None where its value and support do not tell: only accuracy is a proportion.
+    """
     proportion = (
         metric == "accuracy" and value is not None and 0 <= value <= 1
     )  # an institution may declare anything

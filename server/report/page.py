@@ -19,8 +19,14 @@ from confide.server.report.render import (
     size,
 )
 
-_NO_INTERVALS = "No intervals: of the metrics only accuracy is a proportion, whose support tells how sure it is."
-_WILSON = "Small figures: 95 % intervals (Wilson) for the number of test records; they say nothing of training anew."
+_NO_INTERVALS = (
+    "No intervals: of the metrics only accuracy is a proportion, whose support tells how sure"
+    " it is."
+)
+_WILSON = (
+    "Small figures: 95 % intervals (Wilson) for the number of test records; they say nothing of"
+    " training anew."
+)
 
 
 def report_page(run: RunFiles) -> str:
@@ -177,9 +183,15 @@ def _again(run: RunFiles) -> str:
     if not digest:
         return ""
     seeded = run.config["simulation"]["seed"] is not None
-    same = f"gives model {digest} again, on the same kind of machine with the same versions and number of threads"
+    same = (
+        f"gives model {digest} again, on the same kind of machine with the same versions and number"
+        " of threads"
+    )
     if not seeded:
-        return "Without simulation.seed everything random is drawn anew: expect another model, about as good."
+        return (
+            "Without simulation.seed everything random is drawn anew: expect another model, about"
+            " as good."
+        )
     if run.summary.get("privacy", {}).get("noise") == "secure":
         return "Noise is drawn from the operating system: expect another model, about as good."
     return f"It {same}."

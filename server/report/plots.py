@@ -1,4 +1,6 @@
-"""The figures of one run's report. Each takes a run and returns a picture, or None where there is nothing to draw.
+"""The figures of one run's report.
+
+Each takes a run and returns a picture, or None where there is nothing to draw.
 
 With few institutions each has its own row; with many, rows become distributions: a page stays as
 long as a person reads.
@@ -105,7 +107,10 @@ def on_own_records(run: RunFiles) -> Picture | None:
     else:
         figure, axes = new_axes(0.9 + 0.27 * len(federated))
         _dumbbells(axes, run, federated, known)
-    caption = f"The model learnt together{' and, hollow, its own' if known else ''}, on the institution's own test records."
+    caption = (
+        f"The model learnt together{' and, hollow, its own' if known else ''}, on the institution's"
+        " own test records."
+    )
     if metric == "accuracy" and len(federated) <= NAMED:
         caption += " Bars: 95 % intervals (Wilson)."
     return picture(
@@ -169,7 +174,10 @@ def _scatter(
 
 
 def convergence(run: RunFiles) -> list[Picture]:
-    """Draw validation metrics a round: the mean over institutions, weighted by support, and their range."""
+    """Draw validation metrics a round.
+
+    The mean over institutions, weighted by support, and their range.
+    """
     names = list(dict.fromkeys([run.metric, "log_loss"]))
     return [drawn for name in names if (drawn := _convergence(run, name)) is not None]
 
@@ -199,7 +207,10 @@ def _convergence(run: RunFiles, name: str) -> Picture | None:
         axes.plot([kept], [float(rounds["mean"][kept])], "o", color=FEDERATED, markersize=7)
     axes.set(xlabel="rounds done", ylabel=name)
     _rounds_axis(axes, rounds.index)
-    caption = "Mean over institutions' validation records, by support; the band spans lowest and highest institution."
+    caption = (
+        "Mean over institutions' validation records, by support; the band spans lowest and highest"
+        " institution."
+    )
     if kept in rounds.index:
         caption += f" Dot: the model that was kept (round {kept})."
     return picture(
@@ -252,7 +263,10 @@ def privacy_by_round(run: RunFiles) -> Picture | None:
     _rounds_axis(axes, rounds.index)
     axes.set(xlabel="rounds done", ylabel="epsilon")
     axes.set_ylim(bottom=0)
-    caption = "Line: the institution that has spent most; band: down to the one that has spent least; dashed: the bound."
+    caption = (
+        "Line: the institution that has spent most; band: down to the one that has spent least;"
+        " dashed: the bound."
+    )
     return picture("epsilon", figure, title="Epsilon, round by round", caption=caption)
 
 
@@ -323,7 +337,10 @@ def labels(run: RunFiles) -> Picture | None:
         return None
     frame = pandas.DataFrame.from_dict(counts, orient="index").fillna(0)
     shares = frame.div(frame.sum(axis=1).clip(lower=1), axis=0)
-    caption = "Share of each label in an institution's records, test and validation included; only a simulation knows."
+    caption = (
+        "Share of each label in an institution's records, test and validation included; only a"
+        " simulation knows."
+    )
     if len(shares) > NAMED:
         order = shares.assign(
             _top=shares.to_numpy().argmax(axis=1), _share=shares.max(axis=1)

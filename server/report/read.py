@@ -90,8 +90,8 @@ def read_run(folder: Path) -> RunFiles:
         config = yaml.safe_load((folder / CONFIG).read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ConfigError(
-            f"{folder} holds no run that has ended ({Path(str(error.filename)).name} is missing); name a folder as "
-            "`confide simulate` prints it, or of a sweep."
+            f"{folder} holds no run that has ended ({Path(str(error.filename)).name} is missing);"
+            " name a folder as `confide simulate` prints it, or of a sweep."
         ) from None
     except (OSError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise UnreadableError(f"{folder}: a file of the run cannot be read: {error}.") from None

@@ -1,4 +1,7 @@
-"""A run in words that a board understands: what was learnt, on what, by whom, under which guarantee."""
+"""A run in words that a board understands.
+
+What was learnt, on what, by whom, under which guarantee.
+"""
 
 import math
 import shlex
@@ -56,7 +59,10 @@ def _model(config: Mapping[str, Any]) -> str:
     if backbone["kind"] == "logistic":
         return "a logistic regression"
     if backbone["kind"] == "mlp":
-        return f"a perceptron with hidden layers of {_and([str(width) for width in backbone['hidden']])}"
+        return (
+            "a perceptron with hidden layers of"
+            f" {_and([str(width) for width in backbone['hidden']])}"
+        )
     path = PurePosixPath(str(backbone["name"]).removeprefix("pkg://"))
     name = path.parts[0] if str(backbone["name"]).startswith("pkg://") else path.name
     cut = (
@@ -81,7 +87,10 @@ def learnt(run: RunFiles) -> str:
         "tabular": "To tell rows of a table apart",
     }.get(task["kind"], task["kind"])
     rounds = run.summary.get("rounds", 0)
-    return f"{kind} as {classes}: {_model(run.config)}, in {rounds} {_plural('round', rounds)} of {strategy}."
+    return (
+        f"{kind} as {classes}: {_model(run.config)}, in {rounds} {_plural('round', rounds)} of"
+        f" {strategy}."
+    )
 
 
 def _plural(word: str, count: int) -> str:
@@ -92,7 +101,10 @@ def records(run: RunFiles) -> str:
     """Say on what."""
     training = sum(line["num_examples"] for line in run.clients.values())
     test = run.summary.get("federated", {}).get("test_examples", 0)
-    said = f"{training:,} training records; {test:,} others, on which nothing was tuned or chosen, for test."
+    said = (
+        f"{training:,} training records; {test:,} others, on which nothing was tuned or chosen, for"
+        " test."
+    )
     data = run.summary.get("data", {})
     if not run.clients:
         return "The run ended before anybody could sum up its records."
@@ -122,7 +134,10 @@ def institutions(run: RunFiles) -> str:
     ]
     if not failures:
         return f"{who}; every update that was asked for went in."
-    return f"{who}; {len(failures):,} {_plural('update', len(failures))} did not go in (see refusals and failures)."
+    return (
+        f"{who}; {len(failures):,} {_plural('update', len(failures))} did not go in (see refusals"
+        " and failures)."
+    )
 
 
 def guarantee(run: RunFiles) -> str:
@@ -154,8 +169,14 @@ def meaning(run: RunFiles) -> str:
         else ""
     )
     if privacy.get("noise") == "secure":
-        return f"What epsilon says: {said}, but for a probability of delta. Smaller is safer; 0 is no influence at all.{more}"
-    return f"What epsilon would say if noise could not be repeated, as here it can: {said}, but for a probability of delta.{more}"
+        return (
+            f"What epsilon says: {said}, but for a probability of delta. Smaller is safer; 0 is no"
+            f" influence at all.{more}"
+        )
+    return (
+        f"What epsilon would say if noise could not be repeated, as here it can: {said}, but for a"
+        f" probability of delta.{more}"
+    )
 
 
 def odds(epsilon: float) -> str:
@@ -163,7 +184,10 @@ def odds(epsilon: float) -> str:
     factor = math.exp(min(epsilon, 700))
     times = f"{factor:,.0f}" if factor < 1e6 else f"10^{math.log10(factor):.0f}"
     factor_told = f"e^{epsilon:.3g} = {times}"
-    return f"whatever updates show moves the odds that one given unit is in the records at most by a factor {factor_told}"
+    return (
+        "whatever updates show moves the odds that one given unit is in the records at most by a"
+        f" factor {factor_told}"
+    )
 
 
 def outcome(run: RunFiles) -> str:

@@ -45,7 +45,10 @@ def write_report(folder: Path) -> Path:
 
 
 def leave_report(folder: Path) -> None:
-    """Write RUN's report at the end of a run: a report that fails is a warning, the run has its model all the same."""
+    """Write RUN's report at the end of a run.
+
+    A report that fails is a warning, the run has its model all the same.
+    """
     try:
         write_report(folder)
     except (ConfideError, OSError) as error:
@@ -80,7 +83,8 @@ def write_comparison(
     metrics = {run.metric for run in done}
     if len(metrics) > 1:
         raise ConfigError(
-            f"These runs have several primary metrics ({', '.join(sorted(metrics))}); compare those of one."
+            f"These runs have several primary metrics ({', '.join(sorted(metrics))}); compare those"
+            " of one."
         )
     write_text(page, comparison_page(done, title=title, page=page, failed=[*without, *failed]))
 

@@ -116,7 +116,8 @@ class CheckpointStore:
                 log.warning("%s Falling back to the checkpoint before.", error)
         if paths:
             raise UnreadableError(
-                f"None of the {len(paths)} checkpoints in {self._folder} can be read; start the run anew."
+                f"None of the {len(paths)} checkpoints in {self._folder} can be read; start the run"
+                " anew."
             )
         return None
 
@@ -155,9 +156,11 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         "server_round": state.server_round,
         "stale_rounds": state.stale_rounds,
-        "best": {"server_round": state.best.server_round, "value": state.best.value}
-        if state.best
-        else None,
+        "best": (
+            {"server_round": state.best.server_round, "value": state.best.value}
+            if state.best
+            else None
+        ),
         "order": {"params": list(state.params), "strategy": list(state.strategy_state)},
         "clients": dict(checkpoint.clients),
         "ledger_heads": dict(checkpoint.ledger_heads),
@@ -196,9 +199,9 @@ def _state(described: Mapping[str, Any], tensors: Tensors) -> RunState:
         server_round=described["server_round"],
         params=params,
         strategy_state=_in_order(_part(_STRATEGY, tensors), order["strategy"]),
-        best=Best(**best, params=_in_order(_part(_BEST, tensors), order["params"]))
-        if best
-        else None,
+        best=(
+            Best(**best, params=_in_order(_part(_BEST, tensors), order["params"])) if best else None
+        ),
         stale_rounds=described["stale_rounds"],
         history=tuple(
             RoundRecord(**record | {"accepted": tuple(record["accepted"])})

@@ -54,7 +54,8 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
     names = {node: answer.institution for node, answer in present.items()}
     if len(set(names.values())) < len(names):
         raise RunFailedError(
-            f"Two nodes call themselves alike: {', '.join(sorted(names.values()))}; give each institution a name of its own."
+            f"Two nodes call themselves alike: {', '.join(sorted(names.values()))}; give each"
+            " institution a name of its own."
         )
     if len(present) < least:
         too_few("enrol", got=len(present), least=least, missing=absent)
@@ -86,8 +87,9 @@ def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> N
         or "nobody else is there"
     )
     raise RunFailedError(
-        f"{when}: {got} institutions {'take part' if when == 'enrol' else 'answered'}, server.min_clients={least} are needed. "
-        f"Missing: {who}. Their own logs say why; change what they decline, or lower server.min_clients to go on without them.",
+        f"{when}: {got} institutions {'take part' if when == 'enrol' else 'answered'},"
+        f" server.min_clients={least} are needed. Missing: {who}. Their own logs say why; change"
+        " what they decline, or lower server.min_clients to go on without them.",
         when=when,
         missing=missing,
     )
@@ -116,7 +118,8 @@ def _wait_for_nodes(
     if len(nodes) < least:
         missing = ", ".join(absent)
         raise RunFailedError(
-            f"{len(nodes)} institutions connected within {timeout:g} s, server.min_clients={least} are needed."
+            f"{len(nodes)} institutions connected within {timeout:g} s, server.min_clients={least}"
+            " are needed."
             + (f" Missing: {missing}. `confide doctor` on their side says why." if missing else ""),
             when="enrol",
             missing=dict.fromkeys(absent, "not_connected"),
@@ -137,8 +140,8 @@ def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -
     missing = {name: "not_there" for name in sorted(before.keys() - declared.keys())}
     if missing:
         raise RunFailedError(
-            f"{', '.join(missing)} took part when the run began and did not enrol when it was resumed; "
-            "their own logs say why. Bring them back and resume again.",
+            f"{', '.join(missing)} took part when the run began and did not enrol when it was"
+            " resumed; their own logs say why. Bring them back and resume again.",
             when="enrol",
             missing=missing,
         )
@@ -149,8 +152,9 @@ def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -
     ]
     if changed:
         raise RunFailedError(
-            f"Institutions declare other numbers of records than when the run began ({'; '.join(changed)}); "
-            "these fix weights and privacy. Bring the records back, or start a new run."
+            "Institutions declare other numbers of records than when the run began"
+            f" ({'; '.join(changed)}); these fix weights and privacy. Bring the records back, or"
+            " start a new run."
         )
 
 

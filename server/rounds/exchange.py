@@ -23,7 +23,9 @@ _SHORTEST_TTL_S = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class AskAgain:
-    """When a question is asked again: after an error, after a long silence, and where an institution says 'not yet'.
+    """When a question is asked again.
+
+    After an error, after a long silence, and where an institution says 'not yet'.
 
     Asking again is safe: an institution answers the same question from what it keeps, and spends
     nothing more.
@@ -55,7 +57,10 @@ class AskAgain:
         return min(_LONGEST_AGAIN_S, self.after_error_s * 2.0 ** min(errors - 1, _MOST_DOUBLINGS))
 
     def silence_s(self, silences: int) -> float:
-        """Return how long silence lasts before the question is asked again, after so many silences; errors are none."""
+        """Return how long silence lasts before the question is asked again, after so many silences.
+
+        Errors are none.
+        """
         return min(_LONGEST_SILENCE_S, self.after_silence_s * 2.0 ** min(silences, _MOST_DOUBLINGS))
 
 
@@ -150,7 +155,10 @@ class _Question:
         )
         if self.errors == self.seen or self.error is None:
             return f"{what} is not answered yet"
-        return f"{what} is answered with {'an error' if self.error.has_error() else refusal_of(self.error)}"
+        return (
+            f"{what} is answered with"
+            f" {'an error' if self.error.has_error() else refusal_of(self.error)}"
+        )
 
 
 class _Questions:
@@ -171,7 +179,10 @@ class _Questions:
 
     @property
     def ids(self) -> set[str]:
-        """Of all messages that may still be answered; asked about one that was, SuperLink would reply with errors for ever."""
+        """Of all messages that may still be answered.
+
+        Asked about one that was, SuperLink would reply with errors for ever.
+        """
         return set(self._by_id)
 
     def settles(self, reply: Message, again: AskAgain | None) -> bool:

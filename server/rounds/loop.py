@@ -205,7 +205,8 @@ class RoundLoop(FlowerBase):
             )
         if not self._algorithm.resumable:
             raise ConfigError(
-                "This strategy keeps its state hidden inside Flower's own class, so its run cannot be resumed."
+                "This strategy keeps its state hidden inside Flower's own class, so its run cannot"
+                " be resumed."
             )
         if shapes_of(self._checkpoint.state.params) != self._shapes:
             raise StorageError(
@@ -324,7 +325,10 @@ class RoundLoop(FlowerBase):
         )
 
     def _take(self, under_way: Round, name: str, answer: Answer, *, summed: bool) -> str | None:
-        """Check one answer and, unless its update is in a partial sum, add it; return the code of what is wrong with it."""
+        """Check one answer and, unless its update is in a partial sum, add it.
+
+        Return the code of what is wrong with it.
+        """
         if isinstance(answer, str):
             return answer
         if answer.refusal:
@@ -351,7 +355,10 @@ class RoundLoop(FlowerBase):
     def _evaluate_last(
         self, grid: Grid, timeout: float
     ) -> tuple[Mapping[str, Evaluation], Mapping[str, Evaluation]]:
-        """Validate the last tensors, then score the kept ones on the test records, once; return how the kept ones score."""
+        """Validate the last tensors, then score the kept ones on the test records, once.
+
+        Return how the kept ones score.
+        """
         assert self._state is not None
         last = self._state.server_round
         scored = self._evaluate(grid, self._state.params, ("validation", "test"), timeout)

@@ -41,7 +41,10 @@ class CollectedSum:
 
 @runtime_checkable
 class SummingGrid(Protocol):
-    """A grid that sums. Its replies to train requests then hold no tensors; updates were checked where they were added."""
+    """A grid that sums.
+
+    Its replies to train requests then hold no tensors; updates were checked where they were added.
+    """
 
     def begin_sum(self, order: SumOrder) -> None:
         """Begin a round: what is asked from now on goes into a new sum."""

@@ -1,4 +1,7 @@
-"""The institutions that take part, and how they are asked: every wait is bounded, every silence is named."""
+"""The institutions that take part, and how they are asked.
+
+Every wait is bounded, every silence is named.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -38,7 +41,10 @@ class Clients:
     reproducible: Sequence[str] = ()
 
     def messages(self, kind: str, names: Sequence[str], request: Request) -> list[Message]:
-        """Write the same request to each of ``names``, with the head of its ledger; it is encoded once where there is none."""
+        """Write the same request to each of ``names``, with the head of its ledger.
+
+        It is encoded once where there is none.
+        """
         nodes, group = {name: node for node, name in self.names.items()}, str(request.server_round)
         for_all = pack_request(request)
 
@@ -51,7 +57,10 @@ class Clients:
     def answers(
         self, replies: Iterable[Message], asked: Sequence[str]
     ) -> Iterator[tuple[str, Answer]]:
-        """Yield one answer for each who was asked: as they arrive, then those who did not answer."""
+        """Yield one answer for each who was asked.
+
+        As they arrive, then those who did not answer.
+        """
         waiting = set(asked)
         for reply in replies:
             name = self.names.get(reply.metadata.src_node_id)

@@ -87,7 +87,10 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
 
 
 def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
-    """Average every metric over institutions, weighted by support; ``num_examples`` is the support of all."""
+    """Average every metric over institutions, weighted by support.
+
+    ``num_examples`` is the support of all.
+    """
     names = sorted(
         {name for metrics in evaluations.values() for name in metrics} - {"num_examples"}
     )

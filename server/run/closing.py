@@ -76,8 +76,8 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     lines += _pooled_lines(summary["baselines"], str(metric))
     if privacy["unit"] != "none":
         lines.append(
-            f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a {privacy['unit']} and institution; "
-            f"{privacy['guarantee']}."
+            f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a"
+            f" {privacy['unit']} and institution; {privacy['guarantee']}."
         )
     lines += _budget_lines(summary["clients"])
     failures = summary["failures"]
@@ -90,7 +90,10 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     digest = str(summary["model_sha256"])[:12]
     return [
         *lines,
-        f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest}, report.html and all else in {run_dir}",
+        (
+            f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest}, report.html and"
+            f" all else in {run_dir}"
+        ),
     ]
 
 

@@ -1,4 +1,7 @@
-"""What the commands that run a federation have in common on their command line: overrides, ``resume=RUN``, exit statuses."""
+"""What the commands that run a federation have in common on their command line.
+
+Overrides, ``resume=RUN``, exit statuses.
+"""
 
 import os
 import sys
@@ -46,15 +49,17 @@ def refuse_passwords(overrides: Sequence[str]) -> None:
     if shown:
         raise ConfigError(
             [
-                f"{word}: a password on the command line is kept by the shell and by RUN. Write ${{oc.env:NAME}} for it, "
-                "in quotes, or leave it to ~/.pgpass."
+                f"{word}: a password on the command line is kept by the shell and by RUN. Write"
+                " ${oc.env:NAME} for it, in quotes, or leave it to ~/.pgpass."
                 for word in shown
             ]
         )
 
 
 def resumed_words(run_dir: Path, words: Sequence[str], *, program: str) -> list[str]:
-    """Return the command line of a run that is to go on, checked before Hydra touches its folder; go where it was started.
+    """Return the command line of a run that is to go on, checked before Hydra touches its folder.
+
+    Go where it was started.
 
     Args:
         run_dir: RUN.
@@ -159,7 +164,8 @@ def tell_finished(run_dir: Path) -> bool:
     if summary is None:
         return False
     print(
-        f"{run_dir} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}. Nothing to resume."
+        f"{run_dir} is finished: {summary['rounds']} rounds, model {summary['model_sha256'][:12]}."
+        " Nothing to resume."
     )
     return True
 

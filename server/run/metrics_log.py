@@ -53,7 +53,10 @@ class MetricsSink:
         self._flush()
 
     def resumed(self, state: RunState) -> None:
-        """Write again what earlier rounds left: whatever a killed process wrote, each metric stands there once."""
+        """Write again what earlier rounds left.
+
+        Whatever a killed process wrote, each metric stands there once.
+        """
         for record in state.history:
             self._record(record)
             self._flush()
@@ -89,7 +92,8 @@ class MetricsSink:
 
     def _failed(self, error: OSError) -> StorageError:
         return StorageError(
-            f"{self._path} cannot be written: {error}. Free space; checkpoints that were written stand."
+            f"{self._path} cannot be written: {error}. Free space; checkpoints that were written"
+            " stand."
         )
 
     def _evaluations(

@@ -1,4 +1,7 @@
-"""What every run measures and leaves, simulated or deployed: seconds of each phase, tensors, versions."""
+"""What every run measures and leaves, simulated or deployed.
+
+Seconds of each phase, tensors, versions.
+"""
 
 import functools
 import platform

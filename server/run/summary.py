@@ -173,7 +173,10 @@ def _failures(history: Sequence[RoundRecord]) -> dict[str, dict[str, str]]:
 
 
 def _validation(outcome: Outcome) -> dict[str, float]:
-    """Return what a sweep may choose by: means over institutions, on the validation records of the kept model."""
+    """Return what a sweep may choose by.
+
+    Means over institutions, on the validation records of the kept model.
+    """
     means = mean_metrics(outcome.validation)
     return {**_metrics(means), "validation_examples": int(means["num_examples"])}
 
@@ -216,8 +219,14 @@ def privacy_statement(
     if not plan.private:
         return {"unit": "none", "guarantee": "none"}
     privacy = plan.privacy
-    seeded = "nominal: simulation.seed makes noise and sampling repeat, so whoever knows the seed can remove them"
-    secure = "holds for the updates: noise and sampling masks come from a cryptographic generator keyed by the operating system"
+    seeded = (
+        "nominal: simulation.seed makes noise and sampling repeat, so whoever knows the seed can"
+        " remove them"
+    )
+    secure = (
+        "holds for the updates: noise and sampling masks come from a cryptographic generator keyed"
+        " by the operating system"
+    )
     statement: dict[str, Any] = {
         "unit": privacy.unit,
         "relation": plan.relation,

@@ -81,12 +81,14 @@ def _own(path: str) -> Tracker:
         made: Tracker = getattr(importlib.import_module(module), name)()
     except Exception as error:  # whatever that module does as it is imported
         raise ConfigError(
-            f"tracking.trackers=[{path}]: {type(error).__name__}: {error}; expected a class that is made without arguments."
+            f"tracking.trackers=[{path}]: {type(error).__name__}: {error}; expected a class that is"
+            " made without arguments."
         ) from None
     lacking = [method for method in _METHODS if not callable(getattr(made, method, None))]
     if lacking:
         raise ConfigError(
-            f"tracking.trackers=[{path}] has no {', '.join(lacking)}; see confide.server.trackers.tracker.Tracker."
+            f"tracking.trackers=[{path}] has no {', '.join(lacking)}; see"
+            " confide.server.trackers.tracker.Tracker."
         )
     return made
 

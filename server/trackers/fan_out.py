@@ -12,7 +12,9 @@ log = logging.getLogger(__name__)
 
 
 class FanOut:
-    """A tracker that passes on what it is told; one that fails is named once and left out from then on.
+    """A tracker that passes on what it is told.
+
+    One that fails is named once and left out from then on.
 
     Args:
         trackers: by the name that chose each.
@@ -49,8 +51,9 @@ class FanOut:
             ) as error:  # other people's code: whatever it raises, the run is worth more
                 del self._trackers[name]
                 log.warning(
-                    "Tracker %s failed and is left out from here on (%s: %s). The run goes on, and metrics.jsonl has every "
-                    "metric; mend the cause, or leave %s out of tracking.trackers.",
+                    "Tracker %s failed and is left out from here on (%s: %s). The run goes on, and"
+                    " metrics.jsonl has every metric; mend the cause, or leave %s out of"
+                    " tracking.trackers.",
                     name,
                     type(error).__name__,
                     " ".join(str(error).split()),

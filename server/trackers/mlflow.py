@@ -20,7 +20,8 @@ from confide.server.trackers.tracker import Metric
 # minute, not within the hour.
 for _variable, _value in {
     "DO_NOT_TRACK": "true",
-    "MLFLOW_ALLOW_FILE_STORE": "true",  # MLflow 3 has put its file store in maintenance; a database needs the whole of mlflow
+    # MLflow 3 has put its file store in maintenance; a database needs the whole of mlflow
+    "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -107,7 +108,10 @@ class MlflowTracker:
 
 
 def _name(tag: str) -> str:
-    """Write ``validation/accuracy/bank-1`` as ``validation/accuracy.bank-1``: a file of MLflow's is no folder too."""
+    """Write ``validation/accuracy/bank-1`` as ``validation/accuracy.bank-1``.
+
+    A file of MLflow's is no folder too.
+    """
     phase, name, *client = tag.split("/", 2)
     return _NOT_IN_NAMES.sub(
         "_", ".".join([f"{phase}/{name}", *(part.replace("/", "_") for part in client)])

@@ -1,4 +1,7 @@
-"""What a tracker calls a run, kept with its checkpoints: a resumed run goes on under it, a new one gets another."""
+"""What a tracker calls a run, kept with its checkpoints.
+
+A resumed run goes on under it, a new one gets another.
+"""
 
 from pathlib import Path
 

@@ -59,7 +59,10 @@ class Scalars:
 
 
 def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Name what the run's own model scores in the end: ``federated/accuracy`` and so on; nothing where a run failed."""
+    """Name what the run's own model scores in the end.
+
+    ``federated/accuracy`` and so on; nothing where a run failed.
+    """
     federated = summary.get("federated", {})
     return {
         f"federated/{name}": value

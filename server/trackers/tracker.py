@@ -38,10 +38,16 @@ class Tracker(Protocol):
         """
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Take what a round, or the beginning or the end, has brought; it is called often, so be quick."""
+        """Take what a round, or the beginning or the end, has brought.
+
+        It is called often, so be quick.
+        """
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:
-        """End the run: with ``summary.json``, whose ``status`` may be failed; None where it was stopped and may go on."""
+        """End the run: with ``summary.json``, whose ``status`` may be failed.
+
+        None where it was stopped and may go on.
+        """
 
 
 __all__ = ["Metric", "Tracker"]

@@ -27,7 +27,10 @@ os.environ.setdefault(
 
 import wandb
 
-_LOGIN = "tracking.wandb_mode=online: no API key of W&B is set; run `wandb login`, or choose tracking.wandb_mode=offline."
+_LOGIN = (
+    "tracking.wandb_mode=online: no API key of W&B is set; run `wandb login`, or choose"
+    " tracking.wandb_mode=offline."
+)
 _SETTINGS: dict[str, Any] = {
     "console": "off",
     "disable_code": True,

@@ -1,4 +1,6 @@
-"""What a federation is compared with: each institution alone, and all records in one place, by the same steps and privacy.
+"""What a federation is compared with.
+
+Each institution alone, and all records in one place, by the same steps and privacy.
 
 Pooled training is what the institutions may not do; a simulation can, and the difference is what
 federating costs. It is charged in nobody's ledger, so a config that has ledgers and asks for it is
@@ -41,7 +43,8 @@ _HOLDER = "pooled"
 """What the one institution that holds all records is called."""
 
 Alone = Mapping[str, tuple[Evaluation, Evaluation]]
-"""Institution -> metrics of the model it trained alone: on the pooled test records, and on its own."""
+"""Institution -> metrics of the model it trained alone: on the pooled test records, and on its
+own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +141,10 @@ class Comparison:
         job: Job,
         score_fn: Callable[[Outcome, Tensors], Sequence[Any]],
     ) -> Sequence[Any] | None:
-        """Return the scores of a job of one institution, from the cache or by training; None if it is declined."""
+        """Return the scores of a job of one institution, from the cache or by training.
+
+        None if it is declined.
+        """
         assert job.only is not None
         [name] = job.only
         path = (
@@ -165,7 +171,9 @@ class Comparison:
 
 
 def pool(parts: Sequence[InstitutionData]) -> InstitutionData:
-    """Put the records of institutions into one place, in their order; a group of one is no group of another.
+    """Put the records of institutions into one place, in their order.
+
+    A group of one is no group of another.
 
     Args:
         parts: at least one.
@@ -210,7 +218,10 @@ def _score(federation: Federation, tensors: Tensors, examples: Examples) -> Eval
 
 
 def _read(path: Path, fits: Callable[[Any], bool]) -> Any:
-    """Read what an earlier process of this run kept; None where it kept nothing that can be used."""
+    """Read what an earlier process of this run kept.
+
+    None where it kept nothing that can be used.
+    """
     try:
         found = json.loads(path.read_text())
     except FileNotFoundError:

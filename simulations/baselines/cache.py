@@ -125,7 +125,8 @@ class BaselineCache:
             write_text(path, json.dumps(result) + "\n", mode=0o600)
         except StorageError as error:
             log.warning(
-                "A baseline is not kept: %s Set trainer.feature_cache to a folder that can be written.",
+                "A baseline is not kept: %s Set trainer.feature_cache to a folder that can be"
+                " written.",
                 error,
             )
 

@@ -54,8 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         "run",
         nargs="+",
         type=Path,
-        help="folder of a run, whose report.html and model_card.md are rendered again; several: compared on one page; "
-        "the folder of a sweep: its page",
+        help=(
+            "folder of a run, whose report.html and model_card.md are rendered again; several:"
+            " compared on one page; the folder of a sweep: its page"
+        ),
     )
     parser.add_argument(
         "--output",

@@ -1,4 +1,7 @@
-"""Engines: what carries a simulation's messages. Every engine opens the same doors and gives the same weights, bit for bit."""
+"""Engines: what carries a simulation's messages.
+
+Every engine opens the same doors and gives the same weights, bit for bit.
+"""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

@@ -90,7 +90,10 @@ class InlineGrid(LocalGrid):
         self._waiting: dict[str, Message] = {}
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Queue instructions and return their ids; what still waits from before is nobody's any more."""
+        """Queue instructions and return their ids.
+
+        What still waits from before is nobody's any more.
+        """
         self._waiting.clear()
         if self._delivery:
             self._delivery.forget()
@@ -102,7 +105,9 @@ class InlineGrid(LocalGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Carry out the oldest of these instructions that wait: one, or as many as fit into a twentieth of a second.
+        """Carry out the oldest of these instructions that wait.
+
+        One, or as many as fit into a twentieth of a second.
 
         Small clients are trained one after the other and their replies taken together, which keeps
         the code of either in the processor's cache; a large client's reply is handed over before

@@ -28,9 +28,11 @@ _STOP_TIMEOUT_S = 2.0
 _MOST_ATTEMPTS = 3
 _MOST_IN_HAND = 8
 _IN_HAND_S = 0.02
-"""Tasks are handed out ahead, but not more than this much work: the last ones of a round should be spread evenly."""
+"""Tasks are handed out ahead, but not more than this much work: the last ones of a round should be
+spread evenly."""
 _PATIENCE_S, _PATIENCE = 2.0, 50.0
-"""Others do not wait behind a task that takes longer than so many seconds, and so many times the mean."""
+"""Others do not wait behind a task that takes longer than so many seconds, and so many times the
+mean."""
 _SHARE_OF_DEADLINE = 0.25
 
 
@@ -249,7 +251,9 @@ class WorkerPool:
             self._look(1.0)
 
     def _unblock(self) -> None:
-        """Take a worker from a task that has kept it for very long, if anybody waits; that one is done last, and alone.
+        """Take a worker from a task that has kept it for very long, if anybody waits.
+
+        That one is done last, and alone.
 
         It is the worker that may stand still and not the client: a task behind which only idle
         workers wait is done again too.
@@ -378,7 +382,8 @@ class WorkerPool:
             self._failed_starts += 1
             if self._failed_starts >= _MOST_ATTEMPTS * len(self._workers):
                 raise RunFailedError(
-                    f"Worker processes end while starting (exit code {code}); their messages are on stderr."
+                    f"Worker processes end while starting (exit code {code}); their messages are on"
+                    " stderr."
                 )
         if culprit is not None:
             self._attempts[culprit.message_id] = self._attempts.get(culprit.message_id, 0) + 1
@@ -394,7 +399,10 @@ class WorkerPool:
         return failed
 
     def _retire(self, worker: _Worker) -> list[Task]:
-        """Replace a worker and keep its sum if it holds what was reported and nothing else; return what is to be done again."""
+        """Replace a worker and keep its sum if it holds what was reported and nothing else.
+
+        Return what is to be done again.
+        """
         _kill(worker.process)
         again: list[Task] = []
         if worker.summed and worker.sum.is_whole(len(worker.summed)):

@@ -21,7 +21,9 @@ LOST = "worker_lost"
 
 
 class ProcessGrid(LocalGrid):
-    """Hands messages to a pool of workers; a :class:`~confide.server.rounds.partial_sums.SummingGrid`.
+    """Hands messages to a pool of workers.
+
+    A :class:`~confide.server.rounds.partial_sums.SummingGrid`.
 
     Where a sum is begun, updates are checked and added up in the workers, and one int64 sum a
     worker comes back.
@@ -88,7 +90,10 @@ class ProcessGrid(LocalGrid):
         return list(self._asked)
 
     def _tasks(self) -> list[Task]:
-        """Write a task for each client that hears its question; a late update is not summed where it is made."""
+        """Write a task for each client that hears its question.
+
+        A late update is not summed where it is made.
+        """
         tasks = []
         for message_id, message in self._asked.items():
             if self._delivery is None or self._delivery.is_heard(message):
@@ -110,7 +115,10 @@ class ProcessGrid(LocalGrid):
         return tasks
 
     def _stop(self) -> None:
-        """Stop who is still at work for nobody; a training that was cut off counts, a spending may only be too high."""
+        """Stop who is still at work for nobody.
+
+        A training that was cut off counts, a spending may only be too high.
+        """
         for task in self._pool.stop():
             if (
                 task.message_id in self._asked
@@ -137,7 +145,10 @@ class ProcessGrid(LocalGrid):
             self._params.copy_(flatten(tensors, self._shapes))
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return replies that have arrived; wait for the first for as long as the round loop pauses between looks."""
+        """Return replies that have arrived.
+
+        Wait for the first for as long as the round loop pauses between looks.
+        """
         wanted = message_ids if isinstance(message_ids, set) else set(message_ids)
         replies = [
             reply

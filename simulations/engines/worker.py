@@ -164,7 +164,10 @@ def _die_with_parent() -> None:
 
 
 class _KeptLogs(logging.Handler):
-    """Keeps records until they are taken along with an answer: a worker has no log file of its own."""
+    """Keeps records until they are taken along with an answer.
+
+    A worker has no log file of its own.
+    """
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)

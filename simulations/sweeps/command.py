@@ -40,7 +40,8 @@ _OPTUNA, _BASIC, _FULL_ERROR = "hydra_optuna_sweeper", "BasicLauncher", "HYDRA_F
 _DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 JobFn = Callable[[DictConfig, bool], float | None]
-"""(composed config, whether to be silent) -> what a sweeper chooses by; None where the job has none, or failed."""
+"""(composed config, whether to be silent) -> what a sweeper chooses by; None where the job has
+none, or failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +154,10 @@ def _tell(runs: Sequence[SweptRun], sweep: Sweep) -> None:
     console.print(sweep_table(runs, sweep.folder))
     for run in runs:
         if run.summary and run.status != "completed":
-            told = f"{run.run_dir.name} ({' '.join(run.overrides)}) {run.status}: {' '.join(str(run.summary['error']).split())}"
+            told = (
+                f"{run.run_dir.name} ({' '.join(run.overrides)}) {run.status}:"
+                f" {' '.join(str(run.summary['error']).split())}"
+            )
             console.print(told, markup=False, highlight=False, soft_wrap=True)
     best = best_run(runs)
     if best is not None and best.summary is not None:
@@ -163,7 +167,8 @@ def _tell(runs: Sequence[SweptRun], sweep: Sweep) -> None:
             best.summary["federated"].get(metric, math.nan),
         )
         console.print(
-            f"Best on validation records: {metric} {value:.3f} ({test:.3f} on test records) with {' '.join(best.overrides)}",
+            f"Best on validation records: {metric} {value:.3f} ({test:.3f} on test records) with"
+            f" {' '.join(best.overrides)}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -221,7 +226,9 @@ def _refuse_unfit(words: Sequence[str], sweeper: str) -> None:
 def _optuna_words(
     hydra: DictConfig, config: Config, words: Sequence[str], overrides: Sequence[str]
 ) -> list[str]:
-    """Return what Optuna has to be told: which direction is better, that a failed trial is no reason to stop, a seed.
+    """Return what Optuna has to be told.
+
+    Which direction is better, that a failed trial is no reason to stop, a seed.
 
     Raises:
         ConfigError: if it was told something else.
@@ -232,8 +239,9 @@ def _optuna_words(
     given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in overrides}
     if given.get("hydra.sweeper.direction", better) != better:
         problems.append(
-            f"hydra.sweeper.direction={given['hydra.sweeper.direction']}: a job is worth its task.primary_metric={metric} on "
-            f"validation records, to {better}; leave hydra.sweeper.direction out."
+            f"hydra.sweeper.direction={given['hydra.sweeper.direction']}: a job is worth its"
+            f" task.primary_metric={metric} on validation records, to {better}; leave"
+            " hydra.sweeper.direction out."
         )
     if "task.primary_metric" in swept_keys(words):
         problems.append(

@@ -1,4 +1,7 @@
-"""What an institution keeps between rounds: the same again for the same round, whole, and in its own folder."""
+"""What an institution keeps between rounds.
+
+The same again for the same round, whole, and in its own folder.
+"""
 
 import stat
 from collections.abc import Callable

@@ -336,7 +336,10 @@ def shifted(tensors: Tensors, by: float) -> Tensors:
 
 
 def test_one_round_asked_with_other_tensors_does_not_reveal_its_noise() -> None:
-    """Equal noise on different inputs cancels: the second must be refused, or be under noise of its own."""
+    """Equal noise on different inputs cancels.
+
+    The second must be refused, or be under noise of its own.
+    """
     institution = make_institution()
     first = institution.handle("train", ask(tensors=START))
     second = institution.handle("train", ask(tensors=shifted(START, 1e-4)))

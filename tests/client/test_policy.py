@@ -1,4 +1,7 @@
-"""The policy: each rule denies and allows, with the values; nothing that a plan says loosens one."""
+"""The policy: each rule denies and allows, with the values.
+
+Nothing that a plan says loosens one.
+"""
 
 import dataclasses
 import datetime

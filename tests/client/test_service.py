@@ -1,4 +1,7 @@
-"""The trainer service over a real socket: the same answers as at the door, and nothing for whoever is hostile."""
+"""The trainer service over a real socket.
+
+The same answers as at the door, and nothing for whoever is hostile.
+"""
 
 import os
 import shutil
@@ -345,7 +348,10 @@ def test_a_reply_that_is_too_large_is_not_passed_on(folder: Path) -> None:
 
 
 def test_the_executors_end_imports_no_torch() -> None:
-    code = "import sys, confide.client.app, confide.client.service.stub; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, confide.client.app, confide.client.service.stub; assert 'torch' not in"
+        " sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
@@ -473,7 +479,10 @@ def test_another_user_may_not_connect(folder: Path) -> None:
     connect = f"socket.socket(socket.AF_UNIX).connect({str(folder / SOCKET)!r})"
     with Connected(Door(), folder):
         for user, allowed in ((65534, False), (0, True)):
-            code = f"import os, socket; os.setgroups([]); os.setgid({user}); os.setuid({user}); {connect}"
+            code = (
+                f"import os, socket; os.setgroups([]); os.setgid({user}); os.setuid({user});"
+                f" {connect}"
+            )
             done = subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, check=False
             )

@@ -1,4 +1,7 @@
-"""Parts of one's own are named by dotted path; what is wrong with one is told with the path, the reason and the mend."""
+"""Parts of one's own are named by dotted path.
+
+What is wrong with one is told with the path, the reason and the mend.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -102,12 +105,18 @@ def test_weighting_has_no_effect_on_a_rule_of_ones_own() -> None:
         (
             "nothing",
             {},
-            r"returns NoneType, expected a FederatedAlgorithm.*lacks resumable, init, select, begin",
+            (
+                r"returns NoneType, expected a FederatedAlgorithm.*lacks resumable, init, select,"
+                r" begin"
+            ),
         ),
         (
             "raises",
             {"trim": 3},
-            r"parts_of_mine\.raises with strategy\.kwargs=\{'trim': 3\} raises ValueError: trim=3 is odd",
+            (
+                r"parts_of_mine\.raises with strategy\.kwargs=\{'trim': 3\} raises ValueError:"
+                r" trim=3 is odd"
+            ),
         ),
         ("raises", {"tri": 3}, r"unexpected keyword argument 'tri'"),
         (

@@ -47,7 +47,10 @@ def test_unknown_setting_names_a_near_one() -> None:
 def test_unknown_choice_lists_the_choices() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: custom, fedadagrad, fedadam",
+        match=(
+            r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: custom,"
+            r" fedadagrad, fedadam"
+        ),
     ):
         compose(["strategy=fedfoo"])
 
@@ -85,7 +88,10 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
         ("simulation.baselines=[central]", r"baselines=\['central'\]: expected only local, pooled"),
         (
             "simulation.baselines=[pooled] client.ledger=ledgers policy.budget.epsilon=16",
-            r"client\.ledger=ledgers: training on all records in one place would be charged in nobody's ledger; set simulation",
+            (
+                r"client\.ledger=ledgers: training on all records in one place would be charged in"
+                r" nobody's ledger; set simulation"
+            ),
         ),
         ("trainer.device=tpu", r"trainer\.device=tpu: expected one of auto, cpu, cuda, mps"),
         ("backbone=transformer", r"backbone\.name is not set"),

@@ -68,7 +68,10 @@ def question(asked: TrainingPlan | str, **request: Any) -> RecordDict:
 
 
 def edited(job: str, **values: Any) -> str:
-    """Write the plan of another job with some values set, by dotted key with __ for dots; no schema is asked."""
+    """Write the plan of another job with some values set, by dotted key with __ for dots.
+
+    No schema is asked.
+    """
     raw = json.loads(plan().to_json()) | {"job": job}
     for key, value in values.items():
         *parts, last = key.split("__")
@@ -110,9 +113,9 @@ def beyond_the_policy(records: Path) -> Iterator[tuple[str, str, Asked]]:
         ("delta", "policy_max_delta"): edited("b", privacy__delta=0.5),
         ("no privacy", "policy_required_unit"): edited("c", privacy__unit="none"),
         ("groups without a column", "privacy"): edited("c", privacy__unit="group"),
-        ("another label", "task_not_served"): dataclasses.replace(
-            plan(), job="d", task=other
-        ).to_json(),
+        ("another label", "task_not_served"): (
+            dataclasses.replace(plan(), job="d", task=other).to_json()
+        ),
         ("huge model", "policy_max_update_mb"): edited(
             "f", backbone=dataclasses.asdict(MlpConfig(hidden=[100_000] * 2))
         ),
@@ -143,7 +146,10 @@ def beyond_the_policy(records: Path) -> Iterator[tuple[str, str, Asked]]:
 
 
 def beyond_the_protocol() -> Iterator[tuple[str, str, Asked]]:
-    """Yield attacks by tensors, rounds, heads and records: what, the code that is to come, the message."""
+    """Yield attacks by tensors, rounds, heads and records.
+
+    What, the code that is to come, the message.
+    """
     first, tensor = next(iter(start().items()))
     shape, buffer = tuple(tensor.shape), io.BytesIO()
     np.save(buffer, np.array([{"a": 1}], dtype=object), allow_pickle=True)
@@ -276,7 +282,10 @@ def test_hostile_coordinator_gets_what_policy_and_budget_allow_and_no_more() -> 
 
 
 def _takes_its_rounds_and_no_more(coordinator: HostileCoordinator, victim: Victim) -> None:
-    """Ask for one round with other tensors again and again: each is a round of the schedule, with noise of its own."""
+    """Ask for one round with other tensors again and again.
+
+    Each is a round of the schedule, with noise of its own.
+    """
     assert coordinator.ask(NAME, "query", question(plan())).refusal is None
     asked = [
         ("train", question(plan(), server_round=1, arrays=shifted(by)))
@@ -335,7 +344,10 @@ def _gets_no_training_metrics(coordinator: HostileCoordinator) -> None:
 
 
 def _gets_errors_without_text(coordinator: HostileCoordinator) -> None:
-    """Send what is no question at all; a message that cannot be read takes a minute, in which its task runs out."""
+    """Send what is no question at all.
+
+    A message that cannot be read takes a minute, in which its task runs out.
+    """
     genuine = question(plan(), server_round=1, arrays=encode(start()))
     kinds: list[Asked] = [(kind, genuine) for kind in ("train.other", "evaluate.x", "query.y")]
     replies = coordinator.send_all(

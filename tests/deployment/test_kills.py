@@ -1,4 +1,6 @@
-"""SIGKILL of any process of a federation at random instants: the run completes with the weights of an undisturbed one.
+"""SIGKILL of any process of a federation at random instants.
+
+The run completes with the weights of an undisturbed one.
 
 ``CONFIDE_KILLS_SEED=7`` draws other instants; those of a run are printed (``pytest -s``).
 """
@@ -29,7 +31,8 @@ from confide.privacy.accounting import epsilon
 ROUNDS = 5
 ROUND_TIMEOUT_S = 180.0
 TURN_S = 90.0
-"""Longest time from a kill until the next round is durable: parts of a message that never come are waited for half a minute."""
+"""Longest time from a kill until the next round is durable: parts of a message that never come are
+waited for half a minute."""
 RUN = (
     f"server.num_rounds={ROUNDS}",
     f"server.round_timeout_s={ROUND_TIMEOUT_S:g}",
@@ -75,7 +78,8 @@ class Trial:
 
     def note(self, text: str) -> None:
         self.notes.append(
-            f"{time.monotonic() - self.began:6.1f} s, {self.deployment.rounds_done()} rounds: {text}"
+            f"{time.monotonic() - self.began:6.1f} s, {self.deployment.rounds_done()} rounds:"
+            f" {text}"
         )
         print(self.notes[-1], flush=True)
 
@@ -102,7 +106,10 @@ class Trial:
         self.note(f"SIGKILL of {process}, process {pid}")
 
     def kill_command(self, name: str) -> None:
-        """Kill ``confide server``, or an institution's ``confide client``; its processes have to end by themselves."""
+        """Kill ``confide server``, or an institution's ``confide client``.
+
+        Its processes have to end by themselves.
+        """
         killed = self.deployment.started.pop(name)
         told = self.deployment.process_ids()
         of_it = [

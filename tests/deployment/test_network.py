@@ -1,4 +1,7 @@
-"""A federation over a network that fails: nobody misses a deadline, and the weights are those of the simulation."""
+"""A federation over a network that fails.
+
+Nobody misses a deadline, and the weights are those of the simulation.
+"""
 
 import threading
 import time

@@ -1,4 +1,7 @@
-"""What is refused, and what both ends say to it; on a real coordinator, with the real programs of Flower."""
+"""What is refused, and what both ends say to it.
+
+On a real coordinator, with the real programs of Flower.
+"""
 
 import dataclasses
 import datetime
@@ -100,7 +103,8 @@ def test_an_unregistered_key_is_refused(waiting: Deployment, tmp_path: Path) -> 
     shown = pki.key_fingerprint(key.public_key())
     wait_for_front(
         waiting,
-        f"412, refused, its key is not registered, or its SuperNode vanished less than a minute ago, key {shown}",
+        "412, refused, its key is not registered, or its SuperNode vanished less than a minute"
+        f" ago, key {shown}",
     )
     doctor = confide("doctor", str(waiting.coordinator_kit), "--json", check=False)
     findings = json.loads(doctor.stdout)["findings"]
@@ -179,7 +183,10 @@ def test_a_clock_that_is_ahead_is_explained(waiting: Deployment, tmp_path: Path)
     kit = waiting.kit(waiting.institutions[0])
     tls = {"ca": kit / "ca.crt", "key": kit / "node.key", "secret": tmp_path / "secret"}
     command = supernode_command(coordinator=f"127.0.0.1:{waiting.port}", port=free_port(), **tls)
-    ahead = "import datetime, flwr.supercore.date as d\nreal = d.now\nd.now = lambda: real() + datetime.timedelta(minutes=1)\n"
+    ahead = (
+        "import datetime, flwr.supercore.date as d\nreal = d.now\nd.now = lambda: real() +"
+        " datetime.timedelta(minutes=1)\n"
+    )
     command[:1] = [
         sys.executable,
         "-c",

@@ -20,7 +20,10 @@ from confide.deployment.supervisor import PROCESSES, OneLine, Program, Superviso
 from confide.errors import StorageError
 
 SLEEPS = ("sleep", "60")
-CHATTY = "import sys\nfor i in range(20_000): sys.stdout.write(f'line {i}\\n'); sys.stdout.flush()\nimport time; time.sleep(60)"
+CHATTY = (
+    "import sys\nfor i in range(20_000): sys.stdout.write(f'line {i}\\n');"
+    " sys.stdout.flush()\nimport time; time.sleep(60)"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -202,8 +205,9 @@ def test_whoever_heeds_no_sigterm_is_killed(
 
 def test_children_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     script = (
-        "import threading; from pathlib import Path; from confide.deployment.supervisor import Program, Supervisor\n"
-        f"with Supervisor([Program(name='a', command={SLEEPS})], Path({str(tmp_path)!r})) as s: s.run(threading.Event())"
+        "import threading; from pathlib import Path; from confide.deployment.supervisor import"
+        f" Program, Supervisor\nwith Supervisor([Program(name='a', command={SLEEPS})],"
+        f" Path({str(tmp_path)!r})) as s: s.run(threading.Event())"
     )
     parent = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL)
     wait_until(lambda: pid_of(tmp_path, "a"))

@@ -1,4 +1,7 @@
-"""An executor with an app of the tests, in a process of its own: it echoes a query, and raises where it is to train."""
+"""An executor with an app of the tests, in a process of its own.
+
+It echoes a query, and raises where it is to train.
+"""
 
 import logging
 import sys

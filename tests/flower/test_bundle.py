@@ -26,7 +26,10 @@ def config() -> dict[str, object]:
 
 
 def test_the_bundle_is_the_same_bytes_in_every_process() -> None:
-    code = "import hashlib; from confide.flower.bundle import bundle; print(hashlib.sha256(bundle()).hexdigest())"
+    code = (
+        "import hashlib; from confide.flower.bundle import bundle;"
+        " print(hashlib.sha256(bundle()).hexdigest())"
+    )
     command = [sys.executable, "-W", "ignore", "-c", code]
     digests = {
         subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout

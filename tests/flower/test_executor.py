@@ -1,4 +1,7 @@
-"""What becomes of a task that cannot be answered: it must not end without a reply, or its SuperNode waits for ever."""
+"""What becomes of a task that cannot be answered.
+
+It must not end without a reply, or its SuperNode waits for ever.
+"""
 
 import threading
 from pathlib import Path
@@ -60,7 +63,10 @@ def test_task_whose_message_cannot_be_read_is_left_to_run_out(error: Exception) 
 
 
 class Restarted:
-    """A SuperNode that was started anew, with another secret: it refuses whoever signs with the old one."""
+    """A SuperNode that was started anew, with another secret.
+
+    It refuses whoever signs with the old one.
+    """
 
     def __init__(self, secret: Path, stop: threading.Event) -> None:
         self._secret, self._stop = secret, stop

@@ -15,8 +15,14 @@ from confide.flower.processes import LOOPBACK, environment, supernode_command
 from confide.security import pki
 
 START = "INFO :      Starting Flower SuperNode\n"
-TLS = "Exit Code: 305\nFailed to initialize the connection.\n[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
-VERSION = "Exit Code: 606\nRuntime version compatibility check failed.\nexpected flwr 1.41, got '1.40.0'\n"
+TLS = (
+    "Exit Code: 305\nFailed to initialize the connection.\n[SSL: CERTIFICATE_VERIFY_FAILED]"
+    " certificate verify failed: "
+)
+VERSION = (
+    "Exit Code: 606\nRuntime version compatibility check failed.\nexpected flwr 1.41, got"
+    " '1.40.0'\n"
+)
 
 
 @pytest.mark.parametrize(

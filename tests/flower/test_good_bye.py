@@ -14,7 +14,10 @@ from flwr.proto.fleet_pb2 import DeactivateNodeRequest, DeactivateNodeResponse
 from confide.flower.processes import say_good_bye
 from confide.security import pki
 
-WRITTEN = "INFO : Starting Flower SuperNode\nINFO : SuperNode ID: 17442203219391\nINFO : [RUN 1, ROUND 2]\n"
+WRITTEN = (
+    "INFO : Starting Flower SuperNode\nINFO : SuperNode ID: 17442203219391\nINFO : [RUN 1, ROUND"
+    " 2]\n"
+)
 
 
 @dataclass

@@ -1,4 +1,7 @@
-"""Replies that arrive in parts, or never: a look for them does not wait, and one that is lost is an error."""
+"""Replies that arrive in parts, or never.
+
+A look for them does not wait, and one that is lost is an error.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -39,7 +39,10 @@ class Exchanged:
 
 @pytest.fixture(scope="module")
 def exchanged(superlink: SuperLink, node: Node) -> Exchanged:
-    """Send an echo, a message that the app raises at, and one to nobody; pull until all are answered, and once more."""
+    """Send an echo, a message that the app raises at, and one to nobody.
+
+    Pull until all are answered, and once more.
+    """
     number = superlink.control.start_run("trial")
     with take_run(superlink.runtime(), timeout_s=10) as grid:
         sent = [

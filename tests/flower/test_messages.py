@@ -1,4 +1,7 @@
-"""What is relied on of Flower's private corners; a release that changes one of them fails here first."""
+"""What is relied on of Flower's private corners.
+
+A release that changes one of them fails here first.
+"""
 
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict

@@ -185,9 +185,10 @@ def test_fresh_process_without_confide_classifies(
 ) -> None:
     folder = moved("full", "merged")
     code = (
-        "import sys; from transformers import AutoModel, pipeline; AutoModel.from_pretrained(sys.argv[1]);"
-        "classify = pipeline('text-classification', sys.argv[1], trust_remote_code=True);"
-        "print(classify('late again', top_k=None), 'confide' in sys.modules)"
+        "import sys; from transformers import AutoModel, pipeline;"
+        " AutoModel.from_pretrained(sys.argv[1]);classify = pipeline('text-classification',"
+        " sys.argv[1], trust_remote_code=True);print(classify('late again', top_k=None), 'confide'"
+        " in sys.modules)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, folder],

@@ -24,7 +24,8 @@ NOW = datetime.datetime.now(datetime.UTC)
 DAY = datetime.timedelta(days=1)
 # As `ssh-keygen -lf` prints it.
 LINE = (
-    "ecdsa-sha2-nistp384 AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBIyQ6aLicc9rr8QUtZsvEvpnlf2j"
+    "ecdsa-sha2-nistp384"
+    " AAAAE2VjZHNhLXNoYTItbmlzdHAzODQAAAAIbmlzdHAzODQAAABhBIyQ6aLicc9rr8QUtZsvEvpnlf2j"
     "CosEycmtj7tRhRJM+3mNhGRmjutWPjVG6ln6ku4Sz05X+Zg8E3pOUQVz/6/7QQFTLXnPMm0VUCwY4CE4kvPOEuBO81JkDpD5cmV6iw=="
 )
 FINGERPRINT = "SHA256:gU2PtN4MRIMtNyVXkBGFYDagyFadY8RDhEKjSMxYTOE"

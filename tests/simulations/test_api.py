@@ -167,13 +167,11 @@ def test_overrides_are_a_sequence_of_words(overrides: object) -> None:
 def interrupting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A module with a rule that somebody interrupts while a file is there."""
     (tmp_path / "interrupted_rule.py").write_text(
-        "import pathlib\nfrom confide.strategies.aggregators import AllUpdates\n\n"
-        "ROUNDS = []\n"
-        "def reduce(updates, counts):\n"
-        "    ROUNDS.append(1)\n"
-        "    if pathlib.Path(__file__).with_suffix('.stop').exists() and len(ROUNDS) == 3: raise KeyboardInterrupt\n"
-        "    return updates.mean(dim=0)\n\n"
-        "def rule(): return AllUpdates(reduce)\n"
+        "import pathlib\nfrom confide.strategies.aggregators import AllUpdates\n\nROUNDS = []\ndef"
+        " reduce(updates, counts):\n    ROUNDS.append(1)\n    if"
+        " pathlib.Path(__file__).with_suffix('.stop').exists() and len(ROUNDS) == 3: raise"
+        " KeyboardInterrupt\n    return updates.mean(dim=0)\n\ndef rule(): return"
+        " AllUpdates(reduce)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path / "interrupted_rule.stop"

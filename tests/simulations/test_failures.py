@@ -65,7 +65,10 @@ def test_clients_that_keep_something_fail_alike_in_every_engine(run: Simulate, k
 
 @pytest.mark.parametrize("engine", ["inline", pytest.param("process", marks=pytest.mark.slow)])
 def test_as_many_silent_clients_as_workers_keep_nobody_else(run: Simulate, engine: str) -> None:
-    two = "simulation.faults=[{kind: hangs, client: Hungary, rounds: [2]}, {kind: late, client: Cleveland, rounds: [2]}]"
+    two = (
+        "simulation.faults=[{kind: hangs, client: Hungary, rounds: [2]}, {kind: late, client:"
+        " Cleveland, rounds: [2]}]"
+    )
     summary = run(*QUICK, *ENGINES[engine], two)
     assert summary["failures"] == {"2": {"Cleveland": "no_reply", "Hungary": "no_reply"}}
 

@@ -1,4 +1,7 @@
-"""Simulations on records that are not public: budgets that outlive the run, whatever is done to the records."""
+"""Simulations on records that are not public.
+
+Budgets that outlive the run, whatever is done to the records.
+"""
 
 import logging
 import shutil

@@ -293,7 +293,10 @@ WRONG_ARGUMENTS: list[tuple[str, dict[str, object], str]] = [
     (
         "size",
         {},
-        r"partitioner=size needs partition_sizes; set data\.partitioner_args='\{partition_sizes: \.\.\.\}'",
+        (
+            r"partitioner=size needs partition_sizes; set"
+            r" data\.partitioner_args='\{partition_sizes: \.\.\.\}'"
+        ),
     ),
     (
         "shard",

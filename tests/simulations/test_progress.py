@@ -26,7 +26,10 @@ RUN = (
     "privacy.epsilon=3",
     "server.num_rounds=4",
     "simulation.baselines=[]",
-    "simulation.faults=[{kind: nan, client: Hungary, rounds: [2]},{kind: raises, client: Cleveland, rounds: [3]}]",
+    (
+        "simulation.faults=[{kind: nan, client: Hungary, rounds: [2]},{kind: raises, client:"
+        " Cleveland, rounds: [3]}]"
+    ),
 )
 
 
@@ -149,7 +152,8 @@ def test_quiet_prints_where_the_model_is_and_nothing_else(
     out, err = capfd.readouterr()
     assert err == ""
     assert re.fullmatch(
-        rf"4 rounds in [\d.]+ s; model [0-9a-f]{{12}}, report.html and all else in {tmp_path}/run\n",
+        r"4 rounds in [\d.]+ s; model [0-9a-f]{12}, report.html and all else in"
+        rf" {tmp_path}/run\n",
         out,
     )
 

@@ -484,7 +484,10 @@ def instant(rng: random.Random, folder: Path, *, duration_s: float) -> Callable[
 def killed_again_and_again(
     folder: Path, *overrides: str, kills: int, seed: int, duration_s: float
 ) -> int:
-    """Run, kill, resume, until so many processes were killed; then let it end. Returns how many were."""
+    """Run, kill, resume, until so many processes were killed; then let it end.
+
+    Returns how many were.
+    """
     rng, done = random.Random(seed), 0
     while done < kills:
         if (
@@ -551,7 +554,10 @@ def test_kills_at_thirty_instants_change_nothing(
 
 
 def heed_interrupts() -> None:
-    """Undo what whoever started these tests in the background may have told them: to ignore Ctrl-C."""
+    """Undo what whoever started these tests in the background may have told them.
+
+    To ignore Ctrl-C.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -94,7 +94,10 @@ def test_missing_category_is_zero_with_its_indicator_on() -> None:
 def test_unknown_category_is_refused() -> None:
     with pytest.raises(
         DataError,
-        match="Column x: 2 unknown categories in 3 of 4 values, such as 'heaps'; the schema knows none, some",
+        match=(
+            "Column x: 2 unknown categories in 3 of 4 values, such as 'heaps'; the schema knows"
+            " none, some"
+        ),
     ):
         encode(CP, ["some", "lots", "heaps", "lots"])
 

@@ -29,7 +29,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("doctor")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    text = f"name: t\nhosts: [127.0.0.1]\nport: {port}\ninstitutions: [ward]\nconfig: [experiment=heart_disease]\n"
+    text = (
+        f"name: t\nhosts: [127.0.0.1]\nport: {port}\ninstitutions: [ward]\nconfig:"
+        " [experiment=heart_disease]\n"
+    )
     (folder / "fed.yaml").write_text(text)
     federation, config = read_federation(folder / "fed.yaml")
     provision(federation, config, folder / "out")
@@ -102,7 +105,7 @@ def test_backbones_are_told_with_their_hash(kit: Path, tmp_path: Path) -> None:
     folder.mkdir()
     save_file({"weight": zeros(2)}, folder / "model.safetensors")
     (folder / "config.json").write_text("{}")
-    (listed, gone) = found(kit, f"backbones=[{folder},nowhere]")["backbones"]
+    listed, gone = found(kit, f"backbones=[{folder},nowhere]")["backbones"]
     assert (listed.status, gone.status) == ("warning", "error")
     digest = listed.told.split("content hash ")[1][:64]
     allowed = found(kit, f"backbones=[{folder}]", f"policy.backbones=[{digest}]")["backbones"]

@@ -36,7 +36,8 @@ assert SEED is not None
 BUDGET: dict[str, Any] = {"budget": {"epsilon": 20.0}, "min_records": 50}
 REPRODUCIBLE = {**BUDGET, "allow_reproducible_noise": True}
 NOWHERE = {"path": "/nowhere/records.csv"}
-"""Records that cannot be read: who is refused with another code was refused before they were touched."""
+"""Records that cannot be read: who is refused with another code was refused before they were
+touched."""
 PRETRAINED = replace(
     PRIVATE, backbone=TransformerConfig(name="coordinator/own-name"), backbone_sha256="ab" * 32
 )

@@ -1,4 +1,6 @@
-"""A coordinator and an institution in a process that is killed: real records, real DP-SGD, a ledger on disk.
+"""A coordinator and an institution in a process that is killed.
+
+Real records, real DP-SGD, a ledger on disk.
 
 Started by test_crashes.py, again and again over one folder, until all rounds are done. Before a
 step draws, it writes down on disk, by itself and past the ledger, that it will.

@@ -1,4 +1,7 @@
-"""SIGKILL at every named boundary and at random instants: the ledger never says less than what was drawn."""
+"""SIGKILL at every named boundary and at random instants.
+
+The ledger never says less than what was drawn.
+"""
 
 import json
 import random
@@ -146,7 +149,9 @@ class Hospital:
 
 
 def cases() -> list[ParameterSet]:
-    """Every boundary, before and after, in the first round and in a later one; every step of a round.
+    """Every boundary, before and after, in the first round and in a later one.
+
+    Every step of a round.
 
     Before a boundary is nearly after the one before it: by default that is left out, but for the
     first.
@@ -186,7 +191,10 @@ def test_a_kill_at_a_boundary_never_under_counts(
 def test_a_replayed_round_gives_the_same_update(
     tmp_path: Path, plan: TrainingPlan, records: Path
 ) -> None:
-    """Killed after the update and before the reply: what is sent in the end is what would have been sent."""
+    """Killed after the update and before the reply.
+
+    What is sent in the end is what would have been sent.
+    """
     hospital = Hospital(
         tmp_path / "run", replace(plan, num_rounds=1, privacy=plan.privacy), records
     )

@@ -1,4 +1,7 @@
-"""What a function of one's own returns is read as a file would be; what is no table is refused with the function's path."""
+"""What a function of one's own returns is read as a file would be.
+
+What is no table is refused with the function's path.
+"""
 
 import sys
 from collections.abc import Iterator
@@ -69,7 +72,10 @@ def test_mapping_is_what_a_folder_with_one_file_an_institution_is(
         ("absent", "has no attribute 'absent'"),
         (
             "rows",
-            r"my_records\.rows returns list, expected a pandas DataFrame, a datasets\.Dataset, or a mapping",
+            (
+                r"my_records\.rows returns list, expected a pandas DataFrame, a datasets\.Dataset,"
+                r" or a mapping"
+            ),
         ),
         ("nested", "returns dict, expected a pandas DataFrame"),
         ("raises", r"my_records\.raises raises OSError: the share is not mounted"),

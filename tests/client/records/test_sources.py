@@ -241,7 +241,10 @@ if end == "kill":
 def _load_elsewhere(
     paths: Sequence[Path], rows: int, home: Path, *, end: str
 ) -> tuple[int, list[str]]:
-    """Load in a process whose every folder is ``home``; return its extra KiB and what it left there."""
+    """Load in a process whose every folder is ``home``.
+
+    Return its extra KiB and what it left there.
+    """
     home.mkdir()
     env = os.environ | {
         "HOME": str(home),

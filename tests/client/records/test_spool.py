@@ -31,6 +31,9 @@ def test_a_full_disk_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("no /dev/full here")
     full = Path("/dev/full").open("r+b", buffering=0)  # noqa: SIM115 - `collect` closes it
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda prefix: full)
-    message = rf"exceed data\.in_memory_mb, and {tempfile.gettempdir()} cannot take them: .*{os.strerror(errno.ENOSPC)}"
+    message = (
+        rf"exceed data\.in_memory_mb, and {tempfile.gettempdir()} cannot take them:"
+        rf" .*{os.strerror(errno.ENOSPC)}"
+    )
     with pytest.raises(DataError, match=message):
         collect(iter(BATCHES), SCHEMA, in_memory_mb=0)

@@ -148,7 +148,10 @@ widths = st.sampled_from([1, 2, 13, 120, 150])
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(b=st.integers(1, 4), t=st.integers(0, 40), d=widths, p=widths, bias=st.booleans())
 def test_linear_layers_equal_a_loop(b: int, t: int, d: int, p: int, bias: bool) -> None:
-    """Small widths take the product, large ones the Gram matrices; t = 0 stands for inputs [b, d]."""
+    """Small widths take the product, large ones the Gram matrices.
+
+    T = 0 stands for inputs [b, d].
+    """
     torch.manual_seed(b + t + d + p)
     x = torch.randn(b, t, d) if t else torch.randn(b, d)
     assert_equals_a_loop(nn.Linear(d, p, bias=bias), squares, records(x))
@@ -177,7 +180,10 @@ def test_embeddings_equal_a_loop(b: int, t: int, d: int, v: int, padding: bool) 
 
 
 def test_gradients_that_cancel_between_tokens_are_not_underestimated() -> None:
-    """Where tokens cancel to a millionth, a Gram matrix in float32 holds rounding alone; the norm errs upwards."""
+    """Where tokens cancel to a millionth, a Gram matrix in float32 holds rounding alone.
+
+    The norm errs upwards.
+    """
     torch.manual_seed(0)
     model, x = nn.Linear(64, 64), torch.randn(3, 1, 64)
     x = torch.cat([x, x + 1e-6 * torch.randn(3, 1, 64)], dim=1)

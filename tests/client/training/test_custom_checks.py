@@ -1,4 +1,7 @@
-"""A plan may name a task of somebody's own; an institution imports it only if its own policy lists that very path."""
+"""A plan may name a task of somebody's own.
+
+An institution imports it only if its own policy lists that very path.
+"""
 
 import dataclasses
 import json

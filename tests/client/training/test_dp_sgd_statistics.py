@@ -43,7 +43,8 @@ DRAWS = 38_000
 """A variance that is 5 % off is then 7 of its own standard deviations away."""
 RARE = 1e-6
 LOUD, CLIP = 1e3, 1e-3
-"""So much noise that the gradients beside it do not matter: an update is noise, whatever was sampled."""
+"""So much noise that the gradients beside it do not matter: an update is noise, whatever was
+sampled."""
 COLUMNS = [f"c{i}" for i in range(20)]
 TABLE = TabularConfig(
     labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in COLUMNS}

@@ -39,7 +39,8 @@ CODES = torch.tensor(
 )  # groups of 1, 2, 3, 5 and 4 records, dealt out
 RECORDS, GROUPS = len(CODES), 5
 SMALL, LARGE = 1e-3, 1e3
-"""Clipping norms: under SMALL every unit is clipped, which a forgotten clipping is not; under LARGE none, so scales show."""
+"""Clipping norms: under SMALL every unit is clipped, which a forgotten clipping is not; under LARGE
+none, so scales show."""
 TOLERANCE = 1e-3
 SIGMA = 1.3
 TABLE = TabularConfig(

@@ -21,7 +21,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("doctor")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    text = f"name: t\nhosts: [127.0.0.1]\nport: {port}\ninstitutions: [ward, clinic]\nconfig: [experiment=heart_disease]\n"
+    text = (
+        f"name: t\nhosts: [127.0.0.1]\nport: {port}\ninstitutions: [ward, clinic]\nconfig:"
+        " [experiment=heart_disease]\n"
+    )
     (folder / "fed.yaml").write_text(text)
     federation, config = read_federation(folder / "fed.yaml")
     provision(federation, config, folder / "out")

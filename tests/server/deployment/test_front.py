@@ -510,7 +510,10 @@ def test_other_methods_are_not_found(
 def test_tunnels_and_websockets_are_not_found(
     front: FrontProcess, super_link: FakeSuperLink
 ) -> None:
-    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: AAAA\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade = (
+        b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key:"
+        b" AAAA\r\nSec-WebSocket-Version: 13\r\n"
+    )
     assert (
         status_of(
             say(front, b"GET " + PULL.encode() + b" HTTP/1.1\r\nHost: x\r\n" + upgrade + b"\r\n")
@@ -527,7 +530,10 @@ def test_tunnels_and_websockets_are_not_found(
     [
         b"\x16\x03\x01 nonsense\r\n\r\n",
         b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        (
+            b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nContent-Length:"
+            b" 1\r\nContent-Length: 2\r\n\r\n"
+        ),
         b"POST /v1/fleet/pull-messages HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1_000_000 + b"\r\n\r\n",
     ],
 )
@@ -570,7 +576,10 @@ def test_plain_http_and_old_tls_are_refused(front: FrontProcess) -> None:
 def test_declared_length_above_the_limit_is_refused_before_the_body(
     front: FrontProcess, super_link: FakeSuperLink
 ) -> None:
-    head = f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {16 * MIB + 1}\r\n\r\n"
+    head = (
+        f"POST {PUSH} HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length:"
+        f" {16 * MIB + 1}\r\n\r\n"
+    )
     assert status_of(say(front, head.encode())) == 413
     assert super_link.seen == []
 
@@ -593,7 +602,10 @@ def test_bodies_together_are_bounded_too(
     async def answer(
         *events: dict[str, Any], then: asyncio.Event | None = None, kind: str = "http"
     ) -> int:
-        """Serve a request whose body comes in these events; after the last it is silent until ``then``."""
+        """Serve a request whose body comes in these events.
+
+        After the last it is silent until ``then``.
+        """
         coming, sent = list(events), []
 
         async def receive() -> dict[str, Any]:
@@ -746,7 +758,10 @@ def locked(handler: _Handler, _: bytes) -> None:
 def test_a_heartbeat_that_fails_is_not_the_last(
     client: httpx.Client, super_link: FakeSuperLink
 ) -> None:
-    """A SuperNode's thread of heartbeats ends in silence at a 500; other calls have an end of their own."""
+    """A SuperNode's thread of heartbeats ends in silence at a 500.
+
+    Other calls have an end of their own.
+    """
     super_link.answer_fn = locked
     assert client.post("/v1/fleet/send-node-heartbeat", content=b"").status_code == 503
     assert client.post(PULL, content=b"").status_code == 500

@@ -317,8 +317,8 @@ def test_new_hosts_need_a_new_certificate_and_say_so(out: Path, config: Config) 
         "coordinator/server.crt",
     }
     assert (
-        "server.crt was issued anew: hosts changed from fed.example.org, 10.0.0.5 to new.example.org"
-        in done.notes[0]
+        "server.crt was issued anew: hosts changed from fed.example.org, 10.0.0.5 to"
+        " new.example.org" in done.notes[0]
     )
     assert "address changed from fed.example.org:8443 to new.example.org:8443" in done.notes[1]
 

@@ -1,4 +1,7 @@
-"""What a person sees, in headless Chromium: nothing overflows, nothing complains, text is readable on its ground."""
+"""What a person sees, in headless Chromium.
+
+Nothing overflows, nothing complains, text is readable on its ground.
+"""
 
 import os
 import subprocess

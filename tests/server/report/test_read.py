@@ -23,7 +23,10 @@ def test_a_damaged_summary_is_named(tmp_path: Path, plain_run: Path) -> None:
 
 
 def test_a_half_written_last_line_is_left_out(tmp_path: Path) -> None:
-    line = '{"round": 1, "phase": "train", "client": null, "name": "seconds", "value": 2.0, "num_examples": null}\n'
+    line = (
+        '{"round": 1, "phase": "train", "client": null, "name": "seconds", "value": 2.0,'
+        ' "num_examples": null}\n'
+    )
     (tmp_path / "metrics.jsonl").write_text(line + line[:20])
 
     assert list(read_metrics(tmp_path)["value"]) == [2.0]

@@ -32,7 +32,9 @@ def _identity() -> Iterator[None]:
 
 @dataclass
 class ScriptedGrid(Grid):
-    """Answers each asking of a node as its script says, the last line again and again; like SuperLink it forgets what it gave.
+    """Answers each asking of a node as its script says, the last line again and again.
+
+    Like SuperLink it forgets what it gave.
 
     Asked about a message that was answered, it replies with an error, again and again, as SuperLink
     does.

@@ -18,7 +18,8 @@ from confide.server.rounds.exchange import AskAgain, exchange
 QUESTION = RecordDict({"request": ConfigRecord({"plan": ""})})
 TIMEOUT_S = 1200.0
 Network = Callable[[float, int], Message | None]
-"""(seconds since the begin, number of the copy, from 1) -> what comes of a copy; None for silence."""
+"""(seconds since the begin, number of the copy, from 1) -> what comes of a copy; None for
+silence."""
 
 
 @pytest.fixture(autouse=True)

@@ -402,7 +402,10 @@ def test_too_few_at_the_start_end_the_run_naming_who() -> None:
         Fake("c", num_examples=0),
         Fake("d", tamper_query=lambda reply: Error(code=1, reason="")),
     ]
-    words = r"enrol: 1 institutions take part.*node 2, b \(plan_version\), node 3, c \(no_records\), node 4 \(error_reply\)"
+    words = (
+        r"enrol: 1 institutions take part.*node 2, b \(plan_version\), node 3, c \(no_records\),"
+        r" node 4 \(error_reply\)"
+    )
     with pytest.raises(RunFailedError, match=words):
         run(fakes, loop=make_loop(min_clients=2))
 
@@ -849,7 +852,10 @@ def test_error_of_too_few_says_when_and_who(when: str) -> None:
 
 
 class AddingGrid(InlineGrid):
-    """Keeps the sum of a round itself, as worker processes do; replies to train requests hold no tensors."""
+    """Keeps the sum of a round itself, as worker processes do.
+
+    Replies to train requests hold no tensors.
+    """
 
     def __init__(self, app: ClientApp, node_ids: Sequence[int], *, loses: str = "") -> None:
         super().__init__(app, node_ids)

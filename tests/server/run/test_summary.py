@@ -248,7 +248,10 @@ def test_table_without_privacy_or_baselines_has_no_such_columns() -> None:
         (["local"], "each institution's training alone costs the same epsilon once more"),
         (
             ["local", "pooled"],
-            "each institution's training alone and training on all records in one place cost the same epsilon once more each",
+            (
+                "each institution's training alone and training on all records in one place cost"
+                " the same epsilon once more each"
+            ),
         ),
     ],
 )

@@ -42,7 +42,10 @@ def state(rounds: int, clients: int) -> RunState:
 
 @pytest.fixture
 def track(tmp_path: Path) -> Track:
-    """Tell trackers of rounds ``after + 1 ... rounds``, in RUN = ``tmp_path``; with ``ends``, to the end."""
+    """Tell trackers of rounds ``after + 1 ... rounds``, in RUN = ``tmp_path``.
+
+    With ``ends``, to the end.
+    """
 
     def tell(
         *overrides: str, rounds: int = 3, after: int = 0, clients: int = 2, ends: bool = True

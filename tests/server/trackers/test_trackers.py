@@ -1,4 +1,7 @@
-"""Trackers, each read back with its own library's reader; all get each metric once, and none can end a run."""
+"""Trackers, each read back with its own library's reader.
+
+All get each metric once, and none can end a run.
+"""
 
 import json
 import subprocess
@@ -24,7 +27,8 @@ from confide.server.trackers.tracker import Metric
 
 Track = Callable[..., None]
 MEAN = [(0, 0.1 + 0.02 / 3), (1, 0.2 + 0.02 / 3), (2, 0.3 + 0.02 / 3)]
-"""Of 0.1 on one record and 0.11 on two, and so on: the model that round r began from is that of round r - 1."""
+"""Of 0.1 on one record and 0.11 on two, and so on: the model that round r began from is that of
+round r - 1."""
 
 
 def curves(run_dir: Path) -> EventAccumulator:
@@ -173,7 +177,10 @@ def wandb_rows(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def wandb_records(run_dir: Path) -> Iterator[Any]:
-    """Yield messages, which lie in LevelDB's log format: 32 KiB blocks of parts, behind a header of 7 bytes."""
+    """Yield messages, which lie in LevelDB's log format.
+
+    32 KiB blocks of parts, behind a header of 7 bytes.
+    """
     from wandb.proto.wandb_internal_pb2 import Record
 
     (path,) = (run_dir / "wandb").glob("offline-run-*/*.wandb")
@@ -312,8 +319,9 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(
     fan_out.finish(None)
     assert near.told == ["trial", 1, 1, None]
     assert [record.getMessage() for record in caplog.records] == [
-        "Tracker far failed and is left out from here on (ConnectionError: no route to host). The run goes on, and "
-        "metrics.jsonl has every metric; mend the cause, or leave far out of tracking.trackers."
+        "Tracker far failed and is left out from here on (ConnectionError: no route to host). The"
+        " run goes on, and metrics.jsonl has every metric; mend the cause, or leave far out of"
+        " tracking.trackers."
     ]
 
 
@@ -322,7 +330,10 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(
     [
         (
             "[wandb]",
-            r"tracking\.trackers=\[wandb\]: wandb is not installed; pip install 'confide\[wandb\]'\.",
+            (
+                r"tracking\.trackers=\[wandb\]: wandb is not installed; pip install"
+                r" 'confide\[wandb\]'\."
+            ),
         ),
         (
             "[tensorbord]",

@@ -1,4 +1,7 @@
-"""What a federation is compared with: everybody alone, and all records in one place; and where results are kept."""
+"""What a federation is compared with.
+
+Everybody alone, and all records in one place; and where results are kept.
+"""
 
 import functools
 import json

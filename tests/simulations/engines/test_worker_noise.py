@@ -103,9 +103,10 @@ def ask(pipe: Connection, client: str) -> tuple[Tensor, float]:
     assert done.content is not None
     reply = unpack_reply(done.content)
     assert reply.arrays is not None, reply.refusal
-    return flatten(
-        decode(reply.arrays, SHAPES, max_value=1e9), list(SHAPES)
-    ).double(), reply.figures["epsilon"]
+    return (
+        flatten(decode(reply.arrays, SHAPES, max_value=1e9), list(SHAPES)).double(),
+        reply.figures["epsilon"],
+    )
 
 
 def assert_uncorrelated(*updates: Tensor) -> None:
@@ -130,7 +131,10 @@ def test_noise_of_two_worker_processes_is_uncorrelated(pipes: list[Connection]) 
 
 
 def test_that_test_finds_two_processes_with_one_key(pipes: list[Connection]) -> None:
-    """A client that is asked again, elsewhere, repeats its round: another draw would cost privacy that nobody counted."""
+    """A client that is asked again, elsewhere, repeats its round.
+
+    Another draw would cost privacy that nobody counted.
+    """
     one, again = (ask(pipe, "north") for pipe in pipes)
     assert one[0].equal(again[0])
     assert one[1] == again[1]
