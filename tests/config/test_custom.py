@@ -25,7 +25,7 @@ from confide.strategies.build import build_strategy
 from confide.strategies.strategy import Bounds, ClientUpdate
 
 MODULE = """
-from confide.config import ObjectiveConfig
+from confide.config.strategy import ObjectiveConfig
 from confide.strategies.aggregators import AllUpdates, FixedPointMean
 from confide.strategies.fedprox import fedprox
 

@@ -32,7 +32,7 @@ from confide.protocol.plan import TrainingPlan, make_plan
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.population import deal_out
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # the child process imports it by name
+sys.path.insert(0, str(Path(__file__).parent))  # the child process imports it by name
 
 import crash_child
 

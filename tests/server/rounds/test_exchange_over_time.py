@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from confide.flower.messages import task_identity
 from confide.protocol.messages import Reply, pack_reply
-from confide.server.rounds import participants as clients
+from confide.server.rounds import exchange as clients
 from confide.server.rounds.exchange import AskAgain, exchange
 
 QUESTION = RecordDict({"request": ConfigRecord({"plan": ""})})
