@@ -10,7 +10,7 @@ from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request, pack_reply, unpack_request
 
 
-class Answers(Protocol):
+class RequestHandler(Protocol):
     """The door to an institution, as :class:`~confide.client.institution.Institution` opens it."""
 
     @property
@@ -21,7 +21,7 @@ class Answers(Protocol):
         """Answer one request."""
 
 
-FindInstitution = Callable[[Context], Answers]
+FindInstitution = Callable[[Context], RequestHandler]
 
 
 def make_client_app(find_institution: FindInstitution) -> ClientApp:
@@ -50,4 +50,4 @@ def make_client_app(find_institution: FindInstitution) -> ClientApp:
     return app
 
 
-__all__ = ["Answers", "FindInstitution", "make_client_app"]
+__all__ = ["FindInstitution", "RequestHandler", "make_client_app"]

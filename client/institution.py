@@ -14,11 +14,11 @@ from flwr.app import ArrayRecord
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.evaluation_quota import Evaluations
-from confide.client.ledger.ledger import Ledger, Spent, already_answered, rounds_spent
-from confide.client.ledger.state import Terms, run_name
+from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, rounds_spent
+from confide.client.ledger.state import RunTerms, run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.schedule import LocalSchedule, make_schedule, round_size
+from confide.client.schedule import LocalSchedule, make_schedule, workplan
 from confide.client.training.trainer import Trainer
 from confide.errors import (
     ConfideError,
@@ -51,7 +51,7 @@ _CODES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Custody:
+class Safeguards:
     """What an institution decides and remembers by itself, whatever a plan says.
 
     Attributes:
@@ -118,7 +118,7 @@ class Institution:
         tensors: decoder, shared like the trainer.
         serves: the plan that the trainer was built for; a request must agree in task, backbone,
             tuning and unit.
-        custody: what the institution decides and remembers by itself.
+        safeguards: what the institution decides and remembers by itself.
     """
 
     def __init__(
@@ -129,14 +129,14 @@ class Institution:
         trainer: Trainer,
         tensors: SharedTensors,
         serves: TrainingPlan,
-        custody: Custody,
+        safeguards: Safeguards,
     ) -> None:
         self._name = name
         self._serves = serves
         self.data = data
         self._trainer = trainer
         self._tensors = tensors
-        self._custody = custody
+        self._safeguards = safeguards
         self._records_hash: str | None = None
         self._plans: dict[str, str] = {}
         self._schedules: dict[str, LocalSchedule] = {}
@@ -150,15 +150,15 @@ class Institution:
     @property
     def ledger(self) -> Ledger:
         """What was spent."""
-        return self._custody.ledger
+        return self._safeguards.ledger
 
-    def spent(self, job: str) -> Spent:
+    def spent(self, job: str) -> RoundsSpent:
         """Return what a job has computed from training records here."""
         return self.ledger.spent(run_name(self.name, job))
 
-    def recall(self, job: str, spent: Spent) -> None:
+    def restore_spent(self, job: str, spent: RoundsSpent) -> None:
         """Take over what another process of the same simulation knows of a job."""
-        self.ledger.recall(run_name(self.name, job), spent)
+        self.ledger.restore_spent(run_name(self.name, job), spent)
 
     def handle(self, kind: str, request: Request) -> Reply:
         """Answer one request.
@@ -192,7 +192,7 @@ class Institution:
                 "noise_multiplier": schedule.noise_multiplier,
                 "sampling_rate": schedule.sampling_rate,
                 "epsilon_planned": total,
-                "reproducible": float(self._custody.reproducible),
+                "reproducible": float(self._safeguards.reproducible),
             }
         return Reply(institution=self.name, num_examples=schedule.num_examples, figures=figures)
 
@@ -209,7 +209,7 @@ class Institution:
         answered = self.ledger.answered(run_name(self.name, plan.job), digest)
         if answered is not None:
             return self._still_allowed(answered)
-        self._custody.policy.check_hours()
+        self._safeguards.policy.check_hours()
         # Round r scores the tensors it starts from, so that a round is one exchange.
         evaluations = self._score(start, ("validation",))
         secret, figures = self._reserve(plan, request, schedule, mechanism, digest)
@@ -223,12 +223,12 @@ class Institution:
             kept=kept,
         )
         try:
-            self._custody.policy.check_update(update)
+            self._safeguards.policy.check_update(update)
         except DeniedError:
             self.ledger.abandon(run_name(self.name, plan.job), digest)
             raise
-        if kept is not None and self._custody.states is not None:
-            self._custody.states.save(
+        if kept is not None and self._safeguards.states is not None:
+            self._safeguards.states.save(
                 plan.job, request.server_round, next_state(plan.objective, kept, update)
             )
         reply = Reply(
@@ -244,10 +244,10 @@ class Institution:
     def _still_allowed(self, reply: Reply) -> Reply:
         """Hold a durable reply against the policy of today."""
         if reply.arrays is not None:
-            self._custody.policy.check_update(
+            self._safeguards.policy.check_update(
                 decode(reply.arrays, self._trainer.shapes, max_value=LARGEST_FLOAT32)
             )
-        return replace(reply, evaluations=self._custody.policy.released(reply.evaluations))
+        return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
 
     def _records_digest(self) -> str:
         """Hash the training records as they are encoded; never leaves but through a keyed hash."""
@@ -265,7 +265,7 @@ class Institution:
         digest: str,
     ) -> tuple[bytes, dict[str, float]]:
         """Count a round before its first step, and return its secret and what the run has spent with it."""
-        key_fn, server_round = self._custody.key_fn, request.server_round
+        key_fn, server_round = self._safeguards.key_fn, request.server_round
         key = None if key_fn is None else key_fn(plan.job, mechanism)
         if not plan.private:
             if plan.seed is None:
@@ -287,25 +287,25 @@ class Institution:
         )
         return reserved.key, {"epsilon": spent}
 
-    def _terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> Terms:
+    def _terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:
         return terms_of(
             plan,
             schedule,
             institution=self.name,
             group_column=self.data.group_column,
-            reproducible=self._custody.reproducible,
+            reproducible=self._safeguards.reproducible,
         )
 
     def _kept(self, plan: TrainingPlan, server_round: int) -> Tensors | None:
         """Return what the algorithm kept here before this round; None where it keeps nothing."""
         if not keeps_state(plan.objective):
             return None
-        if self._custody.states is None:
+        if self._safeguards.states is None:
             raise ProtocolError(
                 f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.",
                 code="no_state",
             )
-        return self._custody.states.load(plan.job, before=server_round) or first_state(
+        return self._safeguards.states.load(plan.job, before=server_round) or first_state(
             self._trainer.shapes
         )
 
@@ -328,9 +328,9 @@ class Institution:
 
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
         schedule, tensors = self._schedule(plan, request.plan), self._decode(request)
-        if self._custody.evaluations is not None:
+        if self._safeguards.evaluations is not None:
             has_trained = not self.ledger.keeps_account or self.spent(plan.job).count > 0
-            self._custody.evaluations.admit(
+            self._safeguards.evaluations.admit(
                 plan.job, self._tensors.digest(), has_trained=has_trained
             )
         splits = [split for split in request.splits if split != "train"]
@@ -355,7 +355,7 @@ class Institution:
                     **self._trainer.evaluate(tensors, examples),
                     "num_examples": len(examples),
                 }
-        return self._custody.policy.released(scored)
+        return self._safeguards.policy.released(scored)
 
     def _decode(self, request: Request) -> Tensors:
         if request.arrays is None:
@@ -374,13 +374,13 @@ class Institution:
 
     def _check_allowed(self, plan: TrainingPlan, text: str) -> int:
         """Check a plan against the policy, and return the number of units that it is about."""
-        policy = self._custody.policy
+        policy = self._safeguards.policy
         num_examples = policy.public_count(self.data.num_units(plan.privacy.unit))
         manual = policy.config.approval == "manual"
         approved = manual and self.ledger.is_approved(
             plan.job, hashlib.sha256(text.encode()).hexdigest()
         )
-        policy.check_plan(plan, round_size(plan, num_examples=num_examples), is_approved=approved)
+        policy.check_plan(plan, workplan(plan, num_examples=num_examples), is_approved=approved)
         policy.check_size(self._trainer.shapes)
         if self.ledger.keeps_account and not plan.private:
             raise DeniedError(
@@ -442,10 +442,10 @@ def terms_of(
     institution: str,
     group_column: str | None,
     reproducible: bool,
-) -> Terms:
+) -> RunTerms:
     """Write down what a run will do, for its ledger."""
     privacy = plan.privacy
-    return Terms(
+    return RunTerms(
         institution=institution,
         job=plan.job,
         plan=hashlib.sha256(plan.to_json().encode()).hexdigest(),
@@ -464,4 +464,4 @@ def terms_of(
     )
 
 
-__all__ = ["Custody", "Institution", "KeyFn", "SharedTensors", "refusal"]
+__all__ = ["Institution", "KeyFn", "Safeguards", "SharedTensors", "refusal"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from confide.client.schedule import RoundSize
+from confide.client.schedule import Workplan
 from confide.config.privacy import PolicyConfig
 from confide.errors import DeniedError
 from confide.protocol.messages import Evaluation
@@ -22,7 +22,7 @@ from confide.protocol.tensors import Shapes, Tensors
 
 _MIB = 2**20
 _FLOAT32_BYTES = 4
-_MENDS = {
+_FIXES = {
     "approval": (
         " Approve it with `confide client approve JOB KIT`, and the coordinator asks again; in a"
         " simulation with `confide ledger approve LEDGER RUN/plan.json`, then run it again under"
@@ -58,10 +58,10 @@ class Verdict:
             if self.rule.startswith("min_")
             else ("asked", "allowed")
         )
-        mend = _MENDS.get(self.rule, "")
+        fix = _FIXES.get(self.rule, "")
         return DeniedError(
             f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]}"
-            f" {_shown(self.allowed)}.{mend}",
+            f" {_shown(self.allowed)}.{fix}",
             code=f"policy_{self.rule}",
             figures={
                 name: float(value) for name, value in values.items() if not isinstance(value, str)
@@ -106,7 +106,7 @@ class Policy:
         return self.config.public_n or units
 
     def verdicts(
-        self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool
+        self, plan: TrainingPlan, size: Workplan, *, is_approved: bool
     ) -> Iterator[Verdict]:
         """Hold a plan against every rule.
 
@@ -158,7 +158,7 @@ class Policy:
             if not verdict.holds:
                 raise verdict.denial()
 
-    def check_plan(self, plan: TrainingPlan, size: RoundSize, *, is_approved: bool) -> None:
+    def check_plan(self, plan: TrainingPlan, size: Workplan, *, is_approved: bool) -> None:
         """Check a plan.
 
         Raises:

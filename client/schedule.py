@@ -15,7 +15,7 @@ _MOST_STEPS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundSize:
+class Workplan:
     """How much work a plan asks for; cheap to know, whatever it asks.
 
     Attributes:
@@ -39,7 +39,7 @@ class RoundSize:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalSchedule(RoundSize):
+class LocalSchedule(Workplan):
     """One institution's work, with its noise.
 
     Attributes:
@@ -58,7 +58,7 @@ class LocalSchedule(RoundSize):
         return epsilon(spent, delta=delta, accountant=accountant)
 
 
-def round_size(plan: TrainingPlan, *, num_examples: int) -> RoundSize:
+def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
     """Work out how much a plan asks of an institution.
 
     Args:
@@ -87,7 +87,7 @@ def round_size(plan: TrainingPlan, *, num_examples: int) -> RoundSize:
             " steps or the rounds.",
             code="too_many_steps",
         )
-    return RoundSize(
+    return Workplan(
         num_examples=num_examples,
         batch_size=batch_size,
         steps=steps,
@@ -107,7 +107,7 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
         PrivacyError: if delta does not suit n, or no noise suffices.
         ProtocolError: if the plan asks for more steps than any run needs.
     """
-    size, privacy = round_size(plan, num_examples=num_examples), plan.privacy
+    size, privacy = workplan(plan, num_examples=num_examples), plan.privacy
     sigma = 0.0
     if plan.private:
         if privacy.delta >= 1 / num_examples:
@@ -125,4 +125,4 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
     return LocalSchedule(**asdict(size), noise_multiplier=sigma)
 
 
-__all__ = ["LocalSchedule", "RoundSize", "make_schedule", "round_size"]
+__all__ = ["LocalSchedule", "Workplan", "make_schedule", "workplan"]

@@ -24,8 +24,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.server.commands.provision:main",
         "make a federation's certificates and a start-up kit for each institution",
     ),
-    "deal": (
-        "confide.simulations.commands.deal:main",
+    "partition": (
+        "confide.simulations.commands.partition:main",
         "write the records of a simulation as one file an institution",
     ),
     "client": (
@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "doctor": (
         "confide.deployment.doctor:main",
-        "say what is wrong with a kit or this machine, and how to mend it",
+        "say what is wrong with a kit or this machine, and how to fix it",
     ),
     "ledger": (
         "confide.client.commands.ledger:main",

@@ -14,7 +14,7 @@
         nothing is trained on it └── UnreadableError  a file is not what was written, so a run
         cannot go on from it
 
-A message says what was expected, gives ``name=value`` and ends with the mend. ``ValueError`` and
+A message says what was expected, gives ``name=value`` and ends with the fix. ``ValueError`` and
 ``TypeError`` are left for plain misuse of a function.
 """
 
@@ -33,7 +33,7 @@ class ConfigError(ConfideError):
     """One or more mistakes in a config, all reported at once.
 
     Args:
-        problems: one sentence a mistake, each with the name, the value and the mend.
+        problems: one sentence a mistake, each with the name, the value and the fix.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class DataError(ConfideError):
     """Records that do not fit the task's schema, or an institution without enough of them.
 
     Args:
-        problems: one sentence a problem, each with the column, the count and the mend.
+        problems: one sentence a problem, each with the column, the count and the fix.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:

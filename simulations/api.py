@@ -57,7 +57,7 @@ def simulate(
             refuse_changes(folder, described(config))
         else:
             _run(config, folder, resume=resume, progress=progress)
-    return load_run(folder, own_tasks=config.task.own_tasks)
+    return load_run(folder, custom_tasks=config.task.custom_tasks)
 
 
 def _config(overrides: Sequence[str], *, run_dir: str | Path | None, resume: bool) -> Config:
@@ -85,7 +85,7 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
         prepare_workers()
     with quiet_imports():
         from confide.server.progress.make import make_progress
-        from confide.server.report.write import leave_report
+        from confide.server.report.write import write_report_or_warn
         from confide.simulations.run import simulate as run
     with threads_kept(), without_bars():
         try:
@@ -96,9 +96,9 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
                 resume=resume,
             )
         except RunFailedError:
-            leave_report(folder)
+            write_report_or_warn(folder)
             raise
-        leave_report(folder)
+        write_report_or_warn(folder)
 
 
 def _new_folder() -> Path:

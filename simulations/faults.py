@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from flwr.app import Message
 
-from confide.client.app import Answers
+from confide.client.app import RequestHandler
 from confide.config.simulation import FaultConfig
 from confide.privacy.randomness import seed_from
 from confide.protocol.messages import Reply, Request
@@ -65,7 +65,7 @@ class FaultyInstitution:
         faults: which, when.
     """
 
-    inner: Answers
+    inner: RequestHandler
     faults: Faults
 
     @property

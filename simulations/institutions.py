@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates
-from confide.client.app import Answers
-from confide.client.institution import Custody, Institution, KeyFn, SharedTensors
+from confide.client.app import RequestHandler
+from confide.client.institution import Institution, KeyFn, Safeguards, SharedTensors
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
@@ -62,7 +62,7 @@ class Setup:
     states: StatesFn | None = None
 
 
-class Doors:
+class InstitutionFactory:
     """Opens the doors of institutions that share one process and its trainer.
 
     Args:
@@ -83,12 +83,12 @@ class Doors:
             trainer=self._trainer,
             tensors=self._tensors,
             serves=self._setup.serves,
-            custody=self._custody(name),
+            safeguards=self._safeguards(name),
         )
 
-    def _custody(self, name: str) -> Custody:
+    def _safeguards(self, name: str) -> Safeguards:
         setup = self._setup
-        return Custody(
+        return Safeguards(
             policy=Policy(setup.policy),
             ledger=setup.ledgers(name) if setup.ledgers else MemoryLedger(),
             key_fn=simulated_keys(setup.noise_secret, name)
@@ -99,13 +99,13 @@ class Doors:
         )
 
 
-def faulty(door: Answers, faults: Faults | None, job: str) -> Answers:
+def faulty(door: RequestHandler, faults: Faults | None, job: str) -> RequestHandler:
     """Return the door as it is in a job: with faults only where these are meant for it."""
     return FaultyInstitution(door, faults) if faults is not None and faults.job == job else door
 
 
 __all__ = [
-    "Doors",
+    "InstitutionFactory",
     "LedgerFn",
     "Setup",
     "StatesFn",

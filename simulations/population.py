@@ -41,7 +41,7 @@ _REFUSALS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Population:
+class PartitionedRecords:
     """Records, dealt out.
 
     Attributes:
@@ -53,7 +53,7 @@ class Population:
     summary: Mapping[str, object] = field(default_factory=dict)
 
 
-def deal_out(config: DataConfig, *, task: TaskConfig, secret: bytes) -> Population:
+def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) -> PartitionedRecords:
     """Load records, check them, count repeated ones once, and deal them out.
 
     Args:
@@ -87,7 +87,7 @@ def deal_out(config: DataConfig, *, task: TaskConfig, secret: bytes) -> Populati
     if len(indices) != config.num_clients:
         raise ConfigError(_wrong_count(config, list(indices)))
     parts = {name: records.select(chosen) for name, chosen in indices.items()}
-    return Population(parts=parts, summary=_summary(config, pool, parts, remarks))
+    return PartitionedRecords(parts=parts, summary=_summary(config, pool, parts, remarks))
 
 
 def _partitioner(config: DataConfig, seed: int) -> Partitioner:
@@ -224,7 +224,7 @@ def _summary(
         "partitioner": config.partitioner,
         "records": len(pool.records) + pool.repeated,
         "repeated": pool.repeated,
-        "dealt_out": dealt,
+        "partitioned": dealt,
         "notes": notes,
     }
 
@@ -247,4 +247,4 @@ def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) 
         )
 
 
-__all__ = ["CLASSES", "Population", "deal_out", "refuse_split_groups"]
+__all__ = ["CLASSES", "PartitionedRecords", "partition_records", "refuse_split_groups"]

@@ -44,8 +44,8 @@ class ReleasedRounds:
                 " not known; start it anew."
             ) from None
         self._last = checkpoint.state.server_round
-        lost = max(0, self._rounds - int(checkpoint.beside["released"]))
-        self._rounds = max(self._rounds, int(checkpoint.beside["released"]))
+        lost = max(0, self._rounds - int(checkpoint.extra["released"]))
+        self._rounds = max(self._rounds, int(checkpoint.extra["released"]))
         return lost
 
     def count(self, server_round: int) -> int:

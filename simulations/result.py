@@ -30,12 +30,12 @@ class Result:
     Attributes:
         run_dir: RUN, absolute.
         summary: ``RUN/summary.json``.
-        own_tasks: dotted paths of tasks of one's own that may be imported to use the model.
+        custom_tasks: dotted paths of tasks of one's own that may be imported to use the model.
     """
 
     run_dir: Path
     summary: dict[str, Any] = field(repr=False)
-    own_tasks: tuple[str, ...] = field(default=(), repr=False)
+    custom_tasks: tuple[str, ...] = field(default=(), repr=False)
 
     @cached_property
     def metrics(self) -> "pandas.DataFrame":
@@ -84,7 +84,9 @@ class Result:
             from confide.models.networks import Mlp
             from confide.models.saved import load_model, read_description
         with without_bars():
-            workload, _, _ = load_model(self.model_dir, compute=Compute(), own_tasks=self.own_tasks)
+            workload, _, _ = load_model(
+                self.model_dir, compute=Compute(), custom_tasks=self.custom_tasks
+            )
             if isinstance(workload.model, Mlp):
                 return workload.model.eval()
             return text_classifier(workload, read_description(self.model_dir).plan).eval()
@@ -110,7 +112,7 @@ class Result:
             if isinstance(records, str | Path):
                 columns = content_columns(read_description(self.model_dir).plan.task)
                 records, _ = read_whole(str(records), query=None, needed=columns, keep=())
-            return predict(self.run_dir, records, own_tasks=self.own_tasks)
+            return predict(self.run_dir, records, custom_tasks=self.custom_tasks)
 
     def _repr_html_(self) -> str:
         metric = self.summary["primary_metric"]
@@ -125,12 +127,12 @@ class Result:
         return f"<p>{escape(os.path.relpath(self.run_dir))}:{told} {rounds} rounds</p>{table}"
 
 
-def load_run(run_dir: str | Path, *, own_tasks: tuple[str, ...] = ()) -> Result:
+def load_run(run_dir: str | Path, *, custom_tasks: tuple[str, ...] = ()) -> Result:
     """Look at a run that is finished, from whatever command or process.
 
     Args:
         run_dir: RUN.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
             word.
 
     Raises:
@@ -143,7 +145,7 @@ def load_run(run_dir: str | Path, *, own_tasks: tuple[str, ...] = ()) -> Result:
             f"{folder} holds no finished run: there is no {SUMMARY} with status=completed. Finish"
             " it, or name another."
         )
-    return Result(folder, summary, tuple(own_tasks))
+    return Result(folder, summary, tuple(custom_tasks))
 
 
 def _line(summary: dict[str, Any], name: str) -> dict[str, Any]:

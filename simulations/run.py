@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from datasets import Dataset
 
-from confide.client.ledger.ledger import Spent
-from confide.client.records.custom import check_own_records
+from confide.client.ledger.ledger import RoundsSpent
+from confide.client.records.custom import check_custom_records
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.schedule import make_schedule
-from confide.client.training.custom_checks import check_own_encoding
+from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.trainer import Trainer
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
@@ -51,7 +51,7 @@ from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup, simulated_states
 from confide.simulations.ledgers import job_name, ledger_folder
-from confide.simulations.population import deal_out, refuse_split_groups
+from confide.simulations.population import partition_records, refuse_split_groups
 from confide.simulations.released_rounds import ReleasedRounds
 from confide.storage.files import write_json, write_text
 from confide.strategies.build import build_strategy
@@ -134,8 +134,8 @@ class _Simulation:
         self._config, self._run_dir, self._progress = config, run_dir, progress
         self.store = CheckpointStore(run_dir / CHECKPOINTS, kept=config.server.checkpoints)
         self._checkpoint = self.store.latest()
-        self._beside_before: Mapping[str, Any] = self._checkpoint.beside if self._checkpoint else {}
-        before = self._beside_before
+        self._extra_before: Mapping[str, Any] = self._checkpoint.extra if self._checkpoint else {}
+        before = self._extra_before
         self._resumed: list[int] = [*before.get("resumed", [])]
         if self._checkpoint:
             self._resumed.append(self._checkpoint.state.server_round)
@@ -161,7 +161,7 @@ class _Simulation:
         """Run, save, and return the summary."""
         config = self._config
         algorithm = build_strategy(config.strategy)  # first: its mistakes need no records
-        check_own_records(config.data)
+        check_custom_records(config.data)
         if self._checkpoint is not None and not algorithm.resumable:
             raise ConfigError(
                 "strategy: it hides its state inside its class, as Flower's own do; start this run"
@@ -204,9 +204,9 @@ class _Simulation:
             config.tuning,
             compute=make_compute(config.trainer),
             seed=initial_seed(secret),
-            own_tasks=config.task.own_tasks,
+            custom_tasks=config.task.custom_tasks,
         )
-        population = deal_out(config.data, task=config.task, secret=secret)
+        population = partition_records(config.data, task=config.task, secret=secret)
         self._check_records(population.parts)
         self._progress.phase("prepare records", total=len(population.parts))
         data, units = {}, {}
@@ -217,7 +217,7 @@ class _Simulation:
             )
             self._progress.advance(f"{name}, {len(records)} records")
         if plan.private:
-            check_own_encoding(workload, max(population.parts.values(), key=len))
+            check_custom_encoding(workload, max(population.parts.values(), key=len))
         if plan.privacy.unit == "group":
             refuse_split_groups(units, config.data)
         if self._ledgers is not None:
@@ -250,7 +250,7 @@ class _Simulation:
             )
         else:
             engine = InlineEngine(data, trainer=trainer, setup=setup)
-        engine.recall(plan.job, self._spent(data))
+        engine.restore_spent(plan.job, self._spent(data))
         return Federation(
             data=data, trainer=trainer, initial=initial, secret=self._secrets.layout, engine=engine
         )
@@ -264,14 +264,14 @@ class _Simulation:
             reproducible=self._reproducible,
         )
 
-    def _spent(self, data: Mapping[str, InstitutionData]) -> dict[str, Spent]:
+    def _spent(self, data: Mapping[str, InstitutionData]) -> dict[str, RoundsSpent]:
         """Return what institutions have spent.
 
         What the checkpoint knows, and rounds after it that were released.
         """
         known = {
-            name: Spent(count, tuple(recent))
-            for name, (count, recent) in self._beside_before.get("spent", {}).items()
+            name: RoundsSpent(count, tuple(recent))
+            for name, (count, recent) in self._extra_before.get("spent", {}).items()
         }
         lost = self._released.after(self._checkpoint) if self._released else 0
         if lost:
@@ -280,12 +280,12 @@ class _Simulation:
                 " them.",
                 lost,
             )
-        return {name: _charged(known.get(name, Spent()), lost) for name in data}
+        return {name: _charged(known.get(name, RoundsSpent()), lost) for name in data}
 
     def _check_records(self, parts: Mapping[str, Dataset]) -> None:
         """Check that a run goes on with the records it began with."""
         self._records = {name: fingerprint(records) for name, records in parts.items()}
-        before = self._beside_before.get("records", self._records)
+        before = self._extra_before.get("records", self._records)
         changed = [
             name
             for name in sorted(before.keys() | self._records.keys())
@@ -341,7 +341,7 @@ class _Simulation:
 
         def commit(reached: Checkpoint) -> None:
             released = self._released.count(reached.state.server_round) if self._released else 0
-            self.store.save(replace(reached, beside=self._beside(federation, plan, released)))
+            self.store.save(replace(reached, extra=self._extra(federation, plan, released)))
             if self._released:
                 self._released.write()
 
@@ -356,7 +356,7 @@ class _Simulation:
             )
         )
 
-    def _beside(self, federation: Federation, plan: TrainingPlan, released: int) -> dict[str, Any]:
+    def _extra(self, federation: Federation, plan: TrainingPlan, released: int) -> dict[str, Any]:
         """Return what a later process of this run needs beside the server's state."""
         spent = sorted(federation.engine.spent(plan.job).items())
         return {
@@ -396,7 +396,7 @@ class _Simulation:
             not repeats
             or self._ledgers is not None
             or compute.feature_cache is None
-            or config.task.own_tasks
+            or config.task.custom_tasks
         ):
             return None
         circumstances = Circumstances(
@@ -488,9 +488,9 @@ def simulation_secrets(
 def build_trainer(config: Config, private: bool, worker: int) -> Trainer:
     """Build a worker's trainer; what its tensors start from does not matter, every round loads the global ones."""
     compute = make_compute(config.trainer, worker=worker)
-    own = config.task.own_tasks
+    own = config.task.custom_tasks
     workload = build_workload(
-        config.task, config.backbone, config.tuning, compute=compute, seed=0, own_tasks=own
+        config.task, config.backbone, config.tuning, compute=compute, seed=0, custom_tasks=own
     )
     return Trainer(workload, private=private, grouped=config.privacy.unit == "group")
 
@@ -503,7 +503,7 @@ def fingerprint(records: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _charged(spent: Spent, rounds: int) -> Spent:
+def _charged(spent: RoundsSpent, rounds: int) -> RoundsSpent:
     for number in range(rounds):
         spent = spent.plus(f"released/{spent.count}/{number}")
     return spent

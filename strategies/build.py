@@ -15,7 +15,7 @@ from confide.errors import ConfigError
 from confide.strategies import server_optimizers as optimizers
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.composed import Strategy
-from confide.strategies.custom import own_aggregator, own_strategy
+from confide.strategies.custom import custom_aggregator, custom_strategy
 from confide.strategies.feddyn import DynamicServer
 from confide.strategies.flower_adapter import FlowerStrategy, load_flower_strategy
 from confide.strategies.selection import SelectAll, SelectUniform
@@ -29,7 +29,7 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
         ConfigError: if one of Flower's strategies, or a part of one's own, cannot be constructed.
     """
     if isinstance(config, CustomStrategyConfig):
-        return own_strategy(config)
+        return custom_strategy(config)
     if isinstance(config, FlowerStrategyConfig):
         return FlowerStrategy(load_flower_strategy(config._target_, config.kwargs))
     if isinstance(config, ComposedStrategyConfig):
@@ -57,7 +57,7 @@ def _aggregator(config: AggregatorConfig) -> Aggregator:
     return (
         WeightedMean(weighting=config.weighting)
         if config._target_ is None
-        else own_aggregator(config)
+        else custom_aggregator(config)
     )
 
 

@@ -17,7 +17,7 @@ _STRATEGY, _AGGREGATOR = "strategy", "strategy.aggregator"
 _TRIAL = 0.5
 
 
-def own_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
+def custom_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
     """Make a strategy of one's own.
 
     Raises:
@@ -44,7 +44,7 @@ def own_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
     return algorithm
 
 
-def own_aggregator(config: AggregatorConfig) -> Aggregator:
+def custom_aggregator(config: AggregatorConfig) -> Aggregator:
     """Make an aggregation rule of one's own, and try it on one update.
 
     Raises:
@@ -89,4 +89,4 @@ def _try(made: Any, path: str) -> None:
     )
 
 
-__all__ = ["own_aggregator", "own_strategy"]
+__all__ = ["custom_aggregator", "custom_strategy"]

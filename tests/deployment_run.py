@@ -85,7 +85,7 @@ class Deployment:
         }
         (self.folder / "federation.yaml").write_text(yaml.safe_dump(federation))
         confide("provision", str(self.folder / "federation.yaml"))
-        confide("deal", str(self.folder / "records"), *self.run_overrides)
+        confide("partition", str(self.folder / "records"), *self.run_overrides)
         return self
 
     def __exit__(

@@ -75,7 +75,7 @@ class FaultProxy:
         return len(self._open)
 
     def cut(self, seconds: float = 0.0) -> None:
-        """Reset every connection, and refuse new ones for that time; ``math.inf`` until `mend`."""
+        """Reset every connection, and refuse new ones for that time; ``math.inf`` until `fix`."""
 
         def cut() -> None:
             self._stop_listening()
@@ -86,7 +86,7 @@ class FaultProxy:
         self._call(cut)
 
     def stall(self, seconds: float) -> None:
-        """Accept connections and forward nothing for that time; ``math.inf`` until `mend`."""
+        """Accept connections and forward nothing for that time; ``math.inf`` until `fix`."""
 
         def stall() -> None:
             self._flowing.clear()
@@ -118,15 +118,15 @@ class FaultProxy:
 
         self._call(cut_after)
 
-    def mend(self) -> None:
+    def fix(self) -> None:
         """End every fault but latency; what is lost stays lost."""
 
-        def mend() -> None:
+        def fix() -> None:
             self._reset_at = math.inf
             self._later("cut", 0, self._listen)
             self._later("stall", 0, self._flowing.set)
 
-        self._call(mend)
+        self._call(fix)
 
     def close(self) -> None:
         """Reset everything and end the thread."""

@@ -86,11 +86,11 @@ def save_run(
     *,
     backbone: BackboneConfig,
     scale: float = 0.3,
-    own_task: str | None = None,
+    custom_task: str | None = None,
 ) -> Path:
     """Write ``run/model`` with tensors a run could have ended with; return ``run``."""
     task = dataclasses.replace(
-        TEXT if isinstance(backbone, TransformerConfig) else TABLE, _target_=own_task
+        TEXT if isinstance(backbone, TransformerConfig) else TABLE, _target_=custom_task
     )
     plan = TrainingPlan(
         job="small",
@@ -113,7 +113,7 @@ def save_run(
         plan.tuning,
         compute=Compute(),
         seed=7,
-        own_tasks=plan.task.own_tasks,
+        custom_tasks=plan.task.custom_tasks,
     )
     generator = torch.Generator().manual_seed(1)
     start = trainable_tensors(workload.model)
@@ -125,10 +125,12 @@ def save_run(
     return run
 
 
-def save_table_run(run: Path, *, hidden: tuple[int, ...] = (), own_task: str | None = None) -> Path:
+def save_table_run(
+    run: Path, *, hidden: tuple[int, ...] = (), custom_task: str | None = None
+) -> Path:
     """Write a run of logistic regression, or of a perceptron."""
     return save_run(
         run,
         backbone=MlpConfig(hidden=list(hidden)) if hidden else LogisticConfig(),
-        own_task=own_task,
+        custom_task=custom_task,
     )

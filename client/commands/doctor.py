@@ -106,9 +106,9 @@ def _node_key(kit: Kit) -> Iterator[Finding]:
     yield from private_file("node.key", path)
     public = path.with_suffix(".pub")
     if public.exists() and pki.read_public_key(public) != key:
-        mend = "bring back the pair; the coordinator knows the institution by node.pub."
+        fix = "bring back the pair; the coordinator knows the institution by node.pub."
         yield Finding(
-            "node.key", "error", f"{public.name} is not the public key of {path.name}", mend
+            "node.key", "error", f"{public.name} is not the public key of {path.name}", fix
         )
     yield ok("node.key", f"EC P-384, fingerprint {pki.key_fingerprint(key)}")
 
@@ -198,12 +198,12 @@ def _backbones(kit: Kit) -> Iterator[Finding]:
         if digest in listed or "any" in listed:
             yield ok("backbones", f"{name}: content hash {digest}, allowed")
         else:
-            mend = f"if it may be trained, add {digest} to policy.backbones."
+            fix = f"if it may be trained, add {digest} to policy.backbones."
             yield Finding(
                 "backbones",
                 "warning",
                 f"{name}: content hash {digest}, which policy.backbones lacks",
-                mend,
+                fix,
             )
     wanted = kit.task is not None and kit.task.kind == "text_classification"
     if wanted and not kit.config.backbones:
@@ -303,8 +303,8 @@ def _ledger(kit: Kit) -> Iterator[Finding]:
             max(0.0, population.budget.epsilon - population.committed),
         )
         told = f"{population.name}: epsilon {left:.2f} of {bound:g} left"
-        mend = "let the institution's people decide on a larger one: `confide ledger budget`."
-        yield ok("budget", told) if left > 0 else Finding("budget", "warning", told, mend)
+        fix = "let the institution's people decide on a larger one: `confide ledger budget`."
+        yield ok("budget", told) if left > 0 else Finding("budget", "warning", told, fix)
 
 
 def _folders(kit: Kit) -> Iterator[Finding]:
@@ -335,7 +335,7 @@ def _device(kit: Kit) -> Iterator[Finding]:
             "device",
             "error",
             "trainer.device=cuda, and torch sees no GPU",
-            "mend the driver, or set trainer.device=auto.",
+            "fix the driver, or set trainer.device=auto.",
         )
     else:
         yield ok("device", f"trainer.device={asked}; torch sees no GPU of NVIDIA's")

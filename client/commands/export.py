@@ -57,11 +57,13 @@ def main(argv: Sequence[str]) -> int:
     # Imported once the command is known to be right: it takes torch.
     from confide.inference.export import default_folder, export
 
-    look_in_current_folder(arguments.own_task)
+    look_in_current_folder(arguments.custom_task)
     check = _records(arguments) if arguments.check is not None else None
     folder = arguments.output or default_folder(arguments.run, arguments.to)
     _show(
-        export(arguments.run, arguments.to, folder, check=check, own_tasks=arguments.own_task),
+        export(
+            arguments.run, arguments.to, folder, check=check, custom_tasks=arguments.custom_task
+        ),
         folder,
     )
     return 0

@@ -82,7 +82,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     import hashlib
 
     from confide.client.policy import Policy
-    from confide.client.schedule import round_size
+    from confide.client.schedule import workplan
     from confide.protocol.plan import TrainingPlan
 
     try:
@@ -102,7 +102,7 @@ def _explain(arguments: argparse.Namespace) -> int:
             arguments.ledger
         ).state.approved
     counted = policy.counts(arguments.records)
-    size = round_size(plan, num_examples=policy.config.public_n or arguments.records)
+    size = workplan(plan, num_examples=policy.config.public_n or arguments.records)
     verdicts = [*counted, *policy.verdicts(plan, size, is_approved=approved), policy.hours()]
     _print(verdicts, as_json=arguments.json)
     return 0 if all(verdict.holds for verdict in verdicts) else 1

@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
         writer_for(arguments.output)  # a wrong name is said before anything is computed
         _refuse_input(arguments.records, arguments.output)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    look_in_current_folder(arguments.own_task)
+    look_in_current_folder(arguments.custom_task)
     _predict(arguments)
     return 0
 
@@ -109,7 +109,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     compute = make_compute(
         TrainerConfig(device=arguments.device, feature_cache=None)
     )  # nothing of the records is kept
-    predictor = load_predictor(arguments.run, compute=compute, own_tasks=arguments.own_task)
+    predictor = load_predictor(arguments.run, compute=compute, custom_tasks=arguments.custom_task)
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
     needed = [*task.content_columns(), task.label_column()]

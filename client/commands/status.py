@@ -187,12 +187,12 @@ def _print(told: dict[str, Any]) -> None:
                 highlight=False,
             )
     for job, how in told["jobs"].items():
-        mend = (
+        fix = (
             f" `confide client approve {job} KIT` shows its plan and lets it begin."
             if how == WAITS
             else ""
         )
-        console.print(f"Job {escape(job)}: {how}.{escape(mend)}", highlight=False, soft_wrap=True)
+        console.print(f"Job {escape(job)}: {how}.{escape(fix)}", highlight=False, soft_wrap=True)
 
 
 __all__ = ["show_plan", "show_status", "status"]

@@ -95,7 +95,7 @@ def _trainer(kit: Kit, port: int) -> Program:
         str(kit.folder),
         *kit.overrides,
     ]
-    wrong = frozenset({EXIT_USAGE})  # what is wrong with a kit is not mended by starting again
+    wrong = frozenset({EXIT_USAGE})  # what is wrong with a kit is not fixed by starting again
     return Program(
         name="trainer",
         command=command,

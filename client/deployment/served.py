@@ -17,7 +17,7 @@ import os
 from confide.client.algorithm_state import ClientStates
 from confide.client.deployment.kit import Kit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
-from confide.client.institution import Custody, Institution, KeyFn, SharedTensors, refusal
+from confide.client.institution import Institution, KeyFn, Safeguards, SharedTensors, refusal
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
@@ -25,7 +25,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import encode_institution
-from confide.client.training.custom_checks import check_own_encoding
+from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.model import BackboneConfig, TransformerConfig
@@ -129,7 +129,7 @@ class DeployedInstitution:
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
         if plan.private:
-            check_own_encoding(workload, records)
+            check_custom_encoding(workload, records)
         if isinstance(self._ledger, PersistentLedger):
             self._ledger.know_units(units)
         grouped = plan.privacy.unit == "group"
@@ -142,15 +142,15 @@ class DeployedInstitution:
             trainer=trainer,
             tensors=SharedTensors(trainer),
             serves=plan,
-            custody=self._custody(secret),
+            safeguards=self._safeguards(secret),
         )
 
-    def _custody(self, secret: bytes | None) -> Custody:
+    def _safeguards(self, secret: bytes | None) -> Safeguards:
         name = self.name
         key_fn: KeyFn | None = None
         if secret is not None:
             key_fn = functools.partial(mechanism_key, secret, name)
-        return Custody(
+        return Safeguards(
             policy=self._policy,
             ledger=self._ledger,
             key_fn=key_fn,
@@ -164,9 +164,9 @@ class DeployedInstitution:
     def _workload(self, plan: TrainingPlan) -> Workload:
         backbone, own = self._backbone(plan), self._policy.config.tasks
         # Before its memory is asked for.
-        self._policy.check_size(shapes_without_weights(plan.task, backbone, own_tasks=own))
+        self._policy.check_size(shapes_without_weights(plan.task, backbone, custom_tasks=own))
         return build_workload(
-            plan.task, backbone, plan.tuning, compute=self._compute, seed=0, own_tasks=own
+            plan.task, backbone, plan.tuning, compute=self._compute, seed=0, custom_tasks=own
         )
 
     def _backbone(self, plan: TrainingPlan) -> BackboneConfig:

@@ -12,7 +12,7 @@ from pathlib import Path
 from confide.client.deployment.kit import Kit, is_stopped, load_kit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.service.codec import WireLimits
-from confide.client.service.remembered import RememberedAnswers
+from confide.client.service.remembered import ReplyCache
 from confide.client.service.server import ServiceLimits, serve
 from confide.client.training.deadline import Deadline
 from confide.deployment.supervisor import end_with_parent, log_to_stderr, stop_signals
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _serve(kit: Kit, stop: threading.Event) -> None:
     deadline = Deadline()
-    door = RememberedAnswers(
+    door = ReplyCache(
         DeployedInstitution(kit, deadline=deadline), is_stopped=functools.partial(is_stopped, kit)
     )
     make_private_folder(kit.socket.parent)

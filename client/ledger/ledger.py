@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from confide.client.ledger.state import Terms
+from confide.client.ledger.state import RunTerms
 from confide.errors import DeniedError
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
@@ -48,7 +48,7 @@ _RECENT = 4
 
 
 @dataclass(frozen=True)
-class Spent:
+class RoundsSpent:
     """What a job has computed from an institution's training records.
 
     Attributes:
@@ -61,11 +61,11 @@ class Spent:
     count: int = 0
     recent: tuple[str, ...] = ()
 
-    def plus(self, mechanism: str) -> "Spent":
+    def plus(self, mechanism: str) -> "RoundsSpent":
         """Count a mechanism, unless it is one of the recent ones."""
         if mechanism in self.recent:
             return self
-        return Spent(self.count + 1, (*self.recent, mechanism)[-_RECENT:])
+        return RoundsSpent(self.count + 1, (*self.recent, mechanism)[-_RECENT:])
 
 
 class Ledger(Protocol):
@@ -85,7 +85,7 @@ class Ledger(Protocol):
             LedgerError: if not: this is an older copy, or another machine's.
         """
 
-    def admit(self, terms: Terms) -> None:
+    def admit(self, terms: RunTerms) -> None:
         """Check that a run may begin, or has begun; nothing is written.
 
         Raises:
@@ -114,7 +114,7 @@ class Ledger(Protocol):
         """
 
     def reserve(
-        self, terms: Terms, server_round: int, digest: str, *, key: bytes | None
+        self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
     ) -> Reservation:
         """Count a round, durably, before its first private step.
 
@@ -147,10 +147,10 @@ class Ledger(Protocol):
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Say whether the institution's people approved a plan."""
 
-    def spent(self, run: str) -> Spent:
+    def spent(self, run: str) -> RoundsSpent:
         """Return what a run has computed."""
 
-    def recall(self, run: str, spent: Spent) -> None:
+    def restore_spent(self, run: str, spent: RoundsSpent) -> None:
         """Take over what another process of the same simulation knows of a run, where nothing else outlives that process."""
 
 
@@ -171,4 +171,4 @@ def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
     )
 
 
-__all__ = ["Ledger", "Reservation", "Spent", "already_answered", "rounds_spent"]
+__all__ = ["Ledger", "Reservation", "RoundsSpent", "already_answered", "rounds_spent"]

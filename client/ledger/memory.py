@@ -6,8 +6,8 @@ A count, forgotten with the process unless a checkpoint keeps it.
 import os
 from collections.abc import Callable
 
-from confide.client.ledger.ledger import Reservation, Spent, rounds_spent
-from confide.client.ledger.state import Terms
+from confide.client.ledger.ledger import Reservation, RoundsSpent, rounds_spent
+from confide.client.ledger.state import RunTerms
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
@@ -20,21 +20,21 @@ class MemoryLedger:
     keeps_account = False
 
     def __init__(self) -> None:
-        self._spent: dict[str, Spent] = {}
+        self._spent: dict[str, RoundsSpent] = {}
         self._keys: dict[str, bytes] = {}
 
-    def spent(self, run: str) -> Spent:
+    def spent(self, run: str) -> RoundsSpent:
         """Return what a run has computed."""
-        return self._spent.get(run, Spent())
+        return self._spent.get(run, RoundsSpent())
 
-    def recall(self, run: str, spent: Spent) -> None:
+    def restore_spent(self, run: str, spent: RoundsSpent) -> None:
         """Take over what another process of the same simulation knows of a run, in place of what is known here."""
         self._spent[run] = spent
 
     def check_head(self, echoed: str) -> None:
         """Nothing was echoed that this could know."""
 
-    def admit(self, terms: Terms) -> None:
+    def admit(self, terms: RunTerms) -> None:
         """Every run may begin."""
 
     def digest(self, mechanism: str, records: Callable[[], str]) -> str:
@@ -46,7 +46,7 @@ class MemoryLedger:
         return None
 
     def reserve(
-        self, terms: Terms, server_round: int, digest: str, *, key: bytes | None
+        self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
     ) -> Reservation:
         """Count a round."""
         before = self.spent(terms.name)

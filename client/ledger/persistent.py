@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 
 from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
-from confide.client.ledger.ledger import Reservation, Spent, already_answered, rounds_spent
+from confide.client.ledger.ledger import Reservation, RoundsSpent, already_answered, rounds_spent
 from confide.client.ledger.replies import Replies
-from confide.client.ledger.state import LedgerState, Population, Run, Terms
+from confide.client.ledger.state import LedgerState, Population, Run, RunTerms
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.privacy.budget import Budget
@@ -83,7 +83,7 @@ class PersistentLedger:
             " Nothing is trained on it; bring back the newest one."
         )
 
-    def admit(self, terms: Terms) -> None:
+    def admit(self, terms: RunTerms) -> None:
         """Check that a run may begin, or has begun."""
         population = self.population
         known = population.runs.get(terms.name)
@@ -105,18 +105,18 @@ class PersistentLedger:
         """Say whether the institution's people approved a plan."""
         return (job, plan_sha256) in self._file.read_again().approved
 
-    def spent(self, run: str) -> Spent:
+    def spent(self, run: str) -> RoundsSpent:
         """Return what a run has computed."""
         known = self.population.runs.get(run)
-        return Spent(len(known.rounds) if known else 0)
+        return RoundsSpent(len(known.rounds) if known else 0)
 
-    def recall(self, run: str, spent: Spent) -> None:
+    def restore_spent(self, run: str, spent: RoundsSpent) -> None:
         """What stands in the file counts, whatever another process knows."""
 
     # --- what it writes
 
     def reserve(
-        self, terms: Terms, server_round: int, digest: str, *, key: bytes | None
+        self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
     ) -> Reservation:
         """Count a round, durably, before its first private step."""
         with self._file.transaction() as writing:
@@ -245,7 +245,7 @@ class PersistentLedger:
         )
 
 
-def _changed(before: Terms, now: Terms) -> ProtocolError:
+def _changed(before: RunTerms, now: RunTerms) -> ProtocolError:
     then, today = asdict(before), asdict(now)
     told = ", ".join(
         f"{name}={then[name]} then, {today[name]} now" for name in then if then[name] != today[name]

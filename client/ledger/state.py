@@ -18,7 +18,7 @@ def run_name(institution: str, job: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class RunTerms:
     """What a run will do, fixed before its first round.
 
     Attributes:
@@ -101,7 +101,7 @@ class Run:
         rounds: digest -> round.
     """
 
-    terms: Terms
+    terms: RunTerms
     began: float
     rounds: dict[str, Round] = field(default_factory=dict)
 
@@ -137,7 +137,7 @@ class Population:
             for run, count in zip(self.runs.values(), rounds, strict=True)
         ]
 
-    def check_affordable(self, terms: Terms, bound: Budget) -> None:
+    def check_affordable(self, terms: RunTerms, bound: Budget) -> None:
         """Check that a budget covers a whole run after all that was charged before.
 
         Args:
@@ -155,21 +155,21 @@ class Population:
         if bound.admits(history, charge):
             return
         before, after = bound.spent(history), bound.spent([*history, charge])
-        dear = (
+        near_limit = (
             " Groups cost more under a budget for records: a new population may declare unit=group."
-            if charge.two_steps
+            if charge.group_under_record_budget
             else ""
         )
         raise DeniedError(
             f"Population {self.name} has committed epsilon {before:.4g} of {bound.epsilon:g} at"
             f" delta {bound.delta:g}; with job {terms.job} it would be {after:.4g}. Ask for a"
             " smaller epsilon or fewer rounds; `confide ledger budget` changes what an institution"
-            f" allows.{dear}",
+            f" allows.{near_limit}",
             code="budget_exhausted",
             figures={"asked": after, "allowed": bound.epsilon, "committed": before},
         )
 
-    def _check_groups(self, terms: Terms) -> None:
+    def _check_groups(self, terms: RunTerms) -> None:
         """Check that groups are the same people as before."""
         before = {run.terms.grouped_by for run in self.runs.values() if run.terms.unit == "group"}
         if self.unit == terms.unit == "group" and before - {terms.grouped_by}:
@@ -229,7 +229,7 @@ class LedgerState:
             known.unit = known.unit if known.runs else content["unit"]
 
     def _run(self, event: Event, content: Any) -> None:
-        terms = Terms(**{item.name: content[item.name] for item in fields(Terms)})
+        terms = RunTerms(**{item.name: content[item.name] for item in fields(RunTerms)})
         self.populations[content["population"]].runs[terms.name] = Run(
             terms=terms, began=event.time
         )
@@ -249,4 +249,4 @@ class LedgerState:
         self.approved.add((content["job"], content["plan"]))
 
 
-__all__ = ["LedgerState", "Population", "Round", "Run", "Terms", "run_name"]
+__all__ = ["LedgerState", "Population", "Round", "Run", "RunTerms", "run_name"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from datasets import Dataset
 
-from confide.client.records.custom import load_own_records
+from confide.client.records.custom import load_custom_records
 from confide.client.records.sources import FILE_COLUMN, Table, load_records
 from confide.client.records.units import Units, id_problem, keep_units, unit_ids
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
@@ -60,7 +60,7 @@ def read_table(config: DataConfig, task: TaskConfig) -> Table:
     columns += [name for name in named if name is not None]
     wanted = tuple(dict.fromkeys(columns))
     if config._target_ is not None:
-        return load_own_records(config, wanted, by_name=by_file(config))
+        return load_custom_records(config, wanted, by_name=by_file(config))
     return load_records(config.path, wanted, in_memory_mb=config.in_memory_mb, query=config.query)
 
 

@@ -23,7 +23,7 @@ _KEY = "data"
 _EXPECTED = "a pandas DataFrame, a datasets.Dataset, or a mapping institution -> one of these"
 
 
-def check_own_records(config: DataConfig) -> None:
+def check_custom_records(config: DataConfig) -> None:
     """Check, before anything heavy is loaded, that there is such a function.
 
     Raises:
@@ -33,7 +33,7 @@ def check_own_records(config: DataConfig) -> None:
         find_part(config._target_, key=_KEY)
 
 
-def load_own_records(config: DataConfig, columns: Sequence[str], *, by_name: bool) -> Table:
+def load_custom_records(config: DataConfig, columns: Sequence[str], *, by_name: bool) -> Table:
     """Call the function, and read what it returns.
 
     Args:
@@ -108,4 +108,4 @@ def _array(name: str, values: pandas.Series) -> pyarrow.Array:
         ) from None
 
 
-__all__ = ["check_own_records", "load_own_records"]
+__all__ = ["check_custom_records", "load_custom_records"]

@@ -10,13 +10,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from confide.client.app import Answers
+from confide.client.app import RequestHandler
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 
 
-class RememberedAnswers:
+class ReplyCache:
     """A door that trains for the same question once.
 
     Args:
@@ -28,7 +28,7 @@ class RememberedAnswers:
 
     def __init__(
         self,
-        door: Answers,
+        door: RequestHandler,
         *,
         most_jobs: int = 2,
         is_stopped: Callable[[str], bool] = lambda job: False,
@@ -95,4 +95,4 @@ def _digest(request: Request) -> bytes:
     return digest.digest()
 
 
-__all__ = ["RememberedAnswers"]
+__all__ = ["ReplyCache"]

@@ -21,7 +21,7 @@ from urllib.parse import quote
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from confide.client.app import Answers
+from confide.client.app import RequestHandler
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service import trainer_pb2_grpc
 from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_request, reply_parts
@@ -72,7 +72,7 @@ class _EndedError(Exception):
 
 
 class TrainerService(trainer_pb2_grpc.TrainerServicer):
-    """Answers RPCs at the door.
+    """RequestHandler RPCs at the door.
 
     Args:
         door: what answers requests.
@@ -80,7 +80,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         limits: what one request is granted.
     """
 
-    def __init__(self, door: Answers, *, deadline: Deadline, limits: ServiceLimits) -> None:
+    def __init__(self, door: RequestHandler, *, deadline: Deadline, limits: ServiceLimits) -> None:
         self._door, self._deadline, self._limits = door, deadline, limits
         self._turn = threading.Lock()
         # One thread is always left for health, Status and Cancel.
@@ -291,7 +291,7 @@ class RunningService:
 
 
 def serve(
-    door: Answers,
+    door: RequestHandler,
     *,
     socket: Path,
     deadline: Deadline,

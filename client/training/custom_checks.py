@@ -23,7 +23,7 @@ _TOLERANCE = {None: 1e-4, torch.bfloat16: 6e-2}
 _ENCODING_TOLERANCE = 1e-6
 
 
-def check_own_loss(
+def check_custom_loss(
     workload: Workload, loss_fn: Callable[[Batch], Tensor], params: Sequence[Tensor]
 ) -> None:
     """Check that a record's loss is the same alone, in a batch of 4, in one of 33, and after all of these.
@@ -44,7 +44,7 @@ def check_own_loss(
                 losses = loss_fn(examples.take(indices)).float().cpu()
                 if losses.shape != indices.shape:
                     raise PrivacyError(
-                        f"task._target_={workload.own_task}: loss of {len(indices)} records has"
+                        f"task._target_={workload.custom_task}: loss of {len(indices)} records has"
                         f" shape {list(losses.shape)}, expected [{len(indices)}]; return the loss"
                         " of each record."
                     )
@@ -52,7 +52,7 @@ def check_own_loss(
         _check_equal(workload, _losses_alone(loss_fn, examples), alone, "after other records")
 
 
-def check_own_encoding(workload: Workload, records: Dataset) -> None:
+def check_custom_encoding(workload: Workload, records: Dataset) -> None:
     """Check that a record is encoded alike alone and beside others.
 
     Args:
@@ -62,7 +62,7 @@ def check_own_encoding(workload: Workload, records: Dataset) -> None:
     Raises:
         PrivacyError: naming the column that differs.
     """
-    if workload.own_task is None:
+    if workload.custom_task is None:
         return
     count = min(len(records), max(_BATCHES))
     together = workload.task.encode(records.select(range(count)))
@@ -74,7 +74,7 @@ def check_own_encoding(workload: Workload, records: Dataset) -> None:
         ]
         if differing:
             raise PrivacyError(
-                f"task._target_={workload.own_task}: encode gives column {', '.join(differing)} of"
+                f"task._target_={workload.custom_task}: encode gives column {', '.join(differing)} of"
                 f" a record other values alone than beside {count - 1} others, so one record"
                 " changes what others are; encode each record by itself, with public ranges."
             )
@@ -94,7 +94,7 @@ def _varied(workload: Workload) -> Examples:
         )
         if len(examples) != number or not varied:
             raise PrivacyError(
-                f"task._target_={workload.own_task}: synthetic({number}) gives {len(examples)}"
+                f"task._target_={workload.custom_task}: synthetic({number}) gives {len(examples)}"
                 f" records, {'not all' if varied else 'all'} alike; invent {number} that differ, or"
                 " the preflight would see nothing."
             )
@@ -120,7 +120,7 @@ def _check_equal(workload: Workload, losses: Tensor, alone: Tensor, where: str) 
     error = float((losses - alone).abs().max() / (1 + alone.abs().max()))
     if not error <= _TOLERANCE[workload.compute.autocast]:
         raise PrivacyError(
-            f"task._target_={workload.own_task}: the loss of a synthetic record {where} is not its"
+            f"task._target_={workload.custom_task}: the loss of a synthetic record {where} is not its"
             f" loss alone (relative error {error:.2g}); return the loss of each record, which"
             " depends on no other."
         )
@@ -136,4 +136,4 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
     )
 
 
-__all__ = ["check_own_encoding", "check_own_loss"]
+__all__ = ["check_custom_encoding", "check_custom_loss"]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
-from confide.client.training.custom_checks import check_own_loss
+from confide.client.training.custom_checks import check_custom_loss
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
 from confide.config.client import OptimizerConfig
 from confide.errors import PrivacyError
@@ -64,8 +64,10 @@ class Trainer:
         self._dp_sgd: DpSgd | None = None
         if private:
             self._model.train()
-            if workload.own_task is not None:
-                check_own_loss(workload, functools.partial(self._losses, self._model), self._params)
+            if workload.custom_task is not None:
+                check_custom_loss(
+                    workload, functools.partial(self._losses, self._model), self._params
+                )
             self._dp_sgd = DpSgd(
                 self._model,
                 self._losses,

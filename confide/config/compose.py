@@ -133,10 +133,8 @@ def hydra_settings(overrides: Sequence[str]) -> DictConfig:
             composed = hydra_compose("config", overrides=[*job, *own], return_hydra_config=True)
     except MissingConfigException as error:
         plugin = next((word for word in own if word.endswith(("=optuna", "=joblib"))), None)
-        mend = (
-            f"{plugin}: Hydra has no such plugin here; `pip install 'confide[sweeps]'` brings it."
-        )
-        raise ConfigError(mend if plugin else _first_line(error)) from None
+        fix = f"{plugin}: Hydra has no such plugin here; `pip install 'confide[sweeps]'` brings it."
+        raise ConfigError(fix if plugin else _first_line(error)) from None
     except _COMPOSITION_ERRORS as error:
         raise ConfigError(_first_line(error)) from None
     settings: DictConfig = composed.hydra
@@ -199,7 +197,7 @@ def _compose_collecting(overrides: Sequence[str]) -> tuple[DictConfig | None, li
 
 
 def _explain(override: str, error: Exception, good: Sequence[str]) -> str:
-    """Say what is wrong with one override, and how to mend it; a password in it is masked."""
+    """Say what is wrong with one override, and how to fix it; a password in it is masked."""
     return redact(_reason(override, error, good))
 
 

@@ -44,13 +44,13 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     @property
-    def own_parts(self) -> tuple[str, ...]:
+    def custom_parts(self) -> tuple[str, ...]:
         """Dotted paths of everything that this run imports by name."""
         nodes = (self.strategy, getattr(self.strategy, "aggregator", None), self.task, self.data)
         named = tuple(
             path for node in nodes if (path := getattr(node, "_target_", None)) is not None
         )
-        return (*named, *self.tracking.own_trackers)
+        return (*named, *self.tracking.custom_trackers)
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself across groups."""

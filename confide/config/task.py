@@ -51,7 +51,7 @@ class TaskConfig:
     )
 
     @property
-    def own_tasks(self) -> tuple[str, ...]:
+    def custom_tasks(self) -> tuple[str, ...]:
         """What has to be imported to build this task, beside confide."""
         return () if self._target_ is None else (self._target_,)
 

@@ -78,7 +78,7 @@ class TrackingConfig:
             )
 
     @property
-    def own_trackers(self) -> tuple[str, ...]:
+    def custom_trackers(self) -> tuple[str, ...]:
         """Dotted paths among the trackers chosen."""
         return tuple(name for name in self.trackers or () if name not in TRACKERS)
 

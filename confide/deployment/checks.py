@@ -2,7 +2,7 @@
 
 Files, certificates, releases, room.
 
-A check never raises for what it looks at: whatever is wrong is a finding with the mend.
+A check never raises for what it looks at: whatever is wrong is a finding with the fix.
 """
 
 import datetime
@@ -39,13 +39,13 @@ class Finding:
         check: its name.
         status: ok, warning or error.
         told: what was found, with values.
-        mend: what to do; '' where nothing has to be done.
+        fix: what to do; '' where nothing has to be done.
     """
 
     check: str
     status: Status
     told: str
-    mend: str = ""
+    fix: str = ""
 
 
 def ok(check: str, told: str) -> Finding:
@@ -94,14 +94,14 @@ def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
     from rich.text import Text
 
     table = Table("check", "")
-    for header in ("found", "mend"):  # whole: fingerprints are there to be compared
+    for header in ("found", "fix"):  # whole: fingerprints are there to be compared
         table.add_column(header, overflow="fold")
     for finding in findings:
-        told, mend = (
+        told, fix = (
             Text(finding.told),
-            Text(finding.mend),
+            Text(finding.fix),
         )  # a str would become an emoji where a fingerprint has :AB:
-        table.add_row(finding.check, finding.status, told, mend, style=_STYLES[finding.status])
+        table.add_row(finding.check, finding.status, told, fix, style=_STYLES[finding.status])
     console = Console()
     console.print(table)
     console.print(f"{counts['error']} errors, {counts['warning']} warnings.", highlight=False)
@@ -189,10 +189,8 @@ def private_folder(check: str, path: Path, *, group_may_enter: bool = False) -> 
         return
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & (0o067 if group_may_enter else 0o077):
-        mend = f"chmod {'710' if group_may_enter else '700'} {path}"
-        yield Finding(
-            check, "warning", f"{path} has mode {mode:04o}: others may look into it", mend
-        )
+        fix = f"chmod {'710' if group_may_enter else '700'} {path}"
+        yield Finding(check, "warning", f"{path} has mode {mode:04o}: others may look into it", fix)
     elif not os.access(path, os.W_OK | os.X_OK):
         yield Finding(
             check,
@@ -208,13 +206,13 @@ def private_folder(check: str, path: Path, *, group_may_enter: bool = False) -> 
 
 
 def validity(
-    check: str, certificate: x509.Certificate, mend: str, *, now: datetime.datetime | None = None
+    check: str, certificate: x509.Certificate, fix: str, *, now: datetime.datetime | None = None
 ) -> Finding:
     """Say how long a certificate is valid still."""
     now = now or datetime.datetime.now(datetime.UTC)
     left, end = pki.time_left(certificate, now=now), f"{certificate.not_valid_after_utc:%Y-%m-%d}"
     if left < datetime.timedelta():
-        return Finding(check, "error", f"expired on {end}", mend)
+        return Finding(check, "error", f"expired on {end}", fix)
     if certificate.not_valid_before_utc > now:
         begin = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M}Z"
         return Finding(
@@ -224,18 +222,18 @@ def validity(
             "set the clock (NTP).",
         )
     if left < datetime.timedelta(days=SOON_DAYS):
-        return Finding(check, "warning", f"expires on {end}, in {left.days} days", mend)
+        return Finding(check, "warning", f"expires on {end}, in {left.days} days", fix)
     return ok(check, f"valid until {end}, {left.days} days")
 
 
-def authority(path: Path, mend: str) -> Iterator[Finding]:
+def authority(path: Path, fix: str) -> Iterator[Finding]:
     """Check the authority's certificate.
 
     Raises:
         UnreadableError: if it is none.
     """
     certificate = pki.read_certificate(path)
-    yield validity("ca.crt", certificate, mend)
+    yield validity("ca.crt", certificate, fix)
     yield ok(
         "ca.crt",
         f"fingerprint {pki.fingerprint(certificate)}; compare it with the coordinator's by"

@@ -11,7 +11,7 @@ _KINDS = {
     "federation.json": "confide.server.commands.doctor",
 }
 
-_HELP = """Say what is wrong with a kit, or with this machine, and how to mend it.
+_HELP = """Say what is wrong with a kit, or with this machine, and how to fix it.
 
 usage: confide doctor [KIT] [--json] [OVERRIDES ...]
 

@@ -48,7 +48,7 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
     try:
         connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
     except OSError as error:
-        mend = (
+        fix = (
             "if no `confide server` runs there now, that is to be expected; else open the way out"
             " in the firewall."
         )
@@ -58,7 +58,7 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
             "port",
             status,
             f"{address} does not accept connections ({error.strerror or error})",
-            mend,
+            fix,
         )
         return
     yield ok("port", f"{address} accepts connections")
@@ -91,17 +91,17 @@ def _speak(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:
 def _unfit(error: ssl.SSLCertVerificationError, host: str) -> Finding:
     told = str(error.verify_message)
     if "expired" in told:
-        mend = f"{_RENEW} Or this machine's clock is ahead: set it (NTP)."
+        fix = f"{_RENEW} Or this machine's clock is ahead: set it (NTP)."
     elif "not yet valid" in told:
-        mend = "this machine's clock is behind: set it (NTP)."
+        fix = "this machine's clock is behind: set it (NTP)."
     elif "mismatch" in told:
-        mend = f"correct coordinator.address, or the coordinator adds {host} to hosts and {_RENEW}"
+        fix = f"correct coordinator.address, or the coordinator adds {host} to hosts and {_RENEW}"
     else:
-        mend = (
+        fix = (
             "another server answers there, or ca.crt is another federation's: compare fingerprints"
             " by telephone."
         )
-    return Finding("certificate", "error", told, mend)
+    return Finding("certificate", "error", told, fix)
 
 
 def _ask(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
@@ -130,11 +130,11 @@ def _ask(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
 
 def _front(status: int) -> Finding:
     if status == 503:
-        told, mend = (
+        told, fix = (
             "reached; no SuperLink behind it now (503)",
             "wait: the coordinator is starting, or ends.",
         )
-        return Finding("front", "warning", told, mend)
+        return Finding("front", "warning", told, fix)
     if status == 404:
         told = "no front of confide's answers (404)"
         return Finding(

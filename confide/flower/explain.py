@@ -1,4 +1,4 @@
-"""What ended a process of Flower's, or keeps it waiting, in one sentence that ends with the mend.
+"""What ended a process of Flower's, or keeps it waiting, in one sentence that ends with the fix.
 
 Flower's processes end with status 1 for nearly everything and tell why in their log, in words for
 Flower's own developers. ``tests/flower/test_explain.py`` holds the texts that are relied on.

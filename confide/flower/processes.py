@@ -68,7 +68,7 @@ def check_version() -> str:
     """Check that the installed flwr is one whose private corners are known.
 
     Raises:
-        ConfigError: with the releases that are, and the mend.
+        ConfigError: with the releases that are, and the fix.
     """
     installed = version("flwr")
     if ".".join(installed.split(".")[:2]) not in TESTED:

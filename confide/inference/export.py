@@ -27,7 +27,7 @@ def export(
     folder: Path | str | None = None,
     *,
     check: Dataset | pandas.DataFrame | None = None,
-    own_tasks: Sequence[str] = (),
+    custom_tasks: Sequence[str] = (),
 ) -> Comparison:
     """Export a run's model; the folder appears whole, and only if it does what the run's own model does.
 
@@ -37,7 +37,7 @@ def export(
         folder: where to; None for ``RUN/export/FORM``. One that an earlier export wrote is
             replaced, any other refused.
         check: records to compare on, best labelled ones; None for invented ones.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
             word.
 
     Returns:
@@ -55,7 +55,7 @@ def export(
         raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
     if form in ("onnx", "int8"):
         packages.require(packages.CONVERTER, f"--to {form}")
-    own = load_predictor(Path(run), compute=Compute(), own_tasks=own_tasks)
+    own = load_predictor(Path(run), compute=Compute(), custom_tasks=custom_tasks)
     if own.description.form != RUN_FORM:
         raise ConfigError(
             f"{own.folder} was exported already, to {own.description.form}; export the run that it"
@@ -120,9 +120,9 @@ def _refuse_taken(place: Path) -> None:
 def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     """Write, and load what was written as anybody would."""
     folder.chmod(0o755)
-    own_tasks = own.plan.task.own_tasks  # allowed when `own` was loaded
+    custom_tasks = own.plan.task.custom_tasks  # allowed when `own` was loaded
     workload, _, _ = load_model(
-        own.folder, compute=Compute(), own_tasks=own_tasks
+        own.folder, compute=Compute(), custom_tasks=custom_tasks
     )  # a second copy: an adapter is taken out
     if form in ("onnx", "int8"):
         from confide.inference.onnx_form import write_onnx
@@ -138,7 +138,7 @@ def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors leaves 0600
     Description(own.plan, own.description.model_sha256, form, hash_files(folder)).write(folder)
-    return load_predictor(folder, compute=Compute(), own_tasks=own_tasks)
+    return load_predictor(folder, compute=Compute(), custom_tasks=custom_tasks)
 
 
 __all__ = ["default_folder", "export"]

@@ -57,7 +57,7 @@ def predict(
     records: Dataset | pandas.DataFrame,
     *,
     device: str = "auto",
-    own_tasks: Sequence[str] = (),
+    custom_tasks: Sequence[str] = (),
 ) -> pandas.DataFrame:
     """Predict.
 
@@ -65,7 +65,7 @@ def predict(
         run: RUN, ``RUN/model``, or a folder that ``confide export`` wrote.
         records: the task's input columns; others, the label among them, are not looked at.
         device: auto, cpu, cuda or mps.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
             word.
 
     Returns:
@@ -79,7 +79,7 @@ def predict(
     compute = make_compute(
         TrainerConfig(device=device, feature_cache=None)
     )  # nothing derived from records is kept
-    predictor = load_predictor(Path(run), compute=compute, own_tasks=own_tasks)
+    predictor = load_predictor(Path(run), compute=compute, custom_tasks=custom_tasks)
     inputs = read_inputs(predictor, records, with_labels=False)
     made = pandas.concat(
         [part.frame for part in predict_in_parts(predictor, inputs)], ignore_index=True

@@ -23,7 +23,7 @@ from confide.models.saved import (
     Description,
     load_model,
     read_description,
-    refuse_own_task,
+    refuse_custom_task,
 )
 from confide.protocol.plan import TrainingPlan
 from confide.tasks.custom import table_task, text_task
@@ -101,13 +101,15 @@ def find_model(folder: Path) -> Path:
     )
 
 
-def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()) -> Predictor:
+def load_predictor(
+    folder: Path, *, compute: Compute, custom_tasks: Sequence[str] = ()
+) -> Predictor:
     """Load a model to predict with.
 
     Args:
         folder: RUN, ``RUN/model`` or an exported folder.
         compute: where; ONNX models are computed on the CPU.
-        own_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
             word.
 
     Raises:
@@ -118,7 +120,7 @@ def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] =
     place = find_model(folder)
     description = read_description(place)
     if description.form == RUN_FORM:
-        workload, _, _ = load_model(place, compute=compute, own_tasks=own_tasks)
+        workload, _, _ = load_model(place, compute=compute, custom_tasks=custom_tasks)
         return Predictor(
             folder=place,
             description=description,
@@ -137,8 +139,8 @@ def load_predictor(folder: Path, *, compute: Compute, own_tasks: Sequence[str] =
         raise ModelError(
             f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew."
         )
-    refuse_own_task(place, description.plan, own_tasks)
-    task = _task(place, description.plan, own_tasks)
+    refuse_custom_task(place, description.plan, custom_tasks)
+    task = _task(place, description.plan, custom_tasks)
     onnx = description.form in ("onnx", "int8")
     logits = (
         _onnx_logits(place)
@@ -162,10 +164,10 @@ def hash_files(folder: Path) -> dict[str, str]:
     return digests
 
 
-def _task(folder: Path, plan: TrainingPlan, own_tasks: Sequence[str]) -> Task:
+def _task(folder: Path, plan: TrainingPlan, custom_tasks: Sequence[str]) -> Task:
     if isinstance(plan.task, TabularConfig):
-        return table_task(plan.task, own_tasks)
-    return text_task(plan.task, functools.partial(load_tokenizer, folder), own_tasks)
+        return table_task(plan.task, custom_tasks)
+    return text_task(plan.task, functools.partial(load_tokenizer, folder), custom_tasks)
 
 
 def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:

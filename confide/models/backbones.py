@@ -28,7 +28,7 @@ def resolve_package_path(reference: str) -> Path:
     """Find ``pkg://PACKAGE/FILE`` inside an installed package, without importing it.
 
     Raises:
-        FileNotFoundError: naming the package or the file that is not there, and the mend.
+        FileNotFoundError: naming the package or the file that is not there, and the fix.
     """
     package, _, inside = reference.removeprefix(PACKAGE_SCHEME).partition("/")
     spec = (
@@ -97,13 +97,13 @@ def _from_hub(config: TransformerConfig) -> Path:
             )
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
-        mend = (
+        fix = (
             "check the name and the network"
             if config.allow_download
             else "bring it as a folder, or set backbone.allow_download=true"
         )
         raise ModelError(
-            f"backbone.name={config.name}: neither a folder nor in the local hub cache; {mend}."
+            f"backbone.name={config.name}: neither a folder nor in the local hub cache; {fix}."
         ) from None
 
 
@@ -184,7 +184,7 @@ def refuse_other_code(folder: Path) -> None:
     """Check that ``config.json`` names neither kernels nor a quantisation, whose code transformers would look for elsewhere.
 
     Raises:
-        ModelError: naming the key, the value and the mend.
+        ModelError: naming the key, the value and the fix.
     """
     file = folder / "config.json"
     with loading(folder):

@@ -129,7 +129,7 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
     except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError(
-            f"{folder} cannot be written: {error}. Mend this (free space?)."
+            f"{folder} cannot be written: {error}. Fix this (free space?)."
         ) from None
     return digest
 
@@ -153,29 +153,29 @@ def _save_hugging_face(folder: Path, workload: Workload, tensors: Tensors, tunin
     model.encoder.save_pretrained(folder / ("adapter" if tuning == "lora" else "encoder"))
 
 
-def refuse_own_task(folder: Path, plan: TrainingPlan, own_tasks: Sequence[str]) -> None:
+def refuse_custom_task(folder: Path, plan: TrainingPlan, custom_tasks: Sequence[str]) -> None:
     """Check that a model needs no task to be imported but those that may be.
 
     Raises:
         ModelError: naming the task.
     """
-    if not set(plan.task.own_tasks) <= set(own_tasks):
+    if not set(plan.task.custom_tasks) <= set(custom_tasks):
         path = plan.task._target_
         raise ModelError(
             f"{folder} was trained with a task of one's own, {path}, which is not imported on a"
-            f" file's word; if you trust it, say so: --own-task {path}, or own_tasks=[{path!r}]."
+            f" file's word; if you trust it, say so: --own-task {path}, or custom_tasks=[{path!r}]."
         )
 
 
 def load_model(
-    folder: Path, *, compute: Compute, own_tasks: Sequence[str] = ()
+    folder: Path, *, compute: Compute, custom_tasks: Sequence[str] = ()
 ) -> tuple[Workload, Tensors, Sequence[str]]:
     """Load a model that :func:`save_model` wrote.
 
     Args:
         folder: where it lies.
         compute: where and how it will be used.
-        own_tasks: dotted paths of tasks that may be imported; a folder that names another one is
+        custom_tasks: dotted paths of tasks that may be imported; a folder that names another one is
             refused.
 
     Returns:
@@ -193,11 +193,11 @@ def load_model(
     if sha256(tensors) != description.model_sha256:
         raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
     plan, backbone = description.plan, description.plan.backbone
-    refuse_own_task(folder, plan, own_tasks)
+    refuse_custom_task(folder, plan, custom_tasks)
     if isinstance(backbone, TransformerConfig):
         backbone = dataclasses.replace(backbone, sha256=plan.backbone_sha256)
     workload = build_workload(
-        plan.task, backbone, plan.tuning, compute=compute, seed=0, own_tasks=own_tasks
+        plan.task, backbone, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
     )
     parameters = trainable(workload.model)
     if shapes_of(parameters) != shapes_of(tensors):
@@ -213,6 +213,6 @@ __all__ = [
     "Description",
     "load_model",
     "read_description",
-    "refuse_own_task",
+    "refuse_custom_task",
     "save_model",
 ]

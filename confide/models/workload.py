@@ -46,7 +46,7 @@ class Workload:
         prepare: records -> what the model takes.
         synthetic: invents ``count`` records in the model's terms, for the privacy preflight.
         compute: where and how.
-        own_task: dotted path of the task, if it is one's own.
+        custom_task: dotted path of the task, if it is one's own.
     """
 
     task: Task
@@ -54,7 +54,7 @@ class Workload:
     prepare: Callable[[Dataset], Examples]
     synthetic: Callable[[int, torch.Generator], Examples]
     compute: Compute
-    own_task: str | None = None
+    custom_task: str | None = None
 
 
 def build_workload(
@@ -64,7 +64,7 @@ def build_workload(
     *,
     compute: Compute,
     seed: int,
-    own_tasks: Sequence[str] = (),
+    custom_tasks: Sequence[str] = (),
 ) -> Workload:
     """Build what a plan names.
 
@@ -75,7 +75,7 @@ def build_workload(
         compute: where and how.
         seed: of tensors that start at random; only the coordinator's matter, institutions overwrite
             theirs.
-        own_tasks: dotted paths of tasks of one's own that may be imported; no other is, whatever
+        custom_tasks: dotted paths of tasks of one's own that may be imported; no other is, whatever
             ``task`` names.
 
     Raises:
@@ -85,16 +85,18 @@ def build_workload(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if isinstance(task, TabularConfig) and isinstance(backbone, LogisticConfig | MlpConfig):
-            return replace(_tabular(task, backbone, compute, own_tasks), own_task=task._target_)
+            return replace(
+                _tabular(task, backbone, compute, custom_tasks), custom_task=task._target_
+            )
         if isinstance(task, TextClassificationConfig) and isinstance(backbone, TransformerConfig):
             folder = find_backbone(backbone)
-            texts = text_task(task, functools.partial(load_tokenizer, folder), own_tasks)
+            texts = text_task(task, functools.partial(load_tokenizer, folder), custom_tasks)
             made = (
                 _head_only(texts, backbone, folder, compute)
                 if tuning.kind == "head"
                 else _text(texts, backbone, tuning, folder, compute)
             )
-            return replace(made, own_task=task._target_)
+            return replace(made, custom_task=task._target_)
     raise ConfigError(f"backbone.kind={backbone.kind} does not fit task.kind={task.kind}.")
 
 
@@ -102,9 +104,9 @@ def _tabular(
     config: TabularConfig,
     backbone: LogisticConfig | MlpConfig,
     compute: Compute,
-    own_tasks: Sequence[str],
+    custom_tasks: Sequence[str],
 ) -> Workload:
-    task = table_task(config, own_tasks)
+    task = table_task(config, custom_tasks)
     model = _table_model(task, backbone).to(compute.device)
     return Workload(task, model, task.encode, task.synthetic, compute)
 
@@ -115,21 +117,21 @@ def _table_model(task: TableTask, backbone: LogisticConfig | MlpConfig) -> Mlp:
 
 
 def shapes_without_weights(
-    task: TaskConfig, backbone: BackboneConfig, *, own_tasks: Sequence[str] = ()
+    task: TaskConfig, backbone: BackboneConfig, *, custom_tasks: Sequence[str] = ()
 ) -> Shapes:
     """Return the shapes of a model that a plan describes by its widths alone, without the memory that it would take.
 
     Args:
         task: schema of the records.
         backbone: where the model starts.
-        own_tasks: as for :func:`build_workload`.
+        custom_tasks: as for :func:`build_workload`.
 
     Returns:
         Name -> shape; {} for a pretrained backbone, whose size is that of its files.
     """
     if not isinstance(task, TabularConfig) or not isinstance(backbone, LogisticConfig | MlpConfig):
         return {}
-    table = table_task(task, own_tasks)
+    table = table_task(task, custom_tasks)
     with torch.device("meta"):
         return {
             name: tuple(p.shape) for name, p in trainable(_table_model(table, backbone)).items()

@@ -53,12 +53,12 @@ class Charge:
 
     Attributes:
         schedule: of its steps, in the unit that it protects itself.
-        two_steps: whether a neighbour in the budget's unit is two zero-out steps away in the run's
+        group_under_record_budget: whether a neighbour in the budget's unit is two zero-out steps away in the run's
             own.
     """
 
     schedule: Schedule
-    two_steps: bool = False
+    group_under_record_budget: bool = False
 
     @staticmethod
     def of(schedule: Schedule, *, unit: str, budget_unit: str) -> "Charge":
@@ -73,7 +73,9 @@ class Charge:
                 " ask for privacy.unit=group.",
                 code="budget_unit",
             )
-        return Charge(schedule=schedule, two_steps=unit == "group" and budget_unit == "record")
+        return Charge(
+            schedule=schedule, group_under_record_budget=unit == "group" and budget_unit == "record"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ class Budget:
     def cost(self, charge: Charge) -> float:
         """Return the Renyi divergence of a charge at this budget's order."""
         alpha, schedule = self.order, charge.schedule
-        if not charge.two_steps:
+        if not charge.group_under_record_budget:
             return renyi(schedule, order=alpha)
         there, back = renyi(schedule, order=2 * alpha), renyi(schedule, order=2 * alpha - 1)
         halved = replace(schedule, noise_multiplier=schedule.noise_multiplier / 2)
@@ -139,7 +141,11 @@ class Budget:
 
         Infinite where only the filter applies.
         """
-        return math.inf if charge.two_steps else epsilon(charge.schedule, delta=self.delta)
+        return (
+            math.inf
+            if charge.group_under_record_budget
+            else epsilon(charge.schedule, delta=self.delta)
+        )
 
 
 def conversion(order: float, delta: float) -> float:

@@ -294,7 +294,7 @@ def read_request(path: Path) -> NodeRequest:
     Raises:
         ConfigError: if it is none, is signed by another key, is of another curve or names nobody.
     """
-    mend = "ask for one made by `confide provision --request NAME`"
+    fix = "ask for one made by `confide provision --request NAME`"
     try:
         request = x509.load_pem_x509_csr(path.read_bytes())
         name, is_signed, key = (
@@ -304,20 +304,19 @@ def read_request(path: Path) -> NodeRequest:
         )
     except (OSError, ValueError, UnsupportedAlgorithm) as error:
         raise ConfigError(
-            f"{path} cannot be read as a certificate request in PEM ({_reason(error)}); {mend}."
+            f"{path} cannot be read as a certificate request in PEM ({_reason(error)}); {fix}."
         ) from None
     problems = []
     if not isinstance(key, PublicKey) or not isinstance(key.curve, ec.SECP384R1):
-        problems.append(f"{path}: expected a key on curve P-384, got {_kind(key)}; {mend}.")
+        problems.append(f"{path}: expected a key on curve P-384, got {_kind(key)}; {fix}.")
     if not is_signed:
         problems.append(
-            f"{path}: its signature is not that of the key in it: it was changed on its way;"
-            f" {mend}."
+            f"{path}: its signature is not that of the key in it: it was changed on its way; {fix}."
         )
     if not name:
         problems.append(
             f"{path}: expected one common name, the institution's, got"
-            f" {request.subject.rfc4514_string()!r}; {mend}."
+            f" {request.subject.rfc4514_string()!r}; {fix}."
         )
     if problems or not isinstance(key, PublicKey) or not name:
         raise ConfigError(problems)
@@ -331,7 +330,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     """Read a certificate in PEM, whose key is on curve P-384.
 
     Raises:
-        UnreadableError: if it is none, with the file and the mend.
+        UnreadableError: if it is none, with the file and the fix.
     """
     certificate = _read(path, "a certificate in PEM", x509.load_pem_x509_certificate)
     _p384(path, certificate.public_key())
@@ -342,7 +341,7 @@ def read_private_key(path: Path) -> PrivateKey:
     """Read a private key in PEM (PKCS#8), not encrypted.
 
     Raises:
-        UnreadableError: if it is none, with the file and the mend.
+        UnreadableError: if it is none, with the file and the fix.
     """
     key = _read(
         path,
@@ -356,7 +355,7 @@ def read_node_key(path: Path) -> PrivateKey:
     """Read a private key in OpenSSH's form, not encrypted.
 
     Raises:
-        UnreadableError: if it is none, with the file and the mend.
+        UnreadableError: if it is none, with the file and the fix.
     """
     key = _read(
         path,
@@ -370,7 +369,7 @@ def read_public_key(path: Path) -> PublicKey:
     """Read a public key in OpenSSH's form.
 
     Raises:
-        UnreadableError: if it is none, with the file and the mend.
+        UnreadableError: if it is none, with the file and the fix.
     """
     return _p384(
         path, _read(path, "a public key in OpenSSH's form", serialization.load_ssh_public_key)

@@ -51,7 +51,7 @@ def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise StorageError(
-            f"{path} cannot be written: {error}. Free space or mend the folder; what stood there"
+            f"{path} cannot be written: {error}. Free space or fix the folder; what stood there"
             " stands."
         ) from None
 
@@ -114,7 +114,7 @@ def locked(path: Path, *, otherwise: str, wait_s: float = 0.0) -> Iterator[None]
     try:
         file = path.open("a")
     except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error}. Mend the folder.") from None
+        raise StorageError(f"{path} cannot be written: {error}. Fix the folder.") from None
     end = time.monotonic() + wait_s
     with file:
         while True:

@@ -30,13 +30,13 @@ _NEEDED = (
 )
 
 
-def _refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
+def _refuse_unlisted(config: TaskConfig, custom_tasks: Sequence[str]) -> None:
     """Check that a task may be imported here.
 
     Raises:
         DeniedError: if it is not listed; nothing was imported.
     """
-    if config._target_ not in own_tasks:
+    if config._target_ not in custom_tasks:
         raise DeniedError(
             f"task._target_={config._target_}: nothing is imported on a plan's word; list it in"
             " policy.tasks once its code has been read.",
@@ -44,7 +44,7 @@ def _refuse_unlisted(config: TaskConfig, own_tasks: Sequence[str]) -> None:
         )
 
 
-def table_task(config: TabularConfig, own_tasks: Sequence[str] = ()) -> TableTask:
+def table_task(config: TabularConfig, custom_tasks: Sequence[str] = ()) -> TableTask:
     """Make the task of a table: the built-in one, or one's own.
 
     Raises:
@@ -53,19 +53,21 @@ def table_task(config: TabularConfig, own_tasks: Sequence[str] = ()) -> TableTas
     """
     if config._target_ is None:
         return Tabular(config)
-    task: TableTask = _made(config, own_tasks, (*_NEEDED, "num_inputs"))
+    task: TableTask = _made(config, custom_tasks, (*_NEEDED, "num_inputs"))
     return task
 
 
 def text_task(
-    config: TextClassificationConfig, tokenizer_fn: Callable[[], Any], own_tasks: Sequence[str] = ()
+    config: TextClassificationConfig,
+    tokenizer_fn: Callable[[], Any],
+    custom_tasks: Sequence[str] = (),
 ) -> Task:
     """Make the task of texts: the built-in one, or one's own.
 
     Args:
         config: the schema.
         tokenizer_fn: loads the backbone's tokenizer; called only once the task is allowed.
-        own_tasks: dotted paths that may be imported.
+        custom_tasks: dotted paths that may be imported.
 
     Raises:
         DeniedError: if it is one's own and not listed.
@@ -73,13 +75,15 @@ def text_task(
     """
     if config._target_ is None:
         return TextClassification(config, tokenizer=tokenizer_fn())
-    _refuse_unlisted(config, own_tasks)  # before the tokenizer is loaded
-    task: Task = _made(config, own_tasks, _NEEDED, tokenizer=tokenizer_fn())
+    _refuse_unlisted(config, custom_tasks)  # before the tokenizer is loaded
+    task: Task = _made(config, custom_tasks, _NEEDED, tokenizer=tokenizer_fn())
     return task
 
 
-def _made(config: TaskConfig, own_tasks: Sequence[str], needed: Sequence[str], **given: Any) -> Any:
-    _refuse_unlisted(config, own_tasks)
+def _made(
+    config: TaskConfig, custom_tasks: Sequence[str], needed: Sequence[str], **given: Any
+) -> Any:
+    _refuse_unlisted(config, custom_tasks)
     path = str(config._target_)
     reserved = sorted(given.keys() & config.kwargs.keys())
     if reserved:

@@ -51,7 +51,7 @@ class Read(NamedTuple):
         columns: input columns of a table that are there.
         labels: empty where there is no label column.
         problems: what is wrong, one sentence a problem, each with the column, the count and the
-            mend.
+            fix.
     """
 
     columns: dict[str, Column]
@@ -71,7 +71,7 @@ def require_columns(records: Dataset, names: Sequence[str]) -> None:
 
 
 def missing_columns(missing: Sequence[str], present: Sequence[str]) -> str:
-    """Say which columns are missing, which are there, and the mend."""
+    """Say which columns are missing, which are there, and the fix."""
     return (
         f"The records lack column {', '.join(missing)}; they have {', '.join(present)}. "
         "Rename a column of the records or change the task's schema."

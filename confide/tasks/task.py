@@ -106,7 +106,7 @@ class Task(Protocol):
         """Turn records into tensors.
 
         Raises:
-            DataError: naming column, value and mend where records do not fit the schema.
+            DataError: naming column, value and fix where records do not fit the schema.
         """
 
     def check(self, records: Dataset) -> list[str]:

@@ -192,7 +192,7 @@ def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
             seen[_knock(match, names)] += 1
     for told, times in seen.most_common(_MOST_REFUSALS):
         often = "once" if times == 1 else f"{times} times"
-        mend = (
+        fix = (
             "if it should take part: `confide doctor` on its side, and compare key and ca.crt by"
             " telephone."
         )
@@ -200,7 +200,7 @@ def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
             "refused",
             "warning",
             f"knocked in the last hour, {often}, and was refused: {told}",
-            mend,
+            fix,
         )
 
 
@@ -216,11 +216,11 @@ def _database(kit: CoordinatorKit) -> Iterator[Finding]:
     size = kit.database.stat().st_size
     told = f"{kit.database.name} has {size / 2**20:.0f} MiB"
     if size > _LARGE_DATABASE:
-        mend = (
+        fix = (
             f"between two runs, remove {kit.database}: checkpoints are in RUN, and keys are"
             " registered at each start."
         )
-        yield Finding("database", "warning", told, mend)
+        yield Finding("database", "warning", told, fix)
     else:
         yield ok("database", told)
 

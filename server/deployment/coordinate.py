@@ -49,7 +49,7 @@ from confide.server.app import make_server_app
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.progress.make import make_progress
 from confide.server.progress.view import ProgressView
-from confide.server.report.write import leave_report
+from confide.server.report.write import write_report_or_warn
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.loop import RoundLoop
@@ -151,9 +151,9 @@ def coordinate(run_dir: Path, superlink: str) -> None:
     except ConfideError as error:
         progress.failed(str(error))
         if isinstance(error, RunFailedError):
-            leave_report(run_dir)
+            write_report_or_warn(run_dir)
         raise
-    leave_report(run_dir)
+    write_report_or_warn(run_dir)
     progress.finished(summary, run_dir)
 
 
@@ -191,7 +191,7 @@ class _Deployment:
         self.job = str(config.job)
         self.store = CheckpointStore(run_dir / CHECKPOINTS, kept=config.server.checkpoints)
         self._checkpoint = self.store.latest()
-        before = self._checkpoint.beside if self._checkpoint else {}
+        before = self._checkpoint.extra if self._checkpoint else {}
         self._watch = Stopwatch(before.get("seconds", {}))
         self._resumed = [*before.get("resumed", [])]
         if self._checkpoint:
@@ -255,9 +255,9 @@ class _Deployment:
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self.run_dir / PLAN, plan.to_json() + "\n")
         compute = make_compute(config.trainer)
-        seed, own = initial_seed(self._secret), config.task.own_tasks
+        seed, own = initial_seed(self._secret), config.task.custom_tasks
         workload = build_workload(
-            config.task, backbone, config.tuning, compute=compute, seed=seed, own_tasks=own
+            config.task, backbone, config.tuning, compute=compute, seed=seed, custom_tasks=own
         )
         size = num_bytes(trainable_tensors(workload.model)) / _MIB
         if size > config.server.max_payload_mb:
@@ -297,13 +297,13 @@ class _Deployment:
             yield grid, names
 
     def _commit(self, reached: Checkpoint) -> None:
-        beside = {
+        extra = {
             "job": self.job,
             "secret": self._secret.hex() if self.config.simulation.seed is None else None,
             "resumed": self._resumed,
             "seconds": self._watch.seconds(),
         }
-        self.store.save(replace(reached, beside=beside))
+        self.store.save(replace(reached, extra=extra))
 
     def _result(
         self, plan: TrainingPlan, workload: Workload, outcome: Outcome, digest: str

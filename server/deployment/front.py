@@ -108,7 +108,7 @@ _REFUSALS = {
     401: "its key is not registered, its signature is wrong, or its clock differs by more than 5 s",
     412: "its key is not registered, or its SuperNode vanished less than a minute ago",
 }
-"""Answers of the SuperLink that mean that a node may not take part."""
+"""RequestHandler of the SuperLink that mean that a node may not take part."""
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from confide.protocol.messages import Evaluation
 from confide.server.progress.view import RoundFigures, figures, round_note, tell, terminal_handlers
-from confide.server.rounds.state import RunState, judge, mean_metric
+from confide.server.rounds.state import RunState, mean_metric, update_best
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +183,9 @@ class LiveProgress:
         """Show the last rounds of earlier processes."""
         then = replace(state, best=None)
         for done, record in enumerate(state.history, start=1):
-            then = judge(then, record.server_round - 1, record.validation, metric=self._metric)
+            then = update_best(
+                then, record.server_round - 1, record.validation, metric=self._metric
+            )
             if len(state.history) - done < _SHOWN:
                 self._add(replace(then, history=state.history[:done]))
         self._say(f"resumed after round {state.server_round}")

@@ -63,7 +63,7 @@ def alone(folder: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise StorageError(
-            f"{error.filename or folder} cannot be used: {error.strerror}. Mend that, and run this"
+            f"{error.filename or folder} cannot be used: {error.strerror}. Fix that, and run this"
             " again."
         ) from None
     finally:

@@ -56,7 +56,7 @@ connects in.
 
 `KIT` is this folder.
 
-1. `confide doctor KIT` says what is missing or wrong, and how to mend it.
+1. `confide doctor KIT` says what is missing or wrong, and how to fix it.
 2. `confide client KIT` takes part, until you stop it.
 3. `confide client status KIT` says what runs, and what was spent.
 

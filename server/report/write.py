@@ -44,7 +44,7 @@ def write_report(folder: Path) -> Path:
     return folder / REPORT
 
 
-def leave_report(folder: Path) -> None:
+def write_report_or_warn(folder: Path) -> None:
     """Write RUN's report at the end of a run.
 
     A report that fails is a warning, the run has its model all the same.
@@ -53,7 +53,7 @@ def leave_report(folder: Path) -> None:
         write_report(folder)
     except (ConfideError, OSError) as error:
         log.warning(
-            "The report is not written: %s Mend this, then `confide report %s`.", error, folder
+            "The report is not written: %s Fix this, then `confide report %s`.", error, folder
         )
 
 
@@ -89,4 +89,4 @@ def write_comparison(
     write_text(page, comparison_page(done, title=title, page=page, failed=[*without, *failed]))
 
 
-__all__ = ["leave_report", "write_comparison", "write_report"]
+__all__ = ["write_comparison", "write_report", "write_report_or_warn"]

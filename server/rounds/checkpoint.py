@@ -41,14 +41,14 @@ class Checkpoint:
         state: after the last round done.
         clients: name -> declared number of training units; empty before anybody enrolled.
         ledger_heads: name -> head of its ledger as it told last.
-        beside: what the run's owner keeps with it, such as what simulated institutions have
+        extra: what the run's owner keeps with it, such as what simulated institutions have
             computed; JSON.
     """
 
     state: RunState
     clients: Mapping[str, int] = field(default_factory=dict)
     ledger_heads: Mapping[str, str] = field(default_factory=dict)
-    beside: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class CheckpointStore:
@@ -164,7 +164,7 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "order": {"params": list(state.params), "strategy": list(state.strategy_state)},
         "clients": dict(checkpoint.clients),
         "ledger_heads": dict(checkpoint.ledger_heads),
-        "beside": dict(checkpoint.beside),
+        "extra": dict(checkpoint.extra),
     }
 
 
@@ -188,7 +188,7 @@ def _read(path: Path) -> Checkpoint:
         state=_state(described, tensors),
         clients=described["clients"],
         ledger_heads=described["ledger_heads"],
-        beside=described["beside"],
+        extra=described["extra"],
     )
 
 

@@ -35,7 +35,7 @@ from confide.server.rounds.exchange import Reach, exchange
 from confide.server.rounds.outcome import CommitFn, Observer, Outcome
 from confide.server.rounds.partial_sums import SummingGrid, SumOrder
 from confide.server.rounds.participants import Answer, Clients, accept, check_reply, read_answer
-from confide.server.rounds.state import RunState, judge
+from confide.server.rounds.state import RunState, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.strategy import FederatedAlgorithm, Round
 
@@ -313,7 +313,7 @@ class RoundLoop(FlowerBase):
         record = tally.record(
             num_bytes(params), bytes_down=bytes_down, seconds=time.perf_counter() - started
         )
-        judged = judge(
+        judged = update_best(
             state, tally.server_round - 1, tally.validation, metric=self._plan.task.primary_metric
         )
         self._state = replace(
@@ -365,7 +365,9 @@ class RoundLoop(FlowerBase):
         validation = {
             name: splits["validation"] for name, splits in scored.items() if "validation" in splits
         }
-        self._state = judge(self._state, last, validation, metric=self._plan.task.primary_metric)
+        self._state = update_best(
+            self._state, last, validation, metric=self._plan.task.primary_metric
+        )
         kept_round = last
         if self.kept() is not self._state.params:
             scored = self._evaluate(grid, self.kept(), ("test",), timeout)

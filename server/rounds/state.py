@@ -102,7 +102,7 @@ def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     }
 
 
-def judge(
+def update_best(
     state: RunState, server_round: int, validation: Mapping[str, Evaluation], *, metric: str
 ) -> RunState:
     """Update best model and patience.
@@ -125,4 +125,4 @@ def judge(
     return replace(state, stale_rounds=state.stale_rounds + 1)
 
 
-__all__ = ["Best", "RoundRecord", "RunState", "judge", "mean_metric", "mean_metrics"]
+__all__ = ["Best", "RoundRecord", "RunState", "mean_metric", "mean_metrics", "update_best"]

@@ -52,7 +52,7 @@ class FanOut:
                 del self._trackers[name]
                 log.warning(
                     "Tracker %s failed and is left out from here on (%s: %s). The run goes on, and"
-                    " metrics.jsonl has every metric; mend the cause, or leave %s out of"
+                    " metrics.jsonl has every metric; fix the cause, or leave %s out of"
                     " tracking.trackers.",
                     name,
                     type(error).__name__,

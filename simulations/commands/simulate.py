@@ -118,13 +118,13 @@ def _simulate(
     assert isinstance(words, list)
     command = Command(overrides=[str(word) for word in words], cwd=os.getcwd())
     with claimed(run_dir, config, resume=resume, command=command):
-        look_in_current_folder(config.own_parts)
+        look_in_current_folder(config.custom_parts)
         if config.simulation.engine == "process":
             prepare_workers()
         # Imported once the config is known to be right and is on disk: torch, transformers and
         # Opacus take seconds.
         from confide.server.progress.make import make_progress
-        from confide.server.report.write import leave_report
+        from confide.server.report.write import write_report_or_warn
         from confide.simulations.run import carry_out
 
         progress = make_progress(
@@ -135,9 +135,9 @@ def _simulate(
         except (ConfideError, KeyboardInterrupt) as error:
             progress.failed(_told(error))
             if isinstance(error, RunFailedError):
-                leave_report(run_dir)
+                write_report_or_warn(run_dir)
             raise
-        leave_report(run_dir)
+        write_report_or_warn(run_dir)
     progress.finished(summary, run_dir)
     return summary
 

@@ -11,8 +11,8 @@ import torch
 from flwr.app import Context
 from flwr.serverapp import Grid
 
-from confide.client.app import Answers, make_client_app
-from confide.client.ledger.ledger import Spent
+from confide.client.app import RequestHandler, make_client_app
+from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.simulations.engines.inline import InlineGrid
@@ -21,7 +21,7 @@ from confide.simulations.engines.process import ProcessGrid
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.engines.worker import WorkerSpec
 from confide.simulations.faults import Faults, FaultyDelivery
-from confide.simulations.institutions import Doors, Setup, faulty
+from confide.simulations.institutions import InstitutionFactory, Setup, faulty
 
 
 class Engine(Protocol):
@@ -30,10 +30,10 @@ class Engine(Protocol):
     def grid(self, job: str, names: Sequence[str]) -> Grid:
         """Return a grid over the institutions ``names``, nodes numbered from 1 in their order."""
 
-    def spent(self, job: str) -> Mapping[str, Spent]:
+    def spent(self, job: str) -> Mapping[str, RoundsSpent]:
         """Return what a job has computed at each institution."""
 
-    def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
+    def restore_spent(self, job: str, spent: Mapping[str, RoundsSpent]) -> None:
         """Take over what an earlier process knew of a job."""
 
     def close(self) -> None:
@@ -60,7 +60,7 @@ class InlineEngine:
     def __init__(
         self, data: Mapping[str, InstitutionData], *, trainer: Trainer, setup: Setup
     ) -> None:
-        doors = Doors(trainer, setup)
+        doors = InstitutionFactory(trainer, setup)
         self._faults = setup.faults
         self._institutions = {name: doors.open(name, part) for name, part in data.items()}
 
@@ -72,21 +72,21 @@ class InlineEngine:
             for node, name in by_node.items()
         }
 
-        def find(context: Context) -> Answers:
+        def find(context: Context) -> RequestHandler:
             return doors[context.node_id]
 
         return InlineGrid(
             make_client_app(find), list(by_node), delivery=_delivery(self._faults, job, by_node)
         )
 
-    def spent(self, job: str) -> Mapping[str, Spent]:
+    def spent(self, job: str) -> Mapping[str, RoundsSpent]:
         """Return what a job has computed at each institution."""
         return {name: institution.spent(job) for name, institution in self._institutions.items()}
 
-    def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
+    def restore_spent(self, job: str, spent: Mapping[str, RoundsSpent]) -> None:
         """Take over what an earlier process knew of a job."""
         for name, institution in self._institutions.items():
-            institution.recall(job, spent.get(name, Spent()))
+            institution.restore_spent(job, spent.get(name, RoundsSpent()))
 
     def close(self) -> None:
         """Nothing was started."""
@@ -119,7 +119,7 @@ class ProcessEngine:
         size = sum(tensor.numel() for tensor in initial.values())
         params = SharedBlock(4 * size)
         self._params = params.tensor(torch.float32, (size,))
-        self._spent: dict[str, dict[str, Spent]] = {}
+        self._spent: dict[str, dict[str, RoundsSpent]] = {}
         spec = WorkerSpec(
             make_trainer=make_trainer,
             setup=setup,
@@ -141,11 +141,11 @@ class ProcessEngine:
             delivery=_delivery(self._faults, job, by_node),
         )
 
-    def spent(self, job: str) -> Mapping[str, Spent]:
+    def spent(self, job: str) -> Mapping[str, RoundsSpent]:
         """Return what a job has computed at each institution."""
         return dict(self._spent.get(job, {}))
 
-    def recall(self, job: str, spent: Mapping[str, Spent]) -> None:
+    def restore_spent(self, job: str, spent: Mapping[str, RoundsSpent]) -> None:
         """Take over what an earlier process knew of a job."""
         self._spent[job] = dict(spent)
 

@@ -19,7 +19,14 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.engines.shared_memory import SharedBlock
-from confide.simulations.engines.worker import Brief, Done, SharedSum, Task, WorkerSpec, work
+from confide.simulations.engines.worker import (
+    RoundSpec,
+    SharedSum,
+    WorkerSpec,
+    WorkItem,
+    WorkResult,
+    work,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +46,7 @@ _SHARE_OF_DEADLINE = 0.25
 class Failed(NamedTuple):
     """A task that no worker survived."""
 
-    task: Task
+    task: WorkItem
 
 
 class PartialSum(NamedTuple):
@@ -53,12 +60,12 @@ class PartialSum(NamedTuple):
 
     total: Tensor
     weight: int
-    lost: list[Task]
+    lost: list[WorkItem]
 
 
 @dataclass
 class _Summed:
-    task: Task
+    task: WorkItem
     weight: int
 
 
@@ -72,7 +79,7 @@ class _Worker:
         pipe: to it.
         sum: its partial sum.
         ready: whether its model is built.
-        brief: what it was told last.
+        round_spec: what it was told last.
         in_hand: tasks given to it, oldest first.
         since: when it came to the oldest of them.
         done: tasks done since it was started.
@@ -84,8 +91,8 @@ class _Worker:
     pipe: Connection
     sum: SharedSum
     ready: bool = False
-    brief: Brief | None = None
-    in_hand: deque[Task] = field(default_factory=deque)
+    round_spec: RoundSpec | None = None
+    in_hand: deque[WorkItem] = field(default_factory=deque)
     since: float = 0.0
     done: int = 0
     summed: list[_Summed] = field(default_factory=list)
@@ -105,12 +112,12 @@ class WorkerPool:
         self._shapes = shapes
         self._num_values = spec.params.size // 4
         self._blocks = [SharedBlock(SharedSum.size(self._num_values)) for _ in range(count)]
-        self._brief: Brief | None = None
-        self._waiting: deque[Task] = deque()
+        self._round_spec: RoundSpec | None = None
+        self._waiting: deque[WorkItem] = deque()
         self._again: set[str] = set()
         self._attempts: dict[str, int] = {}
         self._salvaged: list[tuple[Tensor, int]] = []
-        self._lost: list[Task] = []
+        self._lost: list[WorkItem] = []
         self._slow: set[str] = set()
         self._deadline_s = math.inf
         self._means_s: dict[str, float] = {}
@@ -126,11 +133,13 @@ class WorkerPool:
         """Process ids of the workers."""
         return [worker.process.pid or 0 for worker in self._workers]
 
-    def begin(self, brief: Brief, tasks: Iterable[Task], *, prepare: Callable[[], None]) -> None:
+    def begin(
+        self, round_spec: RoundSpec, tasks: Iterable[WorkItem], *, prepare: Callable[[], None]
+    ) -> None:
         """Begin an exchange; what was left of the one before, which was stopped, is forgotten.
 
         Args:
-            brief: what is asked.
+            round_spec: what is asked.
             tasks: of whom.
             prepare: writes what workers will read, called when none of them is at work.
 
@@ -148,14 +157,14 @@ class WorkerPool:
             left.clear()
         for worker in self._workers:
             worker.summed.clear()
-        self._brief = brief
-        self._deadline_s = TrainingPlan.from_json(brief.plan).deadline_s
+        self._round_spec = round_spec
+        self._deadline_s = TrainingPlan.from_json(round_spec.plan).deadline_s
         self._wait_until_ready()
         prepare()
         self._waiting.extend(tasks)
         self._feed()
 
-    def poll(self, timeout: float) -> list[Done | Failed]:
+    def poll(self, timeout: float) -> list[WorkResult | Failed]:
         """Return what was done since; wait at most ``timeout`` seconds for the first of it."""
         end = time.monotonic() + timeout
         while True:
@@ -165,7 +174,7 @@ class WorkerPool:
             if found or time.monotonic() >= end:
                 return found
 
-    def stop(self) -> list[Task]:
+    def stop(self) -> list[WorkItem]:
         """Kill who is busy with a task that nobody waits for any more, and forget such tasks.
 
         A killed worker's sum is kept if it holds what was reported and nothing else; otherwise that
@@ -174,7 +183,7 @@ class WorkerPool:
         Returns:
             The tasks that had been begun.
         """
-        begun: list[Task] = []
+        begun: list[WorkItem] = []
         kept = deque(task for task in self._waiting if task.message_id in self._again)
         for worker in self._workers:
             mine = [task for task in worker.in_hand if task.message_id in self._again]
@@ -286,14 +295,14 @@ class WorkerPool:
     def _patience_s(self) -> float:
         """Return how long others wait behind one task."""
         share = _SHARE_OF_DEADLINE * self._deadline_s
-        mean = None if self._brief is None else self._means_s.get(self._brief.kind)
+        mean = None if self._round_spec is None else self._means_s.get(self._round_spec.kind)
         return share if mean is None else min(share, max(_PATIENCE_S, _PATIENCE * mean))
 
     def _feed(self) -> None:
         """Hand out tasks, to the worker with the fewest in hand first."""
-        if self._brief is None:
+        if self._round_spec is None:
             return
-        mean = self._means_s.get(self._brief.kind, _IN_HAND_S)
+        mean = self._means_s.get(self._round_spec.kind, _IN_HAND_S)
         most = min(_MOST_IN_HAND, max(1, int(_IN_HAND_S / max(mean, 1e-6))))
         while self._waiting:
             limit = 1 if self._waiting[0].message_id in self._slow else most
@@ -309,9 +318,9 @@ class WorkerPool:
                 worker.since = time.monotonic()
             worker.in_hand.append(self._waiting.popleft())
             try:
-                if worker.brief is not self._brief:
-                    worker.brief = self._brief
-                    worker.pipe.send(self._brief)
+                if worker.round_spec is not self._round_spec:
+                    worker.round_spec = self._round_spec
+                    worker.pipe.send(self._round_spec)
                 worker.pipe.send(worker.in_hand[-1])
             except OSError:  # it has died, which the next look finds
                 return
@@ -319,12 +328,12 @@ class WorkerPool:
     def _is_slow(self, worker: _Worker) -> bool:
         return any(task.message_id in self._slow for task in worker.in_hand)
 
-    def _look(self, timeout: float) -> list[Done | Failed]:
+    def _look(self, timeout: float) -> list[WorkResult | Failed]:
         """Wait for a message or a death, and take in what there is."""
         by_pipe = {worker.pipe: worker for worker in self._workers}
         by_sentinel = {worker.process.sentinel: worker for worker in self._workers}
         ready = pipes.wait([*by_pipe, *by_sentinel], timeout)
-        found: list[Done | Failed] = []
+        found: list[WorkResult | Failed] = []
         dead: dict[int, _Worker] = {}
         for one in ready:
             if isinstance(one, int):
@@ -336,11 +345,11 @@ class WorkerPool:
             found += self._bury(worker)
         return found
 
-    def _read(self, worker: _Worker, dead: dict[int, _Worker]) -> list[Done | Failed]:
-        found: list[Done | Failed] = []
+    def _read(self, worker: _Worker, dead: dict[int, _Worker]) -> list[WorkResult | Failed]:
+        found: list[WorkResult | Failed] = []
         try:
             while worker.pipe.poll():
-                message: Done | None = worker.pipe.recv()
+                message: WorkResult | None = worker.pipe.recv()
                 if message is None:
                     worker.ready, self._failed_starts = True, 0
                 else:
@@ -349,12 +358,12 @@ class WorkerPool:
             dead[worker.number] = worker
         return found
 
-    def _take(self, worker: _Worker, done: Done) -> list[Done | Failed]:
+    def _take(self, worker: _Worker, done: WorkResult) -> list[WorkResult | Failed]:
         task = worker.in_hand.popleft()
         worker.since, worker.done = time.monotonic(), worker.done + 1
-        if self._brief is not None:
-            mean = self._means_s.get(self._brief.kind, done.seconds)
-            self._means_s[self._brief.kind] = mean + 0.1 * (done.seconds - mean)
+        if self._round_spec is not None:
+            mean = self._means_s.get(self._round_spec.kind, done.seconds)
+            self._means_s[self._round_spec.kind] = mean + 0.1 * (done.seconds - mean)
         for name, level, text in done.logs:
             logging.getLogger(name).log(level, "%s", text)
         if done.weight:
@@ -366,9 +375,9 @@ class WorkerPool:
             return []
         return [done]
 
-    def _bury(self, worker: _Worker) -> list[Done | Failed]:
+    def _bury(self, worker: _Worker) -> list[WorkResult | Failed]:
         """Replace a worker that died; what it had in hand is done again."""
-        failed: list[Done | Failed] = []
+        failed: list[WorkResult | Failed] = []
         culprit = worker.in_hand[0] if worker.in_hand else None
         worker.process.join(_STOP_TIMEOUT_S)
         code = worker.process.exitcode
@@ -398,13 +407,13 @@ class WorkerPool:
         self._waiting.extendleft(reversed([*self._retire(worker), *rest]))
         return failed
 
-    def _retire(self, worker: _Worker) -> list[Task]:
+    def _retire(self, worker: _Worker) -> list[WorkItem]:
         """Replace a worker and keep its sum if it holds what was reported and nothing else.
 
         Return what is to be done again.
         """
         _kill(worker.process)
-        again: list[Task] = []
+        again: list[WorkItem] = []
         if worker.summed and worker.sum.is_whole(len(worker.summed)):
             self._salvaged.append(
                 (worker.sum.total.clone(), sum(summed.weight for summed in worker.summed))
@@ -416,7 +425,7 @@ class WorkerPool:
         self._workers[worker.number] = self._start(worker.number)
         return again
 
-    def _unfinished(self) -> list[Task]:
+    def _unfinished(self) -> list[WorkItem]:
         return [*self._waiting, *(task for worker in self._workers for task in worker.in_hand)]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from flwr.app import ArrayRecord, Message
 
-from confide.client.ledger.ledger import Spent
+from confide.client.ledger.ledger import RoundsSpent
 from confide.flower.messages import assign_message_id, raised
 from confide.protocol.messages import Request, unpack_request
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, decode, flatten
@@ -14,7 +14,7 @@ from confide.server.rounds.exchange import LONGEST_PAUSE_S
 from confide.server.rounds.partial_sums import CollectedSum, SumOrder
 from confide.simulations.engines.inline import LocalGrid
 from confide.simulations.engines.pool import Failed, WorkerPool
-from confide.simulations.engines.worker import Brief, Done, Task
+from confide.simulations.engines.worker import RoundSpec, WorkItem, WorkResult
 from confide.simulations.faults import FaultyDelivery
 
 LOST = "worker_lost"
@@ -44,7 +44,7 @@ class ProcessGrid(LocalGrid):
         *,
         shapes: Shapes,
         params: torch.Tensor,
-        spent: dict[str, Spent],
+        spent: dict[str, RoundsSpent],
         delivery: FaultyDelivery | None = None,
     ) -> None:
         super().__init__(list(names))
@@ -55,7 +55,7 @@ class ProcessGrid(LocalGrid):
         self._spent = spent
         self._delivery = delivery
         self._order: SumOrder | None = None
-        self._brief: Brief | None = None
+        self._round_spec: RoundSpec | None = None
         self._asked: dict[str, Message] = {}
 
     def begin_sum(self, order: SumOrder) -> None:
@@ -85,11 +85,13 @@ class ProcessGrid(LocalGrid):
         request = requests[0]
         if any(replace(other, ledger_head=request.ledger_head) != request for other in requests):
             raise ValueError("Expected one request for all, but for the heads of ledgers.")
-        self._brief = self._make_brief(asked[0].metadata.message_type, request)
-        self._pool.begin(self._brief, self._tasks(), prepare=lambda: self._share(request.arrays))
+        self._round_spec = self._make_brief(asked[0].metadata.message_type, request)
+        self._pool.begin(
+            self._round_spec, self._tasks(), prepare=lambda: self._share(request.arrays)
+        )
         return list(self._asked)
 
-    def _tasks(self) -> list[Task]:
+    def _tasks(self) -> list[WorkItem]:
         """Write a task for each client that hears its question.
 
         A late update is not summed where it is made.
@@ -100,11 +102,11 @@ class ProcessGrid(LocalGrid):
                 client = self._names[message.metadata.dst_node_id]
                 is_summed = self._delivery is None or not self._delivery.is_late(message)
                 spent, head = (
-                    self._spent.get(client, Spent()),
+                    self._spent.get(client, RoundsSpent()),
                     unpack_request(message.content).ledger_head,
                 )
                 tasks.append(
-                    Task(
+                    WorkItem(
                         message_id=message_id,
                         client=client,
                         spent=spent,
@@ -122,15 +124,15 @@ class ProcessGrid(LocalGrid):
         for task in self._pool.stop():
             if (
                 task.message_id in self._asked
-                and self._brief is not None
-                and self._brief.kind == "train"
+                and self._round_spec is not None
+                and self._round_spec.kind == "train"
             ):
-                self._spent[task.client] = self._spent.get(task.client, Spent()).plus(
-                    f"cut-off/{self._brief.server_round}"
+                self._spent[task.client] = self._spent.get(task.client, RoundsSpent()).plus(
+                    f"cut-off/{self._round_spec.server_round}"
                 )
 
-    def _make_brief(self, kind: str, request: Request) -> Brief:
-        return Brief(
+    def _make_brief(self, kind: str, request: Request) -> RoundSpec:
+        return RoundSpec(
             kind=kind,
             plan=request.plan,
             server_round=request.server_round,
@@ -157,7 +159,7 @@ class ProcessGrid(LocalGrid):
         ]
         return self._delivery.deliver(replies) if self._delivery else replies
 
-    def _reply(self, result: Done | Failed) -> Message | None:
+    def _reply(self, result: WorkResult | Failed) -> Message | None:
         if isinstance(result, Failed):
             instruction = self._asked.pop(result.task.message_id, None)
             return None if instruction is None else raised(instruction)

@@ -1,6 +1,6 @@
 """A worker process: one model, and a door to every institution of the simulation.
 
-A worker is told what to do by :class:`Task` and answers with :class:`Done`. Records, global tensors
+A worker is told what to do by :class:`WorkItem` and answers with :class:`WorkResult`. Records, global tensors
 and partial sums lie in memory that it shares with the coordinator's process; only small messages go
 through the pipe.
 """
@@ -21,9 +21,9 @@ import torch
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from confide.client.app import Answers, make_client_app
+from confide.client.app import RequestHandler, make_client_app
 from confide.client.institution import Institution
-from confide.client.ledger.ledger import Spent
+from confide.client.ledger.ledger import RoundsSpent
 from confide.client.training.trainer import Trainer
 from confide.errors import ProtocolError
 from confide.flower.messages import assign_message_id, task_identity
@@ -33,7 +33,7 @@ from confide.protocol.tensors import Shapes, encode, unflatten
 from confide.server.rounds.partial_sums import SumOrder
 from confide.server.rounds.participants import accept
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
-from confide.simulations.institutions import Doors, Setup, faulty
+from confide.simulations.institutions import InstitutionFactory, Setup, faulty
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import ClientUpdate, SumRule
 
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brief:
+class RoundSpec:
     """What all tasks of one exchange have in common; a worker is told once.
 
     Attributes:
@@ -62,7 +62,7 @@ class Brief:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
+class WorkItem:
     """One question to one institution.
 
     Attributes:
@@ -75,13 +75,13 @@ class Task:
 
     message_id: str
     client: str
-    spent: Spent
+    spent: RoundsSpent
     ledger_head: str = ""
     is_summed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class WorkResult:
     """What became of a task.
 
     Attributes:
@@ -97,7 +97,7 @@ class Done:
     message_id: str
     client: str
     content: RecordDict | None
-    spent: Spent
+    spent: RoundsSpent
     weight: int
     seconds: float = 0.0
     logs: tuple[tuple[str, int, str], ...] = ()
@@ -146,9 +146,9 @@ def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection
     ):  # the pipe is closed: nobody waits any more
         pipe.send(None)  # ready
         while True:
-            message: Brief | Task = pipe.recv()
-            if isinstance(message, Brief):
-                worker.brief(message)
+            message: RoundSpec | WorkItem = pipe.recv()
+            if isinstance(message, RoundSpec):
+                worker.round_spec(message)
                 continue
             started = time.perf_counter()
             worker.sum.begun += 1
@@ -250,43 +250,43 @@ class _Worker:
     def __init__(self, spec: WorkerSpec, trainer: Trainer, sum_block: SharedBlock) -> None:
         self._spec = spec
         self._trainer = trainer
-        self._doors = Doors(trainer, spec.setup)
+        self._doors = InstitutionFactory(trainer, spec.setup)
         self._institutions: dict[str, Institution] = {}
         self._app: ClientApp = make_client_app(self._find)
         self._client, self._job = "", ""
         self._params = spec.params.tensor(torch.float32, (spec.params.size // 4,))
         self.sum = SharedSum(sum_block, trainer.shapes)
-        self._brief: Brief | None = None
+        self._round_spec: RoundSpec | None = None
         self._arrays: ArrayRecord | None = None
 
-    def brief(self, brief: Brief) -> None:
+    def round_spec(self, round_spec: RoundSpec) -> None:
         """Begin an exchange: encode its tensors once for all who are asked, and a sum if there is to be one."""
-        self._brief = brief
-        self._job = TrainingPlan.from_json(brief.plan).job
+        self._round_spec = round_spec
+        self._job = TrainingPlan.from_json(round_spec.plan).job
         self._arrays = (
             encode(unflatten(self._params.clone(), self._trainer.shapes))
-            if brief.has_params
+            if round_spec.has_params
             else None
         )
-        if brief.order is not None:
-            self.sum.begin(brief.order.rule)
+        if round_spec.order is not None:
+            self.sum.begin(round_spec.order.rule)
 
-    def carry_out(self, task: Task) -> Done:
+    def carry_out(self, task: WorkItem) -> WorkResult:
         """Answer a task."""
-        brief = self._brief
-        assert brief is not None
+        round_spec = self._round_spec
+        assert round_spec is not None
         institution = self._institution(task.client)
-        institution.recall(self._job, task.spent)
+        institution.restore_spent(self._job, task.spent)
         self._client = task.client
         content, weight = None, 0
         try:
-            content = self._ask(brief, task.ledger_head)
+            content = self._ask(round_spec, task.ledger_head)
         except Exception:
             log.exception("%s raised.", task.client)
-        if content is not None and brief.order is not None and task.is_summed:
-            content, weight = self._add_up(brief.order, content)
+        if content is not None and round_spec.order is not None and task.is_summed:
+            content, weight = self._add_up(round_spec.order, content)
         spent = institution.spent(self._job)
-        return Done(
+        return WorkResult(
             message_id=task.message_id,
             client=task.client,
             content=content,
@@ -294,15 +294,17 @@ class _Worker:
             weight=weight,
         )
 
-    def _ask(self, brief: Brief, ledger_head: str) -> RecordDict:
+    def _ask(self, round_spec: RoundSpec, ledger_head: str) -> RecordDict:
         request = Request(
-            plan=brief.plan,
-            server_round=brief.server_round,
-            splits=brief.splits,
+            plan=round_spec.plan,
+            server_round=round_spec.server_round,
+            splits=round_spec.splits,
             arrays=self._arrays,
             ledger_head=ledger_head,
         )
-        message = Message(pack_request(request), 1, brief.kind, group_id=str(brief.server_round))
+        message = Message(
+            pack_request(request), 1, round_spec.kind, group_id=str(round_spec.server_round)
+        )
         assign_message_id(message)
         context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
         return self._app(message, context).content
@@ -333,8 +335,8 @@ class _Worker:
             self._institutions[name] = self._doors.open(name, data)
         return self._institutions[name]
 
-    def _find(self, context: Context) -> Answers:
+    def _find(self, context: Context) -> RequestHandler:
         return faulty(self._institution(self._client), self._spec.setup.faults, self._job)
 
 
-__all__ = ["Brief", "Done", "SharedSum", "Task", "WorkerSpec", "work"]
+__all__ = ["RoundSpec", "SharedSum", "WorkItem", "WorkResult", "WorkerSpec", "work"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.institution import Institution, Safeguards, SharedTensors
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
@@ -73,7 +73,7 @@ def make_institution(
     drawn = {n: workload.synthetic(n, torch.Generator().manual_seed(n)) for n in (60, 40, 30)}
     trainer = Trainer(workload, private=plan.private, check_fn=check_fn)
     budget = BudgetConfig(epsilon=5.0, delta=1e-4)
-    custody = Custody(
+    safeguards = Safeguards(
         policy=Policy(PolicyConfig(max_delta=1e-4, min_records=1, required_unit=plan.privacy.unit)),
         ledger=PersistentLedger(LedgerFile(ledger), population="ward", budget=budget)
         if ledger
@@ -86,7 +86,7 @@ def make_institution(
         trainer=trainer,
         tensors=SharedTensors(trainer),
         serves=plan,
-        custody=custody,
+        safeguards=safeguards,
     )
 
 

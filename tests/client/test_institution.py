@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.institution import Institution, Safeguards, SharedTensors
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
@@ -90,14 +90,14 @@ def make_institution(
     trainer = trainer or _TRAINERS[private]
     tensors = SharedTensors(trainer)
     serves = PLAN if private else PLAIN
-    custody = Custody(policy=Policy(POLICY), ledger=MemoryLedger(), key_fn=key_of)
+    safeguards = Safeguards(policy=Policy(POLICY), ledger=MemoryLedger(), key_fn=key_of)
     return Institution(
         "ward",
         data=data or make_data(),
         trainer=trainer,
         tensors=tensors,
         serves=serves,
-        custody=custody,
+        safeguards=safeguards,
     )
 
 
@@ -184,7 +184,7 @@ def test_own_key_decides_under_privacy_and_the_plan_seed_without(private: bool) 
     for secret in (bytes(32), bytes([1]) * 32):
         institution = make_institution(private=private)
         key_fn = functools.partial(derive_key, secret)
-        institution._custody = replace(institution._custody, key_fn=key_fn)
+        institution._safeguards = replace(institution._safeguards, key_fn=key_fn)
         updates.append(update_of(institution.handle("train", ask(plan))))
     assert updates[0].equal(updates[1]) != private
 

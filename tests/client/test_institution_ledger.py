@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.institution import Institution, Safeguards, SharedTensors
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
@@ -67,14 +67,14 @@ def make_institution(
     folder: Path, *, policy: PolicyConfig | None = None, trainer: Trainer = TRAINER
 ) -> Institution:
     ledger = PersistentLedger(LedgerFile(folder / "ward.ledger"), population="ward", budget=BUDGET)
-    custody = Custody(policy=Policy(policy or PolicyConfig(max_delta=1e-4)), ledger=ledger)
+    safeguards = Safeguards(policy=Policy(policy or PolicyConfig(max_delta=1e-4)), ledger=ledger)
     return Institution(
         "ward",
         data=DATA,
         trainer=trainer,
         tensors=SharedTensors(trainer),
         serves=PLAN,
-        custody=custody,
+        safeguards=safeguards,
     )
 
 
@@ -273,7 +273,7 @@ def test_the_declared_number_of_records_decides(tmp_path: Path) -> None:
 
 def test_seeded_noise_needs_the_policys_word() -> None:
     with pytest.raises(PrivacyError, match=r"policy\.allow_reproducible_noise=false"):
-        Custody(
+        Safeguards(
             policy=Policy(PolicyConfig()),
             ledger=None,  # type: ignore[arg-type]
             key_fn=lambda job, mechanism: derive_key(bytes(32), job, mechanism),

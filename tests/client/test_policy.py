@@ -17,7 +17,7 @@ import confide.cli
 from confide.client.commands.policy import load_policy
 from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy, Verdict
-from confide.client.schedule import round_size
+from confide.client.schedule import workplan
 from confide.config.compose import compose
 from confide.config.fields import range_problems
 from confide.config.model import TransformerConfig
@@ -46,7 +46,7 @@ PRETRAINED = replace(
 def judged(
     config: PolicyConfig, plan: TrainingPlan = PLAN, *, is_approved: bool = False
 ) -> dict[str, Verdict]:
-    size = round_size(plan, num_examples=RECORDS)
+    size = workplan(plan, num_examples=RECORDS)
     return {v.rule: v for v in Policy(config).verdicts(plan, size, is_approved=is_approved)}
 
 
@@ -118,7 +118,7 @@ def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
 def test_a_denial_names_rule_and_both_values_and_tells_the_numbers() -> None:
     policy = Policy(PolicyConfig(max_epsilon=2.5))
     with pytest.raises(DeniedError, match=r"policy\.max_epsilon: asked 3, allowed 2\.5") as caught:
-        policy.check_plan(PLAN, round_size(PLAN, num_examples=RECORDS), is_approved=False)
+        policy.check_plan(PLAN, workplan(PLAN, num_examples=RECORDS), is_approved=False)
     assert (caught.value.code, caught.value.figures) == (
         "policy_max_epsilon",
         {"asked": 3.0, "allowed": 2.5},

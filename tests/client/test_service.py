@@ -23,12 +23,12 @@ from typing import Any
 import grpc
 import pytest
 
-from confide.client.app import Answers
+from confide.client.app import RequestHandler
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import run_name
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service.codec import WireLimits, request_parts
-from confide.client.service.remembered import RememberedAnswers
+from confide.client.service.remembered import ReplyCache
 from confide.client.service.server import RunningService, ServiceLimits, serve
 from confide.client.service.stub import TrainerStub
 from confide.client.service.unix_socket import bound_privately
@@ -58,7 +58,7 @@ def folder() -> Iterator[Path]:
 
 
 class Door:
-    """Answers when told to, and remembers the questions."""
+    """RequestHandler when told to, and remembers the questions."""
 
     name = "ward"
 
@@ -79,7 +79,9 @@ class Door:
 class Connected:
     """A service with an honest stub and a raw channel."""
 
-    def __init__(self, door: Answers, folder: Path, limits: ServiceLimits | None = None) -> None:
+    def __init__(
+        self, door: RequestHandler, folder: Path, limits: ServiceLimits | None = None
+    ) -> None:
         self.deadline = Deadline()
         self.service: RunningService = serve(
             door, socket=folder / SOCKET, deadline=self.deadline, limits=limits
@@ -496,7 +498,7 @@ def test_another_user_may_not_connect(folder: Path) -> None:
 class Counting:
     """A door that counts what it is asked."""
 
-    def __init__(self, door: Answers) -> None:
+    def __init__(self, door: RequestHandler) -> None:
         self._door, self.name, self.count = door, door.name, 0
 
     def handle(self, kind: str, request: Request) -> Reply:
@@ -506,7 +508,7 @@ class Counting:
 
 def test_a_question_without_privacy_is_trained_once() -> None:
     counting = Counting(make_institution(PLAIN))
-    door = RememberedAnswers(counting)
+    door = ReplyCache(counting)
     first, again = door.handle("train", ask(PLAIN)), door.handle("train", ask(PLAIN))
     assert again == first
     assert counting.count == 1
@@ -527,14 +529,14 @@ def test_a_question_without_privacy_is_trained_once() -> None:
 )
 def test_other_answers_are_not_remembered(kind: str, request_: Request) -> None:
     counting = Counting(make_institution(PRIVATE if request_.plan == PRIVATE.to_json() else PLAIN))
-    door = RememberedAnswers(counting)
+    door = ReplyCache(counting)
     assert door.handle(kind, request_) == door.handle(kind, request_)
     assert counting.count == 2
 
 
 def test_every_part_of_a_question_counts() -> None:
     counting = Counting(Door(lambda: Reply(institution="ward")))
-    door = RememberedAnswers(counting)
+    door = ReplyCache(counting)
     first = ask(PLAIN)
     assert first.arrays is not None
     fewer = type(first.arrays)(dict(list(first.arrays.items())[1:]))
@@ -553,7 +555,7 @@ def test_every_part_of_a_question_counts() -> None:
 
 def test_a_stopped_job_is_for_the_door_to_refuse() -> None:
     counting, stopped = Counting(make_institution(PLAIN)), set[str]()
-    door = RememberedAnswers(counting, is_stopped=stopped.__contains__)
+    door = ReplyCache(counting, is_stopped=stopped.__contains__)
     door.handle("train", ask(PLAIN))
     stopped.add(PLAIN.job)
     door.handle("train", ask(PLAIN))
@@ -562,7 +564,7 @@ def test_a_stopped_job_is_for_the_door_to_refuse() -> None:
 
 def test_memory_is_bounded() -> None:
     counting = Counting(Door(lambda: Reply(institution="ward")))
-    door = RememberedAnswers(counting, most_jobs=2)
+    door = ReplyCache(counting, most_jobs=2)
     requests = [ask(replace(PLAIN, job=f"job-{n}")) for n in range(3)]
     for request in [*requests, *requests[1:], requests[0]]:
         door.handle("train", request)

@@ -1,6 +1,6 @@
 """Parts of one's own are named by dotted path.
 
-What is wrong with one is told with the path, the reason and the mend.
+What is wrong with one is told with the path, the reason and the fix.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Every YAML composes, and every mistake is reported at once with name, value and mend."""
+"""Every YAML composes, and every mistake is reported at once with name, value and fix."""
 
 from pathlib import Path
 

@@ -75,7 +75,7 @@ def test_secrets_that_others_may_read_are_found(tmp_path: Path) -> None:
     secret.write_text("x")
     secret.chmod(0o640)
     folder.mkdir(mode=0o755)
-    assert [f.mend for f in private_file("node.key", secret)] == [f"chmod 600 {secret}"]
+    assert [f.fix for f in private_file("node.key", secret)] == [f"chmod 600 {secret}"]
     assert [f.status for f in private_folder("folders", folder)] == ["warning"]
     secret.chmod(0o600)
     folder.chmod(0o700)
@@ -93,7 +93,7 @@ def test_validity_warns_in_time(days: int, status: str) -> None:
 
 def test_a_certificate_of_the_future_means_a_wrong_clock() -> None:
     certificate = pki.make_authority("a", pki.make_key(), now=NOW + datetime.timedelta(days=1))
-    assert "clock" in validity("ca.crt", certificate, "renew.", now=NOW).mend
+    assert "clock" in validity("ca.crt", certificate, "renew.", now=NOW).fix
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_certificate_that_does_not_fit_is_an_error_with_its_mend(
         found = list(reach(address, federation / ca))[-1]
     assert (found.check, found.status) == ("certificate", "error")
     assert words in found.told
-    assert found.mend
+    assert found.fix
 
 
 def test_something_that_is_no_http_is_an_error(federation: Path) -> None:

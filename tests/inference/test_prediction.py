@@ -180,7 +180,7 @@ class Careful(Tabular):
 def careful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "careful_task.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    yield save_table_run(tmp_path / "run", own_task="careful_task.Careful")
+    yield save_table_run(tmp_path / "run", custom_task="careful_task.Careful")
     sys.modules.pop("careful_task", None)
 
 
@@ -190,7 +190,7 @@ def test_task_of_ones_own_is_imported_only_where_it_is_named(
 ) -> None:
     own, folder = ("careful_task.Careful",), careful
     if form == "merged":
-        export(careful, form, tmp_path / "out", check=ROWS.select([0]), own_tasks=own)
+        export(careful, form, tmp_path / "out", check=ROWS.select([0]), custom_tasks=own)
         folder = tmp_path / "out"
     sys.modules.pop("careful_task", None)
     with pytest.raises(
@@ -198,11 +198,11 @@ def test_task_of_ones_own_is_imported_only_where_it_is_named(
     ):
         predict(folder, ROWS)
     assert "careful_task" not in sys.modules
-    assert len(predict(folder, ROWS.select([0]), own_tasks=own)) == 1
+    assert len(predict(folder, ROWS.select([0]), custom_tasks=own)) == 1
 
 
 def test_what_a_check_of_ones_own_finds_is_told_as_it_is(careful: Path) -> None:
     records = Dataset.from_dict({"age": ["30", "40", "7"], "pain": ["none"] * 3})
     with pytest.raises(DataError) as caught:
-        predict(careful, records, own_tasks=("careful_task.Careful",))
+        predict(careful, records, custom_tasks=("careful_task.Careful",))
     assert caught.value.problems == ["Children are not asked. First in record 3.", "One at a time."]

@@ -23,13 +23,15 @@ SCHEDULES = st.builds(
     sampling_rate=st.sampled_from(RATES),
     steps=st.integers(0, 300),
 )
-CHARGES = st.builds(Charge, schedule=SCHEDULES, two_steps=st.booleans())
+CHARGES = st.builds(Charge, schedule=SCHEDULES, group_under_record_budget=st.booleans())
 
 
-def make(sigma: float, rate: float, steps: int, *, two_steps: bool = False) -> Charge:
+def make(
+    sigma: float, rate: float, steps: int, *, group_under_record_budget: bool = False
+) -> Charge:
     return Charge(
         schedule=Schedule(noise_multiplier=sigma, sampling_rate=rate, steps=steps),
-        two_steps=two_steps,
+        group_under_record_budget=group_under_record_budget,
     )
 
 
@@ -85,13 +87,15 @@ def test_cost_that_overflows_is_not_free() -> None:
     assert Budget(epsilon=8.0, delta=DELTA, order=2047.0).spent([run, run]) == math.inf
 
 
-@pytest.mark.parametrize("two_steps", [False, True])
+@pytest.mark.parametrize("group_under_record_budget", [False, True])
 @pytest.mark.parametrize("target", [0.05, 1000.0])
-def test_no_declared_order_overflows(target: float, two_steps: bool) -> None:
+def test_no_declared_order_overflows(target: float, group_under_record_budget: bool) -> None:
     budget = Budget.declare(target, 1e-12)
     assert budget.order == {0.05: 512.0, 1000.0: 1.2}[target]
     assert all(
-        0 < budget.cost(make(sigma, rate, 1, two_steps=two_steps)) < math.inf
+        0
+        < budget.cost(make(sigma, rate, 1, group_under_record_budget=group_under_record_budget))
+        < math.inf
         for sigma in SIGMAS
         for rate in RATES
     )
@@ -180,9 +184,12 @@ def test_filter_is_never_looser_than_its_capacity(asked: list[Charge], target: f
         assert sum(map(budget.cost, admitted)) <= budget.capacity
 
 
-@pytest.mark.parametrize("two_steps", [False, True])
-def test_filter_admits_as_many_runs_as_fit(two_steps: bool) -> None:
-    run, admitted = make(2.0, 0.2, 5, two_steps=two_steps), list[Charge]()
+@pytest.mark.parametrize("group_under_record_budget", [False, True])
+def test_filter_admits_as_many_runs_as_fit(group_under_record_budget: bool) -> None:
+    run, admitted = (
+        make(2.0, 0.2, 5, group_under_record_budget=group_under_record_budget),
+        list[Charge](),
+    )
     while BUDGET.admits(admitted, run):
         admitted.append(run)
     assert len(admitted) == math.floor(BUDGET.capacity / BUDGET.cost(run)) > 2
@@ -210,7 +217,7 @@ def divergence(sigma: float, rate: float, order: float) -> float:
 def test_group_under_a_record_budget_costs_at_least_what_integration_gives(
     sigma: float, rate: float, order: float
 ) -> None:
-    charge = make(sigma, rate, 1, two_steps=True)
+    charge = make(sigma, rate, 1, group_under_record_budget=True)
     cost = Budget(epsilon=8.0, delta=DELTA, order=order).cost(charge)
     assert cost >= divergence(sigma, rate, order) * (1 - 1e-9)
 
@@ -227,7 +234,7 @@ def test_group_under_a_record_budget_costs_half_of_sigma_and_what_is_proved(
     schedule: Schedule, order: float
 ) -> None:
     cost = Budget(epsilon=8.0, delta=DELTA, order=order).cost(
-        Charge(schedule=schedule, two_steps=True)
+        Charge(schedule=schedule, group_under_record_budget=True)
     )
     halved = Schedule(
         noise_multiplier=schedule.noise_multiplier / 2,
@@ -246,19 +253,21 @@ def test_group_under_a_record_budget_costs_half_of_sigma_and_what_is_proved(
 def test_group_under_a_record_budget_is_not_admitted_by_its_own_epsilon() -> None:
     run = make(calibrate(target_epsilon=8.0, delta=DELTA, sampling_rate=0.03, steps=500), 0.03, 500)
     assert BUDGET.admits([], run)
-    assert not BUDGET.admits([], make(run.schedule.noise_multiplier, 0.03, 500, two_steps=True))
+    assert not BUDGET.admits(
+        [], make(run.schedule.noise_multiplier, 0.03, 500, group_under_record_budget=True)
+    )
 
 
 @pytest.mark.parametrize(
-    ("unit", "budget_unit", "two_steps"),
+    ("unit", "budget_unit", "group_under_record_budget"),
     [("record", "record", False), ("group", "group", False), ("group", "record", True)],
 )
 def test_unit_and_budget_decide_how_many_steps_away_a_neighbour_is(
-    unit: str, budget_unit: str, two_steps: bool
+    unit: str, budget_unit: str, group_under_record_budget: bool
 ) -> None:
     schedule = Schedule(noise_multiplier=1.0, sampling_rate=0.1, steps=3)
     charge = Charge.of(schedule, unit=unit, budget_unit=budget_unit)
-    assert charge == Charge(schedule=schedule, two_steps=two_steps)
+    assert charge == Charge(schedule=schedule, group_under_record_budget=group_under_record_budget)
 
 
 def test_record_under_a_group_budget_is_refused() -> None:

@@ -201,12 +201,12 @@ def test_task_of_ones_own_is_not_imported_on_a_files_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "docs" / "examples")
-    made = confide.simulate([*QUICK, "task._target_=own_task.Focal"], run_dir=tmp_path)
+    made = confide.simulate([*QUICK, "task._target_=custom_task.Focal"], run_dir=tmp_path)
     assert set(made.predict(PATIENTS)["prediction"]) == {"absent", "present"}
-    with pytest.raises(ModelError, match=r"own_tasks=\['own_task\.Focal'\]"):
+    with pytest.raises(ModelError, match=r"custom_tasks=\['custom_task\.Focal'\]"):
         confide.load_run(tmp_path).model()
-    with pytest.raises(ModelError, match=r"--own-task own_task\.Focal"):
+    with pytest.raises(ModelError, match=r"--own-task custom_task\.Focal"):
         confide.load_run(tmp_path).predict(PATIENTS)
     assert isinstance(
-        confide.load_run(tmp_path, own_tasks=("own_task.Focal",)).model(), torch.nn.Module
+        confide.load_run(tmp_path, custom_tasks=("custom_task.Focal",)).model(), torch.nn.Module
     )

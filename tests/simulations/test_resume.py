@@ -169,7 +169,7 @@ def test_rounds_that_were_released_and_are_run_again_are_charged(
     assert (
         CheckpointStore(tmp_path / "run" / "checkpoints", kept=3)
         .latest()
-        .beside["spent"]["Hungary"][0]
+        .extra["spent"]["Hungary"][0]
         == 8
     )  # type: ignore[union-attr]
 
@@ -221,7 +221,7 @@ def test_secrets_are_kept_only_where_no_seed_gives_them_back(run: Simulate, tmp_
         for name in ("seeded", "secure")
     ]
     assert [
-        checkpoint is not None and checkpoint.beside["secret"] is not None for checkpoint in held
+        checkpoint is not None and checkpoint.extra["secret"] is not None for checkpoint in held
     ] == [False, True]
     assert newest(tmp_path / "secure").stat().st_mode & 0o777 == 0o600
 

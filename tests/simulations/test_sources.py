@@ -64,6 +64,6 @@ def test_summary_tells_where_records_come_from(run: Simulate) -> None:
         "partitioner": "natural",
         "records": 920,
         "repeated": 0,
-        "dealt_out": 500,
+        "partitioned": 500,
         "notes": [],
     }

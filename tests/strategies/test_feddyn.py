@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from confide.client.algorithm_state import ClientStates
-from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.institution import Institution, Safeguards, SharedTensors
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
@@ -318,7 +318,7 @@ def make_institution(folder: Path | None, plan: TrainingPlan = PLAIN) -> Institu
         trainer=trainer,
         tensors=SharedTensors(trainer),
         serves=plan,
-        custody=Custody(
+        safeguards=Safeguards(
             policy=Policy(POLICY),
             ledger=MemoryLedger(),
             key_fn=lambda job, mechanism: derive_key(bytes(32), job, mechanism),

@@ -53,7 +53,7 @@ def found(kit: Path, *overrides: str) -> dict[str, list[Finding]]:
 
 def errors(findings: list[Finding]) -> str:
     return "\n".join(
-        f"{finding.told} {finding.mend}" for finding in findings if finding.status == "error"
+        f"{finding.told} {finding.fix}" for finding in findings if finding.status == "error"
     )
 
 
@@ -148,7 +148,7 @@ def test_places_that_will_not_do_are_told(kit: Path) -> None:
     long = kit / ("x" * 100)
     assert "for a socket" in errors(found(kit, f"state={long}")["socket"])
     (kit / "state").mkdir(mode=0o755)
-    assert "chmod 700" in found(kit)["folders"][0].mend
+    assert "chmod 700" in found(kit)["folders"][0].fix
 
 
 def test_what_the_last_supernode_told_is_told(kit: Path) -> None:

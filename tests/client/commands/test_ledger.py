@@ -9,7 +9,7 @@ import confide.cli
 from confide.client.commands.ledger import bar
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import Population, Run, Terms
+from confide.client.ledger.state import Population, Run, RunTerms
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.privacy.accounting import calibrate
@@ -18,7 +18,7 @@ from confide.protocol.plan import make_plan
 
 BUDGET = BudgetConfig(epsilon=8.0, delta=1e-5)
 SIGMA = calibrate(target_epsilon=2.0, delta=1e-5, sampling_rate=0.1, steps=20)
-TERMS = Terms(
+TERMS = RunTerms(
     institution="ward",
     job="trial",
     plan="p",

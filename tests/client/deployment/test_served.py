@@ -29,7 +29,7 @@ from confide.privacy.keys import seeded_secret, split_key
 from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, sha256, shapes_of
-from confide.simulations.institutions import Doors, Setup
+from confide.simulations.institutions import InstitutionFactory, Setup
 
 SEED = PRIVATE.seed
 assert SEED is not None
@@ -178,7 +178,11 @@ def simulated(kit: Kit) -> Reply:
         NAME, records, kit.data, workload=workload, key=split_key(secret, NAME)
     )
     setup = Setup(serves=PRIVATE, policy=kit.config.policy, noise_secret=secret, reproducible=True)
-    return Doors(Trainer(workload, private=True), setup).open(NAME, data).handle("train", ask())
+    return (
+        InstitutionFactory(Trainer(workload, private=True), setup)
+        .open(NAME, data)
+        .handle("train", ask())
+    )
 
 
 def test_where_allowed_a_deployment_gives_the_update_of_the_simulation(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.institution import Institution, Safeguards, SharedTensors
 from confide.client.ledger.event_log import EventLog, Transaction
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
@@ -155,13 +155,13 @@ def open_institution(
         population="ward",
         budget=BudgetConfig(epsilon=8.0, delta=plan.privacy.delta),
     )
-    custody = Custody(policy=Policy(PolicyConfig(min_records=1)), ledger=ledger)
+    safeguards = Safeguards(policy=Policy(PolicyConfig(min_records=1)), ledger=ledger)
     institution = Institution(
         "ward",
         data=data,
         trainer=trainer,
         tensors=SharedTensors(trainer),
         serves=plan,
-        custody=custody,
+        safeguards=safeguards,
     )
     return institution, trainable_tensors(workload.model)

@@ -30,7 +30,7 @@ from confide.privacy.accounting import epsilon
 from confide.privacy.keys import split_key
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
-from confide.simulations.population import deal_out
+from confide.simulations.population import partition_records
 
 sys.path.insert(0, str(Path(__file__).parent))  # the child process imports it by name
 
@@ -67,7 +67,7 @@ def records(plan: TrainingPlan, tmp_path_factory: pytest.TempPathFactory) -> Pat
         partition_by="dataset",
     )
     workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=0)
-    part = deal_out(config, task=plan.task, secret=bytes(32)).parts[HOSPITAL]
+    part = partition_records(config, task=plan.task, secret=bytes(32)).parts[HOSPITAL]
     data, _ = encode_institution(
         HOSPITAL, part, config, workload=workload, key=split_key(bytes(32), HOSPITAL)
     )

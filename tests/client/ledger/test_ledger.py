@@ -16,7 +16,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.ledger import Reservation
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import Terms, run_name
+from confide.client.ledger.state import RunTerms, run_name
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.privacy.accounting import calibrate, epsilon
@@ -31,8 +31,8 @@ UPDATE: Tensors = {"w": torch.tensor([1.0, 2.0])}
 REPLY = Reply(institution="ward", num_examples=100, figures={"epsilon": 1.0})
 
 
-def terms(job: str = "a", **changes: Any) -> Terms:
-    plain = Terms(
+def terms(job: str = "a", **changes: Any) -> RunTerms:
+    plain = RunTerms(
         institution="ward",
         job=job,
         plan=f"plan of {job}",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from confide.client.records.checked import read_table
-from confide.client.records.custom import check_own_records
+from confide.client.records.custom import check_custom_records
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.compose import compose
 from confide.config.data import DataConfig
@@ -110,7 +110,7 @@ def test_empty_mapping_and_one_table_for_many_institutions_are_refused() -> None
 
 def test_function_is_looked_for_before_anything_is_loaded() -> None:
     with pytest.raises(ConfigError, match=r"data\._target_=my_record\.frame: ModuleNotFoundError"):
-        check_own_records(DataConfig(path="", _target_="my_record.frame"))
+        check_custom_records(DataConfig(path="", _target_="my_record.frame"))
 
 
 @pytest.mark.parametrize("words", [["data=custom"], ["data._target_=my_records.frame"]])

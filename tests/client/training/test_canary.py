@@ -12,7 +12,7 @@ from flwr.app import Context, Message, RecordDict
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import make_client_app
-from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.institution import Institution, Safeguards, SharedTensors
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
@@ -92,14 +92,16 @@ def make_institution(folder: Path, trainer: Trainer, data: InstitutionData) -> I
         budget=BudgetConfig(epsilon=50.0, delta=1e-3),
     )
     policy = Policy(replace(CONFIG.policy, allow_reproducible_noise=False))
-    custody = Custody(policy=policy, ledger=ledger, states=ClientStates(folder / "states", kept=2))
+    safeguards = Safeguards(
+        policy=policy, ledger=ledger, states=ClientStates(folder / "states", kept=2)
+    )
     return Institution(
         "ward",
         data=data,
         trainer=trainer,
         tensors=SharedTensors(trainer),
         serves=PLAN,
-        custody=custody,
+        safeguards=safeguards,
     )
 
 

@@ -16,12 +16,12 @@ from small_kit import PRIVATE, TASK, make_kit
 
 from confide.client.deployment.kit import Kit
 from confide.client.deployment.served import DeployedInstitution
-from confide.client.institution import Custody, Institution, SharedTensors
+from confide.client.institution import Institution, Safeguards, SharedTensors
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import InstitutionData
-from confide.client.training.custom_checks import check_own_encoding
+from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
@@ -109,9 +109,9 @@ def own(name: str = "vetted.Plain", **kwargs: Any) -> TrainingPlan:
 
 
 def build(plan: TrainingPlan) -> Any:
-    compute, listed = Compute(), plan.task.own_tasks
+    compute, listed = Compute(), plan.task.custom_tasks
     return build_workload(
-        plan.task, plan.backbone, plan.tuning, compute=compute, seed=0, own_tasks=listed
+        plan.task, plan.backbone, plan.tuning, compute=compute, seed=0, custom_tasks=listed
     )
 
 
@@ -174,7 +174,7 @@ def test_door_of_a_simulated_institution_denies_it_too(tmp_path: Path) -> None:
         trainer=trainer,
         tensors=SharedTensors(trainer),
         serves=own(),
-        custody=Custody(policy=Policy(PolicyConfig()), ledger=MemoryLedger()),
+        safeguards=Safeguards(policy=Policy(PolicyConfig()), ledger=MemoryLedger()),
     )
     assert door.handle("query", Request(plan=own().to_json())).refusal == "policy_tasks"
     assert not imported(tmp_path)
@@ -187,10 +187,10 @@ def test_nothing_is_built_that_is_not_listed_even_without_a_policy(
     task = own().task
     with pytest.raises(DeniedError, match="nothing is imported on a plan's word"):
         build_workload(
-            task, PRIVATE.backbone, PRIVATE.tuning, compute=Compute(), seed=0, own_tasks=allowed
+            task, PRIVATE.backbone, PRIVATE.tuning, compute=Compute(), seed=0, custom_tasks=allowed
         )
     with pytest.raises(DeniedError, match="nothing is imported on a plan's word"):
-        shapes_without_weights(task, PRIVATE.backbone, own_tasks=allowed)
+        shapes_without_weights(task, PRIVATE.backbone, custom_tasks=allowed)
     assert not imported(tmp_path)
 
 
@@ -268,11 +268,11 @@ def test_records_of_one_label_are_no_reason_to_refuse_a_task() -> None:
 def test_encoding_that_reads_a_record_in_the_light_of_others_is_refused(tmp_path: Path) -> None:
     kit = listing(tmp_path, "vetted.Centres", "vetted.Plain")
     records = load_pool(kit.data, TASK).records
-    check_own_encoding(build(own()), records)
-    check_own_encoding(build(PRIVATE), records)
+    check_custom_encoding(build(own()), records)
+    check_custom_encoding(build(PRIVATE), records)
     with pytest.raises(
         PrivacyError,
         match="encode gives column features of a record other values alone than beside",
     ):
-        check_own_encoding(build(own("vetted.Centres")), records)
+        check_custom_encoding(build(own("vetted.Centres")), records)
     assert ask(kit, own("vetted.Centres")).refusal == "privacy"

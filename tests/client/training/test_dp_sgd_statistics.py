@@ -25,7 +25,7 @@ from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode
 from confide.simulations import institutions
-from confide.simulations.institutions import Doors, Setup
+from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.tasks.task import LABELS, Examples
 
 # peft asks transformers for a property that transformers has renamed.
@@ -267,7 +267,7 @@ def updates_at_the_doors(kind: str, unit: str) -> tuple[float, list[Tensor]]:
         groups=OWNERS if unit == "group" else None,
     )
     doors, updates = (
-        Doors(trainer, Setup(serves=plan, policy=compose().policy, noise_secret=KEY)),
+        InstitutionFactory(trainer, Setup(serves=plan, policy=compose().policy, noise_secret=KEY)),
         [],
     )
     start = encode(start_of(trainer))

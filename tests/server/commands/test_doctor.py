@@ -45,7 +45,7 @@ def found(kit: Path) -> dict[str, list[Finding]]:
 
 def told(findings: list[Finding], status: str = "error") -> str:
     return "\n".join(
-        f"{finding.told} {finding.mend}" for finding in findings if finding.status == status
+        f"{finding.told} {finding.fix}" for finding in findings if finding.status == status
     )
 
 

@@ -184,7 +184,7 @@ def _digest(handler: _Handler, body: bytes) -> None:
 
 
 class FakeSuperLink(ThreadingHTTPServer):
-    """Answers with the digest of a body, or as told, over TLS on loopback."""
+    """RequestHandler with the digest of a body, or as told, over TLS on loopback."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -786,11 +786,11 @@ def test_superlink_goes_and_comes_back(
         assert client.post(PULL, content=b"").status_code == 200
         network.cut(math.inf)
         assert [client.post(PULL, content=b"").status_code for _ in range(3)] == [503] * 3
-        network.mend()
+        network.fix()
         assert client.post(PULL, content=b"").status_code == 200
         network.stall(math.inf)
         assert client.post(PULL, content=b"").status_code == 503
-        network.mend()
+        network.fix()
         assert client.post(PULL, content=b"").status_code == 200
         network.half_open()
         assert client.post(PULL, content=b"").status_code == 503

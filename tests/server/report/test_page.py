@@ -10,7 +10,7 @@ import pytest
 from confide.server.report import sentences
 from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
-from confide.server.report.write import leave_report, write_report
+from confide.server.report.write import write_report, write_report_or_warn
 
 NASTY = '<img src=x onerror=alert(1)> $a$ & "co"'
 LOADS = {"src", "href", "xlink:href", "data", "action", "poster", "srcset", "background"}
@@ -103,7 +103,7 @@ def test_a_summary_of_another_form_is_a_warning(
 ) -> None:
     shutil.copytree(plain_run, tmp_path / "run")
     (tmp_path / "run" / "summary.json").write_text(summary)
-    leave_report(tmp_path / "run")
+    write_report_or_warn(tmp_path / "run")
     assert "cannot be rendered" in caplog.text
 
 

@@ -57,7 +57,7 @@ def make_checkpoint(server_round: int = 2) -> Checkpoint:
     return Checkpoint(
         state=state,
         clients={"b": 3, "a": 5},
-        beside={"mechanisms": {"a": ["1", "2"]}, "Zürich/4": None},
+        extra={"mechanisms": {"a": ["1", "2"]}, "Zürich/4": None},
     )
 
 
@@ -99,7 +99,7 @@ def assert_same(left: Checkpoint | None, right: Checkpoint) -> None:
     bare = [replace(one.state, params={}, strategy_state={}, best=None) for one in (left, right)]
     assert bare[0] == bare[1]
     assert list(left.clients.items()) == list(right.clients.items())
-    assert left.beside == right.beside
+    assert left.extra == right.extra
 
 
 # What is kept

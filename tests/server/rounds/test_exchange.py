@@ -32,7 +32,7 @@ def _identity() -> Iterator[None]:
 
 @dataclass
 class ScriptedGrid(Grid):
-    """Answers each asking of a node as its script says, the last line again and again.
+    """RequestHandler each asking of a node as its script says, the last line again and again.
 
     Like SuperLink it forgets what it gave.
 

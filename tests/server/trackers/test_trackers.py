@@ -263,8 +263,8 @@ def test_a_tracker_in_the_current_folder_is_found_last_of_all(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
     config = compose(["tracking.trackers=[csv,here_pkg.Diary]"])
-    assert config.own_parts == ("here_pkg.Diary",)
-    look_in_current_folder(config.own_parts)
+    assert config.custom_parts == ("here_pkg.Diary",)
+    look_in_current_folder(config.custom_parts)
     assert sys.path[-1] == str(tmp_path)
     track("tracking.trackers=[here_pkg.Diary]", ends=False)
     assert (tmp_path / "diary.txt").read_text().splitlines() == [*DIARY, "stopped"]
@@ -320,7 +320,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(
     assert near.told == ["trial", 1, 1, None]
     assert [record.getMessage() for record in caplog.records] == [
         "Tracker far failed and is left out from here on (ConnectionError: no route to host). The"
-        " run goes on, and metrics.jsonl has every metric; mend the cause, or leave far out of"
+        " run goes on, and metrics.jsonl has every metric; fix the cause, or leave far out of"
         " tracking.trackers."
     ]
 

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from confide.client.ledger.ledger import Spent
+from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
 from confide.config.compose import compose
@@ -21,7 +21,14 @@ from confide.protocol.plan import make_plan
 from confide.protocol.tensors import decode, flatten
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
-from confide.simulations.engines.worker import Brief, Done, SharedSum, Task, WorkerSpec, work
+from confide.simulations.engines.worker import (
+    RoundSpec,
+    SharedSum,
+    Task,
+    WorkerSpec,
+    WorkResult,
+    work,
+)
 from confide.simulations.institutions import Setup
 from confide.simulations.run import build_trainer
 
@@ -81,7 +88,7 @@ def pipes() -> Iterator[list[Connection]]:
     for pipe in ours:
         assert pipe.recv() is None
         pipe.send(
-            Brief(
+            RoundSpec(
                 kind="train",
                 plan=PLAN.to_json(),
                 server_round=1,
@@ -98,8 +105,8 @@ def pipes() -> Iterator[list[Connection]]:
 
 def ask(pipe: Connection, client: str) -> tuple[Tensor, float]:
     """Return a client's update, shape [d], and the epsilon of its round."""
-    pipe.send(Task(message_id=client, client=client, spent=Spent()))
-    done: Done = pipe.recv()
+    pipe.send(Task(message_id=client, client=client, spent=RoundsSpent()))
+    done: WorkResult = pipe.recv()
     assert done.content is not None
     reply = unpack_reply(done.content)
     assert reply.arrays is not None, reply.refusal

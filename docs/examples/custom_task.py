@@ -2,7 +2,7 @@
 
 The focal loss, for rare labels (Lin et al., ICCV 2017, arXiv 1708.02002).
 
-confide simulate experiment=heart_disease task._target_=own_task.Focal task.kwargs='{gamma: 1.5}'
+confide simulate experiment=heart_disease task._target_=custom_task.Focal task.kwargs='{gamma: 1.5}'
 """
 
 from torch import Tensor

@@ -2,7 +2,7 @@
 
 The coordinate-wise trimmed mean (Yin et al., ICML 2018, arXiv 1803.01498).
 
-confide simulate experiment=heart_disease strategy.aggregator._target_=own_aggregator.trimmed_mean
+confide simulate experiment=heart_disease strategy.aggregator._target_=custom_aggregator.trimmed_mean
 """
 
 from torch import Tensor

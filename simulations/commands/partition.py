@@ -1,4 +1,4 @@
-"""``confide deal``: the records of a simulation, as one file an institution, to try a deployment with them."""
+"""``confide partition``: the records of a simulation, as one file an institution, to try a deployment with them."""
 
 import csv
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from confide.storage.files import folder_name, replace_file
 
 _HELP = """Write the records that a simulation deals out, one CSV file an institution, to try a deployment with them.
 
-usage: confide deal FOLDER [OVERRIDES ...]
+usage: confide partition FOLDER [OVERRIDES ...]
 
-  confide deal records experiment=heart_disease
+  confide partition records experiment=heart_disease
 
 The files hold what `confide simulate` with the same overrides trains on, institution by
 institution, so that a deployment in
@@ -21,10 +21,10 @@ which every policy allows reproducible noise gives the same model. Only for reco
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``confide deal``.
+    """Run ``confide partition``.
 
     Args:
-        argv: the words after ``deal``.
+        argv: the words after ``partition``.
 
     Returns:
         The exit status.
@@ -39,20 +39,20 @@ def main(argv: Sequence[str]) -> int:
         return 0
     folders = [word for word in words if "=" not in word]
     if len(folders) != 1:
-        raise ConfigError("confide deal FOLDER [OVERRIDES ...]: name one folder to write to.")
+        raise ConfigError("confide partition FOLDER [OVERRIDES ...]: name one folder to write to.")
     config = compose([word for word in words if "=" in word])
-    look_in_current_folder(config.own_parts)
+    look_in_current_folder(config.custom_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from datasets import Dataset
 
     from confide.privacy.keys import seeded_secret
-    from confide.simulations.population import deal_out
+    from confide.simulations.population import partition_records
 
     if config.simulation.seed is None:
         raise ConfigError(
             "simulation.seed=null: these files could not be dealt out again; set a seed."
         )
-    parts = deal_out(
+    parts = partition_records(
         config.data, task=config.task, secret=seeded_secret(config.simulation.seed)
     ).parts
     folder = Path(folders[0])

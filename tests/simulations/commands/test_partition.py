@@ -1,4 +1,4 @@
-"""``confide deal``: files from which institutions read what a simulation deals out, record for record."""
+"""``confide partition``: files from which institutions read what a simulation deals out, record for record."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import seeded_secret, split_key
 from confide.protocol.messages import SPLITS
 from confide.protocol.tensors import sha256
-from confide.simulations.commands.deal import main
-from confide.simulations.population import deal_out
+from confide.simulations.commands.partition import main
+from confide.simulations.population import partition_records
 from confide.storage.files import folder_name
 
 HEART = ("experiment=heart_disease", "data.num_clients=4")
@@ -61,7 +61,7 @@ def test_every_institution_reads_the_records_of_the_simulation(
     workload = build_workload(
         config.task, config.backbone, config.tuning, compute=Compute(), seed=0
     )
-    parts = deal_out(
+    parts = partition_records(
         config.data, task=config.task, secret=seeded_secret(config.simulation.seed)
     ).parts  # type: ignore[arg-type]
     assert len(parts) == config.data.num_clients
@@ -98,7 +98,7 @@ def test_dealing_again_gives_the_same_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("words", [[], ["--help"], ["help"]])
 def test_help_says_what_for(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     assert main(words) == 0
-    assert "usage: confide deal FOLDER" in capsys.readouterr().out
+    assert "usage: confide partition FOLDER" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [[*HEART], ["a", "b", *HEART]])
@@ -117,5 +117,5 @@ def test_a_folder_that_cannot_be_made_is_an_exit_status(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    assert confide.cli.main(["deal", str(tmp_path / "file" / "records"), *HEART]) == 1
+    assert confide.cli.main(["partition", str(tmp_path / "file" / "records"), *HEART]) == 1
     assert "cannot be made" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """A strategy of your own: half of the institutions a round, and a server that takes steps of one size, by sign.
 
-confide simulate experiment=heart_disease strategy=custom strategy._target_=own_strategy.signs
+confide simulate experiment=heart_disease strategy=custom strategy._target_=custom_strategy.signs
 """
 
 from confide.protocol.tensors import Tensors
