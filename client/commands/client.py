@@ -17,16 +17,13 @@ log = logging.getLogger(__name__)
 
 _HELP = """Take part in a federation, from a start-up kit.
 
-usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]   run SuperNode, executor and trainer
-until Ctrl-C
-       confide client status [KIT] [--json]                 what runs, what was spent, which jobs
-       wait for approval confide client approve JOB [KIT] [--yes]             show a job's plan and
-       cost, and let it begin confide client stop JOB [KIT]                        stop a job here,
-       and refuse it from now on
+usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]   run SuperNode, executor and trainer until Ctrl-C
+       confide client status [KIT] [--json]                 what runs, what was spent, which jobs wait for approval
+       confide client approve JOB [KIT] [--yes]             show a job's plan and cost, and let it begin
+       confide client stop JOB [KIT]                        stop a job here, and refuse it from now on
 
-KIT is a folder with client.yaml, as `confide provision` makes it; this folder if left out.
-OVERRIDES change client.yaml for this run, such as trainer.device=cpu. `confide doctor KIT` says
-what is missing. ROLE is one of trainer, executor, supernode,
+KIT is a folder with client.yaml, as `confide provision` makes it; this folder if left out. OVERRIDES change client.yaml for
+this run, such as trainer.device=cpu. `confide doctor KIT` says what is missing. ROLE is one of trainer, executor, supernode,
 where each is a service with a user of its own."""
 
 

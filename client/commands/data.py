@@ -34,13 +34,12 @@ _CHECK_HELP = """Check records against a task, as an institution's own client wo
 
 usage: confide data check [PATH] [--json] [OVERRIDES ...]
 
-PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an
-installed package, a folder with one file an institution, or a database's SQLAlchemy URL with
-data.query="SELECT ..."; without it, data.path is checked.
+PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an installed package, a folder with
+one file an institution, or a database's SQLAlchemy URL with data.query="SELECT ..."; without it, data.path is checked.
 
-  confide data check hospital.csv task=heart_disease data.id_column=id confide data check
-  notes.parquet task.text_column=note 'task.labels=[mild,severe]' task.label_column=grade confide
-  data check 'postgresql+psycopg://ann@db/ward' task=heart_disease data.query='SELECT * FROM heart'
+  confide data check hospital.csv task=heart_disease data.id_column=id
+  confide data check notes.parquet task.text_column=note 'task.labels=[mild,severe]' task.label_column=grade
+  confide data check 'postgresql+psycopg://ann@db/ward' task=heart_disease data.query='SELECT * FROM heart'
 
 A database's password belongs into ~/.pgpass, or into the environment: 'postgresql+psycopg://ann:${oc.env:WARD}@db/ward'.
 --json prints the same as JSON. Exit status: 0 ready, 1 the records do not fit, 2 the command or its config is wrong."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.config.custom import OWN_TASK_HELP, look_in_current_folder
+from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -16,20 +16,18 @@ if TYPE_CHECKING:
 _DESCRIPTION = """Write the model of a run in a form that others can use.
 
   hf      a Hugging Face folder; a LoRA adapter stays apart from the weights it was trained on
-  merged  a Hugging Face folder; the adapter is merged into the weights onnx    one ONNX file,
-  float32 int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, and not
-  the same outputs
+  merged  a Hugging Face folder; the adapter is merged into the weights
+  onnx    one ONNX file, float32
+  int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, and not the same outputs
 
-transformers loads hf and merged: AutoModel the encoder, and AutoModelForSequenceClassification with
-trust_remote_code=True the whole classifier, by a file that lies in the folder. Tables load with
-trust_remote_code=True either way. `confide predict` takes any exported folder as it takes RUN. Each
-folder holds all that it needs and may be moved.
+transformers loads hf and merged: AutoModel the encoder, and AutoModelForSequenceClassification with trust_remote_code=True the
+whole classifier, by a file that lies in the folder. Tables load with trust_remote_code=True either way. `confide predict`
+takes any exported folder as it takes RUN. Each folder holds all that it needs and may be moved.
 
   confide export runs/2026-11-22/00-26-38 --to onnx
   confide export RUN --to int8 --check labelled.csv --output small
 
-Before the folder appears, its predictions are held against the run's own, on the records of --check
-or on invented ones. hf,
+Before the folder appears, its predictions are held against the run's own, on the records of --check or on invented ones. hf,
 merged and onnx that differ by more than 1e-4 are not written; int8 prints its metrics beside the original's."""
 
 
@@ -87,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--query", help="SELECT ..., where RECORDS is a database's URL")
     parser.add_argument(
-        "--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP
+        "--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP
     )
     return parser
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.config.custom import OWN_TASK_HELP, look_in_current_folder
+from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
 from confide.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ _DESCRIPTION = """Predict with the model of a run, or an exported one, on record
   confide predict RUN/export/onnx new.csv --output predicted.jsonl
   confide predict RUN 'postgresql+psycopg://ann@db/ward' --query 'SELECT * FROM heart'
 
-What comes out is what came in, with the column prediction, the likeliest class, and
-probability_CLASS for each class. Without --output it is CSV on the standard output. The label
-column may be missing, or empty for some records; the task's metrics on
+What comes out is what came in, with the column prediction, the likeliest class, and probability_CLASS for each class. Without
+--output it is CSV on the standard output. The label column may be missing, or empty for some records; the task's metrics on
 labelled ones are printed. Records that do not fit are all named at once, and nothing is written."""
 
 
@@ -90,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--query", help="SELECT ..., where INPUT is a database's URL")
     parser.add_argument(
-        "--own-task", metavar="PATH", action="append", default=[], help=OWN_TASK_HELP
+        "--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP
     )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"

@@ -21,7 +21,7 @@ from confide.security.redaction import redact_arguments
 log = logging.getLogger(__name__)
 
 LONGEST_PATH, _SHOWN = 200, 60
-OWN_TASK_HELP = (
+CUSTOM_TASK_HELP = (
     "dotted path of the task of one's own that RUN was trained with; no other is imported, whatever"
     " its files say"
 )
@@ -148,8 +148,8 @@ def _told(error: Exception) -> str:
 
 
 __all__ = [
+    "CUSTOM_TASK_HELP",
     "LONGEST_PATH",
-    "OWN_TASK_HELP",
     "blamed",
     "find_part",
     "is_dotted",

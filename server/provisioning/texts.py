@@ -16,17 +16,17 @@ from confide.errors import ModelError
 from confide.models.backbones import PACKAGE_SCHEME, content_hash, find_backbone
 
 _CLIENT_YAML = """\
-# What this institution runs, allows and promises. `confide client KIT` reads it; `confide doctor
-KIT` checks it. defaults:
+# What this institution runs, allows and promises. `confide client KIT` reads it; `confide doctor KIT` checks it.
+defaults:
   - institution
   - _self_
 name: {name}
 coordinator: {{address: {address}}}
-data: {{path: "???"}}         # your records: a file, a folder's file or a database; see
-docs/records.md policy:
+data: {{path: "???"}}         # your records: a file, a folder's file or a database; see docs/records.md
+policy:
   budget: {{epsilon: "???"}}  # what your population may spend in its lifetime, over all runs
-{hashes}backbones: []               # folders of pretrained backbones that you approve; [] for
-tables {suggestion}task:
+{hashes}backbones: []               # folders of pretrained backbones that you approve; [] for tables
+{suggestion}task:
 {task}"""
 
 _KIT_PAGE = """\
@@ -34,23 +34,24 @@ _KIT_PAGE = """\
 
 This folder lets {name} take part in the federation **{federation}**.
 
-| file | what it is | secret | |---|---|---| | `client.yaml` | what your institution runs, allows
-and promises: fill in each `"???"`, then keep it as your own | no | | `ca.crt` | the federation's
-certificate authority: your side trusts the coordinator by it and nobody else | no | | `node.pub` |
-your public key, which the coordinator knows you by | no | | `node.key` | {key} | **yes** |
+| file | what it is | secret |
+|---|---|---|
+| `client.yaml` | what your institution runs, allows and promises: fill in each `"???"`, then keep it as your own | no |
+| `ca.crt` | the federation's certificate authority: your side trusts the coordinator by it and nobody else | no |
+| `node.pub` | your public key, which the coordinator knows you by | no |
+| `node.key` | {key} | **yes** |
 
-Whoever has `node.key` can act as your institution: keep it on the machine that takes part, readable
-by one user (`chmod 600 node.key`). {key_advice}
+Whoever has `node.key` can act as your institution: keep it on the machine that takes part, readable by one user
+(`chmod 600 node.key`). {key_advice}
 
 ## Before you start
 
-Call the coordinator, on a number that you know already, and compare the SHA-256 fingerprint of
-`ca.crt` (`openssl x509 -in ca.crt -noout -fingerprint -sha256`):
+Call the coordinator, on a number that you know already, and compare the SHA-256 fingerprint of `ca.crt`
+(`openssl x509 -in ca.crt -noout -fingerprint -sha256`):
 
     {fingerprint}
 
-Your firewall must let this machine connect out to `{address}` (TCP port {port}, TLS). Nothing
-connects in.
+Your firewall must let this machine connect out to `{address}` (TCP port {port}, TLS). Nothing connects in.
 
 ## Three commands, in this order
 
@@ -63,12 +64,12 @@ connects in.
 ## What leaves the building
 
 - Updates: what training changed in the model, with noise as the plan says and your policy requires.
-- The number of training records (or `policy.public_n`), the privacy spent, the metrics that
-  `policy.metrics` names, and when you take part. Noise protects none of these.
+- The number of training records (or `policy.public_n`), the privacy spent, the metrics that `policy.metrics` names, and when
+  you take part. Noise protects none of these.
 - When you decline: the rule, what was asked and what you allow.
 
-What stays: records, columns, file names, the ledger, the training loss. The coordinator cannot
-change your policy, your budget or the task in `client.yaml`, and no code of its own runs here.
+What stays: records, columns, file names, the ledger, the training loss. The coordinator cannot change your policy, your budget
+or the task in `client.yaml`, and no code of its own runs here.
 """
 
 _MADE_HERE = "your private key, made by the coordinator"
@@ -89,8 +90,7 @@ _REPLACE = (
 _COORDINATOR_PAGE = """\
 # Coordinator of {federation}
 
-Bring this folder to the machine that institutions reach as {hosts}, port {port}. Let TCP
-connections in to that port.
+Bring this folder to the machine that institutions reach as {hosts}, port {port}. Let TCP connections in to that port.
 
 | file | what it is | secret |
 |---|---|---|
@@ -105,17 +105,15 @@ SHA-256 fingerprint of `ca.crt`, to be compared by telephone with each instituti
 
 ## The authority
 
-`authority/ca.key` beside this folder can make a certificate that every institution trusts. Keep
-`authority/` offline (a stick in a safe): nothing that runs needs it. Bring it back when hosts
-change or a certificate is within 30 days of its end, run `confide provision` again, and take it
-away again. Adding institutions does not need it.
+`authority/ca.key` beside this folder can make a certificate that every institution trusts. Keep `authority/` offline
+(a stick in a safe): nothing that runs needs it. Bring it back when hosts change or a certificate is within 30 days of its end,
+run `confide provision` again, and take it away again. Adding institutions does not need it.
 
 ## Kits
 
-Send each folder of `institutions/` to its institution and to nobody else, over a channel that
-others cannot read, and delete its `node.key` here once it has arrived. Better: the institution
-makes its key itself (`confide provision --request NAME`), and you run `confide provision
-FEDERATION.yaml --csr FILE`; a changed key also needs `--replace NAME`.
+Send each folder of `institutions/` to its institution and to nobody else, over a channel that others cannot read, and
+delete its `node.key` here once it has arrived. Better: the institution makes its key itself (`confide provision --request
+NAME`), and you run `confide provision FEDERATION.yaml --csr FILE`; a changed key also needs `--replace NAME`.
 
 An institution is removed by taking its name out of the YAML and running `confide provision` again.
 """

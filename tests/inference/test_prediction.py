@@ -194,7 +194,7 @@ def test_task_of_ones_own_is_imported_only_where_it_is_named(
         folder = tmp_path / "out"
     sys.modules.pop("careful_task", None)
     with pytest.raises(
-        ModelError, match=r"not imported on a file's word.*--own-task careful_task\.Careful"
+        ModelError, match=r"not imported on a file's word.*--custom-task careful_task\.Careful"
     ):
         predict(folder, ROWS)
     assert "careful_task" not in sys.modules

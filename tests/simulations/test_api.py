@@ -205,7 +205,7 @@ def test_task_of_ones_own_is_not_imported_on_a_files_word(
     assert set(made.predict(PATIENTS)["prediction"]) == {"absent", "present"}
     with pytest.raises(ModelError, match=r"custom_tasks=\['custom_task\.Focal'\]"):
         confide.load_run(tmp_path).model()
-    with pytest.raises(ModelError, match=r"--own-task custom_task\.Focal"):
+    with pytest.raises(ModelError, match=r"--custom-task custom_task\.Focal"):
         confide.load_run(tmp_path).predict(PATIENTS)
     assert isinstance(
         confide.load_run(tmp_path, custom_tasks=("custom_task.Focal",)).model(), torch.nn.Module

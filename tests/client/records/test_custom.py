@@ -22,13 +22,16 @@ MODULE = """
 import datasets
 import pandas
 
-FRAME = pandas.DataFrame({"a": [1.0, 2.5, None], "label": ["no", "yes", "yes"], "more": [[1], [2],
-[3]], 7: [1, 2, 3]}) def frame(): return FRAME def dataset(): return
-datasets.Dataset.from_dict({"a": [1, 2], "label": ["no", "yes"]}) def mapping(count=2): return
-{f"ward-{i}": FRAME for i in range(count)} def splits(): return datasets.DatasetDict({"north":
-dataset(), "south": dataset()}) def rows(): return [{"a": 1}] def nested(): return {"ward":
-mapping()} def mixed(): return pandas.DataFrame({"a": [1, "x"], "label": ["no", "yes"]}) def
-emptied(): return FRAME.head(0) def raises(): raise OSError("the share is not mounted")
+FRAME = pandas.DataFrame({"a": [1.0, 2.5, None], "label": ["no", "yes", "yes"], "more": [[1], [2], [3]], 7: [1, 2, 3]})
+def frame(): return FRAME
+def dataset(): return datasets.Dataset.from_dict({"a": [1, 2], "label": ["no", "yes"]})
+def mapping(count=2): return {f"ward-{i}": FRAME for i in range(count)}
+def splits(): return datasets.DatasetDict({"north": dataset(), "south": dataset()})
+def rows(): return [{"a": 1}]
+def nested(): return {"ward": mapping()}
+def mixed(): return pandas.DataFrame({"a": [1, "x"], "label": ["no", "yes"]})
+def emptied(): return FRAME.head(0)
+def raises(): raise OSError("the share is not mounted")
 """
 
 

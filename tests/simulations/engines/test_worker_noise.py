@@ -24,8 +24,8 @@ from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.engines.worker import (
     RoundSpec,
     SharedSum,
-    Task,
     WorkerSpec,
+    WorkItem,
     WorkResult,
     work,
 )
@@ -105,7 +105,7 @@ def pipes() -> Iterator[list[Connection]]:
 
 def ask(pipe: Connection, client: str) -> tuple[Tensor, float]:
     """Return a client's update, shape [d], and the epsilon of its round."""
-    pipe.send(Task(message_id=client, client=client, spent=RoundsSpent()))
+    pipe.send(WorkItem(message_id=client, client=client, spent=RoundsSpent()))
     done: WorkResult = pipe.recv()
     assert done.content is not None
     reply = unpack_reply(done.content)
