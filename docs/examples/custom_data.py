@@ -1,7 +1,6 @@
 """Records of your own: the four hospitals, each a table of its own, without the youngest patients.
 
-confide simulate experiment=heart_disease data=custom data._target_=custom_data.hospitals
-data.partitioner=natural
+confide simulate experiment=heart_disease data=custom data._target_=custom_data.hospitals data.partitioner=natural
 """
 
 import pandas
