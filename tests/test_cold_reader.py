@@ -277,6 +277,56 @@ def test_a_shown_line_that_is_not_printed_is_found() -> None:
     assert "done" in difference(command.shown, printed.replace("\n\n", "\n"))
 
 
+RESULT = """\
+│ Cleveland     │     304 │ 0.789 │     0.813 │ 0.820 │     0.840 │    3.00 │
+│ Switzerland   │     123 │ 0.590 │     0.813 │ 0.905 │     0.952 │    3.00 │
+Federated model, 166 pooled test records: accuracy 0.813, macro_f1 0.808, log_loss 1.455.
+Privacy: epsilon 3 at delta 1e-05 a record and institution.
+15 rounds in 8.31 s; model 3feabd4ce32a, report.html and all else in /home/you/private
+"""
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("accuracy 0.813", "accuracy 0.794"),
+        ("accuracy 0.813", "accuracy 0.833"),
+        ("log_loss 1.455", "log_loss 1.496"),
+        ("0.840", "0.800"),  # of 50 records
+        ("0.905", "0.857"),  # of 21 records
+        ("3feabd4ce32a", "000000000000"),
+        ("8.31 s", "41 s"),
+    ],
+)
+def test_what_depends_on_the_processor_may_differ(shown: str, printed: str) -> None:
+    assert shown in RESULT
+    assert difference(RESULT.splitlines(), RESULT.replace(shown, printed)) == ""
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("accuracy 0.813", "accuracy 0.713"),
+        ("accuracy 0.813", "accuracy 0.834"),
+        ("0.905", "0.805"),
+        ("0.840", "0.740"),
+        ("accuracy 0.813", "accuracy nan"),
+        ("log_loss 1.455", "log_loss 1.555"),
+        ("3.00", "3.01"),
+        ("epsilon 3 ", "epsilon 3.1 "),
+        ("166 pooled", "165 pooled"),
+        ("│     304 │", "│     305 │"),
+        ("Switzerland", "Swaziland  "),
+        ("model 3feabd4ce32a", "model none"),
+        (RESULT.splitlines(keepends=True)[0], ""),
+        (RESULT.splitlines(keepends=True)[3], ""),
+    ],
+)
+def test_anything_else_that_differs_is_found(shown: str, printed: str) -> None:
+    assert shown in RESULT
+    assert difference(RESULT.splitlines(), RESULT.replace(shown, printed)) != ""
+
+
 def test_what_is_printed_in_another_order_is_found() -> None:
     assert difference(["a", "...", "b"], "b\na") != ""
 
