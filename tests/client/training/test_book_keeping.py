@@ -120,9 +120,10 @@ def assert_equals_a_loop(model: nn.Module, loss_fn: LossFn, examples: Examples) 
     norms = rows.double().norm(dim=1)
     assert torch.allclose(book.norms(all_of(examples)), norms, rtol=1e-4, atol=0.0)
     for clip in (1e-3, float(norms.median()), 1e6):  # all are clipped, some are, none is
-        expected = (rows * (clip / norms.clamp_min(1e-12)).clamp(max=1)[:, None]).sum(dim=0)
+        clipped = rows * (clip / norms.clamp_min(1e-12)).clamp(max=1)[:, None]
         actual = clipped_sum(book, model, all_of(examples), clip)
-        assert (actual - expected).norm() <= 1e-4 * expected.norm()
+        # Not of the sum's norm: of two numbers that are clipped to +C and -C it is 0.
+        assert (actual - clipped.sum(dim=0)).norm() <= 1e-4 * clipped.norm(dim=1).sum()
 
 
 # --- against a loop over single records
@@ -154,7 +155,8 @@ def test_linear_layers_equal_a_loop(b: int, t: int, d: int, p: int, bias: bool) 
     """
     torch.manual_seed(b + t + d + p)
     x = torch.randn(b, t, d) if t else torch.randn(b, d)
-    assert_equals_a_loop(nn.Linear(d, p, bias=bias), squares, records(x))
+    # In double precision, since a gradient of one number may nearly cancel over a record's tokens.
+    assert_equals_a_loop(nn.Linear(d, p, bias=bias).double(), squares, records(x.double()))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
