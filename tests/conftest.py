@@ -32,6 +32,26 @@ sys.path.append(str(Path(__file__).parent))  # helpers of tests, by name
 from fault_proxy import FaultProxy
 
 
+SHARED = {
+    "browser": "report",
+    "front": "front",
+    "plain_run": "report",
+    "postgresql": "postgresql",
+    "private_run": "report",
+    "superlink": "superlink",
+}
+"""Fixture that takes seconds to start -> the group of its tests, which run in one process."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that share a server together, so that `pytest -n` starts it once."""
+    for item in items:
+        names = getattr(item, "fixturenames", ())
+        if group := next((SHARED[name] for name in names if name in SHARED), None):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
