@@ -31,7 +31,6 @@ sys.path.append(str(Path(__file__).parent))  # helpers of tests, by name
 
 from fault_proxy import FaultProxy
 
-
 SHARED = {
     "browser": "report",
     "front": "front",

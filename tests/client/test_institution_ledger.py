@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 import torch
+from builders import build_institution, build_ledger, build_records, workload_of
 
-from confide.client.institution import Institution, Safeguards, SharedTensors
-from confide.client.ledger.file import LedgerFile
+from confide.client.institution import Institution, Safeguards
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
-from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
-from confide.models.workload import Workload, build_workload
+from confide.models.workload import Workload
 from confide.privacy.randomness import derive_key
 from confide.protocol.messages import (
     Reply,
@@ -47,34 +46,25 @@ BUDGET = BudgetConfig(epsilon=5.0, delta=1e-4)
 RECORDS = 150
 
 
-def make_workload(compute: Compute | None = None) -> Workload:
-    return build_workload(
-        CONFIG.task, CONFIG.backbone, CONFIG.tuning, compute=compute or Compute(), seed=0
-    )
+def make_workload(**compute: Any) -> Workload:
+    return workload_of(PLAN, **compute)
 
 
 TRAINER = Trainer(make_workload(), private=True)
 START: Tensors = trainable_tensors(TRAINER.workload.model)
-DATA = InstitutionData(
-    **{
-        split: TRAINER.workload.synthetic(count, torch.Generator().manual_seed(count))
-        for split, count in (("train", RECORDS), ("validation", 30), ("test", 10))
-    }
-)
+DATA = build_records(TRAINER.workload, train=RECORDS, validation=30, test=10)
 
 
 def make_institution(
     folder: Path, *, policy: PolicyConfig | None = None, trainer: Trainer = TRAINER
 ) -> Institution:
-    ledger = PersistentLedger(LedgerFile(folder / "ward.ledger"), population="ward", budget=BUDGET)
-    safeguards = Safeguards(policy=Policy(policy or PolicyConfig(max_delta=1e-4)), ledger=ledger)
-    return Institution(
-        "ward",
-        data=DATA,
+    return build_institution(
+        PLAN,
+        DATA,
         trainer=trainer,
-        tensors=SharedTensors(trainer),
-        serves=PLAN,
-        safeguards=safeguards,
+        policy=policy or PolicyConfig(max_delta=1e-4),
+        ledger=build_ledger(folder / "ward.ledger", epsilon=5.0, delta=1e-4),
+        key_fn=None,
     )
 
 

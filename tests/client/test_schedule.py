@@ -3,17 +3,15 @@
 import math
 
 import pytest
+from builders import build_plan
 
 from confide.client.schedule import LocalSchedule, make_schedule
 from confide.config.client import ClientConfig
 from confide.config.compose import compose
-from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import calibrate
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.plan import make_plan
 
 NUM_ROUNDS, SPARE = 5, 2
 RECORDS = 105
@@ -23,20 +21,10 @@ EPSILON, DELTA = 3.0, 1e-4
 def make(
     *, num_examples: int = RECORDS, privacy: PrivacyConfig | None = None, **client: float
 ) -> LocalSchedule:
-    plan = TrainingPlan(
-        job="schedule",
-        task=TabularConfig(
-            labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)}
-        ),
-        backbone=LogisticConfig(),
-        backbone_sha256=None,
-        tuning=TuningConfig(kind="full"),
-        objective=ObjectiveConfig(),
+    plan = build_plan(
         client=ClientConfig(**client),
         privacy=privacy or PrivacyConfig(),
         num_rounds=NUM_ROUNDS,
-        deadline_s=60.0,
-        seed=0,
     )
     return make_schedule(plan, num_examples=num_examples)
 

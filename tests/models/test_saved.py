@@ -7,17 +7,15 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from builders import build_plan, build_task
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModel
 
 from confide.client.training.trainer import Trainer
-from confide.config.client import ClientConfig
 from confide.config.model import BackboneConfig, MlpConfig, TransformerConfig, TuningConfig
-from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config.task import TaskConfig, TextClassificationConfig
 from confide.errors import ModelError
 from confide.models.backbones import content_hash, find_backbone, load_encoder
 from confide.models.compute import Compute
@@ -32,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 )
 
-TABLE = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)})
+TABLE = build_task()
 ROWS = Dataset.from_dict({"a": ["0", "0.3", "1"], "label": ["no", "yes", "yes"]})
 TEXT = TextClassificationConfig(labels=["bad", "fair", "good"], max_tokens=16)
 TEXTS = Dataset.from_dict(
@@ -61,18 +59,12 @@ def make_plan(kind: str) -> TrainingPlan:
     digest = (
         content_hash(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else None
     )
-    return TrainingPlan(
+    return build_plan(
         job="saved",
-        task=task,  # type: ignore[arg-type]
-        backbone=backbone,  # type: ignore[arg-type]
+        task=task,
+        backbone=backbone,
         backbone_sha256=digest,
         tuning=TuningConfig(kind=tuning, rank=2),
-        objective=ObjectiveConfig(),
-        client=ClientConfig(),
-        privacy=PrivacyConfig(),
-        num_rounds=1,
-        deadline_s=60.0,
-        seed=0,
     )
 
 

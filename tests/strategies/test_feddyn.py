@@ -6,28 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import build_institution, build_plan, build_request, workload_of
 from torch import nn
 
 from confide.client.algorithm_state import ClientStates
-from confide.client.institution import Institution, Safeguards, SharedTensors
-from confide.client.ledger.memory import MemoryLedger
-from confide.client.policy import Policy
+from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.compose import compose
-from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError
-from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
-from confide.models.workload import Workload, build_workload
-from confide.privacy.randomness import derive_key
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, decode, encode, flatten
+from confide.protocol.tensors import Tensors, decode, flatten
 from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg
 from confide.strategies.feddyn import Dynamic, feddyn, next_gradient
@@ -274,63 +268,32 @@ def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
 
 # At the door
 
-TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=1.0)})
-PLAIN = TrainingPlan(
+PLAIN = build_plan(
     job="dynamic",
-    task=TASK,
-    backbone=LogisticConfig(),
-    backbone_sha256=None,
-    tuning=TuningConfig(kind="full"),
     objective=ObjectiveConfig(kind="feddyn", alpha=ALPHA),
     client=ClientConfig(batch_size=8, local_steps=3),
-    privacy=PrivacyConfig(),
     num_rounds=4,
-    deadline_s=60.0,
-    seed=0,
 )
 PRIVATE = replace(PLAIN, privacy=PrivacyConfig(unit="record", epsilon=4.0, delta=1e-3))
 
 
-def make_workload() -> Workload:
-    return build_workload(
-        TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
-    )
-
-
-START: Tensors = trainable_tensors(make_workload().model)
-TRAINERS = {private: Trainer(make_workload(), private=private) for private in (False, True)}
+START: Tensors = trainable_tensors(workload_of(PLAIN).model)
+TRAINERS = {private: Trainer(workload_of(PLAIN), private=private) for private in (False, True)}
 DATA = InstitutionData(
     **{
-        split: make_workload().synthetic(20, torch.Generator().manual_seed(1))
+        split: workload_of(PLAIN).synthetic(20, torch.Generator().manual_seed(1))
         for split in ("train", "validation", "test")
     }
 )
 
 
-POLICY = compose().policy  # a simulation's: allows what is tried
-
-
 def make_institution(folder: Path | None, plan: TrainingPlan = PLAIN) -> Institution:
-    trainer = TRAINERS[plan.private]
-    return Institution(
-        "ward",
-        data=DATA,
-        trainer=trainer,
-        tensors=SharedTensors(trainer),
-        serves=plan,
-        safeguards=Safeguards(
-            policy=Policy(POLICY),
-            ledger=MemoryLedger(),
-            key_fn=lambda job, mechanism: derive_key(bytes(32), job, mechanism),
-            states=ClientStates(folder, kept=3) if folder else None,
-        ),
-    )
+    states = ClientStates(folder, kept=3) if folder else None
+    return build_institution(plan, DATA, trainer=TRAINERS[plan.private], states=states)
 
 
 def train(institution: Institution, server_round: int, plan: TrainingPlan = PLAIN) -> Reply:
-    return institution.handle(
-        "train", Request(plan=plan.to_json(), server_round=server_round, arrays=encode(START))
-    )
+    return institution.handle("train", build_request(plan, server_round, tensors=START))
 
 
 def update_of(reply: Reply) -> Tensors:

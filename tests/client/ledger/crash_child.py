@@ -14,21 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from builders import build_institution, build_ledger, workload_of
 from safetensors.torch import load_file
 
-from confide.client.institution import Institution, Safeguards, SharedTensors
+from confide.client.institution import Institution
 from confide.client.ledger.event_log import EventLog, Transaction
-from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.replies import Replies
-from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer
-from confide.config.privacy import BudgetConfig, PolicyConfig
-from confide.models.compute import Compute
+from confide.config.privacy import PolicyConfig
 from confide.models.networks import trainable_tensors
-from confide.models.workload import build_workload
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import decode, encode
@@ -145,23 +142,16 @@ def save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 def open_institution(
     folder: Path, plan: TrainingPlan
 ) -> tuple[Institution, dict[str, torch.Tensor]]:
-    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=0)
+    workload = workload_of(plan)
     trainer = Trainer(workload, private=True)
     columns = load_file(folder / "records.safetensors")
     examples = Examples({"features": columns["features"], LABELS: columns[LABELS]})
-    data = InstitutionData(train=examples, validation=examples, test=examples)
-    ledger = PersistentLedger(
-        LedgerFile(folder / LEDGER),
-        population="ward",
-        budget=BudgetConfig(epsilon=8.0, delta=plan.privacy.delta),
-    )
-    safeguards = Safeguards(policy=Policy(PolicyConfig(min_records=1)), ledger=ledger)
-    institution = Institution(
-        "ward",
-        data=data,
+    institution = build_institution(
+        plan,
+        InstitutionData(train=examples, validation=examples, test=examples),
         trainer=trainer,
-        tensors=SharedTensors(trainer),
-        serves=plan,
-        safeguards=safeguards,
+        policy=PolicyConfig(min_records=1),
+        ledger=build_ledger(folder / LEDGER, epsilon=8.0, delta=plan.privacy.delta),
+        key_fn=None,
     )
     return institution, trainable_tensors(workload.model)

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import build_institution, build_ledger
 from datasets import Dataset
 from flwr.app import Context, Message, RecordDict
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import make_client_app
-from confide.client.institution import Institution, Safeguards, SharedTensors
-from confide.client.ledger.file import LedgerFile
+from confide.client.institution import Institution, SharedTensors
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.training.trainer import Trainer
 from confide.config.compose import compose
-from confide.config.privacy import BudgetConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.config.task import TabularConfig
 from confide.flower.messages import assign_message_id, task_identity
@@ -86,22 +85,14 @@ def data(trainer: Trainer) -> InstitutionData:
 
 
 def make_institution(folder: Path, trainer: Trainer, data: InstitutionData) -> Institution:
-    ledger = PersistentLedger(
-        LedgerFile(folder / "ward.ledger"),
-        population="ward",
-        budget=BudgetConfig(epsilon=50.0, delta=1e-3),
-    )
-    policy = Policy(replace(CONFIG.policy, allow_reproducible_noise=False))
-    safeguards = Safeguards(
-        policy=policy, ledger=ledger, states=ClientStates(folder / "states", kept=2)
-    )
-    return Institution(
-        "ward",
-        data=data,
+    return build_institution(
+        PLAN,
+        data,
         trainer=trainer,
-        tensors=SharedTensors(trainer),
-        serves=PLAN,
-        safeguards=safeguards,
+        policy=replace(CONFIG.policy, allow_reproducible_noise=False),
+        ledger=build_ledger(folder / "ward.ledger", epsilon=50.0, delta=1e-3),
+        key_fn=None,
+        states=ClientStates(folder / "states", kept=2),
     )
 
 

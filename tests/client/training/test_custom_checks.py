@@ -11,16 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+from builders import build_institution, build_records
 from small_kit import PRIVATE, TASK, make_kit
 
 from confide.client.deployment.kit import Kit
 from confide.client.deployment.served import DeployedInstitution
-from confide.client.institution import Institution, Safeguards, SharedTensors
-from confide.client.ledger.memory import MemoryLedger
-from confide.client.policy import Policy
 from confide.client.records.checked import load_pool
-from confide.client.records.encoded import InstitutionData
 from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
@@ -167,15 +163,8 @@ def test_kit_that_would_import_anything_is_refused(tmp_path: Path) -> None:
 
 def test_door_of_a_simulated_institution_denies_it_too(tmp_path: Path) -> None:
     trainer = Trainer(build(PRIVATE), private=False)
-    examples = trainer.workload.synthetic(200, torch.Generator().manual_seed(0))
-    door = Institution(
-        "ward",
-        data=InstitutionData(train=examples, validation=examples, test=examples),
-        trainer=trainer,
-        tensors=SharedTensors(trainer),
-        serves=own(),
-        safeguards=Safeguards(policy=Policy(PolicyConfig()), ledger=MemoryLedger()),
-    )
+    data = build_records(trainer.workload, train=200)
+    door = build_institution(own(), data, trainer=trainer, policy=PolicyConfig(), key_fn=None)
     assert door.handle("query", Request(plan=own().to_json())).refusal == "policy_tasks"
     assert not imported(tmp_path)
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from builders import build_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -23,14 +24,12 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.errors import ModelError, PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator
-from confide.protocol.plan import TrainingPlan
 from confide.simulations.institutions import simulated_keys
 from confide.tasks.task import LABELS, Batch, Examples
 
@@ -336,18 +335,12 @@ def train(
     trainer: Trainer, *, sigma: float, rate: float = RATE, steps: int = 1, secret: bytes = KEY
 ) -> Tensor:
     """Train one round with learning rate 1 and return the update, shape [d]."""
-    plan = TrainingPlan(
+    plan = build_plan(
         job="noise",
         task=TABLE,
         backbone=MlpConfig(),
-        backbone_sha256=None,
-        tuning=TuningConfig(kind="full"),
-        objective=ObjectiveConfig(),
         client=ClientConfig(optimizer=OptimizerConfig(learning_rate=1.0)),
         privacy=PrivacyConfig(unit="record", clipping_norm=CLIP),
-        num_rounds=1,
-        deadline_s=60.0,
-        seed=0,
     )
     schedule = LocalSchedule(
         num_examples=RECORDS,

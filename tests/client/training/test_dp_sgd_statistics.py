@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from builders import build_plan, build_task
 from scipy import stats
 from torch import Tensor
 
@@ -16,7 +17,6 @@ from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.compose import compose
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
@@ -45,10 +45,7 @@ RARE = 1e-6
 LOUD, CLIP = 1e3, 1e-3
 """So much noise that the gradients beside it do not matter: an update is noise, whatever was
 sampled."""
-COLUMNS = [f"c{i}" for i in range(20)]
-TABLE = TabularConfig(
-    labels=["no", "yes"], columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in COLUMNS}
-)
+TABLE = build_task(*(f"c{i}" for i in range(20)))
 TEXTS = TextClassificationConfig(labels=["no", "so", "yes"], max_tokens=8)
 MANY_LABELS = TextClassificationConfig(
     labels=[f"label {i}" for i in range(100)]
@@ -87,20 +84,15 @@ def make_examples(kind: str, unit: str) -> Examples:
 
 
 def make_plan(unit: str, clip: float = CLIP) -> TrainingPlan:
-    return TrainingPlan(
+    return build_plan(
         job="statistics",
         task=TABLE,
         backbone=MlpConfig(hidden=[190, 190]),
-        backbone_sha256=None,
-        tuning=TuningConfig(kind="full"),
-        objective=ObjectiveConfig(),
         client=ClientConfig(
             optimizer=OptimizerConfig(learning_rate=1.0), sampling_rate=RATE, local_steps=1
         ),
         privacy=PrivacyConfig(unit=unit, clipping_norm=clip, epsilon=0.5),
         num_rounds=2,
-        deadline_s=60.0,
-        seed=0,
     )
 
 

