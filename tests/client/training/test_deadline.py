@@ -11,7 +11,7 @@ from confide.client.training.deadline import Deadline
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
 
 from service_child import PLAIN, PRIVATE, STEPS, ask, make_institution
 

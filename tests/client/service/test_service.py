@@ -354,7 +354,7 @@ def test_the_executors_end_imports_no_torch() -> None:
         "import sys, confide.client.app, confide.client.service.stub; assert 'torch' not in"
         " sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
 
 
 # --- restarts
