@@ -126,14 +126,15 @@ def renamed(path: Path) -> Path:
     return path.rename(path.with_name("patients-2.csv"))
 
 
-@pytest.mark.parametrize(
-    "change", [one_record_added, one_record_edited, reordered, exported_to_parquet, renamed]
-)
-def test_no_change_of_the_records_makes_room(
-    change: Callable[[Path], Path], run: Simulate, table: Path
-) -> None:
+CHANGES = (one_record_added, one_record_edited, reordered, exported_to_parquet, renamed)
+
+
+def test_no_change_of_the_records_makes_room(run: Simulate, table: Path) -> None:
     run(*settings(table))
-    declined(run, *settings(change(table)))
+    original = table.read_bytes()
+    for change in CHANGES:
+        table.write_bytes(original)
+        declined(run, *settings(change(table)), name=change.__name__)
 
 
 def test_a_change_of_the_unit_makes_no_room(run: Simulate, table: Path) -> None:
@@ -151,15 +152,12 @@ OTHER_NAMES = {
 }
 
 
-@pytest.mark.parametrize("change", OTHER_NAMES)
-def test_the_same_people_under_other_names_get_no_second_budget(
-    change: str, run: Simulate, table: Path
-) -> None:
+def test_the_same_people_under_other_names_get_no_second_budget(run: Simulate, table: Path) -> None:
     run(*settings(table), "data.partitioner=iid", "data.institution=bank")
-    with pytest.raises(
-        DataError, match=r"units are in bank-.* already: dealt out under another name"
-    ):
-        run(*settings(table), *OTHER_NAMES[change], name="again")
+    told = r"units are in bank-.* already: dealt out under another name"
+    for change, overrides in OTHER_NAMES.items():
+        with pytest.raises(DataError, match=told):
+            run(*settings(table), *overrides, name=change)
 
 
 def test_one_population_for_all_carries_what_each_institution_does(
