@@ -6,12 +6,12 @@ The ledger never says less than what was drawn.
 import json
 import random
 import signal
-import sys
 from collections import Counter
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import crash_child
 import pytest
 from _pytest.mark.structures import ParameterSet
 from safetensors.torch import save_file
@@ -31,10 +31,6 @@ from confide.privacy.keys import split_key
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 from confide.simulations.population import partition_records
-
-sys.path.insert(0, str(Path(__file__).parent))  # the child process imports it by name
-
-import crash_child
 
 STEPS = 4
 SPARE = 10

@@ -1,16 +1,9 @@
-"""The trainer service over a real socket.
-
-The same answers as at the door, and nothing for whoever is hostile.
-"""
+"""The trainer service: the same answers as at the door, one at a time, before hostile executors."""
 
 import os
-import shutil
 import signal
-import socket as sockets
-import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,96 +15,20 @@ from typing import Any
 
 import grpc
 import pytest
+import service_child
+from connected import CANARY, LIMITS, QUESTION, Connected, Door
+from service_child import LEDGER, PLAIN, PRIVATE, SOCKET, STEPS_LOG, ask, make_institution
 
-from confide.client.app import RequestHandler
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import run_name
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service.codec import WireLimits, request_parts
-from confide.client.service.remembered import ReplyCache
-from confide.client.service.server import RunningService, ServiceLimits, serve
+from confide.client.service.server import serve
 from confide.client.service.stub import TrainerStub
-from confide.client.service.unix_socket import bound_privately
 from confide.client.training.deadline import Deadline
-from confide.errors import ConfigError
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
-
-sys.path.insert(0, str(Path(__file__).parent))  # the child process imports it by name
-
-import service_child
-from service_child import LEDGER, PLAIN, PRIVATE, SOCKET, STEPS_LOG, ask, make_institution
-
-CANARY = "patient-4711-has-gout"
-METHOD = "/confide.trainer.v1.Trainer/"
-LIMITS = ServiceLimits(max_upload_s=0.5, wire=WireLimits(max_bytes=10_000, max_tensors=10))
-QUESTION = Request(plan=PLAIN.to_json(), server_round=1, splits=[])
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Short enough for an address, which pytest's own may not be."""
-    path = Path(tempfile.mkdtemp(prefix="confide-"))
-    yield path
-    shutil.rmtree(path)
-
-
-class Door:
-    """RequestHandler when told to, and remembers the questions."""
-
-    name = "ward"
-
-    def __init__(self, answer: Callable[[], Reply] | None = None) -> None:
-        self.asked: list[str] = []
-        self.begun, self.go_on = threading.Event(), threading.Event()
-        self._answer = answer
-
-    def handle(self, kind: str, request: Request) -> Reply:
-        self.asked.append(kind)
-        self.begun.set()
-        if self._answer:
-            return self._answer()
-        self.go_on.wait(20)
-        return Reply(institution=self.name)
-
-
-class Connected:
-    """A service with an honest stub and a raw channel."""
-
-    def __init__(
-        self, door: RequestHandler, folder: Path, limits: ServiceLimits | None = None
-    ) -> None:
-        self.deadline = Deadline()
-        self.service: RunningService = serve(
-            door, socket=folder / SOCKET, deadline=self.deadline, limits=limits
-        )
-        self.stub = TrainerStub("ward", folder / SOCKET)
-        self.channel = grpc.insecure_channel(
-            f"unix:{folder / SOCKET}", [("grpc.max_send_message_length", -1)]
-        )
-
-    def raw(
-        self, parts: Iterator[Any], method: str = "Train", timeout: float | None = 10.0
-    ) -> list[pb.ReplyPart]:
-        """Send parts, or bytes, as they are."""
-        call = self.channel.stream_stream(
-            METHOD + method,
-            request_serializer=lambda part: (
-                part if isinstance(part, bytes) else part.SerializeToString()
-            ),
-            response_deserializer=pb.ReplyPart.FromString,
-        )
-        return list(call(parts, timeout=timeout))
-
-    def __enter__(self) -> "Connected":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stub.close()
-        self.channel.close()
-        self.service.stop(0.2)
-
 
 # --- the same as at the door
 
@@ -412,160 +329,3 @@ def test_a_trainer_that_is_restarted_answers_the_question_that_waits(
     assert len(set(steps)) == 2  # both processes trained
     run = LedgerFile(folder / LEDGER).state.populations["ward"].runs[run_name("ward", "socket")]
     assert len(run.rounds) == 1
-
-
-# --- the socket
-
-
-def test_the_socket_is_never_open_to_more_than_its_mode(folder: Path) -> None:
-    path = folder / SOCKET
-    with sockets.socket(sockets.AF_UNIX) as listener:
-        with bound_privately(path, mode=0o660, group=None) as absolute:
-            listener.bind(str(absolute))
-            assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stat.S_IMODE(path.stat().st_mode) == 0o660
-
-
-def test_the_socket_has_its_mode_and_goes_with_the_service(folder: Path) -> None:
-    before = os.umask(0o022)
-    try:
-        with serve(Door(), socket=folder / SOCKET, deadline=Deadline()):
-            assert stat.S_IMODE((folder / SOCKET).stat().st_mode) == 0o600
-        assert os.umask(0o022) == 0o022
-    finally:
-        os.umask(before)
-    assert not (folder / SOCKET).exists()
-
-
-def test_the_socket_of_a_process_that_died_is_replaced(folder: Path) -> None:
-    with sockets.socket(sockets.AF_UNIX) as dead:
-        dead.bind(str(folder / SOCKET))
-    with Connected(Door(lambda: Reply(institution="ward")), folder) as there:
-        assert there.stub.handle("query", QUESTION).refusal is None
-
-
-def test_a_socket_that_somebody_listens_on_is_left_alone(folder: Path) -> None:
-    with Connected(Door(lambda: Reply(institution="ward")), folder) as there:
-        with pytest.raises(ConfigError, match="another trainer service listens there"):
-            serve(Door(), socket=folder / SOCKET, deadline=Deadline())
-        assert there.stub.handle("query", QUESTION).refusal is None
-
-
-def test_a_file_is_not_replaced(folder: Path) -> None:
-    (folder / SOCKET).write_text("precious")
-    with pytest.raises(ConfigError, match="expected a socket or nothing there"):
-        serve(Door(), socket=folder / SOCKET, deadline=Deadline())
-    assert (folder / SOCKET).read_text() == "precious"
-
-
-def test_an_unfit_place_is_refused(folder: Path) -> None:
-    for path, match in (
-        (folder / "none" / SOCKET, r"mkdir -m 700"),
-        (folder / ("x" * 120) / SOCKET, "at most 107 bytes"),
-    ):
-        with pytest.raises(ConfigError, match=match):
-            serve(Door(), socket=path, deadline=Deadline())
-    folder.chmod(0o702)
-    with pytest.raises(ConfigError, match=r"mode=702; .*chmod go-w"):
-        serve(Door(), socket=folder / SOCKET, deadline=Deadline())
-
-
-def test_an_unknown_group_is_refused(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="group=no-such-group"):
-        serve(Door(), socket=folder / SOCKET, deadline=Deadline(), group="no-such-group")
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-def test_another_user_may_not_connect(folder: Path) -> None:
-    folder.chmod(0o755)  # the socket alone decides
-    connect = f"socket.socket(socket.AF_UNIX).connect({str(folder / SOCKET)!r})"
-    with Connected(Door(), folder):
-        for user, allowed in ((65534, False), (0, True)):
-            code = (
-                f"import os, socket; os.setgroups([]); os.setgid({user}); os.setuid({user});"
-                f" {connect}"
-            )
-            done = subprocess.run(
-                [sys.executable, "-c", code], capture_output=True, text=True, check=False
-            )
-            assert (done.returncode == 0) is allowed, done.stderr
-            assert allowed or "PermissionError" in done.stderr
-
-
-# --- asked again without privacy
-
-
-class Counting:
-    """A door that counts what it is asked."""
-
-    def __init__(self, door: RequestHandler) -> None:
-        self._door, self.name, self.count = door, door.name, 0
-
-    def handle(self, kind: str, request: Request) -> Reply:
-        self.count += 1
-        return self._door.handle(kind, request)
-
-
-def test_a_question_without_privacy_is_trained_once() -> None:
-    counting = Counting(make_institution(PLAIN))
-    door = ReplyCache(counting)
-    first, again = door.handle("train", ask(PLAIN)), door.handle("train", ask(PLAIN))
-    assert again == first
-    assert counting.count == 1
-    door.handle("train", ask(PLAIN, server_round=2))
-    door.handle("train", ask(PLAIN))  # only the last is kept
-    assert counting.count == 3
-
-
-@pytest.mark.parametrize(
-    ("kind", "request_"),
-    [
-        ("evaluate", ask(PLAIN, splits=("test",))),
-        ("train", ask(PRIVATE)),
-        ("train", Request(plan="{")),
-        ("train", ask(PLAIN, server_round=99)),
-    ],
-    ids=["evaluation", "private", "garbage", "refused"],
-)
-def test_other_answers_are_not_remembered(kind: str, request_: Request) -> None:
-    counting = Counting(make_institution(PRIVATE if request_.plan == PRIVATE.to_json() else PLAIN))
-    door = ReplyCache(counting)
-    assert door.handle(kind, request_) == door.handle(kind, request_)
-    assert counting.count == 2
-
-
-def test_every_part_of_a_question_counts() -> None:
-    counting = Counting(Door(lambda: Reply(institution="ward")))
-    door = ReplyCache(counting)
-    first = ask(PLAIN)
-    assert first.arrays is not None
-    fewer = type(first.arrays)(dict(list(first.arrays.items())[1:]))
-    changes: list[dict[str, Any]] = [
-        {},
-        {"plan": replace(PLAIN, num_rounds=3).to_json()},
-        {"splits": ["test"]},
-        {"ledger_head": "1:a"},
-        {"arrays": fewer},
-        {"arrays": None},
-    ]
-    for number, fields in enumerate(changes, start=1):
-        door.handle("train", replace(first, **fields))
-        assert counting.count == number
-
-
-def test_a_stopped_job_is_for_the_door_to_refuse() -> None:
-    counting, stopped = Counting(make_institution(PLAIN)), set[str]()
-    door = ReplyCache(counting, is_stopped=stopped.__contains__)
-    door.handle("train", ask(PLAIN))
-    stopped.add(PLAIN.job)
-    door.handle("train", ask(PLAIN))
-    assert counting.count == 2
-
-
-def test_memory_is_bounded() -> None:
-    counting = Counting(Door(lambda: Reply(institution="ward")))
-    door = ReplyCache(counting, most_jobs=2)
-    requests = [ask(replace(PLAIN, job=f"job-{n}")) for n in range(3)]
-    for request in [*requests, *requests[1:], requests[0]]:
-        door.handle("train", request)
-    assert counting.count == 4

@@ -1,19 +1,15 @@
 """A deadline between steps: what it ends, and that a round it ended counts once and is replayed."""
 
-import sys
 import threading
 from pathlib import Path
 
 import pytest
+from service_child import PLAIN, PRIVATE, STEPS, ask, make_institution
 
 from confide.client.institution import Institution
 from confide.client.training.deadline import Deadline
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
-
-from service_child import PLAIN, PRIVATE, STEPS, ask, make_institution
 
 
 class Clock:

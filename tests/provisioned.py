@@ -1,0 +1,90 @@
+"""A small federation, and the files that provisioning makes for it."""
+
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from confide.deployment.federation import FederationConfig
+from confide.security import pki
+from confide.server.provisioning.provision import (
+    Provisioned,
+)
+from confide.storage.files import folder_name
+
+FEDERATION = FederationConfig(
+    name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"]
+)
+LONGER = replace(FEDERATION, institutions=["Cleveland", "VA Long Beach", "Hungary"])
+KIT = ["README.md", "ca.crt", "client.yaml", "node.key", "node.pub"]
+COORDINATOR = [
+    "README.md",
+    "ca.crt",
+    "federation.json",
+    "loopback.crt",
+    "loopback.key",
+    "server.crt",
+    "server.key",
+]
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+class KilledError(BaseException):
+    """Stands for a process that ends at once."""
+
+
+def files(out: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+
+
+def times(out: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(out)): path.stat().st_mtime_ns
+        for path in sorted(out.rglob("*"))
+        if path.is_file()
+    }
+
+
+def states(done: Provisioned) -> dict[str, str]:
+    return {kit.name: kit.state for kit in done.kits}
+
+
+def check_sound(out: Path, federation: FederationConfig) -> None:
+    """Hold everything that was made against everything else."""
+    authority = pki.read_certificate(out / "authority" / "ca.crt")
+    assert pki.is_key_of(pki.read_private_key(out / "authority" / "ca.key"), authority)
+    for stem in ("server", "loopback"):
+        certificate = pki.read_certificate(out / "coordinator" / f"{stem}.crt")
+        assert pki.is_issued_by(certificate, authority)
+        assert pki.is_key_of(pki.read_private_key(out / "coordinator" / f"{stem}.key"), certificate)
+    roster = json.loads((out / "coordinator" / "federation.json").read_text())
+    assert list(roster["institutions"]) == federation.institutions
+    assert len(list((out / "coordinator" / "nodes").iterdir())) == len(federation.institutions)
+    for name, file in roster["institutions"].items():
+        kit = out / "institutions" / folder_name(name)
+        public = pki.read_public_key(kit / "node.pub")
+        assert public == pki.read_public_key(out / "coordinator" / file)
+        assert (kit / "ca.crt").read_bytes() == (out / "authority" / "ca.crt").read_bytes()
+        if (kit / "node.key").exists():
+            assert pki.is_pair(pki.read_node_key(kit / "node.key"), public)
+        made_by_coordinator = "made by the coordinator" in (kit / "README.md").read_text()
+        assert made_by_coordinator == (kit / "node.key").exists()
+    assert not list(out.rglob(".*"))
+
+
+# --- client.yaml
+
+
+def loaded(text: str) -> dict[str, Any]:
+    values = OmegaConf.create(text)
+    values.data.path = "records.csv"
+    values.policy.budget.epsilon = 8
+    container: Any = OmegaConf.to_container(values, resolve=True)
+    return dict(container)
