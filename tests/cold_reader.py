@@ -1,4 +1,6 @@
-"""A reader who knows nothing: finds the commands of a page, runs each, and holds what it prints against what the page shows.
+"""A reader who knows nothing.
+
+Finds the commands of a page, runs each, and holds what it prints against what the page shows.
 
 A fenced block is one of
 
@@ -12,8 +14,8 @@ A fenced block is one of
 names of jobs, process numbers, fingerprints, hashes of models) may differ. Scores depend on the
 processor, whose last bits key the noise: a figure between 0 and 2 with at least three decimals may
 be off by 0.02, log loss by 0.05, and in the row of an institution by 1.5 standard errors on its
-test records, at most 0.09; all else is compared to the letter, epsilon too. A comment ``<!-- reader: WORDS -->`` on the line before a block says how
-it is run instead.
+test records, at most 0.09; all else is compared to the letter, epsilon too. A comment ``<!--
+reader: WORDS -->`` on the line before a block says how it is run instead.
 """
 
 import itertools

@@ -1,4 +1,7 @@
-"""A real federation for tests: kits, a coordinator and institutions, each a process on loopback started by its command."""
+"""A real federation for tests.
+
+Kits, a coordinator and institutions, each a process on loopback started by its command.
+"""
 
 import json
 import os
@@ -129,7 +132,9 @@ class Deployment:
         )
 
     def process_ids(self) -> dict[str, int]:
-        """Return every process that a supervisor of this federation told of, such as ``server/rounds``, ``Hungary/trainer``."""
+        """Return every process that a supervisor of this federation told of, such as
+        ``server/rounds``, ``Hungary/trainer``.
+        """
         found = {
             f"server/{role}": pid
             for role, pid in processes(self.coordinator_kit / "state" / "logs").items()

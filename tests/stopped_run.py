@@ -75,7 +75,9 @@ def confide_simulate(*words: str, cwd: Path | None = None) -> "subprocess.Comple
 
 @contextlib.contextmanager
 def started(*words: str) -> Iterator[ForkServerProcess]:
-    """Start ``confide simulate`` in a process of its own, forked from one that has imported everything."""
+    """Start ``confide simulate`` in a process of its own, forked from one that has imported
+    everything.
+    """
     prepare_workers()
     process = CONTEXT.Process(target=_main, args=(words,))
     process.start()

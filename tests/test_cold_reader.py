@@ -1,4 +1,5 @@
-"""Every command of README and of the quick start does what the page shows, in a folder that holds nothing else.
+"""Every command of README and of the quick start does what the page shows, in a folder that holds
+nothing else.
 
 Names that stand for what a reader has are given something real: ``my.csv`` tweets,
 ``/models/my-encoder`` a copy of MiniLM, ``federation.yaml`` three hospitals on loopback, ``KIT``
@@ -109,7 +110,9 @@ class Reader:
             self.last_run = told[-1]
 
     def _start(self, command: str, sign: str) -> str:
-        """Start a command that stays, in the place of one that does the same, and wait until it is up."""
+        """Start a command that stays, in the place of one that does the same, and wait until it
+        is up.
+        """
         kind = command.split()[:2]
         for process in [process for process in self.up if str(process.args).split()[:2] == kind]:
             process.send_signal(signal.SIGINT)

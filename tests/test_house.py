@@ -73,7 +73,9 @@ def test_client_and_server_do_not_import_each_other() -> None:
 
 
 def test_every_dotted_name_in_the_tree_is_found() -> None:
-    """A logger, a launch command, a preloaded module, a layer or a `_target_` that moved fails in silence otherwise."""
+    """A logger, a launch command, a preloaded module, a layer or a `_target_` that moved fails in
+    silence otherwise.
+    """
     not_ours = re.compile(
         r"confide\.(json|log|py|trainer\.v\d.*|ledger)$"
     )  # files, and a gRPC service

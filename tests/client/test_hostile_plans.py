@@ -1,4 +1,6 @@
-"""The door of a deployed institution, opened from a kit, before a coordinator that asks for what it should not."""
+"""The door of a deployed institution, opened from a kit, before a coordinator that asks for what
+it should not.
+"""
 
 import dataclasses
 import json

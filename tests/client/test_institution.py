@@ -322,7 +322,9 @@ def test_one_round_asked_with_other_tensors_counts_again() -> None:
 
 
 def test_one_round_asked_under_another_plan_does_not_reveal_its_noise() -> None:
-    """At twice the clipping norm the same stream is twice the noise, so one reply subtracted from another has none."""
+    """At twice the clipping norm the same stream is twice the noise, so one reply subtracted from
+    another has none.
+    """
     institution, steep = make_institution(), ClientConfig(batch_size=8, local_steps=1)
     plans = [
         replace(PLAN, client=steep, privacy=replace(PLAN.privacy, clipping_norm=clip))

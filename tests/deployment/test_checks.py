@@ -113,7 +113,10 @@ def test_without_a_date_clocks_cannot_be_compared() -> None:
 
 @pytest.fixture(scope="module")
 def federation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make certificates: one that fits, one that has expired, one for another host, and a second authority."""
+    """Make certificates.
+
+    One that fits, one that has expired, one for another host, and a second authority.
+    """
     folder = tmp_path_factory.mktemp("tls")
     key = pki.make_key()
     for name, began, hosts in (

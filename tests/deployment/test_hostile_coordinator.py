@@ -1,4 +1,6 @@
-"""A coordinator that sends code, lies and nonsense gets what policy and budget allow, and the institution goes on."""
+"""A coordinator that sends code, lies and nonsense gets what policy and budget allow, and the
+institution goes on.
+"""
 
 import dataclasses
 import functools

@@ -63,7 +63,9 @@ def fronts_log(deployment: Deployment) -> str:
 
 
 def knock(deployment: Deployment, expected: str, *overrides: str) -> None:
-    """Start the one process of an institution that has a network, until its supervisor says what is expected."""
+    """Start the one process of an institution that has a network, until its supervisor says what
+    is expected.
+    """
     name = deployment.institutions[0]
     before = len(told(deployment, name))
     deployment.start_client(name, "--only", "supernode", f"runtime_port={free_port()}", *overrides)

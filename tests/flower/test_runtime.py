@@ -1,4 +1,7 @@
-"""The runtime API: how long silence is borne, what is final, and that no refusal ends this process."""
+"""The runtime API.
+
+How long silence is borne, what is final, and that no refusal ends this process.
+"""
 
 import contextlib
 import signal

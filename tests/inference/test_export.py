@@ -1,4 +1,7 @@
-"""Exported models: the run's own outputs to 1e-4, from a folder that may be moved, for whoever loads it."""
+"""Exported models.
+
+The run's own outputs to 1e-4, from a folder that may be moved, for whoever loads it.
+"""
 
 import itertools
 import json

@@ -1,4 +1,7 @@
-"""Predictions: from files and frames alike, with labels or without, and all that is wrong said at once."""
+"""Predictions.
+
+From files and frames alike, with labels or without, and all that is wrong said at once.
+"""
 
 import sys
 from collections.abc import Iterator

@@ -199,7 +199,9 @@ def test_filter_admits_as_many_runs_as_fit(group_under_record_budget: bool) -> N
 
 
 def divergence(sigma: float, rate: float, order: float) -> float:
-    """Integrate the Renyi divergence of one step when a record turns its group's clipped gradient from C to -C."""
+    """Integrate the Renyi divergence of one step when a record turns its group's clipped gradient
+    from C to -C.
+    """
     x = np.linspace(-60 * sigma, 60 * sigma, 400_001)
     with np.errstate(divide="ignore"):  # nobody is left out at a rate of 1
         out = np.log(1 - rate) + stats.norm.logpdf(x, 0, sigma)

@@ -1,4 +1,7 @@
-"""Certificates and keys: what TLS and OpenSSH say of them, and what is said of those that do not fit."""
+"""Certificates and keys.
+
+What TLS and OpenSSH say of them, and what is said of those that do not fit.
+"""
 
 import contextlib
 import datetime

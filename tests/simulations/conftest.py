@@ -23,7 +23,9 @@ def feature_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, feature_cache: Path) -> Simulate:
-    """Simulate with overrides into ``tmp_path / name``, or go on with what is there, and return the summary."""
+    """Simulate with overrides into ``tmp_path / name``, or go on with what is there, and return
+    the summary.
+    """
 
     def simulated(
         *overrides: str,

@@ -16,7 +16,10 @@ from stopped_run import HEART, KINDS, Simulate, confide_simulate, kill_when, sta
 
 
 def instant(rng: random.Random, folder: Path, *, duration_s: float) -> Callable[[], bool]:
-    """Choose when to kill: at any time, a little after a checkpoint, or while one is being written."""
+    """Choose when to kill.
+
+    At any time, a little after a checkpoint, or while one is being written.
+    """
     kind, started_at = rng.choice(["any", "after", "writing"]), time.monotonic()
     if kind == "any":
         due = started_at + rng.uniform(0.0, duration_s)

@@ -211,7 +211,9 @@ def test_a_restored_backup_is_noticed(run: Simulate, table: Path) -> None:
 
 
 def stopped_at(run: Simulate, tmp_path: Path, table: Path, **changes: object) -> tuple[str, ...]:
-    """Run three rounds of which the last two checkpoints are lost, as if the coordinator had been restored from older ones."""
+    """Run three rounds of which the last two checkpoints are lost, as if the coordinator had been
+    restored from older ones.
+    """
     overrides = settings(table, **{"server.num_rounds": 3, "server.checkpoints": 4, **changes})
     run(*overrides)
     (tmp_path / "run" / "summary.json").unlink()

@@ -36,7 +36,9 @@ def _identity() -> Iterator[None]:
 
 
 def updates(server_round: int) -> list[ClientUpdate]:
-    """Updates of either sign, none near zero, where dividing by their size would magnify float32's rounding."""
+    """Updates of either sign, none near zero, where dividing by their size would magnify
+    float32's rounding.
+    """
     generator = torch.Generator().manual_seed(server_round)
     made = []
     for number in range(1, CLIENTS + 1):

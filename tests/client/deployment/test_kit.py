@@ -1,4 +1,7 @@
-"""An institution's kit: what it holds, what is assumed where it says nothing, and how its mistakes are told."""
+"""An institution's kit.
+
+What it holds, what is assumed where it says nothing, and how its mistakes are told.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""A deployed institution: what it serves, what it refuses before anything is touched, and where its noise comes from."""
+"""A deployed institution.
+
+What it serves, what it refuses before anything is touched, and where its noise comes from.
+"""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,7 @@
-"""The log beneath a ledger: appended or not at all, and every change by somebody else is noticed."""
+"""The log beneath a ledger.
+
+Appended or not at all, and every change by somebody else is noticed.
+"""
 
 import contextlib
 import json

@@ -185,7 +185,9 @@ def test_memory_counts_rounds_and_forgets_nothing_of_a_job() -> None:
 
 
 class LedgerMachine(RuleBasedStateMachine):
-    """Whatever is done to a ledger, it counts every round that was ever computed on it, and each question once."""
+    """Whatever is done to a ledger, it counts every round that was ever computed on it, and each
+    question once.
+    """
 
     folder: Path
 

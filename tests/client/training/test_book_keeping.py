@@ -1,4 +1,7 @@
-"""Book-keeping: norms and clipped sums against a loop over records and against Opacus, and everything it refuses."""
+"""Book-keeping.
+
+Norms and clipped sums against a loop over records and against Opacus, and everything it refuses.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,8 @@
-"""DP-SGD: clipping against a loop over records, noise as promised, planted bugs that the preflight has to find."""
+"""DP-SGD.
+
+Clipping against a loop over records, noise as promised, planted bugs that the preflight has to
+find.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace

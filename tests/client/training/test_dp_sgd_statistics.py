@@ -1,4 +1,6 @@
-"""Noise and samples of the real training path by chi-square, for records and groups, and planted bugs."""
+"""Noise and samples of the real training path by chi-square, for records and groups, and planted
+bugs.
+"""
 
 import functools
 from itertools import pairwise
@@ -429,7 +431,9 @@ def test_batches_of_a_fixed_size_are_found(unit: str, monkeypatch: pytest.Monkey
 
 
 def times_sampled(unit: str, steps: int) -> Tensor:
-    """Count how often each unit was sampled, from how far a column that no other unit has was moved; shape [n]."""
+    """Count how often each unit was sampled, from how far a column that no other unit has was
+    moved; shape [n].
+    """
     columns = {f"c{i}": ColumnConfig(minimum=0.0, maximum=1.0) for i in range(NUM_UNITS)}
     table = TabularConfig(labels=["no", "yes"], columns=columns)
     trainer = Trainer(

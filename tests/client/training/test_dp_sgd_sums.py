@@ -1,4 +1,6 @@
-"""Clipped sums of the real training path against a loop in plain torch, for records and groups, and planted bugs."""
+"""Clipped sums of the real training path against a loop in plain torch, for records and groups,
+and planted bugs.
+"""
 
 import functools
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""The coordinator's kit: what `confide provision` made is found again, and what is missing is named."""
+"""The coordinator's kit.
+
+What `confide provision` made is found again, and what is missing is named.
+"""
 
 import json
 from pathlib import Path

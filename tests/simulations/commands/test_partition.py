@@ -1,4 +1,7 @@
-"""``confide partition``: files from which institutions read what a simulation deals out, record for record."""
+"""``confide partition``.
+
+Files from which institutions read what a simulation deals out, record for record.
+"""
 
 from pathlib import Path
 

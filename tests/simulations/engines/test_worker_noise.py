@@ -1,4 +1,7 @@
-"""Noise of two worker processes: as much as promised, each client's its own, and the same wherever it is asked."""
+"""Noise of two worker processes.
+
+As much as promised, each client's its own, and the same wherever it is asked.
+"""
 
 import functools
 from collections.abc import Iterator
