@@ -10,7 +10,7 @@ parameter used other than by calling its layer, which the preflight finds.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,14 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from confide.client.training.clipping import ClippingRule, LossFn
 from confide.client.training.layer_gradients import Gradient, Inputs, gradients_of
 from confide.errors import PrivacyError
 from confide.tasks.task import Batch
 
-LossFn = Callable[[nn.Module, Batch], Tensor]
-"""(model, batch) -> loss of each record, shape [b]."""
-
-_SLACK = 1e-6
+# Parameters. A copy of fewer for each record costs less than the books do.
 _PAYS_FROM = 2**20
 
 
@@ -87,7 +85,7 @@ class BookKeeping:
         """Whether there are so many parameters that a copy of them for each record would cost more than the books."""
         return sum(p.numel() for p in self._params) >= _PAYS_FROM
 
-    def accumulate(self, batch: Batch, clipping_norm: float) -> None:
+    def accumulate(self, batch: Batch, clipping: ClippingRule) -> None:
         """Add each record's gradient, clipped, to ``param.summed_grad``, float32.
 
         A record whose gradient is not finite counts as zero. Sums share one piece of memory, which
@@ -95,7 +93,7 @@ class BookKeeping:
 
         Args:
             batch: b >= 1 records.
-            clipping_norm: C > 0.
+            clipping: the rule that gradients are clipped by.
 
         Raises:
             PrivacyError: if a layer is called twice, or in a way that its gradient does not follow
@@ -109,12 +107,10 @@ class BookKeeping:
         count, gradients = self._gradients(batch)
         with torch.no_grad():
             norms = _norms(gradients, count, self._params[0].device)
-            kept = norms.isfinite()
-            factors = (clipping_norm * (1 - _SLACK) / norms.clamp_min(1e-300)).clamp_max(1.0)
-            factors = torch.where(kept, factors, 0.0).float()
-            if not bool(kept.all()):  # 0 * inf is NaN, which no noise hides
-                gradients = [gradient.only(kept) for gradient in gradients]
-            self._add(gradients, factors)
+            finite = norms.isfinite()
+            if not bool(finite.all()):
+                gradients = [gradient.only(finite) for gradient in gradients]
+            self._add(gradients, clipping.factors(norms))
 
     def norms(self, batch: Batch) -> Tensor:
         """Return the norm of each record's gradient, not clipped: float64, shape [b]."""
@@ -258,4 +254,4 @@ def _refuse_unsupported(name: str, module: nn.Module, frozen: list[str]) -> None
         )
 
 
-__all__ = ["BookKeeping", "LossFn"]
+__all__ = ["BookKeeping"]

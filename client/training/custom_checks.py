@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.client.training.dp_sgd import off_zero
+from confide.client.training.preflight import off_zero
 from confide.errors import PrivacyError
 from confide.models.workload import Workload
 from confide.tasks.task import LABELS, Batch, Examples

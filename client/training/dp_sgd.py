@@ -24,9 +24,10 @@ always take Opacus's.
 """
 
 import contextlib
+import functools
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,19 +35,13 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from confide.client.training.book_keeping import BookKeeping, LossFn
+from confide.client.training.book_keeping import BookKeeping
+from confide.client.training.clipping import ClippingRule, LossFn
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator
-from confide.tasks.task import Examples
+from confide.tasks.task import Batch, Examples
 
 log = logging.getLogger(__name__)
-
-# Small: every record is clipped, so a clipping that is forgotten shows. Large: none is, so a wrong
-# scale shows.
-_PREFLIGHT_NORMS = (1e-3, 1e6)
-_SLACK = 1e-6
-_NORM_BLOCK = 2**22
-_PREFLIGHT_TOLERANCE = {None: 1e-3, torch.bfloat16: 6e-2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,29 +76,29 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
         )
         self._noise = noise
 
-    def clip_and_accumulate(self) -> None:
-        """Add each record's gradient, clipped to C, to ``param.summed_grad``.
+    @property
+    def clipping(self) -> ClippingRule:
+        """The rule that gradients are clipped by."""
+        return ClippingRule(self.max_grad_norm)
 
-        Norms are float64 and factors have a slack of 1e-6, so that rounding cannot carry a record
-        over C, in bf16 neither. A record whose gradient is not finite counts as zero: 0 * inf is
-        NaN, which no noise hides.
+    def clip_and_accumulate(self) -> None:
+        """Add the clipped sum of a batch's gradients to ``param.summed_grad``.
+
+        Raises:
+            PrivacyError: if these gradients were added before.
         """
-        samples = [sample.float() for sample in self.grad_samples]
         if any(getattr(p.grad_sample, "_processed", False) for p in self.params):
             raise PrivacyError(
                 "Per-record gradients were about to be used twice; zero_grad() is missing between"
                 " two steps."
             )
-        norms = _record_norms(samples)
-        finite = norms.isfinite()
-        factors = (self.max_grad_norm * (1 - _SLACK) / norms.clamp_min(1e-300)).clamp_max(1.0)
-        factors = torch.where(finite, factors, 0.0).float()
-        if not bool(finite.all()):
-            samples = [torch.where(finite.view(-1, *[1] * (g.dim() - 1)), g, 0.0) for g in samples]
-        for p, sample in zip(self.params, samples, strict=True):
-            if len(sample) or p.summed_grad is None:
-                clipped = torch.einsum("i,i...->...", factors, sample)
-                p.summed_grad = clipped if p.summed_grad is None else p.summed_grad + clipped
+        sums = self.clipping.clipped_sums([sample.float() for sample in self.grad_samples])
+        for p, clipped in zip(self.params, sums, strict=True):
+            # An empty batch, such as book-keeping leaves, adds nothing and would cost a copy.
+            if p.summed_grad is None:
+                p.summed_grad = clipped
+            elif len(p.grad_sample):
+                p.summed_grad = p.summed_grad + clipped
             p.grad_sample._processed = True
 
     def add_noise(self) -> None:
@@ -117,29 +112,9 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
                 )
             p.grad = p.summed_grad.contiguous().view_as(p)
             p.summed_grad._processed = True
-        std = self.noise_multiplier * self.max_grad_norm
+        std = self.noise_multiplier * self.clipping.sensitivity()
         if std:
             self._noise.add_normal([p.grad.view(-1) for p in params], std=std)
-
-
-def _record_norms(samples: Sequence[Tensor]) -> Tensor:
-    """Return the L2 norm of each record's gradient over all parameters.
-
-    Args:
-        samples: one tensor a parameter, shape [b, ...], float32.
-
-    Returns:
-        float64, shape [b]; not finite where any element is not.
-    """
-    squared = torch.zeros(len(samples[0]), dtype=torch.float64, device=samples[0].device)
-    for sample in samples:
-        rows = max(1, _NORM_BLOCK // max(1, sample[:1].numel()))  # bounds the float64 copy
-        for start in range(0, len(sample), rows):
-            part = sample[start : start + rows].flatten(1)
-            squared[start : start + rows] += torch.linalg.vector_norm(
-                part, dim=1, dtype=torch.float64
-            ).square()
-    return squared.sqrt()
 
 
 @contextlib.contextmanager
@@ -162,8 +137,8 @@ class DpSgd:
         model: without BatchNorm.
         loss_fn: loss of each record.
         physical_batch_size: most records in one forward pass.
-        book_keeping: clip without per-record gradients; None for where the model allows it and it
-            pays.
+        book_keeping: use book-keeping instead of per-record gradients; None: if supported and the
+            model has at least 2^20 trainable parameters.
     """
 
     def __init__(
@@ -181,6 +156,11 @@ class DpSgd:
         self._wrapped = None if self._book else _wrap(model)
 
     @property
+    def params(self) -> list[nn.Parameter]:
+        """The trainable parameters, in the order of the model's."""
+        return self._params
+
+    @property
     def book_keeping(self) -> bool:
         """Whether gradients are clipped without per-record gradients."""
         return self._book is not None
@@ -189,7 +169,7 @@ class DpSgd:
         self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator
     ) -> KeyedDPOptimizer:
         """Begin a round: forget every gradient and wrap the base optimizer anew."""
-        self._forget()
+        self.forget()
         return KeyedDPOptimizer(base, step, noise)
 
     def private_gradient(
@@ -207,7 +187,7 @@ class DpSgd:
         for number, chunk in enumerate(chunks):
             optimizer.zero_grad(set_to_none=True)
             if len(chunk) and self._book:
-                self._book.accumulate(examples.take(chunk), optimizer.max_grad_norm)
+                self._book.accumulate(examples.take(chunk), optimizer.clipping)
             elif len(chunk):
                 self._loss_fn(self._forward, examples.take(chunk)).sum().backward()
             if self._book or not len(chunk):  # nothing is left to clip
@@ -270,99 +250,37 @@ class DpSgd:
                     mean.index_add_(0, place.to(p.device), sample)
         self._wrapped.set_grad_sample_to_none()
 
-    def preflight(self, synthetic: Examples, *, autocast: torch.dtype | None) -> None:
-        """Check that clipped sums equal those of a loop over single records.
+    def settle_engine(self, synthetic: Examples) -> None:
+        """Go back to Opacus where a forward pass does what book-keeping refuses.
 
-        Where all are clipped, and where none is.
-
-        Once for records as units and, where per-record gradients allow groups, once for these, one
-        of two records.
-
-        The trainable tensors are random for the moment, since a head that starts at zero would pass
-        any check.
-
-        Raises:
-            PrivacyError: if they differ, with the relative error.
+        Args:
+            synthetic: invented records, on which that shows.
         """
+        if self._book:
+            try:
+                everything = synthetic.take(torch.arange(len(synthetic)))
+                self._book.accumulate(everything, ClippingRule(1.0))
+            except PrivacyError as error:
+                log.info("Per-record gradients by Opacus: %s", error)
+                self._book, self._wrapped = None, _wrap(self._model)
+            self.forget()
+
+    @contextlib.contextmanager
+    def plain(self) -> Iterator[Callable[[Batch], Tensor]]:
+        """Yield the loss of each record of a batch, by the model without Opacus's hooks."""
+        if self._wrapped is not None:
+            self._wrapped.disable_hooks()
         try:
-            with off_zero(self._params), expect_hook_warning():
-                self._try_book_keeping(synthetic)
-                error = max(
-                    self._error_of(synthetic, grouped=grouped)
-                    for grouped in (False, True)[: 1 + (not self._book)]
-                )
+            yield functools.partial(self._loss_fn, self._forward)
         finally:
-            self._forget()
-        if not error <= _PREFLIGHT_TOLERANCE[autocast]:
-            raise PrivacyError(
-                f"Preflight: clipped gradient sums of {len(synthetic)} synthetic records differ"
-                f" from a loop over single records (relative error {error:.2g}); this model mixes"
-                " the records of a batch, or has layers that per-record gradients do not cover."
-            )
+            if self._wrapped is not None:
+                self._wrapped.enable_hooks()
 
     @property
     def _forward(self) -> nn.Module:
         return self._model if self._wrapped is None else self._wrapped
 
-    def _try_book_keeping(self, examples: Examples) -> None:
-        """Go back to Opacus where a forward pass does what book-keeping refuses."""
-        if self._book:
-            try:
-                self._book.accumulate(examples.take(torch.arange(len(examples))), clipping_norm=1.0)
-            except PrivacyError as error:
-                log.info("Per-record gradients by Opacus: %s", error)
-                self._book, self._wrapped = None, _wrap(self._model)
-            self._forget()
-
-    def _error_of(self, examples: Examples, *, grouped: bool) -> float:
-        """Compare clipped sums with a loop over single records, at each norm, and return the largest relative error."""
-        alone = self._gradients_by_loop(examples)
-        units = (
-            [torch.tensor([0, 1]), *torch.arange(2, len(examples)).split(1)] if grouped else None
-        )
-        expected = (
-            alone if units is None else torch.stack([alone[unit].mean(dim=0) for unit in units])
-        )
-        return max(
-            _relative_error(self._clipped_sum(examples, norm, units), expected, norm)
-            for norm in _PREFLIGHT_NORMS
-        )
-
-    def _clipped_sum(
-        self, examples: Examples, norm: float, groups: Sequence[Tensor] | None = None
-    ) -> Tensor:
-        sgd = torch.optim.SGD(self._params, lr=1.0)
-        step = DpSgdStep(
-            clipping_norm=norm, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
-        )
-        optimizer = self.optimizer(sgd, step, KeyedGenerator(bytes(32)))
-        if groups is None:
-            self.private_gradient(optimizer, examples, torch.arange(len(examples)))
-        else:
-            self.private_group_gradient(optimizer, examples, groups)
-        return torch.cat([p.grad.flatten() for p in self._params if p.grad is not None]).cpu()
-
-    def _gradients_by_loop(self, examples: Examples) -> Tensor:
-        """Return each record's gradient, alone in its batch and without Opacus, shape [b, d]."""
-        if self._wrapped is not None:
-            self._wrapped.disable_hooks()
-        rows = []
-        try:
-            for index in range(len(examples)):
-                self._forward.zero_grad(set_to_none=True)
-                loss = self._loss_fn(self._forward, examples.take(torch.tensor([index]))).sum()
-                found = torch.autograd.grad(loss, self._params, allow_unused=True)
-                parts = [
-                    torch.zeros_like(p) if g is None else g
-                    for p, g in zip(self._params, found, strict=True)
-                ]
-                rows.append(torch.cat([part.flatten() for part in parts]).cpu())
-        finally:
-            if self._wrapped is not None:
-                self._wrapped.enable_hooks()
-        return torch.stack(rows)
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
         """Drop every gradient, and what Opacus keeps between a forward and a backward that never came."""
         for p in self._params:
             p.grad = None
@@ -376,22 +294,6 @@ class DpSgd:
                 module.activations = []  # type: ignore[assignment]
             if hasattr(module, "max_batch_len"):
                 del module.max_batch_len
-
-
-@contextlib.contextmanager
-def off_zero(params: Sequence[Tensor]) -> Iterator[None]:
-    """Move tensors a little for the moment, since a head that starts at zero would pass any check."""
-    kept = [p.detach().clone() for p in params]
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in params:
-            p.add_(0.02 * torch.randn(p.shape, generator=generator).to(p.device))
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for p, value in zip(params, kept, strict=True):
-                p.copy_(value)
 
 
 def _book_of(model: nn.Module, loss_fn: LossFn, wanted: bool | None) -> BookKeeping | None:
@@ -426,11 +328,4 @@ def _packed(groups: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
         yield batch
 
 
-def _relative_error(clipped_sum: Tensor, gradients: Tensor, norm: float) -> float:
-    """Compare a clipped sum, shape [d], with that of single gradients, shape [b, d]."""
-    factors = (norm / gradients.norm(dim=1).clamp_min(1e-12)).clamp_max(1.0)
-    expected = (gradients * factors[:, None]).sum(dim=0)
-    return float((clipped_sum - expected).norm() / expected.norm().clamp_min(1e-12))
-
-
-__all__ = ["DpSgd", "DpSgdStep", "KeyedDPOptimizer", "LossFn", "expect_hook_warning", "off_zero"]
+__all__ = ["DpSgd", "DpSgdStep", "KeyedDPOptimizer", "expect_hook_warning"]

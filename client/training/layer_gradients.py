@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from confide.client.training.clipping import zero_unless
+
 _ROUNDING = 2.0**-20
 # Squared length of a token beyond which Gram matrices may overflow, or hide what underflows beside
 # it.
@@ -91,7 +93,7 @@ class _Matrix:
 
     def only(self, kept: Tensor) -> "_Matrix":
         return replace(
-            self, inputs=Inputs(_zero_unless(kept, self.inputs.x)), g=_zero_unless(kept, self.g)
+            self, inputs=Inputs(zero_unless(kept, self.inputs.x)), g=zero_unless(kept, self.g)
         )
 
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
@@ -113,7 +115,7 @@ class _Vector:
         return _squared_lengths(self.rows)
 
     def only(self, kept: Tensor) -> "_Vector":
-        return replace(self, rows=_zero_unless(kept, self.rows))
+        return replace(self, rows=zero_unless(kept, self.rows))
 
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
         flat = total.view(-1)
@@ -143,16 +145,12 @@ class _Table:
         return squared.new_zeros(count).index_add_(0, self.records, squared)
 
     def only(self, kept: Tensor) -> "_Table":
-        return replace(self, rows=_zero_unless(kept[self.records], self.rows))
+        return replace(self, rows=zero_unless(kept[self.records], self.rows))
 
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
         if fresh:
             total.zero_()
         total.index_add_(0, self.tokens, self.rows * factors[self.records][:, None])
-
-
-def _zero_unless(kept: Tensor, values: Tensor) -> Tensor:
-    return torch.where(kept.view(-1, *[1] * (values.dim() - 1)), values, 0.0)
 
 
 def _gram(values: Tensor) -> list[Tensor]:

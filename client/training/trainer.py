@@ -15,6 +15,7 @@ from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.client.training.custom_checks import check_custom_loss
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
+from confide.client.training.preflight import preflight
 from confide.config.client import OptimizerConfig
 from confide.errors import PrivacyError
 from confide.models.networks import refuse_batch_norm, trainable
@@ -77,7 +78,7 @@ class Trainer:
             synthetic = workload.synthetic(4, torch.Generator().manual_seed(0)).to(
                 self._compute.device
             )
-            self._dp_sgd.preflight(synthetic, autocast=self._compute.autocast)
+            preflight(self._dp_sgd, synthetic, autocast=self._compute.autocast)
 
     @property
     def shapes(self) -> Shapes:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from confide.client.training.book_keeping import BookKeeping, LossFn
+from confide.client.training.book_keeping import BookKeeping
+from confide.client.training.clipping import ClippingRule, LossFn
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
+from confide.client.training.preflight import preflight
 from confide.client.training.trainer import Trainer
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
 from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
@@ -114,14 +116,16 @@ def clipped_sum(book: BookKeeping, model: nn.Module, batch: Batch, norm: float) 
     params = [p for p in model.parameters() if p.requires_grad]
     for p in params:
         p.summed_grad = None  # type: ignore[attr-defined]
-    book.accumulate(batch, norm)
+    book.accumulate(batch, ClippingRule(norm))
     return torch.cat([p.summed_grad.flatten() for p in params]).clone()  # type: ignore[attr-defined]
 
 
 def assert_equals_a_loop(model: nn.Module, loss_fn: LossFn, examples: Examples) -> None:
     book, rows = BookKeeping(model, loss_fn), single_gradients(model, loss_fn, examples)
     norms = rows.double().norm(dim=1)
-    assert torch.allclose(book.norms(all_of(examples)), norms, rtol=1e-4, atol=0.0)
+    # Rounding follows what is added up: tokens, or records, may cancel to far less.
+    rounding = 1e-5 * float(norms.max())
+    assert torch.allclose(book.norms(all_of(examples)), norms, rtol=1e-4, atol=rounding)
     for clip in (1e-3, float(norms.median()), 1e6):  # all are clipped, some are, none is
         clipped = rows * (clip / norms.clamp_min(1e-12)).clamp(max=1)[:, None]
         actual = clipped_sum(book, model, all_of(examples), clip)
@@ -291,7 +295,7 @@ def test_preflight_passes_under_bf16() -> None:
         return workload.task.loss(outputs, batch)
 
     dp_sgd = DpSgd(workload.model, losses, physical_batch_size=9)
-    dp_sgd.preflight(make_texts(), autocast=torch.bfloat16)
+    preflight(dp_sgd, make_texts(), autocast=torch.bfloat16)
     assert dp_sgd.book_keeping
     assert private_gradient(dp_sgd, workload.model, make_texts(masked=False)).dtype == torch.float32
 
@@ -312,7 +316,7 @@ def test_preflight_finds_a_parameter_used_without_its_layer() -> None:
     table = make_table()
     dp_sgd = DpSgd(Functional(), loss_of(table), physical_batch_size=9, book_keeping=True)
     with pytest.raises(PrivacyError, match="Preflight"):
-        dp_sgd.preflight(table.synthetic(4, torch.Generator().manual_seed(3)), autocast=None)
+        preflight(dp_sgd, table.synthetic(4, torch.Generator().manual_seed(3)), autocast=None)
 
 
 class Twice(nn.Module):
@@ -334,7 +338,7 @@ def test_preflight_goes_back_to_opacus_where_a_layer_is_called_twice() -> None:
         return functional.cross_entropy(m(batch["features"]), batch[LABELS], reduction="none")
 
     dp_sgd = DpSgd(model, losses, physical_batch_size=9, book_keeping=True)
-    dp_sgd.preflight(table.synthetic(4, torch.Generator().manual_seed(3)), autocast=None)
+    preflight(dp_sgd, table.synthetic(4, torch.Generator().manual_seed(3)), autocast=None)
     assert not dp_sgd.book_keeping
 
 
@@ -393,7 +397,9 @@ def test_using_a_clipped_sum_twice_is_refused() -> None:
     with pytest.raises(PrivacyError, match=r"zero_grad\(\) is missing"):
         optimizer.add_noise()
     with pytest.raises(PrivacyError, match=r"zero_grad\(\) is missing"):
-        BookKeeping(workload.model, loss_of(workload)).accumulate(all_of(examples), 1.0)
+        BookKeeping(workload.model, loss_of(workload)).accumulate(
+            all_of(examples), ClippingRule(1.0)
+        )
 
 
 def test_noise_of_a_step_is_sigma_times_clipping_norm_over_expected_batch() -> None:
@@ -515,7 +521,7 @@ def test_forward_passes_it_does_not_cover_are_refused_by_name(
 ) -> None:
     model = Runs(nn.Linear(2, 2), run)
     with pytest.raises(PrivacyError, match=words):
-        BookKeeping(model, squares).accumulate({"x": torch.ones(3, 2)}, 1.0)
+        BookKeeping(model, squares).accumulate({"x": torch.ones(3, 2)}, ClippingRule(1.0))
     assert not model.layer._forward_hooks
 
 

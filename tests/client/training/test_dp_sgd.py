@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from confide.client.schedule import LocalSchedule
+from confide.client.training.clipping import LossFn
 from confide.client.training.dp_sgd import (
     DpSgd,
     DpSgdStep,
     KeyedDPOptimizer,
-    LossFn,
     expect_hook_warning,
 )
+from confide.client.training.preflight import preflight
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
@@ -263,41 +264,42 @@ class Forgetful(DpSgd):
         return super().optimizer(base, replace(step, clipping_norm=1e9), noise)
 
 
-def preflight(model: nn.Module, loss: LossFn, cls: type[DpSgd] = DpSgd) -> None:
-    cls(model, loss, physical_batch_size=9).preflight(invent(make_table([2]), 4), autocast=None)
+def check(model: nn.Module, loss: LossFn, cls: type[DpSgd] = DpSgd) -> None:
+    dp_sgd = cls(model, loss, physical_batch_size=9)
+    preflight(dp_sgd, invent(make_table([2]), 4), autocast=None)
 
 
 def test_preflight_finds_a_loss_that_mixes_records() -> None:
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        preflight(Mlp([2, 3, 3]), half_centred_logits)
+        check(Mlp([2, 3, 3]), half_centred_logits)
 
 
 def test_preflight_refuses_a_loss_that_is_flat_for_a_record_alone() -> None:
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        preflight(Mlp([2, 3, 3]), centred_logits)
+        check(Mlp([2, 3, 3]), centred_logits)
 
 
 def test_preflight_finds_a_loss_divided_by_the_batch_size() -> None:
     """Below the clipping norm, leaving one record out then changes every other record's gradient."""
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        preflight(Mlp([2, 3, 2]), divided_by_batch)
+        check(Mlp([2, 3, 2]), divided_by_batch)
 
 
 def test_preflight_finds_a_model_that_mixes_records() -> None:
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        preflight(Centred(), loss_of(make_table([2])))
+        check(Centred(), loss_of(make_table([2])))
 
 
 def test_preflight_finds_a_forgotten_clipping_norm() -> None:
     with pytest.raises(PrivacyError, match=r"relative error \d"):
-        preflight(Mlp([2, 3, 2]), loss_of(make_table([2])), Forgetful)
+        check(Mlp([2, 3, 2]), loss_of(make_table([2])), Forgetful)
 
 
 def test_preflight_looks_at_a_head_that_starts_at_zero() -> None:
     centred = Centred()
     nn.init.zeros_(centred.layer.weight)
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        preflight(centred, loss_of(make_table([2])))
+        check(centred, loss_of(make_table([2])))
     assert not centred.layer.weight.any()
 
 
