@@ -9,14 +9,10 @@ where it started before.
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
 from confide.errors import StorageError, UnreadableError
-from confide.protocol.tensors import Tensors, sha256
-from confide.storage.files import folder_name, replace_file
-
-_CHECKSUM = "checksum"
+from confide.protocol.tensors import Tensors
+from confide.storage.files import folder_name
+from confide.storage.tensor_files import read_checked, write_checked
 
 
 class ClientStates:
@@ -45,18 +41,12 @@ class ClientStates:
         number = self.version(job, before=before)
         if number is None:
             return None
-        path = self._path(job, number)
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-                expected = (file.metadata() or {}).get(_CHECKSUM)
-        except (OSError, SafetensorError) as error:
-            raise UnreadableError(f"{path} cannot be read: {error}; start a new run.") from None
-        if sha256(tensors) != expected:
+            return read_checked(self._path(job, number)).tensors
+        except UnreadableError as error:
             raise UnreadableError(
-                f"{path} cannot be read: its checksum does not fit; start a new run."
-            )
-        return tensors
+                f"{error} It holds what the algorithm keeps here; start a new run."
+            ) from None
 
     def save(self, job: str, server_round: int, tensors: Tensors) -> None:
         """Keep what a round left; later versions, of rounds that are to be done again, go.
@@ -71,11 +61,7 @@ class ClientStates:
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise StorageError(f"{path.parent} cannot be made: {error}.") from None
-        whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        metadata = {_CHECKSUM: sha256(whole)}
-        replace_file(
-            path, lambda temporary: save_file(whole, temporary, metadata=metadata), mode=0o600
-        )
+        write_checked(path, tensors)
         earlier = sorted(
             (number for number in self._versions(job) if number < server_round), reverse=True
         )

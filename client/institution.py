@@ -31,7 +31,8 @@ from confide.errors import (
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode, sha256
+from confide.protocol.tensors import LARGEST_FLOAT32, Tensors, decode, encode
+from confide.storage.tensor_files import sha256
 from confide.strategies.objectives import first_state, keeps_state, next_state
 
 log = logging.getLogger(__name__)

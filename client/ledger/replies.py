@@ -7,12 +7,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-
+from confide.errors import StorageError
 from confide.protocol.messages import Reply
-from confide.protocol.tensors import Tensors, encode, sha256
-from confide.storage.files import folder_name, replace_file
+from confide.protocol.tensors import Tensors, encode
+from confide.storage.files import folder_name, make_private_folder
+from confide.storage.tensor_files import read_tensors, sha256, write_tensors
 
 _REPLY = "reply"
 
@@ -55,29 +54,23 @@ class Replies:
                 "order": list(update),
             }
         )
-        whole = {name: tensor.contiguous() for name, tensor in update.items()}
-        checksum = _checksum(text, whole)
-        path = self._path(
-            job, number, checksum
-        )  # of its own: another process may have computed the same round
-        for folder in (self._folder, path.parent):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        replace_file(
-            path, lambda temporary: save_file(whole, temporary, metadata={_REPLY: text}), mode=0o600
-        )
+        checksum = _checksum(text, update)
+        # Named by its checksum: another process may have computed the same round.
+        path = self._path(job, number, checksum)
+        make_private_folder(path.parent)
+        write_tensors(path, update, metadata={_REPLY: text})
         return checksum
 
     def load(self, job: str, number: int, checksum: str) -> Reply | None:
         """Return a reply; None if it is not there any more, or is not the one that was saved."""
         try:
-            with safe_open(self._path(job, number, checksum), framework="pt") as file:
-                text = (file.metadata() or {})[_REPLY]
-                update: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-            raw = json.loads(text)
-            if _checksum(text, update) != checksum:
+            read = read_tensors(self._path(job, number, checksum))
+            text = read.metadata[_REPLY]
+            if _checksum(text, read.tensors) != checksum:
                 return None
-            arrays = encode({name: update[name] for name in raw.pop("order")})
-        except (OSError, SafetensorError, KeyError, ValueError):
+            raw = json.loads(text)
+            arrays = encode({name: read.tensors[name] for name in raw.pop("order")})
+        except (StorageError, KeyError, ValueError):
             return None
         return Reply(arrays=arrays, **raw)
 

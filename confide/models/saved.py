@@ -17,15 +17,15 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from confide.config.model import TransformerConfig
-from confide.errors import ModelError, ProtocolError, StorageError
+from confide.errors import ModelError, ProtocolError, StorageError, UnreadableError
 from confide.models.compute import Compute
 from confide.models.networks import TextClassifier, trainable
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, sha256, shapes_of
+from confide.protocol.tensors import Tensors, shapes_of
+from confide.storage.tensor_files import read_tensors, sha256, write_tensors
 
 SCHEMA = 1
 RUN_FORM = "run"
@@ -126,7 +126,7 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
         if folder.exists():
             shutil.rmtree(folder)
         Path(temporary).rename(folder)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, StorageError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError(
             f"{folder} cannot be written: {error}. Fix this (free space?)."
@@ -138,7 +138,7 @@ def _write(
     folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan, digest: str
 ) -> None:
     folder.chmod(0o755)
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / _TENSORS)
+    write_tensors(folder / _TENSORS, tensors, mode=0o644)
     Description(plan, digest).write(folder)
     _save_hugging_face(folder, workload, tensors, plan.tuning.kind)
 
@@ -187,8 +187,8 @@ def load_model(
     """
     description = read_description(folder)
     try:
-        tensors: Tensors = load_file(folder / _TENSORS)
-    except (OSError, SafetensorError) as error:
+        tensors = read_tensors(folder / _TENSORS).tensors
+    except UnreadableError as error:
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
     if sha256(tensors) != description.model_sha256:
         raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")

@@ -5,7 +5,6 @@ anything is loaded.
 """
 
 import functools
-import hashlib
 import io
 import math
 from collections.abc import Iterable, Mapping
@@ -171,16 +170,6 @@ def _largest(tensor: Tensor) -> float:
     return math.inf if math.isnan(low) or math.isnan(high) else max(abs(low), abs(high))
 
 
-def sha256(tensors: Mapping[str, Tensor]) -> str:
-    """Hash names, shapes and values, independent of order."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()
-
-
 def num_bytes(tensors: Mapping[str, Tensor]) -> int:
     """Return the size of the values."""
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -200,7 +189,6 @@ __all__ = [
     "encode",
     "flatten",
     "num_bytes",
-    "sha256",
     "shapes_of",
     "unflatten",
 ]

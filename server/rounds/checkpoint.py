@@ -17,18 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from confide.errors import StorageError, UnreadableError
-from confide.protocol.tensors import Tensors, sha256
+from confide.protocol.tensors import Tensors
 from confide.server.rounds.state import Best, RoundRecord, RunState
-from confide.storage.files import replace_file
+from confide.storage.tensor_files import read_checked, write_checked
 
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-_SCHEMA, _CHECKSUM, _DESCRIPTION = "schema", "checksum", "description"
+_SCHEMA, _DESCRIPTION = "schema", "description"
 _COMPRESSION = 1
 _PARAMS, _STRATEGY, _BEST = "params/", "strategy/", "best/"
 
@@ -89,12 +87,9 @@ class CheckpointStore:
         tensors[_DESCRIPTION] = torch.frombuffer(
             bytearray(zlib.compress(text.encode(), _COMPRESSION)), dtype=torch.uint8
         )
-        metadata = {_SCHEMA: str(SCHEMA), _CHECKSUM: sha256(tensors)}
         path = self._folder / f"round-{state.server_round:05}.safetensors"
         # The file holds what a simulation's noise may be derived from: its owner's alone.
-        replace_file(
-            path, lambda temporary: save_file(tensors, temporary, metadata=metadata), mode=0o600
-        )
+        write_checked(path, tensors, metadata={_SCHEMA: str(SCHEMA)})
         for old in self._paths()[self._kept :]:
             if old != path:
                 old.unlink(missing_ok=True)
@@ -169,23 +164,20 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Checkpoint:
+    read = read_checked(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-        if metadata[_SCHEMA] != str(SCHEMA):
+        if read.metadata[_SCHEMA] != str(SCHEMA):
             raise UnreadableError(
-                f"{path} has schema={metadata[_SCHEMA]}, this release reads {SCHEMA}."
+                f"{path} has schema={read.metadata[_SCHEMA]}, this release reads {SCHEMA}."
             )
-        if metadata[_CHECKSUM] != sha256(tensors):
-            raise UnreadableError(f"{path} is damaged: its checksum does not fit.")
-        described = json.loads(zlib.decompress(tensors[_DESCRIPTION].numpy().tobytes()))
-    except (OSError, SafetensorError, KeyError, ValueError, zlib.error) as error:
+        compressed = read.tensors[_DESCRIPTION].numpy().tobytes()
+        described = json.loads(zlib.decompress(compressed))
+    except (KeyError, ValueError, zlib.error) as error:
         raise UnreadableError(
-            f"{path} is torn or damaged: {type(error).__name__}: {error}."
+            f"{path} is no checkpoint: {type(error).__name__}: {error}."
         ) from None
     return Checkpoint(
-        state=_state(described, tensors),
+        state=_state(described, read.tensors),
         clients=described["clients"],
         ledger_heads=described["ledger_heads"],
         extra=described["extra"],

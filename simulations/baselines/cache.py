@@ -26,9 +26,10 @@ from confide.errors import StorageError
 from confide.models.compute import Compute
 from confide.protocol.messages import SPLITS
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, sha256
+from confide.protocol.tensors import Tensors
 from confide.server.run.outputs import versions
 from confide.storage.files import make_private_folder, write_text
+from confide.storage.tensor_files import sha256
 
 log = logging.getLogger(__name__)
 

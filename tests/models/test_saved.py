@@ -23,7 +23,8 @@ from confide.models.networks import TextClassifier, trainable_tensors
 from confide.models.saved import load_model, read_description, save_model
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, sha256
+from confide.protocol.tensors import Tensors
+from confide.storage.tensor_files import sha256
 
 # peft asks transformers for a property that transformers has renamed.
 pytestmark = pytest.mark.filterwarnings(

@@ -16,10 +16,10 @@ from confide.protocol.tensors import (
     encode,
     flatten,
     num_bytes,
-    sha256,
     shapes_of,
     unflatten,
 )
+from confide.storage.tensor_files import sha256
 
 SHAPES: Shapes = {"w": (2, 3), "b": ()}
 GOOD: Tensors = {"w": torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, -6.0]]), "b": torch.tensor(-0.5)}

@@ -31,8 +31,9 @@ from confide.models.workload import build_workload
 from confide.privacy.keys import seeded_secret, split_key
 from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, decode, sha256, shapes_of
+from confide.protocol.tensors import Tensors, decode, shapes_of
 from confide.simulations.institutions import InstitutionFactory, Setup
+from confide.storage.tensor_files import sha256
 
 SEED = PRIVATE.seed
 assert SEED is not None

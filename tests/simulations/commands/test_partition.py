@@ -18,10 +18,10 @@ from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import seeded_secret, split_key
 from confide.protocol.messages import SPLITS
-from confide.protocol.tensors import sha256
 from confide.simulations.commands.partition import main
 from confide.simulations.population import partition_records
 from confide.storage.files import folder_name
+from confide.storage.tensor_files import sha256
 
 HEART = ("experiment=heart_disease", "data.num_clients=4")
 TWEETS = (

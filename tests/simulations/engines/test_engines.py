@@ -23,7 +23,6 @@ from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
-from confide.protocol.tensors import sha256
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
 from confide.simulations.engines.engine import Engine, InlineEngine, ProcessEngine
@@ -31,6 +30,7 @@ from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.federation import Federation, Job
 from confide.simulations.institutions import Setup
 from confide.simulations.run import build_trainer
+from confide.storage.tensor_files import sha256
 from confide.strategies.build import build_strategy
 from confide.tasks.task import LABELS, Examples
 
