@@ -125,11 +125,9 @@ def _status(words: Sequence[str]) -> int:
 
 
 def _approve(words: Sequence[str]) -> int:
-    import hashlib
-
     from confide.client.commands.status import show_plan
     from confide.client.ledger.file import LedgerFile
-    from confide.protocol.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan, plan_sha256
 
     arguments = _parse("approve", words, job=True, flags=("--yes",))
     kit = _kit(arguments)
@@ -146,9 +144,7 @@ def _approve(words: Sequence[str]) -> int:
         print("Not approved.")
         return 1
     if kit.config.policy.approval == "manual":
-        LedgerFile(kit.ledger, anchor=kit.anchor).approve(
-            plan.job, hashlib.sha256(text.encode()).hexdigest()
-        )
+        LedgerFile(kit.ledger, anchor=kit.anchor).approve(plan.job, plan_sha256(text))
     stop_mark(kit, plan.job).unlink(missing_ok=True)
     print(f"Approved: job {plan.job}. It begins when the coordinator asks again.")
     return 0

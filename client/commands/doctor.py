@@ -7,7 +7,6 @@ read and left as it is.
 """
 
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
 
 from confide.client.deployment.kit import Kit, read_kit
@@ -240,7 +239,7 @@ def _plan(kit: Kit) -> Iterator[Finding]:
     """Hold the last plan that asked here against the policy."""
     from confide.client.commands.status import approved_plans, how_it_stands
     from confide.client.policy import Policy
-    from confide.protocol.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan, plan_sha256
 
     plans = sorted((kit.own / "plans").glob("*.json"), key=lambda path: path.stat().st_mtime)
     if not plans:
@@ -265,7 +264,7 @@ def _plan(kit: Kit) -> Iterator[Finding]:
     if denied:
         return
     stands = how_it_stands(
-        kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved_plans(kit)
+        kit, plan, is_approved=(plan.job, plan_sha256(text)) in approved_plans(kit)
     )
     if stands == "allowed":
         yield ok("plan", f"job {plan.job}, the last that asked, is allowed")

@@ -318,18 +318,14 @@ def _declare(arguments: argparse.Namespace) -> None:
 
 
 def _approve(arguments: argparse.Namespace) -> int:
-    import hashlib
-
-    from confide.protocol.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan, plan_sha256
 
     try:
         text = arguments.plan.read_text().strip()
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
     plan = TrainingPlan.from_json(text)
-    _open(_one(arguments, "approve a plan in"), arguments).approve(
-        plan.job, hashlib.sha256(text.encode()).hexdigest()
-    )
+    _open(_one(arguments, "approve a plan in"), arguments).approve(plan.job, plan_sha256(text))
     print(
         f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta"
         f" {plan.privacy.delta:g}."

@@ -79,11 +79,9 @@ def load_policy(path: Path | None) -> PolicyConfig:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    import hashlib
-
     from confide.client.policy import Policy
     from confide.client.schedule import workplan
-    from confide.protocol.plan import TrainingPlan
+    from confide.protocol.plan import TrainingPlan, plan_sha256
 
     try:
         text = arguments.plan.read_text().strip()
@@ -98,9 +96,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     if arguments.ledger is not None:
         from confide.client.ledger.file import LedgerFile
 
-        approved = (plan.job, hashlib.sha256(text.encode()).hexdigest()) in LedgerFile(
-            arguments.ledger
-        ).state.approved
+        approved = (plan.job, plan_sha256(text)) in LedgerFile(arguments.ledger).state.approved
     counted = policy.counts(arguments.records)
     size = workplan(plan, num_examples=policy.config.public_n or arguments.records)
     verdicts = [*counted, *policy.verdicts(plan, size, is_approved=approved), policy.hours()]

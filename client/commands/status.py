@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-from hashlib import sha256
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy
 from confide.deployment.supervisor import processes
 from confide.errors import ConfideError
-from confide.protocol.plan import TrainingPlan
+from confide.protocol.plan import TrainingPlan, plan_sha256
 
 WAITS = "waits for approval"
 
@@ -125,7 +124,7 @@ def _jobs(kit: Kit) -> dict[str, str]:
         except ConfideError:
             continue  # of another release
         jobs[plan.job] = how_it_stands(
-            kit, plan, is_approved=(plan.job, sha256(text.encode()).hexdigest()) in approved
+            kit, plan, is_approved=(plan.job, plan_sha256(text)) in approved
         )
     return jobs
 

@@ -10,6 +10,7 @@ versions are errors.
 
 import dataclasses
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -151,7 +152,8 @@ def _parse(text: str) -> TrainingPlan:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
         raise ProtocolError(
-            f"Expected a plan in JSON; {error.msg} at character {error.pos}.", code="plan_invalid"
+            f"Expected a plan in JSON; {error.msg} at character {error.pos}.",
+            code="plan_invalid",
         ) from None
     except (
         ValueError,
@@ -181,6 +183,15 @@ def _parse(text: str) -> TrainingPlan:
             f"The plan is out of range: {_first_few(problems, ' ')}", code="plan_invalid"
         )
     return plan
+
+
+def plan_sha256(text: str) -> str:
+    """Hash a plan as it was sent: what people approve, and what a ledger writes down.
+
+    Args:
+        text: the plan's JSON, to the letter.
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _first_few(problems: list[str], separator: str) -> str:
@@ -229,4 +240,11 @@ def make_plan(
     )
 
 
-__all__ = ["LONGEST_PLAN", "NEIGHBOURING_RELATION", "PLAN_VERSION", "TrainingPlan", "make_plan"]
+__all__ = [
+    "LONGEST_PLAN",
+    "NEIGHBOURING_RELATION",
+    "PLAN_VERSION",
+    "TrainingPlan",
+    "make_plan",
+    "plan_sha256",
+]
