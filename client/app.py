@@ -7,7 +7,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from confide.errors import ProtocolError
-from confide.protocol.messages import Reply, Request, pack_reply, unpack_request
+from confide.protocol.messages import Reply, Request, RequestKind, pack_reply, unpack_request
 
 
 class RequestHandler(Protocol):
@@ -17,7 +17,7 @@ class RequestHandler(Protocol):
     def name(self) -> str:
         """The institution's name."""
 
-    def handle(self, kind: str, request: Request) -> Reply:
+    def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Answer one request."""
 
 
@@ -33,7 +33,7 @@ def make_client_app(find_institution: FindInstitution) -> ClientApp:
     """
     app = ClientApp()
 
-    def answer(kind: str) -> Callable[[Message, Context], Message]:
+    def answer(kind: RequestKind) -> Callable[[Message, Context], Message]:
         def handle(message: Message, context: Context) -> Message:
             institution = find_institution(context)
             try:

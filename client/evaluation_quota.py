@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from confide.errors import DeniedError, UnreadableError
+from confide.protocol.refusals import Refusal
 from confide.storage.files import make_private_folder, write_text
 
 
@@ -39,7 +40,7 @@ class Evaluations:
         """
         if not has_trained:
             raise DeniedError(
-                f"Job {job} asks for scores and has not trained here.", code="not_trained"
+                f"Job {job} asks for scores and has not trained here.", code=Refusal.NOT_TRAINED
             )
         scored = dict(self._read())
         known = list(scored.get(job, ()))
@@ -49,7 +50,7 @@ class Evaluations:
             raise DeniedError(
                 f"policy.max_evaluations: job {job} had {len(known)} models scored, allowed"
                 f" {self._most}.",
-                code="policy_max_evaluations",
+                code=Refusal.POLICY_MAX_EVALUATIONS,
                 figures={"asked": len(known) + 1.0, "allowed": float(self._most)},
             )
         make_private_folder(self._path.parent)

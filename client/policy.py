@@ -18,6 +18,7 @@ from confide.config.privacy import PolicyConfig
 from confide.errors import DeniedError
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes, Tensors
 
 _MIB = 2**20
@@ -62,7 +63,7 @@ class Verdict:
         return DeniedError(
             f"policy.{self.rule}: {words[0]} {_shown(self.asked)}, {words[1]}"
             f" {_shown(self.allowed)}.{fix}",
-            code=f"policy_{self.rule}",
+            code=Refusal(f"policy_{self.rule}"),
             figures={
                 name: float(value) for name, value in values.items() if not isinstance(value, str)
             },

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import Schedule, calibrate, epsilon
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 
 _MOST_STEPS = 1_000_000
 
@@ -85,7 +86,7 @@ def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
         raise ProtocolError(
             f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the"
             " steps or the rounds.",
-            code="too_many_steps",
+            code=Refusal.TOO_MANY_STEPS,
         )
     return Workplan(
         num_examples=num_examples,

@@ -16,7 +16,7 @@ from flwr.app import Message
 from confide.client.app import RequestHandler
 from confide.config.simulation import FaultConfig
 from confide.privacy.randomness import seed_from
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.tensors import encode
 
 
@@ -73,7 +73,7 @@ class FaultyInstitution:
         """The institution's name."""
         return self.inner.name
 
-    def handle(self, kind: str, request: Request) -> Reply:
+    def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Answer, or fail."""
         fault = self.faults.of(self.name, request.server_round) if kind == "train" else None
         if fault is not None and fault.kind == "raises":

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from confide.client.app import make_client_app
 from confide.client.service.codec import WireLimits
-from confide.client.service.stub import NO_ANSWER, TrainerStub
+from confide.client.service.stub import TrainerStub
 from confide.deployment.supervisor import end_with_parent, log_to_stderr, stop_signals
 from confide.flower.executor import run_tasks
 from confide.flower.runtime import Runtime
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply, Request, RequestKind
+from confide.protocol.refusals import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +33,14 @@ class _Door:
         """The institution's name."""
         return self._stub.name
 
-    def handle(self, kind: str, request: Request) -> Reply:
+    def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Answer one request.
 
         Raises:
             RuntimeError: if the trainer does not answer in time.
         """
         reply = self._stub.handle(kind, request)
-        if reply.refusal == NO_ANSWER:
+        if reply.refusal == Refusal.TRAINER_UNAVAILABLE:
             raise RuntimeError("The trainer does not answer.")
         return reply
 

@@ -24,6 +24,7 @@ from typing import Protocol
 from confide.client.ledger.state import RunTerms
 from confide.errors import DeniedError
 from confide.protocol.messages import Reply
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Tensors
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def already_answered(run: str) -> DeniedError:
     """Say that a question was answered, and that the answer is not given again."""
     return DeniedError(
         f"Run {run}: this was answered before, and the reply is not kept any more.",
-        code="already_answered",
+        code=Refusal.ALREADY_ANSWERED,
     )
 
 
@@ -166,7 +167,7 @@ def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
     """Say that a run's schedule is used up."""
     return DeniedError(
         f"Round {asked} of {allowed} that the noise was calibrated for, spare ones included.",
-        code="rounds_spent",
+        code=Refusal.ROUNDS_SPENT,
         figures={"asked": asked, "allowed": allowed},
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from confide.client.app import RequestHandler
 from confide.errors import ProtocolError
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 
 
@@ -46,7 +46,7 @@ class ReplyCache:
         """The institution's name."""
         return self._door.name
 
-    def handle(self, kind: str, request: Request) -> Reply:
+    def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Answer a request; refusals, and whatever is private, are not remembered."""
         job = _job_without_privacy(request.plan) if kind == "train" else None
         if job is None:

@@ -28,8 +28,9 @@ from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_request
 from confide.client.service.unix_socket import bound_privately, remove
 from confide.client.training.deadline import Deadline
 from confide.errors import ConfigError, ProtocolError
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         return status
 
     def _serve(
-        self, kind: str, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+        self, kind: RequestKind, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
     ) -> Iterator[pb.ReplyPart]:
         """Answer one RPC; gRPC would send the text of whatever is raised here to the other side."""
         try:
@@ -163,7 +164,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
             self._places.release()
 
     def _reply(
-        self, kind: str, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
+        self, kind: RequestKind, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
     ) -> Reply:
         granted = self._limits.max_deadline_s
         remaining = context.time_remaining()
@@ -175,7 +176,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
                 log.warning("%s declines a %s request: %s", self._door.name, kind, error)
                 return Reply(institution=self._door.name, refusal=error.code)
             reply = self._answer(kind, request, end)
-        if self._stopping and reply.refusal == "cancelled":
+        if self._stopping and reply.refusal == Refusal.CANCELLED:
             raise _EndedError(grpc.StatusCode.UNAVAILABLE, "shutting down; ask again")
         return reply
 
@@ -208,7 +209,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         finally:
             timer.cancel()
 
-    def _answer(self, kind: str, request: Request, end: float) -> Reply:
+    def _answer(self, kind: RequestKind, request: Request, end: float) -> Reply:
         job, seconds = "", end - time.monotonic()
         with contextlib.suppress(
             ProtocolError
@@ -224,7 +225,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
             return self._door.handle(kind, request)
         except Exception:
             log.exception("%s failed to answer a %s request.", self._door.name, kind)
-            return Reply(institution=self._door.name, refusal="internal_error")
+            return Reply(institution=self._door.name, refusal=Refusal.INTERNAL_ERROR)
         finally:
             log.info(
                 "%s, job %s, round %d took %.2f s.",
@@ -237,7 +238,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
             with self._notes:
                 self._running = None
 
-    def _note(self, kind: str, job: str, server_round: int) -> None:
+    def _note(self, kind: RequestKind, job: str, server_round: int) -> None:
         with self._notes:
             running = pb.Running(
                 job=job, what=_WHAT[kind], server_round=server_round, since=time.time()

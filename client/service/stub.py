@@ -16,13 +16,12 @@ from confide.client.service import trainer_pb2 as pb
 from confide.client.service import trainer_pb2_grpc
 from confide.client.service.codec import MESSAGE_BYTES, WireLimits, read_reply, request_parts
 from confide.errors import ConfigError, ProtocolError
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 
 log = logging.getLogger(__name__)
 
-NO_ANSWER = "trainer_unavailable"
-"""The code of a refusal that stands for a trainer that could not be reached."""
 _MARGIN_S = 10.0
 """Beyond the plan's deadline, for the trainer to say itself that it has passed."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
@@ -107,7 +106,7 @@ class TrainerStub:
         """The institution's name."""
         return self._name
 
-    def handle(self, kind: str, request: Request) -> Reply:
+    def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Have one request answered.
 
         Args:
@@ -125,7 +124,7 @@ class TrainerStub:
             return self._refuse(error.code)
         except Exception:
             log.exception("%s failed to pass a %s request on.", self._name, kind)
-            return self._refuse(NO_ANSWER)
+            return self._refuse(Refusal.TRAINER_UNAVAILABLE)
 
     def cancel(self, job: str, *, timeout_s: float = 5.0) -> bool:
         """Have what is computed for a job stop; return whether it was computed."""
@@ -181,7 +180,7 @@ class TrainerStub:
     def _refuse(self, code: str) -> Reply:
         return Reply(institution=self._name, refusal=code)
 
-    def _ask(self, kind: str, request: Request) -> Reply:
+    def _ask(self, kind: RequestKind, request: Request) -> Reply:
         """Ask until there is an answer, or the time is over."""
         if kind not in self._calls:
             raise ProtocolError(f"Expected query, train or evaluate; got kind={kind!r}.")
@@ -191,7 +190,7 @@ class TrainerStub:
             if reply is not None:
                 return reply
             if status is grpc.StatusCode.DEADLINE_EXCEEDED:
-                return self._refuse("deadline")
+                return self._refuse(Refusal.DEADLINE)
             if status not in _ASK_AGAIN or time.monotonic() + pause >= end:
                 log.warning(
                     "%s: the trainer service does not answer a %s request: %s.",
@@ -199,7 +198,7 @@ class TrainerStub:
                     kind,
                     status.name,
                 )
-                return self._refuse(NO_ANSWER)
+                return self._refuse(Refusal.TRAINER_UNAVAILABLE)
             log.info(
                 "%s: the trainer service is %s; asking again in %.1f s.",
                 self._name,
@@ -210,7 +209,7 @@ class TrainerStub:
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
     def _try(
-        self, kind: str, request: Request, timeout_s: float
+        self, kind: RequestKind, request: Request, timeout_s: float
     ) -> tuple[grpc.StatusCode, Reply | None]:
         call = self._calls[kind](request_parts(request), timeout=max(0.0, timeout_s))
         try:
@@ -238,4 +237,4 @@ def _status(error: grpc.RpcError) -> grpc.StatusCode:
     return error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
 
 
-__all__ = ["NO_ANSWER", "Status", "TrainerStub"]
+__all__ = ["Status", "TrainerStub"]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from confide.errors import ProtocolError
+from confide.protocol.refusals import Refusal
 
 
 class Deadline:
@@ -75,11 +76,13 @@ class Deadline:
         with self._lock:
             job, cancelled, late = self._job, self._cancelled, self._clock() - self._end
         if cancelled:
-            raise ProtocolError(f"Job {job} was cancelled; ask again to go on.", code="cancelled")
+            raise ProtocolError(
+                f"Job {job} was cancelled; ask again to go on.", code=Refusal.CANCELLED
+            )
         if late >= 0:
             raise ProtocolError(
                 f"Job {job} is {late:.1f} s past its deadline; give a round more time.",
-                code="deadline",
+                code=Refusal.DEADLINE,
             )
 
 

@@ -8,16 +8,20 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Literal, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from confide.config.task import METRIC_RANGES
 from confide.errors import ProtocolError
+from confide.protocol.refusals import Refusal
 
 _LARGEST_COUNT = 2**53
 """Of records, in a reply: counts are weights, and beyond this a float is no longer exact."""
 _ROUNDING = 1e-9
+
+RequestKind = Literal["query", "train", "evaluate"]
+"""What is asked for: a description, an update, or scores."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -93,7 +97,7 @@ def unpack_request(content: RecordDict) -> Request:
     """
     record = content.get("request")
     if not isinstance(record, ConfigRecord):
-        raise ProtocolError("Expected a record named request.", code="invalid_message")
+        raise ProtocolError("Expected a record named request.", code=Refusal.INVALID_MESSAGE)
     plan, server_round, splits = (
         record.get("plan"),
         record.get("server-round"),
@@ -110,11 +114,11 @@ def unpack_request(content: RecordDict) -> Request:
     ):
         raise ProtocolError(
             "Expected plan (text), server-round (integer), splits (names) and ledger-head (text).",
-            code="invalid_message",
+            code=Refusal.INVALID_MESSAGE,
         )
     arrays = content.get("arrays")
     if arrays is not None and not isinstance(arrays, ArrayRecord):
-        raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
+        raise ProtocolError("Expected arrays to be an ArrayRecord.", code=Refusal.INVALID_MESSAGE)
     return Request(
         plan=plan,
         server_round=server_round,
@@ -131,7 +135,7 @@ def pack_reply(reply: Reply) -> RecordDict:
         metrics.update({f"{split}/{name}": value for name, value in evaluation.items()})
     metrics.update({f"figures/{name}": value for name, value in reply.figures.items()})
     records = RecordDict()
-    records["reply"] = _who(reply.institution, reply.refusal or "", reply.ledger_head)
+    records["reply"] = _who(reply.institution, str(reply.refusal or ""), reply.ledger_head)
     records["metrics"] = MetricRecord(
         cast(dict[str, int | float | list[int] | list[float]], metrics)
     )
@@ -155,7 +159,9 @@ def unpack_reply(content: RecordDict) -> Reply:
     """
     record, metrics, arrays = content.get("reply"), content.get("metrics"), content.get("arrays")
     if not isinstance(record, ConfigRecord) or not isinstance(metrics, MetricRecord):
-        raise ProtocolError("Expected records named reply and metrics.", code="invalid_message")
+        raise ProtocolError(
+            "Expected records named reply and metrics.", code=Refusal.INVALID_MESSAGE
+        )
     institution, refusal, num_examples = (
         record.get("institution"),
         record.get("refusal"),
@@ -166,10 +172,10 @@ def unpack_reply(content: RecordDict) -> Reply:
     if not texts or type(num_examples) is not int or not 0 <= num_examples <= _LARGEST_COUNT:
         raise ProtocolError(
             "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53.",
-            code="invalid_message",
+            code=Refusal.INVALID_MESSAGE,
         )
     if arrays is not None and not isinstance(arrays, ArrayRecord):
-        raise ProtocolError("Expected arrays to be an ArrayRecord.", code="invalid_message")
+        raise ProtocolError("Expected arrays to be an ArrayRecord.", code=Refusal.INVALID_MESSAGE)
     parts = _sections(metrics)
     figures = {
         name: value for name, value in parts.pop("figures", {}).items() if math.isfinite(value)
@@ -192,7 +198,7 @@ def _sections(metrics: MetricRecord) -> dict[str, dict[str, float]]:
         section, _, name = key.partition("/")
         if name:
             if isinstance(value, list):
-                raise ProtocolError(f"Expected {key} to be a number.", code="invalid_message")
+                raise ProtocolError(f"Expected {key} to be a number.", code=Refusal.INVALID_MESSAGE)
             parts.setdefault(section, {})[name] = value
     return parts
 
@@ -206,7 +212,7 @@ def _evaluation(split: str, values: Evaluation) -> Evaluation:
     if split not in SPLITS or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
         raise ProtocolError(
             f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got {split}.",
-            code="invalid_message",
+            code=Refusal.INVALID_MESSAGE,
         )
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     for name in finite.keys() & METRIC_RANGES.keys():
@@ -214,7 +220,7 @@ def _evaluation(split: str, values: Evaluation) -> Evaluation:
         if not least - _ROUNDING <= finite[name] <= largest + _ROUNDING:
             raise ProtocolError(
                 f"Expected {split}/{name}={finite[name]} in [{least:g}, {largest:g}].",
-                code="invalid_message",
+                code=Refusal.INVALID_MESSAGE,
             )
     return finite
 
@@ -224,6 +230,7 @@ __all__ = [
     "Evaluation",
     "Reply",
     "Request",
+    "RequestKind",
     "pack_reply",
     "pack_request",
     "unpack_reply",

@@ -11,14 +11,12 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 
 from confide.protocol.messages import Evaluation
-from confide.server.rounds.participants import ERROR_REPLY, NO_REPLY
+from confide.protocol.refusals import SILENCES
 from confide.server.rounds.state import RunState, mean_metric
 from confide.server.run.closing import closing_lines, closing_table
 
 log = logging.getLogger(__name__)
 
-_FAILURES = frozenset({NO_REPLY, ERROR_REPLY, "worker_lost"})
-"""Codes of those from whom no answer came, as against those who declined."""
 _PACE_ROUNDS = 10
 
 
@@ -119,8 +117,8 @@ def figures(state: RunState, *, metric: str, total: int) -> RoundFigures:
         best=None if best is None else (best.value, best.server_round),
         epsilon=max(record.epsilon.values(), default=None),
         accepted=len(record.accepted),
-        failed={name: code for name, code in record.refused.items() if code in _FAILURES},
-        refused={name: code for name, code in record.refused.items() if code not in _FAILURES},
+        failed={name: code for name, code in record.refused.items() if code in SILENCES},
+        refused={name: code for name, code in record.refused.items() if code not in SILENCES},
         seconds=record.seconds,
         seconds_left=sum(recent) / len(recent) * (total - record.server_round),
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from confide.protocol.refusals import Refusal
 from confide.security.redaction import redact
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
@@ -20,21 +21,6 @@ _SERVER_OPTIMIZERS = {
     "yogi": "FedYogi",
     "adagrad": "FedAdagrad",
     "feddyn": "FedDyn",
-}
-_CODES = {
-    "no_reply": "did not answer before the round's deadline",
-    "error_reply": "answered with an error; its own log says which",
-    "invalid_message": "sent something that is no reply",
-    "tensor_names": "sent tensors of other names than the model's",
-    "tensor_shape": "sent tensors of another shape",
-    "tensor_dtype": "sent tensors of another type",
-    "tensor_values": "sent values that are not finite, or too large",
-    "num_examples": "declared another number of records than at enrolment",
-    "internal_error": "failed inside; its own log says why",
-    "budget_exhausted": "declined: its lifetime budget would not cover the run",
-    "rounds_spent": "declined: the rounds that were charged for are spent",
-    "deadline": "could not have finished in time",
-    "no_state": "had lost what the algorithm keeps at it",
 }
 
 
@@ -252,10 +238,9 @@ def failures(run: RunFiles) -> list[Failure]:
                 places.setdefault(name, []).append(when)
         told = [f"{name} in {_rounds(rounds)}" for name, rounds in list(places.items())[:_SHOWN]]
         more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
-        meaning = _CODES.get(
-            code.partition(":")[0],
-            "declined" if code.startswith("policy_") else "see the institution's log",
-        )
+        known = Refusal.of(code)
+        # A later release of confide at an institution may have codes that this one has not.
+        meaning = "see the institution's log" if known is None else known.explanation
         grouped.append(Failure(code=code, meaning=meaning, times=times, who="; ".join(told) + more))
     return grouped
 

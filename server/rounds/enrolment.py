@@ -10,8 +10,9 @@ from flwr.serverapp import Grid
 
 from confide.errors import RunFailedError
 from confide.protocol.messages import Reply, Request, pack_request
+from confide.protocol.refusals import Refusal
 from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Reach, exchange
-from confide.server.rounds.participants import NO_REPLY, Answer, Clients, read_answer
+from confide.server.rounds.participants import Answer, Clients, read_answer
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,11 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
     """
     nodes = _wait_for_nodes(grid, least, timeout, reach.names)
     content = pack_request(Request(plan=plan))
-    answered: dict[int, Answer] = dict.fromkeys(nodes, NO_REPLY)
+    answered: dict[int, Answer] = dict.fromkeys(nodes, Refusal.NO_REPLY)
     for reply in exchange(
         grid, [Message(content, node, "query") for node in nodes], timeout, reach.again
     ):
-        if answered.get(reply.metadata.src_node_id) == NO_REPLY:  # the first answer counts
+        if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
     present, absent = {}, {}
     for node, answer in answered.items():
@@ -43,7 +44,7 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
         if isinstance(answer, str):
             absent[known or f"node {node}"] = answer
         elif known is not None and answer.institution != known:
-            absent[known] = "institution"
+            absent[known] = Refusal.INSTITUTION
         elif answer.refusal or answer.num_examples < 1:
             absent[known or f"node {node}, {answer.institution}"] = _declined(answer)
         else:
@@ -72,7 +73,7 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
 def _declined(answer: Reply) -> str:
     """Write a refusal's code, with its figures if it has any."""
     figures = ", ".join(f"{name} {value:.4g}" for name, value in answer.figures.items())
-    code = answer.refusal or "no_records"
+    code = answer.refusal or Refusal.NO_RECORDS
     return f"{code}: {figures}" if answer.refusal and figures else code
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
+from confide.protocol.refusals import NOT_YET
 from confide.server.rounds.participants import refusal_of
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,7 @@ class AskAgain:
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
-    not_yet: frozenset[str] = frozenset({"policy_approval", "policy_hours"})
+    not_yet: frozenset[str] = NOT_YET
     after_error_s: float = 2.0
     after_silence_s: float = 60.0
 

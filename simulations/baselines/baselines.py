@@ -23,6 +23,7 @@ from confide.config.server import ServerConfig
 from confide.errors import RunFailedError
 from confide.protocol.messages import SPLITS, Evaluation
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import NOT_AFFORDED, Refusal
 from confide.protocol.tensors import Tensors
 from confide.server.progress.view import ProgressView
 from confide.server.rounds.outcome import Outcome
@@ -38,7 +39,6 @@ from confide.tasks.task import Examples
 log = logging.getLogger(__name__)
 
 ALONE, POOLED = "alone.json", "pooled.json"
-_NOT_AFFORDED = ("budget_exhausted", "already_answered", "rounds_spent")
 _HOLDER = "pooled"
 """What the one institution that holds all records is called."""
 
@@ -157,7 +157,7 @@ class Comparison:
         try:
             outcome, tensors = federation.run(job)
         except RunFailedError as error:
-            declined = any(code.startswith(_NOT_AFFORDED) for code in error.missing.values())
+            declined = any(Refusal.of(code) in NOT_AFFORDED for code in error.missing.values())
             if error.when != "enrol" and not declined:
                 raise
             log.warning(

@@ -11,9 +11,10 @@ from flwr.serverapp import Grid
 from confide.errors import RunFailedError
 from confide.flower.messages import Run, assign_message_id, raised, task_identity
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request
+from confide.protocol.refusals import Refusal
 from confide.server.rounds.enrolment import enrol
 from confide.server.rounds.exchange import AskAgain, Reach, exchange
-from confide.server.rounds.participants import ERROR_REPLY, Clients, read_answer
+from confide.server.rounds.participants import Clients, read_answer
 
 AGAIN = AskAgain(after_error_s=0.02, after_silence_s=0.1)
 A, B, C = 1, 2, 3
@@ -162,7 +163,7 @@ def test_a_refusal_that_time_does_not_lift_is_an_answer() -> None:
 def test_without_asking_again_an_error_is_a_reply() -> None:
     grid = ScriptedGrid({A: [ERROR, ANSWER]})
     (reply,) = ask(grid, A, again=None)
-    assert read_answer(reply) == ERROR_REPLY
+    assert read_answer(reply) == Refusal.ERROR_REPLY
     assert grid.asked(A) == 1
 
 
@@ -335,4 +336,7 @@ def test_who_declines_is_named_with_the_reason() -> None:
 def test_an_errors_text_is_not_read() -> None:
     (message,) = questions(A)
     assign_message_id(message)
-    assert read_answer(Message(Error(code=5, reason="a record"), reply_to=message)) == ERROR_REPLY
+    assert (
+        read_answer(Message(Error(code=5, reason="a record"), reply_to=message))
+        == Refusal.ERROR_REPLY
+    )
