@@ -6,15 +6,17 @@ from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import RequestHandler
-from confide.client.institution import Institution, KeyFn, Safeguards, SharedTensors
+from confide.client.institution import Institution, Safeguards
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
+from confide.client.reservation import KeyFn
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.privacy.keys import mechanism_key
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Decoder
 from confide.simulations.faults import Faults, FaultyInstitution
 from confide.storage.files import folder_name
 
@@ -72,7 +74,7 @@ class InstitutionFactory:
 
     def __init__(self, trainer: Trainer, setup: Setup) -> None:
         self._trainer = trainer
-        self._tensors = SharedTensors(trainer)
+        self._decoder = Decoder(trainer.shapes)
         self._setup = setup
 
     def open(self, name: str, data: InstitutionData) -> Institution:
@@ -81,7 +83,7 @@ class InstitutionFactory:
             name,
             data=data,
             trainer=self._trainer,
-            tensors=self._tensors,
+            decoder=self._decoder,
             serves=self._setup.serves,
             safeguards=self._safeguards(name),
         )

@@ -17,7 +17,7 @@ import os
 from confide.client.algorithm_state import ClientStates
 from confide.client.deployment.kit import Kit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
-from confide.client.institution import Institution, KeyFn, Safeguards, SharedTensors, refusal
+from confide.client.institution import Institution, Safeguards, refusal
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
@@ -25,6 +25,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_pool
 from confide.client.records.encoded import encode_institution
+from confide.client.reservation import KeyFn
 from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
@@ -36,8 +37,10 @@ from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload, shapes_without_weights
 from confide.privacy.keys import mechanism_key, seeded_secret, split_key
 from confide.privacy.randomness import KEY_BYTES
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
+from confide.protocol.tensors import Decoder
 from confide.storage.files import make_private_folder, write_secret
 
 log = logging.getLogger(__name__)
@@ -68,7 +71,7 @@ class DeployedInstitution:
         """As the coordinator provisioned it."""
         return self._kit.config.name
 
-    def handle(self, kind: str, request: Request) -> Reply:
+    def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Answer one request; never raises for what a coordinator can cause."""
         try:
             institution = self._institution(request.plan)
@@ -84,18 +87,18 @@ class DeployedInstitution:
         if is_stopped(self._kit, plan.job):
             raise DeniedError(
                 f"Job {plan.job} was stopped here; `confide client approve` lets it go on.",
-                code="stopped",
+                code=Refusal.STOPPED,
             )
         keep_plan(self._kit, plan.job, text)  # also one that is denied: people want to see why
         self._policy.check_before_loading(plan)
         if self._kit.task is not None and plan.task != self._kit.task:
             raise ProtocolError(
-                "The plan's task is not the one in client.yaml.", code="task_not_served"
+                "The plan's task is not the one in client.yaml.", code=Refusal.TASK_NOT_SERVED
             )
         if plan.private and not self._ledger.keeps_account:
             raise DeniedError(
                 "policy.budget.epsilon is not set, so nothing private can be accounted for.",
-                code="no_budget",
+                code=Refusal.NO_BUDGET,
             )
         key = self._key(plan)
         if self._served is None or self._served[0] != key:
@@ -140,7 +143,7 @@ class DeployedInstitution:
             self.name,
             data=encoded,
             trainer=trainer,
-            tensors=SharedTensors(trainer),
+            decoder=Decoder(trainer.shapes),
             serves=plan,
             safeguards=self._safeguards(secret),
         )
@@ -181,7 +184,7 @@ class DeployedInstitution:
                 f"The plan's backbone {plan.backbone.name} has content hash {plan.backbone_sha256};"
                 f" backbones here: {known}. Bring its folder and name it in client.yaml under"
                 " backbones.",
-                code="backbone_not_here",
+                code=Refusal.BACKBONE_NOT_HERE,
             )
         return dataclasses.replace(
             plan.backbone, name=name, sha256=plan.backbone_sha256, allow_download=False

@@ -8,6 +8,8 @@ import functools
 import io
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,6 +17,8 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from confide.errors import ProtocolError
+from confide.protocol.refusals import Refusal
+from confide.storage.tensor_files import sha256
 
 Tensors = dict[str, Tensor]
 """Parameter name -> float32 tensor on the CPU. A model's values, or an update (local minus
@@ -51,20 +55,36 @@ def encode(tensors: Mapping[str, Tensor]) -> ArrayRecord:
     if flat.dtype != torch.float32:
         raise TypeError(f"Expected float32 tensors; got {flat.dtype}.")
     values = flat.numpy().view(np.uint8).data
-    record, end = (
-        ArrayRecord(),
-        0,
-    )  # filled one by one: its constructor copies and checks three times over
+    # Filled one by one: its constructor copies and checks three times over.
+    record = ArrayRecord()
+    end = 0
     for name, tensor in tensors.items():
         shape = tuple(tensor.shape)
-        start, end = end, end + 4 * math.prod(shape)
+        start = end
+        end = start + 4 * math.prod(shape)
         record[name] = Array(
             _DTYPE, shape, _STYPE, b"".join((_npy_header(shape), values[start:end]))
         )
     return record
 
 
-def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensors:
+@dataclass(frozen=True, eq=False)
+class DecodedTensors:
+    """What a record holds.
+
+    Attributes:
+        tensors: by name, in memory of their own; not to be changed.
+    """
+
+    tensors: Tensors
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over names, shapes and values, computed when it is first asked for."""
+        return sha256(self.tensors)
+
+
+def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> DecodedTensors:
     """Unpack a record after checking it against the expected signature.
 
     Args:
@@ -73,30 +93,30 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
         max_value: largest absolute value allowed; NaN and infinity never are, whatever the bound.
 
     Returns:
-        Tensors in the order of ``expected``, in memory of their own.
+        The tensors, in the order of ``expected``, with their digest.
 
     Raises:
         ProtocolError: naming tensors that are missing, unexpected, of another shape or dtype,
             malformed, or whose values are not finite or too large.
     """
     if len(record) != len(expected) or any(name not in record for name in expected):
-        missing, unexpected = (
-            sorted(expected.keys() - record.keys()),
-            sorted(record.keys() - expected.keys()),
-        )
+        missing = sorted(expected.keys() - record.keys())
+        unexpected = sorted(record.keys() - expected.keys())
         raise ProtocolError(
             f"Expected other tensors: missing {_some(missing)}, unexpected {_some(unexpected)}.",
-            code="tensor_names",
+            code=Refusal.TENSOR_NAMES,
         )
-    flat, end = torch.empty(sum(map(math.prod, expected.values()))), 0
+    flat = torch.empty(sum(map(math.prod, expected.values())))
+    end = 0
     values = flat.numpy().view(np.uint8).data
     for name, shape in expected.items():
         array = record[name]
-        header, count = _npy_header(shape), math.prod(shape)
+        header = _npy_header(shape)
+        count = math.prod(shape)
         if array.dtype != _DTYPE or array.stype != _STYPE:
             raise ProtocolError(
                 f"Tensor {name}: expected {_DTYPE}, got {array.dtype} ({array.stype}).",
-                code="tensor_dtype",
+                code=Refusal.TENSOR_DTYPE,
             )
         if (
             tuple(array.shape) != shape
@@ -106,14 +126,43 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Tensor
             raise ProtocolError(
                 f"Tensor {name}: expected {4 * count} bytes of shape {list(shape)}, got"
                 f" {list(array.shape)}.",
-                code="tensor_shape",
+                code=Refusal.TENSOR_SHAPE,
             )
-        start, end = end, end + 4 * count
+        start = end
+        end = start + 4 * count
         values[start:end] = memoryview(array.data)[len(header) :]
     tensors = unflatten(flat, expected)
     if not _largest(flat) <= min(max_value, LARGEST_FLOAT32):
         check_values(tensors, max_value=min(max_value, LARGEST_FLOAT32))
-    return tensors
+    return DecodedTensors(tensors)
+
+
+class Decoder:
+    """Decodes what one model is sent.
+
+    A record is checked and copied once, however many institutions of a process are given it: in a
+    simulation that is most of a small round's time.
+
+    Args:
+        shapes: every tensor's name and shape.
+    """
+
+    def __init__(self, shapes: Shapes) -> None:
+        self._shapes = shapes
+        self._record: ArrayRecord | None = None
+        self._decoded: DecodedTensors | None = None
+
+    def decode(self, record: ArrayRecord) -> DecodedTensors:
+        """Check and decode a record.
+
+        Raises:
+            ProtocolError: naming the tensor that does not fit.
+        """
+        # The record is held, so that no other one can come to have its identity.
+        if self._decoded is None or self._record is not record:
+            self._decoded = decode(record, self._shapes, max_value=LARGEST_FLOAT32)
+            self._record = record
+        return self._decoded
 
 
 def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
@@ -124,7 +173,8 @@ def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
     parts = [tensors[name] for name in names]
     if not parts:
         return torch.empty(0)
-    offset, storage = 0, parts[0].untyped_storage().data_ptr()
+    offset = 0
+    storage = parts[0].untyped_storage().data_ptr()
     for part in parts:
         if (
             part.storage_offset() != offset
@@ -138,9 +188,11 @@ def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
 
 def unflatten(flat: Tensor, shapes: Shapes) -> Tensors:
     """Cut a vector into named tensors that share its memory; :func:`flatten` undoes it."""
-    tensors, end = {}, 0
+    tensors = {}
+    end = 0
     for name, shape in shapes.items():
-        start, end = end, end + math.prod(shape)
+        start = end
+        end = start + math.prod(shape)
         tensors[name] = flat[start:end].view(shape)
     return tensors
 
@@ -159,7 +211,7 @@ def check_values(tensors: Mapping[str, Tensor], *, max_value: float) -> None:
                 if math.isinf(largest)
                 else f"a value of size {largest:g} > {max_value:g}"
             )
-            raise ProtocolError(f"Tensor {name} holds {what}.", code="tensor_values")
+            raise ProtocolError(f"Tensor {name} holds {what}.", code=Refusal.TENSOR_VALUES)
 
 
 def _largest(tensor: Tensor) -> float:
@@ -182,6 +234,9 @@ def _some(names: Iterable[str]) -> str:
 
 
 __all__ = [
+    "LARGEST_FLOAT32",
+    "DecodedTensors",
+    "Decoder",
     "Shapes",
     "Tensors",
     "check_values",

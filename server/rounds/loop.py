@@ -162,7 +162,7 @@ class RoundLoop(FlowerBase):
         """
         self._shapes = {name: tuple(array.shape) for name, array in initial_arrays.items()}
         self._state = self._first_state(
-            decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32)
+            decode(initial_arrays, self._shapes, max_value=LARGEST_FLOAT32).tensors
         )
         settings = self._settings
         self._clients = enrol(

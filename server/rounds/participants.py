@@ -11,13 +11,11 @@ from flwr.app import Message, RecordDict
 
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes, decode
 from confide.strategies.strategy import ClientUpdate
 
 log = logging.getLogger(__name__)
-
-NO_REPLY, ERROR_REPLY = "no_reply", "error_reply"
-
 
 Answer = Reply | str
 """A reply, or the code of what stands in its place."""
@@ -67,11 +65,15 @@ class Clients:
             if name in waiting:  # a second answer to one question, or a stranger's, is ignored
                 waiting.remove(name)
                 answer = read_answer(reply)
-                if isinstance(answer, Reply) and answer.ledger_head and answer.refusal != "ledger":
+                if (
+                    isinstance(answer, Reply)
+                    and answer.ledger_head
+                    and answer.refusal != Refusal.LEDGER
+                ):
                     self.ledger_heads[name] = answer.ledger_head
                 yield name, answer
         for name in sorted(waiting):
-            yield name, NO_REPLY
+            yield name, Refusal.NO_REPLY
 
 
 def read_answer(message: Message) -> Answer:
@@ -82,7 +84,7 @@ def read_answer(message: Message) -> Answer:
             message.metadata.src_node_id,
             message.error.code,
         )
-        return ERROR_REPLY
+        return Refusal.ERROR_REPLY
     try:
         return unpack_reply(message.content)
     except ProtocolError as error:
@@ -103,11 +105,11 @@ def check_reply(reply: Reply, name: str, *, declared: int) -> None:
         ProtocolError: if not.
     """
     if reply.institution != name:
-        raise ProtocolError(f"{reply.institution} answers for {name}.", code="institution")
+        raise ProtocolError(f"{reply.institution} answers for {name}.", code=Refusal.INSTITUTION)
     if reply.num_examples != declared:
         raise ProtocolError(
             f"{name} declared {declared} records and now {reply.num_examples}.",
-            code="num_examples",
+            code=Refusal.NUM_EXAMPLES,
         )
 
 
@@ -121,14 +123,12 @@ def accept(
     """
     check_reply(reply, name, declared=declared)
     if reply.arrays is None:
-        raise ProtocolError(f"{name} sends no update.", code="tensor_names")
-    tensors = decode(reply.arrays, shapes, max_value=max_value)
+        raise ProtocolError(f"{name} sends no update.", code=Refusal.TENSOR_NAMES)
+    tensors = decode(reply.arrays, shapes, max_value=max_value).tensors
     return ClientUpdate(client=name, tensors=tensors, num_examples=reply.num_examples)
 
 
 __all__ = [
-    "ERROR_REPLY",
-    "NO_REPLY",
     "Answer",
     "Clients",
     "accept",

@@ -143,7 +143,7 @@ class ProcessGrid(LocalGrid):
 
     def _share(self, arrays: ArrayRecord | None) -> None:
         if arrays is not None:
-            tensors = decode(arrays, self._shapes, max_value=LARGEST_FLOAT32)
+            tensors = decode(arrays, self._shapes, max_value=LARGEST_FLOAT32).tensors
             self._params.copy_(flatten(tensors, self._shapes))
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from confide.client.institution import Institution, SharedTensors
 from confide.client.records.encoded import InstitutionData
+from confide.client.reservation import KeyFn
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.model import MlpConfig, TuningConfig
@@ -23,7 +24,7 @@ from confide.models.workload import Workload
 from confide.privacy.randomness import derive_key
 from confide.protocol.messages import Reply, Request, pack_reply
 from confide.protocol.plan import PLAN_VERSION, TrainingPlan
-from confide.protocol.tensors import Shapes, Tensors, decode, encode
+from confide.protocol.tensors import Decoder, Shapes, Tensors, decode, encode
 from confide.tasks.task import Examples
 
 CANARY = "patient-4711-has-gout"
@@ -61,7 +62,11 @@ _TRAINERS = {private: Trainer(make_workload(), private=private) for private in (
 
 
 def make_institution(
-    *, private: bool = True, data: InstitutionData | None = None, trainer: Any = None
+    *,
+    private: bool = True,
+    data: InstitutionData | None = None,
+    trainer: Any = None,
+    key_fn: KeyFn = key_of,
 ) -> Institution:
     plan = PLAN if private else PLAIN
     return build_institution(plan, data or make_data(), trainer=trainer or _TRAINERS[private])
@@ -76,7 +81,7 @@ def ask(
 def update_of(reply: Reply) -> Tensor:
     assert reply.refusal is None
     assert reply.arrays is not None
-    tensors = decode(reply.arrays, _TRAINERS[True].shapes, max_value=1e9)
+    tensors = decode(reply.arrays, _TRAINERS[True].shapes, max_value=1e9).tensors
     return torch.cat([tensor.flatten() for tensor in tensors.values()])
 
 
@@ -145,9 +150,8 @@ def test_metrics_of_empty_splits_are_left_out() -> None:
 def test_own_key_decides_under_privacy_and_the_plan_seed_without(private: bool) -> None:
     plan, updates = PLAN if private else PLAIN, []
     for secret in (bytes(32), bytes([1]) * 32):
-        institution = make_institution(private=private)
         key_fn = functools.partial(derive_key, secret)
-        institution._safeguards = replace(institution._safeguards, key_fn=key_fn)
+        institution = make_institution(private=private, key_fn=key_fn)
         updates.append(update_of(institution.handle("train", ask(plan))))
     assert updates[0].equal(updates[1]) != private
 
@@ -401,22 +405,3 @@ def test_text_of_an_exception_stays_inside(
 
 def test_request_of_an_unknown_kind_is_refused() -> None:
     assert refusal(make_institution(), ask(), "delete") == "internal_error"
-
-
-# --- shared decoder
-
-
-def test_shared_decoder_keeps_records_apart() -> None:
-    shared = SharedTensors(_TRAINERS[True])
-    one, two = encode(START), encode(shifted(START, 1.0))
-    assert shared.decode(one) is shared.decode(one)
-    name = next(iter(START))
-    assert shared.decode(two)[name].equal(START[name] + 1)
-    assert shared.decode(one)[name].equal(START[name])
-
-
-def test_record_refused_once_is_refused_again() -> None:
-    shared, wrong = SharedTensors(_TRAINERS[True]), encode({**START, "extra": torch.zeros(1)})
-    for _ in range(2):
-        with pytest.raises(ProtocolError, match="unexpected extra"):
-            shared.decode(wrong)

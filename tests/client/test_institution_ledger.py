@@ -29,7 +29,7 @@ from confide.protocol.messages import (
     unpack_request,
 )
 from confide.protocol.plan import TrainingPlan, make_plan
-from confide.protocol.tensors import Tensors, encode
+from confide.protocol.tensors import Decoder, Tensors, encode
 
 CONFIG = compose(
     [
@@ -56,7 +56,11 @@ DATA = build_records(TRAINER.workload, train=RECORDS, validation=30, test=10)
 
 
 def make_institution(
-    folder: Path, *, policy: PolicyConfig | None = None, trainer: Trainer = TRAINER
+    folder: Path,
+    *,
+    policy: PolicyConfig | None = None,
+    trainer: Trainer = TRAINER,
+    data: InstitutionData = DATA,
 ) -> Institution:
     return build_institution(
         PLAN,
@@ -142,8 +146,7 @@ def test_a_round_cut_off_is_another_one_on_other_records(
     edited = replace(
         DATA, train=TRAINER.workload.synthetic(RECORDS, torch.Generator().manual_seed(99))
     )
-    institution = make_institution(tmp_path)
-    institution.data = edited
+    institution = make_institution(tmp_path, data=edited)
     assert ask(institution).refusal is None
     assert institution.spent("door").count == 2
 

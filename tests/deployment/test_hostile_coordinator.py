@@ -299,7 +299,7 @@ def _takes_its_rounds_and_no_more(coordinator: HostileCoordinator, victim: Victi
     assert [reply.refusal for reply in replies] == [None, None, None, None, "rounds_spent"]
     shapes = shapes_of(start())
     updates = [
-        decode(r.arrays, shapes, max_value=LARGEST_FLOAT32)
+        decode(r.arrays, shapes, max_value=LARGEST_FLOAT32).tensors
         for r in replies[:4]
         if r.arrays is not None
     ]

@@ -8,7 +8,9 @@ from flwr.app import Array, ArrayRecord
 from torch import Tensor
 
 from confide.errors import ProtocolError
+from confide.protocol import tensors as module
 from confide.protocol.tensors import (
+    Decoder,
     Shapes,
     Tensors,
     check_values,
@@ -142,7 +144,9 @@ REFUSED: dict[str, tuple[ArrayRecord, str, str]] = {
 @pytest.mark.parametrize("name", ODD)
 def test_what_is_encoded_is_decoded_bit_for_bit(name: str) -> None:
     tensor = ODD[name]
-    decoded = decode(encode({"x": tensor}), {"x": tuple(tensor.shape)}, max_value=math.inf)["x"]
+    decoded = decode(encode({"x": tensor}), {"x": tuple(tensor.shape)}, max_value=math.inf).tensors[
+        "x"
+    ]
     assert decoded.shape == tensor.shape
     assert decoded.dtype == torch.float32
     assert decoded.contiguous().numpy().tobytes() == tensor.contiguous().numpy().tobytes()
@@ -151,19 +155,19 @@ def test_what_is_encoded_is_decoded_bit_for_bit(name: str) -> None:
 @pytest.mark.parametrize("name", ["strided", "expanded"])
 def test_vector_that_is_not_contiguous_is_encoded(name: str) -> None:
     tensor = NOT_CONTIGUOUS[name]
-    decoded = decode(encode({"x": tensor}), {"x": tuple(tensor.shape)}, max_value=10.0)["x"]
+    decoded = decode(encode({"x": tensor}), {"x": tuple(tensor.shape)}, max_value=10.0).tensors["x"]
     assert decoded.tolist() == tensor.tolist()
 
 
 def test_empty_tensor_is_encoded_and_decoded() -> None:
     tensors = {"x": torch.empty(0, 3), "y": torch.ones(2)}
-    decoded = decode(encode(tensors), shapes_of(tensors), max_value=1.0)
+    decoded = decode(encode(tensors), shapes_of(tensors), max_value=1.0).tensors
     assert decoded["x"].shape == (0, 3)
     assert decoded["y"].tolist() == [1.0, 1.0]
 
 
 def test_decoded_tensors_come_in_the_order_expected() -> None:
-    decoded = decode(encode({"b": GOOD["b"], "w": GOOD["w"]}), SHAPES, max_value=10.0)
+    decoded = decode(encode({"b": GOOD["b"], "w": GOOD["w"]}), SHAPES, max_value=10.0).tensors
     assert list(decoded) == ["w", "b"]
     assert torch.equal(decoded["w"], GOOD["w"])
     assert torch.equal(decoded["b"], GOOD["b"])
@@ -171,20 +175,20 @@ def test_decoded_tensors_come_in_the_order_expected() -> None:
 
 def test_decoded_tensors_have_memory_of_their_own() -> None:
     record = encode(GOOD)
-    decode(record, SHAPES, max_value=10.0)["w"].zero_()
-    assert torch.equal(decode(record, SHAPES, max_value=10.0)["w"], GOOD["w"])
+    decode(record, SHAPES, max_value=10.0).tensors["w"].zero_()
+    assert torch.equal(decode(record, SHAPES, max_value=10.0).tensors["w"], GOOD["w"])
 
 
 def test_encoded_record_does_not_follow_the_tensor() -> None:
     tensor = torch.ones(2)
     record = encode({"x": tensor})
     tensor.zero_()
-    assert decode(record, {"x": (2,)}, max_value=1.0)["x"].tolist() == [1.0, 1.0]
+    assert decode(record, {"x": (2,)}, max_value=1.0).tensors["x"].tolist() == [1.0, 1.0]
 
 
 def test_parameters_with_gradients_are_encoded() -> None:
     record = encode({"x": torch.nn.Parameter(torch.ones(2))})
-    assert decode(record, {"x": (2,)}, max_value=1.0)["x"].tolist() == [1.0, 1.0]
+    assert decode(record, {"x": (2,)}, max_value=1.0).tensors["x"].tolist() == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -197,7 +201,7 @@ def test_flower_itself_reads_the_record(name: str) -> None:
 
 def test_record_of_flowers_own_making_is_decoded() -> None:
     record = ArrayRecord({name: Array(value.numpy()) for name, value in GOOD.items()})
-    decoded = decode(record, SHAPES, max_value=10.0)
+    decoded = decode(record, SHAPES, max_value=10.0).tensors
     assert all(torch.equal(decoded[name], GOOD[name]) for name in GOOD)
 
 
@@ -205,25 +209,25 @@ def test_record_of_flowers_own_making_is_decoded() -> None:
 def test_record_that_does_not_fit_is_refused(name: str) -> None:
     record, code, words = REFUSED[name]
     with pytest.raises(ProtocolError, match=words) as caught:
-        decode(record, SHAPES, max_value=10.0)
+        decode(record, SHAPES, max_value=10.0).tensors
     assert caught.value.code == code
 
 
 def test_value_at_the_bound_is_accepted() -> None:
     record = changed("b", torch.tensor(-10.0))
-    assert decode(record, SHAPES, max_value=10.0)["b"].item() == -10.0
+    assert decode(record, SHAPES, max_value=10.0).tensors["b"].item() == -10.0
 
 
 def test_refusal_names_only_the_first_few_tensors() -> None:
     record = encode({f"x{n}": torch.ones(1) for n in range(7)})
     with pytest.raises(ProtocolError, match=r"unexpected x0, x1, x2, x3, x4 and 2 more"):
-        decode(record, {}, max_value=1.0)
+        decode(record, {}, max_value=1.0).tensors
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_without_a_bound_values_that_are_not_finite_are_still_refused(value: float) -> None:
     with pytest.raises(ProtocolError, match="not finite"):
-        decode(changed("b", torch.tensor(value)), SHAPES, max_value=math.inf)
+        decode(changed("b", torch.tensor(value)), SHAPES, max_value=math.inf).tensors
 
 
 def test_check_values_names_the_tensor_and_lets_the_rest_pass() -> None:
@@ -272,7 +276,7 @@ def test_unflatten_undoes_flatten() -> None:
 
 
 def test_flatten_of_decoded_tensors_copies_nothing() -> None:
-    decoded = decode(encode(GOOD), SHAPES, max_value=10.0)
+    decoded = decode(encode(GOOD), SHAPES, max_value=10.0).tensors
     flat = flatten(decoded, SHAPES)
     assert flat.data_ptr() == decoded["w"].data_ptr()
     assert flat.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, -6.0, -0.5]
@@ -280,7 +284,7 @@ def test_flatten_of_decoded_tensors_copies_nothing() -> None:
 
 @pytest.mark.parametrize("order", [["b", "w"], ["w"], ["b"]])
 def test_flatten_of_decoded_tensors_in_another_order_joins_by_name(order: list[str]) -> None:
-    decoded = decode(encode(GOOD), SHAPES, max_value=10.0)
+    decoded = decode(encode(GOOD), SHAPES, max_value=10.0).tensors
     assert flatten(decoded, order).tolist() == flatten(GOOD, order).tolist()
 
 
@@ -297,3 +301,41 @@ def test_flatten_of_nothing_is_empty() -> None:
 def test_other_dtypes_are_not_encoded() -> None:
     with pytest.raises(TypeError, match=r"Expected float32 tensors; got torch\.float64"):
         encode({"w": torch.zeros(2, dtype=torch.float64)})
+
+
+# --- one value with tensors and digest
+
+
+def test_digest_is_that_of_the_tensors_it_came_with() -> None:
+    """Whether noise is replayed hangs on it: another record decoded meanwhile changes nothing."""
+    first = decode(encode(GOOD), SHAPES, max_value=10.0)
+    decode(encode({**GOOD, "b": GOOD["b"] + 1}), SHAPES, max_value=10.0)
+    assert first.digest == sha256(GOOD)
+
+
+def test_digest_is_computed_once_and_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(module, "sha256", lambda tensors: calls.append(tensors) or "digest")
+    decoded = decode(encode(GOOD), SHAPES, max_value=10.0)
+    assert not calls
+    assert (decoded.digest, decoded.digest, len(calls)) == ("digest", "digest", 1)
+
+
+def test_decoder_decodes_the_same_record_once() -> None:
+    decoder, record = Decoder(SHAPES), encode(GOOD)
+    assert decoder.decode(record) is decoder.decode(record)
+
+
+def test_decoder_keeps_records_apart() -> None:
+    decoder = Decoder(SHAPES)
+    one, two = encode(GOOD), encode({**GOOD, "b": GOOD["b"] + 1})
+    digests = [decoder.decode(record).digest for record in (one, two, one)]
+    assert digests[0] == digests[2] == sha256(GOOD)
+    assert digests[1] != digests[0]
+
+
+def test_record_refused_once_is_refused_again() -> None:
+    decoder, wrong = Decoder(SHAPES), encode({**GOOD, "extra": torch.zeros(1)})
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="unexpected extra"):
+            decoder.decode(wrong)

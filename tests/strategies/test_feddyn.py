@@ -299,7 +299,7 @@ def train(institution: Institution, server_round: int, plan: TrainingPlan = PLAI
 def update_of(reply: Reply) -> Tensors:
     assert reply.refusal is None
     assert reply.arrays is not None
-    return decode(reply.arrays, TRAINERS[False].shapes, max_value=1e9)
+    return decode(reply.arrays, TRAINERS[False].shapes, max_value=1e9).tensors
 
 
 def flat(tensors: Tensors) -> torch.Tensor:

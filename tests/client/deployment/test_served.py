@@ -60,7 +60,7 @@ def refused(folder: Path, plan: TrainingPlan, **settings: Any) -> str | None:
 def update_of(reply: Reply) -> Tensors:
     assert reply.refusal is None
     assert reply.arrays is not None
-    return decode(reply.arrays, shapes_of(start()), max_value=1e9)
+    return decode(reply.arrays, shapes_of(start()), max_value=1e9).tensors
 
 
 def backbone(folder: Path, weights: bytes = b"weights") -> Path:

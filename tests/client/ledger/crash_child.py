@@ -28,7 +28,7 @@ from confide.config.privacy import PolicyConfig
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import decode, encode
+from confide.protocol.tensors import Decoder, decode, encode
 from confide.storage.files import write_json
 from confide.tasks.task import LABELS, Examples
 
@@ -120,7 +120,7 @@ def coordinate(folder: Path, rounds: int) -> None:
             return
         update = decode(
             reply.arrays, {name: tuple(t.shape) for name, t in params.items()}, max_value=1e9
-        )
+        ).tensors
         params = {name: params[name] + update[name] for name in params}
         save(folder / f"params-{server_round}.safetensors", params)
         state = {"round": server_round, "head": reply.ledger_head}

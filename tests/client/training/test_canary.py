@@ -27,7 +27,7 @@ from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload
 from confide.protocol.messages import Request, pack_request
 from confide.protocol.plan import TrainingPlan, make_plan
-from confide.protocol.tensors import encode
+from confide.protocol.tensors import Decoder, encode
 
 CANARY = "patient-4711-has-gout"
 CONFIG = compose(
@@ -45,7 +45,7 @@ STAGES: dict[str, tuple[type, str]] = {
     "the head": (PersistentLedger, "check_head"),
     "what was answered": (PersistentLedger, "answered"),
     "admission": (PersistentLedger, "admit"),
-    "decoding": (SharedTensors, "decode"),
+    "decoding": (Decoder, "decode"),
     "kept state": (ClientStates, "load"),
     "scoring": (Trainer, "evaluate"),
     "the policy": (Policy, "check_plan"),

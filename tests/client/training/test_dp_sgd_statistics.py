@@ -273,7 +273,7 @@ def updates_at_the_doors(kind: str, unit: str) -> tuple[float, list[Tensor]]:
             )
             if reply.arrays is None:
                 raise ValueError(reply.refusal)
-            tensors = decode(reply.arrays, trainer.shapes, max_value=1e9)
+            tensors = decode(reply.arrays, trainer.shapes, max_value=1e9).tensors
             updates.append(torch.cat([part.flatten() for part in tensors.values()]).double())
     return door.handle("query", Request(plan=plan.to_json())).figures["noise_multiplier"], updates
 

@@ -114,7 +114,7 @@ def ask(pipe: Connection, client: str) -> tuple[Tensor, float]:
     reply = unpack_reply(done.content)
     assert reply.arrays is not None, reply.refusal
     return (
-        flatten(decode(reply.arrays, SHAPES, max_value=1e9), list(SHAPES)).double(),
+        flatten(decode(reply.arrays, SHAPES, max_value=1e9).tensors, list(SHAPES)).double(),
         reply.figures["epsilon"],
     )
 

@@ -1,0 +1,191 @@
+"""A round of training in an institution's ledger: identified, reserved, settled.
+
+A round is counted before its first step, and its reply is durable before it is sent: whatever
+breaks off in between, what was spent is never more than what was counted.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confide.client.ledger.ledger import Ledger
+from confide.client.ledger.state import RunTerms, run_name
+from confide.client.records.encoded import InstitutionData
+from confide.client.schedule import LocalSchedule
+from confide.privacy.randomness import KEY_BYTES, derive_key
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import TrainingPlan, plan_sha256
+from confide.protocol.tensors import DecodedTensors, Tensors
+from confide.storage.tensor_files import sha256
+
+KeyFn = Callable[[str, str], bytes]
+"""(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has
+another secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundKey:
+    """What identifies one round of training at one institution.
+
+    Attributes:
+        run: the institution's part of a job.
+        mechanism: identifier of what is asked, by :func:`mechanism_of`.
+        digest: the ledger's identifier of that mechanism on these very records.
+    """
+
+    run: str
+    mechanism: str
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReservedRound:
+    """A round that was counted and may be computed.
+
+    Attributes:
+        secret: 32 bytes that its randomness derives from.
+        figures: what the run has spent with it; empty without privacy.
+        is_replay: whether the same mechanism was reserved before.
+    """
+
+    secret: bytes
+    figures: dict[str, float]
+    is_replay: bool
+
+
+class RoundAccount:
+    """Counts an institution's rounds of training in its ledger.
+
+    Args:
+        name: name of the institution.
+        data: its records.
+        ledger: what was spent.
+        key_fn: where a round's randomness comes from; None for fresh keys.
+        reproducible: whether ``key_fn`` derives from a seed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        data: InstitutionData,
+        ledger: Ledger,
+        key_fn: KeyFn | None,
+        reproducible: bool,
+    ) -> None:
+        self._name = name
+        self._data = data
+        self._ledger = ledger
+        self._key_fn = key_fn
+        self._reproducible = reproducible
+        self._records_hash: str | None = None
+
+    def identify(
+        self, plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
+    ) -> RoundKey:
+        """Return what identifies the round that a request asks for.
+
+        Args:
+            plan: the request's plan.
+            request: from the coordinator.
+            start: its tensors.
+            kept: what the algorithm kept here before this round; None where it keeps nothing.
+        """
+        mechanism = mechanism_of(plan, request, start, kept)
+        digest = self._ledger.digest(mechanism, self._records_digest)
+        return RoundKey(run=run_name(self._name, plan.job), mechanism=mechanism, digest=digest)
+
+    def terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:
+        """Write down what a run will do, for the ledger."""
+        privacy = plan.privacy
+        return RunTerms(
+            institution=self._name,
+            job=plan.job,
+            plan=plan_sha256(plan.to_json()),
+            unit=privacy.unit,
+            grouped_by=self._data.group_column if privacy.unit == "group" else None,
+            num_units=schedule.num_examples,
+            noise_multiplier=schedule.noise_multiplier,
+            sampling_rate=schedule.sampling_rate,
+            steps=schedule.steps,
+            max_rounds=schedule.max_rounds,
+            epsilon=privacy.epsilon,
+            delta=privacy.delta,
+            accountant=privacy.accountant,
+            relation=plan.relation,
+            reproducible=self._reproducible,
+        )
+
+    def answered(self, key: RoundKey) -> Reply | None:
+        """Return the durable reply to a round that was answered before; None if there is none."""
+        return self._ledger.answered(key.run, key.digest)
+
+    def reserve(
+        self, key: RoundKey, plan: TrainingPlan, schedule: LocalSchedule, server_round: int
+    ) -> ReservedRound:
+        """Count a round before its first step.
+
+        Raises:
+            DeniedError: if the budget or the schedule does not cover it.
+            LedgerError: if it cannot be written.
+        """
+        secret = None if self._key_fn is None else self._key_fn(plan.job, key.mechanism)
+        if not plan.private:
+            if plan.seed is not None:
+                # Nothing is to be hidden, and a run is to repeat wherever it runs.
+                seed = plan.seed.to_bytes(8, "little")
+                secret = derive_key(seed, "order", self._name, plan.job, server_round)
+            secret = secret or os.urandom(KEY_BYTES)
+            return ReservedRound(secret=secret, figures={}, is_replay=False)
+        terms = self.terms(plan, schedule)
+        reserved = self._ledger.reserve(terms, server_round, key.digest, key=secret)
+        spent = schedule.epsilon_after(
+            reserved.rounds, delta=plan.privacy.delta, accountant=plan.privacy.accountant
+        )
+        return ReservedRound(
+            secret=reserved.key, figures={"epsilon": spent}, is_replay=reserved.is_replay
+        )
+
+    def settle(self, key: RoundKey, reply: Reply, update: Tensors) -> None:
+        """Make the reply of a private round durable.
+
+        Raises:
+            StorageError: if it cannot be written; the reservation stands.
+            DeniedError: if another process settled it meanwhile.
+        """
+        self._ledger.settle(key.run, key.digest, reply, update)
+
+    def abandon(self, key: RoundKey) -> None:
+        """Settle a round whose update may not leave: it is never computed again."""
+        self._ledger.abandon(key.run, key.digest)
+
+    def _records_digest(self) -> str:
+        """Hash the training records as they are encoded; never leaves but through a keyed hash."""
+        if self._records_hash is None:
+            groups = {} if self._data.groups is None else {"groups": self._data.groups}
+            self._records_hash = sha256({**self._data.train.columns, **groups})
+        return self._records_hash
+
+
+def mechanism_of(
+    plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
+) -> str:
+    """Return the identifier of the mechanism's invocation: equal identifiers reuse the same noise.
+
+    Under privacy the same request has the same identifier, and its noise may be replayed at no
+    cost. Other tensors, another plan, another round or another kept state is a new invocation with
+    noise of its own: equal noise on two inputs would cancel.
+    """
+    if not plan.private:
+        return str(request.server_round)
+    parts = (
+        request.plan,
+        str(request.server_round),
+        start.digest,
+        sha256(kept) if kept else "",
+    )
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+__all__ = ["KeyFn", "ReservedRound", "RoundAccount", "RoundKey", "mechanism_of"]
