@@ -1,6 +1,4 @@
-"""What an institution keeps of an algorithm between rounds.
-
-Tensors, on its own disk, one version a round.
+"""Tensors that an algorithm keeps at an institution between rounds, one version a round.
 
 Round r always starts from the newest version before r, and writes version r: asked again for r, by
 a coordinator that lost its answer or went back to an older checkpoint, an institution starts from
@@ -20,8 +18,8 @@ class ClientStates:
 
     Args:
         folder: the institution's own, made when something is kept, readable by its owner alone.
-        kept: how many versions of a job stay; one more than the coordinator keeps checkpoints, so
-            that it may go back to any.
+        kept: number of versions of a job that stay; one more than the coordinator has checkpoints,
+            so that it may go back to any.
     """
 
     def __init__(self, folder: Path, *, kept: int) -> None:

@@ -40,15 +40,13 @@ class Safeguards:
     """What an institution decides and remembers by itself, whatever a plan says.
 
     Attributes:
-        policy: its rules.
-        ledger: what was spent.
-        key_fn: where a round's randomness comes from; None for fresh keys from the operating
-            system.
+        policy: the institution's rules.
+        ledger: its record of what was spent.
+        key_fn: source of a round's randomness; None for fresh keys from the operating system.
         reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for
             whoever knows it.
-        states: where tensors are kept between rounds, for algorithms that keep any; None declines
-            these.
-        evaluations: bounds how many models are scored; None: any number, in a simulation.
+        states: tensors kept between rounds; None declines algorithms that keep any.
+        evaluations: bound on how many models are scored; None for any number, in a simulation.
     """
 
     policy: Policy
@@ -70,9 +68,9 @@ class Institution:
     """One institution: its records, its trainer, its rules and its memory.
 
     Args:
-        name: as the coordinator knows it.
+        name: name that the coordinator knows it by.
         data: encoded records.
-        trainer: may be shared by the institutions of a simulation.
+        trainer: trainer, which the institutions of a simulation share.
         decoder: decodes what the coordinator sends; shared like the trainer.
         serves: the plan that the trainer was built for; a request must agree in task, backbone,
             tuning and unit.
@@ -111,12 +109,12 @@ class Institution:
 
     @property
     def name(self) -> str:
-        """As the coordinator knows it."""
+        """Name that the coordinator knows it by."""
         return self._name
 
     @property
     def ledger(self) -> Ledger:
-        """What was spent."""
+        """Record of what was spent."""
         return self._safeguards.ledger
 
     def spent(self, job: str) -> RoundsSpent:
@@ -124,7 +122,7 @@ class Institution:
         return self.ledger.spent(run_name(self.name, job))
 
     def restore_spent(self, job: str, spent: RoundsSpent) -> None:
-        """Take over what another process of the same simulation knows of a job."""
+        """Take over what another process of the same simulation spent on a job."""
         self.ledger.restore_spent(run_name(self.name, job), spent)
 
     def handle(self, kind: RequestKind, request: Request) -> Reply:

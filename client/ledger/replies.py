@@ -1,6 +1,6 @@
-"""Replies that were made durable before they were sent.
+"""Replies on disk, each made durable before it is sent.
 
-A question asked again is answered from here, at no cost.
+A question that is asked again is answered from here: computing it anew would cost privacy.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ _REPLY = "reply"
 
 
 class Replies:
-    """Replies of one institution, a folder a job, the newest of them.
+    """The newest replies of one institution, a folder a job.
 
     Args:
-        folder: made when there is a reply; readable by its owner alone.
-        kept: how many of a job stay: as many as rounds that a coordinator may go back.
+        folder: made with the first reply; readable by its owner alone.
+        kept: number of replies of a job that stay: the rounds that a coordinator may go back.
     """
 
     def __init__(self, folder: Path, *, kept: int) -> None:
@@ -32,13 +32,13 @@ class Replies:
         """Make a reply durable.
 
         Args:
-            job: of the plan.
-            number: of the reservation, from 1 in each job.
-            reply: without tensors.
+            job: job of the plan.
+            number: number of the reservation, from 1 in each job.
+            reply: the reply without its tensors.
             update: its tensors.
 
         Returns:
-            Its checksum, which :meth:`load` wants back.
+            The reply's checksum, which :meth:`load` takes.
 
         Raises:
             StorageError: if it cannot be written.
@@ -75,7 +75,7 @@ class Replies:
         return Reply(arrays=arrays, **raw)
 
     def forget(self, job: str, *, before: int) -> None:
-        """Remove those that no coordinator goes back to."""
+        """Remove replies that no coordinator goes back to."""
         for path in self._path(job, 0, "").parent.glob("*.safetensors"):
             if int(path.stem.partition("-")[0]) <= before - self._kept:
                 path.unlink(missing_ok=True)
@@ -85,6 +85,7 @@ class Replies:
 
 
 def _checksum(text: str, update: Tensors) -> str:
+    # Over both: the ledger's event vouches for text and tensors alike.
     return hashlib.sha256(f"{text}\0{sha256(update)}".encode()).hexdigest()
 
 

@@ -32,12 +32,12 @@ class _Call:
     """What a forward pass leaves of a layer.
 
     Attributes:
-        name: of the layer.
+        name: name of the layer.
         layer: Linear, LayerNorm or Embedding.
-        inputs: shape [b, ...].
+        inputs: its inputs, shape [b, ...].
         version: torch's count of changes in place of the inputs.
-        edge: where the gradient of the output comes by; later changes of the output in place do not
-            move it.
+        edge: edge of the graph that the output's gradient comes by; changing the output in place
+            does not move it.
     """
 
     name: str
@@ -62,9 +62,10 @@ class _Call:
 
 
 class BookKeeping:
-    """Sums of clipped gradients of a model whose trainable parameters all belong to Linear, LayerNorm or Embedding layers.
+    """Sums of clipped gradients, from each layer's inputs and gradients of its outputs.
 
-    Nothing of a pass outlives it, and the model has hooks only while one runs.
+    All trainable parameters belong to Linear, LayerNorm or Embedding layers. Nothing of a pass
+    outlives it, and the model has hooks only while one runs.
 
     Args:
         model: untied, its layers trained whole or not at all, each called once in a forward pass.
@@ -82,7 +83,7 @@ class BookKeeping:
 
     @property
     def pays(self) -> bool:
-        """Whether there are so many parameters that a copy of them for each record would cost more than the books."""
+        """Whether a copy of all parameters for each record would cost more than the books."""
         return sum(p.numel() for p in self._params) >= _PAYS_FROM
 
     def accumulate(self, batch: Batch, clipping: ClippingRule) -> None:
@@ -144,6 +145,7 @@ class BookKeeping:
         return len(losses), gradients
 
     def _add(self, gradients: list[Gradient], factors: Tensor) -> None:
+        # A first sum overwrites its memory, which is cheaper than zeroing it and adding.
         fresh = _sum_of(self._params[0]) is None
         sums = self._fresh_sums() if fresh else {id(p): _sum_of(p) for p in self._params}
         rest = {key: total for key, total in sums.items() if total is not None}
@@ -156,9 +158,8 @@ class BookKeeping:
             p.summed_grad = sums[id(p)]  # type: ignore[attr-defined]
 
     def _fresh_sums(self) -> Mapping[int, Tensor | None]:
-        if (
-            self._sums is None
-        ):  # kept, since pages that the system has to hand out anew cost more than the sums
+        # Kept: pages that the system has to hand out anew cost more than the sums.
+        if self._sums is None:
             self._sums = torch.empty(
                 sum(p.numel() for p in self._params), device=self._params[0].device
             )

@@ -1,8 +1,8 @@
-"""What a task of one's own has to show before its first private step, beside the preflight that every task passes.
+"""What a custom task has to show before its first private step, beside the preflight.
 
-The guarantee holds for a record whose gradient and encoding depend on no other record. Code of
-one's own can be looked at from outside only: on a few records, in batches of two sizes and one by
-one. What such a look misses is in ``docs/privacy.md``.
+The guarantee holds for a record whose gradient and encoding depend on no other record. A custom
+task can be looked at from outside only: on a few records, in batches of two sizes and one by one.
+What such a look misses is in ``docs/privacy.md``.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +26,12 @@ _ENCODING_TOLERANCE = 1e-6
 def check_custom_loss(
     workload: Workload, loss_fn: Callable[[Batch], Tensor], params: Sequence[Tensor]
 ) -> None:
-    """Check that a record's loss is the same alone, in a batch of 4, in one of 33, and after all of these.
+    """Check that a record's loss is the same alone, in a batch of 4, in one of 33 and afterwards.
 
     Args:
-        workload: of a task of one's own.
+        workload: workload of a custom task.
         loss_fn: loss of each record of a batch, by the model that is trained.
-        params: its trainable tensors.
+        params: the model's trainable tensors.
 
     Raises:
         PrivacyError: if it is not, or ``synthetic`` invents records that show nothing.
@@ -49,6 +49,7 @@ def check_custom_loss(
                         " of each record."
                     )
                 _check_equal(workload, losses, alone[indices], f"in a batch of {len(indices)}")
+        # A loss that remembers what it saw gives other values the second time.
         _check_equal(workload, _losses_alone(loss_fn, examples), alone, "after other records")
 
 
@@ -56,8 +57,8 @@ def check_custom_encoding(workload: Workload, records: Dataset) -> None:
     """Check that a record is encoded alike alone and beside others.
 
     Args:
-        workload: of any task; only one of one's own is looked at.
-        records: an institution's, which fit the schema; at least one.
+        workload: workload of any task; only a custom one is looked at.
+        records: an institution's records, which fit the schema; at least one.
 
     Raises:
         PrivacyError: naming the column that differs.
@@ -74,8 +75,8 @@ def check_custom_encoding(workload: Workload, records: Dataset) -> None:
         ]
         if differing:
             raise PrivacyError(
-                f"task._target_={workload.custom_task}: encode gives column {', '.join(differing)} of"
-                f" a record other values alone than beside {count - 1} others, so one record"
+                f"task._target_={workload.custom_task}: encode gives column {', '.join(differing)}"
+                f" of a record other values alone than beside {count - 1} others, so one record"
                 " changes what others are; encode each record by itself, with public ranges."
             )
 
@@ -120,8 +121,8 @@ def _check_equal(workload: Workload, losses: Tensor, alone: Tensor, where: str) 
     error = float((losses - alone).abs().max() / (1 + alone.abs().max()))
     if not error <= _TOLERANCE[workload.compute.autocast]:
         raise PrivacyError(
-            f"task._target_={workload.custom_task}: the loss of a synthetic record {where} is not its"
-            f" loss alone (relative error {error:.2g}); return the loss of each record, which"
+            f"task._target_={workload.custom_task}: the loss of a synthetic record {where} is not"
+            f" its loss alone (relative error {error:.2g}); return the loss of each record, which"
             " depends on no other."
         )
 

@@ -1,4 +1,4 @@
-"""A deadline that a computation looks at between its steps, and that others may bring forward."""
+"""The deadline of a computation, checked between its steps; other threads may bring it forward."""
 
 import math
 import threading
@@ -10,10 +10,10 @@ from confide.protocol.refusals import Refusal
 
 
 class Deadline:
-    """The deadline of what is computed now; one computation at a time.
+    """The deadline of the computation under way; there is one at a time.
 
     Args:
-        clock: monotonic, in seconds.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,15 +25,15 @@ class Deadline:
 
     @property
     def job(self) -> str | None:
-        """Of what is computed now; None where nothing is."""
+        """Job of the computation under way; None if there is none."""
         return self._job
 
     def start(self, seconds: float, job: str) -> None:
         """Begin a computation for a job.
 
         Args:
-            seconds: it may take; 0 or less for none at all.
-            job: for :meth:`cancel`.
+            seconds: time it may take; 0 or less for none at all.
+            job: its name, for :meth:`cancel`.
 
         Raises:
             ValueError: if one has begun that was not finished.
@@ -49,7 +49,7 @@ class Deadline:
         """Have the computation of a job stop at its next step.
 
         Returns:
-            Whether that job is computed now.
+            Whether that job's computation is under way.
         """
         with self._lock:
             if self._job != job:
@@ -58,17 +58,17 @@ class Deadline:
             return True
 
     def finish(self) -> None:
-        """End the computation; without effect where none has begun."""
+        """End the computation; without effect if none has begun."""
         with self._lock:
             self._job, self._end, self._cancelled = None, math.inf, False
 
     def expired(self) -> bool:
-        """Tell whether a computation has begun that must stop."""
+        """Return whether a computation has begun that must stop."""
         with self._lock:
             return self._cancelled or self._clock() >= self._end
 
     def check(self) -> None:
-        """Stop what is computed, if it must.
+        """Stop the computation, if it must stop.
 
         Raises:
             ProtocolError: with the code ``cancelled`` or ``deadline``.

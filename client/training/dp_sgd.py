@@ -52,7 +52,7 @@ class DpSgdStep:
         clipping_norm: C > 0.
         noise_multiplier: sigma >= 0.
         sampling_rate: q in (0, 1].
-        expected_batch_size: q * n, the denominator.
+        expected_batch_size: q * n, which the noisy sum is divided by.
     """
 
     clipping_norm: float
@@ -62,7 +62,7 @@ class DpSgdStep:
 
 
 class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
-    """Opacus's optimizer with noise from a cryptographic generator, drawn for all parameters at once."""
+    """Opacus's optimizer, with our clipping rule and noise from a cryptographic generator."""
 
     def __init__(
         self, optimizer: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator
@@ -113,6 +113,7 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
             p.grad = p.summed_grad.contiguous().view_as(p)
             p.summed_grad._processed = True
         std = self.noise_multiplier * self.clipping.sensitivity()
+        # Drawn for all parameters at once: the generator costs by the call.
         if std:
             self._noise.add_normal([p.grad.view(-1) for p in params], std=std)
 
@@ -178,10 +179,11 @@ class DpSgd:
         """Write the noisy mean gradient of a Poisson sample into each ``param.grad``.
 
         Args:
-            optimizer: of this round.
+            optimizer: this round's optimizer.
             examples: all training records.
-            indices: those sampled, shape [b], b >= 0.
+            indices: indices of the sampled records, shape [b], b >= 0.
         """
+        # An empty sample is a step too: it adds noise, and counts.
         groups = examples.groups(indices) if len(indices) else [indices]
         chunks = [chunk for group in groups for chunk in group.split(self._physical)]
         for number, chunk in enumerate(chunks):
@@ -190,7 +192,8 @@ class DpSgd:
                 self._book.accumulate(examples.take(chunk), optimizer.clipping)
             elif len(chunk):
                 self._loss_fn(self._forward, examples.take(chunk)).sum().backward()
-            if self._book or not len(chunk):  # nothing is left to clip
+            # Nothing is left to clip, and Opacus expects gradients of every parameter.
+            if self._book or not len(chunk):
                 for p in self._params:
                     p.grad_sample = p.new_zeros((0, *p.shape))  # type: ignore[attr-defined]
             optimizer.signal_skip_step(number < len(chunks) - 1)
@@ -205,9 +208,9 @@ class DpSgd:
         passes.
 
         Args:
-            optimizer: of this round.
+            optimizer: this round's optimizer.
             examples: all training records.
-            members: records of each sampled group, each of at least one.
+            members: indices of the records of each sampled group, each of at least one.
         """
         batches = list(_packed(members, self._physical)) or [[]]
         for number, batch in enumerate(batches):
@@ -235,8 +238,10 @@ class DpSgd:
                 "This model is clipped record by record; build it with book_keeping=False for"
                 " groups."
             )
-        records, sizes = torch.cat(list(batch)), torch.tensor([len(group) for group in batch])
+        records = torch.cat(list(batch))
+        sizes = torch.tensor([len(group) for group in batch])
         owners = torch.arange(len(batch)).repeat_interleave(sizes)
+        # Buckets by length tear groups apart: this finds a record's group again.
         positions = torch.empty(int(records.max()) + 1, dtype=torch.int64)
         positions[records] = torch.arange(len(records))
         for bucket in examples.groups(records):
@@ -281,7 +286,7 @@ class DpSgd:
         return self._model if self._wrapped is None else self._wrapped
 
     def forget(self) -> None:
-        """Drop every gradient, and what Opacus keeps between a forward and a backward that never came."""
+        """Drop every gradient, and what Opacus keeps for a backward pass that never came."""
         for p in self._params:
             p.grad = None
             p.grad_sample = None  # type: ignore[attr-defined]
@@ -297,6 +302,7 @@ class DpSgd:
 
 
 def _book_of(model: nn.Module, loss_fn: LossFn, wanted: bool | None) -> BookKeeping | None:
+    """Build the book-keeping engine; None where Opacus is to be used."""
     if wanted is False:
         return None
     try:

@@ -25,12 +25,13 @@ _ROUNDING = 2.0**-20
 # Squared length of a token beyond which Gram matrices may overflow, or hide what underflows beside
 # it.
 _LONGEST_SQUARED = 1e16
+# Elements of written-out gradients held at once, and tokens of a block of a Gram matrix.
 _PRODUCT_BLOCK = 2**22
 _ROWS = 16
 
 
 class Gradient(Protocol):
-    """The gradient of one parameter for each record of a batch, in the smallest form that holds it."""
+    """The gradient of one parameter for each record, in the smallest form that holds it."""
 
     @property
     def param(self) -> Tensor:
@@ -66,7 +67,13 @@ class Inputs:
 
 @dataclass(frozen=True, eq=False)
 class _Matrix:
-    """The weight of a linear layer, [p, d], by inputs x [b, t, d] and gradients of outputs g [b, t, p]."""
+    """The weight of a linear layer, [p, d].
+
+    Attributes:
+        param: the weight.
+        inputs: x, shape [b, t, d].
+        g: gradients of outputs, shape [b, t, p].
+    """
 
     param: Tensor
     inputs: Inputs
@@ -74,6 +81,7 @@ class _Matrix:
 
     def squared_norms(self, count: int) -> Tensor:
         (tokens, d), p = self.inputs.x.shape[1:], self.g.shape[2]
+        # Whichever is smaller: Gram matrices of tokens, or the gradient itself.
         if tokens == 1 or tokens * (d + p) >= d * p:
             return _squared_by_product(self.inputs.x, self.g)
         gram_x, gram_g = self.inputs.gram, _gram(self.g)
@@ -98,6 +106,7 @@ class _Matrix:
 
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
         x, g, weights = self.inputs.x, self.g, factors[:, None, None]
+        # Scales the smaller of the two factors.
         x, g = (x * weights, g) if x.shape[2] <= g.shape[2] else (x, g * weights)
         torch.addmm(
             total, g.flatten(0, 1).T, x.flatten(0, 1), beta=0.0 if fresh else 1.0, out=total
@@ -154,7 +163,11 @@ class _Table:
 
 
 def _gram(values: Tensor) -> list[Tensor]:
-    """Return products of tokens [b, t, n] within each record, 16 tokens each with those up to itself: [b, 16, 16 i]."""
+    """Return products of tokens [b, t, n] within each record.
+
+    A block i holds 16 tokens, each with those up to the block's end: [b, 16, 16 i]. What lies above
+    the diagonal blocks follows by symmetry.
+    """
     return [
         torch.bmm(part, values[:, : (i + 1) * _ROWS].mT)
         for i, part in enumerate(values.split(_ROWS, dim=1))
@@ -201,7 +214,7 @@ def gradients_of(
         layer: Linear, LayerNorm or Embedding.
         inputs: what it was called with, shape [b, ...].
         g: gradient of its output, shape [b, ...].
-        shared: inputs of this pass by identity, added to.
+        shared: inputs of this pass by identity; this layer's are added.
     """
     g = g.float()
     if isinstance(layer, nn.Linear):
@@ -239,6 +252,7 @@ def _of_embedding(layer: nn.Embedding, ids: Tensor, g: Tensor) -> Iterator[Gradi
         0, places.flatten(), g.flatten(0, -2)
     )
     tokens = different % size
+    # Torch gives the padding's row no gradient either.
     if layer.padding_idx is not None:
         rows[tokens == layer.padding_idx] = 0.0
     yield _Table(layer.weight, rows, different // size, tokens)

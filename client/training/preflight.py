@@ -54,7 +54,7 @@ def preflight(dp_sgd: DpSgd, synthetic: Examples, *, autocast: torch.dtype | Non
 
 @contextlib.contextmanager
 def off_zero(params: Sequence[Tensor]) -> Iterator[None]:
-    """Move tensors a little for the moment, since a head that starts at zero would pass any check."""
+    """Move tensors a little for the moment: a head that starts at zero would pass any check."""
     kept = [p.detach().clone() for p in params]
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What coordinator and institution say to each other, and how it is packed into Flower's records.
+"""Messages of coordinator and institution, and how they are packed into Flower's records.
 
 A request is a plan, a round and the global tensors. A reply is an update with metrics, or a
 refusal: a code and figures, never the text of an exception, which could quote a record.
@@ -34,11 +34,12 @@ class Request:
     """One question to an institution.
 
     Attributes:
-        plan: the training plan, as JSON.
+        plan: the training plan, as JSON, to the letter: its hash is what people approve.
         server_round: from 1; 0 where it does not matter.
         arrays: the global tensors; None when only a description is asked for.
         splits: splits to evaluate on.
-        ledger_head: of the institution asked, as it told last; empty where it told none.
+        ledger_head: last known head of the institution's ledger; empty if unknown. One that the
+            ledger does not hold shows that it is an older copy.
     """
 
     plan: str
@@ -54,8 +55,8 @@ class Reply:
 
     Attributes:
         institution: its name.
-        refusal: None, or why it declines, as a code.
-        figures: what a refusal is about, such as asked and allowed; or epsilon, noise and counts.
+        refusal: code of the reason why it declines; None for an answer.
+        figures: numbers behind a refusal, such as asked and allowed; or epsilon, noise and counts.
         arrays: the update (local minus global), after training.
         num_examples: declared number of training records.
         evaluations: split -> metrics of the tensors received, exact and so not protected.
@@ -144,6 +145,7 @@ def pack_reply(reply: Reply) -> RecordDict:
     return records
 
 
+# The same in every round: making Flower's record costs more than finding it.
 @functools.lru_cache(maxsize=4096)
 def _who(institution: str, refusal: str, ledger_head: str) -> ConfigRecord:
     return ConfigRecord(

@@ -100,7 +100,7 @@ class TrainingPlan:
         return self.privacy.unit != "none"
 
     def to_json(self) -> str:
-        """Serialise; the order of a table's columns, which is the order of the model's inputs, is kept.
+        """Serialise; a table's columns, which are the model's inputs, keep their order.
 
         A plan without a task of one's own does not mention that there could be one, and names the
         mechanisms it always named.

@@ -31,6 +31,7 @@ _STYPE = "numpy.ndarray"
 _DTYPE = "float32"
 
 
+# Formatting a header takes longer than copying a small tensor.
 @functools.lru_cache(maxsize=4096)
 def _npy_header(shape: tuple[int, ...]) -> bytes:
     buffer = io.BytesIO()
@@ -132,6 +133,7 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Decode
         end = start + 4 * count
         values[start:end] = memoryview(array.data)[len(header) :]
     tensors = unflatten(flat, expected)
+    # One look at everything; only if it fails, one at each tensor, for its name.
     if not _largest(flat) <= min(max_value, LARGEST_FLOAT32):
         check_values(tensors, max_value=min(max_value, LARGEST_FLOAT32))
     return DecodedTensors(tensors)
@@ -168,7 +170,7 @@ class Decoder:
 def flatten(tensors: Mapping[str, Tensor], names: Iterable[str]) -> Tensor:
     """Join named tensors into one vector, in the order of ``names``.
 
-    Without a copy where :func:`decode` laid them out so.
+    There is no copy if they lie one after the other in memory, as :func:`decode` lays them out.
     """
     parts = [tensors[name] for name in names]
     if not parts:

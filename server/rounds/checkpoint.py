@@ -36,11 +36,10 @@ class Checkpoint:
     """Everything that the rest of a run depends on.
 
     Attributes:
-        state: after the last round done.
+        state: state after the last round done.
         clients: name -> declared number of training units; empty before anybody enrolled.
-        ledger_heads: name -> head of its ledger as it told last.
-        extra: what the run's owner keeps with it, such as what simulated institutions have
-            computed; JSON.
+        ledger_heads: name -> last known head of its ledger.
+        extra: JSON that the run's owner keeps with it, such as what simulated institutions spent.
     """
 
     state: RunState
@@ -54,7 +53,7 @@ class CheckpointStore:
 
     Args:
         folder: made if need be; temporary files that a killed process left are removed.
-        kept: how many, >= 1.
+        kept: number of checkpoints that stay, >= 1.
     """
 
     def __init__(self, folder: Path, *, kept: int) -> None:
@@ -77,9 +76,9 @@ class CheckpointStore:
         state = checkpoint.state
         tensors = _prefixed(_PARAMS, state.params) | _prefixed(_STRATEGY, state.strategy_state)
         if state.best:
-            tensors |= {
-                name: tensor.clone() for name, tensor in _prefixed(_BEST, state.best.params).items()
-            }  # may be params
+            best = _prefixed(_BEST, state.best.params)
+            # They may be the params themselves, and the format refuses shared memory.
+            tensors |= {name: tensor.clone() for name, tensor in best.items()}
         text = (
             _to_json(_describe(checkpoint))[:-1]
             + f',"history":[{",".join(self._lines(state.history))}]}}'
