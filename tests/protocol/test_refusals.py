@@ -23,9 +23,9 @@ def code_literals() -> Iterator[tuple[Path, str]]:
     """Yield each text that is passed as ``code=`` or ``refusal=``."""
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.keyword) and node.arg in ("code", "refusal"):
-                if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-                    yield path, node.value.value
+            match node:
+                case ast.keyword(arg="code" | "refusal", value=ast.Constant(value=str(code))):
+                    yield path, code
 
 
 def test_every_code_that_is_written_out_is_in_the_table() -> None:
