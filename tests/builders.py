@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from confide.client.institution import Institution, Safeguards, SharedTensors
+from confide.client.institution import Institution, Safeguards
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
@@ -26,7 +26,7 @@ from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import derive_key
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors, encode
+from confide.protocol.tensors import Decoder, Tensors, encode
 
 POLICY = compose().policy  # a simulation's: allows what is tried
 
@@ -106,7 +106,7 @@ def build_institution(
         "ward",
         data=data or build_records(trainer.workload),
         trainer=trainer,
-        tensors=SharedTensors(trainer),
+        decoder=Decoder(trainer.shapes),
         serves=plan,
         safeguards=Safeguards(policy=Policy(policy), **given),
     )

@@ -22,11 +22,12 @@ from confide.protocol.messages import (
     unpack_request,
 )
 from confide.protocol.plan import TrainingPlan, make_plan
-from confide.protocol.tensors import Tensors, decode, encode, sha256
+from confide.protocol.tensors import Tensors, decode, encode
 from confide.server.rounds.loop import RoundLoop
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState
 from confide.simulations.engines.inline import InlineGrid
+from confide.storage.tensor_files import sha256
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.feddyn import feddyn
 from confide.strategies.fedopt import fedadam
@@ -72,7 +73,7 @@ class Fake:
         if kind == "query":
             return self.tamper_query(Reply(institution=self.name, num_examples=self.num_examples))
         assert request.arrays is not None
-        tensors = decode(request.arrays, {"w": (2,)}, max_value=1e6)
+        tensors = decode(request.arrays, {"w": (2,)}, max_value=1e6).tensors
         splits = ["validation"] if kind == "train" else list(request.splits)
         scores = (
             {split: {**self.score(tensors), "num_examples": 4} for split in splits}

@@ -8,10 +8,17 @@ from typing import Any, cast
 
 import pytest
 import torch
-from builders import build_institution, build_plan, build_records, build_request, workload_of
+from builders import (
+    build_institution,
+    build_plan,
+    build_records,
+    build_request,
+    key_of,
+    workload_of,
+)
 from torch import Tensor
 
-from confide.client.institution import Institution, SharedTensors
+from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn
 from confide.client.training.trainer import Trainer
@@ -24,7 +31,7 @@ from confide.models.workload import Workload
 from confide.privacy.randomness import derive_key
 from confide.protocol.messages import Reply, Request, pack_reply
 from confide.protocol.plan import PLAN_VERSION, TrainingPlan
-from confide.protocol.tensors import Decoder, Shapes, Tensors, decode, encode
+from confide.protocol.tensors import Shapes, Tensors, decode
 from confide.tasks.task import Examples
 
 CANARY = "patient-4711-has-gout"
@@ -69,7 +76,9 @@ def make_institution(
     key_fn: KeyFn = key_of,
 ) -> Institution:
     plan = PLAN if private else PLAIN
-    return build_institution(plan, data or make_data(), trainer=trainer or _TRAINERS[private])
+    return build_institution(
+        plan, data or make_data(), trainer=trainer or _TRAINERS[private], key_fn=key_fn
+    )
 
 
 def ask(

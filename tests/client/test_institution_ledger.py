@@ -12,6 +12,7 @@ from builders import build_institution, build_ledger, build_records, workload_of
 from confide.client.institution import Institution, Safeguards
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig, PolicyConfig
@@ -29,7 +30,7 @@ from confide.protocol.messages import (
     unpack_request,
 )
 from confide.protocol.plan import TrainingPlan, make_plan
-from confide.protocol.tensors import Decoder, Tensors, encode
+from confide.protocol.tensors import Tensors, encode
 
 CONFIG = compose(
     [
@@ -64,7 +65,7 @@ def make_institution(
 ) -> Institution:
     return build_institution(
         PLAN,
-        DATA,
+        data,
         trainer=trainer,
         policy=policy or PolicyConfig(max_delta=1e-4),
         ledger=build_ledger(folder / "ward.ledger", epsilon=5.0, delta=1e-4),

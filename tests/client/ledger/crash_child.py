@@ -28,7 +28,7 @@ from confide.config.privacy import PolicyConfig
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Decoder, decode, encode
+from confide.protocol.tensors import decode, encode
 from confide.storage.files import write_json
 from confide.tasks.task import LABELS, Examples
 

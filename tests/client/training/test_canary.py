@@ -13,7 +13,7 @@ from flwr.app import Context, Message, RecordDict
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import make_client_app
-from confide.client.institution import Institution, SharedTensors
+from confide.client.institution import Institution
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData, encode_institution

@@ -26,7 +26,6 @@ from confide.models.compute import Compute
 from confide.models.workload import build_workload, shapes_without_weights
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Decoder
 
 MARKER = "was_imported"
 MODULE = f"""

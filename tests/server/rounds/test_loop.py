@@ -34,9 +34,10 @@ from confide.errors import RunFailedError
 from confide.protocol.messages import (
     Reply,
 )
-from confide.protocol.tensors import encode, sha256
+from confide.protocol.tensors import encode
 from confide.server.rounds.loop import RoundLoop
 from confide.simulations.engines.inline import InlineGrid
+from confide.storage.tensor_files import sha256
 from confide.strategies.fedavg import fedavg
 from confide.strategies.feddyn import feddyn
 from confide.strategies.selection import SelectUniform
