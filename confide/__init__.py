@@ -1,8 +1,11 @@
 """confide: federated fine-tuning with differential privacy that an institution can sign off.
 
-import confide
-result = confide.simulate(["experiment=heart_disease", "strategy=fedadam"])
-result.institutions
+::
+
+    import confide
+
+    result = confide.simulate(["experiment=heart_disease", "strategy=fedadam"])
+    result.institutions
 """
 
 import importlib
@@ -14,8 +17,8 @@ if TYPE_CHECKING:
     from confide.simulations.api import simulate
     from confide.simulations.result import Result, load_run
 
-# Loaded when first asked for: commands, and whoever wants the version, wait for neither Hydra nor
-# torch.
+# Imported on first use: loading Hydra and torch takes seconds, which neither a command that needs
+# none of them nor `confide.__version__` should wait for.
 _LAZY = {
     "Result": "confide.simulations.result",
     "load_run": "confide.simulations.result",
@@ -24,7 +27,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> object:
-    """Load a public name."""
+    """Load a public name on first use."""
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object = getattr(importlib.import_module(_LAZY[name]), name)
@@ -33,7 +36,7 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List what can be asked for."""
+    """List the names defined so far and those that load on first use."""
     return sorted({*globals(), *_LAZY})
 
 

@@ -1,7 +1,7 @@
-"""The front door: ``confide COMMAND ...``.
+"""The command line: ``confide COMMAND ...``.
 
-Commands are named by dotted strings and loaded when called, so that the front door imports no room
-(and no torch).
+Commands are named by dotted strings and imported when called, so that ``confide --help`` loads
+neither torch nor Hydra, and a command only what it needs itself.
 """
 
 import importlib
@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "report": (
         "confide.simulations.commands.report:main",
-        "render a run's report again, or compare several runs",
+        "write a run's report again, or compare several runs",
     ),
     "provision": (
         "confide.server.commands.provision:main",
@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "partition": (
         "confide.simulations.commands.partition:main",
-        "write the records of a simulation as one file an institution",
+        "write the records of a simulation as one file per institution",
     ),
     "client": (
         "confide.client.commands.client:main",
@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "doctor": (
         "confide.deployment.doctor:main",
-        "say what is wrong with a kit or this machine, and how to fix it",
+        "check a kit and this machine, and explain how to fix what is wrong",
     ),
     "ledger": (
         "confide.client.commands.ledger:main",
@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "policy": (
         "confide.client.commands.policy:main",
-        "explain what an institution's rules say to a plan",
+        "explain whether an institution's rules allow a plan",
     ),
     "data": (
         "confide.client.commands.data:main",
@@ -77,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the words after ``confide``; those of this process when None.
+        argv: words after ``confide``; None for this process's own.
 
     Returns:
-        The exit status: 0 done, 1 the run failed, 2 the command or its config is wrong.
+        Exit status: 0 done, 1 the run failed, 2 the command or its config is wrong.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help", "help"}:

@@ -2,17 +2,18 @@
 
 ::
 
-    ConfideError ├── ConfigError          the config, an override or a plan says something
-    impossible ├── DataError            records do not fit the schema ├── FlowerError          a
-    process of Flower does not answer, or refuses ├── ModelError           a backbone or a saved
-    model cannot be used as it is ├── PrivacyError         training as asked would void the
-    guarantee │   └── DeniedError      an institution declines: its policy, or its budget; with a
-    code and figures for the other side ├── ProtocolError        the other side sent something that
-    may not be accepted ├── RunFailedError       a run ended without a model └── StorageError
-    a file could not be written
-        ├── LedgerError      a ledger is damaged, older than its anchor, or of another release:
-        nothing is trained on it └── UnreadableError  a file is not what was written, so a run
-        cannot go on from it
+    ConfideError
+    ├── ConfigError          the config, an override or a plan asks for something impossible
+    ├── DataError            records do not fit the schema
+    ├── FlowerError          a process of Flower does not answer, or refuses
+    ├── ModelError           a backbone or a saved model cannot be used as it is
+    ├── PrivacyError         training as requested would void the guarantee
+    │   └── DeniedError      an institution's policy or budget does not allow a request
+    ├── ProtocolError        the other side sent something that must not be accepted
+    ├── RunFailedError       a run ended without a model
+    └── StorageError         a file could not be written
+        ├── LedgerError      a ledger is damaged, older than its anchor, or of another release
+        └── UnreadableError  a file is not what was written, so a run cannot continue from it
 
 A message says what was expected, gives ``name=value`` and ends with the fix. ``ValueError`` and
 ``TypeError`` are left for plain misuse of a function.
@@ -21,8 +22,7 @@ A message says what was expected, gives ``name=value`` and ends with the fix. ``
 from collections.abc import Mapping, Sequence
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-"""Exit statuses of every command: the work failed; the command or its config is wrong; somebody
-pressed Ctrl-C."""
+"""Exit statuses of all commands: the work failed, the command or its config is wrong, Ctrl-C."""
 
 
 class ConfideError(Exception):
@@ -33,7 +33,7 @@ class ConfigError(ConfideError):
     """One or more mistakes in a config, all reported at once.
 
     Args:
-        problems: one sentence a mistake, each with the name, the value and the fix.
+        problems: the mistakes, one sentence each with the name, the value and the fix.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class DataError(ConfideError):
     """Records that do not fit the task's schema, or an institution without enough of them.
 
     Args:
-        problems: one sentence a problem, each with the column, the count and the fix.
+        problems: what is wrong, one sentence each with the column, the count and the fix.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class DataError(ConfideError):
 
 
 class FlowerError(ConfideError):
-    """A process of Flower that does not answer, refuses, or has given a run up."""
+    """A process of Flower that does not answer, refuses, or has abandoned a run."""
 
 
 class ModelError(ConfideError):
@@ -73,17 +73,16 @@ class ModelError(ConfideError):
 
 
 class PrivacyError(ConfideError):
-    """Training as asked would void the privacy guarantee."""
+    """Training that would void the privacy guarantee."""
 
 
 class DeniedError(PrivacyError):
-    """What an institution declines to do, by its own policy or for want of budget.
+    """A request that an institution declines, by its own policy or for lack of budget.
 
     Args:
-        message: the rule, the value asked and the value allowed; for the institution's own log.
-        code: of the rule, for the other side; never quotes a record.
-        figures: what was asked and what is allowed, where these are numbers that the other side may
-            know.
+        message: the rule, the value requested and the value allowed; for the institution's log.
+        code: code of the rule, for the other side; it never quotes a record.
+        figures: numbers requested and allowed, as far as the other side may know them.
     """
 
     def __init__(
@@ -95,11 +94,11 @@ class DeniedError(PrivacyError):
 
 
 class ProtocolError(ConfideError):
-    """A message, a plan or an update that may not be accepted.
+    """A message, a plan or an update that must not be accepted.
 
     Args:
         message: what was expected and what came.
-        code: a short word for the other side; never quotes a record.
+        code: short code for the other side; it never quotes a record.
     """
 
     def __init__(self, message: str, *, code: str = "invalid_message") -> None:
@@ -112,8 +111,8 @@ class RunFailedError(ConfideError):
 
     Args:
         message: what happened.
-        when: the phase or round, such as ``round 3``.
-        missing: name -> code of those without whom it could not go on.
+        when: phase or round, such as ``round 3``.
+        missing: refusal code of each institution that the run could not continue without.
     """
 
     def __init__(
@@ -125,18 +124,15 @@ class RunFailedError(ConfideError):
 
 
 class StorageError(ConfideError):
-    """A file that could not be written; what stood before stands."""
+    """A file that could not be written; its earlier version is still there."""
 
 
 class LedgerError(StorageError):
-    """A ledger that is not what was written last, or cannot be written.
-
-    Nothing is trained on its population.
-    """
+    """A ledger that is not what was last written, or cannot be written: nothing is trained on it."""
 
 
 class UnreadableError(StorageError):
-    """A file that is damaged or gone, without which a run cannot go on."""
+    """A file that a run needs in order to continue, and that is damaged or missing."""
 
 
 __all__ = [

@@ -1,6 +1,7 @@
-"""Files that are whole or not there: a temporary file, fsync, rename, fsync of the folder.
+"""Writes files atomically, locks them, and makes private folders.
 
-Folders of one owner, by name.
+A file is written to a temporary name, synchronised and renamed, so that a crash or a full disk
+leaves either the old content or the new, never a part of it.
 """
 
 import contextlib
@@ -26,13 +27,11 @@ _LOCK_POLL_S = 0.2
 
 
 def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all.
-
-    What stood there before stands until the new one is on the disk.
+    """Write a file completely or not at all; the old one stays until the new one is on the disk.
 
     Args:
-        path: what is written or replaced.
-        write: fills the temporary file it is given.
+        path: file to write or replace.
+        write: function that fills the temporary file at the path it is given.
         mode: permissions of the file.
 
     Raises:
@@ -40,26 +39,28 @@ def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644
     """
     temporary = ""
     try:
+        # In the same folder: a rename across file systems would not be atomic. mkstemp makes it
+        # with mode 0600, so that a secret is never readable by others, not even while it grows.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         os.close(handle)
         write(Path(temporary))
+        # Before the rename: otherwise a power cut may leave the new name on an empty file.
         _sync(temporary)
         os.chmod(temporary, mode)
         os.replace(temporary, path)
+        # The rename is an entry of the folder, which is not on the disk until the folder is.
         _sync(path.parent)
     except (OSError, SafetensorError) as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise StorageError(
-            f"{path} cannot be written: {error}. Free space or fix the folder; what stood there"
-            " stands."
+            f"{path} cannot be written: {error}. Free space or fix the folder; the earlier file"
+            " is unchanged."
         ) from None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file whole or not at all.
-
-    A number that is not finite becomes null, which JSON has.
+    """Write a JSON file completely or not at all; numbers that are not finite become null.
 
     Raises:
         StorageError: if it cannot be written.
@@ -68,12 +69,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a text file whole or not at all.
+    """Write a text file completely or not at all.
 
     Args:
-        path: what is written or replaced.
-        text: the whole of it.
-        mode: permissions of the file; nobody has more at any moment.
+        path: file to write or replace.
+        text: content of the file.
+        mode: permissions of the file; it never has wider ones, not even while it is written.
 
     Raises:
         StorageError: if it cannot be written.
@@ -86,7 +87,7 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_secret(path: Path, secret: bytes) -> None:
-    """Write a file that its owner alone may read, whole or not at all.
+    """Write a file that only its owner may read, completely or not at all.
 
     Raises:
         StorageError: if it cannot be written.
@@ -100,15 +101,15 @@ def write_secret(path: Path, secret: bytes) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, *, otherwise: str, wait_s: float = 0.0) -> Iterator[None]:
-    """Hold a file against other processes; the system lets go of it, however this process ends.
+    """Hold a lock on a file against other processes.
 
     Args:
-        path: of the file, made if need be.
-        otherwise: what to tell where another process holds it.
-        wait_s: how long to wait for that one.
+        path: file to lock; created if it does not exist.
+        otherwise: message of the error if another process holds the lock.
+        wait_s: longest wait for the other process, in seconds.
 
     Raises:
-        ConfigError: ``otherwise``.
+        ConfigError: with the message ``otherwise``.
         StorageError: if the file cannot be opened.
     """
     try:
@@ -116,6 +117,8 @@ def locked(path: Path, *, otherwise: str, wait_s: float = 0.0) -> Iterator[None]
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error}. Fix the folder.") from None
     end = time.monotonic() + wait_s
+    # flock belongs to the open file and not to a name on the disk: the kernel releases it however
+    # this process ends, so a crash leaves no stale lock behind.
     with file:
         while True:
             try:
@@ -129,14 +132,15 @@ def locked(path: Path, *, otherwise: str, wait_s: float = 0.0) -> Iterator[None]
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder that only its owner may enter, and those above it alike.
+    """Make a folder, and missing ones above it, that only their owner may enter.
 
-    One that is there stays as it is.
+    A folder that exists keeps its permissions.
 
     Raises:
         StorageError: if it cannot be made.
     """
     try:
+        # One by one: `mkdir(parents=True)` would make those above with the default permissions.
         for folder in (*reversed(path.parents), path):
             if not folder.is_dir():
                 folder.mkdir(exist_ok=True, mode=0o700)
@@ -147,12 +151,12 @@ def make_private_folder(path: Path) -> None:
 
 
 def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
-    """Let a group at files and folders of this user.
+    """Give files and folders of this user to a group.
 
     Args:
-        paths: each with its permissions.
-        group: by name.
-        setting: that names the group, for the error.
+        paths: permissions of each path.
+        group: name of the group.
+        setting: name of the setting that chose the group, for the error.
 
     Raises:
         ConfigError: if there is no such group, or this user may not give them to it.
@@ -168,13 +172,15 @@ def share(paths: Mapping[Path, int], group: str, *, setting: str) -> None:
 
 
 def folder_name(name: str) -> str:
-    """Write a job's or an institution's name as a folder's, one for one.
+    """Write a job's or an institution's name as a file name; different names stay different.
 
-    No separator, no leading dot, not too long.
+    The result has no separator and no dot, and at most 150 characters.
     """
+    # `quote` leaves dots alone, and "." and ".." are folders of their own.
     written = quote(name, safe="").replace(".", "%2E")
     if len(written) <= _LONGEST_NAME:
         return written
+    # The hash keeps long names apart that begin alike.
     return f"{written[: _LONGEST_NAME - 65]}-{hashlib.sha256(name.encode()).hexdigest()}"
 
 

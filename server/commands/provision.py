@@ -1,7 +1,7 @@
 """``confide provision``: a federation's certificates, and a start-up kit for each institution.
 
 The coordinator runs ``confide provision FEDERATION.yaml``; an institution that makes its own key
-runs ``confide provision --request NAME`` and sends what that says.
+runs ``confide provision --request NAME`` and sends the file that this names.
 """
 
 import argparse
@@ -21,10 +21,10 @@ def main(argv: Sequence[str]) -> int:
     """Run ``confide provision``.
 
     Args:
-        argv: the words after ``provision``.
+        argv: words after ``provision``.
 
     Returns:
-        The exit status: 0 done.
+        Exit status: 0 done.
 
     Raises:
         ConfigError: if the command, the federation's YAML or a request is wrong.
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.request is not None:
         if arguments.csr or arguments.replace:
             raise ConfigError(
-                "--csr and --replace are the coordinator's; leave them out, or give"
+                "--csr and --replace are for the coordinator; leave them out, or give"
                 " FEDERATION.yaml."
             )
         return _request(arguments)
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where; kits beside the YAML, or the institution's name",
+        help="folder to write to; default: kits/ next to the YAML, or the institution's name",
     )
     parser.add_argument(
         "--csr",
@@ -73,17 +73,19 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="FILE",
-        help="an institution's request; may be repeated",
+        help="certificate request of an institution; may be repeated",
     )
     parser.add_argument(
         "--replace",
         action="append",
         default=[],
         metavar="NAME",
-        help="take the key of this institution's request for its old one",
+        help="replace this institution's key by that of its request",
     )
     parser.add_argument(
-        "--request", metavar="NAME", help="at an institution: make its key, and a request to send"
+        "--request",
+        metavar="NAME",
+        help="at an institution: make its key, and a certificate request to send",
     )
     return parser
 
@@ -95,10 +97,12 @@ def _request(arguments: argparse.Namespace) -> int:
     made = make_request(name, arguments.out or Path(folder_name(name)))
     print(
         f"{made.folder / 'node.key'}: the private key of {name}. Keep it here; nobody else ever"
-        f" needs it.\n{made.folder / 'node.csr'}: send this file to the coordinator, and nothing"
-        " else.\nFingerprint of the key, to tell the coordinator by telephone:"
-        f" {made.key_fingerprint}\nA kit without node.key comes back: copy node.key into it, then"
-        " run `confide doctor KIT`."
+        " needs it.\n"
+        f"{made.folder / 'node.csr'}: send this file to the coordinator, and nothing else.\n"
+        "Fingerprint of the key, to be read to the coordinator by telephone:"
+        f" {made.key_fingerprint}\n"
+        "You will receive a kit without node.key: copy node.key into it, then run `confide doctor"
+        " KIT`."
     )
     return 0
 
@@ -119,23 +123,27 @@ def _print(done: "Provisioned", federation: "FederationConfig") -> None:
     from rich.text import Text
 
     table = Table("institution", "kit", "node.key", "fingerprint of its public key")
+    # Folded and not cut: fingerprints are there to be compared.
     for column in table.columns:
         column.overflow = "fold"
     for kit in done.kits:
         where = "in the kit" if kit.has_key else "at the institution"
+        # Text, because rich would read [...] in an institution's name as markup.
         table.add_row(*(Text(cell) for cell in (kit.name, kit.state, where, kit.key_fingerprint)))
     Console().print(table)
     for name in done.removed:
-        print(f"{name} was removed: its key is no longer in coordinator/; its kit stays.")
+        print(f"{name} was removed: its key is no longer in coordinator/; its kit is kept.")
     for note in done.notes:
         print(note)
     places = done.places
     print(
-        f"\nNext, in {places.out}:\n  authority/     take it offline: whoever has ca.key can pose"
-        " as the coordinator.\n  coordinator/   bring it to the machine that is reached as"
-        f" {federation.address}; README.md says how.\n  institutions/  send each folder to its"
-        " institution and nobody else, unreadable to others on its way.\n  Compare by telephone"
-        f" the SHA-256 fingerprint of ca.crt: {done.fingerprint}"
+        f"\nNext, in {places.out}:\n"
+        "  authority/     take it offline: anyone who has ca.key can pose as the coordinator.\n"
+        f"  coordinator/   bring it to the machine that is reached as {federation.address};"
+        " README.md explains how.\n"
+        "  institutions/  send each folder to its institution and nobody else, over a channel that"
+        " others cannot read.\n"
+        f"  Compare by telephone the SHA-256 fingerprint of ca.crt: {done.fingerprint}"
     )
 
 

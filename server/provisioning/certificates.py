@@ -1,6 +1,7 @@
-"""The coordinator's certificates.
+"""Finds or makes a federation's authority, and issues the coordinator's certificates.
 
-Issued when there is none that serves, by an authority whose key may be elsewhere.
+A certificate is issued only when there is none that can be used, because the authority's key is
+normally kept offline.
 """
 
 import datetime
@@ -22,26 +23,27 @@ RENEWED_BEFORE = datetime.timedelta(days=30)
 
 @dataclass(frozen=True)
 class Authority:
-    """A federation's authority: its certificate, and its key where that is here.
+    """A federation's authority: its certificate, and its key if that is on this machine.
 
     Attributes:
-        places: where both may be.
-        certificate: as every kit has it.
+        places: folders in which both may be.
+        certificate: certificate that every kit holds.
     """
 
     places: Places
     certificate: x509.Certificate
 
-    def key(self, wanted_for: str) -> pki.PrivateKey:
+    def key(self, needed_for: str) -> pki.PrivateKey:
         """Return the private key.
 
         Raises:
-            ConfigError: if it is kept elsewhere, saying what it is wanted for, or is another's.
+            ConfigError: if it is kept elsewhere (the message says what it is needed for), or is
+                not the key of this certificate.
         """
         path = self.places.authority / "ca.key"
         if not path.exists():
             raise ConfigError(
-                f"{path} is not there, and {wanted_for}; bring the folder back from where it is"
+                f"{path} does not exist, and {needed_for}; bring the folder back from where it is"
                 " kept, and run this again."
             )
         key = pki.read_private_key(path)
@@ -56,17 +58,19 @@ class Authority:
 def find_authority(
     places: Places, federation: FederationConfig, now: datetime.datetime
 ) -> Authority:
-    """Find a federation's authority by any copy of its certificate, or make it.
+    """Find a federation's authority by any copy of its certificate, or make a new one.
 
     Args:
-        places: where to look, and to write.
-        federation: whose authority it is.
-        now: the time, with its zone.
+        places: folders to search and to write to.
+        federation: federation that the authority belongs to.
+        now: current time, with its time zone.
 
     Raises:
-        ConfigError: if there are several, or one of another federation.
+        ConfigError: if there are several authorities, or that of another federation.
         UnreadableError: if a copy is damaged.
     """
+    # Any copy will do: authority/ may be offline and coordinator/ on its own machine, while the
+    # kits trust the certificate that they have. A second authority would lock them out.
     path = places.authority / "ca.crt"
     copies = [
         path,
@@ -82,44 +86,43 @@ def find_authority(
         raise ConfigError(
             f"{places.out} holds certificates of several authorities ({found}); keep those of one."
         )
-    certificate = next(iter(certificates.values()), None) or _make_certificate(
-        places, federation.name, now
-    )
+    key_path = places.authority / "ca.key"
+    if certificates:
+        certificate = next(iter(certificates.values()))
+    else:
+        # The key first: a run that is cut off here makes the certificate from it next time.
+        make_private_folder(places.authority)
+        write_missing(key_path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
+        certificate = pki.make_authority(federation.name, pki.read_private_key(key_path), now=now)
     owner = pki.common_name(certificate.subject)
     if owner != federation.name:
         raise ConfigError(
-            f"name={federation.name}: the authority in {places.out} is of {owner!r}; give another"
-            " --out, or that name."
+            f"name={federation.name}: the authority in {places.out} belongs to {owner!r}; give"
+            " another --out, or that name."
         )
-    if (places.authority / "ca.key").exists():
+    if key_path.exists():
         write_missing(path, lambda: pki.certificate_pem(certificate))
     make_private_folder(places.coordinator)
     write_missing(places.coordinator / "ca.crt", lambda: pki.certificate_pem(certificate))
     return Authority(places, certificate)
 
 
-def _make_certificate(places: Places, name: str, now: datetime.datetime) -> x509.Certificate:
-    make_private_folder(places.authority)
-    path = places.authority / "ca.key"
-    write_missing(path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
-    return pki.make_authority(name, pki.read_private_key(path), now=now)
-
-
 def certify_coordinator(
     authority: Authority, federation: FederationConfig, now: datetime.datetime
 ) -> list[str]:
-    """Issue the coordinator's certificates where that is needed.
+    """Issue those of the coordinator's certificates that are missing or cannot be used.
 
     Args:
-        authority: signs them.
-        federation: whose hosts they are for.
-        now: the time, with its zone.
+        authority: authority that signs them.
+        federation: federation whose hosts they are for.
+        now: current time, with its time zone.
 
     Returns:
-        A sentence for each that was there and was issued anew.
+        One sentence for each certificate that was replaced.
 
     Raises:
-        ConfigError: if one is needed and the authority's key is not here, or the authority expires.
+        ConfigError: if one is needed and the authority's key is elsewhere, or the authority is
+            about to expire.
     """
     notes = []
     for stem, hosts in (("server", federation.hosts), ("loopback", LOOPBACK_HOSTS)):
@@ -127,7 +130,7 @@ def certify_coordinator(
         reason = _issue(authority, stem, hosts, days=federation.days, now=now)
         if reason and was_there:
             notes.append(
-                f"{stem}.crt was issued anew: {reason}. Bring coordinator/ to its machine and start"
+                f"{stem}.crt was replaced: {reason}. Bring coordinator/ to its machine and start"
                 " it again."
             )
     return notes
@@ -136,7 +139,7 @@ def certify_coordinator(
 def _issue(
     authority: Authority, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime
 ) -> str | None:
-    """Issue one certificate, if it must be, and return why."""
+    """Issue one certificate if that is necessary, and return the reason; None if it is not."""
     folder = authority.places.coordinator
     path, key_path = folder / f"{stem}.crt", folder / f"{stem}.key"
     reason = _needs_issue(path, key_path, authority.certificate, hosts, now=now)
@@ -166,17 +169,18 @@ def _needs_issue(
     *,
     now: datetime.datetime,
 ) -> str | None:
+    """Return why a certificate must be issued; None if the present one can be used."""
     for needed in (path, key_path):
         if not needed.exists():
-            return f"{needed.name} is not there"
+            return f"{needed.name} does not exist"
     certificate = pki.read_certificate(path)
     if not pki.is_issued_by(certificate, authority) or not pki.is_key_of(
         pki.read_private_key(key_path), certificate
     ):
-        return f"it fits {key_path.name} or the authority no longer"
+        return f"it no longer fits {key_path.name} or the authority"
     if not pki.is_for(certificate, hosts):
         return f"hosts changed from {', '.join(pki.hosts_of(certificate))} to {', '.join(hosts)}"
-    # A certificate of a few days would be issued anew each time otherwise.
+    # Half of its life at most: a certificate of a few days would otherwise be replaced each time.
     if pki.time_left(certificate, now=now) < min(RENEWED_BEFORE, pki.lifetime(certificate) / 2):
         return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
     return None

@@ -1,6 +1,7 @@
-"""Where provisioning writes, and how.
+"""The folders that provisioning writes to, and its ways of writing.
 
-One run at a time, each file whole, none touched that need not be.
+Only one run writes at a time, each file is written completely, and files that need no change are
+left alone.
 """
 
 import contextlib
@@ -21,36 +22,42 @@ _LEFTOVER = re.compile(r"\.(.+\.(key|crt|pub|csr|json|yaml|md))-[a-z0-9_]{8}")
 
 @dataclass(frozen=True)
 class Places:
-    """Where provisioning writes.
+    """The folders and files that provisioning writes.
 
     Attributes:
-        out: the folder that holds all of it.
+        out: folder that holds all of them.
     """
 
     out: Path
 
     @property
     def authority(self) -> Path:
-        """Folder of the authority, kept offline."""
+        """Folder of the authority, to be kept offline."""
         return self.out / "authority"
 
     @property
     def coordinator(self) -> Path:
-        """Folder that the coordinator's machine gets."""
+        """Folder for the coordinator's machine."""
         return self.out / "coordinator"
 
     def kit(self, name: str) -> Path:
-        """Folder that an institution gets."""
+        """Return the folder of an institution's start-up kit."""
         return self.out / "institutions" / folder_name(name)
 
     def registered(self, name: str) -> Path:
-        """The public key that the coordinator knows an institution by."""
+        """Return the file of the public key by which the coordinator recognises an institution."""
         return self.coordinator / "nodes" / f"{folder_name(name)}.pub"
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let nobody else provision here meanwhile."""
+def only_run(folder: Path) -> Iterator[None]:
+    """Keep other runs of ``confide provision`` from writing to a folder.
+
+    Raises:
+        ConfigError: if another one writes there.
+        StorageError: if a file in it cannot be used.
+    """
+    # The folder itself is locked, so that no lock file is sent along with the kits.
     handle = None
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -58,7 +65,7 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     except BlockingIOError:
         raise ConfigError(
-            f"Another `confide provision` writes to {folder}; wait for it to end, and run this"
+            f"Another `confide provision` is writing to {folder}; wait for it to end, and run this"
             " again."
         ) from None
     except OSError as error:
@@ -71,8 +78,10 @@ def alone(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def sweep(out: Path) -> None:
-    """Remove temporary files of a run that was killed: some are secrets that nobody ever used."""
+def remove_leftovers(out: Path) -> None:
+    """Remove temporary files of a run that was killed: some hold secrets that were never used."""
+    # Not `out.rglob`: these are the only folders that provisioning writes to, and `out` may be a
+    # folder with other things in it.
     folders = (
         out / "authority",
         out / "coordinator",
@@ -85,7 +94,7 @@ def sweep(out: Path) -> None:
 
 
 def write_missing(path: Path, text: Callable[[], str], *, mode: int = 0o644) -> bool:
-    """Write a file that is not there, and say whether it was not."""
+    """Write a file unless it exists, and return whether it was written."""
     if path.exists():
         return False
     write_text(path, text(), mode=mode)
@@ -93,11 +102,11 @@ def write_missing(path: Path, text: Callable[[], str], *, mode: int = 0o644) -> 
 
 
 def write_changed(path: Path, text: str) -> bool:
-    """Write a file whose text is another, and say whether it was."""
+    """Write a file unless it has this text already, and return whether it was written."""
     if path.exists() and path.read_text(encoding="utf-8", errors="replace") == text:
         return False
     write_text(path, text)
     return True
 
 
-__all__ = ["SECRET", "Places", "alone", "sweep", "write_changed", "write_missing"]
+__all__ = ["SECRET", "Places", "only_run", "remove_leftovers", "write_changed", "write_missing"]

@@ -1,12 +1,13 @@
-"""Provisioning: a federation's authority, the coordinator's certificates, and a start-up kit for each institution.
+"""Makes a federation's authority, the coordinator's certificates and each institution's kit.
 
-Every file is written whole or not at all, and in an order in which what names a file comes after
-it: an institution is known (``coordinator/nodes``) once its kit is complete. Running it again
-therefore completes a run that was cut off, adds whoever is new, and leaves all else as it was.
+Every file is written completely or not at all, and before anything that refers to it: an
+institution is registered (``coordinator/nodes``) once its kit is complete. Running it again
+therefore completes a run that was interrupted, adds new institutions, and changes nothing else.
 Trusted with secrets: the coordinator, who makes node keys for institutions that send no certificate
-request of their own; such a key is as secret as the way that the kit travels.
+request of their own; such a key is as secret as the channel that the kit is sent over.
 """
 
+import contextlib
 import datetime
 import json
 from collections.abc import Mapping, Sequence
@@ -29,8 +30,8 @@ from confide.server.provisioning.certificates import Authority, certify_coordina
 from confide.server.provisioning.files import (
     SECRET,
     Places,
-    alone,
-    sweep,
+    only_run,
+    remove_leftovers,
     write_changed,
     write_missing,
 )
@@ -39,15 +40,15 @@ from confide.storage.files import make_private_folder, write_json, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kit:
-    """What became of one institution's kit.
+class ProvisionedKit:
+    """One institution's start-up kit, and what provisioning did to it.
 
     Attributes:
-        name: of the institution.
-        folder: its kit.
-        state: made, completed, unchanged or new key.
+        name: name of the institution.
+        folder: folder of the kit.
+        state: one of made, completed, unchanged, new key.
         has_key: whether the kit holds the private key.
-        key_fingerprint: of its public key.
+        key_fingerprint: fingerprint of the institution's public key.
     """
 
     name: str
@@ -59,26 +60,31 @@ class Kit:
 
 @dataclass(frozen=True, kw_only=True)
 class Provisioned:
-    """What one run made.
+    """Result of one run.
 
     Attributes:
-        places: where.
-        fingerprint: of the authority's certificate.
-        kits: one an institution, in the YAML's order.
-        removed: names of institutions that are no longer known.
-        notes: what else somebody should know, a sentence each.
+        places: folders that were written to.
+        fingerprint: fingerprint of the authority's certificate.
+        kits: one kit per institution, in the YAML's order.
+        removed: names of institutions that are no longer registered.
+        notes: changes that need somebody's attention, one sentence each.
     """
 
     places: Places
     fingerprint: str
-    kits: list[Kit]
+    kits: list[ProvisionedKit]
     removed: list[str]
     notes: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Requested:
-    """What an institution made for itself, and the fingerprint of its public key."""
+    """A folder with an institution's own key and certificate request.
+
+    Attributes:
+        folder: the folder.
+        key_fingerprint: fingerprint of the public key.
+    """
 
     folder: Path
     key_fingerprint: str
@@ -86,7 +92,12 @@ class Requested:
 
 @dataclass
 class _NodeKey:
-    """The key that an institution is to be known by; None: one is to be made."""
+    """The public key to register an institution by.
+
+    Attributes:
+        public: the key; None if it has yet to be made.
+        is_replaced: whether it replaces another one.
+    """
 
     public: pki.PublicKey | None
     is_replaced: bool = False
@@ -94,14 +105,14 @@ class _NodeKey:
 
 @dataclass
 class _Keys:
-    """What each institution's keys are, and every reason why they cannot be."""
+    """The key of each institution by name, and every reason why one cannot be used."""
 
     chosen: dict[str, _NodeKey] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
 def read_federation(path: Path) -> tuple[FederationConfig, Config]:
-    """Read a federation's YAML, and compose the config that its kits' task comes from.
+    """Read a federation's YAML, and compose the config that the task of its kits comes from.
 
     Raises:
         ConfigError: naming every mistake.
@@ -127,44 +138,42 @@ def provision(
     replace: Sequence[str] = (),
     now: datetime.datetime | None = None,
 ) -> Provisioned:
-    """Make what is not there yet of a federation's certificates and kits.
+    """Make those of a federation's certificates and kits that are missing.
 
     Args:
-        federation: who takes part, checked.
-        config: whose task the kits pin.
-        out: folder of all of it.
+        federation: the federation, checked.
+        config: config whose task the kits pin.
+        out: folder to write everything to.
         requests: certificate requests of institutions that made their own keys.
-        replace: names of institutions whose key may change to that of their request.
-        now: the time, with its zone.
-
-    Returns:
-        What was made.
+        replace: names of institutions whose key may be replaced by that of their request.
+        now: current time, with its time zone.
 
     Raises:
-        ConfigError: if a request, a name or a key does not fit; nothing was written for
-            institutions then.
+        ConfigError: if a request, name or key does not fit; then no kit has been written.
         StorageError: if a file cannot be written.
-        UnreadableError: if a file that is there is damaged.
+        UnreadableError: if an existing file is damaged.
     """
     now = now or datetime.datetime.now(datetime.UTC)
     places = Places(out)
-    asked = _read_requests(requests, federation)
+    requested = _read_requests(requests, federation)
     make_private_folder(out)
-    with alone(out):
-        sweep(out)
-        keys = _choose_keys(places, federation, asked, replace)
+    with only_run(out):
+        remove_leftovers(out)
+        # All keys are chosen before anything is written, so that a mistake leaves no half a kit.
+        keys = _choose_keys(places, federation, requested, replace)
         authority = find_authority(places, federation, now)
+        fingerprint = pki.fingerprint(authority.certificate)
         notes = certify_coordinator(authority, federation, now)
         kits = [
-            _kit(name, keys[name], federation, config, authority)
+            _make_kit(name, keys[name], federation, config, authority)
             for name in federation.institutions
         ]
-        removed, changes = _roster(places, federation)
-        page = coordinator_page(federation, fingerprint=pki.fingerprint(authority.certificate))
+        removed, changes = _write_roster(places, federation)
+        page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
     return Provisioned(
         places=places,
-        fingerprint=pki.fingerprint(authority.certificate),
+        fingerprint=fingerprint,
         kits=kits,
         removed=removed,
         notes=[*notes, *changes],
@@ -172,45 +181,41 @@ def provision(
 
 
 def make_request(name: str, folder: Path) -> Requested:
-    """Make an institution's node key and a certificate request for it.
-
-    A key that is there already is used again.
+    """Make an institution's node key, unless there is one, and a certificate request for it.
 
     Args:
-        name: of the institution, as the federation's YAML has it.
-        folder: where ``node.key``, ``node.pub`` and ``node.csr`` are written.
+        name: name of the institution, as in the federation's YAML.
+        folder: folder to write ``node.key``, ``node.pub`` and ``node.csr`` to.
 
     Raises:
-        ConfigError: if the name fits no certificate request.
+        ConfigError: if a certificate request cannot hold the name.
     """
     problems = [f"--request={problem}" for problem in common_name_problems(name)]
     if problems:
         raise ConfigError(problems)
     make_private_folder(folder)
-    with alone(folder):
+    with only_run(folder):
         path = folder / "node.key"
         if not path.exists():
             write_text(path, pki.node_key_text(pki.make_key()), mode=SECRET)
         key = pki.read_node_key(path)
         write_changed(folder / "node.pub", pki.public_line(key.public_key()))
-        if not _is_request_of(folder / "node.csr", name, key):
+        request = None
+        with contextlib.suppress(ConfigError):
+            request = pki.read_request(folder / "node.csr")
+        # ECDSA signatures are random: a request is written again only if the present one does not
+        # fit, so that the file that was sent stays the one that is here.
+        if request is None or (request.name, request.public_key) != (name, key.public_key()):
             write_text(folder / "node.csr", pki.make_request(key, name))
     return Requested(folder=folder, key_fingerprint=pki.key_fingerprint(key.public_key()))
 
 
-def _is_request_of(path: Path, name: str, key: pki.PrivateKey) -> bool:
-    try:
-        request = pki.read_request(path)
-    except ConfigError:
-        return False
-    return request.name == name and pki.is_pair(key, request.public_key)
-
-
-# --- who has which key
+# --- keys of institutions
 
 
 def _read_requests(paths: Sequence[Path], federation: FederationConfig) -> dict[str, pki.PublicKey]:
-    asked: dict[str, pki.PublicKey] = {}
+    """Return the public key of each institution that sent a certificate request."""
+    requested: dict[str, pki.PublicKey] = {}
     problems = []
     for path in paths:
         try:
@@ -224,36 +229,36 @@ def _read_requests(paths: Sequence[Path], federation: FederationConfig) -> dict[
                 f"{path} is of {request.name!r}, which institutions=[{known}] lacks; add it there,"
                 " or correct the name."
             )
-        elif request.name in asked:
+        elif request.name in requested:
             problems.append(
                 f"{path} is a second request of {request.name!r}; give the one that counts."
             )
-        asked[request.name] = request.public_key
+        requested[request.name] = request.public_key
     if problems:
         raise ConfigError(problems)
-    return asked
+    return requested
 
 
 def _choose_keys(
     places: Places,
     federation: FederationConfig,
-    asked: Mapping[str, pki.PublicKey],
+    requested: Mapping[str, pki.PublicKey],
     replace: Sequence[str],
 ) -> dict[str, _NodeKey]:
-    """Say which public key each institution is known by; nothing is written."""
+    """Return the public key to register each institution by; nothing is written."""
     keys = _Keys()
-    for name in sorted(set(replace) - set(asked)):
+    for name in sorted(set(replace) - set(requested)):
         keys.problems.append(
             f"--replace {name!r} needs the request of the new key; give --csr FILE too."
         )
     for name in federation.institutions:
-        _choose_key(keys, places, name, asked.get(name), may_replace=name in replace)
+        _choose_key(keys, places, name, requested.get(name), may_replace=name in replace)
     owners: dict[str, str] = {}
     for name, key in keys.chosen.items():
-        if (
-            key.public is not None
-            and (owner := owners.setdefault(pki.public_line(key.public), name)) != name
-        ):
+        if key.public is None:
+            continue
+        owner = owners.setdefault(pki.public_line(key.public), name)
+        if owner != name:
             keys.problems.append(
                 f"{owner!r} and {name!r} have the same public key; each institution needs its own."
             )
@@ -263,34 +268,42 @@ def _choose_keys(
 
 
 def _choose_key(
-    keys: _Keys, places: Places, name: str, asked: pki.PublicKey | None, *, may_replace: bool
+    keys: _Keys, places: Places, name: str, requested: pki.PublicKey | None, *, may_replace: bool
 ) -> None:
+    """Choose an institution's key, or add the reasons why that is not possible."""
     kit, registered = places.kit(name), places.registered(name)
     private = (
         pki.read_node_key(kit / "node.key").public_key() if (kit / "node.key").exists() else None
     )
     written = pki.read_public_key(kit / "node.pub") if (kit / "node.pub").exists() else None
+    # A run that was interrupted may have written the kit and not yet the registration.
     known = pki.read_public_key(registered) if registered.exists() else private or written
-    if asked is not None:
-        keys.chosen[name] = _NodeKey(asked, is_replaced=known is not None and asked != known)
-        if known is not None and asked != known and not may_replace:
+    if requested is not None:
+        is_replaced = known is not None and requested != known
+        keys.chosen[name] = _NodeKey(requested, is_replaced=is_replaced)
+        # Not without --replace: whoever could slip in a request would take an institution's place.
+        if known is not None and is_replaced and not may_replace:
             keys.problems.append(
-                f"{name!r} is known by key {pki.key_fingerprint(known)}, and its request has"
-                f" {pki.key_fingerprint(asked)}; ask the institution by telephone, then give"
+                f"{name!r} is registered with key {pki.key_fingerprint(known)}, and its request has"
+                f" {pki.key_fingerprint(requested)}; ask the institution by telephone, then give"
                 f" --replace {name!r}, or leave the request out."
             )
         return
     keys.chosen[name] = _NodeKey(known)
-    for file, found in (("node.key", private), ("node.pub", written)):
-        if known is not None and found is not None and found != known:
+    for file, present in (("node.key", private), ("node.pub", written)):
+        if known is not None and present is not None and present != known:
             keys.problems.append(
-                f"{kit / file} does not fit {registered}, which {name!r} is known by; give its"
+                f"{kit / file} does not fit {registered}, the registered key of {name!r}; give its"
                 f" request with --csr FILE --replace {name!r}, or remove the file that is wrong."
             )
 
 
-def _roster(places: Places, federation: FederationConfig) -> tuple[list[str], list[str]]:
-    """Write who takes part, forget whoever no longer does, and say what kits do not know yet."""
+def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[str], list[str]]:
+    """Write ``federation.json`` and remove keys of institutions that are no longer in it.
+
+    Returns:
+        Names that were removed, and notes about what older kits do not know yet.
+    """
     path = places.coordinator / "federation.json"
     before = _read_roster(path)
     files = {
@@ -316,13 +329,13 @@ def _roster(places: Places, federation: FederationConfig) -> tuple[list[str], li
     if old == federation.address:
         return removed, []
     return removed, [
-        f"The address changed from {old} to {federation.address}: kits that were there already"
-        " still say the old one; those institutions change coordinator.address in their"
-        " client.yaml."
+        f"The address changed from {old} to {federation.address}: existing kits still have the old"
+        " one; those institutions change coordinator.address in their client.yaml."
     ]
 
 
 def _read_roster(path: Path) -> dict[str, Any]:
+    """Return ``federation.json`` as the last run wrote it; {} if there was none."""
     if not path.exists():
         return {}
     try:
@@ -339,10 +352,10 @@ def _read_roster(path: Path) -> dict[str, Any]:
 # --- kits
 
 
-def _kit(
+def _make_kit(
     name: str, key: _NodeKey, federation: FederationConfig, config: Config, authority: Authority
-) -> Kit:
-    """Make what an institution's kit lacks; what is there stays, unless its key is replaced."""
+) -> ProvisionedKit:
+    """Write the files that an institution's kit lacks, and those that change with its key."""
     places = authority.places
     folder, registered = places.kit(name), places.registered(name)
     was_there = folder.exists()
@@ -356,27 +369,27 @@ def _kit(
     public = key.public or pki.read_node_key(secret).public_key()
     fingerprint = pki.fingerprint(authority.certificate)
     page = kit_page(name, federation, fingerprint=fingerprint, has_key=secret.exists())
+    # client.yaml is the institution's own once it is written, and the page may be: neither is
+    # brought up to date, except that the page says whether the kit holds the key.
+    if key.is_replaced:
+        page_written = write_changed(folder / "README.md", page)
+    else:
+        page_written = write_missing(folder / "README.md", lambda: page)
     written = [
+        page_written,
         write_changed(folder / "node.pub", pki.public_line(public)),
         write_missing(folder / "ca.crt", lambda: pki.certificate_pem(authority.certificate)),
         write_missing(folder / "client.yaml", lambda: client_yaml(name, federation, config)),
-        (
-            write_changed(folder / "README.md", page)
-            if key.is_replaced
-            else write_missing(folder / "README.md", lambda: page)
-        ),
+        # Last: an institution is registered once its kit is complete.
         write_changed(registered, pki.public_line(public)),
     ]
-    state = (
-        "new key"
-        if key.is_replaced
-        else "made"
-        if not was_there
-        else "completed"
-        if any(written)
-        else "unchanged"
-    )
-    return Kit(
+    if key.is_replaced:
+        state = "new key"
+    elif not was_there:
+        state = "made"
+    else:
+        state = "completed" if any(written) else "unchanged"
+    return ProvisionedKit(
         name=name,
         folder=folder,
         state=state,
@@ -386,8 +399,8 @@ def _kit(
 
 
 __all__ = [
-    "Kit",
     "Provisioned",
+    "ProvisionedKit",
     "Requested",
     "make_request",
     "provision",

@@ -1,5 +1,6 @@
-"""What a start-up kit says: its ``client.yaml``, and the pages for people."""
+"""Texts of a start-up kit: its ``client.yaml``, and the README pages of kit and coordinator."""
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -16,13 +17,14 @@ from confide.errors import ModelError
 from confide.models.backbones import PACKAGE_SCHEME, content_hash, find_backbone
 
 _CLIENT_YAML = """\
-# What this institution runs, allows and promises. `confide client KIT` reads it; `confide doctor KIT` checks it.
+# What this institution runs, allows and promises.
+# `confide client KIT` reads it; `confide doctor KIT` checks it.
 defaults:
   - institution
   - _self_
 name: {name}
 coordinator: {{address: {address}}}
-data: {{path: "???"}}         # your records: a file, a folder's file or a database; see docs/records.md
+data: {{path: "???"}}         # your records: a file or a database; see docs/records.md
 policy:
   budget: {{epsilon: "???"}}  # what your population may spend in its lifetime, over all runs
 {hashes}backbones: []               # folders of pretrained backbones that you approve; [] for tables
@@ -36,18 +38,18 @@ This folder lets {name} take part in the federation **{federation}**.
 
 | file | what it is | secret |
 |---|---|---|
-| `client.yaml` | what your institution runs, allows and promises: fill in each `"???"`, then keep it as your own | no |
-| `ca.crt` | the federation's certificate authority: your side trusts the coordinator by it and nobody else | no |
-| `node.pub` | your public key, which the coordinator knows you by | no |
+| `client.yaml` | what your institution runs, allows and promises: fill in each `"???"` | no |
+| `ca.crt` | the certificate authority by which your side recognises the coordinator | no |
+| `node.pub` | your public key, by which the coordinator recognises you | no |
 | `node.key` | {key} | **yes** |
 
-Whoever has `node.key` can act as your institution: keep it on the machine that takes part, readable by one user
-(`chmod 600 node.key`). {key_advice}
+Anyone who has `node.key` can act as your institution: keep it on the machine that takes part,
+readable by one user (`chmod 600 node.key`). {key_advice}
 
 ## Before you start
 
-Call the coordinator, on a number that you know already, and compare the SHA-256 fingerprint of `ca.crt`
-(`openssl x509 -in ca.crt -noout -fingerprint -sha256`):
+Call the coordinator, on a number that you already know, and compare the SHA-256 fingerprint of
+`ca.crt` (`openssl x509 -in ca.crt -noout -fingerprint -sha256`):
 
     {fingerprint}
 
@@ -57,16 +59,16 @@ Your firewall must let this machine connect out to `{address}` (TCP port {port},
 
 `KIT` is this folder.
 
-1. `confide doctor KIT` says what is missing or wrong, and how to fix it.
+1. `confide doctor KIT` reports what is missing or wrong, and how to fix it.
 2. `confide client KIT` takes part, until you stop it.
-3. `confide client status KIT` says what runs, and what was spent.
+3. `confide client status KIT` shows what is running, and what was spent.
 
 ## What leaves the building
 
 - Updates: what training changed in the model, with noise as the plan says and your policy requires.
-- The number of training records (or `policy.public_n`), the privacy spent, the metrics that `policy.metrics` names, and when
-  you take part. Noise protects none of these.
-- When you decline: the rule, what was asked and what you allow.
+- The number of training records (or `policy.public_n`), the privacy spent, the metrics that
+  `policy.metrics` names, and when you take part. Noise protects none of these.
+- When you decline: the rule, what was requested and what you allow.
 
 What stays: records, columns, file names, the ledger, the training loss. The coordinator cannot change your policy, your budget
 or the task in `client.yaml`, and no code of its own runs here.
@@ -105,9 +107,10 @@ SHA-256 fingerprint of `ca.crt`, to be compared by telephone with each instituti
 
 ## The authority
 
-`authority/ca.key` beside this folder can make a certificate that every institution trusts. Keep `authority/` offline
-(a stick in a safe): nothing that runs needs it. Bring it back when hosts change or a certificate is within 30 days of its end,
-run `confide provision` again, and take it away again. Adding institutions does not need it.
+`authority/ca.key`, next to this folder, can make a certificate that every institution trusts.
+Keep `authority/` offline (on a stick in a safe): nothing that runs needs it. Bring it back when
+hosts change or a certificate is within 30 days of its end, run `confide provision` again, and take
+it away again. Adding institutions does not need it.
 
 ## Kits
 
@@ -120,7 +123,7 @@ An institution is removed by taking its name out of the YAML and running `confid
 
 
 def client_yaml(name: str, federation: FederationConfig, config: Config) -> str:
-    """Write an institution's own config, with the task that it pins."""
+    """Write an institution's ``client.yaml``, with the federation's task pinned in it."""
     task = OmegaConf.to_yaml(OmegaConf.create(_literal(dataclasses.asdict(config.task))))
     hashes, suggestion = _backbone_comments(config)
     return _CLIENT_YAML.format(
@@ -133,12 +136,12 @@ def client_yaml(name: str, federation: FederationConfig, config: Config) -> str:
 
 
 def kit_page(name: str, federation: FederationConfig, *, fingerprint: str, has_key: bool) -> str:
-    """Write the page of a kit.
+    """Write the README of a kit.
 
     Args:
-        name: of the institution.
-        federation: whose kit it is.
-        fingerprint: of the authority's certificate.
+        name: name of the institution.
+        federation: federation that the kit is for.
+        fingerprint: fingerprint of the authority's certificate.
         has_key: whether the kit holds the private key.
     """
     return _KIT_PAGE.format(
@@ -153,7 +156,7 @@ def kit_page(name: str, federation: FederationConfig, *, fingerprint: str, has_k
 
 
 def coordinator_page(federation: FederationConfig, *, fingerprint: str) -> str:
-    """Write the page for the coordinator."""
+    """Write the README of the coordinator's kit."""
     return _COORDINATOR_PAGE.format(
         federation=federation.name,
         hosts=", ".join(f"`{host}`" for host in federation.hosts),
@@ -163,13 +166,15 @@ def coordinator_page(federation: FederationConfig, *, fingerprint: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Write a string that YAML reads as this string, whatever it looks like."""
+    """Write a string so that YAML reads it back as the same string, even ``no`` or ``1e3``."""
+    # JSON's strings are YAML's double-quoted ones.
     return json.dumps(_literal(text), ensure_ascii=False)
 
 
 def _literal(value: Any) -> Any:
-    """Keep a config from reading ${...} in a value as a reference."""
+    """Escape ``${`` in the strings of a value, so that OmegaConf does not interpolate them."""
     if isinstance(value, str):
+        # Backslashes before it are doubled: OmegaConf takes an odd one for the escape itself.
         return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     if isinstance(value, Mapping):
         return {key: _literal(item) for key, item in value.items()}
@@ -177,11 +182,16 @@ def _literal(value: Any) -> Any:
 
 
 def _backbone_comments(config: Config) -> tuple[str, str]:
-    """Suggest the federation's pretrained backbone: a line for its hash, and one for its folder."""
+    """Return two comments for ``client.yaml``: the backbone's hash, and where to find it."""
     backbone = config.backbone
     if not isinstance(backbone, TransformerConfig):
         return "", ""
-    digest = backbone.sha256 or _local_hash(backbone)
+    digest = backbone.sha256
+    if not digest:
+        # Provisioning needs no backbone: if there is no copy here, the hash is simply left out.
+        local = dataclasses.replace(backbone, allow_download=False)
+        with contextlib.suppress(ModelError):
+            digest = content_hash(find_backbone(local))
     hashes = (
         f"  # backbones: [{digest}]  # content hash (SHA-256) of the coordinator's copy\n"
         if digest
@@ -195,13 +205,6 @@ def _backbone_comments(config: Config) -> tuple[str, str]:
         hashes,
         f"# backbones: [{_quoted(reference)}]  # the one that this federation fine-tunes\n",
     )
-
-
-def _local_hash(backbone: TransformerConfig) -> str | None:
-    try:
-        return content_hash(find_backbone(dataclasses.replace(backbone, allow_download=False)))
-    except ModelError:
-        return None
 
 
 __all__ = ["client_yaml", "coordinator_page", "kit_page"]
