@@ -19,7 +19,7 @@ from confide.flower.processes import (
     supernode_command,
 )
 from confide.flower.runtime import Runtime
-from confide.security import pki
+from confide.security import certificates, ec_keys
 from confide.storage.files import write_secret
 
 CHILD = Path(__file__).parent / "flower" / "executor_child.py"
@@ -59,23 +59,23 @@ class Node:
 
 def make_tls(folder: Path) -> Tls:
     """Make an authority and a certificate for loopback, as ``confide provision`` does."""
-    key, server = pki.make_key(), pki.make_key()
-    authority = pki.make_authority("tests", key)
-    certificate = pki.issue_server_certificate(
+    key, server = ec_keys.make_key(), ec_keys.make_key()
+    authority = certificates.make_authority("tests", key)
+    certificate = certificates.issue_server_certificate(
         server.public_key(), [LOOPBACK], authority=(authority, key), days=1
     )
     tls = Tls(ca=folder / "ca.crt", certificate=folder / "server.crt", key=folder / "server.key")
-    tls.ca.write_text(pki.certificate_pem(authority))
-    tls.certificate.write_text(pki.certificate_pem(certificate))
-    tls.key.write_text(pki.private_pem(server))
+    tls.ca.write_text(certificates.certificate_pem(authority))
+    tls.certificate.write_text(certificates.certificate_pem(certificate))
+    tls.key.write_text(ec_keys.private_pem(server))
     return tls
 
 
 def make_node_key(folder: Path, name: str) -> Path:
     """Make an institution's key, and return the public one."""
-    key = pki.make_key()
-    (folder / f"{name}.key").write_text(pki.node_key_text(key))
-    (folder / f"{name}.pub").write_text(pki.public_line(key.public_key()))
+    key = ec_keys.make_key()
+    (folder / f"{name}.key").write_text(ec_keys.node_key_text(key))
+    (folder / f"{name}.pub").write_text(ec_keys.public_line(key.public_key()))
     return folder / f"{name}.pub"
 
 

@@ -24,7 +24,7 @@ from confide.deployment.checks import (
 )
 from confide.deployment.reachability import reach
 from confide.errors import ConfideError, ConfigError
-from confide.security import pki
+from confide.security import ec_keys
 
 _LONGEST_SOCKET = 107
 _RECORDS_ADVICE = (
@@ -101,15 +101,15 @@ def _node_key(kit: Kit) -> Iterator[Finding]:
         )
         yield Finding("node.key", "error", f"{path} is not there", made)
         return
-    key = pki.read_node_key(path).public_key()
+    key = ec_keys.read_node_key(path).public_key()
     yield from private_file("node.key", path)
     public = path.with_suffix(".pub")
-    if public.exists() and pki.read_public_key(public) != key:
+    if public.exists() and ec_keys.read_public_key(public) != key:
         fix = "bring back the pair; the coordinator knows the institution by node.pub."
         yield Finding(
             "node.key", "error", f"{public.name} is not the public key of {path.name}", fix
         )
-    yield ok("node.key", f"EC P-384, fingerprint {pki.key_fingerprint(key)}")
+    yield ok("node.key", f"EC P-384, fingerprint {ec_keys.key_fingerprint(key)}")
 
 
 def _supernode(kit: Kit) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from cryptography import x509
 
 from confide.errors import EXIT_FAILED, ConfideError, ConfigError, DataError
 from confide.flower.processes import check_version
-from confide.security import pki
+from confide.security import certificates
 from confide.version import __version__
 
 Status = Literal["ok", "warning", "error"]
@@ -210,7 +210,10 @@ def validity(
 ) -> Finding:
     """Say how long a certificate is valid still."""
     now = now or datetime.datetime.now(datetime.UTC)
-    left, end = pki.time_left(certificate, now=now), f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+    left, end = (
+        certificates.time_left(certificate, now=now),
+        f"{certificate.not_valid_after_utc:%Y-%m-%d}",
+    )
     if left < datetime.timedelta():
         return Finding(check, "error", f"expired on {end}", fix)
     if certificate.not_valid_before_utc > now:
@@ -232,11 +235,11 @@ def authority(path: Path, fix: str) -> Iterator[Finding]:
     Raises:
         UnreadableError: if it is none.
     """
-    certificate = pki.read_certificate(path)
+    certificate = certificates.read_certificate(path)
     yield validity("ca.crt", certificate, fix)
     yield ok(
         "ca.crt",
-        f"fingerprint {pki.fingerprint(certificate)}; compare it with the coordinator's by"
+        f"fingerprint {certificates.fingerprint(certificate)}; compare it with the coordinator's by"
         " telephone",
     )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography import x509
 
 from confide.deployment.checks import Finding, Status, ok, validity
-from confide.security import pki
+from confide.security import certificates
 
 TIMEOUT_S = 5.0
 _PATH = "/v1/fleet/pull-messages"
@@ -83,7 +83,9 @@ def _speak(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:
         return
     with secured:
         certificate = x509.load_der_x509_certificate(secured.getpeercert(binary_form=True) or b"")
-        yield ok("certificate", f"signed by ca.crt, for {', '.join(pki.hosts_of(certificate))}")
+        yield ok(
+            "certificate", f"signed by ca.crt, for {', '.join(certificates.hosts_of(certificate))}"
+        )
         yield validity("certificate", certificate, _RENEW)
         yield from _ask(secured, host)
 

@@ -36,7 +36,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from confide.errors import ConfideError, ConfigError, FlowerError
 from confide.flower.bundle import bundle
-from confide.security.pki import read_node_key
+from confide.security.ec_keys import read_node_key
 
 TESTED = ("1.41", "1.42")
 """Minor releases of flwr whose private corners are known; both sides of a federation need the same

@@ -1,1 +1,1 @@
-"""Certificates, keys, and what is kept out of logs."""
+"""Certificates and keys, and the masking of secrets in what is shown."""

@@ -1,19 +1,21 @@
-"""Addresses of databases, fit to be shown."""
+"""Masks passwords in databases' addresses and in arguments before they are shown or stored."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
 HIDDEN = "***"
+# Up to the last @, because a password that is not percent-encoded may hold one itself.
 _PASSWORD = re.compile(r"(?<=://)([^:/@]*:).*(?=@)")
 _SECRET_NAME = re.compile(r"(?i)password|passwd|pwd|secret|token|api_?key")
+# ODBC's whole connection string, password included, is one parameter of SQLAlchemy's URL.
 _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;](?:[^=&;]*(?:password|passwd|pwd|secret|token)[^=&;]*|odbc_connect)=)[^&;]*"
 )
 
 
 def redact(path: str) -> str:
-    """Mask the password of a database's URL; anything else is returned as it is.
+    """Mask the passwords in a database's URL; anything else is returned unchanged.
 
     >>> redact("postgresql+psycopg://ann:secret@db/ward?sslmode=require&sslpassword=other")
     'postgresql+psycopg://ann:***@db/ward?sslmode=require&sslpassword=***'
@@ -24,9 +26,7 @@ def redact(path: str) -> str:
 
 
 def redact_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Mask arguments of a part of one's own.
-
-    Passwords in addresses, and what is called a password, secret or token.
+    """Mask a custom part's arguments: passwords in URLs, and those named like a secret.
 
     >>> redact_arguments({"password": "hunter2", "url": "mysql://ann:secret@db/ward", "year": 2026})
     {'password': '***', 'url': 'mysql://ann:***@db/ward', 'year': 2026}

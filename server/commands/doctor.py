@@ -25,7 +25,7 @@ from confide.deployment.checks import (
 from confide.deployment.supervisor import log_tail, processes
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
-from confide.security import pki
+from confide.security import certificates, ec_keys
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.deployment.launch import is_taken
 from confide.server.provisioning.certificates import LOOPBACK_HOSTS
@@ -102,14 +102,17 @@ def diagnose(folder: Path) -> list[Finding]:
 
 def _certificate(tls: Tls, hosts: Sequence[str]) -> Iterator[Finding]:
     name = tls.certificate.name
-    certificate, key = pki.read_certificate(tls.certificate), pki.read_private_key(tls.key)
+    certificate, key = (
+        certificates.read_certificate(tls.certificate),
+        ec_keys.read_private_key(tls.key),
+    )
     yield from private_file(tls.key.name, tls.key)
-    if not pki.is_key_of(key, certificate):
+    if not certificates.is_key_of(key, certificate):
         yield Finding(name, "error", f"{tls.key.name} is not its key", _RENEW)
-    if not pki.is_issued_by(certificate, pki.read_certificate(tls.ca)):
+    if not certificates.is_issued_by(certificate, certificates.read_certificate(tls.ca)):
         yield Finding(name, "error", "ca.crt did not sign it: no institution will trust it", _RENEW)
-    if not pki.is_for(certificate, hosts):
-        told = f"for {', '.join(pki.hosts_of(certificate))}, expected {', '.join(hosts)}"
+    if not certificates.is_for(certificate, hosts):
+        told = f"for {', '.join(certificates.hosts_of(certificate))}, expected {', '.join(hosts)}"
         yield Finding(name, "error", told, _RENEW)
     yield validity(name, certificate, _RENEW)
 
@@ -132,7 +135,7 @@ def _institutions(kit: CoordinatorKit) -> Iterator[Finding]:
     owners: dict[str, str] = {}
     for name, path in kit.institutions.items():
         try:
-            shown = pki.key_fingerprint(pki.read_public_key(path))
+            shown = ec_keys.key_fingerprint(ec_keys.read_public_key(path))
         except ConfideError as error:
             yield Finding(
                 "institutions", "error", f"{name}: {error}", "run `confide provision` again."
@@ -183,7 +186,7 @@ def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
     """Tell who knocked in the last hour and was refused, by what the front wrote."""
     since = datetime.datetime.now() - _RECENT
     names = {
-        f"key {pki.key_fingerprint(pki.read_public_key(path))}": name
+        f"key {ec_keys.key_fingerprint(ec_keys.read_public_key(path))}": name
         for name, path in kit.institutions.items()
     }
     seen: Counter[str] = Counter()

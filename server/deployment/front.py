@@ -43,7 +43,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 from confide.flower.explain import INCOMPATIBLE_STATUS, incompatibility, incompatibility_body
-from confide.security import pki
+from confide.security import ec_keys
 from confide.server.deployment.listener import (
     App,
     Config,
@@ -347,7 +347,7 @@ def _key_of(headers: Mapping[bytes, bytes]) -> str:
         )
     except (ValueError, UnsupportedAlgorithm):
         key = None
-    return f"key {pki.key_fingerprint(key)}" if isinstance(key, pki.PublicKey) else "no key"
+    return f"key {ec_keys.key_fingerprint(key)}" if isinstance(key, ec_keys.PublicKey) else "no key"
 
 
 def _shown(scope: Scope) -> str:

@@ -13,7 +13,7 @@ from cryptography import x509
 
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.security import pki
+from confide.security import certificates, ec_keys
 from confide.server.provisioning.files import SECRET, Places, write_missing
 from confide.storage.files import make_private_folder, write_text
 
@@ -33,7 +33,7 @@ class Authority:
     places: Places
     certificate: x509.Certificate
 
-    def key(self, needed_for: str) -> pki.PrivateKey:
+    def key(self, needed_for: str) -> ec_keys.PrivateKey:
         """Return the private key.
 
         Raises:
@@ -46,11 +46,11 @@ class Authority:
                 f"{path} does not exist, and {needed_for}; bring the folder back from where it is"
                 " kept, and run this again."
             )
-        key = pki.read_private_key(path)
-        if not pki.is_key_of(key, self.certificate):
+        key = ec_keys.read_private_key(path)
+        if not certificates.is_key_of(key, self.certificate):
             raise ConfigError(
                 f"{path} is not the key of the authority that the kits trust"
-                f" ({pki.fingerprint(self.certificate)}); bring back the one that is."
+                f" ({certificates.fingerprint(self.certificate)}); bring back the one that is."
             )
         return key
 
@@ -77,33 +77,35 @@ def find_authority(
         places.coordinator / "ca.crt",
         *sorted(places.out.glob("institutions/*/ca.crt")),
     ]
-    certificates = {copy: pki.read_certificate(copy) for copy in copies if copy.exists()}
-    if len({pki.fingerprint(certificate) for certificate in certificates.values()}) > 1:
+    present = {copy: certificates.read_certificate(copy) for copy in copies if copy.exists()}
+    if len({certificates.fingerprint(certificate) for certificate in present.values()}) > 1:
         found = ", ".join(
-            f"{copy}: {pki.fingerprint(certificate)[:11]}..."
-            for copy, certificate in certificates.items()
+            f"{copy}: {certificates.fingerprint(certificate)[:11]}..."
+            for copy, certificate in present.items()
         )
         raise ConfigError(
             f"{places.out} holds certificates of several authorities ({found}); keep those of one."
         )
     key_path = places.authority / "ca.key"
-    if certificates:
-        certificate = next(iter(certificates.values()))
+    if present:
+        certificate = next(iter(present.values()))
     else:
         # The key first: a run that is cut off here makes the certificate from it next time.
         make_private_folder(places.authority)
-        write_missing(key_path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
-        certificate = pki.make_authority(federation.name, pki.read_private_key(key_path), now=now)
-    owner = pki.common_name(certificate.subject)
+        write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        certificate = certificates.make_authority(
+            federation.name, ec_keys.read_private_key(key_path), now=now
+        )
+    owner = certificates.common_name(certificate.subject)
     if owner != federation.name:
         raise ConfigError(
             f"name={federation.name}: the authority in {places.out} belongs to {owner!r}; give"
             " another --out, or that name."
         )
     if key_path.exists():
-        write_missing(path, lambda: pki.certificate_pem(certificate))
+        write_missing(path, lambda: certificates.certificate_pem(certificate))
     make_private_folder(places.coordinator)
-    write_missing(places.coordinator / "ca.crt", lambda: pki.certificate_pem(certificate))
+    write_missing(places.coordinator / "ca.crt", lambda: certificates.certificate_pem(certificate))
     return Authority(places, certificate)
 
 
@@ -146,18 +148,18 @@ def _issue(
     if reason is None:
         return None
     signer = authority.key(f"{path} must be issued: {reason}")
-    if pki.time_left(authority.certificate, now=now) < RENEWED_BEFORE:
+    if certificates.time_left(authority.certificate, now=now) < RENEWED_BEFORE:
         raise ConfigError(
             f"The authority expires on {authority.certificate.not_valid_after_utc:%Y-%m-%d}, too"
             " soon to sign with; provision a new federation with another --out, and send every"
             " institution its kit."
         )
-    write_missing(key_path, lambda: pki.private_pem(pki.make_key()), mode=SECRET)
-    key = pki.read_private_key(key_path).public_key()
-    issued = pki.issue_server_certificate(
+    write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+    key = ec_keys.read_private_key(key_path).public_key()
+    issued = certificates.issue_server_certificate(
         key, hosts, authority=(authority.certificate, signer), days=days, now=now
     )
-    write_text(path, pki.certificate_pem(issued))
+    write_text(path, certificates.certificate_pem(issued))
     return reason
 
 
@@ -173,15 +175,17 @@ def _needs_issue(
     for needed in (path, key_path):
         if not needed.exists():
             return f"{needed.name} does not exist"
-    certificate = pki.read_certificate(path)
-    if not pki.is_issued_by(certificate, authority) or not pki.is_key_of(
-        pki.read_private_key(key_path), certificate
+    certificate = certificates.read_certificate(path)
+    if not certificates.is_issued_by(certificate, authority) or not certificates.is_key_of(
+        ec_keys.read_private_key(key_path), certificate
     ):
         return f"it no longer fits {key_path.name} or the authority"
-    if not pki.is_for(certificate, hosts):
-        return f"hosts changed from {', '.join(pki.hosts_of(certificate))} to {', '.join(hosts)}"
+    if not certificates.is_for(certificate, hosts):
+        return f"hosts changed from {', '.join(certificates.hosts_of(certificate))} to {', '.join(hosts)}"
     # Half of its life at most: a certificate of a few days would otherwise be replaced each time.
-    if pki.time_left(certificate, now=now) < min(RENEWED_BEFORE, pki.lifetime(certificate) / 2):
+    if certificates.time_left(certificate, now=now) < min(
+        RENEWED_BEFORE, certificates.lifetime(certificate) / 2
+    ):
         return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
     return None
 

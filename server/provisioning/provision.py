@@ -25,7 +25,7 @@ from confide.deployment.federation import (
     parse_federation,
 )
 from confide.errors import ConfigError, UnreadableError
-from confide.security import pki
+from confide.security import certificates, ec_keys, signing_requests
 from confide.server.provisioning.certificates import Authority, certify_coordinator, find_authority
 from confide.server.provisioning.files import (
     SECRET,
@@ -99,7 +99,7 @@ class _NodeKey:
         is_replaced: whether it replaces another one.
     """
 
-    public: pki.PublicKey | None
+    public: ec_keys.PublicKey | None
     is_replaced: bool = False
 
 
@@ -162,7 +162,7 @@ def provision(
         # All keys are chosen before anything is written, so that a mistake leaves no half a kit.
         keys = _choose_keys(places, federation, requested, replace)
         authority = find_authority(places, federation, now)
-        fingerprint = pki.fingerprint(authority.certificate)
+        fingerprint = certificates.fingerprint(authority.certificate)
         notes = certify_coordinator(authority, federation, now)
         kits = [
             _make_kit(name, keys[name], federation, config, authority)
@@ -197,29 +197,31 @@ def make_request(name: str, folder: Path) -> Requested:
     with only_run(folder):
         path = folder / "node.key"
         if not path.exists():
-            write_text(path, pki.node_key_text(pki.make_key()), mode=SECRET)
-        key = pki.read_node_key(path)
-        write_changed(folder / "node.pub", pki.public_line(key.public_key()))
+            write_text(path, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
+        key = ec_keys.read_node_key(path)
+        write_changed(folder / "node.pub", ec_keys.public_line(key.public_key()))
         request = None
         with contextlib.suppress(ConfigError):
-            request = pki.read_request(folder / "node.csr")
+            request = signing_requests.read_request(folder / "node.csr")
         # ECDSA signatures are random: a request is written again only if the present one does not
         # fit, so that the file that was sent stays the one that is here.
         if request is None or (request.name, request.public_key) != (name, key.public_key()):
-            write_text(folder / "node.csr", pki.make_request(key, name))
-    return Requested(folder=folder, key_fingerprint=pki.key_fingerprint(key.public_key()))
+            write_text(folder / "node.csr", signing_requests.make_request(key, name))
+    return Requested(folder=folder, key_fingerprint=ec_keys.key_fingerprint(key.public_key()))
 
 
 # --- keys of institutions
 
 
-def _read_requests(paths: Sequence[Path], federation: FederationConfig) -> dict[str, pki.PublicKey]:
+def _read_requests(
+    paths: Sequence[Path], federation: FederationConfig
+) -> dict[str, ec_keys.PublicKey]:
     """Return the public key of each institution that sent a certificate request."""
-    requested: dict[str, pki.PublicKey] = {}
+    requested: dict[str, ec_keys.PublicKey] = {}
     problems = []
     for path in paths:
         try:
-            request = pki.read_request(path)
+            request = signing_requests.read_request(path)
         except ConfigError as error:
             problems += error.problems
             continue
@@ -242,7 +244,7 @@ def _read_requests(paths: Sequence[Path], federation: FederationConfig) -> dict[
 def _choose_keys(
     places: Places,
     federation: FederationConfig,
-    requested: Mapping[str, pki.PublicKey],
+    requested: Mapping[str, ec_keys.PublicKey],
     replace: Sequence[str],
 ) -> dict[str, _NodeKey]:
     """Return the public key to register each institution by; nothing is written."""
@@ -257,7 +259,7 @@ def _choose_keys(
     for name, key in keys.chosen.items():
         if key.public is None:
             continue
-        owner = owners.setdefault(pki.public_line(key.public), name)
+        owner = owners.setdefault(ec_keys.public_line(key.public), name)
         if owner != name:
             keys.problems.append(
                 f"{owner!r} and {name!r} have the same public key; each institution needs its own."
@@ -268,24 +270,31 @@ def _choose_keys(
 
 
 def _choose_key(
-    keys: _Keys, places: Places, name: str, requested: pki.PublicKey | None, *, may_replace: bool
+    keys: _Keys,
+    places: Places,
+    name: str,
+    requested: ec_keys.PublicKey | None,
+    *,
+    may_replace: bool,
 ) -> None:
     """Choose an institution's key, or add the reasons why that is not possible."""
     kit, registered = places.kit(name), places.registered(name)
     private = (
-        pki.read_node_key(kit / "node.key").public_key() if (kit / "node.key").exists() else None
+        ec_keys.read_node_key(kit / "node.key").public_key()
+        if (kit / "node.key").exists()
+        else None
     )
-    written = pki.read_public_key(kit / "node.pub") if (kit / "node.pub").exists() else None
+    written = ec_keys.read_public_key(kit / "node.pub") if (kit / "node.pub").exists() else None
     # A run that was interrupted may have written the kit and not yet the registration.
-    known = pki.read_public_key(registered) if registered.exists() else private or written
+    known = ec_keys.read_public_key(registered) if registered.exists() else private or written
     if requested is not None:
         is_replaced = known is not None and requested != known
         keys.chosen[name] = _NodeKey(requested, is_replaced=is_replaced)
         # Not without --replace: whoever could slip in a request would take an institution's place.
         if known is not None and is_replaced and not may_replace:
             keys.problems.append(
-                f"{name!r} is registered with key {pki.key_fingerprint(known)}, and its request has"
-                f" {pki.key_fingerprint(requested)}; ask the institution by telephone, then give"
+                f"{name!r} is registered with key {ec_keys.key_fingerprint(known)}, and its request has"
+                f" {ec_keys.key_fingerprint(requested)}; ask the institution by telephone, then give"
                 f" --replace {name!r}, or leave the request out."
             )
         return
@@ -365,9 +374,9 @@ def _make_kit(
     if key.is_replaced and secret.exists():
         secret.unlink()
     if key.public is None:
-        write_text(secret, pki.node_key_text(pki.make_key()), mode=SECRET)
-    public = key.public or pki.read_node_key(secret).public_key()
-    fingerprint = pki.fingerprint(authority.certificate)
+        write_text(secret, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
+    public = key.public or ec_keys.read_node_key(secret).public_key()
+    fingerprint = certificates.fingerprint(authority.certificate)
     page = kit_page(name, federation, fingerprint=fingerprint, has_key=secret.exists())
     # client.yaml is the institution's own once it is written, and the page may be: neither is
     # brought up to date, except that the page says whether the kit holds the key.
@@ -377,11 +386,13 @@ def _make_kit(
         page_written = write_missing(folder / "README.md", lambda: page)
     written = [
         page_written,
-        write_changed(folder / "node.pub", pki.public_line(public)),
-        write_missing(folder / "ca.crt", lambda: pki.certificate_pem(authority.certificate)),
+        write_changed(folder / "node.pub", ec_keys.public_line(public)),
+        write_missing(
+            folder / "ca.crt", lambda: certificates.certificate_pem(authority.certificate)
+        ),
         write_missing(folder / "client.yaml", lambda: client_yaml(name, federation, config)),
         # Last: an institution is registered once its kit is complete.
-        write_changed(registered, pki.public_line(public)),
+        write_changed(registered, ec_keys.public_line(public)),
     ]
     if key.is_replaced:
         state = "new key"
@@ -394,7 +405,7 @@ def _make_kit(
         folder=folder,
         state=state,
         has_key=secret.exists(),
-        key_fingerprint=pki.key_fingerprint(public),
+        key_fingerprint=ec_keys.key_fingerprint(public),
     )
 
 

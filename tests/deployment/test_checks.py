@@ -27,7 +27,7 @@ from confide.deployment.checks import (
 )
 from confide.deployment.reachability import clock, reach
 from confide.errors import ConfigError
-from confide.security import pki
+from confide.security import certificates, ec_keys
 
 NOW = datetime.datetime.now(datetime.UTC)
 HOST = "127.0.0.1"
@@ -85,14 +85,18 @@ def test_secrets_that_others_may_read_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("days", "status"), [(-1, "error"), (10, "warning"), (100, "ok")])
 def test_validity_warns_in_time(days: int, status: str) -> None:
-    certificate = pki.make_authority(
-        "a", pki.make_key(), now=NOW - datetime.timedelta(days=pki.AUTHORITY_DAYS - days)
+    certificate = certificates.make_authority(
+        "a",
+        ec_keys.make_key(),
+        now=NOW - datetime.timedelta(days=certificates.AUTHORITY_DAYS - days),
     )
     assert validity("ca.crt", certificate, "renew.", now=NOW).status == status
 
 
 def test_a_certificate_of_the_future_means_a_wrong_clock() -> None:
-    certificate = pki.make_authority("a", pki.make_key(), now=NOW + datetime.timedelta(days=1))
+    certificate = certificates.make_authority(
+        "a", ec_keys.make_key(), now=NOW + datetime.timedelta(days=1)
+    )
     assert "clock" in validity("ca.crt", certificate, "renew.", now=NOW).fix
 
 
@@ -118,21 +122,23 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     One that fits, one that has expired, one for another host, and a second authority.
     """
     folder = tmp_path_factory.mktemp("tls")
-    key = pki.make_key()
+    key = ec_keys.make_key()
     for name, began, hosts in (
         ("good", 0, [HOST]),
         ("old", 90, [HOST]),
         ("elsewhere", 0, ["fed.example.org"]),
     ):
         now = NOW - datetime.timedelta(days=began)
-        authority = pki.make_authority("a", key, now=NOW - datetime.timedelta(days=100))
-        issued = pki.issue_server_certificate(
+        authority = certificates.make_authority("a", key, now=NOW - datetime.timedelta(days=100))
+        issued = certificates.issue_server_certificate(
             key.public_key(), hosts, authority=(authority, key), days=60, now=now
         )
-        (folder / f"{name}.crt").write_text(pki.certificate_pem(issued))
-    (folder / "ca.crt").write_text(pki.certificate_pem(authority))
-    (folder / "key").write_text(pki.private_pem(key))
-    (folder / "other.crt").write_text(pki.certificate_pem(pki.make_authority("a", pki.make_key())))
+        (folder / f"{name}.crt").write_text(certificates.certificate_pem(issued))
+    (folder / "ca.crt").write_text(certificates.certificate_pem(authority))
+    (folder / "key").write_text(ec_keys.private_pem(key))
+    (folder / "other.crt").write_text(
+        certificates.certificate_pem(certificates.make_authority("a", ec_keys.make_key()))
+    )
     return folder
 
 

@@ -25,7 +25,7 @@ from confide.flower.processes import environment, supernode_command
 from confide.protocol.messages import Request
 from confide.protocol.plan import make_plan
 from confide.protocol.tensors import encode
-from confide.security import pki
+from confide.security import certificates, ec_keys
 from confide.server.deployment.kit import load_coordinator_kit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(380)]
@@ -83,7 +83,7 @@ def wait_for_front(deployment: Deployment, expected: str) -> None:
 
 def test_a_wrong_authority_is_refused(waiting: Deployment, tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text(
-        pki.certificate_pem(pki.make_authority("other", pki.make_key()))
+        certificates.certificate_pem(certificates.make_authority("other", ec_keys.make_key()))
     )
     knock(
         waiting,
@@ -94,15 +94,15 @@ def test_a_wrong_authority_is_refused(waiting: Deployment, tmp_path: Path) -> No
 
 
 def test_an_unregistered_key_is_refused(waiting: Deployment, tmp_path: Path) -> None:
-    key = pki.make_key()
-    (tmp_path / "node.key").write_text(pki.node_key_text(key))
+    key = ec_keys.make_key()
+    (tmp_path / "node.key").write_text(ec_keys.node_key_text(key))
     (tmp_path / "node.key").chmod(0o600)
     knock(
         waiting,
         "The coordinator does not take this institution's key",
         f"coordinator.key={tmp_path}/node.key",
     )
-    shown = pki.key_fingerprint(key.public_key())
+    shown = ec_keys.key_fingerprint(key.public_key())
     wait_for_front(
         waiting,
         "412, refused, its key is not registered, or its SuperNode vanished less than a minute"
@@ -118,13 +118,19 @@ def test_an_expired_certificate_is_refused(waiting: Deployment, tmp_path: Path) 
         load_coordinator_kit(waiting.coordinator_kit),
         waiting.coordinator_kit.parent / "authority",
     )
-    key, past = pki.make_key(), datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40)
-    signer = pki.read_certificate(authority / "ca.crt"), pki.read_private_key(authority / "ca.key")
-    old = pki.issue_server_certificate(
+    key, past = (
+        ec_keys.make_key(),
+        datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40),
+    )
+    signer = (
+        certificates.read_certificate(authority / "ca.crt"),
+        ec_keys.read_private_key(authority / "ca.key"),
+    )
+    old = certificates.issue_server_certificate(
         key.public_key(), ["127.0.0.1"], authority=signer, days=1, now=past
     )
-    (tmp_path / "old.crt").write_text(pki.certificate_pem(old))
-    (tmp_path / "old.key").write_text(pki.private_pem(key))
+    (tmp_path / "old.crt").write_text(certificates.certificate_pem(old))
+    (tmp_path / "old.key").write_text(ec_keys.private_pem(key))
     port, log = free_port(), tmp_path / "front.log"
     command = [
         sys.executable,

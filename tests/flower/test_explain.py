@@ -12,7 +12,7 @@ from deployment_run import free_port
 
 from confide.flower.explain import explain
 from confide.flower.processes import LOOPBACK, environment, supernode_command
-from confide.security import pki
+from confide.security import certificates, ec_keys
 
 START = "INFO :      Starting Flower SuperNode\n"
 TLS = (
@@ -86,9 +86,11 @@ def supernodes(
     """Start SuperNodes that cannot do their work, side by side: name -> log, exit status."""
     folder = tmp_path_factory.mktemp("supernodes")
     (folder / "secret").write_bytes(bytes(32))
-    (folder / "node.key").write_text(pki.node_key_text(pki.make_key()))
+    (folder / "node.key").write_text(ec_keys.node_key_text(ec_keys.make_key()))
     (folder / "bad.key").write_text("nonsense")
-    (folder / "ca.crt").write_text(pki.certificate_pem(pki.make_authority("a", pki.make_key())))
+    (folder / "ca.crt").write_text(
+        certificates.certificate_pem(certificates.make_authority("a", ec_keys.make_key()))
+    )
     with socket.create_server((LOOPBACK, 0)) as taken:
         port, nobody = taken.getsockname()[1], free_port()
         wanted = {

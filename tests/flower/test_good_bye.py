@@ -12,7 +12,7 @@ import pytest
 from flwr.proto.fleet_pb2 import DeactivateNodeRequest, DeactivateNodeResponse
 
 from confide.flower.processes import say_good_bye
-from confide.security import pki
+from confide.security import certificates, ec_keys
 
 WRITTEN = (
     "INFO : Starting Flower SuperNode\nINFO : SuperNode ID: 17442203219391\nINFO : [RUN 1, ROUND"
@@ -75,15 +75,15 @@ class Coordinator:
 
 @pytest.fixture
 def coordinator(tmp_path: Path) -> Iterator[Coordinator]:
-    authority_key, key = pki.make_key(), pki.make_key()
-    authority = pki.make_authority("heart", authority_key)
-    issued = pki.issue_server_certificate(
+    authority_key, key = ec_keys.make_key(), ec_keys.make_key()
+    authority = certificates.make_authority("heart", authority_key)
+    issued = certificates.issue_server_certificate(
         key.public_key(), ["127.0.0.1"], authority=(authority, authority_key), days=5
     )
-    (tmp_path / "ca.crt").write_text(pki.certificate_pem(authority))
-    (tmp_path / "server.crt").write_text(pki.certificate_pem(issued))
-    (tmp_path / "server.key").write_text(pki.private_pem(key))
-    (tmp_path / "node.key").write_text(pki.node_key_text(pki.make_key()))
+    (tmp_path / "ca.crt").write_text(certificates.certificate_pem(authority))
+    (tmp_path / "server.crt").write_text(certificates.certificate_pem(issued))
+    (tmp_path / "server.key").write_text(ec_keys.private_pem(key))
+    (tmp_path / "node.key").write_text(ec_keys.node_key_text(ec_keys.make_key()))
     made = Coordinator(tmp_path)
     with made.listening():
         yield made

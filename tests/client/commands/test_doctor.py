@@ -16,7 +16,7 @@ from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.deployment.checks import Finding
 from confide.protocol.plan import make_plan
-from confide.security import pki
+from confide.security import ec_keys
 from confide.server.provisioning.provision import provision, read_federation
 
 BUDGET = "policy.budget.epsilon=16"
@@ -81,7 +81,7 @@ def test_every_mistake_of_the_config_is_told(kit: Path, capsys: pytest.CaptureFi
 
 def test_keys_that_do_not_fit_or_are_readable_are_told(kit: Path) -> None:
     (kit / "node.key").chmod(0o644)
-    (kit / "node.pub").write_text(pki.public_line(pki.make_key().public_key()))
+    (kit / "node.pub").write_text(ec_keys.public_line(ec_keys.make_key().public_key()))
     told = errors(found(kit)["node.key"])
     assert "chmod 600" in told
     assert "node.pub is not the public key of node.key" in told

@@ -11,7 +11,7 @@ import pytest
 
 from confide.cli import main
 from confide.deployment.checks import Finding
-from confide.security import pki
+from confide.security import certificates, ec_keys
 from confide.server.commands.doctor import diagnose
 from confide.server.provisioning.provision import provision, read_federation
 
@@ -68,23 +68,23 @@ def test_what_is_missing_is_told(kit: Path) -> None:
 def test_certificates_that_do_not_serve_are_told(kit: Path, made: Path) -> None:
     (kit / "server.key").chmod(0o644)
     authority = (
-        pki.read_certificate(made / "authority" / "ca.crt"),
-        pki.read_private_key(made / "authority" / "ca.key"),
+        certificates.read_certificate(made / "authority" / "ca.crt"),
+        ec_keys.read_private_key(made / "authority" / "ca.key"),
     )
-    other = pki.make_key()
+    other = ec_keys.make_key()
     past = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=40)
-    old = pki.issue_server_certificate(
+    old = certificates.issue_server_certificate(
         other.public_key(), ["x.org"], authority=authority, days=1, now=past
     )
-    (kit / "server.crt").write_text(pki.certificate_pem(old))
+    (kit / "server.crt").write_text(certificates.certificate_pem(old))
     found_here = found(kit)
     assert "chmod 600" in told(found_here["server.key"])
     assert all(
         words in told(found_here["server.crt"])
         for words in ("is not its key", "for x.org, expected 127.0.0.1", "expired")
     )
-    stranger = pki.make_authority("t", other)
-    (kit / "ca.crt").write_text(pki.certificate_pem(stranger))
+    stranger = certificates.make_authority("t", other)
+    (kit / "ca.crt").write_text(certificates.certificate_pem(stranger))
     assert "no institution will trust it" in told(found(kit)["loopback.crt"])
 
 
@@ -118,7 +118,7 @@ def test_who_knocked_and_was_refused_is_told(kit: Path) -> None:
     logs = kit / "state" / "logs"
     logs.mkdir(parents=True)
     now = datetime.datetime.now()
-    key = pki.key_fingerprint(pki.read_public_key(kit / "nodes" / "ward.pub"))
+    key = ec_keys.key_fingerprint(ec_keys.read_public_key(kit / "nodes" / "ward.pub"))
 
     def line(minutes: int, words: str) -> str:
         return (

@@ -66,7 +66,7 @@ def test_no_key_can_be_read_by_others_at_any_moment(
 
 
 def private_number(path: Path) -> bytes:
-    key = (pki.read_node_key if path.name == "node.key" else pki.read_private_key)(path)
+    key = (ec_keys.read_node_key if path.name == "node.key" else ec_keys.read_private_key)(path)
     return key.private_numbers().private_value.to_bytes(48, "big").lstrip(b"\0")
 
 
@@ -89,11 +89,11 @@ def test_no_kit_holds_a_secret_of_another(made: Path) -> None:
 
 def test_loopback_is_for_this_machine_alone(made: Path) -> None:
     loopback, server = (
-        pki.read_certificate(made / "coordinator" / f"{stem}.crt")
+        certificates.read_certificate(made / "coordinator" / f"{stem}.crt")
         for stem in ("loopback", "server")
     )
-    assert pki.hosts_of(loopback) == ["127.0.0.1", "::1", "localhost"]
-    assert pki.hosts_of(server) == FEDERATION.hosts
+    assert certificates.hosts_of(loopback) == ["127.0.0.1", "::1", "localhost"]
+    assert certificates.hosts_of(server) == FEDERATION.hosts
 
 
 def test_the_roster_names_public_keys(made: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_kit_says_what_its_reader_needs(made: Path) -> None:
     assert order == sorted(order)
     for said in (
         "fed.example.org:8443",
-        pki.fingerprint(pki.read_certificate(made / "authority" / "ca.crt")),
+        certificates.fingerprint(certificates.read_certificate(made / "authority" / "ca.crt")),
         *KIT[1:],
     ):
         assert said in page

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from confide.errors import ConfigError, UnreadableError
-from confide.security import pki
+from confide.security import certificates, ec_keys, signing_requests
 
 HOSTS = ["fed.example.org", "10.0.0.5", "::1", "localhost"]
 NOW = datetime.datetime.now(datetime.UTC)
@@ -35,22 +35,24 @@ FINGERPRINT = "SHA256:gU2PtN4MRIMtNyVXkBGFYDagyFadY8RDhEKjSMxYTOE"
 
 
 @pytest.fixture(scope="module")
-def authority() -> tuple[x509.Certificate, pki.PrivateKey]:
-    key = pki.make_key()
-    return pki.make_authority("heart", key, now=NOW - 10 * DAY), key
+def authority() -> tuple[x509.Certificate, ec_keys.PrivateKey]:
+    key = ec_keys.make_key()
+    return certificates.make_authority("heart", key, now=NOW - 10 * DAY), key
 
 
 def written(
-    folder: Path, authority: tuple[x509.Certificate, pki.PrivateKey], now: datetime.datetime = NOW
+    folder: Path,
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey],
+    now: datetime.datetime = NOW,
 ) -> Path:
     """Write a server's certificate and key, and the authority's certificate."""
-    key = pki.make_key()
-    issued = pki.issue_server_certificate(
+    key = ec_keys.make_key()
+    issued = certificates.issue_server_certificate(
         key.public_key(), HOSTS, authority=authority, days=5, now=now
     )
-    (folder / "server.crt").write_text(pki.certificate_pem(issued))
-    (folder / "server.key").write_text(pki.private_pem(key))
-    (folder / "ca.crt").write_text(pki.certificate_pem(authority[0]))
+    (folder / "server.crt").write_text(certificates.certificate_pem(issued))
+    (folder / "server.key").write_text(ec_keys.private_pem(key))
+    (folder / "ca.crt").write_text(certificates.certificate_pem(authority[0]))
     return folder
 
 
@@ -84,13 +86,13 @@ def shake_hands(folder: Path, host: str) -> None:
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_strict_tls_accepts_every_host(
-    host: str, authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    host: str, authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     shake_hands(written(tmp_path, authority), host)
 
 
 def test_another_host_is_refused(
-    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     folder = written(tmp_path, authority)
     for host in ("example.org", "10.0.0.6"):
@@ -99,52 +101,59 @@ def test_another_host_is_refused(
 
 
 def test_another_authority_of_the_same_name_is_refused(
-    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     folder = written(tmp_path, authority)
-    other = pki.make_authority("heart", pki.make_key())
-    (folder / "ca.crt").write_text(pki.certificate_pem(other))
+    other = certificates.make_authority("heart", ec_keys.make_key())
+    (folder / "ca.crt").write_text(certificates.certificate_pem(other))
     with pytest.raises(ssl.SSLCertVerificationError):
         shake_hands(folder, HOSTS[0])
-    assert not pki.is_issued_by(pki.read_certificate(folder / "server.crt"), other)
+    assert not certificates.is_issued_by(
+        certificates.read_certificate(folder / "server.crt"), other
+    )
 
 
 def test_a_server_can_sign_no_certificate(
-    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     folder = written(tmp_path, authority)
     server = (
-        pki.read_certificate(folder / "server.crt"),
-        pki.read_private_key(folder / "server.key"),
+        certificates.read_certificate(folder / "server.crt"),
+        ec_keys.read_private_key(folder / "server.key"),
     )
-    key = pki.make_key()
-    forged = pki.issue_server_certificate(
+    key = ec_keys.make_key()
+    forged = certificates.issue_server_certificate(
         key.public_key(), ["evil.example.org"], authority=server, days=1
     )
-    (folder / "server.key").write_text(pki.private_pem(key))
-    (folder / "server.crt").write_text(pki.certificate_pem(forged) + pki.certificate_pem(server[0]))
+    (folder / "server.key").write_text(ec_keys.private_pem(key))
+    (folder / "server.crt").write_text(
+        certificates.certificate_pem(forged) + certificates.certificate_pem(server[0])
+    )
     with pytest.raises(ssl.SSLCertVerificationError, match=r"invalid CA|path length"):
         shake_hands(folder, "evil.example.org")
-    assert not pki.is_issued_by(forged, server[0])
+    assert not certificates.is_issued_by(forged, server[0])
 
 
 def test_an_expired_certificate_is_refused(
-    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     folder = written(tmp_path, authority, NOW - 6 * DAY)
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
         shake_hands(folder, HOSTS[0])
-    assert pki.time_left(pki.read_certificate(folder / "server.crt"), now=NOW) <= -DAY
+    assert (
+        certificates.time_left(certificates.read_certificate(folder / "server.crt"), now=NOW)
+        <= -DAY
+    )
 
 
 def test_a_clock_that_is_four_minutes_late_accepts(
-    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     shake_hands(written(tmp_path, authority, NOW + datetime.timedelta(minutes=4)), HOSTS[0])
 
 
 def test_grpc_accepts_the_certificate(
-    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     folder = written(tmp_path, authority)
     pair = ((folder / "server.key").read_bytes(), (folder / "server.crt").read_bytes())
@@ -160,48 +169,56 @@ def test_grpc_accepts_the_certificate(
         server.stop(None).wait()
 
 
-def test_an_authority_says_what_it_may(authority: tuple[x509.Certificate, pki.PrivateKey]) -> None:
+def test_an_authority_says_what_it_may(
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey],
+) -> None:
     certificate = authority[0]
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert (constraints.value.ca, constraints.value.path_length) == (True, 0)
     usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     assert (usage.key_cert_sign, usage.crl_sign, usage.digital_signature) == (True, True, False)
-    assert pki.common_name(certificate.subject) == "heart"
+    assert certificates.common_name(certificate.subject) == "heart"
 
 
 def test_a_certificate_never_outlives_its_authority(
-    authority: tuple[x509.Certificate, pki.PrivateKey],
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey],
 ) -> None:
     now = authority[0].not_valid_after_utc - DAY
-    issued = pki.issue_server_certificate(
+    issued = certificates.issue_server_certificate(
         authority[1].public_key(), HOSTS, authority=authority, days=5, now=now
     )
     assert issued.not_valid_after_utc == authority[0].not_valid_after_utc
 
 
 def test_what_a_certificate_says_is_read(
-    authority: tuple[x509.Certificate, pki.PrivateKey], tmp_path: Path
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey], tmp_path: Path
 ) -> None:
     folder = written(tmp_path, authority)
-    certificate = pki.read_certificate(folder / "server.crt")
-    assert pki.hosts_of(certificate) == HOSTS
-    assert pki.is_for(certificate, [*reversed(HOSTS)])
-    assert not pki.is_for(certificate, HOSTS[1:])
-    assert pki.is_issued_by(certificate, authority[0])
-    assert pki.is_key_of(pki.read_private_key(folder / "server.key"), certificate)
-    assert not pki.is_key_of(pki.make_key(), certificate)
-    assert 4 * DAY < pki.time_left(certificate) <= 5 * DAY
+    certificate = certificates.read_certificate(folder / "server.crt")
+    assert certificates.hosts_of(certificate) == HOSTS
+    assert certificates.is_for(certificate, [*reversed(HOSTS)])
+    assert not certificates.is_for(certificate, HOSTS[1:])
+    assert certificates.is_issued_by(certificate, authority[0])
+    assert certificates.is_key_of(ec_keys.read_private_key(folder / "server.key"), certificate)
+    assert not certificates.is_key_of(ec_keys.make_key(), certificate)
+    assert 4 * DAY < certificates.time_left(certificate) <= 5 * DAY
     der = ssl.PEM_cert_to_DER_cert((folder / "server.crt").read_text())
-    assert pki.fingerprint(certificate).replace(":", "").lower() == hashlib.sha256(der).hexdigest()
+    assert (
+        certificates.fingerprint(certificate).replace(":", "").lower()
+        == hashlib.sha256(der).hexdigest()
+    )
 
 
 def test_signing_with_another_key_is_refused(
-    authority: tuple[x509.Certificate, pki.PrivateKey],
+    authority: tuple[x509.Certificate, ec_keys.PrivateKey],
 ) -> None:
     with pytest.raises(ConfigError, match="key is not that of its certificate"):
-        pki.issue_server_certificate(
-            pki.make_key().public_key(), HOSTS, authority=(authority[0], pki.make_key()), days=1
+        certificates.issue_server_certificate(
+            ec_keys.make_key().public_key(),
+            HOSTS,
+            authority=(authority[0], ec_keys.make_key()),
+            days=1,
         )
 
 
@@ -209,34 +226,34 @@ def test_signing_with_another_key_is_refused(
 
 
 def test_node_keys_are_as_supernodes_read_them(tmp_path: Path) -> None:
-    key = pki.make_key()
-    (tmp_path / "node.key").write_text(pki.node_key_text(key))
-    (tmp_path / "node.pub").write_text(pki.public_line(key.public_key()))
+    key = ec_keys.make_key()
+    (tmp_path / "node.key").write_text(ec_keys.node_key_text(key))
+    (tmp_path / "node.pub").write_text(ec_keys.public_line(key.public_key()))
     loaded = serialization.load_ssh_private_key((tmp_path / "node.key").read_bytes(), None)
     assert isinstance(loaded, ec.EllipticCurvePrivateKey)
-    assert pki.public_line(key.public_key()).startswith("ecdsa-sha2-nistp384 ")
-    assert pki.is_pair(
-        pki.read_node_key(tmp_path / "node.key"), pki.read_public_key(tmp_path / "node.pub")
+    assert ec_keys.public_line(key.public_key()).startswith("ecdsa-sha2-nistp384 ")
+    assert ec_keys.is_pair(
+        ec_keys.read_node_key(tmp_path / "node.key"), ec_keys.read_public_key(tmp_path / "node.pub")
     )
 
 
 def test_the_fingerprint_of_a_key_is_that_of_openssh(tmp_path: Path) -> None:
     (tmp_path / "node.pub").write_text(LINE)
-    assert pki.key_fingerprint(pki.read_public_key(tmp_path / "node.pub")) == FINGERPRINT
+    assert ec_keys.key_fingerprint(ec_keys.read_public_key(tmp_path / "node.pub")) == FINGERPRINT
 
 
 @pytest.mark.parametrize("name", ["Cleveland", "Universitätsspital Zürich", "a=b, c+d"])
 def test_a_request_brings_name_and_key(name: str, tmp_path: Path) -> None:
-    key = pki.make_key()
-    (tmp_path / "node.csr").write_text(pki.make_request(key, name))
-    request = pki.read_request(tmp_path / "node.csr")
+    key = ec_keys.make_key()
+    (tmp_path / "node.csr").write_text(signing_requests.make_request(key, name))
+    request = signing_requests.read_request(tmp_path / "node.csr")
     assert request.name == name
-    assert pki.is_pair(key, request.public_key)
+    assert ec_keys.is_pair(key, request.public_key)
 
 
 def _changed() -> bytes:
     der = x509.load_pem_x509_csr(
-        pki.make_request(pki.make_key(), "Cleveland").encode()
+        signing_requests.make_request(ec_keys.make_key(), "Cleveland").encode()
     ).public_bytes(serialization.Encoding.DER)
     changed = x509.load_der_x509_csr(der.replace(b"Cleveland", b"Clevelane"))
     return changed.public_bytes(serialization.Encoding.PEM)
@@ -253,8 +270,8 @@ def _unnamed(
 @pytest.mark.parametrize(
     ("request_bytes", "complaint"),
     [
-        (_changed, "its signature is not that of the key"),
-        (lambda: _unnamed(pki.make_key(), hashes.SHA384()), "expected one common name"),
+        (_changed, "it is not signed with the key"),
+        (lambda: _unnamed(ec_keys.make_key(), hashes.SHA384()), "expected one common name"),
         (
             lambda: _unnamed(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()),
             "P-384, got secp256r1",
@@ -270,11 +287,17 @@ def test_a_wrong_request_is_named(
     with pytest.raises(
         ConfigError, match=rf"node\.csr.*{complaint}.*confide provision --request NAME"
     ):
-        pki.read_request(tmp_path / "node.csr")
+        signing_requests.read_request(tmp_path / "node.csr")
 
 
 @pytest.mark.parametrize(
-    "read", [pki.read_certificate, pki.read_private_key, pki.read_node_key, pki.read_public_key]
+    "read",
+    [
+        certificates.read_certificate,
+        ec_keys.read_private_key,
+        ec_keys.read_node_key,
+        ec_keys.read_public_key,
+    ],
 )
 def test_what_cannot_be_read_is_named(read: Callable[[Path], object], tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match=r"nowhere cannot be read as a .* \(No such file"):
@@ -289,10 +312,10 @@ def test_what_cannot_be_read_is_named(read: Callable[[Path], object], tmp_path: 
 def test_an_encrypted_key_and_one_of_another_curve_are_named(tmp_path: Path) -> None:
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8)
     (tmp_path / "a.key").write_bytes(
-        pki.make_key().private_bytes(*form, serialization.BestAvailableEncryption(b"x"))
+        ec_keys.make_key().private_bytes(*form, serialization.BestAvailableEncryption(b"x"))
     )
     with pytest.raises(UnreadableError, match=r"a\.key cannot be read .*encrypted"):
-        pki.read_private_key(tmp_path / "a.key")
+        ec_keys.read_private_key(tmp_path / "a.key")
     other = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         *form, serialization.NoEncryption()
     )
@@ -300,4 +323,4 @@ def test_an_encrypted_key_and_one_of_another_curve_are_named(tmp_path: Path) -> 
     with pytest.raises(
         UnreadableError, match=r"b\.key: expected a key on curve P-384, got secp256r1"
     ):
-        pki.read_private_key(tmp_path / "b.key")
+        ec_keys.read_private_key(tmp_path / "b.key")

@@ -1,0 +1,238 @@
+"""X.509 certificates of a federation: its authority's, the coordinator's, and what they say.
+
+The authority signs the coordinator's certificates and nothing else: institutions are known by their
+public keys, as Flower authenticates SuperNodes, and trust any server that has a certificate of the
+authority for the host that they call. All keys are EC P-384.
+"""
+
+import datetime
+import ipaddress
+from collections.abc import Sequence
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from confide.errors import ConfigError
+from confide.security.ec_keys import AS_PROVISIONED, PrivateKey, PublicKey, expect_public, read_file
+
+AUTHORITY_DAYS = 3650
+CLOCKS_DIFFER = datetime.timedelta(minutes=5)
+_LONGEST_COMMON_NAME = 64
+
+
+def make_authority(
+    name: str, key: PrivateKey, *, now: datetime.datetime | None = None
+) -> x509.Certificate:
+    """Make a federation's self-signed authority, which can sign certificates but no authority.
+
+    Args:
+        name: name of the federation, at most 64 bytes in UTF-8.
+        key: private key of the authority.
+        now: current time, with its time zone.
+    """
+    subject = _name(name)
+    builder = _builder(subject, subject, key.public_key(), _now(now), AUTHORITY_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
+    return builder.sign(key, hashes.SHA384())
+
+
+def issue_server_certificate(
+    public_key: PublicKey,
+    hosts: Sequence[str],
+    *,
+    authority: tuple[x509.Certificate, PrivateKey],
+    days: int,
+    now: datetime.datetime | None = None,
+) -> x509.Certificate:
+    """Sign a server's certificate for its hosts.
+
+    Args:
+        public_key: public key of the server.
+        hosts: DNS names and IP addresses that clients connect to, at least one.
+        authority: certificate and private key of the authority.
+        days: validity in days; it ends at the latest with the authority's.
+        now: current time, with its time zone.
+
+    Raises:
+        ConfigError: if the authority's key is not that of its certificate.
+    """
+    certificate, key = authority
+    if not is_key_of(key, certificate):
+        raise ConfigError(
+            f"The authority's key is not that of its certificate {fingerprint(certificate)};"
+            f" {AS_PROVISIONED}."
+        )
+    # With an organization: a subject equal to the authority's would look self-signed.
+    common = hosts[0] if len(hosts[0]) <= _LONGEST_COMMON_NAME else "coordinator"
+    organization = _name("confide", NameOID.ORGANIZATION_NAME)
+    builder = _builder(
+        x509.Name([*organization, *_name(common)]),
+        certificate.subject,
+        public_key,
+        _now(now),
+        days,
+        latest=certificate.not_valid_after_utc,
+    )
+    for extension, critical in _server_extensions(hosts, certificate):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(key, hashes.SHA384())
+
+
+def _server_extensions(
+    hosts: Sequence[str], authority: x509.Certificate
+) -> list[tuple[x509.ExtensionType, bool]]:
+    """Return a server certificate's extensions, each with whether it is critical."""
+    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    names = [_general_name(host) for host in hosts]
+    # Python 3.13 verifies strictly: without key usage and the authority's key identifier it refuses
+    # a certificate that older releases take. Clients look for their host in the alternative names
+    # alone; the common name is for people.
+    return [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_key_usage(signs_certificates=False), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectAlternativeName(names), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier), False),
+    ]
+
+
+def certificate_pem(certificate: x509.Certificate) -> str:
+    """Write a certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    public_key: PublicKey,
+    now: datetime.datetime,
+    days: int,
+    latest: datetime.datetime | None = None,
+) -> x509.CertificateBuilder:
+    end = now + datetime.timedelta(days=days)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        # From a little before now: an institution's clock may be behind.
+        .not_valid_before(now - CLOCKS_DIFFER)
+        .not_valid_after(end if latest is None else min(end, latest))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(name: str, oid: x509.ObjectIdentifier = NameOID.COMMON_NAME) -> x509.Name:
+    return x509.Name([x509.NameAttribute(oid, name)])
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _now(now: datetime.datetime | None) -> datetime.datetime:
+    return now or datetime.datetime.now(datetime.UTC)
+
+
+def hosts_of(certificate: x509.Certificate) -> list[str]:
+    """Return the DNS names and IP addresses that a certificate is for, in their order."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
+
+
+def is_for(certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
+    """Return whether a certificate is for these hosts and no others, in any order."""
+    return {_general_name(host) for host in hosts} == {
+        _general_name(host) for host in hosts_of(certificate)
+    }
+
+
+def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Return whether an authority signed a certificate, valid today or not."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+        return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (InvalidSignature, TypeError, ValueError, x509.ExtensionNotFound):
+        return False
+
+
+def is_key_of(key: PrivateKey, certificate: x509.Certificate) -> bool:
+    """Return whether a private key is that of a certificate."""
+    return key.public_key() == certificate.public_key()
+
+
+def time_left(
+    certificate: x509.Certificate, *, now: datetime.datetime | None = None
+) -> datetime.timedelta:
+    """Return how long a certificate is still valid; negative once it has expired."""
+    return certificate.not_valid_after_utc - _now(now)
+
+
+def lifetime(certificate: x509.Certificate) -> datetime.timedelta:
+    """Return how long a certificate is valid in all."""
+    return certificate.not_valid_after_utc - certificate.not_valid_before_utc
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """Return a certificate's SHA-256 fingerprint as ``openssl x509 -fingerprint`` prints it."""
+    return certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def common_name(name: x509.Name) -> str | None:
+    """Return the common name in a subject; None if there is not exactly one."""
+    names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value) if len(names) == 1 else None
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Read a certificate in PEM, whose key is on curve P-384.
+
+    Raises:
+        UnreadableError: if it is none, with the file and the fix.
+    """
+    certificate = read_file(path, "a certificate in PEM", x509.load_pem_x509_certificate)
+    expect_public(str(path), certificate.public_key())
+    return certificate
+
+
+__all__ = [
+    "AUTHORITY_DAYS",
+    "CLOCKS_DIFFER",
+    "certificate_pem",
+    "common_name",
+    "fingerprint",
+    "hosts_of",
+    "is_for",
+    "is_issued_by",
+    "is_key_of",
+    "issue_server_certificate",
+    "lifetime",
+    "make_authority",
+    "read_certificate",
+    "time_left",
+]

@@ -1,0 +1,80 @@
+"""Certificate requests (PKCS#10) of institutions that make their own node keys.
+
+A request proves that its sender holds the private key of the public key in it; the private key
+never leaves the institution.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
+
+from confide.errors import ConfigError
+from confide.security.certificates import common_name
+from confide.security.ec_keys import PrivateKey, PublicKey, is_p384, kind_of, reason_of
+
+
+@dataclass(frozen=True)
+class NodeRequest:
+    """A checked certificate request.
+
+    Attributes:
+        name: name of the institution.
+        public_key: its node's public key.
+    """
+
+    name: str
+    public_key: PublicKey
+
+
+def make_request(key: PrivateKey, name: str) -> str:
+    """Write an institution's certificate request (PKCS#10, PEM), signed with its node key.
+
+    Args:
+        key: private key of the node.
+        name: name of the institution, at most 64 bytes in UTF-8.
+    """
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def read_request(path: Path) -> NodeRequest:
+    """Read a certificate request and check that its sender holds the private key.
+
+    Raises:
+        ConfigError: if it cannot be read, is signed with another key, has a key on another curve
+            or no name.
+    """
+    fix = "ask for one made by `confide provision --request NAME`"
+    try:
+        request = x509.load_pem_x509_csr(path.read_bytes())
+        name = common_name(request.subject)
+        is_signed = request.is_signature_valid
+        key = request.public_key()
+    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(
+            f"{path} cannot be read as a certificate request in PEM ({reason_of(error)}); {fix}."
+        ) from None
+    problems = []
+    if not is_p384(key):
+        problems.append(f"{path}: expected a key on curve P-384, got {kind_of(key)}; {fix}.")
+    if not is_signed:
+        problems.append(
+            f"{path}: it is not signed with the key in it, so it was changed on its way; {fix}."
+        )
+    if not name:
+        problems.append(
+            f"{path}: expected one common name, the institution's, got"
+            f" {request.subject.rfc4514_string()!r}; {fix}."
+        )
+    # The last two are among the problems already; the type checker does not see that.
+    if problems or not is_p384(key) or not name:
+        raise ConfigError(problems)
+    return NodeRequest(name, key)
+
+
+__all__ = ["NodeRequest", "make_request", "read_request"]
