@@ -1,1 +1,1 @@
-"""The only code that touches Flower's private corners."""
+"""Adapters to Flower: the only code that uses its private modules and attributes."""

@@ -1,7 +1,7 @@
-"""The grid of a deployment: messages through a SuperLink, a run of which this process holds.
+"""The grid of a deployment: the messages of one run, sent and received through a SuperLink.
 
-Flower's own HTTP grid carries the bytes. What is added: errors of ours instead of a process that
-ends itself, bounded patience while a SuperLink restarts, and one reply at a time, so that memory
+Flower's own HTTP grid carries the bytes. Added here are errors instead of the end of this process,
+a limited wait while a SuperLink restarts, and replies that are fetched one by one, so that memory
 does not grow with the number of institutions.
 """
 
@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Self, cast
 
@@ -39,7 +39,7 @@ from flwr.superlink.grid import HttpGrid
 
 from confide.errors import FlowerError
 from confide.flower.messages import Run
-from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, patient, telling
+from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, patient, runtime_errors
 
 log = logging.getLogger(__name__)
 
@@ -49,36 +49,33 @@ _HEARTBEAT_PATIENCE_S = 2.0
 
 
 class DeployedGrid(Grid):
-    """Carries the messages of one run that this process has taken.
+    """Sends and receives the messages of a run that this process has taken.
 
     Args:
-        runtime: of the SuperLink.
-        token: of the task.
+        runtime: runtime API of the SuperLink.
+        token: token of the run's task.
     """
 
     def __init__(self, runtime: Runtime, token: str) -> None:
         ca = None if runtime.ca is None else runtime.ca.read_bytes()
         self._http = HttpGrid(runtime.address, runtime.ca is None, ca, token=token)
         self._http._retry_invoker = patient(runtime.patience_s)
-        # A heartbeat that fails is sent again anyway; a patient one would hold up the end of a run
+        # A heartbeat that fails is sent again anyway; long retries would hold up the end of a run
         # whose SuperLink is gone.
-        self._beating = replace(runtime, patience_s=_HEARTBEAT_PATIENCE_S).holding(
+        self._heartbeat_client = replace(runtime, patience_s=_HEARTBEAT_PATIENCE_S).task_client(
             _COMPONENT, token
         )
-        self._heartbeat = Heartbeat(self._beating)
-        self._announced: dict[
-            str, tuple[MessageProto, ObjectTree]
-        ] = {}  # id of the question -> reply under way
+        self._heartbeat = Heartbeat(self._heartbeat_client)
+        # Replies that are announced and have not arrived, by the id of the message they answer.
+        self._announced: dict[str, tuple[MessageProto, ObjectTree]] = {}
 
     def __enter__(self) -> Self:
-        with telling("begin the run"):
+        with runtime_errors("begin the run"):
             answer = self._http._runtime_client.PullTaskInput(PullTaskInputRequest())
-        context = context_from_proto(answer.context)
-        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = (
-            answer.task_id,
-            answer.run.run_id,
-            context.node_id,
-        )
+        # Process-global, and read by each new `Message`; Flower's runner would set them.
+        TaskIdentity.task_id = answer.task_id
+        TaskIdentity.run_id = answer.run.run_id
+        TaskIdentity.node_id = context_from_proto(answer.context).node_id
         self._http.set_run(run_from_proto(answer.run))
         self._heartbeat.__enter__()
         return self
@@ -86,26 +83,26 @@ class DeployedGrid(Grid):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
-        """Tell how the run ended; of an error its class, never its text."""
+        """Report how the run ended: of an error its class, never its text."""
         self._heartbeat.__exit__()
+        # The run is over either way; a SuperLink that is gone should not delay the exit.
         self._http._retry_invoker.max_tries = 1
-        sub_status, details = (
-            (SubStatus.COMPLETED, "") if kind is None else (SubStatus.FAILED, kind.__name__)
-        )
-        with contextlib.suppress(FlowerError), telling("end the run"):
-            self._http._runtime_client.PushTaskOutput(
-                PushTaskOutputRequest(sub_status=sub_status, details=details)
-            )
+        if kind is None:
+            output = PushTaskOutputRequest(sub_status=SubStatus.COMPLETED, details="")
+        else:
+            output = PushTaskOutputRequest(sub_status=SubStatus.FAILED, details=kind.__name__)
+        with contextlib.suppress(FlowerError), runtime_errors("end the run"):
+            self._http._runtime_client.PushTaskOutput(output)
         self._http.close()
-        self._beating.close()
+        self._heartbeat_client.close()
 
     def set_run(self, run: Run) -> None:
-        """Set the run; it is set already."""
+        """Set the run; called by Flower, although entering the context has set it already."""
         self._http.set_run(run)
 
     @property
     def run(self) -> Run:
-        """The run that was taken."""
+        """The run that this process has taken."""
         return self._http.run
 
     def create_message(
@@ -116,67 +113,61 @@ class DeployedGrid(Grid):
         group_id: str,
         ttl: float | None = None,
     ) -> Message:
-        """Write a message."""
+        """Create a message to a node."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Return the nodes that are connected.
+        """Return the ids of connected nodes.
 
         Raises:
-            FlowerError: if the run was given up, or nobody answers.
+            FlowerError: if the run was abandoned or the SuperLink does not answer.
         """
-        with self._telling("list nodes"):
+        with self._call("list nodes"):
             return list(self._http.get_node_ids())
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send messages one by one, so that one copy of a large payload is held.
-
-        SuperLink takes none that is too large, or to a node that it does not know. Such a message
-        gets an id of its own, about which SuperLink replies with an error, as about one that it
-        lost.
+        """Send messages and return their ids.
 
         Raises:
-            FlowerError: if the run was given up, or nobody answers.
+            FlowerError: if the run was abandoned or the SuperLink does not answer.
         """
         ids: list[str] = []
+        # One by one, so that only one copy of a large payload is in memory.
         for message in messages:
-            with self._telling("send a message"):
-                taken = list(self._http.push_messages([message]))
-            ids.append(taken[0] if taken and taken[0] else uuid.uuid4().hex)
+            with self._call("send a message"):
+                accepted = list(self._http.push_messages([message]))
+            # SuperLink accepts no message that is too large or to an unknown node. Such a message
+            # gets an invented id: when asked for it, SuperLink replies with an error, as for a
+            # message that it lost.
+            ids.append(accepted[0] if accepted and accepted[0] else uuid.uuid4().hex)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the reply to one of these messages, if there is any that has arrived whole.
-
-        Flower's own would wait for a reply whose upload broke off, up to two hours, and look for no
-        other meanwhile.
+        """Return the reply to one of these messages, if any has arrived completely.
 
         Raises:
-            FlowerError: if the run was given up, or nobody answers.
+            FlowerError: if the run was abandoned or the SuperLink does not answer.
         """
+        # Flower's own method would wait for up to two hours for a reply whose upload broke off,
+        # and fetch no other reply meanwhile. Here announcing and fetching are two steps.
         wanted = list(message_ids)
-        with self._telling("receive a reply"):
-            self._look_for(
-                [message_id for message_id in wanted if message_id not in self._announced]
-            )
+        unannounced = [message_id for message_id in wanted if message_id not in self._announced]
+        with self._call("receive a reply"):
+            if unannounced:
+                answer = self._http._runtime_client.PullMessages(
+                    PullAppMessagesRequest(message_ids=unannounced)
+                )
+                pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
+                for reply_head, tree in pairs:
+                    self._announced[reply_head.metadata.reply_to_message_id] = reply_head, tree
             for message_id in wanted:
-                reply = self._pull(message_id)
+                reply = self._fetch(message_id)
                 if reply is not None:
                     return [reply]
         return []
 
-    def _look_for(self, message_ids: Sequence[str]) -> None:
-        """Ask which replies were announced; what is in them comes later, or never."""
-        if not message_ids:
-            return
-        answer = self._http._runtime_client.PullMessages(
-            PullAppMessagesRequest(message_ids=message_ids)
-        )
-        for announced, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
-            self._announced[announced.metadata.reply_to_message_id] = announced, tree
-
-    def _pull(self, message_id: str) -> Message | None:
-        """Fetch a reply that was announced; None until all of it is there."""
+    def _fetch(self, message_id: str) -> Message | None:
+        """Fetch an announced reply; None until all of its parts have arrived."""
         announced, tree = self._announced.get(message_id, (None, None))
         if announced is None or tree is None:
             return None
@@ -184,8 +175,8 @@ class DeployedGrid(Grid):
         pull = make_pull_object_fn_protobuf(client.PullObject, self._http.node, run_id)
         reply_id = announced.metadata.message_id
         try:
-            # The message itself is sent last: while it is not there, nothing else is fetched for
-            # nothing.
+            # In reverse order: the message itself is uploaded last, so while it is missing, no
+            # other part is fetched in vain.
             contents = {
                 part.object_id: pull(part.object_id)
                 for part in reversed(list(iterate_object_tree(tree)))
@@ -203,13 +194,14 @@ class DeployedGrid(Grid):
         )
         del self._announced[message_id]
         reply = cast(Message, inflate_object_from_contents(reply_id, contents))
+        # A deflated message does not contain its id.
         reply.metadata.__dict__["_message_id"] = reply_id
         return reply
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Send messages and return the replies that come in time."""
+        """Send messages and return the replies that arrive in time."""
         waiting, replies = set(self.push_messages(messages)), list[Message]()
         end = time.monotonic() + (timeout or 0)
         while waiting and (timeout is None or time.monotonic() < end):
@@ -221,18 +213,23 @@ class DeployedGrid(Grid):
         return replies
 
     @contextlib.contextmanager
-    def _telling(self, what: str) -> Iterator[None]:
+    def _call(self, action: str) -> Iterator[None]:
+        """Check that the run still belongs to this process, and convert errors."""
         if self._heartbeat.is_lost:
-            raise FlowerError(f"SuperLink has given the run up, so it cannot {what}.")
-        with telling(what):
+            raise FlowerError(f"SuperLink has abandoned the run, so it cannot {action}.")
+        with runtime_errors(action):
             yield
 
 
 def take_run(runtime: Runtime, *, timeout_s: float) -> DeployedGrid:
     """Take the run that was submitted.
 
+    Args:
+        runtime: runtime API of the SuperLink.
+        timeout_s: longest wait for the run, in seconds.
+
     Raises:
-        FlowerError: if there is none within ``timeout_s``.
+        FlowerError: if no run is offered in time.
     """
     queue, end = TaskQueue(runtime, TaskType.SERVER_APP), time.monotonic() + timeout_s
     with contextlib.closing(queue):

@@ -1,6 +1,6 @@
-"""Flower's processes: which releases fit, how they are started, and the SuperLink's control API.
+"""Flower's processes: supported releases, their commands, and the SuperLink's control API.
 
-``tests/flower/test_processes.py`` holds what is relied on: command-line flags, environment
+``tests/flower/test_processes.py`` checks what is relied on here: command-line flags, environment
 variables, and the protobuf messages of the control API, which has no stable interface for programs.
 """
 
@@ -39,8 +39,7 @@ from confide.flower.bundle import bundle
 from confide.security.ec_keys import read_node_key
 
 TESTED = ("1.41", "1.42")
-"""Minor releases of flwr whose private corners are known; both sides of a federation need the same
-one."""
+"""Minor releases of flwr whose private parts are known; both sides of a federation need the same."""
 LOOPBACK = "127.0.0.1"
 _CONTROL_TIMEOUT_S = 10.0
 _GOOD_BYE_TIMEOUT_S = 3.0
@@ -51,12 +50,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Tls:
-    """Files of a server's identity.
+    """Files of a server's TLS identity.
 
     Attributes:
         ca: certificate of the authority.
-        certificate: of the server.
-        key: of the certificate.
+        certificate: certificate of the server.
+        key: private key of the server's certificate.
     """
 
     ca: Path
@@ -65,10 +64,10 @@ class Tls:
 
 
 def check_version() -> str:
-    """Check that the installed flwr is one whose private corners are known.
+    """Check that the installed flwr is a supported release, and return it.
 
     Raises:
-        ConfigError: with the releases that are, and the fix.
+        ConfigError: if it is not, with the supported releases and the fix.
     """
     installed = version("flwr")
     if ".".join(installed.split(".")[:2]) not in TESTED:
@@ -80,11 +79,9 @@ def check_version() -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the environment of a Flower process.
-
-    A home of its own, nothing that calls out, no proxy for loopback.
-    """
+    """Return the environment of a Flower process with its own home, which calls no other server."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLWR_")}
+    # SuperNode's HTTP client heeds HTTPS_PROXY, and a proxy cannot reach this machine's loopback.
     hosts = ",".join(
         dict.fromkeys(
             [*filter(None, os.environ.get("NO_PROXY", "").split(",")), LOOPBACK, "localhost"]
@@ -92,6 +89,7 @@ def environment(home: Path) -> dict[str, str]:
     )
     return kept | {
         "FLWR_HOME": str(home),
+        # Behind a firewall that drops packets, telemetry delays each process's exit by seconds.
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -101,29 +99,30 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def _program(name: str) -> str:
-    """Find one of Flower's programs, beside this Python or on the PATH."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
+    """Return the path of one of Flower's programs, next to this Python or on the PATH."""
+    # Next to this Python first: PATH may name another environment, with another release.
+    neighbour = Path(sys.executable).parent / name
+    path = str(neighbour) if neighbour.exists() else shutil.which(name)
+    if path is None:
         raise ConfigError(
-            f"{name} is not installed beside {sys.executable}; `pip install flwr` brings it."
+            f"{name} is not installed with {sys.executable}; `pip install flwr` installs it."
         )
-    return found
+    return path
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
+    """Return a port on loopback that is free now."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])
 
 
 def superlink_command(*, port: int, tls: Tls, database: Path, secret: Path) -> list[str]:
-    """Return the command of a SuperLink on loopback that knows its nodes by their keys.
+    """Return the command of a SuperLink on loopback that recognises nodes by their keys.
 
     Args:
-        port: of all its interfaces, on loopback.
-        tls: node authentication demands it, on loopback too.
+        port: port of all its APIs.
+        tls: TLS identity; node authentication requires it, even on loopback.
         database: SQLite file.
         secret: file of the secret shared with the process that takes its runs.
     """
@@ -163,35 +162,37 @@ def supernode_command(
 
 
 def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool:
-    """Tell the coordinator that a SuperNode is gone which could not say so itself.
-
-    Else it is not taken back for a minute.
+    """Sign a SuperNode off that was killed before it could do so itself.
 
     Args:
-        written: its output since it started: it tells its number once the coordinator has taken it.
+        written: output of the SuperNode since it started, in which it names its node id once the
+            coordinator has accepted it.
         coordinator: HOST:PORT of the coordinator's front.
         ca: certificate of the authority that signed the front's.
-        key: the node's own, OpenSSH.
+        key: private key of the node, in OpenSSH's form.
 
     Returns:
-        Whether the coordinator heard it; where the SuperNode had not been taken, nothing is said.
+        Whether the coordinator took note; False if the SuperNode had not been accepted at all.
     """
-    told = _NODE_ID.search(written)
-    if told is None:
+    # The coordinator would otherwise refuse this node for a minute, until its heartbeats are missed.
+    node_id = _NODE_ID.search(written)
+    if node_id is None:
         return False
     try:
         private = read_node_key(key)
         signed = NodeAuthHttpInterceptor(private, private.public_key())
-        version_told = RuntimeVersionHttpInterceptor(component_name="SuperNode")
+        release = RuntimeVersionHttpInterceptor(component_name="SuperNode")
         client = FleetHttpClient.from_server_address(
-            coordinator, False, ca.read_bytes(), interceptors=[version_told, signed]
+            coordinator, False, ca.read_bytes(), interceptors=[release, signed]
         )
         client._client.timeout = httpx.Timeout(_GOOD_BYE_TIMEOUT_S)
         with contextlib.closing(client):
-            client.DeactivateNode(DeactivateNodeRequest(node_id=int(told[1])))
+            client.DeactivateNode(DeactivateNodeRequest(node_id=int(node_id[1])))
     except (ConfideError, httpx.HTTPError, OSError, RuntimeError, ValueError) as error:
         log.info(
-            "%s did not hear that a SuperNode is gone (%s).", coordinator, type(error).__name__
+            "%s could not be told that a SuperNode is gone (%s).",
+            coordinator,
+            type(error).__name__,
         )
         return False
     return True
@@ -201,25 +202,25 @@ class SuperLinkControl:
     """The control API of a SuperLink on loopback.
 
     Args:
-        address: HOST:PORT.
-        ca: certificate of the authority that signed its certificate.
+        address: HOST:PORT of the SuperLink.
+        ca: certificate of the authority that signed the SuperLink's.
     """
 
     def __init__(self, address: str, ca: Path) -> None:
         self._address, self._ca = address, ca
 
     def register(self, keys: Mapping[str, Path]) -> dict[int, str]:
-        """Register institutions' public keys, and remove every other.
+        """Register institutions' public keys, and unregister all others.
 
         Args:
-            keys: name -> OpenSSH public key.
+            keys: file of the OpenSSH public key of each institution.
 
         Returns:
-            Node id -> name.
+            Name of each node id.
 
         Raises:
-            ConfigError: if a key is none, or was removed before.
-            FlowerError: if it does not answer, or refuses.
+            ConfigError: if a key cannot be read, or was unregistered before.
+            FlowerError: if the SuperLink refuses or does not answer.
         """
         wanted = {_key_bytes(path): name for name, path in keys.items()}
         with self._client() as client:
@@ -232,9 +233,9 @@ class SuperLinkControl:
             )
             if gone:
                 raise ConfigError(
-                    f"{', '.join(gone)} took part before and was removed, and SuperLink takes no"
+                    f"{', '.join(gone)} took part before and was removed, and SuperLink accepts no"
                     " key a second time; have a new one made (`confide provision --request`), or"
-                    " remove state/superlink.db while no run goes on."
+                    " remove state/superlink.db while nothing is running."
                 )
             for key in there.keys() - wanted.keys():
                 client.UnregisterNode(UnregisterNodeRequest(node_id=there[key].node_id))
@@ -247,7 +248,7 @@ class SuperLinkControl:
         return names
 
     def online(self) -> set[int]:
-        """Return the ids of nodes that are connected."""
+        """Return the ids of connected nodes."""
         with self._client() as client:
             return {
                 int(node.node_id)
@@ -256,7 +257,7 @@ class SuperLinkControl:
             }
 
     def connected(self, keys: Mapping[str, Path]) -> list[str]:
-        """Return the names of those who are connected, by their public keys."""
+        """Return the names of connected institutions, found by their public keys."""
         names = {_key_bytes(path): name for name, path in keys.items()}
         with self._client() as client:
             nodes = client.ListNodes(ListNodesRequest()).nodes_info
@@ -267,10 +268,8 @@ class SuperLinkControl:
         )
 
     def start_run(self, job: str) -> int:
-        """Submit a run, and return its number.
-
-        The bundle is static, and the run config carries the job's name alone.
-        """
+        """Submit a run, and return its number."""
+        # Every node sees the run config, so it holds nothing but the job's name.
         with self._client() as client:
             fab = Fab(content=bundle())
             run = int(
@@ -280,12 +279,12 @@ class SuperLinkControl:
             )
         if not run:
             raise FlowerError(
-                f"SuperLink at {self._address} did not take the run; its log says why."
+                f"SuperLink at {self._address} did not accept the run; its log says why."
             )
         return run
 
     def stop_run(self, run_id: int) -> None:
-        """End a run; one that has ended already stays so."""
+        """End a run; one that has already ended is left as it is."""
         with contextlib.suppress(FlowerError), self._client() as client:
             client.StopRun(StopRunRequest(run_id=run_id))
 
@@ -301,8 +300,8 @@ class SuperLinkControl:
         try:
             yield client
         except httpx.HTTPStatusError as error:
-            told = f"{error.response.status_code} {error.response.text[:300]}"
-            raise FlowerError(f"SuperLink at {self._address} refuses: {told}.") from None
+            reason = f"{error.response.status_code} {error.response.text[:300]}"
+            raise FlowerError(f"SuperLink at {self._address} refuses: {reason}.") from None
         except httpx.HTTPError as error:
             raise FlowerError(
                 f"SuperLink at {self._address} does not answer ({type(error).__name__}: {error})."

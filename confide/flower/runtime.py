@@ -1,15 +1,15 @@
-"""The runtime API of a SuperLink or a SuperNode.
+"""Takes tasks from the runtime API of a SuperLink or a SuperNode, and keeps them alive.
 
-How a process of ours takes a task, keeps it alive and gives it back.
-
-Flower would start a new process for each task, install the coordinator's bundle in it, and hand the
-task to whoever asks. Here one long-lived process asks with a shared secret, and runs what is
-installed. ``tests/flower/test_runtime.py`` holds what is relied on.
+Flower would start a new process for each task, install the coordinator's bundle in it, and give the
+task to any process that asks. Here one long-lived process asks with a shared secret, and runs what
+is installed. ``tests/flower/test_runtime.py`` checks what is relied on here.
 """
 
+import contextlib
 import itertools
 import logging
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +30,23 @@ from confide.errors import FlowerError
 log = logging.getLogger(__name__)
 
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
-_PASSING = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT)
+_TEMPORARY = (
+    httpx.codes.BAD_GATEWAY,
+    httpx.codes.SERVICE_UNAVAILABLE,
+    httpx.codes.GATEWAY_TIMEOUT,
+)
 _LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Where a runtime API is.
+    """Address and credentials of a runtime API.
 
     Attributes:
-        address: HOST:PORT, on loopback.
+        address: HOST:PORT on loopback.
         secret: file of the shared secret.
-        ca: certificate of the authority that signed its certificate; None for plain HTTP.
-        patience_s: how long it may be gone before a call gives up.
+        ca: certificate of the authority that signed the API's; None for plain HTTP.
+        patience_s: longest time that a call tries to reach the API, in seconds.
     """
 
     address: str
@@ -51,7 +55,7 @@ class Runtime:
     patience_s: float = 60.0
 
     def client(self, component: str, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
-        """Open a client that tells its version, and asks again for as long as ``patience_s``."""
+        """Open a client that names its release of Flower and retries for ``patience_s``."""
         return RuntimeHttpClient.from_server_address(
             server_address=self.address,
             insecure=self.ca is None,
@@ -60,20 +64,20 @@ class Runtime:
             retry_invoker=patient(self.patience_s),
         )
 
-    def holding(self, component: str, token: str) -> RuntimeHttpClient:
-        """Open a client that holds a task."""
+    def task_client(self, component: str, token: str) -> RuntimeHttpClient:
+        """Open a client for the task that a token belongs to."""
         return self.client(component, RuntimeTokenHttpInterceptor(token))
 
 
 def patient(patience_s: float) -> RetryInvoker:
-    """Return what asks again while nobody answers; a refusal is final.
+    """Return a retry policy that gives up after ``patience_s`` seconds, and at once if refused."""
 
-    Flower's own would ask for ever, and end this process where it is refused.
-    """
-
+    # In place of Flower's own, which would retry for ever, and end this process when refused.
     def is_final(error: Exception) -> bool:
         if isinstance(error, httpx.HTTPStatusError):
-            return error.response.status_code not in _PASSING
+            return error.response.status_code not in _TEMPORARY
+        # httpx raises the same ConnectError for a certificate that is wrong, which no retry
+        # corrects, as for a port on which nobody listens yet.
         return any(word in str(error).lower() for word in ("certificate", "ssl", "tls"))
 
     return RetryInvoker(
@@ -86,27 +90,28 @@ def patient(patience_s: float) -> RetryInvoker:
 
 
 class TaskQueue:
-    """Takes tasks of one kind.
+    """Queue of the tasks of one type.
 
     Args:
-        runtime: where.
-        task_type: such as ``flwr-clientapp``.
+        runtime: runtime API that offers them.
+        task_type: type of the tasks, such as ``flwr-clientapp``.
     """
 
     def __init__(self, runtime: Runtime, task_type: str) -> None:
         sign = SuperExecAuthHttpInterceptor(
             master_secret=runtime.secret.read_bytes(), protected_methods={_ACQUIRE}
         )
+        # The API gives tasks to Flower's SuperExec alone, so this process poses as one.
         self._client = runtime.client("SuperExec", sign)
         self._request = AcquireTaskRequest(supported_task_types=[task_type])
 
     def acquire(self) -> str | None:
-        """Take the oldest task that waits, and return its token; None if none does.
+        """Take the oldest waiting task and return its token; None if no task is waiting.
 
         Raises:
-            FlowerError: if it is refused, or nobody answers.
+            FlowerError: if the API refuses or does not answer.
         """
-        with telling("take a task"):
+        with runtime_errors("take a task"):
             answer = self._client.AcquireTask(self._request)
         return str(answer.token) if answer.HasField("task") and answer.token else None
 
@@ -116,10 +121,7 @@ class TaskQueue:
 
 
 class Heartbeat:
-    """Keeps a task alive from a thread of its own.
-
-    ``is_lost`` says that it was given to nobody or to somebody else.
-    """
+    """Keeps a task alive by heartbeats from a thread, inside a context."""
 
     def __init__(self, client: RuntimeHttpClient) -> None:
         self._client = client
@@ -128,7 +130,7 @@ class Heartbeat:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the task is no longer ours."""
+        """Whether the task has expired or was given to another process."""
         return self._lost.is_set()
 
     def __enter__(self) -> "Heartbeat":
@@ -140,49 +142,41 @@ class Heartbeat:
             self._sender.stop()
 
     def _beat(self) -> bool:
-        """Send one; a refusal is final, silence and a database that is locked are not.
-
-        SuperLink says 500 to that.
-        """
+        """Send one heartbeat; return False to have it retried, and True otherwise."""
         try:
             success = bool(self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest()).success)
         except httpx.TransportError:
             return False
         except httpx.HTTPStatusError as error:
+            # 500 is also what a SuperLink answers while its SQLite database is locked, which passes.
             if error.response.is_server_error:
                 return False
             success = False
         if not success:
             self._lost.set()
+            # Its own `stop` would join the thread, which is the one that runs here.
             self._sender._stop_event.set()
         return True
 
 
-class telling:  # noqa: N801 - reads as a sentence: with telling("take a task")
-    """Turns what httpx raises into one error of ours, without the other side's text beyond its status.
+@contextlib.contextmanager
+def runtime_errors(action: str) -> Iterator[None]:
+    """Turn errors of httpx and Flower inside this context into a ``FlowerError``.
 
     Args:
-        what: was being done.
+        action: what is being done, such as ``take a task``.
     """
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        if isinstance(error, httpx.HTTPStatusError):
-            status = error.response.status_code
-            raise FlowerError(
-                f"Flower's runtime API refuses to {self._what}: HTTP status {status}."
-            ) from None
-        if isinstance(error, httpx.HTTPError | RuntimeError | ValueError):
-            raise FlowerError(
-                f"Flower's runtime API fails to {self._what}: {type(error).__name__}: {error}."
-            ) from None
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        # The status alone: the body is the other side's text.
+        raise FlowerError(
+            f"Flower's runtime API refuses to {action}: HTTP status {error.response.status_code}."
+        ) from None
+    except (httpx.HTTPError, RuntimeError, ValueError) as error:
+        raise FlowerError(
+            f"Flower's runtime API fails to {action}: {type(error).__name__}: {error}."
+        ) from None
 
 
-__all__ = ["Heartbeat", "Runtime", "TaskQueue", "patient", "telling"]
+__all__ = ["Heartbeat", "Runtime", "TaskQueue", "patient", "runtime_errors"]

@@ -1,9 +1,9 @@
-"""An end to waiting for parts of a message that never come.
+"""Limits how long an executor waits for the parts of a message.
 
-Flower tells of a message before its parts are there, and an executor asks for them up to two hours.
-Those of a run that ended while a SuperNode received its message never come, and its task stays. So
-parts are waited for only as long as one comes now and then. (The grid waits for no reply: it looks
-again.) ``tests/flower/test_stalls.py`` holds what is relied on.
+Flower announces a message before its parts have arrived, and an executor asks for them for up to
+two hours. If a run ends while a SuperNode receives its message, the parts never arrive and the task
+remains. So the wait ends once no part has arrived for a while. (The grid does not wait for parts of
+a reply: it looks again later.) ``tests/flower/test_stalls.py`` checks what is relied on here.
 """
 
 import time
@@ -14,10 +14,10 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.runtime import RuntimeHttpClient
 
 LONGEST_STALL_S = 30.0
-"""Without any part; one has at most 5 MB, so a connection must carry 1.4 Mbit/s."""
+"""Longest wait for one part, which has at most 5 MB: a connection must carry 1.4 Mbit/s."""
 
 StalledError = ObjectPullError
-"""What is raised then."""
+"""The error then raised: Flower's own for a part that cannot be fetched."""
 
 
 def bound_stalls(
@@ -26,13 +26,14 @@ def bound_stalls(
     stall_s: float = LONGEST_STALL_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Have a client give its message up when none of the parts comes for so long.
+    """Make a client abandon its message once no part has arrived for a while.
 
     Args:
-        client: asks for the parts of one message.
-        stall_s: longest silence.
-        clock: seconds.
+        client: client that asks for the parts of one message.
+        stall_s: longest wait for a part, in seconds.
+        clock: function that returns the time in seconds.
     """
+    # The method is replaced on the client: `pull_task_input` takes nothing else, so no limit.
     pull, last = client.PullObject, clock()
 
     def bounded(request: PullObjectRequest) -> PullObjectResponse:

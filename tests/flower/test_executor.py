@@ -46,7 +46,7 @@ class Holding:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    def holding(self, component: str, token: str) -> RuntimeHttpClient:
+    def task_client(self, component: str, token: str) -> RuntimeHttpClient:
         return cast(RuntimeHttpClient, self._client)
 
 

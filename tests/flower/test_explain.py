@@ -51,16 +51,16 @@ VERSION = (
         ("Exit Code: 302\nUnable to parse the private key file.", "node.key.*OpenSSH"),
         (
             "ERROR :     Path argument `--root-certificates` does not point to a file.",
-            "ca.crt is not there",
+            "ca.crt is missing",
         ),
         ("INFO :      SuperNode terminated gracefully.", "401.*clock"),
     ],
 )
-def test_every_end_that_is_known_gets_a_sentence_with_its_mend(told: str, words: str) -> None:
+def test_every_end_that_is_known_gets_a_sentence_with_its_fix(told: str, words: str) -> None:
     said = explain(START + told, 1)
     assert said is not None
     assert re.search(words, said), said
-    assert said.endswith("`confide doctor` says more.")
+    assert said.endswith("`confide doctor` shows more.")
 
 
 def test_only_the_last_start_counts() -> None:
@@ -134,10 +134,10 @@ def _outcome(process: subprocess.Popen[bytes], log: Path) -> tuple[str, int | No
     ("name", "words"),
     [
         ("key", "node.key is no"),
-        ("ca", "ca.crt is not there"),
-        ("port", "is taken"),
+        ("ca", "ca.crt is missing"),
+        ("port", "is in use"),
         ("waits", "does not answer"),
-        ("plain", "no TLS"),
+        ("plain", "does not speak TLS"),
     ],
 )
 def test_the_words_are_flowers_own(

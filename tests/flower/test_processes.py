@@ -93,7 +93,7 @@ def test_a_program_that_is_not_installed_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         ConfigError,
-        match=r"flower-superlink is not installed beside .*`pip install flwr` brings it",
+        match=r"flower-superlink is not installed with .*`pip install flwr` installs it",
     ):
         superlink_command(port=1, tls=FILES, database=Path("x"), secret=Path("y"))
 

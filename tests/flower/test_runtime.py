@@ -20,7 +20,7 @@ from flwr.supercore.constant import TaskType
 
 from confide.errors import FlowerError
 from confide.flower.processes import LOOPBACK, free_port
-from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, telling
+from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, runtime_errors
 from confide.storage.files import write_secret
 
 PATIENCE_S = 0.6
@@ -133,7 +133,7 @@ def test_who_comes_back_in_time_is_heard(secret: Path) -> None:
     assert there.asked > 1
 
 
-# --- telling
+# --- errors
 
 
 @pytest.mark.parametrize(
@@ -142,14 +142,14 @@ def test_who_comes_back_in_time_is_heard(secret: Path) -> None:
 def test_what_flower_raises_becomes_one_error_that_names_what_was_done(error: Exception) -> None:
     with (
         pytest.raises(FlowerError, match=f"fails to send a reply: {type(error).__name__}: {error}"),
-        telling("send a reply"),
+        runtime_errors("send a reply"),
     ):
         raise error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), KeyError("x"), FlowerError("already told")])
 def test_what_is_not_flowers_passes_as_it_is(error: BaseException) -> None:
-    with pytest.raises(type(error)) as caught, telling("send a reply"):
+    with pytest.raises(type(error)) as caught, runtime_errors("send a reply"):
         raise error
     assert caught.value is error
 
@@ -161,7 +161,7 @@ def test_what_is_not_flowers_passes_as_it_is(error: BaseException) -> None:
 def beating(there: Answering, secret: Path) -> Iterator[Heartbeat]:
     client = Runtime(
         address=f"{LOOPBACK}:{there.port}", secret=secret, patience_s=PATIENCE_S
-    ).holding("flwr-clientapp", "token")
+    ).task_client("flwr-clientapp", "token")
     with contextlib.closing(client), Heartbeat(client) as heartbeat:
         yield heartbeat
 
