@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from confide.client.deployment.kit import FILE, Kit, load_kit, plan_path, stop_mark
+from confide.client.deployment.kit import FILE, InstitutionKit, load_kit, plan_path, stop_mark
 from confide.client.deployment.launch import ROLES, supervised
-from confide.deployment.supervisor import log_to_stderr, stop_signals
+from confide.deployment.lifetime import stop_signals
+from confide.deployment.logs import log_to_stderr
 from confide.errors import ConfigError
 from confide.security.redaction import redact
 from confide.storage.files import make_private_folder
@@ -74,7 +75,7 @@ def _parse(
     return parser.parse_intermixed_args(list(words))
 
 
-def _kit(arguments: argparse.Namespace) -> Kit:
+def _kit(arguments: argparse.Namespace) -> InstitutionKit:
     """Read the kit that is meant: the first word that is no override, or this folder."""
     folders = [word for word in arguments.words if "=" not in word or (Path(word) / FILE).is_file()]
     if len(folders) > 1:
@@ -160,7 +161,7 @@ def _is_yes(question: str) -> bool:
 
 
 def _stop(words: Sequence[str]) -> int:
-    from confide.client.service.stub import TrainerStub
+    from confide.client.service.stub import TrainerServiceClient
 
     arguments = _parse("stop", words, job=True)
     kit = _kit(arguments)
@@ -169,7 +170,7 @@ def _stop(words: Sequence[str]) -> int:
     mark.touch()
     cancelled = False
     if kit.socket.exists():
-        with TrainerStub(kit.config.name, kit.socket) as stub:
+        with TrainerServiceClient(kit.config.name, kit.socket) as stub:
             cancelled = stub.cancel(arguments.job)
     print(
         f"Job {arguments.job} is stopped"

@@ -9,7 +9,7 @@ read and left as it is.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from confide.client.deployment.kit import Kit, read_kit
+from confide.client.deployment.kit import InstitutionKit, read_kit
 from confide.deployment.checks import (
     Finding,
     authority,
@@ -22,7 +22,7 @@ from confide.deployment.checks import (
     releases,
     show,
 )
-from confide.deployment.reachability import reach
+from confide.deployment.reachability import check_reachable
 from confide.errors import ConfideError, ConfigError
 from confide.security import ec_keys
 
@@ -59,7 +59,7 @@ def _mistakes(problems: Sequence[str]) -> list[Finding]:
     ]
 
 
-def _outside(kit: Kit) -> list[Finding]:
+def _outside(kit: InstitutionKit) -> list[Finding]:
     """Look at what a kit that is not filled in yet allows to look at.
 
     Its keys, the coordinator, this machine.
@@ -71,7 +71,7 @@ def _outside(kit: Kit) -> list[Finding]:
         ("versions", releases),
         ("ca.crt", lambda: authority(ca, "ask the coordinator for a new federation's kit.")),
         ("node.key", lambda: _node_key(kit)),
-        ("reach", lambda: reach(coordinator.address, ca) if is_address else ()),
+        ("reach", lambda: check_reachable(coordinator.address, ca) if is_address else ()),
         ("supernode", lambda: _supernode(kit)),
         ("folders", lambda: _folders(kit)),
         ("socket", lambda: _socket(kit)),
@@ -81,7 +81,7 @@ def _outside(kit: Kit) -> list[Finding]:
     )
 
 
-def _inside(kit: Kit) -> list[Finding]:
+def _inside(kit: InstitutionKit) -> list[Finding]:
     """Look at what the institution decided, and what it has."""
     return gather(
         ("records", lambda: _records(kit)),
@@ -92,7 +92,7 @@ def _inside(kit: Kit) -> list[Finding]:
     )
 
 
-def _node_key(kit: Kit) -> Iterator[Finding]:
+def _node_key(kit: InstitutionKit) -> Iterator[Finding]:
     path = kit.path(kit.config.coordinator.key)
     if not path.exists():
         made = (
@@ -112,10 +112,11 @@ def _node_key(kit: Kit) -> Iterator[Finding]:
     yield ok("node.key", f"EC P-384, fingerprint {ec_keys.key_fingerprint(key)}")
 
 
-def _supernode(kit: Kit) -> Iterator[Finding]:
+def _supernode(kit: InstitutionKit) -> Iterator[Finding]:
     """Say what the last SuperNode of this kit told in its log."""
     from confide.client.deployment.launch import ROLES
-    from confide.deployment.supervisor import log_tail, processes
+    from confide.deployment.lifetime import processes
+    from confide.deployment.logs import log_tail
     from confide.flower.explain import explain
 
     for folder in ("logs", ROLES[-1]):
@@ -133,7 +134,7 @@ def _supernode(kit: Kit) -> Iterator[Finding]:
             )
 
 
-def _records(kit: Kit) -> Iterator[Finding]:
+def _records(kit: InstitutionKit) -> Iterator[Finding]:
     from confide.client.records.report import check_records
     from confide.config.run import Config
 
@@ -158,7 +159,7 @@ def _records(kit: Kit) -> Iterator[Finding]:
         yield from _counts(kit, report.splits.get("train", 0))
 
 
-def _counts(kit: Kit, units: int) -> Iterator[Finding]:
+def _counts(kit: InstitutionKit, units: int) -> Iterator[Finding]:
     from confide.client.policy import Policy
 
     if kit.config.data.group_column is not None:
@@ -174,7 +175,7 @@ def _counts(kit: Kit, units: int) -> Iterator[Finding]:
             )
 
 
-def _backbones(kit: Kit) -> Iterator[Finding]:
+def _backbones(kit: InstitutionKit) -> Iterator[Finding]:
     from confide.config.model import TransformerConfig
     from confide.models.backbones import content_hash, find_backbone
 
@@ -214,7 +215,7 @@ def _backbones(kit: Kit) -> Iterator[Finding]:
         )
 
 
-def _policy(kit: Kit) -> Iterator[Finding]:
+def _policy(kit: InstitutionKit) -> Iterator[Finding]:
     policy = kit.config.policy
     lifetime = (
         "none"
@@ -235,7 +236,7 @@ def _policy(kit: Kit) -> Iterator[Finding]:
         yield Finding("policy", "warning", told, "set it to false, unless the records are public.")
 
 
-def _plan(kit: Kit) -> Iterator[Finding]:
+def _plan(kit: InstitutionKit) -> Iterator[Finding]:
     """Hold the last plan that asked here against the policy."""
     from confide.client.commands.status import approved_plans, how_it_stands
     from confide.client.policy import Policy
@@ -277,7 +278,7 @@ def _plan(kit: Kit) -> Iterator[Finding]:
         )
 
 
-def _ledger(kit: Kit) -> Iterator[Finding]:
+def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
     from confide.client.ledger.file import LedgerFile
 
     if not kit.ledger.exists():
@@ -306,7 +307,7 @@ def _ledger(kit: Kit) -> Iterator[Finding]:
         yield ok("budget", told) if left > 0 else Finding("budget", "warning", told, fix)
 
 
-def _folders(kit: Kit) -> Iterator[Finding]:
+def _folders(kit: InstitutionKit) -> Iterator[Finding]:
     config = kit.config
     shared = config.runtime_group is not None or config.socket_group is not None
     yield from private_folder("folders", kit.state, group_may_enter=shared)
@@ -314,7 +315,7 @@ def _folders(kit: Kit) -> Iterator[Finding]:
         yield from private_folder("folders", folder)
 
 
-def _socket(kit: Kit) -> Iterator[Finding]:
+def _socket(kit: InstitutionKit) -> Iterator[Finding]:
     size = len(str(kit.socket).encode())
     if size > _LONGEST_SOCKET:
         told = f"{kit.socket} has {size} bytes, and the system takes {_LONGEST_SOCKET} for a socket"
@@ -323,7 +324,7 @@ def _socket(kit: Kit) -> Iterator[Finding]:
         yield ok("socket", f"{size} of {_LONGEST_SOCKET} bytes")
 
 
-def _device(kit: Kit) -> Iterator[Finding]:
+def _device(kit: InstitutionKit) -> Iterator[Finding]:
     import torch
 
     asked, seen = kit.config.trainer.device, torch.cuda.is_available()

@@ -8,18 +8,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from confide.client.deployment.kit import Kit, is_stopped
+from confide.client.deployment.kit import InstitutionKit, is_stopped
 from confide.client.deployment.launch import ROLES
 from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy
-from confide.deployment.supervisor import processes
+from confide.deployment.lifetime import processes
 from confide.errors import ConfideError
 from confide.protocol.plan import TrainingPlan, plan_sha256
 
 WAITS = "waits for approval"
 
 
-def status(kit: Kit) -> dict[str, Any]:
+def status(kit: InstitutionKit) -> dict[str, Any]:
     """Gather what is known of a kit, as plain values."""
     running: dict[str, int] = {}
     for folder in ("logs", *ROLES):
@@ -37,7 +37,7 @@ def status(kit: Kit) -> dict[str, Any]:
     return told
 
 
-def show_status(kit: Kit, *, as_json: bool) -> int:
+def show_status(kit: InstitutionKit, *, as_json: bool) -> int:
     """Print it.
 
     Returns:
@@ -51,7 +51,7 @@ def show_status(kit: Kit, *, as_json: bool) -> int:
     return 0 if all(told["processes"].values()) else 1
 
 
-def show_plan(kit: Kit, plan: TrainingPlan) -> None:
+def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
     """Print what a plan asks, and what the policy says to it."""
     privacy, console = plan.privacy, Console()
     asked = (
@@ -78,10 +78,10 @@ def show_plan(kit: Kit, plan: TrainingPlan) -> None:
     console.print(table)
 
 
-def _now(kit: Kit) -> dict[str, Any] | None:
-    from confide.client.service.stub import TrainerStub
+def _now(kit: InstitutionKit) -> dict[str, Any] | None:
+    from confide.client.service.stub import TrainerServiceClient
 
-    with TrainerStub(kit.config.name, kit.socket) as stub:
+    with TrainerServiceClient(kit.config.name, kit.socket) as stub:
         told = stub.status()
     if told is None:
         return None
@@ -93,7 +93,7 @@ def _now(kit: Kit) -> dict[str, Any] | None:
     }
 
 
-def _budgets(kit: Kit) -> dict[str, Any]:
+def _budgets(kit: InstitutionKit) -> dict[str, Any]:
     if not kit.ledger.exists():
         return {}
     try:
@@ -111,7 +111,7 @@ def _budgets(kit: Kit) -> dict[str, Any]:
     }
 
 
-def _jobs(kit: Kit) -> dict[str, str]:
+def _jobs(kit: InstitutionKit) -> dict[str, str]:
     """Return the jobs that asked, newest first, and how they stand."""
     approved = approved_plans(kit)
     jobs = {}
@@ -129,7 +129,7 @@ def _jobs(kit: Kit) -> dict[str, str]:
     return jobs
 
 
-def approved_plans(kit: Kit) -> frozenset[tuple[str, str]]:
+def approved_plans(kit: InstitutionKit) -> frozenset[tuple[str, str]]:
     """Return what was approved here: job and SHA-256 of its plan."""
     if kit.ledger.exists():
         with contextlib.suppress(ConfideError):
@@ -137,7 +137,7 @@ def approved_plans(kit: Kit) -> frozenset[tuple[str, str]]:
     return frozenset()
 
 
-def how_it_stands(kit: Kit, plan: TrainingPlan, *, is_approved: bool) -> str:
+def how_it_stands(kit: InstitutionKit, plan: TrainingPlan, *, is_approved: bool) -> str:
     """Say how a plan stands here, as far as that is known without the records."""
     if is_stopped(kit, plan.job):
         return "stopped"

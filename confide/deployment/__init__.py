@@ -1,1 +1,1 @@
-"""What both sides of a deployment run on."""
+"""Code of deployments that coordinator and institutions share."""

@@ -1,8 +1,6 @@
-"""What ``confide doctor`` finds out about a machine, on either side.
+"""Checks of ``confide doctor`` that both sides share: releases, space, files, certificates.
 
-Files, certificates, releases, room.
-
-A check never raises for what it looks at: whatever is wrong is a finding with the fix.
+A check does not raise for what it examines: anything wrong becomes a finding with its fix.
 """
 
 import datetime
@@ -27,50 +25,52 @@ from confide.version import __version__
 Status = Literal["ok", "warning", "error"]
 SOON_DAYS = 30
 _GIB = 2**30
-_LITTLE_DISK, _NO_DISK, _LITTLE_MEMORY = _GIB, _GIB // 10, _GIB
+_LITTLE_DISK = _GIB
+_NO_DISK = _GIB // 10
+_LITTLE_MEMORY = _GIB
 _STYLES: dict[str, str | None] = {"ok": None, "warning": "yellow", "error": "bold red"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
-        check: its name.
+        check: name of the check.
         status: ok, warning or error.
-        told: what was found, with values.
-        fix: what to do; '' where nothing has to be done.
+        message: what was found, with values.
+        fix: what to do; '' if nothing.
     """
 
     check: str
     status: Status
-    told: str
+    message: str
     fix: str = ""
 
 
-def ok(check: str, told: str) -> Finding:
-    """Say that all is well."""
-    return Finding(check, "ok", told)
+def ok(check: str, message: str) -> Finding:
+    """Return the finding of a check that passed."""
+    return Finding(check, "ok", message)
 
 
 def gather(*checks: tuple[str, Callable[[], Iterable[Finding]]]) -> list[Finding]:
-    """Carry out checks; an error of ours is an error found, one finding a mistake."""
-    found: list[Finding] = []
+    """Run named checks; an error that one raises becomes one finding per mistake."""
+    findings: list[Finding] = []
     for name, check in checks:
         try:
-            found += check()
+            findings += check()
         except (ConfigError, DataError) as error:
-            found += [Finding(name, "error", problem) for problem in error.problems]
+            findings += [Finding(name, "error", problem) for problem in error.problems]
         except (ConfideError, OSError) as error:
-            found.append(Finding(name, "error", str(error)))
-    return found
+            findings.append(Finding(name, "error", str(error)))
+    return findings
 
 
 def show(findings: Sequence[Finding], *, as_json: bool) -> int:
-    """Print what was found.
+    """Print findings.
 
     Returns:
-        The exit status: 0, warnings or not; 1 with any error.
+        Exit status: 0 with or without warnings, 1 with any error.
     """
     counts = {status: sum(finding.status == status for finding in findings) for status in _STYLES}
     if as_json:
@@ -94,85 +94,77 @@ def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
     from rich.text import Text
 
     table = Table("check", "")
-    for header in ("found", "fix"):  # whole: fingerprints are there to be compared
+    # Folded and not cut: fingerprints are there to be compared.
+    for header in ("finding", "fix"):
         table.add_column(header, overflow="fold")
     for finding in findings:
-        told, fix = (
-            Text(finding.told),
-            Text(finding.fix),
-        )  # a str would become an emoji where a fingerprint has :AB:
-        table.add_row(finding.check, finding.status, told, fix, style=_STYLES[finding.status])
+        # As Text: in a str rich would turn :AB: of a fingerprint into an emoji, and [...] into
+        # markup.
+        message, fix = Text(finding.message), Text(finding.fix)
+        table.add_row(finding.check, finding.status, message, fix, style=_STYLES[finding.status])
     console = Console()
     console.print(table)
     console.print(f"{counts['error']} errors, {counts['warning']} warnings.", highlight=False)
 
 
-# --- releases and room
+# --- releases, disk and memory
 
 
 def releases() -> Iterator[Finding]:
-    """Name what is installed; Flower's release must be one that is known."""
+    """Check Flower's release, and list those that are installed."""
     check_version()
-    names = ("flwr", "torch", "opacus")
-    yield ok(
-        "versions",
-        f"confide {__version__}, Python {platform.python_version()},"
-        f" {', '.join(map(_release, names))}",
-    )
-
-
-def _release(name: str) -> str:
-    try:
-        return f"{name} {version(name)}"
-    except PackageNotFoundError:
-        return f"{name} missing"
+    installed = [f"confide {__version__}", f"Python {platform.python_version()}"]
+    for name in ("flwr", "torch", "opacus"):
+        try:
+            installed.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            installed.append(f"{name} missing")
+    yield ok("versions", ", ".join(installed))
 
 
 def disk(*folders: Path) -> Iterator[Finding]:
-    """Look for room where something is to be written."""
-    for folder in dict.fromkeys(_there(folder) for folder in folders):
+    """Check the free space at folders that will be written to, whether or not they exist yet."""
+    present = (
+        next(place for place in (folder, *folder.parents) if place.is_dir()) for folder in folders
+    )
+    for folder in dict.fromkeys(present):
         free = shutil.disk_usage(folder).free
-        told = f"{free / _GIB:.1f} GiB free at {folder}"
+        message = f"{free / _GIB:.1f} GiB free at {folder}"
         if free < _LITTLE_DISK:
             yield Finding(
                 "disk",
                 "error" if free < _NO_DISK else "warning",
-                told,
+                message,
                 f"free at least {_LITTLE_DISK / _GIB:g} GiB.",
             )
         else:
-            yield ok("disk", told)
-
-
-def _there(folder: Path) -> Path:
-    """Return a folder, or the first above it that is there."""
-    return next(place for place in (folder, *folder.parents) if place.is_dir())
+            yield ok("disk", message)
 
 
 def memory(meminfo: Path = Path("/proc/meminfo")) -> Iterator[Finding]:
-    """Look for free memory; nothing is said where the system does not tell."""
+    """Check the available memory, if the system reports it."""
     try:
         lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, ValueError, KeyError):
         return
-    told = f"{free / _GIB:.1f} GiB available"
+    message = f"{free / _GIB:.1f} GiB available"
     if free < _LITTLE_MEMORY:
         yield Finding(
             "memory",
             "warning",
-            told,
-            f"end other programs; training wants at least {_LITTLE_MEMORY / _GIB:g} GiB.",
+            message,
+            f"end other programs; training needs at least {_LITTLE_MEMORY / _GIB:g} GiB.",
         )
     else:
-        yield ok("memory", told)
+        yield ok("memory", message)
 
 
 # --- files
 
 
 def private_file(check: str, path: Path) -> Iterator[Finding]:
-    """Check that a secret is its owner's alone."""
+    """Check that only its owner may read a secret."""
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         yield Finding(
@@ -184,7 +176,13 @@ def private_file(check: str, path: Path) -> Iterator[Finding]:
 
 
 def private_folder(check: str, path: Path, *, group_may_enter: bool = False) -> Iterator[Finding]:
-    """Check that a folder is its owner's alone; one that is not there yet will be made so."""
+    """Check that only its owner may use a folder.
+
+    Args:
+        check: name of the check.
+        path: the folder; one that does not exist yet will be made so.
+        group_may_enter: whether a group may pass through it to a socket.
+    """
     if not path.is_dir():
         return
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -208,7 +206,14 @@ def private_folder(check: str, path: Path, *, group_may_enter: bool = False) -> 
 def validity(
     check: str, certificate: x509.Certificate, fix: str, *, now: datetime.datetime | None = None
 ) -> Finding:
-    """Say how long a certificate is valid still."""
+    """Check how long a certificate is still valid.
+
+    Args:
+        check: name of the check.
+        certificate: the certificate.
+        fix: what to do about one that expires.
+        now: current time, with its time zone.
+    """
     now = now or datetime.datetime.now(datetime.UTC)
     left, end = (
         certificates.time_left(certificate, now=now),
@@ -221,7 +226,7 @@ def validity(
         return Finding(
             check,
             "error",
-            f"valid from {begin}, and here it is {now:%Y-%m-%d %H:%M}Z",
+            f"valid from {begin}, and now it is {now:%Y-%m-%d %H:%M}Z",
             "set the clock (NTP).",
         )
     if left < datetime.timedelta(days=SOON_DAYS):
@@ -232,8 +237,12 @@ def validity(
 def authority(path: Path, fix: str) -> Iterator[Finding]:
     """Check the authority's certificate.
 
+    Args:
+        path: file of the certificate.
+        fix: what to do about one that expires.
+
     Raises:
-        UnreadableError: if it is none.
+        UnreadableError: if it cannot be read.
     """
     certificate = certificates.read_certificate(path)
     yield validity("ca.crt", certificate, fix)

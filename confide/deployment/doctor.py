@@ -1,4 +1,4 @@
-"""``confide doctor``: a preflight of a kit; which kind it is, the folder says."""
+"""``confide doctor``: checks a kit, of either kind, and this machine before anything is started."""
 
 import importlib
 from collections.abc import Sequence
@@ -6,29 +6,32 @@ from pathlib import Path
 
 from confide.errors import ConfigError
 
+# By name, because this room is below both sides and may import neither.
 _KINDS = {
     "client.yaml": "confide.client.commands.doctor",
     "federation.json": "confide.server.commands.doctor",
 }
 
-_HELP = """Say what is wrong with a kit, or with this machine, and how to fix it.
+_HELP = """Check a kit and this machine, and explain how to fix what is wrong.
 
 usage: confide doctor [KIT] [--json] [OVERRIDES ...]
 
-KIT is an institution's kit (it holds client.yaml) or the coordinator's (federation.json); this
-folder if left out. OVERRIDES change client.yaml, as with `confide client`. Nothing is trained,
-spent or sent. Run it as the user who runs the kit.
---json prints the same as JSON. Exit status: 0 ready, warnings or not; 1 something is wrong; 2 the command is."""
+KIT is an institution's kit (it holds client.yaml) or the coordinator's (federation.json); the
+current folder if left out. OVERRIDES change client.yaml, as with `confide client`. Nothing is
+trained, spent or sent. Run it as the user who runs the kit.
+
+--json prints the same as JSON.
+Exit status: 0 ready, with or without warnings; 1 something is wrong; 2 the command is wrong."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``confide doctor``.
 
     Args:
-        argv: the words after ``doctor``.
+        argv: words after ``doctor``.
 
     Returns:
-        The exit status.
+        Exit status.
 
     Raises:
         ConfigError: if the command is wrong.
@@ -46,10 +49,10 @@ def main(argv: Sequence[str]) -> int:
     folder = Path(*folders).expanduser().resolve()
     kinds = [module for file, module in _KINDS.items() if (folder / file).is_file()]
     if len(kinds) != 1:
-        there = "both" if kinds else "neither"
+        count = "both" if kinds else "neither"
         raise ConfigError(
-            f"{folder} holds {there} of {' and '.join(_KINDS)}; name a kit, as `confide provision`"
-            " makes it."
+            f"{folder} holds {count} of {' and '.join(_KINDS)}; name a kit that `confide provision`"
+            " made."
         )
     overrides = [word for word in argv if "=" in word]
     status: int = importlib.import_module(kinds[0]).examine(

@@ -1,7 +1,4 @@
-"""A federation as its coordinator declares it.
-
-Who takes part, where the coordinator is reached, what is trained.
-"""
+"""A federation as its coordinator declares it: participants, the coordinator's address, the task."""
 
 import ipaddress
 import json
@@ -23,20 +20,19 @@ _DNS_LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)")
 
 @dataclass
 class FederationConfig:
-    """What ``confide provision`` makes certificates and start-up kits from."""
+    """What ``confide provision`` makes certificates and kits from."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     name: str = setting("", "Name of the federation, and of its certificate authority.")
     hosts: list[str] = setting(
         list,
-        "What institutions may reach the coordinator by: DNS names or IP addresses; kits use the"
-        " first.",
+        "DNS names or IP addresses by which institutions reach the coordinator; kits use the first.",
     )
-    port: int = setting(8443, "TCP port that institutions reach.", ge=1, le=65535)
-    institutions: list[str] = setting(list, "Names of those who take part.")
+    port: int = setting(8443, "TCP port that institutions connect to.", ge=1, le=65535)
+    institutions: list[str] = setting(list, "Names of the institutions that take part.")
     config: list[str] = setting(
-        list, "Overrides that the kits' task is composed from, as experiment=heart_disease."
+        list, "Overrides that the kits' task is composed from, such as experiment=heart_disease."
     )
     days: int = setting(365, "Days that the coordinator's certificates are valid.", ge=1, le=825)
 
@@ -46,19 +42,19 @@ class FederationConfig:
         return join_address(self.hosts[0], self.port)
 
     def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
+        """Yield contradictions, one sentence each."""
         for problem in common_name_problems(self.name):
             yield f"name={problem}"
         for key, values in (("hosts", self.hosts), ("institutions", self.institutions)):
             if not values:
                 yield f"{key}=[]: expected at least one."
-            for repeated in _alike(values):
+            for names in _look_alikes(values):
                 yield (
-                    f"{key}: {', '.join(map(repr, repeated))} look the same; expected names that"
+                    f"{key}: {', '.join(map(repr, names))} look the same; expected names that"
                     " differ by more than case."
                 )
         for host in self.hosts:
-            if not _is_ip(host) and not _is_dns_name(host):
+            if not _is_host(host):
                 yield (
                     f"hosts={host!r}: expected a DNS name or an IP address alone: no scheme, no"
                     " port, no wildcard, and letters outside ASCII as xn--."
@@ -72,7 +68,7 @@ _KEYS = ", ".join(item.name for item in fields(FederationConfig))
 
 
 def name_problems(name: str) -> Iterator[str]:
-    """Yield what keeps a name from being an institution's; each begins with the name."""
+    """Yield reasons why a name cannot be an institution's, each beginning with the name."""
     if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or name != name.strip():
         yield (
             f"{name!r}: expected 1 to {_LONGEST_NAME} printable characters, none of them a space at"
@@ -83,7 +79,7 @@ def name_problems(name: str) -> Iterator[str]:
 
 
 def common_name_problems(name: str) -> Iterator[str]:
-    """Yield what keeps a name from a certificate or a certificate request, which hold less of it."""
+    """Yield reasons why a name cannot be a common name in a certificate or certificate request."""
     yield from name_problems(name)
     size = len(name.encode("utf-8", "replace"))
     if size > _LONGEST_COMMON_NAME:
@@ -94,7 +90,7 @@ def common_name_problems(name: str) -> Iterator[str]:
 
 
 def join_address(host: str, port: int) -> str:
-    """Write HOST:PORT.
+    """Return HOST:PORT, with an IPv6 address in brackets.
 
     >>> join_address("::1", 8443)
     '[::1]:8443'
@@ -106,20 +102,21 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
     """Read a federation's YAML.
 
     Args:
-        path: the file.
+        path: file to read.
 
     Returns:
-        The federation, with defaults for what is mistyped, and every mistake in it: a sentence
+        The federation, with defaults in place of mistyped values, and its mistakes, one sentence
         each.
 
     Raises:
-        ConfigError: if the file is not there, or is no YAML with keys.
+        ConfigError: if the file is missing, or is not YAML with keys.
     """
     from pydantic import TypeAdapter, ValidationError
 
     try:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         raw = {} if raw is None else raw
+
         text = json.dumps(raw)
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(
@@ -132,15 +129,16 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
         federation = TypeAdapter(FederationConfig).validate_json(text)
     except ValidationError as error:
         wrong = {
-            ".".join(map(str, found["loc"])): found for found in error.errors(include_url=False)
+            ".".join(map(str, mistake["loc"])): mistake
+            for mistake in error.errors(include_url=False)
         }
-        keys = {str(found["loc"][0]) for found in wrong.values()}
+        keys = {str(mistake["loc"][0]) for mistake in wrong.values()}
         federation = FederationConfig(
             **{key: value for key, value in raw.items() if str(key) not in keys}
         )
     problems = [
-        f"{key}={found['input']!r}: {found['msg']}{_hint(found['type'])}."
-        for key, found in wrong.items()
+        f"{key}={mistake['input']!r}: {mistake['msg']}{_hint(mistake['type'])}."
+        for key, mistake in wrong.items()
     ]
     mistyped = tuple(f"{key.partition('.')[0]}{sign}" for key in wrong for sign in "=:")
     problems += [
@@ -149,31 +147,29 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
     return federation, [f"{path}: {problem}" for problem in problems]
 
 
-def _hint(mistake: str) -> str:
-    return f"; the keys are {_KEYS}" if mistake == "unexpected_keyword_argument" else ""
+def _hint(kind: str) -> str:
+    return f"; the keys are {_KEYS}" if kind == "unexpected_keyword_argument" else ""
 
 
-def _alike(names: Iterable[str]) -> list[list[str]]:
-    """Group names that are one to a reader, or on a disk that does not tell case apart."""
+def _look_alikes(names: Iterable[str]) -> list[list[str]]:
+    """Group names that are equal to a reader, or on a disk that does not distinguish case."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(unicodedata.normalize("NFKC", name).casefold(), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _is_ip(host: str) -> bool:
+def _is_host(host: str) -> bool:
+    """Return whether this is an IP address or DNS name that a certificate can hold."""
     try:
         ipaddress.ip_address(host)
+        # A zone index (fe80::1%eth0) means something on one machine only.
+        return "%" not in host
     except ValueError:
-        return False
-    return "%" not in host
-
-
-def _is_dns_name(host: str) -> bool:
-    labels = host.split(".")
-    return (
-        len(host) <= 253 and all(map(_DNS_LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
-    )
+        labels = host.split(".")
+        is_name = len(host) <= 253 and all(map(_DNS_LABEL.fullmatch, labels))
+        # 10.0.0 or 10.0.0.300 is a mistyped address, for which a DNS name would pass.
+        return is_name and not labels[-1].isdecimal()
 
 
 __all__ = [

@@ -1,7 +1,4 @@
-"""Whether a coordinator can be reached.
-
-Its name, its port, its certificate, what its front answers, and by which clock.
-"""
+"""Checks whether a coordinator can be reached: name, port, certificate, front and clock."""
 
 import datetime
 import http.client
@@ -19,23 +16,26 @@ from confide.security import certificates
 
 TIMEOUT_S = 5.0
 _PATH = "/v1/fleet/pull-messages"
-_CLOCK_WARNING_S, _CLOCK_ERROR_S, _CLOCK_BEHIND_S = 2.0, 5.0, 300.0
+_CLOCK_WARNING_S = 2.0
+# Flower signs requests with a timestamp, and refuses one 5 s in the future or 300 s in the past.
+_CLOCK_ERROR_S = 5.0
+_CLOCK_BEHIND_S = 300.0
 _RENEW = "the coordinator runs `confide provision` and starts again."
 
 
-def reach(address: str, ca: Path) -> Iterator[Finding]:
-    """Knock at a coordinator's front as a SuperNode would, without a key.
+def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
+    """Connect to a coordinator's front as a SuperNode would, but without a key.
 
-    The first thing that fails ends it.
+    The first check that fails is the last.
 
     Args:
-        address: HOST:PORT.
+        address: HOST:PORT of the coordinator.
         ca: file of the authority's certificate.
     """
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except OSError as error:
         yield Finding(
             "name",
@@ -44,15 +44,15 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
             "correct coordinator.address, or the DNS.",
         )
         return
-    yield ok("name", f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in found}))}")
+    yield ok("name", f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in entries}))}")
     try:
         connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
     except OSError as error:
         fix = (
-            "if no `confide server` runs there now, that is to be expected; else open the way out"
-            " in the firewall."
+            "if no `confide server` is running there now, this is normal; otherwise open the"
+            " firewall for outgoing connections."
         )
-        # Refused: somebody is there, and no server runs now. Silence: something is in the way.
+        # Refused: the machine is there, and no server is running. Silence: something is in the way.
         status: Status = "warning" if isinstance(error, ConnectionRefusedError) else "error"
         yield Finding(
             "port",
@@ -63,15 +63,17 @@ def reach(address: str, ca: Path) -> Iterator[Finding]:
         return
     yield ok("port", f"{address} accepts connections")
     with connection:
-        yield from _speak(connection, host, ca)
+        yield from _check_tls(connection, host, ca)
 
 
-def _speak(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:
+def _check_tls(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:
     try:
         context = ssl.create_default_context(cafile=ca)
         secured = context.wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
-        yield _unfit(error, host)
+        yield Finding(
+            "certificate", "error", str(error.verify_message), _certificate_fix(error, host)
+        )
         return
     except OSError as error:
         yield Finding(
@@ -87,95 +89,99 @@ def _speak(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:
             "certificate", f"signed by ca.crt, for {', '.join(certificates.hosts_of(certificate))}"
         )
         yield validity("certificate", certificate, _RENEW)
-        yield from _ask(secured, host)
+        yield from _check_front(secured, host)
 
 
-def _unfit(error: ssl.SSLCertVerificationError, host: str) -> Finding:
-    told = str(error.verify_message)
-    if "expired" in told:
-        fix = f"{_RENEW} Or this machine's clock is ahead: set it (NTP)."
-    elif "not yet valid" in told:
-        fix = "this machine's clock is behind: set it (NTP)."
-    elif "mismatch" in told:
-        fix = f"correct coordinator.address, or the coordinator adds {host} to hosts and {_RENEW}"
-    else:
-        fix = (
-            "another server answers there, or ca.crt is another federation's: compare fingerprints"
-            " by telephone."
-        )
-    return Finding("certificate", "error", told, fix)
+def _certificate_fix(error: ssl.SSLCertVerificationError, host: str) -> str:
+    reason = str(error.verify_message)
+    if "expired" in reason:
+        return f"{_RENEW} Or this machine's clock is ahead: set it (NTP)."
+    if "not yet valid" in reason:
+        return "this machine's clock is behind: set it (NTP)."
+    if "mismatch" in reason:
+        return f"correct coordinator.address, or the coordinator adds {host} to hosts and {_RENEW}"
+    return (
+        "another server answers there, or ca.crt belongs to another federation: compare"
+        " fingerprints by telephone."
+    )
 
 
-def _ask(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
-    """Ask the front on one of SuperNode's paths, without a key.
-
-    How it refuses tells what stands behind.
-    """
+def _check_front(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
+    # On one of SuperNode's paths and without a key: the front passes the request on, and the
+    # status with which it is refused shows what is behind.
     request = (
         f"POST {_PATH} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
     try:
-        asked = time.time()
+        sent = time.time()
         secured.sendall(request.encode())
         answer = http.client.HTTPResponse(secured, method="POST")
         answer.begin()
-        halfway = (asked + time.time()) / 2
+        # The other side wrote its date somewhere in between: the middle halves the error.
+        halfway = (sent + time.time()) / 2
     except (OSError, http.client.HTTPException) as error:
-        told = f"no answer in HTTP ({type(error).__name__})"
+        message = f"no answer in HTTP ({type(error).__name__})"
         yield Finding(
-            "front", "error", told, "correct coordinator.address: something else listens there."
+            "front", "error", message, "correct coordinator.address: something else listens there."
         )
         return
-    yield _front(answer.status)
-    yield clock(answer.getheader("date"), halfway)
-
-
-def _front(status: int) -> Finding:
-    if status == 503:
-        told, fix = (
+    if answer.status == 503:
+        yield Finding(
+            "front",
+            "warning",
             "reached; no SuperLink behind it now (503)",
-            "wait: the coordinator is starting, or ends.",
+            "wait: the coordinator is starting or ending.",
         )
-        return Finding("front", "warning", told, fix)
-    if status == 404:
-        told = "no front of confide's answers (404)"
-        return Finding(
-            "front", "error", told, "correct coordinator.address: another web server listens there."
+    elif answer.status == 404:
+        yield Finding(
+            "front",
+            "error",
+            "the server there is not confide's (404)",
+            "correct coordinator.address: another web server listens there.",
         )
-    return ok("front", f"reached, and a SuperLink behind it ({status} to a knock without a key)")
+    else:
+        message = (
+            f"reached, with a SuperLink behind it ({answer.status} to a request without a key)"
+        )
+        yield ok("front", message)
+    yield check_clock(answer.getheader("date"), halfway)
 
 
-def clock(date: str | None, now: float) -> Finding:
+def check_clock(date: str | None, now: float) -> Finding:
     """Compare this machine's clock with the coordinator's.
 
     Args:
-        date: what the other side's HTTP says, in whole seconds; None: nothing.
-        now: seconds since 1970 here, when that was said.
+        date: date header of the coordinator's answer, in whole seconds; None if there is none.
+        now: this machine's time when the answer was given, in seconds since 1970.
     """
     try:
+        # Half a second is added, because a date in whole seconds is that much early on average.
         theirs = parsedate_to_datetime(date or "").replace(tzinfo=datetime.UTC).timestamp() + 0.5
     except ValueError:
         return Finding(
             "clock",
             "warning",
-            "cannot be compared: the coordinator tells no date",
-            "see that NTP runs.",
+            "cannot be compared: the coordinator sends no date",
+            "make sure that NTP is running.",
         )
     ahead = now - theirs
     side = "ahead of" if ahead > 0 else "behind"
-    told = f"{abs(ahead):.1f} s {side} the coordinator's, to half a second"
+    message = f"{abs(ahead):.1f} s {side} the coordinator's, to half a second"
     if ahead > _CLOCK_ERROR_S or ahead < -_CLOCK_BEHIND_S:
         return Finding(
             "clock",
             "error",
-            told,
+            message,
             "set the clock (NTP): Flower refuses one more than 5 s ahead, or 300 s behind.",
         )
     if abs(ahead) > _CLOCK_WARNING_S:
         return Finding(
-            "clock", "warning", told, "set the clock (NTP): Flower refuses one more than 5 s ahead."
+            "clock",
+            "warning",
+            message,
+            "set the clock (NTP): Flower refuses one more than 5 s ahead.",
         )
-    return ok("clock", told)
+    return ok("clock", message)
 
 
-__all__ = ["TIMEOUT_S", "clock", "reach"]
+__all__ = ["TIMEOUT_S", "check_clock", "check_reachable"]

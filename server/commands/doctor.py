@@ -1,7 +1,4 @@
-"""``confide doctor`` of a coordinator.
-
-Whether its kit and this machine are ready, who is there, and who was refused.
-"""
+"""``confide doctor`` of a coordinator: its kit, this machine, who is connected, who was refused."""
 
 import datetime
 import re
@@ -22,7 +19,8 @@ from confide.deployment.checks import (
     show,
     validity,
 )
-from confide.deployment.supervisor import log_tail, processes
+from confide.deployment.lifetime import processes
+from confide.deployment.logs import log_tail
 from confide.errors import ConfideError, ConfigError
 from confide.flower.processes import SuperLinkControl, Tls
 from confide.security import certificates, ec_keys
@@ -37,22 +35,29 @@ _RENEW = (
 _LARGE_DATABASE = 2**30
 _RECENT = datetime.timedelta(hours=1)
 _MOST_REFUSALS, _MOST_LOG = 10, 2**20
+# The two lines of front.log about a client that wanted to take part: see `_log_refused_node` in
+# deployment/fleet_proxy.py and `_LoggedHandshakes` in deployment/listener.py.
 _REFUSED = re.compile(
     r"^(?P<time>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ WARNING (?:"
     r"POST '[^']*' from (?P<peer>\S+):\d+: \d+, refused, (?P<why>.*), (?P<key>key \S+|no key)"
-    r"|TLS with (?P<stranger>\S+):\d+ fails: (?P<told>.*))",
+    r"|TLS with (?P<stranger>\S+):\d+ fails: (?P<problem>.*))",
     re.MULTILINE,
 )
 
 
 def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
-    """Print what is wrong with a coordinator's kit.
+    """Check a coordinator's kit and print the findings.
+
+    Args:
+        folder: folder of the kit.
+        overrides: must be empty: a coordinator's kit takes none.
+        as_json: whether to print JSON.
 
     Returns:
-        The exit status.
+        Exit status.
 
     Raises:
-        ConfigError: if there are overrides, which a coordinator's kit has no use for.
+        ConfigError: if there are overrides.
     """
     if overrides:
         raise ConfigError(
@@ -62,7 +67,7 @@ def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
 
 
 def diagnose(folder: Path) -> list[Finding]:
-    """Look at a coordinator's kit and this machine."""
+    """Check a coordinator's kit and this machine."""
     try:
         kit = load_coordinator_kit(folder)
     except ConfigError as error:
@@ -112,22 +117,23 @@ def _certificate(tls: Tls, hosts: Sequence[str]) -> Iterator[Finding]:
     if not certificates.is_issued_by(certificate, certificates.read_certificate(tls.ca)):
         yield Finding(name, "error", "ca.crt did not sign it: no institution will trust it", _RENEW)
     if not certificates.is_for(certificate, hosts):
-        told = f"for {', '.join(certificates.hosts_of(certificate))}, expected {', '.join(hosts)}"
-        yield Finding(name, "error", told, _RENEW)
+        message = (
+            f"for {', '.join(certificates.hosts_of(certificate))}, expected {', '.join(hosts)}"
+        )
+        yield Finding(name, "error", message, _RENEW)
     yield validity(name, certificate, _RENEW)
 
 
 def _authority_key(kit: CoordinatorKit) -> Iterator[Finding]:
-    found = sorted(kit.folder.rglob("ca.key"))
-    for path in found:
-        told = f"{path}: whoever takes this machine could be any coordinator"
+    paths = sorted(kit.folder.rglob("ca.key"))
+    for path in paths:
         yield Finding(
             "ca.key",
             "error",
-            told,
+            f"{path}: anyone who takes over this machine could pose as the coordinator",
             "move it off this machine; it is needed only to renew certificates.",
         )
-    if not found:
+    if not paths:
         yield ok("ca.key", "not in this folder, as it should be")
 
 
@@ -135,55 +141,57 @@ def _institutions(kit: CoordinatorKit) -> Iterator[Finding]:
     owners: dict[str, str] = {}
     for name, path in kit.institutions.items():
         try:
-            shown = ec_keys.key_fingerprint(ec_keys.read_public_key(path))
+            fingerprint = ec_keys.key_fingerprint(ec_keys.read_public_key(path))
         except ConfideError as error:
             yield Finding(
                 "institutions", "error", f"{name}: {error}", "run `confide provision` again."
             )
             continue
-        owner = owners.setdefault(shown, name)
+        owner = owners.setdefault(fingerprint, name)
         if owner != name:
             yield Finding(
                 "institutions",
                 "error",
-                f"{owner} and {name} have the same key {shown}",
+                f"{owner} and {name} have the same key {fingerprint}",
                 "give each its own.",
             )
         else:
-            yield ok("institutions", f"{name}: {shown}")
+            yield ok("institutions", f"{name}: {fingerprint}")
 
 
 def _port(kit: CoordinatorKit) -> Iterator[Finding]:
-    runs = bool(processes(kit.logs))
-    if runs:
-        yield ok("port", f"{kit.port} is held by the `confide server` that runs from this kit")
+    if processes(kit.logs):
+        yield ok("port", f"{kit.port} is used by the `confide server` running from this kit")
     elif is_taken(kit.port):
-        told = f"{kit.port} is taken, and no `confide server` runs from this kit"
-        yield Finding("port", "error", told, "end what listens there, or provision another port.")
+        yield Finding(
+            "port",
+            "error",
+            f"{kit.port} is in use, and no `confide server` is running from this kit",
+            "end the program that listens there, or provision another port.",
+        )
     else:
-        yield ok("port", f"{kit.port} is free; no `confide server` runs from this kit")
+        yield ok("port", f"{kit.port} is free; no `confide server` is running from this kit")
 
 
 def _connected(kit: CoordinatorKit) -> Iterator[Finding]:
     if not processes(kit.logs):
         return
-    there = SuperLinkControl(kit.address.read_text().strip(), kit.inner.ca).connected(
-        kit.institutions
-    )
-    absent = [name for name in kit.institutions if name not in there]
-    if there:
-        yield ok("connected", ", ".join(there))
+    control = SuperLinkControl(kit.address.read_text().strip(), kit.inner.ca)
+    connected = control.connected(kit.institutions)
+    absent = [name for name in kit.institutions if name not in connected]
+    if connected:
+        yield ok("connected", ", ".join(connected))
     if absent:
         yield Finding(
             "connected",
             "warning",
-            f"not there: {', '.join(absent)}",
-            "`confide doctor` on their side says why.",
+            f"not connected: {', '.join(absent)}",
+            "`confide doctor` on their side shows why.",
         )
 
 
 def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
-    """Tell who knocked in the last hour and was refused, by what the front wrote."""
+    """Report clients that the front refused in the last hour, according to its log."""
     since = datetime.datetime.now() - _RECENT
     names = {
         f"key {ec_keys.key_fingerprint(ec_keys.read_public_key(path))}": name
@@ -192,40 +200,37 @@ def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
     seen: Counter[str] = Counter()
     for match in _REFUSED.finditer(log_tail(kit.logs / "front.log", most=_MOST_LOG)):
         if datetime.datetime.fromisoformat(match["time"]) >= since:
-            seen[_knock(match, names)] += 1
-    for told, times in seen.most_common(_MOST_REFUSALS):
+            if match["problem"] is not None:
+                client = f"{match['stranger']}: {match['problem']}"
+            else:
+                # The key is unproven: anybody may show a public key, so a name is only a claim.
+                key = names.get(match["key"], match["key"])
+                client = f"{match['peer']}, {key}: {match['why']}"
+            seen[client] += 1
+    for client, times in seen.most_common(_MOST_REFUSALS):
         often = "once" if times == 1 else f"{times} times"
-        fix = (
-            "if it should take part: `confide doctor` on its side, and compare key and ca.crt by"
-            " telephone."
-        )
         yield Finding(
             "refused",
             "warning",
-            f"knocked in the last hour, {often}, and was refused: {told}",
-            fix,
+            f"tried to connect in the last hour, {often}, and was refused: {client}",
+            "if it should take part: `confide doctor` on its side, and compare key and ca.crt by"
+            " telephone.",
         )
-
-
-def _knock(match: re.Match[str], names: dict[str, str]) -> str:
-    if match["told"] is not None:
-        return f"{match['stranger']}: {match['told']}"
-    return f"{match['peer']}, {names.get(match['key'], match['key'])}: {match['why']}"
 
 
 def _database(kit: CoordinatorKit) -> Iterator[Finding]:
     if not kit.database.exists():
         return
     size = kit.database.stat().st_size
-    told = f"{kit.database.name} has {size / 2**20:.0f} MiB"
+    message = f"{kit.database.name} has {size / 2**20:.0f} MiB"
     if size > _LARGE_DATABASE:
         fix = (
             f"between two runs, remove {kit.database}: checkpoints are in RUN, and keys are"
             " registered at each start."
         )
-        yield Finding("database", "warning", told, fix)
+        yield Finding("database", "warning", message, fix)
     else:
-        yield ok("database", told)
+        yield ok("database", message)
 
 
 __all__ = ["diagnose", "examine"]

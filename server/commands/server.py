@@ -1,6 +1,6 @@
 """``confide server``: a coordinator runs a federation of real institutions.
 
-Hydra's command line around the supervisor.
+Hydra's command line composes the config; the supervisor starts SuperLink, the front and the rounds.
 """
 
 import logging
@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from confide.config.compose import to_config
 from confide.config.run import Config
-from confide.deployment.supervisor import stop_signals
+from confide.deployment.lifetime import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
 from confide.server.deployment.kit import FILE, load_coordinator_kit
 from confide.server.deployment.launch import supervised
@@ -40,10 +40,10 @@ def main(argv: Sequence[str]) -> int:
     """Run ``confide server KIT [OVERRIDES]``, or ``confide server --resume RUN``.
 
     Args:
-        argv: the coordinator's kit, overrides and Hydra's flags (``--help``, ``--cfg job``).
+        argv: coordinator's kit, overrides and Hydra's flags (``--help``, ``--cfg job``).
 
     Returns:
-        The exit status.
+        Exit status.
 
     Raises:
         ConfigError: naming every mistake, before anything is started.
@@ -66,17 +66,18 @@ def main(argv: Sequence[str]) -> int:
 
 
 def new_words(words: Sequence[str]) -> list[str]:
-    """Complete the command line of a new run.
+    """Add to the command line of a new run its kit, number of institutions, and job name.
 
-    Where the kit is, how many institutions it has, and a job of its own.
+    Args:
+        words: command line as given.
 
     Raises:
-        ConfigError: if there is no kit, or this is a sweep.
+        ConfigError: if no kit is named, or this is a sweep.
     """
     if {"-m", "--multirun"} & set(words):
         raise ConfigError(
-            "confide server: a sweep would spend every institution's budget many times; run one by"
-            " one."
+            "confide server: a sweep would spend every institution's budget many times; start runs"
+            " one by one."
         )
     kits = [
         word
@@ -90,12 +91,14 @@ def new_words(words: Sequence[str]) -> list[str]:
         )
     kit = load_coordinator_kit(Path(kits[0].removeprefix(_KIT)))
     rest = [word for word in words if word != kits[0]]
-    # Records are the institutions' own: what the config says of data stands for nothing here.
+    # Records are at the institutions, so the config's settings of data have no effect here; these
+    # two satisfy its checks.
     rest += [
         f"{_KIT}{quoted(kit.folder)}",
         "data.public=true",
         f"data.num_clients={max(1, len(kit.institutions))}",
     ]
+    # Institutions key their state and ledger by the job, so two runs must never share a name.
     if not any(word.startswith("job=") for word in rest):
         rest.append(f"job={quoted(f'{kit.name}-{secrets.token_hex(3)}'.replace(' ', '-'))}")
     return rest
@@ -107,29 +110,31 @@ def _is_kit(word: str) -> bool:
 
 def _run(composed: DictConfig, *, resume: bool) -> None:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
+    # Otherwise a full disk prints a traceback for each message that cannot be logged.
     logging.raiseExceptions = False
     try:
         status = _supervise(to_config(composed), run_dir, resume=resume)
     except (ConfideError, KeyboardInterrupt) as error:
-        told = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
-        log.info("%s", told)
-        print(f"confide server: {told}", file=sys.stderr)
-        _hint(run_dir, error)
+        reason = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+        log.info("%s", reason)
+        print(f"confide server: {reason}", file=sys.stderr)
+        _print_resume_hint(run_dir, error)
         sys.exit(status_of(error))
     if status:
         if status == EXIT_INTERRUPTED:
             print("confide server: interrupted.", file=sys.stderr)
-        _hint(run_dir)
+        _print_resume_hint(run_dir)
         sys.exit(status)
 
 
-def _hint(run_dir: Path, error: BaseException | None = None) -> None:
+def _print_resume_hint(run_dir: Path, error: BaseException | None = None) -> None:
+    # Resuming does not help against a wrong config, wrong records or a damaged checkpoint.
     if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
         print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
 
 
 def _supervise(config: Config, run_dir: Path, *, resume: bool) -> int:
-    """Run until the rounds are done; return their exit status, or 130 where told to stop."""
+    """Run until the rounds are done; return their exit status, or 130 if interrupted."""
     assert config.server.kit is not None
     kit = load_coordinator_kit(Path(config.server.kit))
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
@@ -137,7 +142,7 @@ def _supervise(config: Config, run_dir: Path, *, resume: bool) -> int:
     with claimed(run_dir, config, resume=resume, command=command), stop_signals() as stop:
         if config.server.progress != "quiet":
             print(
-                f"{kit.name}: {len(kit.institutions)} institutions, expected at"
+                f"{kit.name}: expecting {len(kit.institutions)} institutions at"
                 f" {', '.join(kit.hosts)} port {kit.port}; job {config.job}, all else in {run_dir}",
                 file=sys.stderr,
             )

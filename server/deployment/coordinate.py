@@ -25,7 +25,8 @@ from flwr.app import Context, RecordDict
 from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.run import Config
-from confide.deployment.supervisor import OneLine, end_with_parent, log_to_stderr, stop_signals
+from confide.deployment.lifetime import end_with_parent, stop_signals
+from confide.deployment.logs import OneLine, log_to_stderr
 from confide.errors import (
     EXIT_FAILED,
     EXIT_USAGE,

@@ -1,4 +1,4 @@
-"""The coordinator's kit: one folder with certificates, keys of institutions, and what its processes keep."""
+"""The coordinator's kit: a folder with certificates, institutions' keys, and its processes' state."""
 
 import json
 from collections.abc import Mapping
@@ -17,11 +17,11 @@ class CoordinatorKit:
     """A coordinator's kit on this machine.
 
     Attributes:
-        folder: absolute.
-        name: of the federation.
-        hosts: that institutions may reach it by.
-        port: that it listens on.
-        institutions: name -> public key.
+        folder: absolute path of the kit.
+        name: name of the federation.
+        hosts: DNS names and IP addresses by which institutions reach it.
+        port: port that it listens on.
+        institutions: file of the public key of each institution.
     """
 
     folder: Path
@@ -32,7 +32,7 @@ class CoordinatorKit:
 
     @property
     def outer(self) -> Tls:
-        """What institutions see."""
+        """TLS identity that institutions see."""
         return Tls(
             ca=self.folder / "ca.crt",
             certificate=self.folder / "server.crt",
@@ -41,7 +41,7 @@ class CoordinatorKit:
 
     @property
     def inner(self) -> Tls:
-        """What the front sees of SuperLink, on loopback."""
+        """TLS identity of SuperLink on loopback, which the front sees."""
         return Tls(
             ca=self.folder / "ca.crt",
             certificate=self.folder / "loopback.crt",
@@ -55,29 +55,28 @@ class CoordinatorKit:
 
     @property
     def database(self) -> Path:
-        """SuperLink's."""
+        """SuperLink's database."""
         return self.state / "superlink.db"
 
     @property
     def secret(self) -> Path:
-        """Of SuperLink and the process that takes its runs."""
+        """File of the secret shared by SuperLink and the process that takes its runs."""
         return self.state / "runtime.secret"
 
     @property
     def logs(self) -> Path:
-        """Folder of logs, and of the file that tells process ids."""
+        """Folder of logs and of the file of process ids."""
         return self.state / "logs"
 
     @property
     def address(self) -> Path:
-        """File that tells where SuperLink is on loopback, while it runs."""
+        """File of SuperLink's address on loopback, while it runs."""
         return self.logs / "superlink.address"
 
     def listens_on(self) -> str:
-        """Return HOST:PORT that the front listens on.
-
-        On every interface, unless only loopback was provisioned.
-        """
+        """Return HOST:PORT that the front listens on."""
+        # On all interfaces, since a host may be a name that only institutions' DNS knows; a
+        # federation on one machine is not shown to the network.
         only_loopback = all(name in (LOOPBACK, "localhost", "::1") for name in self.hosts)
         return join_address(LOOPBACK if only_loopback else "0.0.0.0", self.port)
 
@@ -86,7 +85,7 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
     """Read a coordinator's kit.
 
     Raises:
-        ConfigError: if it is none, or something is missing.
+        ConfigError: if the folder is not a kit, or a file is missing.
     """
     folder = folder.expanduser().resolve()
     try:
@@ -99,9 +98,9 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
             institutions={name: folder / path for name, path in raw["institutions"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
+        reason = f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"server.kit={folder}: {FILE} cannot be read ({told}); name the folder `coordinator`"
+            f"server.kit={folder}: {FILE} cannot be read ({reason}); name the folder `coordinator`"
             " that `confide provision` made."
         ) from None
     files = [

@@ -1,7 +1,4 @@
-"""Starts and supervises what a coordinator runs.
-
-SuperLink on loopback, the TLS front before it, the process of the rounds.
-"""
+"""Starts and supervises a coordinator's processes: SuperLink, the TLS front, and the rounds."""
 
 import contextlib
 import secrets
@@ -26,25 +23,36 @@ from confide.storage.files import locked, make_private_folder, write_secret, wri
 _SECRET_BYTES = 32
 _CONNECT_S = 1.0
 _MOST_FAILURES = 8
-"""In a row, over about a minute: a SuperLink or a front that cannot start at all ends the
-command."""
+"""In a row, over about a minute: then SuperLink or the front cannot start at all."""
 
 
 @contextlib.contextmanager
 def supervised(kit: CoordinatorKit, run_dir: Path) -> Iterator[Supervisor]:
-    """Run a coordinator's processes until the rounds of RUN are done.
+    """Supervise a coordinator's processes inside this context.
+
+    Args:
+        kit: the coordinator's kit.
+        run_dir: folder of the run.
 
     Raises:
-        ConfigError: if the kit is in use, its port is taken, or flwr is another release.
+        ConfigError: if the kit or its port is in use, or flwr is another release.
         StorageError: if the kit's state cannot be written.
     """
     check_version()
     make_private_folder(kit.state)
-    busy = f"Another confide server runs from this kit ({kit.state} is locked); one at a time."
+    busy = f"Another confide server is running from this kit ({kit.state} is locked)."
     with locked(kit.state / ".lock", otherwise=busy):
-        _refuse_taken(kit)
+        # Checked here, because the front would be restarted again and again, and whatever listens
+        # there would make it look ready.
+        if is_taken(kit.port):
+            raise ConfigError(
+                f"Port {kit.port} of this machine is in use, and institutions are told to connect"
+                " to it; end the program that listens there, or provision another port."
+            )
+        # New at each start, so that one that leaked is soon worth nothing.
         write_secret(kit.secret, secrets.token_bytes(_SECRET_BYTES))
         inner = f"{LOOPBACK}:{free_port()}"
+        # In this order: the front only once SuperLink has the keys, the rounds once both are ready.
         programs = [_superlink(kit, inner), _front(kit, inner), _rounds(kit, run_dir, inner)]
         with Supervisor(programs, kit.logs) as supervisor:
             write_text(kit.address, f"{inner}\n", mode=0o600)
@@ -57,7 +65,7 @@ def _superlink(kit: CoordinatorKit, address: str) -> Program:
     control = SuperLinkControl(address, kit.inner.ca)
 
     def is_ready() -> bool:
-        """Register the institutions' keys before the front lets anybody through."""
+        # A SuperNode whose key is unknown would end, so keys are registered before the front opens.
         try:
             control.register(kit.institutions)
         except FlowerError:
@@ -96,6 +104,8 @@ def _rounds(kit: CoordinatorKit, run_dir: Path, superlink: str) -> Program:
         "--superlink",
         superlink,
     ]
+    # It was done, has failed, or its config is wrong; only a process that was killed is restarted,
+    # and goes on from its last checkpoint.
     final = frozenset({0, EXIT_FAILED, EXIT_USAGE})
     return Program(
         name="rounds",
@@ -107,20 +117,12 @@ def _rounds(kit: CoordinatorKit, run_dir: Path, superlink: str) -> Program:
 
 
 def is_taken(port: int) -> bool:
-    """Say whether something listens on a port of this machine."""
+    """Return whether a program listens on a port of this machine."""
     try:
         socket.create_connection((LOOPBACK, port), timeout=_CONNECT_S).close()
     except OSError:
         return False
     return True
-
-
-def _refuse_taken(kit: CoordinatorKit) -> None:
-    if is_taken(kit.port):
-        raise ConfigError(
-            f"Port {kit.port} of this machine is taken, and institutions are told to come there;"
-            " end what listens on it, or provision another port."
-        )
 
 
 __all__ = ["is_taken", "supervised"]

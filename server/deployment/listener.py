@@ -1,8 +1,8 @@
-"""A TLS server for strangers: heads in time, few connections, few lines of log, and an end with its parent.
+"""A TLS server for clients that are not trusted, with limits and an end when its parent ends.
 
-It is uvicorn with h11, which bounds the size of a head, and three things that uvicorn leaves out: a
-deadline for heads, a limit of connections that keeps serving those that stand, and an end when the
-process that started it is gone.
+It is uvicorn with h11, which limits the size of a request head, and three things that uvicorn lacks:
+a deadline for heads, a limit on connections that keeps serving those that exist, and an end when
+the process that started it has ended.
 """
 
 import asyncio
@@ -25,12 +25,13 @@ from confide.errors import ConfigError
 
 _LARGEST_HEAD = 16 * 1024
 _IDLE_S = 15
-"""Longer than the 5 s after which a SuperNode's client drops an idle connection: it never writes
-into one that closes."""
+"""Longer than the 5 s after which a SuperNode's client closes an idle connection: it never writes
+into one that is being closed here."""
 _SHUTDOWN_S = 1
 _LINGER_S = 5.0
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_LINES, _LINES_WINDOW_S = 10, 60.0
+_MOST_LINES = 10
+_LINES_WINDOW_S = 60.0
 
 Scope = MutableMapping[str, Any]
 Event = MutableMapping[str, Any]
@@ -43,11 +44,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What anybody on the network may ask of this process.
+    """Limits of what a client may ask of this process.
 
     Attributes:
         max_body: largest body, and largest answer, in bytes, >= 1.
-        stall_s: longest silence in a request before it is cut, > 0.
+        stall_s: longest silence within a request, in seconds, > 0.
         max_connections: most connections at a time, >= 1.
     """
 
@@ -64,8 +65,8 @@ class Limits:
             )
 
 
-class Config(uvicorn.Config):
-    """Settings of the server, and the limits that hold before there is a request."""
+class ListenerConfig(uvicorn.Config):
+    """Settings of the server, and the limits that apply before there is a request."""
 
     def __init__(self, app: App, limits: Limits, *, certificate: Path, key: Path) -> None:
         super().__init__(
@@ -77,8 +78,10 @@ class Config(uvicorn.Config):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            date_header=True,  # by which an institution's doctor compares clocks
-            loop="asyncio",  # in which `Listener` can tell whose handshake failed
+            # An institution's doctor compares clocks by it.
+            date_header=True,
+            # Not uvloop, which accepts connections itself and so passes `Listener` over.
+            loop="asyncio",
             timeout_keep_alive=_IDLE_S,
             timeout_graceful_shutdown=_SHUTDOWN_S,
             h11_max_incomplete_event_size=_LARGEST_HEAD,
@@ -96,7 +99,7 @@ def _server_context(
     context = make_fn()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.sslobject_class = _Handshakes
+    context.sslobject_class = _LoggedHandshakes
     return context
 
 
@@ -104,9 +107,10 @@ _peer: contextvars.ContextVar[tuple[str, int] | None] = contextvars.ContextVar("
 
 
 class Listener(socket.socket):
-    """A listening socket that lets a failed handshake be told of with its peer, which asyncio keeps to itself.
+    """A listening socket that remembers the peer of a connection for the log of its handshake.
 
-    The task of a connection begins with a copy of the context in which it was accepted.
+    asyncio does not pass it on. But the task of a connection begins with a copy of the context in
+    which it was accepted, so a context variable does.
     """
 
     def accept(self) -> tuple[socket.socket, Any]:
@@ -116,47 +120,50 @@ class Listener(socket.socket):
         return connection, peer
 
 
-class _Handshakes(ssl.SSLObject):
-    """Tells of handshakes that fail: a client that does not trust this server's certificate says so, and nobody else hears."""
+_HANDSHAKE_PROBLEMS = {
+    "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
+    "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong",
+    "BAD_CERTIFICATE": (
+        "it does not accept this server's certificate, for instance for the host that it called"
+    ),
+    "HTTP_REQUEST": "it speaks HTTP without TLS",
+}
+"""OpenSSL's reasons, by their ends, in words about the client."""
+
+
+class _LoggedHandshakes(ssl.SSLObject):
+    """Logs handshakes that fail.
+
+    A client that does not trust this server's certificate says so only in the handshake, and asyncio
+    drops the error.
+    """
 
     def do_handshake(self) -> None:
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            raise
+            raise  # not errors: more bytes are needed
         except ssl.SSLError as error:
+            reason = str(error.reason)
+            problem = next(
+                (words for end, words in _HANDSHAKE_PROBLEMS.items() if reason.endswith(end)),
+                "no TLS that this server speaks",
+            )
             log.warning(
-                "TLS with %s fails: %s", name_of(_peer.get()), _handshake_problem(str(error.reason))
+                "TLS with %s fails: %s (%s).", name_of(_peer.get()), problem, reason.lower()
             )
             raise
 
 
-def _handshake_problem(reason: str) -> str:
-    """Put OpenSSL's reason into words."""
-    told = {
-        "UNKNOWN_CA": "it knows another authority, so its ca.crt is not this federation's",
-        "CERTIFICATE_EXPIRED": "it finds this server's certificate expired, or its clock is wrong",
-        "BAD_CERTIFICATE": (
-            "it finds this server's certificate unfit, such as for the host that it called"
-        ),
-        "HTTP_REQUEST": "it speaks HTTP without TLS",
-    }
-    words = next(
-        (words for sign, words in told.items() if reason.endswith(sign)),
-        "no TLS that this server speaks",
-    )
-    return f"{words} ({reason.lower()})."
-
-
 class Connection(H11Protocol):
-    """A connection that must send whole request heads, in time.
+    """A connection that must send complete request heads in time.
 
-    H11 bounds their size, which httptools does not.
+    It is h11's and not httptools', because h11 limits their size.
     """
 
     def __init__(
         self,
-        config: Config,
+        config: ListenerConfig,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
@@ -168,7 +175,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base class
         super().connection_made(transport)
         if len(self.connections) > self._limits.max_connections:
-            # Closing is enough for a SuperNode to come again, and an idle flood costs no answers.
+            # Without an answer: a SuperNode retries after a closed connection too, and a flood of
+            # idle connections then costs nothing more.
             log.warning(
                 "Connection from %s closed: %d are open.",
                 name_of(self.client),
@@ -190,20 +198,20 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self.transport.is_closing():
-            # TLS would wait 30 s for the other side to agree, and read on meanwhile.
+            # TLS would wait 30 s for the client to confirm the end, and read on meanwhile.
             self.loop.call_later(_LINGER_S, self.transport.abort)
         elif self.cycle.response_complete:
             self._expect_head()
 
     def _expect_head(self) -> None:
         self._forget_head()
-        self._head_timer = self.loop.call_later(self._limits.stall_s, self._give_up)
+        self._head_timer = self.loop.call_later(self._limits.stall_s, self._abort_late)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
 
-    def _give_up(self) -> None:
+    def _abort_late(self) -> None:
         log.warning(
             "Connection from %s closed: no request in %g s.",
             name_of(self.client),
@@ -213,63 +221,101 @@ class Connection(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """A server that ends with the process that started it."""
+    """A server that ends when the process that started it has ended."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._parent = os.getppid()
 
     async def on_tick(self, counter: int) -> bool:
-        """Look for the parent ten times a second."""
+        """Check ten times a second whether the parent is still there."""
         if os.getppid() != self._parent and not self.should_exit:
-            log.warning("The process that started this one is gone; it ends too.")
+            log.warning("The process that started this one is gone; this one ends too.")
             self.should_exit = True
         return await super().on_tick(counter)
 
 
 class FewLines(logging.Filter):
-    """At most so many lines a minute from one place in the code.
+    """Passes at most ten lines a minute from one place in the code.
 
-    Nobody fills the disk by being refused.
+    Otherwise anybody could fill the disk by being refused.
     """
 
     def __init__(self, now_fn: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now_fn = now_fn
-        self._seen: dict[
-            tuple[str, int], tuple[float, int]
-        ] = {}  # where -> (begin of the window, lines in it)
+        # Beginning of the window and number of lines in it, by place.
+        self._seen: dict[tuple[str, int], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Say whether a line is written; it tells how many before it were not."""
+        """Return whether a line is written, and add to it how many before it were not."""
         where, now = (record.pathname, record.lineno), self._now_fn()
         begin, lines = self._seen.get(where, (now, 0))
         if now - begin >= _LINES_WINDOW_S:
-            if lines > _LINES:
-                record.msg, record.args = (
-                    f"{record.getMessage()} ({lines - _LINES} such lines were left out)",
-                    None,
-                )
+            if lines > _MOST_LINES:
+                omitted = f"({lines - _MOST_LINES} such lines were left out)"
+                record.msg = f"{record.getMessage()} {omitted}"
+                record.args = None
             begin, lines = now, 0
         self._seen[where] = (begin, lines + 1)
-        return lines < _LINES
+        return lines < _MOST_LINES
 
 
 def name_of(client: tuple[str, int] | None) -> str:
-    """Name who is connected, in the log."""
+    """Return the name of a client for the log."""
     return f"{client[0]}:{client[1]}" if client else "an unknown peer"
+
+
+def listen(address: str) -> Listener:
+    """Listen on HOST:PORT.
+
+    Raises:
+        ConfigError: if the address cannot be used.
+    """
+    host, port = split_address(address, "listen")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        made = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"listen={address} cannot be used ({error}); name an address of this machine that is"
+            " free."
+        ) from None
+    listener = Listener(family, socket.SOCK_STREAM, fileno=made.detach())
+    # Connections inherit it. asyncio does not set it if it did not make the listener itself, which
+    # costs 40 ms per request.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def split_address(address: str, name: str) -> tuple[str, int]:
+    """Split HOST:PORT.
+
+    Args:
+        address: the address; an IPv6 host is in brackets.
+        name: name of the setting that it comes from, for the error.
+
+    Raises:
+        ConfigError: if it is not HOST:PORT.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise ConfigError(f"Expected {name}={address!r} as HOST:PORT.")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 __all__ = [
     "App",
-    "Config",
     "Event",
     "FewLines",
     "Limits",
     "Listener",
+    "ListenerConfig",
     "Receive",
     "Scope",
     "Send",
     "Server",
+    "listen",
     "name_of",
+    "split_address",
 ]

@@ -1,1 +1,1 @@
-"""Where metrics go besides RUN: one file a tracker, behind :class:`~confide.server.trackers.tracker.Tracker`."""
+"""Trackers: send a run's metrics to other tools; each implements :class:`.tracker.Tracker`."""

@@ -1,4 +1,4 @@
-"""A table for a spreadsheet: ``RUN/metrics.csv``, a line a metric, with the columns of ``metrics.jsonl``."""
+"""A table for spreadsheets: ``RUN/metrics.csv``, one row per line of ``metrics.jsonl``."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ FILE = "metrics.csv"
 
 
 class CsvTracker:
-    """Writes the table anew from the first round on; the file grows a round at a time."""
+    """Writes the table from the first round on; a resumed run writes it again."""
 
     def begin(self, name: str, config: Mapping[str, object], run_dir: Path) -> None:
         """Open the file and write the names of the columns."""
@@ -21,8 +21,9 @@ class CsvTracker:
         self._file.flush()
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Write lines."""
+        """Write rows."""
         self._writer.writerows(metrics)
+        # So that a run that is killed leaves the rounds that it finished.
         self._file.flush()
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:

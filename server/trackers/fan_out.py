@@ -1,4 +1,4 @@
-"""Several trackers as one, none of which can end a run."""
+"""Combines several trackers into one that cannot end a run."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +12,12 @@ log = logging.getLogger(__name__)
 
 
 class FanOut:
-    """A tracker that passes on what it is told.
+    """A tracker that passes all calls on to several others.
 
-    One that fails is named once and left out from then on.
+    One that fails is named in the log and left out from then on.
 
     Args:
-        trackers: by the name that chose each.
+        trackers: the trackers by their names in the config.
     """
 
     def __init__(self, trackers: Mapping[str, Tracker]) -> None:
@@ -27,7 +27,7 @@ class FanOut:
         """Begin with all of them.
 
         Raises:
-            ConfigError: of one that cannot work as it is set.
+            ConfigError: if one cannot work with its settings.
         """
         self._each(lambda tracker: tracker.begin(name, config, run_dir))
 
@@ -46,9 +46,8 @@ class FanOut:
                 call_fn(tracker)
             except ConfigError:
                 raise
-            except (
-                Exception
-            ) as error:  # other people's code: whatever it raises, the run is worth more
+            # A tracker calls other people's code, and whatever that raises, the run goes on.
+            except Exception as error:
                 del self._trackers[name]
                 log.warning(
                     "Tracker %s failed and is left out from here on (%s: %s). The run goes on, and"

@@ -1,7 +1,7 @@
-"""MLflow: files under ``RUN/mlruns``, for ``mlflow ui --backend-store-uri RUN/mlruns``, or a tracking server.
+"""MLflow: files for ``mlflow ui --backend-store-uri RUN/mlruns``, or a tracking server.
 
-Files are the default, and nothing leaves the machine then. To a server go metrics, with
-institutions' names, the config, passwords masked, and how the run ended. MLflow's telemetry is
+Files are the default, and then nothing leaves the machine. A server receives metrics with
+institutions' names, the config with passwords masked, and the run's status. MLflow's telemetry is
 switched off.
 """
 
@@ -16,11 +16,12 @@ from confide.server.trackers.run_id import keep_id, kept_id
 from confide.server.trackers.scalars import Scalar, Scalars, final_scores
 from confide.server.trackers.tracker import Metric
 
-# Read when mlflow is imported or first used. A server that does not answer is given up within a
-# minute, not within the hour.
+# MLflow reads them when it is imported or first used, so they are set before the import. With its
+# own retries and timeout, a server that does not answer would hold up a run for an hour.
 for _variable, _value in {
     "DO_NOT_TRACK": "true",
-    # MLflow 3 has put its file store in maintenance; a database needs the whole of mlflow
+    # MLflow 3 has its file store in maintenance mode and refuses it otherwise; a database would
+    # need the full mlflow package.
     "MLFLOW_ALLOW_FILE_STORE": "true",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -33,7 +34,10 @@ from mlflow.entities import Metric as Point  # noqa: E402
 from mlflow.entities import Param  # noqa: E402
 
 FOLDER = "mlruns"
-_MOST_POINTS, _MOST_PARAMS, _LONGEST_PARAM = 1000, 100, 6000
+# Limits of one request of MLflow's REST API.
+_MOST_POINTS = 1000
+_MOST_PARAMS = 100
+_LONGEST_PARAM = 6000
 _NOT_IN_NAMES = re.compile(r"[^\w.\- :/]")
 
 
@@ -41,26 +45,28 @@ class MlflowTracker:
     """Logs curves and the config as one MLflow run.
 
     Args:
-        project: MLflow's experiment.
-        uri: of the tracking server; None for files in RUN.
-        named_clients: up to so many institutions each has curves of its own.
+        project: name of MLflow's experiment.
+        uri: address of the tracking server; None for files in RUN.
+        named_clients: largest number of institutions that get separate curves.
     """
 
     def __init__(self, project: str, uri: str | None, named_clients: int) -> None:
         self._project, self._uri = project, uri
         self._scalars = Scalars(named_clients)
-        self._there: dict[str, set[int]] | None = None
+        # Steps that an earlier process logged, by curve; None in a new run.
+        self._logged: dict[str, set[int]] | None = None
 
     def begin(self, name: str, config: Mapping[str, object], run_dir: Path) -> None:
-        """Begin an MLflow run, or go on with the one that an earlier process began."""
+        """Begin an MLflow run, or continue the one that an earlier process began."""
         self._client = MlflowClient(tracking_uri=self._uri or (run_dir / FOLDER).resolve().as_uri())
         before = kept_id(run_dir, "mlflow")
         if before is not None:
-            self._run_id, self._there = before, {}
+            self._run_id = before
+            self._logged = {}
             self._client.update_run(before, status="RUNNING")
             return
-        found = self._client.get_experiment_by_name(self._project)
-        experiment = found.experiment_id if found else self._client.create_experiment(self._project)
+        known = self._client.get_experiment_by_name(self._project)
+        experiment = known.experiment_id if known else self._client.create_experiment(self._project)
         self._run_id = self._client.create_run(experiment, run_name=name).info.run_id
         keep_id(run_dir, "mlflow", self._run_id)
         params = [Param(key, str(value)[:_LONGEST_PARAM]) for key, value in config.items()]
@@ -68,7 +74,7 @@ class MlflowTracker:
             self._client.log_batch(self._run_id, params=part)
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Log points that are not there yet."""
+        """Log points that no earlier process of this run has logged."""
         self._points(self._scalars.of(metrics))
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:
@@ -91,27 +97,25 @@ class MlflowTracker:
         points = [
             Point(name, value, now, step)
             for name, step, value in named
-            if not self._has(name, step)
+            if not self._is_logged(name, step)
         ]
         for part in _parts(points, _MOST_POINTS):
             self._client.log_batch(self._run_id, metrics=part)
 
-    def _has(self, name: str, step: int) -> bool:
-        """Say whether an earlier process of this run logged a point."""
-        if self._there is None:
+    def _is_logged(self, name: str, step: int) -> bool:
+        """Return whether an earlier process of this run logged a point."""
+        # MLflow would keep both points, and draw the curve through them twice.
+        if self._logged is None:
             return False
-        if name not in self._there:
-            self._there[name] = {
-                point.step for point in self._client.get_metric_history(self._run_id, name)
-            }
-        return step in self._there[name]
+        if name not in self._logged:
+            history = self._client.get_metric_history(self._run_id, name)
+            self._logged[name] = {point.step for point in history}
+        return step in self._logged[name]
 
 
 def _name(tag: str) -> str:
-    """Write ``validation/accuracy/bank-1`` as ``validation/accuracy.bank-1``.
-
-    A file of MLflow's is no folder too.
-    """
+    """Return MLflow's name of a curve: ``validation/accuracy.bank-1`` for an institution's."""
+    # MLflow stores a curve as a file: `validation/accuracy` cannot be a folder as well.
     phase, name, *client = tag.split("/", 2)
     return _NOT_IN_NAMES.sub(
         "_", ".".join([f"{phase}/{name}", *(part.replace("/", "_") for part in client)])

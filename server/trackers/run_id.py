@@ -1,7 +1,4 @@
-"""What a tracker calls a run, kept with its checkpoints.
-
-A resumed run goes on under it, a new one gets another.
-"""
+"""Keeps a tracker's id of a run with its checkpoints, so that a resumed run continues under it."""
 
 from pathlib import Path
 
@@ -10,7 +7,7 @@ from confide.storage.files import write_text
 
 
 def kept_id(run_dir: Path, tracker: str) -> str | None:
-    """Return the id under which an earlier process of this run began; None where there was none."""
+    """Return the id that an earlier process of this run kept; None if there is none."""
     try:
         return _file(run_dir, tracker).read_text(encoding="utf-8").strip() or None
     except FileNotFoundError:

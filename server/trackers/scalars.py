@@ -1,4 +1,4 @@
-"""From metrics to curves: one an institution where there are few, and one of all."""
+"""Turns metrics into curves: one of the whole federation, and one per institution if few."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,13 @@ from confide.server.trackers.tracker import Metric
 
 
 class Scalar(NamedTuple):
-    """One point of a curve, such as ``validation/accuracy/bank-1`` in round 3."""
+    """One point of a curve.
+
+    Attributes:
+        tag: name of the curve, such as ``validation/accuracy/bank-1``.
+        step: the round.
+        value: the value.
+    """
 
     tag: str
     step: int
@@ -15,10 +21,10 @@ class Scalar(NamedTuple):
 
 
 class Scalars:
-    """Names curves and works out their points.
+    """Names curves and computes their points.
 
     Args:
-        named_clients: up to so many institutions each has curves of its own.
+        named_clients: largest number of institutions that get separate curves.
     """
 
     def __init__(self, named_clients: int) -> None:
@@ -26,10 +32,10 @@ class Scalars:
         self._enrolled: set[str] = set()
 
     def of(self, metrics: Sequence[Metric]) -> Iterator[Scalar]:
-        """Yield points, rounds in order.
+        """Yield points in the order of rounds.
 
-        ``phase/name`` is the mean over institutions, weighted by support, or the largest where
-        there is no support (epsilon); ``phase/name/client`` is an institution's own.
+        ``phase/name`` is the mean over institutions, weighted by support, or the largest value of
+        metrics without support (epsilon); ``phase/name/client`` is one institution's value.
         """
         self._enrolled |= {
             m["client"] for m in metrics if m["phase"] == "enrol" and m["client"] is not None
@@ -44,25 +50,21 @@ class Scalars:
 
     def _curves(self, tag: str, step: int, group: Sequence[Metric]) -> Iterator[Scalar]:
         values = [m["value"] for m in group]
-        yield Scalar(tag, step, _whole(group))
+        yield Scalar(tag, step, _pooled(group))
         if len(self._enrolled) <= self._named_clients:
             yield from (
                 Scalar(f"{tag}/{m['client']}", step, m["value"])
                 for m in group
                 if m["client"] is not None
             )
+        # Hundreds of curves can be neither drawn nor read; their range can.
         elif group[0]["client"] is not None:
-            yield from (
-                Scalar(f"{tag}/min", step, min(values)),
-                Scalar(f"{tag}/max", step, max(values)),
-            )
+            yield Scalar(f"{tag}/min", step, min(values))
+            yield Scalar(f"{tag}/max", step, max(values))
 
 
 def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Name what the run's own model scores in the end.
-
-    ``federated/accuracy`` and so on; nothing where a run failed.
-    """
+    """Return the final scores of the run's model as ``federated/accuracy`` etc.; {} if it failed."""
     federated = summary.get("federated", {})
     return {
         f"federated/{name}": value
@@ -71,10 +73,12 @@ def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _whole(group: Sequence[Metric]) -> float:
+def _pooled(group: Sequence[Metric]) -> float:
+    """Return one value for all institutions."""
     if len(group) == 1:
         return group[0]["value"]
     supports = [m["num_examples"] for m in group]
+    # What institutions report on enrolment are counts of records.
     if group[0]["phase"] == "enrol":
         return sum(m["value"] for m in group)
     total = sum(n or 0 for n in supports)

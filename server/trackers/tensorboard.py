@@ -1,8 +1,8 @@
 """TensorBoard: an event file under ``RUN/tensorboard``, for ``tensorboard --logdir runs``.
 
-Of tensorboard's own code this takes the messages and the framing of records alone, and writes the
-file itself: its writer, and torch's, import tensorflow where that is installed, which takes
-seconds, and hide a full disk in a thread.
+Only the messages and the framing of records are tensorboard's own code; the file is written here.
+Tensorboard's writer, and torch's, import tensorflow if it is installed, which takes seconds, and
+write in a thread, where a full disk goes unnoticed.
 """
 
 import os
@@ -27,20 +27,17 @@ FOLDER = "tensorboard"
 
 
 class TensorBoardTracker:
-    """Writes curves, and the config as a text.
-
-    A resumed run begins another file with word of a restart at step 0: TensorBoard forgets what the
-    earlier ones say.
+    """Writes curves, and the config as text.
 
     Args:
-        named_clients: up to so many institutions each has curves of its own.
+        named_clients: largest number of institutions that get separate curves.
     """
 
     def __init__(self, named_clients: int) -> None:
         self._scalars = Scalars(named_clients)
 
     def begin(self, name: str, config: Mapping[str, object], run_dir: Path) -> None:
-        """Open a file of its own."""
+        """Open a new file."""
         folder = run_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         path = (
@@ -48,6 +45,8 @@ class TensorBoardTracker:
         )
         self._writer = RecordWriter(path.open("wb"))
         self._write(Event(file_version="brain.Event:2"))
+        # A restart at step 0: TensorBoard then drops what files of earlier processes contain,
+        # since a resumed run writes all of it again.
         self._write(Event(session_log=SessionLog(status=SessionLog.START)))
         self._write(Event(summary=Summary(value=[_text("config", config)])))
         self._writer.flush()
@@ -57,7 +56,7 @@ class TensorBoardTracker:
         self._points(self._scalars.of(metrics))
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:
-        """Write how the model scores in the end, and close the file."""
+        """Write the final scores, and close the file."""
         if summary is not None:
             self._points(
                 Scalar(tag, summary["rounds"], value)

@@ -1,4 +1,4 @@
-"""What a tracker is."""
+"""The protocol of trackers, and the type of a metric."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,13 @@ from typing import Any, Protocol, TypedDict
 class Metric(TypedDict):
     """One line of ``metrics.jsonl``.
 
-    ``round`` is the round whose tensors were scored, 0 for the initial ones; ``phase`` one of
-    enrol, train, privacy, validation, test; ``client`` an institution's name, None for the whole;
-    ``num_examples`` the support, where there is one.
+    Attributes:
+        round: round whose tensors were scored; 0 for the initial ones.
+        phase: one of enrol, train, privacy, validation, test.
+        client: name of the institution; None for the whole federation.
+        name: name of the metric.
+        value: its value.
+        num_examples: number of records scored; None if the metric has no support.
     """
 
     round: int
@@ -22,31 +26,36 @@ class Metric(TypedDict):
 
 
 class Tracker(Protocol):
-    """Takes the metrics of one run, by this process.
+    """Receives the metrics of one run from one process.
 
-    A run that is resumed is begun again by another process, which logs everything from the first
-    round on, in the same calls: a tracker either starts from nothing, or leaves out what it has.
+    A resumed run is begun again by another process, which makes the same calls from the first round
+    on: a tracker either starts from scratch or skips what it already has.
     """
 
     def begin(self, name: str, config: Mapping[str, object], run_dir: Path) -> None:
         """Begin a run.
 
         Args:
-            name: for people; two runs may share it.
-            config: dotted key -> value, passwords masked.
-            run_dir: RUN; what a tracker keeps on this machine is under it.
+            name: name for people; two runs may have the same.
+            config: settings by dotted key, with passwords masked.
+            run_dir: folder of the run, under which a tracker keeps its files.
         """
 
     def log(self, metrics: Sequence[Metric]) -> None:
-        """Take what a round, or the beginning or the end, has brought.
+        """Receive the metrics of a round, of the beginning, or of the end.
 
-        It is called often, so be quick.
+        The run waits for it.
+
+        Args:
+            metrics: new metrics, in the order of rounds.
         """
 
     def finish(self, summary: Mapping[str, Any] | None) -> None:
-        """End the run: with ``summary.json``, whose ``status`` may be failed.
+        """End the run.
 
-        None where it was stopped and may go on.
+        Args:
+            summary: content of ``summary.json``, whose ``status`` may be failed; None if the run
+                was stopped and may be resumed.
         """
 
 

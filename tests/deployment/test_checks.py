@@ -25,7 +25,7 @@ from confide.deployment.checks import (
     show,
     validity,
 )
-from confide.deployment.reachability import clock, reach
+from confide.deployment.reachability import check_clock, check_reachable
 from confide.errors import ConfigError
 from confide.security import certificates, ec_keys
 
@@ -54,7 +54,7 @@ def test_errors_of_ours_are_findings_and_keep_what_was_found() -> None:
         yield ok("first", "fine")
         raise ConfigError(["one", "two"])
 
-    found = [(f.check, f.status, f.told) for f in gather(("second", fails))]
+    found = [(f.check, f.status, f.message) for f in gather(("second", fails))]
     assert found == [
         ("first", "ok", "fine"),
         ("second", "error", "one"),
@@ -63,7 +63,7 @@ def test_errors_of_ours_are_findings_and_keep_what_was_found() -> None:
 
 
 def test_releases_and_room(tmp_path: Path) -> None:
-    assert "flwr" in next(releases()).told
+    assert "flwr" in next(releases()).message
     assert next(disk(tmp_path / "not" / "there")).check == "disk"
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable: 1000 kB\n")
     assert next(memory(tmp_path / "meminfo")).status == "warning"
@@ -105,11 +105,11 @@ def test_a_certificate_of_the_future_means_a_wrong_clock() -> None:
     [(0, "ok"), (-1, "ok"), (3, "warning"), (60, "error"), (-60, "warning"), (-900, "error")],
 )
 def test_clocks_are_compared(ahead_s: float, status: str) -> None:
-    assert clock(formatdate(1_000_000, usegmt=True), 1_000_000.5 + ahead_s).status == status
+    assert check_clock(formatdate(1_000_000, usegmt=True), 1_000_000.5 + ahead_s).status == status
 
 
 def test_without_a_date_clocks_cannot_be_compared() -> None:
-    assert "cannot be compared" in clock(None, 0.0).told
+    assert "cannot be compared" in check_clock(None, 0.0).message
 
 
 # --- a coordinator
@@ -170,7 +170,7 @@ def test_a_front_that_answers_is_reached(federation: Path) -> None:
     with answering(
         federation, "good", f"HTTP/1.1 401 No\r\nDate: {date}\r\nContent-Length: 0\r\n\r\n".encode()
     ) as address:
-        found = list(reach(address, federation / "ca.crt"))
+        found = list(check_reachable(address, federation / "ca.crt"))
     assert {finding.status for finding in found} == {"ok"}
     assert [finding.check for finding in found] == [
         "name",
@@ -183,7 +183,8 @@ def test_a_front_that_answers_is_reached(federation: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "expected", "words"), [(503, "warning", "no SuperLink"), (404, "error", "no front")]
+    ("status", "expected", "words"),
+    [(503, "warning", "no SuperLink"), (404, "error", "not confide")],
 )
 def test_what_the_front_answers_is_told(
     federation: Path, status: int, expected: str, words: str
@@ -191,9 +192,11 @@ def test_what_the_front_answers_is_told(
     with answering(
         federation, "good", f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode()
     ) as address:
-        front = next(f for f in reach(address, federation / "ca.crt") if f.check == "front")
+        front = next(
+            f for f in check_reachable(address, federation / "ca.crt") if f.check == "front"
+        )
     assert front.status == expected
-    assert words in front.told
+    assert words in front.message
 
 
 @pytest.mark.parametrize(
@@ -208,25 +211,27 @@ def test_a_certificate_that_does_not_fit_is_an_error_with_its_mend(
     federation: Path, certificate: str, ca: str, words: str
 ) -> None:
     with answering(federation, certificate, b"") as address:
-        found = list(reach(address, federation / ca))[-1]
+        found = list(check_reachable(address, federation / ca))[-1]
     assert (found.check, found.status) == ("certificate", "error")
-    assert words in found.told
+    assert words in found.message
     assert found.fix
 
 
 def test_something_that_is_no_http_is_an_error(federation: Path) -> None:
     with answering(federation, "good", b"SSH-2.0\r\n") as address:
-        assert statuses(list(reach(address, federation / "ca.crt")))["front"] == "error"
+        assert statuses(list(check_reachable(address, federation / "ca.crt")))["front"] == "error"
 
 
 def test_nobody_there_is_an_error(federation: Path) -> None:
     with socket.create_server((HOST, 0)) as listener:
         port = listener.getsockname()[1]
-    assert statuses(list(reach(f"{HOST}:{port}", federation / "ca.crt"))) == {
+    assert statuses(list(check_reachable(f"{HOST}:{port}", federation / "ca.crt"))) == {
         "name": "ok",
         "port": "warning",
     }
-    assert statuses(list(reach("nobody.invalid:1", federation / "ca.crt"))) == {"name": "error"}
+    assert statuses(list(check_reachable("nobody.invalid:1", federation / "ca.crt"))) == {
+        "name": "error"
+    }
 
 
 # --- the command

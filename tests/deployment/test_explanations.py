@@ -30,7 +30,7 @@ def test_why_a_program_ended_is_told(tmp_path: Path, caplog: pytest.LogCaptureFi
     stepped(
         tmp_path,
         "print('boom'); raise SystemExit(3)",
-        "It said boom, status 3. It starts again in",
+        "It said boom, status 3. Restarting it in",
         caplog,
     )
 

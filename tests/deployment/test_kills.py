@@ -21,7 +21,7 @@ import pytest
 from deployment_run import HEART, HOSPITALS, Deployment, wait_until
 
 from confide.client.commands.ledger import main as ledger_command
-from confide.client.deployment.kit import Kit, load_kit
+from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.served import open_ledger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import run_name
@@ -163,7 +163,7 @@ def seconds(deployment: Deployment) -> dict[int, float]:
     return {line["round"]: line["value"] for line in lines if line["name"] == "seconds"}
 
 
-def kit_of(deployment: Deployment, name: str) -> Kit:
+def kit_of(deployment: Deployment, name: str) -> InstitutionKit:
     return load_kit(deployment.kit(name), [*deployment.client_overrides, "data.path=unused"])
 
 

@@ -17,9 +17,9 @@ import pytest
 from deployment_run import ALLOWING, HEART, Deployment, confide, free_port, wait_until
 
 from confide.client.ledger.file import LedgerFile
-from confide.client.service.stub import TrainerStub
+from confide.client.service.stub import TrainerServiceClient
 from confide.config.compose import compose
-from confide.deployment.supervisor import log_tail
+from confide.deployment.logs import log_tail
 from confide.flower.explain import explain
 from confide.flower.processes import environment, supernode_command
 from confide.protocol.messages import Request
@@ -99,7 +99,7 @@ def test_an_unregistered_key_is_refused(waiting: Deployment, tmp_path: Path) -> 
     (tmp_path / "node.key").chmod(0o600)
     knock(
         waiting,
-        "The coordinator does not take this institution's key",
+        "The coordinator does not accept this institution's key",
         f"coordinator.key={tmp_path}/node.key",
     )
     shown = ec_keys.key_fingerprint(key.public_key())
@@ -110,7 +110,7 @@ def test_an_unregistered_key_is_refused(waiting: Deployment, tmp_path: Path) -> 
     )
     doctor = confide("doctor", str(waiting.coordinator_kit), "--json", check=False)
     findings = json.loads(doctor.stdout)["findings"]
-    assert any(f["check"] == "refused" and shown in f["told"] for f in findings), doctor.stdout
+    assert any(f["check"] == "refused" and shown in f["message"] for f in findings), doctor.stdout
 
 
 def test_an_expired_certificate_is_refused(waiting: Deployment, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_a_message_that_comes_twice_is_answered_from_the_ledger(waiting: Deploym
     wait_until(socket.exists, timeout_s=60, what="the trainer's socket")
     request = _train_request()
     try:
-        with TrainerStub(name, socket) as stub:
+        with TrainerServiceClient(name, socket) as stub:
             first = stub.handle("train", request)
             spent = _committed(kit, name)
             again = stub.handle(

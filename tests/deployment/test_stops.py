@@ -68,14 +68,14 @@ def refuse_second_starts(deployment: Deployment) -> None:
     ]
     server = confide("server", *words, check=False)
     assert server.returncode == 2
-    assert "Another confide server runs from this kit" in server.stderr
+    assert "Another confide server is running from this kit" in server.stderr
     resumed = confide("server", "--resume", str(deployment.run_dir), check=False)
     assert resumed.returncode == 2
     assert "Another process is at work in" in resumed.stderr
     words = [str(deployment.kit(HOSPITALS[0])), "data.path=unused", *deployment.client_overrides]
     client = confide("client", *words, check=False)
     assert client.returncode == 2
-    assert "This kit runs already" in client.stderr, client.stderr
+    assert "This kit is running already" in client.stderr, client.stderr
 
 
 @pytest.mark.slow

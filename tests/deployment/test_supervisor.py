@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from confide.deployment import supervisor
-from confide.deployment.supervisor import PROCESSES, OneLine, Program, Supervisor, processes
+from confide.deployment.lifetime import PROCESSES, processes
+from confide.deployment.logs import OneLine
+from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import StorageError
 
 SLEEPS = ("sleep", "60")

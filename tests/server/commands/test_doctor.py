@@ -45,7 +45,7 @@ def found(kit: Path) -> dict[str, list[Finding]]:
 
 def told(findings: list[Finding], status: str = "error") -> str:
     return "\n".join(
-        f"{finding.told} {finding.fix}" for finding in findings if finding.status == status
+        f"{finding.message} {finding.fix}" for finding in findings if finding.status == status
     )
 
 
@@ -103,14 +103,14 @@ def test_institutions_need_keys_of_their_own(kit: Path) -> None:
 def test_a_port_that_another_holds_is_told(kit: Path) -> None:
     port = json.loads((kit / "federation.json").read_text())["port"]
     with socket.create_server(("127.0.0.1", port)):
-        assert "is taken" in told(found(kit)["port"])
+        assert "is in use" in told(found(kit)["port"])
         (kit / "state" / "logs").mkdir(parents=True, mode=0o700)
         (kit / "state" / "logs" / "processes.json").write_text(
             json.dumps({"supervisor": os.getpid()})
         )
         (kit / "state" / "logs" / "superlink.address").write_text("127.0.0.1:9\n")
         findings = found(kit)
-    assert "is held by the `confide server`" in told(findings["port"], "ok")
+    assert "is used by the `confide server`" in told(findings["port"], "ok")
     assert "does not answer" in told(findings["connected"])
 
 

@@ -1,0 +1,100 @@
+"""How processes of a deployment end: by a signal, with their parent, or found by their process ids."""
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+PROCESSES = "processes.json"
+"""File in which a supervisor keeps the process ids of its programs."""
+_PR_SET_PDEATHSIG = 1
+
+
+def processes(folder: Path) -> dict[str, int]:
+    """Return the process id of each program of a supervisor by name; {} if none is running.
+
+    Args:
+        folder: the supervisor's folder.
+    """
+    try:
+        ids = {
+            str(name): int(pid)
+            for name, pid in json.loads((folder / PROCESSES).read_text()).items()
+        }
+    except (OSError, ValueError, AttributeError):
+        return {}
+    supervisor = ids.get("supervisor", 0)
+    # 0 and negative ids name groups of processes: this one's own would always be alive.
+    if supervisor <= 0:
+        return {}
+    # The file of a supervisor that was killed stays behind.
+    try:
+        os.kill(supervisor, 0)
+    except ProcessLookupError:
+        return {}
+    except PermissionError:  # it runs, as another user
+        pass
+    return ids
+
+
+def child_setup(parent: int, death_signal: signal.Signals) -> Callable[[], None]:
+    """Return the function that a child runs before its program.
+
+    Args:
+        parent: process id of the parent.
+        death_signal: signal that the child gets when its parent dies.
+    """
+    # Loaded here and not in the child: after a fork, little may safely be done.
+    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        # A session of its own, so that a terminal's Ctrl-C reaches the parent alone, which then
+        # ends its children in order.
+        os.setsid()
+        if libc is not None:
+            libc.prctl(_PR_SET_PDEATHSIG, death_signal)
+            # The parent may have died before the request, and then no signal comes.
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return prepare
+
+
+def end_with_parent(stop: threading.Event, *, every_s: float = 1.0) -> None:
+    """Set ``stop`` when the process that started this one has ended.
+
+    Args:
+        stop: event to set.
+        every_s: seconds between two looks.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while not stop.wait(every_s):
+            if os.getppid() != parent:
+                stop.set()
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["PROCESSES", "child_setup", "end_with_parent", "processes", "stop_signals"]
