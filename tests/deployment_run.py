@@ -20,7 +20,7 @@ from typing import Any, Self
 
 import yaml
 
-from confide.deployment.supervisor import processes
+from confide.deployment.lifetime import processes
 from confide.storage.files import folder_name
 
 CONFIDE = [sys.executable, "-m", "confide.cli"]

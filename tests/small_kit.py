@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from builders import build_plan, build_request, build_task, workload_of
 
-from confide.client.deployment.kit import Kit, load_kit
+from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
 from confide.models.networks import trainable_tensors
@@ -52,7 +52,7 @@ def write_kit(folder: Path, **settings: Any) -> Path:
     return folder
 
 
-def make_kit(folder: Path, *overrides: str, **settings: Any) -> Kit:
+def make_kit(folder: Path, *overrides: str, **settings: Any) -> InstitutionKit:
     return load_kit(write_kit(folder, **settings), overrides)
 
 

@@ -1,7 +1,7 @@
-"""An institution's kit: one folder with its keys and ``client.yaml``, what it runs, allows and promises.
+"""An institution's kit: a folder with its keys and ``client.yaml``, its own config.
 
 ``client.yaml`` is composed by Hydra, with overrides from the command line, into :class:`KitConfig`.
-Paths in it are relative to the kit. Nothing heavy is imported.
+Paths in it are relative to the kit. torch is not imported.
 """
 
 import dataclasses
@@ -46,14 +46,16 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class CoordinatorConfig:
-    """Where the coordinator is, and how either side knows the other."""
+    """Address of the coordinator, and the files by which both sides recognise each other."""
 
     address: str = setting(_UNSET, "HOST:PORT of the coordinator.")
-    ca: str = setting("ca.crt", "Certificate of the authority that signed the coordinator's.")
+    ca: str = setting(
+        "ca.crt", "Certificate of the authority that signed the coordinator's certificate."
+    )
     key: str = setting("node.key", "This institution's private key, EC P-384 in OpenSSH format.")
 
     def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
+        """Yield contradictions, one sentence each."""
         host, _, port = self.address.rpartition(":")
         if not (host and port.isdigit() and 0 < int(port) < 2**16):
             yield f"address={self.address}: expected HOST:PORT, such as fed.example.org:8443."
@@ -73,18 +75,21 @@ class RecordsConfig:
         1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0
     )
     id_column: str | None = setting(
-        None, "Column that names the record; null: the record's own content does."
+        None, "Column that identifies a record; null: its content identifies it."
     )
     group_column: str | None = setting(
-        None, "Column that names whom a record belongs to; the unit of privacy.unit=group."
+        None,
+        "Column that identifies a record's owner; null if ungrouped. The unit of"
+        " privacy.unit=group.",
     )
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
 
     def as_data(self, folder: Path = Path()) -> DataConfig:
-        """Return the same as one institution's part of a simulation.
+        """Return these settings as those of a simulation's only institution.
 
-        A relative path starts at ``folder``.
+        Args:
+            folder: folder that a relative path starts at.
         """
         path = self.path if "://" in self.path else str(folder / Path(self.path).expanduser())
         return DataConfig(
@@ -97,16 +102,16 @@ class RecordsConfig:
 
 @dataclass
 class KitConfig:
-    """All that an institution decides, whatever a plan says."""
+    """Everything that an institution decides, whatever a plan asks for."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    name: str = setting(_UNSET, "Of the institution, as the coordinator provisioned it.")
+    name: str = setting(_UNSET, "Name of the institution, as the coordinator provisioned it.")
     coordinator: CoordinatorConfig = field(default_factory=CoordinatorConfig)
     data: RecordsConfig = field(default_factory=RecordsConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     task: dict[str, Any] = setting(
-        dict, "The task that is served; a plan with another one is refused. {}: any that fits."
+        dict, "Task that is served; a plan with another one is refused. {}: any that fits."
     )
     backbones: list[str] = setting(
         list, "Folders of pretrained backbones, or pkg://PACKAGE/FOLDER; plans name them by hash."
@@ -114,69 +119,68 @@ class KitConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ledger: str = setting(
         "ledger",
-        "Folder of privacy ledger and key of splits; back it up, and never restore an older copy.",
+        "Folder of the privacy ledger and the key of splits; back it up, and never restore an older"
+        " copy.",
     )
     ledger_anchors: str | None = setting(
-        None, "Folder of the ledger's anchor, best on another disk; null: beside it."
+        None, "Folder of the ledger's anchor, best on another disk; null: next to the ledger."
     )
     kept_replies: int = setting(
         4,
-        "Rounds whose replies stay, so that a coordinator that goes back finds them.",
+        "Rounds whose replies are kept for a coordinator that resumes from an earlier one.",
         ge=1,
         le=1000,
     )
-    state: str = setting(
-        "state", "Folder of sockets, logs, and what algorithms keep between rounds."
-    )
+    state: str = setting("state", "Folder of sockets, logs, and algorithms' state between rounds.")
     runtime_port: int | None = setting(
         None,
-        "Port on loopback between SuperNode and executor; null: a free one. Set it where each is a"
-        " service of its own.",
+        "Port on loopback between SuperNode and executor; null: a free one. Set it if each runs as"
+        " a separate service.",
         ge=1,
         le=65535,
     )
     runtime_group: str | None = setting(
         None,
-        "Group that SuperNode's and executor's users share, for the secret between them; null: one"
-        " user runs both.",
+        "Group shared by the users of SuperNode and executor, for the secret between them; null:"
+        " one user runs both.",
     )
     socket_group: str | None = setting(
         None,
-        "Group that executor's and trainer's users share, for the trainer's socket; null: one user"
-        " runs both.",
+        "Group shared by the users of executor and trainer, for the trainer's socket; null: one"
+        " user runs both.",
     )
 
     def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
+        """Yield contradictions, one sentence each."""
         if self.policy.budget.epsilon is None:
             if self.policy.required_unit != "none":
                 yield (
                     "policy.budget.epsilon is not set; write what your population may spend in its"
                     f" lifetime, over all runs, for instance {2 * self.policy.max_epsilon:g}."
-                    " Without one only policy.required_unit=none is possible."
+                    " Without it only policy.required_unit=none is possible."
                 )
             if self.policy.approval == "manual":
                 yield (
-                    "policy.approval=manual: the ledger keeps what was approved, and"
+                    "policy.approval=manual: approvals are kept in the ledger, and"
                     " policy.budget.epsilon=null has none."
                 )
         if "any" in self.policy.tasks:
             yield (
-                "policy.tasks=any is for simulations; list the kinds of task, and the tasks by"
-                " dotted path, that are served."
+                "policy.tasks=any is for simulations; list the kinds of task, and the dotted paths"
+                " of custom tasks, that are served."
             )
         yield from (f"data.{problem}" for problem in self.data.as_data().problems())
 
 
 @dataclass(frozen=True)
-class Kit:
-    """A kit on this machine.
+class InstitutionKit:
+    """An institution's kit on this machine.
 
     Attributes:
-        folder: absolute.
-        config: checked.
-        task: that is served; None for any.
-        overrides: of the command line, for processes that read the kit again.
+        folder: absolute path of the kit.
+        config: its config, checked.
+        task: task that is served; None for any.
+        overrides: overrides from the command line, for processes that read the kit again.
     """
 
     folder: Path
@@ -190,27 +194,27 @@ class Kit:
 
     @property
     def data(self) -> DataConfig:
-        """The institution's records."""
+        """Settings of the institution's records."""
         return self.config.data.as_data(self.folder)
 
     @property
     def max_message_mb(self) -> float:
-        """Largest message in MiB: the largest update and what goes with it."""
+        """Size of the largest message in MiB: the largest update and a margin."""
         return _SLACK * self.config.policy.max_update_mb
 
     @property
     def state(self) -> Path:
-        """Folder of what the processes leave."""
+        """Folder of the processes' state."""
         return self.path(self.config.state)
 
     @property
     def own(self) -> Path:
-        """Folder of what the trainer alone writes and reads, but for its socket."""
+        """Folder that only the trainer uses, except for its socket in it."""
         return self.state / "trainer"
 
     @property
     def socket(self) -> Path:
-        """The trainer's."""
+        """Path of the trainer's socket."""
         return self.own / "trainer.sock"
 
     @property
@@ -229,7 +233,7 @@ class Kit:
         return folder / f"{self.ledger.name}.anchor"
 
 
-def load_kit(folder: Path, overrides: Sequence[str] = ()) -> Kit:
+def load_kit(folder: Path, overrides: Sequence[str] = ()) -> InstitutionKit:
     """Read a kit.
 
     Raises:
@@ -241,16 +245,16 @@ def load_kit(folder: Path, overrides: Sequence[str] = ()) -> Kit:
     return kit
 
 
-def read_kit(folder: Path, overrides: Sequence[str] = ()) -> tuple[Kit, list[str]]:
-    """Read a kit with whatever mistakes it has; each is told in a sentence.
+def read_kit(folder: Path, overrides: Sequence[str] = ()) -> tuple[InstitutionKit, list[str]]:
+    """Read a kit, and return it with its mistakes, one sentence each.
 
     Raises:
-        ConfigError: if it cannot be composed at all.
+        ConfigError: if its config cannot be composed at all.
     """
     folder = folder.expanduser().resolve()
     if not (folder / FILE).is_file():
         raise ConfigError(
-            f"{folder} holds no {FILE}; name the folder of a kit, as `confide provision` makes it."
+            f"{folder} holds no {FILE}; name the folder of a kit that `confide provision` made."
         )
     config, missing = _compose(folder, overrides)
     task, problems = _task(config.task)
@@ -260,9 +264,8 @@ def read_kit(folder: Path, overrides: Sequence[str] = ()) -> tuple[Kit, list[str
         for problem in range_problems(config)
         if not problem.startswith(tuple(f"{key}=" for key in missing))
     ]
-    return Kit(folder, config, task, tuple(overrides)), [
-        f"{FILE}: {problem}" for problem in problems
-    ]
+    kit = InstitutionKit(folder, config, task, tuple(overrides))
+    return kit, [f"{FILE}: {problem}" for problem in problems]
 
 
 def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[str]]:
@@ -276,28 +279,29 @@ def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[st
                 f"{folder / FILE}: expected `defaults: [institution, _self_]` at its top."
             )
         missing = sorted(OmegaConf.missing_keys(composed))
-        for key in missing:  # so that all else can be checked
+        # With its own name as its value, so that everything else can be checked as well.
+        for key in missing:
             OmegaConf.update(composed, key, key)
         config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException, ValueError, MarkedYAMLError) as error:
+        # Overrides are quoted in errors, and may hold a database's password.
         raise ConfigError(f"{folder / FILE}: {redact(_in_one_line(error))}") from None
     assert isinstance(config, KitConfig)
     return config, missing
 
 
 def _in_one_line(error: Exception) -> str:
+    """Return the message of a YAML, Hydra or OmegaConf error, with the key that it is about."""
     if isinstance(error, MarkedYAMLError):
-        return (
-            f"{error.problem}, line {error.problem_mark.line + 1 if error.problem_mark else '?'}."
-        )
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        return f"{error.problem}, line {line}."
+    # Hydra wraps OmegaConf's errors, which are several lines with the key in one of them.
     lines = [line.strip() for line in str(error.__cause__ or error).strip().splitlines()]
-    told = next(
-        (line for line in lines if not line.endswith("raised while composing config:")), lines[0]
-    )
-    key = next(
-        (line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), ""
-    )
-    return f"{key}: {told}" if key else told
+    messages = (line for line in lines if not line.endswith("raised while composing config:"))
+    message = next(messages, lines[0])
+    keys = (line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: "))
+    key = next(keys, "")
+    return f"{key}: {message}" if key else message
 
 
 def _task(raw: dict[str, Any]) -> tuple[TaskConfig | None, list[str]]:
@@ -313,23 +317,23 @@ def _task(raw: dict[str, Any]) -> tuple[TaskConfig | None, list[str]]:
     return task, [f"task.{problem}" for problem in range_problems(task)]
 
 
-def is_stopped(kit: Kit, job: str) -> bool:
-    """Say whether the institution's people stopped a job."""
+def is_stopped(kit: InstitutionKit, job: str) -> bool:
+    """Return whether the institution's people stopped a job."""
     return stop_mark(kit, job).exists()
 
 
-def stop_mark(kit: Kit, job: str) -> Path:
-    """Return the file that stands for a stopped job."""
+def stop_mark(kit: InstitutionKit, job: str) -> Path:
+    """Return the file whose existence marks a job as stopped."""
     return kit.own / "stopped" / folder_name(job)
 
 
-def plan_path(kit: Kit, job: str) -> Path:
-    """Return where the last plan of a job is kept."""
+def plan_path(kit: InstitutionKit, job: str) -> Path:
+    """Return the file of a job's last plan."""
     return kit.own / "plans" / f"{folder_name(job)}.json"
 
 
-def keep_plan(kit: Kit, job: str, text: str) -> None:
-    """Keep the last plans that were asked about, for ``confide client approve`` and for whoever wants to read them."""
+def keep_plan(kit: InstitutionKit, job: str, text: str) -> None:
+    """Keep the last plans, for ``confide client approve`` and for people to read."""
     path = plan_path(kit, job)
     folder = path.parent
     try:
@@ -343,6 +347,7 @@ def keep_plan(kit: Kit, job: str, text: str) -> None:
         for old in others[: max(0, len(others) - _MOST_PLANS + 1)]:
             old.unlink(missing_ok=True)
         write_text(path, text, mode=0o600)
+    # Not worth failing a request for: the plan is only to be read.
     except (OSError, ConfideError) as error:
         log.warning("The plan of job %s could not be kept: %s", job, error)
 
@@ -350,7 +355,7 @@ def keep_plan(kit: Kit, job: str, text: str) -> None:
 __all__ = [
     "FILE",
     "CoordinatorConfig",
-    "Kit",
+    "InstitutionKit",
     "KitConfig",
     "RecordsConfig",
     "is_stopped",

@@ -1,6 +1,7 @@
-"""Starts and supervises what an institution runs.
+"""Starts and supervises an institution's processes: SuperNode, executor and trainer.
 
-SuperNode, executor, trainer, each with less reach than the one before.
+Each can reach less than the one before: the SuperNode the network, the executor only the other two,
+the trainer only records.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from confide.client.deployment.kit import Kit
+from confide.client.deployment.kit import InstitutionKit
 from confide.deployment.supervisor import Program, Supervisor
 from confide.errors import EXIT_USAGE, ConfigError
 from confide.flower.explain import explain
@@ -27,10 +28,10 @@ from confide.flower.processes import (
 from confide.storage.files import locked, make_private_folder, share, write_secret
 
 ROLES = ("trainer", "executor", "supernode")
-"""In the order in which they start: nobody is asked before there is somebody to answer."""
+"""In the order in which they start, so that each finds the one that answers it."""
 _SECRET_BYTES = 32
 _LONGEST_PAUSE_S = 5.0
-"""Of a SuperNode that the coordinator does not take back yet, or that finds nobody."""
+"""Before a restart of the SuperNode, which the coordinator may refuse for a minute."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _PLAIN = {
     "PATH",
@@ -46,48 +47,56 @@ _PLAIN = {
     *_PROXIES,
 }
 _PLAIN_PREFIXES = ("FLWR_", "LC_", "PYTHON", "SSL_CERT_", "GRPC_", "COVERAGE_")
-"""What SuperNode and executor see of the environment. Passwords of databases are kept in it too
-(``${oc.env:NAME}``)."""
+"""Variables passed to SuperNode and executor. All others stay with the trainer, since passwords of
+databases may be among them (``${oc.env:NAME}`` in client.yaml)."""
 
 
 @contextlib.contextmanager
-def supervised(kit: Kit, only: str | None = None) -> Iterator[Supervisor]:
-    """Run an institution's processes, or one of them.
+def supervised(kit: InstitutionKit, only: str | None = None) -> Iterator[Supervisor]:
+    """Supervise an institution's processes, or one of them, inside this context.
 
     Args:
-        kit: of the institution.
-        only: one of ``ROLES``, where each is a service of its own with its own user; None for all.
+        kit: the institution's kit.
+        only: one of ``ROLES`` if each is a separate service with its own user; None for all.
 
     Raises:
-        ConfigError: if they run already, or flwr is another release.
+        ConfigError: if they are running already, or flwr is another release.
         StorageError: if the kit's state cannot be written.
     """
     check_version()
     if only is not None and kit.config.runtime_port is None:
         raise ConfigError(
-            f"--only {only}: services that start one by one need a port to meet at; set"
-            " runtime_port in client.yaml."
+            f"--only {only}: services that start one by one must agree on a port; set runtime_port"
+            " in client.yaml."
         )
     folder = kit.state / ("logs" if only is None else only)
     make_private_folder(folder)
     with locked(
         folder / ".lock",
-        otherwise=f"This kit runs already ({folder} is locked); `confide client status` shows it.",
+        otherwise=(
+            f"This kit is running already ({folder} is locked); `confide client status` shows it."
+        ),
     ):
         port = kit.config.runtime_port or free_port()
+        # By the service that starts the SuperNode, which reads it once; the executor reads it again
+        # whenever it connects.
         if only in (None, "supernode"):
-            _make_secret(kit)
+            path, group = secret_path(kit), kit.config.runtime_group
+            make_private_folder(path.parent)
+            write_secret(path, secrets.token_bytes(_SECRET_BYTES))
+            if group is not None:
+                share({path.parent: 0o710, path: 0o640}, group, setting="runtime_group")
         programs = {role: _PROGRAMS[role](kit, port) for role in ROLES if only in (None, role)}
         with Supervisor(list(programs.values()), folder) as supervisor:
             yield supervisor
 
 
-def secret_path(kit: Kit) -> Path:
-    """Return the file of the secret that SuperNode and executor share."""
+def secret_path(kit: InstitutionKit) -> Path:
+    """Return the file of the secret shared by SuperNode and executor."""
     return kit.state / "runtime" / "secret"
 
 
-def _trainer(kit: Kit, port: int) -> Program:
+def _trainer(kit: InstitutionKit, port: int) -> Program:
     command = [
         sys.executable,
         "-m",
@@ -95,17 +104,24 @@ def _trainer(kit: Kit, port: int) -> Program:
         str(kit.folder),
         *kit.overrides,
     ]
-    wrong = frozenset({EXIT_USAGE})  # what is wrong with a kit is not fixed by starting again
     return Program(
         name="trainer",
         command=command,
-        environment=_without_network(),
+        # Libraries must not look anything up or download it: this process has the records.
+        environment=dict(os.environ)
+        | {
+            "HF_HUB_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "TQDM_DISABLE": "1",
+        },
         is_ready=kit.socket.exists,
-        is_final=wrong,
+        # A restart does not correct a kit.
+        is_final=frozenset({EXIT_USAGE}),
     )
 
 
-def _executor(kit: Kit, port: int) -> Program:
+def _executor(kit: InstitutionKit, port: int) -> Program:
     command = [
         sys.executable,
         "-m",
@@ -122,8 +138,8 @@ def _executor(kit: Kit, port: int) -> Program:
         str(kit.socket),
     ]
     command += ["--max-mb", f"{kit.max_message_mb:g}"]
-    # A SuperNode waits a minute for the answer of an executor that is gone; begun anew, it takes
-    # messages at once.
+    # A SuperNode waits a minute for the answer of an executor that has died; restarted with it, it
+    # takes messages at once.
     return Program(
         name="executor",
         command=command,
@@ -132,7 +148,7 @@ def _executor(kit: Kit, port: int) -> Program:
     )
 
 
-def _supernode(kit: Kit, port: int) -> Program:
+def _supernode(kit: InstitutionKit, port: int) -> Program:
     coordinator = kit.config.coordinator
     command = supernode_command(
         coordinator=coordinator.address,
@@ -141,8 +157,9 @@ def _supernode(kit: Kit, port: int) -> Program:
         port=port,
         secret=secret_path(kit),
     )
-    # Told to end, it says good-bye; for one that is killed we do, since it would not be taken back
-    # for a minute.
+    # SIGTERM instead of SIGKILL if the supervisor dies: a SuperNode that ends in order signs off at
+    # the coordinator. For one that is killed `say_good_bye` does, or it would be refused for a
+    # minute.
     return Program(
         name="supernode",
         command=command,
@@ -162,36 +179,14 @@ def _supernode(kit: Kit, port: int) -> Program:
 _PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode}
 
 
-def _without_secrets(kit: Kit, role: str) -> dict[str, str]:
-    """Return the environment of a process that reads no records.
-
-    What may open a database stays with the trainer.
-    """
+def _without_secrets(kit: InstitutionKit, role: str) -> dict[str, str]:
+    """Return the environment of a process that reads no records, without databases' passwords."""
     whole = environment(kit.state / role / "flower")
     return {
         name: value
         for name, value in whole.items()
         if name.upper() in _PLAIN or name.startswith(_PLAIN_PREFIXES)
     }
-
-
-def _without_network() -> dict[str, str]:
-    """Return an environment in which nothing is looked up or downloaded by libraries."""
-    quiet = {
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "TQDM_DISABLE": "1",
-    }
-    return dict(os.environ) | quiet
-
-
-def _make_secret(kit: Kit) -> None:
-    path, group = secret_path(kit), kit.config.runtime_group
-    make_private_folder(path.parent)
-    write_secret(path, secrets.token_bytes(_SECRET_BYTES))
-    if group is not None:
-        share({path.parent: 0o710, path: 0o640}, group, setting="runtime_group")
 
 
 __all__ = ["ROLES", "secret_path", "supervised"]

@@ -15,7 +15,7 @@ import logging
 import os
 
 from confide.client.algorithm_state import ClientStates
-from confide.client.deployment.kit import Kit, is_stopped, keep_plan
+from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Institution, Safeguards, refusal
 from confide.client.ledger.file import LedgerFile
@@ -59,7 +59,7 @@ class DeployedInstitution:
         ConfideError: if the ledger is not sound.
     """
 
-    def __init__(self, kit: Kit, *, deadline: Deadline) -> None:
+    def __init__(self, kit: InstitutionKit, *, deadline: Deadline) -> None:
         self._kit, self._deadline = kit, deadline
         self._policy = Policy(kit.config.policy)
         self._ledger = open_ledger(kit)
@@ -191,7 +191,7 @@ class DeployedInstitution:
         )
 
 
-def known_backbones(kit: Kit) -> dict[str, str]:
+def known_backbones(kit: InstitutionKit) -> dict[str, str]:
     """Return the backbones that an institution has: content hash -> folder.
 
     Raises:
@@ -205,7 +205,7 @@ def known_backbones(kit: Kit) -> dict[str, str]:
     return found
 
 
-def open_ledger(kit: Kit) -> Ledger:
+def open_ledger(kit: InstitutionKit) -> Ledger:
     """Open a kit's ledger; one in memory where no budget is declared, which nothing private is trained with.
 
     Raises:
@@ -225,7 +225,7 @@ def open_ledger(kit: Kit) -> Ledger:
     )
 
 
-def own_split_key(kit: Kit) -> bytes:
+def own_split_key(kit: InstitutionKit) -> bytes:
     """Return the institution's own key of splits, made at its first use.
 
     It lies beside the ledger, which is backed up: without it units would move between the splits,

@@ -9,13 +9,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from confide.client.deployment.kit import Kit, is_stopped, load_kit
+from confide.client.deployment.kit import InstitutionKit, is_stopped, load_kit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.service.codec import WireLimits
 from confide.client.service.remembered import ReplyCache
 from confide.client.service.server import ServiceLimits, serve
 from confide.client.training.deadline import Deadline
-from confide.deployment.supervisor import end_with_parent, log_to_stderr, stop_signals
+from confide.deployment.lifetime import end_with_parent, stop_signals
+from confide.deployment.logs import log_to_stderr
 from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 from confide.storage.files import make_private_folder, share
 
@@ -28,10 +29,10 @@ def main(argv: Sequence[str]) -> int:
     """Serve one institution until told to stop.
 
     Args:
-        argv: the kit's folder, then overrides.
+        argv: folder of the kit, then overrides.
 
     Returns:
-        The exit status: 1 the ledger or the socket is not fit, 2 the kit is wrong.
+        Exit status: 1 the ledger or the socket cannot be used, 2 the kit is wrong.
     """
     parser = argparse.ArgumentParser(
         prog="python -m confide.client.deployment.trainer_process", description=__doc__
@@ -51,28 +52,28 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _serve(kit: Kit, stop: threading.Event) -> None:
+def _serve(kit: InstitutionKit, stop: threading.Event) -> None:
     deadline = Deadline()
-    door = ReplyCache(
+    handler = ReplyCache(
         DeployedInstitution(kit, deadline=deadline), is_stopped=functools.partial(is_stopped, kit)
     )
     make_private_folder(kit.socket.parent)
     group = kit.config.socket_group
     if group is not None:
-        mine = (
+        # Of the state folder another user's service may be the owner. 0710 lets the group through
+        # to the socket, and does not let it list what else is there.
+        owned = (
             folder
             for folder in (kit.state, kit.socket.parent)
             if folder.stat().st_uid == os.geteuid()
         )
-        share(
-            dict.fromkeys(mine, 0o710), group, setting="socket_group"
-        )  # through to the socket, no further
+        share(dict.fromkeys(owned, 0o710), group, setting="socket_group")
     limits = ServiceLimits(wire=WireLimits(max_bytes=round(kit.max_message_mb * _MIB)))
     mode = 0o600 if group is None else 0o660
-    with serve(door, socket=kit.socket, deadline=deadline, limits=limits, mode=mode, group=group):
-        log.info(
-            "%s is ready: policy, ledger and records are its own, socket %s.", door.name, kit.socket
-        )
+    with serve(
+        handler, socket=kit.socket, deadline=deadline, limits=limits, mode=mode, group=group
+    ):
+        log.info("%s is ready and answers on %s.", handler.name, kit.socket)
         stop.wait()
 
 

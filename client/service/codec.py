@@ -1,9 +1,9 @@
-"""Requests and replies as a header and chunks, and back.
+"""Writes requests and replies as a header and chunks, and reads them.
 
-Whatever is read is checked before it is kept: what does not fit is refused by the header alone, so
-that a receiver never holds more than its own limit, and memory grows with the bytes that came and
-not with those that were announced. Tensors are npy files, as :mod:`confide.protocol.tensors` writes
-them; their values and their signature are for whoever decodes them to check.
+Everything is checked before it is kept: a message that does not fit is refused by its header, so
+that a receiver never holds more than its own limit, and memory grows with the bytes that arrived
+and not with those that were announced. Tensors are npy files, as :mod:`confide.protocol.tensors`
+writes them; their values and dtypes are checked when they are decoded.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from confide.protocol.plan import LONGEST_PLAN
 
 CHUNK_BYTES = 2**20
 MESSAGE_BYTES = 4 * 2**20
-"""Of the largest message: a header with the most names, which is larger than a chunk."""
+"""Size of the largest message: a header with the most names, which is larger than a chunk."""
 
 _DTYPE, _STYPE, _ITEM_BYTES = "float32", "numpy.ndarray", 4
 _LONGEST_NPY_HEADER = 1024
@@ -34,10 +34,10 @@ _Part = pb.RequestPart | pb.ReplyPart
 
 @dataclass(frozen=True, kw_only=True)
 class WireLimits:
-    """What a receiver takes in.
+    """Limits of what a receiver accepts.
 
     Attributes:
-        max_bytes: of all tensors together.
+        max_bytes: size of all tensors together, in bytes.
         max_tensors: number of tensors.
     """
 
@@ -46,11 +46,12 @@ class WireLimits:
 
 
 def request_parts(request: Request) -> Iterator[pb.RequestPart]:
-    """Write a request; it is checked at once, and its tensors are cut as they are taken.
+    """Write a request: its header at once, its tensors in chunks as they are sent.
 
     Raises:
-        ProtocolError: for what cannot be written, such as tensors that are not float32.
+        ProtocolError: if it cannot be written, for instance tensors that are not float32.
     """
+    # Not a generator, so that a mistake is raised here and not inside gRPC's thread.
     try:
         header = pb.RequestHeader(
             plan=request.plan,
@@ -71,10 +72,10 @@ def request_parts(request: Request) -> Iterator[pb.RequestPart]:
 
 
 def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
-    """Write a reply; it is checked at once, and its tensors are cut as they are taken.
+    """Write a reply: its header at once, its tensors in chunks as they are sent.
 
     Raises:
-        ProtocolError: for what cannot be written, such as tensors that are not float32.
+        ProtocolError: if it cannot be written, for instance tensors that are not float32.
     """
     try:
         header = pb.ReplyHeader(
@@ -101,9 +102,13 @@ def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
 def read_request(parts: Iterator[pb.RequestPart], limits: WireLimits) -> Request:
     """Read a request to its end.
 
+    Args:
+        parts: parts as they arrive.
+        limits: limits of what is accepted.
+
     Raises:
-        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything
-            is kept.
+        ProtocolError: if it is not a request, or exceeds the limits (``too_large``, before any
+            tensor is kept).
     """
     part = next(parts, None)
     if part is None or part.WhichOneof("part") != "header":
@@ -128,9 +133,13 @@ def read_request(parts: Iterator[pb.RequestPart], limits: WireLimits) -> Request
 def read_reply(parts: Iterator[pb.ReplyPart], limits: WireLimits) -> Reply:
     """Read a reply to its end.
 
+    Args:
+        parts: parts as they arrive.
+        limits: limits of what is accepted.
+
     Raises:
-        ProtocolError: if it is not one, or is larger than the limits; ``too_large`` before anything
-            is kept.
+        ProtocolError: if it is not a reply, or exceeds the limits (``too_large``, before any tensor
+            is kept).
     """
     part = next(parts, None)
     if part is None or part.WhichOneof("part") != "header":
@@ -233,7 +242,8 @@ def _check_signature(signature: pb.Signature) -> None:
 
 
 def _chunks(arrays: Mapping[str, Array] | None) -> Iterator[pb.Chunk]:
-    """Cut npy files into chunks; small ones share one."""
+    """Cut npy files into chunks of 1 MiB; small files share one."""
+    # Memory views, so that a tensor is copied once, into its chunk, and not as a whole.
     parts: list[memoryview] = []
     offset = size = 0
     for array in (arrays or {}).values():
@@ -252,14 +262,15 @@ def _chunks(arrays: Mapping[str, Array] | None) -> Iterator[pb.Chunk]:
 def _read_arrays(
     header: pb.RequestHeader | pb.ReplyHeader, parts: Iterator[_Part], limits: WireLimits
 ) -> ArrayRecord | None:
-    """Read the tensors of a header, and nothing after them."""
+    """Read the tensors that a header announces, and make sure that nothing follows them."""
     record = None
     if header.HasField("arrays"):
         _check_signatures(header.arrays, limits)
-        record, taken = ArrayRecord(), _Bytes(parts, header.arrays.num_bytes)
+        record = ArrayRecord()
+        stream = _ByteStream(parts, header.arrays.num_bytes)
         for signature in header.arrays.tensors:
             record[signature.name] = Array(
-                _DTYPE, tuple(signature.shape), _STYPE, taken.take(signature.num_bytes)
+                _DTYPE, tuple(signature.shape), _STYPE, stream.read(signature.num_bytes)
             )
     if next(parts, None) is not None:
         raise ProtocolError("Expected nothing after the last byte that the header announced.")
@@ -267,7 +278,7 @@ def _read_arrays(
 
 
 def _check_signatures(signatures: pb.Signatures, limits: WireLimits) -> None:
-    """Check what a header announces, before any of it is taken."""
+    """Check the tensors that a header announces, before any of them is read."""
     count = len(signatures.tensors)
     if count > limits.max_tensors:
         raise ProtocolError(
@@ -287,11 +298,12 @@ def _check_signatures(signatures: pb.Signatures, limits: WireLimits) -> None:
         raise ProtocolError("Expected num_bytes of the header to be the sum over its tensors.")
 
 
-class _Bytes:
-    """Chunks as one sequence of bytes, of which each is copied once.
+class _ByteStream:
+    """Reads chunks as one sequence of bytes, each of which is copied once.
 
-    Every chunk but the last is full, so that many small ones cannot cost more memory than they
-    hold.
+    Args:
+        parts: parts of the message after its header.
+        total: number of bytes that the header announced.
     """
 
     def __init__(self, parts: Iterator[_Part], total: int) -> None:
@@ -299,24 +311,25 @@ class _Bytes:
         self._offset, self._total = 0, total
         self._rest = memoryview(b"")
 
-    def take(self, count: int) -> bytes:
-        """Take the next bytes; raise ProtocolError where fewer come."""
-        taken: list[memoryview] = []
+    def read(self, count: int) -> bytes:
+        """Read the next bytes; raise ProtocolError if fewer arrive."""
+        pieces: list[memoryview] = []
         while count:
             if not self._rest:
-                self._rest = self._next()
-            taken.append(self._rest[:count])
+                self._rest = self._next_chunk()
+            pieces.append(self._rest[:count])
             self._rest = self._rest[count:]
-            count -= len(taken[-1])
-        return b"".join(taken)
+            count -= len(pieces[-1])
+        return b"".join(pieces)
 
-    def _next(self) -> memoryview:
+    def _next_chunk(self) -> memoryview:
         part = next(self._parts, None)
         if part is None or part.WhichOneof("part") != "chunk":
             raise ProtocolError(
                 f"Expected chunks up to byte {self._total}; they end at {self._offset}."
             )
         offset, data = part.chunk.offset, part.chunk.data
+        # Only the last chunk may be smaller: many tiny ones would cost more memory than they hold.
         size = min(CHUNK_BYTES, self._total - self._offset)
         if offset != self._offset or len(data) != size:
             raise ProtocolError(

@@ -1,6 +1,6 @@
-"""Updates without privacy that were computed already.
+"""Keeps the last updates of jobs without privacy, and answers with them if asked again.
 
-A private round is answered again by the ledger. Without privacy nothing is durable, and a message
+Private rounds are answered again from the ledger. Without privacy nothing is durable, and a message
 that is delivered twice would be trained twice, so the last answer of each of the last jobs is kept
 in memory.
 """
@@ -17,25 +17,25 @@ from confide.protocol.plan import TrainingPlan
 
 
 class ReplyCache:
-    """A door that trains for the same question once.
+    """A request handler that trains only once for the same request.
 
     Args:
-        door: what answers.
-        most_jobs: how many jobs are remembered, one update each.
-        is_stopped: whether the institution's people stopped a job, which is then for the door to
-            refuse.
+        handler: handler of an institution.
+        most_jobs: largest number of jobs for which an update is kept.
+        is_stopped: function that returns whether the institution's people stopped a job, which the
+            handler then refuses.
     """
 
     def __init__(
         self,
-        door: RequestHandler,
+        handler: RequestHandler,
         *,
         most_jobs: int = 2,
         is_stopped: Callable[[str], bool] = lambda job: False,
     ) -> None:
         if most_jobs < 1:
             raise ValueError(f"Expected most_jobs={most_jobs} >= 1.")
-        self._door = door
+        self._handler = handler
         self._most_jobs = most_jobs
         self._is_stopped = is_stopped
         self._lock = threading.Lock()
@@ -43,33 +43,32 @@ class ReplyCache:
 
     @property
     def name(self) -> str:
-        """The institution's name."""
-        return self._door.name
+        """Name of the institution."""
+        return self._handler.name
 
     def handle(self, kind: RequestKind, request: Request) -> Reply:
-        """Answer a request; refusals, and whatever is private, are not remembered."""
+        """Answer a request, from the cache if it is the last one of a job without privacy."""
         job = _job_without_privacy(request.plan) if kind == "train" else None
         if job is None:
-            return self._door.handle(kind, request)
+            return self._handler.handle(kind, request)
         key = _digest(request)
         with self._lock:
             kept = self._kept.get(job)
         if kept is not None and kept[0] == key and not self._is_stopped(job):
             return kept[1]
-        reply = self._door.handle(kind, request)
+        reply = self._handler.handle(kind, request)
+        # A refusal may be lifted, by time or by people, so it is asked for each time.
         if reply.refusal is None:
-            self._keep(job, key, reply)
+            with self._lock:
+                self._kept[job] = (key, reply)
+                self._kept.move_to_end(job)
+                while len(self._kept) > self._most_jobs:
+                    self._kept.popitem(last=False)
         return reply
-
-    def _keep(self, job: str, key: bytes, reply: Reply) -> None:
-        with self._lock:
-            self._kept[job] = (key, reply)
-            self._kept.move_to_end(job)
-            while len(self._kept) > self._most_jobs:
-                self._kept.popitem(last=False)
 
 
 def _job_without_privacy(text: str) -> str | None:
+    """Return the job of a plan; None if it is private, or not a plan, which the handler refuses."""
     try:
         plan = TrainingPlan.from_json(text)
     except ProtocolError:
@@ -78,9 +77,10 @@ def _job_without_privacy(text: str) -> str | None:
 
 
 def _digest(request: Request) -> bytes:
-    """Hash everything that an answer depends on; every part goes in with its length."""
+    """Hash everything that an answer depends on."""
     digest = hashlib.sha256()
 
+    # With its length, so that no two sequences of parts give the same bytes.
     def add(part: bytes) -> None:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)

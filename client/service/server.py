@@ -1,7 +1,7 @@
-"""The trainer service: the door of one institution, for an executor that is not trusted.
+"""The trainer service: answers requests to one institution from an executor that is not trusted.
 
-Whatever comes in may ask only what plan, policy and ledger allow: requests are checked before they
-are kept, one is answered at a time, and everything has an end. Texts of exceptions stay in this
+A request can ask only for what plan, policy and ledger allow. Requests are checked before they are
+kept, one is answered at a time, and everything has a time limit. Texts of exceptions stay in this
 process's log.
 """
 
@@ -41,17 +41,17 @@ _MOST_RPCS = 8
 _MOST_JOBS = 32
 _LONGEST_JOB = 300
 _WAIT_STEP_S = 0.2
-_WHAT = {"query": "describe", "train": "train", "evaluate": "evaluate"}
+_ACTIVITIES = {"query": "describe", "train": "train", "evaluate": "evaluate"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServiceLimits:
-    """What the service grants one request.
+    """Limits of one request.
 
     Attributes:
-        max_deadline_s: seconds for waiting and computing, whatever plan and caller ask.
-        max_upload_s: seconds for sending its tensors.
-        wire: how large it may be.
+        max_deadline_s: longest time to wait and compute, in seconds, whatever plan and caller ask.
+        max_upload_s: longest time to receive its tensors, in seconds.
+        wire: limits of its size.
     """
 
     max_deadline_s: float = 86_400.0
@@ -65,7 +65,7 @@ class ServiceLimits:
 
 
 class _EndedError(Exception):
-    """An RPC that ends with a status and no reply; the detail is for the other side."""
+    """An RPC that ends with a status and no reply; its detail is sent to the caller."""
 
     def __init__(self, status: grpc.StatusCode, detail: str) -> None:
         super().__init__(detail)
@@ -73,18 +73,20 @@ class _EndedError(Exception):
 
 
 class TrainerService(trainer_pb2_grpc.TrainerServicer):
-    """RequestHandler RPCs at the door.
+    """The service's RPCs.
 
     Args:
-        door: what answers requests.
-        deadline: of what is computed; the door's trainer looks at it between steps.
-        limits: what one request is granted.
+        handler: handler of an institution.
+        deadline: deadline that the handler's trainer checks between steps.
+        limits: limits of one request.
     """
 
-    def __init__(self, door: RequestHandler, *, deadline: Deadline, limits: ServiceLimits) -> None:
-        self._door, self._deadline, self._limits = door, deadline, limits
+    def __init__(
+        self, handler: RequestHandler, *, deadline: Deadline, limits: ServiceLimits
+    ) -> None:
+        self._handler, self._deadline, self._limits = handler, deadline, limits
         self._turn = threading.Lock()
-        # One thread is always left for health, Status and Cancel.
+        # Each RPC occupies a thread while it runs; one is always left for health, Status and Cancel.
         self._places = threading.Semaphore(_THREADS - 1)
         self._notes = threading.Lock()
         self._jobs: OrderedDict[str, None] = OrderedDict()
@@ -92,45 +94,45 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
         self._stopping = False
 
     def stop(self) -> None:
-        """Have what is computed stop at its next step; whoever asked is told to ask again."""
+        """Make the running computation stop at its next step; its caller is to ask again."""
         self._stopping = True
         if (job := self._deadline.job) is not None:
             self._deadline.cancel(job)
 
     # The names are those of the .proto.
 
-    def Describe(
+    def Describe(  # noqa: N802
         self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
     ) -> Iterator[pb.ReplyPart]:
-        """Answer whether a plan would be answered, and what it comes to here."""
+        """Answer whether this institution would take part in a plan, and with how many records."""
         return self._serve("query", parts, context)
 
-    def Train(
+    def Train(  # noqa: N802
         self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
     ) -> Iterator[pb.ReplyPart]:
         """Answer with an update."""
         return self._serve("train", parts, context)
 
-    def Evaluate(
+    def Evaluate(  # noqa: N802
         self, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
     ) -> Iterator[pb.ReplyPart]:
         """Answer with metrics."""
         return self._serve("evaluate", parts, context)
 
     def Cancel(self, asked: pb.CancelRequest, context: grpc.ServicerContext) -> pb.CancelReply:  # noqa: N802
-        """Stop what is computed for a job."""
+        """Stop the computation for a job."""
         cancelled = self._deadline.cancel(asked.job)
         log.info(
-            "%s: asked to cancel a job, which %s.",
-            self._door.name,
-            "stops" if cancelled else "is not computed now",
+            "%s: request to cancel a job, which %s.",
+            self._handler.name,
+            "will stop" if cancelled else "is not running now",
         )
         return pb.CancelReply(cancelled=cancelled)
 
     def Status(self, asked: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusReply:  # noqa: N802
-        """Tell what is computed now."""
+        """Answer what is running now."""
         with self._notes:
-            status = pb.StatusReply(institution=self._door.name, jobs=list(self._jobs))
+            status = pb.StatusReply(institution=self._handler.name, jobs=list(self._jobs))
             if self._running is not None:
                 running, began = self._running
                 status.running.CopyFrom(running)
@@ -140,17 +142,18 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     def _serve(
         self, kind: RequestKind, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
     ) -> Iterator[pb.ReplyPart]:
-        """Answer one RPC; gRPC would send the text of whatever is raised here to the other side."""
+        """Answer one RPC."""
         try:
             with self._place():
                 reply = self._reply(kind, parts, context)
             answer = reply_parts(reply)
         except _EndedError as error:
             _abort(context, error.status, error.detail)
-        except grpc.RpcError:  # the other side has gone, or took too long
-            _abort(context, grpc.StatusCode.CANCELLED, "the request did not come to its end")
+        except grpc.RpcError:  # raised by `parts` if the caller is gone or took too long
+            _abort(context, grpc.StatusCode.CANCELLED, "the request was not received completely")
+        # gRPC would send the exception's text to the caller.
         except Exception:
-            log.exception("%s failed to serve a %s request.", self._door.name, kind)
+            log.exception("%s failed to serve a %s request.", self._handler.name, kind)
             _abort(context, grpc.StatusCode.INTERNAL, "internal error")
         yield from answer
 
@@ -166,15 +169,19 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     def _reply(
         self, kind: RequestKind, parts: Iterator[pb.RequestPart], context: grpc.ServicerContext
     ) -> Reply:
-        granted = self._limits.max_deadline_s
+        seconds = self._limits.max_deadline_s
         remaining = context.time_remaining()
-        end = time.monotonic() + (granted if remaining is None else min(granted, remaining))
+        if remaining is not None:
+            seconds = min(seconds, remaining)
+        end = time.monotonic() + seconds
+        # Read only when it is this request's turn, so that tensors of one request at most are in
+        # memory.
         with self._my_turn(end, context):
             try:
                 request = self._read(parts, end, context)
             except ProtocolError as error:
-                log.warning("%s declines a %s request: %s", self._door.name, kind, error)
-                return Reply(institution=self._door.name, refusal=error.code)
+                log.warning("%s declines a %s request: %s", self._handler.name, kind, error)
+                return Reply(institution=self._handler.name, refusal=error.code)
             reply = self._answer(kind, request, end)
         if self._stopping and reply.refusal == Refusal.CANCELLED:
             raise _EndedError(grpc.StatusCode.UNAVAILABLE, "shutting down; ask again")
@@ -182,11 +189,12 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
 
     @contextlib.contextmanager
     def _my_turn(self, end: float, context: grpc.ServicerContext) -> Iterator[None]:
-        """Wait until nothing else is computed, no longer than the caller does."""
+        """Wait until nothing else is running, at most as long as the caller waits."""
+        # In short steps, because waiting for a lock cannot be interrupted.
         while not self._turn.acquire(timeout=max(0.0, min(_WAIT_STEP_S, end - time.monotonic()))):
             if time.monotonic() >= end or not context.is_active():
                 raise _EndedError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, "another request was answered all the while"
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "another request was running all the time"
                 )
             if self._stopping:
                 raise _EndedError(grpc.StatusCode.UNAVAILABLE, "shutting down; ask again")
@@ -198,10 +206,10 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     def _read(
         self, parts: Iterator[pb.RequestPart], end: float, context: grpc.ServicerContext
     ) -> Request:
-        """Read the request, so that no more than one is ever held, and a sender that stalls is cut off."""
-        timer = threading.Timer(
-            max(0.0, min(self._limits.max_upload_s, end - time.monotonic())), context.cancel
-        )
+        """Read the request within the time limit."""
+        left_s = max(0.0, min(self._limits.max_upload_s, end - time.monotonic()))
+        # `next(parts)` blocks without a timeout of its own; cancelling the RPC makes it raise.
+        timer = threading.Timer(left_s, context.cancel)
         timer.daemon = True
         timer.start()
         try:
@@ -211,25 +219,25 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
 
     def _answer(self, kind: RequestKind, request: Request, end: float) -> Reply:
         job, seconds = "", end - time.monotonic()
-        with contextlib.suppress(
-            ProtocolError
-        ):  # the door refuses what is no plan, with its own code
+        # What is not a plan is refused by the handler, with its own code.
+        with contextlib.suppress(ProtocolError):
             plan = TrainingPlan.from_json(request.plan)
             job, seconds = plan.job, min(seconds, plan.deadline_s)
         self._deadline.start(seconds, job)
-        if self._stopping:  # it may have begun after all were told to stop
+        # `stop` may have been called before there was a deadline to cancel.
+        if self._stopping:
             self._deadline.cancel(job)
         self._note(kind, job, request.server_round)
         started = time.monotonic()
         try:
-            return self._door.handle(kind, request)
+            return self._handler.handle(kind, request)
         except Exception:
-            log.exception("%s failed to answer a %s request.", self._door.name, kind)
-            return Reply(institution=self._door.name, refusal=Refusal.INTERNAL_ERROR)
+            log.exception("%s failed to answer a %s request.", self._handler.name, kind)
+            return Reply(institution=self._handler.name, refusal=Refusal.INTERNAL_ERROR)
         finally:
             log.info(
                 "%s, job %s, round %d took %.2f s.",
-                _WHAT[kind],
+                _ACTIVITIES[kind],
                 job,
                 request.server_round,
                 time.monotonic() - started,
@@ -239,9 +247,10 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
                 self._running = None
 
     def _note(self, kind: RequestKind, job: str, server_round: int) -> None:
+        """Note for `Status` what begins to run, and the last jobs."""
         with self._notes:
             running = pb.Running(
-                job=job, what=_WHAT[kind], server_round=server_round, since=time.time()
+                job=job, what=_ACTIVITIES[kind], server_round=server_round, since=time.time()
             )
             self._running = (running, time.monotonic())
             if job:
@@ -257,7 +266,7 @@ def _abort(context: grpc.ServicerContext, status: grpc.StatusCode, detail: str) 
 
 
 class RunningService:
-    """A service that listens until it is stopped; a context manager."""
+    """A service that listens until it is stopped or its context is left."""
 
     def __init__(
         self,
@@ -269,11 +278,15 @@ class RunningService:
         self._server, self._service, self._status, self._socket = server, service, status, socket
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait until it is stopped; return whether the time ran out."""
+        """Wait until it is stopped, and return whether the time ran out."""
         return bool(self._server.wait_for_termination(timeout_s))
 
     def stop(self, grace_s: float = 1.5) -> None:
-        """Refuse new requests, have the running one stop at its next step, and give it ``grace_s`` seconds for that."""
+        """Refuse new requests, and end the running one.
+
+        Args:
+            grace_s: longest time for the running request to stop at its next step, in seconds.
+        """
         self._status.enter_graceful_shutdown()
         self._service.stop()
         self._server.stop(grace_s).wait(grace_s + 0.5)
@@ -292,7 +305,7 @@ class RunningService:
 
 
 def serve(
-    door: RequestHandler,
+    handler: RequestHandler,
     *,
     socket: Path,
     deadline: Deadline,
@@ -300,21 +313,21 @@ def serve(
     mode: int = 0o600,
     group: str | None = None,
 ) -> RunningService:
-    """Begin to listen.
+    """Start to listen.
 
     Args:
-        door: what answers requests.
+        handler: handler of an institution.
         socket: path of the socket, in a folder that only its owner may write to.
-        deadline: the one that the door's trainer looks at.
-        limits: what one request is granted.
-        mode: permissions of the socket; whoever may write to it may ask.
-        group: that the socket belongs to; None for this process's own.
+        deadline: deadline that the handler's trainer checks.
+        limits: limits of one request.
+        mode: permissions of the socket; all who may write to it may send requests.
+        group: group of the socket; None for this process's own.
 
     Returns:
-        The service; stop it, or leave its context.
+        The service, to be stopped.
 
     Raises:
-        ConfigError: if the folder is unfit, the path is taken, or another service listens there.
+        ConfigError: if the folder or path cannot be used, or another service listens there.
     """
     pool = futures.ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="trainer")
     server = grpc.server(
@@ -323,27 +336,28 @@ def serve(
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES),
             ("grpc.max_send_message_length", MESSAGE_BYTES),
+            # Otherwise two services could listen on one address, and each get some requests.
             ("grpc.so_reuseport", 0),
         ],
     )
-    service, status = (
-        TrainerService(door, deadline=deadline, limits=limits or ServiceLimits()),
-        health.HealthServicer(),
-    )
+    service = TrainerService(handler, deadline=deadline, limits=limits or ServiceLimits())
+    status = health.HealthServicer()
     trainer_pb2_grpc.add_TrainerServicer_to_server(service, server)
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
     path = _listen(server, socket, mode=mode, group=group)
     for name in ("", SERVICE):
         status.set(name, health_pb2.HealthCheckResponse.SERVING)
-    log.info("%s listens on %s.", door.name, path)
+    log.info("%s listens on %s.", handler.name, path)
     return RunningService(server, service, status, path)
 
 
 def _listen(server: grpc.Server, socket: Path, *, mode: int, group: str | None) -> Path:
     try:
         with bound_privately(socket, mode=mode, group=group) as path:
+            # "Insecure" is gRPC's word for without TLS; the folder's permissions protect the socket.
+            # Quoted, because gRPC reads the path as part of a URI.
             server.add_insecure_port(f"unix:{quote(str(path))}")
-    except RuntimeError:  # gRPC says why on standard error
+    except RuntimeError:  # gRPC writes the reason to standard error
         server.stop(None)
         raise ConfigError(
             f"socket={socket}: expected a path that a socket can be bound to; choose another"

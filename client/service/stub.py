@@ -1,4 +1,4 @@
-"""The executor's end: a door that passes every request on to the trainer service."""
+"""The executor's client of the trainer service: passes requests on, and retries while it restarts."""
 
 import logging
 import time
@@ -23,28 +23,28 @@ from confide.protocol.refusals import Refusal
 log = logging.getLogger(__name__)
 
 _MARGIN_S = 10.0
-"""Beyond the plan's deadline, for the trainer to say itself that it has passed."""
+"""Wait beyond the plan's deadline, so that the trainer itself can answer that it has passed."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 _ASK_AGAIN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
-"""It restarts, shuts down or is busy. Asking again is safe: a round that was reserved is replayed,
-or answered, at no cost."""
+"""Statuses of a service that restarts, shuts down or is busy. Asking again is safe: a round that
+was reserved is replayed or answered at no cost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What a trainer service computes.
+    """What a trainer service is doing.
 
     Attributes:
-        institution: its name.
-        job: computed now; None where nothing is.
-        what: describe, train or evaluate.
-        server_round: of it.
-        elapsed_s: since it began.
-        jobs: the last ones asked about, oldest first.
+        institution: name of the institution.
+        job: job that is running; None if nothing is.
+        what: activity: describe, train or evaluate.
+        server_round: round of the activity.
+        elapsed_s: time since it began, in seconds.
+        jobs: last jobs, oldest first.
     """
 
     institution: str
@@ -55,15 +55,15 @@ class Status:
     jobs: tuple[str, ...] = ()
 
 
-class TrainerStub:
-    """A door to an institution whose records are in another process.
+class TrainerServiceClient:
+    """Request handler of an institution whose trainer is in another process.
 
     Args:
-        name: the institution's.
-        socket: the service's.
-        max_wait_s: longest wait for one answer, whatever a plan says.
-        limits: what is taken in of a reply.
-        sleep: pauses between two tries.
+        name: name of the institution.
+        socket: socket of the service.
+        max_wait_s: longest wait for one answer, in seconds, whatever a plan says.
+        limits: limits of a reply's size.
+        sleep: function that pauses between two tries.
     """
 
     def __init__(
@@ -86,10 +86,13 @@ class TrainerStub:
             options=[
                 ("grpc.max_receive_message_length", MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MESSAGE_BYTES),
+                # gRPC would try to connect again only after a second and more, up to two minutes.
                 ("grpc.initial_reconnect_backoff_ms", 100),
                 ("grpc.min_reconnect_backoff_ms", 100),
                 ("grpc.max_reconnect_backoff_ms", 1000),
+                # Retries are made in `_ask`, which knows what may be asked again.
                 ("grpc.enable_retries", 0),
+                # The environment's proxy is for the network.
                 ("grpc.enable_http_proxy", 0),
             ],
         )
@@ -103,19 +106,19 @@ class TrainerStub:
 
     @property
     def name(self) -> str:
-        """The institution's name."""
+        """Name of the institution."""
         return self._name
 
     def handle(self, kind: RequestKind, request: Request) -> Reply:
-        """Have one request answered.
+        """Have the trainer answer one request; errors become refusals, without their text.
 
         Args:
             kind: query, train or evaluate.
-            request: from the coordinator.
+            request: request from the coordinator.
 
         Returns:
-            The trainer's answer, or a refusal: ``deadline``, ``trainer_unavailable``, or what is
-            wrong with the request. It never raises, and never tells the text of an exception.
+            The trainer's reply, or a refusal: ``deadline``, ``trainer_unavailable``, or the code of
+            what is wrong with the request.
         """
         try:
             return self._ask(kind, request)
@@ -127,7 +130,7 @@ class TrainerStub:
             return self._refuse(Refusal.TRAINER_UNAVAILABLE)
 
     def cancel(self, job: str, *, timeout_s: float = 5.0) -> bool:
-        """Have what is computed for a job stop; return whether it was computed."""
+        """Stop the computation for a job, and return whether there was one."""
         try:
             return bool(
                 self._trainer.Cancel(pb.CancelRequest(job=job), timeout=timeout_s).cancelled
@@ -137,30 +140,30 @@ class TrainerStub:
             return False
 
     def status(self, *, timeout_s: float = 5.0) -> Status | None:
-        """Ask what is computed; None where nobody answers."""
+        """Return what the service is doing; None if it does not answer."""
         try:
-            told = self._trainer.Status(pb.StatusRequest(), timeout=timeout_s)
+            answer = self._trainer.Status(pb.StatusRequest(), timeout=timeout_s)
         except grpc.RpcError:
             return None
-        running = told.running
+        running = answer.running
         return Status(
-            institution=told.institution,
-            job=running.job if told.HasField("running") else None,
+            institution=answer.institution,
+            job=running.job if answer.HasField("running") else None,
             what=running.what,
             server_round=running.server_round,
             elapsed_s=running.elapsed_s,
-            jobs=tuple(told.jobs),
+            jobs=tuple(answer.jobs),
         )
 
     def is_serving(self, *, timeout_s: float = 5.0) -> bool:
-        """Ask the standard health service; wait for it so long to come up."""
+        """Return whether the service is up, or comes up within ``timeout_s``."""
         try:
-            told = self._health.Check(
+            answer = self._health.Check(
                 health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True
             )
         except grpc.RpcError:
             return False
-        return bool(told.status == health_pb2.HealthCheckResponse.SERVING)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
     def close(self) -> None:
         """Close the connection."""
@@ -181,10 +184,16 @@ class TrainerStub:
         return Reply(institution=self._name, refusal=code)
 
     def _ask(self, kind: RequestKind, request: Request) -> Reply:
-        """Ask until there is an answer, or the time is over."""
+        """Ask until there is an answer or the time is over."""
         if kind not in self._calls:
             raise ProtocolError(f"Expected query, train or evaluate; got kind={kind!r}.")
-        end, pause = time.monotonic() + self._wait_s(request.plan), _FIRST_PAUSE_S
+        try:
+            deadline_s = TrainingPlan.from_json(request.plan).deadline_s
+        except ProtocolError:
+            # Passed on all the same: the trainer refuses it, with its own code.
+            deadline_s = 0.0
+        end = time.monotonic() + min(deadline_s + _MARGIN_S, self._max_wait_s)
+        pause = _FIRST_PAUSE_S
         while True:
             status, reply = self._try(kind, request, end - time.monotonic())
             if reply is not None:
@@ -211,30 +220,22 @@ class TrainerStub:
     def _try(
         self, kind: RequestKind, request: Request, timeout_s: float
     ) -> tuple[grpc.StatusCode, Reply | None]:
+        """Ask once."""
         call = self._calls[kind](request_parts(request), timeout=max(0.0, timeout_s))
         try:
             return grpc.StatusCode.OK, read_reply(call, self._limits)
         except grpc.RpcError as error:
             return _status(error), None
         except ProtocolError as error:
-            log.error(
-                "%s: the trainer service answers what may not be passed on: %s", self._name, error
-            )
+            log.error("%s: the trainer service's answer cannot be passed on: %s", self._name, error)
             return grpc.StatusCode.INTERNAL, None
+        # A call whose reply was not read to its end would keep its stream open.
         finally:
             call.cancel()
-
-    def _wait_s(self, text: str) -> float:
-        """Return how long to wait; the trainer refuses what is no plan, with its own code."""
-        try:
-            deadline_s = TrainingPlan.from_json(text).deadline_s
-        except ProtocolError:
-            deadline_s = 0.0
-        return min(deadline_s + _MARGIN_S, self._max_wait_s)
 
 
 def _status(error: grpc.RpcError) -> grpc.StatusCode:
     return error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
 
 
-__all__ = ["Status", "TrainerStub"]
+__all__ = ["Status", "TrainerServiceClient"]

@@ -1,4 +1,4 @@
-"""A Unix socket that nobody else can reach, not even for the instant in which it is made."""
+"""Binds a Unix socket that other users can never reach, not even while it is being made."""
 
 import contextlib
 import errno
@@ -13,25 +13,23 @@ from pathlib import Path
 from confide.errors import ConfigError
 
 _LONGEST_PATH = 107
-"""Bytes of an address in Linux's ``sockaddr_un``."""
+"""Largest size of a path in Linux's ``sockaddr_un``, in bytes."""
 
 
 @contextlib.contextmanager
 def bound_privately(socket: Path, *, mode: int, group: str | None) -> Iterator[Path]:
-    """Bind a socket inside this context.
-
-    It is its owner's alone until it has its group, and then has its mode.
+    """Prepare a path inside this context, in which the socket is to be bound.
 
     Args:
-        socket: its path. What a process that died left there is removed.
-        mode: permissions in the end.
-        group: that it belongs to in the end; None leaves this process's own.
+        socket: path of the socket; a stale one is removed.
+        mode: final permissions of the socket.
+        group: final group of the socket; None for this process's own.
 
     Yields:
-        The absolute path to bind to.
+        Absolute path to bind to.
 
     Raises:
-        ConfigError: if the folder is unfit, the path is taken, or somebody listens there.
+        ConfigError: if the folder or the path cannot be used, or another process listens there.
     """
     path = socket.absolute()
     if len(os.fsencode(path)) > _LONGEST_PATH:
@@ -41,13 +39,21 @@ def bound_privately(socket: Path, *, mode: int, group: str | None) -> Iterator[P
         )
     _check_folder(path.parent)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    # `bind` makes the socket with the permissions that the umask leaves, and a client that connects
+    # in between would stay connected. So it is the owner's alone until it has its group.
     before = os.umask(0o177)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # of two that start at once, the second finds the first
+        # Of two services that start at once, the second then finds the first.
+        fcntl.flock(folder, fcntl.LOCK_EX)
         _remove_stale(path)
         yield path
         if group is not None:
-            _give(path, group)
+            try:
+                shutil.chown(path, group=group)
+            except (LookupError, PermissionError):
+                raise ConfigError(
+                    f"group={group}: expected a group that this user belongs to."
+                ) from None
         path.chmod(mode)
     finally:
         os.umask(before)
@@ -55,40 +61,41 @@ def bound_privately(socket: Path, *, mode: int, group: str | None) -> Iterator[P
 
 
 def remove(path: Path) -> None:
-    """Remove a socket unless somebody listens on it again."""
+    """Remove a socket unless another process listens on it by now."""
     with contextlib.suppress(ConfigError, FileNotFoundError):
         _remove_stale(path)
 
 
 def _check_folder(folder: Path) -> None:
     try:
-        found = folder.stat()
+        status = folder.stat()
     except OSError:
         raise ConfigError(
             f"socket: expected a folder {folder}; make it, for this user alone (mkdir -m 700)."
         ) from None
-    if not stat.S_ISDIR(found.st_mode):
+    if not stat.S_ISDIR(status.st_mode):
         raise ConfigError(f"socket: expected {folder} to be a folder.")
-    if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
         raise ConfigError(
             f"socket: expected {folder} to be written by this user alone,"
-            f" mode={stat.S_IMODE(found.st_mode):o}; others could put a socket of their own there."
+            f" mode={stat.S_IMODE(status.st_mode):o}; others could put a socket of their own there."
             " Run chmod go-w on it."
         )
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on."""
+    """Remove a socket that no process listens on."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(found.st_mode):
+    if not stat.S_ISSOCK(status.st_mode):
         raise ConfigError(
             f"socket={path}: expected a socket or nothing there; remove it, or choose another path."
         )
     with sockets.socket(sockets.AF_UNIX) as probe:
         probe.settimeout(1.0)
+        # Only connecting shows whether a process listens: a socket's file outlives its process.
         try:
             probe.connect(str(path))
         except OSError as error:
@@ -102,13 +109,6 @@ def _remove_stale(path: Path) -> None:
                 " another path."
             )
     path.unlink()
-
-
-def _give(path: Path, group: str) -> None:
-    try:
-        shutil.chown(path, group=group)
-    except (LookupError, PermissionError):
-        raise ConfigError(f"group={group}: expected a group that this user belongs to.") from None
 
 
 __all__ = ["bound_privately", "remove"]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from builders import build_plan
 
-from confide.client.deployment.kit import Kit, load_kit
+from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.served import DeployedInstitution, own_split_key
 from confide.client.ledger.file import LedgerFile
 from confide.client.training.deadline import Deadline
@@ -43,7 +43,7 @@ START = {"layers.0.weight": torch.zeros(2, 1), "layers.0.bias": torch.zeros(2)}
 Ask = Callable[..., Reply]
 
 
-def make_kit(folder: Path, *overrides: str) -> Kit:
+def make_kit(folder: Path, *overrides: str) -> InstitutionKit:
     rows = "".join(f"{CANARY}-{i},{i % 90},{'yes' if i % 3 else 'no'}\n" for i in range(200))
     (folder / "records.csv").write_text(f"id,age,ill\n{rows}")
     (folder / "client.yaml").write_text(
@@ -56,12 +56,12 @@ def make_kit(folder: Path, *overrides: str) -> Kit:
 
 
 @pytest.fixture
-def kit(tmp_path: Path) -> Kit:
+def kit(tmp_path: Path) -> InstitutionKit:
     return make_kit(tmp_path)
 
 
 @pytest.fixture
-def ask(kit: Kit) -> Iterator[Ask]:
+def ask(kit: InstitutionKit) -> Iterator[Ask]:
     door = DeployedInstitution(kit, deadline=Deadline())
 
     def ask(kind: str, plan: TrainingPlan = PLAN, **request: Any) -> Reply:
@@ -73,11 +73,11 @@ def ask(kit: Kit) -> Iterator[Ask]:
     assert ask("query", PLAN).refusal is None, "it answers a genuine question no more"
 
 
-def committed(kit: Kit) -> float:
+def committed(kit: InstitutionKit) -> float:
     return LedgerFile(kit.ledger, anchor=kit.anchor).state.populations["ward"].committed
 
 
-def test_genuine_round_is_answered_and_charged_whole(ask: Ask, kit: Kit) -> None:
+def test_genuine_round_is_answered_and_charged_whole(ask: Ask, kit: InstitutionKit) -> None:
     reply = ask("train", server_round=1)
     assert reply.refusal is None
     assert reply.arrays is not None
@@ -125,13 +125,15 @@ def test_model_of_thousands_of_layers_is_no_plan(ask: Ask, hidden: list[int]) ->
 
 @pytest.mark.parametrize("server_round", [-1, 0, 3, 10**9, 2**62])
 def test_round_outside_the_schedule_is_refused_and_costs_nothing(
-    ask: Ask, kit: Kit, server_round: int
+    ask: Ask, kit: InstitutionKit, server_round: int
 ) -> None:
     assert ask("train", server_round=server_round).refusal == "rounds_spent"
     assert committed(kit) == 0
 
 
-def test_other_tensors_in_one_round_take_another_round_of_the_schedule(ask: Ask, kit: Kit) -> None:
+def test_other_tensors_in_one_round_take_another_round_of_the_schedule(
+    ask: Ask, kit: InstitutionKit
+) -> None:
     replies = [
         ask(
             "train",
@@ -145,7 +147,7 @@ def test_other_tensors_in_one_round_take_another_round_of_the_schedule(ask: Ask,
     assert committed(kit) == pytest.approx(2.0, abs=0.01)
 
 
-def test_jobs_one_after_another_stop_at_the_budget(ask: Ask, kit: Kit) -> None:
+def test_jobs_one_after_another_stop_at_the_budget(ask: Ask, kit: InstitutionKit) -> None:
     jobs = ["trial", *(f"job-{i}" for i in range(12))]
     refusals = [
         ask("train", dataclasses.replace(PLAN, job=job), server_round=1).refusal for job in jobs
@@ -156,16 +158,18 @@ def test_jobs_one_after_another_stop_at_the_budget(ask: Ask, kit: Kit) -> None:
 
 
 @pytest.fixture
-def splits(kit: Kit) -> bytes:
+def splits(kit: InstitutionKit) -> bytes:
     return own_split_key(kit)
 
 
-def test_splits_outlive_the_state_folder(kit: Kit, splits: bytes) -> None:
+def test_splits_outlive_the_state_folder(kit: InstitutionKit, splits: bytes) -> None:
     assert not kit.state.exists() or not list(kit.state.rglob("*.key"))
     assert own_split_key(kit) == splits
 
 
-def test_lost_key_of_splits_is_refused_once_something_was_spent(ask: Ask, kit: Kit) -> None:
+def test_lost_key_of_splits_is_refused_once_something_was_spent(
+    ask: Ask, kit: InstitutionKit
+) -> None:
     ask("train", server_round=1)
     (path,) = kit.ledger.parent.glob("splits.key")
     content = path.read_bytes()

@@ -15,11 +15,11 @@ from small_kit import NAME, PRIVATE, ask, make_kit, write_kit
 import confide.cli
 from confide.client.commands.client import main
 from confide.client.commands.status import status
-from confide.client.deployment.kit import Kit, plan_path
+from confide.client.deployment.kit import InstitutionKit, plan_path
 from confide.client.deployment.launch import ROLES, secret_path, supervised
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.training.deadline import Deadline
-from confide.deployment.supervisor import PROCESSES
+from confide.deployment.lifetime import PROCESSES
 from confide.errors import ConfigError
 from confide.storage.files import locked
 
@@ -28,7 +28,7 @@ MANUAL: dict[str, Any] = {"budget": {"epsilon": 20.0}, "min_records": 50, "appro
 CHANGED = replace(PRIVATE, num_rounds=3)
 
 
-def open_door(kit: Kit) -> DeployedInstitution:
+def open_door(kit: InstitutionKit) -> DeployedInstitution:
     return DeployedInstitution(kit, deadline=Deadline())
 
 
@@ -95,7 +95,7 @@ def test_a_kit_that_runs_is_not_run_twice(tmp_path: Path) -> None:
     kit = make_kit(tmp_path)
     (kit.state / "logs").mkdir(parents=True)
     busy = locked(kit.state / "logs" / ".lock", otherwise="")
-    with busy, pytest.raises(ConfigError, match="This kit runs already"), supervised(kit):
+    with busy, pytest.raises(ConfigError, match="This kit is running already"), supervised(kit):
         pass
 
 

@@ -53,7 +53,7 @@ def found(kit: Path, *overrides: str) -> dict[str, list[Finding]]:
 
 def errors(findings: list[Finding]) -> str:
     return "\n".join(
-        f"{finding.told} {finding.fix}" for finding in findings if finding.status == "error"
+        f"{finding.message} {finding.fix}" for finding in findings if finding.status == "error"
     )
 
 
@@ -66,8 +66,8 @@ def test_a_kit_that_is_ready_lacks_only_its_coordinator(kit: Path) -> None:
         if finding.status != "ok"
     ]
     assert wrong == [("port", "warning")]
-    assert "920 records" in findings["records"][-1].told
-    assert "lifetime epsilon 16" in findings["policy"][0].told
+    assert "920 records" in findings["records"][-1].message
+    assert "lifetime epsilon 16" in findings["policy"][0].message
     assert {"device", "disk", "plan", "ledger", "socket"} <= findings.keys()
 
 
@@ -107,7 +107,7 @@ def test_backbones_are_told_with_their_hash(kit: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     listed, gone = found(kit, f"backbones=[{folder},nowhere]")["backbones"]
     assert (listed.status, gone.status) == ("warning", "error")
-    digest = listed.told.split("content hash ")[1][:64]
+    digest = listed.message.split("content hash ")[1][:64]
     allowed = found(kit, f"backbones=[{folder}]", f"policy.backbones=[{digest}]")["backbones"]
     assert allowed[0].status == "ok"
 
@@ -129,7 +129,7 @@ def test_the_last_plan_is_held_against_the_policy(kit: Path) -> None:
     denied = found(kit, "policy.max_epsilon=1")["plan"][0]
     assert (
         denied.status,
-        "policy.max_epsilon denies it: asked 3.0, allowed 1.0" in denied.told,
+        "policy.max_epsilon denies it: asked 3.0, allowed 1.0" in denied.message,
     ) == ("warning", True)
 
 
@@ -138,8 +138,8 @@ def test_the_ledger_is_verified_and_what_is_left_told(kit: Path) -> None:
     path.parent.mkdir()
     LedgerFile(path).declare("ward", BudgetConfig(epsilon=16.0))
     findings = found(kit)
-    assert "sound" in findings["ledger"][-1].told
-    assert "16.00 of 16 left" in findings["budget"][0].told
+    assert "sound" in findings["ledger"][-1].message
+    assert "16.00 of 16 left" in findings["budget"][0].message
     path.unlink()
     assert "is gone" in errors(found(kit)["ledger"])
 
@@ -157,4 +157,4 @@ def test_what_the_last_supernode_told_is_told(kit: Path) -> None:
     (logs / "supernode.log").write_text(
         "Starting Flower SuperNode\nExit Code: 305\n[code: 2004] Failed to activate SuperNode.\n"
     )
-    assert "does not take this institution's key" in found(kit)["supernode"][0].told
+    assert "does not accept this institution's key" in found(kit)["supernode"][0].message

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from confide.client.commands.status import status
-from confide.client.deployment.kit import Kit, keep_plan, load_kit, stop_mark
+from confide.client.deployment.kit import InstitutionKit, keep_plan, load_kit, stop_mark
 from confide.config.compose import compose
 from confide.protocol.plan import TrainingPlan, make_plan
 
@@ -18,7 +18,7 @@ def plan() -> TrainingPlan:
     return make_plan(compose(["experiment=heart_disease", *OVERRIDES]), backbone_sha256=None)
 
 
-def kit_of(folder: Path, plan: TrainingPlan, *overrides: str) -> Kit:
+def kit_of(folder: Path, plan: TrainingPlan, *overrides: str) -> InstitutionKit:
     lines = [
         "defaults: [institution, _self_]",
         "name: ward",

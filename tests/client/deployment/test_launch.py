@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from confide.client.commands import client as cli
-from confide.client.deployment.kit import Kit, load_kit
+from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.launch import _PROGRAMS, ROLES
 from confide.errors import ConfigError
 
 
 @pytest.fixture
-def kit(tmp_path: Path) -> Kit:
+def kit(tmp_path: Path) -> InstitutionKit:
     (tmp_path / "client.yaml").write_text(
         "defaults: [institution, _self_]\nname: ward\ncoordinator: {address: 'localhost:1'}\n"
         "data: {path: records.csv}\npolicy: {budget: {epsilon: 5}}\n"
@@ -20,7 +20,7 @@ def kit(tmp_path: Path) -> Kit:
 
 
 def test_only_the_trainer_sees_a_database_s_password(
-    kit: Kit, monkeypatch: pytest.MonkeyPatch
+    kit: InstitutionKit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PGPASSWORD", "WARD_DB", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "s3cret")
@@ -32,14 +32,16 @@ def test_only_the_trainer_sees_a_database_s_password(
 
 
 @pytest.mark.parametrize("command", [[], ["status"], ["stop", "job"]])
-def test_password_on_the_command_line_is_refused_masked(kit: Kit, command: list[str]) -> None:
+def test_password_on_the_command_line_is_refused_masked(
+    kit: InstitutionKit, command: list[str]
+) -> None:
     with pytest.raises(ConfigError, match="password") as caught:
         cli.main([*command, str(kit.folder), "data.path=postgresql://ann:s3cret@db/ward"])
     assert "s3cret" not in str(caught.value)
 
 
 def test_flags_may_stand_between_kit_and_overrides(
-    kit: Kit, capsys: pytest.CaptureFixture[str]
+    kit: InstitutionKit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
         cli.main(["status", str(kit.folder), "--json", "policy.budget.epsilon=7"]) == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from small_kit import NAME, PLAIN, PRIVATE, RECORDS, TASK, ask, make_kit, start
 
-from confide.client.deployment.kit import Kit, plan_path, stop_mark
+from confide.client.deployment.kit import InstitutionKit, plan_path, stop_mark
 from confide.client.deployment.served import (
     SPLIT_KEY,
     DeployedInstitution,
@@ -47,7 +47,9 @@ PRETRAINED = replace(
 )
 
 
-def open_door(folder: Path, *overrides: str, **settings: Any) -> tuple[Kit, DeployedInstitution]:
+def open_door(
+    folder: Path, *overrides: str, **settings: Any
+) -> tuple[InstitutionKit, DeployedInstitution]:
     kit = make_kit(folder, *overrides, **settings)
     return kit, DeployedInstitution(kit, deadline=Deadline())
 
@@ -170,7 +172,7 @@ def test_a_backbone_that_changes_has_another_hash(tmp_path: Path) -> None:
 # --- where noise comes from
 
 
-def simulated(kit: Kit) -> Reply:
+def simulated(kit: InstitutionKit) -> Reply:
     """Ask the institution of a simulation that has the same name and the same records."""
     assert SEED is not None
     secret = seeded_secret(SEED)
@@ -196,7 +198,7 @@ def test_where_allowed_a_deployment_gives_the_update_of_the_simulation(tmp_path:
     assert reproducible_in_ledger(kit) is True
 
 
-def reproducible_in_ledger(kit: Kit) -> bool:
+def reproducible_in_ledger(kit: InstitutionKit) -> bool:
     (population,) = LedgerFile(kit.ledger, anchor=kit.anchor).state.populations.values()
     (run,) = population.runs.values()
     return run.terms.reproducible

@@ -64,7 +64,7 @@ def test_a_deadline_that_passes_is_told(folder: Path) -> None:
     institution = make_institution(PLAIN, check_fn=lambda: (time.sleep(0.05), deadline.check())[1])
     with (
         serve(institution, socket=folder / SOCKET, deadline=deadline),
-        TrainerStub("ward", folder / SOCKET) as stub,
+        TrainerServiceClient("ward", folder / SOCKET) as stub,
     ):
         assert stub.handle("train", ask(replace(PLAIN, deadline_s=0.1))).refusal == "deadline"
         assert (
@@ -110,7 +110,7 @@ def test_waiting_has_an_end(folder: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             there.raw(request_parts(QUESTION), timeout=0.3)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        with TrainerStub("ward", folder / SOCKET, max_wait_s=0.3) as hasty:
+        with TrainerServiceClient("ward", folder / SOCKET, max_wait_s=0.3) as hasty:
             assert hasty.handle("train", QUESTION).refusal == "deadline"
         door.go_on.set()
         assert first.result().refusal is None
@@ -235,13 +235,14 @@ def test_a_reply_that_cannot_be_written_tells_nothing(
 
 def test_an_unknown_kind_is_refused_before_it_is_sent(folder: Path) -> None:
     assert (
-        TrainerStub("ward", folder / SOCKET).handle("forget", QUESTION).refusal == "invalid_message"
+        TrainerServiceClient("ward", folder / SOCKET).handle("forget", QUESTION).refusal
+        == "invalid_message"
     )
 
 
 def test_nobody_there_is_told_in_the_end(folder: Path) -> None:
     pauses: list[float] = []
-    with TrainerStub(
+    with TrainerServiceClient(
         "ward",
         folder / SOCKET,
         max_wait_s=0.8,
@@ -261,7 +262,7 @@ def test_a_reply_that_is_too_large_is_not_passed_on(folder: Path) -> None:
     large = Reply(institution="ward", arrays=ask(PLAIN).arrays)
     with (
         serve(Door(lambda: large), socket=folder / SOCKET, deadline=Deadline()),
-        TrainerStub("ward", folder / SOCKET, limits=WireLimits(max_bytes=100)) as stub,
+        TrainerServiceClient("ward", folder / SOCKET, limits=WireLimits(max_bytes=100)) as stub,
     ):
         assert stub.handle("train", QUESTION).refusal == "trainer_unavailable"
 
@@ -312,7 +313,7 @@ def test_a_trainer_that_is_restarted_answers_the_question_that_waits(
         "train", ask(PRIVATE)
     )
     child = Child(folder)
-    with TrainerStub("ward", folder / SOCKET) as stub, ThreadPoolExecutor() as pool:
+    with TrainerServiceClient("ward", folder / SOCKET) as stub, ThreadPoolExecutor() as pool:
         answer = pool.submit(stub.handle, "train", ask(PRIVATE))
         child.wait_for_step(3)
         assert child.process.pid is not None

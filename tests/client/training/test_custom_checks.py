@@ -14,7 +14,7 @@ import pytest
 from builders import build_institution, build_records
 from small_kit import PRIVATE, TASK, make_kit
 
-from confide.client.deployment.kit import Kit
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.records.checked import load_pool
 from confide.client.training.custom_checks import check_custom_encoding
@@ -111,13 +111,13 @@ def build(plan: TrainingPlan) -> Any:
     )
 
 
-def ask(kit: Kit, plan: TrainingPlan) -> Reply:
+def ask(kit: InstitutionKit, plan: TrainingPlan) -> Reply:
     return DeployedInstitution(kit, deadline=Deadline()).handle(
         "query", Request(plan=plan.to_json())
     )
 
 
-def listing(folder: Path, *tasks: str, **settings: Any) -> Kit:
+def listing(folder: Path, *tasks: str, **settings: Any) -> InstitutionKit:
     """Make a kit that pins no task, so that its policy alone decides."""
     return make_kit(folder / "kit", f"policy.tasks=[{','.join(tasks)}]", **{"task": {}, **settings})
 
