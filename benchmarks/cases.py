@@ -1,4 +1,4 @@
-"""What the engine's benchmarks run: an MLP and a CNN on random records."""
+"""Workloads of the engines' benchmarks: an MLP and a CNN on random records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,9 +46,9 @@ class Case:
 
     Attributes:
         name: mlp or cnn.
-        num_clients: how many.
-        num_examples: of each.
-        batch_size: records a step.
+        num_clients: number of clients.
+        num_examples: number of records of each client.
+        batch_size: number of records per step.
     """
 
     name: str
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def num_classes(self) -> int:
-        """Width of the output."""
+        """Number of classes."""
         return 10 if self.name == "cnn" else 2
 
     def config(self, rounds: int) -> Config:
@@ -69,7 +69,7 @@ class Case:
         return config
 
     def data(self) -> Mapping[str, InstitutionData]:
-        """Make up the clients' records."""
+        """Draw the clients' records at random."""
         generator = torch.Generator().manual_seed(0)
         shape = (3, 32, 32) if self.name == "cnn" else (20,)
 

@@ -1,12 +1,10 @@
-"""Measure a deployed federation on this machine.
-
-Seconds a round above training, where they go, and memory.
+"""Measures a deployed federation on this machine: seconds per round beyond training, and memory.
 
     python benchmarks/deployment.py            # MiniLM head, 3 banks, 10 rounds
     python benchmarks/deployment.py --large    # 100 MB of trainable tensors, 3 hospitals, 3 rounds
 
-Three institutions and a coordinator share this machine's cores, so that seconds of training are
-those of three at once.
+Three institutions and a coordinator share this machine's cores, so that the seconds of training
+are those of three at once.
 """
 
 import argparse
@@ -39,7 +37,7 @@ _TRAINED = re.compile(r"train, job \S+, round (\d+) took ([\d.]+) s")
 
 
 class Peaks(threading.Thread):
-    """Samples the largest resident memory of every process of a deployment, in MB."""
+    """Samples the peak resident memory of each process of a deployment, in MB."""
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(daemon=True)
@@ -54,9 +52,9 @@ class Peaks(threading.Thread):
                     status = Path(f"/proc/{pid}/status").read_text()
                 except OSError:
                     continue
-                found = re.search(r"VmHWM:\s+(\d+) kB", status)
-                if found:
-                    self.peaks[name] = max(self.peaks.get(name, 0.0), int(found[1]) / 1000)
+                peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+                if peak:
+                    self.peaks[name] = max(self.peaks.get(name, 0.0), int(peak[1]) / 1000)
 
     def stop(self) -> dict[str, float]:
         """Stop, and return the peaks by role: the largest over institutions."""
@@ -117,13 +115,13 @@ def rounds_of(deployment: Deployment) -> dict[int, float]:
 
 
 def training_of(deployment: Deployment) -> dict[int, list[float]]:
-    """Return the seconds that institutions trained in each round, as their own logs tell."""
-    found: dict[int, list[float]] = {}
+    """Return the seconds that institutions trained in each round, according to their logs."""
+    seconds_of: dict[int, list[float]] = {}
     for name in deployment.institutions:
         text = (deployment.kit(name) / "state" / "logs" / "trainer.log").read_text()
         for number, seconds in _TRAINED.findall(text):
-            found.setdefault(int(number), []).append(float(seconds))
-    return found
+            seconds_of.setdefault(int(number), []).append(float(seconds))
+    return seconds_of
 
 
 def main() -> None:

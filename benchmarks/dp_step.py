@@ -1,12 +1,13 @@
-"""A private training step over the same step without privacy: MiniLM, batch 32, 64 tokens.
+"""Compares a private training step with the same step without privacy, on MiniLM.
 
     python benchmarks/dp_step.py
     python benchmarks/dp_step.py --tuning full --noise
 
-Both are the trainer's own steps, run in turn in one process: per-record clipping, cryptographic
-noise and optimizer against gradient and optimizer. The ratio of medians is printed: for LoRA at
-most 1.15, for full tuning 1.21 to 1.25 on the machine this was made on. With --noise, a private
-step is compared with one whose noise is torch's own, which is not secure.
+A batch has 32 records of 64 tokens. Both are the trainer's own steps, run in turn in one process:
+per-record clipping, cryptographic noise and optimizer against gradient and optimizer. The ratio of
+medians is printed: for LoRA at most 1.15, for full tuning 1.21 to 1.25 on the machine this was made
+on. With --noise, a private step is compared with one whose noise is torch's own, which is not
+secure.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def make_workload(tuning: str, layers: int) -> Workload:
 
 
 def make_batch(batch_size: int, tokens: int) -> Examples:
-    """Invent token ids; what they say does not change the cost."""
+    """Draw token ids at random; what they mean does not change the cost."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1000, 20_000, (batch_size, tokens), generator=generator)
     labels = torch.randint(0, 3, (batch_size,), generator=generator)
@@ -40,7 +41,7 @@ def make_batch(batch_size: int, tokens: int) -> Examples:
 
 
 class TorchNoise(KeyedGenerator):
-    """Noise as torch draws it: what cryptographic noise is compared with."""
+    """Draws noise with torch's own generator, which cryptographic noise is compared with."""
 
     def add_normal(self, targets: Sequence[Tensor], *, std: float) -> None:  # noqa: D102
         for target in targets:

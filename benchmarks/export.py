@@ -1,4 +1,4 @@
-"""Predictions and exports of real runs: equality, sizes, milliseconds a record.
+"""Measures predictions and exports of real runs: equality, sizes, milliseconds per record.
 
     python benchmarks/export.py
 
@@ -61,7 +61,7 @@ def labelled(config: Config) -> Dataset:
 
 
 def predict_difference(run: Path, records: Dataset) -> tuple[float, float]:
-    """Return the largest difference between ``predict`` and the scores of training, and milliseconds a record."""
+    """Return the largest difference of ``predict`` to training's scores, and ms per record."""
     workload, _, _ = load_model(run / "model", compute=Compute())
     tensors = trainable_tensors(workload.model)
     expected = Trainer(workload, private=False).scores(tensors, workload.prepare(records))
@@ -83,13 +83,15 @@ def measure(name: str, folder: Path) -> None:
         " loading included"
     )
     print(
-        f"  {'form':<8}{'MB':>8}{'of':>8}{'ms':>8}{'of':>8}{'difference':>12}{'accuracy':>10}{'of':>8}"
+        f"  {'form':<8}{'MB':>8}{'of':>8}{'ms':>8}{'of':>8}"
+        f"{'difference':>12}{'accuracy':>10}{'of':>8}"
     )
     for form in FORMS:
         made = export(folder, form, check=records)
         own, exported = made.run, made.exported
         print(
-            f"  {form:<8}{exported.size_mb:>8.2f}{own.size_mb:>8.2f}{exported.ms_per_record:>8.3f}{own.ms_per_record:>8.3f}"
+            f"  {form:<8}{exported.size_mb:>8.2f}{own.size_mb:>8.2f}"
+            f"{exported.ms_per_record:>8.3f}{own.ms_per_record:>8.3f}"
             f"{made.difference:>12.1e}{exported.metrics['accuracy']:>10.4f}{own.metrics['accuracy']:>8.4f}"
         )
 

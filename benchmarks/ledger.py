@@ -1,12 +1,10 @@
-"""The main job with ledgers that outlive it over the same job without.
-
-Whole runs, baselines included, in turn.
+"""Compares the main job with durable ledgers to the same job without.
 
     python benchmarks/ledger.py
 
-The ratio of medians is printed, with features cached: a job takes 3.6 s, and 1.1 s more with
-ledgers in its 160 rounds, 1.31 on the machine this was made on. Over a job that computes its
-features (46 s) the same is 1.02.
+Whole runs, baselines included, take turns. The ratio of medians is printed, with features cached: a
+job takes 3.6 s, and 1.1 s more with ledgers in its 160 rounds, 1.31 on the machine this was made
+on. Over a job that computes its features (46 s) the same is 1.02.
 """
 
 import argparse
@@ -47,7 +45,8 @@ def main() -> None:
                 "policy.allow_reproducible_noise=false",
             ),
         }
-        if number:  # the first fills the feature cache
+        # The first fills the cache of features.
+        if number:
             for name, value in both.items():
                 took[name].append(value)
     medians = {name: statistics.median(values) for name, values in took.items()}

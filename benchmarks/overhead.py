@@ -1,11 +1,12 @@
-"""A client-round of the inline engine over a bare PyTorch loop that does the same work, both warmed up, in one process.
+"""Compares a client's round in the inline engine with a bare PyTorch loop for the same work.
 
     python benchmarks/overhead.py
 
-The bare loop loads the global tensors, trains each client with torch's own SGD and averages the
-updates in float64; the engine does that through a ServerApp, Flower messages, plan checks and an
-order-independent sum. The two run in turn, round by round, and the ratio of medians is printed: at
-most 1.10 for the CNN and 1.5 for the MLP on the two cores this was made on.
+Both are warmed up, in one process. The bare loop loads the global tensors, trains each client with
+torch's own SGD and averages the updates in float64; the engine does that through a ServerApp,
+Flower messages, plan checks and an order-independent sum. The two run in turn, round by round, and
+the ratio of medians is printed: at most 1.10 for the CNN and 1.5 for the MLP on the two cores this
+was made on.
 """
 
 import argparse
@@ -88,7 +89,7 @@ def bare_round(case: Case) -> Callable[[], None]:
 
 
 class InTurn:
-    """After each round of the engine, one of the bare loop."""
+    """Runs one round of the bare loop after each of the engine."""
 
     def __init__(self, case: Case) -> None:
         self._bare = bare_round(case)
@@ -96,7 +97,7 @@ class InTurn:
         self.bare_s: list[float] = []
 
     def started(self, clients: Mapping[str, int]) -> None:
-        """Begin without the garbage of set-up."""
+        """Collect the garbage of the set-up before anything is measured."""
         gc.collect()
         gc.freeze()
 
@@ -104,7 +105,7 @@ class InTurn:
         """Nothing is resumed here."""
 
     def round_done(self, state: RunState) -> None:
-        """Note the engine's time and take the bare loop's."""
+        """Record the engine's time and measure the bare loop's."""
         self.engine_s.append(state.history[-1].seconds)
         started = time.perf_counter()
         self._bare()

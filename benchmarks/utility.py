@@ -1,8 +1,9 @@
-"""What privacy costs: accuracy of the main job and of heart disease at epsilon 1, 3, 8 and without privacy, over seeds.
+"""Measures what privacy costs: accuracy at epsilon 1, 3, 8 and without privacy, over seeds.
 
-    python benchmarks/utility.py    # writes docs/utility.svg and prints the table in docs/privacy.md
+    python benchmarks/utility.py    # writes docs/utility.svg and prints a table
 
-Each seed deals the tweets out anew, draws other splits and other noise; delta is 1e-5. Takes about
+The jobs are the main one and heart disease. Each seed partitions the tweets differently, and draws
+other splits and other noise; delta is 1e-5. Takes about
 15 minutes on two cores.
 """
 

@@ -1,4 +1,4 @@
-"""The process engine: one worker against two, and what a round of many clients costs the server in memory.
+"""Measures the process engine: two workers against one, and memory with many clients.
 
     python benchmarks/workers.py
 
@@ -36,7 +36,7 @@ CROWD = replace(CNN, num_clients=1000, num_examples=2, batch_size=2)
 
 
 class Seconds:
-    """Notes how long rounds take."""
+    """Records how long rounds take."""
 
     def __init__(self) -> None:
         self.rounds: list[float] = []
@@ -48,7 +48,7 @@ class Seconds:
         """Nothing to note."""
 
     def round_done(self, state: RunState) -> None:
-        """Note a round."""
+        """Record a round."""
         self.rounds.append(state.history[-1].seconds)
 
     def evaluated(

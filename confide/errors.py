@@ -128,7 +128,7 @@ class StorageError(ConfideError):
 
 
 class LedgerError(StorageError):
-    """A ledger that is not what was last written, or cannot be written: nothing is trained on it."""
+    """A ledger that is not what was last written, or cannot be written; nothing is trained."""
 
 
 class UnreadableError(StorageError):

@@ -1,8 +1,8 @@
-"""Write docs/configuration.md from the schema: every setting, and every choice of a group.
+"""Writes docs/configuration.md from the schema: all settings, and all choices of each group.
 
-``python docs/reference.py`` writes the page. What it says of a setting (type, default, range,
-meaning) is read from the dataclasses, what it says of a choice from the YAML under ``conf/``;
-nothing is said twice.
+``python docs/reference.py`` writes the page. Type, default, range and meaning of a setting are read
+from the dataclasses, and the description of a choice from the YAML under ``conf/``, so that nothing
+is written twice.
 """
 
 import dataclasses
@@ -58,11 +58,11 @@ class Row:
     """One setting.
 
     Attributes:
-        key: dotted.
-        kind: its type in words.
-        default: a value; a dataclasses.MISSING or "???" where there is none.
-        allowed: range in words, '' for any.
-        meaning: a sentence.
+        key: dotted key.
+        kind: type in words.
+        default: default value; dataclasses.MISSING or "???" if there is none.
+        allowed: range in words; '' for any.
+        meaning: meaning, in one sentence.
     """
 
     key: str
@@ -73,11 +73,11 @@ class Row:
 
 
 def rows(schema: type, prefix: str = "", *, leave: tuple[str, ...] = ()) -> Iterator[Row]:
-    """Walk a schema dataclass and those inside it.
+    """Yield the settings of a schema dataclass and of those inside it.
 
     Args:
         schema: the dataclass.
-        prefix: its dotted key, with a dot at the end.
+        prefix: dotted key of the dataclass, with a dot at its end.
         leave: names of fields to leave out.
     """
     hints = typing.get_type_hints(schema)
@@ -98,7 +98,7 @@ def rows(schema: type, prefix: str = "", *, leave: tuple[str, ...] = ()) -> Iter
 
 
 def _inside(hint: Any) -> Iterator[tuple[str, type]]:
-    """Name the dataclass that a list or a mapping holds."""
+    """Yield the dataclass that a list or a mapping holds, under the name of an element."""
     for argument in typing.get_args(hint):
         if dataclasses.is_dataclass(argument):
             yield "NAME" if typing.get_origin(hint) is dict else "N", typing.cast(type, argument)
@@ -117,7 +117,8 @@ def _kind(hint: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Write a value as it stands in YAML."""
+    """Write a value as in YAML."""
+    # PyYAML ends a scalar with the end of a document, and would wrap long lines.
     text = (
         yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
         .removesuffix("\n...\n")
@@ -127,12 +128,12 @@ def _shown(value: Any) -> str:
 
 
 def _table(table: list[Row], chosen: dict[str, Any], choice: str) -> Iterator[str]:
-    """Write settings.
+    """Write a table of settings.
 
     Args:
         table: the settings.
-        chosen: what the group's default choice sets, by dotted key.
-        choice: that choice, as ``group=name``.
+        chosen: values that the group's default choice sets, by dotted key.
+        choice: the default choice, as ``group=name``.
     """
     yield "| setting | type | default | range | meaning |\n|---|---|---|---|---|"
     for row in table:
@@ -151,12 +152,12 @@ def _short(value: Any) -> str:
 
 
 def _words(text: str) -> str:
-    """Mark as code what Markdown would take for emphasis."""
+    """Mark ``_target_`` as code, which Markdown would take for emphasis."""
     return re.sub(r"[\w.]*_target_(?:=\S+)?", r"`\g<0>`", text)
 
 
 def _defaults() -> dict[str, str | None]:
-    """Read the groups in the order of config.yaml, each with its default choice."""
+    """Return the groups in the order of config.yaml, with their default choices."""
     listed = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     return {
         group: choice
@@ -168,10 +169,7 @@ def _defaults() -> dict[str, str | None]:
 
 
 def _comment(path: Path) -> str:
-    """Return the sentence that a YAML file begins with.
-
-    A command or directive before it is left out.
-    """
+    """Return the sentence at the beginning of a YAML file, after a directive or command if any."""
     lines = [
         line.removeprefix("#").strip()
         for line in path.read_text().splitlines()
@@ -181,15 +179,15 @@ def _comment(path: Path) -> str:
 
 
 def _settings(path: Path, known: set[str], group: str) -> dict[str, Any]:
-    """Return what a YAML file sets, by dotted key."""
-    found: dict[str, Any] = {}
+    """Return the values that a YAML file sets, by dotted key."""
+    values: dict[str, Any] = {}
 
     def walk(value: Any, key: str) -> None:
         if isinstance(value, dict) and key not in known:
             for name, inner in value.items():
                 walk(inner, f"{key}.{name}" if key else str(name))
         else:
-            found[key] = value
+            values[key] = value
 
     raw = {
         key: value
@@ -197,10 +195,12 @@ def _settings(path: Path, known: set[str], group: str) -> dict[str, Any]:
         if key != "defaults"
     }
     walk(raw, group)
-    return found
+    return values
 
 
 def _choices(group: str, default: str | None, known: set[str]) -> Iterator[str]:
+    """Write the table of a group's choices."""
+    # An experiment sets values of several groups, so its keys are written in full.
     paths = sorted((CONF / group).glob("*.yaml"))
     where = "" if group == "experiment" else group
     yield f"| `{group}=` | what it is | sets |\n|---|---|---|"
@@ -221,7 +221,9 @@ def _group(group: str, default: str | None) -> Iterator[str]:
     known = {row.key for table in tables.values() for row in table}
     yield f"## {group}\n"
     yield (
-        f"{_summary(hint) if hint else 'A reproducible result: settings of several groups at once.'}\n"
+        f"{_summary(hint)}\n"
+        if hint
+        else "A reproducible result: settings of several groups at once.\n"
     )
     yield from _choices(group, default, known)
     chosen = _settings(CONF / group / f"{default}.yaml", known, group) if default else {}
@@ -233,8 +235,9 @@ def _group(group: str, default: str | None) -> Iterator[str]:
 
 
 def _variants(group: str) -> dict[str, type]:
-    """Return the schema nodes that a group chooses between, by name."""
+    """Return the schema dataclasses that a group chooses from, by name."""
     register_schema()
+    # Hydra's store has no public way to list what was registered.
     entries = ConfigStore.instance().repo.get(group, {})
     return {
         name.removesuffix("_schema.yaml"): entry.node._metadata.object_type

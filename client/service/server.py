@@ -86,7 +86,7 @@ class TrainerService(trainer_pb2_grpc.TrainerServicer):
     ) -> None:
         self._handler, self._deadline, self._limits = handler, deadline, limits
         self._turn = threading.Lock()
-        # Each RPC occupies a thread while it runs; one is always left for health, Status and Cancel.
+        # Each RPC occupies a thread while it runs; one stays free for health, Status and Cancel.
         self._places = threading.Semaphore(_THREADS - 1)
         self._notes = threading.Lock()
         self._jobs: OrderedDict[str, None] = OrderedDict()
@@ -354,7 +354,7 @@ def serve(
 def _listen(server: grpc.Server, socket: Path, *, mode: int, group: str | None) -> Path:
     try:
         with bound_privately(socket, mode=mode, group=group) as path:
-            # "Insecure" is gRPC's word for without TLS; the folder's permissions protect the socket.
+            # "Insecure" means without TLS to gRPC; the folder's permissions protect the socket.
             # Quoted, because gRPC reads the path as part of a URI.
             server.add_insecure_port(f"unix:{quote(str(path))}")
     except RuntimeError:  # gRPC writes the reason to standard error

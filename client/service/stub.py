@@ -1,4 +1,4 @@
-"""The executor's client of the trainer service: passes requests on, and retries while it restarts."""
+"""The executor's client of the trainer service, which retries while the service restarts."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""A federation as its coordinator declares it: participants, the coordinator's address, the task."""
+"""A federation as its coordinator declares it: institutions, its own address, the task."""
 
 import ipaddress
 import json
@@ -27,7 +27,7 @@ class FederationConfig:
     name: str = setting("", "Name of the federation, and of its certificate authority.")
     hosts: list[str] = setting(
         list,
-        "DNS names or IP addresses by which institutions reach the coordinator; kits use the first.",
+        "DNS names or IP addresses of the coordinator for institutions; kits use the first.",
     )
     port: int = setting(8443, "TCP port that institutions connect to.", ge=1, le=65535)
     institutions: list[str] = setting(list, "Names of the institutions that take part.")
@@ -105,8 +105,7 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
         path: file to read.
 
     Returns:
-        The federation, with defaults in place of mistyped values, and its mistakes, one sentence
-        each.
+        The federation, with defaults for mistyped values, and its mistakes, one sentence each.
 
     Raises:
         ConfigError: if the file is missing, or is not YAML with keys.
@@ -116,7 +115,6 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
     try:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
         raw = {} if raw is None else raw
-
         text = json.dumps(raw)
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(
@@ -136,19 +134,17 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
         federation = FederationConfig(
             **{key: value for key, value in raw.items() if str(key) not in keys}
         )
-    problems = [
-        f"{key}={mistake['input']!r}: {mistake['msg']}{_hint(mistake['type'])}."
-        for key, mistake in wrong.items()
-    ]
+    problems = []
+    for key, mistake in wrong.items():
+        is_unknown = mistake["type"] == "unexpected_keyword_argument"
+        hint = f"; the keys are {_KEYS}" if is_unknown else ""
+        problems.append(f"{key}={mistake['input']!r}: {mistake['msg']}{hint}.")
+    # Its range is not complained about as well: what is mistyped has its default by now.
     mistyped = tuple(f"{key.partition('.')[0]}{sign}" for key in wrong for sign in "=:")
     problems += [
         problem for problem in range_problems(federation) if not problem.startswith(mistyped)
     ]
     return federation, [f"{path}: {problem}" for problem in problems]
-
-
-def _hint(kind: str) -> str:
-    return f"; the keys are {_KEYS}" if kind == "unexpected_keyword_argument" else ""
 
 
 def _look_alikes(names: Iterable[str]) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""How processes of a deployment end: by a signal, with their parent, or found by their process ids."""
+"""Process ids of a deployment, and the end of its processes: by a signal or with their parent."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""Logs of the processes of a deployment: written on stderr, bounded in size, read from their end."""
+"""Logs of a deployment's processes: written to stderr, limited in size, read from their end."""
 
 import contextlib
 import logging

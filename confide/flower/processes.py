@@ -39,7 +39,7 @@ from confide.flower.bundle import bundle
 from confide.security.ec_keys import read_node_key
 
 TESTED = ("1.41", "1.42")
-"""Minor releases of flwr whose private parts are known; both sides of a federation need the same."""
+"""Minor releases of flwr whose private parts are known; both sides need the same one."""
 LOOPBACK = "127.0.0.1"
 _CONTROL_TIMEOUT_S = 10.0
 _GOOD_BYE_TIMEOUT_S = 3.0
@@ -174,7 +174,7 @@ def say_good_bye(written: str, *, coordinator: str, ca: Path, key: Path) -> bool
     Returns:
         Whether the coordinator took note; False if the SuperNode had not been accepted at all.
     """
-    # The coordinator would otherwise refuse this node for a minute, until its heartbeats are missed.
+    # The coordinator would otherwise refuse this node for a minute.
     node_id = _NODE_ID.search(written)
     if node_id is None:
         return False

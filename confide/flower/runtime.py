@@ -148,7 +148,7 @@ class Heartbeat:
         except httpx.TransportError:
             return False
         except httpx.HTTPStatusError as error:
-            # 500 is also what a SuperLink answers while its SQLite database is locked, which passes.
+            # A SuperLink also answers 500 while its SQLite database is locked, which passes.
             if error.response.is_server_error:
                 return False
             success = False

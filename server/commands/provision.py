@@ -45,7 +45,13 @@ def main(argv: Sequence[str]) -> int:
                 " FEDERATION.yaml."
             )
         return _request(arguments)
-    return _provision(arguments)
+    from confide.server.provisioning.provision import provision, read_federation
+
+    federation, config = read_federation(arguments.federation)
+    out = arguments.out or arguments.federation.parent / "kits"
+    done = provision(federation, config, out, requests=arguments.csr, replace=arguments.replace)
+    _print(done, federation)
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -104,16 +110,6 @@ def _request(arguments: argparse.Namespace) -> int:
         "You will receive a kit without node.key: copy node.key into it, then run `confide doctor"
         " KIT`."
     )
-    return 0
-
-
-def _provision(arguments: argparse.Namespace) -> int:
-    from confide.server.provisioning.provision import provision, read_federation
-
-    federation, config = read_federation(arguments.federation)
-    out = arguments.out or arguments.federation.parent / "kits"
-    done = provision(federation, config, out, requests=arguments.csr, replace=arguments.replace)
-    _print(done, federation)
     return 0
 
 

@@ -178,19 +178,17 @@ class _FleetProxy:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self._run_lifespan(receive, send)
-        elif scope["type"] == "http":
+        if scope["type"] == "http":
             await self._handle(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            # ASGI calls once with this scope: the second event comes when the server ends.
+            await receive()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await self._client.aclose()
+            await send({"type": "lifespan.shutdown.complete"})
         else:
             await send({"type": "websocket.close"})
-
-    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await self._client.aclose()
-        await send({"type": "lifespan.shutdown.complete"})
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

@@ -1,4 +1,4 @@
-"""The coordinator's kit: a folder with certificates, institutions' keys, and its processes' state."""
+"""The coordinator's kit: a folder with certificates, institutions' keys and processes' state."""
 
 import json
 from collections.abc import Mapping

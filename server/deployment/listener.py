@@ -1,6 +1,6 @@
 """A TLS server for clients that are not trusted, with limits and an end when its parent ends.
 
-It is uvicorn with h11, which limits the size of a request head, and three things that uvicorn lacks:
+It is uvicorn with h11, which limits the size of a request head, and three things that it lacks:
 a deadline for heads, a limit on connections that keeps serving those that exist, and an end when
 the process that started it has ended.
 """
@@ -134,8 +134,8 @@ _HANDSHAKE_PROBLEMS = {
 class _LoggedHandshakes(ssl.SSLObject):
     """Logs handshakes that fail.
 
-    A client that does not trust this server's certificate says so only in the handshake, and asyncio
-    drops the error.
+    Only there a client says that it does not trust this server's certificate, and asyncio drops the
+    error.
     """
 
     def do_handshake(self) -> None:

@@ -69,27 +69,10 @@ def find_authority(
         ConfigError: if there are several authorities, or that of another federation.
         UnreadableError: if a copy is damaged.
     """
-    # Any copy will do: authority/ may be offline and coordinator/ on its own machine, while the
-    # kits trust the certificate that they have. A second authority would lock them out.
     path = places.authority / "ca.crt"
-    copies = [
-        path,
-        places.coordinator / "ca.crt",
-        *sorted(places.out.glob("institutions/*/ca.crt")),
-    ]
-    present = {copy: certificates.read_certificate(copy) for copy in copies if copy.exists()}
-    if len({certificates.fingerprint(certificate) for certificate in present.values()}) > 1:
-        found = ", ".join(
-            f"{copy}: {certificates.fingerprint(certificate)[:11]}..."
-            for copy, certificate in present.items()
-        )
-        raise ConfigError(
-            f"{places.out} holds certificates of several authorities ({found}); keep those of one."
-        )
     key_path = places.authority / "ca.key"
-    if present:
-        certificate = next(iter(present.values()))
-    else:
+    certificate = _known_certificate(places)
+    if certificate is None:
         # The key first: a run that is cut off here makes the certificate from it next time.
         make_private_folder(places.authority)
         write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
@@ -107,6 +90,27 @@ def find_authority(
     make_private_folder(places.coordinator)
     write_missing(places.coordinator / "ca.crt", lambda: certificates.certificate_pem(certificate))
     return Authority(places, certificate)
+
+
+def _known_certificate(places: Places) -> x509.Certificate | None:
+    """Return the authority's certificate from any of its copies; None if there is none."""
+    # Any copy will do: authority/ may be offline and coordinator/ on its own machine, while the
+    # kits trust the certificate that they have. A second authority would lock them out.
+    copies = [
+        places.authority / "ca.crt",
+        places.coordinator / "ca.crt",
+        *sorted(places.out.glob("institutions/*/ca.crt")),
+    ]
+    known = {copy: certificates.read_certificate(copy) for copy in copies if copy.exists()}
+    if len({certificates.fingerprint(certificate) for certificate in known.values()}) > 1:
+        listed = ", ".join(
+            f"{copy}: {certificates.fingerprint(certificate)[:11]}..."
+            for copy, certificate in known.items()
+        )
+        raise ConfigError(
+            f"{places.out} holds certificates of several authorities ({listed}); keep those of one."
+        )
+    return next(iter(known.values()), None)
 
 
 def certify_coordinator(
@@ -181,7 +185,8 @@ def _needs_issue(
     ):
         return f"it no longer fits {key_path.name} or the authority"
     if not certificates.is_for(certificate, hosts):
-        return f"hosts changed from {', '.join(certificates.hosts_of(certificate))} to {', '.join(hosts)}"
+        before = ", ".join(certificates.hosts_of(certificate))
+        return f"hosts changed from {before} to {', '.join(hosts)}"
     # Half of its life at most: a certificate of a few days would otherwise be replaced each time.
     if certificates.time_left(certificate, now=now) < min(
         RENEWED_BEFORE, certificates.lifetime(certificate) / 2

@@ -293,9 +293,9 @@ def _choose_key(
         # Not without --replace: whoever could slip in a request would take an institution's place.
         if known is not None and is_replaced and not may_replace:
             keys.problems.append(
-                f"{name!r} is registered with key {ec_keys.key_fingerprint(known)}, and its request has"
-                f" {ec_keys.key_fingerprint(requested)}; ask the institution by telephone, then give"
-                f" --replace {name!r}, or leave the request out."
+                f"{name!r} is registered with key {ec_keys.key_fingerprint(known)}, and its request"
+                f" has {ec_keys.key_fingerprint(requested)}; ask the institution by telephone, then"
+                f" give --replace {name!r}, or leave the request out."
             )
         return
     keys.chosen[name] = _NodeKey(known)

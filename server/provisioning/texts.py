@@ -27,7 +27,7 @@ coordinator: {{address: {address}}}
 data: {{path: "???"}}         # your records: a file or a database; see docs/records.md
 policy:
   budget: {{epsilon: "???"}}  # what your population may spend in its lifetime, over all runs
-{hashes}backbones: []               # folders of pretrained backbones that you approve; [] for tables
+{hashes}backbones: []               # folders of pretrained backbones you approve; [] for tables
 {suggestion}task:
 {task}"""
 

@@ -46,9 +46,9 @@ class Scalars:
                 metric
             )
         for (step, tag), group in groups.items():
-            yield from self._curves(tag, step, group)
+            yield from self._points(tag, step, group)
 
-    def _curves(self, tag: str, step: int, group: Sequence[Metric]) -> Iterator[Scalar]:
+    def _points(self, tag: str, step: int, group: Sequence[Metric]) -> Iterator[Scalar]:
         values = [m["value"] for m in group]
         yield Scalar(tag, step, _pooled(group))
         if len(self._enrolled) <= self._named_clients:
@@ -64,7 +64,8 @@ class Scalars:
 
 
 def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Return the final scores of the run's model as ``federated/accuracy`` etc.; {} if it failed."""
+    """Return the final scores of a run's model by name, such as ``federated/accuracy``."""
+    # A run that failed has none.
     federated = summary.get("federated", {})
     return {
         f"federated/{name}": value
@@ -78,7 +79,7 @@ def _pooled(group: Sequence[Metric]) -> float:
     if len(group) == 1:
         return group[0]["value"]
     supports = [m["num_examples"] for m in group]
-    # What institutions report on enrolment are counts of records.
+    # Metrics of enrolment are counts, such as of records.
     if group[0]["phase"] == "enrol":
         return sum(m["value"] for m in group)
     total = sum(n or 0 for n in supports)

@@ -140,7 +140,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "manual without budget": (
         {"policy": {"required_unit": "none", "approval": "manual"}},
-        "policy.approval=manual: the ledger keeps what was approved",
+        "policy.approval=manual: approvals are kept in the ledger",
     ),
     "policy": (
         {"policy": {"budget": {"epsilon": 1.0}, "hours": "8-9"}},
@@ -200,7 +200,7 @@ def test_a_file_that_is_no_config_is_told_in_one_line(tmp_path: Path, text: str,
 def test_a_folder_that_is_no_kit_is_told_what_makes_one(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError,
-        match=r"holds no client\.yaml; name the folder of a kit, as `confide provision` makes it",
+        match=r"holds no client\.yaml; name the folder of a kit that `confide provision` made",
     ):
         load_kit(tmp_path)
 
