@@ -1,10 +1,9 @@
 """Measures what privacy costs: accuracy at epsilon 1, 3, 8 and without privacy, over seeds.
 
-    python benchmarks/utility.py    # writes docs/utility.svg and prints a table
+    python benchmarks/utility.py   # writes docs/utility.svg and prints the table in docs/privacy.md
 
 The jobs are the main one and heart disease. Each seed partitions the tweets differently, and draws
-other splits and other noise; delta is 1e-5. Takes about
-15 minutes on two cores.
+other splits and other noise; delta is 1e-5. It takes about 15 minutes on two cores.
 """
 
 import argparse

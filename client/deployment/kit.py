@@ -34,6 +34,7 @@ from confide.storage.files import folder_name, make_private_folder, write_text
 FILE = "client.yaml"
 _UNSET = "???"
 _MOST_PLANS = 100
+# An update's tensors travel with names, shapes and figures.
 _SLACK = 1.1
 _NOT_SET = {
     "name": "it comes with the kit, as the coordinator provisioned it",

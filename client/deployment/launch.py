@@ -137,6 +137,7 @@ def _executor(kit: InstitutionKit, port: int) -> Program:
         "--socket",
         str(kit.socket),
     ]
+    # By argument, so that the executor needs no access to the kit with the node's private key.
     command += ["--max-mb", f"{kit.max_message_mb:g}"]
     # A SuperNode waits a minute for the answer of an executor that has died; restarted with it, it
     # takes messages at once.

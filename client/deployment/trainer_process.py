@@ -41,6 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args(argv)
     log_to_stderr()
+    # Tokenizers warn, and fall back, when a process forks after they used threads.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with stop_signals() as stop:
         end_with_parent(stop)

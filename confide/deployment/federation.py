@@ -112,19 +112,10 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        raw = {} if raw is None else raw
-        text = json.dumps(raw)
-    except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
-        raise ConfigError(
-            f"{path} cannot be read ({error}); expected the YAML of a federation."
-        ) from None
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{path}: expected keys and values ({_KEYS}), got {type(raw).__name__}.")
+    raw = _read_yaml(path)
     wrong = {}
     try:
-        federation = TypeAdapter(FederationConfig).validate_json(text)
+        federation = TypeAdapter(FederationConfig).validate_json(json.dumps(raw))
     except ValidationError as error:
         wrong = {
             ".".join(map(str, mistake["loc"])): mistake
@@ -145,6 +136,21 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
         problem for problem in range_problems(federation) if not problem.startswith(mistyped)
     ]
     return federation, [f"{path}: {problem}" for problem in problems]
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    """Read a YAML file of keys and values that JSON can hold too."""
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = {} if raw is None else raw
+        json.dumps(raw)
+    except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error}); expected the YAML of a federation."
+        ) from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: expected keys and values ({_KEYS}), got {type(raw).__name__}.")
+    return raw
 
 
 def _look_alikes(names: Iterable[str]) -> list[list[str]]:

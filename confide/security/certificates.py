@@ -146,6 +146,7 @@ def _name(name: str, oid: x509.ObjectIdentifier = NameOID.COMMON_NAME) -> x509.N
 
 
 def _general_name(host: str) -> x509.GeneralName:
+    # TLS clients look for an IP address among addresses alone, never among DNS names.
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
@@ -174,6 +175,7 @@ def is_for(certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
 
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Return whether an authority signed a certificate, valid today or not."""
+    # cryptography checks names and signature, but not that the issuer may sign at all.
     try:
         certificate.verify_directly_issued_by(authority)
         return authority.extensions.get_extension_for_class(x509.BasicConstraints).value.ca

@@ -62,11 +62,6 @@ def key_fingerprint(key: PublicKey) -> str:
     return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
-def is_pair(private: PrivateKey, public: PublicKey) -> bool:
-    """Return whether a private key belongs to a public one."""
-    return private.public_key() == public
-
-
 def read_private_key(path: Path) -> PrivateKey:
     """Read a private key in PEM (PKCS#8), not encrypted.
 
@@ -175,7 +170,6 @@ __all__ = [
     "PublicKey",
     "expect_public",
     "is_p384",
-    "is_pair",
     "key_fingerprint",
     "kind_of",
     "make_key",

@@ -59,6 +59,7 @@ def read_request(path: Path) -> NodeRequest:
         raise ConfigError(
             f"{path} cannot be read as a certificate request in PEM ({reason_of(error)}); {fix}."
         ) from None
+    # All at once: the institution has to make and send another request.
     problems = []
     if not is_p384(key):
         problems.append(f"{path}: expected a key on curve P-384, got {kind_of(key)}; {fix}.")

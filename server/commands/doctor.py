@@ -74,6 +74,7 @@ def diagnose(folder: Path) -> list[Finding]:
         broken = [
             Finding("federation.json", "error", problem, _RENEW) for problem in error.problems
         ]
+        # Everything else needs the kit.
         return [*broken, *gather(("versions", releases))]
     outer, inner = kit.outer, kit.inner
     return [
@@ -160,6 +161,7 @@ def _institutions(kit: CoordinatorKit) -> Iterator[Finding]:
 
 
 def _port(kit: CoordinatorKit) -> Iterator[Finding]:
+    # A port that is in use is right while the coordinator runs, and wrong before.
     if processes(kit.logs):
         yield ok("port", f"{kit.port} is used by the `confide server` running from this kit")
     elif is_taken(kit.port):
@@ -192,6 +194,7 @@ def _connected(kit: CoordinatorKit) -> Iterator[Finding]:
 
 def _refused(kit: CoordinatorKit) -> Iterator[Finding]:
     """Report clients that the front refused in the last hour, according to its log."""
+    # Local time without a zone, as logging writes it.
     since = datetime.datetime.now() - _RECENT
     names = {
         f"key {ec_keys.key_fingerprint(ec_keys.read_public_key(path))}": name

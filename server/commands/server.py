@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: naming every mistake, before anything is started.
     """
     words, resumed = split_resume(argv)
+    # A resumed run has the settings with which it began, its kit and job among them.
     if resumed is not None:
         words = resumed_words(resumed, words, program="server")
         if tell_finished(resumed):

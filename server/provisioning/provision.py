@@ -10,8 +10,8 @@ request of their own; such a key is as secret as the channel that the kit is sen
 import contextlib
 import datetime
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -35,6 +35,7 @@ from confide.server.provisioning.files import (
     write_changed,
     write_missing,
 )
+from confide.server.provisioning.node_keys import NodeKey, choose_keys, read_requests
 from confide.server.provisioning.texts import client_yaml, coordinator_page, kit_page
 from confide.storage.files import make_private_folder, write_json, write_text
 
@@ -90,27 +91,6 @@ class Requested:
     key_fingerprint: str
 
 
-@dataclass
-class _NodeKey:
-    """The public key to register an institution by.
-
-    Attributes:
-        public: the key; None if it has yet to be made.
-        is_replaced: whether it replaces another one.
-    """
-
-    public: ec_keys.PublicKey | None
-    is_replaced: bool = False
-
-
-@dataclass
-class _Keys:
-    """The key of each institution by name, and every reason why one cannot be used."""
-
-    chosen: dict[str, _NodeKey] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-
-
 def read_federation(path: Path) -> tuple[FederationConfig, Config]:
     """Read a federation's YAML, and compose the config that the task of its kits comes from.
 
@@ -155,12 +135,12 @@ def provision(
     """
     now = now or datetime.datetime.now(datetime.UTC)
     places = Places(out)
-    requested = _read_requests(requests, federation)
+    requested = read_requests(requests, federation)
     make_private_folder(out)
     with only_run(out):
         remove_leftovers(out)
         # All keys are chosen before anything is written, so that a mistake leaves no half a kit.
-        keys = _choose_keys(places, federation, requested, replace)
+        keys = choose_keys(places, federation, requested, replace)
         authority = find_authority(places, federation, now)
         fingerprint = certificates.fingerprint(authority.certificate)
         notes = certify_coordinator(authority, federation, now)
@@ -210,101 +190,7 @@ def make_request(name: str, folder: Path) -> Requested:
     return Requested(folder=folder, key_fingerprint=ec_keys.key_fingerprint(key.public_key()))
 
 
-# --- keys of institutions
-
-
-def _read_requests(
-    paths: Sequence[Path], federation: FederationConfig
-) -> dict[str, ec_keys.PublicKey]:
-    """Return the public key of each institution that sent a certificate request."""
-    requested: dict[str, ec_keys.PublicKey] = {}
-    problems = []
-    for path in paths:
-        try:
-            request = signing_requests.read_request(path)
-        except ConfigError as error:
-            problems += error.problems
-            continue
-        if request.name not in federation.institutions:
-            known = ", ".join(federation.institutions)
-            problems.append(
-                f"{path} is of {request.name!r}, which institutions=[{known}] lacks; add it there,"
-                " or correct the name."
-            )
-        elif request.name in requested:
-            problems.append(
-                f"{path} is a second request of {request.name!r}; give the one that counts."
-            )
-        requested[request.name] = request.public_key
-    if problems:
-        raise ConfigError(problems)
-    return requested
-
-
-def _choose_keys(
-    places: Places,
-    federation: FederationConfig,
-    requested: Mapping[str, ec_keys.PublicKey],
-    replace: Sequence[str],
-) -> dict[str, _NodeKey]:
-    """Return the public key to register each institution by; nothing is written."""
-    keys = _Keys()
-    for name in sorted(set(replace) - set(requested)):
-        keys.problems.append(
-            f"--replace {name!r} needs the request of the new key; give --csr FILE too."
-        )
-    for name in federation.institutions:
-        _choose_key(keys, places, name, requested.get(name), may_replace=name in replace)
-    owners: dict[str, str] = {}
-    for name, key in keys.chosen.items():
-        if key.public is None:
-            continue
-        owner = owners.setdefault(ec_keys.public_line(key.public), name)
-        if owner != name:
-            keys.problems.append(
-                f"{owner!r} and {name!r} have the same public key; each institution needs its own."
-            )
-    if keys.problems:
-        raise ConfigError(keys.problems)
-    return keys.chosen
-
-
-def _choose_key(
-    keys: _Keys,
-    places: Places,
-    name: str,
-    requested: ec_keys.PublicKey | None,
-    *,
-    may_replace: bool,
-) -> None:
-    """Choose an institution's key, or add the reasons why that is not possible."""
-    kit, registered = places.kit(name), places.registered(name)
-    private = (
-        ec_keys.read_node_key(kit / "node.key").public_key()
-        if (kit / "node.key").exists()
-        else None
-    )
-    written = ec_keys.read_public_key(kit / "node.pub") if (kit / "node.pub").exists() else None
-    # A run that was interrupted may have written the kit and not yet the registration.
-    known = ec_keys.read_public_key(registered) if registered.exists() else private or written
-    if requested is not None:
-        is_replaced = known is not None and requested != known
-        keys.chosen[name] = _NodeKey(requested, is_replaced=is_replaced)
-        # Not without --replace: whoever could slip in a request would take an institution's place.
-        if known is not None and is_replaced and not may_replace:
-            keys.problems.append(
-                f"{name!r} is registered with key {ec_keys.key_fingerprint(known)}, and its request"
-                f" has {ec_keys.key_fingerprint(requested)}; ask the institution by telephone, then"
-                f" give --replace {name!r}, or leave the request out."
-            )
-        return
-    keys.chosen[name] = _NodeKey(known)
-    for file, present in (("node.key", private), ("node.pub", written)):
-        if known is not None and present is not None and present != known:
-            keys.problems.append(
-                f"{kit / file} does not fit {registered}, the registered key of {name!r}; give its"
-                f" request with --csr FILE --replace {name!r}, or remove the file that is wrong."
-            )
+# --- the roster
 
 
 def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[str], list[str]]:
@@ -362,7 +248,7 @@ def _read_roster(path: Path) -> dict[str, Any]:
 
 
 def _make_kit(
-    name: str, key: _NodeKey, federation: FederationConfig, config: Config, authority: Authority
+    name: str, key: NodeKey, federation: FederationConfig, config: Config, authority: Authority
 ) -> ProvisionedKit:
     """Write the files that an institution's kit lacks, and those that change with its key."""
     places = authority.places

@@ -1,0 +1,146 @@
+"""Chooses the key to register each institution by, from requests, kits and earlier runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from confide.deployment.federation import FederationConfig
+from confide.errors import ConfigError
+from confide.security import ec_keys, signing_requests
+from confide.server.provisioning.files import Places
+
+
+@dataclass
+class NodeKey:
+    """The public key to register an institution by.
+
+    Attributes:
+        public: the key; None if it has yet to be made.
+        is_replaced: whether it replaces another one.
+    """
+
+    public: ec_keys.PublicKey | None
+    is_replaced: bool = False
+
+
+@dataclass
+class _Keys:
+    """The key of each institution by name, and every reason why one cannot be used."""
+
+    chosen: dict[str, NodeKey] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def read_requests(
+    paths: Sequence[Path], federation: FederationConfig
+) -> dict[str, ec_keys.PublicKey]:
+    """Return the public key of each institution that sent a certificate request.
+
+    Args:
+        paths: files of the requests.
+        federation: federation that they are for.
+
+    Raises:
+        ConfigError: naming every request that cannot be used.
+    """
+    requested: dict[str, ec_keys.PublicKey] = {}
+    problems = []
+    for path in paths:
+        try:
+            request = signing_requests.read_request(path)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        if request.name not in federation.institutions:
+            known = ", ".join(federation.institutions)
+            problems.append(
+                f"{path} is of {request.name!r}, which institutions=[{known}] lacks; add it there,"
+                " or correct the name."
+            )
+        elif request.name in requested:
+            problems.append(
+                f"{path} is a second request of {request.name!r}; give the one that counts."
+            )
+        requested[request.name] = request.public_key
+    if problems:
+        raise ConfigError(problems)
+    return requested
+
+
+def choose_keys(
+    places: Places,
+    federation: FederationConfig,
+    requested: Mapping[str, ec_keys.PublicKey],
+    replace: Sequence[str],
+) -> dict[str, NodeKey]:
+    """Return the public key to register each institution by; nothing is written.
+
+    Args:
+        places: folders of an earlier run, if any.
+        federation: the federation.
+        requested: public keys of certificate requests, by institution.
+        replace: institutions whose key may change to that of their request.
+
+    Raises:
+        ConfigError: naming every key that cannot be used.
+    """
+    keys = _Keys()
+    for name in sorted(set(replace) - set(requested)):
+        keys.problems.append(
+            f"--replace {name!r} needs the request of the new key; give --csr FILE too."
+        )
+    for name in federation.institutions:
+        _choose_key(keys, places, name, requested.get(name), may_replace=name in replace)
+    owners: dict[str, str] = {}
+    for name, key in keys.chosen.items():
+        if key.public is None:
+            continue
+        owner = owners.setdefault(ec_keys.public_line(key.public), name)
+        if owner != name:
+            keys.problems.append(
+                f"{owner!r} and {name!r} have the same public key; each institution needs its own."
+            )
+    if keys.problems:
+        raise ConfigError(keys.problems)
+    return keys.chosen
+
+
+def _choose_key(
+    keys: _Keys,
+    places: Places,
+    name: str,
+    requested: ec_keys.PublicKey | None,
+    *,
+    may_replace: bool,
+) -> None:
+    """Choose an institution's key, or add the reasons why that is not possible."""
+    kit, registered = places.kit(name), places.registered(name)
+    private = (
+        ec_keys.read_node_key(kit / "node.key").public_key()
+        if (kit / "node.key").exists()
+        else None
+    )
+    written = ec_keys.read_public_key(kit / "node.pub") if (kit / "node.pub").exists() else None
+    # A run that was interrupted may have written the kit and not yet the registration.
+    known = ec_keys.read_public_key(registered) if registered.exists() else private or written
+    if requested is not None:
+        is_replaced = known is not None and requested != known
+        keys.chosen[name] = NodeKey(requested, is_replaced=is_replaced)
+        # Not without --replace: whoever could slip in a request would take an institution's place.
+        if known is not None and is_replaced and not may_replace:
+            keys.problems.append(
+                f"{name!r} is registered with key {ec_keys.key_fingerprint(known)}, and its request"
+                f" has {ec_keys.key_fingerprint(requested)}; ask the institution by telephone, then"
+                f" give --replace {name!r}, or leave the request out."
+            )
+        return
+    keys.chosen[name] = NodeKey(known)
+    for file, present in (("node.key", private), ("node.pub", written)):
+        if known is not None and present is not None and present != known:
+            keys.problems.append(
+                f"{kit / file} does not fit {registered}, the registered key of {name!r}; give its"
+                f" request with --csr FILE --replace {name!r}, or remove the file that is wrong."
+            )
+
+
+__all__ = ["NodeKey", "choose_keys", "read_requests"]
