@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from confide.deployment.federation import FederationConfig
-from confide.security import pki
+from confide.security import certificates, ec_keys
 from confide.server.provisioning.provision import (
     Provisioned,
 )
@@ -58,22 +58,24 @@ def states(done: Provisioned) -> dict[str, str]:
 
 def check_sound(out: Path, federation: FederationConfig) -> None:
     """Hold everything that was made against everything else."""
-    authority = pki.read_certificate(out / "authority" / "ca.crt")
-    assert pki.is_key_of(pki.read_private_key(out / "authority" / "ca.key"), authority)
+    authority = certificates.read_certificate(out / "authority" / "ca.crt")
+    assert certificates.is_key_of(ec_keys.read_private_key(out / "authority" / "ca.key"), authority)
     for stem in ("server", "loopback"):
-        certificate = pki.read_certificate(out / "coordinator" / f"{stem}.crt")
-        assert pki.is_issued_by(certificate, authority)
-        assert pki.is_key_of(pki.read_private_key(out / "coordinator" / f"{stem}.key"), certificate)
+        certificate = certificates.read_certificate(out / "coordinator" / f"{stem}.crt")
+        assert certificates.is_issued_by(certificate, authority)
+        assert certificates.is_key_of(
+            ec_keys.read_private_key(out / "coordinator" / f"{stem}.key"), certificate
+        )
     roster = json.loads((out / "coordinator" / "federation.json").read_text())
     assert list(roster["institutions"]) == federation.institutions
     assert len(list((out / "coordinator" / "nodes").iterdir())) == len(federation.institutions)
     for name, file in roster["institutions"].items():
         kit = out / "institutions" / folder_name(name)
-        public = pki.read_public_key(kit / "node.pub")
-        assert public == pki.read_public_key(out / "coordinator" / file)
+        public = ec_keys.read_public_key(kit / "node.pub")
+        assert public == ec_keys.read_public_key(out / "coordinator" / file)
         assert (kit / "ca.crt").read_bytes() == (out / "authority" / "ca.crt").read_bytes()
         if (kit / "node.key").exists():
-            assert pki.is_pair(pki.read_node_key(kit / "node.key"), public)
+            assert ec_keys.read_node_key(kit / "node.key").public_key() == public
         made_by_coordinator = "made by the coordinator" in (kit / "README.md").read_text()
         assert made_by_coordinator == (kit / "node.key").exists()
     assert not list(out.rglob(".*"))

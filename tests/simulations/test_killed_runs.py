@@ -219,7 +219,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_clear_error(
         assert len(errors) == 2, failed.stderr
         assert errors[1].startswith("`confide simulate resume=")
         assert "No space left on device" in errors[0]
-        assert "what stood there stands" in errors[0]
+        assert "the earlier file is unchanged" in errors[0]
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         resumed = confide_simulate(f"resume={disk}/run")
         assert resumed.returncode == 0, resumed.stderr

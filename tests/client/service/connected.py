@@ -12,7 +12,7 @@ from confide.client.app import RequestHandler
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service.codec import WireLimits
 from confide.client.service.server import RunningService, ServiceLimits, serve
-from confide.client.service.stub import TrainerStub
+from confide.client.service.stub import TrainerServiceClient
 from confide.client.training.deadline import Deadline
 from confide.protocol.messages import Reply, Request
 
@@ -51,7 +51,7 @@ class Connected:
         self.service: RunningService = serve(
             door, socket=folder / SOCKET, deadline=self.deadline, limits=limits
         )
-        self.stub = TrainerStub("ward", folder / SOCKET)
+        self.stub = TrainerServiceClient("ward", folder / SOCKET)
         self.channel = grpc.insecure_channel(
             f"unix:{folder / SOCKET}", [("grpc.max_send_message_length", -1)]
         )

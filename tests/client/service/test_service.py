@@ -24,7 +24,7 @@ from confide.client.ledger.state import run_name
 from confide.client.service import trainer_pb2 as pb
 from confide.client.service.codec import WireLimits, request_parts
 from confide.client.service.server import serve
-from confide.client.service.stub import TrainerStub
+from confide.client.service.stub import TrainerServiceClient
 from confide.client.training.deadline import Deadline
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan

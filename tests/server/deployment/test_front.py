@@ -24,10 +24,7 @@ from front_process import (
     status_of,
 )
 
-from confide.server.deployment.front import (
-    PATHS,
-    REQUEST_HEADERS,
-)
+from confide.server.deployment.fleet_proxy import PATHS, REQUEST_HEADERS
 
 # --- what passes
 

@@ -26,11 +26,8 @@ from front_process import (
     status_of,
 )
 
-from confide.server.deployment.front import (
-    Limits,
-    Upstream,
-    create_app,
-)
+from confide.server.deployment.fleet_proxy import Upstream, create_app
+from confide.server.deployment.listener import Limits
 
 
 def test_declared_length_above_the_limit_is_refused_before_the_body(

@@ -30,12 +30,9 @@ from front_process import (
 )
 
 from confide.errors import ConfigError
-from confide.server.deployment.front import (
-    Limits,
-    Upstream,
-    main,
-)
-from confide.server.deployment.listener import FewLines
+from confide.server.deployment.fleet_proxy import Upstream
+from confide.server.deployment.front import main
+from confide.server.deployment.listener import FewLines, Limits
 
 # Its life
 

@@ -23,7 +23,7 @@ from front_process import (
     running_front,
 )
 
-from confide.security import pki
+from confide.security import ec_keys
 
 # A real SuperLink
 
@@ -142,13 +142,13 @@ def test_a_refused_key_is_told_of_by_its_fingerprint(
 ) -> None:
     from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-    key = pki.make_key().public_key()
+    key = ec_keys.make_key().public_key()
     super_link.answer_fn = lambda handler, _: handler.answer(401, b"no")
     for shown in (base64.b64encode(public_key_to_bytes(key)).decode(), "x" * 2000):
         client.post(PULL, content=b"", headers={"flwr-public-key": shown})
     log = front.log.read_text()
     assert "401, refused, its key is not registered, its signature is wrong" in log
-    assert log.rstrip().splitlines()[-2].endswith(pki.key_fingerprint(key))
+    assert log.rstrip().splitlines()[-2].endswith(ec_keys.key_fingerprint(key))
     assert log.rstrip().endswith("no key")
 
 

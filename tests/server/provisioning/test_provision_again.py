@@ -15,7 +15,7 @@ from provisioned import FEDERATION, KIT, LONGER, NOW, KilledError, check_sound, 
 
 from confide.config.run import Config
 from confide.errors import ConfigError
-from confide.security import pki
+from confide.security import certificates, ec_keys, signing_requests
 from confide.server.provisioning.provision import (
     make_request,
     provision,
@@ -62,7 +62,7 @@ def test_new_hosts_need_a_new_certificate_and_say_so(out: Path, config: Config) 
         "coordinator/server.crt",
     }
     assert (
-        "server.crt was issued anew: hosts changed from fed.example.org, 10.0.0.5 to"
+        "server.crt was replaced: hosts changed from fed.example.org, 10.0.0.5 to"
         " new.example.org" in done.notes[0]
     )
     assert "address changed from fed.example.org:8443 to new.example.org:8443" in done.notes[1]
@@ -98,7 +98,7 @@ def test_an_offline_authority_that_is_needed_is_missed(out: Path, config: Config
     (out / "authority" / "ca.key").unlink()
     before = files(out)
     with pytest.raises(
-        ConfigError, match=r"ca\.key is not there, and .*hosts changed.*bring the folder back"
+        ConfigError, match=r"ca\.key does not exist, and .*hosts changed.*bring the folder back"
     ):
         provision(replace(LONGER, hosts=["new.example.org"]), config, out)
     assert files(out) == before
@@ -110,7 +110,10 @@ def test_an_authority_near_its_end_signs_no_more(out: Path, config: Config) -> N
         match=r"authority expires on .*, too soon to sign with; provision a new federation",
     ):
         provision(
-            FEDERATION, config, out, now=NOW + datetime.timedelta(days=pki.AUTHORITY_DAYS - 10)
+            FEDERATION,
+            config,
+            out,
+            now=NOW + datetime.timedelta(days=certificates.AUTHORITY_DAYS - 10),
         )
 
 
@@ -180,14 +183,14 @@ def test_a_replacement_killed_at_any_file_is_completed_by_the_next(
         provision(FEDERATION, config, out, requests=request, replace=["Cleveland"])
         check_sound(out, FEDERATION)
         assert (
-            pki.read_public_key(out / "coordinator" / "nodes" / "Cleveland.pub")
-            == pki.read_request(request[0]).public_key
+            ec_keys.read_public_key(out / "coordinator" / "nodes" / "Cleveland.pub")
+            == signing_requests.read_request(request[0]).public_key
         )
 
 
 def test_two_runs_at_once_are_refused(out: Path, config: Config) -> None:
     handle = os.open(out, os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_EX)
-    with pytest.raises(ConfigError, match="Another `confide provision` writes to"):
+    with pytest.raises(ConfigError, match="Another `confide provision` is writing to"):
         provision(FEDERATION, config, out)
     os.close(handle)

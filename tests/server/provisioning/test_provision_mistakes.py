@@ -11,7 +11,7 @@ from provisioned import FEDERATION, LONGER, check_sound
 import confide.cli
 from confide.config.run import Config
 from confide.errors import ConfigError, StorageError, UnreadableError
-from confide.security import pki
+from confide.security import certificates, ec_keys
 from confide.server.provisioning.provision import (
     provision,
     read_federation,
@@ -22,13 +22,13 @@ from confide.server.provisioning.provision import (
 
 def test_keys_that_do_not_fit_are_named(out: Path, config: Config) -> None:
     secret = out / "institutions" / "Cleveland" / "node.key"
-    secret.write_text(pki.node_key_text(pki.make_key()))
+    secret.write_text(ec_keys.node_key_text(ec_keys.make_key()))
     with pytest.raises(
         ConfigError,
         match=r"Cleveland/node\.key does not fit .*Cleveland\.pub.*--replace 'Cleveland'",
     ):
         provision(FEDERATION, config, out)
-    (out / "authority" / "ca.key").write_text(pki.private_pem(pki.make_key()))
+    (out / "authority" / "ca.key").write_text(ec_keys.private_pem(ec_keys.make_key()))
     secret.unlink()
     with pytest.raises(
         ConfigError, match=r"ca\.key is not the key of the authority that the kits trust"
@@ -38,14 +38,14 @@ def test_keys_that_do_not_fit_are_named(out: Path, config: Config) -> None:
 
 def test_a_folder_of_another_federation_is_refused(out: Path, config: Config) -> None:
     with pytest.raises(
-        ConfigError, match=r"name=lung: the authority in .* is of 'heart'; give another --out"
+        ConfigError, match=r"name=lung: the authority in .* belongs to 'heart'; give another --out"
     ):
         provision(replace(FEDERATION, name="lung"), config, out)
 
 
 def test_a_second_authority_is_refused(out: Path, config: Config) -> None:
-    other = pki.make_authority("heart", pki.make_key())
-    (out / "authority" / "ca.crt").write_text(pki.certificate_pem(other))
+    other = certificates.make_authority("heart", ec_keys.make_key())
+    (out / "authority" / "ca.crt").write_text(certificates.certificate_pem(other))
     with pytest.raises(
         ConfigError, match=r"certificates of several authorities .*; keep those of one"
     ):
@@ -157,7 +157,7 @@ def test_the_command_makes_kits_and_says_what_is_next(
     [
         (["--out", "x"], "Expected either FEDERATION.yaml"),
         (["a.yaml", "--request", "B"], "Expected either FEDERATION.yaml"),
-        (["--request", "B", "--csr", "x"], "--csr and --replace are the coordinator's"),
+        (["--request", "B", "--csr", "x"], "--csr and --replace are for the coordinator"),
         (["nowhere.yaml"], "nowhere.yaml cannot be read"),
     ],
 )

@@ -51,7 +51,7 @@ def test_another_key_is_taken_only_when_told(out: Path, config: Config, tmp_path
     request = [tmp_path / "theirs" / "node.csr"]
     before = files(out)
     with pytest.raises(
-        ConfigError, match=r"'Cleveland' is known by key SHA256:.*give --replace 'Cleveland'"
+        ConfigError, match=r"'Cleveland' is registered with key SHA256:.*give --replace 'Cleveland'"
     ):
         provision(FEDERATION, config, out, requests=request)
     assert files(out) == before
