@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from confide.client.ledger.file import LedgerFile
-    from confide.client.ledger.state import LedgerState, Population
+    from confide.client.ledger.state import LedgerState, PopulationAccount
 
 _BAR = 12
 
@@ -171,7 +171,7 @@ def _populations(states: "Sequence[LedgerState]") -> "Table":
     return table
 
 
-def bar(population: "Population") -> str:
+def bar(population: "PopulationAccount") -> str:
     """Draw a budget: what was spent, what is committed beyond that, what is left."""
     bound = population.budget.epsilon
     spent, committed = (
@@ -180,7 +180,7 @@ def bar(population: "Population") -> str:
     return "█" * spent + "▒" * (committed - spent) + "·" * (_BAR - committed)
 
 
-def _runs(population: "Population") -> "Table":
+def _runs(population: "PopulationAccount") -> "Table":
     table = _table(
         f"Runs of {population.name}",
         "job",

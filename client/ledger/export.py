@@ -1,4 +1,7 @@
-"""What an auditor is given: a ledger's events and what follows from them, signed by the institution, without unit ids."""
+"""A ledger's export for auditors: its events and totals, signed by the institution.
+
+It holds no unit ids.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,15 +11,15 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from confide.client.ledger.event_log import Event
+from confide.client.ledger.events import Event
 from confide.client.ledger.file import LedgerFile
-from confide.client.ledger.state import LedgerState, Population
+from confide.client.ledger.state import LedgerState, PopulationAccount
 
 SCHEMA = 1
 
 
 def export(file: LedgerFile) -> dict[str, Any]:
-    """Write a ledger's events and totals as plain JSON, with an Ed25519 signature over all of it."""
+    """Return a ledger's events and totals as plain JSON, with an Ed25519 signature over them."""
     state = file.read_again()
     content = {
         "schema": SCHEMA,
@@ -29,8 +32,8 @@ def export(file: LedgerFile) -> dict[str, Any]:
     return {**content, "signature": file.keys.signing_key.sign(_canonical(content)).hex()}
 
 
-def totals(population: Population) -> dict[str, Any]:
-    """Sum a population up."""
+def totals(population: PopulationAccount) -> dict[str, Any]:
+    """Return the totals of a population."""
     return {
         "unit": population.unit,
         "epsilon": population.budget.epsilon,
@@ -47,8 +50,8 @@ def export_problems(raw: Mapping[str, Any]) -> list[str]:
     """Check an export: its signature, its chain, and that its totals follow from its events.
 
     Returns:
-        One sentence for each thing that is wrong. Whether the key is the institution's is for the
-        reader to know.
+        One sentence for each problem. Whether the key is the institution's cannot be checked here:
+        the reader has to compare it with the one that the institution gave out.
     """
     try:
         if raw["schema"] != SCHEMA:
@@ -56,6 +59,8 @@ def export_problems(raw: Mapping[str, Any]) -> list[str]:
         content = {key: value for key, value in raw.items() if key != "signature"}
         public_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw["public_key"]))
         public_key.verify(bytes.fromhex(raw["signature"]), _canonical(content))
+        # The signature alone proves nothing: whoever holds the key could sign any totals. They are
+        # computed again from the events.
         state, before = LedgerState(), ""
         for number, item in enumerate(raw["events"], start=1):
             event = Event(**item)
@@ -72,7 +77,7 @@ def export_problems(raw: Mapping[str, Any]) -> list[str]:
     except InvalidSignature:
         return ["Its signature does not fit: it was changed, or signed with another key."]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        return [f"It is no export of a ledger ({type(error).__name__}: {error})."]
+        return [f"It is not an export of a ledger ({type(error).__name__}: {error})."]
 
 
 def _canonical(content: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""A ledger's file, opened: its events, what follows from them, and the keys that lie beside it."""
+"""A ledger's file, opened: its events, the state that follows from them, and its keys."""
 
 import contextlib
 import time
@@ -6,26 +6,29 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from confide.client.ledger.event_log import FORMAT, Event, EventLog, Transaction
+from confide.client.ledger.database import FORMAT
+from confide.client.ledger.event_log import EventLog
+from confide.client.ledger.events import Event
 from confide.client.ledger.keys import LedgerKeys
-from confide.client.ledger.state import LedgerState, Population
+from confide.client.ledger.state import LedgerState, PopulationAccount
+from confide.client.ledger.transaction import Transaction
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError
 from confide.privacy.budget import Budget
 
 SUFFIX = ".ledger"
 SHARED_KEYS = "ledgers.key"
-"""Beside the ledgers of a simulation, which have one key for all."""
+"""File next to the ledgers of a simulation, which share one pair of keys."""
 
 
 class LedgerFile:
     """One institution's ledger, with all its populations.
 
     Args:
-        path: of the file; keys, anchor and replies lie beside it.
+        path: path of the file; keys, anchor and replies are next to it.
         anchor: file that holds the head; None for ``PATH.anchor``.
-        keys: file of keys; None for ``PATH.key``.
-        now_fn: seconds since 1970.
+        keys: file that holds the keys; None for ``PATH.key``.
+        now_fn: clock; seconds since 1970.
 
     Raises:
         LedgerError: if it is damaged, older than its anchor, or of a newer release.
@@ -46,23 +49,22 @@ class LedgerFile:
 
     @property
     def state(self) -> LedgerState:
-        """What follows from the events read so far."""
-        if not self.log.contains(
-            self._state.number, self._state.hash
-        ):  # of a transaction that failed
+        """State that follows from the events read so far."""
+        # A transaction that failed was applied to the state already: fold from the beginning again
+        if not self.log.contains(self._state.number, self._state.hash):
             self._state = LedgerState()
         for event in self.log.events[self._state.number :]:
             self._state.apply(event)
         return self._state
 
     def read_again(self) -> LedgerState:
-        """Read what other processes appended."""
+        """Read what other processes appended, and return the state after it."""
         self.log.read_again()
         return self.state
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator["Writing"]:
-        """Append events, all or none; the first of all tells of the ledger itself.
+        """Append events, all or none; a new ledger first records its format and public key.
 
         Raises:
             LedgerError: if they cannot be written, or the key is another ledger's.
@@ -84,26 +86,26 @@ class LedgerFile:
     def declare(self, name: str, config: BudgetConfig) -> None:
         """Declare a population, or change the epsilon and delta of its budget.
 
-        Its order and its unit stay.
+        The budget's order and unit do not change.
 
         Raises:
-            DeniedError: if its unit is another than was declared, or there is no epsilon.
+            DeniedError: if the unit differs from the declared one, or there is no epsilon.
         """
         with self.transaction() as writing:
             writing.declare(name, config)
 
     def approve(self, job: str, plan_sha256: str) -> None:
-        """Write down that the institution's people approved a plan."""
+        """Record that the institution's people approved a plan."""
         with self.transaction() as writing:
             writing.append("approve", {"job": job, "plan": plan_sha256})
 
 
 class Writing:
-    """What is being appended to a ledger, and what follows from it.
+    """A transaction on a ledger, and the state after what it has appended so far.
 
     Args:
-        transaction: of the log.
-        state: before it; events are taken in as they are appended.
+        transaction: transaction of the log.
+        state: state before it; each event is applied as it is appended.
     """
 
     def __init__(self, transaction: Transaction, state: LedgerState) -> None:
@@ -116,12 +118,14 @@ class Writing:
         self.state.apply(event)
         return event
 
-    def declare(self, name: str, config: BudgetConfig) -> Population:
+    def declare(self, name: str, config: BudgetConfig) -> PopulationAccount:
         """Declare a population, or change its budget."""
         known = self.state.populations.get(name)
         if known is not None:
             check_unit(known, config)
         budget = new_budget(name, config)
+        # The order stays even where the new budget would suit another one: it must not be chosen
+        # after outputs were seen
         order = known.budget.order if known else budget.order
         self.append(
             "budget", {"population": name, "unit": config.unit, **asdict(budget), "order": order}
@@ -130,10 +134,10 @@ class Writing:
 
 
 def new_budget(name: str, config: BudgetConfig) -> Budget:
-    """Make the budget that a policy names.
+    """Return the budget that a policy sets.
 
     Raises:
-        DeniedError: if it names none.
+        DeniedError: if it sets none.
     """
     if config.epsilon is None:
         raise DeniedError(
@@ -143,11 +147,11 @@ def new_budget(name: str, config: BudgetConfig) -> Budget:
     return Budget.declare(config.epsilon, config.delta)
 
 
-def check_unit(population: Population, config: BudgetConfig) -> None:
-    """Check that a budget's unit is the one declared.
+def check_unit(population: PopulationAccount, config: BudgetConfig) -> None:
+    """Check that a budget's unit is the declared one.
 
     Raises:
-        DeniedError: if not.
+        DeniedError: if it differs and something was charged already.
     """
     if population.runs and population.unit != config.unit:
         raise DeniedError(

@@ -1,4 +1,4 @@
-"""Keys of one institution's ledger: of unit ids and of a round's secret."""
+"""Keys of one institution's ledger: the one that signs exports and the one that hashes unit ids."""
 
 import functools
 import hashlib
@@ -17,12 +17,10 @@ _MAC_BYTES = 16
 
 
 class LedgerKeys:
-    """What only the institution knows.
-
-    The key that signs exports and the key of unit hashes, in one file.
+    """The two secret keys, in one file.
 
     Args:
-        path: of the file, readable by its owner alone.
+        path: path of the file, which only its owner may read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,7 +28,7 @@ class LedgerKeys:
         self._raw = b""
 
     def create(self) -> str:
-        """Make new keys, unless there are some, and return the public one."""
+        """Create the keys if there are none yet, and return the public key."""
         if not self.path.exists():
             raw = os.urandom(2 * KEY_BYTES)
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +41,7 @@ class LedgerKeys:
 
     @functools.cached_property
     def public_key(self) -> str:
-        """Ed25519, hexadecimal."""
+        """Public key of the signing key: Ed25519, hexadecimal."""
         raw = self.signing_key.public_key().public_bytes(
             serialization.Encoding.Raw, serialization.PublicFormat.Raw
         )
@@ -51,11 +49,12 @@ class LedgerKeys:
 
     @property
     def signing_key(self) -> Ed25519PrivateKey:
-        """What exports are signed with."""
+        """Private key that exports are signed with."""
         return Ed25519PrivateKey.from_private_bytes(self._read()[:KEY_BYTES])
 
     def mac(self, unit_id: str) -> bytes:
         """Return the keyed hash of a unit's id, 16 bytes."""
+        # Keyed: ids such as patient numbers are few enough to try all, were the hash a plain one
         return hmac.digest(self._read()[KEY_BYTES:], unit_id.encode(), hashlib.sha256)[:_MAC_BYTES]
 
     def _read(self) -> bytes:

@@ -1,19 +1,17 @@
-"""What an institution remembers of its spending.
+"""The seam between an institution and its record of privacy spending, and the rules of that record.
 
-The seam, and the ledger that outlives the process.
-
-Protected: every unit of a declared population, in the budget's unit, over all runs. It is keyed by
-the population's name and not by records: everybody in it carries every event, whoever trained;
-adding, editing, reordering or exporting records refunds nothing. Who is trusted: the institution's
-own machine and operator. What is public: everything in the ledger but unit ids, which stand in it
-as keyed hashes, and the keys of rounds that are under way.
+Protected: every unit of a declared population, in the budget's unit, over all runs. The account is
+kept by the population's name and not by records: every member carries every event, no matter which
+members were trained on; adding, editing, reordering or exporting records refunds nothing. Trusted:
+the institution's own machine and operator. Public: everything in the ledger except unit ids, which
+are stored as keyed hashes, and the keys of rounds that are under way.
 
 A run's schedule is charged whole, spare rounds included, in the transaction of its first round's
 reservation. A round is reserved before its first private step, with a fresh key from the operating
-system, from which its noise and masks derive. The same question (job, round, plan, tensors) replays
-the same mechanism and costs nothing more; another one is a new reservation. The reply is durable
-before its settlement, which wipes the key, and the settlement before the reply is sent. So a crash
-at any instant can only over-count.
+system, from which its noise and masks derive. The same request (job, round, plan, tensors) replays
+the same mechanism and costs nothing more; a different one is a new reservation. The reply is
+durable before its settlement, which wipes the key, and the settlement before the reply is sent. So
+a crash at any instant can only over-count.
 """
 
 import logging
@@ -35,9 +33,9 @@ class Reservation:
     """A round that was counted and may be computed.
 
     Attributes:
-        rounds: of this run that are counted by now.
+        rounds: number of rounds of this run counted so far, this one included.
         key: 32 bytes that the round's noise and masks derive from.
-        is_replay: whether it was reserved before, so that the same mechanism is computed again.
+        is_replay: whether the round was reserved before, so that the same mechanism is repeated.
     """
 
     rounds: int
@@ -45,18 +43,19 @@ class Reservation:
     is_replay: bool
 
 
+# A request is repeated right after it failed, if at all: a few digests are enough to recognise it
 _RECENT = 4
 
 
 @dataclass(frozen=True)
 class RoundsSpent:
-    """What a job has computed from an institution's training records.
+    """Mechanisms that a job has computed from an institution's training records.
 
     Attributes:
-        count: mechanisms carried out; what the job has spent follows from it.
-        recent: names of the last few, where nothing outlives the process. The same request names
-            the same mechanism, which may be replayed at no cost; one that is no longer among these
-            counts anew: a count may only be too high.
+        count: number of mechanisms carried out; what the job has spent follows from it.
+        recent: identifiers of the last few, where nothing outlives the process. The same request
+            has the same identifier and may be replayed at no cost; one that is no longer among
+            these is counted again, since a count may only be too high.
     """
 
     count: int = 0
@@ -70,20 +69,20 @@ class RoundsSpent:
 
 
 class Ledger(Protocol):
-    """The seam between an institution and its memory."""
+    """An institution's record of its privacy spending."""
 
     @property
     def head(self) -> str:
         """Number and hash of the newest event, as ``NUMBER:HASH``.
 
-        Empty where nothing outlives the process.
+        Empty if nothing outlives the process.
         """
 
     def check_head(self, echoed: str) -> None:
         """Check that the head a coordinator saw last is known here.
 
         Raises:
-            LedgerError: if not: this is an older copy, or another machine's.
+            LedgerError: if it is not, as in an older copy or another machine's ledger.
         """
 
     def admit(self, terms: RunTerms) -> None:
@@ -95,24 +94,21 @@ class Ledger(Protocol):
 
     @property
     def keeps_account(self) -> bool:
-        """Whether it outlives the process.
+        """Whether the ledger outlives the process.
 
-        Then nothing is computed from training records that it does not count.
+        If so, nothing is computed from training records without being counted in it.
         """
 
     def digest(self, mechanism: str, records: Callable[[], str]) -> str:
-        """Name what would be computed: a mechanism on these very training records.
+        """Return the identifier of a mechanism on these very training records.
 
         Args:
-            mechanism: names plan, round, tensors and kept state.
-            records: hashes the training records; not called where these cannot change.
+            mechanism: identifier of plan, round, tensors and kept state.
+            records: function that hashes the training records; not called if they cannot change.
         """
 
     def answered(self, run: str, digest: str) -> Reply | None:
-        """Return the durable reply to a question that was answered before.
-
-        None if there is none.
-        """
+        """Return the durable reply to a request that was answered before; None if there is none."""
 
     def reserve(
         self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
@@ -120,14 +116,14 @@ class Ledger(Protocol):
         """Count a round, durably, before its first private step.
 
         Args:
-            terms: of the run, whose schedule is charged with its first round.
-            server_round: of the coordinator.
-            digest: of the question.
-            key: what its randomness derives from; None for a fresh one.
+            terms: terms of the run, whose schedule is charged with its first round.
+            server_round: number of the coordinator's round.
+            digest: identifier of the request.
+            key: key that the round's randomness derives from; None for a fresh one.
 
         Raises:
             DeniedError: if the budget or the schedule does not cover it, or it was answered and the
-                reply is gone.
+                reply is no longer kept.
             LedgerError: if it cannot be written.
         """
 
@@ -136,14 +132,11 @@ class Ledger(Protocol):
 
         Raises:
             StorageError: if it cannot be written; the reservation stands.
-            DeniedError: if another process settled it meanwhile; its reply is the one that counts.
+            DeniedError: if another process settled it in the meantime; its reply is the valid one.
         """
 
     def abandon(self, run: str, digest: str) -> None:
-        """Settle a round whose update may not leave.
-
-        Its key is wiped, and it is never computed again.
-        """
+        """Settle a round whose update may not leave: wipe its key and never compute it again."""
 
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Say whether the institution's people approved a plan."""
@@ -152,11 +145,14 @@ class Ledger(Protocol):
         """Return what a run has computed."""
 
     def restore_spent(self, run: str, spent: RoundsSpent) -> None:
-        """Take over what another process of the same simulation knows of a run, where nothing else outlives that process."""
+        """Set what a run has computed, as counted by another process of the same simulation.
+
+        Only for a ledger that does not outlive its process.
+        """
 
 
 def already_answered(run: str) -> DeniedError:
-    """Say that a question was answered, and that the answer is not given again."""
+    """Return the refusal of a request that was answered before and whose reply is not kept."""
     return DeniedError(
         f"Run {run}: this was answered before, and the reply is not kept any more.",
         code=Refusal.ALREADY_ANSWERED,
@@ -164,7 +160,7 @@ def already_answered(run: str) -> DeniedError:
 
 
 def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
-    """Say that a run's schedule is used up."""
+    """Return the refusal of a round beyond a run's schedule."""
     return DeniedError(
         f"Round {asked} of {allowed} that the noise was calibrated for, spare ones included.",
         code=Refusal.ROUNDS_SPENT,

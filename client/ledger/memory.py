@@ -1,6 +1,6 @@
-"""The ledger of a simulation on public records.
+"""The ledger of a simulation on public records: a count of rounds.
 
-A count, forgotten with the process unless a checkpoint keeps it.
+It is lost with the process unless a checkpoint keeps it.
 """
 
 import os
@@ -14,7 +14,7 @@ from confide.protocol.tensors import Tensors
 
 
 class MemoryLedger:
-    """Counts rounds; a :class:`~confide.client.ledger.ledger.Ledger` without a lifetime."""
+    """A :class:`~confide.client.ledger.ledger.Ledger` that counts rounds, without a lifetime."""
 
     head = ""
     keeps_account = False
@@ -28,27 +28,28 @@ class MemoryLedger:
         return self._spent.get(run, RoundsSpent())
 
     def restore_spent(self, run: str, spent: RoundsSpent) -> None:
-        """Take over what another process of the same simulation knows of a run, in place of what is known here."""
+        """Replace what a run has computed by another process's count."""
         self._spent[run] = spent
 
     def check_head(self, echoed: str) -> None:
-        """Nothing was echoed that this could know."""
+        """Accept any head: this ledger has none."""
 
     def admit(self, terms: RunTerms) -> None:
-        """Every run may begin."""
+        """Let every run begin."""
 
     def digest(self, mechanism: str, records: Callable[[], str]) -> str:
-        """Records cannot change while this process lives."""
+        """Return the mechanism's identifier alone."""
+        # Records cannot change while this process lives, so that they need no hash
         return mechanism
 
     def answered(self, run: str, digest: str) -> Reply | None:
-        """No reply is kept: the same question is computed again."""
+        """Return None: no reply is kept, and the same request is computed again."""
         return None
 
     def reserve(
         self, terms: RunTerms, server_round: int, digest: str, *, key: bytes | None
     ) -> Reservation:
-        """Count a round."""
+        """Count a round, unless it replays a recent one."""
         before = self.spent(terms.name)
         after = before.plus(digest)
         if after.count > terms.max_rounds:
@@ -58,13 +59,13 @@ class MemoryLedger:
         return Reservation(rounds=after.count, key=fresh, is_replay=after == before)
 
     def settle(self, run: str, digest: str, reply: Reply, update: Tensors) -> None:
-        """Nothing is made durable."""
+        """Do nothing: replies are not kept."""
 
     def abandon(self, run: str, digest: str) -> None:
-        """Nothing is made durable."""
+        """Do nothing: the round stays counted."""
 
     def is_approved(self, job: str, plan_sha256: str) -> bool:
-        """Nobody approves in a simulation."""
+        """Return False: nobody approves plans in a simulation."""
         return False
 
 

@@ -1,7 +1,4 @@
-"""The ledger of a deployed institution.
-
-A hash-chained file that survives SIGKILL at any instant.
-"""
+"""The ledger of a deployed institution: a hash-chained file that survives SIGKILL at any time."""
 
 import logging
 import os
@@ -11,7 +8,7 @@ from dataclasses import asdict
 from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
 from confide.client.ledger.ledger import Reservation, RoundsSpent, already_answered, rounds_spent
 from confide.client.ledger.replies import Replies
-from confide.client.ledger.state import LedgerState, Population, Run, RunTerms
+from confide.client.ledger.state import LedgerState, PopulationAccount, RunAccount, RunTerms
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.privacy.budget import Budget
@@ -21,20 +18,21 @@ from confide.protocol.tensors import Tensors
 
 log = logging.getLogger(__name__)
 
-_LONGEST_NUMBER = 16
+# A coordinator echoes the number: a bound keeps a hostile one from having huge integers parsed
+_MAX_DIGITS = 16
 
 
 class PersistentLedger:
     """One population's account in a ledger's file.
 
     Args:
-        file: opened; replies lie beside it.
-        population: whose budget it is.
-        budget: what the policy allows; declared in the ledger when that is new.
-        kept_replies: durable replies of a run that stay.
+        file: opened file; replies are stored next to it.
+        population: name of the population whose budget is charged.
+        budget: budget that the policy allows; declared in the ledger if that is new.
+        kept_replies: number of durable replies kept for each run.
 
     Raises:
-        DeniedError: if the file holds other populations and not this one, or declares another unit.
+        DeniedError: if the file holds other populations but not this one, or declares another unit.
     """
 
     def __init__(
@@ -50,8 +48,9 @@ class PersistentLedger:
     keeps_account = True
 
     def digest(self, mechanism: str, records: Callable[[], str]) -> str:
-        """Name a mechanism on these very training records, by a keyed hash that tells nothing of them."""
-        if self._file.state.public_key is None:  # a ledger that nobody wrote to yet
+        """Return the identifier of a mechanism on these very records, a keyed hash of both."""
+        # Without the records in it, the same noise could be replayed on edited records and cancel
+        if self._file.state.public_key is None:  # a new ledger, whose first event is not written
             self._file.keys.create()
         return self._file.keys.mac("\0".join((self._population, mechanism, records()))).hex()
 
@@ -62,25 +61,29 @@ class PersistentLedger:
         return f"{number}:{digest}"
 
     @property
-    def population(self) -> Population:
-        """Everything that was charged to this population."""
-        found = self._declared(self._file.read_again())
+    def population(self) -> PopulationAccount:
+        """Account of this population, as declared or, in a new ledger, as it would be."""
+        declared = self._declared(self._file.read_again())
         budget = new_budget(self._population, self._budget)
-        return found or Population(name=self._population, unit=self._budget.unit, budget=budget)
+        return declared or PopulationAccount(
+            name=self._population, unit=self._budget.unit, budget=budget
+        )
 
     def check_head(self, echoed: str) -> None:
         """Check that the head a coordinator saw last is in the chain."""
-        number, _, digest = echoed.partition(":")
-        if not echoed or (
-            number.isdecimal()
-            and len(number) < _LONGEST_NUMBER
-            and self._holds(int(number), digest)
-        ):
+        if not echoed:
             return
+        number, _, digest = echoed.partition(":")
+        if number.isdecimal() and len(number) < _MAX_DIGITS:
+            if self._file.log.contains(int(number), digest):
+                return
+            self._file.read_again()  # another process may have written it
+            if self._file.log.contains(int(number), digest):
+                return
         raise LedgerError(
-            f"{self._file.path} does not hold event {number[:_LONGEST_NUMBER]!r}, which a"
-            " coordinator was told of: it is an older copy, or another machine has a copy too."
-            " Nothing is trained on it; bring back the newest one."
+            f"{self._file.path} does not hold event {number[:_MAX_DIGITS]!r}, which a coordinator"
+            " has seen: it is an older copy, or another machine has a copy too. Nothing is trained"
+            " on it; bring back the newest one."
         )
 
     def admit(self, terms: RunTerms) -> None:
@@ -93,10 +96,7 @@ class PersistentLedger:
             raise _changed(known.terms, terms)
 
     def answered(self, run: str, digest: str) -> Reply | None:
-        """Return the durable reply to a question that was answered before.
-
-        None if there is none.
-        """
+        """Return the durable reply to a request that was answered before; None if there is none."""
         known = self.population.runs.get(run)
         done = known.rounds.get(digest) if known else None
         return self._replies.load(run, done.number, done.reply) if done and done.reply else None
@@ -111,7 +111,7 @@ class PersistentLedger:
         return RoundsSpent(len(known.rounds) if known else 0)
 
     def restore_spent(self, run: str, spent: RoundsSpent) -> None:
-        """What stands in the file counts, whatever another process knows."""
+        """Do nothing: the file's count is the valid one."""
 
     # --- what it writes
 
@@ -130,27 +130,33 @@ class PersistentLedger:
                 raise _changed(run.terms, terms)
             known = run.rounds.get(digest)
             if known is None:
-                return self._first(writing, run, server_round, digest, key or os.urandom(KEY_BYTES))
+                fresh = key or os.urandom(KEY_BYTES)
+                self._reserve_new(writing, run, server_round, digest, fresh)
+                return Reservation(rounds=len(run.rounds), key=fresh, is_replay=False)
             kept = writing.transaction.key(digest)
         if known.is_settled or kept is None:
             raise already_answered(terms.name)
         return Reservation(rounds=len(run.rounds), key=kept, is_replay=True)
 
-    def _first(
-        self, writing: Writing, run: Run, server_round: int, digest: str, key: bytes
-    ) -> Reservation:
+    def _reserve_new(
+        self, writing: Writing, run: RunAccount, server_round: int, digest: str, key: bytes
+    ) -> None:
         name, allowed = run.terms.name, run.terms.max_rounds
         if len(run.rounds) >= allowed:
             raise rounds_spent(asked=len(run.rounds) + 1, allowed=allowed)
+        # Key and event in one transaction: a round that is counted can be replayed with the same
+        # noise after a crash, and one that is not counted has no key that could have been used
         writing.transaction.keep_key(digest, key)
         writing.append(
             "reserve",
             {"population": self._population, "run": name, "round": server_round, "digest": digest},
         )
-        return Reservation(rounds=len(run.rounds), key=key, is_replay=False)
 
     def settle(self, run: str, digest: str, reply: Reply, update: Tensors) -> None:
         """Make a reply durable, then its settlement, and wipe the key."""
+        # In this order: with the key wiped first, a crash would leave a counted round that can be
+        # neither replayed nor answered. Replies are files, so that the database stays small enough
+        # to be hashed whole; the settlement holds the reply's checksum.
         number = self._file.state.populations[self._population].runs[run].rounds[digest].number
         self._settle(run, digest, self._replies.save(run, number, reply, update))
         self._replies.forget(run, before=number)
@@ -161,6 +167,7 @@ class PersistentLedger:
 
     def _settle(self, run: str, digest: str, reply: str) -> None:
         with self._file.transaction() as writing:
+            # Two processes may have computed the same round; only one reply may ever leave
             if self._account(writing).runs[run].rounds[digest].is_settled:
                 raise already_answered(run)
             writing.transaction.wipe_key(digest)
@@ -170,19 +177,18 @@ class PersistentLedger:
             )
 
     def know_units(self, unit_ids: Iterable[str]) -> None:
-        """Remember keyed hashes of the units that are about to be trained on, and raise an alarm about the unexpected.
+        """Store keyed hashes of the units about to be trained on, and warn about unexpected ones.
 
-        Alarms are all that hashes do: units never seen before are charged like the others, and
-        those that another population holds too are told of, since they carry both.
+        The hashes decide nothing: units never seen before are charged like the others, and units
+        that another population holds too carry the cost of both, which the warning says.
         """
         with self._file.transaction() as writing:
             population = self._account(writing)
             macs = [self._file.keys.mac(unit) for unit in unit_ids]
             new, elsewhere = writing.transaction.know_units(self._population, macs)
             if new:
-                writing.append(
-                    "units", {"population": self._population}
-                )  # no number: it may not be public
+                # Without the number of new units: events are public, and it need not be
+                writing.append("units", {"population": self._population})
         if new and population.runs:
             log.warning(
                 "%d of %d units are new to population %s; it was charged before.",
@@ -199,24 +205,18 @@ class PersistentLedger:
 
     # --- inside
 
-    def _holds(self, number: int, digest: str) -> bool:
-        if self._file.log.contains(number, digest):
-            return True
-        self._file.read_again()  # another process may have written it
-        return self._file.log.contains(number, digest)
-
-    def _account(self, writing: Writing) -> Population:
+    def _account(self, writing: Writing) -> PopulationAccount:
         """Return the population, declared if the ledger is new."""
         return self._declared(writing.state) or writing.declare(self._population, self._budget)
 
-    def _declared(self, state: LedgerState) -> Population | None:
-        """Return this population; None in a ledger that holds none.
+    def _declared(self, state: LedgerState) -> PopulationAccount | None:
+        """Return this population's account; None if it has yet to be declared.
 
         Raises:
-            DeniedError: if only others are declared, or its unit is another.
+            DeniedError: if only other populations are declared, or the unit differs.
         """
-        found = state.populations.get(self._population)
-        if found is None and state.populations:
+        declared = state.populations.get(self._population)
+        if declared is None and state.populations:
             others = ", ".join(sorted(state.populations))
             raise DeniedError(
                 f"Population {self._population} is not declared in {self._file.path}, which holds"
@@ -224,19 +224,14 @@ class PersistentLedger:
                 f" {self._file.path} --declare {self._population} --epsilon E",
                 code="undeclared_population",
             )
-        if found is not None:
-            check_unit(found, self._budget)
-            if (
-                found.unit != self._budget.unit
-            ):  # nothing was charged to it yet: it is declared anew
-                return None
-        return found
+        if declared is not None:
+            check_unit(declared, self._budget)
+            if declared.unit != self._budget.unit:
+                return None  # nothing was charged yet, so that it may be declared again
+        return declared
 
-    def _bound(self, population: Population) -> Budget:
-        """Return the tighter of what was declared and what the policy says.
-
-        The order is the one declared.
-        """
+    def _bound(self, population: PopulationAccount) -> Budget:
+        """Return the tighter of the declared and the policy's budget, at the declared order."""
         declared, epsilon = population.budget, self._budget.epsilon
         return Budget(
             epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),
@@ -247,11 +242,11 @@ class PersistentLedger:
 
 def _changed(before: RunTerms, now: RunTerms) -> ProtocolError:
     then, today = asdict(before), asdict(now)
-    told = ", ".join(
+    changes = ", ".join(
         f"{name}={then[name]} then, {today[name]} now" for name in then if then[name] != today[name]
     )
     return ProtocolError(
-        f"Job {before.job} goes on with other terms than it began with: {told}.",
+        f"Job {before.job} continues with other terms than it began with: {changes}.",
         code="plan_changed",
     )
 

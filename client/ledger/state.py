@@ -1,19 +1,19 @@
-"""What follows from a ledger's events: populations, their runs, and what these have spent.
+"""The state that follows from a ledger's events: populations, their runs, and what they have spent.
 
-Pure; nothing is read or written.
+A pure fold; nothing is read or written.
 """
 
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from confide.client.ledger.event_log import Event
+from confide.client.ledger.events import Event
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule
 from confide.privacy.budget import Budget, Charge
 
 
 def run_name(institution: str, job: str) -> str:
-    """Name an institution's part of a job."""
+    """Return the name of an institution's part of a job."""
     return f"{institution}: {job}"
 
 
@@ -22,22 +22,23 @@ class RunTerms:
     """What a run will do, fixed before its first round.
 
     Attributes:
-        institution: that trains; several may share one population.
-        job: of the plan.
+        institution: name of the institution that trains; several may share one population.
+        job: name of the plan's job.
         plan: SHA-256 of the plan.
-        unit: that it protects: record or group.
-        grouped_by: column that says whose a record is; None where the unit is a record.
-        num_units: n, declared public.
-        noise_multiplier: sigma.
-        sampling_rate: q.
-        steps: a round.
-        max_rounds: planned and spare.
-        epsilon: asked for by the plan.
-        delta: of the plan.
-        accountant: of the plan.
+        unit: protected unit: record or group.
+        grouped_by: name of the column that identifies a record's owner; None if the unit is a
+            record.
+        num_units: n, the number of training units, declared public.
+        noise_multiplier: sigma, the noise's standard deviation divided by the clipping norm.
+        sampling_rate: q, the probability that a unit is in a step's sample.
+        steps: number of steps in a round.
+        max_rounds: number of rounds that are charged, planned and spare ones.
+        epsilon: target epsilon of the plan.
+        delta: target delta of the plan.
+        accountant: name of the accountant that calibrated the noise.
         relation: neighbouring relation.
-        reproducible: whether noise derives from a seed, so that the guarantee is void for whoever
-            knows it.
+        reproducible: whether noise derives from a seed, which voids the guarantee towards anyone
+            who knows the seed.
     """
 
     institution: str
@@ -58,11 +59,11 @@ class RunTerms:
 
     @property
     def name(self) -> str:
-        """Of the run: an institution's part of a job."""
+        """Name of the run: an institution's part of a job."""
         return run_name(self.institution, self.job)
 
     def schedule(self, rounds: int) -> Schedule:
-        """Return the steps of so many rounds."""
+        """Return the schedule of a number of rounds."""
         return Schedule(
             noise_multiplier=self.noise_multiplier,
             sampling_rate=self.sampling_rate,
@@ -71,14 +72,14 @@ class RunTerms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
-    """One reserved round.
+class ReservedRound:
+    """One reserved round of a run.
 
     Attributes:
-        number: of the reservation, from 1 in each run.
-        server_round: of the coordinator.
-        reply: checksum of the durable reply; empty where the update might not leave; None until it
-            is settled.
+        number: number of the reservation, from 1 in each run.
+        server_round: number of the coordinator's round.
+        reply: checksum of the durable reply; empty if the update was kept back; None until the
+            round is settled.
     """
 
     number: int
@@ -87,47 +88,46 @@ class Round:
 
     @property
     def is_settled(self) -> bool:
-        """Whether it will not be computed again."""
+        """Whether the round is finished and will not be computed again."""
         return self.reply is not None
 
 
 @dataclass(kw_only=True)
-class Run:
-    """One run's reservations.
+class RunAccount:
+    """What one run has reserved.
 
     Attributes:
-        terms: charged whole.
-        began: seconds since 1970.
-        rounds: digest -> round.
+        terms: terms of the run, charged whole.
+        began: time of its first reservation, in seconds since 1970.
+        rounds: identifier of the request -> reserved round.
     """
 
     terms: RunTerms
     began: float
-    rounds: dict[str, Round] = field(default_factory=dict)
+    rounds: dict[str, ReservedRound] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
-class Population:
-    """One declared population.
+class PopulationAccount:
+    """One declared population, its budget and its runs.
 
     Attributes:
-        name: ``budget.id``.
-        unit: strongest unit that is promised.
-        budget: its lifetime.
+        name: name of the population (``budget.id``).
+        unit: unit that the budget promises to protect: record or group.
+        budget: lifetime budget.
         runs: name -> run, in the order in which they began.
     """
 
     name: str
     unit: str
     budget: Budget
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, RunAccount] = field(default_factory=dict)
 
     def charges(self, *, reserved_only: bool = False) -> list[Charge]:
-        """Return what runs cost.
+        """Return the charge of each run.
 
         Args:
-            reserved_only: only rounds that were reserved; otherwise each run whole, as it is
-                charged.
+            reserved_only: count only reserved rounds; otherwise each run whole, as it is charged.
         """
         rounds = [
             len(run.rounds) if reserved_only else run.terms.max_rounds for run in self.runs.values()
@@ -141,20 +141,31 @@ class Population:
         """Check that a budget covers a whole run after all that was charged before.
 
         Args:
-            terms: of the run.
+            terms: terms of the run.
             bound: this population's budget, or a tighter one of the same order.
 
         Raises:
-            DeniedError: with what the population would have committed, and its bound.
+            DeniedError: if it does not, with what would be committed and what is allowed; or if
+                records are grouped by another column than before.
         """
-        self._check_groups(terms)
-        charge, history = (
-            Charge.of(terms.schedule(terms.max_rounds), unit=terms.unit, budget_unit=self.unit),
-            self.charges(),
-        )
+        # Groups by another column are other groups: the budget's promise to the first ones would
+        # no longer be what is accounted for
+        before_by = {
+            run.terms.grouped_by for run in self.runs.values() if run.terms.unit == "group"
+        }
+        if self.unit == terms.unit == "group" and before_by - {terms.grouped_by}:
+            raise DeniedError(
+                f"Population {self.name} was grouped by {', '.join(map(str, before_by))} before,"
+                f" and now by {terms.grouped_by}: its budget promises protection to the groups it"
+                " began with.",
+                code="budget_unit",
+            )
+        charge = Charge.of(terms.schedule(terms.max_rounds), unit=terms.unit, budget_unit=self.unit)
+        history = self.charges()
         if bound.admits(history, charge):
             return
-        before, after = bound.spent(history), bound.spent([*history, charge])
+        before = bound.spent(history)
+        after = bound.spent([*history, charge])
         near_limit = (
             " Groups cost more under a budget for records: a new population may declare unit=group."
             if charge.group_under_record_budget
@@ -168,17 +179,6 @@ class Population:
             code="budget_exhausted",
             figures={"asked": after, "allowed": bound.epsilon, "committed": before},
         )
-
-    def _check_groups(self, terms: RunTerms) -> None:
-        """Check that groups are the same people as before."""
-        before = {run.terms.grouped_by for run in self.runs.values() if run.terms.unit == "group"}
-        if self.unit == terms.unit == "group" and before - {terms.grouped_by}:
-            raise DeniedError(
-                f"Population {self.name} was grouped by {', '.join(map(str, before))} before, and"
-                f" now by {terms.grouped_by}: its budget promises protection to the groups it began"
-                " with.",
-                code="budget_unit",
-            )
 
     @property
     def committed(self) -> float:
@@ -196,57 +196,76 @@ class LedgerState:
     """The fold of a ledger's events.
 
     Attributes:
-        number: of the newest event in it.
-        hash: of that event.
-        public_key: that exports are signed with; None before the first event.
-        populations: by name.
-        approved: (job, plan) that the institution's people approved.
+        number: number of the newest event applied.
+        hash: hash of that event.
+        public_key: public key of exports' signatures; None before the first event.
+        populations: name -> population.
+        approved: (job, plan) pairs that the institution's people approved.
     """
 
     number: int = 0
     hash: str = ""
     public_key: str | None = None
-    populations: dict[str, Population] = field(default_factory=dict)
+    populations: dict[str, PopulationAccount] = field(default_factory=dict)
     approved: set[tuple[str, str]] = field(default_factory=set)
 
     def apply(self, event: Event) -> None:
-        """Take in the next event."""
-        getattr(self, f"_{event.kind}")(event, event.content)
+        """Apply the next event.
+
+        Raises:
+            ValueError: if the kind of event is unknown.
+        """
+        content: Any = event.content
+        match event.kind:
+            case "ledger":
+                self.public_key = content["public_key"]
+            case "budget":
+                self._apply_budget(content)
+            case "run":
+                terms = RunTerms(**{item.name: content[item.name] for item in fields(RunTerms)})
+                runs = self.populations[content["population"]].runs
+                runs[terms.name] = RunAccount(terms=terms, began=event.time)
+            case "reserve":
+                rounds = self._rounds(content)
+                number = len(rounds) + 1
+                rounds[content["digest"]] = ReservedRound(
+                    number=number, server_round=content["round"]
+                )
+            case "settle":
+                rounds = self._rounds(content)
+                reserved = rounds[content["digest"]]
+                rounds[content["digest"]] = replace(reserved, reply=content["reply"])
+            case "approve":
+                self.approved.add((content["job"], content["plan"]))
+            case "units":
+                # An alarm about new units, which changes nothing; it is in the log because a
+                # transaction needs an event
+                pass
+            case _:
+                raise ValueError(f"event {event.number} is of unknown kind {event.kind}")
         self.number, self.hash = event.number, event.hash
 
-    def _ledger(self, event: Event, content: Any) -> None:
-        self.public_key = content["public_key"]
+    def _rounds(self, content: Any) -> dict[str, ReservedRound]:
+        """Return the rounds of the run that an event names."""
+        return self.populations[content["population"]].runs[content["run"]].rounds
 
-    def _budget(self, event: Event, content: Any) -> None:
+    def _apply_budget(self, content: Any) -> None:
         budget = Budget(epsilon=content["epsilon"], delta=content["delta"], order=content["order"])
         known = self.populations.get(content["population"])
         if known is None:
-            self.populations[content["population"]] = Population(
+            self.populations[content["population"]] = PopulationAccount(
                 name=content["population"], unit=content["unit"], budget=budget
             )
         else:
             known.budget = budget
             known.unit = known.unit if known.runs else content["unit"]
 
-    def _run(self, event: Event, content: Any) -> None:
-        terms = RunTerms(**{item.name: content[item.name] for item in fields(RunTerms)})
-        self.populations[content["population"]].runs[terms.name] = Run(
-            terms=terms, began=event.time
-        )
 
-    def _reserve(self, event: Event, content: Any) -> None:
-        rounds = self.populations[content["population"]].runs[content["run"]].rounds
-        rounds[content["digest"]] = Round(number=len(rounds) + 1, server_round=content["round"])
-
-    def _settle(self, event: Event, content: Any) -> None:
-        rounds = self.populations[content["population"]].runs[content["run"]].rounds
-        rounds[content["digest"]] = replace(rounds[content["digest"]], reply=content["reply"])
-
-    def _units(self, event: Event, content: Any) -> None:
-        """Alarms leave nothing to remember."""
-
-    def _approve(self, event: Event, content: Any) -> None:
-        self.approved.add((content["job"], content["plan"]))
-
-
-__all__ = ["LedgerState", "Population", "Round", "Run", "RunTerms", "run_name"]
+__all__ = [
+    "LedgerState",
+    "PopulationAccount",
+    "ReservedRound",
+    "RunAccount",
+    "RunTerms",
+    "run_name",
+]

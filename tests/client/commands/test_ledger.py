@@ -9,7 +9,7 @@ import confide.cli
 from confide.client.commands.ledger import bar
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import Population, Run, RunTerms
+from confide.client.ledger.state import PopulationAccount, RunAccount, RunTerms
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.privacy.accounting import calibrate
@@ -69,11 +69,11 @@ def test_show_prints_events_when_asked(folder: Path, capsys: pytest.CaptureFixtu
 
 def test_bar_shows_spent_committed_and_left() -> None:
     budget = Budget.declare(2.0, 1e-5)
-    population = Population(
-        name="a", unit="record", budget=budget, runs={"trial": Run(terms=TERMS, began=0.0)}
+    population = PopulationAccount(
+        name="a", unit="record", budget=budget, runs={"trial": RunAccount(terms=TERMS, began=0.0)}
     )
     assert bar(population) == "▒" * 12
-    assert bar(Population(name="a", unit="record", budget=budget)) == "·" * 12
+    assert bar(PopulationAccount(name="a", unit="record", budget=budget)) == "·" * 12
 
 
 def test_verify_tells_sound_from_damaged(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.client.ledger.state import Run, run_name
+from confide.client.ledger.state import RunAccount, run_name
 from confide.client.records.encoded import encode_institution
 from confide.config.compose import compose
 from confide.config.data import DataConfig
@@ -108,7 +108,7 @@ class Hospital:
         counts = Counter(log.read_text().split()) if log.exists() else Counter()
         return Counter({name: min(count, STEPS) for name, count in counts.items()})
 
-    def ledger_run(self) -> Run | None:
+    def ledger_run(self) -> RunAccount | None:
         path = self.folder / crash_child.LEDGER
         if not path.exists():
             return None

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from confide.client.ledger import event_log as module
-from confide.client.ledger.event_log import FORMAT, Event, EventLog
+from confide.client.ledger import database
+from confide.client.ledger.database import FORMAT
+from confide.client.ledger.event_log import EventLog
+from confide.client.ledger.events import Event
 from confide.errors import LedgerError
 
 SECRET = b"\xa5" * 32
@@ -170,7 +172,7 @@ def test_a_rewritten_chain_is_noticed_by_its_anchor(path: Path) -> None:
         for e in changed
     ]
     without_triggers(path, "DELETE FROM events", f"INSERT INTO events VALUES {', '.join(rows)}")
-    with pytest.raises(LedgerError, match="Event 3 is another than its anchor knows"):
+    with pytest.raises(LedgerError, match="Event 3 is not the one that its anchor knows"):
         EventLog(path)
 
 
@@ -200,9 +202,12 @@ def test_an_older_copy_put_back_is_noticed(path: Path) -> None:
     log = EventLog(path)
     write(log, "four")
     shutil.copy(backup, path)
-    with pytest.raises(LedgerError, match="its anchor knows of event 4: an older copy"):
+    with pytest.raises(LedgerError, match="its anchor knows of event 4: this is an older copy"):
         EventLog(path)
-    with pytest.raises(LedgerError, match="event 4 is gone or another"), log.transaction():
+    with (
+        pytest.raises(LedgerError, match="event 4 is missing or is not the one"),
+        log.transaction(),
+    ):
         pass
 
 
@@ -274,7 +279,7 @@ def test_a_hash_does_not_tell_what_it_covers(tmp_path: Path) -> None:
 
 
 def test_a_commit_is_on_the_disk_when_it_returns(path: Path) -> None:
-    connection = module._connect(path)
+    connection = database.connect(path)
     values = {
         name: connection.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("synchronous", "journal_mode", "secure_delete")
@@ -333,7 +338,7 @@ def test_threads_that_write_at_once_lose_nothing(path: Path) -> None:
 def test_waiting_for_another_process_is_bounded(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("confide.client.ledger.event_log._LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("confide.client.ledger.database._LOCK_TIMEOUT_S", 0.1)
     log = EventLog(path)
     with (
         log.transaction() as transaction,
