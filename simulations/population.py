@@ -11,7 +11,12 @@ from datasets import Dataset
 from flwr_datasets import partitioner as flower
 from flwr_datasets.partitioner import Partitioner
 
-from confide.client.records.checked import Pool, by_file, load_pool, partition_column
+from confide.client.records.checked import (
+    CheckedRecords,
+    by_file,
+    load_checked_records,
+    partition_column,
+)
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.data import DataConfig
 from confide.config.task import TaskConfig
@@ -72,7 +77,7 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
         else seed_from(secret, "partition") % 2**32
     )
     partitioner = _partitioner(config, seed)
-    pool = load_pool(config, task)
+    pool = load_checked_records(config, task)
     records = pool.records
     if config.partitioner != "natural" or config.max_records is not None:
         records = records.shuffle(seed=seed, keep_in_memory=True)
@@ -209,7 +214,7 @@ def _wrong_count(config: DataConfig, names: list[str]) -> str:
 
 
 def _summary(
-    config: DataConfig, pool: Pool, parts: Mapping[str, Dataset], remarks: list[str]
+    config: DataConfig, pool: CheckedRecords, parts: Mapping[str, Dataset], remarks: list[str]
 ) -> dict[str, object]:
     dealt = sum(len(part) for part in parts.values())
     there = min(len(pool.records), config.max_records or len(pool.records))

@@ -23,7 +23,7 @@ from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
-from confide.client.records.checked import load_pool
+from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
 from confide.client.reservation import KeyFn
 from confide.client.training.custom_checks import check_custom_encoding
@@ -128,7 +128,7 @@ class DeployedInstitution:
         shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
         self._policy.check_size(shapes)  # before records are encoded, which may take long
         data = self._kit.data
-        records = load_pool(data, plan.task).records
+        records = load_checked_records(data, plan.task).records
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
         if plan.private:

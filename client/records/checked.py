@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datasets import Dataset
 
 from confide.client.records.custom import load_custom_records
-from confide.client.records.sources import FILE_COLUMN, Table, load_records
+from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.client.records.units import Units, id_problem, keep_units, unit_ids
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.task import TaskConfig
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool:
-    """Records that fit.
+class CheckedRecords:
+    """Records that fit the task.
 
     Attributes:
-        records: one a unit, in canonical order.
-        repeated: how many more the source held.
-        notes: what its owner should know.
+        records: one record a unit, in canonical order.
+        repeated: number of further records that repeat a unit and are left out.
+        notes: sentences that the records' owner should read.
     """
 
     records: Dataset
@@ -32,28 +32,28 @@ class Pool:
     notes: tuple[str, ...]
 
 
-def load_pool(config: DataConfig, task: TaskConfig) -> Pool:
+def load_checked_records(config: DataConfig, task: TaskConfig) -> CheckedRecords:
     """Read records, check them, and keep one a unit.
 
     Raises:
         DataError: naming everything that does not fit.
     """
-    table = read_table(config, task)
-    problems = table_problems(table, config, task)
+    source = read_source(config, task)
+    problems = source_problems(source, config, task)
     if problems:
         raise DataError(problems)
-    pool = gather(table.records, config, task)
-    for note in pool.notes:
+    checked = gather(source.records, config, task)
+    for note in checked.notes:
         log.warning("%s", note)
-    return pool
+    return checked
 
 
-def read_table(config: DataConfig, task: TaskConfig) -> Table:
-    """Read the columns that the task, the units and dealing out need.
+def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
+    """Read the columns that the task, the units and the partitioner need.
 
     Raises:
         DataError: if the source cannot be read.
-        ConfigError: if a function of one's own returns something else than records.
+        ConfigError: if a custom function returns something other than records.
     """
     columns = [*content_columns(task), task.label_column]
     named = (config.id_column, config.group_column, partition_column(config, task))
@@ -65,7 +65,7 @@ def read_table(config: DataConfig, task: TaskConfig) -> Table:
 
 
 def partition_column(config: DataConfig, task: TaskConfig) -> str | None:
-    """Name the column that decides who gets a record; None where a record's place does."""
+    """Return the column that records are partitioned by; None for the file a record is in."""
     if config.partitioner in PARTITIONED_BY_COLUMN:
         return config.partition_by
     column = config.partitioner_args.get("partition_by")
@@ -73,36 +73,39 @@ def partition_column(config: DataConfig, task: TaskConfig) -> str | None:
 
 
 def by_file(config: DataConfig) -> bool:
-    """Tell whether each file of a folder is an institution."""
+    """Say whether each file of a folder is an institution."""
     return config.partitioner == "natural" and config.partition_by is None
 
 
-def table_problems(table: Table, config: DataConfig, task: TaskConfig) -> list[str]:
-    """List everything that does not fit, each file of a folder by its name."""
-    problems = list(table.problems)
-    for name, part in files_of(table):
+def source_problems(source: SourceRecords, config: DataConfig, task: TaskConfig) -> list[str]:
+    """List everything that does not fit, with the name of the file in a folder of files."""
+    problems = list(source.problems)
+    for name, part in files_of(source):
         problems += [
             f"{name}: {problem}" if name else problem
             for problem in _part_problems(part, config, task)
         ]
-    if task.label_column in table.records.column_names:
+    if task.label_column in source.records.column_names:
+        # Over all files together: an institution may well lack a label that others have
         counts = label_counts(
-            read(table.records.select_columns([task.label_column]), task).labels, task
+            read(source.records.select_columns([task.label_column]), task).labels, task
         )
-        problems += count_problems(counts, total=len(table.records), minimum=config.min_per_label)
+        problems += count_problems(counts, total=len(source.records), minimum=config.min_per_label)
     return problems
 
 
-def files_of(table: Table) -> Iterator[tuple[str, Dataset]]:
-    """Yield the records of each file of a folder; of a single source all, without a name."""
-    if not table.files:
-        yield "", table.records
+def files_of(source: SourceRecords) -> Iterator[tuple[str, Dataset]]:
+    """Yield each file's name and records; an empty name and all records for a single source."""
+    if not source.files:
+        yield "", source.records
         return
-    names = table.records[FILE_COLUMN][:]  # in the order of the files, each in one piece
+    # Sources are joined one after another, so that a file's records are one contiguous range, and
+    # selecting a range copies nothing
+    names = source.records[FILE_COLUMN][:]
     start = 0
-    for name in table.files:
+    for name in source.files:
         count = names.count(name)
-        yield name, table.records.select(range(start, start + count))
+        yield name, source.records.select(range(start, start + count))
         start += count
 
 
@@ -119,15 +122,15 @@ def _part_problems(records: Dataset, config: DataConfig, task: TaskConfig) -> It
         if nulls:
             yield (
                 f"Column {column}: {nulls} of {len(records)} values are null, and"
-                f" data.partitioner={config.partitioner} deals out by it; fill them in or remove"
+                f" data.partitioner={config.partitioner} partitions by it; fill them in or remove"
                 " these records."
             )
 
 
-def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> Pool:
+def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRecords:
     """Keep one record a unit, in canonical order.
 
-    Where each file is an institution, ids are its own: the same number in two files is two units.
+    If each file is an institution, ids belong to it: the same id in two files is two units.
     """
     content = content_columns(task)
     ids = unit_ids(
@@ -136,14 +139,17 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> Pool:
         content_columns=content,
         group_column=config.group_column,
     )
-    told_apart = [*content, task.label_column]
+    compared = [*content, task.label_column]
+    # Of two records of one unit at two institutions the same one has to be kept whatever the order
+    # of the source, so that the column that decides the institution is compared too
     place = FILE_COLUMN if by_file(config) else partition_column(config, task)
-    if place in records.column_names and place not in told_apart:
-        told_apart.append(str(place))
+    if place in records.column_names and place not in compared:
+        compared.append(str(place))
     if by_file(config) and config.id_column is not None:
+        # A null character between them, so that no other id and file give the same text
         ids = [f"{unit}\0{file}" for unit, file in zip(ids, records[FILE_COLUMN][:], strict=True)]
-    units = keep_units(records, ids, columns=told_apart)
-    return Pool(
+    units = keep_units(records, ids, columns=compared)
+    return CheckedRecords(
         records=units.records,
         repeated=len(records) - len(units.records),
         notes=tuple(_notes(units, config.id_column)),
@@ -160,19 +166,19 @@ def _notes(units: Units, id_column: str | None) -> Iterator[str]:
         )
     else:
         yield (
-            f"Column {id_column}: {units.differing} ids repeat with other contents; one record of"
-            " each is kept. If each record is a unit of its own, give it its own id or set"
+            f"Column {id_column}: {units.differing} ids repeat with different contents; one record"
+            " of each is kept. If each record is a unit of its own, give it its own id or set"
             " data.id_column=null."
         )
 
 
 __all__ = [
-    "Pool",
+    "CheckedRecords",
     "by_file",
     "files_of",
     "gather",
-    "load_pool",
+    "load_checked_records",
     "partition_column",
-    "read_table",
-    "table_problems",
+    "read_source",
+    "source_problems",
 ]

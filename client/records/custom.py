@@ -1,9 +1,7 @@
-"""Records that a function of one's own returns, by dotted path.
+"""Records that a custom function returns, named by its dotted path.
 
-For simulations: the records of a kit have no such setting.
-
-Whatever it returns becomes the same canonical text as a file's: the same records give the same
-model.
+Only for simulations: an institution's kit has no such setting. Whatever the function returns
+becomes the same canonical text as a file's, so that the same records give the same model.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +12,7 @@ import pyarrow
 from datasets import Dataset
 
 from confide.client.records.formats import BATCH, Opened, as_text
-from confide.client.records.sources import Table, join
+from confide.client.records.sources import SourceRecords, join
 from confide.config.custom import find_part, make_part
 from confide.config.data import DataConfig
 from confide.errors import ConfigError, DataError
@@ -24,7 +22,7 @@ _EXPECTED = "a pandas DataFrame, a datasets.Dataset, or a mapping institution ->
 
 
 def check_custom_records(config: DataConfig) -> None:
-    """Check, before anything heavy is loaded, that there is such a function.
+    """Check that the custom function exists, before anything heavy is loaded.
 
     Raises:
         ConfigError: if it cannot be imported or called.
@@ -33,18 +31,20 @@ def check_custom_records(config: DataConfig) -> None:
         find_part(config._target_, key=_KEY)
 
 
-def load_custom_records(config: DataConfig, columns: Sequence[str], *, by_name: bool) -> Table:
-    """Call the function, and read what it returns.
+def load_custom_records(
+    config: DataConfig, columns: Sequence[str], *, by_name: bool
+) -> SourceRecords:
+    """Call the custom function, and read what it returns.
 
     Args:
-        config: names the function and its arguments.
-        columns: what to keep.
-        by_name: whether the names of a mapping are those of the institutions.
+        config: settings that name the function and its arguments.
+        columns: names of the columns to keep.
+        by_name: whether the names in a returned mapping are the names of institutions.
 
     Raises:
-        ConfigError: if it cannot be imported, raises, or returns something else than records.
-        DataError: if there are none, or a column holds what is no text, number, truth value or
-            date.
+        ConfigError: if it cannot be imported, raises, or returns something other than records.
+        DataError: if it returns no records, or a column holds anything but text, numbers, truth
+            values or dates.
     """
     path = str(config._target_)
     made = make_part(path, key=_KEY, kwargs=config.kwargs)
@@ -55,7 +55,7 @@ def load_custom_records(config: DataConfig, columns: Sequence[str], *, by_name: 
     )
     if by_name and not isinstance(made, Mapping):
         raise ConfigError(
-            f"{_KEY}._target_={path} returns one table, and data.partitioner=natural deals out by"
+            f"{_KEY}._target_={path} returns one table, and data.partitioner=natural partitions by"
             " institution; return a mapping institution -> records, or name the column in"
             " data.partition_by."
         )
@@ -89,23 +89,18 @@ def _opened(part: Any, columns: Sequence[str], path: str) -> Opened:
 def _batches(frame: pandas.DataFrame, columns: Sequence[str]) -> Iterator[pyarrow.Table]:
     kept = {str(name): values for name, values in frame.items() if str(name) in columns}
     for start in range(0, len(frame), BATCH):
-        yield pyarrow.table(
-            {
-                name: _array(name, values.iloc[start : start + BATCH])
-                for name, values in kept.items()
-            }
-        )
-
-
-def _array(name: str, values: pandas.Series) -> pyarrow.Array:
-    try:
-        return pyarrow.array(values, from_pandas=True)
-    except pyarrow.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"Column {name} holds values of more than one type ({reason}); make them one, such as"
-            " text."
-        ) from None
+        arrays = {}
+        for name, values in kept.items():
+            try:
+                # from_pandas: NaN is how pandas writes a missing value, and becomes null
+                arrays[name] = pyarrow.array(values.iloc[start : start + BATCH], from_pandas=True)
+            except pyarrow.ArrowException as error:
+                reason = str(error).splitlines()[0]
+                raise DataError(
+                    f"Column {name} holds values of more than one type ({reason}); make them one,"
+                    " such as text."
+                ) from None
+        yield pyarrow.table(arrays)
 
 
 __all__ = ["check_custom_records", "load_custom_records"]

@@ -1,4 +1,4 @@
-"""An institution's encoded records, one part a split."""
+"""An institution's records, encoded for the model: one part for each split."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -29,12 +29,11 @@ class InstitutionData:
     """An institution's encoded records.
 
     Attributes:
-        train: what is trained on; its size n is declared public.
-        validation: scored every round.
-        test: scored once, at the end.
-        groups: whose each training record is, 0 to G - 1, int64 of shape [n]; None where nobody
-            asked.
-        group_column: that says so.
+        train: training records; their number n is declared public.
+        validation: records scored every round.
+        test: records scored once, at the end.
+        groups: group of each training record, 0 to G - 1, int64 of shape [n]; None if ungrouped.
+        group_column: name of the column that identifies a record's owner; None if ungrouped.
     """
 
     train: Examples
@@ -44,12 +43,12 @@ class InstitutionData:
     group_column: str | None = None
 
     def split(self, name: str) -> Examples:
-        """Return one of the three."""
+        """Return the records of a split."""
         examples: Examples = getattr(self, name)
         return examples
 
     def to(self, device: torch.device) -> "InstitutionData":
-        """Move all three."""
+        """Return the same records on a device."""
         return InstitutionData(
             **{name: self.split(name).to(device) for name in SPLITS},
             groups=self.groups,
@@ -60,19 +59,22 @@ class InstitutionData:
         """Return n: training records, or groups of them.
 
         Raises:
-            PrivacyError: if groups are asked for and nobody knows them.
+            PrivacyError: if groups are asked for and the records are ungrouped.
         """
         if unit != "group":
             return len(self.train)
         if self.groups is None:
             raise PrivacyError(
-                "privacy.unit=group needs data.group_column, the column that says whose a record"
-                " is; set it."
+                "privacy.unit=group needs data.group_column, the column that names a record's"
+                " owner; set it."
             )
         return int(self.groups.max()) + 1
 
     def label_counts(self, labels: Sequence[str]) -> dict[str, int]:
-        """Count labels over all splits; exact, for the institution's own eyes and for simulations."""
+        """Return label -> number of records over all splits.
+
+        Exact, and so only for the institution itself and for simulations.
+        """
         counts: Counter[int] = Counter()
         for name in SPLITS:
             counts.update(self.split(name).labels.tolist())
@@ -89,10 +91,10 @@ def encode_splits(
     """Encode an institution's splits.
 
     Args:
-        name: of the institution.
-        splits: its records.
-        prepare: encodes them.
-        group_column: says whose a record is; None where nobody asks.
+        name: name of the institution.
+        splits: records of each split.
+        prepare: function that encodes records.
+        group_column: name of the column that identifies a record's owner; None if ungrouped.
 
     Raises:
         DataError: if records do not fit the schema, or none is left to train on.
@@ -121,14 +123,14 @@ def encode_institution(
     """Split and encode one institution's records.
 
     Args:
-        name: of the institution.
-        records: checked, one a unit.
-        config: its columns of ids, and the shares of the splits.
-        workload: encodes them.
-        key: secret of the institution, which deals units out to the splits.
+        name: name of the institution.
+        records: checked records, one a unit.
+        config: settings of the id columns and the shares of the splits.
+        workload: workload that encodes the records.
+        key: secret of the institution, which decides each unit's split.
 
     Returns:
-        Its records, and the ids of their units: whose they are where a column says so.
+        The encoded records, and the ids of their units; of their owners if records are grouped.
 
     Raises:
         DataError: naming the institution and what does not fit.
@@ -136,6 +138,8 @@ def encode_institution(
     content, owner = workload.task.content_columns(), config.group_column
     ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
     units = keep_units(records, ids, columns=[*content, workload.task.label_column()])
+    # All records of an owner are in one split: otherwise test scores would reward a model for
+    # having seen the same patient in training
     held_together = column_of_names(units.records, owner) if owner else units.ids
     shares = SplitShares(validation=config.validation, test=config.test)
     splits = split_records(units.records, held_together, key=key, shares=shares)

@@ -1,10 +1,11 @@
-"""Files of records, read in batches by Hugging Face ``datasets`` or pandas, and left nowhere else.
+"""File formats of records: files are read in batches by Hugging Face ``datasets`` or pandas.
 
-Streaming keeps no copy; the folder ``datasets`` insists on for its locks is a temporary one, so
-that not even the name of a file of records stays behind.
+No copy is left anywhere: streaming keeps none, and the folder that ``datasets`` needs for its locks
+is a temporary one, so that not even the name of a file of records stays behind.
 """
 
 import contextlib
+import functools
 import glob
 import itertools
 import json
@@ -30,8 +31,8 @@ class Opened(NamedTuple):
     """A source that was opened.
 
     Attributes:
-        columns: every column it has.
-        batches: the columns asked for that it has, as text, a batch at a time.
+        columns: names of all its columns.
+        batches: batches of text with those of the wanted columns that it has.
     """
 
     columns: tuple[str, ...]
@@ -42,12 +43,11 @@ def open_file(path: Path, columns: Sequence[str]) -> Opened:
     """Open one file of records.
 
     Args:
-        path: to a file with one of :data:`EXTENSIONS`.
-        columns: what to keep.
+        path: path of a file with one of :data:`EXTENSIONS`.
+        columns: names of the columns to keep.
 
     Raises:
-        DataError: if it is not there, is empty, has an extension that is not understood, or is
-            malformed.
+        DataError: if the file is missing, empty, malformed, or has an unknown extension.
     """
     if not path.is_file():
         raise DataError(f"data.path={path}: no such file.")
@@ -58,7 +58,7 @@ def open_file(path: Path, columns: Sequence[str]) -> Opened:
             " records as one."
         )
     if not path.stat().st_size:
-        raise DataError(f"data.path={path}: the file is empty; export the records anew.")
+        raise DataError(f"data.path={path}: the file is empty; export the records again.")
     with _explained(path):
         opened = open_as(path, columns)
     return Opened(opened.columns, _checked(path, opened.batches))
@@ -66,11 +66,9 @@ def open_file(path: Path, columns: Sequence[str]) -> Opened:
 
 @contextlib.contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn what readers raise into one kind of error.
-
-    The readers' own log lines would say it twice.
-    """
+    """Turn what readers raise into one kind of error."""
     before = get_verbosity()
+    # `datasets` also logs what it raises, which would show every mistake twice
     set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
@@ -94,6 +92,8 @@ def _first_line(error: BaseException) -> str:
 
 def _checked(path: Path, batches: Iterator[pyarrow.Table]) -> Iterator[pyarrow.Table]:
     while True:
+        # Around each batch and not around the loop: the verbosity is the process's, and must not
+        # stay changed while the caller works on a batch
         with _explained(path):
             batch = next(batches, None)
         if batch is None:
@@ -102,6 +102,7 @@ def _checked(path: Path, batches: Iterator[pyarrow.Table]) -> Iterator[pyarrow.T
 
 
 def _stream(builder: str, path: Path, **settings: Any) -> Iterator[pyarrow.Table]:
+    # glob.escape: `datasets` takes a path for a pattern, and a file may be called notes[1].csv
     with tempfile.TemporaryDirectory(prefix="confide-locks-") as locks:
         records = datasets.load_dataset(
             builder,
@@ -115,7 +116,7 @@ def _stream(builder: str, path: Path, **settings: Any) -> Iterator[pyarrow.Table
 
 
 def as_text(batches: Iterator[pyarrow.Table], columns: Sequence[str]) -> Iterator[pyarrow.Table]:
-    """Write the columns asked for as text, a batch at a time.
+    """Convert the wanted columns to text, a batch at a time.
 
     Raises:
         DataError: naming a column whose values cannot be written so.
@@ -127,37 +128,34 @@ def as_text(batches: Iterator[pyarrow.Table], columns: Sequence[str]) -> Iterato
 # --- CSV
 
 
-def _open_delimited(path: Path, columns: Sequence[str], *, separator: str) -> Opened:
-    """Open a CSV or TSV file; every value is the text that stands there.
-
-    Pandas reads it, as it does for ``datasets``, whose release 4.8 drops ``encoding_errors`` under
-    pandas 3.1 and leaves the file open.
-    """
+def open_delimited(path: Path, columns: Sequence[str], *, separator: str) -> Opened:
+    """Open a CSV or TSV file; every value is the text as written in the file."""
+    # Read by pandas directly: `datasets` 4.8 uses pandas too, but drops `encoding_errors` under
+    # pandas 3.1 and leaves the file open.
     settings = {"sep": separator, "encoding_errors": "replace", "dtype": "string"}
     names = _header(path, columns, settings)
-    return Opened(
-        names, _delimited_batches(path, [name for name in names if name in columns], settings)
-    )
+    kept = [name for name in names if name in columns]
 
+    def batches() -> Iterator[pyarrow.Table]:
+        # Not `usecols`: with it, pandas silently accepts a line with too many fields.
+        with pandas.read_csv(path, chunksize=BATCH, **settings) as reader:
+            for frame in reader:
+                yield pyarrow.table(
+                    {name: pyarrow.array(frame[name], pyarrow.string()) for name in kept}
+                )
 
-def _delimited_batches(
-    path: Path, columns: Sequence[str], settings: dict[str, str]
-) -> Iterator[pyarrow.Table]:
-    # Not `usecols`: with it, pandas would take a line with too many fields without a word.
-    with pandas.read_csv(path, chunksize=BATCH, **settings) as reader:
-        for frame in reader:
-            yield pyarrow.table(
-                {name: pyarrow.array(frame[name], pyarrow.string()) for name in columns}
-            )
+    return Opened(names, batches())
 
 
 def _header(path: Path, columns: Sequence[str], settings: dict[str, str]) -> tuple[str, ...]:
     top = pandas.read_csv(path, nrows=1, **settings)
+    # With more fields than names pandas takes the first fields for an index, without an error
     if not isinstance(top.index, pandas.RangeIndex):
         raise DataError(
             f"data.path={path}: the rows have more fields than the header's {len(top.columns)}"
             " names; name every column."
         )
+    # Read once more as an ordinary row: pandas renames a second column `x` to `x.1`
     written = [
         str(name) for name in pandas.read_csv(path, nrows=1, header=None, **settings).iloc[0]
     ]
@@ -170,25 +168,15 @@ def _header(path: Path, columns: Sequence[str], settings: dict[str, str]) -> tup
     return tuple(str(name) for name in top.columns)
 
 
-def _open_csv(path: Path, columns: Sequence[str]) -> Opened:
-    return _open_delimited(path, columns, separator=",")
-
-
-def _open_tsv(path: Path, columns: Sequence[str]) -> Opened:
-    return _open_delimited(path, columns, separator="\t")
-
-
 # --- JSON lines
 
 
-def _open_json_lines(path: Path, columns: Sequence[str]) -> Opened:
-    """Open a file with one JSON object a line.
-
-    Lines are parsed here: pyarrow's JSON reader would turn text that looks like a date into a
-    timestamp, and guess types from the first 10 MB.
-    """
+def open_json_lines(path: Path, columns: Sequence[str]) -> Opened:
+    """Open a file with one JSON object a line."""
+    # Lines are parsed here: pyarrow's JSON reader would turn text that looks like a date into a
+    # timestamp, and guess types from the first 10 MB.
     with contextlib.closing(_objects(path)) as objects:
-        # A null may be left out of some lines.
+        # Of many lines and not of the first: a line may leave out columns that are null
         names = tuple(
             dict.fromkeys(name for row in itertools.islice(objects, BATCH) for name in row)
         )
@@ -210,28 +198,25 @@ def _objects(path: Path) -> Generator[dict[str, Any], None, None]:
     for batch in _stream("text", path, encoding="utf-8-sig", encoding_errors="replace"):
         for line in batch["text"].to_pylist():
             number += 1
-            if line.strip():
-                yield _object(path, number, line)
-
-
-def _object(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"data.path={path}: line {number} is not JSON: {error.msg} at character"
-            f" {error.pos + 1}; expected one JSON object a line."
-        ) from None
-    if not isinstance(value, dict):
-        raise DataError(
-            f"data.path={path}: line {number} is not a JSON object; expected one a line, column ->"
-            " value."
-        )
-    return value
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(
+                    f"data.path={path}: line {number} is not JSON: {error.msg} at character"
+                    f" {error.pos + 1}; expected one JSON object a line."
+                ) from None
+            if not isinstance(value, dict):
+                raise DataError(
+                    f"data.path={path}: line {number} is not a JSON object; expected one a line,"
+                    " column -> value."
+                )
+            yield value
 
 
 def table_of(values: Sequence[Sequence[object]], columns: Sequence[str]) -> pyarrow.Table:
-    """Write columns of Python values as text.
+    """Convert columns of Python values to text.
 
     Raises:
         DataError: naming a column whose values cannot be written so.
@@ -250,14 +235,17 @@ def table_of(values: Sequence[Sequence[object]], columns: Sequence[str]) -> pyar
 # --- Parquet and Arrow
 
 
-def _open_parquet(path: Path, columns: Sequence[str]) -> Opened:
+def open_parquet(path: Path, columns: Sequence[str]) -> Opened:
+    """Open a Parquet file; other columns are not even decoded."""
     names = tuple(pyarrow.parquet.read_schema(path).names)
     kept = [name for name in names if name in columns]
     return Opened(names, as_text(_stream("parquet", path, columns=kept, batch_size=BATCH), kept))
 
 
-def _open_arrow(path: Path, columns: Sequence[str]) -> Opened:
+def open_arrow(path: Path, columns: Sequence[str]) -> Opened:
+    """Open an Arrow file, in the stream or the file format."""
     with path.open("rb") as file:
+        # Two formats share the extension: `datasets` saves the stream format
         try:
             schema = pyarrow.ipc.open_stream(file).schema
         except pyarrow.ArrowInvalid:
@@ -267,12 +255,12 @@ def _open_arrow(path: Path, columns: Sequence[str]) -> Opened:
 
 
 EXTENSIONS: dict[str, Callable[[Path, Sequence[str]], Opened]] = {
-    ".csv": _open_csv,
-    ".tsv": _open_tsv,
-    ".jsonl": _open_json_lines,
-    ".ndjson": _open_json_lines,
-    ".parquet": _open_parquet,
-    ".arrow": _open_arrow,
+    ".csv": functools.partial(open_delimited, separator=","),
+    ".tsv": functools.partial(open_delimited, separator="\t"),
+    ".jsonl": open_json_lines,
+    ".ndjson": open_json_lines,
+    ".parquet": open_parquet,
+    ".arrow": open_arrow,
 }
 
 __all__ = ["BATCH", "EXTENSIONS", "Opened", "as_text", "open_file", "table_of"]

@@ -1,4 +1,4 @@
-"""Records by whose they are: the units of ``privacy.unit=group``."""
+"""Records grouped by their owner: the units of ``privacy.unit=group``."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,15 @@ from torch import Tensor
 
 
 class Groups:
-    """The members of each group, at most so many.
+    """The training records of each group, up to a largest number.
 
     Args:
-        codes: group of each record, 0 to G - 1, every one of them at least once; int64, shape [n].
-        most: further records of a group, in their order, are left out of training.
+        codes: group of each record, 0 to G - 1, each group at least once; int64, shape [n].
+        most: largest number of records of a group; those after it are left out of training.
     """
 
     def __init__(self, codes: Tensor, *, most: int) -> None:
+        # Stable: which records of a large group are left out must not differ between two runs
         by_group = codes.argsort(stable=True)
         self._members = [part[:most] for part in by_group.split(torch.bincount(codes).tolist())]
 
@@ -22,7 +23,7 @@ class Groups:
         return len(self._members)
 
     def members(self, groups: Tensor) -> list[Tensor]:
-        """Return the records of each of some groups."""
+        """Return the indices of the records of each of some groups."""
         return [self._members[group] for group in groups.tolist()]
 
 
@@ -30,10 +31,10 @@ def group_codes(names: Sequence[str]) -> Tensor:
     """Number groups in the order of their names.
 
     Args:
-        names: whose each record is.
+        names: name of each record's owner.
 
     Returns:
-        int64, shape [n].
+        Group of each record: int64, shape [n].
     """
     number = {name: code for code, name in enumerate(sorted(set(names)))}
     return torch.tensor([number[name] for name in names], dtype=torch.int64)

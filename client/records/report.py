@@ -1,6 +1,6 @@
-"""What an institution's records look like to a task, before anything is trained. Needs no torch.
+"""A report on how an institution's records fit a task, before anything is trained.
 
-A report counts; it names labels and categories, never the value of a single record.
+It holds counts, labels and categories, never the value of a single record. Needs no torch.
 """
 
 import dataclasses
@@ -11,17 +11,23 @@ from typing import Any
 
 from datasets import Dataset
 
-from confide.client.records.checked import Pool, files_of, gather, read_table, table_problems
-from confide.client.records.sources import FILE_COLUMN, Table
+from confide.client.records.checked import (
+    CheckedRecords,
+    files_of,
+    gather,
+    read_source,
+    source_problems,
+)
+from confide.client.records.sources import FILE_COLUMN
 from confide.config.data import DataConfig
 from confide.config.run import Config
-from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import DataError
-from confide.tasks.schema import Column, content_columns, label_counts, read
+from confide.tasks.schema import content_columns, label_counts, read
 
 CountTokens = Callable[[Sequence[str]], list[int] | None]
-"""Texts -> tokens of each, special ones included, before anything is cut; None where there is no
-tokenizer."""
+"""Function texts -> number of tokens of each, special ones included and nothing cut; it returns
+None if there is no tokenizer."""
 _BATCH = 1000
 
 
@@ -30,12 +36,12 @@ class ColumnReport:
     """One input column of a table, and what the schema will do with it.
 
     Attributes:
-        kind: numeric or categorical.
-        encodes: its public range, or its categories.
-        missing: records where it is missing; a number becomes the middle of its range, a category
-            none.
-        clipped: numbers outside the range.
-        indicator: whether an input says that the value is missing.
+        kind: kind of column: numeric or categorical.
+        encodes: public range of a numeric column, or the categories.
+        missing: number of records without a value; a number becomes the middle of its range, a
+            category none.
+        clipped: number of values outside the range.
+        indicator: whether a further input marks missing values.
     """
 
     kind: str
@@ -47,9 +53,13 @@ class ColumnReport:
 
 @dataclass(frozen=True, kw_only=True)
 class LengthReport:
-    """How long texts are, in characters or tokens.
+    """Lengths of texts, in characters or tokens.
 
-    ``cut`` is the share that ``task.max_tokens`` shortens.
+    Attributes:
+        median: median length.
+        percentile_95: length that 95 % of the texts do not exceed.
+        longest: largest length.
+        cut: share of texts that ``task.max_tokens`` shortens; None for characters.
     """
 
     median: float
@@ -60,13 +70,13 @@ class LengthReport:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceReport:
-    """A file, a query or a folder.
+    """Counts of a file, a query or a folder.
 
     Attributes:
-        records: as they were read.
-        repeated: those that repeat a unit and do not count.
-        labels: label -> records.
-        missing: column -> records where it is empty.
+        records: number of records read.
+        repeated: number of records that repeat a unit and do not count; None if unknown.
+        labels: label -> number of records.
+        missing: column -> number of records where it is empty.
     """
 
     records: int
@@ -77,17 +87,17 @@ class SourceReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that ``confide data check`` says.
+    """All that ``confide data check`` reports.
 
     Attributes:
-        path: where from, without a password.
-        problems: what does not fit; none: ready.
-        notes: what the owner should know.
-        source: of everything.
-        files: of each file of a folder.
-        splits: split -> expected units.
-        columns: of a table.
-        lengths: of texts, in ``characters`` and, with a tokenizer, in ``tokens``.
+        path: source of the records, without a password.
+        problems: sentences about what does not fit; empty if the records are ready.
+        notes: sentences that the records' owner should read.
+        source: counts over all records; None if they could not be read.
+        files: name -> counts of each file of a folder.
+        splits: split -> expected number of units.
+        columns: name -> report of each input column of a table.
+        lengths: lengths of texts, in ``characters`` and, with a tokenizer, in ``tokens``.
     """
 
     path: str
@@ -101,7 +111,7 @@ class Report:
 
     @property
     def ready(self) -> bool:
-        """Whether training may start."""
+        """Whether the records fit, so that training may start."""
         return not self.problems
 
     def to_json(self) -> dict[str, Any]:
@@ -110,64 +120,66 @@ class Report:
 
 
 def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: None) -> Report:
-    """Look at records as an institution's own client would.
+    """Check records as an institution's own client would.
 
     Args:
-        config: task and data; how a simulation deals records out does not matter here.
-        count_tokens: of the backbone's tokenizer.
+        config: settings of task and data; how a simulation partitions records is ignored.
+        count_tokens: function that counts tokens with the backbone's tokenizer.
     """
-    data, task = _institution(config.data), config.task
+    # An institution has its records already: what concerns only partitioning is left out
+    data = dataclasses.replace(
+        config.data, partitioner="iid", partition_by=None, partitioner_args={}, max_records=None
+    )
+    task = config.task
     try:
-        table = read_table(data, task)
+        source = read_source(data, task)
     except DataError as error:
         return Report(path=data.source, problems=error.problems)
-    if table.files:
+    if source.files:
         data = dataclasses.replace(data, partitioner="natural")
-    pool = _pool(table, data, task)
-    parts = {name: _source_report(part, data, task) for name, part in files_of(table) if name}
+    checked = _checked_if_possible(source.records, data, task)
+    parts = {name: _source_report(part, data, task) for name, part in files_of(source) if name}
+    units = len(source.records) if checked is None else len(checked.records)
+    validation, test = round(units * data.validation), round(units * data.test)
     return Report(
         path=data.source,
-        problems=table_problems(table, data, task),
-        notes=() if pool is None else pool.notes,
-        source=_source_report(table.records, data, task, pool),
+        problems=source_problems(source, data, task),
+        notes=() if checked is None else checked.notes,
+        source=_source_report(source.records, data, task, checked),
         files=parts,
-        splits=_expected_splits(data, len(table.records) if pool is None else len(pool.records)),
-        columns=_column_reports(table.records, task),
-        lengths=_lengths(table.records, task, count_tokens),
+        # Expected sizes: a unit's split is decided by a key, which is not asked for here
+        splits={"train": units - validation - test, "validation": validation, "test": test},
+        columns=_column_reports(source.records, task),
+        lengths=_length_reports(source.records, task, count_tokens),
     )
 
 
-def _institution(data: DataConfig) -> DataConfig:
-    """Leave out what concerns only dealing out."""
-    return dataclasses.replace(
-        data, partitioner="iid", partition_by=None, partitioner_args={}, max_records=None
-    )
-
-
-def _pool(table: Table, data: DataConfig, task: TaskConfig) -> Pool | None:
-    """Count units; None where ids or columns do not allow it."""
+def _checked_if_possible(
+    records: Dataset, data: DataConfig, task: TaskConfig
+) -> CheckedRecords | None:
+    """Keep one record a unit; None if columns are missing or ids are null."""
     needed = (data.id_column,) if data.id_column is not None else content_columns(task)
     owner = () if data.group_column is None else (data.group_column,)
     if not {*needed, *owner, *content_columns(task), task.label_column} <= set(
-        table.records.column_names
+        records.column_names
     ):
         return None
     try:
-        return gather(table.records, data, task)
+        return gather(records, data, task)
     except DataError:
         return None
 
 
 def _source_report(
-    records: Dataset, data: DataConfig, task: TaskConfig, pool: Pool | None = None
+    records: Dataset, data: DataConfig, task: TaskConfig, checked: CheckedRecords | None = None
 ) -> SourceReport:
-    pool = pool or _pool(Table(records=records), data, task)
+    checked = checked or _checked_if_possible(records, data, task)
     seen = read(records, task)
     empty = {name: column.missing for name, column in seen.columns.items()}
     names = [name for name in records.column_names if name != FILE_COLUMN]
     return SourceReport(
         records=len(records),
-        repeated=None if pool is None else pool.repeated,
+        repeated=None if checked is None else checked.repeated,
         labels=label_counts(seen.labels, task),
         missing={
             name: int(empty[name].sum())
@@ -178,41 +190,31 @@ def _source_report(
     )
 
 
-def _expected_splits(data: DataConfig, units: int) -> dict[str, int]:
-    validation, test = round(units * data.validation), round(units * data.test)
-    return {"train": units - validation - test, "validation": validation, "test": test}
-
-
 def _column_reports(records: Dataset, task: TaskConfig) -> dict[str, ColumnReport]:
     if not isinstance(task, TabularConfig):
         return {}
     seen = read(records, task).columns
-    return {
-        name: _column_report(column, seen[name])
-        for name, column in task.columns.items()
-        if name in seen
-    }
+    reports = {}
+    for name, column in task.columns.items():
+        if name not in seen:
+            continue
+        values = seen[name].values
+        clipped, encodes = 0, ", ".join(column.categories)
+        if column.kind == "numeric":
+            # A missing number is NaN, which is neither below nor above any bound
+            clipped = int(((values < column.minimum) | (values > column.maximum)).sum())
+            encodes = f"{column.minimum:g} to {column.maximum:g}"
+        reports[name] = ColumnReport(
+            kind=column.kind,
+            encodes=encodes,
+            missing=int(seen[name].missing.sum()),
+            clipped=clipped,
+            indicator=column.indicator,
+        )
+    return reports
 
 
-def _column_report(column: ColumnConfig, seen: Column) -> ColumnReport:
-    numeric = column.kind == "numeric"
-    outside = (
-        (seen.values < column.minimum) | (seen.values > column.maximum)
-        if numeric
-        else seen.missing & False
-    )
-    return ColumnReport(
-        kind=column.kind,
-        encodes=f"{column.minimum:g} to {column.maximum:g}"
-        if numeric
-        else ", ".join(column.categories),
-        missing=int(seen.missing.sum()),
-        clipped=int(outside.sum()),
-        indicator=column.indicator,
-    )
-
-
-def _lengths(
+def _length_reports(
     records: Dataset, task: TaskConfig, count_tokens: CountTokens
 ) -> dict[str, LengthReport]:
     if (

@@ -1,4 +1,4 @@
-"""Where records come from: a file, a folder with one file an institution, or a database.
+"""Sources of records: a file, a folder with one file for each institution, or a database.
 
 Every value becomes canonical text; the task's schema says what it means. No copy of the records is
 left anywhere.
@@ -22,17 +22,17 @@ from confide.tasks.schema import missing_columns
 
 _SHOWN = 5
 FILE_COLUMN = "__file__"
-"""Column that names the file a record comes from, where records come from a folder."""
+"""Name of the column that holds the file of each record, if records come from a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class SourceRecords:
     """Records as they were read.
 
     Attributes:
-        records: the columns asked for that are there, as text; with :data:`FILE_COLUMN` where they
-            come from a folder.
-        problems: columns that are missing, a sentence a file.
+        records: wanted columns that exist, as text; with :data:`FILE_COLUMN` if they come from a
+            folder.
+        problems: sentences about missing columns, one for each file.
         files: names of the files of a folder, without extension; empty for a single source.
     """
 
@@ -43,15 +43,15 @@ class Table:
 
 def load_records(
     path: str, columns: Sequence[str], *, in_memory_mb: int, query: str | None = None
-) -> Table:
+) -> SourceRecords:
     """Read records.
 
     Args:
-        path: a file, a folder, ``pkg://PACKAGE/FILE`` inside an installed package, or a database's
-            URL.
-        columns: what to keep; the rest is never held.
+        path: path of a file or a folder, ``pkg://PACKAGE/FILE`` inside an installed package, or a
+            database's URL.
+        columns: names of the columns to keep; others are never held in memory.
         in_memory_mb: MiB that may stay in memory; more goes to an unlinked file.
-        query: SQL, where ``path`` is a URL.
+        query: SQL query, if ``path`` is a URL.
 
     Raises:
         DataError: if the source cannot be read, or holds no records.
@@ -59,9 +59,8 @@ def load_records(
     with contextlib.ExitStack() as stack:
         files: tuple[str, ...] = ()
         if DataConfig.is_database(path):
-            from confide.client.records.sql import (
-                open_query,
-            )  # only those who have a database wait for SQLAlchemy
+            # Imported here, so that only users of a database wait for SQLAlchemy
+            from confide.client.records.sql import open_query
 
             sources = {"": stack.enter_context(open_query(path, query or "", columns))}
         else:
@@ -74,11 +73,11 @@ def load_records(
 
 
 def column_names(path: str, *, query: str | None = None) -> tuple[str, ...]:
-    """Name every column of a source, whose records are not read.
+    """Return the names of all columns of a source, without reading its records.
 
     Args:
-        path: a file, ``pkg://PACKAGE/FILE`` or a database's URL.
-        query: SQL, where ``path`` is a URL.
+        path: path of a file, ``pkg://PACKAGE/FILE`` or a database's URL.
+        query: SQL query, if ``path`` is a URL.
 
     Raises:
         DataError: if the source cannot be read, or is a folder.
@@ -101,15 +100,15 @@ def join(
     shown: str,
     files: tuple[str, ...],
     in_memory_mb: int,
-) -> Table:
+) -> SourceRecords:
     """Join sources, keeping the columns that all of them have.
 
     Args:
-        sources: name -> what was opened; '' for a single one.
-        columns: what to keep.
-        shown: what people know the whole by.
+        sources: name -> opened source; a single one has the name ''.
+        columns: names of the columns to keep.
+        shown: name of the whole in messages, such as ``data.path=...``.
         files: names of the sources, if each is an institution; empty for a single one.
-        in_memory_mb: MiB that may stay in memory.
+        in_memory_mb: MiB that may stay in memory; more goes to an unlinked file.
 
     Raises:
         DataError: if a source holds no records, or none of the columns.
@@ -122,16 +121,16 @@ def join(
         [(name, pyarrow.string()) for name in [*kept, *([FILE_COLUMN] if files else [])]]
     )
     table = collect(_batches(sources, schema, shown), schema, in_memory_mb=in_memory_mb)
-    # Without a fingerprint `datasets` would pickle every record to make one.
+    # Without a fingerprint `datasets` would pickle every record to compute one.
     records = Dataset(table, fingerprint=uuid4().hex)
-    return Table(records=records, problems=tuple(problems), files=files)
+    return SourceRecords(records=records, problems=tuple(problems), files=files)
 
 
 def source_file(path: str) -> Path | None:
-    """Return the file or folder that a source is; None for a database.
+    """Return the path of a source's file or folder; None for a database.
 
     Raises:
-        DataError: if it is in a package that has no such file.
+        DataError: if the source is in a package that has no such file.
     """
     return None if DataConfig.is_database(path) else _resolve(path)
 
@@ -148,7 +147,9 @@ def _resolve(path: str) -> Path:
 
 
 def _folder(folder: Path) -> dict[str, Path]:
-    """List a folder's files, one an institution."""
+    """Return institution -> file, for a folder with one file for each institution."""
+    # Hidden files are what file managers and editors leave; any other stray file is an error,
+    # since a record that is left out unseen is worse than a message
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     others = [
         path.name for path in paths if path.suffix.lower() not in EXTENSIONS or not path.is_file()
@@ -158,12 +159,12 @@ def _folder(folder: Path) -> dict[str, Path]:
             f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
         )
         raise DataError(
-            f"data.path={folder}: expected one file an institution, ending in"
+            f"data.path={folder}: expected one file for each institution, ending in"
             f" {', '.join(EXTENSIONS)}; move {shown} elsewhere."
         )
     if not paths:
         raise DataError(
-            f"data.path={folder}: the folder is empty; expected one file an institution."
+            f"data.path={folder}: the folder is empty; expected one file for each institution."
         )
     named: dict[str, Path] = {}
     for path in paths:
@@ -207,4 +208,4 @@ def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[
             )
 
 
-__all__ = ["FILE_COLUMN", "Table", "column_names", "join", "load_records", "source_file"]
+__all__ = ["FILE_COLUMN", "SourceRecords", "column_names", "join", "load_records", "source_file"]

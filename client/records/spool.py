@@ -1,7 +1,7 @@
 """Records that do not fit into memory: an Arrow file without a name, mapped into memory.
 
-The file is unlinked from the start and its owner's alone: when the process ends, however it ends,
-nothing is left.
+The file is unlinked from the start and readable only by its owner: when the process ends, however
+it ends, nothing is left.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ def collect(
     """Join batches in memory, or beyond a limit in an unlinked file.
 
     Args:
-        batches: of this schema.
-        schema: of the result, batches or not.
+        batches: batches of this schema.
+        schema: schema of the result, even if there are no batches.
         in_memory_mb: MiB that may stay in memory.
 
     Raises:

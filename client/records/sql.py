@@ -1,4 +1,4 @@
-"""Records from a database: one query, read through a cursor on the server's side."""
+"""Records from a database: the rows of one query, read through a server-side cursor."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import CursorResult, create_engine
-from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from confide.client.records.formats import BATCH, Opened, table_of
@@ -21,26 +21,28 @@ _INSTALL = {
     "cx_Oracle": "oracledb",
 }
 _CONNECT_TIMEOUT_S = 10
+# Drivers that take this argument; SQLAlchemy has no setting of its own for it
 _TIMED = frozenset({"postgresql", "postgresql+psycopg", "postgresql+psycopg2", "mysql+pymysql"})
 
 
 @contextlib.contextmanager
 def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Opened]:
-    """Run a query, and hold the database while its rows are read.
+    """Run a query, and keep the connection open while its rows are read.
 
-    Nothing is committed, so a query that changes rows changes none.
+    Nothing is committed, so that a query that changes rows has no effect.
 
     Args:
-        address: a SQLAlchemy URL.
-        query: SQL, sent as it stands.
-        columns: what to keep.
+        address: SQLAlchemy URL of the database.
+        query: SQL query, sent unchanged.
+        columns: names of the columns to keep.
 
     Raises:
-        DataError: if the URL, the driver, the server or the query is not in order; never with the
-            password.
+        DataError: if the URL, the driver, the server or the query is wrong; the message never
+            holds the password.
     """
     engine = _engine(address)
-    # `no_parameters`: a percent sign in the query is a percent sign.
+    # stream_results: otherwise drivers fetch all rows at once, more than memory may hold.
+    # no_parameters: otherwise a percent sign in the query would begin a parameter.
     options = {"stream_results": True, "max_row_buffer": BATCH, "no_parameters": True}
     try:
         with (
@@ -51,7 +53,12 @@ def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Ope
                 raise DataError("data.query returns no rows; expected SELECT ...")
             yield _opened(result, columns)
     except SQLAlchemyError as error:
-        raise DataError(f"data.path={redact(address)}: {_message(error, address)}") from None
+        # What the database said, without SQLAlchemy's frame around it, which repeats the query
+        text = " ".join(str(getattr(error, "orig", None) or error).split())
+        password = make_url(address).password
+        if password:
+            text = text.replace(str(password), HIDDEN)
+        raise DataError(f"data.path={redact(address)}: {text}") from None
     finally:
         engine.dispose()
 
@@ -79,7 +86,10 @@ def _engine(address: str) -> Engine:
         url = make_url(address)
         if url.get_backend_name() == "sqlite":
             _require_database_file(url.database, shown)
-        return create_engine(url, connect_args=_patience(url))
+        patience = {}
+        if url.drivername in _TIMED and "connect_timeout" not in url.query:
+            patience["connect_timeout"] = _CONNECT_TIMEOUT_S
+        return create_engine(url, connect_args=patience)
     except NoSuchModuleError:
         raise DataError(
             f"{shown}: SQLAlchemy knows no database {url.drivername}; check the part before ://."
@@ -96,30 +106,15 @@ def _engine(address: str) -> Engine:
         ) from None
 
 
-def _patience(url: URL) -> dict[str, object]:
-    """Bound the wait for a server that does not answer, unless the URL does."""
-    return (
-        {"connect_timeout": _CONNECT_TIMEOUT_S}
-        if url.drivername in _TIMED and "connect_timeout" not in url.query
-        else {}
-    )
-
-
 def _require_database_file(database: str | None, shown: str) -> None:
-    """SQLite would make a file that is not there."""
+    """Check that a SQLite file exists."""
+    # SQLite creates a missing file when it connects, and the query would then find no tables
     if not database or database.startswith((":", "file:")):
         raise DataError(
             f"{shown}: expected the path of a SQLite file, as in sqlite:////data/ward.db."
         )
     if not Path(database).is_file():
         raise DataError(f"{shown}: no such file.")
-
-
-def _message(error: Exception, address: str) -> str:
-    """Return what the database said, without SQLAlchemy's frame and without the password."""
-    text = " ".join(str(getattr(error, "orig", None) or error).split())
-    password = make_url(address).password
-    return text.replace(str(password), HIDDEN) if password else text
 
 
 __all__ = ["open_query"]

@@ -1,11 +1,11 @@
-"""Units: what counts once, in an order that the source does not decide, and who is in which split.
+"""Units: what counts as one record, in an order independent of the source, and their splits.
 
 Records of one owner with the same id, or, without ids, the same content, are one unit and count
 once. Content is compared by what values mean, so that exporting a table to another format keeps its
-units. Splits are drawn by a keyed hash of the unit's id, or of its owner where a column names one,
-so that nobody's records are split up: exporting the records anew, in another order or with others
-added, moves nobody between train, validation and test, and nobody without the key can choose who is
-where.
+units. Splits are drawn by a keyed hash of the unit's id, or of its owner if a column names one, so
+that an owner's records stay together: exporting the records again, in another order or with others
+added, moves no unit between train, validation and test, and without the key nobody can choose a
+unit's split.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from confide.tasks.values import comparable
 
 @dataclass(frozen=True, kw_only=True)
 class SplitShares:
-    """Shares of units for validation and test; the rest trains."""
+    """Shares of units for validation and test; the rest is for training."""
 
     validation: float
     test: float
 
 
 class Splits(NamedTuple):
-    """Three parts of an institution's records, no unit in two of them."""
+    """An institution's records in three parts; no unit is in two of them."""
 
     train: Dataset
     validation: Dataset
@@ -41,9 +41,9 @@ class Units(NamedTuple):
     """One record a unit, in canonical order.
 
     Attributes:
-        records: sorted by unit.
-        ids: their units.
-        differing: units that repeat with other contents.
+        records: records, sorted by unit.
+        ids: id of each record's unit.
+        differing: number of units that repeat with different contents.
     """
 
     records: Dataset
@@ -58,18 +58,27 @@ def unit_ids(
     content_columns: Sequence[str],
     group_column: str | None = None,
 ) -> list[str]:
-    """Name the unit of each record.
+    """Return the id of each record's unit.
 
     Args:
         records: n records, as text.
-        id_column: where the unit's id stands; None where the content is the unit.
-        content_columns: what makes a record what it is.
-        group_column: whose it is; what two owners have alike are two units. None where nobody asks.
+        id_column: name of the column of ids; None if the content identifies the unit.
+        content_columns: names of the columns that are a record's content.
+        group_column: name of the column that identifies a record's owner, so that equal records of
+            two owners are two units; None if ungrouped.
 
     Raises:
         DataError: if a column is missing or an id is null.
     """
-    ids = _record_ids(records, id_column, content_columns)
+    if id_column is not None:
+        ids = column_of_names(records, id_column)
+    else:
+        require_columns(records, content_columns)
+        # A hash, so that an id is short and shows nothing of the content
+        ids = [
+            hashlib.sha256(repr(content).encode()).hexdigest()
+            for content in _contents(records, content_columns)
+        ]
     if group_column is None:
         return ids
     return [
@@ -78,20 +87,8 @@ def unit_ids(
     ]
 
 
-def _record_ids(
-    records: Dataset, id_column: str | None, content_columns: Sequence[str]
-) -> list[str]:
-    if id_column is not None:
-        return column_of_names(records, id_column)
-    require_columns(records, content_columns)
-    return [
-        hashlib.sha256(repr(content).encode()).hexdigest()
-        for content in _contents(records, content_columns)
-    ]
-
-
 def column_of_names(records: Dataset, column: str) -> list[str]:
-    """Return a column whose every value names something.
+    """Return the values of a column that must have one in every record.
 
     Raises:
         DataError: if it is missing or a value is null.
@@ -104,7 +101,7 @@ def column_of_names(records: Dataset, column: str) -> list[str]:
 
 
 def id_problem(records: Dataset, id_column: str) -> str | None:
-    """Count ids that are null."""
+    """Return a sentence about ids that are null; None if there are none."""
     nulls = sum(value is None or value == "" for value in records[id_column][:])
     if not nulls:
         return None
@@ -119,6 +116,7 @@ def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None
     compared = []
     for name in columns:
         values = records[name][:]
+        # Each distinct value is converted once: columns repeat few values many times
         known = {value: comparable(None if value is None else str(value)) for value in set(values)}
         compared.append([known[value] for value in values])
     return list(zip(*compared, strict=True))
@@ -129,13 +127,14 @@ def keep_units(records: Dataset, ids: Sequence[str], *, columns: Sequence[str]) 
 
     Args:
         records: n records.
-        ids: their units.
-        columns: what tells the records of one unit apart.
+        ids: id of each record's unit.
+        columns: names of the columns by which records of one unit are ordered.
     """
     groups = [
         list(group)
         for _, group in groupby(sorted(range(len(ids)), key=ids.__getitem__), key=ids.__getitem__)
     ]
+    # Only where a unit repeats are contents read: mostly it does not, and texts are long
     repeated = [index for group in groups if len(group) > 1 for index in group]
     contents = (
         dict(zip(repeated, _contents(records.select(repeated), columns), strict=True))
@@ -157,7 +156,7 @@ def split_records(
 
     Args:
         records: one record a unit.
-        ids: their units, or whose they are.
+        ids: id of each record's unit, or of its owner.
         key: secret of the institution.
         shares: expected shares of validation and test.
     """
@@ -166,14 +165,14 @@ def split_records(
         digest = hashlib.blake2b(
             unit.encode(), key=key, digest_size=8, person=b"confide/split"
         ).digest()
+        # Uniform in [0, 1): the hash stands for a random draw that can be repeated
         position = int.from_bytes(digest, "little") / 2**64
-        split = (
-            "test"
-            if position < shares.test
-            else "validation"
-            if position < shares.test + shares.validation
-            else "train"
-        )
+        if position < shares.test:
+            split = "test"
+        elif position < shares.test + shares.validation:
+            split = "validation"
+        else:
+            split = "train"
         parts[split].append(index)
     return Splits(*(records.select(parts[split]) for split in Splits._fields))
 

@@ -1,4 +1,4 @@
-"""Records for a model that predicts: whole, the columns that it does not need included."""
+"""Records to predict on, whole: including columns that the model does not need."""
 
 from collections.abc import Sequence
 
@@ -18,16 +18,16 @@ def read_whole(
     """Read records.
 
     Args:
-        path: a file, ``pkg://PACKAGE/FILE`` or a database's URL.
-        query: SQL, where ``path`` is a URL.
-        needed: columns to read if they are there.
-        keep: further columns; None for all.
+        path: path of a file, ``pkg://PACKAGE/FILE`` or a database's URL.
+        query: SQL query, if ``path`` is a URL.
+        needed: names of columns to read if they exist.
+        keep: names of further columns; None for all.
 
     Returns:
         The records, and the names of the columns kept.
 
     Raises:
-        ConfigError: if a column to keep is not there.
+        ConfigError: if a column to keep does not exist.
         DataError: if the source cannot be read, or has none of the columns.
     """
     try:
@@ -46,7 +46,8 @@ def read_whole(
                 " its columns."
             )
         return load_records(path, columns, in_memory_mb=IN_MEMORY_MB, query=query).records, kept
-    except DataError as error:  # worded for the setting that a run reads the path from
+    except DataError as error:
+        # Its words are for the setting of a run; here the path came from the command line
         raise DataError(
             [problem.removeprefix("data.path=") for problem in error.problems]
         ) from None

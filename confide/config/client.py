@@ -1,4 +1,4 @@
-"""Settings of an institution's side: local training, optimizer, device."""
+"""Settings of an institution's side: local training, optimizer, ledger and device."""
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -8,31 +8,37 @@ from confide.config.fields import STRICT, setting
 
 @dataclass
 class OptimizerConfig:
-    """The client's optimizer; its state starts anew each round."""
+    """Optimizer of local training; its state is reset each round."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: str = setting("sgd", "Client optimizer.", choices=("sgd", "adam", "adamw"))
     learning_rate: float = setting(0.1, "Client learning rate.", gt=0, le=1e4)
-    momentum: float = setting(0.0, "SGD momentum.", ge=0, lt=1)
+    momentum: float = setting(0.0, "Momentum of SGD.", ge=0, lt=1)
     weight_decay: float = setting(0.0, "L2 penalty (sgd, adam) or decoupled decay (adamw).", ge=0)
 
 
 @dataclass
 class ClientConfig:
-    """What an institution does in one round."""
+    """Local training of an institution in one round."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     local_epochs: int = setting(
-        1, "Passes over the training records in one round.", ge=1, le=10_000
+        1, "Number of passes over the training records in one round.", ge=1, le=10_000
     )
     local_steps: int | None = setting(
-        None, "Optimizer steps in one round; null: local_epochs passes.", ge=1, le=1_000_000
+        None,
+        "Number of optimizer steps in one round; null: local_epochs passes.",
+        ge=1,
+        le=1_000_000,
     )
     batch_size: int = setting(
-        32, "Records in one step; under DP-SGD the expected number.", ge=1, le=10_000_000
+        32,
+        "Number of records in one step; under DP-SGD the expected number.",
+        ge=1,
+        le=10_000_000,
     )
     sampling_rate: float | None = setting(
         None, "Share q of the training records in one step; null: batch_size / n.", ge=1e-6, le=1
@@ -41,39 +47,43 @@ class ClientConfig:
 
 @dataclass
 class InstitutionConfig(ClientConfig):
-    """The client group: what an institution does in one round, which travels in the plan, and what stays at home."""
+    """The group ``client``: local training, which plans hold, and ledgers, which stay local."""
 
     ledger: str | None = setting(
         None,
-        "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory,"
-        " forgotten with the process.",
+        "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory, lost"
+        " with the process.",
     )
     ledger_anchors: str | None = setting(
         None,
-        "Folder of the ledgers' anchors, best on another disk: they tell an older copy of a ledger;"
-        " null: beside it.",
+        "Folder of the ledgers' anchors, best on another disk: an older copy of a ledger is"
+        " recognised by them; null: next to the ledgers.",
     )
 
 
 @dataclass
 class TrainerConfig:
-    """Performance only: none of these changes what is promised."""
+    """Performance only: none of these changes the privacy guarantee."""
 
-    device: str = setting("auto", "Where to compute.", choices=("auto", "cpu", "cuda", "mps"))
+    device: str = setting("auto", "Device to compute on.", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
         "float32",
-        "Arithmetic of forward and backward; parameters stay float32.",
+        "Arithmetic of the forward and backward pass; parameters stay float32.",
         choices=("float32", "bf16"),
     )
     physical_batch_size: int = setting(
-        256, "Most records in one forward pass; larger batches are accumulated.", ge=1
+        256,
+        "Largest number of records in one forward pass; larger batches are accumulated.",
+        ge=1,
     )
     num_threads: int | None = setting(
         None,
-        "CPU threads of each process that trains; null: torch's choice inline, one in a worker.",
+        "Number of CPU threads of each process that trains; null: torch's choice inline, one in a"
+        " worker.",
         ge=1,
     )
     feature_cache: str | None = setting(
         "${oc.env:CONFIDE_CACHE,${oc.env:HOME,/tmp}/.cache/confide}",
-        "Folder for frozen features, by content hash; null: none.",
+        "Folder in which features of a frozen backbone are cached, by content hash; null: no"
+        " cache.",
     )

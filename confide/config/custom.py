@@ -1,9 +1,9 @@
-"""Parts of one's own, named by dotted path: ``my_module.TrimmedMean``.
+"""Custom parts of a run, named by dotted path: ``my_module.TrimmedMean``.
 
-The path is the registry: whoever composes the config names a function or class, found as Python
-finds any module, and what it returns stands where a built-in part would. ``_target_`` and
-``kwargs`` mean the same at every seam (strategy, aggregator, task, data). Nothing here looks at a
-plan: what may be imported on its behalf is decided before, by the institution's policy.
+The path is the registry: the config names a function or class, which is imported like any module,
+and what it returns takes the place of a built-in part. ``_target_`` and ``kwargs`` mean the same at
+every seam (strategy, aggregator, task, data). Nothing here looks at a plan: what may be imported on
+its behalf is decided before, by the institution's policy.
 """
 
 import contextlib
@@ -20,25 +20,27 @@ from confide.security.redaction import redact_arguments
 
 log = logging.getLogger(__name__)
 
-LONGEST_PATH, _SHOWN = 200, 60
+# Paths come from plans too, and are written to logs and ledgers
+LONGEST_PATH = 200
+_SHOWN = 60
 CUSTOM_TASK_HELP = (
-    "dotted path of the task of one's own that RUN was trained with; no other is imported, whatever"
+    "dotted path of the custom task that RUN was trained with; no other task is imported, whatever"
     " its files say"
 )
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 def is_dotted(path: str) -> bool:
-    """Tell whether a text could name something inside a module.
+    """Say whether a text could name something inside a module.
 
-    >>> [is_dotted(path) for path in ("my_module.MyTask", "my_module", "os.system()", "a." + "b" * 200)]
-    [True, False, False, False]
+    >>> [is_dotted(path) for path in ("my_module.MyTask", "my_module", "os.system()")]
+    [True, False, False]
     """
     return len(path) <= LONGEST_PATH and _DOTTED.fullmatch(path) is not None
 
 
 def named_problems(path: str | None, kwargs: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with how a part is named."""
+    """Yield a sentence for each mistake in how a custom part is named."""
     if path is None and kwargs:
         yield f"kwargs={dict(kwargs)} has no effect without _target_; set _target_, or kwargs={{}}."
     if path is not None and not is_dotted(path):
@@ -46,11 +48,12 @@ def named_problems(path: str | None, kwargs: Mapping[str, Any]) -> Iterator[str]
 
 
 def look_in_current_folder(paths: Sequence[str]) -> None:
-    """Let Python find modules in the current folder too, last of all, if any part of one's own is named.
+    """Let Python find modules in the current folder too, if any custom part is named.
 
-    For commands: a script or notebook has its folder on ``sys.path`` anyway. Worker processes take
-    the path over.
+    Only for commands: a script or notebook has its folder on ``sys.path`` anyway.
     """
+    # Last of all, so that a file there cannot replace an installed module by its name. Worker
+    # processes take over the path.
     if paths and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
 
@@ -59,8 +62,8 @@ def find_part(path: str, *, key: str) -> Callable[..., Any]:
     """Import what a dotted path names.
 
     Args:
-        path: of a function or class in a module.
-        key: the setting that names it, such as ``strategy``.
+        path: dotted path of a function or class in a module.
+        key: setting that names it, such as ``strategy``.
 
     Raises:
         ConfigError: with the path and the reason, if it cannot be imported or called.
@@ -71,26 +74,26 @@ def find_part(path: str, *, key: str) -> Callable[..., Any]:
         part = getattr(importlib.import_module(module), name)
     except ConfideError:
         raise
-    except Exception as error:  # whatever that module does as it is imported
+    except Exception as error:  # code of somebody else, which may raise anything
         log.debug("%s", named, exc_info=True)
         raise ConfigError(
-            f"{named}: {_told(error)}. Expected a function or class in a module that Python finds:"
-            " one that is installed, in the current folder or on PYTHONPATH."
+            f"{named}: {_reason(error)}. Expected a function or class in a module that Python"
+            " finds: one that is installed, in the current folder or on PYTHONPATH."
         ) from error
     if not callable(part):
         raise ConfigError(f"{named} is {type(part).__name__}, expected a function or class.")
-    found: Callable[..., Any] = part
-    return found
+    checked: Callable[..., Any] = part
+    return checked
 
 
 def make_part(path: str, *arguments: Any, key: str, kwargs: Mapping[str, Any]) -> Any:
     """Import what a dotted path names, and call it.
 
     Args:
-        path: of a function or class in a module.
-        arguments: of ours.
-        key: the setting that names it.
-        kwargs: of whoever named it.
+        path: dotted path of a function or class in a module.
+        arguments: positional arguments, given by confide.
+        key: setting that names it.
+        kwargs: keyword arguments, given in the config.
 
     Raises:
         ConfigError: with the path and the reason, if it cannot be imported or raises.
@@ -102,9 +105,9 @@ def make_part(path: str, *arguments: Any, key: str, kwargs: Mapping[str, Any]) -
 
 @contextlib.contextmanager
 def blamed(path: str, *, key: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
-    """Turn what a part of one's own raises into a mistake of the config, with its path.
+    """Turn an exception of a custom part into an error of the config, with the part's path.
 
-    What it raises on purpose passes.
+    Errors of confide, which it raises on purpose, are passed on.
 
     Raises:
         ConfigError: with the path, the arguments and the reason.
@@ -113,26 +116,26 @@ def blamed(path: str, *, key: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
         yield
     except ConfideError:
         raise
-    except Exception as error:  # it is not ours
+    except Exception as error:  # code of somebody else, which may raise anything
         log.debug("%s", path, exc_info=True)
         given = f" with {key}.kwargs={redact_arguments(kwargs)}" if kwargs else ""
         raise ConfigError(
-            f"{key}._target_={path}{given} raises {_told(error)}. Correct it, or its arguments."
+            f"{key}._target_={path}{given} raises {_reason(error)}. Correct it, or its arguments."
         ) from error
 
 
 def require(made: Any, names: Sequence[str], *, path: str, key: str, expected: str) -> None:
-    """Check that what was made can stand where it is to stand.
+    """Check that what a custom part returned has the attributes it needs.
 
     Args:
-        made: by a part of one's own.
-        names: of what it must have.
-        path: of that part.
-        key: the setting that names it.
-        expected: what it should be, for people.
+        made: object that the part returned.
+        names: names of the attributes it must have.
+        path: dotted path of the part.
+        key: setting that names the part.
+        expected: description of what was expected, for messages.
 
     Raises:
-        ConfigError: naming what it lacks.
+        ConfigError: naming the missing attributes.
     """
     lacking = [name for name in names if not hasattr(made, name)]
     if lacking:
@@ -142,7 +145,7 @@ def require(made: Any, names: Sequence[str], *, path: str, key: str, expected: s
         )
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     words = (str(error).strip() or "no reason given").splitlines()[0].rstrip(".")
     return f"{type(error).__name__}: {words}"
 

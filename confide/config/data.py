@@ -1,7 +1,4 @@
-"""The schema of a simulation's records.
-
-Where they come from, whose they are, how they are dealt out.
-"""
+"""Settings of a simulation's records: their source, their owners, and how they are partitioned."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,71 +33,80 @@ PARTITIONED_BY_COLUMN = {
 
 @dataclass
 class DataConfig:
-    """Where the records of a simulation come from and how they are dealt out."""
+    """Source of a simulation's records, and how they are partitioned."""
 
     path: str = setting(
         "???",
-        "A file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an"
-        " installed package, a folder with one file an institution, or a database's SQLAlchemy URL"
-        " (its password from ~/.pgpass or ${oc.env:NAME}); empty where _target_ brings the"
-        " records.",
+        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow),"
+        " pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
+        " institution, or a database's SQLAlchemy URL (its password from ~/.pgpass or"
+        " ${oc.env:NAME}); empty if _target_ returns the records.",
     )
     _target_: str | None = setting(
         None,
-        "data=custom: dotted path of a function of your own that returns a pandas DataFrame, a"
-        " datasets.Dataset, or a mapping institution -> one of these, which then is what a folder"
-        " with one file an institution is.",
+        "Dotted path of a custom function (data=custom) that returns a pandas DataFrame, a"
+        " datasets.Dataset, or a mapping institution -> one of these, which is treated as a folder"
+        " with one file for each institution.",
     )
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
-    query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
+    query: str | None = setting(None, "SQL query (SELECT ...), if path is a database's URL.")
     in_memory_mb: int = setting(
-        1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0
+        1024,
+        "Memory for records, in MiB; records beyond it go to a temporary file without a name.",
+        ge=0,
     )
     public: bool | None = setting(
         None,
         "Whether anybody may read these records; if not, private training on them needs"
-        " client.ledger. null: those of a package are public; files, databases and what a function"
-        " returns are not.",
+        " client.ledger. null: records of a package are public; files, databases and records"
+        " returned by a function are not.",
     )
     id_column: str | None = setting(
-        None, "Column that names the record; null: the record's own content does."
+        None, "Name of the column of record ids; null: a record is identified by its content."
     )
     group_column: str | None = setting(
         None,
-        "Column that names whom a record belongs to (a patient, an account): never split up; the"
-        " unit of privacy.unit=group.",
+        "Name of the column that identifies a record's owner (a patient, an account), whose records"
+        " stay together; the unit of privacy.unit=group.",
     )
     min_per_label: int = setting(
-        1, "Fewer records of a label, over all institutions, end the run before it starts.", ge=0
+        1,
+        "Smallest number of records of each label, over all institutions; with fewer the run does"
+        " not start.",
+        ge=0,
     )
     max_records: int | None = setting(
-        None, "Keep this many records, drawn with partition_seed; null: all.", ge=1
+        None, "Number of records to keep, drawn with partition_seed; null: all.", ge=1
     )
     partitioner: str = setting(
         "iid",
-        "How records are dealt out: the horizontal partitioners of flwr_datasets. Its vertical ones"
-        " split columns, not records; its id_to_size takes a function, of which linear, square and"
-        " exponential are the named ones.",
+        "Method by which records are partitioned among institutions: the horizontal partitioners of"
+        " flwr_datasets. (Its vertical ones split columns, not records; its id_to_size takes a"
+        " function, of which linear, square and exponential are the named ones.)",
         choices=PARTITIONERS,
     )
     partitioner_args: dict[str, Any] = setting(
-        dict, "Further arguments of the partitioner's constructor."
+        dict, "Further arguments for the partitioner's constructor."
     )
     num_clients: int = setting(4, "Number of institutions.", ge=1, le=1_000_000)
     alpha: float = setting(
         0.5,
-        "dirichlet, inner_dirichlet: concentration; small: each institution sees few labels.",
+        "Concentration (dirichlet, inner_dirichlet); with a small one each institution has few"
+        " labels.",
         gt=0,
     )
     partition_by: str | None = setting(
         None,
-        "natural, grouped_natural: the column that names the institution (natural, null: the file"
-        " of a folder); continuous: the column that is sorted by.",
+        "Name of the column to partition by. natural, grouped_natural: the institution (natural,"
+        " null: the file in a folder); continuous: a number to sort by.",
     )
     institution: str = setting(
-        "institution", "Institutions are called NAME-1, NAME-2, ... (natural: by their own names)."
+        "institution",
+        "Prefix of institutions' names, NAME-1, NAME-2, ... (natural: their own names are used).",
     )
-    partition_seed: int | None = setting(None, "Seed of dealing out; null: simulation.seed.", ge=0)
+    partition_seed: int | None = setting(
+        None, "Seed of the partitioning; null: simulation.seed.", ge=0
+    )
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
 
@@ -111,16 +117,16 @@ class DataConfig:
 
     @property
     def source(self) -> str:
-        """Where the records come from, fit to be shown."""
+        """Source of the records, without a password."""
         return redact(self.path) if self._target_ is None else self._target_
 
     @staticmethod
     def is_database(path: str) -> bool:
-        """Tell a database's URL from a path."""
+        """Say whether a source is a database's URL and not a path."""
         return "://" in path and not path.startswith("pkg://")
 
     def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
+        """Yield a sentence for each contradiction."""
         if self.validation + self.test >= 1:
             yield (
                 f"validation={self.validation} and test={self.test} leave nothing to train on;"
@@ -132,6 +138,7 @@ class DataConfig:
                 f"path={redact(self.path)!r}, _target_={self._target_}: expected one of them;"
                 " _target_ needs data=custom."
             )
+        # A folder, or a mapping that a function returns, names its institutions itself
         by_file = self.partitioner == "natural" and (
             self._target_ is not None or Path(self.path).expanduser().is_dir()
         )

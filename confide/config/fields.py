@@ -1,9 +1,9 @@
-"""How a setting is declared: its default, range and meaning in one place, and how values are held against them."""
+"""Declaration of settings: default, range and meaning in one place, and checks of values."""
 
 import dataclasses
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import field
 from typing import Any
 
@@ -18,15 +18,26 @@ def setting(  # noqa: PLR0913 - a declaration, one word a bound
     lt: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """Declare a setting with its default, meaning and range."""
+    """Declare a setting with its default, meaning and range.
+
+    Args:
+        default: default value, or a function that returns it.
+        meaning: noun phrase that says what the setting is, in plain words.
+        ge: smallest value allowed.
+        gt: bound that values must exceed.
+        le: largest value allowed.
+        lt: bound that values must stay below.
+        choices: values allowed; None for any.
+    """
     metadata = {"meaning": meaning, "ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices}
+    # Dataclasses refuse mutable defaults: lists and dictionaries are given as functions
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 def describe_range(metadata: Any) -> str:
-    """Write a setting's range in words, '' where anything of its type will do."""
+    """Return a setting's range in words; '' if any value of its type is allowed."""
     if metadata.get("choices"):
         return "one of " + ", ".join(metadata["choices"])
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
@@ -48,6 +59,7 @@ def _in_range(value: Any, metadata: Any) -> bool:
         for key, holds in _COMPARISONS.items()
         if metadata.get(key) is not None
     ]
+    # YAML can say .inf, which lies above every lower bound: a setting with a bound must be finite
     return not limits or (
         math.isfinite(value) and all(holds(value, bound) for holds, bound in limits)
     )
@@ -57,8 +69,8 @@ def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
     """Walk a config and yield a sentence for each value outside its declared range.
 
     Args:
-        node: a schema dataclass; nested ones, lists and dicts of them are walked too.
-        prefix: the dotted key of ``node``.
+        node: schema dataclass; nested ones, and lists and dicts of them, are walked too.
+        prefix: dotted key of ``node``, with a dot at its end.
     """
     for item in dataclasses.fields(node):
         value, key = getattr(node, item.name), f"{prefix}{item.name}"
@@ -78,17 +90,17 @@ def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _nested(value: Any) -> list[tuple[Any, Any]]:
-    """Name the dataclasses in a list or dict; nothing for any other value."""
-    named = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
+    """Return the dataclasses in a list or dict with their positions; none for any other value."""
+    named: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        named = value.items()
+    elif isinstance(value, list):
+        named = enumerate(value)
     return [(name, part) for name, part in named if dataclasses.is_dataclass(part)]
 
 
+# For pydantic, which reads plans and policies: they come from another organisation, so that an
+# unknown key or a number written as text is an error and not a guess
 STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 

@@ -1,4 +1,4 @@
-"""Hydra's state, which belongs to the process, and how schemas are told to it."""
+"""Hydra's global state, put aside and restored, and schemas as Hydra takes them."""
 
 import contextlib
 import dataclasses
@@ -14,8 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 @contextlib.contextmanager
 def own_hydra() -> Iterator[None]:
-    """Use Hydra as if nobody else did: a caller that uses it too finds it as it was."""
-    Plugins.instance()  # they register their own schemas once, to stay
+    """Use Hydra with a state of its own; a caller that uses Hydra too finds its state unchanged."""
+    # Hydra keeps one state for the process. Plugins register their schemas when they are first
+    # loaded, and never again: that has to happen before the state is copied.
+    Plugins.instance()
     store, running = ConfigStore.instance(), GlobalHydra.instance().hydra
     before, store.repo, GlobalHydra.instance().hydra = store.repo, _copied(store.repo), None
     try:
@@ -30,10 +32,8 @@ def _copied(tree: dict[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def with_open_dicts(node: type) -> DictConfig:
-    """Make a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``.
-
-    Hydra would want a + before it.
-    """
+    """Return a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``."""
+    # Hydra composes in struct mode, in which a new key would need a + before the override
     config = OmegaConf.structured(node)
     assert isinstance(config, DictConfig)
     _open_dicts(config)

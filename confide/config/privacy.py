@@ -1,4 +1,4 @@
-"""Settings of privacy: what a run asks for, what an institution allows and has."""
+"""Settings of privacy: a run's guarantee, an institution's policy and a population's budget."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from confide.config.task import METRICS, TASK_KINDS
 
 @dataclass
 class PrivacyConfig:
-    """The guarantee an institution asks for, for the whole run.
+    """The guarantee of the whole run towards each institution's units.
 
     Neighbouring data sets differ by one unit zeroed out; the number of units is public.
     """
@@ -21,116 +21,130 @@ class PrivacyConfig:
 
     unit: str = setting(
         "none",
-        "What is protected: a record, a group (all records with one data.group_column: a patient's,"
-        " an account's), or none.",
+        "Protected unit: a record, a group (all records with one value of data.group_column, such"
+        " as a patient's or an account's), or none.",
         choices=("none", "record", "group"),
     )
     epsilon: float = setting(
-        8.0, "Privacy loss bound of one institution for the whole run.", gt=0, le=100
+        8.0, "Bound on the privacy loss at one institution, for the whole run.", gt=0, le=100
     )
     delta: float = setting(1e-5, "Probability that the bound fails.", ge=1e-12, lt=1)
     clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-6, le=1e6)
-    accountant: str = setting("pld", "How epsilon is composed.", choices=("pld", "prv", "rdp"))
+    accountant: str = setting(
+        "pld", "Method by which epsilon is composed over steps.", choices=("pld", "prv", "rdp")
+    )
     spare_rounds: int = setting(
         0,
-        "Rounds beyond num_rounds that the noise is calibrated for (crashes, retries).",
+        "Number of rounds beyond num_rounds that the noise is calibrated for (crashes, retries).",
         ge=0,
         le=10_000,
     )
     max_records_per_group: int = setting(
-        16, "group: further records of a group are left out of training.", ge=1, le=10_000
+        16,
+        "Largest number of a group's records that are trained on (group); further ones are left"
+        " out.",
+        ge=1,
+        le=10_000,
     )
 
 
 @dataclass
 class BudgetConfig:
-    """What one declared population may spend in its lifetime, over all runs."""
+    """Privacy budget of one declared population in its lifetime, over all runs."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     id: str | None = setting(
         None,
-        "Name of the population: everybody in it carries every event, whoever trained; null: the"
+        "Name of the population, all of whose members carry the cost of every run; null: the"
         " institution's name.",
     )
     unit: str = setting(
         "record",
-        "Strongest unit that is promised; fixed once declared.",
+        "Unit that the budget promises to protect; fixed once the budget was charged.",
         choices=("record", "group"),
     )
     epsilon: float | None = setting(
-        None, "Lifetime bound; a ledger that outlives the process needs one.", gt=0, le=1000
+        None,
+        "Lifetime bound on the privacy loss; required by a ledger that outlives the process.",
+        gt=0,
+        le=1000,
     )
-    delta: float = setting(1e-5, "Lifetime probability that the bound fails.", ge=1e-12, lt=1)
+    delta: float = setting(1e-5, "Probability that the lifetime bound fails.", ge=1e-12, lt=1)
 
 
 @dataclass
 class PolicyConfig:
-    """What an institution allows.
+    """Rules of an institution.
 
-    Its own code holds every plan and every reply against it; no plan can loosen it.
+    Its own code checks every plan and every reply against them; no plan can loosen them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     required_unit: str = setting(
-        "record", "Weakest unit a plan may ask for.", choices=("none", "record", "group")
+        "record",
+        "Weakest protected unit that a plan may ask for.",
+        choices=("none", "record", "group"),
     )
     max_epsilon: float = setting(8.0, "Largest epsilon that one run may ask for.", gt=0, le=1000)
-    max_delta: float = setting(1e-5, "Largest delta of one run.", gt=0, lt=1)
-    min_records: int = setting(100, "Fewest units to train on.", ge=1)
+    max_delta: float = setting(1e-5, "Largest delta that one run may ask for.", gt=0, lt=1)
+    min_records: int = setting(100, "Smallest number of training units.", ge=1)
     public_n: int | None = setting(
         None,
-        "Declared number of training units, at least the true one; null: the true one, which is"
-        " then public.",
+        "Declared number of training units, at least the true number; null: the true number, which"
+        " is then public.",
         ge=1,
     )
     tasks: list[str] = setting(
         lambda: list(TASK_KINDS),
-        "Kinds of task, and dotted paths of tasks of one's own, which are imported here if a plan"
-        " names them; any: in a simulation, whatever its own config names.",
+        "Kinds of task allowed, and dotted paths of custom tasks, which are imported here if a plan"
+        " names them; any: in a simulation, the task that its own config names.",
     )
     backbones: list[str] = setting(
         lambda: ["logistic", "mlp"],
-        "Kinds without weights, and content hashes (SHA-256) of pretrained ones; any: whatever the"
-        " institution has.",
+        "Backbones allowed: kinds without weights, and content hashes (SHA-256) of pretrained ones;"
+        " any: all that the institution has.",
     )
     max_rounds: int = setting(
-        1000, "Most rounds of one run, spare ones included.", ge=1, le=1_000_000
+        1000, "Largest number of rounds of one run, spare ones included.", ge=1, le=1_000_000
     )
     max_epochs: float = setting(
-        100.0, "Most passes over the records in one round.", gt=0, le=10_000
+        100.0, "Largest number of passes over the records in one round.", gt=0, le=10_000
     )
     max_update_mb: float = setting(256.0, "Largest update, in MiB.", gt=0)
     max_update_norm: float = setting(1e6, "Largest L2 norm of an update.", gt=0)
     metrics: list[str] = setting(
-        lambda: list(METRICS), "Metrics on validation and test records that may leave, unprotected."
+        lambda: list(METRICS),
+        "Metrics on validation and test records that may leave the institution, unprotected.",
     )
-    min_support: int = setting(20, "Metrics on fewer records stay.", ge=1)
+    min_support: int = setting(
+        20, "Smallest number of records whose metrics may leave the institution.", ge=1
+    )
     max_evaluations: int = setting(
         4,
-        "Deployed: different models that one run may have scored beside its rounds; each exact"
-        " score tells of labels.",
+        "Largest number of different models that one run may have scored besides its rounds"
+        " (deployed); each exact score reveals something about labels.",
         ge=0,
     )
     approval: str = setting(
         "automatic",
-        "manual: a run begins once its plan was approved here.",
+        "Way in which a run is approved. manual: it begins once its plan was approved here.",
         choices=("automatic", "manual"),
     )
     hours: str | None = setting(
-        None, "When a round may begin, local time, as 20:00-06:00; null: always."
+        None, "Hours in which a round may begin, local time, such as 20:00-06:00; null: always."
     )
     allow_download: bool = setting(False, "Whether a backbone may be downloaded.")
     allow_reproducible_noise: bool | None = setting(
         False,
-        "Whether noise may derive from a simulation's seed: whoever knows it can remove the noise."
-        " null: for public records.",
+        "Whether noise may derive from a simulation's seed: anyone who knows the seed can remove"
+        " the noise. null: only for public records.",
     )
 
     def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
+        """Yield a sentence for each contradiction."""
         for name in self.metrics:
             if name not in METRICS:
                 yield f"metrics={name}: expected only {', '.join(METRICS)}."

@@ -1,4 +1,4 @@
-"""The schema: every setting with its type, default, range and meaning, in one place.
+"""The whole config of a run: every group of settings, and what contradicts itself across groups.
 
 Hydra composes YAML into these dataclasses; the parts that travel to an institution inside a
 :class:`~confide.protocol.plan.TrainingPlan` are the same classes, so that both sides check the same
@@ -23,12 +23,12 @@ from confide.config.tracking import TrackingConfig
 
 @dataclass
 class Config:
-    """A whole run."""
+    """The config of a whole run."""
 
     job: str | None = setting(
         None,
-        "Name of the run; seeds and ledgers are keyed by it. null: simulation, or with"
-        " client.ledger one of its own.",
+        "Name of the run, by which seeds and ledgers are keyed. null: simulation, or with"
+        " client.ledger a new name for each run.",
     )
     task: TaskConfig = field(default_factory=TaskConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -53,7 +53,7 @@ class Config:
         return (*named, *self.tracking.custom_trackers)
 
     def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself across groups."""
+        """Yield a sentence for each contradiction between groups."""
         tabular_backbone = self.backbone.kind in ("logistic", "mlp")
         if (self.task.kind == "tabular") != tabular_backbone:
             fits = (
@@ -76,23 +76,24 @@ class Config:
 
     @property
     def baselines(self) -> Sequence[str]:
-        """What the federation is compared with."""
+        """Names of the baselines that the federation is compared with."""
         if self.simulation.baselines is not None:
             return self.simulation.baselines
+        # Training on pooled records could be charged to no single institution's ledger
         return BASELINES if self.client.ledger is None else ("local",)
 
     def _ledger_problems(self) -> Iterator[str]:
         private, ledger = self.privacy.unit != "none", self.client.ledger
         if self.privacy.unit == "group" and self.data.group_column is None:
             yield (
-                "data.group_column=null: privacy.unit=group needs the column that says whose a"
-                " record is."
+                "data.group_column=null: privacy.unit=group needs the column that names a record's"
+                " owner."
             )
         if private and not self.data.is_public and ledger is None:
             yield (
-                "client.ledger=null: private training on records that are not public spends what no"
-                " other run gets back. Set client.ledger=FOLDER, one that outlives the run, or"
-                " data.public=true if anybody may read them."
+                "client.ledger=null: private training on records that are not public spends a"
+                " budget that has to be remembered. Set client.ledger=FOLDER, one that outlives the"
+                " run, or data.public=true if anybody may read the records."
             )
         if private and ledger is not None and self.policy.budget.epsilon is None:
             yield (

@@ -1,4 +1,4 @@
-"""Settings of the coordinator: rounds, waits, which model is kept."""
+"""Settings of the coordinator: rounds, timeouts, checkpoints and the model that is kept."""
 
 from dataclasses import dataclass
 
@@ -9,44 +9,53 @@ from confide.config.fields import setting
 class ServerConfig:
     """The coordinator's part of a run."""
 
-    num_rounds: int = setting(10, "Rounds of training.", ge=1, le=1_000_000)
-    min_clients: int = setting(1, "A round with fewer accepted updates ends the run.", ge=1)
+    num_rounds: int = setting(10, "Number of rounds of training.", ge=1, le=1_000_000)
+    min_clients: int = setting(
+        1, "Smallest number of accepted updates in a round; with fewer the run ends.", ge=1
+    )
     round_timeout_s: float = setting(
-        3600.0, "Seconds until a round goes on without those who have not answered.", gt=0
+        3600.0,
+        "Seconds until a round continues without the institutions that have not answered.",
+        gt=0,
     )
     enrol_timeout_s: float = setting(
         600.0,
-        "Seconds to wait for institutions to connect, and again for their word that they take"
-        " part.",
+        "Seconds to wait for institutions to connect, and again for their consent to take part.",
         gt=0,
     )
     max_payload_mb: float = setting(
         250.0,
-        "confide server: a model whose update has more MiB is refused before the run; SuperLink"
-        " fails on larger ones.",
+        "Largest update in MiB (confide server); a model with a larger one is refused before the"
+        " run, since SuperLink fails on it.",
         gt=0,
     )
     kit: str | None = setting(
-        None, "confide server: folder of the coordinator's kit, made by confide provision."
+        None, "Folder of the coordinator's kit (confide server), made by confide provision."
     )
     keep: str = setting(
         "last",
-        "Which model the run saves as its own; best is chosen on validation metrics, which DP does"
-        " not protect.",
+        "Model that the run saves; best is chosen by validation metrics, which differential privacy"
+        " does not protect.",
         choices=("last", "best"),
     )
     checkpoints: int = setting(
-        3, "Checkpoints kept; one is written after each round.", ge=1, le=1000
+        3, "Number of checkpoints kept; one is written after each round.", ge=1, le=1000
     )
     patience: int | None = setting(
-        None, "Stop after this many rounds without a better validation metric; null: never.", ge=1
+        None,
+        "Number of rounds without a better validation metric after which the run stops; null:"
+        " never.",
+        ge=1,
     )
     max_update_value: float = setting(
-        1024.0, "An update with a larger absolute value is refused.", gt=0, le=2**20
+        1024.0,
+        "Largest absolute value in an update; an update that exceeds it is refused.",
+        gt=0,
+        le=2**20,
     )
     progress: str = setting(
         "auto",
-        "What the terminal shows: live (a table), plain (a line a round), quiet (the last line),"
-        " json (an event a line); auto: live on a terminal, else plain.",
+        "Progress view on the terminal: live (a table), plain (a line for each round), quiet (only"
+        " the last line), json (an event on each line); auto: live on a terminal, else plain.",
         choices=("auto", "live", "plain", "quiet", "json"),
     )

@@ -1,4 +1,4 @@
-"""Where metrics go besides RUN: the schema of the group ``tracking``, and which packages its trackers need."""
+"""Settings of the group ``tracking``: trackers of metrics, and the packages that they need."""
 
 import importlib.util
 import os
@@ -15,47 +15,46 @@ TRACKERS: dict[str, str | None] = {
     "mlflow": "mlflow",
     "csv": None,
 }
-"""Name of each tracker that comes with confide -> the package it needs, which is also the extra's
-name."""
+"""Name of each built-in tracker -> package that it needs, which is also the extra's name."""
 
 
 @dataclass
 class TrackingConfig:
-    """Where metrics go besides ``RUN/metrics.jsonl``. By default nothing leaves this machine.
+    """Trackers that receive metrics besides ``RUN/metrics.jsonl``; by default all are local.
 
     ``wandb_mode=online`` and an ``mlflow_uri`` on another machine send metrics, with institutions'
-    names, and the config, its passwords masked; no record, no update and no model. Validation and
-    test metrics are not protected by DP.
+    names, and the config with its passwords masked; no record, no update and no model. Validation
+    and test metrics are not protected by differential privacy.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     trackers: list[str] | None = setting(
         None,
-        "Any of tensorboard, wandb, mlflow, csv, and dotted paths of one's own (my_pkg.MyTracker);"
-        " null: tensorboard where it is installed.",
+        "Names of trackers: tensorboard, wandb, mlflow, csv, and dotted paths of custom ones"
+        " (my_pkg.MyTracker); null: tensorboard if it is installed.",
     )
-    project: str = setting("confide", "W&B's project, MLflow's experiment.")
+    project: str = setting("confide", "Name of W&B's project and MLflow's experiment.")
     named_clients: int = setting(
         50,
-        "Up to so many institutions each has curves of its own; of more there are mean, least and"
-        " largest (csv: every one).",
+        "Largest number of institutions that have curves of their own; of more than that, mean,"
+        " smallest and largest are shown (csv: each one).",
         ge=0,
     )
     wandb_mode: str = setting(
         "offline",
-        "offline: W&B writes under RUN/wandb, for `wandb sync`; online: it sends metrics and config"
-        " to its server.",
+        "Mode of W&B. offline: it writes under RUN/wandb, for `wandb sync`; online: it sends"
+        " metrics and config to its server.",
         choices=("offline", "online", "disabled"),
     )
-    mlflow_uri: str | None = setting(None, "MLflow's tracking URI; null: files under RUN/mlruns.")
+    mlflow_uri: str | None = setting(None, "Tracking URI of MLflow; null: files under RUN/mlruns.")
 
     def problems(self) -> Iterator[str]:
-        """Yield what is unknown, chosen twice, or chosen and not installed."""
+        """Yield a sentence for each tracker that is unknown, chosen twice or not installed."""
         chosen = self.trackers or []
         for name in dict.fromkeys(chosen):
             if chosen.count(name) > 1:
-                yield f"trackers={chosen}: {name} stands there twice; once is enough."
+                yield f"trackers={chosen}: {name} is listed twice; once is enough."
             yield from self._missing(name)
 
     def _missing(self, name: str) -> Iterator[str]:
@@ -69,34 +68,31 @@ class TrackingConfig:
             yield (
                 f"trackers=[{name}]: expected {', '.join(TRACKERS)}, or the dotted path of a class."
             )
-        elif not is_installed(name.partition(".")[0]) and not _is_in_current_folder(
-            name.partition(".")[0]
-        ):
-            yield (
-                f"trackers=[{name}]: there is no package {name.partition('.')[0]}; install it, or"
-                " put it in the current folder or on PYTHONPATH."
-            )
+        else:
+            package = name.partition(".")[0]
+            # Commands look in the current folder last, which is not on sys.path yet at this point
+            here = PathFinder.find_spec(package, [os.getcwd()])
+            if not is_installed(package) and here is None:
+                yield (
+                    f"trackers=[{name}]: there is no package {package}; install it, or put it in"
+                    " the current folder or on PYTHONPATH."
+                )
 
     @property
     def custom_trackers(self) -> tuple[str, ...]:
-        """Dotted paths among the trackers chosen."""
+        """Dotted paths of the custom trackers chosen."""
         return tuple(name for name in self.trackers or () if name not in TRACKERS)
 
     def chosen(self) -> list[str]:
-        """Name the trackers of a run."""
+        """Return the names of a run's trackers."""
         if self.trackers is not None:
             return list(self.trackers)
         return ["tensorboard"] if is_installed("tensorboard") else []
 
 
 def is_installed(package: str) -> bool:
-    """Say whether a top-level package is there, without importing it."""
+    """Say whether a top-level package is installed, without importing it."""
     return importlib.util.find_spec(package) is not None
-
-
-def _is_in_current_folder(package: str) -> bool:
-    """Say whether commands would find it there, where they look last."""
-    return PathFinder.find_spec(package, [os.getcwd()]) is not None
 
 
 __all__ = ["TRACKERS", "TrackingConfig", "is_installed"]

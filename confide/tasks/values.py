@@ -1,8 +1,4 @@
-"""Values as canonical text, so that the same table is the same records whatever it is kept in.
-
-Pyarrow's own cast from numbers to text is not used: it writes 1e-7 where Python writes 1e-07, and
--0 for minus zero.
-"""
+"""Values as canonical text, so that a table gives the same records in every file format."""
 
 import math
 from datetime import date, datetime, time
@@ -14,6 +10,7 @@ import pyarrow
 from confide.errors import DataError
 from confide.tasks.schema import fold_boolean, parse_number
 
+# Up to here float64 holds every integer exactly, so that dropping the fraction loses nothing
 _EXACT = 2**53
 
 
@@ -22,13 +19,13 @@ class UnsupportedValueError(TypeError):
 
 
 def canonical_text(value: object) -> str | None:
-    """Write a typed value as text.
+    """Return a typed value as text.
 
     Args:
-        value: from a database, a Parquet file, ...
+        value: value from a database, a Parquet file, ...
 
     Returns:
-        None for null and NaN; else its shortest exact text, integers without a fraction.
+        None for null and NaN; otherwise the shortest exact text, integers without a fraction.
 
     Raises:
         UnsupportedValueError: naming the type, if it is bytes, a list or another structure.
@@ -38,7 +35,7 @@ def canonical_text(value: object) -> str | None:
     """
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # before int, of which bool is a subclass
         return "true" if value else "false"
     if isinstance(value, int | UUID):
         return str(value)
@@ -69,11 +66,13 @@ def _decimal_text(value: Decimal) -> str:
 
 
 def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
-    """Write a column of any type as text; a value is written once however often it stands there.
+    """Return a column of any type as text.
 
     Raises:
         UnsupportedValueError: naming the type.
     """
+    # Pyarrow's own cast from numbers to text is not used: it writes 1e-7 where Python writes 1e-07,
+    # and -0 for minus zero. Each distinct value is converted once, since columns repeat few values.
     kind = values.type
     if pyarrow.types.is_string(kind) or pyarrow.types.is_null(kind):
         return values.cast(pyarrow.string())
@@ -82,7 +81,7 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
     encoded = values.dictionary_encode()
     distinct = encoded.dictionary.to_pylist()
     if pyarrow.types.is_float32(kind) or pyarrow.types.is_float16(kind):
-        # The shortest text that means the same float32, not the float64 it was widened to.
+        # The shortest text that means the same float32, not the float64 it was converted to
         distinct = [
             float(str(value)) for value in encoded.dictionary.to_numpy(zero_copy_only=False)
         ]
@@ -92,7 +91,7 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
 
 
 def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyarrow.Array:
-    """Write a column of records as text.
+    """Return a column of records as text.
 
     Raises:
         DataError: naming the column, if it holds bytes, lists or another structure.
@@ -106,7 +105,7 @@ def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyar
 
 
 def unsupported(column: str, error: UnsupportedValueError) -> DataError:
-    """Say that a column holds what is neither text nor a number."""
+    """Return the error for a column whose values are of an unsupported type."""
     return DataError(
         f"Column {column} holds values of type {error}; expected text, numbers, truth values or"
         " dates. Write them as one of these, or choose another column."
@@ -114,9 +113,9 @@ def unsupported(column: str, error: UnsupportedValueError) -> DataError:
 
 
 def comparable(text: str | None) -> str | None:
-    """Return what two texts share if they mean the same.
+    """Return a form that is equal for two texts that mean the same.
 
-    A number, a truth value or the text itself.
+    The form is a number's, a truth value's or the text itself.
 
     >>> [comparable(text) for text in ("63", "63.0", "TRUE", "n/a", "")]
     ['63.0', '63.0', 'true', 'n/a', None]
@@ -124,9 +123,9 @@ def comparable(text: str | None) -> str | None:
     if not text:
         return None
     number = parse_number(text)
-    return (
-        fold_boolean(text) if math.isnan(number) else repr(number + 0.0)
-    )  # + 0.0: minus zero is zero
+    if math.isnan(number):
+        return fold_boolean(text)
+    return repr(number + 0.0)  # + 0.0 turns minus zero into zero
 
 
 __all__ = [

@@ -418,7 +418,7 @@ def test_ids_that_repeat_with_other_contents_are_a_warning(
     (tmp_path / "x.csv").write_text(f"id,x,label\n{rows}")
     config = DataConfig(path=str(tmp_path / "x.csv"), id_column="id", num_clients=2)
     population = partition_records(config, task=TASK, secret=SECRET)
-    note = "Column id: 10 ids repeat with other contents; one record of each is kept."
+    note = "Column id: 10 ids repeat with different contents; one record of each is kept."
     assert str(population.summary["notes"]).count(note) == 1
     assert population.summary["repeated"] == 10
     assert [record.levelname for record in caplog.records if note in record.message] == ["WARNING"]

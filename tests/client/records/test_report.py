@@ -128,7 +128,7 @@ def test_repeated_ids_are_a_note(
     read = report(capsys, str(tmp_path / "x.parquet"), *HEART)
     assert read["source"]["repeated"] == 8
     assert read["notes"][0].startswith(
-        "Column id: 3 ids repeat with other contents; one record of each is kept."
+        "Column id: 3 ids repeat with different contents; one record of each is kept."
     )
 
 

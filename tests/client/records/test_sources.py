@@ -11,7 +11,7 @@ import pandas
 import pyarrow
 import pytest
 
-from confide.client.records.sources import FILE_COLUMN, Table, load_records
+from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.errors import DataError
 
 ROWS = 300_000
@@ -31,7 +31,7 @@ TEXT = {
 }
 
 
-def load(path: Path | str, *columns: str, in_memory_mb: int = 64) -> Table:
+def load(path: Path | str, *columns: str, in_memory_mb: int = 64) -> SourceRecords:
     return load_records(
         str(path), columns or ("id", "age", "fbs", "note"), in_memory_mb=in_memory_mb
     )
@@ -194,10 +194,10 @@ def test_folder_holds_one_file_an_institution(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "the folder is empty; expected one file an institution"),
+        ([], "the folder is empty; expected one file for each institution"),
         (
             ["a.csv", "README.md"],
-            r"one file an institution, ending in .*; move README\.md elsewhere",
+            r"one file for each institution, ending in .*; move README\.md elsewhere",
         ),
         (["a.csv", "sub/"], "move sub elsewhere"),
         (["a.csv", "a.tsv"], r"a\.csv and a\.tsv both stand for a; rename one"),

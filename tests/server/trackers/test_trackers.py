@@ -339,7 +339,7 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(
             "[tensorbord]",
             r"expected tensorboard, wandb, mlflow, csv, or the dotted path of a class",
         ),
-        ("[csv,csv]", r"csv stands there twice"),
+        ("[csv,csv]", r"csv is listed twice"),
         ("[no_such_pkg.Mine]", r"there is no package no_such_pkg"),
     ],
 )

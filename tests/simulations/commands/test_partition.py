@@ -9,7 +9,7 @@ import pytest
 
 import confide.cli
 from confide.client.deployment.kit import RecordsConfig
-from confide.client.records.checked import load_pool
+from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.config.compose import compose
 from confide.config.run import Config
@@ -70,7 +70,7 @@ def test_every_institution_reads_the_records_of_the_simulation(
     assert len(parts) == config.data.num_clients
     for name, records in parts.items():
         data = deployed(config, tmp_path / "records" / f"{folder_name(name)}.csv").as_data()
-        read = load_pool(data, config.task).records
+        read = load_checked_records(data, config.task).records
         assert len(read) == len(records)
         ours, theirs = (
             encode(config, workload, name, records, config.data),
