@@ -1,9 +1,9 @@
-"""How often an institution scores what a coordinator sends, on records that nobody protects.
+"""A limit on how many distinct models a job may have evaluated on unprotected records.
 
-A score on validation or test records is exact. One says little; with a score for each of many
-models chosen for it, whoever knows the features of a test record reads its label. So a run may ask
-for few of them, and only a run that has paid: one whose training the ledger has charged. Asked
-again about the same model, an institution answers without counting.
+A score on validation or test records is exact. One reveals little; with scores for many models
+chosen for the purpose, anyone who knows the features of a test record can infer its label. So a run
+may ask for few of them, and only after the ledger has charged it for training. A repeated request
+about the same model is not counted again.
 """
 
 import json
@@ -16,11 +16,11 @@ from confide.storage.files import make_private_folder, write_text
 
 
 class Evaluations:
-    """Which models each job had scored, on disk before an answer is given.
+    """The models that each job had evaluated, stored on disk before a score is given.
 
     Args:
-        path: of the file; made when something is scored.
-        most: different models a job.
+        path: path of the file; created when a model is evaluated first.
+        most: largest number of distinct models for a job.
     """
 
     def __init__(self, path: Path, *, most: int) -> None:
@@ -30,13 +30,13 @@ class Evaluations:
         """Count one model.
 
         Args:
-            job: that asks.
-            digest: of the model's tensors.
+            job: name of the job that asks.
+            digest: digest of the model's tensors.
             has_trained: whether the ledger has charged a round of the job.
 
         Raises:
-            DeniedError: if the job has not trained here, or had as many others scored.
-            StorageError: if it cannot be written down.
+            DeniedError: if the job has not trained here, or has used up its evaluations.
+            StorageError: if the count cannot be stored.
         """
         if not has_trained:
             raise DeniedError(
@@ -53,6 +53,7 @@ class Evaluations:
                 code=Refusal.POLICY_MAX_EVALUATIONS,
                 figures={"asked": len(known) + 1.0, "allowed": float(self._most)},
             )
+        # Before the score leaves: a crash in between costs an evaluation and never gives one away
         make_private_folder(self._path.parent)
         write_text(self._path, json.dumps(scored | {job: [*known, digest]}), mode=0o600)
 

@@ -1,9 +1,9 @@
-"""The institution's policy: what a plan may ask for, and what may leave.
+"""The institution's policy: what a plan may ask for, and what may leave the institution.
 
 The rules are the institution's own YAML (:class:`~confide.config.privacy.PolicyConfig`), checked by
-its own installed code: a plan is held against every one of them before anything is loaded or
-reserved, and a reply once more on its way out. A plan can only be denied; nothing in it changes a
-rule. A denial names the rule, the value asked and the value allowed.
+its own installed code: a plan is checked against every rule before anything is loaded or reserved,
+and a reply once more before it leaves. A plan can only be denied; nothing in it changes a rule. A
+denial names the rule, the value asked for and the value allowed.
 """
 
 import datetime
@@ -37,13 +37,13 @@ _WITHOUT_WEIGHTS = ("logistic", "mlp")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One rule, held against one plan.
+    """The result of checking one rule.
 
     Attributes:
-        rule: its name in the policy.
-        asked: what the plan asks for.
-        allowed: what the policy allows.
-        holds: whether that is allowed.
+        rule: name of the rule in the policy.
+        asked: value that the plan asks for.
+        allowed: value that the policy allows.
+        holds: whether the rule holds, so that the plan is allowed.
     """
 
     rule: str
@@ -52,7 +52,7 @@ class Verdict:
     holds: bool
 
     def denial(self) -> DeniedError:
-        """Say no; the other side learns the rule, and the two values where they are numbers."""
+        """Return the denial; its code and its figures, where they are numbers, leave."""
         values = {"asked": self.asked, "allowed": self.allowed}
         words = (
             ("there are", "needed at least")
@@ -71,11 +71,11 @@ class Verdict:
 
 
 class Policy:
-    """One institution's rules, in force.
+    """The rules of one institution, and checks against them.
 
     Args:
-        config: the rules.
-        now_fn: local time.
+        config: rules of the institution.
+        now_fn: clock that returns local time.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Policy:
         self._now_fn = now_fn
 
     def counts(self, units: int) -> tuple[Verdict, Verdict]:
-        """Hold a number of training units against the rules about it."""
+        """Check a number of training units against the rules about it."""
         declared, least = self.config.public_n or units, self.config.min_records
         return (
             Verdict(rule="public_n", asked=units, allowed=declared, holds=units <= declared),
@@ -99,7 +99,7 @@ class Policy:
         """Return n: the declared number of training units, or the true one.
 
         Raises:
-            DeniedError: if there are more than declared, or too few; the true number stays here.
+            DeniedError: if there are more than declared, or too few; without the true number.
         """
         for verdict in self.counts(units):
             if not verdict.holds:
@@ -109,11 +109,11 @@ class Policy:
     def verdicts(
         self, plan: TrainingPlan, size: Workplan, *, is_approved: bool
     ) -> Iterator[Verdict]:
-        """Hold a plan against every rule.
+        """Check a plan against every rule.
 
         Args:
-            plan: what is asked for.
-            size: how much work that is here.
+            plan: plan of the run.
+            size: amount of work that the plan means here.
             is_approved: whether the institution's people approved this plan.
         """
         yield from self.plan_verdicts(plan)
@@ -128,7 +128,7 @@ class Policy:
         )
 
     def plan_verdicts(self, plan: TrainingPlan) -> Iterator[Verdict]:
-        """Hold a plan against the rules that need no knowledge of the records."""
+        """Check a plan against the rules that need no knowledge of the records."""
         config, privacy = self.config, plan.privacy
         yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks)
         pretrained = plan.backbone.kind not in _WITHOUT_WEIGHTS
@@ -150,7 +150,7 @@ class Policy:
             yield _at_most("max_delta", privacy.delta, config.max_delta)
 
     def check_before_loading(self, plan: TrainingPlan) -> None:
-        """Check what can be said of a plan before its backbone or the records are touched.
+        """Check a plan, as far as possible before its backbone or the records are read.
 
         Raises:
             DeniedError: naming the first rule that denies it.
@@ -176,7 +176,11 @@ class Policy:
         if allowed is None:
             return Verdict(rule="hours", asked=now, allowed="always", holds=True)
         start, end = allowed.split("-")
-        inside = start <= now < end if start <= end else now >= start or now < end
+        # Text of the form HH:MM sorts by time. Hours such as 20:00-06:00 go past midnight.
+        if start <= end:
+            inside = start <= now < end
+        else:
+            inside = now >= start or now < end
         return Verdict(rule="hours", asked=now, allowed=allowed, holds=inside)
 
     def check_hours(self) -> None:
@@ -190,10 +194,10 @@ class Policy:
             raise verdict.denial()
 
     def check_size(self, shapes: Shapes) -> None:
-        """Check how large an update of these shapes would be.
+        """Check the size of an update with these shapes.
 
         Raises:
-            DeniedError: if too large.
+            DeniedError: if it would be too large.
         """
         size = sum(_FLOAT32_BYTES * math.prod(shape) for shape in shapes.values()) / _MIB
         verdict = _at_most("max_update_mb", size, self.config.max_update_mb)
@@ -203,11 +207,10 @@ class Policy:
     def check_update(self, update: Tensors) -> None:
         """Check an update that is about to leave.
 
-        It was paid for already, so that looking at it reveals nothing more.
-
         Raises:
-            DeniedError: if it is too long, of another dtype or not finite; its figures stay here.
+            DeniedError: if it is too long, of another dtype or not finite; without its figures.
         """
+        # The update was charged already, so that checking it reveals nothing more about records
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in update.values()})
         squares = [
             float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) ** 2
@@ -233,7 +236,7 @@ class Policy:
                 raise _without_figures(verdict)
 
     def released(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
-        """Keep of metrics only those that may leave, on enough records.
+        """Return the metrics that may leave: allowed ones, on enough records.
 
         They are exact, and so not protected.
         """
@@ -269,16 +272,13 @@ def _flag(rule: str, asked: bool, allowed: bool) -> Verdict:
 
 
 def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
-    """Return what stands for a backbone of this kind.
-
-    A content hash for one with weights, a kind for one without.
-    """
+    """Return the allowed backbones of one sort: hashes of pretrained ones, or kinds of others."""
     kinds = set(_WITHOUT_WEIGHTS)
     return [name for name in config.backbones if name == "any" or (name in kinds) != pretrained]
 
 
 def _without_figures(verdict: Verdict) -> DeniedError:
-    """Deny without the value asked, which follows from records."""
+    """Return the denial without the value asked for, which follows from records."""
     denial = verdict.denial()
     return DeniedError(
         str(denial),

@@ -1,6 +1,6 @@
-"""What one institution will do in a run: its steps, its batches and, under privacy, its noise.
+"""One institution's work in a run: its steps, its batches and, under privacy, its noise.
 
-All of it follows from the plan and the institution's public number of records, before the first
+Everything follows from the plan and the institution's public number of units, before the first
 step.
 """
 
@@ -12,19 +12,20 @@ from confide.privacy.accounting import Schedule, calibrate, epsilon
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 
-_MOST_STEPS = 1_000_000
+# More than any run needs; a plan could otherwise keep an institution busy for years
+_MAX_STEPS = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workplan:
-    """How much work a plan asks for; cheap to know, whatever it asks.
+    """The amount of work that a plan asks for; cheap to compute, whatever the plan says.
 
     Attributes:
-        num_examples: n, training units, public.
-        batch_size: units a step; under privacy their expected number, q * n.
-        steps: optimizer steps a round.
+        num_examples: n, the public number of training units.
+        batch_size: number of units in a step; under privacy the expected number, q * n.
+        steps: number of optimizer steps in a round.
         sampling_rate: Poisson rate q of a step, in (0, 1].
-        max_rounds: planned and spare.
+        max_rounds: number of rounds, planned and spare ones.
     """
 
     num_examples: int
@@ -35,13 +36,13 @@ class Workplan:
 
     @property
     def epochs(self) -> float:
-        """Passes over the units in a round."""
+        """Number of passes over the units in a round."""
         return self.steps * self.sampling_rate
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSchedule(Workplan):
-    """One institution's work, with its noise.
+    """One institution's work with its noise.
 
     Attributes:
         noise_multiplier: sigma >= 0, calibrated for ``max_rounds``; 0 without privacy.
@@ -50,7 +51,7 @@ class LocalSchedule(Workplan):
     noise_multiplier: float
 
     def epsilon_after(self, rounds: int, *, delta: float, accountant: str) -> float:
-        """Return what so many rounds cost."""
+        """Return the epsilon of a number of rounds."""
         spent = Schedule(
             noise_multiplier=self.noise_multiplier,
             sampling_rate=self.sampling_rate,
@@ -60,31 +61,29 @@ class LocalSchedule(Workplan):
 
 
 def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
-    """Work out how much a plan asks of an institution.
+    """Return the work that a plan means for an institution.
 
     Args:
-        plan: what is asked for.
-        num_examples: n >= 1.
+        plan: plan of the run.
+        num_examples: public number of training units, n >= 1.
 
     Raises:
         ProtocolError: if it is more than any run needs.
     """
     local = plan.client
-    rate = (
-        local.sampling_rate
-        if local.sampling_rate is not None
-        else min(1.0, local.batch_size / num_examples)
-    )
+    rate = local.sampling_rate
+    if rate is None:
+        rate = min(1.0, local.batch_size / num_examples)
     batch_size = max(1, round(rate * num_examples))
-    steps = (
-        local.local_steps
-        if local.local_steps is not None
-        else math.ceil(local.local_epochs * num_examples / batch_size)
-    )
+    steps = local.local_steps
+    if steps is None:
+        steps = math.ceil(local.local_epochs * num_examples / batch_size)
+    # Spare rounds are planned for like others: the noise is calibrated for them, and a budget is
+    # charged for them
     max_rounds = plan.num_rounds + plan.privacy.spare_rounds
-    if steps * max_rounds > _MOST_STEPS:
+    if steps * max_rounds > _MAX_STEPS:
         raise ProtocolError(
-            f"{steps} steps a round over {max_rounds} rounds are more than {_MOST_STEPS}; lower the"
+            f"{steps} steps a round over {max_rounds} rounds are more than {_MAX_STEPS}; lower the"
             " steps or the rounds.",
             code=Refusal.TOO_MANY_STEPS,
         )
@@ -98,11 +97,11 @@ def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
 
 
 def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
-    """Work out an institution's schedule.
+    """Return an institution's work with its calibrated noise.
 
     Args:
-        plan: what is asked for.
-        num_examples: n >= 1.
+        plan: plan of the run.
+        num_examples: public number of training units, n >= 1.
 
     Raises:
         PrivacyError: if delta does not suit n, or no noise suffices.
@@ -111,6 +110,7 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
     size, privacy = workplan(plan, num_examples=num_examples), plan.privacy
     sigma = 0.0
     if plan.private:
+        # With delta of 1/n or more, a mechanism that publishes one random unit would be allowed
         if privacy.delta >= 1 / num_examples:
             raise PrivacyError(
                 f"privacy.delta={privacy.delta:g} is not below 1/n = {1 / num_examples:g}: "

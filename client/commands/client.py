@@ -1,4 +1,4 @@
-"""``confide client``: an institution takes part, sees what runs, stops a job, approves one."""
+"""``confide client``: takes part in a federation, shows status, approves and stops jobs."""
 
 import argparse
 import logging
@@ -18,21 +18,26 @@ log = logging.getLogger(__name__)
 
 _HELP = """Take part in a federation, from a start-up kit.
 
-usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]   run SuperNode, executor and trainer until Ctrl-C
-       confide client status [KIT] [--json]                 what runs, what was spent, which jobs wait for approval
-       confide client approve JOB [KIT] [--yes]             show a job's plan and cost, and let it begin
-       confide client stop JOB [KIT]                        stop a job here, and refuse it from now on
+usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]
+           run SuperNode, executor and trainer until Ctrl-C
+       confide client status [KIT] [--json]
+           show running processes, privacy spent, and jobs that wait for approval
+       confide client approve JOB [KIT] [--yes]
+           show a job's plan and cost, and let it begin
+       confide client stop JOB [KIT]
+           stop a job here, and refuse it from now on
 
-KIT is a folder with client.yaml, as `confide provision` makes it; this folder if left out. OVERRIDES change client.yaml for
-this run, such as trainer.device=cpu. `confide doctor KIT` says what is missing. ROLE is one of trainer, executor, supernode,
-where each is a service with a user of its own."""
+KIT is a folder with client.yaml, as `confide provision` makes it; without it, the current folder.
+OVERRIDES change client.yaml for this run, such as trainer.device=cpu. `confide doctor KIT` lists
+what is missing. ROLE is one of trainer, executor and supernode, for machines on which each of them
+is a service with its own user."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``confide client``.
 
     Args:
-        argv: the words after ``client``.
+        argv: arguments after ``client``.
 
     Returns:
         The exit status.
@@ -52,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Tell a mistake as every command does.
+        """Report a mistake in the way of every command.
 
         Raises:
             ConfigError: always.
@@ -63,7 +68,7 @@ class _Parser(argparse.ArgumentParser):
 def _parse(
     command: str, words: Sequence[str], *, job: bool = False, flags: Sequence[str] = ()
 ) -> argparse.Namespace:
-    """Read a command's words; flags may stand anywhere among them."""
+    """Parse a command's arguments; flags may be anywhere among them."""
     parser = _Parser(prog=f"confide client {command}", add_help=False)
     if job:
         parser.add_argument("job", metavar="JOB")
@@ -76,7 +81,7 @@ def _parse(
 
 
 def _kit(arguments: argparse.Namespace) -> InstitutionKit:
-    """Read the kit that is meant: the first word that is no override, or this folder."""
+    """Read the kit that the arguments name, or the one in the current folder."""
     folders = [word for word in arguments.words if "=" not in word or (Path(word) / FILE).is_file()]
     if len(folders) > 1:
         raise ConfigError(f"Expected one folder of a kit, got {' '.join(folders)}.")
@@ -85,13 +90,10 @@ def _kit(arguments: argparse.Namespace) -> InstitutionKit:
     overrides = [word for word in arguments.words if word not in folders]
     shown = [redact(word) for word in overrides if redact(word) != word]
     if shown:
-        told = (
-            "whoever is on this machine reads it in the list of processes. Write it in client.yaml"
-            " as ${oc.env:NAME}, or"
-        )
         raise ConfigError(
             [
-                f"{word}: a password on the command line; {told} leave it to ~/.pgpass."
+                f"{word}: a password on the command line; every user of this machine can read it in"
+                " the list of processes. Use ${oc.env:NAME} in client.yaml, or ~/.pgpass."
                 for word in shown
             ]
         )
@@ -141,23 +143,24 @@ def _approve(words: Sequence[str]) -> int:
     text = path.read_text()
     plan = TrainingPlan.from_json(text)
     show_plan(kit, plan)
-    if not arguments.yes and not _is_yes("Let it begin? [y/N] "):
-        print("Not approved.")
-        return 1
+    if not arguments.yes:
+        try:
+            answer = input("Let it begin? [y/N] ")
+        except EOFError:
+            raise ConfigError(
+                "Nobody answers at this terminal; give --yes to approve without being asked."
+            ) from None
+        if answer.strip().lower() not in ("y", "yes"):
+            print("Not approved.")
+            return 1
     if kit.config.policy.approval == "manual":
-        LedgerFile(kit.ledger, anchor=kit.anchor).approve(plan.job, plan_sha256(text))
+        LedgerFile(kit.ledger, anchor=kit.anchor).approve(
+            plan.job, plan_sha256(text)
+        )
+    # A job that was stopped here before may go on too: approval is the newer decision
     stop_mark(kit, plan.job).unlink(missing_ok=True)
     print(f"Approved: job {plan.job}. It begins when the coordinator asks again.")
     return 0
-
-
-def _is_yes(question: str) -> bool:
-    try:
-        return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
-        raise ConfigError(
-            "Nobody answers at this terminal; give --yes to approve without being asked."
-        ) from None
 
 
 def _stop(words: Sequence[str]) -> int:
@@ -167,15 +170,17 @@ def _stop(words: Sequence[str]) -> int:
     kit = _kit(arguments)
     mark = stop_mark(kit, arguments.job)
     make_private_folder(mark.parent)
+    # First the mark, which later requests are refused by, then the round under way: in the other
+    # order a new round could begin in between
     mark.touch()
     cancelled = False
     if kit.socket.exists():
         with TrainerServiceClient(kit.config.name, kit.socket) as stub:
             cancelled = stub.cancel(arguments.job)
+    what = ": the round under way was cancelled" if cancelled else ""
     print(
-        f"Job {arguments.job} is stopped"
-        f" here{': the round under way was cancelled' if cancelled else ''}. What it spent stays"
-        f" spent. `confide client approve {arguments.job}` lets it go on."
+        f"Job {arguments.job} is stopped here{what}. What it spent remains spent."
+        f" `confide client approve {arguments.job}` lets it continue."
     )
     return 0
 

@@ -1,4 +1,4 @@
-"""``confide data``: what an institution's operator asks of records before anything is trained."""
+"""``confide data``: checks an institution's records before anything is trained."""
 
 import functools
 import json
@@ -24,32 +24,38 @@ if TYPE_CHECKING:
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
 
-_HELP = """Look at records before anything is trained.
+_HELP = """Check records before anything is trained.
 
 usage: confide data check [PATH] [--json] [OVERRIDES ...]
 
 `confide data check --help` says more."""
 
-_CHECK_HELP = """Check records against a task, as an institution's own client would; nothing is trained and nothing leaves.
+_CHECK_HELP = """Check records against a task, as an institution's own client would.
+
+Nothing is trained, and nothing leaves this machine.
 
 usage: confide data check [PATH] [--json] [OVERRIDES ...]
 
-PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an installed package, a folder with
-one file an institution, or a database's SQLAlchemy URL with data.query="SELECT ..."; without it, data.path is checked.
+PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an
+installed package, a folder with one file for each institution, or a database's SQLAlchemy URL with
+data.query="SELECT ..."; without it, data.path is checked.
 
   confide data check hospital.csv task=heart_disease data.id_column=id
-  confide data check notes.parquet task.text_column=note 'task.labels=[mild,severe]' task.label_column=grade
-  confide data check 'postgresql+psycopg://ann@db/ward' task=heart_disease data.query='SELECT * FROM heart'
+  confide data check notes.parquet task.text_column=note task.label_column=grade \\
+      'task.labels=[mild,severe]'
+  confide data check 'postgresql+psycopg://ann@db/ward' task=heart_disease \\
+      data.query='SELECT * FROM heart'
 
-A database's password belongs into ~/.pgpass, or into the environment: 'postgresql+psycopg://ann:${oc.env:WARD}@db/ward'.
---json prints the same as JSON. Exit status: 0 ready, 1 the records do not fit, 2 the command or its config is wrong."""
+Keep a database's password in ~/.pgpass, or in an environment variable:
+'postgresql+psycopg://ann:${oc.env:WARD}@db/ward'. --json prints the same as JSON. Exit status:
+0 ready, 1 the records do not fit, 2 the command or its config is wrong."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``confide data``.
 
     Args:
-        argv: the words after ``data``.
+        argv: arguments after ``data``.
 
     Returns:
         The exit status: 0 ready, 1 records do not fit.
@@ -79,10 +85,10 @@ def _check(words: Sequence[str]) -> int:
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     overrides = [word for word in words if word not in flags and word not in paths]
-    # Nothing is trained, so that nothing has to be accounted for.
-    config = _compose(
-        ["data.public=true", *(f"data.path={_quoted(path)}" for path in paths), *overrides]
-    )
+    # A path may hold commas and braces, which mean something in Hydra's grammar
+    quoted = [str(QuotedString(text=path, quote=Quote.single).with_quotes()) for path in paths]
+    # Public: nothing is trained, so that nothing has to be accounted for
+    config = _compose(["data.public=true", *(f"data.path={path}" for path in quoted), *overrides])
     look_in_current_folder(config.custom_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from confide.client.records.report import check_records
@@ -95,40 +101,27 @@ def _check(words: Sequence[str]) -> int:
     return 0 if report.ready else 1
 
 
-def _quoted(path: str) -> str:
-    return str(QuotedString(text=path, quote=Quote.single).with_quotes())
-
-
 def _compose(overrides: Sequence[str]) -> Config:
-    """Compose; a table needs no backbone to be checked, so none has to be chosen for it."""
+    """Compose; the backbone for a table may be left out, since checking needs none."""
     try:
         return compose(overrides)
-    except ConfigError:
+    except ConfigError as error:
+        first = error
         chosen = {re.split(r"[.=@]", override.lstrip("+~"))[0] for override in overrides}
         if {"backbone", "tuning", "experiment"} & chosen:
             raise
         try:
             return compose([*overrides, "backbone=logistic", "tuning=full"])
-        except ConfigError as error:
-            raise _shorter(overrides, error) from None
-
-
-def _shorter(overrides: Sequence[str], error: ConfigError) -> ConfigError:
-    """Return the mistakes that do not come from the backbone tried."""
-    try:
-        compose(overrides)
-    except ConfigError as first:
-        common = [problem for problem in first.problems if problem in error.problems]
-        return ConfigError(common) if common else first
-    return error
+        except ConfigError as second:
+            # Mistakes found with both backbones are the user's, the others come from the one tried
+            common = [problem for problem in first.problems if problem in second.problems]
+            raise (ConfigError(common) if common else first) from None
 
 
 def _tokenizer(config: Config) -> "CountTokens":
-    """Count tokens as the backbone does, where its tokenizer is on this machine.
+    """Return a function that counts tokens, if the backbone's tokenizer is on this machine."""
 
-    It is loaded when the first text comes.
-    """
-
+    # Loaded with the first text: a table needs no tokenizer, and none may be installed
     @functools.cache
     def loaded() -> Any:
         from confide.models.backbones import find_backbone, load_tokenizer
@@ -154,9 +147,13 @@ def _show(report: "Report", config: Config) -> None:
 
     console = Console()
     if report.source is not None:
-        console.print(_overview(report), highlight=False)
-        for table in _tables(report, config):
-            console.print(table)
+        console.print(_overview(report, report.source), highlight=False)
+        if report.columns:
+            console.print(_columns_table(report))
+        if report.lengths:
+            console.print(_lengths_table(report, config))
+        if report.files:
+            console.print(_files_table(report))
     _say(console, "note", report.notes)
     _say(console, "problem", report.problems)
     if report.ready:
@@ -171,11 +168,9 @@ def _say(console: "Console", kind: str, sentences: Sequence[str]) -> None:
         console.print(f"{kind}: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _overview(report: "Report") -> "Table":
+def _overview(report: "Report", source: "SourceReport") -> "Table":
     table = _table("", "")
     table.show_header = False
-    source = report.source
-    assert source is not None
     table.add_row("records", str(source.records))
     table.add_row("repeated units", "unknown" if source.repeated is None else str(source.repeated))
     table.add_row("labels", _counts(source.labels))
@@ -186,70 +181,46 @@ def _overview(report: "Report") -> "Table":
     return table
 
 
-def _tables(report: "Report", config: Config) -> list["Table"]:
-    made = []
-    if report.columns:
-        table = _table(
-            "column",
-            "kind",
-            "range or categories",
-            "missing",
-            "clipped",
-            "indicator",
-            numbers=("missing", "clipped"),
+def _columns_table(report: "Report") -> "Table":
+    headers = ("column", "kind", "range or categories", "missing", "clipped", "indicator")
+    table = _table(*headers, numbers=("missing", "clipped"))
+    for name, column in report.columns.items():
+        table.add_row(
+            _escaped(name),
+            column.kind,
+            _escaped(column.encodes),
+            str(column.missing),
+            str(column.clipped) if column.kind == "numeric" else "-",
+            "added" if column.indicator else "-",
         )
-        for name, column in report.columns.items():
-            added = "added" if column.indicator else "-"
-            clipped = str(column.clipped) if column.kind == "numeric" else "-"
-            table.add_row(
-                _escaped(name),
-                column.kind,
-                _escaped(column.encodes),
-                str(column.missing),
-                clipped,
-                added,
-            )
-        table.title = "What the schema will do"
-        made.append(table)
-    if report.lengths:
-        limit = getattr(config.task, "max_tokens", None)
-        table = _table(
-            "length in",
-            "median",
-            "95 %",
-            "longest",
-            f"cut at {limit}",
-            numbers=("median", "95 %", "longest"),
-        )
-        for unit, lengths in report.lengths.items():
-            cut = "-" if lengths.cut is None else f"{lengths.cut:.1%}"
-            table.add_row(
-                unit, f"{lengths.median:g}", f"{lengths.percentile_95:g}", str(lengths.longest), cut
-            )
-        made.append(table)
-    if report.files:
-        table = _table(
-            "file",
-            "records",
-            "repeated",
-            "labels",
-            "missing",
-            numbers=("records", "repeated", "missing"),
-        )
-        for name, source in report.files.items():
-            table.add_row(_escaped(name), *_cells(source))
-        made.append(table)
-    return made
+    table.title = "What the schema will do"
+    return table
 
 
-def _cells(source: "SourceReport") -> list[str]:
-    repeated = "unknown" if source.repeated is None else str(source.repeated)
-    return [
-        str(source.records),
-        repeated,
-        _counts(source.labels),
-        str(sum(source.missing.values())),
-    ]
+def _lengths_table(report: "Report", config: Config) -> "Table":
+    limit = getattr(config.task, "max_tokens", None)
+    numbers = ("median", "95 %", "longest")
+    table = _table("length in", *numbers, f"cut at {limit}", numbers=numbers)
+    for unit, lengths in report.lengths.items():
+        cut = "-" if lengths.cut is None else f"{lengths.cut:.1%}"
+        table.add_row(
+            unit, f"{lengths.median:g}", f"{lengths.percentile_95:g}", str(lengths.longest), cut
+        )
+    return table
+
+
+def _files_table(report: "Report") -> "Table":
+    headers = ("file", "records", "repeated", "labels", "missing")
+    table = _table(*headers, numbers=("records", "repeated", "missing"))
+    for name, source in report.files.items():
+        table.add_row(
+            _escaped(name),
+            str(source.records),
+            "unknown" if source.repeated is None else str(source.repeated),
+            _counts(source.labels),
+            str(sum(source.missing.values())),
+        )
+    return table
 
 
 def _counts(counts: Any) -> str:

@@ -1,9 +1,7 @@
-"""``confide doctor`` of an institution.
-
-Whether its kit, its records and this machine are ready to take part.
+"""``confide doctor`` of an institution: checks its kit, its records and this machine.
 
 Nothing is spent, trained or sent; the coordinator sees one request without a key. The ledger is
-read and left as it is.
+read and not changed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,6 +24,7 @@ from confide.deployment.reachability import check_reachable
 from confide.errors import ConfideError, ConfigError
 from confide.security import ec_keys
 
+# Linux takes 108 bytes for the path of a socket, its final null byte included
 _LONGEST_SOCKET = 107
 _RECORDS_ADVICE = (
     "`confide data check` shows them in full; correct the records, or data.* in client.yaml."
@@ -33,7 +32,7 @@ _RECORDS_ADVICE = (
 
 
 def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
-    """Print what is wrong with a kit.
+    """Print the findings about a kit.
 
     Returns:
         The exit status.
@@ -42,15 +41,22 @@ def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
 
 
 def diagnose(folder: Path, overrides: Sequence[str] = ()) -> list[Finding]:
-    """Look at a kit, its records and this machine."""
+    """Check a kit, its records and this machine."""
     try:
         kit, problems = read_kit(folder, overrides)
     except ConfigError as error:
         return [*_mistakes(error.problems), *gather(("versions", releases))]
     if problems:
         return [*_mistakes(problems), *_outside(kit)]
-    taken_in = ok("client.yaml", f"{kit.config.name}, coordinator {kit.config.coordinator.address}")
-    return [taken_in, *_outside(kit), *_inside(kit)]
+    readable = ok("client.yaml", f"{kit.config.name}, coordinator {kit.config.coordinator.address}")
+    inside = gather(
+        ("records", lambda: _records(kit)),
+        ("backbones", lambda: _backbones(kit)),
+        ("policy", lambda: _policy(kit)),
+        ("plan", lambda: _plan(kit)),
+        ("ledger", lambda: _ledger(kit)),
+    )
+    return [readable, *_outside(kit), *inside]
 
 
 def _mistakes(problems: Sequence[str]) -> list[Finding]:
@@ -60,10 +66,7 @@ def _mistakes(problems: Sequence[str]) -> list[Finding]:
 
 
 def _outside(kit: InstitutionKit) -> list[Finding]:
-    """Look at what a kit that is not filled in yet allows to look at.
-
-    Its keys, the coordinator, this machine.
-    """
+    """Check keys, coordinator and machine, which is possible before a kit is filled in."""
     coordinator = kit.config.coordinator
     ca = kit.path(coordinator.ca)
     is_address = not any(coordinator.problems()) and coordinator.address
@@ -81,25 +84,14 @@ def _outside(kit: InstitutionKit) -> list[Finding]:
     )
 
 
-def _inside(kit: InstitutionKit) -> list[Finding]:
-    """Look at what the institution decided, and what it has."""
-    return gather(
-        ("records", lambda: _records(kit)),
-        ("backbones", lambda: _backbones(kit)),
-        ("policy", lambda: _policy(kit)),
-        ("plan", lambda: _plan(kit)),
-        ("ledger", lambda: _ledger(kit)),
-    )
-
-
 def _node_key(kit: InstitutionKit) -> Iterator[Finding]:
     path = kit.path(kit.config.coordinator.key)
     if not path.exists():
-        made = (
+        fix = (
             "bring it from where `confide provision --request` made it, or ask the coordinator for"
             " the kit again."
         )
-        yield Finding("node.key", "error", f"{path} is not there", made)
+        yield Finding("node.key", "error", f"{path} is missing", fix)
         return
     key = ec_keys.read_node_key(path).public_key()
     yield from private_file("node.key", path)
@@ -113,7 +105,7 @@ def _node_key(kit: InstitutionKit) -> Iterator[Finding]:
 
 
 def _supernode(kit: InstitutionKit) -> Iterator[Finding]:
-    """Say what the last SuperNode of this kit told in its log."""
+    """Report what the log of this kit's last SuperNode says."""
     from confide.client.deployment.launch import ROLES
     from confide.deployment.lifetime import processes
     from confide.deployment.logs import log_tail
@@ -142,7 +134,7 @@ def _records(kit: InstitutionKit) -> Iterator[Finding]:
         yield Finding(
             "records",
             "warning",
-            "no task is pinned, so nothing can be checked",
+            "no task is set, so that records cannot be checked",
             "set task in client.yaml.",
         )
         return
@@ -166,11 +158,13 @@ def _counts(kit: InstitutionKit, units: int) -> Iterator[Finding]:
         return  # a group's share of records is not known before they are split
     for verdict in Policy(kit.config.policy).counts(units):
         if not verdict.holds:
-            told = f"policy.{verdict.rule}={verdict.allowed}: there are about {units} to train on"
+            message = (
+                f"policy.{verdict.rule}={verdict.allowed}: there are about {units} to train on"
+            )
             yield Finding(
                 "records",
                 "error",
-                told,
+                message,
                 "bring more records, or decide on another number in client.yaml.",
             )
 
@@ -229,16 +223,18 @@ def _policy(kit: InstitutionKit) -> Iterator[Finding]:
         f" leaves: {', '.join(policy.metrics) or 'no metric'}",
     )
     if policy.allow_reproducible_noise:
-        told = (
+        message = (
             "policy.allow_reproducible_noise=true: noise follows from the plan's seed, and the"
             " guarantee is void"
         )
-        yield Finding("policy", "warning", told, "set it to false, unless the records are public.")
+        yield Finding(
+            "policy", "warning", message, "set it to false, unless the records are public."
+        )
 
 
 def _plan(kit: InstitutionKit) -> Iterator[Finding]:
-    """Hold the last plan that asked here against the policy."""
-    from confide.client.commands.status import approved_plans, how_it_stands
+    """Check the last plan that asked here against the policy."""
+    from confide.client.commands.status import approved_plans, decision_on
     from confide.client.policy import Policy
     from confide.protocol.plan import TrainingPlan, plan_sha256
 
@@ -252,28 +248,28 @@ def _plan(kit: InstitutionKit) -> Iterator[Finding]:
         verdict for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds
     ]
     if kit.task is not None and plan.task != kit.task:
-        told = f"job {plan.job} has another task than client.yaml pins"
-        yield Finding("plan", "warning", told, "agree on one with the coordinator.")
+        message = f"job {plan.job} has another task than client.yaml pins"
+        yield Finding("plan", "warning", message, "agree on one with the coordinator.")
     for verdict in denied:
-        told = (
+        message = (
             f"job {plan.job}: policy.{verdict.rule} denies it: asked {verdict.asked}, allowed"
             f" {verdict.allowed}"
         )
         yield Finding(
-            "plan", "warning", told, "leave it denied, or decide on another rule in client.yaml."
+            "plan", "warning", message, "leave it denied, or decide on another rule in client.yaml."
         )
     if denied:
         return
-    stands = how_it_stands(
+    decision = decision_on(
         kit, plan, is_approved=(plan.job, plan_sha256(text)) in approved_plans(kit)
     )
-    if stands == "allowed":
+    if decision == "allowed":
         yield ok("plan", f"job {plan.job}, the last that asked, is allowed")
     else:
         yield Finding(
             "plan",
             "warning",
-            f"job {plan.job}, the last that asked: {stands}",
+            f"job {plan.job}, the last that asked: {decision}",
             f"confide client approve {plan.job} KIT",
         )
 
@@ -283,9 +279,9 @@ def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
 
     if not kit.ledger.exists():
         if kit.anchor.exists():
-            told = f"{kit.ledger} is gone, and its anchor {kit.anchor} knows of it"
+            message = f"{kit.ledger} is gone, and its anchor {kit.anchor} knows of it"
             yield Finding(
-                "ledger", "error", told, "bring the ledger back; nothing is trained without it."
+                "ledger", "error", message, "bring the ledger back; nothing is trained without it."
             )
         else:
             yield ok("ledger", f"{kit.ledger} will be made at the first start")
@@ -302,9 +298,9 @@ def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
             population.budget.epsilon,
             max(0.0, population.budget.epsilon - population.committed),
         )
-        told = f"{population.name}: epsilon {left:.2f} of {bound:g} left"
+        message = f"{population.name}: epsilon {left:.2f} of {bound:g} left"
         fix = "let the institution's people decide on a larger one: `confide ledger budget`."
-        yield ok("budget", told) if left > 0 else Finding("budget", "warning", told, fix)
+        yield ok("budget", message) if left > 0 else Finding("budget", "warning", message, fix)
 
 
 def _folders(kit: InstitutionKit) -> Iterator[Finding]:
@@ -318,8 +314,10 @@ def _folders(kit: InstitutionKit) -> Iterator[Finding]:
 def _socket(kit: InstitutionKit) -> Iterator[Finding]:
     size = len(str(kit.socket).encode())
     if size > _LONGEST_SOCKET:
-        told = f"{kit.socket} has {size} bytes, and the system takes {_LONGEST_SOCKET} for a socket"
-        yield Finding("socket", "error", told, "set state in client.yaml to a shorter path.")
+        message = (
+            f"{kit.socket} has {size} bytes, and the system takes {_LONGEST_SOCKET} for a socket"
+        )
+        yield Finding("socket", "error", message, "set state in client.yaml to a shorter path.")
     else:
         yield ok("socket", f"{size} of {_LONGEST_SOCKET} bytes")
 

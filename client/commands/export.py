@@ -1,4 +1,4 @@
-"""``confide export``: a run's model for others to use, checked against the run's own before it appears."""
+"""``confide export``: a run's model in a form for others, checked against the original."""
 
 import argparse
 import os
@@ -15,27 +15,29 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """Write the model of a run in a form that others can use.
 
-  hf      a Hugging Face folder; a LoRA adapter stays apart from the weights it was trained on
+  hf      a Hugging Face folder; a LoRA adapter is kept apart from the weights it was trained on
   merged  a Hugging Face folder; the adapter is merged into the weights
   onnx    one ONNX file, float32
-  int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, and not the same outputs
+  int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, outputs differ
 
-transformers loads hf and merged: AutoModel the encoder, and AutoModelForSequenceClassification with trust_remote_code=True the
-whole classifier, by a file that lies in the folder. Tables load with trust_remote_code=True either way. `confide predict`
-takes any exported folder as it takes RUN. Each folder holds all that it needs and may be moved.
+transformers loads hf and merged: AutoModel loads the encoder, and
+AutoModelForSequenceClassification with trust_remote_code=True the whole classifier, by a file in
+the folder. Models of tables need trust_remote_code=True in either case. `confide predict` takes any
+exported folder in place of RUN. Each folder is complete and may be moved.
 
   confide export runs/2026-11-22/00-26-38 --to onnx
   confide export RUN --to int8 --check labelled.csv --output small
 
-Before the folder appears, its predictions are held against the run's own, on the records of --check or on invented ones. hf,
-merged and onnx that differ by more than 1e-4 are not written; int8 prints its metrics beside the original's."""
+Before the folder is written, its predictions are compared with those of the run's model, on the
+records of --check or on invented ones. hf, merged and onnx that differ by more than 1e-4 are not
+written; for int8 the metrics of both models are printed."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``confide export``.
 
     Args:
-        argv: the words after ``export``.
+        argv: arguments after ``export``.
 
     Returns:
         The exit status: 0 done.
@@ -75,15 +77,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="RUN, or RUN/model")
     parser.add_argument(
-        "--to", required=True, choices=("hf", "merged", "onnx", "int8"), help="the form"
+        "--to", required=True, choices=("hf", "merged", "onnx", "int8"), help="form of the model"
     )
     parser.add_argument(
-        "--output", metavar="FOLDER", type=Path, help="folder to write; RUN/export/FORM without it"
+        "--output", metavar="FOLDER", type=Path, help="folder to write (default: RUN/export/FORM)"
     )
     parser.add_argument(
-        "--check", metavar="RECORDS", help="file of records to compare on, best labelled ones"
+        "--check", metavar="RECORDS", help="file of records to compare on, preferably labelled"
     )
-    parser.add_argument("--query", help="SELECT ..., where RECORDS is a database's URL")
+    parser.add_argument("--query", help="SQL query (SELECT ...), if RECORDS is a database's URL")
     parser.add_argument(
         "--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP
     )
@@ -109,14 +111,14 @@ def _show(comparison: "Comparison", folder: Path) -> None:
         title=f"{comparison.num_examples} records", title_justify="left", title_style="bold"
     )
     table.add_column("")
-    table.add_column("the run's own", justify="right")
+    table.add_column("run", justify="right")
     table.add_column(comparison.form, justify="right")
     run, exported = comparison.run, comparison.exported
     table.add_row("MB", f"{run.size_mb:.2f}", f"{exported.size_mb:.2f}")
     table.add_row("ms a record", f"{run.ms_per_record:.3f}", f"{exported.ms_per_record:.3f}")
     table.add_row("largest difference of a probability", "", f"{comparison.difference:.1e}")
     for name, value in run.metrics.items():
-        got = exported.metrics.get(name)  # none where it gives no finite numbers
+        got = exported.metrics.get(name)  # missing if the exported model's outputs are not finite
         table.add_row(
             f"{name}, {comparison.num_labelled} labelled",
             f"{value:.4f}",

@@ -1,4 +1,4 @@
-"""``confide ledger``: what an institution has spent, whether its ledger is whole, and what an auditor is given."""
+"""``confide ledger``: shows, verifies and exports privacy ledgers, and sets budgets."""
 
 import argparse
 import datetime
@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
     """Run ``confide ledger``.
 
     Args:
-        argv: the words after ``ledger``.
+        argv: arguments after ``ledger``.
 
     Returns:
         The exit status: 0 done, 1 a ledger is not sound.
@@ -50,9 +50,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         required=True, metavar="show | verify | export | budget | approve"
     )
-    show = commands.add_parser("show", help="spent and left of each population, and its runs")
+    show = commands.add_parser(
+        "show", help="show what each population has spent and has left, and its runs"
+    )
     show.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
-    show.add_argument("--events", action="store_true", help="every event too")
+    show.add_argument("--events", action="store_true", help="show every event too")
     show.set_defaults(run=_show)
     verify = commands.add_parser(
         "verify", help="check a ledger against its anchor, or an export against its signature"
@@ -71,12 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     budget.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
     budget.add_argument(
-        "--declare", metavar="NAME", help="population; made new, or changed if it is there"
+        "--declare", metavar="NAME", help="population to declare, or to change if it exists"
     )
     budget.add_argument("--epsilon", type=float, help="lifetime epsilon")
-    budget.add_argument("--delta", type=float, help="lifetime delta; as it was, or 1e-5")
+    budget.add_argument("--delta", type=float, help="lifetime delta (default: unchanged, or 1e-5)")
     budget.add_argument(
-        "--unit", choices=("record", "group"), help="strongest unit promised; as it was, or record"
+        "--unit",
+        choices=("record", "group"),
+        help="unit that the budget protects (default: unchanged, or record)",
     )
     budget.set_defaults(run=_budget)
     approve = commands.add_parser("approve", help="approve a plan where policy.approval=manual")
@@ -85,26 +89,26 @@ def _parser() -> argparse.ArgumentParser:
     approve.set_defaults(run=_approve)
     for command in (show, verify, export, budget, approve):
         command.add_argument(
-            "--anchors", type=Path, help="folder of the anchors, if not beside the ledgers"
+            "--anchors", type=Path, help="folder of the anchors, if not next to the ledgers"
         )
-        command.add_argument("--keys", type=Path, help="file of keys, if not beside the ledgers")
+        command.add_argument("--keys", type=Path, help="file of keys, if not next to the ledgers")
     return parser
 
 
 def _files(path: Path) -> list[Path]:
-    """Return the ledgers that a path names."""
+    """Return the ledgers at a path."""
     if path.is_dir():
-        found = sorted(path.glob(f"*{SUFFIX}"))
-        if found:
-            return found
+        files = sorted(path.glob(f"*{SUFFIX}"))
+        if files:
+            return files
         raise ConfigError(f"{path} holds no ledger (*{SUFFIX}).")
     if not path.exists():
-        raise ConfigError(f"{path} is not there; name a ledger, or a folder of ledgers.")
+        raise ConfigError(f"{path} does not exist; name a ledger, or a folder of ledgers.")
     return [path]
 
 
 def _one(arguments: argparse.Namespace, what: str) -> Path:
-    """Return the one ledger that is meant."""
+    """Return the only ledger at a path."""
     files = _files(arguments.path)
     if arguments.path.is_dir():
         raise ConfigError(
@@ -137,8 +141,10 @@ def _show(arguments: argparse.Namespace) -> int:
                 console.print(_runs(population))
         if arguments.events:
             for event in file.log.events:
+                when = datetime.datetime.fromtimestamp(event.time, datetime.UTC)
                 line = (
-                    f"{event.number} {_time(event.time)} {event.kind} {json.dumps(event.content)}"
+                    f"{event.number} {when:%Y-%m-%d %H:%M:%SZ} {event.kind}"
+                    f" {json.dumps(event.content)}"
                 )
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
@@ -172,11 +178,11 @@ def _populations(states: "Sequence[LedgerState]") -> "Table":
 
 
 def bar(population: "PopulationAccount") -> str:
-    """Draw a budget: what was spent, what is committed beyond that, what is left."""
+    """Draw a budget as a bar: spent, committed beyond that, and left."""
+    # A budget that was lowered later may be exceeded: the bar is full then, and not longer
     bound = population.budget.epsilon
-    spent, committed = (
-        min(_BAR, round(_BAR * x / bound)) for x in (population.spent, population.committed)
-    )
+    spent = min(_BAR, round(_BAR * population.spent / bound))
+    committed = min(_BAR, round(_BAR * population.committed / bound))
     return "█" * spent + "▒" * (committed - spent) + "·" * (_BAR - committed)
 
 
@@ -221,20 +227,16 @@ def _table(title: str, first: str, *headers: str) -> "Table":
     return table
 
 
-def _time(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
 # --- verify, export, budget, approve
 
 
 def _verify(arguments: argparse.Namespace) -> int:
     sound = True
-    for anchor in (
-        sorted((arguments.anchors or arguments.path).glob(f"*{SUFFIX}.anchor"))
-        if arguments.path.is_dir()
-        else ()
-    ):
+    anchors: list[Path] = []
+    if arguments.path.is_dir():
+        # A ledger that was deleted is noticed only by the anchor that it left
+        anchors = sorted((arguments.anchors or arguments.path).glob(f"*{SUFFIX}.anchor"))
+    for anchor in anchors:
         if not (arguments.path / anchor.stem).exists():
             print(
                 f"{anchor.stem}: It is gone, and its anchor {anchor} knows of it.", file=sys.stderr
@@ -242,40 +244,47 @@ def _verify(arguments: argparse.Namespace) -> int:
             sound = False
     for path in _files(arguments.path):
         try:
-            problems, told = (
-                _problems_of_export(path)
-                if path.suffix == ".json"
-                else ([], _sound(_open(path, arguments)))
-            )
+            if path.suffix == ".json":
+                problems, details = _check_export(path)
+            else:
+                problems, details = [], _check_ledger(_open(path, arguments))
         except LedgerError as error:
-            problems, told = [str(error)], ""
+            problems, details = [str(error)], ""
         for problem in problems:
             print(f"{path.name}: {problem}", file=sys.stderr)
         if not problems:
-            print(f"{path.name}: sound. {told}")
+            print(f"{path.name}: sound. {details}")
         sound = sound and not problems
     return 0 if sound else 1
 
 
-def _sound(file: "LedgerFile") -> str:
+def _check_ledger(file: "LedgerFile") -> str:
+    """Return the details of a ledger that could be opened, and so is whole.
+
+    Raises:
+        LedgerError: if the key next to it is another ledger's.
+    """
     number, digest = file.log.head
     if file.state.public_key not in (None, file.keys.public_key):
         raise LedgerError(f"{file.keys.path} is not its key; bring the right one back.")
     return f"{number} events, head {number}:{digest}."
 
 
-def _problems_of_export(path: Path) -> tuple[list[str], str]:
+def _check_export(path: Path) -> tuple[list[str], str]:
+    """Return an export's problems and, if there are none, its details."""
     from confide.client.ledger.export import export_problems
 
     try:
         raw = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         return [f"It cannot be read ({error})."], ""
-    problems = export_problems(raw) if isinstance(raw, dict) else ["It is no export of a ledger."]
+    problems = (
+        export_problems(raw) if isinstance(raw, dict) else ["It is not an export of a ledger."]
+    )
     if problems:
         return problems, ""
-    told = f"{len(raw['events'])} events, head {raw['head']}. Its key is {raw['public_key']}"
-    return [], f"{told}: compare that with the one the institution gave you."
+    details = f"{len(raw['events'])} events, head {raw['head']}. Its key is {raw['public_key']}"
+    return [], f"{details}: compare it with the one that the institution gave you."
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -302,6 +311,7 @@ def _declare(arguments: argparse.Namespace) -> None:
     file = _open(arguments.path, arguments)
     known = file.state.populations.get(arguments.declare)
     before = {"delta": known.budget.delta, "unit": known.unit} if known else {}
+    # Taken now: the account is changed in place when the declaration is applied
     before_epsilon = known.budget.epsilon if known else None
     given = {
         name: value for name in ("delta", "unit") if (value := getattr(arguments, name)) is not None

@@ -1,4 +1,4 @@
-"""``confide policy``: what an institution's rules say to a plan, before anybody trains."""
+"""``confide policy``: checks a plan against an institution's rules, before any training."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> int:
     """Run ``confide policy``.
 
     Args:
-        argv: the words after ``policy``.
+        argv: arguments after ``policy``.
 
     Returns:
         The exit status: 0 the plan is allowed, 1 it is denied.
@@ -32,16 +32,16 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="confide policy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="explain")
     explain = commands.add_parser(
-        "explain", help="hold a plan against every rule, and say what each allows"
+        "explain", help="check a plan against every rule, and show what each allows"
     )
     explain.add_argument("plan", type=Path, help="the plan, as JSON (RUN/plan.json)")
     explain.add_argument(
-        "policy", type=Path, nargs="?", help="the institution's YAML; its defaults if left out"
+        "policy", type=Path, nargs="?", help="the institution's YAML (default: the default policy)"
     )
     explain.add_argument(
-        "--records", type=int, required=True, help="number of training units there"
+        "--records", type=int, required=True, help="number of training units at the institution"
     )
-    explain.add_argument("--ledger", type=Path, help="where approvals stand")
+    explain.add_argument("--ledger", type=Path, help="ledger that holds approvals")
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.set_defaults(run=_explain)
     try:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def load_policy(path: Path | None) -> PolicyConfig:
-    """Read an institution's policy; what it leaves out has the defaults, which are strict.
+    """Read an institution's policy; rules that it leaves out have their strict defaults.
 
     Raises:
         ConfigError: naming every key that is unknown, mistyped or out of range.
@@ -64,13 +64,17 @@ def load_policy(path: Path | None) -> PolicyConfig:
         return PolicyConfig()
     try:
         raw: Any = yaml.safe_load(path.read_text()) or {}
+        # By way of JSON, as plans are read: the same values are valid in both
         policy = TypeAdapter(PolicyConfig).validate_json(json.dumps(raw))
     except (OSError, TypeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
     except ValidationError as error:
-        found = error.errors(include_url=False)
+        mistakes = error.errors(include_url=False)
         raise ConfigError(
-            [f"{path}: {'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}." for e in found]
+            [
+                f"{path}: {'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}."
+                for e in mistakes
+            ]
         ) from None
     problems = list(range_problems(policy))
     if problems:

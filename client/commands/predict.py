@@ -18,23 +18,26 @@ if TYPE_CHECKING:
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
 
-_DESCRIPTION = """Predict with the model of a run, or an exported one, on records of your own; nothing leaves this machine.
+_DESCRIPTION = """Predict on a file of records, with the model of a run or an exported one.
+
+Nothing leaves this machine.
 
   confide predict runs/2026-11-22/00-26-38 new.csv > predicted.csv
   confide predict RUN patients.parquet --output predicted.parquet --keep id
   confide predict RUN/export/onnx new.csv --output predicted.jsonl
   confide predict RUN 'postgresql+psycopg://ann@db/ward' --query 'SELECT * FROM heart'
 
-What comes out is what came in, with the column prediction, the likeliest class, and probability_CLASS for each class. Without
---output it is CSV on the standard output. The label column may be missing, or empty for some records; the task's metrics on
-labelled ones are printed. Records that do not fit are all named at once, and nothing is written."""
+The output has the columns of the input, a column prediction with the most likely class, and a
+column probability_CLASS for each class. Without --output it is CSV on the standard output. The
+label column may be missing, or empty for some records; the task's metrics on labelled ones are
+printed. If records do not fit, all mistakes are listed at once, and nothing is written."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``confide predict``.
 
     Args:
-        argv: the words after ``predict``.
+        argv: arguments after ``predict``.
 
     Returns:
         The exit status: 0 done.
@@ -51,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     if arguments.output is not None:
         from confide.client.commands.predictions_file import writer_for
 
-        writer_for(arguments.output)  # a wrong name is said before anything is computed
+        writer_for(arguments.output)  # reports a wrong name before anything is computed
         _refuse_input(arguments.records, arguments.output)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     look_in_current_folder(arguments.custom_task)
@@ -82,17 +85,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         type=Path,
-        help="file to write: .csv, .tsv, .jsonl or .parquet; CSV to stdout without it",
+        help="file to write: .csv, .tsv, .jsonl or .parquet (default: CSV to stdout)",
     )
     parser.add_argument(
-        "--keep", metavar="COLUMNS", help="columns of INPUT to keep, as id,text; all without it"
+        "--keep", metavar="COLUMNS", help="columns of INPUT to keep, such as id,text (default: all)"
     )
-    parser.add_argument("--query", help="SELECT ..., where INPUT is a database's URL")
+    parser.add_argument("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
     parser.add_argument(
         "--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP
     )
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="where to compute"
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="device to compute on",
     )
     return parser
 
@@ -105,9 +111,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     from confide.inference.predictor import load_predictor
     from confide.models.compute import make_compute
 
-    compute = make_compute(
-        TrainerConfig(device=arguments.device, feature_cache=None)
-    )  # nothing of the records is kept
+    # Without a cache of features: nothing of the records is kept on disk
+    compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))
     predictor = load_predictor(arguments.run, compute=compute, custom_tasks=arguments.custom_task)
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
@@ -126,10 +131,11 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_input(records: str, output: Path) -> None:
-    """Refuse to replace the records by their predictions, whatever path either is named by."""
+    """Check that the predictions will not replace the records."""
     from confide.client.records.sources import source_file
 
     source = source_file(records)
+    # samefile: the same file may be named by two paths, or by a link
     if source is not None and source.exists() and output.exists() and output.samefile(source):
         raise ConfigError(
             f"--output {output} is INPUT itself, {records}, and would replace it; name another"
@@ -150,7 +156,7 @@ def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
 
 
 def _bar(to_stdout: bool) -> "Progress":
-    """Make a bar for a terminal that shows nothing else."""
+    """Return a progress bar, hidden if predictions are printed to the same terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -168,7 +174,7 @@ def _bar(to_stdout: bool) -> "Progress":
 def _frames(
     kept: "Dataset", made: "Iterator[Part]", bar: "Progress", parts: "list[Part]"
 ) -> "Iterator[pandas.DataFrame]":
-    """Yield records with their predictions, and collect what is scored."""
+    """Yield records with their predictions, and collect the parts that are scored later."""
     import pandas
 
     start = 0
@@ -182,19 +188,22 @@ def _frames(
                 else pandas.DataFrame()
             )
             yield pandas.concat([before, part.frame], axis=1)
+            # Scores need no frames, and all of them together may not fit in memory
             parts.append(part._replace(frame=part.frame.iloc[:0]))
             start += count
             bar.advance(task, count)
 
 
 def _print(frames: "Iterator[pandas.DataFrame]") -> bool:
-    """Print CSV; return whether all of it was read."""
+    """Print CSV; return whether the reader of the output took all of it."""
     from confide.client.commands.predictions_file import write_csv
 
     try:
         write_csv(sys.stdout, frames)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has read enough, as `head` does
+    except BrokenPipeError:
+        # The reader, such as `head`, has read enough. Python flushes stdout once more at its end,
+        # which would raise again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return False
     return True

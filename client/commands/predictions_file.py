@@ -1,6 +1,7 @@
-"""Where predictions go: CSV, JSON lines or Parquet, a part at a time."""
+"""Files of predictions: CSV, TSV, JSON lines or Parquet, written a part at a time."""
 
 import csv
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
@@ -14,11 +15,11 @@ from confide.storage.files import replace_file
 
 
 def write_predictions(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
-    """Write frames one after another to a file, whole or not at all.
+    """Write frames one after another to a file, completely or not at all.
 
     Args:
-        path: ends in one of :data:`WRITERS`.
-        frames: of the same columns, at least one.
+        path: path of the file, with one of the extensions in :data:`WRITERS`.
+        frames: frames with the same columns; at least one.
 
     Raises:
         StorageError: if it cannot be written.
@@ -28,26 +29,26 @@ def write_predictions(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
 
 
 def writer_for(path: Path) -> Callable[[Path, Iterator[pandas.DataFrame]], None]:
-    """Return what writes files that end so.
+    """Return the function that writes files with a path's extension.
 
     Raises:
-        ConfigError: naming the endings that are understood.
+        ConfigError: if the extension is unknown, or the folder does not exist.
     """
-    found = WRITERS.get(path.suffix.lower())
-    if found is None:
+    writer = WRITERS.get(path.suffix.lower())
+    if writer is None:
         raise ConfigError(f"--output {path}: expected a file that ends in {', '.join(WRITERS)}.")
     if not path.parent.is_dir():
         raise ConfigError(
             f"--output {path}: there is no folder {path.parent}; make it, or name another."
         )
-    return found
+    return writer
 
 
 def write_csv(file: IO[str], frames: Iterator[pandas.DataFrame], *, separator: str = ",") -> None:
     """Write CSV with a header."""
     for number, frame in enumerate(frames):
-        # Before Python 3.13 a carriage return alone is not quoted, and would end the line for who
-        # reads it.
+        # Before Python 3.13 a carriage return alone is not quoted, and a reader would take it for
+        # the end of a line
         returns = any(
             "\r" in text
             for name in frame
@@ -65,27 +66,26 @@ def write_csv(file: IO[str], frames: Iterator[pandas.DataFrame], *, separator: s
         )
 
 
-def _write_csv(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
+def write_delimited(path: Path, frames: Iterator[pandas.DataFrame], *, separator: str) -> None:
+    """Write a CSV or TSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        write_csv(file, frames)
+        write_csv(file, frames, separator=separator)
 
 
-def _write_tsv(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        write_csv(file, frames, separator="\t")
-
-
-def _write_json_lines(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
+def write_json_lines(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
+    """Write a file with one JSON object a line."""
     with path.open("w", encoding="utf-8") as file:
         for frame in frames:
             frame.to_json(file, orient="records", lines=True, force_ascii=False)
 
 
-def _write_parquet(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
+def write_parquet(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
+    """Write a Parquet file."""
     writer = None
     try:
         for frame in frames:
-            # A column may be empty throughout a part: its type is the first part's.
+            # The first part's types for all parts: a column may be empty in a later one, and
+            # would have another type there
             table = pyarrow.Table.from_pandas(
                 frame, schema=writer.schema if writer else _schema(frame), preserve_index=False
             )
@@ -107,10 +107,10 @@ def _schema(frame: pandas.DataFrame) -> pyarrow.Schema:
 
 
 WRITERS: dict[str, Callable[[Path, Iterator[pandas.DataFrame]], None]] = {
-    ".csv": _write_csv,
-    ".tsv": _write_tsv,
-    ".jsonl": _write_json_lines,
-    ".parquet": _write_parquet,
+    ".csv": functools.partial(write_delimited, separator=","),
+    ".tsv": functools.partial(write_delimited, separator="\t"),
+    ".jsonl": write_json_lines,
+    ".parquet": write_parquet,
 }
 
 __all__ = ["WRITERS", "write_csv", "write_predictions", "writer_for"]

@@ -1,4 +1,4 @@
-"""What an institution's operator sees: what runs, what was spent, which plans asked."""
+"""Status of an institution: its processes, its budgets, and the plans that asked to run."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ WAITS = "waits for approval"
 
 
 def status(kit: InstitutionKit) -> dict[str, Any]:
-    """Gather what is known of a kit, as plain values."""
+    """Return the status of a kit, as plain values."""
     running: dict[str, int] = {}
     for folder in ("logs", *ROLES):
         running |= {
             name: pid for name, pid in processes(kit.state / folder).items() if name in ROLES
         }
-    told: dict[str, Any] = {
+    return {
         "institution": kit.config.name,
         "coordinator": kit.config.coordinator.address,
         "processes": {role: running.get(role) for role in ROLES},
@@ -34,25 +34,24 @@ def status(kit: InstitutionKit) -> dict[str, Any]:
         "budgets": _budgets(kit),
         "jobs": _jobs(kit),
     }
-    return told
 
 
 def show_status(kit: InstitutionKit, *, as_json: bool) -> int:
-    """Print it.
+    """Print the status of a kit.
 
     Returns:
-        0 if everything runs, 1 if not.
+        0 if every process runs, 1 if not.
     """
-    told = status(kit)
+    state = status(kit)
     if as_json:
-        print(json.dumps(told, indent=1))
+        print(json.dumps(state, indent=1))
     else:
-        _print(told)
-    return 0 if all(told["processes"].values()) else 1
+        _print(state)
+    return 0 if all(state["processes"].values()) else 1
 
 
 def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
-    """Print what a plan asks, and what the policy says to it."""
+    """Print what a plan asks for, and what the policy allows."""
     privacy, console = plan.privacy, Console()
     asked = (
         f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
@@ -67,12 +66,11 @@ def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
         console.print(f"Cost: {cost}.", highlight=False)
     table = Table("rule", "asked", "allowed", "")
     for verdict in Policy(kit.config.policy).plan_verdicts(plan):
-        told = "allowed" if verdict.holds else "DENIED"
         table.add_row(
             verdict.rule,
             str(verdict.asked),
             str(verdict.allowed),
-            told,
+            "allowed" if verdict.holds else "DENIED",
             style=None if verdict.holds else "bold red",
         )
     console.print(table)
@@ -82,14 +80,14 @@ def _now(kit: InstitutionKit) -> dict[str, Any] | None:
     from confide.client.service.stub import TrainerServiceClient
 
     with TrainerServiceClient(kit.config.name, kit.socket) as stub:
-        told = stub.status()
-    if told is None:
+        work = stub.status()
+    if work is None:
         return None
     return {
-        "job": told.job,
-        "what": told.what,
-        "round": told.server_round,
-        "seconds": round(told.elapsed_s, 1),
+        "job": work.job,
+        "what": work.what,
+        "round": work.server_round,
+        "seconds": round(work.elapsed_s, 1),
     }
 
 
@@ -112,7 +110,7 @@ def _budgets(kit: InstitutionKit) -> dict[str, Any]:
 
 
 def _jobs(kit: InstitutionKit) -> dict[str, str]:
-    """Return the jobs that asked, newest first, and how they stand."""
+    """Return job -> decision on it, newest first."""
     approved = approved_plans(kit)
     jobs = {}
     for path in sorted(
@@ -122,23 +120,24 @@ def _jobs(kit: InstitutionKit) -> dict[str, str]:
         try:
             plan = TrainingPlan.from_json(text)
         except ConfideError:
-            continue  # of another release
-        jobs[plan.job] = how_it_stands(
+            continue  # a plan of another release
+        jobs[plan.job] = decision_on(
             kit, plan, is_approved=(plan.job, plan_sha256(text)) in approved
         )
     return jobs
 
 
 def approved_plans(kit: InstitutionKit) -> frozenset[tuple[str, str]]:
-    """Return what was approved here: job and SHA-256 of its plan."""
+    """Return the job and the plan's SHA-256 of everything that was approved here."""
+    # A damaged ledger must not hide the rest of the status; `_budgets` shows its error
     if kit.ledger.exists():
         with contextlib.suppress(ConfideError):
             return frozenset(LedgerFile(kit.ledger, anchor=kit.anchor).state.approved)
     return frozenset()
 
 
-def how_it_stands(kit: InstitutionKit, plan: TrainingPlan, *, is_approved: bool) -> str:
-    """Say how a plan stands here, as far as that is known without the records."""
+def decision_on(kit: InstitutionKit, plan: TrainingPlan, *, is_approved: bool) -> str:
+    """Return the decision on a plan, as far as it is known without the records."""
     if is_stopped(kit, plan.job):
         return "stopped"
     denied = [
@@ -154,18 +153,18 @@ def how_it_stands(kit: InstitutionKit, plan: TrainingPlan, *, is_approved: bool)
     return WAITS if waits else "allowed"
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(state: dict[str, Any]) -> None:
     console = Console()
     console.print(
-        f"{escape(told['institution'])}, coordinator {told['coordinator']}", highlight=False
+        f"{escape(state['institution'])}, coordinator {state['coordinator']}", highlight=False
     )
     table = Table("process", "runs as")
-    for role, pid in told["processes"].items():
+    for role, pid in state["processes"].items():
         table.add_row(
             role, f"process {pid}" if pid else "not running", style=None if pid else "bold red"
         )
     console.print(table)
-    now = told["now"]
+    now = state["now"]
     if now is not None:
         doing = (
             f"{now['what']}, job {now['job']}, round {now['round']}, since {now['seconds']} s"
@@ -173,7 +172,7 @@ def _print(told: dict[str, Any]) -> None:
             else "idle"
         )
         console.print(f"Trainer: {escape(doing)}.", highlight=False)
-    for name, budget in told["budgets"].items():
+    for name, budget in state["budgets"].items():
         if name == "error":
             console.print(f"Ledger: {escape(budget)}", style="bold red")
         else:
@@ -185,7 +184,7 @@ def _print(told: dict[str, Any]) -> None:
                 f"Lifetime epsilon of {escape(name)}: {spent} (delta {budget['delta']:g}).",
                 highlight=False,
             )
-    for job, how in told["jobs"].items():
+    for job, how in state["jobs"].items():
         fix = (
             f" `confide client approve {job} KIT` shows its plan and lets it begin."
             if how == WAITS

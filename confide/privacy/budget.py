@@ -1,4 +1,4 @@
-"""When a population's budget is spent: a Renyi filter across runs.
+"""The lifetime budget of a population: a Renyi filter across runs decides when it is spent.
 
 Protected: one unit of a population, over every run that trains on it. Neighbouring relation:
 zero-out, numbers of units public. Plans of later runs may depend on what earlier ones released, so
@@ -49,12 +49,12 @@ _ORDERS = [1 + x / 20 for x in range(1, 200)] + [
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """What a run costs a population.
+    """The cost of a run to a population.
 
     Attributes:
-        schedule: of its steps, in the unit that it protects itself.
-        group_under_record_budget: whether a neighbour in the budget's unit is two zero-out steps away in the run's
-            own.
+        schedule: schedule of the run's steps, in the unit that the run protects.
+        group_under_record_budget: whether the run protects groups and the budget promises records,
+            so that neighbours for the budget are two zero-out steps apart for the run.
     """
 
     schedule: Schedule
@@ -62,7 +62,12 @@ class Charge:
 
     @staticmethod
     def of(schedule: Schedule, *, unit: str, budget_unit: str) -> "Charge":
-        """Convert a schedule that protects ``unit`` into a charge on a budget that promises ``budget_unit``.
+        """Return the charge of a schedule on a budget, whose units may differ.
+
+        Args:
+            schedule: schedule of the run's steps.
+            unit: unit that the run protects.
+            budget_unit: unit that the budget promises to protect.
 
         Raises:
             DeniedError: if there is no sound conversion.
@@ -80,12 +85,12 @@ class Charge:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What a population may spend in its lifetime.
+    """The privacy loss that a population may spend in its lifetime.
 
     Attributes:
-        epsilon: > 0.
-        delta: in (0, 1), for all runs together.
-        order: alpha > 1, fixed when the budget was declared.
+        epsilon: bound for all runs together, > 0.
+        delta: probability that the bound fails, in (0, 1), for all runs together.
+        order: Renyi order alpha > 1, fixed when the budget was declared.
     """
 
     epsilon: float
@@ -95,13 +100,15 @@ class Budget:
     @staticmethod
     @functools.cache
     def declare(epsilon: float, delta: float) -> "Budget":
-        """Declare a budget, with the order at which most Gaussian mechanisms, whose cost is linear in it, fit in."""
+        """Return a budget with the order at which the most Gaussian mechanisms fit into it."""
+        # The cost of a Gaussian mechanism is linear in the order. The choice depends on the budget
+        # alone: an order chosen after outputs were seen would void the filter.
         order = max(_ORDERS, key=lambda alpha: (epsilon - conversion(alpha, delta)) / alpha)
         return Budget(epsilon=epsilon, delta=delta, order=order)
 
     @property
     def capacity(self) -> float:
-        """Renyi divergence that fits in."""
+        """Largest sum of Renyi divergences that the budget covers."""
         return self.epsilon - conversion(self.order, self.delta)
 
     def cost(self, charge: Charge) -> float:
@@ -109,15 +116,20 @@ class Budget:
         alpha, schedule = self.order, charge.schedule
         if not charge.group_under_record_budget:
             return renyi(schedule, order=alpha)
-        there, back = renyi(schedule, order=2 * alpha), renyi(schedule, order=2 * alpha - 1)
+        # The two costs of the module's docstring: by the triangle inequality, which is proved with
+        # sampling too, and at half the noise, which is what people expect
+        there = renyi(schedule, order=2 * alpha)
+        back = renyi(schedule, order=2 * alpha - 1)
+        by_triangle = (alpha - 0.5) / (alpha - 1) * there + back
         halved = replace(schedule, noise_multiplier=schedule.noise_multiplier / 2)
-        return max((alpha - 0.5) / (alpha - 1) * there + back, renyi(halved, order=alpha))
+        return max(by_triangle, renyi(halved, order=alpha))
 
     def spent(self, charges: Sequence[Charge]) -> float:
         """Return an epsilon that covers runs at the lifetime delta.
 
         Args:
-            charges: one a run, in the order in which they began; those of no steps cost nothing.
+            charges: charges of the runs, in the order in which they began; one without steps costs
+                nothing.
         """
         done = [charge for charge in charges if charge.schedule.steps]
         if not done:
@@ -126,21 +138,20 @@ class Budget:
         return min(together, self._alone(done[0])) if len(done) == 1 else together
 
     def admits(self, history: Sequence[Charge], new: Charge) -> bool:
-        """Say whether a run may begin: whole, its spare rounds included, after all that was admitted before.
+        """Say whether a whole run, spare rounds included, may begin after those admitted before.
 
         Args:
-            history: of the runs admitted so far, whole.
-            new: of the run that asks.
+            history: charges of the runs admitted so far, each of the whole run.
+            new: charge of the run that asks.
         """
         if sum(map(self.cost, [*history, new])) <= self.capacity:
             return True
+        # The rule for the first run. If it fits only by this rule, the filter is over its capacity
+        # and admits nothing more, so that the first plan alone decides which rule holds
         return not history and self._alone(new) <= self.epsilon
 
     def _alone(self, charge: Charge) -> float:
-        """Return the epsilon of a run that is the only one.
-
-        Infinite where only the filter applies.
-        """
+        """Return the epsilon of a run that is the only one; infinite if only the filter applies."""
         return (
             math.inf
             if charge.group_under_record_budget
@@ -149,7 +160,7 @@ class Budget:
 
 
 def conversion(order: float, delta: float) -> float:
-    """Return what must be added to a Renyi divergence of an order to give epsilon at a delta."""
+    """Return the difference between epsilon at a delta and the Renyi divergence of an order."""
     return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
 
 

@@ -1,7 +1,7 @@
-"""What follows from one secret, alike in a simulation and in a deployment.
+"""Keys and seeds that derive from one secret, the same in a simulation and in a deployment.
 
 In a simulation with a seed the secret follows from the seed. An institution takes it from a plan's
-seed only where its own policy says ``allow_reproducible_noise``; whoever knows the seed can then
+seed only if its own policy says ``allow_reproducible_noise``; anyone who knows the seed can then
 remove the noise, so that the guarantee is void.
 """
 
@@ -19,7 +19,7 @@ def mechanism_key(secret: bytes, institution: str, job: str, mechanism: str) -> 
 
 
 def split_key(secret: bytes, institution: str) -> bytes:
-    """Return the key that deals an institution's units out to train, validation and test."""
+    """Return the key that decides the split (train, validation or test) of an institution's units."""
     return derive_key(secret, "split", institution)
 
 

@@ -1,9 +1,9 @@
 """Noise and sampling masks from a cryptographic generator.
 
-AES-256 in counter mode, keyed afresh for every institution and round: from the operating system,
+AES-256 in counter mode, with a new key for every institution and round: from the operating system,
 or, in a simulation that must repeat, from its seed (the guarantee is then nominal, and the summary
-says so). Torch's own CPU generator is no substitute: it uses 32 bits of its seed, so 2^32 tries
-reveal the noise.
+says so). Torch's own CPU generator is no substitute: it uses 32 bits of its seed, so that 2^32
+tries reveal the noise.
 
 Gaussians are Box-Muller in float64 from 53-bit uniforms. The floating-point attack of Mironov
 (2012) on naive samplers is mitigated by the float64 arithmetic and the rounding to float32 that
@@ -33,26 +33,27 @@ def derive_key(secret: bytes, *context: str | int) -> bytes:
 
     Args:
         secret: key material, at most 64 bytes.
-        context: what the key is for; different contexts give unrelated keys.
+        context: purpose of the key; different contexts give unrelated keys.
     """
     digest = hashlib.blake2b(key=secret, digest_size=KEY_BYTES, person=b"confide/key")
     for part in context:
+        # With its length: otherwise ("ab", "c") and ("a", "bc") would give the same key
         word = str(part).encode()
         digest.update(len(word).to_bytes(8, "little") + word)
     return digest.digest()
 
 
 def seed_from(secret: bytes, *context: str | int) -> int:
-    """Derive a 63-bit seed, for orders of batches and other things that privacy does not rest on."""
+    """Derive a 63-bit seed, for the order of batches and all else that privacy does not rest on."""
     return int.from_bytes(derive_key(secret, *context)[:8], "little") >> 1
 
 
 class KeyedGenerator:
-    """A stream of uniform and Gaussian numbers fixed by a key.
+    """A stream of uniform and Gaussian numbers, determined by a key.
 
     Args:
-        key: 32 bytes. Never use one key for two different computations: equal noise on different
-            inputs cancels.
+        key: 32 bytes, never used for two different computations: equal noise on different inputs
+            cancels.
 
     Raises:
         PrivacyError: on use after a fork, where parent and child would draw the same noise.
@@ -65,17 +66,16 @@ class KeyedGenerator:
         self._pid = os.getpid()
 
     def uniform(self, count: int) -> Tensor:
-        """Draw from (0, 1): float64, shape [count], multiples of 2^-53 moved by 2^-54, so never 0 or 1."""
+        """Draw from (0, 1): float64, shape [count], multiples of 2^-53 plus 2^-54, never 0 or 1."""
         if os.getpid() != self._pid:
             raise PrivacyError(
                 "A random generator was carried over a fork; derive a new key in the child process."
             )
-        words = numpy.zeros(
-            count + 2, dtype=numpy.uint64
-        )  # the cipher asks for up to 15 bytes more than it fills
+        # Two words more: the cipher wants room for up to 15 bytes more than it fills
+        words = numpy.zeros(count + 2, dtype=numpy.uint64)
         stream = words.data.cast("B")
         self._stream.update_into(stream[: 8 * count], stream)
-        words >>= 11  # the top 53 bits
+        words >>= 11  # the top 53 bits, as many as a float64 holds exactly
         return torch.from_numpy(words[:count].view(numpy.int64)).double().add_(0.5).mul_(2.0**-53)
 
     def normal(self, count: int, *, std: float = 1.0) -> Tensor:
@@ -83,12 +83,10 @@ class KeyedGenerator:
         return torch.cat([torch.empty(0, dtype=torch.float64), *self._normal_chunks(count, std)])
 
     def add_normal(self, targets: Sequence[Tensor], *, std: float) -> None:
-        """Add Gaussians, rounded to float32, in place.
-
-        Those that ``normal`` draws for all targets at once.
+        """Add Gaussians, rounded to float32, in place: those that ``normal`` draws for all at once.
 
         Args:
-            targets: float32, each of shape [d].
+            targets: tensors to add to; float32, each of shape [d].
             std: standard deviation, >= 0.
         """
         chunks = self._normal_chunks(sum(len(target) for target in targets), std)
@@ -114,9 +112,10 @@ class KeyedGenerator:
             yield drawn.view(-1)[:size]
 
     def poisson_sample(self, count: int, rate: float) -> Tensor:
-        """Include each of ``count`` units independently with probability ``rate``.
+        """Draw a Poisson sample: each unit independently with probability ``rate``.
 
-        Int64 indices, ascending.
+        Returns:
+            Indices of the sampled units: int64, ascending.
         """
         return (self.uniform(count) < rate).nonzero().flatten()
 

@@ -1,4 +1,4 @@
-"""A run as JSON lines on stdout, one event a line, for programs that watch it."""
+"""Progress of a run as JSON lines on stdout, one event on each line, for programs."""
 
 import json
 import logging
@@ -17,14 +17,15 @@ log = logging.getLogger(__name__)
 
 
 class JsonProgress:
-    """Writes ``phase``, ``started``, ``resumed``, ``round``, ``evaluated`` and at last ``finished`` or ``failed``.
+    """A view that writes events, and nothing else, to stdout.
 
-    Nothing else is written to stdout; what is no number (a metric that is undefined, an epsilon
-    without privacy) is null.
+    Events are ``phase``, ``started``, ``resumed``, ``round``, ``evaluated`` and finally
+    ``finished`` or ``failed``. A value that does not exist (an undefined metric, an epsilon without
+    privacy) is null.
 
     Args:
-        file: stdout.
-        metric: the primary one.
+        file: stream to write to; stdout.
+        metric: name of the primary metric.
     """
 
     def __init__(self, file: TextIO, *, metric: str) -> None:
@@ -44,7 +45,7 @@ class JsonProgress:
         """Leave the file open: the last event comes later."""
 
     def planned(self, *, epsilon_budget: float | None) -> None:
-        """Remember the budget, which each round tells."""
+        """Remember the budget, which is part of each round's event."""
         self._epsilon_budget = epsilon_budget
 
     def phase(self, title: str, *, total: int) -> None:
@@ -56,7 +57,7 @@ class JsonProgress:
         """Write nothing: a phase without rounds is short."""
 
     def started(self, clients: Mapping[str, int]) -> None:
-        """Write an event with who takes part."""
+        """Write an event with the institutions that take part."""
         self._write(
             "started",
             rounds=self._total,
@@ -65,20 +66,21 @@ class JsonProgress:
         )
 
     def resumed(self, state: RunState) -> None:
-        """Write an event; the rounds of earlier processes have been written by these."""
+        """Write an event; earlier processes have written theirs."""
         self._write("resumed", round=state.server_round, rounds=self._total)
 
     def round_done(self, state: RunState) -> None:
-        """Write an event; ``value`` and ``best`` are of the model that the round began from, on validation records."""
+        """Write an event; ``value`` and ``best`` are validation metrics of the round's first model."""
         done = figures(state, metric=self._metric, total=self._total)
+        best, best_round = done.best or (None, None)
         self._write(
             "round",
             round=done.server_round,
             rounds=self._total,
             metric=self._metric,
             value=done.value,
-            best=done.best and done.best[0],
-            best_round=done.best and done.best[1],
+            best=best,
+            best_round=best_round,
             epsilon=done.epsilon,
             epsilon_budget=self._epsilon_budget,
             clients=done.accepted,
@@ -91,7 +93,7 @@ class JsonProgress:
     def evaluated(
         self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
     ) -> None:
-        """Write an event with means over institutions, by support."""
+        """Write an event with means over institutions, weighted by support."""
         names = dict.fromkeys(
             name for metrics in evaluations.values() for name in metrics if name != "num_examples"
         )
@@ -100,14 +102,16 @@ class JsonProgress:
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
         """Write the last event."""
-        told = {name: summary[name] for name in ("rounds", "seconds", "model_sha256", "federated")}
-        self._write("finished", **told, run=str(run_dir), summary=str(run_dir / SUMMARY))
+        keys = ("rounds", "seconds", "model_sha256", "federated")
+        results = {name: summary[name] for name in keys}
+        self._write("finished", **results, run=str(run_dir), summary=str(run_dir / SUMMARY))
 
-    def failed(self, told: str) -> None:
+    def failed(self, reason: str) -> None:
         """Write the last event."""
-        self._write("failed", error=told)
+        self._write("failed", error=reason)
 
     def _write(self, event: str, **values: Any) -> None:
+        # JSON has no NaN, and many readers refuse Python's
         finite = {
             k: None if isinstance(v, float) and not math.isfinite(v) else v
             for k, v in values.items()

@@ -1,4 +1,4 @@
-"""What a person, or a program, sees while a run goes on and when it ends: ``server.progress``.
+"""Progress of a run as lines of text, or only its last line.
 
 The live table is in :mod:`confide.server.progress.live`, JSON lines in
 :mod:`confide.server.progress.json_lines`.
@@ -15,14 +15,14 @@ from typing import Any, Self
 from rich.console import Console
 
 from confide.protocol.messages import Evaluation
-from confide.server.progress.view import round_note, tell, terminal_handlers
+from confide.server.progress.view import print_summary, round_note, terminal_handlers
 from confide.server.rounds.state import RunState
 
 log = logging.getLogger(__name__)
 
 
 class LineProgress:
-    """One line a round, for logs and pipes, and the closing table."""
+    """A view with one line for each round, for logs and pipes, and the closing table."""
 
     def __init__(self, console: Console, *, metric: str) -> None:
         self._console = console
@@ -40,10 +40,10 @@ class LineProgress:
         """Leave nothing behind."""
 
     def planned(self, *, epsilon_budget: float | None) -> None:
-        """Print nothing: the closing lines tell the budget."""
+        """Print nothing: the closing lines show the budget."""
 
     def phase(self, title: str, *, total: int) -> None:
-        """Remember what the next lines are about."""
+        """Remember the phase that the next lines belong to."""
         self._title, self._total, self._done = title, total, 0
 
     def advance(self, note: str = "") -> None:
@@ -72,10 +72,10 @@ class LineProgress:
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
         """Print the closing table and lines."""
-        tell(summary, run_dir)
+        print_summary(summary, run_dir)
 
-    def failed(self, told: str) -> None:
-        """Print nothing: the command does."""
+    def failed(self, reason: str) -> None:
+        """Print nothing: the command prints the reason."""
 
     def _line(self, done: int, note: str) -> None:
         text = f"{self._title}: {done}/{self._total}" + (f", {note}" if note else "")
@@ -84,7 +84,7 @@ class LineProgress:
 
 
 class QuietProgress(LineProgress):
-    """Nothing but errors, and where the model is."""
+    """A view with errors and the last line only, which says where the model is."""
 
     def __init__(self, *, metric: str) -> None:
         super().__init__(Console(file=sys.stderr, quiet=True), metric=metric)
@@ -92,6 +92,7 @@ class QuietProgress(LineProgress):
 
     def __enter__(self) -> Self:
         """Keep warnings off the terminal; RUN's log has them."""
+        # Handlers and not loggers: the file's handler has to go on getting everything
         for handler in terminal_handlers():
             self._on_leaving.callback(handler.setLevel, handler.level)
             handler.setLevel(logging.ERROR)
@@ -106,8 +107,8 @@ class QuietProgress(LineProgress):
         self._on_leaving.close()
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
-        """Print the last line alone."""
-        tell(summary, run_dir, last_line=True)
+        """Print the last line only."""
+        print_summary(summary, run_dir, last_line=True)
 
 
 __all__ = ["LineProgress", "QuietProgress"]

@@ -1,7 +1,4 @@
-"""A run as a table that fills while somebody watches.
-
-The last rounds, the bars of all phases, and what went wrong last.
-"""
+"""Progress of a run as a live table: the last rounds, a bar for each phase, and a note."""
 
 import logging
 import sys
@@ -22,21 +19,27 @@ from rich.table import Table
 from rich.text import Text
 
 from confide.protocol.messages import Evaluation
-from confide.server.progress.view import RoundFigures, figures, round_note, tell, terminal_handlers
+from confide.server.progress.view import (
+    RoundFigures,
+    figures,
+    print_summary,
+    round_note,
+    terminal_handlers,
+)
 from confide.server.rounds.state import RunState, mean_metric, update_best
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 10
 _BELOW = 8
-"""Lines for headers, bars and the note."""
+"""Number of lines taken by headers, bars and the note."""
 _UNBOUNDED = 10_000
 _FIRST_TO_GO = ("seconds", "refused", "failed", "best", "clients", "left", "epsilon")
-"""Where a terminal is too narrow, columns go in this order; round and metric stay."""
+"""Order in which columns are left out on a narrow terminal; round and metric always stay."""
 
 
 class _Column(NamedTuple):
-    """One column: its name, its header of two lines, and a round's cell."""
+    """One column: its name, its header of two lines, and its cells."""
 
     name: str
     header: str
@@ -44,10 +47,10 @@ class _Column(NamedTuple):
 
 
 class RoundTable:
-    """The last rounds, as wide as there is room for: a column goes before a cell wraps.
+    """A table of the last rounds, with as many columns as fit without wrapping.
 
     Args:
-        metric: the primary one.
+        metric: name of the primary metric.
     """
 
     def __init__(self, metric: str) -> None:
@@ -60,6 +63,7 @@ class RoundTable:
         if not rows:
             return
         columns, leaving = self._columns(rows), list(_FIRST_TO_GO)
+        # Measured without a bound: within one, rich would report that every table fits
         unbounded = options.update(max_width=_UNBOUNDED)
         while (
             leaving
@@ -71,17 +75,15 @@ class RoundTable:
 
     def _columns(self, rows: Sequence[RoundFigures]) -> list[_Column]:
         budget = self.epsilon_budget
-        spent = (
-            []
-            if budget is None
-            else [
-                _Column("epsilon", f"epsilon\nof {budget:g}", [_number(r.epsilon, 2) for r in rows])
-            ]
-        )
+        spent = []
+        if budget is not None:
+            cells = [_number(r.epsilon, 2) for r in rows]
+            spent.append(_Column("epsilon", f"epsilon\nof {budget:g}", cells))
+        best = [Text(f"{r.best[0]:.3f} ({r.best[1]})" if r.best else "-") for r in rows]
         return [
             _Column("round", "\nround", [Text(str(r.server_round)) for r in rows]),
             _Column("metric", f"{self._metric}\nat start", [_number(r.value, 3) for r in rows]),
-            _Column("best", "best\n(round)", [_best(r.best) for r in rows]),
+            _Column("best", "best\n(round)", best),
             *spent,
             _Column("clients", "clients\nin", [Text(f"{r.accepted}/{r.asked}") for r in rows]),
             _Column("failed", "\nfailed", [_count(r.failed) for r in rows]),
@@ -108,20 +110,16 @@ def _number(value: float | None, digits: int) -> Text:
     return Text("-") if value is None else Text(f"{value:.{digits}f}")
 
 
-def _best(best: tuple[float, int] | None) -> Text:
-    return Text("-") if best is None else Text(f"{best[0]:.3f} ({best[1]})")
-
-
 def _count(names: Mapping[str, str]) -> Text:
     return Text(str(len(names)), style="bold yellow" if names else "dim")
 
 
 class LiveProgress:
-    """A table of the last rounds, a bar for each phase, and a line of what is to be known.
+    """A view with a table of the last rounds, a bar for each phase, and a line for a note.
 
     Args:
-        console: of the terminal.
-        metric: the primary one.
+        console: console of the terminal.
+        metric: name of the primary metric.
     """
 
     def __init__(self, console: Console, *, metric: str) -> None:
@@ -141,10 +139,10 @@ class LiveProgress:
         self._on_leaving = ExitStack()
 
     def __enter__(self) -> Self:
-        """Take the lower part of the terminal; the log's warnings go above it."""
-        handlers = [
-            handler for handler in terminal_handlers() if "stream" in vars(handler)
-        ]  # others look it up each time
+        """Use the lower part of the terminal; the log's warnings are printed above it."""
+        # While it is live, rich replaces sys.stderr. Handlers that hold the old stream would write
+        # into the table; those without a stream of their own look it up each time.
+        handlers = [handler for handler in terminal_handlers() if "stream" in vars(handler)]
         self._live.start()
         for handler in handlers:
             before = handler.setStream(sys.stderr)
@@ -165,7 +163,7 @@ class LiveProgress:
         self._rounds.epsilon_budget = epsilon_budget
 
     def phase(self, title: str, *, total: int) -> None:
-        """Begin a bar of its own."""
+        """Begin the bar of a phase."""
         self._title, self._total = title, total
         self._task = self._bars.add_task(title, total=total)
         self._say("")
@@ -176,11 +174,12 @@ class LiveProgress:
         self._say(note)
 
     def started(self, clients: Mapping[str, int]) -> None:
-        """Say who takes part."""
+        """Show which institutions take part."""
         self._say(f"{len(clients)} institutions take part: {', '.join(clients)}")
 
     def resumed(self, state: RunState) -> None:
         """Show the last rounds of earlier processes."""
+        # The best value as it was after each round, which only the last state still has
         then = replace(state, best=None)
         for done, record in enumerate(state.history, start=1):
             then = update_best(
@@ -191,7 +190,7 @@ class LiveProgress:
         self._say(f"resumed after round {state.server_round}")
 
     def round_done(self, state: RunState) -> None:
-        """Add a row, and say who is missing."""
+        """Add a row, and show which institutions are missing."""
         self._add(state)
         record = state.history[-1]
         missing = ", ".join(f"{name} ({code})" for name, code in record.refused.items())
@@ -208,17 +207,17 @@ class LiveProgress:
     def evaluated(
         self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
     ) -> None:
-        """Say how the model after a round scores."""
+        """Show the scores of the model after a round."""
         value = mean_metric(evaluations, self._metric)
         if value is not None:
             self._say(f"{self._metric} {value:.3f} on {split} records, after round {server_round}")
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
         """Print the closing table and lines below."""
-        tell(summary, run_dir)
+        print_summary(summary, run_dir)
 
-    def failed(self, told: str) -> None:
-        """Leave the table as it stands; the command says why."""
+    def failed(self, reason: str) -> None:
+        """Leave the table unchanged; the command prints the reason."""
 
     def _add(self, state: RunState) -> None:
         self._rounds.rows.append(figures(state, metric=self._metric, total=self._total))

@@ -9,12 +9,13 @@ from confide.server.progress.view import ProgressView
 
 
 def make_progress(mode: str, metric: str) -> ProgressView:
-    """Make the view that is chosen.
+    """Return the chosen view.
 
     Args:
-        mode: ``server.progress``; auto chooses by whether somebody watches.
-        metric: the primary one.
+        mode: value of ``server.progress``; auto chooses by whether stderr is a terminal.
+        metric: name of the primary metric.
     """
+    # Progress goes to stderr, so that stdout has only results; JSON events are results
     console = Console(file=sys.stderr)
     if mode == "live" or (mode == "auto" and console.is_terminal):
         from confide.server.progress.live import LiveProgress

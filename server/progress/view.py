@@ -1,4 +1,4 @@
-"""The interface of progress views, and the figures they show."""
+"""The interface of progress views, and the figures that they show."""
 
 import logging
 import sys
@@ -21,7 +21,7 @@ _PACE_ROUNDS = 10
 
 
 class ProgressView(Protocol):
-    """Shows how far a run is; an :class:`~confide.server.rounds.outcome.Observer` with phases."""
+    """A view of a run's progress: an :class:`~confide.server.rounds.outcome.Observer` with phases."""
 
     def __enter__(self) -> Self: ...
 
@@ -33,10 +33,7 @@ class ProgressView(Protocol):
     ) -> None: ...
 
     def planned(self, *, epsilon_budget: float | None) -> None:
-        """Hear, before the rounds, of the epsilon that each institution may spend in this run.
-
-        None without privacy.
-        """
+        """Take, before the rounds, the epsilon that an institution may spend; None: no privacy."""
 
     def phase(self, title: str, *, total: int) -> None:
         """Begin a phase of ``total`` rounds or steps."""
@@ -45,44 +42,44 @@ class ProgressView(Protocol):
         """Finish one step of a phase that is not made of rounds."""
 
     def started(self, clients: Mapping[str, int]) -> None:
-        """Hear who takes part."""
+        """Take the institutions that take part, with their numbers of records."""
 
     def resumed(self, state: RunState) -> None:
-        """Hear of rounds that an earlier process did."""
+        """Take the state after the rounds of an earlier process."""
 
     def round_done(self, state: RunState) -> None:
-        """Hear of a round."""
+        """Take the state after a round."""
 
     def evaluated(
         self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
     ) -> None:
-        """Hear how a model scores."""
+        """Take the scores of the model after a round."""
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
-        """Hear, last of all, how the run ended."""
+        """Take the summary of a run that has ended; the last call."""
 
-    def failed(self, told: str) -> None:
-        """Hear, last of all, that it ended without a model.
+    def failed(self, reason: str) -> None:
+        """Take the reason why a run ended without a model; the last call.
 
-        The command itself says why on stderr.
+        The command itself prints the reason on stderr.
         """
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundFigures:
-    """What a round comes to, in figures.
+    """The figures of a round.
 
     Attributes:
-        server_round: that is done.
-        value: the metric of the tensors that the round began from, support-weighted mean over
-            institutions.
-        best: the best so far of the same, and the round after which the model had it.
-        epsilon: the most that an institution has spent so far.
-        accepted: how many updates went in.
-        failed: name -> code of those who did not answer, or with an error.
-        refused: name -> code of those who declined, or whose update was declined.
-        seconds: of the round.
-        seconds_left: for all that are left, at the pace of the last ones.
+        server_round: number of the round.
+        value: validation metric of the model that the round began from, mean over institutions
+            weighted by support.
+        best: best value so far, and the round after which the model had it.
+        epsilon: largest epsilon that an institution has spent so far.
+        accepted: number of updates used.
+        failed: name -> code of institutions that gave no answer, or an error.
+        refused: name -> code of institutions that declined, or whose update was refused.
+        seconds: duration of the round.
+        seconds_left: expected duration of the remaining rounds, from that of the last ones.
     """
 
     server_round: int
@@ -97,17 +94,17 @@ class RoundFigures:
 
     @property
     def asked(self) -> int:
-        """How many were asked."""
+        """Number of institutions that were asked."""
         return self.accepted + len(self.failed) + len(self.refused)
 
 
 def figures(state: RunState, *, metric: str, total: int) -> RoundFigures:
-    """Work out the figures of the last round.
+    """Return the figures of the last round.
 
     Args:
-        state: after it.
-        metric: the primary one.
-        total: rounds asked for.
+        state: state after the round.
+        metric: name of the primary metric.
+        total: number of rounds of the run.
     """
     record, best = state.history[-1], state.best
     recent = [earlier.seconds for earlier in state.history[-_PACE_ROUNDS:]]
@@ -125,7 +122,7 @@ def figures(state: RunState, *, metric: str, total: int) -> RoundFigures:
 
 
 def round_note(state: RunState, metric: str) -> str:
-    """Say in a few words how a round went."""
+    """Return a round's result in a few words."""
     record = state.history[-1]
     words = []
     value = mean_metric(record.validation, metric)
@@ -141,7 +138,7 @@ def round_note(state: RunState, metric: str) -> str:
 
 
 def terminal_handlers() -> list[logging.StreamHandler[Any]]:
-    """Return what writes the log to this terminal."""
+    """Return the handlers that write the log to this terminal."""
     known = logging.root.manager.loggerDict.values()
     loggers = [
         logging.getLogger(),
@@ -155,11 +152,8 @@ def terminal_handlers() -> list[logging.StreamHandler[Any]]:
     ]
 
 
-def tell(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool = False) -> None:
-    """Print to stdout what a run has come to.
-
-    The closing table and lines, or the last line alone.
-    """
+def print_summary(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool = False) -> None:
+    """Print a run's closing table and lines to stdout, or only the last line."""
     console, lines = Console(), closing_lines(summary, run_dir)
     if not last_line:
         console.print(closing_table(summary))
@@ -167,4 +161,11 @@ def tell(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool = False) 
         console.print(line, highlight=False, soft_wrap=True)
 
 
-__all__ = ["ProgressView", "RoundFigures", "figures", "round_note", "tell", "terminal_handlers"]
+__all__ = [
+    "ProgressView",
+    "RoundFigures",
+    "figures",
+    "print_summary",
+    "round_note",
+    "terminal_handlers",
+]

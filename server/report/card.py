@@ -1,4 +1,7 @@
-"""``model_card.md``: a model card in Hugging Face's form (Mitchell et al., FAccT 2019), with the privacy statement."""
+"""``model_card.md``: a model card with a privacy statement, in Hugging Face's form.
+
+Model cards: Mitchell et al., "Model Cards for Model Reporting", FAccT 2019.
+"""
 
 from typing import Any
 
@@ -13,10 +16,10 @@ def model_card(run: RunFiles) -> str:
     """Render a model card.
 
     Args:
-        run: one that left a model.
+        run: run that has a model.
 
     Returns:
-        Markdown with the metadata that hubs read in front.
+        Markdown, preceded by the metadata that hubs read.
     """
     summary, federated = run.summary, run.summary["federated"]
     metrics = {
@@ -27,7 +30,7 @@ def model_card(run: RunFiles) -> str:
         "model_card.md.j2",
         metadata=_metadata(run, metrics).to_yaml(),
         name=summary["job"],
-        learnt=sentences.learnt(run),
+        purpose=sentences.purpose(run),
         records=sentences.records(run),
         institutions=sentences.institutions(run),
         outcome=sentences.outcome(run),
@@ -38,10 +41,10 @@ def model_card(run: RunFiles) -> str:
         private=run.private,
         privacy=privacy,
         meaning=sentences.meaning(run) if run.private else "",
-        trained=_trained(run),
-        spent=_spent(run),
+        trained=_training(run),
+        spent=_largest_epsilon(run),
         labels=run.config["task"]["labels"],
-        weak=_weakest(run),
+        weak=_weakest_institution(run),
         digest=summary["model_sha256"],
         versions=summary.get("versions", {}),
     )
@@ -56,6 +59,7 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
             task_type=kind,
             dataset_type="federated",
             dataset_name=(
+                # A deployed run pools no records: its figures are means of institutions' own
                 "pooled test records"
                 if "measured" not in run.summary["federated"]
                 else "institutions' test records"
@@ -66,6 +70,7 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
         for metric, value in metrics.items()
     ]
     private = ["differential-privacy"] if run.private else []
+    # Hubs accept only the kinds of task that they know
     extra: dict[str, Any] = {"pipeline_tag": kind} if kind != "other" else {}
     return ModelCardData(
         model_name=name,
@@ -77,30 +82,30 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
     )
 
 
-def _trained(run: RunFiles) -> str:
-    """Say who trained where, and what left them."""
+def _training(run: RunFiles) -> str:
+    """Return sentences about where training took place and what left the institutions."""
     if run.summary.get("engine", {}).get("name") == "deployment":
         where = "Each institution trained on its own premises, under its own policy and ledger."
     else:
         where = (
-            "Simulated on one machine: the institutions are parts of the records above, each behind"
-            " its own door."
+            "Simulated on one machine: the institutions are parts of the records above, each"
+            " trained on separately."
         )
-    left = "Updates of trainable tensors left them, and what is named below as not protected"
     return (
-        f"{where} {left}; a coordinator put updates together by"
+        f"{where} Only updates of trainable tensors left an institution, and what is listed below"
+        " as not protected; a coordinator combined the updates by"
         f" {sentences.strategy_name(run.config['strategy'])}."
     )
 
 
-def _spent(run: RunFiles) -> str:
-    """Say what institutions spent at most."""
+def _largest_epsilon(run: RunFiles) -> str:
+    """Return the largest epsilon that an institution spent."""
     spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
     return f"{max(spent):.3g}" if spent else "nothing"
 
 
-def _weakest(run: RunFiles) -> str:
-    """Name the institution that the model serves worst; '' where there are not two to compare."""
+def _weakest_institution(run: RunFiles) -> str:
+    """Return a sentence on the worst result at an institution; '' if fewer than two have one."""
     scored = {name: line[run.metric] for name, line in run.clients.items() if run.metric in line}
     if len(scored) < 2:
         return ""
@@ -108,8 +113,8 @@ def _weakest(run: RunFiles) -> str:
     name = choose(scored, key=lambda name: scored[name])
     support = run.clients[name].get("test_examples")
     return (
-        f"Weakest on {name}'s own test records: {run.metric} {scored[name]:.3f} on {support}"
-        " records."
+        f"The weakest result is on the own test records of {name}: {run.metric}"
+        f" {scored[name]:.3f} on {support} records."
     )
 
 

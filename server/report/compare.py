@@ -1,4 +1,4 @@
-"""A page that sets runs side by side: those named, or the jobs of a sweep."""
+"""A page that compares runs: given ones, or the jobs of a sweep."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 from confide.server.report.compare_plots import against_privacy, convergence, parallel, scores
-from confide.server.report.plots import by_round
+from confide.server.report.marks import by_round
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
     Cell,
+    ReportTable,
     Row,
-    Table,
     drawn,
     duration,
     measured,
@@ -25,9 +25,9 @@ from confide.server.report.sentences import strategy_name
 from confide.server.run_folder import REPORT, decides, flat
 
 _IN_TABLE = 6
-"""Up to so many settings that differ are columns of the table of results."""
+"""Largest number of differing settings that are columns of the table of results."""
 _IN_LABEL = 3
-"""Up to so many stand in a figure's labels."""
+"""Largest number of differing settings that are part of a figure's labels."""
 
 
 def comparison_page(
@@ -36,20 +36,25 @@ def comparison_page(
     """Render a page that compares runs.
 
     Args:
-        runs: that ended with a model, two or more of the same primary metric, or of several: each
-            is measured by the first's.
-        title: of the page.
-        page: where it will lie; links to reports are relative to it.
-        failed: what and why of jobs that left no model.
+        runs: runs that have a model; the primary metric of the first is used for all.
+        title: title of the page.
+        page: path that the page will have; links to reports are relative to it.
+        failed: name and reason of each job that left no model.
     """
     names, settings = names_of(runs), differing(runs)
-    labels, comparable = _labels(names, settings), same_records(runs)
+    labels = list(names)
+    if 1 <= len(settings) <= _IN_LABEL:
+        labels = [
+            f"{name}: {', '.join(written(values[place]) for values in settings.values())}"
+            for place, name in enumerate(names)
+        ]
+    comparable = same_records(runs)
     chosen = best(runs) if comparable else None
     return render(
         "compare.html.j2",
         title=title,
         metric=runs[0].metric,
-        table=_table(
+        table=_results(
             runs, names, settings if len(settings) <= _IN_TABLE else {}, chosen=chosen, page=page
         ),
         settings=_settings(names, settings) if len(settings) > _IN_TABLE else None,
@@ -60,8 +65,8 @@ def comparison_page(
             convergence(runs, labels, chosen),
             against_privacy(runs),
         ),
-        failed=Table(
-            ["job", "why"], [Row([Cell(what), Cell(why)]) for what, why in failed], text=(0, 1)
+        failed=ReportTable(
+            ["job", "reason"], [Row([Cell(what), Cell(why)]) for what, why in failed], text=(0, 1)
         )
         if failed
         else None,
@@ -70,7 +75,7 @@ def comparison_page(
 
 
 def names_of(runs: Sequence[RunFiles]) -> list[str]:
-    """Give each run a short name: the end of its folder's path that tells it from the others."""
+    """Return a short name of each run: the shortest end of its path that distinguishes all runs."""
     paths = [run.folder.resolve() for run in runs]
     for length in range(1, max(len(path.parts) for path in paths)):
         names = ["/".join(path.parts[-length:]) for path in paths]
@@ -79,22 +84,11 @@ def names_of(runs: Sequence[RunFiles]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def _labels(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> list[str]:
-    """Add to each name what its run had of its own, where that is short."""
-    if not 1 <= len(settings) <= _IN_LABEL:
-        return list(names)
-    return [
-        f"{name}: {', '.join(written(values[place]) for values in settings.values())}"
-        for place, name in enumerate(names)
-    ]
-
-
 def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
     """Return the settings in which runs differ, each with its value in every run.
 
-    How a run is computed is left out.
-
-    Where a strategy's name tells all that differs in it, the name stands for its settings.
+    Settings that only decide how a run is computed are left out. If strategies differ in nothing
+    but what their names say, the names replace their settings.
     """
     described = [flat(run.config) for run in runs]
     keys = [
@@ -110,17 +104,15 @@ def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
 
 
 def validation(run: RunFiles) -> float | None:
-    """Return the primary metric of the model that was kept, on validation records.
-
-    None where it was not measured.
-    """
+    """Return the kept model's primary metric on validation records; None if not measured."""
     rows = run.rounds_of(run.metric, "validation")
     kept = rows[rows["round"] == run.summary.get("kept_round")]
     return None if kept.empty else float(by_round(kept)["mean"].iloc[0])
 
 
 def best(runs: Sequence[RunFiles]) -> int | None:
-    """Choose the best run, by validation records: test records must not choose."""
+    """Return the position of the run that is best on validation records; None if undecided."""
+    # Not on test records: a result that a run was chosen by is too good to report
     scored = [
         (value, place) for place, run in enumerate(runs) if (value := validation(run)) is not None
     ]
@@ -130,78 +122,76 @@ def best(runs: Sequence[RunFiles]) -> int | None:
     return max(scored, key=lambda pair: (sign * pair[0], -pair[1]))[1]
 
 
-def _table(
+def _results(
     runs: Sequence[RunFiles],
     names: Sequence[str],
     settings: Mapping[str, Sequence[Any]],
     *,
     chosen: int | None,
     page: Path,
-) -> Table:
+) -> ReportTable:
     private, metric = any(run.private for run in runs), runs[0].metric
-    pooled, alone = any(run.pooled for run in runs), any(run.local for run in runs)
+    pooled, local = any(run.pooled for run in runs), any(run.local for run in runs)
     headers = ["run", *settings, f"{metric}, validation", f"{metric}, test"]
-    headers += [
-        *(["alone, mean"] if alone else []),
-        *(["pooled"] if pooled else []),
-        *(["epsilon"] if private else []),
-    ]
-    headers += ["rounds", "moved", "time"]
+    headers += ["local models, mean"] if local else []
+    headers += ["pooled model"] if pooled else []
+    headers += ["epsilon"] if private else []
+    headers += ["rounds", "data sent", "time"]
     rows = []
     for place, run in enumerate(runs):
-        federated, local = (
-            run.summary["federated"],
-            [line[metric] for line in run.local.values() if metric in line],
-        )
-        spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
-        link = (
-            quote(os.path.relpath(run.folder / REPORT, page.parent))
-            if (run.folder / REPORT).exists()
-            else ""
-        )
-        cells = [
-            Cell(names[place], link=link),
-            *(Cell(written(values[place])) for values in settings.values()),
-        ]
-        cells += [
-            Cell(number(validation(run))),
-            measured(metric, federated.get(metric), federated.get("test_examples")),
-        ]
-        cells += [Cell(number(sum(local) / len(local)) if local else "–")] if alone else []
-        cells += [Cell(number(run.pooled.get(metric)))] if pooled else []
-        cells += [Cell(f"{max(spent):.2f}" if spent else "–")] if private else []
-        moved = run.summary["bytes"]
-        cells += [
-            Cell(str(run.summary["rounds"])),
-            Cell(size(moved["up"] + moved["down"])),
-            Cell(duration(run.summary["seconds"])),
-        ]
+        report = run.folder / REPORT
+        link = quote(os.path.relpath(report, page.parent)) if report.exists() else ""
+        cells = [Cell(names[place], link=link)]
+        cells += [Cell(written(values[place])) for values in settings.values()]
+        cells += _result_cells(run, metric, private=private, pooled=pooled, local=local)
         rows.append(Row(cells, best=place == chosen))
-    return Table(headers, rows)
+    return ReportTable(headers, rows)
 
 
-def _settings(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> Table:
-    """Tell in what many settings differ: a row a setting."""
+def _result_cells(
+    run: RunFiles, metric: str, *, private: bool, pooled: bool, local: bool
+) -> list[Cell]:
+    federated = run.summary["federated"]
+    scores = [line[metric] for line in run.local.values() if metric in line]
+    spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
+    sent = run.summary["bytes"]
+    cells = [
+        Cell(number(validation(run))),
+        measured(metric, federated.get(metric), federated.get("test_examples")),
+    ]
+    if local:
+        cells.append(Cell(number(sum(scores) / len(scores)) if scores else "–"))
+    if pooled:
+        cells.append(Cell(number(run.pooled.get(metric))))
+    if private:
+        cells.append(Cell(f"{max(spent):.2f}" if spent else "–"))
+    return [
+        *cells,
+        Cell(str(run.summary["rounds"])),
+        Cell(size(sent["up"] + sent["down"])),
+        Cell(duration(run.summary["seconds"])),
+    ]
+
+
+def _settings(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> ReportTable:
+    """Return a table of many differing settings, a row for each."""
     rows = [
         Row([Cell(key), *(Cell(written(value)) for value in values)])
         for key, values in settings.items()
     ]
-    return Table(["setting", *names], rows)
+    return ReportTable(["setting", *names], rows)
 
 
 def same_records(runs: Sequence[RunFiles]) -> bool:
-    """Say whether runs were validated and tested on the same records.
-
-    The same ones, dealt out in the same way.
-    """
-    # Splits follow simulation.seed even where data.partition_seed deals out; without a seed they
-    # are drawn anew.
-    dealt = {str((run.config["data"], run.config["simulation"]["seed"])) for run in runs}
-    drawn_anew = any(
+    """Say whether runs were validated and tested on the same records, partitioned alike."""
+    # Splits follow simulation.seed even if data.partition_seed decides the partitioning; without a
+    # seed each run draws its own.
+    partitions = {str((run.config["data"], run.config["simulation"]["seed"])) for run in runs}
+    random_splits = any(
         run.config["simulation"]["seed"] is None and "measured" not in run.summary["federated"]
         for run in runs
     )
-    return len(dealt) == 1 and not drawn_anew
+    return len(partitions) == 1 and not random_splits
 
 
 __all__ = ["best", "comparison_page", "differing", "names_of", "same_records", "validation"]

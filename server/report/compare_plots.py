@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import pandas
 from matplotlib.axes import Axes
 
-from confide.server.report import plots
 from confide.server.report.figures import (
     FEDERATED,
     INK,
@@ -18,49 +16,38 @@ from confide.server.report.figures import (
     new_axes,
     picture,
 )
-from confide.server.report.intervals import interval
+from confide.server.report.marks import NAMED, Score, by_round, forest, short, titled
 from confide.server.report.read import RunFiles
 from confide.server.report.render import written
 
 _LINES = 12
-"""More lines than this in one figure are drawn pale, but for the best."""
+"""Largest number of lines in one figure; of more than that, all but the best are drawn pale."""
 _STYLES = ("-", "--", ":", "-.")
 _EVENLY = 8
-"""Up to so many distinct values stand evenly spaced on their axis."""
+"""Largest number of distinct values that are evenly spaced on their axis."""
 
 
 def scores(runs: Sequence[RunFiles], names: Sequence[str]) -> Picture | None:
-    """Draw each run's result, and how sure it is."""
+    """Draw each run's result on test records, with its interval."""
     metric = runs[0].metric
-    scored = [
-        (name, run.summary["federated"])
-        for name, run in zip(names, runs, strict=True)
-        if metric in run.summary["federated"]
-    ]
-    if not scored or len(scored) > plots.NAMED:
+    scored = []
+    for name, run in zip(names, runs, strict=True):
+        federated = run.summary["federated"]
+        if metric in federated:
+            support = federated.get("test_examples")
+            scored.append(Score(short(name), federated[metric], FEDERATED, support))
+    if not scored or len(scored) > NAMED:
         return None
     figure, axes = new_axes(0.9 + 0.27 * len(scored))
-    for place, (_, federated) in enumerate(reversed(scored)):
-        ends = interval(metric, federated[metric], federated.get("test_examples"))
-        if ends:
-            axes.plot(
-                ends, [place, place], color=FEDERATED, linewidth=5, alpha=0.3, solid_capstyle="butt"
-            )
-        axes.plot([federated[metric]], [place], "o", color=FEDERATED, markersize=6)
-    axes.set_yticks(range(len(scored)), [plots.short(name) for name, _ in reversed(scored)])
-    axes.set_ylim(-0.6, len(scored) - 0.4)
-    axes.set_xlabel(metric)
-    axes.grid(visible=False, axis="y")
+    forest(axes, scored, metric)
     caption = "The federated model of each run." + (
         " Bars: 95 % intervals (Wilson)." if metric == "accuracy" else ""
     )
-    return picture(
-        "scores", figure, title=f"{plots.titled(metric)} on test records", caption=caption
-    )
+    return picture("scores", figure, title=f"{titled(metric)} on test records", caption=caption)
 
 
 def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
-    """Draw what privacy costs, where runs asked for several epsilons."""
+    """Draw results against epsilon, if runs asked for different ones."""
     metric = runs[0].metric
     points = [
         (float(run.config["privacy"]["epsilon"]), run.summary["federated"][metric])
@@ -79,8 +66,8 @@ def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
     return picture(
         "epsilon",
         figure,
-        title="What privacy costs",
-        caption="One dot a run: the bound it asked for, and its test result.",
+        title="What privacy costs in quality",
+        caption="Each dot is a run: the epsilon it asked for, and its result on test records.",
     )
 
 
@@ -89,51 +76,40 @@ def convergence(
 ) -> Picture | None:
     """Draw each run's validation metric, round by round."""
     curves = {
-        place: plots.by_round(run.rounds_of(run.metric, "validation"))["mean"]
+        place: by_round(run.rounds_of(run.metric, "validation"))["mean"]
         for place, run in enumerate(runs)
     }
     curves = {place: curve for place, curve in curves.items() if len(curve)}
     if not curves:
         return None
     figure, axes = new_axes(3.2)
+    few = len(curves) <= _LINES
     for place, curve in curves.items():
-        _curve(
-            axes,
+        is_best = place == chosen
+        axes.plot(
+            curve.index,
             curve,
-            names[place],
-            few=len(curves) <= _LINES,
-            place=place,
-            stands_out=place == chosen,
+            color=FEDERATED if is_best else MUTED,
+            # Line styles, since colours have a meaning already: the best run has the strong one
+            linestyle=_STYLES[place % len(_STYLES)] if few else "-",
+            linewidth=2.4 if is_best else 1.3,
+            alpha=1 if few or is_best else 0.35,
+            label=short(names[place]),
         )
     axes.set(xlabel="rounds done", ylabel=runs[0].metric)
-    if len(curves) <= _LINES:
+    if few:
         legend(axes, "best")
-    caption = "Mean over institutions' validation records, by support." + (
-        " Strong: the best run." if chosen is not None else ""
+    caption = "Mean over institutions, weighted by their validation records." + (
+        " Strong line: the best run." if chosen is not None else ""
     )
-    return picture("curves", figure, title="Convergence", caption=caption)
-
-
-def _curve(
-    axes: Axes, curve: pandas.Series, name: str, *, few: bool, place: int, stands_out: bool
-) -> None:
-    style = _STYLES[place % len(_STYLES)] if few else "-"
-    colour = FEDERATED if stands_out else MUTED
-    axes.plot(
-        curve.index,
-        curve,
-        color=colour,
-        linestyle=style,
-        linewidth=2.4 if stands_out else 1.3,
-        alpha=1 if few or stands_out else 0.35,
-        label=plots.short(name),
-    )
+    title = f"Validation {runs[0].metric.replace('_', ' ')}, round by round"
+    return picture("curves", figure, title=title, caption=caption)
 
 
 def parallel(
     runs: Sequence[RunFiles], settings: Mapping[str, Sequence[Any]], chosen: int | None
 ) -> Picture | None:
-    """Draw one line a run through the values of its settings to its result (parallel coordinates)."""
+    """Draw a line for each run through its settings to its result (parallel coordinates)."""
     columns = {
         key: values for key, values in settings.items() if not isinstance(values[0], dict | list)
     }
@@ -151,9 +127,9 @@ def parallel(
             range(len(scales)), heights, color=FEDERATED, alpha=0.15 + 0.85 * shade, linewidth=width
         )
     _vertical_axes(axes, scales)
-    caption = "One line a run, from its settings to its result; the stronger, the better."
-    caption += " Thick: the best on validation records." if chosen is not None else ""
-    return picture("parallel", figure, title="Settings and result", caption=caption)
+    caption = "Each line is a run, from its settings to its result; the stronger, the better."
+    caption += " Thick line: the best run on validation records." if chosen is not None else ""
+    return picture("parallel", figure, title="Settings and results of all runs", caption=caption)
 
 
 def _vertical_axes(axes: Axes, scales: Sequence[tuple[str, "_Scale"]]) -> None:
@@ -175,7 +151,7 @@ def _vertical_axes(axes: Axes, scales: Sequence[tuple[str, "_Scale"]]) -> None:
                     "alpha": 0.85,
                 },
             )
-    axes.set_xticks(range(len(scales)), [plots.short(name) for name, _ in scales])
+    axes.set_xticks(range(len(scales)), [short(name) for name, _ in scales])
     axes.set_yticks([])
     axes.set(xlim=(-0.1, len(scales) - 0.6), ylim=(-0.06, 1.06))
     axes.grid(visible=False)
@@ -188,8 +164,8 @@ class _Scale:
     """Values on a vertical axis from 0 to 1.
 
     Attributes:
-        heights: of each value.
-        marks: height and text of what is named beside the axis.
+        heights: height of each value, 0 to 1.
+        marks: height and text of each label next to the axis.
     """
 
     heights: Sequence[float]
@@ -207,7 +183,7 @@ def _scale(values: Sequence[Any]) -> _Scale:
     height = {written(value): place * step for place, value in enumerate(distinct)}
     return _Scale(
         [height[written(value)] for value in values],
-        [(at, plots.short(text)) for text, at in height.items()],
+        [(at, short(text)) for text, at in height.items()],
     )
 
 

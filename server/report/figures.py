@@ -16,7 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Stand-ins, which no figure uses for anything else, for the page's colours.
+# Stand-ins for the page's colours, which no figure uses for anything else: matplotlib accepts no
+# CSS variables, so that these are replaced in its output.
 INK, MUTED, GRID, FEDERATED, ALONE, POOLED, PAPER = (f"#0{n}0{n}0{n}" for n in range(1, 8))
 _VARIABLES = {
     INK: "ink",
@@ -55,9 +56,9 @@ class Picture:
     """One figure of a page.
 
     Attributes:
-        title: above it, and read aloud in its place.
-        caption: below it; what to see.
-        svg: the drawing.
+        title: title above the figure, which screen readers read in its place.
+        caption: text below the figure that explains its marks.
+        svg: drawing, as an SVG element.
     """
 
     title: str
@@ -66,11 +67,12 @@ class Picture:
 
 
 def new_axes(height: float) -> tuple[Figure, Axes]:
-    """Make an empty figure of the house's style.
+    """Return an empty figure in the style of the report.
 
     Args:
-        height: inches.
+        height: height in inches.
     """
+    # Figure and not pyplot, which would register it globally and keep it in memory
     with matplotlib.rc_context(dict(_STYLE)):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         return figure, figure.add_subplot()
@@ -85,12 +87,13 @@ def picture(name: str, figure: Figure, *, title: str, caption: str) -> Picture:
     """Turn a figure into inline SVG.
 
     Args:
-        name: unique on its page, letters and digits.
-        figure: made by :func:`new_axes`.
-        title: of the picture.
-        caption: what to see.
+        name: name that is unique on its page, of letters and digits.
+        figure: figure made by :func:`new_axes`.
+        title: title of the picture.
+        caption: text that explains its marks.
     """
     stream = io.StringIO()
+    # Without a date and with a fixed salt, so that the same run gives the same page
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
@@ -100,16 +103,18 @@ def picture(name: str, figure: Figure, *, title: str, caption: str) -> Picture:
 def _inline(text: str, name: str, title: str) -> str:
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Ids hold for the whole page: two figures with the same id would share clip paths and marks
     svg = re.sub(r'\b(id=")([^"]+)"', rf'\1{name}-\2"', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
     for stand_in, variable in _VARIABLES.items():
         svg = svg.replace(stand_in, f"var(--{variable})")
+    # The page's font, and not matplotlib's
     svg = re.sub(
         r"font-family: [^;]*; ?|<defs>\s*<style[^>]*>.*?</style>\s*</defs>",
         "",
         svg,
         flags=re.DOTALL,
-    )  # the page's
+    )
     opening = re.search(r"<svg[^>]*>", svg)
     assert opening is not None
     box = re.search(r'viewBox="([^"]+)"', opening.group())

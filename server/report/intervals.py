@@ -1,4 +1,4 @@
-"""How sure a figure is."""
+"""Confidence intervals of metrics."""
 
 import math
 
@@ -9,11 +9,11 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion (Wilson, JASA 1927).
 
     Args:
-        share: in [0, 1].
-        n: number of records it was measured on, >= 1.
+        share: proportion, in [0, 1].
+        n: number of records that it was measured on, >= 1.
 
     Returns:
-        Lower and upper end, in [0, 1].
+        Lower and upper end of the interval, in [0, 1].
 
     Raises:
         ValueError: if an argument is out of range.
@@ -30,14 +30,12 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 
 def interval(metric: str, value: float | None, n: int | None) -> tuple[float, float] | None:
-    """Return the 95 % interval of a metric.
-
-    None where its value and support do not tell: only accuracy is a proportion.
-    """
-    proportion = (
-        metric == "accuracy" and value is not None and 0 <= value <= 1
-    )  # an institution may declare anything
-    return wilson(value, n) if proportion and value is not None and n else None
+    """Return the 95 % interval of a metric; None if it does not follow from value and support."""
+    # Of the metrics only accuracy is a proportion
+    if metric != "accuracy" or value is None or not n:
+        return None
+    # An institution may declare any value, and a report has to be written all the same
+    return wilson(value, n) if 0 <= value <= 1 else None
 
 
 __all__ = ["interval", "wilson"]

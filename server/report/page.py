@@ -1,16 +1,18 @@
-"""``report.html``: one self-contained page a run."""
+"""``report.html``: the self-contained page of one run."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas
 import yaml
 
 from confide.server.report import plots, sentences
+from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
     Cell,
+    ReportTable,
     Row,
-    Table,
     drawn,
     duration,
     measured,
@@ -19,20 +21,21 @@ from confide.server.report.render import (
     size,
 )
 
+_LOCAL_ON_POOLED = "local model, pooled test records"
 _NO_INTERVALS = (
-    "No intervals: of the metrics only accuracy is a proportion, whose support tells how sure"
-    " it is."
+    "No intervals are shown: of the metrics only accuracy is a proportion, whose uncertainty"
+    " follows from the number of records."
 )
 _WILSON = (
-    "Small figures: 95 % intervals (Wilson) for the number of test records; they say nothing of"
-    " training anew."
+    "Small figures: 95 % intervals (Wilson) that follow from the number of test records; training"
+    " again with another seed may differ by more."
 )
 
 
 def report_page(run: RunFiles) -> str:
-    """Render a run's report."""
+    """Render the report of a run."""
     summary = run.summary
-    many = len(run.clients) > plots.NAMED
+    many = len(run.clients) > NAMED
     private = run.private and bool(run.clients)
     return render(
         "report.html.j2",
@@ -41,7 +44,7 @@ def report_page(run: RunFiles) -> str:
         model=summary.get("model_sha256", ""),
         status=summary["status"],
         resumed=summary.get("resumed_after_rounds", []),
-        learnt=sentences.learnt(run),
+        purpose=sentences.purpose(run),
         records=sentences.records(run),
         institutions=sentences.institutions(run),
         guarantee=sentences.guarantee(run),
@@ -51,7 +54,7 @@ def report_page(run: RunFiles) -> str:
         quantiles=_quantiles(run),
         many=many,
         pooled=bool(run.pooled),
-        alone=bool(run.local),
+        local=bool(run.local),
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
         intervals=_WILSON if run.metric == "accuracy" else _NO_INTERVALS,
         convergence=plots.convergence(run),
@@ -64,14 +67,14 @@ def report_page(run: RunFiles) -> str:
         cost=drawn(plots.bytes_moved(run), plots.seconds(run)),
         failures=_failures(run),
         command=sentences.reproduce(run),
-        again=_again(run),
+        again=_repetition(run),
         config=yaml.safe_dump(dict(run.config), sort_keys=False),
         versions=_versions(run),
     )
 
 
 def title(run: RunFiles) -> str:
-    """Name a report."""
+    """Return the title of a run's report."""
     kind = run.config["task"]["kind"]
     what = {
         "text_classification": "Text classification",
@@ -81,46 +84,48 @@ def title(run: RunFiles) -> str:
 
 
 def _tiles(run: RunFiles) -> list[tuple[str, str]]:
-    """Pick the figures that a page begins with."""
+    """Return the figures that a page begins with, each with its meaning."""
     summary, metric = run.summary, run.metric
     federated = summary.get("federated", {})
     spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
     moved = summary.get("bytes", {})
     tiles = [
-        (number(federated[metric]), f"{metric}, federated") if metric in federated else None,
-        (number(run.pooled[metric]), f"{metric}, pooled") if metric in run.pooled else None,
-        (f"{max(spent):.3g}", "epsilon spent, at most") if spent else None,
+        (number(federated[metric]), f"{metric}, federated model") if metric in federated else None,
+        (number(run.pooled[metric]), f"{metric}, pooled model") if metric in run.pooled else None,
+        (f"{max(spent):.3g}", "largest epsilon spent") if spent else None,
         (f"{len(run.clients):,}", "institutions") if run.clients else None,
         (str(summary.get("rounds", 0)), "rounds"),
-        (size(moved["up"] + moved["down"]), "moved") if moved else None,
-        (duration(summary["seconds"]), "wall time") if "seconds" in summary else None,
+        (size(moved["up"] + moved["down"]), "data transferred") if moved else None,
+        (duration(summary["seconds"]), "elapsed time") if "seconds" in summary else None,
     ]
     return [tile for tile in tiles if tile is not None]
 
 
 def _columns(run: RunFiles) -> list[tuple[str, dict[str, float]]]:
-    """Return what is told of institutions in numbers: header, and name -> value."""
-    metric = run.metric
+    """Return the metric's columns of institutions: header, and name -> value."""
     own = {name: line.get("own_test", {}) for name, line in run.local.items()}
     columns = [
-        ("alone, all", {name: line[metric] for name, line in run.local.items() if metric in line}),
-        ("alone, own", {name: line[metric] for name, line in own.items() if metric in line}),
-        (
-            "federated, own",
-            {name: line[metric] for name, line in run.clients.items() if metric in line},
-        ),
+        (_LOCAL_ON_POOLED, _values(run.local, run.metric)),
+        ("local model, own test records", _values(own, run.metric)),
+        ("federated model, own test records", _values(run.clients, run.metric)),
     ]
     return [(header, values) for header, values in columns if values]
 
 
-def _institutions(run: RunFiles) -> Table:
-    """Tell of every institution."""
+def _values(lines: Mapping[str, Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """Return name -> metric, of the institutions that have it."""
+    # Missing where an institution's policy keeps it, or it has no test records
+    return {name: line[metric] for name, line in lines.items() if metric in line}
+
+
+def _institutions(run: RunFiles) -> ReportTable:
+    """Return a table with a row for each institution."""
     columns, pooled_n = _columns(run), run.summary.get("federated", {}).get("test_examples")
     headers = [
         "institution",
-        "training",
-        "test",
-        *(f"{header} ({run.metric})" for header, _ in columns),
+        "training records",
+        "test records",
+        *(f"{run.metric}, {header}" for header, _ in columns),
     ]
     headers += [*(["epsilon"] if run.private else []), "rounds"]
     rows = []
@@ -128,21 +133,18 @@ def _institutions(run: RunFiles) -> Table:
         support = line.get("test_examples")
         cells = [Cell(name), Cell(f"{line['num_examples']:,}"), Cell(f"{support:,}")]
         for header, values in columns:
-            cells.append(
-                measured(
-                    run.metric, values.get(name), pooled_n if header == "alone, all" else support
-                )
-            )
+            n = pooled_n if header == _LOCAL_ON_POOLED else support
+            cells.append(measured(run.metric, values.get(name), n))
         cells += [
             *([Cell(f"{line['epsilon']:.2f}")] if "epsilon" in line else []),
             Cell(str(line["rounds"])),
         ]
         rows.append(Row(cells))
-    return Table(headers, rows)
+    return ReportTable(headers, rows)
 
 
-def _quantiles(run: RunFiles) -> Table:
-    """Tell of many institutions together."""
+def _quantiles(run: RunFiles) -> ReportTable:
+    """Return a table of quantiles over many institutions."""
     columns = [
         (
             "training records",
@@ -162,46 +164,47 @@ def _quantiles(run: RunFiles) -> Table:
             for value in quantiles
         ]
         rows.append(Row([Cell(header), Cell(f"{len(values):,}"), *map(Cell, written)]))
-    return Table(
-        ["of institutions", "known of", "lowest", "quarter", "median", "three quarters", "highest"],
-        rows,
-    )
+    headers = ["figure", "institutions", "lowest", "25 %", "median", "75 %", "highest"]
+    return ReportTable(headers, rows)
 
 
-def _failures(run: RunFiles) -> Table | None:
-    found = sentences.failures(run)
+def _failures(run: RunFiles) -> ReportTable | None:
     rows = [
-        Row([Cell(it.code), Cell(f"{it.times:,}"), Cell(it.meaning), Cell(it.who)]) for it in found
+        Row([Cell(it.code), Cell(f"{it.times:,}"), Cell(it.meaning), Cell(it.who)])
+        for it in sentences.failures(run)
     ]
-    return Table(["code", "times", "meaning", "where"], rows, text=(2, 3)) if rows else None
+    return ReportTable(["code", "times", "meaning", "where"], rows, text=(2, 3)) if rows else None
 
 
-def _again(run: RunFiles) -> str:
+def _repetition(run: RunFiles) -> str:
+    """Return a sentence about what the command gives when it is run again."""
     digest = run.summary.get("model_sha256", "")[:12]
     if run.command.get("program") == "server":
-        return "Institutions are asked anew, and pay for it anew."
+        return "Institutions are asked again, and a new run spends their budgets again."
     if not digest:
         return ""
     seeded = run.config["simulation"]["seed"] is not None
-    same = (
-        f"gives model {digest} again, on the same kind of machine with the same versions and number"
-        " of threads"
-    )
     if not seeded:
         return (
-            "Without simulation.seed everything random is drawn anew: expect another model, about"
-            " as good."
+            "Without simulation.seed each run draws new random numbers: expect a different model of"
+            " about the same quality."
         )
     if run.summary.get("privacy", {}).get("noise") == "secure":
-        return "Noise is drawn from the operating system: expect another model, about as good."
-    return f"It {same}."
+        return (
+            "Noise is drawn from the operating system: expect a different model of about the same"
+            " quality."
+        )
+    return (
+        f"This gives model {digest} again, on the same kind of machine with the same versions and"
+        " number of threads."
+    )
 
 
-def _versions(run: RunFiles) -> Table:
-    told: dict[str, Any] = {**run.summary.get("versions", {}), **run.summary.get("engine", {})}
-    return Table(
-        ["what", "which"],
-        [Row([Cell(str(name)), Cell(str(value))]) for name, value in told.items()],
+def _versions(run: RunFiles) -> ReportTable:
+    parts: dict[str, Any] = {**run.summary.get("versions", {}), **run.summary.get("engine", {})}
+    return ReportTable(
+        ["name", "value"],
+        [Row([Cell(str(name)), Cell(str(value))]) for name, value in parts.items()],
         text=(1,),
     )
 

@@ -1,18 +1,16 @@
 """The figures of one run's report.
 
-Each takes a run and returns a picture, or None where there is nothing to draw.
-
-With few institutions each has its own row; with many, rows become distributions: a page stays as
-long as a person reads.
+Each function takes a run and returns a picture, or None if there is nothing to draw. With few
+institutions each has its own row; with many, rows become distributions, so that a page does not
+grow with their number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
 import pandas
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from confide.server.report.figures import (
     ALONE,
@@ -25,76 +23,54 @@ from confide.server.report.figures import (
     new_axes,
     picture,
 )
-from confide.server.report.intervals import interval
+from confide.server.report.marks import (
+    NAMED,
+    Score,
+    by_round,
+    forest,
+    heat_map,
+    interval_bar,
+    name_rows,
+    rounds_axis,
+    short,
+    titled,
+)
 from confide.server.report.read import RunFiles
 
-NAMED = 40
-"""Up to so many institutions have a row each."""
-_LONGEST_NAME = 22
 _HEAT_ROWS = 40
 
 
-def short(name: str) -> str:
-    """Cut a long name for a plot's margin."""
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
-
-
-def titled(metric: str) -> str:
-    """Write a metric's name at the beginning of a title."""
-    return metric[0].upper() + metric[1:].replace("_", " ")
-
-
 def on_all_records(run: RunFiles) -> Picture | None:
-    """Draw each institution's own model, the federated and the pooled one, on everybody's test records."""
+    """Draw the local models, the federated and the pooled one, on pooled test records."""
     federated, metric = run.summary.get("federated", {}), run.metric
     n = federated.get("test_examples")
     if not run.local or metric not in federated or "measured" in federated:
         return None
     values = {name: line[metric] for name, line in run.local.items() if metric in line}
-    title = f"{titled(metric)} on everybody's test records"
-    reference = [
-        ("federated", federated[metric], FEDERATED),
-        ("pooled", run.pooled.get(metric), POOLED),
-    ]
+    reference = [("federated model", federated[metric], FEDERATED)]
+    if run.pooled.get(metric) is not None:
+        reference.append(("pooled model", run.pooled[metric], POOLED))
     if len(values) > NAMED:
         figure, axes = new_axes(2.6)
-        axes.hist(list(values.values()), bins=30, color=ALONE, alpha=0.6, label="alone")
+        axes.hist(list(values.values()), bins=30, color=ALONE, alpha=0.6, label="local models")
         for label, value, colour in reference:
-            if value is not None:
-                axes.axvline(value, color=colour, label=label)
+            axes.axvline(value, color=colour, label=label)
         axes.set(xlabel=metric, ylabel="institutions")
         legend(axes, "best")
     else:
         figure, axes = new_axes(0.9 + 0.27 * (len(values) + 2))
-        rows = [(short(name), value, ALONE) for name, value in values.items()]
-        rows += [(label, value, colour) for label, value, colour in reference if value is not None]
-        _forest(axes, rows, metric, n)
-    caption = f"Models that institutions trained alone, and together. {_support(metric, n)}"
+        scores = [Score(short(name), value, ALONE, n) for name, value in values.items()]
+        scores += [Score(label, value, colour, n) for label, value, colour in reference]
+        forest(axes, scores, metric)
+    caption = "Each institution's local model, the federated and the pooled model."
+    caption += f" Measured on {n} records." if n else ""
+    caption += " Bars: 95 % intervals (Wilson)." if metric == "accuracy" else ""
+    title = f"{titled(metric)} on the test records of all institutions"
     return picture("all", figure, title=title, caption=caption)
 
 
-def _support(metric: str, n: int | None) -> str:
-    said = f"Measured on {n} records." if n else ""
-    return f"{said} Bars: 95 % intervals (Wilson)." if metric == "accuracy" else said
-
-
-def _forest(axes: Axes, rows: Sequence[tuple[str, float, str]], metric: str, n: int | None) -> None:
-    """Draw one row a model: its value, and how sure it is."""
-    for place, (_, value, colour) in enumerate(reversed(rows)):
-        ends = interval(metric, value, n)
-        if ends:
-            axes.plot(
-                ends, [place, place], color=colour, linewidth=5, alpha=0.3, solid_capstyle="butt"
-            )
-        axes.plot([value], [place], "o", color=colour, markersize=6)
-    axes.set_yticks(range(len(rows)), [name for name, _, _ in reversed(rows)])
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.set_xlabel(metric)
-    axes.grid(visible=False, axis="y")
-
-
 def on_own_records(run: RunFiles) -> Picture | None:
-    """Draw how the federated model does on each institution's own test records, and its own model beside it."""
+    """Draw the federated and the local model of each institution on its own test records."""
     metric = run.metric
     federated = {name: line[metric] for name, line in run.clients.items() if metric in line}
     if not federated:
@@ -103,14 +79,16 @@ def on_own_records(run: RunFiles) -> Picture | None:
     known = {name: value for name, value in own.items() if value is not None}
     if len(federated) > NAMED:
         figure, axes = new_axes(2.9)
-        _scatter(axes, federated, known, metric)
+        _draw_many(axes, federated, known, metric)
     else:
         figure, axes = new_axes(0.9 + 0.27 * len(federated))
-        _dumbbells(axes, run, federated, known)
-    caption = (
-        f"The model learnt together{' and, hollow, its own' if known else ''}, on the institution's"
-        " own test records."
-    )
+        _draw_few(axes, run, federated, known)
+    caption = "The federated model on the institution's own test records."
+    if known:
+        caption = (
+            "The federated model (filled) and the local model (hollow) on the institution's own"
+            " test records."
+        )
     if metric == "accuracy" and len(federated) <= NAMED:
         caption += " Bars: 95 % intervals (Wilson)."
     return picture(
@@ -121,21 +99,14 @@ def on_own_records(run: RunFiles) -> Picture | None:
     )
 
 
-def _dumbbells(
+def _draw_few(
     axes: Axes, run: RunFiles, federated: Mapping[str, float], own: Mapping[str, float]
 ) -> None:
     names = list(federated)[::-1]
     for place, name in enumerate(names):
-        ends = interval(run.metric, federated[name], run.clients[name].get("test_examples"))
-        if ends:
-            axes.plot(
-                ends,
-                [place, place],
-                color=FEDERATED,
-                linewidth=5,
-                alpha=0.25,
-                solid_capstyle="butt",
-            )
+        support = run.clients[name].get("test_examples")
+        score = Score(name, federated[name], FEDERATED, support)
+        interval_bar(axes, place, score, run.metric, alpha=0.25)
         if name in own:
             axes.plot(
                 [own[name]],
@@ -147,13 +118,11 @@ def _dumbbells(
                 markeredgewidth=1.8,
             )
         axes.plot([federated[name]], [place], "o", color=FEDERATED, markersize=6)
-    axes.set_yticks(range(len(names)), [short(name) for name in names])
-    axes.set_ylim(-0.6, len(names) - 0.4)
+    name_rows(axes, map(short, names))
     axes.set_xlabel(run.metric)
-    axes.grid(visible=False, axis="y")
 
 
-def _scatter(
+def _draw_many(
     axes: Axes, federated: Mapping[str, float], own: Mapping[str, float], metric: str
 ) -> None:
     if not own:
@@ -169,30 +138,18 @@ def _scatter(
         rasterized=False,
     )
     low, high = axes.get_xlim()
+    # Above the diagonal the federated model is better than the local one
     axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle="--")
-    axes.set(xlabel=f"{metric}, its own model", ylabel=f"{metric}, federated")
+    axes.set(xlabel=f"{metric}, local model", ylabel=f"{metric}, federated model")
 
 
 def convergence(run: RunFiles) -> list[Picture]:
-    """Draw validation metrics a round.
-
-    The mean over institutions, weighted by support, and their range.
-    """
+    """Draw the primary metric and the loss on validation records, round by round."""
     names = list(dict.fromkeys([run.metric, "log_loss"]))
-    return [drawn for name in names if (drawn := _convergence(run, name)) is not None]
+    return [drawn for name in names if (drawn := _convergence_of(run, name)) is not None]
 
 
-def by_round(rows: pandas.DataFrame) -> pandas.DataFrame:
-    """Return ``mean`` (weighted by support), ``low`` and ``high`` over institutions, indexed by round."""
-    weighted = rows.assign(weighted=rows["value"] * rows["num_examples"])
-    grouped = weighted.groupby("round")
-    mean = grouped["weighted"].sum() / grouped["num_examples"].sum()
-    return pandas.DataFrame(
-        {"mean": mean, "low": grouped["value"].min(), "high": grouped["value"].max()}
-    )
-
-
-def _convergence(run: RunFiles, name: str) -> Picture | None:
+def _convergence_of(run: RunFiles, name: str) -> Picture | None:
     rows = run.rounds_of(name, "validation")
     if rows.empty:
         return None
@@ -206,10 +163,10 @@ def _convergence(run: RunFiles, name: str) -> Picture | None:
     if kept in rounds.index:
         axes.plot([kept], [float(rounds["mean"][kept])], "o", color=FEDERATED, markersize=7)
     axes.set(xlabel="rounds done", ylabel=name)
-    _rounds_axis(axes, rounds.index)
+    rounds_axis(axes, rounds.index)
     caption = (
-        "Mean over institutions' validation records, by support; the band spans lowest and highest"
-        " institution."
+        "Line: mean over institutions, weighted by their validation records; band: from the lowest"
+        " to the highest institution."
     )
     if kept in rounds.index:
         caption += f" Dot: the model that was kept (round {kept})."
@@ -222,7 +179,7 @@ def _convergence(run: RunFiles, name: str) -> Picture | None:
 
 
 def privacy(run: RunFiles) -> Picture | None:
-    """Draw what each institution spent against what it may spend."""
+    """Draw the epsilon that each institution has spent, and what it may spend."""
     spent = {name: line["epsilon"] for name, line in run.clients.items() if "epsilon" in line}
     if not spent:
         return None
@@ -236,20 +193,24 @@ def privacy(run: RunFiles) -> Picture | None:
             color=FEDERATED,
             alpha=0.7,
         )
-        axes.axvline(asked, color=INK, linestyle="--", label="asked for")
+        axes.axvline(asked, color=INK, linestyle="--", label="bound of this run")
         axes.set(xlabel="epsilon spent in this run", ylabel="institutions")
         legend(axes, "upper left")
     else:
         figure, axes = new_axes(0.9 + 0.27 * len(spent))
         _budgets(axes, spent, lifetime, asked)
-    caption = "Solid: spent in this run. Dashed line: what this run may spend."
+    caption = "Solid bar: spent in this run; dashed line: bound of this run."
     if lifetime:
-        caption += " Light: committed over the population's lifetime; tick: its lifetime budget."
-    return picture("privacy", figure, title="Privacy spent against budget", caption=caption)
+        caption += (
+            " Light bar: committed over the population's lifetime; tick: its lifetime budget."
+        )
+    return picture(
+        "privacy", figure, title="Privacy loss (epsilon) spent, and its bound", caption=caption
+    )
 
 
 def privacy_by_round(run: RunFiles) -> Picture | None:
-    """Draw how epsilon grew: the institution that spent most, and the one that spent least."""
+    """Draw the growth of epsilon at the institutions that spent most and least."""
     rows = run.rounds_of("epsilon", "privacy")
     if rows["round"].nunique() < 2:
         return None
@@ -260,20 +221,16 @@ def privacy_by_round(run: RunFiles) -> Picture | None:
     )
     axes.plot(rounds.index, rounds["high"], color=FEDERATED)
     axes.axhline(float(run.config["privacy"]["epsilon"]), color=INK, linestyle="--", linewidth=1.2)
-    _rounds_axis(axes, rounds.index)
+    rounds_axis(axes, rounds.index)
     axes.set(xlabel="rounds done", ylabel="epsilon")
     axes.set_ylim(bottom=0)
     caption = (
         "Line: the institution that has spent most; band: down to the one that has spent least;"
-        " dashed: the bound."
+        " dashed line: bound of this run."
     )
-    return picture("epsilon", figure, title="Epsilon, round by round", caption=caption)
-
-
-def _rounds_axis(axes: Axes, rounds: Sequence[int]) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if len(rounds) > 1:
-        axes.set_xlim(min(rounds), max(rounds) + 0.02 * (max(rounds) - min(rounds)))
+    return picture(
+        "epsilon", figure, title="Privacy loss (epsilon), round by round", caption=caption
+    )
 
 
 def _budgets(
@@ -293,15 +250,13 @@ def _budgets(
             )
         axes.barh(place, spent[name], height=0.36, color=FEDERATED)
     axes.axvline(asked, color=INK, linestyle="--", linewidth=1.2)
-    axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_yticks(range(len(names)), [short(name) for name in names])
+    name_rows(axes, map(short, names))
     axes.set_xlim(left=0)
     axes.set_xlabel("epsilon")
-    axes.grid(visible=False, axis="y")
 
 
 def sizes(run: RunFiles) -> Picture | None:
-    """Draw how many training records each institution has."""
+    """Draw the number of training records of each institution."""
     counts = {name: line["num_examples"] for name, line in run.clients.items()}
     if not counts:
         return None
@@ -326,7 +281,7 @@ def sizes(run: RunFiles) -> Picture | None:
         "sizes",
         figure,
         title="Training records of each institution",
-        caption="As each declared them; they weigh its updates.",
+        caption="Numbers as the institutions declared them; updates are weighted by them.",
     )
 
 
@@ -338,10 +293,12 @@ def labels(run: RunFiles) -> Picture | None:
     frame = pandas.DataFrame.from_dict(counts, orient="index").fillna(0)
     shares = frame.div(frame.sum(axis=1).clip(lower=1), axis=0)
     caption = (
-        "Share of each label in an institution's records, test and validation included; only a"
-        " simulation knows."
+        "Share of each label in an institution's records, test and validation included; known only"
+        " in a simulation."
     )
     if len(shares) > NAMED:
+        # Institutions with the same commonest label next to each other, so that averages of
+        # neighbours do not blur what differs
         order = shares.assign(
             _top=shares.to_numpy().argmax(axis=1), _share=shares.max(axis=1)
         ).sort_values(["_top", "_share"])
@@ -349,69 +306,46 @@ def labels(run: RunFiles) -> Picture | None:
         bins = numpy.array_split(shares.loc[order.index].to_numpy(), -(-len(shares) // together))
         rows = pandas.DataFrame([block.mean(axis=0) for block in bins], columns=shares.columns)
         whose = "one institution" if together == 1 else f"the mean of about {together} institutions"
-        caption += f" Sorted by commonest label; a row is {whose}."
+        caption += f" Sorted by the commonest label; each row is {whose}."
     else:
         rows = shares.rename(index=short)
     return picture(
         "labels",
-        _heat_map(rows, named=len(shares) <= NAMED),
+        heat_map(rows, named=len(shares) <= NAMED),
         title="Labels at each institution",
         caption=caption,
     )
 
 
-def _heat_map(rows: pandas.DataFrame, *, named: bool) -> Any:
-    figure, axes = new_axes(0.8 + (0.27 if named else 0.075) * len(rows))
-    values = rows.to_numpy()
-    for (place, column), value in numpy.ndenumerate(values[::-1]):
-        axes.fill_between(
-            [column - 0.5, column + 0.5],
-            place - 0.5,
-            place + 0.5,
-            color=FEDERATED,
-            alpha=0.75 * float(value),
-            linewidth=0,
-        )
-        if named and values.shape[1] <= 8:
-            axes.text(
-                column, place, f"{value:.0%}", ha="center", va="center", fontsize=9.5, color=INK
-            )
-    axes.set_xticks(range(values.shape[1]), [short(str(name)) for name in rows.columns])
-    axes.set_yticks(range(len(rows)) if named else [], list(reversed(rows.index)) if named else [])
-    axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(-0.5, len(rows) - 0.5))
-    axes.grid(visible=False)
-    return figure
-
-
 def bytes_moved(run: RunFiles) -> Picture | None:
-    """Draw the bytes of each round, up and down."""
+    """Draw the bytes sent in each round, in both directions."""
     up, down = (
         run.rounds_of(f"bytes_{way}", "train").set_index("round")["value"] for way in ("up", "down")
     )
     if up.empty:
         return None
-    unit, factor = next(
-        (u, f)
-        for u, f in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
-        if max(up.max(), down.max()) >= f or f == 1
-    )
+    largest = max(up.max(), down.max())
+    units = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("B", 1))
+    unit, factor = next((unit, size) for unit, size in units if largest >= size or size == 1)
     figure, axes = new_axes(2.4)
-    axes.plot(down.index, down / factor, color=MUTED, linestyle="--", label="down: model")
-    axes.plot(up.index, up / factor, color=FEDERATED, label="up: updates")
+    axes.plot(
+        down.index, down / factor, color=MUTED, linestyle="--", label="models to institutions"
+    )
+    axes.plot(up.index, up / factor, color=FEDERATED, label="updates to the coordinator")
     axes.set(xlabel="round", ylabel=unit)
     axes.set_ylim(bottom=0)
-    _rounds_axis(axes, up.index)
+    rounds_axis(axes, up.index)
     legend(axes, "lower right")
     return picture(
         "bytes",
         figure,
-        title="Bytes moved, round by round",
-        caption="Tensors alone, all institutions together.",
+        title="Data transferred, round by round",
+        caption="Tensors only, summed over all institutions.",
     )
 
 
 def seconds(run: RunFiles) -> Picture | None:
-    """Draw the seconds of each phase."""
+    """Draw the time of each phase."""
     phases = {name: value for name, value in run.summary.get("phases", {}).items() if value}
     if not phases:
         return None
@@ -429,13 +363,11 @@ def seconds(run: RunFiles) -> Picture | None:
         "seconds",
         figure,
         title="Time in each phase",
-        caption="Wall time, earlier processes of a resumed run included.",
+        caption="Elapsed time; for a resumed run, that of earlier processes too.",
     )
 
 
 __all__ = [
-    "NAMED",
-    "by_round",
     "bytes_moved",
     "convergence",
     "labels",
@@ -444,7 +376,5 @@ __all__ = [
     "privacy",
     "privacy_by_round",
     "seconds",
-    "short",
     "sizes",
-    "titled",
 ]

@@ -1,7 +1,7 @@
-"""What a run left in RUN, read back for a report."""
+"""The files of a run, read back for a report."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,15 @@ COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
 
 @dataclass(frozen=True, kw_only=True)
 class RunFiles:
-    """A run as it lies on disk.
+    """A run, as its files describe it.
 
     Attributes:
-        folder: RUN.
-        summary: ``summary.json``.
-        config: ``config.yaml``.
-        command: ``command.yaml``; {} for a run begun from Python.
-        metrics: ``metrics.jsonl``, one row a line, with the columns of :data:`COLUMNS`.
+        folder: folder of the run (RUN).
+        summary: content of ``summary.json``.
+        config: content of ``config.yaml``.
+        command: content of ``command.yaml``; {} for a run started from Python.
+        metrics: content of ``metrics.jsonl``, a row for each line, with the columns of
+            :data:`COLUMNS`.
     """
 
     folder: Path
@@ -38,35 +39,35 @@ class RunFiles:
 
     @property
     def metric(self) -> str:
-        """The primary metric."""
+        """Name of the primary metric."""
         return str(self.config["task"]["primary_metric"])
 
     @property
     def higher_is_better(self) -> bool:
-        """Direction of the primary metric."""
+        """Whether a higher value of the primary metric is better."""
         return METRICS[self.metric] == "max"
 
     @property
     def clients(self) -> Mapping[str, Mapping[str, Any]]:
-        """Institution -> its line of the summary; {} where the run failed."""
+        """Institution -> its part of the summary; {} if the run failed."""
         clients: Mapping[str, Mapping[str, Any]] = self.summary.get("clients", {})
         return clients
 
     @property
     def local(self) -> Mapping[str, Mapping[str, Any]]:
-        """Institution -> metrics of the model it trained alone; {} where none was trained."""
+        """Institution -> metrics of its local model; {} if none was trained."""
         local: Mapping[str, Mapping[str, Any]] = self.summary.get("baselines", {}).get("local", {})
         return local
 
     @property
     def pooled(self) -> Mapping[str, Any]:
-        """Metrics of the model trained on all records in one place; {} where none was."""
+        """Metrics of the model trained on all records in one place; {} if none was trained."""
         pooled: Mapping[str, Any] = self.summary.get("baselines", {}).get("pooled", {})
         return pooled
 
     @property
     def private(self) -> bool:
-        """Whether privacy was asked for."""
+        """Whether the run was trained with differential privacy."""
         return str(self.config["privacy"]["unit"]) != "none"
 
     def rounds_of(self, name: str, phase: str) -> pandas.DataFrame:
@@ -99,12 +100,14 @@ def read_run(folder: Path) -> RunFiles:
         folder=folder,
         summary=summary,
         config=config,
-        command=_command(folder / COMMAND),
+        command=read_command(folder / COMMAND),
         metrics=read_metrics(folder),
     )
 
 
-def _command(path: Path) -> Mapping[str, Any]:
+def read_command(path: Path) -> Mapping[str, Any]:
+    """Read the command that started a run; {} if there is none, or it is damaged."""
+    # A report without its command is better than no report
     try:
         command = yaml.safe_load(path.read_text())
     except (OSError, yaml.YAMLError):
@@ -113,7 +116,7 @@ def _command(path: Path) -> Mapping[str, Any]:
 
 
 def read_metrics(folder: Path) -> pandas.DataFrame:
-    """Read ``metrics.jsonl``; a last line that a killed process left half-written is left out.
+    """Read ``metrics.jsonl``, without a last line that a killed process left half-written.
 
     Raises:
         UnreadableError: if another line is damaged.
@@ -125,14 +128,12 @@ def read_metrics(folder: Path) -> pandas.DataFrame:
         lines = []
     except OSError as error:
         raise UnreadableError(f"{path} cannot be read: {error}.") from None
-    return pandas.DataFrame(_rows(path, lines[:-1]), columns=list(COLUMNS))
-
-
-def _rows(path: Path, lines: Sequence[str]) -> list[dict[str, Any]]:
     try:
-        return [json.loads(line) for line in lines]
+        # What follows the last line break is empty, or a line that was never finished
+        rows = [json.loads(line) for line in lines[:-1]]
     except json.JSONDecodeError as error:
         raise UnreadableError(f"{path} is damaged: {error}.") from None
+    return pandas.DataFrame(rows, columns=list(COLUMNS))
 
 
 __all__ = ["COLUMNS", "RunFiles", "read_metrics", "read_run"]

@@ -1,5 +1,6 @@
-"""Templates, tables and how numbers are written."""
+"""Templates, tables, and numbers as text."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,9 +22,9 @@ class Cell:
     """One cell of a table.
 
     Attributes:
-        text: what it says.
-        aside: stands small beside it.
-        link: where it leads.
+        text: text of the cell.
+        aside: text in small print after it.
+        link: address that the text links to; '' for none.
     """
 
     text: str
@@ -36,8 +37,8 @@ class Row:
     """One row of a table.
 
     Attributes:
-        cells: from left to right.
-        best: whether it stands out.
+        cells: cells, from left to right.
+        best: whether the row is highlighted.
     """
 
     cells: Sequence[Cell]
@@ -45,13 +46,13 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table.
+class ReportTable:
+    """A table of a page.
 
     Attributes:
-        headers: from left to right.
-        rows: from top to bottom.
-        text: numbers of the columns that hold prose.
+        headers: headers of the columns, from left to right.
+        rows: rows, from top to bottom.
+        text: positions of the columns that hold prose.
     """
 
     headers: Sequence[str]
@@ -60,7 +61,8 @@ class Table:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in one of the package's templates; in HTML all that is filled in is escaped."""
+    """Fill in one of the package's templates; in HTML every value is escaped."""
+    # StrictUndefined: a misspelt name is an error and not an empty place on the page
     environment = Environment(
         loader=PackageLoader(_PACKAGE),
         autoescape=lambda name: name is not None and ".html" in name,
@@ -75,47 +77,51 @@ def render(template: str, **values: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Escape what Markdown and HTML would take for more than text: names come from institutions."""
+    """Return a text with the characters escaped that mean something in Markdown or HTML."""
+    # Names come from institutions, which may call themselves anything
     return "".join(
         f"\\{letter}" if letter in "\\`<>[]|#" else letter for letter in " ".join(text.split())
     )
 
 
 def number(value: float | None) -> str:
-    """Write a metric."""
-    return "–" if value is None or value != value else f"{value:.3f}"
+    """Return a metric as text."""
+    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def written(value: Any) -> str:
-    """Write a setting's value."""
-    return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    """Return a setting's value as text."""
+    if value is None:
+        return "null"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def drawn(*pictures: Picture | None) -> list[Picture]:
-    """Leave out what there is nothing to draw for."""
+    """Return the pictures that there are."""
     return [it for it in pictures if it is not None]
 
 
 def measured(metric: str, value: float | None, n: int | None) -> Cell:
-    """Write a metric, and its 95 % interval where there is one."""
+    """Return a cell with a metric and, if there is one, its 95 % interval."""
     ends = interval(metric, value, n)
     return Cell(number(value), f"{ends[0]:.2f}–{ends[1]:.2f}" if ends else "")
 
 
 def size(count: float) -> str:
-    """Write a number of bytes.
+    """Return a number of bytes as text.
 
     >>> size(369600)
     '361 KiB'
     """
     power = 0
+    # 1000 and not 1024, so that there are never more than three digits before the unit
     while count >= 1000 and power < len(_UNITS) - 1:
         count, power = count / 1024, power + 1
     return f"{count:.3g} {_UNITS[power]}"
 
 
 def duration(seconds: float) -> str:
-    """Write a time.
+    """Return a time as text.
 
     >>> duration(6.17), duration(93), duration(7384)
     ('6.2 s', '1 min 33 s', '2 h 3 min')
@@ -129,8 +135,8 @@ def duration(seconds: float) -> str:
 
 __all__ = [
     "Cell",
+    "ReportTable",
     "Row",
-    "Table",
     "drawn",
     "duration",
     "measured",

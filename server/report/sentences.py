@@ -1,6 +1,7 @@
-"""A run in words that a board understands.
+"""Sentences about a run that a board member understands.
 
-What was learnt, on what, by whom, under which guarantee.
+They say what the model does, what it was trained on and by which institutions, under which
+guarantee, and how well it does.
 """
 
 import math
@@ -25,7 +26,7 @@ _SERVER_OPTIMIZERS = {
 
 
 def strategy_name(strategy: Mapping[str, Any]) -> str:
-    """Name a strategy as the literature does."""
+    """Return a strategy's name in the literature."""
     if "_target_" in strategy:
         return str(strategy["_target_"]).rpartition(".")[2]
     optimizer, objective = strategy["server_optimizer"], strategy["objective"]
@@ -64,18 +65,18 @@ def _model(config: Mapping[str, Any]) -> str:
     return ways[tuning["kind"]]
 
 
-def learnt(run: RunFiles) -> str:
-    """Say what was learnt."""
+def purpose(run: RunFiles) -> str:
+    """Return a sentence about what the model does and how it was trained."""
     task, strategy = run.config["task"], strategy_name(run.config["strategy"])
     classes = _and([f"“{label}”" for label in task["labels"]])
     kind = {
-        "text_classification": "To tell texts apart",
-        "tabular": "To tell rows of a table apart",
-    }.get(task["kind"], task["kind"])
+        "text_classification": "Classifies texts",
+        "tabular": "Classifies rows of a table",
+    }.get(task["kind"], f"Solves task {task['kind']}, which classifies")
     rounds = run.summary.get("rounds", 0)
     return (
-        f"{kind} as {classes}: {_model(run.config)}, in {rounds} {_plural('round', rounds)} of"
-        f" {strategy}."
+        f"{kind} as {classes}. The model is {_model(run.config)}, trained in {rounds}"
+        f" {_plural('round', rounds)} of {strategy}."
     )
 
 
@@ -84,28 +85,29 @@ def _plural(word: str, count: int) -> str:
 
 
 def records(run: RunFiles) -> str:
-    """Say on what."""
+    """Return sentences about the records that the model was trained and tested on."""
     training = sum(line["num_examples"] for line in run.clients.values())
     test = run.summary.get("federated", {}).get("test_examples", 0)
-    said = (
-        f"{training:,} training records; {test:,} others, on which nothing was tuned or chosen, for"
-        " test."
+    counts = (
+        f"{training:,} training records. The model was tested on {test:,} other records, by which"
+        " nothing was tuned or chosen."
     )
     data = run.summary.get("data", {})
     if not run.clients:
-        return "The run ended before anybody could sum up its records."
+        return "The run ended before the records could be counted."
     if not data:
-        return said + " Records stayed where they are; each institution counted its own."
+        return counts + " Records stayed at the institutions; each counted its own."
     source = str(data.get("path", ""))
-    source = (
-        source if source.startswith("pkg://") else PurePosixPath(redact(source)).name
-    )  # a report is shown around
-    dealt = f", dealt out by partitioner “{data['partitioner']}”" if data.get("partitioner") else ""
-    return f"{said} From {source}{dealt}."
+    if not source.startswith("pkg://"):
+        # The name alone: a report is shown to others, who need not see where files are
+        source = PurePosixPath(redact(source)).name
+    method = data.get("partitioner")
+    partitioned = f", partitioned among institutions by “{method}”" if method else ""
+    return f"{counts} They come from {source}{partitioned}."
 
 
 def institutions(run: RunFiles) -> str:
-    """Say by whom."""
+    """Return a sentence about the institutions that took part."""
     names = list(run.clients)
     if not names:
         rounds = run.summary.get("rounds", 0)
@@ -119,98 +121,96 @@ def institutions(run: RunFiles) -> str:
         code for missing in run.summary.get("failures", {}).values() for code in missing.values()
     ]
     if not failures:
-        return f"{who}; every update that was asked for went in."
+        return f"{who}; every update that was asked for was used."
+    are = "is" if len(failures) == 1 else "are"
     return (
-        f"{who}; {len(failures):,} {_plural('update', len(failures))} did not go in (see refusals"
-        " and failures)."
+        f"{who}; {len(failures):,} {_plural('update', len(failures))} {are} missing (see “Updates"
+        " that are missing”)."
     )
 
 
 def guarantee(run: RunFiles) -> str:
-    """Say under which guarantee."""
+    """Return a sentence about the privacy guarantee."""
     if not run.private:
         return (
-            "None: this run asked for no differential privacy. Updates may tell of single records."
+            "None: this run was trained without differential privacy. Updates may reveal single"
+            " records."
         )
     privacy, summary = run.config["privacy"], run.summary.get("privacy", {})
     who = {"record": "a single record", "group": "all records of one person or account together"}[
         privacy["unit"]
     ]
     bound = f"Epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g}"
-    said = f"{bound} for {who} at each institution (DP-SGD, zero-out neighbours)"
+    protected = f"{bound} for {who} at each institution (DP-SGD, zero-out neighbours)"
     if "guarantee" in summary:
-        return f"{said}; {summary['guarantee']}."
+        return f"{protected}; {summary['guarantee']}."
+    # A run that failed has no line in its summary yet that says how noise was drawn
     seeded = run.command.get("program") != "server" and run.config["simulation"]["seed"] is not None
     nominal = "; nominal if simulation.seed decided the noise" if seeded else ""
-    return f"{said}{nominal}; the run did not end well, and what was spent stays spent."
+    return f"{protected}{nominal}; the run failed, and what was spent remains spent."
 
 
 def meaning(run: RunFiles) -> str:
-    """Say what the run's epsilon means, and whether it holds."""
-    said = odds(float(run.config["privacy"]["epsilon"]))
+    """Return a sentence about what the run's epsilon means, and whether it holds."""
+    bound = odds(float(run.config["privacy"]["epsilon"]))
     privacy = run.summary.get("privacy", {})
-    more = (
-        f" That is of the federated run's updates alone: {privacy['baselines']}."
-        if privacy.get("baselines")
-        else ""
-    )
+    more = ""
+    if privacy.get("baselines"):
+        more = f" This holds for the federated run's updates only: {privacy['baselines']}."
     if privacy.get("noise") == "secure":
         return (
-            f"What epsilon says: {said}, but for a probability of delta. Smaller is safer; 0 is no"
-            f" influence at all.{more}"
+            f"Epsilon means: {bound}, except with probability delta. A smaller epsilon is safer; 0"
+            f" would mean no influence at all.{more}"
         )
     return (
-        f"What epsilon would say if noise could not be repeated, as here it can: {said}, but for a"
-        f" probability of delta.{more}"
+        "In this run the noise can be repeated by anyone who knows the seed, so that epsilon is"
+        f" nominal. With secure noise it would mean: {bound}, except with probability delta.{more}"
     )
 
 
 def odds(epsilon: float) -> str:
-    """Say by how much an epsilon bounds what is learnt of one unit."""
-    factor = math.exp(min(epsilon, 700))
+    """Return a clause about how far an epsilon bounds what is learnt about one unit."""
+    factor = math.exp(min(epsilon, 700))  # beyond, exp overflows
     times = f"{factor:,.0f}" if factor < 1e6 else f"10^{math.log10(factor):.0f}"
-    factor_told = f"e^{epsilon:.3g} = {times}"
     return (
-        "whatever updates show moves the odds that one given unit is in the records at most by a"
-        f" factor {factor_told}"
+        "whatever the updates show, the odds that a given unit is in the records change by at most"
+        f" a factor of e^{epsilon:.3g} = {times}"
     )
 
 
 def outcome(run: RunFiles) -> str:
-    """Say how good the model is."""
+    """Return a sentence about how good the model is."""
     federated, metric = run.summary.get("federated", {}), run.metric
     if "error" in run.summary:
         return str(run.summary["error"])
     if metric not in federated and "measured" in federated:
-        return "No institution lets metrics on its test records leave."
+        return "Not published: no institution lets metrics on its test records leave."
     if metric not in federated:
-        return "Not measured: no records were held back for test."
-    said = f"{_worth(metric, federated[metric], federated.get('test_examples'))} together"
-    alone = [line[metric] for line in run.local.values() if metric in line]
-    if alone:
-        best = max(alone) if run.higher_is_better else min(alone)
-        said += f", {sum(alone) / len(alone):.3f} on average alone ({best:.3f} the best)"
-    if metric in run.pooled:
-        said += f", {run.pooled[metric]:.3f} with all records in one place"
-    where = federated.get("measured")
-    return f"{said}; {where}." if where else f"{said}; on everybody's test records."
-
-
-def _worth(metric: str, value: float, n: int | None) -> str:
-    ends = interval(metric, value, n)
+        return "Not measured: no records were kept for testing."
+    ends = interval(metric, federated[metric], federated.get("test_examples"))
     sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
-    return f"{metric.replace('_', ' ').capitalize()} {value:.3f}{sure}"
+    name = metric.replace("_", " ").capitalize()
+    scores = f"{name} {federated[metric]:.3f}{sure} for the federated model"
+    local = [line[metric] for line in run.local.values() if metric in line]
+    if local:
+        best = max(local) if run.higher_is_better else min(local)
+        mean = sum(local) / len(local)
+        scores += f", {mean:.3f} on average for the local models (best: {best:.3f})"
+    if metric in run.pooled:
+        scores += f", {run.pooled[metric]:.3f} for the pooled model"
+    where = federated.get("measured", "measured on the test records of all institutions")
+    return f"{scores}; {where}."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """One way in which updates did not go in.
+    """One reason for which updates are missing.
 
     Attributes:
-        code: as institution or coordinator gave it.
-        meaning: in words.
-        times: how often.
-        who: where, such as ``bank-1 in round 3``; the first few.
+        code: code of the refusal or failure.
+        meaning: meaning of the code, in words.
+        times: number of missing updates.
+        who: institutions and rounds, such as ``bank-1 in round 3``; the first few.
     """
 
     code: str
@@ -223,7 +223,7 @@ _SHOWN = 12
 
 
 def failures(run: RunFiles) -> list[Failure]:
-    """Group refusals and failures by code, the commonest first."""
+    """Return refusals and failures by code, the commonest first."""
     events = [
         (str(code), name, when)
         for when, missing in run.summary.get("failures", {}).items()
@@ -236,12 +236,13 @@ def failures(run: RunFiles) -> list[Failure]:
         for event_code, name, when in events:
             if event_code == code:
                 places.setdefault(name, []).append(when)
-        told = [f"{name} in {_rounds(rounds)}" for name, rounds in list(places.items())[:_SHOWN]]
+        first = list(places.items())[:_SHOWN]
+        who = [f"{name} in {_rounds(rounds)}" for name, rounds in first]
         more = f", and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
         known = Refusal.of(code)
         # A later release of confide at an institution may have codes that this one has not.
         meaning = "see the institution's log" if known is None else known.explanation
-        grouped.append(Failure(code=code, meaning=meaning, times=times, who="; ".join(told) + more))
+        grouped.append(Failure(code=code, meaning=meaning, times=times, who="; ".join(who) + more))
     return grouped
 
 
@@ -253,12 +254,13 @@ def _rounds(rounds: Sequence[str]) -> str:
 
 
 def reproduce(run: RunFiles) -> str:
-    """Write the command that makes the run again; '' for one begun from Python."""
+    """Return the command that repeats the run; '' for a run started from Python."""
     command = run.command
     if not command.get("program"):
         return ""
     words = [redact(str(word)) for word in command.get("overrides", [])]
     if command["program"] == "server":
+        # A new job needs a new name: ledgers take the same name for the same run
         words = [word for word in words if not word.startswith(("data.", "job="))]
         kits = [
             word.removeprefix("server.kit=").strip("'")
@@ -274,10 +276,10 @@ __all__ = [
     "failures",
     "guarantee",
     "institutions",
-    "learnt",
     "meaning",
     "odds",
     "outcome",
+    "purpose",
     "records",
     "reproduce",
     "strategy_name",

@@ -1,4 +1,4 @@
-"""Writing reports and cards where they belong."""
+"""Writing of reports, model cards and pages of comparison."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ def write_report(folder: Path) -> Path:
     """Write RUN's ``report.html`` and, if it has a model, its ``model_card.md``.
 
     Args:
-        folder: RUN.
+        folder: folder of the run (RUN).
 
     Returns:
         The report's path.
@@ -31,9 +31,7 @@ def write_report(folder: Path) -> Path:
     try:
         page = report_page(run)
         card = model_card(run) if run.summary["status"] == "completed" else ""
-    except (
-        Exception
-    ) as error:  # what institutions declared, and who else wrote into RUN, knows no bounds
+    except Exception as error:  # institutions may have declared anything, and files been edited
         log.debug("%s", folder, exc_info=True)
         raise UnreadableError(
             f"{folder} cannot be rendered: {type(error).__name__}: {error}."

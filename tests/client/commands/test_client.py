@@ -249,7 +249,7 @@ def test_a_stopped_job_goes_on_once_it_is_approved(
     door = open_door(kit)
     door.handle("query", ask())
     assert main(["stop", JOB, str(tmp_path)]) == 0
-    assert f"`confide client approve {JOB}` lets it go on" in capsys.readouterr().out
+    assert f"`confide client approve {JOB}` lets it continue" in capsys.readouterr().out
     assert status(kit)["jobs"] == {JOB: "stopped"}
     assert door.handle("query", ask()).refusal == "stopped"
     main(["approve", JOB, str(tmp_path), "--yes"])

@@ -88,7 +88,7 @@ def test_keys_that_do_not_fit_or_are_readable_are_told(kit: Path) -> None:
     (kit / "node.key").write_text("nonsense")
     assert "cannot be read as a private key" in errors(found(kit)["node.key"])
     (kit / "node.key").unlink()
-    assert "is not there" in errors(found(kit)["node.key"])
+    assert "is missing" in errors(found(kit)["node.key"])
 
 
 def test_records_that_do_not_fit_are_told(kit: Path) -> None:

@@ -174,7 +174,7 @@ def test_what_is_not_said_stays_as_it_was_declared(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("show", "nowhere"), "is not there; name a ledger"),
+        (("show", "nowhere"), "does not exist; name a ledger"),
         (("budget", "east.ledger", "--declare", "x"), "--epsilon is missing"),
         (
             ("budget", "east.ledger", "--declare", "x", "--epsilon", "-1"),
@@ -184,7 +184,7 @@ def test_what_is_not_said_stays_as_it_was_declared(folder: Path) -> None:
         (("budget", ".", "--declare", "x", "--epsilon", "1"), "is a folder"),
         (("export", "."), "is a folder of 2 ledgers; export one"),
         (("approve", "east.ledger", "nowhere.json"), "cannot be read"),
-        (("approve", "typo.ledger", "plan.json"), "typo.ledger is not there"),
+        (("approve", "typo.ledger", "plan.json"), "typo.ledger does not exist"),
         (("approve", ".", "plan.json"), "approve a plan in one of them"),
     ],
 )

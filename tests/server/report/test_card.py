@@ -27,7 +27,7 @@ def test_the_privacy_statement_is_whole(private_run: Path) -> None:
 
     rows = [
         "unit | record",
-        "epsilon asked for, an institution | 3.0",
+        "epsilon asked for, at each institution | 3.0",
         "delta | 1e-05",
         "accountant | pld",
     ]

@@ -47,13 +47,13 @@ def test_every_part_is_there(private_run: Path) -> None:
     summary = json.loads((private_run / "summary.json").read_text())
 
     for title in (
-        "Alone, together",
-        "Convergence",
-        "Privacy",
-        "Records",
-        "Traffic and time",
-        "Refusals",
-        "Make it again",
+        "Local and federated models compared",
+        "Quality during training",
+        "Privacy spent by each institution",
+        "Records at each institution",
+        "Data transferred and time needed",
+        "Updates that are missing",
+        "How to repeat this run",
     ):
         assert f"<h2>{title}" in html
     assert f"{summary['federated']['accuracy']:.3f}" in html
@@ -67,8 +67,8 @@ def test_every_part_is_there(private_run: Path) -> None:
 def test_a_run_without_privacy_says_so(plain_run: Path) -> None:
     html = (plain_run / "report.html").read_text()
 
-    assert "None: this run asked for no differential privacy." in html
-    assert "Privacy spent" not in html
+    assert "None: this run was trained without differential privacy." in html
+    assert "Privacy spent by each institution" not in html
     assert "FedAdam" in html
 
 
@@ -154,23 +154,21 @@ def test_odds_are_no_fact_where_noise_can_be_repeated(private_run: Path) -> None
     run = read_run(private_run)
     secure = dataclasses.replace(run, summary={**run.summary, "privacy": {"noise": "secure"}})
 
-    assert sentences.meaning(run).startswith(
-        "What epsilon would say if noise could not be repeated"
-    )
-    assert sentences.meaning(secure).startswith("What epsilon says:")
+    assert sentences.meaning(run).startswith("In this run the noise can be repeated by anyone")
+    assert sentences.meaning(secure).startswith("Epsilon means:")
 
 
 def test_no_records_for_test_is_nobodys_will(plain_run: Path) -> None:
     run = read_run(plain_run)
     untested = dataclasses.replace(run, summary={**run.summary, "federated": {"test_examples": 0}})
 
-    assert sentences.outcome(untested) == "Not measured: no records were held back for test."
+    assert sentences.outcome(untested) == "Not measured: no records were kept for testing."
 
 
 def test_a_report_tells_no_folders(plain_run: Path) -> None:
     run = read_run(plain_run)
     data = {**run.summary["data"], "path": "/home/me/secret-project/heart.csv"}
 
-    assert "From heart.csv" in sentences.records(
+    assert "come from heart.csv" in sentences.records(
         dataclasses.replace(run, summary={**run.summary, "data": data})
     )

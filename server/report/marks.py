@@ -1,0 +1,137 @@
+"""Marks and axes that the figures of several pages share."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from confide.server.report.figures import FEDERATED, INK, new_axes
+from confide.server.report.intervals import interval
+
+NAMED = 40
+"""Largest number of institutions that have a row each."""
+_LONGEST_NAME = 22
+
+
+class Score(NamedTuple):
+    """A metric to draw in a row of its own.
+
+    Attributes:
+        name: name of the row.
+        value: value of the metric.
+        colour: colour of the mark.
+        support: number of records it was measured on; None if unknown.
+    """
+
+    name: str
+    value: float
+    colour: str
+    support: int | None
+
+
+def short(name: str) -> str:
+    """Cut a long name to what fits in a figure's margin."""
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+
+
+def titled(metric: str) -> str:
+    """Return a metric's name as the beginning of a title."""
+    return metric[0].upper() + metric[1:].replace("_", " ")
+
+
+def by_round(rows: pandas.DataFrame) -> pandas.DataFrame:
+    """Return ``mean`` (weighted by support), ``low`` and ``high`` over institutions, by round."""
+    weighted = rows.assign(weighted=rows["value"] * rows["num_examples"])
+    grouped = weighted.groupby("round")
+    mean = grouped["weighted"].sum() / grouped["num_examples"].sum()
+    return pandas.DataFrame(
+        {"mean": mean, "low": grouped["value"].min(), "high": grouped["value"].max()}
+    )
+
+
+def rounds_axis(axes: Axes, rounds: Sequence[int]) -> None:
+    """Let the horizontal axis count rounds."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    # Equal limits for a single round would make matplotlib warn, and warnings are errors in tests
+    if len(rounds) > 1:
+        axes.set_xlim(min(rounds), max(rounds) + 0.02 * (max(rounds) - min(rounds)))
+
+
+def name_rows(axes: Axes, names: Iterable[str]) -> None:
+    """Name the rows of a figure, from the bottom to the top."""
+    shown = list(names)
+    axes.set_yticks(range(len(shown)), shown)
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.grid(visible=False, axis="y")
+
+
+def interval_bar(axes: Axes, place: int, score: Score, metric: str, *, alpha: float = 0.3) -> None:
+    """Draw the 95 % interval of a score in its row, if it has one."""
+    ends = interval(metric, score.value, score.support)
+    if ends:
+        axes.plot(
+            ends,
+            [place, place],
+            color=score.colour,
+            linewidth=5,
+            alpha=alpha,
+            solid_capstyle="butt",
+        )
+
+
+def forest(axes: Axes, scores: Sequence[Score], metric: str) -> None:
+    """Draw a row for each score, from top to bottom: its value and its interval."""
+    # Matplotlib counts from the bottom: reversed, so that the first score is at the top
+    for place, score in enumerate(reversed(scores)):
+        interval_bar(axes, place, score, metric)
+        axes.plot([score.value], [place], "o", color=score.colour, markersize=6)
+    name_rows(axes, [score.name for score in reversed(scores)])
+    axes.set_xlabel(metric)
+
+
+def heat_map(rows: pandas.DataFrame, *, named: bool) -> Figure:
+    """Draw a table of shares as shades.
+
+    Args:
+        rows: shares, 0 to 1; rows from top to bottom.
+        named: whether rows have names; otherwise they are thin and have none.
+    """
+    figure, axes = new_axes(0.8 + (0.27 if named else 0.075) * len(rows))
+    values = rows.to_numpy()
+    # Rectangles and not an image: an image would be a bitmap, whose colours cannot follow the page
+    for (place, column), value in numpy.ndenumerate(values[::-1]):
+        axes.fill_between(
+            [column - 0.5, column + 0.5],
+            place - 0.5,
+            place + 0.5,
+            color=FEDERATED,
+            alpha=0.75 * float(value),
+            linewidth=0,
+        )
+        if named and values.shape[1] <= 8:
+            axes.text(
+                column, place, f"{value:.0%}", ha="center", va="center", fontsize=9.5, color=INK
+            )
+    axes.set_xticks(range(values.shape[1]), [short(str(name)) for name in rows.columns])
+    axes.set_yticks(range(len(rows)) if named else [], list(reversed(rows.index)) if named else [])
+    axes.set(xlim=(-0.5, values.shape[1] - 0.5), ylim=(-0.5, len(rows) - 0.5))
+    axes.grid(visible=False)
+    return figure
+
+
+__all__ = [
+    "NAMED",
+    "Score",
+    "by_round",
+    "forest",
+    "heat_map",
+    "interval_bar",
+    "name_rows",
+    "rounds_axis",
+    "short",
+    "titled",
+]
