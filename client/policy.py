@@ -177,10 +177,7 @@ class Policy:
             return Verdict(rule="hours", asked=now, allowed="always", holds=True)
         start, end = allowed.split("-")
         # Text of the form HH:MM sorts by time. Hours such as 20:00-06:00 go past midnight.
-        if start <= end:
-            inside = start <= now < end
-        else:
-            inside = now >= start or now < end
+        inside = start <= now < end if start <= end else now >= start or now < end
         return Verdict(rule="hours", asked=now, allowed=allowed, holds=inside)
 
     def check_hours(self) -> None:

@@ -1,8 +1,8 @@
-"""Clients that fail on purpose, to see what a run makes of it; decided by the simulation's seed.
+"""Clients that fail on purpose, as the simulation's seed decides, to try how a run copes with it.
 
-A client that raises or answers with NaN is a :class:`FaultyInstitution`; what happens to questions
-and replies on their way (one is never heard, or comes late, or twice) is up to
-:class:`FaultyDelivery`. Nobody really waits: no worker is kept from other clients.
+A client that raises or answers with NaN is a :class:`FaultyInstitution`; messages that are lost,
+late or delivered twice are up to :class:`FaultyDelivery`. Nothing really waits: workers stay free
+for other clients.
 """
 
 import random
@@ -21,18 +21,17 @@ from confide.protocol.tensors import encode
 
 
 class InjectedError(RuntimeError):
-    """What a client raises that was told to."""
+    """The error of a client that fails on purpose."""
 
 
 @dataclass(frozen=True)
 class Faults:
-    """Which client fails when.
+    """The failures of a run: which client fails when.
 
     Attributes:
-        configs: the faults asked for; of several that hit one client in one round, the first
-            counts.
-        secret: what chance derives from.
-        job: the only job that has faults; an institution that trains alone has none.
+        configs: faults of the config; of several that hit a client in a round, the first counts.
+        secret: secret that random draws derive from.
+        job: name of the only job with faults; local models are trained without.
     """
 
     configs: Sequence[FaultConfig]
@@ -40,29 +39,27 @@ class Faults:
     job: str
 
     def of(self, client: str, server_round: int) -> FaultConfig | None:
-        """Return what is to happen to a client's training in a round; None for nothing."""
+        """Return the fault of a client in a round; None for none."""
         for number, config in enumerate(self.configs):
-            hit = config.client in (None, client) and (
-                not config.rounds or server_round in config.rounds
-            )
-            if (
-                hit
-                and random.Random(
-                    seed_from(self.secret, "fault", number, client, server_round)
-                ).random()
-                < config.probability
-            ):
+            if config.client not in (None, client):
+                continue
+            if config.rounds and server_round not in config.rounds:
+                continue
+            # A draw of its own for each fault, client and round: a resumed run, or another order of
+            # clients, gives the same faults
+            draw = random.Random(seed_from(self.secret, "fault", number, client, server_round))
+            if draw.random() < config.probability:
                 return config
         return None
 
 
 @dataclass(frozen=True)
 class FaultyInstitution:
-    """An institution whose training raises, or ends in NaN, as told.
+    """An institution whose training raises, or ends in NaN, on purpose.
 
     Attributes:
-        inner: the real one.
-        faults: which, when.
+        inner: institution that really trains.
+        faults: failures of the run.
     """
 
     inner: RequestHandler
@@ -70,11 +67,11 @@ class FaultyInstitution:
 
     @property
     def name(self) -> str:
-        """The institution's name."""
+        """Name of the institution."""
         return self.inner.name
 
     def handle(self, kind: RequestKind, request: Request) -> Reply:
-        """Answer, or fail."""
+        """Answer a request, or fail."""
         fault = self.faults.of(self.name, request.server_round) if kind == "train" else None
         if fault is not None and fault.kind == "raises":
             raise InjectedError(f"{self.name} was told to fail in round {request.server_round}.")
@@ -92,11 +89,11 @@ def _with_nan(reply: Reply) -> Reply:
 
 
 class FaultyDelivery:
-    """What happens to questions and replies on their way.
+    """Delivery of messages, of which some are lost, late or delivered twice.
 
     Args:
-        faults: which, when.
-        names: node id -> client.
+        faults: failures of the run.
+        names: node id -> name of the client.
     """
 
     def __init__(self, faults: Faults, names: Mapping[int, str]) -> None:
@@ -105,34 +102,32 @@ class FaultyDelivery:
         self._held: list[tuple[float, Message]] = []
 
     def forget(self) -> None:
-        """Drop what is held back: new questions are asked."""
+        """Drop the replies that are held back, before new requests are sent."""
         self._held.clear()
 
     def is_heard(self, question: Message) -> bool:
-        """Say whether a client hears a question.
-
-        One that hangs does not, and neither trains nor answers.
-        """
+        """Say whether a client receives a request; one that hangs does not."""
         return self._kind(question.metadata.dst_node_id, question) != "hangs"
 
     def is_late(self, question: Message) -> bool:
-        """Say whether the answer will be held back."""
+        """Say whether the reply to a request will be held back."""
         return self._kind(question.metadata.dst_node_id, question) == "late"
 
     def deliver(self, replies: Iterable[Message]) -> list[Message]:
-        """Return what arrives now, of these replies and of those held back before."""
-        arrived = [one for reply in replies for one in self._fate(reply)]
+        """Return the replies that arrive now, of these and of those held back before."""
+        arrived = []
+        for reply in replies:
+            fault = self._fault(reply.metadata.src_node_id, reply)
+            if fault is not None and fault.kind == "late":
+                self._held.append((time.monotonic() + fault.delay_s, reply))
+                continue
+            arrived.append(reply)
+            if fault is not None and fault.kind == "twice":
+                arrived.append(reply)
         now = time.monotonic()
         arrived += [reply for due, reply in self._held if due <= now]
         self._held = [(due, reply) for due, reply in self._held if due > now]
         return arrived
-
-    def _fate(self, reply: Message) -> list[Message]:
-        fault = self._fault(reply.metadata.src_node_id, reply)
-        if fault is not None and fault.kind == "late":
-            self._held.append((time.monotonic() + fault.delay_s, reply))
-            return []
-        return [reply, reply] if fault is not None and fault.kind == "twice" else [reply]
 
     def _kind(self, node: int, message: Message) -> str | None:
         fault = self._fault(node, message)

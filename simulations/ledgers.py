@@ -1,8 +1,8 @@
-"""Ledgers of simulated institutions: one file a population, in a folder that outlives the run.
+"""Ledgers of simulated institutions: one file for each population, in a folder that outlives runs.
 
-Institutions of a simulation are made up: dealing the same records out under other names would give
-the same people a second budget. Unit ids of all ledgers of a folder are therefore hashed with one
-key, and a new population that holds units of another is refused.
+Institutions of a simulation are made up: partitioning the same records under other names would give
+the same people a second budget. Unit ids of all ledgers in a folder are therefore hashed with one
+key, and a new population that holds units of another one is refused.
 """
 
 import secrets
@@ -22,13 +22,14 @@ _DEFAULT_JOB = "simulation"
 
 @dataclass(frozen=True, kw_only=True)
 class LedgerFolder:
-    """Opens ledgers; can be sent to a worker process.
+    """A folder of ledgers, which opens them; it can be sent to a worker process.
 
     Attributes:
-        folder: where they lie.
-        anchors: where their anchors lie; the same folder, or another disk.
-        budget: of each population.
-        kept_replies: as many as rounds that the coordinator may go back.
+        folder: folder of the ledgers.
+        anchors: folder of their anchors: the same folder, or one on another disk.
+        budget: budget of each population.
+        kept_replies: number of replies kept for each run: as many as the coordinator may go back
+            rounds when it resumes from an older checkpoint.
     """
 
     folder: Path
@@ -37,7 +38,7 @@ class LedgerFolder:
     kept_replies: int
 
     def __call__(self, name: str) -> PersistentLedger:
-        """Open an institution's ledger; its population is called like it, unless the policy names one for all."""
+        """Open an institution's ledger; the population has its name, unless the policy sets one."""
         population = self.budget.id or name
         return PersistentLedger(
             self._file(self._path(population)),
@@ -47,7 +48,7 @@ class LedgerFolder:
         )
 
     def know_units(self, units: Mapping[str, Iterable[str]]) -> None:
-        """Remember whose units are about to be trained on.
+        """Store the units that are about to be trained on.
 
         Args:
             units: institution -> ids of its units.
@@ -55,6 +56,8 @@ class LedgerFolder:
         Raises:
             DataError: if a population that is new here holds units of another one.
         """
+        # All are checked before any is stored: a refused run leaves the folder unchanged, but for
+        # the shared key
         there = {path: self._file(path) for path in sorted(self.folder.glob(f"*{SUFFIX}"))}
         known = {mac: population for file in there.values() for population, mac in file.units()}
         for name, ids in units.items():
@@ -69,7 +72,7 @@ class LedgerFolder:
             self(name).know_units(ids)
 
     def totals(self, names: Iterable[str]) -> Mapping[str, Mapping[str, float]]:
-        """Return what institutions have committed and spent of their lifetime budgets."""
+        """Return what each institution has committed and spent of its lifetime budget."""
         totals = {}
         for name in names:
             population = self(name).population
@@ -93,15 +96,15 @@ class LedgerFolder:
 def _refusal(name: str, path: Path, others: list[str]) -> str:
     return (
         f"Institution {name} is new to {path.parent}, and {len(others)} of its units are in"
-        f" {', '.join(sorted(set(others)))} already: dealt out under another name, the same people"
-        " would get a second budget. Keep names, numbers and data.partition_seed; or account for"
-        " all of them as one population with policy.budget.id=NAME; or, if both may spend a budget"
-        f" of their own: confide ledger budget {path} --declare {name} --epsilon E"
+        f" {', '.join(sorted(set(others)))} already: under another name, the same people would get"
+        " a second budget. Keep names, numbers and data.partition_seed; or account for all of them"
+        " as one population with policy.budget.id=NAME; or, if each may spend its own budget:"
+        f" confide ledger budget {path} --declare {name} --epsilon E"
     )
 
 
 def ledger_folder(config: Config) -> LedgerFolder | None:
-    """Return where a run's ledgers lie; None for memory."""
+    """Return the folder of a run's ledgers; None if they are in memory."""
     if config.client.ledger is None:
         return None
     folder = Path(config.client.ledger).expanduser().resolve()
@@ -115,9 +118,11 @@ def ledger_folder(config: Config) -> LedgerFolder | None:
 
 
 def job_name(config: Config) -> str:
-    """Name a new run: a ledger that outlives it must not take it for one of the same name before."""
+    """Return the name of a new run."""
     if config.job is not None:
         return config.job
+    # A ledger takes a run with the name of an earlier one for a continuation, and counts nothing
+    # that it has counted already
     return (
         _DEFAULT_JOB if config.client.ledger is None else f"{_DEFAULT_JOB}-{secrets.token_hex(4)}"
     )

@@ -1,4 +1,4 @@
-"""A simulation's population: one set of records, dealt out to named institutions."""
+"""The records of a simulation, partitioned among named institutions."""
 
 import inspect
 import warnings
@@ -41,17 +41,17 @@ CLASSES: dict[str, type[Partitioner]] = {
 }
 _OWN_SETTINGS = {"num_partitions": "data.num_clients", "seed": "data.partition_seed"}
 _INDEX, _BY = "index", "by"
-# What partitioners raise where the records or their arguments do not suit them.
+# Exceptions by which flwr_datasets' partitioners refuse records or arguments
 _REFUSALS = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionedRecords:
-    """Records, dealt out.
+    """Records, partitioned among institutions.
 
     Attributes:
-        parts: institution -> records, in the order of their names or numbers.
-        summary: where they come from and what became of them, for ``summary.json``.
+        parts: institution -> records, in the order of institutions' names or numbers.
+        summary: source, counts and notes, for ``summary.json``.
     """
 
     parts: Mapping[str, Dataset]
@@ -59,12 +59,12 @@ class PartitionedRecords:
 
 
 def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) -> PartitionedRecords:
-    """Load records, check them, count repeated ones once, and deal them out.
+    """Load records, check them, keep one a unit, and partition them.
 
     Args:
-        config: where from, to whom.
-        task: what the records must fit.
-        secret: of the simulation; decides where ``partition_seed`` is null.
+        config: settings of the records and of the partitioning.
+        task: task that the records must fit.
+        secret: secret of the simulation, which decides if ``partition_seed`` is null.
 
     Raises:
         DataError: if the records do not fit the task, or do not suit the partitioner.
@@ -76,9 +76,11 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
         if config.partition_seed is not None
         else seed_from(secret, "partition") % 2**32
     )
+    # Before the records are read, which may take minutes: wrong arguments are reported at once
     partitioner = _partitioner(config, seed)
-    pool = load_checked_records(config, task)
-    records = pool.records
+    checked = load_checked_records(config, task)
+    records = checked.records
+    # Records are sorted by unit; some partitioners cut that order into pieces
     if config.partitioner != "natural" or config.max_records is not None:
         records = records.shuffle(seed=seed, keep_in_memory=True)
     if config.max_records is not None:
@@ -88,15 +90,15 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
             f"data.num_clients={config.num_clients} exceeds the {len(records)} records of"
             f" {config.source}; lower it."
         )
-    indices, remarks = _deal(config, partitioner, _view(config, task, records))
+    indices, remarks = _partition(config, partitioner, _view(config, task, records))
     if len(indices) != config.num_clients:
         raise ConfigError(_wrong_count(config, list(indices)))
     parts = {name: records.select(chosen) for name, chosen in indices.items()}
-    return PartitionedRecords(parts=parts, summary=_summary(config, pool, parts, remarks))
+    return PartitionedRecords(parts=parts, summary=_summary(config, checked, parts, remarks))
 
 
 def _partitioner(config: DataConfig, seed: int) -> Partitioner:
-    """Make the partitioner; every column it deals out by is called ``by``."""
+    """Return the partitioner; the column that it partitions by is always called ``by``."""
     made, given = CLASSES[config.partitioner], config.partitioner_args
     parameters = {
         name: p for name, p in inspect.signature(made.__init__).parameters.items() if name != "self"
@@ -153,11 +155,11 @@ def _argument_problems(
 
 
 def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
-    """Return what a partitioner sees: each record's place, and the value it deals out by."""
+    """Return what a partitioner sees: each record's position, and the value to partition by."""
     column = FILE_COLUMN if by_file(config) else partition_column(config, task)
     values = [str(value) for value in records[str(column)][:]]
     by: list[str] | list[int] | list[float] = values
-    if config.partitioner == "inner_dirichlet":  # wants classes numbered from 0
+    if config.partitioner == "inner_dirichlet":  # needs classes numbered from 0
         number = {value: i for i, value in enumerate(sorted(set(values)))}
         by = [number[value] for value in values]
     elif config.partitioner == "continuous":
@@ -171,10 +173,10 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
     return Dataset.from_dict({_INDEX: list(range(len(values))), _BY: by})
 
 
-def _deal(
+def _partition(
     config: DataConfig, partitioner: Partitioner, view: Dataset
 ) -> tuple[dict[str, list[int]], list[str]]:
-    """Return each institution's places, and what the partitioner warned of."""
+    """Return the positions of each institution's records, and the partitioner's warnings."""
     partitioner.dataset = view
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -214,39 +216,41 @@ def _wrong_count(config: DataConfig, names: list[str]) -> str:
 
 
 def _summary(
-    config: DataConfig, pool: CheckedRecords, parts: Mapping[str, Dataset], remarks: list[str]
+    config: DataConfig, checked: CheckedRecords, parts: Mapping[str, Dataset], remarks: list[str]
 ) -> dict[str, object]:
-    dealt = sum(len(part) for part in parts.values())
-    there = min(len(pool.records), config.max_records or len(pool.records))
-    notes = [*pool.notes, *remarks]
-    if dealt < there:
+    used = sum(len(part) for part in parts.values())
+    available = min(len(checked.records), config.max_records or len(checked.records))
+    notes = [*checked.notes, *remarks]
+    if used < available:
         notes.append(
-            f"{there - dealt} of {there} records are dealt out to nobody by"
+            f"{available - used} of {available} records are given to no institution by"
             f" data.partitioner={config.partitioner}."
         )
     return {
         "path": config.source,
         "partitioner": config.partitioner,
-        "records": len(pool.records) + pool.repeated,
-        "repeated": pool.repeated,
-        "partitioned": dealt,
+        "records": len(checked.records) + checked.repeated,
+        "repeated": checked.repeated,
+        "partitioned": used,
         "notes": notes,
     }
 
 
 def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) -> None:
-    """Check that nobody's records were dealt out to two institutions, where these are made up.
+    """Check that made-up institutions do not share the records of one group.
 
     Raises:
-        DataError: with how many were: each of them would pay once at either.
+        DataError: with the number of groups that are split.
     """
+    # A group at two institutions is charged at both; real institutions may share a patient, but
+    # made-up ones should not spend twice for nothing
     counts = Counter(owner for owners in units.values() for owner in owners)
     split = sum(count > 1 for count in counts.values())
     if split and config.partitioner not in ("natural", "grouped_natural"):
         raise DataError(
-            f"data.partitioner={config.partitioner} deals the records of {split} of {len(counts)}"
-            f" groups (data.group_column={config.group_column}) out to several institutions, and"
-            " each would spend its own epsilon on them. Deal by group:"
+            f"data.partitioner={config.partitioner} splits the records of {split} of {len(counts)}"
+            f" groups (data.group_column={config.group_column}) among several institutions, and"
+            " each would spend its own epsilon on them. Partition by group:"
             f" data.partitioner=grouped_natural data.partition_by={config.group_column}, group_size"
             " in data.partitioner_args."
         )

@@ -19,7 +19,7 @@ def mechanism_key(secret: bytes, institution: str, job: str, mechanism: str) -> 
 
 
 def split_key(secret: bytes, institution: str) -> bytes:
-    """Return the key that decides the split (train, validation or test) of an institution's units."""
+    """Return the key that decides which split each unit of an institution is in."""
     return derive_key(secret, "split", institution)
 
 

@@ -70,7 +70,7 @@ class JsonProgress:
         self._write("resumed", round=state.server_round, rounds=self._total)
 
     def round_done(self, state: RunState) -> None:
-        """Write an event; ``value`` and ``best`` are validation metrics of the round's first model."""
+        """Write an event; ``value`` is the validation metric of the model it began from."""
         done = figures(state, metric=self._metric, total=self._total)
         best, best_round = done.best or (None, None)
         self._write(

@@ -21,7 +21,7 @@ _PACE_ROUNDS = 10
 
 
 class ProgressView(Protocol):
-    """A view of a run's progress: an :class:`~confide.server.rounds.outcome.Observer` with phases."""
+    """A view of progress: an :class:`~confide.server.rounds.outcome.Observer` with phases."""
 
     def __enter__(self) -> Self: ...
 

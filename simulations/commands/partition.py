@@ -1,30 +1,35 @@
-"""``confide partition``: the records of a simulation, as one file an institution, to try a deployment with them."""
+"""``confide partition``: writes a simulation's records, a file for each institution."""
 
 import csv
+import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
 from confide.errors import ConfigError, StorageError
 from confide.storage.files import folder_name, replace_file
 
-_HELP = """Write the records that a simulation deals out, one CSV file an institution, to try a deployment with them.
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_HELP = """Write the partitioned records of a simulation, one CSV file for each institution.
 
 usage: confide partition FOLDER [OVERRIDES ...]
 
   confide partition records experiment=heart_disease
 
-The files hold what `confide simulate` with the same overrides trains on, institution by
-institution, so that a deployment in
-which every policy allows reproducible noise gives the same model. Only for records that anybody may read."""
+With them a deployment can be tried: the files hold the records that `confide simulate` with the
+same overrides trains on, so that a deployment in which every policy allows reproducible noise
+gives the same model. Only for records that anybody may read."""
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``confide partition``.
 
     Args:
-        argv: the words after ``partition``.
+        argv: arguments after ``partition``.
 
     Returns:
         The exit status.
@@ -43,14 +48,12 @@ def main(argv: Sequence[str]) -> int:
     config = compose([word for word in words if "=" in word])
     look_in_current_folder(config.custom_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
-    from datasets import Dataset
-
     from confide.privacy.keys import seeded_secret
     from confide.simulations.population import partition_records
 
     if config.simulation.seed is None:
         raise ConfigError(
-            "simulation.seed=null: these files could not be dealt out again; set a seed."
+            "simulation.seed=null: these files could never be made again; set a seed."
         )
     parts = partition_records(
         config.data, task=config.task, secret=seeded_secret(config.simulation.seed)
@@ -60,18 +63,18 @@ def main(argv: Sequence[str]) -> int:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder} cannot be made: {error}.") from None
-
-    def write(records: Dataset, temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(records.column_names)
-            writer.writerows(zip(*(records[name][:] for name in records.column_names), strict=True))
-
     for name, records in parts.items():
         path = folder / f"{folder_name(name)}.csv"
-        replace_file(path, lambda temporary, records=records: write(records, temporary))  # type: ignore[misc]
+        replace_file(path, functools.partial(_write_csv, records))
         print(f"{path}: {len(records)} records of {name}")
     return 0
+
+
+def _write_csv(records: "Dataset", path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(records.column_names)
+        writer.writerows(zip(*(records[name][:] for name in records.column_names), strict=True))
 
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""``confide report``: render runs again, and set them side by side."""
+"""``confide report``: writes the report of a run again, or compares several runs."""
 
 import argparse
 import sys
@@ -28,10 +28,8 @@ def main(argv: Sequence[str]) -> int:
         arguments = parser.parse_args(list(argv) or ["--help"])
     except SystemExit as stop:
         return int(stop.code or 0)
-    from confide.simulations.sweeps.page import (
-        is_sweep,
-        write_sweep_page,
-    )  # matplotlib takes a moment
+    # Imported once the command is known to be right: matplotlib takes a moment
+    from confide.simulations.sweeps.page import is_sweep, write_sweep_page
 
     folders: list[Path] = arguments.run
     if len(folders) == 1 and is_sweep(folders[0]):
@@ -40,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     if len(folders) == 1:
         if arguments.output is not None:
             raise ConfigError(
-                f"--output={arguments.output}: the report of one run lies in RUN; leave it out."
+                f"--output={arguments.output}: the report of one run is written to its folder; leave it out."
             )
         print(_again(folders[0]))
         return 0
@@ -55,14 +53,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         help=(
-            "folder of a run, whose report.html and model_card.md are rendered again; several:"
-            " compared on one page; the folder of a sweep: its page"
+            "folder of a run, whose report.html and model_card.md are written again; several runs"
+            " are compared on one page; for the folder of a sweep its page is written"
         ),
     )
     parser.add_argument(
         "--output",
         type=Path,
-        help=f"where the page of several runs goes ({COMPARISON}), or that of a sweep (its folder)",
+        help=f"page of several runs (default: {COMPARISON}), or of a sweep (default: in its folder)",
     )
     return parser
 
@@ -89,7 +87,8 @@ def _compare(folders: Sequence[Path], page: Path) -> None:
     for folder in folders:
         try:
             _again(folder)
-        except StorageError as error:  # somebody else's run
+        except StorageError as error:
+            # The run may be another user's: it can be compared even if it cannot be written to
             print(f"confide report: {error}", file=sys.stderr)
     write_comparison(
         [read_run(folder) for folder in folders], page, title=f"{len(folders)} runs compared"

@@ -73,18 +73,18 @@ def _run(composed: DictConfig, *, resume: bool) -> None:
     try:
         _simulate(to_config(composed), run_dir, resume=resume)
     except (ConfideError, KeyboardInterrupt) as error:
-        _tell_error(error, run_dir)
+        _print_error(error, run_dir)
         sys.exit(status_of(error))
 
 
 def _sweep_job(composed: DictConfig, silent: bool) -> float | None:
-    """Run one job of a sweep, maybe in a process of its own; return what a sweeper chooses by."""
+    """Run one job of a sweep, perhaps in a separate process; return the value to choose by."""
     _quieten_libraries()
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
         summary = _simulate(to_config(composed), run_dir, silent=silent)
     except ConfideError as error:
-        _tell_error(error, run_dir)
+        _print_error(error, run_dir)
         return None
     value: float | None = summary["federated_validation"].get(summary["primary_metric"])
     return value
@@ -93,18 +93,16 @@ def _sweep_job(composed: DictConfig, silent: bool) -> float | None:
 def _quieten_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault(
-        "TQDM_DISABLE", "1"
-    )  # a bar of our own says more than those of the libraries
-    logging.raiseExceptions = (
-        False  # on a full disk the log has no room for complaints about itself
-    )
+    # Our own progress view says more than the libraries' bars
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    # On a full disk logging would print a traceback for each line that it cannot write
+    logging.raiseExceptions = False
 
 
-def _tell_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
-    told = _told(error)
-    log.info("%s", told)
-    print(f"confide simulate: {told}", file=sys.stderr)
+def _print_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
+    message = _message(error)
+    log.info("%s", message)
+    print(f"confide simulate: {message}", file=sys.stderr)
     if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
         print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
 
@@ -112,9 +110,8 @@ def _tell_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
 def _simulate(
     config: Config, run_dir: Path, *, resume: bool = False, silent: bool = False
 ) -> dict[str, Any]:
-    words = OmegaConf.to_container(
-        HydraConfig.get().overrides.task, resolve=False
-    )  # ${oc.env:NAME} may be a password
+    # Not resolved: ${oc.env:NAME} may be a password, and the command is written to disk
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(words, list)
     command = Command(overrides=[str(word) for word in words], cwd=os.getcwd())
     with claimed(run_dir, config, resume=resume, command=command):
@@ -133,7 +130,7 @@ def _simulate(
         try:
             summary = carry_out(config, run_dir, progress=progress)
         except (ConfideError, KeyboardInterrupt) as error:
-            progress.failed(_told(error))
+            progress.failed(_message(error))
             if isinstance(error, RunFailedError):
                 write_report_or_warn(run_dir)
             raise
@@ -142,7 +139,7 @@ def _simulate(
     return summary
 
 
-def _told(error: ConfideError | KeyboardInterrupt) -> str:
+def _message(error: ConfideError | KeyboardInterrupt) -> str:
     return "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
 
 

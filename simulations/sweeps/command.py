@@ -1,8 +1,9 @@
-"""``confide simulate -m``: many jobs, by Hydra's sweepers and launchers.
+"""``confide simulate -m``: many jobs, run by Hydra's sweepers and launchers.
 
-One job that fails does not end the others: it is told, and again in the table at the end. A sweeper
-that chooses, as Optuna, is given the primary metric of the federated model on *validation* records,
-never on test records: what is chosen by a number is no longer measured by it.
+A job that fails does not end the others: its error is printed, and again with the table at the end.
+A sweeper that chooses values, such as Optuna, gets the primary metric of the federated model on
+*validation* records, never on test records: a number that was used to choose is no longer a fair
+measurement.
 """
 
 import contextlib
@@ -40,22 +41,22 @@ _OPTUNA, _BASIC, _FULL_ERROR = "hydra_optuna_sweeper", "BasicLauncher", "HYDRA_F
 _DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 JobFn = Callable[[DictConfig, bool], float | None]
-"""(composed config, whether to be silent) -> what a sweeper chooses by; None where the job has
-none, or failed."""
+"""Function (composed config, whether to be silent) -> value that a sweeper chooses by; None if the
+job has none, or failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What is known of a sweep before it begins.
+    """A sweep, as far as it is known before it begins.
 
     Attributes:
-        folder: of its jobs.
-        keys: settings that differ between jobs.
-        jobs: how many.
+        folder: folder of its jobs.
+        keys: keys of the settings that differ between jobs.
+        jobs: number of jobs.
         in_turn: whether jobs run one after the other, in this process.
-        by_optuna: whether Optuna chooses what differs.
-        by_program: whether a program reads stdout, which has nothing but events of jobs then.
-        words: for Hydra, besides what was given.
+        by_optuna: whether Optuna chooses the values of the settings that differ.
+        by_program: whether a program reads stdout, which then has only the jobs' events.
+        words: further arguments for Hydra, besides the given ones.
     """
 
     folder: Path
@@ -74,7 +75,7 @@ def is_sweep(argv: Sequence[str]) -> bool:
 
 
 def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
-    """Run every job, then print what became of them.
+    """Run every job, then print the table of their results.
 
     Returns:
         The exit status: 1 if any job has no model.
@@ -85,18 +86,30 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
     sweep = plan_sweep(overrides_of(argv))
 
     def run(composed: DictConfig) -> float | None:
-        print(_heading(sweep), file=sys.stderr)
+        hydra = HydraConfig.get()
+        changed = [
+            word
+            for word in map(str, hydra.overrides.task)
+            if word.partition("=")[0].lstrip("+~") in sweep.keys
+        ]
+        heading = f"job {int(hydra.job.num) + 1} of {sweep.jobs}: {' '.join(changed)}"
+        print(heading, file=sys.stderr)
         try:
             return job_fn(composed, not sweep.in_turn)
-        except Exception as error:  # of a job that is lost; the others are not
+        except Exception as error:  # this job is lost, the others are not
             log.info("This job failed.", exc_info=True)
             print(f"confide simulate: {type(error).__name__}: {error}", file=sys.stderr)
             return None
 
-    _quieten_optuna(sweep)
+    if sweep.by_optuna:
+        import optuna
+
+        # Its own lines are about a study in memory, and repeat the errors of failed jobs
+        optuna.logging.set_verbosity(logging.WARNING)
+        logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
     interrupted = False
     try:
-        with _raising():
+        with _hydra_raises():
             run_with_hydra("simulate", [*argv, *sweep.words], run, checked=True)
     except KeyboardInterrupt:
         interrupted = True
@@ -105,7 +118,7 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
         log.info("The sweep ended early.", exc_info=True)
         print(f"confide simulate: the sweep ended early: {error}", file=sys.stderr)
     runs = sweep_runs(sweep.folder)
-    _tell(runs, sweep)
+    _print_results(runs, sweep)
     if interrupted:
         return EXIT_INTERRUPTED
     return (
@@ -115,18 +128,10 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
     )
 
 
-def _quieten_optuna(sweep: Sweep) -> None:
-    """Leave telling to us: which study is in memory interests nobody, and a failed job is told twice already."""
-    if sweep.by_optuna:
-        import optuna
-
-        optuna.logging.set_verbosity(logging.WARNING)
-        logging.getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(logging.ERROR)
-
-
 @contextlib.contextmanager
-def _raising() -> Iterator[None]:
-    """Have Hydra raise what goes wrong in a sweeper, in place of a trace on the terminal and an exit."""
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise the errors of a sweeper."""
+    # By default it prints a traceback and ends the process, before the table of results
     before = os.environ.get(_FULL_ERROR)
     os.environ[_FULL_ERROR] = "1"
     try:
@@ -138,34 +143,22 @@ def _raising() -> Iterator[None]:
             os.environ[_FULL_ERROR] = before
 
 
-def _heading(sweep: Sweep) -> str:
-    hydra = HydraConfig.get()
-    changed = [
-        word
-        for word in map(str, hydra.overrides.task)
-        if word.partition("=")[0].lstrip("+~") in sweep.keys
-    ]
-    return f"job {int(hydra.job.num) + 1} of {sweep.jobs}: {' '.join(changed)}"
-
-
-def _tell(runs: Sequence[SweptRun], sweep: Sweep) -> None:
-    """Print the table, why jobs have no model, and which is best."""
+def _print_results(runs: Sequence[SweptRun], sweep: Sweep) -> None:
+    """Print the table of results, the errors of failed jobs, and the best job."""
     console = Console(stderr=sweep.by_program)
     console.print(sweep_table(runs, sweep.folder))
     for run in runs:
         if run.summary and run.status != "completed":
-            told = (
+            message = (
                 f"{run.run_dir.name} ({' '.join(run.overrides)}) {run.status}:"
                 f" {' '.join(str(run.summary['error']).split())}"
             )
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
+            console.print(message, markup=False, highlight=False, soft_wrap=True)
     best = best_run(runs)
     if best is not None and best.summary is not None:
         metric = best.summary["primary_metric"]
-        value, test = (
-            best.summary["federated_validation"][metric],
-            best.summary["federated"].get(metric, math.nan),
-        )
+        value = best.summary["federated_validation"][metric]
+        test = best.summary["federated"].get(metric, math.nan)
         console.print(
             f"Best on validation records: {metric} {value:.3f} ({test:.3f} on test records) with"
             f" {' '.join(best.overrides)}",
@@ -176,11 +169,13 @@ def _tell(runs: Sequence[SweptRun], sweep: Sweep) -> None:
 
 
 def plan_sweep(overrides: Sequence[str]) -> Sweep:
-    """Look at what is asked for.
+    """Return the sweep that a command line asks for.
 
     Raises:
         ConfigError: naming every mistake.
     """
+    # Every job is composed and checked now: a mistake in the last one is reported before the first
+    # has run for hours
     refuse_passwords(overrides)
     words = [word for word in overrides if not is_hydra(word)]
     check_jobs(words)
@@ -189,7 +184,8 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
     if searched:
         words = [*searched, *words]
         check_jobs(words)
-    chooses, config = _OPTUNA in hydra.sweeper._target_, compose(first_job(words))
+    chooses = _OPTUNA in hydra.sweeper._target_
+    config = compose(first_job(words))
     _refuse_unfit(words, hydra.sweeper._target_)
     folder = Path(str(hydra.sweep.dir)).resolve()
     return Sweep(
@@ -201,7 +197,7 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
         by_program=config.server.progress == "json",
         words=[
             f"hydra.sweep.dir={quoted(folder)}",
-            *(_optuna_words(hydra, config, words, overrides) if chooses else []),
+            *(_optuna_settings(hydra, config, words, overrides) if chooses else []),
         ],
     )
 
@@ -217,21 +213,20 @@ def _refuse_unfit(words: Sequence[str], sweeper: str) -> None:
     elif _OPTUNA in sweeper:
         globs = of_kind(words, ValueType.GLOB_CHOICE_SWEEP)
         problems = [
-            f"{word}: Optuna's sweeper knows no glob(...); write choice(A, B)." for word in globs
+            f"{word}: Optuna's sweeper does not know glob(...); write choice(A, B)."
+            for word in globs
         ]
     if problems:
         raise ConfigError(problems)
 
 
-def _optuna_words(
+def _optuna_settings(
     hydra: DictConfig, config: Config, words: Sequence[str], overrides: Sequence[str]
 ) -> list[str]:
-    """Return what Optuna has to be told.
-
-    Which direction is better, that a failed trial is no reason to stop, a seed.
+    """Return settings of Optuna: its direction, a seed, and that failed trials do not stop it.
 
     Raises:
-        ConfigError: if it was told something else.
+        ConfigError: if given settings contradict them.
     """
     metric = config.task.primary_metric
     better = _DIRECTIONS[METRICS[metric]]
@@ -239,8 +234,8 @@ def _optuna_words(
     given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in overrides}
     if given.get("hydra.sweeper.direction", better) != better:
         problems.append(
-            f"hydra.sweeper.direction={given['hydra.sweeper.direction']}: a job is worth its"
-            f" task.primary_metric={metric} on validation records, to {better}; leave"
+            f"hydra.sweeper.direction={given['hydra.sweeper.direction']}: jobs are compared"
+            f" by task.primary_metric={metric} on validation records, to {better}; leave"
             " hydra.sweeper.direction out."
         )
     if "task.primary_metric" in swept_keys(words):
@@ -256,6 +251,7 @@ def _optuna_words(
     defaults = {"hydra.sweeper.direction": better, "hydra.sweeper.max_failure_rate": "1.0"}
     sampler = OmegaConf.to_container(hydra.sweeper.sampler)
     assert isinstance(sampler, dict)
+    # Optuna's seed follows the simulation's, so that a sweep can be repeated as a run can
     if "seed" in sampler and sampler["seed"] is None and config.simulation.seed is not None:
         defaults["hydra.sweeper.sampler.seed"] = str(config.simulation.seed % 2**32)
     return [f"{key}={value}" for key, value in defaults.items() if key not in given]

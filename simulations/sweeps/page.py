@@ -1,4 +1,4 @@
-"""The page of a sweep, written when its last job is done."""
+"""The page of a sweep, which compares its jobs and is written when the last one is done."""
 
 import logging
 from pathlib import Path
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def is_sweep(folder: Path) -> bool:
-    """Say whether a folder holds a sweep's jobs, and is no run itself."""
+    """Say whether a folder holds the jobs of a sweep and is not itself a run."""
     return (
         not (folder / SUMMARY).exists()
         and next(folder.glob("**/.hydra/overrides.yaml"), None) is not None
@@ -23,11 +23,11 @@ def is_sweep(folder: Path) -> bool:
 
 
 def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
-    """Write the page that sets a sweep's jobs side by side.
+    """Write the page that compares a sweep's jobs.
 
     Args:
-        folder: Hydra's ``hydra.sweep.dir``.
-        page: the file; None for ``report.html`` in the folder.
+        folder: folder of the sweep (``hydra.sweep.dir``).
+        page: path of the page; None for ``report.html`` in the folder.
 
     Returns:
         The page's path.
@@ -53,10 +53,11 @@ def write_sweep_page(folder: Path, page: Path | None = None) -> Path:
 
 
 class SweepPage(Callback):
-    """Hydra's callback: after the last job of ``-m`` it writes the page."""
+    """A callback of Hydra that writes the page after the last job of ``-m``."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the page; one that fails is a warning, the jobs' results stand."""
+        """Write the page; a failure is only a warning."""
+        # The jobs have their results already, which a page that fails must not take away
         folder = Path(config.hydra.sweep.dir)
         try:
             print(f"Page of the sweep: {write_sweep_page(folder)}")

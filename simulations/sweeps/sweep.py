@@ -1,4 +1,4 @@
-"""What a sweep left: its jobs, what each changed and what came of it, read from the folders that Hydra made."""
+"""The jobs of a sweep, read from their folders: what each one changed, and its results."""
 
 import re
 from collections import Counter
@@ -14,8 +14,8 @@ from rich.table import Table
 from confide.config.task import METRICS
 from confide.server.run_folder import summary_of
 
-_DEAL = ("data", "experiment", "task")
-"""Groups that decide which records validate; so does simulation.seed."""
+_RECORD_GROUPS = ("data", "experiment", "task")
+"""Groups of settings that decide which records validate; simulation.seed does too."""
 _OVERRIDES = ".hydra/overrides.yaml"
 _LONGEST_NUMBER = 8
 
@@ -25,9 +25,9 @@ class SweptRun:
     """One job of a sweep.
 
     Attributes:
-        run_dir: RUN.
-        overrides: those that not every job of the sweep has; all of them where there is one job.
-        summary: as in ``RUN/summary.json``; None where the job never came so far.
+        run_dir: folder of the run (RUN).
+        overrides: overrides that not every job of the sweep has; all of them if it has one job.
+        summary: content of ``RUN/summary.json``; None if the job did not get that far.
     """
 
     run_dir: Path
@@ -36,7 +36,7 @@ class SweptRun:
 
     @property
     def status(self) -> str:
-        """Return completed, declined (by institutions, before the first round), failed, or unfinished."""
+        """One of completed, declined, failed and unfinished; institutions decline at enrolment."""
         if self.summary is None:
             return "unfinished"
         if self.summary["status"] == "failed" and "enrol" in self.summary.get("failures", {}):
@@ -48,12 +48,15 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
     """Read the jobs of a sweep, in the order of their numbers.
 
     Args:
-        sweep_dir: Hydra's ``hydra.sweep.dir``.
+        sweep_dir: folder of the sweep (``hydra.sweep.dir``).
     """
-    folders = sorted(
-        (path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)),
-        key=lambda path: _natural(str(path)),
-    )
+
+    def natural(path: Path) -> list[str | int]:
+        # Split at numbers, so that job 10 comes after job 9 and not after job 1
+        parts = re.split(r"(\d+)", str(path))
+        return [int(part) if part.isdigit() else part for part in parts]
+
+    folders = sorted((path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)), key=natural)
     words = [
         [str(word) for word in yaml.safe_load((folder / _OVERRIDES).read_text()) or []]
         for folder in folders
@@ -73,11 +76,11 @@ def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:
     """Return the job whose model is best on validation records.
 
     Returns:
-        None where jobs were validated on other records or by other metrics, or nobody validates:
-        nothing there is best.
+        The job; None if jobs were validated on different records or by different metrics, or not
+        at all, so that none can be called best.
     """
     if any(
-        _key(word).split(".")[0] in _DEAL or _key(word) == "simulation.seed"
+        _key(word).split(".")[0] in _RECORD_GROUPS or _key(word) == "simulation.seed"
         for run in runs
         for word in run.overrides
     ):
@@ -100,8 +103,8 @@ def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
     """Build the table that ends a sweep: a line a job.
 
     Args:
-        runs: as :func:`sweep_runs` returns them.
-        sweep_dir: that they lie in.
+        runs: jobs, as :func:`sweep_runs` returns them.
+        sweep_dir: folder of the sweep.
     """
     keys = list(dict.fromkeys(_key(word) for run in runs for word in run.overrides))
     metrics = sorted(
@@ -140,7 +143,7 @@ def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
 
 
 def _results(run: SweptRun, metrics: Sequence[str]) -> list[str]:
-    """Return what fills the columns of numbers."""
+    """Return a job's cells in the columns of numbers."""
     summary = run.summary
     if summary is None or run.status != "completed":
         return []
@@ -166,16 +169,11 @@ def _key(word: str) -> str:
 
 
 def _short(value: str) -> str:
-    """Cut a number that a sweeper drew to four digits; its run's own files have all of them."""
+    """Return a long number with four digits only; the run's own files have all of them."""
     try:
         return f"{float(value):.4g}" if len(value) > _LONGEST_NUMBER else value
     except ValueError:
         return value
-
-
-def _natural(text: str) -> list[str | int]:
-    """Order 10 after 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
 __all__ = ["SweptRun", "best_run", "sweep_runs", "sweep_table"]

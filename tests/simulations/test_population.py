@@ -269,7 +269,7 @@ def test_partitioner_that_leaves_records_out_deals_none_out_twice(name: str) -> 
     population = deal_heart(name, **SOME_LEFT_OUT[name])
     dealt = [unit for part in population.parts.values() for unit in part["id"]]
     assert len(set(dealt)) == len(dealt) == population.summary["partitioned"] < 920
-    assert f"{920 - len(dealt)} of 920 records are dealt out to nobody" in str(
+    assert f"{920 - len(dealt)} of 920 records are given to no institution" in str(
         population.summary["notes"]
     )
 

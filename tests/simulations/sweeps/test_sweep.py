@@ -173,7 +173,7 @@ def test_optuna_is_told_the_direction_and_a_seed(tmp_path: Path) -> None:
     ("words", "message"),
     [
         ((RATE,), r"an interval needs a sweeper that chooses values; set hydra/sweeper=optuna"),
-        ((OPTUNA, "strategy=glob(fed*)"), r"Optuna's sweeper knows no glob"),
+        ((OPTUNA, "strategy=glob(fed*)"), r"Optuna's sweeper does not know glob"),
         (
             (OPTUNA, RATE, "hydra.sweeper.direction=minimize"),
             r"accuracy on validation records, to maximize; leave",
