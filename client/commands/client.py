@@ -154,9 +154,7 @@ def _approve(words: Sequence[str]) -> int:
             print("Not approved.")
             return 1
     if kit.config.policy.approval == "manual":
-        LedgerFile(kit.ledger, anchor=kit.anchor).approve(
-            plan.job, plan_sha256(text)
-        )
+        LedgerFile(kit.ledger, anchor=kit.anchor).approve(plan.job, plan_sha256(text))
     # A job that was stopped here before may go on too: approval is the newer decision
     stop_mark(kit, plan.job).unlink(missing_ok=True)
     print(f"Approved: job {plan.job}. It begins when the coordinator asks again.")

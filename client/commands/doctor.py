@@ -42,6 +42,8 @@ def examine(folder: Path, overrides: Sequence[str], *, as_json: bool) -> int:
 
 def diagnose(folder: Path, overrides: Sequence[str] = ()) -> list[Finding]:
     """Check a kit, its records and this machine."""
+    # Checks import torch, pandas and Flower themselves: mistakes in client.yaml are shown without
+    # waiting for these
     try:
         kit, problems = read_kit(folder, overrides)
     except ConfigError as error:
@@ -312,6 +314,7 @@ def _folders(kit: InstitutionKit) -> Iterator[Finding]:
 
 
 def _socket(kit: InstitutionKit) -> Iterator[Finding]:
+    # Bytes and not characters: the system's limit is on the encoded path
     size = len(str(kit.socket).encode())
     if size > _LONGEST_SOCKET:
         message = (

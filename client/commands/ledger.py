@@ -120,6 +120,7 @@ def _one(arguments: argparse.Namespace, what: str) -> Path:
 def _open(path: Path, arguments: argparse.Namespace) -> "LedgerFile":
     from confide.client.ledger.file import LedgerFile
 
+    # Ledgers of a simulation share their keys; an institution's ledger has its own
     shared = path.parent / SHARED_KEYS
     keys = arguments.keys or (shared if shared.exists() else None)
     anchor = arguments.anchors / f"{path.name}.anchor" if arguments.anchors else None

@@ -113,6 +113,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
     # Without a cache of features: nothing of the records is kept on disk
     compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))
+    # The model first: what its task needs decides which columns are read
     predictor = load_predictor(arguments.run, compute=compute, custom_tasks=arguments.custom_task)
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]

@@ -21,6 +21,7 @@ WAITS = "waits for approval"
 
 def status(kit: InstitutionKit) -> dict[str, Any]:
     """Return the status of a kit, as plain values."""
+    # All roles in one supervisor write to `logs`; a role run as a service has its own folder
     running: dict[str, int] = {}
     for folder in ("logs", *ROLES):
         running |= {

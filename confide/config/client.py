@@ -65,6 +65,8 @@ class InstitutionConfig(ClientConfig):
 class TrainerConfig:
     """Performance only: none of these changes the privacy guarantee."""
 
+    # Apart from the settings above: these are the institution's own and never part of a plan
+
     device: str = setting("auto", "Device to compute on.", choices=("auto", "cpu", "cuda", "mps"))
     precision: str = setting(
         "float32",

@@ -82,6 +82,7 @@ class PolicyConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    # The defaults are what a new institution starts from, and are strict
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     required_unit: str = setting(
         "record",
@@ -158,6 +159,7 @@ class PolicyConfig:
             r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours
         ):
             yield f"hours={self.hours}: expected HH:MM-HH:MM."
+        # Under a budget for records each run that protects groups costs several times as much
         if self.budget.unit == "record" and self.required_unit == "group":
             yield (
                 "required_unit=group, budget.unit=record: the budget's unit is the strongest; set"

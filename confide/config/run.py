@@ -54,6 +54,7 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each contradiction between groups."""
+        # One sentence for each contradiction, and all of them: mistakes are reported together
         tabular_backbone = self.backbone.kind in ("logistic", "mlp")
         if (self.task.kind == "tabular") != tabular_backbone:
             fits = (
@@ -89,6 +90,7 @@ class Config:
                 "data.group_column=null: privacy.unit=group needs the column that names a record's"
                 " owner."
             )
+        # In memory, each run would start with a full budget for the same people
         if private and not self.data.is_public and ledger is None:
             yield (
                 "client.ledger=null: private training on records that are not public spends a"

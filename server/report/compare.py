@@ -95,6 +95,7 @@ def differing(runs: Sequence[RunFiles]) -> dict[str, list[Any]]:
         key for key in dict.fromkeys(key for config in described for key in config) if decides(key)
     ]
     settings = {key: [config.get(key) for config in described] for key in keys}
+    # Compared as text: values may be lists, which cannot be in a set
     settings = {key: values for key, values in settings.items() if len(set(map(str, values))) > 1}
     parts = {key: values for key, values in settings.items() if key.startswith("strategy.")}
     rest = {key: values for key, values in settings.items() if key not in parts}

@@ -58,6 +58,7 @@ def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
         return None
     figure, axes = new_axes(2.6)
     axes.plot(*zip(*sorted(points), strict=True), "o", color=FEDERATED)
+    # Epsilons such as 1, 3 and 8 are evenly spaced on a logarithmic axis
     axes.set(xlabel="epsilon (log scale)", ylabel=metric, xscale="log")
     axes.set_xticks(
         asked := sorted({epsilon for epsilon, _ in points}), [f"{epsilon:g}" for epsilon in asked]
@@ -189,7 +190,7 @@ def _scale(values: Sequence[Any]) -> _Scale:
 
 def _by_size(values: Sequence[float]) -> _Scale:
     low, high = min(values), max(values)
-    span = (high - low) or 1.0
+    span = (high - low) or 1.0  # equal values would divide by zero
     marks = [(share, f"{low + share * span:.3f}") for share in (0.0, 0.5, 1.0)]
     return _Scale([(value - low) / span for value in values], marks if high > low else marks[:1])
 

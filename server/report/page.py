@@ -88,6 +88,7 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
     summary, metric = run.summary, run.metric
     federated = summary.get("federated", {})
     spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
+    # A failed run has no model and a shorter summary: every figure may be missing
     moved = summary.get("bytes", {})
     tiles = [
         (number(federated[metric]), f"{metric}, federated model") if metric in federated else None,

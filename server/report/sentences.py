@@ -42,6 +42,7 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _model(config: Mapping[str, Any]) -> str:
+    # The config as config.yaml has it, and not as dataclasses: a report is made from files alone
     backbone, tuning = config["backbone"], config["tuning"]
     if backbone["kind"] == "logistic":
         return "a logistic regression"

@@ -70,6 +70,7 @@ def write_comparison(
         ConfigError: if they cannot be compared.
         StorageError: if the page cannot be written.
     """
+    # A run that failed has no metrics to compare, but should not be missing from the page
     done = [run for run in runs if run.summary["status"] == "completed"]
     without = [
         (run.folder.name, str(run.summary.get("error", "ended early")))

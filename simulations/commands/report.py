@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> int:
     if len(folders) == 1:
         if arguments.output is not None:
             raise ConfigError(
-                f"--output={arguments.output}: the report of one run is written to its folder; leave it out."
+                f"--output={arguments.output}: the report of one run is written to its folder;"
+                " leave it out."
             )
         print(_again(folders[0]))
         return 0
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--output",
         type=Path,
-        help=f"page of several runs (default: {COMPARISON}), or of a sweep (default: in its folder)",
+        help=f"page of several runs (default: {COMPARISON}) or of a sweep (default: its folder)",
     )
     return parser
 

@@ -67,6 +67,16 @@ class Sweep:
     by_program: bool
     words: Sequence[str]
 
+    def heading(self) -> str:
+        """Return the heading of the job that Hydra is running."""
+        hydra = HydraConfig.get()
+        changed = [
+            word
+            for word in map(str, hydra.overrides.task)
+            if word.partition("=")[0].lstrip("+~") in self.keys
+        ]
+        return f"job {int(hydra.job.num) + 1} of {self.jobs}: {' '.join(changed)}"
+
 
 def is_sweep(argv: Sequence[str]) -> bool:
     """Say whether a command line asks for a sweep."""
@@ -86,14 +96,7 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
     sweep = plan_sweep(overrides_of(argv))
 
     def run(composed: DictConfig) -> float | None:
-        hydra = HydraConfig.get()
-        changed = [
-            word
-            for word in map(str, hydra.overrides.task)
-            if word.partition("=")[0].lstrip("+~") in sweep.keys
-        ]
-        heading = f"job {int(hydra.job.num) + 1} of {sweep.jobs}: {' '.join(changed)}"
-        print(heading, file=sys.stderr)
+        print(sweep.heading(), file=sys.stderr)
         try:
             return job_fn(composed, not sweep.in_turn)
         except Exception as error:  # this job is lost, the others are not
@@ -117,6 +120,8 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
     except Exception as error:
         log.info("The sweep ended early.", exc_info=True)
         print(f"confide simulate: the sweep ended early: {error}", file=sys.stderr)
+    # Read from the folders and not collected above: launchers may run jobs in other processes, and
+    # an interrupted sweep has results too
     runs = sweep_runs(sweep.folder)
     _print_results(runs, sweep)
     if interrupted:
