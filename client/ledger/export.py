@@ -59,7 +59,7 @@ def export_problems(raw: Mapping[str, Any]) -> list[str]:
         content = {key: value for key, value in raw.items() if key != "signature"}
         public_key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(raw["public_key"]))
         public_key.verify(bytes.fromhex(raw["signature"]), _canonical(content))
-        # The signature alone proves nothing: whoever holds the key could sign any totals. They are
+        # The signature alone proves nothing: the key's owner could sign any totals. They are
         # computed again from the events.
         state, before = LedgerState(), ""
         for number, item in enumerate(raw["events"], start=1):
