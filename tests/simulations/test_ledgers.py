@@ -154,7 +154,7 @@ OTHER_NAMES = {
 
 def test_the_same_people_under_other_names_get_no_second_budget(run: Simulate, table: Path) -> None:
     run(*settings(table), "data.partitioner=iid", "data.institution=bank")
-    told = r"units are in bank-.* already: dealt out under another name"
+    told = r"units are in bank-.* already: under another name"
     for change, overrides in OTHER_NAMES.items():
         with pytest.raises(DataError, match=told):
             run(*settings(table), *overrides, name=change)
@@ -192,7 +192,7 @@ def test_groups_dealt_out_to_several_institutions_are_refused(run: Simulate, tab
         table, **{"privacy.unit": "group", "data.group_column": "age", "data.partitioner": "iid"}
     )
     with pytest.raises(
-        DataError, match=r"deals the records of \d+ of \d+ groups .* out to several institutions"
+        DataError, match=r"splits the records of \d+ of \d+ groups .* among several institutions"
     ):
         run(*grouped)
 

@@ -18,9 +18,10 @@ from builders import build_institution, build_ledger, workload_of
 from safetensors.torch import load_file
 
 from confide.client.institution import Institution
-from confide.client.ledger.event_log import EventLog, Transaction
+from confide.client.ledger.event_log import EventLog
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.replies import Replies
+from confide.client.ledger.transaction import Transaction
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer

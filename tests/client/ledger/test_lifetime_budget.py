@@ -89,7 +89,7 @@ def test_a_known_run_is_admitted_with_its_own_terms_alone(tmp_path: Path) -> Non
     ledger = opened(tmp_path)
     train(ledger, rounds=1)
     ledger.admit(terms())
-    with pytest.raises(ProtocolError, match="goes on with other terms"):
+    with pytest.raises(ProtocolError, match="continues with other terms"):
         ledger.admit(terms(steps=6))
 
 

@@ -62,7 +62,7 @@ def test_a_backup_restored_with_its_anchor_is_noticed_by_the_echo(tmp_path: Path
     restored.check_head("")
     with pytest.raises(
         LedgerError,
-        match=r"does not hold event '\d+', which a coordinator was told of: it is an older copy",
+        match=r"does not hold event '\d+', which a coordinator has seen: it is an older copy",
     ):
         restored.check_head(ledger.head)
     ledger.check_head(restored.head)  # an older head is no alarm

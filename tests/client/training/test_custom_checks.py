@@ -16,7 +16,7 @@ from small_kit import PRIVATE, TASK, make_kit
 
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.served import DeployedInstitution
-from confide.client.records.checked import load_pool
+from confide.client.records.checked import load_checked_records
 from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
@@ -256,7 +256,7 @@ def test_records_of_one_label_are_no_reason_to_refuse_a_task() -> None:
 
 def test_encoding_that_reads_a_record_in_the_light_of_others_is_refused(tmp_path: Path) -> None:
     kit = listing(tmp_path, "vetted.Centres", "vetted.Plain")
-    records = load_pool(kit.data, TASK).records
+    records = load_checked_records(kit.data, TASK).records
     check_custom_encoding(build(own()), records)
     check_custom_encoding(build(PRIVATE), records)
     with pytest.raises(
