@@ -100,9 +100,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     if arguments.ledger is not None:
         from confide.client.ledger.file import LedgerFile
 
-        approved = (plan.job, plan_sha256(text)) in LedgerFile(
-            arguments.ledger
-        ).state.approved
+        approved = (plan.job, plan_sha256(text)) in LedgerFile(arguments.ledger).state.approved
     # Steps and rounds follow from the public number, as at the institution
     counted = policy.counts(arguments.records)
     size = workplan(plan, num_examples=policy.config.public_n or arguments.records)
