@@ -9,13 +9,29 @@ from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
 
-TRACKERS: dict[str, str | None] = {
-    "tensorboard": "tensorboard",
-    "wandb": "wandb",
-    "mlflow": "mlflow",
-    "csv": None,
+
+@dataclass(frozen=True, kw_only=True)
+class TrackerKind:
+    """A tracker that comes with confide: an entry of :data:`TRACKERS`.
+
+    Attributes:
+        builder: dotted name of a function :class:`TrackingConfig` -> Tracker, imported when chosen.
+        package: that it needs, which is also the extra's name; None for none.
+    """
+
+    builder: str
+    package: str | None = None
+
+
+TRACKERS: dict[str, TrackerKind] = {
+    "tensorboard": TrackerKind(
+        builder="confide.server.trackers.tensorboard.make_tracker", package="tensorboard"
+    ),
+    "wandb": TrackerKind(builder="confide.server.trackers.wandb.make_tracker", package="wandb"),
+    "mlflow": TrackerKind(builder="confide.server.trackers.mlflow.make_tracker", package="mlflow"),
+    "csv": TrackerKind(builder="confide.server.trackers.csv.make_tracker"),
 }
-"""Name of each built-in tracker -> package that it needs, which is also the extra's name."""
+"""Trackers that come with confide, by name."""
 
 
 @dataclass
@@ -59,7 +75,7 @@ class TrackingConfig:
 
     def _missing(self, name: str) -> Iterator[str]:
         if name in TRACKERS:
-            package = TRACKERS[name]
+            package = TRACKERS[name].package
             if package is not None and not is_installed(package):
                 yield (
                     f"trackers=[{name}]: {name} is not installed; pip install 'confide[{package}]'."
@@ -95,4 +111,4 @@ def is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-__all__ = ["TRACKERS", "TrackingConfig", "is_installed"]
+__all__ = ["TRACKERS", "TrackerKind", "TrackingConfig", "is_installed"]

@@ -1,4 +1,4 @@
-"""From the config to trackers; each one's library is imported where it is chosen, and nowhere else."""
+"""From the config to trackers, each imported with its library only where it is chosen."""
 
 import contextlib
 import importlib
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from confide.config.run import Config
+from confide.config.tables import implementation
 from confide.config.tracking import TRACKERS, TrackingConfig
 from confide.errors import ConfigError
 from confide.server.run_folder import described, flat
@@ -48,34 +49,18 @@ def build_tracker(name: str, settings: TrackingConfig) -> Tracker:
         ConfigError: if it cannot be imported.
     """
     if name not in TRACKERS:
-        return _own(name)
+        return _custom(name)
+    kind = TRACKERS[name]
     try:
-        return _shipped(name, settings)
+        tracker: Tracker = implementation(kind.builder)(settings)
     except ImportError as error:
         raise ConfigError(
-            f"tracking.trackers=[{name}]: {error}; pip install 'confide[{TRACKERS[name]}]'."
+            f"tracking.trackers=[{name}]: {error}; pip install 'confide[{kind.package}]'."
         ) from None
+    return tracker
 
 
-def _shipped(name: str, settings: TrackingConfig) -> Tracker:
-    if name == "tensorboard":
-        from confide.server.trackers.tensorboard import TensorBoardTracker
-
-        return TensorBoardTracker(settings.named_clients)
-    if name == "wandb":
-        from confide.server.trackers.wandb import WandbTracker
-
-        return WandbTracker(settings.project, settings.wandb_mode, settings.named_clients)
-    if name == "mlflow":
-        from confide.server.trackers.mlflow import MlflowTracker
-
-        return MlflowTracker(settings.project, settings.mlflow_uri, settings.named_clients)
-    from confide.server.trackers.csv import CsvTracker
-
-    return CsvTracker()
-
-
-def _own(path: str) -> Tracker:
+def _custom(path: str) -> Tracker:
     module, _, name = path.rpartition(".")
     try:
         made: Tracker = getattr(importlib.import_module(module), name)()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from confide.config.tracking import TrackingConfig
 from confide.server.trackers.tracker import Metric
 
 FILE = "metrics.csv"
@@ -31,4 +32,9 @@ class CsvTracker:
         self._file.close()
 
 
-__all__ = ["FILE", "CsvTracker"]
+def make_tracker(settings: TrackingConfig) -> CsvTracker:
+    """Make it of its settings."""
+    return CsvTracker()
+
+
+__all__ = ["FILE", "CsvTracker", "make_tracker"]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from confide.config.tracking import TrackingConfig
 from confide.server.trackers.run_id import keep_id, kept_id
 from confide.server.trackers.scalars import Scalar, Scalars, final_scores
 from confide.server.trackers.tracker import Metric
@@ -126,4 +127,9 @@ def _parts(items: Sequence[Any], most: int) -> Iterable[Sequence[Any]]:
     return (items[start : start + most] for start in range(0, len(items), most))
 
 
-__all__ = ["FOLDER", "MlflowTracker"]
+def make_tracker(settings: TrackingConfig) -> MlflowTracker:
+    """Make it of its settings."""
+    return MlflowTracker(settings.project, settings.mlflow_uri, settings.named_clients)
+
+
+__all__ = ["FOLDER", "MlflowTracker", "make_tracker"]

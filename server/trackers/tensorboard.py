@@ -20,6 +20,7 @@ from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from confide.config.tracking import TrackingConfig
 from confide.server.trackers.scalars import Scalar, Scalars, final_scores
 from confide.server.trackers.tracker import Metric
 
@@ -93,4 +94,9 @@ def _text(tag: str, config: Mapping[str, object]) -> Any:
     )
 
 
-__all__ = ["FOLDER", "TensorBoardTracker"]
+def make_tracker(settings: TrackingConfig) -> TensorBoardTracker:
+    """Make it of its settings."""
+    return TensorBoardTracker(settings.named_clients)
+
+
+__all__ = ["FOLDER", "TensorBoardTracker", "make_tracker"]

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from confide.config.tracking import TrackingConfig
 from confide.errors import ConfigError
 from confide.server.trackers.run_id import keep_id, kept_id
 from confide.server.trackers.scalars import Scalars, final_scores
@@ -119,4 +120,9 @@ def _has_key() -> bool:
     return keys.authenticators(urlsplit(wandb.Settings().base_url).hostname or "") is not None
 
 
-__all__ = ["WandbTracker"]
+def make_tracker(settings: TrackingConfig) -> WandbTracker:
+    """Make it of its settings."""
+    return WandbTracker(settings.project, settings.wandb_mode, settings.named_clients)
+
+
+__all__ = ["WandbTracker", "make_tracker"]
