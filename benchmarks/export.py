@@ -31,7 +31,6 @@ from confide.models.networks import trainable_tensors
 from confide.models.saved import load_model
 from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
-from confide.tasks.schema import content_columns
 
 _TWEETS = (
     "privacy=none",
@@ -55,7 +54,7 @@ def train(config: Config, folder: Path) -> None:
 
 def labelled(config: Config) -> Dataset:
     """Return records of the run's source, as text."""
-    columns = [*content_columns(config.task), config.task.label_column]
+    columns = [*config.task.content_columns, config.task.label_column]
     records = load_records(config.data.path, columns, in_memory_mb=1024).records
     return records.shuffle(seed=1).select(range(min(_MOST, len(records))))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from confide.client.schedule import Workplan
+from confide.config.model import BACKBONES, without_weights
 from confide.config.privacy import PolicyConfig
 from confide.errors import DeniedError
 from confide.protocol.messages import Evaluation
@@ -32,7 +33,6 @@ _FIXES = {
     "public_n": " Declare a larger policy.public_n.",
 }
 _UNITS = ("none", "record", "group")
-_WITHOUT_WEIGHTS = ("logistic", "mlp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +131,14 @@ class Policy:
         """Check a plan against the rules that need no knowledge of the records."""
         config, privacy = self.config, plan.privacy
         yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks)
-        pretrained = plan.backbone.kind not in _WITHOUT_WEIGHTS
+        pretrained = BACKBONES[plan.backbone.kind].has_weights
         yield _one_of(
             "backbones",
             str(plan.backbone_sha256) if pretrained else plan.backbone.kind,
             _backbones(config, pretrained),
         )
-        downloads = bool(getattr(plan.backbone, "allow_download", False))
+        weights = plan.backbone.pretrained
+        downloads = weights is not None and weights.allow_download
         yield _flag("allow_download", downloads, config.allow_download)
         yield Verdict(
             rule="required_unit",
@@ -270,7 +271,7 @@ def _flag(rule: str, asked: bool, allowed: bool) -> Verdict:
 
 def _backbones(config: PolicyConfig, pretrained: bool) -> list[str]:
     """Return the allowed backbones of one sort: hashes of pretrained ones, or kinds of others."""
-    kinds = set(_WITHOUT_WEIGHTS)
+    kinds = without_weights()
     return [name for name in config.backbones if name == "any" or (name in kinds) != pretrained]
 
 

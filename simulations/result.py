@@ -79,17 +79,15 @@ class Result:
             ModelError: if it is damaged, or its backbone is not here.
         """
         with quiet_imports():
-            from confide.inference.hugging_face import text_classifier
+            from confide.inference.exporter import exporter_of
             from confide.models.compute import Compute
-            from confide.models.networks import Mlp
             from confide.models.saved import load_model, read_description
         with without_bars():
             workload, _, _ = load_model(
                 self.model_dir, compute=Compute(), custom_tasks=self.custom_tasks
             )
-            if isinstance(workload.model, Mlp):
-                return workload.model.eval()
-            return text_classifier(workload, read_description(self.model_dir).plan).eval()
+            plan = read_description(self.model_dir).plan
+            return exporter_of(plan).whole(workload, plan, merge=False).eval()
 
     def predict(self, records: "pandas.DataFrame | Dataset | str | Path") -> "pandas.DataFrame":
         """Predict on records: a frame, a dataset, or what ``data.path`` takes.
@@ -107,10 +105,9 @@ class Result:
             from confide.client.records.whole import read_whole
             from confide.inference.prediction import predict
             from confide.models.saved import read_description
-            from confide.tasks.schema import content_columns
         with threads_kept(), without_bars():
             if isinstance(records, str | Path):
-                columns = content_columns(read_description(self.model_dir).plan.task)
+                columns = read_description(self.model_dir).plan.task.content_columns
                 records, _ = read_whole(str(records), query=None, needed=columns, keep=())
             return predict(self.run_dir, records, custom_tasks=self.custom_tasks)
 

@@ -96,10 +96,9 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
     from confide.client.records.whole import read_whole
     from confide.inference.predictor import find_model
     from confide.models.saved import read_description
-    from confide.tasks.schema import content_columns
 
     task = read_description(find_model(arguments.run)).plan.task
-    needed = [*content_columns(task), task.label_column]
+    needed = [*task.content_columns, task.label_column]
     return read_whole(arguments.check, query=arguments.query, needed=needed, keep=())[0]
 
 

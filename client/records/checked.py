@@ -12,7 +12,7 @@ from confide.client.records.units import Units, id_problem, keep_units, unit_ids
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.task import TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import content_columns, count_problems, label_counts, read
+from confide.tasks.schema import count_problems, label_counts, read
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
         DataError: if the source cannot be read.
         ConfigError: if a custom function returns something other than records.
     """
-    columns = [*content_columns(task), task.label_column]
+    columns = [*task.content_columns, task.label_column]
     named = (config.id_column, config.group_column, partition_column(config, task))
     columns += [name for name in named if name is not None]
     wanted = tuple(dict.fromkeys(columns))
@@ -132,7 +132,7 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRec
 
     If each file is an institution, ids belong to it: the same id in two files is two units.
     """
-    content = content_columns(task)
+    content = task.content_columns
     ids = unit_ids(
         records,
         id_column=config.id_column,

@@ -23,7 +23,7 @@ from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import DataError
-from confide.tasks.schema import content_columns, label_counts, read
+from confide.tasks.schema import Column, label_counts, read
 
 CountTokens = Callable[[Sequence[str]], list[int] | None]
 """Function texts -> number of tokens of each, special ones included and nothing cut; it returns
@@ -158,9 +158,9 @@ def _checked_if_possible(
     records: Dataset, data: DataConfig, task: TaskConfig
 ) -> CheckedRecords | None:
     """Keep one record a unit; None if columns are missing or ids are null."""
-    needed = (data.id_column,) if data.id_column is not None else content_columns(task)
+    needed = (data.id_column,) if data.id_column is not None else task.content_columns
     owner = () if data.group_column is None else (data.group_column,)
-    if not {*needed, *owner, *content_columns(task), task.label_column} <= set(
+    if not {*needed, *owner, *task.content_columns, task.label_column} <= set(
         records.column_names
     ):
         return None

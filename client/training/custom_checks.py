@@ -40,7 +40,7 @@ def check_custom_loss(
     with torch.no_grad(), off_zero(params):
         alone = _losses_alone(loss_fn, examples)
         for size in _BATCHES:
-            for indices in examples.groups(torch.arange(size)):
+            for indices in examples.length_buckets(torch.arange(size)):
                 losses = loss_fn(examples.take(indices)).float().cpu()
                 if losses.shape != indices.shape:
                     raise PrivacyError(

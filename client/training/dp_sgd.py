@@ -184,7 +184,7 @@ class DpSgd:
             indices: indices of the sampled records, shape [b], b >= 0.
         """
         # An empty sample is a step too: it adds noise, and counts.
-        groups = examples.groups(indices) if len(indices) else [indices]
+        groups = examples.length_buckets(indices) if len(indices) else [indices]
         chunks = [chunk for group in groups for chunk in group.split(self._physical)]
         for number, chunk in enumerate(chunks):
             optimizer.zero_grad(set_to_none=True)
@@ -244,7 +244,7 @@ class DpSgd:
         # Buckets by length tear groups apart: this finds a record's group again.
         positions = torch.empty(int(records.max()) + 1, dtype=torch.int64)
         positions[records] = torch.arange(len(records))
-        for bucket in examples.groups(records):
+        for bucket in examples.length_buckets(records):
             for chunk in bucket.split(self._physical):
                 self._wrapped.set_grad_sample_to_none()
                 self._loss_fn(self._wrapped, examples.take(chunk)).sum().backward()

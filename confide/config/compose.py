@@ -22,7 +22,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from confide.config.fields import range_problems
 from confide.config.hydra_state import own_hydra, with_open_dicts
-from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig
+from confide.config.model import BACKBONES
 from confide.config.run import Config
 from confide.config.strategy import (
     ComposedStrategyConfig,
@@ -30,7 +30,7 @@ from confide.config.strategy import (
     FlowerStrategyConfig,
 )
 from confide.config.sweeps import count_jobs, expand
-from confide.config.task import TabularConfig, TextClassificationConfig
+from confide.config.task import TASKS
 from confide.errors import ConfigError
 from confide.security.redaction import redact
 
@@ -45,12 +45,8 @@ def register_schema() -> None:
     store = ConfigStore.instance()
     store.store(name="schema", node=with_open_dicts(Config))
     nodes: dict[str, dict[str, Any]] = {
-        "task": {"text_classification": TextClassificationConfig, "tabular": TabularConfig},
-        "backbone": {
-            "transformer": TransformerConfig,
-            "logistic": LogisticConfig,
-            "mlp": MlpConfig,
-        },
+        "task": {name: kind.schema for name, kind in TASKS.items()},
+        "backbone": {name: kind.schema for name, kind in BACKBONES.items()},
         "strategy": {
             "composed": ComposedStrategyConfig,
             "custom": CustomStrategyConfig,

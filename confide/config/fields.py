@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import field
 from typing import Any
 
@@ -16,7 +16,7 @@ def setting(  # noqa: PLR0913 - a declaration, one word a bound
     gt: float | None = None,
     le: float | None = None,
     lt: float | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: Collection[str] | None = None,
 ) -> Any:
     """Declare a setting with its default, meaning and range.
 
@@ -27,7 +27,8 @@ def setting(  # noqa: PLR0913 - a declaration, one word a bound
         gt: bound that values must exceed.
         le: largest value allowed.
         lt: bound that values must stay below.
-        choices: values allowed; None for any.
+        choices: values allowed, or a table whose names they are, so that an entry added later
+            counts; None for any.
     """
     metadata = {"meaning": meaning, "ge": ge, "gt": gt, "le": le, "lt": lt, "choices": choices}
     # Dataclasses refuse mutable defaults: lists and dictionaries are given as functions

@@ -1,12 +1,48 @@
-"""Settings of backbones and tuning."""
+"""Kinds of backbone and tuning: their schemas, and the table that says what implements each.
+
+``BACKBONES`` is the one place that lists kinds; see docs/design/0020-tables.md.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any, ClassVar, Protocol
 
 from confide.config.fields import STRICT, setting
 
 _MOST_LAYERS, _WIDEST_LAYER = 64, 10_000_000
+
+
+@dataclass
+class TuningConfig:
+    """Which tensors are trained, and so travel."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = setting(
+        "???",
+        "full: all; lora: adapters and head; head: the head on frozen features.",
+        choices=("full", "lora", "head"),
+    )
+    rank: int = setting(8, "LoRA rank r.", ge=1, le=1024)
+    alpha: float = setting(16.0, "LoRA scale: the adapter counts alpha / rank.", gt=0)
+    target_modules: list[str] = setting(
+        lambda: ["query", "value"], "Modules that get an adapter, by the end of their name."
+    )
+
+
+class Pretrained(Protocol):
+    """What names pretrained weights.
+
+    Attributes:
+        name: a local folder, ``pkg://PACKAGE/FOLDER`` or a hub name.
+        sha256: expected content hash; None for any.
+        allow_download: whether a hub name may be downloaded.
+    """
+
+    name: str
+    sha256: str | None
+    allow_download: bool
 
 
 @dataclass
@@ -15,7 +51,20 @@ class BackboneConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    kind: str = setting("???", "Kind of backbone.", choices=("transformer", "logistic", "mlp"))
+    kind: str = setting("???", "Kind of backbone.")
+
+    @property
+    def pretrained(self) -> Pretrained | None:
+        """Where its weights come from; None for one that starts at random."""
+        return None
+
+    def with_hash(self, sha256: str | None) -> "BackboneConfig":
+        """Return it with the content hash that its weights must have; one without has none."""
+        return self
+
+    def describe(self, tuning: TuningConfig) -> str:
+        """Say what is trained, as a report does."""
+        return self.kind
 
 
 @dataclass
@@ -35,12 +84,37 @@ class TransformerConfig(BackboneConfig):
     )
     allow_download: bool = setting(False, "Whether a hub name may be downloaded.")
 
+    @property
+    def pretrained(self) -> Pretrained:
+        """Its weights are always pretrained."""
+        return self
+
+    def with_hash(self, sha256: str | None) -> "TransformerConfig":
+        """Return it with the content hash that its weights must have."""
+        return replace(self, sha256=sha256)
+
+    def describe(self, tuning: TuningConfig) -> str:
+        """Name the encoder, and what of it is trained."""
+        path = PurePosixPath(self.name.removeprefix("pkg://"))
+        name = path.parts[0] if self.name.startswith("pkg://") else path.name
+        layers = f", first {self.num_hidden_layers} layers" if self.num_hidden_layers else ""
+        ways = {
+            "head": "a linear head on the frozen backbone {}",
+            "lora": f"rank-{tuning.rank} adapters and a head on the backbone {{}}",
+            "full": "all parameters of the backbone {} and a head",
+        }
+        return ways[tuning.kind].format(f"{name}{layers}")
+
 
 @dataclass
 class LogisticConfig(BackboneConfig):
     """Multinomial logistic regression on the encoded columns."""
 
     kind: str = setting("logistic", "Kind of backbone.", choices=("logistic",))
+
+    def describe(self, tuning: TuningConfig) -> str:
+        """Name the model."""
+        return "a logistic regression"
 
 
 @dataclass
@@ -49,6 +123,12 @@ class MlpConfig(BackboneConfig):
 
     kind: str = setting("mlp", "Kind of backbone.", choices=("mlp",))
     hidden: list[int] = setting(lambda: [32], "Width of each hidden layer.")
+
+    def describe(self, tuning: TuningConfig) -> str:
+        """Name the model and its widths."""
+        widths = [str(width) for width in self.hidden]
+        listed = " and ".join(filter(None, (", ".join(widths[:-1]), widths[-1])))
+        return f"a perceptron with hidden layers of {listed}"
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
@@ -61,19 +141,92 @@ class MlpConfig(BackboneConfig):
             yield f"hidden: expected at most {_MOST_LAYERS} layers, got {len(self.hidden)}."
 
 
-@dataclass
-class TuningConfig:
-    """Which tensors are trained, and so travel."""
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What implements a model, by dotted names that are imported when first used.
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    Attributes:
+        builder: a :data:`~confide.models.workload.BuildFn`.
+        exporter: class of an :class:`~confide.inference.exporter.Exporter`.
+    """
 
-    kind: str = setting(
-        "???",
-        "full: all; lora: adapters and head; head: the head on frozen features.",
-        choices=("full", "lora", "head"),
-    )
-    rank: int = setting(8, "LoRA rank r.", ge=1, le=1024)
-    alpha: float = setting(16.0, "LoRA scale: the adapter counts alpha / rank.", gt=0)
-    target_modules: list[str] = setting(
-        lambda: ["query", "value"], "Modules that get an adapter, by the end of their name."
-    )
+    builder: str
+    exporter: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneKind:
+    """A kind of backbone: an entry of :data:`BACKBONES`.
+
+    Attributes:
+        schema: dataclass of its settings, ``kind`` among them.
+        inputs: columns of encoded records that it takes.
+        network: what builds and exports its model.
+        tunings: kinds of tuning that it allows.
+        has_weights: whether it starts from pretrained weights, known by their content hash; one
+            without is described by its widths, and a policy allows it by its kind.
+        choice: what to write after ``backbone=``, in words.
+    """
+
+    schema: type[BackboneConfig]
+    inputs: tuple[str, ...]
+    network: Network
+    tunings: tuple[str, ...]
+    has_weights: bool
+    choice: str
+
+
+_PERCEPTRON = Network(
+    builder="confide.models.perceptron.build_perceptron",
+    exporter="confide.inference.features_form.FeaturesExporter",
+)
+
+BACKBONES: dict[str, BackboneKind] = {
+    "transformer": BackboneKind(
+        schema=TransformerConfig,
+        inputs=("input_ids", "attention_mask"),
+        network=Network(
+            builder="confide.models.encoder.build_encoder",
+            exporter="confide.inference.tokens_form.TokensExporter",
+        ),
+        tunings=("full", "lora", "head"),
+        has_weights=True,
+        choice="minilm or another transformer",
+    ),
+    "logistic": BackboneKind(
+        schema=LogisticConfig,
+        inputs=("features",),
+        network=_PERCEPTRON,
+        tunings=("full",),
+        has_weights=False,
+        choice="logistic",
+    ),
+    "mlp": BackboneKind(
+        schema=MlpConfig,
+        inputs=("features",),
+        network=_PERCEPTRON,
+        tunings=("full",),
+        has_weights=False,
+        choice="mlp",
+    ),
+}
+"""Kinds of backbone, by name."""
+
+
+def without_weights() -> tuple[str, ...]:
+    """Name the kinds of backbone that start at random."""
+    return tuple(name for name, kind in BACKBONES.items() if not kind.has_weights)
+
+
+__all__ = [
+    "BACKBONES",
+    "BackboneConfig",
+    "BackboneKind",
+    "LogisticConfig",
+    "MlpConfig",
+    "Network",
+    "Pretrained",
+    "TransformerConfig",
+    "TuningConfig",
+    "without_weights",
+]

@@ -7,7 +7,16 @@ from typing import Any, ClassVar
 
 from confide.config.custom import is_dotted
 from confide.config.fields import STRICT, setting
-from confide.config.task import METRICS, TASK_KINDS
+from confide.config.model import without_weights
+from confide.config.task import TASKS, known_metrics
+
+ACCOUNTANTS: dict[str, str] = {
+    "pld": "confide.privacy.accounting.pld_epsilon",
+    "prv": "confide.privacy.accounting.prv_epsilon",
+    "rdp": "confide.privacy.accounting.rdp_epsilon",
+}
+"""Name of each accountant -> dotted name of the function that returns the epsilon of a
+:class:`~confide.privacy.accounting.Schedule` at a delta; imported when first used."""
 
 
 @dataclass
@@ -31,7 +40,7 @@ class PrivacyConfig:
     delta: float = setting(1e-5, "Probability that the bound fails.", ge=1e-12, lt=1)
     clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-6, le=1e6)
     accountant: str = setting(
-        "pld", "Method by which epsilon is composed over steps.", choices=("pld", "prv", "rdp")
+        "pld", "Method by which epsilon is composed over steps.", choices=ACCOUNTANTS
     )
     spare_rounds: int = setting(
         0,
@@ -99,12 +108,12 @@ class PolicyConfig:
         ge=1,
     )
     tasks: list[str] = setting(
-        lambda: list(TASK_KINDS),
+        lambda: list(TASKS),
         "Kinds of task allowed, and dotted paths of custom tasks, which are imported here if a plan"
         " names them; any: in a simulation, the task that its own config names.",
     )
     backbones: list[str] = setting(
-        lambda: ["logistic", "mlp"],
+        lambda: list(without_weights()),
         "Backbones allowed: kinds without weights, and content hashes (SHA-256) of pretrained ones;"
         " any: all that the institution has.",
     )
@@ -117,7 +126,7 @@ class PolicyConfig:
     max_update_mb: float = setting(256.0, "Largest update, in MiB.", gt=0)
     max_update_norm: float = setting(1e6, "Largest L2 norm of an update.", gt=0)
     metrics: list[str] = setting(
-        lambda: list(METRICS),
+        lambda: list(known_metrics()),
         "Metrics on validation and test records that may leave the institution, unprotected.",
     )
     min_support: int = setting(
@@ -147,12 +156,12 @@ class PolicyConfig:
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each contradiction."""
         for name in self.metrics:
-            if name not in METRICS:
-                yield f"metrics={name}: expected only {', '.join(METRICS)}."
+            if name not in known_metrics():
+                yield f"metrics={name}: expected only {', '.join(known_metrics())}."
         for kind in self.tasks:
-            if kind not in (*TASK_KINDS, "any") and not is_dotted(kind):
+            if kind not in (*TASKS, "any") and not is_dotted(kind):
                 yield (
-                    f"tasks={kind}: expected only {', '.join(TASK_KINDS)}, any, or the dotted path"
+                    f"tasks={kind}: expected only {', '.join(TASKS)}, any, or the dotted path"
                     " of a task."
                 )
         if self.hours is not None and not re.fullmatch(

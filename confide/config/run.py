@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from confide.config.client import InstitutionConfig, TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import setting
-from confide.config.model import BackboneConfig, TuningConfig
+from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.strategy import ComposedStrategyConfig, StrategyConfig
-from confide.config.task import TaskConfig
+from confide.config.task import TASKS, TaskConfig
 from confide.config.tracking import TrackingConfig
 
 
@@ -54,26 +54,28 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each contradiction between groups."""
-        # One sentence for each contradiction, and all of them: mistakes are reported together
-        tabular_backbone = self.backbone.kind in ("logistic", "mlp")
-        if (self.task.kind == "tabular") != tabular_backbone:
-            fits = (
-                "logistic or mlp"
-                if self.task.kind == "tabular"
-                else "minilm or another transformer"
-            )
-            yield (
-                f"backbone.kind={self.backbone.kind} does not fit task.kind={self.task.kind};"
-                f" choose backbone={fits}."
-            )
-        if tabular_backbone and self.tuning.kind != "full":
-            backbone = f"backbone.kind={self.backbone.kind}"
-            yield (
-                f"tuning.kind={self.tuning.kind} needs a pretrained backbone; with {backbone}"
-                " choose tuning=full."
-            )
+        yield from self._kind_problems()
         yield from self._count_problems()
         yield from self._ledger_problems()
+
+    def _kind_problems(self) -> Iterator[str]:
+        """Yield where task, backbone and tuning do not fit each other."""
+        task, backbone = TASKS.get(self.task.kind), BACKBONES.get(self.backbone.kind)
+        if task is None or backbone is None:  # reported as out of range
+            return
+        named = f"backbone.kind={self.backbone.kind}"
+        if task.inputs != backbone.inputs:
+            fits = [kind.choice for kind in BACKBONES.values() if kind.inputs == task.inputs]
+            yield (
+                f"{named} does not fit task.kind={self.task.kind}; choose"
+                f" backbone={' or '.join(fits)}."
+            )
+        if self.tuning.kind not in backbone.tunings:
+            reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"
+            yield (
+                f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
+                f" tuning={' or '.join(backbone.tunings)}."
+            )
 
     @property
     def baselines(self) -> Sequence[str]:

@@ -1,45 +1,45 @@
-"""Settings of tasks: the schema of a record, its label, the metrics."""
+"""Kinds of task: the schema of each, and the table that says what implements it.
+
+``TASKS`` is the one place that lists kinds. The plan's union, Hydra's groups, an institution's
+policy, prediction, export, report and model card are built from its entries; see
+docs/design/0020-tables.md.
+"""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
+from confide.config.model import Network
+from confide.metrics.classification import CLASSIFICATION
+from confide.metrics.metric import Metric
 
-METRICS: dict[str, str] = {
-    "accuracy": "max",
-    "macro_f1": "max",
-    "auc": "max",
-    "log_loss": "min",
-}
-"""Metrics a classification task reports, and the direction that is better."""
-METRIC_RANGES: dict[str, tuple[float, float]] = {
-    "accuracy": (0.0, 1.0),
-    "macro_f1": (0.0, 1.0),
-    "auc": (0.0, 1.0),
-    "log_loss": (0.0, float("inf")),
-}
-"""Least and largest value that each of these can have."""
-TASK_KINDS = ("text_classification", "tabular")
+FORMS = ("hf", "merged", "onnx", "int8")
+"""Forms that a model may be exported to."""
 
 
 @dataclass
 class TaskConfig:
-    """What is learnt: the schema of a record, its label, and the metric that decides."""
+    """What is learnt: the schema of a record, its label, and the metric that decides.
+
+    A kind with other metrics sets ``metric_table`` and declares ``metrics`` and ``primary_metric``
+    anew, with that table's defaults.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    metric_table: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
 
-    kind: str = setting("???", "Kind of task.", choices=TASK_KINDS)
+    kind: str = setting("???", "Kind of task.")
     labels: list[str] = setting(list, "Class names, in the order of the model's outputs.")
     label_column: str = setting("label", "Column that holds the label.")
     label_values: dict[str, str] = setting(
         dict, "Raw value of the label column -> class name; empty: values are names."
     )
-    metrics: list[str] = setting(lambda: list(METRICS), "Metrics to report.")
+    metrics: list[str] = setting(lambda: list(CLASSIFICATION), "Metrics to report.")
     primary_metric: str = setting(
-        "accuracy", "Metric that picks the best model and stops early.", choices=tuple(METRICS)
+        "accuracy", "Metric that picks the best model and stops early.", choices=CLASSIFICATION
     )
     _target_: str | None = setting(
         None,
@@ -49,6 +49,16 @@ class TaskConfig:
     kwargs: dict[str, bool | int | float | str] = setting(
         dict, "Arguments of _target_, beside the schema."
     )
+
+    @property
+    def content_columns(self) -> tuple[str, ...]:
+        """Columns that make a record what it is, label excluded; equal contents are one unit."""
+        return ()
+
+    @property
+    def num_outputs(self) -> int:
+        """Numbers that a model predicts for one record."""
+        return len(self.labels)
 
     @property
     def custom_tasks(self) -> tuple[str, ...]:
@@ -72,9 +82,9 @@ class TaskConfig:
                 " there or map to one of these."
             )
         for name in self.metrics:
-            if name not in METRICS:
-                yield f"metrics={name}: expected only {', '.join(METRICS)}."
-        if self.primary_metric in METRICS and self.primary_metric not in self.metrics:
+            if name not in self.metric_table:
+                yield f"metrics={name}: expected only {', '.join(self.metric_table)}."
+        if self.primary_metric in self.metric_table and self.primary_metric not in self.metrics:
             yield (
                 f"primary_metric={self.primary_metric} is not in metrics={self.metrics}; add it or"
                 " choose one of these."
@@ -88,6 +98,11 @@ class TextClassificationConfig(TaskConfig):
     kind: str = setting("text_classification", "Kind of task.", choices=("text_classification",))
     text_column: str = setting("text", "Column that holds the text.")
     max_tokens: int = setting(48, "Texts are cut after this many tokens.", ge=4, le=8192)
+
+    @property
+    def content_columns(self) -> tuple[str, ...]:
+        """The text."""
+        return (self.text_column,)
 
 
 @dataclass
@@ -139,6 +154,11 @@ class TabularConfig(TaskConfig):
         dict, "Input columns, in order, each with its public range or categories."
     )
 
+    @property
+    def content_columns(self) -> tuple[str, ...]:
+        """The input columns, in their order."""
+        return tuple(self.columns)
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from TaskConfig.problems(self)
@@ -146,3 +166,92 @@ class TabularConfig(TaskConfig):
             yield "columns={}: expected at least one input column."
         if self.label_column in self.columns:
             yield f"columns.{self.label_column} is the label; remove it from the inputs."
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """A kind of task: an entry of :data:`TASKS`.
+
+    Dotted names are imported when first used (:func:`~confide.config.tables.implementation`).
+
+    Attributes:
+        schema: dataclass of its settings, ``kind`` among them.
+        task: dotted name of its class (:class:`~confide.tasks.task.Task`), made of the schema and,
+            by keyword, of ``assets``.
+        inputs: columns of encoded records that a model takes; it goes with backbones that take the
+            same ones.
+        reader: dotted name of a :data:`~confide.tasks.schema.ReadFn`, which reads and checks input
+            columns without torch.
+        inventor: dotted name of a function (schema, count, generator) -> column -> values, which
+            invents raw records for checks that need no real ones.
+        title: what it is, in a report.
+        purpose: what it is for, as the beginning of a sentence that the classes end.
+        pipeline_tag: Hugging Face's name for it, for the model card; None: other.
+        assets: what a task needs of a pretrained backbone's folder, such as a tokenizer.
+        members: what a custom task on this schema must have, beside the members of every task.
+        forms: forms that a model of it can be exported to.
+        networks: backbone kind -> network in place of that backbone's own, for outputs that are not
+            one row of numbers a record.
+    """
+
+    schema: type[TaskConfig]
+    task: str
+    inputs: tuple[str, ...]
+    reader: str
+    inventor: str
+    title: str
+    purpose: str
+    pipeline_tag: str | None = None
+    assets: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    forms: tuple[str, ...] = FORMS
+    networks: Mapping[str, Network] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Its metrics, by name."""
+        return self.schema.metric_table
+
+
+TASKS: dict[str, TaskKind] = {
+    "text_classification": TaskKind(
+        schema=TextClassificationConfig,
+        task="confide.tasks.text_classification.TextClassification",
+        inputs=("input_ids", "attention_mask"),
+        reader="confide.tasks.schema.read_texts",
+        inventor="confide.tasks.invented.texts",
+        title="Text classification",
+        purpose="Classifies texts",
+        pipeline_tag="text-classification",
+        assets=("tokenizer",),
+    ),
+    "tabular": TaskKind(
+        schema=TabularConfig,
+        task="confide.tasks.tabular.Tabular",
+        inputs=("features",),
+        reader="confide.tasks.schema.read_table",
+        inventor="confide.tasks.invented.rows",
+        title="Classification of a table",
+        purpose="Classifies rows of a table",
+        pipeline_tag="tabular-classification",
+        members=("num_inputs",),
+    ),
+}
+"""Kinds of task, by name."""
+
+
+def known_metrics() -> dict[str, Metric]:
+    """Return the metrics of all kinds of task, by name."""
+    return {name: metric for kind in TASKS.values() for name, metric in kind.metrics.items()}
+
+
+__all__ = [
+    "FORMS",
+    "TASKS",
+    "ColumnConfig",
+    "TabularConfig",
+    "TaskConfig",
+    "TaskKind",
+    "TextClassificationConfig",
+    "known_metrics",
+]

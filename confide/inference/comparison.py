@@ -1,7 +1,4 @@
-"""An exported model beside the run's own.
-
-Are the outputs the same, how large is it, how long does it take.
-"""
+"""An exported model beside the run's own: are outputs the same, how large is it, how long does it take."""
 
 import statistics
 import time
@@ -10,7 +7,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from confide.config.model import TransformerConfig
 from confide.errors import ModelError
 from confide.inference.prediction import Inputs
 from confide.inference.predictor import Predictor
@@ -140,9 +136,8 @@ def _size(folder: Path) -> int:
 
 def _run_size(run: Predictor) -> int:
     """Bytes of the trained tensors and, for a pretrained backbone, of the folder it starts from."""
-    backbone = run.plan.backbone
-    pretrained = _size(find_backbone(backbone)) if isinstance(backbone, TransformerConfig) else 0
-    return _size(run.folder) + pretrained
+    weights = run.plan.backbone.pretrained
+    return _size(run.folder) + (0 if weights is None else _size(find_backbone(weights)))
 
 
 __all__ = ["TOLERANCE", "Comparison", "Measured", "compare"]

@@ -9,16 +9,18 @@ import pandas
 from datasets import Dataset
 from safetensors import SafetensorError
 
+from confide.config.task import TASKS
 from confide.errors import ConfigError, ModelError, StorageError
 from confide.inference import packages
 from confide.inference.comparison import TOLERANCE, Comparison, compare
+from confide.inference.exporter import exporter_of
 from confide.inference.prediction import read_inputs
 from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
-from confide.inference.synthetic import synthetic_records
 from confide.models.compute import Compute
 from confide.models.saved import RUN_FORM, Description, load_model, read_description
+from confide.tasks.invented import invented_records
 
-_SYNTHETIC = 64
+_INVENTED = 64
 
 
 def export(
@@ -29,7 +31,7 @@ def export(
     check: Dataset | pandas.DataFrame | None = None,
     custom_tasks: Sequence[str] = (),
 ) -> Comparison:
-    """Export a run's model; the folder appears whole, and only if it does what the run's own model does.
+    """Export a run's model; the folder appears whole, and only if it does what the run's model does.
 
     Args:
         run: RUN or ``RUN/model``.
@@ -61,10 +63,16 @@ def export(
             f"{own.folder} was exported already, to {own.description.form}; export the run that it"
             " came from."
         )
+    offered = TASKS[own.plan.task.kind].forms
+    if form not in offered:
+        raise ConfigError(
+            f"form={form}: a model of task.kind={own.plan.task.kind} is exported to"
+            f" {', '.join(offered) or 'no form'} only."
+        )
     place = default_folder(own.folder, form) if folder is None else Path(folder)
     _refuse_taken(place)
     inputs = read_inputs(
-        own, synthetic_records(own.plan.task, _SYNTHETIC) if check is None else check
+        own, invented_records(own.plan.task, _INVENTED) if check is None else check
     )
     temporary = ""
     try:
@@ -121,17 +129,14 @@ def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     """Write, and load what was written as anybody would."""
     folder.chmod(0o755)
     custom_tasks = own.plan.task.custom_tasks  # allowed when `own` was loaded
-    workload, _, _ = load_model(
-        own.folder, compute=Compute(), custom_tasks=custom_tasks
-    )  # a second copy: an adapter is taken out
+    # A second copy: an adapter is taken out of it.
+    workload, _, _ = load_model(own.folder, compute=Compute(), custom_tasks=custom_tasks)
     if form in ("onnx", "int8"):
         from confide.inference.onnx_form import write_onnx
 
         write_onnx(folder, workload, own.plan, int8=form == "int8")
     else:
-        from confide.inference.hugging_face import write_hugging_face
-
-        write_hugging_face(folder, workload, own.plan, keep_adapter=form == "hf")
+        exporter_of(own.plan).write_folder(folder, workload, own.plan, keep_adapter=form == "hf")
         card = own.folder.parent / "model_card.md"
         if card.is_file():
             shutil.copyfile(card, folder / "README.md")

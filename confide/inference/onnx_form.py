@@ -1,45 +1,42 @@
-"""A trained model as one ONNX file.
-
-Any batch and sequence length in, ``logits`` and ``probabilities`` out.
-"""
+"""A trained model as one ONNX file: any batch and length in, logits and probabilities out."""
 
 import contextlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from confide.inference.hugging_face import merge_adapter, text_classifier, write_tokenizer
-from confide.inference.predictor import INPUTS, ONNX_FILE
-from confide.models.networks import Mlp
+from confide.config.task import TASKS
+from confide.inference.exporter import exporter_of
+from confide.inference.predictor import ONNX_FILE
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import num_bytes
-from confide.tasks.task import LABELS
 
 _LARGEST_IN_ONE_FILE = 1 << 30
 """Bytes of weights; a protocol buffer holds less than 2 GiB, larger ones go to a file beside it."""
 
 
 class _Served(nn.Module):
-    """A classifier that gives probabilities too."""
+    """A classifier that gives the task's scores, probabilities, too."""
 
-    def __init__(self, classifier: nn.Module) -> None:
+    def __init__(self, classifier: nn.Module, scores_fn: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.classifier = classifier
+        self._scores_fn = scores_fn
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Map inputs to logits and probabilities, both [b, c]."""
+        """Map inputs to logits and probabilities [b, c]."""
         logits: Tensor = self.classifier(*inputs)
-        return logits, logits.softmax(dim=-1)
+        return logits, self._scores_fn(logits)
 
 
 def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bool) -> None:
-    """Fill a folder with ``model.onnx`` and, for text, a tokenizer.
+    """Fill a folder with ``model.onnx`` and what encoding needs.
 
     Args:
         folder: empty.
@@ -47,34 +44,31 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
         plan: task, backbone and tuning.
         int8: whether matrices become 8-bit integers, with activations quantised as they come.
     """
-    classifier = (
-        workload.model if isinstance(workload.model, Mlp) else text_classifier(workload, plan)
-    )
-    if not isinstance(classifier, Mlp):
-        merge_adapter(classifier)
-        write_tokenizer(folder, plan)
+    exporter = exporter_of(plan)
+    classifier = exporter.whole(workload, plan, merge=True)
+    exporter.write_beside(folder, plan)
+    served = _Served(classifier, workload.task.scores).eval()
     batch = workload.task.synthetic(3, torch.Generator().manual_seed(0)).take(torch.arange(3))
-    example = {name: batch[name] for name in INPUTS[plan.task.kind] if name != LABELS}
+    example = {name: batch[name] for name in TASKS[plan.task.kind].inputs}
     outside = num_bytes(classifier.state_dict()) > _LARGEST_IN_ONE_FILE
     with _quiet():
         if not int8:
-            _convert(folder / ONNX_FILE, classifier, example, outside=outside)
+            _convert(folder / ONNX_FILE, served, example, outside=outside)
             return
         with tempfile.TemporaryDirectory(dir=folder) as exact:
-            _convert(Path(exact) / ONNX_FILE, classifier, example, outside=outside)
+            _convert(Path(exact) / ONNX_FILE, served, example, outside=outside)
             _quantise(Path(exact) / ONNX_FILE, folder / ONNX_FILE, outside=outside)
 
 
-def _convert(
-    path: Path, classifier: nn.Module, example: dict[str, Tensor], *, outside: bool
-) -> None:
+def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside: bool) -> None:
     axes = ("batch", "sequence")
+    # Integers are tokens, whose second dimension is a length.
     dynamic = tuple(
         {i: name for i, name in enumerate(axes) if i == 0 or not tensor.is_floating_point()}
         for tensor in example.values()
     )
     torch.onnx.export(
-        _Served(classifier).eval(),
+        served,
         tuple(example.values()),
         path,
         input_names=list(example),

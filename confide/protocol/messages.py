@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from confide.config.task import METRIC_RANGES
+from confide.config.task import known_metrics
 from confide.errors import ProtocolError
 from confide.protocol.refusals import Refusal
 
@@ -217,8 +217,9 @@ def _evaluation(split: str, values: Evaluation) -> Evaluation:
             code=Refusal.INVALID_MESSAGE,
         )
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
-    for name in finite.keys() & METRIC_RANGES.keys():
-        least, largest = METRIC_RANGES[name]
+    metrics = known_metrics()
+    for name in finite.keys() & metrics.keys():
+        least, largest = metrics[name].least, metrics[name].largest
         if not least - _ROUNDING <= finite[name] <= largest + _ROUNDING:
             raise ProtocolError(
                 f"Expected {split}/{name}={finite[name]} in [{least:g}, {largest:g}].",

@@ -2,10 +2,9 @@
 
 A plan is sent as JSON. Nothing in it is imported, instantiated or evaluated on the other side:
 every choice is one of the enumerated values of :mod:`confide.config`, which the institution's own
-code maps to its own objects. A task of one's own is no exception: its dotted path is a word that
-the institution looks up in its own ``policy.tasks``, and what is imported is an entry of that list.
-Unknown keys, wrong types, values out of range and other
-versions are errors.
+code maps to its own objects. A custom task is no exception: its dotted path is a word that the
+institution looks up in its own ``policy.tasks``, and what is imported is an entry of that list.
+Unknown keys, wrong types, values out of range and other versions are errors.
 """
 
 import dataclasses
@@ -13,19 +12,20 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol, Union
 
-from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
+from pydantic import Discriminator, GetCoreSchemaHandler, Tag, TypeAdapter, ValidationError
+from pydantic_core import CoreSchema
 
 from confide.config.client import ClientConfig, InstitutionConfig
 from confide.config.fields import STRICT, range_problems
-from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategy import ObjectiveConfig
-from confide.config.task import TabularConfig, TextClassificationConfig
+from confide.config.task import TASKS, TaskConfig
 from confide.errors import ProtocolError
 
 PLAN_VERSION = 1
@@ -40,21 +40,33 @@ NEIGHBOURING_RELATION = "zero-out"
 units is public."""
 
 
+class _Entry(Protocol):
+    """An entry of a table of kinds."""
+
+    @property
+    def schema(self) -> type: ...
+
+
 def _kind(value: Any) -> str:
     return str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
 
 
-Task = Annotated[
-    Annotated[TextClassificationConfig, Tag("text_classification")]
-    | Annotated[TabularConfig, Tag("tabular")],
-    Discriminator(_kind),
-]
-Backbone = Annotated[
-    Annotated[TransformerConfig, Tag("transformer")]
-    | Annotated[LogisticConfig, Tag("logistic")]
-    | Annotated[MlpConfig, Tag("mlp")],
-    Discriminator(_kind),
-]
+@dataclass(frozen=True)
+class _OneOf:
+    """The schema of one of a table's kinds, chosen by ``kind``; the table is read when asked."""
+
+    kinds: Mapping[str, _Entry]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        members = tuple(Annotated[kind.schema, Tag(name)] for name, kind in self.kinds.items())
+        union: Any = Annotated[Union[members], Discriminator(_kind)]  # noqa: UP007 - made of a tuple
+        return handler.generate_schema(union)
+
+
+Task = Annotated[TaskConfig, _OneOf(TASKS)]
+Backbone = Annotated[BackboneConfig, _OneOf(BACKBONES)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +114,8 @@ class TrainingPlan:
     def to_json(self) -> str:
         """Serialise; a table's columns, which are the model's inputs, keep their order.
 
-        A plan without a task of one's own does not mention that there could be one, and names the
-        mechanisms it always named.
+        A plan without a custom task does not mention that there could be one. Noise is keyed by
+        this text, so that what it says of a plan may not change.
         """
         plain = dataclasses.asdict(self)
         if self.task._target_ is None:
@@ -123,7 +135,7 @@ class TrainingPlan:
                 f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(text)}.",
                 code="too_large",
             )
-        return _parse(text)
+        return _parse(text, _schemas())
 
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
@@ -147,7 +159,7 @@ class TrainingPlan:
 
 
 @functools.lru_cache(maxsize=8)
-def _parse(text: str) -> TrainingPlan:
+def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
@@ -155,10 +167,8 @@ def _parse(text: str) -> TrainingPlan:
             f"Expected a plan in JSON; {error.msg} at character {error.pos}.",
             code="plan_invalid",
         ) from None
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # a number of thousands of digits, or nesting thousands deep
+    except (ValueError, RecursionError) as error:
+        # A number of thousands of digits, or nesting thousands deep.
         raise ProtocolError(
             f"Expected a plan in JSON; {type(error).__name__}.", code="plan_invalid"
         ) from None
@@ -170,7 +180,7 @@ def _parse(text: str) -> TrainingPlan:
             code="plan_version",
         )
     try:
-        plan = _adapter().validate_json(text)
+        plan = _adapter(schemas).validate_json(text)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
         wrong = _first_few([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found], "; ")
@@ -201,8 +211,13 @@ def _first_few(problems: list[str], separator: str) -> str:
     return separator.join([*shown, f"and {more} more"] if more else shown)
 
 
-@functools.cache
-def _adapter() -> TypeAdapter[TrainingPlan]:
+def _schemas() -> tuple[type, ...]:
+    """List the schemas that a plan may hold; what was parsed with others is parsed anew."""
+    return tuple(kind.schema for table in (TASKS, BACKBONES) for kind in table.values())
+
+
+@functools.lru_cache(maxsize=2)
+def _adapter(schemas: tuple[type, ...]) -> TypeAdapter[TrainingPlan]:
     return TypeAdapter(TrainingPlan)
 
 
@@ -227,8 +242,8 @@ def make_plan(
     objective = getattr(config.strategy, "objective", None) or ObjectiveConfig()
     return TrainingPlan(
         job=config.job or job,
-        task=config.task,  # type: ignore[arg-type]  # composition allows only the kinds of the union
-        backbone=config.backbone,  # type: ignore[arg-type]
+        task=config.task,
+        backbone=config.backbone,
         backbone_sha256=backbone_sha256,
         tuning=config.tuning,
         objective=objective,

@@ -4,14 +4,21 @@ Needs no torch.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy
 import pandas
 from datasets import Dataset
 
-from confide.config.task import ColumnConfig, TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config.tables import implementation
+from confide.config.task import (
+    TASKS,
+    ColumnConfig,
+    TabularConfig,
+    TaskConfig,
+    TextClassificationConfig,
+)
 from confide.errors import DataError
 
 _SHOWN = 5
@@ -44,6 +51,22 @@ class Column(NamedTuple):
     problems: list[str]
 
 
+class Inputs(NamedTuple):
+    """Input columns, read.
+
+    Attributes:
+        columns: of a table, those that are there; {} for any other kind of input.
+        problems: what is wrong.
+    """
+
+    columns: Mapping[str, Column]
+    problems: list[str]
+
+
+ReadFn = Callable[[Dataset, Any], Inputs]
+"""Reads those input columns of a kind's schema that are there."""
+
+
 class Read(NamedTuple):
     """Records, read.
 
@@ -54,7 +77,7 @@ class Read(NamedTuple):
             fix.
     """
 
-    columns: dict[str, Column]
+    columns: Mapping[str, Column]
     labels: Labels
     problems: list[str]
 
@@ -78,33 +101,14 @@ def missing_columns(missing: Sequence[str], present: Sequence[str]) -> str:
     )
 
 
-def content_columns(config: TaskConfig) -> tuple[str, ...]:
-    """Name the columns that make a record what it is, label excluded."""
-    if isinstance(config, TabularConfig):
-        return tuple(config.columns)
-    assert isinstance(config, TextClassificationConfig)
-    return (config.text_column,)
-
-
 def read(records: Dataset, config: TaskConfig) -> Read:
     """Read the columns that are there as the schema says."""
-    columns: dict[str, Column] = {}
-    labels, found = Labels([], []), []
-    if isinstance(config, TabularConfig):
-        present = {
-            name: column for name, column in config.columns.items() if name in records.column_names
-        }
-        columns = {
-            name: read_column(name, column, records[name][:]) for name, column in present.items()
-        }
-        found += [problem for column in columns.values() for problem in column.problems]
-    elif (
-        isinstance(config, TextClassificationConfig) and config.text_column in records.column_names
-    ):
-        found += text_problems(records[config.text_column][:], config.text_column)
+    read_inputs: ReadFn = implementation(TASKS[config.kind].reader)
+    inputs = read_inputs(records, config)
+    labels = Labels([], [])
     if config.label_column in records.column_names:
         labels = read_labels(records[config.label_column][:], config)
-    return Read(columns, labels, [*found, *labels.problems])
+    return Read(inputs.columns, labels, [*inputs.problems, *labels.problems])
 
 
 def fold_boolean(text: str) -> str:
@@ -155,18 +159,28 @@ def label_counts(labels: Labels, config: TaskConfig) -> dict[str, int]:
 # --- text
 
 
-def text_problems(values: Sequence[object], name: str) -> list[str]:
+def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
     """Count texts that are null; an empty text is a text."""
-    texts = list(values)
+    name = config.text_column
+    if name not in records.column_names:
+        return Inputs({}, [])
+    texts = records[name][:]
     nulls = sum(text is None for text in texts)
-    return (
-        [f"Column {name}: {nulls} of {len(texts)} texts are null; write or remove them."]
-        if nulls
-        else []
-    )
+    problem = f"Column {name}: {nulls} of {len(texts)} texts are null; write or remove them."
+    return Inputs({}, [problem] if nulls else [])
 
 
 # --- tables
+
+
+def read_table(records: Dataset, config: TabularConfig) -> Inputs:
+    """Read numbers and categories."""
+    columns = {
+        name: read_column(name, column, records[name][:])
+        for name, column in config.columns.items()
+        if name in records.column_names
+    }
+    return Inputs(columns, [problem for column in columns.values() for problem in column.problems])
 
 
 def read_column(name: str, column: ColumnConfig, values: Sequence[object]) -> Column:
@@ -186,9 +200,8 @@ def _read_numbers(
     numbers = text.where(~missing).map(parsed).astype("float64")
     wrong = int((numbers.isna() & ~missing).sum())
     listed = [parse_number(value) for value in column.missing_values]
-    missing |= numbers.isin(
-        [value for value in listed if not numpy.isnan(value)]
-    )  # "0.0" where the schema says "0"
+    # "0.0" in the records where the schema says "0".
+    missing |= numbers.isin([value for value in listed if not numpy.isnan(value)])
     problem = (
         f"Column {name}: {wrong} of {len(text)} values are not numbers; correct them or list them"
         " in missing_values."
@@ -235,9 +248,10 @@ def count_problems(counts: dict[str, int], *, total: int, minimum: int) -> Itera
 
 __all__ = [
     "Column",
+    "Inputs",
     "Labels",
     "Read",
-    "content_columns",
+    "ReadFn",
     "count_problems",
     "fold_boolean",
     "label_counts",
@@ -246,6 +260,7 @@ __all__ = [
     "read",
     "read_column",
     "read_labels",
+    "read_table",
+    "read_texts",
     "require_columns",
-    "text_problems",
 ]

@@ -10,7 +10,7 @@ from torch.nn import functional
 from confide.config.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks import schema
-from confide.tasks.metrics import classification_metrics
+from confide.tasks.metrics import class_metrics
 from confide.tasks.schema import Read
 from confide.tasks.task import LABELS, Batch
 
@@ -29,7 +29,7 @@ class SingleLabel:
 
         Equal contents are one unit.
         """
-        return schema.content_columns(self._schema)
+        return self._schema.content_columns
 
     def check(self, records: Dataset) -> list[str]:
         """List what does not fit the schema, columns that are missing included."""
@@ -79,7 +79,7 @@ class SingleLabel:
 
     def metrics(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Score predictions: scores [n, c] against labels [n]."""
-        return classification_metrics(scores, labels, self._metric_names)
+        return class_metrics(scores, labels, self._metric_names, self._schema.metric_table)
 
 
 __all__ = ["SingleLabel"]

@@ -4,9 +4,9 @@ A task owns its schema, its batches, the loss of one record and its metrics. The
 logits.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
@@ -16,9 +16,10 @@ from torch.nn import functional
 Batch = dict[str, Tensor]
 """Column -> tensor of shape [b, ...]; ``labels`` among them."""
 
+Assets = Mapping[str, Callable[[], Any]]
+"""What lies beside a pretrained backbone, such as its ``tokenizer``: name -> loads it when called."""
+
 LABELS = "labels"
-
-
 LENGTH_STEP = 8
 
 
@@ -62,15 +63,15 @@ class Examples:
                 batch[name] = batch[name][:, :longest].contiguous()
         return batch
 
-    def groups(self, indices: Tensor) -> list[Tensor]:
-        """Sort records into groups of one padded length, so that no record is padded on another's account."""
+    def length_buckets(self, indices: Tensor) -> list[Tensor]:
+        """Sort records into buckets of one padded length, so that no record is padded on another's account."""
         if self.lengths is None:
             return [indices]
         padded = torch.tensor([padded_length(length) for length in self.lengths[indices].tolist()])
         return [indices[padded == length] for length in padded.unique().tolist()]
 
     def to(self, device: torch.device) -> "Examples":
-        """Move every column; lengths stay on the CPU, where batches are cut without waiting for the device."""
+        """Move every column; lengths stay on the CPU, where batches are cut without waiting for a device."""
         return Examples(
             {k: v.to(device) for k, v in self.columns.items()}, self.lengths, self.token_columns
         )
@@ -138,11 +139,20 @@ class Task(Protocol):
 
 
 class TableTask(Task, Protocol):
-    """A task whose records are rows of numbers, ``features`` of shape [n, d]."""
+    """A task whose records are rows of numbers: ``features`` of shape [n, d]."""
 
     @property
     def num_inputs(self) -> int:
         """Width d of an encoded row."""
 
 
-__all__ = ["LABELS", "LENGTH_STEP", "Batch", "Examples", "TableTask", "Task", "padded_length"]
+__all__ = [
+    "LABELS",
+    "LENGTH_STEP",
+    "Assets",
+    "Batch",
+    "Examples",
+    "TableTask",
+    "Task",
+    "padded_length",
+]

@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from confide.config.task import TASKS
 from confide.server.report import sentences
 from confide.server.report.read import RunFiles
 from confide.server.report.render import number, render
@@ -52,11 +53,11 @@ def model_card(run: RunFiles) -> str:
 
 def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
     name = str(run.summary["job"])
-    task = {"text_classification": "text-classification", "tabular": "tabular-classification"}
-    kind = task.get(run.config["task"]["kind"], "other")
+    task = TASKS.get(run.config["task"]["kind"])
+    tag = None if task is None else task.pipeline_tag
     results = [
         EvalResult(
-            task_type=kind,
+            task_type=tag or "other",
             dataset_type="federated",
             dataset_name=(
                 # A deployed run pools no records: its figures are means of institutions' own
@@ -71,7 +72,7 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
     ]
     private = ["differential-privacy"] if run.private else []
     # Hubs accept only the kinds of task that they know
-    extra: dict[str, Any] = {"pipeline_tag": kind} if kind != "other" else {}
+    extra: dict[str, Any] = {} if tag is None else {"pipeline_tag": tag}
     return ModelCardData(
         model_name=name,
         library_name="confide",

@@ -2,6 +2,8 @@
 
 import math
 
+from confide.config.task import known_metrics
+
 _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
@@ -31,8 +33,8 @@ def wilson(share: float, n: int) -> tuple[float, float]:
 
 def interval(metric: str, value: float | None, n: int | None) -> tuple[float, float] | None:
     """Return the 95 % interval of a metric; None if it does not follow from value and support."""
-    # Of the metrics only accuracy is a proportion
-    if metric != "accuracy" or value is None or not n:
+    known = known_metrics().get(metric)
+    if known is None or not known.proportion or value is None or not n:
         return None
     # An institution may declare any value, and a report has to be written all the same
     return wilson(value, n) if 0 <= value <= 1 else None

@@ -6,6 +6,7 @@ from typing import Any
 import pandas
 import yaml
 
+from confide.config.task import TASKS
 from confide.server.report import plots, sentences
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
@@ -75,11 +76,8 @@ def report_page(run: RunFiles) -> str:
 
 def title(run: RunFiles) -> str:
     """Return the title of a run's report."""
-    kind = run.config["task"]["kind"]
-    what = {
-        "text_classification": "Text classification",
-        "tabular": "Classification of a table",
-    }.get(kind, kind)
+    name = run.config["task"]["kind"]
+    what = TASKS[name].title if name in TASKS else name
     return f"{what} by {sentences.strategy_name(run.config['strategy'])}"
 
 

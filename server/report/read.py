@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 import yaml
 
-from confide.config.task import METRICS
+from confide.config.task import known_metrics
 from confide.errors import ConfigError, UnreadableError
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY
 
@@ -45,7 +45,7 @@ class RunFiles:
     @property
     def higher_is_better(self) -> bool:
         """Whether a higher value of the primary metric is better."""
-        return METRICS[self.metric] == "max"
+        return known_metrics()[self.metric].direction == "max"
 
     @property
     def clients(self) -> Mapping[str, Mapping[str, Any]]:

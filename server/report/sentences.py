@@ -13,6 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from confide.protocol.refusals import Refusal
+from confide.config.model import BACKBONES, TuningConfig
+from confide.config.task import TASKS
 from confide.security.redaction import redact
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
@@ -43,40 +45,19 @@ def _and(words: Sequence[str]) -> str:
 
 def _model(config: Mapping[str, Any]) -> str:
     # The config as config.yaml has it, and not as dataclasses: a report is made from files alone
-    backbone, tuning = config["backbone"], config["tuning"]
-    if backbone["kind"] == "logistic":
-        return "a logistic regression"
-    if backbone["kind"] == "mlp":
-        return (
-            "a perceptron with hidden layers of"
-            f" {_and([str(width) for width in backbone['hidden']])}"
-        )
-    path = PurePosixPath(str(backbone["name"]).removeprefix("pkg://"))
-    name = path.parts[0] if str(backbone["name"]).startswith("pkg://") else path.name
-    cut = (
-        f", first {backbone['num_hidden_layers']} layers"
-        if backbone.get("num_hidden_layers")
-        else ""
-    )
-    ways = {
-        "head": f"a linear head on the frozen backbone {name}{cut}",
-        "lora": f"rank-{tuning['rank']} adapters and a head on the backbone {name}{cut}",
-        "full": f"all parameters of the backbone {name}{cut} and a head",
-    }
-    return ways[tuning["kind"]]
+    schema = BACKBONES[config["backbone"]["kind"]].schema
+    return schema(**config["backbone"]).describe(TuningConfig(**config["tuning"]))
 
 
 def purpose(run: RunFiles) -> str:
     """Return a sentence about what the model does and how it was trained."""
     task, strategy = run.config["task"], strategy_name(run.config["strategy"])
     classes = _and([f"“{label}”" for label in task["labels"]])
-    kind = {
-        "text_classification": "Classifies texts",
-        "tabular": "Classifies rows of a table",
-    }.get(task["kind"], f"Solves task {task['kind']}, which classifies")
+    kind = TASKS.get(task["kind"])
+    purpose = task["kind"] if kind is None else kind.purpose
     rounds = run.summary.get("rounds", 0)
     return (
-        f"{kind} as {classes}. The model is {_model(run.config)}, trained in {rounds}"
+        f"{purpose} as {classes}. The model is {_model(run.config)}, trained in {rounds}"
         f" {_plural('round', rounds)} of {strategy}."
     )
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from confide.config.task import known_metrics
+from confide.metrics.metric import mean_by_support
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Tensors
-from confide.tasks.metrics import is_better
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +72,9 @@ class RunState:
 
 
 def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | None:
-    """Average one metric over institutions, weighted by support, in the order of their names.
+    """Put one metric of institutions together, in the order of their names.
+
+    By the metric's own rule; a name that no task knows is averaged by support.
 
     Returns:
         None where no institution reports it.
@@ -83,7 +86,8 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
     ]
     if not known:
         return None
-    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known)
+    metric = known_metrics().get(name)
+    return mean_by_support(known) if metric is None else metric.pool_fn(known)
 
 
 def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
@@ -116,7 +120,8 @@ def update_best(
     value = mean_metric(validation, metric)
     if value is None:  # nobody validates, or the model has diverged and its metrics are undefined
         return replace(state, stale_rounds=state.stale_rounds + 1) if validation else state
-    if is_better(metric, value, state.best.value if state.best else None):
+    best = state.best.value if state.best else None
+    if known_metrics()[metric].is_better(value, best):
         return replace(
             state,
             best=Best(server_round=server_round, value=value, params=state.params),

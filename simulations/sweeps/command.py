@@ -30,7 +30,7 @@ from confide.config.compose import (
 )
 from confide.config.run import Config
 from confide.config.sweeps import of_kind, swept_keys
-from confide.config.task import METRICS
+from confide.config.task import known_metrics
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 from confide.server.run.command_line import overrides_of, quoted, refuse_passwords, run_with_hydra
 from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, sweep_table
@@ -234,7 +234,7 @@ def _optuna_settings(
         ConfigError: if given settings contradict them.
     """
     metric = config.task.primary_metric
-    better = _DIRECTIONS[METRICS[metric]]
+    better = _DIRECTIONS[known_metrics()[metric].direction]
     problems = []
     given = {word.partition("=")[0].lstrip("+"): word.partition("=")[2] for word in overrides}
     if given.get("hydra.sweeper.direction", better) != better:

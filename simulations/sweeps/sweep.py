@@ -11,7 +11,7 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
-from confide.config.task import METRICS
+from confide.config.task import known_metrics
 from confide.server.run_folder import summary_of
 
 _RECORD_GROUPS = ("data", "experiment", "task")
@@ -93,7 +93,7 @@ def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:
             metrics.add(metric)
             value = run.summary["federated_validation"].get(metric)
             if value is not None and (
-                best is None or (value - best[1]) * (1 if METRICS[metric] == "max" else -1) > 0
+                best is None or known_metrics()[metric].is_better(value, best[1])
             ):
                 best = run, value
     return best[0] if best is not None and len(metrics) == 1 else None

@@ -179,12 +179,12 @@ def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassificati
     assert set(examples.labels.tolist()) == set(range(len(config.task.labels)))
 
 
-def test_groups_share_a_padded_length_and_lose_nobody(examples: Examples) -> None:
+def test_buckets_share_a_padded_length_and_lose_nobody(examples: Examples) -> None:
     lengths = torch.tensor([3, 17, 8, 9, 16])
     columns = {name: torch.zeros((5, 24), dtype=torch.int64) for name in examples.token_columns} | {
         LABELS: torch.zeros(5)
     }
-    groups = Examples(columns, lengths, examples.token_columns).groups(
+    buckets = Examples(columns, lengths, examples.token_columns).length_buckets(
         torch.tensor([4, 0, 1, 2, 3])
     )
-    assert [group.tolist() for group in groups] == [[0, 2], [4, 3], [1]]
+    assert [bucket.tolist() for bucket in buckets] == [[0, 2], [4, 3], [1]]

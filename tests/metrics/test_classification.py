@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from confide.config.task import METRICS
-from confide.tasks.metrics import classification_metrics, is_better
+from confide.metrics.classification import CLASSIFICATION
+from confide.tasks.metrics import class_metrics
 
 # Predicted classes: 0, 1, 1, 0.
 SCORES = torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.9, 0.1]])
@@ -12,8 +12,12 @@ LABELS = torch.tensor([0, 1, 0, 0])
 THREE = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
 
 
+def scored(scores: torch.Tensor, labels: torch.Tensor, names: list[str]) -> dict[str, float]:
+    return class_metrics(scores, labels, names, CLASSIFICATION)
+
+
 def one(name: str, scores: torch.Tensor, labels: torch.Tensor) -> float:
-    return classification_metrics(scores, labels, [name])[name]
+    return scored(scores, labels, [name])[name]
 
 
 def test_accuracy_is_the_share_of_right_answers() -> None:
@@ -51,19 +55,19 @@ def test_auc_of_three_classes_is_the_mean_of_one_against_the_rest() -> None:
 
 
 def test_auc_is_left_out_where_a_class_is_missing() -> None:
-    assert classification_metrics(SCORES[2:], LABELS[2:], ["auc", "accuracy"]) == {"accuracy": 0.5}
-    assert "auc" not in classification_metrics(THREE, torch.tensor([0, 1, 1, 0]), list(METRICS))
+    assert scored(SCORES[2:], LABELS[2:], ["auc", "accuracy"]) == {"accuracy": 0.5}
+    assert "auc" not in scored(THREE, torch.tensor([0, 1, 1, 0]), list(CLASSIFICATION))
 
 
 def test_only_metrics_asked_for_are_given_in_their_order() -> None:
-    assert list(classification_metrics(SCORES, LABELS, ["log_loss", "accuracy"])) == [
+    assert list(scored(SCORES, LABELS, ["log_loss", "accuracy"])) == [
         "log_loss",
         "accuracy",
     ]
 
 
 def test_every_metric_of_the_config_is_known() -> None:
-    assert list(classification_metrics(SCORES, LABELS, list(METRICS))) == list(METRICS)
+    assert list(scored(SCORES, LABELS, list(CLASSIFICATION))) == list(CLASSIFICATION)
 
 
 def test_float32_probabilities_that_do_not_quite_add_up_to_one_are_scored() -> None:
@@ -81,7 +85,7 @@ def test_unknown_metric_is_an_error() -> None:
     with pytest.raises(
         ValueError, match="Expected a metric of accuracy, macro_f1, auc, log_loss; got 'luck'"
     ):
-        classification_metrics(SCORES, LABELS, ["luck"])
+        scored(SCORES, LABELS, ["luck"])
 
 
 @pytest.mark.parametrize(
@@ -102,4 +106,4 @@ def test_unknown_metric_is_an_error() -> None:
 def test_better_follows_the_metrics_direction(
     name: str, value: float, than: float | None, better: bool
 ) -> None:
-    assert is_better(name, value, than) is better
+    assert CLASSIFICATION[name].is_better(value, than) is better

@@ -1,0 +1,46 @@
+"""Perceptrons on rows of numbers, exported."""
+
+from pathlib import Path
+
+from torch import nn
+
+from confide.inference.exporter import load_classifier, write_classifier
+from confide.inference.modeling_confide_tabular import (
+    ConfideForTabularClassification,
+    ConfideTabularConfig,
+)
+from confide.models.workload import Workload
+from confide.protocol.plan import TrainingPlan
+
+
+class FeaturesExporter:
+    """Writes and loads perceptrons; columns are encoded by the schema in ``confide.json``."""
+
+    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
+        """Return the model: nothing of it is left out of training."""
+        return workload.model
+
+    def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
+        """Write nothing."""
+
+    def write_folder(
+        self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
+    ) -> None:
+        """Fill a folder that transformers loads."""
+        linear = [layer for layer in workload.model.modules() if isinstance(layer, nn.Linear)]
+        widths = [linear[0].in_features, *(layer.out_features for layer in linear)]
+        made = ConfideForTabularClassification
+        classes = {
+            "AutoConfig": ConfideTabularConfig,
+            "AutoModel": made,
+            "AutoModelForSequenceClassification": made,
+        }
+        config = ConfideTabularConfig(widths=widths)
+        write_classifier(folder, config, workload.model.state_dict(), plan=plan, classes=classes)
+
+    def load_folder(self, folder: Path) -> nn.Module:
+        """Load such a folder."""
+        return load_classifier(folder, ConfideForTabularClassification, ConfideTabularConfig)
+
+
+__all__ = ["FeaturesExporter"]

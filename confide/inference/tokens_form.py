@@ -1,0 +1,115 @@
+"""Classifiers of texts, exported: ``AutoModel`` loads the encoder, our own class the whole classifier."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import safe_open
+from torch import nn
+from transformers import AutoConfig
+
+from confide.config.model import TransformerConfig
+from confide.config.task import TextClassificationConfig
+from confide.inference.exporter import load_classifier, write_classifier
+from confide.inference.modeling_confide import ConfideForSequenceClassification
+from confide.models.backbones import POOLED_FAMILIES, find_backbone, load_encoder, load_tokenizer
+from confide.models.networks import Head, TextClassifier
+from confide.models.workload import Workload
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
+
+
+class TokensExporter:
+    """Writes and loads classifiers of texts."""
+
+    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
+        """Return encoder and head."""
+        classifier = _classifier(workload, plan)
+        if merge:
+            _take_adapter_out(classifier, merge=True)
+        return classifier
+
+    def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
+        """Write the tokenizer, told where the run cut its texts."""
+        backbone = cast(TransformerConfig, plan.backbone)
+        tokenizer = load_tokenizer(find_backbone(backbone))
+        tokenizer.model_max_length = cast(TextClassificationConfig, plan.task).max_tokens
+        tokenizer.save_pretrained(folder)
+
+    def write_folder(
+        self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
+    ) -> None:
+        """Fill a folder that transformers loads."""
+        classifier = _classifier(workload, plan)
+        if plan.tuning.kind == "lora" and keep_adapter:
+            _write_adapter(folder, classifier.encoder, plan)
+        _take_adapter_out(classifier, merge=not keep_adapter)
+        _write_weights(folder, classifier, plan)
+        self.write_beside(folder, plan)
+
+    def load_folder(self, folder: Path) -> nn.Module:
+        """Load such a folder."""
+        return load_classifier(folder, ConfideForSequenceClassification, AutoConfig)
+
+
+def _classifier(workload: Workload, plan: TrainingPlan) -> TextClassifier:
+    """Return the whole classifier; one trained as a head on features gets its frozen encoder back."""
+    if isinstance(workload.model, TextClassifier):
+        return workload.model
+    backbone = cast(TransformerConfig, plan.backbone)
+    encoder = load_encoder(find_backbone(backbone), backbone)
+    made = TextClassifier(encoder, num_classes=plan.task.num_outputs, pooling=backbone.pooling)
+    made.head.load_state_dict(cast(Head, workload.model).head.state_dict())
+    return made.eval()
+
+
+def _take_adapter_out(classifier: TextClassifier, *, merge: bool) -> None:
+    """Take a LoRA adapter out of the encoder, merged into its weights or not."""
+    encoder = classifier.encoder
+    if hasattr(encoder, "merge_and_unload"):
+        classifier.encoder = encoder.merge_and_unload() if merge else encoder.unload()
+
+
+def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan) -> None:
+    backbone = cast(TransformerConfig, plan.backbone)
+    encoder = classifier.encoder
+    prefix, config = encoder.base_model_prefix, encoder.config
+    # AutoModel expects a pooler in some families, and would invent one.
+    pooler = _pooler(find_backbone(backbone), config.model_type)
+    encoded = {**encoder.state_dict(), **pooler}
+    tensors: Tensors = {f"{prefix}.{name}": tensor for name, tensor in encoded.items()}
+    tensors |= {
+        f"classifier.{name}": tensor for name, tensor in classifier.head.state_dict().items()
+    }
+    classes = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
+    config.confide_pooling = backbone.pooling
+    write_classifier(folder, config, tensors, plan=plan, classes=classes)
+
+
+def _pooler(folder: Path, model_type: str) -> Tensors:
+    """Return the pooler that a backbone came with and that no run uses; {} where it has none."""
+    found: Tensors = {}
+    for file in sorted(folder.glob("*.safetensors")) if model_type in POOLED_FAMILIES else ():
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118 - not a mapping
+                if "pooler." in name:
+                    inner = name.partition("pooler.")[2]
+                    found[f"pooler.{inner}"] = tensors.get_tensor(name).float()
+    return found
+
+
+def _write_adapter(folder: Path, encoder: Any, plan: TrainingPlan) -> None:
+    backbone = cast(TransformerConfig, plan.backbone)
+    with warnings.catch_warnings():  # peft asks for what it cannot find offline
+        warnings.simplefilter("ignore")
+        encoder.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text())
+    # Not a path of this machine. transformers takes the weights beside the adapter.
+    config["base_model_name_or_path"] = backbone.name
+    file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+__all__ = ["TokensExporter"]

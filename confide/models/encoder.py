@@ -1,0 +1,124 @@
+"""Backbones of a pretrained encoder: fine-tuned whole or by adapters, or a head on its features."""
+
+import functools
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from confide.config.model import TransformerConfig
+from confide.models.backbones import (
+    content_hash,
+    find_backbone,
+    load_encoder,
+    load_settings,
+    load_tokenizer,
+    loading,
+)
+from confide.models.compute import Compute
+from confide.models.features import FeatureCache, features_of
+from confide.models.networks import Head, TextClassifier, apply_tuning
+from confide.models.workload import Order, Workload
+from confide.tasks.tabular import FEATURES
+from confide.tasks.task import LABELS, Assets, Examples, Task
+
+
+def folder_assets(folder: Path) -> Assets:
+    """Return what a task may need of a backbone's folder, or of an exported model's."""
+    return {"tokenizer": functools.partial(load_tokenizer, folder)}
+
+
+def build_encoder(config: TransformerConfig, order: Order) -> Workload:
+    """Build a classifier of texts.
+
+    Args:
+        config: the encoder.
+        order: with ``tuning.kind=head``, the model is a head and records become features.
+    """
+    folder = find_backbone(config)
+    task = order.task_fn(folder_assets(folder))
+    frozen = FrozenEncoder(config, folder, num_outputs=order.task.num_outputs)
+    if order.tuning.kind == "head":
+        return _head_on_features(task, frozen, order)
+    model = apply_tuning(frozen.load(), order.tuning).to(order.compute.device)
+    part = "adapter" if order.tuning.kind == "lora" else "encoder"
+
+    def save_beside(target: Path) -> None:
+        model.encoder.save_pretrained(target / part)
+
+    return Workload(
+        task, model, task.encode, task.synthetic, order.compute, save_beside=save_beside
+    )
+
+
+class FrozenEncoder:
+    """A pretrained encoder under a fresh head, and the features it computes of texts.
+
+    Args:
+        config: the encoder.
+        folder: where its files are.
+        num_outputs: of the head.
+    """
+
+    def __init__(self, config: TransformerConfig, folder: Path, *, num_outputs: int) -> None:
+        self._config, self._folder, self._num_outputs = config, folder, num_outputs
+
+    def load(self) -> TextClassifier:
+        """Load encoder and head."""
+        encoder = load_encoder(self._folder, self._config)
+        return TextClassifier(encoder, num_classes=self._num_outputs, pooling=self._config.pooling)
+
+    @functools.cached_property
+    def width(self) -> int:
+        """Numbers in a text's features."""
+        settings = load_settings(self._folder)
+        with loading(self._folder):
+            return int(settings.hidden_size)
+
+    def cache(self, compute: Compute) -> FeatureCache | None:
+        """Return where features are kept; None for nowhere."""
+        if compute.feature_cache is None:
+            return None
+        config = self._config
+        identity = (
+            content_hash(self._folder),
+            str(config.num_hidden_layers),
+            config.pooling,
+            str(compute.autocast),
+        )
+        return FeatureCache(compute.feature_cache, identity)
+
+
+def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Workload:
+    """Build a head on features that the frozen encoder computes once a record."""
+    compute, width, num_outputs = order.compute, frozen.width, order.task.num_outputs
+    cache = frozen.cache(compute)
+
+    @functools.cache
+    def encoder() -> TextClassifier:
+        # Loaded only when a record's features are not in the cache.
+        return frozen.load().to(compute.device).eval()
+
+    def prepare(records: Dataset) -> Examples:
+        examples = task.encode(records)
+        features = features_of(
+            examples,
+            encoder,
+            width=width,
+            device=compute.device,
+            autocast=compute.autocast,
+            cache=cache,
+        )
+        return Examples({FEATURES: features, LABELS: examples.labels})
+
+    def synthetic(count: int, generator: torch.Generator) -> Examples:
+        # Labels are drawn before features: the preflight's records stay what they were.
+        labels = torch.randint(0, len(task.labels), (count,), generator=generator)
+        features = torch.randn((count, width), generator=generator)
+        return Examples({FEATURES: features, LABELS: labels})
+
+    head = Head(width, num_outputs).to(compute.device)
+    return Workload(task, head, prepare, synthetic, compute)
+
+
+__all__ = ["build_encoder", "folder_assets"]

@@ -1,0 +1,71 @@
+"""Invented records of a task's form, for checks that need no real ones.
+
+Raw records, before they are encoded: what encodes them is checked too. Needs no torch.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy
+from datasets import Dataset
+
+from confide.config.tables import implementation
+from confide.config.task import (
+    TASKS,
+    ColumnConfig,
+    TabularConfig,
+    TaskConfig,
+    TextClassificationConfig,
+)
+
+InventFn = Callable[[Any, int, numpy.random.Generator], Mapping[str, Sequence[object]]]
+"""Schema, number of records, generator -> input column -> values."""
+
+_LETTERS = "aeiounrstlmdk"
+_LONGEST_WORD, _MOST_WORDS = 7, 40
+
+
+def invented_records(config: TaskConfig, count: int) -> Dataset:
+    """Invent records: every category, numbers over the whole range, values that are missing, texts of unlike lengths.
+
+    Args:
+        config: the task.
+        count: how many.
+
+    Returns:
+        Inputs as text, without labels; the same at each call.
+    """
+    invent: InventFn = implementation(TASKS[config.kind].inventor)
+    return Dataset.from_dict(dict(invent(config, count, numpy.random.default_rng(0))))
+
+
+def rows(
+    config: TabularConfig, count: int, generator: numpy.random.Generator
+) -> dict[str, list[str | None]]:
+    """Invent rows of a table."""
+    return {name: _cells(column, count, generator) for name, column in config.columns.items()}
+
+
+def _cells(column: ColumnConfig, count: int, generator: numpy.random.Generator) -> list[str | None]:
+    if column.kind == "categorical":
+        cells = [str(category) for category in generator.choice(column.categories, count)]
+    else:
+        assert column.minimum is not None
+        assert column.maximum is not None
+        cells = [str(number) for number in generator.uniform(column.minimum, column.maximum, count)]
+    return [None if generator.random() < 0.1 else cell for cell in cells]
+
+
+def texts(
+    config: TextClassificationConfig, count: int, generator: numpy.random.Generator
+) -> dict[str, list[str]]:
+    """Invent texts."""
+    return {config.text_column: [_text(generator) for _ in range(count)]}
+
+
+def _text(generator: numpy.random.Generator) -> str:
+    lengths = generator.integers(1, _LONGEST_WORD, size=generator.integers(0, _MOST_WORDS))
+    return " ".join("".join(generator.choice(list(_LETTERS), length)) for length in lengths)
+
+
+__all__ = ["InventFn", "invented_records", "rows", "texts"]
