@@ -21,10 +21,9 @@ from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.schedule import make_schedule
 from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.trainer import Trainer
-from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.errors import ConfideError, ConfigError, DataError, StorageError, UnreadableError
-from confide.models.backbones import content_hash, find_backbone
+from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
@@ -191,11 +190,7 @@ class _Simulation:
         """Load and deal out records, build the model, open the institutions' doors."""
         config, secret = self._config, self._secrets.layout
         backbone = config.backbone
-        digest = (
-            content_hash(find_backbone(backbone))
-            if isinstance(backbone, TransformerConfig)
-            else None
-        )
+        digest = pretrained_hash(backbone)
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self._run_dir / PLAN, plan.to_json() + "\n")
         workload = build_workload(

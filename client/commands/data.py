@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
-from confide.config.model import TransformerConfig
+from confide.config.model import without_weights
 from confide.config.run import Config
 from confide.errors import ConfigError, ModelError
 
@@ -111,7 +111,7 @@ def _compose(overrides: Sequence[str]) -> Config:
         if {"backbone", "tuning", "experiment"} & chosen:
             raise
         try:
-            return compose([*overrides, "backbone=logistic", "tuning=full"])
+            return compose([*overrides, f"backbone={without_weights()[0]}", "tuning=full"])
         except ConfigError as second:
             # Mistakes found with both backbones are the user's, the others come from the one tried
             common = [problem for problem in first.problems if problem in second.problems]
@@ -126,8 +126,8 @@ def _tokenizer(config: Config) -> "CountTokens":
     def loaded() -> Any:
         from confide.models.backbones import find_backbone, load_tokenizer
 
-        assert isinstance(config.backbone, TransformerConfig)
-        return load_tokenizer(find_backbone(config.backbone))
+        assert config.backbone.pretrained is not None
+        return load_tokenizer(find_backbone(config.backbone.pretrained))
 
     def count(texts: Sequence[str]) -> list[int] | None:
         try:

@@ -172,7 +172,8 @@ def _counts(kit: InstitutionKit, units: int) -> Iterator[Finding]:
 
 
 def _backbones(kit: InstitutionKit) -> Iterator[Finding]:
-    from confide.config.model import TransformerConfig
+    from confide.config.model import Weights, without_weights
+    from confide.config.task import TASKS
     from confide.models.backbones import content_hash, find_backbone
 
     listed = kit.config.policy.backbones
@@ -180,7 +181,7 @@ def _backbones(kit: InstitutionKit) -> Iterator[Finding]:
         try:
             digest = content_hash(
                 find_backbone(
-                    TransformerConfig(name=str(kit.path(name)) if kit.path(name).is_dir() else name)
+                    Weights(name=str(kit.path(name)) if kit.path(name).is_dir() else name)
                 )
             )
         except (ConfideError, OSError) as error:
@@ -201,12 +202,13 @@ def _backbones(kit: InstitutionKit) -> Iterator[Finding]:
                 f"{name}: content hash {digest}, which policy.backbones lacks",
                 fix,
             )
-    wanted = kit.task is not None and kit.task.kind == "text_classification"
+    fits = () if kit.task is None else TASKS[kit.task.kind].backbones
+    wanted = bool(fits) and not set(fits) & set(without_weights())
     if wanted and not kit.config.backbones:
         yield Finding(
             "backbones",
             "error",
-            "none, and the task reads text",
+            "none, and the task starts from a pretrained one",
             "name a pretrained one's folder in client.yaml.",
         )
 

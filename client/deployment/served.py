@@ -29,7 +29,7 @@ from confide.client.reservation import KeyFn
 from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
-from confide.config.model import BackboneConfig, TransformerConfig
+from confide.config.model import BackboneConfig, Weights
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import make_compute
@@ -174,21 +174,20 @@ class DeployedInstitution:
 
     def _backbone(self, plan: TrainingPlan) -> BackboneConfig:
         """Return the plan's backbone, its weights from a folder that the institution named."""
-        if not isinstance(plan.backbone, TransformerConfig):
+        weights = plan.backbone.pretrained
+        if weights is None:
             return plan.backbone
         there = known_backbones(self._kit)
         name = there.get(str(plan.backbone_sha256))
         if name is None:
             known = ", ".join(f"{name} ({digest[:12]})" for digest, name in there.items()) or "none"
             raise ProtocolError(
-                f"The plan's backbone {plan.backbone.name} has content hash {plan.backbone_sha256};"
+                f"The plan's backbone {weights.name} has content hash {plan.backbone_sha256};"
                 f" backbones here: {known}. Bring its folder and name it in client.yaml under"
                 " backbones.",
                 code=Refusal.BACKBONE_NOT_HERE,
             )
-        return dataclasses.replace(
-            plan.backbone, name=name, sha256=plan.backbone_sha256, allow_download=False
-        )
+        return plan.backbone.pinned(plan.backbone_sha256, folder=name)
 
 
 def known_backbones(kit: InstitutionKit) -> dict[str, str]:
@@ -200,7 +199,7 @@ def known_backbones(kit: InstitutionKit) -> dict[str, str]:
     found = {}
     for reference in kit.config.backbones:
         local = str(kit.path(reference)) if kit.path(reference).is_dir() else reference
-        folder = find_backbone(TransformerConfig(name=local))
+        folder = find_backbone(Weights(name=local))
         found[content_hash(folder)] = str(folder)
     return found
 

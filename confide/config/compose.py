@@ -30,7 +30,7 @@ from confide.config.strategy import (
     FlowerStrategyConfig,
 )
 from confide.config.sweeps import count_jobs, expand
-from confide.config.task import TASKS
+from confide.config.task import TASKS, known_metrics
 from confide.errors import ConfigError
 from confide.security.redaction import redact
 
@@ -43,7 +43,8 @@ _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 def register_schema() -> None:
     """Tell Hydra the schema that the YAML groups fill in."""
     store = ConfigStore.instance()
-    store.store(name="schema", node=with_open_dicts(Config))
+    names = (*TASKS, *BACKBONES, *known_metrics())
+    store.store(name="schema", node=with_open_dicts(Config, names))
     nodes: dict[str, dict[str, Any]] = {
         "task": {name: kind.schema for name, kind in TASKS.items()},
         "backbone": {name: kind.schema for name, kind in BACKBONES.items()},
@@ -55,7 +56,7 @@ def register_schema() -> None:
     }
     for group, classes in nodes.items():
         for name, node in classes.items():
-            store.store(group=group, name=f"{name}_schema", node=with_open_dicts(node))
+            store.store(group=group, name=f"{name}_schema", node=with_open_dicts(node, names))
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:

@@ -31,8 +31,14 @@ def _copied(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 @functools.cache
-def with_open_dicts(node: type) -> DictConfig:
-    """Return a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``."""
+def with_open_dicts(node: type, names: tuple[str, ...]) -> DictConfig:
+    """Return a schema whose dictionaries take new keys, as in ``data.partitioner_args={...}``.
+
+    Args:
+        node: schema dataclass.
+        names: names of the entries of the tables that its defaults are made from; others make it
+            again.
+    """
     # Hydra composes in struct mode, in which a new key would need a + before the override
     config = OmegaConf.structured(node)
     assert isinstance(config, DictConfig)

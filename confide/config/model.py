@@ -46,6 +46,15 @@ class Pretrained(Protocol):
 
 
 @dataclass
+class Weights:
+    """Pretrained weights outside any config: see :class:`Pretrained`."""
+
+    name: str
+    sha256: str | None = None
+    allow_download: bool = False
+
+
+@dataclass
 class BackboneConfig:
     """The model every institution starts from."""
 
@@ -58,8 +67,13 @@ class BackboneConfig:
         """Where its weights come from; None for one that starts at random."""
         return None
 
-    def with_hash(self, sha256: str | None) -> "BackboneConfig":
-        """Return it with the content hash that its weights must have; one without has none."""
+    def pinned(self, sha256: str | None, *, folder: str | None = None) -> "BackboneConfig":
+        """Return it with the weights that it must have; one without weights is returned as it is.
+
+        Args:
+            sha256: content hash of the weights.
+            folder: where they are, so that nothing is downloaded; None: where the config says.
+        """
         return self
 
     def describe(self, tuning: TuningConfig) -> str:
@@ -89,9 +103,11 @@ class TransformerConfig(BackboneConfig):
         """Its weights are always pretrained."""
         return self
 
-    def with_hash(self, sha256: str | None) -> "TransformerConfig":
-        """Return it with the content hash that its weights must have."""
-        return replace(self, sha256=sha256)
+    def pinned(self, sha256: str | None, *, folder: str | None = None) -> "TransformerConfig":
+        """Return it with the weights that it must have."""
+        if folder is None:
+            return replace(self, sha256=sha256)
+        return replace(self, name=folder, sha256=sha256, allow_download=False)
 
     def describe(self, tuning: TuningConfig) -> str:
         """Name the encoder, and what of it is trained."""
@@ -228,5 +244,6 @@ __all__ = [
     "Pretrained",
     "TransformerConfig",
     "TuningConfig",
+    "Weights",
     "without_weights",
 ]

@@ -64,12 +64,9 @@ class Config:
         if task is None or backbone is None:  # reported as out of range
             return
         named = f"backbone.kind={self.backbone.kind}"
-        if task.inputs != backbone.inputs:
-            fits = [kind.choice for kind in BACKBONES.values() if kind.inputs == task.inputs]
-            yield (
-                f"{named} does not fit task.kind={self.task.kind}; choose"
-                f" backbone={' or '.join(fits)}."
-            )
+        if self.backbone.kind not in task.backbones:
+            fits = " or ".join(BACKBONES[name].choice for name in task.backbones)
+            yield f"{named} does not fit task.kind={self.task.kind}; choose backbone={fits}."
         if self.tuning.kind not in backbone.tunings:
             reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"
             yield (

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
-from confide.config.model import Network
+from confide.config.model import BACKBONES, Network
 from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
 
@@ -206,6 +206,11 @@ class TaskKind:
     members: tuple[str, ...] = ()
     forms: tuple[str, ...] = FORMS
     networks: Mapping[str, Network] = field(default_factory=dict)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Names of the kinds of backbone that it goes with."""
+        return tuple(name for name, kind in BACKBONES.items() if kind.inputs == self.inputs)
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from confide.config.task import TASKS
+from confide.errors import ModelError
 from confide.inference.exporter import exporter_of
 from confide.inference.predictor import ONNX_FILE
 from confide.models.workload import Workload
@@ -67,17 +68,24 @@ def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside
         {i: name for i, name in enumerate(axes) if i == 0 or not tensor.is_floating_point()}
         for tensor in example.values()
     )
-    torch.onnx.export(
-        served,
-        tuple(example.values()),
-        path,
-        input_names=list(example),
-        output_names=["logits", "probabilities"],
-        dynamic_shapes=(dynamic,),
-        dynamo=True,
-        external_data=outside,
-        verbose=False,
-    )
+    try:
+        torch.onnx.export(
+            served,
+            tuple(example.values()),
+            path,
+            input_names=list(example),
+            output_names=["logits", "probabilities"],
+            dynamic_shapes=(dynamic,),
+            dynamo=True,
+            external_data=outside,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise ModelError(
+            f"--to onnx: the model or its task's scores need what ONNX lacks: {reason} Choose another"
+            " form."
+        ) from error
 
 
 def _quantise(exact: Path, path: Path, *, outside: bool) -> None:

@@ -191,7 +191,7 @@ def load_model(
         raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
     plan = description.plan
     refuse_custom_task(folder, plan, custom_tasks)
-    backbone = plan.backbone.with_hash(plan.backbone_sha256)
+    backbone = plan.backbone.pinned(plan.backbone_sha256)
     workload = build_workload(
         plan.task, backbone, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
     )

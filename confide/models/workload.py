@@ -73,10 +73,10 @@ def network_of(task: TaskConfig, backbone: BackboneConfig) -> Network:
     Raises:
         ConfigError: if they do not go together.
     """
-    kind, start = TASKS[task.kind], BACKBONES[backbone.kind]
-    if kind.inputs != start.inputs:
+    kind = TASKS[task.kind]
+    if backbone.kind not in kind.backbones:
         raise ConfigError(f"backbone.kind={backbone.kind} does not fit task.kind={task.kind}.")
-    return kind.networks.get(backbone.kind, start.network)
+    return kind.networks.get(backbone.kind, BACKBONES[backbone.kind].network)
 
 
 def build_workload(

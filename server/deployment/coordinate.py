@@ -23,7 +23,6 @@ from typing import Any
 from flwr.app import Context, RecordDict
 
 from confide.config.compose import compose
-from confide.config.model import TransformerConfig
 from confide.config.run import Config
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.deployment.logs import OneLine, log_to_stderr
@@ -38,7 +37,7 @@ from confide.errors import (
 from confide.flower.grid import take_run
 from confide.flower.processes import SuperLinkControl
 from confide.flower.runtime import Runtime
-from confide.models.backbones import content_hash, find_backbone
+from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import save_model
@@ -248,11 +247,7 @@ class _Deployment:
 
     def _prepare(self) -> tuple[TrainingPlan, Workload]:
         config, backbone = self.config, self.config.backbone
-        digest = (
-            content_hash(find_backbone(backbone))
-            if isinstance(backbone, TransformerConfig)
-            else None
-        )
+        digest = pretrained_hash(backbone)
         plan = make_plan(config, backbone_sha256=digest, job=self.job)
         write_text(self.run_dir / PLAN, plan.to_json() + "\n")
         compute = make_compute(config.trainer)

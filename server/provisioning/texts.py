@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from confide.config.model import TransformerConfig
+from confide.config.model import Pretrained, Weights
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 from confide.errors import ModelError
@@ -183,15 +183,14 @@ def _literal(value: Any) -> Any:
 
 def _backbone_comments(config: Config) -> tuple[str, str]:
     """Return two comments for ``client.yaml``: the backbone's hash, and where to find it."""
-    backbone = config.backbone
-    if not isinstance(backbone, TransformerConfig):
+    backbone = config.backbone.pretrained
+    if backbone is None:
         return "", ""
     digest = backbone.sha256
     if not digest:
         # Provisioning needs no backbone: if there is no copy here, the hash is simply left out.
-        local = dataclasses.replace(backbone, allow_download=False)
         with contextlib.suppress(ModelError):
-            digest = content_hash(find_backbone(local))
+            digest = content_hash(find_backbone(Weights(backbone.name, backbone.sha256)))
     hashes = (
         f"  # backbones: [{digest}]  # content hash (SHA-256) of the coordinator's copy\n"
         if digest
