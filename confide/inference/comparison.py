@@ -1,4 +1,4 @@
-"""An exported model beside the run's own: are outputs the same, how large is it, how long does it take."""
+"""An exported model beside the run's own: the outputs, the size and the time of both."""
 
 import statistics
 import time
@@ -80,13 +80,16 @@ def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
     got, _ = exported.outputs(inputs.records)
     few = inputs.records.select(range(min(_SINGLE, len(inputs.records))))
     alone, _ = exported.outputs(few, batch_size=1)  # another batch shape
+    # A run's folder holds what was trained; it starts from the backbone's.
+    weights = run.plan.backbone.pretrained
+    run_size = _size(run.folder) + (0 if weights is None else _size(find_backbone(weights)))
     run_ms, exported_ms = _times(run, exported, inputs)
     measured = [
         Measured(
             size_mb=size, ms_per_record=ms, metrics=_metrics(model, logits, labels, inputs.labelled)
         )
         for model, logits, size, ms in (
-            (run, expected, _run_size(run) / 1e6, run_ms),
+            (run, expected, run_size / 1e6, run_ms),
             (exported, got, _size(exported.folder) / 1e6, exported_ms),
         )
     ]
@@ -132,12 +135,6 @@ def _times(run: Predictor, exported: Predictor, inputs: Inputs) -> tuple[float, 
 
 def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-
-
-def _run_size(run: Predictor) -> int:
-    """Bytes of the trained tensors and, for a pretrained backbone, of the folder it starts from."""
-    weights = run.plan.backbone.pretrained
-    return _size(run.folder) + (0 if weights is None else _size(find_backbone(weights)))
 
 
 __all__ = ["TOLERANCE", "Comparison", "Measured", "compare"]

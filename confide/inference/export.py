@@ -31,7 +31,7 @@ def export(
     check: Dataset | pandas.DataFrame | None = None,
     custom_tasks: Sequence[str] = (),
 ) -> Comparison:
-    """Export a run's model; the folder appears whole, and only if it does what the run's model does.
+    """Export a run's model; its folder appears whole, and only if it does what the run's does.
 
     Args:
         run: RUN or ``RUN/model``.
@@ -53,22 +53,7 @@ def export(
         ModelError: if there is no model, or an exact form of it differs from it.
         StorageError: if the folder cannot be written.
     """
-    if form not in FORMS:
-        raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
-    if form in ("onnx", "int8"):
-        packages.require(packages.CONVERTER, f"--to {form}")
-    own = load_predictor(Path(run), compute=Compute(), custom_tasks=custom_tasks)
-    if own.description.form != RUN_FORM:
-        raise ConfigError(
-            f"{own.folder} was exported already, to {own.description.form}; export the run that it"
-            " came from."
-        )
-    offered = TASKS[own.plan.task.kind].forms
-    if form not in offered:
-        raise ConfigError(
-            f"form={form}: a model of task.kind={own.plan.task.kind} is exported to"
-            f" {', '.join(offered) or 'no form'} only."
-        )
+    own = _load_own(Path(run), form, custom_tasks)
     place = default_folder(own.folder, form) if folder is None else Path(folder)
     _refuse_taken(place)
     inputs = read_inputs(
@@ -81,7 +66,11 @@ def export(
         made = _write(own, form, Path(temporary))
         comparison = compare(own, made, inputs)
         if form != "int8" and not comparison.exact:
-            raise ModelError(_differs(comparison))
+            raise ModelError(
+                f"--to {form}: outputs differ from the run's own by {comparison.difference:.2g} in"
+                f" probabilities and {comparison.logit_difference:.2g} in logits, allowed"
+                f" {TOLERANCE:g}; nothing was written. Choose another form."
+            )
         if place.exists():
             shutil.rmtree(place)
         Path(temporary).rename(place)
@@ -95,6 +84,27 @@ def export(
     return comparison
 
 
+def _load_own(run: Path, form: str, custom_tasks: Sequence[str]) -> Predictor:
+    """Load a run's own model, if it can be exported to a form."""
+    if form not in FORMS:
+        raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
+    if form in ("onnx", "int8"):
+        packages.require(packages.CONVERTER, f"--to {form}")
+    own = load_predictor(run, compute=Compute(), custom_tasks=custom_tasks)
+    if own.description.form != RUN_FORM:
+        raise ConfigError(
+            f"{own.folder} was exported already, to {own.description.form}; export the run that it"
+            " came from."
+        )
+    offered = TASKS[own.plan.task.kind].forms
+    if offered is not None and form not in offered:
+        raise ConfigError(
+            f"form={form}: a model of task.kind={own.plan.task.kind} is exported to"
+            f" {', '.join(offered) or 'no form'} only."
+        )
+    return own
+
+
 def default_folder(run: Path, form: str) -> Path:
     """Return ``RUN/export/FORM``.
 
@@ -102,14 +112,6 @@ def default_folder(run: Path, form: str) -> Path:
         ModelError: if there is no model.
     """
     return find_model(run).parent / "export" / form
-
-
-def _differs(comparison: Comparison) -> str:
-    return (
-        f"--to {comparison.form}: outputs differ from the run's own by {comparison.difference:.2g}"
-        f" in probabilities and {comparison.logit_difference:.2g} in logits, allowed {TOLERANCE:g};"
-        " nothing was written. Choose another form."
-    )
 
 
 def _refuse_taken(place: Path) -> None:

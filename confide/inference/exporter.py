@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from confide.config.tables import implementation
+from confide.config.custom import implementation
 from confide.models.backbones import loading, quiet_transformers, refuse_other_code
 from confide.models.workload import Workload, network_of
 from confide.protocol.plan import TrainingPlan

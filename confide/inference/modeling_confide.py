@@ -15,7 +15,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 
 class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
-    """An encoder under its family's own name, so that ``AutoModel`` loads the same weights, and a head on top.
+    """An encoder under its family's own name, which ``AutoModel`` loads too, and a head on top.
 
     Args:
         config: the encoder's, with ``confide_pooling``: mean over tokens, or the first token (cls).

@@ -56,9 +56,18 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
         if not int8:
             _convert(folder / ONNX_FILE, served, example, outside=outside)
             return
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
         with tempfile.TemporaryDirectory(dir=folder) as exact:
             _convert(Path(exact) / ONNX_FILE, served, example, outside=outside)
-            _quantise(Path(exact) / ONNX_FILE, folder / ONNX_FILE, outside=outside)
+            # A scale for each output halves the difference that one for the whole matrix makes.
+            quantize_dynamic(
+                Path(exact) / ONNX_FILE,
+                folder / ONNX_FILE,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                use_external_data_format=outside,
+            )
 
 
 def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside: bool) -> None:
@@ -83,18 +92,9 @@ def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ModelError(
-            f"--to onnx: the model or its task's scores need what ONNX lacks: {reason} Choose another"
-            " form."
+            f"--to onnx: the model or its task's scores need what ONNX lacks: {reason} Choose"
+            " another form."
         ) from error
-
-
-def _quantise(exact: Path, path: Path, *, outside: bool) -> None:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # A scale for each output halves the difference that one for the whole matrix makes.
-    quantize_dynamic(
-        exact, path, weight_type=QuantType.QInt8, per_channel=True, use_external_data_format=outside
-    )
 
 
 @contextlib.contextmanager

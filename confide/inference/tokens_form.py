@@ -1,4 +1,4 @@
-"""Classifiers of texts, exported: ``AutoModel`` loads the encoder, our own class the whole classifier."""
+"""Classifiers of texts, exported: ``AutoModel`` loads the encoder, a class of ours the whole."""
 
 import json
 import warnings
@@ -54,7 +54,7 @@ class TokensExporter:
 
 
 def _classifier(workload: Workload, plan: TrainingPlan) -> TextClassifier:
-    """Return the whole classifier; one trained as a head on features gets its frozen encoder back."""
+    """Return the whole classifier; a head trained on features gets its frozen encoder back."""
     if isinstance(workload.model, TextClassifier):
         return workload.model
     backbone = cast(TransformerConfig, plan.backbone)

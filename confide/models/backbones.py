@@ -190,7 +190,7 @@ def load_settings(folder: Path) -> Any:
 
 
 def refuse_other_code(folder: Path) -> None:
-    """Check that ``config.json`` names no kernels or quantisation, whose code would come from elsewhere.
+    """Check that ``config.json`` names no kernels or quantisation, whose code is elsewhere.
 
     Raises:
         ModelError: naming the key, the value and the fix.

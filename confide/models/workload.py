@@ -1,4 +1,4 @@
-"""A workload: the task, the model and the way from records to tensors that a plan names, ready to train."""
+"""A workload: what a plan names, ready to train (task, model, and the way from records to tensors)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -9,8 +9,8 @@ import torch
 from datasets import Dataset
 from torch import nn
 
+from confide.config.custom import implementation
 from confide.config.model import BACKBONES, BackboneConfig, Network, TuningConfig
-from confide.config.tables import implementation
 from confide.config.task import TASKS, TaskConfig
 from confide.errors import ConfigError
 from confide.models.compute import Compute
@@ -112,6 +112,7 @@ def build_workload(
         tuning=tuning,
         compute=compute,
     )
+    # The caller's random numbers are left as they were.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return replace(build(backbone, order), custom_task=task._target_)
@@ -120,7 +121,7 @@ def build_workload(
 def shapes_without_weights(
     task: TaskConfig, backbone: BackboneConfig, *, custom_tasks: Sequence[str] = ()
 ) -> Shapes:
-    """Return the shapes of a model that a plan describes by its widths alone, without the memory that it would take.
+    """Return the shapes of a model that a plan describes by its widths alone, without its memory.
 
     Args:
         task: schema of the records.

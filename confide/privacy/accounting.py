@@ -21,8 +21,8 @@ from dp_accounting import pld
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 
+from confide.config.custom import implementation
 from confide.config.privacy import ACCOUNTANTS
-from confide.config.tables import implementation
 from confide.errors import PrivacyError
 
 # Losses are rounded up to multiples of this: at 1e-3 the bound is at most 5e-5 above that of 1e-4,

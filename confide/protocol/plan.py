@@ -61,7 +61,7 @@ class _OneOf:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         members = tuple(Annotated[kind.schema, Tag(name)] for name, kind in self.kinds.items())
-        union: Any = Annotated[Union[members], Discriminator(_kind)]  # noqa: UP007 - made of a tuple
+        union: Any = Annotated[Union[members], Discriminator(_kind)]  # noqa: UP007 - of a tuple
         return handler.generate_schema(union)
 
 

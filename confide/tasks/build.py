@@ -9,8 +9,7 @@ config), held against the plan's word before anything is imported.
 from collections.abc import Sequence
 from typing import Any
 
-from confide.config.custom import make_part, require
-from confide.config.tables import implementation
+from confide.config.custom import implementation, make_part, require
 from confide.config.task import TASKS, TaskConfig
 from confide.errors import ConfigError, DeniedError
 from confide.tasks.task import Assets, Task

@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 from datasets import Dataset
 
-from confide.config.tables import implementation
+from confide.config.custom import implementation
 from confide.config.task import (
     TASKS,
     ColumnConfig,
@@ -26,7 +26,7 @@ _LONGEST_WORD, _MOST_WORDS = 7, 40
 
 
 def invented_records(config: TaskConfig, count: int) -> Dataset:
-    """Invent records: every category, numbers over the whole range, values that are missing, texts of unlike lengths.
+    """Invent records that differ: every category, missing values, texts of unlike lengths.
 
     Args:
         config: the task.

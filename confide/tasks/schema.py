@@ -11,7 +11,7 @@ import numpy
 import pandas
 from datasets import Dataset
 
-from confide.config.tables import implementation
+from confide.config.custom import implementation
 from confide.config.task import (
     TASKS,
     ColumnConfig,

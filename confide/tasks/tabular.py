@@ -29,7 +29,7 @@ class Tabular(SingleLabel):
     @property
     def num_inputs(self) -> int:
         """Width of the encoded row."""
-        return sum(_width(column) for column in self._config.columns.values())
+        return sum(column.width for column in self._config.columns.values())
 
     def encode(self, records: Dataset) -> Examples:
         """Encode rows: ``features`` of shape [n, d], float32 in [-2, 2].
@@ -41,10 +41,14 @@ class Tabular(SingleLabel):
                 categories or labels.
         """
         read, labels = self.read(records)
-        parts = [
-            _encode_column(column, read.columns[name])
-            for name, column in self._config.columns.items()
-        ]
+        parts = []
+        for name, column in self._config.columns.items():
+            values = read.columns[name]
+            encode = _numeric if column.kind == "numeric" else _categorical
+            parts.append(encode(column, values))
+            if column.indicator:
+                missing = torch.from_numpy(values.missing.to_numpy(dtype="float32"))
+                parts.append(missing[:, None])
         return Examples({FEATURES: torch.cat(parts, dim=1), LABELS: labels})
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
@@ -58,24 +62,12 @@ class Tabular(SingleLabel):
         )
 
 
-def _width(column: ColumnConfig) -> int:
-    return (1 if column.kind == "numeric" else len(column.categories)) + int(column.indicator)
-
-
-def _encode_column(column: ColumnConfig, read: Column) -> Tensor:
-    """Encode one column, shape [n, width]."""
-    encoded = _numeric(column, read) if column.kind == "numeric" else _categorical(column, read)
-    if column.indicator:
-        flag = torch.from_numpy(read.missing.to_numpy(dtype="float32"))
-        encoded = torch.cat([encoded, flag[:, None]], dim=1)
-    return encoded
-
-
 def _numeric(column: ColumnConfig, read: Column) -> Tensor:
     assert column.minimum is not None
     assert column.maximum is not None
     scaled = ((read.values - column.minimum) / (column.maximum - column.minimum)).clip(0, 1)
     centred = (2 * scaled - 1) * _EDGE
+    # Missing values take the middle, whatever the records' mean: no statistic of theirs is used.
     return torch.from_numpy(centred.fillna(0.0).to_numpy(dtype="float32"))[:, None]
 
 

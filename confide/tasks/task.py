@@ -17,7 +17,7 @@ Batch = dict[str, Tensor]
 """Column -> tensor of shape [b, ...]; ``labels`` among them."""
 
 Assets = Mapping[str, Callable[[], Any]]
-"""What lies beside a pretrained backbone, such as its ``tokenizer``: name -> loads it when called."""
+"""What lies beside a backbone, such as its ``tokenizer``: name -> loads it when called."""
 
 LABELS = "labels"
 LENGTH_STEP = 8
@@ -64,14 +64,14 @@ class Examples:
         return batch
 
     def length_buckets(self, indices: Tensor) -> list[Tensor]:
-        """Sort records into buckets of one padded length, so that no record is padded on another's account."""
+        """Sort records by padded length, so that none is padded on another's account."""
         if self.lengths is None:
             return [indices]
         padded = torch.tensor([padded_length(length) for length in self.lengths[indices].tolist()])
         return [indices[padded == length] for length in padded.unique().tolist()]
 
     def to(self, device: torch.device) -> "Examples":
-        """Move every column; lengths stay on the CPU, where batches are cut without waiting for a device."""
+        """Move every column; lengths stay on the CPU, where batches are cut."""
         return Examples(
             {k: v.to(device) for k, v in self.columns.items()}, self.lengths, self.token_columns
         )

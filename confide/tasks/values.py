@@ -40,7 +40,11 @@ def canonical_text(value: object) -> str | None:
     if isinstance(value, int | UUID):
         return str(value)
     if isinstance(value, float):
-        return None if math.isnan(value) else _float_text(value)
+        if math.isnan(value):
+            return None
+        # Beyond 2^53 a float no longer names one integer.
+        exact = value.is_integer() and abs(value) < _EXACT
+        return str(int(value)) if exact else repr(value)
     if isinstance(value, Decimal):
         return None if value.is_nan() else _decimal_text(value)
     if value != value:  # pandas.NaT is a datetime
@@ -50,10 +54,6 @@ def canonical_text(value: object) -> str | None:
     if isinstance(value, date | time):
         return value.isoformat()
     raise UnsupportedValueError(type(value).__name__)
-
-
-def _float_text(value: float) -> str:
-    return str(int(value)) if value.is_integer() and abs(value) < _EXACT else repr(value)
 
 
 def _decimal_text(value: Decimal) -> str:

@@ -5,8 +5,8 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from confide.config.custom import implementation
 from confide.config.run import Config
-from confide.config.tables import implementation
 from confide.config.tracking import TRACKERS, TrackingConfig
 from confide.errors import ConfigError
 from confide.server.run_folder import described, flat
