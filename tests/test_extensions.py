@@ -242,7 +242,8 @@ def test_mistakes_in_its_config_are_told_by_its_own_tables(ordered: tuple[str, .
     assert [problem.split(":")[0] for problem in caught.value.problems] == [
         "task.primary_metric=auc",
         "task.metrics=auc",
-        "backbone.kind=transformer does not fit task.kind=ordered; choose backbone=logistic or mlp.",
+        "backbone.kind=transformer does not fit task.kind=ordered; choose backbone=logistic or"
+        " mlp.",
     ]
 
 

@@ -21,7 +21,7 @@ from confide.client.records.checked import (
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.data import DataConfig
 from confide.config.run import Config
-from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config.task import ColumnConfig, TaskConfig
 from confide.errors import DataError
 from confide.tasks.schema import Column, label_counts, read
 
@@ -191,11 +191,9 @@ def _source_report(
 
 
 def _column_reports(records: Dataset, task: TaskConfig) -> dict[str, ColumnReport]:
-    if not isinstance(task, TabularConfig):
-        return {}
     seen = read(records, task).columns
     reports = {}
-    for name, column in task.columns.items():
+    for name, column in task.table_columns.items():
         if name not in seen:
             continue
         values = seen[name].values
@@ -217,12 +215,10 @@ def _column_reports(records: Dataset, task: TaskConfig) -> dict[str, ColumnRepor
 def _length_reports(
     records: Dataset, task: TaskConfig, count_tokens: CountTokens
 ) -> dict[str, LengthReport]:
-    if (
-        not isinstance(task, TextClassificationConfig)
-        or task.text_column not in records.column_names
-    ):
+    name, max_tokens = next(iter(task.text_limits.items()), ("", 0))
+    if name not in records.column_names:
         return {}
-    texts = [text for text in records[task.text_column][:] if text is not None]
+    texts = [text for text in records[name][:] if text is not None]
     if not texts:
         return {}
     lengths = {"characters": _length_report([len(text) for text in texts])}
@@ -231,7 +227,7 @@ def _length_reports(
     ]
     tokens = [length for part in counted if part is not None for length in part]
     if tokens:
-        cut = sum(length > task.max_tokens for length in tokens) / len(tokens)
+        cut = sum(length > max_tokens for length in tokens) / len(tokens)
         lengths["tokens"] = dataclasses.replace(_length_report(tokens), cut=cut)
     return lengths
 

@@ -108,6 +108,7 @@ def to_config(composed: DictConfig) -> Config:
     problems = _value_problems(composed)
     if problems:
         raise ConfigError(problems)
+    # From here on there are dataclasses only: no DictConfig enters a class.
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)
     return config

@@ -53,6 +53,16 @@ class TaskConfig:
         return ()
 
     @property
+    def table_columns(self) -> Mapping[str, "ColumnConfig"]:
+        """Input columns of a table; {} for any other kind of input."""
+        return {}
+
+    @property
+    def text_limits(self) -> Mapping[str, int]:
+        """Column of texts -> tokens that they are cut after; {} for any other kind of input."""
+        return {}
+
+    @property
     def num_outputs(self) -> int:
         """Numbers that a model predicts for one record."""
         return len(self.labels)
@@ -101,6 +111,11 @@ class TextClassificationConfig(TaskConfig):
         """The text."""
         return (self.text_column,)
 
+    @property
+    def text_limits(self) -> Mapping[str, int]:
+        """The text, and where it is cut."""
+        return {self.text_column: self.max_tokens}
+
 
 @dataclass
 class ColumnConfig:
@@ -125,6 +140,7 @@ class ColumnConfig:
     @property
     def width(self) -> int:
         """Inputs that it becomes."""
+        # A missing category is all zeros; a missing number needs no input of its own either.
         return (1 if self.kind == "numeric" else len(self.categories)) + int(self.indicator)
 
     def problems(self) -> Iterator[str]:
@@ -137,6 +153,7 @@ class ColumnConfig:
                 f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum <"
                 " maximum."
             )
+        # Databases capitalise truth values at will: TRUE and true are one category.
         distinct = {
             value.lower() if value.lower() in ("true", "false") else value
             for value in self.categories
@@ -160,6 +177,11 @@ class TabularConfig(TaskConfig):
     def content_columns(self) -> tuple[str, ...]:
         """The input columns, in their order."""
         return tuple(self.columns)
+
+    @property
+    def table_columns(self) -> Mapping[str, ColumnConfig]:
+        """The input columns."""
+        return self.columns
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""

@@ -110,6 +110,7 @@ def read_inputs(
     labels: list[str | None] = [None] * len(records)
     if with_labels and task.label_column() in _names(records):
         labels = [label or None for label in _as_text(records, task.label_column()).to_pylist()]
+    # A schema wants a label in each record; where there is none any will do, and is not looked at.
     any_label = next(iter(config.label_values), config.labels[0])
     columns[task.label_column()] = pyarrow.array(
         [label or any_label for label in labels], pyarrow.string()

@@ -37,6 +37,7 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
     """
     folder = find_backbone(config)
     task = order.task_fn(folder_assets(folder))
+    # The task first: one that is not allowed is refused before weights are read.
     frozen = FrozenEncoder(config, folder, num_outputs=order.task.num_outputs)
     if order.tuning.kind == "head":
         return _head_on_features(task, frozen, order)

@@ -26,7 +26,7 @@ class Mlp(nn.Module):
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
+        self.layers = nn.Sequential(*layers[:-1])  # no ReLU after the last one
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [b, d] to logits [b, c]."""

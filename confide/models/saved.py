@@ -120,6 +120,7 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
     temporary = ""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target: a rename across file systems would copy.
         temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-")
         _write(Path(temporary), workload, tensors, plan, digest)
         if folder.exists():
@@ -136,7 +137,7 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
 def _write(
     folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan, digest: str
 ) -> None:
-    folder.chmod(0o755)
+    folder.chmod(0o755)  # mkdtemp leaves 0700
     write_tensors(folder / _TENSORS, tensors, mode=0o644)
     Description(plan, digest).write(folder)
     if workload.save_beside is not None:

@@ -1,4 +1,4 @@
-"""A workload: what a plan names, ready to train (task, model, and the way from records to tensors)."""
+"""A workload: what a plan names, ready to train: task, model, and the way to them from records."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -170,6 +170,7 @@ def calibrate(
                 f" delta={delta:g} over {steps} steps with sampling_rate={sampling_rate:g}; raise"
                 " epsilon or delta, or lower the steps or the sampling rate."
             )
+    # PRV is slow: PLD searches, PRV has the last word below.
     by = "rdp" if accountant == "rdp" else "pld"
     too_little = enough / 2
     while too_little > lowest and spent(too_little, by) <= target_epsilon:

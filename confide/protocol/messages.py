@@ -216,6 +216,7 @@ def _evaluation(split: str, values: Evaluation) -> Evaluation:
             f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got {split}.",
             code=Refusal.INVALID_MESSAGE,
         )
+    # The JSON of summaries has no word for NaN and infinity.
     finite = {name: value for name, value in values.items() if math.isfinite(value)}
     metrics = known_metrics()
     for name in finite.keys() & metrics.keys():

@@ -118,6 +118,7 @@ class TrainingPlan:
         this text, so that what it says of a plan may not change.
         """
         plain = dataclasses.asdict(self)
+        # Two fields younger than the first plans: where they say nothing, they are not there.
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         return json.dumps(plain, separators=(",", ":"))
@@ -158,6 +159,7 @@ class TrainingPlan:
             yield f"relation={self.relation}: expected {NEIGHBOURING_RELATION}."
 
 
+# A plan comes with every message of a run.
 @functools.lru_cache(maxsize=8)
 def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
     try:
@@ -172,6 +174,7 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
         raise ProtocolError(
             f"Expected a plan in JSON; {type(error).__name__}.", code="plan_invalid"
         ) from None
+    # Before the schema: another release's plan should be told its version, not its unknown keys.
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != PLAN_VERSION:
         raise ProtocolError(

@@ -123,6 +123,7 @@ def fold_boolean(text: str) -> str:
 def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
     """Map the label column to class indices."""
     classes = {name: i for i, name in enumerate(config.labels)}
+    # Without a mapping, raw values are class names themselves.
     known = {raw: classes[name] for raw, name in config.label_values.items()} or classes
     folded = {fold_boolean(raw): i for raw, i in known.items()}
     raw = [None if value is None or value == "" else str(value) for value in values]
@@ -215,6 +216,7 @@ def parse_number(text: str) -> float:
         number = float(text)
     except ValueError:
         return numpy.nan
+    # Python reads 1_000 as a number; nobody else who writes tables means it.
     return number if numpy.isfinite(number) and "_" not in text else numpy.nan
 
 
@@ -227,6 +229,7 @@ def _read_categories(
     )
     if not unknown:
         return Column(values, missing, [])
+    # As it was written, so that it can be looked for.
     written = text[values.isin(unknown) & ~missing]
     problem = (
         f"Column {name}: {len(unknown)} unknown categories in {len(written)} of {len(text)} values,"

@@ -71,6 +71,7 @@ class SingleLabel:
             outputs: logits, shape [b, c].
             batch: with ``labels``, shape [b].
         """
+        # In float32 under autocast too: bfloat16 would lose small differences of losses.
         return functional.cross_entropy(outputs.float(), batch[LABELS], reduction="none")
 
     def scores(self, outputs: Tensor) -> Tensor:

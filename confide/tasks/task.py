@@ -58,6 +58,7 @@ class Examples:
         """Return one batch, of the records at ``indices`` (int64, shape [b], b >= 1)."""
         batch = {name: column[indices] for name, column in self.columns.items()}
         if self.lengths is not None:
+            # Not the longest of all: padding would cost, and rounding depend on other records.
             longest = padded_length(int(self.lengths[indices].max()))
             for name in self.token_columns:
                 batch[name] = batch[name][:, :longest].contiguous()
@@ -88,6 +89,7 @@ class Examples:
             values = [part.columns[name] for part in parts]
             if name in first.token_columns:
                 longest = max(value.shape[1] for value in values)
+                # Filled up only to be stacked: take() cuts to the longest of a batch.
                 values = [functional.pad(value, (0, longest - value.shape[1])) for value in values]
             columns[name] = torch.cat(values)
         lengths = (

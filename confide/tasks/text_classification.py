@@ -63,6 +63,7 @@ class TextClassification(SingleLabel):
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent token sequences of unlike lengths."""
+        # Unlike lengths, so that the preflight sees padding.
         longest = LENGTH_STEP
         lengths = torch.randint(2, longest + 1, (count,), generator=generator)
         ids = torch.randint(0, len(self._tokenizer), (count, longest), generator=generator)
