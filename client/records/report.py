@@ -21,9 +21,9 @@ from confide.client.records.checked import (
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.data import DataConfig
 from confide.config.run import Config
-from confide.config.task import ColumnConfig, TaskConfig
+from confide.config.task import TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import Column, label_counts, read
+from confide.tasks.schema import label_counts, read
 
 CountTokens = Callable[[Sequence[str]], list[int] | None]
 """Function texts -> number of tokens of each, special ones included and nothing cut; it returns
@@ -160,9 +160,7 @@ def _checked_if_possible(
     """Keep one record a unit; None if columns are missing or ids are null."""
     needed = (data.id_column,) if data.id_column is not None else task.content_columns
     owner = () if data.group_column is None else (data.group_column,)
-    if not {*needed, *owner, *task.content_columns, task.label_column} <= set(
-        records.column_names
-    ):
+    if not {*needed, *owner, *task.content_columns, task.label_column} <= set(records.column_names):
         return None
     try:
         return gather(records, data, task)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from confide.protocol.refusals import Refusal
 from confide.config.model import BACKBONES, TuningConfig
 from confide.config.task import TASKS
+from confide.protocol.refusals import Refusal
 from confide.security.redaction import redact
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
