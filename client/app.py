@@ -11,7 +11,7 @@ from confide.protocol.messages import Reply, Request, RequestKind, pack_reply, u
 
 
 class RequestHandler(Protocol):
-    """The door to an institution, as :class:`~confide.client.institution.Institution` opens it."""
+    """Answers requests, as :class:`~confide.client.institution.Institution` does."""
 
     @property
     def name(self) -> str:
@@ -22,14 +22,15 @@ class RequestHandler(Protocol):
 
 
 FindInstitution = Callable[[Context], RequestHandler]
+"""A node's context -> the institution behind it."""
 
 
 def make_client_app(find_institution: FindInstitution) -> ClientApp:
     """Build the app.
 
     Args:
-        find_institution: tells whose message it is; one institution in a deployment, many in a
-            simulation.
+        find_institution: returns who a message is for; the same institution always in a
+            deployment, one of many in a simulation.
     """
     app = ClientApp()
 

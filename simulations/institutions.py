@@ -6,17 +6,15 @@ from pathlib import Path
 
 from confide.client.algorithm_state import ClientStates
 from confide.client.app import RequestHandler
-from confide.client.institution import Institution, Safeguards
+from confide.client.assembly import Assembly, make_safeguards
+from confide.client.institution import Institution
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.reservation import KeyFn
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
-from confide.privacy.keys import mechanism_key
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Decoder
 from confide.simulations.faults import Faults, FaultyInstitution
 from confide.storage.files import folder_name
 
@@ -28,16 +26,8 @@ LedgerFn = Callable[[str], Ledger]
 
 
 def simulated_states(folder: Path, kept: int, name: str) -> ClientStates:
-    """Give each institution a folder of its own."""
+    """Return where an institution keeps tensors between rounds, in a folder of its own."""
     return ClientStates(folder / folder_name(name), kept=kept)
-
-
-def simulated_keys(noise_secret: bytes, name: str) -> KeyFn:
-    """Derive an institution's secret of every mechanism from the simulation's.
-
-    From its seed, or from the operating system.
-    """
-    return lambda job, mechanism: mechanism_key(noise_secret, name, job, mechanism)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +55,7 @@ class Setup:
 
 
 class InstitutionFactory:
-    """Opens the doors of institutions that share one process and its trainer.
+    """Opens the institutions of a simulation that share one process and its trainer.
 
     Args:
         trainer: shared by all of them.
@@ -73,37 +63,30 @@ class InstitutionFactory:
     """
 
     def __init__(self, trainer: Trainer, setup: Setup) -> None:
-        self._trainer = trainer
-        self._decoder = Decoder(trainer.shapes)
+        self._assembly = Assembly(trainer, setup.serves)
         self._setup = setup
 
     def open(self, name: str, data: InstitutionData) -> Institution:
-        """Open an institution's door."""
-        return Institution(
-            name,
-            data=data,
-            trainer=self._trainer,
-            decoder=self._decoder,
-            serves=self._setup.serves,
-            safeguards=self._safeguards(name),
-        )
-
-    def _safeguards(self, name: str) -> Safeguards:
+        """Open one institution."""
         setup = self._setup
-        return Safeguards(
+        # A ledger that outlives the process would see a new process's secret answer a question
+        # that an old one answered: keys then derive from a seed or are drawn for each mechanism.
+        derives = setup.reproducible or setup.ledgers is None
+        safeguards = make_safeguards(
+            name,
             policy=Policy(setup.policy),
             ledger=setup.ledgers(name) if setup.ledgers else MemoryLedger(),
-            key_fn=simulated_keys(setup.noise_secret, name)
-            if setup.reproducible or setup.ledgers is None
-            else None,
+            noise_secret=setup.noise_secret if derives else None,
             reproducible=setup.reproducible,
             states=setup.states(name) if setup.states else None,
         )
+        return self._assembly.institution(name, data, safeguards)
 
 
-def faulty(door: RequestHandler, faults: Faults | None, job: str) -> RequestHandler:
-    """Return the door as it is in a job: with faults only where these are meant for it."""
-    return FaultyInstitution(door, faults) if faults is not None and faults.job == job else door
+def faulty(institution: RequestHandler, faults: Faults | None, job: str) -> RequestHandler:
+    """Return an institution as it is in a job: with faults only where these are meant for it."""
+    meant = faults is not None and faults.job == job
+    return FaultyInstitution(institution, faults) if faults is not None and meant else institution
 
 
 __all__ = [
@@ -112,6 +95,5 @@ __all__ = [
     "Setup",
     "StatesFn",
     "faulty",
-    "simulated_keys",
     "simulated_states",
 ]

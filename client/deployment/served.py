@@ -1,6 +1,6 @@
 """A deployed institution: which plans it serves, with which backbone and records.
 
-The door itself is ``Institution``.
+What answers a plan's requests is :class:`~confide.client.institution.Institution`.
 
 A plan is held against the policy and against the task that the kit pins before a backbone or a
 record is touched. A pretrained backbone is looked for among the folders that the institution named,
@@ -9,12 +9,12 @@ the rounds that follow.
 """
 
 import dataclasses
-import functools
 import json
 import logging
 import os
 
 from confide.client.algorithm_state import ClientStates
+from confide.client.assembly import Assembly, make_safeguards, make_trainer
 from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
 from confide.client.evaluation_quota import Evaluations
 from confide.client.institution import Institution, Safeguards, refusal
@@ -25,22 +25,19 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
-from confide.client.reservation import KeyFn
 from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
-from confide.client.training.trainer import Trainer
 from confide.config.model import BackboneConfig, Weights
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import make_compute
 from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload, shapes_without_weights
-from confide.privacy.keys import mechanism_key, seeded_secret, split_key
+from confide.privacy.keys import seeded_secret, split_key
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import Decoder
 from confide.storage.files import make_private_folder, write_secret
 
 log = logging.getLogger(__name__)
@@ -49,10 +46,10 @@ SPLIT_KEY = "splits.key"
 
 
 class DeployedInstitution:
-    """The door of an institution that serves whatever plans its kit allows.
+    """An institution that serves whatever plans its kit allows.
 
     Args:
-        kit: what it runs, allows and promises.
+        kit: its configuration, records and ledger.
         deadline: checked between two steps of training.
 
     Raises:
@@ -60,7 +57,8 @@ class DeployedInstitution:
     """
 
     def __init__(self, kit: InstitutionKit, *, deadline: Deadline) -> None:
-        self._kit, self._deadline = kit, deadline
+        self._kit = kit
+        self._deadline = deadline
         self._policy = Policy(kit.config.policy)
         self._ledger = open_ledger(kit)
         self._compute = make_compute(kit.config.trainer)
@@ -68,7 +66,7 @@ class DeployedInstitution:
 
     @property
     def name(self) -> str:
-        """As the coordinator provisioned it."""
+        """The name that the coordinator provisioned it under."""
         return self._kit.config.name
 
     def handle(self, kind: RequestKind, request: Request) -> Reply:
@@ -89,7 +87,7 @@ class DeployedInstitution:
                 f"Job {plan.job} was stopped here; `confide client approve` lets it go on.",
                 code=Refusal.STOPPED,
             )
-        keep_plan(self._kit, plan.job, text)  # also one that is denied: people want to see why
+        keep_plan(self._kit, plan.job, text)  # also a denied one: people want to see why
         self._policy.check_before_loading(plan)
         if self._kit.task is not None and plan.task != self._kit.task:
             raise ProtocolError(
@@ -110,20 +108,13 @@ class DeployedInstitution:
         return self._kit.config.policy.allow_reproducible_noise is True and plan.seed is not None
 
     def _key(self, plan: TrainingPlan) -> str:
-        """Name what has to be loaded for a plan."""
+        """Return equal texts for plans that need the same model and records loaded."""
         parts = [dataclasses.asdict(part) for part in (plan.task, plan.backbone, plan.tuning)]
         seed = plan.seed if self._reproducible(plan) else None
         return json.dumps([*parts, plan.backbone_sha256, plan.privacy.unit, seed])
 
     def _open(self, plan: TrainingPlan) -> Institution:
-        secret = None
-        if self._reproducible(plan) and plan.seed is not None:
-            log.warning(
-                "Job %s: noise derives from the plan's seed; the guarantee is void for whoever"
-                " knows it.",
-                plan.job,
-            )
-            secret = seeded_secret(plan.seed)
+        secret = self._seeded_secret(plan)
         workload = self._workload(plan)
         shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
         self._policy.check_size(shapes)  # before records are encoded, which may take long
@@ -135,33 +126,32 @@ class DeployedInstitution:
             check_custom_encoding(workload, records)
         if isinstance(self._ledger, PersistentLedger):
             self._ledger.know_units(units)
-        grouped = plan.privacy.unit == "group"
-        trainer = Trainer(
-            workload, private=plan.private, grouped=grouped, check_fn=self._deadline.check
+        trainer = make_trainer(workload, plan, self._deadline.check)
+        return Assembly(trainer, plan).institution(self.name, encoded, self._safeguards(secret))
+
+    def _seeded_secret(self, plan: TrainingPlan) -> bytes | None:
+        """Return what noise and splits derive from where the plan's seed may decide them."""
+        if plan.seed is None or not self._reproducible(plan):
+            return None
+        log.warning(
+            "Job %s: noise derives from the plan's seed; the guarantee is void for whoever"
+            " knows it.",
+            plan.job,
         )
-        return Institution(
-            self.name,
-            data=encoded,
-            trainer=trainer,
-            decoder=Decoder(trainer.shapes),
-            serves=plan,
-            safeguards=self._safeguards(secret),
-        )
+        return seeded_secret(plan.seed)
 
     def _safeguards(self, secret: bytes | None) -> Safeguards:
-        name = self.name
-        key_fn: KeyFn | None = None
-        if secret is not None:
-            key_fn = functools.partial(mechanism_key, secret, name)
-        return Safeguards(
+        config = self._kit.config
+        return make_safeguards(
+            self.name,
             policy=self._policy,
             ledger=self._ledger,
-            key_fn=key_fn,
+            noise_secret=secret,
             reproducible=secret is not None,
+            states=ClientStates(self._kit.own / "rounds", kept=config.kept_replies),
             evaluations=Evaluations(
-                self._kit.own / "evaluations.json", most=self._kit.config.policy.max_evaluations
+                self._kit.own / "evaluations.json", most=config.policy.max_evaluations
             ),
-            states=ClientStates(self._kit.own / "rounds", kept=self._kit.config.kept_replies),
         )
 
     def _workload(self, plan: TrainingPlan) -> Workload:
@@ -205,7 +195,9 @@ def known_backbones(kit: InstitutionKit) -> dict[str, str]:
 
 
 def open_ledger(kit: InstitutionKit) -> Ledger:
-    """Open a kit's ledger; one in memory where no budget is declared, which nothing private is trained with.
+    """Open a kit's ledger.
+
+    Without a declared budget it is in memory, and nothing private is trained.
 
     Raises:
         LedgerError: if it is not sound.

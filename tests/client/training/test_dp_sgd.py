@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
+from confide.client.assembly import institution_keys
 from confide.client.schedule import LocalSchedule
 from confide.client.training.clipping import LossFn
 from confide.client.training.dp_sgd import (
@@ -35,7 +36,6 @@ from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator
-from confide.simulations.institutions import simulated_keys
 from confide.tasks.task import LABELS, Batch, Examples
 
 # peft asks transformers for a property that transformers has renamed.
@@ -418,14 +418,14 @@ def test_empty_sample_between_full_ones_counts_no_record_twice() -> None:
 
 def test_noise_of_two_institutions_is_uncorrelated(wide: Trainer) -> None:
     first, second = (
-        train(wide, sigma=SIGMA, rate=1e-9, secret=simulated_keys(KEY, name)("job", "1"))
+        train(wide, sigma=SIGMA, rate=1e-9, secret=institution_keys(KEY, name)("job", "1"))
         for name in ("a", "b")
     )
     assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 5 / len(first) ** 0.5
 
 
 def test_noise_of_two_mechanisms_is_uncorrelated(wide: Trainer) -> None:
-    keys = simulated_keys(KEY, "a")
+    keys = institution_keys(KEY, "a")
     first, second = (
         train(wide, sigma=SIGMA, rate=1e-9, secret=keys("job", mechanism))
         for mechanism in ("1", "2")

@@ -11,6 +11,7 @@ from builders import build_plan, build_task
 from scipy import stats
 from torch import Tensor
 
+from confide.client import assembly
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.dp_sgd import KeyedDPOptimizer
@@ -26,7 +27,6 @@ from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode
-from confide.simulations import institutions
 from confide.simulations.institutions import InstitutionFactory, Setup
 from confide.tasks.task import LABELS, Examples
 
@@ -296,9 +296,9 @@ def test_clients_and_rounds_draw_noise_of_their_own(kind: str, unit: str) -> Non
 def test_one_seed_for_two_clients_is_found(
     kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys = institutions.simulated_keys
+    keys = assembly.institution_keys
     monkeypatch.setattr(
-        institutions, "simulated_keys", lambda secret, _name: keys(secret, "everybody")
+        assembly, "institution_keys", lambda secret, _name: keys(secret, "everybody")
     )
     with pytest.raises(AssertionError, match="correlated"):
         check_clients(kind, unit)
@@ -310,8 +310,8 @@ def test_one_key_for_two_rounds_is_found(
     kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        institutions,
-        "simulated_keys",
+        assembly,
+        "institution_keys",
         lambda secret, name: lambda job, _: derive_key(secret, name, job),
     )
     with pytest.raises(AssertionError, match="correlated"):
