@@ -14,6 +14,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from cases import CNN, MLP, Case, make_trainer
@@ -25,8 +26,8 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
 from confide.server.rounds.outcome import Observer
 from confide.server.rounds.state import RunState
-from confide.simulations.engines.engine import InlineEngine
-from confide.simulations.federation import Federation, Job
+from confide.simulations.engines.inline import InlineEngine
+from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
 from confide.strategies.fedavg import fedavg
 from confide.tasks.tabular import FEATURES
@@ -50,7 +51,8 @@ def run_engine(case: Case, *, rounds: int, observer: Observer) -> None:
             setup=Setup(serves=plan, policy=compose().policy, noise_secret=bytes(32)),
         ),
     )
-    federation.run(Job(algorithm=fedavg(), plan=plan, settings=config.server, observers=[observer]))
+    job = federation.job(fedavg(), plan, config.server)
+    federation.run(replace(job, observers=[observer]))
 
 
 def bare_round(case: Case) -> Callable[[], None]:

@@ -24,9 +24,9 @@ from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
 from confide.server.rounds.state import RunState
-from confide.simulations.engines.engine import ProcessEngine
+from confide.simulations.engines.process import ProcessEngine
 from confide.simulations.engines.shared_memory import SharedRecords
-from confide.simulations.federation import Federation, Job
+from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
 from confide.strategies.fedavg import fedavg
 from confide.strategies.selection import SelectUniform
@@ -85,9 +85,8 @@ class Workers:
             algorithm = fedavg(selection=SelectUniform(clients_per_round=clients_per_round))
         config = self._case.config(rounds + _WARM_UP)
         plan = replace(self._plan, job=f"benchmark-{self._jobs}", num_rounds=rounds + _WARM_UP)
-        self._federation.run(
-            Job(algorithm=algorithm, plan=plan, settings=config.server, observers=[seconds])
-        )
+        job = self._federation.job(algorithm, plan, config.server)
+        self._federation.run(replace(job, observers=[seconds]))
         return seconds.rounds[_WARM_UP:]
 
 

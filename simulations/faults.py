@@ -139,4 +139,11 @@ class FaultyDelivery:
         return self._faults.of(self._names[node], int(message.metadata.group_id))
 
 
-__all__ = ["Faults", "FaultyDelivery", "FaultyInstitution", "InjectedError"]
+def delivery_of(
+    faults: Faults | None, job: str, by_node: Mapping[int, str]
+) -> FaultyDelivery | None:
+    """Return what happens to a job's messages; None where its faults are not meant for it."""
+    return FaultyDelivery(faults, by_node) if faults is not None and faults.job == job else None
+
+
+__all__ = ["Faults", "FaultyDelivery", "FaultyInstitution", "InjectedError", "delivery_of"]

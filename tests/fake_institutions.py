@@ -22,12 +22,12 @@ from confide.protocol.messages import (
     unpack_request,
 )
 from confide.protocol.plan import TrainingPlan, make_plan
-from confide.protocol.tensors import Tensors, decode, encode
-from confide.server.rounds.loop import RoundLoop
-from confide.server.rounds.outcome import Outcome
+from confide.protocol.tensors import Tensors, decode, encode, sha256
+from confide.server.rounds.job import Job
+from confide.server.rounds.loop import run_rounds
+from confide.server.rounds.outcome import Observer, Outcome
 from confide.server.rounds.state import RoundRecord, RunState
 from confide.simulations.engines.inline import InlineGrid
-from confide.storage.tensor_files import sha256
 from confide.strategies.fedavg import fedavg, fedavgm
 from confide.strategies.feddyn import feddyn
 from confide.strategies.fedopt import fedadam
@@ -73,7 +73,7 @@ class Fake:
         if kind == "query":
             return self.tamper_query(Reply(institution=self.name, num_examples=self.num_examples))
         assert request.arrays is not None
-        tensors = decode(request.arrays, {"w": (2,)}, max_value=1e6).tensors
+        tensors = decode(request.arrays, {"w": (2,)}, max_value=1e6)
         splits = ["validation"] if kind == "train" else list(request.splits)
         scores = (
             {split: {**self.score(tensors), "num_examples": 4} for split in splits}
@@ -173,11 +173,14 @@ def plan(metric: str = "log_loss") -> TrainingPlan:
     )
 
 
-def make_loop(
-    metric: str = "log_loss", observers: Sequence[Listener] = (), **settings: Any
-) -> RoundLoop:
-    return RoundLoop(
-        fedavg(),
+def make_job(
+    metric: str = "log_loss",
+    algorithm: FederatedAlgorithm | None = None,
+    observers: Sequence[Observer] = (),
+    **settings: Any,
+) -> Job:
+    return Job(
+        algorithm=algorithm or fedavg(),
         plan=plan(metric),
         settings=ServerConfig(**settings),
         secret=SECRET,
@@ -191,17 +194,15 @@ def run(
     rounds: int = 2,
     grid: InlineGrid | None = None,
     timeout: float = 5.0,
-    loop: RoundLoop | None = None,
+    job: Job | None = None,
 ) -> Outcome:
-    loop = loop or make_loop()
-    loop.start(
+    job = job or make_job()
+    settings = replace(job.settings, num_rounds=rounds, round_timeout_s=timeout)
+    return run_rounds(
+        replace(job, settings=settings),
         grid or InlineGrid(make_app(fakes), nodes(fakes)),
-        encode(START),
-        num_rounds=rounds,
-        timeout=timeout,
+        START,
     )
-    assert loop.outcome is not None
-    return loop.outcome
 
 
 def nodes(fakes: Sequence[Fake]) -> list[int]:

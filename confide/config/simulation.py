@@ -7,6 +7,8 @@ from confide.config.fields import setting
 
 BASELINES = ("local", "pooled")
 """Kinds of training that a federation can be compared with."""
+ENGINES = ("inline", "process")
+"""Names of the engines; ``confide.simulations.engines.engine`` builds each."""
 
 
 @dataclass
@@ -32,7 +34,7 @@ class SimulationConfig:
         "inline",
         "Way in which clients are run: by function calls in this process (inline), or in worker"
         " processes with one model each (process).",
-        choices=("inline", "process"),
+        choices=ENGINES,
     )
     workers: int | None = setting(
         None,
@@ -64,4 +66,4 @@ class SimulationConfig:
             yield f"baselines={unknown}: expected only {', '.join(BASELINES)}."
 
 
-__all__ = ["BASELINES", "FaultConfig", "SimulationConfig"]
+__all__ = ["BASELINES", "ENGINES", "FaultConfig", "SimulationConfig"]

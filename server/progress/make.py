@@ -5,7 +5,7 @@ import sys
 from rich.console import Console
 
 from confide.server.progress.lines import LineProgress, QuietProgress
-from confide.server.progress.view import ProgressView
+from confide.server.run.progress_view import ProgressView
 
 
 def make_progress(mode: str, metric: str) -> ProgressView:

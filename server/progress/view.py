@@ -1,16 +1,14 @@
-"""The interface of progress views, and the figures that they show."""
+"""The figures that progress views show."""
 
 import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
 from rich.console import Console
 
-from confide.protocol.messages import Evaluation
 from confide.protocol.refusals import SILENCES
 from confide.server.rounds.state import RunState, mean_metric
 from confide.server.run.closing import closing_lines, closing_table
@@ -18,51 +16,6 @@ from confide.server.run.closing import closing_lines, closing_table
 log = logging.getLogger(__name__)
 
 _PACE_ROUNDS = 10
-
-
-class ProgressView(Protocol):
-    """A view of progress: an :class:`~confide.server.rounds.outcome.Observer` with phases."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-    def planned(self, *, epsilon_budget: float | None) -> None:
-        """Take, before the rounds, the epsilon that an institution may spend; None: no privacy."""
-
-    def phase(self, title: str, *, total: int) -> None:
-        """Begin a phase of ``total`` rounds or steps."""
-
-    def advance(self, note: str = "") -> None:
-        """Finish one step of a phase that is not made of rounds."""
-
-    def started(self, clients: Mapping[str, int]) -> None:
-        """Take the institutions that take part, with their numbers of records."""
-
-    def resumed(self, state: RunState) -> None:
-        """Take the state after the rounds of an earlier process."""
-
-    def round_done(self, state: RunState) -> None:
-        """Take the state after a round."""
-
-    def evaluated(
-        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
-    ) -> None:
-        """Take the scores of the model after a round."""
-
-    def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
-        """Take the summary of a run that has ended; the last call."""
-
-    def failed(self, reason: str) -> None:
-        """Take the reason why a run ended without a model; the last call.
-
-        The command itself prints the reason on stderr.
-        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +114,4 @@ def print_summary(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool 
         console.print(line, highlight=False, soft_wrap=True)
 
 
-__all__ = [
-    "ProgressView",
-    "RoundFigures",
-    "figures",
-    "print_summary",
-    "round_note",
-    "terminal_handlers",
-]
+__all__ = ["RoundFigures", "figures", "print_summary", "round_note", "terminal_handlers"]

@@ -10,6 +10,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from confide.protocol.refusals import NOT_YET
+from confide.server.rounds.collect import CollectFn, collect_updates
 from confide.server.rounds.participants import refusal_of
 
 log = logging.getLogger(__name__)
@@ -67,17 +68,19 @@ class AskAgain:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """What is known of a grid's nodes beforehand.
+    """What is known of a grid beforehand.
 
     Attributes:
         names: node id -> name, by the keys that were registered; empty where a node's own word is
             taken.
         again: when a question is asked again; None in a simulation, whose grid loses nothing by
             itself.
+        collect_fn: how the updates of a round arrive.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     again: AskAgain | None = None
+    collect_fn: CollectFn = collect_updates
 
 
 def exchange(
@@ -92,12 +95,12 @@ def exchange(
         again: when a question is asked again; None: never, and an error is a reply like any other.
     """
     if again is not None:
-        for (
-            message
-        ) in messages:  # nobody is to begin, and to pay for, what nobody waits for any more
+        # Nobody is to begin, and to pay for, what nobody waits for any more.
+        for message in messages:
             message.metadata.ttl = _ttl(timeout)
     questions = _Questions(messages, list(grid.push_messages(messages)))
-    end, pause = time.monotonic() + timeout, FIRST_PAUSE_S
+    end = time.monotonic() + timeout
+    pause = FIRST_PAUSE_S
     while questions.waiting:
         asked = time.monotonic()
         replies = list(grid.pull_messages(questions.ids)) if questions.ids else []
@@ -105,9 +108,8 @@ def exchange(
         if replies:
             pause = FIRST_PAUSE_S
         elif time.monotonic() < end:
-            time.sleep(
-                max(0.0, asked + pause - time.monotonic())
-            )  # a grid that waits itself has waited enough
+            # A grid that waits by itself has waited long enough.
+            time.sleep(max(0.0, asked + pause - time.monotonic()))
             pause = min(2 * pause, LONGEST_PAUSE_S)
         if questions.waiting and time.monotonic() >= end:
             log.warning(
@@ -120,7 +122,7 @@ def exchange(
 
 
 def _ttl(seconds: float) -> float:
-    """Return how long a message lives that is of use for so long."""
+    """Return the lifetime of a message whose answer is waited for so long."""
     return max(seconds, _SHORTEST_TTL_S)
 
 
@@ -133,7 +135,7 @@ class _Question:
         ids: of the copies that may still be answered.
         again_at: when it is asked again; infinite where nothing was said about it yet.
         errors: replies that were no answer.
-        seen: errors by the time it was asked last.
+        errors_seen: errors by the time it was asked last.
         silences: how often it was asked again because nothing came.
         error: the last reply that was no answer.
     """
@@ -142,23 +144,35 @@ class _Question:
     ids: set[str]
     again_at: float = math.inf
     errors: int = 0
-    seen: int = 0
+    errors_seen: int = 0
     silences: int = 0
     error: Message | None = None
 
-    def told(self) -> str:
+    @property
+    def was_silent(self) -> bool:
+        """Whether nothing at all came since the question was asked last."""
+        return self.errors == self.errors_seen
+
+    def describe(self) -> str:
         """Say what is asked, and what came instead of an answer."""
         about = self.message.metadata
-        what = (
-            f"{about.message_type} of round {about.group_id}"
-            if about.group_id not in ("", "0")
-            else about.message_type
-        )
-        if self.errors == self.seen or self.error is None:
+        what = about.message_type
+        if about.group_id not in ("", "0"):
+            what += f" of round {about.group_id}"
+        if self.was_silent or self.error is None:
             return f"{what} is not answered yet"
-        return (
-            f"{what} is answered with"
-            f" {'an error' if self.error.has_error() else refusal_of(self.error)}"
+        came = "an error" if self.error.has_error() else refusal_of(self.error)
+        return f"{what} is answered with {came}"
+
+    def copy(self, ttl: float) -> Message:
+        """Return the question as a new message that lives ``ttl`` seconds."""
+        about = self.message.metadata
+        return Message(
+            self.message.content,
+            about.dst_node_id,
+            about.message_type,
+            ttl=ttl,
+            group_id=about.group_id,
         )
 
 
@@ -193,10 +207,10 @@ class _Questions:
             return False
         question.ids.discard(reply.metadata.reply_to_message_id)
         if again is not None and again.is_no_answer(reply):
-            question.error, question.errors = reply, question.errors + 1
-            question.again_at = min(
-                question.again_at, time.monotonic() + again.pause_s(question.errors)
-            )
+            question.error = reply
+            question.errors += 1
+            retry_at = time.monotonic() + again.pause_s(question.errors)
+            question.again_at = min(question.again_at, retry_at)
             return False
         for message_id in question.ids:
             del self._by_id[message_id]
@@ -208,26 +222,15 @@ class _Questions:
         now = time.monotonic()
         for question in self.waiting:
             if math.isinf(question.again_at):
-                question.again_at, question.seen = (
-                    now + again.silence_s(question.silences),
-                    question.errors,
-                )
+                question.again_at = now + again.silence_s(question.silences)
+                question.errors_seen = question.errors
             if now < question.again_at:
                 continue
-            question.silences += (
-                question.errors == question.seen
-            )  # an error is none: it does not lengthen the next silence
-            message, about = question.message, question.message.metadata
-            log.info("%s: %s; asked again.", again.name_of(about.dst_node_id), question.told())
-            ttl = _ttl(end - time.monotonic())
-            copy = Message(
-                message.content,
-                about.dst_node_id,
-                about.message_type,
-                ttl=ttl,
-                group_id=about.group_id,
-            )
-            for message_id in grid.push_messages([copy]):
+            if question.was_silent:  # an error does not lengthen the next silence
+                question.silences += 1
+            to = again.name_of(question.message.metadata.dst_node_id)
+            log.info("%s: %s; asked again.", to, question.describe())
+            for message_id in grid.push_messages([question.copy(_ttl(end - time.monotonic()))]):
                 question.ids.add(message_id)
                 self._by_id[message_id] = question
             question.again_at = math.inf

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from confide.protocol.messages import Evaluation
+from confide.protocol.tensors import Tensors
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.state import RunState
 
@@ -36,6 +37,8 @@ class Outcome:
 
     Attributes:
         state: after the last round.
+        kept: the tensors that the run keeps, ``server.keep``.
+        kept_round: the round they are of; 0 for the initial ones.
         clients: name -> declared number of training records.
         test: name -> metrics of the kept model on test records.
         validation: name -> metrics of the kept model on validation records; what sweeps choose by.
@@ -44,6 +47,8 @@ class Outcome:
     """
 
     state: RunState
+    kept: Tensors
+    kept_round: int
     clients: Mapping[str, int]
     test: Mapping[str, Evaluation]
     stopped_early: bool

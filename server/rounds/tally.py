@@ -1,16 +1,28 @@
 """The tally of one round: who was accepted, who was refused and why."""
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from confide.errors import ProtocolError
 from confide.protocol.messages import Evaluation, Reply
 from confide.server.rounds.participants import Answer
 from confide.server.rounds.state import RoundRecord
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class Tally:
-    """What became of those who were asked in one round."""
+    """What became of those who were asked in one round.
+
+    Attributes:
+        server_round: from 1.
+        accepted: names of those whose updates went in.
+        refused: name -> code of those whose did not.
+        validation: name -> metrics of the tensors that the round started from.
+        epsilon: name -> privacy spent so far.
+    """
 
     server_round: int
     accepted: list[str] = field(default_factory=list)
@@ -18,29 +30,39 @@ class Tally:
     validation: dict[str, Evaluation] = field(default_factory=dict)
     epsilon: dict[str, float] = field(default_factory=dict)
 
-    def note(self, name: str, answer: Answer, refusal: str | None) -> None:
-        """Count one answer: accepted, or refused with a code."""
-        if isinstance(answer, Reply) and "epsilon" in answer.figures:
-            self.epsilon[name] = answer.figures[
-                "epsilon"
-            ]  # spent, whether or not the update goes in
-        if refusal:
-            self.refused[name] = refusal
+    def note(self, name: str, answer: Answer, take_fn: Callable[[str, Reply], None]) -> None:
+        """Count one answer: accepted, or refused with a code.
+
+        Args:
+            name: of the client.
+            answer: its reply, or the code of what stands in its place.
+            take_fn: takes the update; raises ProtocolError if it is not what was asked for.
+        """
+        if isinstance(answer, str):
+            self.refused[name] = answer
             return
-        assert isinstance(answer, Reply)
+        if "epsilon" in answer.figures:  # spent, whether or not the update goes in
+            self.epsilon[name] = answer.figures["epsilon"]
+        if answer.refusal:
+            self.refused[name] = answer.refusal
+            return
+        try:
+            take_fn(name, answer)
+        except ProtocolError as error:
+            log.warning("The update of %s is refused: %s", name, error)
+            self.refused[name] = error.code
+            return
         self.accepted.append(name)
         if "validation" in answer.evaluations:
             self.validation[name] = answer.evaluations["validation"]
 
     def lose(self, lost: Mapping[str, str]) -> None:
         """Take back those whose update was lost after it was accepted: name -> code."""
-        for name, code in lost.items():
-            if (
-                name in self.accepted
-            ):  # what it spent stays, what it scored goes as for any other refused update
-                self.accepted.remove(name)
-                self.validation.pop(name, None)
-                self.refused[name] = code
+        # What they spent stays; what they scored goes, as for any other refused update.
+        for name in lost.keys() & set(self.accepted):
+            self.accepted.remove(name)
+            self.validation.pop(name, None)
+            self.refused[name] = lost[name]
 
     def record(self, update_bytes: int, *, bytes_down: int, seconds: float) -> RoundRecord:
         """Write down what happened."""

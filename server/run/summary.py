@@ -1,4 +1,4 @@
-"""What a run leaves for people: ``summary.json`` and the closing table."""
+"""What a run leaves for people and scripts: ``summary.json``."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,86 +54,82 @@ class PooledResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """All that the summary is made of."""
+class Findings:
+    """What is known of a run beyond its rounds; more in a simulation than in a deployment.
 
-    plan: TrainingPlan
-    outcome: Outcome
+    Attributes:
+        pooled_test: metrics of the kept model on all test records.
+        institutions: name -> its line.
+        reproducible: whether a seed decided the noise of any institution.
+        engine: what carried the messages, and on which device.
+        data: where the records came from; empty where only institutions know.
+        budgets: name -> what its lifetime ledger says; empty without ledgers.
+        measured: how ``pooled_test`` was put together; None for on the pooled records themselves.
+        pooled: the model trained on all records in one place; None where there is none.
+    """
+
     pooled_test: Evaluation
     institutions: Mapping[str, InstitutionResult]
-    model_sha256: str
-    kept_round: int
-    seconds: Mapping[str, float]
     reproducible: bool
-    versions: Mapping[str, str] = field(default_factory=dict)
     engine: Mapping[str, str | int] = field(default_factory=dict)
-    resumed: Sequence[int] = ()
     data: Mapping[str, object] = field(default_factory=dict)
     budgets: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     measured: str | None = None
     pooled: PooledResult | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """All that the summary is made of.
+
+    Attributes:
+        plan: what institutions were asked to do.
+        outcome: how the rounds ended.
+        findings: what is known beyond them.
+        model_sha256: of the saved model's tensors.
+        seconds: phase -> wall time.
+        versions: package -> release.
+        resumed: rounds after which a process went on where another left off.
+    """
+
+    plan: TrainingPlan
+    outcome: Outcome
+    findings: Findings
+    model_sha256: str
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    resumed: Sequence[int] = ()
+
+
 def summarise(result: RunResult) -> dict[str, Any]:
     """Build ``summary.json``."""
-    state, plan = result.outcome.state, result.plan
-    history = state.history
-    epsilon = {name: value for record in history for name, value in record.epsilon.items()}
-    epsilon |= {
-        name: line.epsilon for name, line in result.institutions.items() if line.epsilon is not None
-    }
-    rounds = {
-        name: sum(name in record.accepted for record in history) for name in result.institutions
-    }
-    clients = {
-        name: {
-            "num_examples": line.num_examples,
-            **(
-                {}
-                if line.records is None
-                else {"records": line.records, "labels": dict(line.labels)}
-            ),
-            **(
-                {"epsilon": epsilon.get(name, 0.0), "delta": plan.privacy.delta}
-                if plan.private
-                else {}
-            ),
-            **({"budget": dict(result.budgets[name])} if name in result.budgets else {}),
-            **_metrics(line.test),
-            "test_examples": int(line.test.get("num_examples", 0)),
-            "rounds": rounds[name],
-        }
-        for name, line in result.institutions.items()
-    }
+    plan, outcome, findings = result.plan, result.outcome, result.findings
+    state, baselines = outcome.state, _baselines(findings)
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "status": "completed",
         "job": plan.job,
         "rounds": state.server_round,
-        "stopped_early": result.outcome.stopped_early,
-        "kept_round": result.kept_round,
+        "stopped_early": outcome.stopped_early,
+        "kept_round": outcome.kept_round,
         "seconds": round(sum(result.seconds.values()), 2),
         "phases": {name: round(value, 2) for name, value in result.seconds.items()},
         "model_sha256": result.model_sha256,
         "primary_metric": plan.task.primary_metric,
-        "federated": {
-            **_metrics(result.pooled_test),
-            "test_examples": int(result.pooled_test["num_examples"]),
-            **({} if result.measured is None else {"measured": result.measured}),
-        },
-        "federated_validation": _validation(result.outcome),
-        "baselines": _baselines(result),
+        "federated": _federated(findings),
+        "federated_validation": _validation(outcome),
+        "baselines": baselines,
         "privacy": privacy_statement(
-            plan, reproducible=result.reproducible, baselines=list(_baselines(result))
+            plan, reproducible=findings.reproducible, baselines=list(baselines)
         ),
-        "data": dict(result.data),
-        "clients": clients,
-        "failures": _failures(history),
+        "data": dict(findings.data),
+        "clients": _clients(plan, state.history, findings),
+        "failures": _failures(state.history),
         "bytes": {
-            "up": sum(r.bytes_up for r in history),
-            "down": sum(r.bytes_down for r in history),
+            "up": sum(record.bytes_up for record in state.history),
+            "down": sum(record.bytes_down for record in state.history),
         },
-        "engine": dict(result.engine),
+        "engine": dict(findings.engine),
         "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
     }
@@ -144,6 +140,38 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "validation": state.best.value,
         }
     return summary
+
+
+def _federated(findings: Findings) -> dict[str, Any]:
+    scores: dict[str, Any] = {
+        **_metrics(findings.pooled_test),
+        "test_examples": int(findings.pooled_test["num_examples"]),
+    }
+    if findings.measured is not None:
+        scores["measured"] = findings.measured
+    return scores
+
+
+def _clients(
+    plan: TrainingPlan, history: Sequence[RoundRecord], findings: Findings
+) -> dict[str, dict[str, Any]]:
+    """Describe each institution: its records, what it spent, how the model scores on its own."""
+    told = {name: value for record in history for name, value in record.epsilon.items()}
+    clients = {}
+    for name, line in findings.institutions.items():
+        client: dict[str, Any] = {"num_examples": line.num_examples}
+        if line.records is not None:
+            client |= {"records": line.records, "labels": dict(line.labels)}
+        if plan.private:
+            epsilon = told.get(name, 0.0) if line.epsilon is None else line.epsilon
+            client |= {"epsilon": epsilon, "delta": plan.privacy.delta}
+        if name in findings.budgets:
+            client["budget"] = dict(findings.budgets[name])
+        client |= _metrics(line.test)
+        client["test_examples"] = int(line.test.get("num_examples", 0))
+        client["rounds"] = sum(name in record.accepted for record in history)
+        clients[name] = client
+    return clients
 
 
 def summarise_failure(job: str, error: ConfideError, state: RunState | None) -> dict[str, Any]:
@@ -168,29 +196,32 @@ def summarise_failure(job: str, error: ConfideError, state: RunState | None) -> 
 
 
 def _failures(history: Sequence[RoundRecord]) -> dict[str, dict[str, str]]:
-    """Name those whose updates did not go in: round -> institution -> code."""
+    """Return whose updates did not go in: round -> institution -> code."""
     return {str(record.server_round): dict(record.refused) for record in history if record.refused}
 
 
 def _validation(outcome: Outcome) -> dict[str, float]:
-    """Return what a sweep may choose by.
+    """Return the metrics that a sweep may choose by.
 
-    Means over institutions, on the validation records of the kept model.
+    Means over institutions, of the kept model on validation records.
     """
     means = mean_metrics(outcome.validation)
     return {**_metrics(means), "validation_examples": int(means["num_examples"])}
 
 
-def _baselines(result: RunResult) -> dict[str, Any]:
+def _baselines(findings: Findings) -> dict[str, Any]:
+    """Describe what the federated model is compared with; empty where nothing is."""
+    baselines: dict[str, Any] = {}
     local = {
         name: {**_metrics(line.alone), "own_test": _metrics(line.alone_own or {})}
-        for name, line in result.institutions.items()
+        for name, line in findings.institutions.items()
         if line.alone is not None
     }
-    return {
-        **({"local": local} if local else {}),
-        **({"pooled": _pooled(result.pooled)} if result.pooled else {}),
-    }
+    if local:
+        baselines["local"] = local
+    if findings.pooled is not None:
+        baselines["pooled"] = _pooled(findings.pooled)
+    return baselines
 
 
 def _pooled(pooled: PooledResult) -> dict[str, Any]:
@@ -255,4 +286,12 @@ def privacy_statement(
     return statement
 
 
-__all__ = ["InstitutionResult", "RunResult", "privacy_statement", "summarise", "summarise_failure"]
+__all__ = [
+    "Findings",
+    "InstitutionResult",
+    "PooledResult",
+    "RunResult",
+    "privacy_statement",
+    "summarise",
+    "summarise_failure",
+]

@@ -25,12 +25,12 @@ from confide.protocol.messages import SPLITS, Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import NOT_AFFORDED, Refusal
 from confide.protocol.tensors import Tensors
-from confide.server.progress.view import ProgressView
 from confide.server.rounds.outcome import Outcome
+from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import PooledResult
 from confide.simulations.baselines.cache import BaselineCache
-from confide.simulations.engines.engine import InlineEngine
-from confide.simulations.federation import Federation, Job, alone, pooled
+from confide.simulations.engines.inline import InlineEngine
+from confide.simulations.federation import Federation, alone, pooled
 from confide.simulations.institutions import Setup
 from confide.storage.files import write_json
 from confide.strategies.fedavg import fedavg
@@ -91,7 +91,8 @@ class Comparison:
         )
 
     def _train_alone(self) -> Alone:
-        federation, kept = self.federation, self.folder / ALONE
+        federation = self.federation
+        kept = self.folder / ALONE
         self.progress.phase("each one alone", total=len(federation.data))
         scored: dict[str, tuple[Evaluation, Evaluation]] = {}
         for name, (everybody, own) in (_read(kept, _are_alone) or {}).items():
@@ -100,11 +101,7 @@ class Comparison:
             if name not in scored:
                 plan, settings = alone(self.plan, self.settings, name)
                 score_fn = functools.partial(_score_alone, federation, name)
-                found = self._result(
-                    federation,
-                    Job(algorithm=fedavg(), plan=plan, settings=settings, only=[name]),
-                    score_fn,
-                )
+                found = self._result(federation, name, plan, settings, score_fn)
                 if found is not None:
                     scored[name] = found[0], found[1]
                     write_json(kept, scored)
@@ -127,9 +124,7 @@ class Comparison:
                 engine=engine,
             )
             score_fn = functools.partial(_score_pooled, self.federation, Policy(self.setup.policy))
-            found = self._result(
-                one, Job(algorithm=fedavg(), plan=plan, settings=settings, only=[_HOLDER]), score_fn
-            )
+            found = self._result(one, _HOLDER, plan, settings, score_fn)
             if found is not None:
                 write_json(kept, found)
         self.progress.advance("all records in one place")
@@ -138,24 +133,22 @@ class Comparison:
     def _result(
         self,
         federation: Federation,
-        job: Job,
-        score_fn: Callable[[Outcome, Tensors], Sequence[Any]],
+        name: str,
+        plan: TrainingPlan,
+        settings: ServerConfig,
+        score_fn: Callable[[Outcome], Sequence[Any]],
     ) -> Sequence[Any] | None:
         """Return the scores of a job of one institution, from the cache or by training.
 
-        None if it is declined.
+        None if the institution declines.
         """
-        assert job.only is not None
-        [name] = job.only
-        path = (
-            self.cache.path(job.plan, job.settings, federation.data[name]) if self.cache else None
-        )
+        path = self.cache.path(plan, settings, federation.data[name]) if self.cache else None
         found = self.cache.load(path) if self.cache and path else None
         if found is not None:
-            log.info("%s is known from an earlier run: %s.", job.plan.job, path)
+            log.info("%s is known from an earlier run: %s.", plan.job, path)
             return found
         try:
-            outcome, tensors = federation.run(job)
+            outcome = federation.run(federation.job(fedavg(), plan, settings), only=[name])
         except RunFailedError as error:
             declined = any(Refusal.of(code) in NOT_AFFORDED for code in error.missing.values())
             if error.when != "enrol" and not declined:
@@ -164,7 +157,7 @@ class Comparison:
                 "%s is left out of the baselines: %s.", name, ", ".join(error.missing.values())
             )
             return None
-        scored = score_fn(outcome, tensors)
+        scored = score_fn(outcome)
         if self.cache and path:
             self.cache.store(path, scored)
         return scored
@@ -196,20 +189,20 @@ def score_pooled(federation: Federation, tensors: Tensors) -> Evaluation:
 
 
 def _score_alone(
-    federation: Federation, name: str, outcome: Outcome, tensors: Tensors
+    federation: Federation, name: str, outcome: Outcome
 ) -> tuple[Evaluation, Evaluation]:
-    return score_pooled(federation, tensors), outcome.test.get(name, {})
+    return score_pooled(federation, outcome.kept), outcome.test.get(name, {})
 
 
 def _score_pooled(
-    federation: Federation, policy: Policy, _outcome: Outcome, tensors: Tensors
+    federation: Federation, policy: Policy, outcome: Outcome
 ) -> tuple[Evaluation, Mapping[str, Evaluation]]:
     own = {
-        name: _score(federation, tensors, data.test)
+        name: _score(federation, outcome.kept, data.test)
         for name, data in federation.data.items()
         if len(data.test)
     }
-    return score_pooled(federation, tensors), policy.released(own)
+    return score_pooled(federation, outcome.kept), policy.released(own)
 
 
 def _score(federation: Federation, tensors: Tensors, examples: Examples) -> Evaluation:
@@ -220,7 +213,7 @@ def _score(federation: Federation, tensors: Tensors, examples: Examples) -> Eval
 def _read(path: Path, fits: Callable[[Any], bool]) -> Any:
     """Read what an earlier process of this run kept.
 
-    None where it kept nothing that can be used.
+    None if it kept nothing that can be used.
     """
     try:
         found = json.loads(path.read_text())

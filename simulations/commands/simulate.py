@@ -122,13 +122,13 @@ def _simulate(
         # Opacus take seconds.
         from confide.server.progress.make import make_progress
         from confide.server.report.write import write_report_or_warn
-        from confide.simulations.run import carry_out
+        from confide.simulations.run import simulate_in
 
         progress = make_progress(
             "quiet" if silent else config.server.progress, config.task.primary_metric
         )
         try:
-            summary = carry_out(config, run_dir, progress=progress)
+            summary = simulate_in(config, run_dir, progress=progress)
         except (ConfideError, KeyboardInterrupt) as error:
             progress.failed(_message(error))
             if isinstance(error, RunFailedError):

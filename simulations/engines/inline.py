@@ -3,14 +3,21 @@
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
+from confide.client.app import RequestHandler, make_client_app
+from confide.client.ledger.ledger import RoundsSpent
+from confide.client.records.encoded import InstitutionData
+from confide.client.training.trainer import Trainer
 from confide.flower.messages import Run, assign_message_id, raised
-from confide.simulations.faults import FaultyDelivery
+from confide.server.rounds.collect import Intake, collect_updates
+from confide.server.rounds.tally import Tally
+from confide.simulations.faults import FaultyDelivery, delivery_of
+from confide.simulations.institutions import InstitutionFactory, Setup, faulty
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,10 @@ class LocalGrid(Grid):
         """Write a message."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
+    def collect(self, intake: Intake) -> Tally:
+        """Ask a round's question and fill its accumulator; every update comes by itself."""
+        return collect_updates(intake)
+
     def get_node_ids(self) -> Iterable[int]:
         """Return every institution's node."""
         return list(self._node_ids)
@@ -56,7 +67,8 @@ class LocalGrid(Grid):
     ) -> Iterable[Message]:
         """Carry out all instructions, or as many as are done within the timeout."""
         end = math.inf if timeout is None else time.monotonic() + timeout
-        waiting, replies = set(self.push_messages(messages)), list[Message]()
+        waiting = set(self.push_messages(messages))
+        replies: list[Message] = []
         while waiting and time.monotonic() < end:
             arrived = list(self.pull_messages(waiting))
             waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
@@ -132,4 +144,49 @@ class InlineGrid(LocalGrid):
             return raised(message)
 
 
-__all__ = ["InlineGrid", "LocalGrid"]
+class InlineEngine:
+    """Institutions in this process, which share one trainer.
+
+    Args:
+        data: encoded records, by institution.
+        trainer: shared by all of them.
+        setup: what else they share.
+    """
+
+    def __init__(
+        self, data: Mapping[str, InstitutionData], *, trainer: Trainer, setup: Setup
+    ) -> None:
+        factory = InstitutionFactory(trainer, setup)
+        self.data = data
+        self._faults = setup.faults
+        self._institutions = {name: factory.open(name, part) for name, part in data.items()}
+
+    def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
+        """Return a grid that calls institutions when their replies are pulled."""
+        by_node = dict(enumerate(names, start=1))
+        handlers = {
+            node: faulty(self._institutions[name], self._faults, job)
+            for node, name in by_node.items()
+        }
+
+        def find(context: Context) -> RequestHandler:
+            return handlers[context.node_id]
+
+        return InlineGrid(
+            make_client_app(find), list(by_node), delivery=delivery_of(self._faults, job, by_node)
+        )
+
+    def spent(self, job: str) -> Mapping[str, RoundsSpent]:
+        """Return what a job has computed at each institution."""
+        return {name: institution.spent(job) for name, institution in self._institutions.items()}
+
+    def restore_spent(self, job: str, spent: Mapping[str, RoundsSpent]) -> None:
+        """Take over what an earlier process knew of a job."""
+        for name, institution in self._institutions.items():
+            institution.restore_spent(job, spent.get(name, RoundsSpent()))
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+__all__ = ["InlineEngine", "InlineGrid", "LocalGrid"]

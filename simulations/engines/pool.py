@@ -1,105 +1,64 @@
-"""A pool of worker processes: what they are given, what becomes of it, and what replaces one that dies."""
+"""A pool of worker processes: hands out work items, and replaces a worker that dies or stands still.
+
+What becomes of an item is in :mod:`~confide.simulations.engines.work_states`.
+"""
 
 import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from multiprocessing import connection as pipes
 from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerProcess
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from confide.errors import RunFailedError
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes
-from confide.simulations.engines.preload import CONTEXT, prepare_workers
+from confide.server.rounds.collect import PartialSum
+from confide.simulations.engines.preload import prepare_workers
 from confide.simulations.engines.shared_memory import SharedBlock
+from confide.simulations.engines.work_states import MOST_DEATHS, Stage, TrackedItem
 from confide.simulations.engines.worker import (
     RoundSpec,
     SharedSum,
     WorkerSpec,
     WorkItem,
     WorkResult,
-    work,
+)
+from confide.simulations.engines.worker_handle import (
+    WeightedSum,
+    WorkerHandle,
+    add_up,
+    start_worker,
 )
 
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 2.0
-_MOST_ATTEMPTS = 3
 _MOST_IN_HAND = 8
 _IN_HAND_S = 0.02
-"""Tasks are handed out ahead, but not more than this much work: the last ones of a round should be
+"""Items are handed out ahead, but not more than this much work: the last ones of a round should be
 spread evenly."""
 _PATIENCE_S, _PATIENCE = 2.0, 50.0
-"""Others do not wait behind a task that takes longer than so many seconds, and so many times the
+"""Others do not wait behind an item that takes longer than so many seconds, and so many times the
 mean."""
 _SHARE_OF_DEADLINE = 0.25
+_MEAN_MOVES_BY = 0.1
 
 
 class Failed(NamedTuple):
-    """A task that no worker survived."""
+    """An item that no worker survived."""
 
-    task: WorkItem
-
-
-class PartialSum(NamedTuple):
-    """What the workers added up.
-
-    Attributes:
-        total: int64, shape [d].
-        weight: of the updates in it.
-        lost: tasks that were reported done and whose update is in no sum.
-    """
-
-    total: Tensor
-    weight: int
-    lost: list[WorkItem]
-
-
-@dataclass
-class _Summed:
-    task: WorkItem
-    weight: int
-
-
-@dataclass
-class _Worker:
-    """One process, seen from outside.
-
-    Attributes:
-        number: its place; a replacement takes the same.
-        process: the process.
-        pipe: to it.
-        sum: its partial sum.
-        ready: whether its model is built.
-        round_spec: what it was told last.
-        in_hand: tasks given to it, oldest first.
-        since: when it came to the oldest of them.
-        done: tasks done since it was started.
-        summed: tasks whose updates are in its sum.
-    """
-
-    number: int
-    process: ForkServerProcess
-    pipe: Connection
-    sum: SharedSum
-    ready: bool = False
-    round_spec: RoundSpec | None = None
-    in_hand: deque[WorkItem] = field(default_factory=deque)
-    since: float = 0.0
-    done: int = 0
-    summed: list[_Summed] = field(default_factory=list)
+    item: WorkItem
 
 
 class WorkerPool:
-    """Workers that carry out tasks, in any order.
+    """Workers that carry out items, in any order.
 
     Args:
         spec: what they have in common.
@@ -113,12 +72,9 @@ class WorkerPool:
         self._num_values = spec.params.size // 4
         self._blocks = [SharedBlock(SharedSum.size(self._num_values)) for _ in range(count)]
         self._round_spec: RoundSpec | None = None
-        self._waiting: deque[WorkItem] = deque()
-        self._again: set[str] = set()
-        self._attempts: dict[str, int] = {}
-        self._salvaged: list[tuple[Tensor, int]] = []
-        self._lost: list[WorkItem] = []
-        self._slow: set[str] = set()
+        self._tracked: list[TrackedItem] = []
+        self._waiting: deque[TrackedItem] = deque()
+        self._salvaged: list[WeightedSum] = []
         self._deadline_s = math.inf
         self._means_s: dict[str, float] = {}
         self._failed_starts = 0
@@ -134,34 +90,28 @@ class WorkerPool:
         return [worker.process.pid or 0 for worker in self._workers]
 
     def begin(
-        self, round_spec: RoundSpec, tasks: Iterable[WorkItem], *, prepare: Callable[[], None]
+        self, round_spec: RoundSpec, items: Iterable[WorkItem], *, prepare: Callable[[], None]
     ) -> None:
         """Begin an exchange; what was left of the one before, which was stopped, is forgotten.
 
         Args:
             round_spec: what is asked.
-            tasks: of whom.
+            items: of whom.
             prepare: writes what workers will read, called when none of them is at work.
 
         Raises:
             RunFailedError: if the workers do not start.
         """
-        for left in (
-            self._again,
-            self._waiting,
-            self._attempts,
-            self._salvaged,
-            self._lost,
-            self._slow,
-        ):
-            left.clear()
+        self._waiting.clear()
+        self._salvaged.clear()
         for worker in self._workers:
             worker.summed.clear()
         self._round_spec = round_spec
         self._deadline_s = TrainingPlan.from_json(round_spec.plan).deadline_s
         self._wait_until_ready()
         prepare()
-        self._waiting.extend(tasks)
+        self._tracked = [TrackedItem(item) for item in items]
+        self._waiting.extend(self._tracked)
         self._feed()
 
     def poll(self, timeout: float) -> list[WorkResult | Failed]:
@@ -175,29 +125,28 @@ class WorkerPool:
                 return found
 
     def stop(self) -> list[WorkItem]:
-        """Kill who is busy with a task that nobody waits for any more, and forget such tasks.
+        """Kill who is busy with an item that nobody waits for any more, and forget such items.
 
         A killed worker's sum is kept if it holds what was reported and nothing else; otherwise that
         is done again.
 
         Returns:
-            The tasks that had been begun.
+            The items that had been begun.
         """
         begun: list[WorkItem] = []
-        kept = deque(task for task in self._waiting if task.message_id in self._again)
+        kept = deque(one for one in self._waiting if one.is_redone)
         for worker in self._workers:
-            mine = [task for task in worker.in_hand if task.message_id in self._again]
-            if len(mine) == len(worker.in_hand):
+            redone = [one for one in worker.in_hand if one.is_redone]
+            if len(redone) == len(worker.in_hand):
                 continue
             log.warning(
                 "Worker %d was still busy with %s and is replaced.",
                 worker.number,
-                worker.in_hand[0].client,
+                worker.in_hand[0].item.client,
             )
-            _kill(worker.process)
-            started = list(worker.in_hand)[: max(0, worker.sum.begun - worker.done)]
-            begun += [task for task in started if task.message_id not in self._again]
-            kept.extend([*self._retire(worker), *mine])
+            worker.kill()  # first: until then it may begin another item
+            begun += [one.item for one in worker.begun() if not one.is_redone]
+            kept.extend([*self._retire(worker), *redone])
         self._waiting = kept
         return begun
 
@@ -208,23 +157,25 @@ class WorkerPool:
             timeout: seconds for what has to be done again.
         """
         end = time.monotonic() + timeout
-        if self._again:
+        if self._redone():
             self._wait_until_ready()
-        while self._again and time.monotonic() < end:
+        while self._redone() and time.monotonic() < end:
             self.poll(min(1.0, timeout))
-        self._lost += [task for task in self._unfinished() if task.message_id in self._again]
-        self._again.clear()
+        for one in self._redone():
+            one.give_up()
         self.stop()
-        self._lost += self._waiting
-        total, weight = torch.zeros(self._num_values, dtype=torch.int64), 0
-        for part, part_weight in self._salvaged:
-            total += part
-            weight += part_weight
-        for worker in self._workers:
-            if worker.summed:
-                total += worker.sum.total
-                weight += sum(summed.weight for summed in worker.summed)
-        return PartialSum(total, weight, list(self._lost))
+        for one in self._redone():  # their sum was lost while others were stopped
+            one.give_up()
+        self._waiting.clear()
+        parts = [part for worker in self._workers if (part := worker.part()) is not None]
+        total, weight = add_up(
+            [*self._salvaged, *parts], torch.zeros(self._num_values, dtype=torch.int64)
+        )
+        lost = [one.item.client for one in self._tracked if one.stage is Stage.LOST]
+        return PartialSum(total, weight, dict.fromkeys(lost, Refusal.WORKER_LOST))
+
+    def _redone(self) -> list[TrackedItem]:
+        return [one for one in self._tracked if one.is_redone]
 
     def close(self) -> None:
         """End every worker."""
@@ -233,22 +184,10 @@ class WorkerPool:
         end = time.monotonic() + _STOP_TIMEOUT_S
         for worker in self._workers:
             worker.process.join(max(0.0, end - time.monotonic()))
-            _kill(worker.process)
+            worker.kill()
 
-    def _start(self, number: int) -> _Worker:
-        ours, theirs = CONTEXT.Pipe()
-        block = self._blocks[number]
-        partial = SharedSum(block, self._shapes)
-        partial.begun = 0
-        process = CONTEXT.Process(
-            target=work,
-            args=(number, self._spec, block, theirs),
-            name=f"confide-worker-{number}",
-            daemon=True,
-        )
-        process.start()
-        theirs.close()
-        return _Worker(number, process, ours, partial)
+    def _start(self, number: int) -> WorkerHandle:
+        return start_worker(number, self._spec, block=self._blocks[number], shapes=self._shapes)
 
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + _START_TIMEOUT_S
@@ -260,73 +199,57 @@ class WorkerPool:
             self._look(1.0)
 
     def _unblock(self) -> None:
-        """Take a worker from a task that has kept it for very long, if anybody waits.
+        """Take an item from a worker that it has kept for very long, if anybody waits.
 
-        That one is done last, and alone.
-
-        It is the worker that may stand still and not the client: a task behind which only idle
-        workers wait is done again too.
+        The item is done last, and alone. The worker may be stuck rather than the client, so the
+        item is retried even if only idle workers are waiting.
         """
         limit = self._patience_s()
         for worker in self._workers:
-            head = worker.in_hand[0] if worker.in_hand else None
-            if (
-                head is None
-                or head.message_id in self._slow
-                or time.monotonic() - worker.since < limit
-            ):
+            if not worker.in_hand or worker.in_hand[0].is_slow:
                 continue
-            if (
-                len(worker.in_hand) > 1
-                or self._waiting
-                or any(other.ready and not other.in_hand for other in self._workers)
-            ):
-                log.warning(
-                    "Worker %d has been at %s for long; it goes on with the others first.",
-                    worker.number,
-                    head.client,
-                )
-                self._slow.add(head.message_id)
-                worker.in_hand.popleft()
-                rest = list(worker.in_hand)
-                self._waiting.extendleft(reversed([*self._retire(worker), *rest]))
-                self._waiting.append(head)
+            if time.monotonic() - worker.since < limit or not self._anybody_waits(worker):
+                continue
+            slow = worker.in_hand.popleft()
+            log.warning(
+                "Worker %d has been at %s for long; it goes on with the others first.",
+                worker.number,
+                slow.item.client,
+            )
+            slow.is_slow = True
+            self._replace(worker)
+            self._waiting.append(slow)
+
+    def _anybody_waits(self, worker: WorkerHandle) -> bool:
+        """Tell whether an item, or an idle worker, waits for this worker."""
+        return (
+            len(worker.in_hand) > 1
+            or bool(self._waiting)
+            or any(other.is_idle for other in self._workers)
+        )
 
     def _patience_s(self) -> float:
-        """Return how long others wait behind one task."""
+        """Return how long others wait behind one item."""
         share = _SHARE_OF_DEADLINE * self._deadline_s
         mean = None if self._round_spec is None else self._means_s.get(self._round_spec.kind)
         return share if mean is None else min(share, max(_PATIENCE_S, _PATIENCE * mean))
 
     def _feed(self) -> None:
-        """Hand out tasks, to the worker with the fewest in hand first."""
+        """Hand out items, to the worker with the fewest in hand first."""
         if self._round_spec is None:
             return
         mean = self._means_s.get(self._round_spec.kind, _IN_HAND_S)
         most = min(_MOST_IN_HAND, max(1, int(_IN_HAND_S / max(mean, 1e-6))))
         while self._waiting:
-            limit = 1 if self._waiting[0].message_id in self._slow else most
-            free = [
-                w
-                for w in self._workers
-                if w.ready and len(w.in_hand) < limit and not self._is_slow(w)
-            ]
+            limit = 1 if self._waiting[0].is_slow else most
+            free = [worker for worker in self._workers if worker.has_room(limit)]
             if not free:
                 return
             worker = min(free, key=lambda w: len(w.in_hand))
-            if not worker.in_hand:
-                worker.since = time.monotonic()
-            worker.in_hand.append(self._waiting.popleft())
             try:
-                if worker.round_spec is not self._round_spec:
-                    worker.round_spec = self._round_spec
-                    worker.pipe.send(self._round_spec)
-                worker.pipe.send(worker.in_hand[-1])
+                worker.send(self._waiting.popleft(), self._round_spec)
             except OSError:  # it has died, which the next look finds
                 return
-
-    def _is_slow(self, worker: _Worker) -> bool:
-        return any(task.message_id in self._slow for task in worker.in_hand)
 
     def _look(self, timeout: float) -> list[WorkResult | Failed]:
         """Wait for a message or a death, and take in what there is."""
@@ -334,50 +257,47 @@ class WorkerPool:
         by_sentinel = {worker.process.sentinel: worker for worker in self._workers}
         ready = pipes.wait([*by_pipe, *by_sentinel], timeout)
         found: list[WorkResult | Failed] = []
-        dead: dict[int, _Worker] = {}
+        dead: dict[int, WorkerHandle] = {}
         for one in ready:
             if isinstance(one, int):
                 dead[by_sentinel[one].number] = by_sentinel[one]
             elif isinstance(one, Connection):
                 worker = by_pipe[one]
-                found += self._read(worker, dead)
+                results, is_alive = self._read(worker)
+                found += results
+                if not is_alive:
+                    dead[worker.number] = worker
         for worker in dead.values():
             found += self._bury(worker)
         return found
 
-    def _read(self, worker: _Worker, dead: dict[int, _Worker]) -> list[WorkResult | Failed]:
+    def _read(self, worker: WorkerHandle) -> tuple[list[WorkResult | Failed], bool]:
+        """Read what a worker sent; return it and whether the worker is still there."""
         found: list[WorkResult | Failed] = []
         try:
             while worker.pipe.poll():
                 message: WorkResult | None = worker.pipe.recv()
                 if message is None:
-                    worker.ready, self._failed_starts = True, 0
-                else:
-                    found += self._take(worker, message)
+                    worker.ready = True
+                    self._failed_starts = 0
+                elif self._take(worker, message):
+                    found.append(message)
         except (EOFError, OSError):
-            dead[worker.number] = worker
-        return found
+            return found, False
+        return found, True
 
-    def _take(self, worker: _Worker, done: WorkResult) -> list[WorkResult | Failed]:
-        task = worker.in_hand.popleft()
-        worker.since, worker.done = time.monotonic(), worker.done + 1
+    def _take(self, worker: WorkerHandle, result: WorkResult) -> bool:
+        """Take a result in; return whether it is news to the coordinator."""
         if self._round_spec is not None:
-            mean = self._means_s.get(self._round_spec.kind, done.seconds)
-            self._means_s[self._round_spec.kind] = mean + 0.1 * (done.seconds - mean)
-        for name, level, text in done.logs:
+            mean = self._means_s.get(self._round_spec.kind, result.seconds)
+            moved = mean + _MEAN_MOVES_BY * (result.seconds - mean)
+            self._means_s[self._round_spec.kind] = moved
+        for name, level, text in result.logs:
             logging.getLogger(name).log(level, "%s", text)
-        if done.weight:
-            worker.summed.append(_Summed(task, done.weight))
-        if done.message_id in self._again:
-            self._again.discard(done.message_id)
-            if not done.weight:
-                self._lost.append(task)
-            return []
-        return [done]
+        return worker.take(result).report(result.weight)
 
-    def _bury(self, worker: _Worker) -> list[WorkResult | Failed]:
+    def _bury(self, worker: WorkerHandle) -> list[WorkResult | Failed]:
         """Replace a worker that died; what it had in hand is done again."""
-        failed: list[WorkResult | Failed] = []
         culprit = worker.in_hand[0] if worker.in_hand else None
         worker.process.join(_STOP_TIMEOUT_S)
         code = worker.process.exitcode
@@ -385,54 +305,46 @@ class WorkerPool:
             "Worker %d died (exit code %s)%s; it is replaced and its clients run again.",
             worker.number,
             code,
-            f" while {culprit.client} was at work" if culprit else "",
+            f" while {culprit.item.client} was at work" if culprit else "",
         )
         if not worker.ready:
             self._failed_starts += 1
-            if self._failed_starts >= _MOST_ATTEMPTS * len(self._workers):
+            if self._failed_starts >= MOST_DEATHS * len(self._workers):
                 raise RunFailedError(
                     f"Worker processes end while starting (exit code {code}); their messages are on"
                     " stderr."
                 )
-        if culprit is not None:
-            self._attempts[culprit.message_id] = self._attempts.get(culprit.message_id, 0) + 1
-            if self._attempts[culprit.message_id] >= _MOST_ATTEMPTS:
-                worker.in_hand.popleft()
-                if culprit.message_id in self._again:
-                    self._again.discard(culprit.message_id)
-                    self._lost.append(culprit)
-                else:
-                    failed.append(Failed(culprit))
-        rest = list(worker.in_hand)
-        self._waiting.extendleft(reversed([*self._retire(worker), *rest]))
+        failed: list[WorkResult | Failed] = []
+        if culprit is not None and not culprit.survive_death():
+            worker.in_hand.popleft()
+            if culprit.stage is Stage.FAILED:
+                failed.append(Failed(culprit.item))
+        self._replace(worker)
         return failed
 
-    def _retire(self, worker: _Worker) -> list[WorkItem]:
-        """Replace a worker and keep its sum if it holds what was reported and nothing else.
+    def _replace(self, worker: WorkerHandle) -> None:
+        """Start another worker in this one's place; what it left goes to the head of the queue."""
+        rest = list(worker.in_hand)
+        self._waiting.extendleft(reversed([*self._retire(worker), *rest]))
 
-        Return what is to be done again.
+    def _retire(self, worker: WorkerHandle) -> list[TrackedItem]:
+        """Start another worker in this one's place, and keep its sum if that can be trusted.
+
+        Returns:
+            What was in a sum that cannot, to be done again.
         """
-        _kill(worker.process)
-        again: list[WorkItem] = []
-        if worker.summed and worker.sum.is_whole(len(worker.summed)):
-            self._salvaged.append(
-                (worker.sum.total.clone(), sum(summed.weight for summed in worker.summed))
-            )
+        worker.kill()
+        part = worker.part()
+        redone: list[TrackedItem] = []
+        if part is not None:  # a copy: the replacement sums in the same block
+            self._salvaged.append(part._replace(total=part.total.clone()))
         else:
-            again = [summed.task for summed in worker.summed]
-            self._again |= {task.message_id for task in again}
+            redone = list(worker.summed)
+            for one in redone:
+                one.lose_sum()
         worker.pipe.close()
         self._workers[worker.number] = self._start(worker.number)
-        return again
-
-    def _unfinished(self) -> list[WorkItem]:
-        return [*self._waiting, *(task for worker in self._workers for task in worker.in_hand)]
+        return redone
 
 
-def _kill(process: ForkServerProcess) -> None:
-    if process.is_alive():
-        process.kill()
-    process.join()
-
-
-__all__ = ["Failed", "PartialSum", "WorkerPool"]
+__all__ = ["Failed", "WorkerPool"]

@@ -1,38 +1,57 @@
 """The process engine: a grid that carries Flower messages to worker processes over shared memory."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from flwr.app import ArrayRecord, Message
 
 from confide.client.ledger.ledger import RoundsSpent
+from confide.client.records.encoded import InstitutionData
+from confide.client.training.trainer import Trainer
 from confide.flower.messages import assign_message_id, raised
 from confide.protocol.messages import Request, unpack_request
 from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, decode, flatten
+from confide.server.rounds.collect import Intake, collect
 from confide.server.rounds.exchange import LONGEST_PAUSE_S
-from confide.server.rounds.partial_sums import CollectedSum, SumOrder
+from confide.server.rounds.tally import Tally
 from confide.simulations.engines.inline import LocalGrid
 from confide.simulations.engines.pool import Failed, WorkerPool
-from confide.simulations.engines.worker import RoundSpec, WorkItem, WorkResult
-from confide.simulations.faults import FaultyDelivery
+from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
+from confide.simulations.engines.worker import RoundSpec, WorkerSpec, WorkItem, WorkResult
+from confide.simulations.faults import FaultyDelivery, delivery_of
+from confide.simulations.institutions import Setup
+from confide.strategies.strategy import SumRule
 
-LOST = "worker_lost"
+
+@dataclass(frozen=True, kw_only=True)
+class SharedParams:
+    """The global tensors, where workers read them.
+
+    Attributes:
+        shapes: of the tensors.
+        values: all of them, float32 of shape [d].
+    """
+
+    shapes: Shapes
+    values: torch.Tensor
+
+    def write(self, arrays: ArrayRecord) -> None:
+        """Write other tensors; only while no worker reads."""
+        tensors = decode(arrays, self.shapes, max_value=LARGEST_FLOAT32).tensors
+        self.values.copy_(flatten(tensors, self.shapes))
 
 
 class ProcessGrid(LocalGrid):
     """Hands messages to a pool of workers.
 
-    A :class:`~confide.server.rounds.partial_sums.SummingGrid`.
-
-    Where a sum is begun, updates are checked and added up in the workers, and one int64 sum a
-    worker comes back.
+    Where the aggregation rule is a sum, updates are checked and added up in the workers, and one
+    int64 sum a worker comes back.
 
     Args:
         pool: the workers.
         names: node id -> institution.
-        shapes: of the global tensors.
-        params: where the global tensors are shared, float32 of shape [d].
+        params: where the global tensors are shared.
         spent: what each institution has computed in this job; kept up to date.
         delivery: what happens to questions and replies on their way; None brings each at once.
     """
@@ -42,25 +61,34 @@ class ProcessGrid(LocalGrid):
         pool: WorkerPool,
         names: Mapping[int, str],
         *,
-        shapes: Shapes,
-        params: torch.Tensor,
+        params: SharedParams,
         spent: dict[str, RoundsSpent],
         delivery: FaultyDelivery | None = None,
     ) -> None:
         super().__init__(list(names))
         self._pool = pool
         self._names = names
-        self._shapes = shapes
         self._params = params
         self._spent = spent
         self._delivery = delivery
-        self._order: SumOrder | None = None
+        self._sum_rule: SumRule | None = None
+        self._declared: Mapping[str, int] = {}
         self._round_spec: RoundSpec | None = None
         self._asked: dict[str, Message] = {}
 
-    def begin_sum(self, order: SumOrder) -> None:
-        """Begin a round: what is asked next goes into a new sum."""
-        self._order = order
+    def collect(self, intake: Intake) -> Tally:
+        """Ask a round's question and fill its accumulator, by partial sums where the rule allows."""
+        rule = intake.under_way.rule
+        if rule is None:
+            return super().collect(intake)
+        self._sum_rule, self._declared = rule, intake.declared  # for the question that is next
+        try:
+            tally = collect(intake, intake.add_unless_summed)
+        finally:
+            self._sum_rule = None
+        self._stop()
+        intake.merge(self._pool.finish_sum(intake.timeout_s), tally)
+        return tally
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue instructions, all with the same request, and return their ids.
@@ -78,73 +106,59 @@ class ProcessGrid(LocalGrid):
         self._asked = {assign_message_id(message): message for message in asked}
         if not asked:
             return []
-        requests = [
-            unpack_request(content)
-            for content in {id(m.content): m.content for m in asked}.values()
-        ]
-        request = requests[0]
-        if any(replace(other, ledger_head=request.ledger_head) != request for other in requests):
-            raise ValueError("Expected one request for all, but for the heads of ledgers.")
-        self._round_spec = self._make_brief(asked[0].metadata.message_type, request)
+        request = _common_request(asked)
+        self._round_spec = self._describe(asked[0].metadata.message_type, request)
         self._pool.begin(
-            self._round_spec, self._tasks(), prepare=lambda: self._share(request.arrays)
+            self._round_spec, self._items(), prepare=lambda: self._share(request.arrays)
         )
         return list(self._asked)
 
-    def _tasks(self) -> list[WorkItem]:
-        """Write a task for each client that hears its question.
-
-        A late update is not summed where it is made.
-        """
-        tasks = []
+    def _items(self) -> list[WorkItem]:
+        """Write a work item for each client that hears its question."""
+        items = []
         for message_id, message in self._asked.items():
-            if self._delivery is None or self._delivery.is_heard(message):
-                client = self._names[message.metadata.dst_node_id]
-                is_summed = self._delivery is None or not self._delivery.is_late(message)
-                spent, head = (
-                    self._spent.get(client, RoundsSpent()),
-                    unpack_request(message.content).ledger_head,
-                )
-                tasks.append(
-                    WorkItem(
-                        message_id=message_id,
-                        client=client,
-                        spent=spent,
-                        ledger_head=head,
-                        is_summed=is_summed,
-                    )
-                )
-        return tasks
+            if self._delivery is not None and not self._delivery.is_heard(message):
+                continue
+            client = self._names[message.metadata.dst_node_id]
+            # A late update is not summed where it is made: the sum does not wait for it.
+            is_late = self._delivery is not None and self._delivery.is_late(message)
+            item = WorkItem(
+                message_id=message_id,
+                client=client,
+                spent=self._spent.get(client, RoundsSpent()),
+                ledger_head=unpack_request(message.content).ledger_head,
+                declared=None if is_late else self._declared.get(client),
+            )
+            items.append(item)
+        return items
 
     def _stop(self) -> None:
         """Stop who is still at work for nobody.
 
-        A training that was cut off counts, a spending may only be too high.
+        A training that was cut off counts: what is charged may only be too high.
         """
-        for task in self._pool.stop():
-            if (
-                task.message_id in self._asked
-                and self._round_spec is not None
-                and self._round_spec.kind == "train"
-            ):
-                self._spent[task.client] = self._spent.get(task.client, RoundsSpent()).plus(
-                    f"cut-off/{self._round_spec.server_round}"
-                )
+        stopped = self._pool.stop()
+        spec = self._round_spec
+        if spec is None or spec.kind != "train":
+            return
+        for item in stopped:
+            if item.message_id in self._asked:
+                spent = self._spent.get(item.client, RoundsSpent())
+                self._spent[item.client] = spent.plus(f"cut-off/{spec.server_round}")
 
-    def _make_brief(self, kind: str, request: Request) -> RoundSpec:
+    def _describe(self, kind: str, request: Request) -> RoundSpec:
         return RoundSpec(
             kind=kind,
             plan=request.plan,
             server_round=request.server_round,
             splits=tuple(request.splits),
             has_params=request.arrays is not None,
-            order=self._order if kind == "train" else None,
+            sum_rule=self._sum_rule,
         )
 
     def _share(self, arrays: ArrayRecord | None) -> None:
         if arrays is not None:
-            tensors = decode(arrays, self._shapes, max_value=LARGEST_FLOAT32).tensors
-            self._params.copy_(flatten(tensors, self._shapes))
+            self._params.write(arrays)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return replies that have arrived.
@@ -152,35 +166,99 @@ class ProcessGrid(LocalGrid):
         Wait for the first for as long as the round loop pauses between looks.
         """
         wanted = message_ids if isinstance(message_ids, set) else set(message_ids)
-        replies = [
-            reply
-            for result in self._pool.poll(LONGEST_PAUSE_S if wanted & self._asked.keys() else 0.0)
-            if (reply := self._reply(result)) is not None
-        ]
+        patience_s = LONGEST_PAUSE_S if wanted & self._asked.keys() else 0.0
+        arrived = [self._reply(result) for result in self._pool.poll(patience_s)]
+        replies = [reply for reply in arrived if reply is not None]
         return self._delivery.deliver(replies) if self._delivery else replies
 
     def _reply(self, result: WorkResult | Failed) -> Message | None:
+        """Write the reply to a question; None if it is asked no more."""
         if isinstance(result, Failed):
-            instruction = self._asked.pop(result.task.message_id, None)
-            return None if instruction is None else raised(instruction)
-        instruction = self._asked.pop(result.message_id, None)
-        if instruction is None:
+            question = self._asked.pop(result.item.message_id, None)
+            return None if question is None else raised(question)
+        question = self._asked.pop(result.message_id, None)
+        if question is None:
             return None
         self._spent[result.client] = result.spent
         if result.content is None:
-            return raised(instruction)
-        return Message(result.content, reply_to=instruction)
+            return raised(question)
+        return Message(result.content, reply_to=question)
 
-    def collect_sum(self, timeout: float) -> CollectedSum:
-        """End the round and hand over the sum."""
-        self._stop()
-        partial = self._pool.finish_sum(timeout)
-        self._order = None
-        return CollectedSum(
-            total=partial.total,
-            total_weight=partial.weight,
-            lost={task.client: LOST for task in partial.lost},
+
+def _common_request(messages: Sequence[Message]) -> Request:
+    """Return what all messages ask, but for the heads of ledgers.
+
+    Raises:
+        ValueError: if they ask for different things.
+    """
+    # Messages of institutions without a ledger share one content, which is unpacked once.
+    contents = {id(message.content): message.content for message in messages}
+    first, *others = [unpack_request(content) for content in contents.values()]
+    if any(replace(other, ledger_head=first.ledger_head) != first for other in others):
+        raise ValueError("Expected one request for all, but for the heads of ledgers.")
+    return first
+
+
+class ProcessEngine:
+    """Worker processes with a model each, which share records and global tensors.
+
+    Args:
+        records: encoded, of all institutions.
+        make_trainer: number of a worker -> its trainer; it and what it needs can be pickled.
+        initial: initial trainable tensors.
+        setup: what institutions have in common.
+        workers: how many.
+        num_threads: of torch, in each.
+    """
+
+    def __init__(
+        self,
+        records: SharedRecords,
+        *,
+        make_trainer: Callable[[int], Trainer],
+        initial: Mapping[str, torch.Tensor],
+        setup: Setup,
+        workers: int,
+        num_threads: int = 1,
+    ) -> None:
+        size = sum(tensor.numel() for tensor in initial.values())
+        block = SharedBlock(4 * size)  # float32
+        shapes = {name: tuple(tensor.shape) for name, tensor in initial.items()}
+        self._params = SharedParams(shapes=shapes, values=block.tensor(torch.float32, (size,)))
+        self._faults = setup.faults
+        self._spent: dict[str, dict[str, RoundsSpent]] = {}
+        spec = WorkerSpec(
+            make_trainer=make_trainer,
+            setup=setup,
+            num_threads=num_threads,
+            records=records,
+            params=block,
+        )
+        self.data: Mapping[str, InstitutionData] = {name: records[name] for name in records.names}
+        self.pool = WorkerPool(spec, shapes=shapes, count=workers)
+
+    def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
+        """Return a grid over the workers."""
+        by_node = dict(enumerate(names, start=1))
+        return ProcessGrid(
+            self.pool,
+            by_node,
+            params=self._params,
+            spent=self._spent.setdefault(job, {}),
+            delivery=delivery_of(self._faults, job, by_node),
         )
 
+    def spent(self, job: str) -> Mapping[str, RoundsSpent]:
+        """Return what a job has computed at each institution."""
+        return dict(self._spent.get(job, {}))
 
-__all__ = ["ProcessGrid"]
+    def restore_spent(self, job: str, spent: Mapping[str, RoundsSpent]) -> None:
+        """Take over what an earlier process knew of a job."""
+        self._spent[job] = dict(spent)
+
+    def close(self) -> None:
+        """End the workers."""
+        self.pool.close()
+
+
+__all__ = ["ProcessEngine", "ProcessGrid", "SharedParams"]

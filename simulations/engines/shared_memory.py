@@ -1,4 +1,7 @@
-"""Memory that processes share: an unnamed file, gone with the last process that holds it, however that ends."""
+"""Memory that processes share.
+
+An unnamed file, gone with the last process that holds it, however that ends.
+"""
 
 import math
 import mmap
@@ -33,7 +36,10 @@ class SharedBlock:
         self._map = mmap.mmap(self._handle, max(1, size))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pass the open file on; works while a child process is being started, as multiprocessing's own locks do."""
+        """Pass the open file on.
+
+        Works while a child process is being started, as multiprocessing's own locks do.
+        """
         return _open_block, (self.size, DupFd(self._handle))
 
     def __del__(self) -> None:
@@ -83,7 +89,7 @@ class _ExamplesPlaces:
 
 
 class SharedRecords:
-    """The encoded records of all institutions in one block, so that workers need no copies of their own.
+    """The encoded records of all institutions in one block, which workers view without a copy.
 
     Args:
         data: by institution; on the CPU.
@@ -97,7 +103,7 @@ class SharedRecords:
             for name, part in data.items()
         }
         self._groups = {
-            name: None if part.groups is None else self._room(part.groups, tensors)
+            name: None if part.groups is None else self._reserve(part.groups, tensors)
             for name, part in data.items()
         }
         self._group_columns = {name: part.group_column for name, part in data.items()}
@@ -105,8 +111,10 @@ class SharedRecords:
         for place, tensor in tensors:
             self._view(place).copy_(tensor)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
+    @property
+    def names(self) -> list[str]:
+        """The institutions."""
+        return list(self._places)
 
     def __getitem__(self, name: str) -> InstitutionData:
         """Return an institution's records as views into the block."""
@@ -121,15 +129,16 @@ class SharedRecords:
     def _place(self, examples: Examples, tensors: list[tuple[_Place, Tensor]]) -> _ExamplesPlaces:
         return _ExamplesPlaces(
             columns={
-                name: self._room(column, tensors) for name, column in examples.columns.items()
+                name: self._reserve(column, tensors) for name, column in examples.columns.items()
             },
-            lengths=None if examples.lengths is None else self._room(examples.lengths, tensors),
+            lengths=None if examples.lengths is None else self._reserve(examples.lengths, tensors),
             token_columns=examples.token_columns,
         )
 
-    def _room(self, tensor: Tensor, tensors: list[tuple[_Place, Tensor]]) -> _Place:
+    def _reserve(self, tensor: Tensor, tensors: list[tuple[_Place, Tensor]]) -> _Place:
         found = _Place(dtype=tensor.dtype, shape=tuple(tensor.shape), offset=self._end)
-        self._end += -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT
+        size = tensor.numel() * tensor.element_size()
+        self._end += math.ceil(size / _ALIGNMENT) * _ALIGNMENT
         tensors.append((found, tensor))
         return found
 

@@ -1,8 +1,8 @@
 """A worker process: one model, and a door to every institution of the simulation.
 
-A worker is told what to do by :class:`WorkItem` and answers with :class:`WorkResult`. Records, global tensors
-and partial sums lie in memory that it shares with the coordinator's process; only small messages go
-through the pipe.
+A worker is given a :class:`WorkItem` and answers with a :class:`WorkResult`. Records, global
+tensors and partial sums lie in memory that it shares with the coordinator's process; only small
+messages go through the pipe.
 """
 
 import contextlib
@@ -30,7 +30,6 @@ from confide.flower.messages import assign_message_id, task_identity
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, encode, unflatten
-from confide.server.rounds.partial_sums import SumOrder
 from confide.server.rounds.participants import accept
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.institutions import InstitutionFactory, Setup, faulty
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RoundSpec:
-    """What all tasks of one exchange have in common; a worker is told once.
+    """What all work items of one exchange have in common; sent to a worker once.
 
     Attributes:
         kind: query, train or evaluate.
@@ -50,7 +49,7 @@ class RoundSpec:
         server_round: from 1; 0 where it does not matter.
         splits: to evaluate on.
         has_params: whether the global tensors, in shared memory, belong to the question.
-        order: of the sum that updates go into; None: the updates themselves are sent.
+        sum_rule: of the sum that updates go into; None: the updates themselves are sent.
     """
 
     kind: str
@@ -58,7 +57,7 @@ class RoundSpec:
     server_round: int
     splits: tuple[str, ...]
     has_params: bool
-    order: SumOrder | None
+    sum_rule: SumRule | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,23 +68,24 @@ class WorkItem:
         message_id: of the coordinator's message.
         client: whom it is for.
         spent: what the institution has computed in this job so far.
-        ledger_head: of the institution, as the coordinator was told last.
-        is_summed: whether its update goes into the sum of this exchange, if there is one.
+        ledger_head: head of the institution's ledger as the coordinator knows it.
+        declared: its number of training records where its update goes into the sum of this
+            exchange, if there is one; None where the update itself is sent.
     """
 
     message_id: str
     client: str
     spent: RoundsSpent
     ledger_head: str = ""
-    is_summed: bool = True
+    declared: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkResult:
-    """What became of a task.
+    """What became of a work item.
 
     Attributes:
-        message_id: of the task.
+        message_id: of the item.
         client: whom it was for.
         content: the reply; None where the app raised.
         spent: what the institution has computed in this job by now.
@@ -123,7 +123,7 @@ class WorkerSpec:
 
 
 def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection) -> None:
-    """Answer tasks until the pipe closes.
+    """Answer work items until the pipe closes.
 
     Args:
         number: of this worker, from 0.
@@ -131,28 +131,25 @@ def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection
         sum_block: this worker's part of a sum: three int64 counters, then int64 of shape [d].
         pipe: to the coordinator's process.
     """
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the coordinator's process decides what an interrupt means
+    # The coordinator's process decides what an interrupt means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     torch.set_num_threads(spec.num_threads)
     logs = _KeptLogs()
     logging.getLogger().addHandler(logs)
     logging.getLogger().setLevel(logging.INFO)
     worker = _Worker(spec, spec.make_trainer(number), sum_block)
-    with (
-        task_identity(),
-        contextlib.suppress(EOFError, ConnectionError),
-    ):  # the pipe is closed: nobody waits any more
+    # A closed pipe means that nobody waits any more.
+    with task_identity(), contextlib.suppress(EOFError, ConnectionError):
         pipe.send(None)  # ready
         while True:
             message: RoundSpec | WorkItem = pipe.recv()
             if isinstance(message, RoundSpec):
-                worker.round_spec(message)
+                worker.begin(message)
                 continue
             started = time.perf_counter()
             worker.sum.begun += 1
-            done = worker.carry_out(message)
+            done = worker.answer(message)
             pipe.send(replace(done, seconds=time.perf_counter() - started, logs=logs.take()))
 
 
@@ -185,7 +182,7 @@ _ADDING, _ADDED, _BEGUN, _COUNTERS = range(4)
 
 
 class SharedSum:
-    """A partial sum, and how far its worker is, that outlive the worker.
+    """A partial sum in shared memory, and how far its worker is: both outlive the worker.
 
     Args:
         block: three int64 counters (whether something is being added, how many updates are in, how
@@ -216,7 +213,8 @@ class SharedSum:
     def begin(self, rule: SumRule) -> None:
         """Begin a sum anew."""
         accumulator = rule.aggregator.start(self._shapes, rule.bounds)
-        assert isinstance(accumulator, FixedPointMean)  # what an additive rule sums in
+        # Additive rules of one's own are checked for this when the strategy is built.
+        assert isinstance(accumulator, FixedPointMean)
         accumulator.total = self.total.zero_()
         self._counters[_ADDING] = self._counters[_ADDED] = 0
         self._accumulator = accumulator
@@ -245,85 +243,75 @@ class SharedSum:
 
 
 class _Worker:
-    """State of one worker process."""
+    """One model, and an institution for every client that was asked so far."""
 
     def __init__(self, spec: WorkerSpec, trainer: Trainer, sum_block: SharedBlock) -> None:
         self._spec = spec
         self._trainer = trainer
-        self._doors = InstitutionFactory(trainer, spec.setup)
+        self._factory = InstitutionFactory(trainer, spec.setup)
         self._institutions: dict[str, Institution] = {}
         self._app: ClientApp = make_client_app(self._find)
-        self._client, self._job = "", ""
+        self._client = ""
         self._params = spec.params.tensor(torch.float32, (spec.params.size // 4,))
+        self._exchange: _Exchange | None = None
         self.sum = SharedSum(sum_block, trainer.shapes)
-        self._round_spec: RoundSpec | None = None
-        self._arrays: ArrayRecord | None = None
 
-    def round_spec(self, round_spec: RoundSpec) -> None:
-        """Begin an exchange: encode its tensors once for all who are asked, and a sum if there is to be one."""
-        self._round_spec = round_spec
-        self._job = TrainingPlan.from_json(round_spec.plan).job
-        self._arrays = (
-            encode(unflatten(self._params.clone(), self._trainer.shapes))
-            if round_spec.has_params
-            else None
-        )
-        if round_spec.order is not None:
-            self.sum.begin(round_spec.order.rule)
+    def begin(self, round_spec: RoundSpec) -> None:
+        """Begin an exchange: encode its tensors once for all who are asked, and clear the sum."""
+        arrays = None
+        if round_spec.has_params:
+            arrays = encode(unflatten(self._params.clone(), self._trainer.shapes))
+        job = TrainingPlan.from_json(round_spec.plan).job
+        self._exchange = _Exchange(round_spec, job, arrays)
+        if round_spec.sum_rule is not None:
+            self.sum.begin(round_spec.sum_rule)
 
-    def carry_out(self, task: WorkItem) -> WorkResult:
-        """Answer a task."""
-        round_spec = self._round_spec
-        assert round_spec is not None
-        institution = self._institution(task.client)
-        institution.restore_spent(self._job, task.spent)
-        self._client = task.client
+    def answer(self, item: WorkItem) -> WorkResult:
+        """Answer one question; the app's errors are logged and leave no content."""
+        exchange = self._exchange
+        if exchange is None:
+            raise RuntimeError("Expected the round's description before its first work item.")
+        institution = self._institution(item.client)
+        institution.restore_spent(exchange.job, item.spent)
+        self._client = item.client
         content, weight = None, 0
         try:
-            content = self._ask(round_spec, task.ledger_head)
+            content = self._app(exchange.question(item), _context()).content
         except Exception:
-            log.exception("%s raised.", task.client)
-        if content is not None and round_spec.order is not None and task.is_summed:
-            content, weight = self._add_up(round_spec.order, content)
-        spent = institution.spent(self._job)
+            log.exception("%s raised.", item.client)
+        if content is not None and exchange.sum_rule is not None and item.declared is not None:
+            content, weight = self._add_up(exchange.sum_rule, item, content)
         return WorkResult(
-            message_id=task.message_id,
-            client=task.client,
+            message_id=item.message_id,
+            client=item.client,
             content=content,
-            spent=spent,
+            spent=institution.spent(exchange.job),
             weight=weight,
         )
 
-    def _ask(self, round_spec: RoundSpec, ledger_head: str) -> RecordDict:
-        request = Request(
-            plan=round_spec.plan,
-            server_round=round_spec.server_round,
-            splits=round_spec.splits,
-            arrays=self._arrays,
-            ledger_head=ledger_head,
-        )
-        message = Message(
-            pack_request(request), 1, round_spec.kind, group_id=str(round_spec.server_round)
-        )
-        assign_message_id(message)
-        context = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
-        return self._app(message, context).content
+    def _add_up(self, rule: SumRule, item: WorkItem, content: RecordDict) -> tuple[RecordDict, int]:
+        """Check an update as the coordinator would, and move it from the reply to the sum.
 
-    def _add_up(self, order: SumOrder, content: RecordDict) -> tuple[RecordDict, int]:
-        """Check the update as the coordinator would, add it to the sum, and leave it out of the reply."""
-        client, shapes = self._client, self._trainer.shapes
+        Returns:
+            The reply without its update, and the update's weight.
+        """
+        client = item.client
         try:
             reply = unpack_reply(content)
         except ProtocolError as error:
             log.warning("The answer of %s is refused: %s", client, error)
             return pack_reply(Reply(institution=client, refusal=error.code)), 0
-        if reply.refusal:
+        if reply.refusal or item.declared is None:
             return content, 0
         try:
-            declared = order.declared[client]
-            weight = self.sum.add(
-                accept(reply, client, declared=declared, shapes=shapes, max_value=order.max_value)
+            update = accept(
+                reply,
+                client,
+                declared=item.declared,
+                shapes=self._trainer.shapes,
+                max_value=rule.bounds.max_value,
             )
+            weight = self.sum.add(update)
         except ProtocolError as error:
             log.warning("The update of %s is refused: %s", client, error)
             return pack_reply(replace(reply, refusal=error.code, arrays=None, evaluations={})), 0
@@ -332,11 +320,50 @@ class _Worker:
     def _institution(self, name: str) -> Institution:
         if name not in self._institutions:
             data = self._spec.records[name].to(self._trainer.workload.compute.device)
-            self._institutions[name] = self._doors.open(name, data)
+            self._institutions[name] = self._factory.open(name, data)
         return self._institutions[name]
 
     def _find(self, context: Context) -> RequestHandler:
-        return faulty(self._institution(self._client), self._spec.setup.faults, self._job)
+        job = self._exchange.job if self._exchange else ""
+        return faulty(self._institution(self._client), self._spec.setup.faults, job)
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """The exchange under way in a worker.
+
+    Attributes:
+        round_spec: what is asked.
+        job: of the plan.
+        arrays: the global tensors, encoded; None where the question has none.
+    """
+
+    round_spec: RoundSpec
+    job: str
+    arrays: ArrayRecord | None
+
+    @property
+    def sum_rule(self) -> SumRule | None:
+        """How the sum was begun; None where updates are sent."""
+        return self.round_spec.sum_rule
+
+    def question(self, item: WorkItem) -> Message:
+        """Write the message that a SuperNode would bring."""
+        spec = self.round_spec
+        request = Request(
+            plan=spec.plan,
+            server_round=spec.server_round,
+            splits=spec.splits,
+            arrays=self.arrays,
+            ledger_head=item.ledger_head,
+        )
+        message = Message(pack_request(request), 1, spec.kind, group_id=str(spec.server_round))
+        assign_message_id(message)
+        return message
+
+
+def _context() -> Context:
+    return Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
 
 
 __all__ = ["RoundSpec", "SharedSum", "WorkItem", "WorkResult", "WorkerSpec", "work"]

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from confide.config.compose import compose
 from confide.server.progress.lines import LineProgress
-from confide.server.progress.view import ProgressView
+from confide.server.run.progress_view import ProgressView
 from confide.simulations.run import simulate
 
 Simulate = Callable[..., dict[str, Any]]

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from confide.errors import DataError, ModelError
-from confide.simulations.run import simulation_secrets
+from confide.simulations.run import noise_secret
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]")
@@ -83,7 +83,8 @@ def test_without_a_seed_noise_never_repeats(run: Simulate) -> None:
         for _ in range(2)
     }
     assert len(digests) == 2
-    assert simulation_secrets(None).noise != simulation_secrets(None).noise
+    assert noise_secret(None, reproducible=True) != noise_secret(None, reproducible=True)
+    assert noise_secret(0, reproducible=False) != noise_secret(0, reproducible=False)
 
 
 def test_heart_disease_reaches_the_accuracy_it_claims(run: Simulate) -> None:

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from fake_institutions import Fake, Listener, Score, accuracy, end, loss, make_loop, run
+from fake_institutions import Fake, Listener, Score, accuracy, end, loss, make_job, run
 
 from confide.server.rounds.state import mean_metric
 
@@ -24,7 +24,7 @@ def test_validation_of_a_round_belongs_to_the_tensors_it_began_with() -> None:
     ("metric", "score", "value"), [("log_loss", loss, 0.0), ("accuracy", accuracy, 1.0)]
 )
 def test_best_model_follows_the_metrics_direction(metric: str, score: Score, value: float) -> None:
-    best = run([Fake("a", score=score)], rounds=5, loop=make_loop(metric)).state.best
+    best = run([Fake("a", score=score)], rounds=5, job=make_job(metric)).state.best
     assert best is not None
     assert (best.server_round, best.value) == (2, value)
     assert best.params["w"].tolist() == [2.0, 2.0]
@@ -38,31 +38,32 @@ def test_last_tensors_may_be_the_best() -> None:
 
 def test_keep_best_returns_and_tests_the_best_tensors() -> None:
     fake, listener = Fake("a", score=loss), Listener()
-    loop = make_loop(keep="best", observers=[listener])
-    outcome = run([fake], rounds=4, loop=loop)
-    assert loop.kept()["w"].tolist() == [2.0, 2.0]
+    job = make_job(keep="best", observers=[listener])
+    outcome = run([fake], rounds=4, job=job)
+    assert outcome.kept_round == 2
+    assert outcome.kept["w"].tolist() == [2.0, 2.0]
     assert end(outcome) == [4.0, 4.0]
     assert outcome.test == {"a": {"log_loss": 0.0, "num_examples": 4}}
     assert [(split, r) for split, r, _ in listener.scores] == [("validation", 4), ("test", 2)]
 
 
 def test_keep_last_returns_and_tests_the_last_tensors() -> None:
-    loop = make_loop(keep="last")
-    outcome = run([Fake("a", score=loss)], rounds=4, loop=loop)
-    assert loop.kept()["w"].tolist() == [4.0, 4.0]
+    job = make_job(keep="last")
+    outcome = run([Fake("a", score=loss)], rounds=4, job=job)
+    assert outcome.kept_round == 4
+    assert outcome.kept["w"].tolist() == [4.0, 4.0]
     assert outcome.test == {"a": {"log_loss": 4.0, "num_examples": 4}}
 
 
 def test_keep_best_without_validation_keeps_the_last() -> None:
-    loop = make_loop(keep="best")
-    run([Fake("a")], rounds=3, loop=loop)
-    assert loop.kept()["w"].tolist() == [3.0, 3.0]
+    job = make_job(keep="best")
+    assert run([Fake("a")], rounds=3, job=job).kept["w"].tolist() == [3.0, 3.0]
 
 
 @pytest.mark.parametrize(("patience", "rounds"), [(1, 4), (2, 5)])
 def test_run_stops_when_patience_runs_out(patience: int, rounds: int) -> None:
     # Round 3 finds the best, those of round 2; rounds 4 and 5 find worse.
-    outcome = run([Fake("a", score=loss)], rounds=10, loop=make_loop(patience=patience))
+    outcome = run([Fake("a", score=loss)], rounds=10, job=make_job(patience=patience))
     assert outcome.stopped_early
     assert outcome.state.server_round == rounds
     assert outcome.state.best is not None
@@ -72,7 +73,7 @@ def test_run_stops_when_patience_runs_out(patience: int, rounds: int) -> None:
 def test_better_score_renews_patience() -> None:
     scores = [5.0, 6.0, 4.0, 5.0, 6.0, 7.0]
     fake = Fake("a", score=lambda tensors: {"log_loss": scores[int(tensors["w"][0])]})
-    assert run([fake], rounds=10, loop=make_loop(patience=2)).state.server_round == 5
+    assert run([fake], rounds=10, job=make_job(patience=2)).state.server_round == 5
 
 
 def test_run_without_patience_goes_on_to_the_end() -> None:
@@ -83,7 +84,7 @@ def test_run_without_patience_goes_on_to_the_end() -> None:
 
 def test_nan_is_never_best_and_uses_up_patience() -> None:
     outcome = run(
-        [Fake("a", score=lambda t: {"log_loss": math.nan})], rounds=10, loop=make_loop(patience=3)
+        [Fake("a", score=lambda t: {"log_loss": math.nan})], rounds=10, job=make_job(patience=3)
     )
     assert outcome.state.best is None
     assert outcome.state.server_round == 3

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 from fake_institutions import (
-    SECRET,
     START,
     EchoGrid,
     Fake,
@@ -17,29 +16,30 @@ from fake_institutions import (
     ShuffledGrid,
     Tamper,
     Update,
+    drifters,
     end,
     halfway_to,
     last,
     loss,
     make_app,
-    make_loop,
+    make_job,
     nodes,
     plan,
     run,
 )
 from flwr.app import ConfigRecord, Error, RecordDict
+from flwr.serverapp.strategy import Strategy as FlowerBase
 
-from confide.config.server import ServerConfig
 from confide.errors import RunFailedError
 from confide.protocol.messages import (
     Reply,
 )
-from confide.protocol.tensors import encode
-from confide.server.rounds.loop import RoundLoop
+from confide.protocol.tensors import decode, encode, sha256, shapes_of
+from confide.server.app import RoundStrategy
 from confide.simulations.engines.inline import InlineGrid
-from confide.storage.tensor_files import sha256
 from confide.strategies.fedavg import fedavg
 from confide.strategies.feddyn import feddyn
+from confide.strategies.fedopt import fedadam
 from confide.strategies.selection import SelectUniform
 
 pytestmark = pytest.mark.usefixtures("identity")
@@ -74,7 +74,9 @@ def test_order_of_arrival_does_not_change_a_bit(seed: int) -> None:
 
 def test_start_returns_the_final_tensors() -> None:
     fakes = [Fake("a")]
-    result = make_loop().start(InlineGrid(make_app(fakes), [1]), encode(START), num_rounds=3)
+    result = RoundStrategy(make_job()).start(
+        InlineGrid(make_app(fakes), [1]), encode(START), num_rounds=3
+    )
     assert result.arrays.to_numpy_ndarrays()[0].tolist() == [3.0, 3.0]
 
 
@@ -94,8 +96,8 @@ def test_everyone_is_sent_the_plan_the_round_and_the_tensors() -> None:
 def test_only_selected_clients_are_asked() -> None:
     fakes = [Fake(name) for name in ("a", "b", "c")]
     algorithm = replace(fedavg(), selection=SelectUniform(clients_per_round=2))
-    loop = RoundLoop(algorithm, plan=plan(), settings=ServerConfig(), secret=SECRET)
-    outcome = run(fakes, rounds=6, loop=loop)
+    job = make_job(algorithm=algorithm)
+    outcome = run(fakes, rounds=6, job=job)
     trained = Counter(fake.name for fake in fakes for kind, _ in fake.asked if kind == "train")
     assert [len(record.accepted) for record in outcome.state.history] == [2] * 6
     assert sum(trained.values()) == 12
@@ -116,7 +118,7 @@ def test_record_counts_bytes_and_keeps_epsilon() -> None:
 def test_observers_hear_of_start_rounds_and_evaluation() -> None:
     listener = Listener()
     fakes = [Fake("b", 2, score=lambda tensors: {"log_loss": 1.0}), Fake("a", 3)]
-    run(fakes, rounds=2, loop=make_loop(observers=[listener]))
+    run(fakes, rounds=2, job=make_job(observers=[listener]))
     assert list(listener.clients.items()) == [("a", 3), ("b", 2)]
     assert [state.server_round for state in listener.states] == [1, 2]
     assert [(split, r) for split, r, _ in listener.scores] == [("validation", 2), ("test", 2)]
@@ -188,7 +190,7 @@ def test_text_of_an_error_goes_nowhere(caplog: pytest.LogCaptureFixture) -> None
 
 def test_value_at_the_bound_is_accepted() -> None:
     fakes = [Fake("a", update=lambda tensors, r: {"w": torch.tensor([2.0, -2.0])})]
-    assert end(run(fakes, rounds=1, loop=make_loop(max_update_value=2.0))) == [2.0, -2.0]
+    assert end(run(fakes, rounds=1, job=make_job(max_update_value=2.0))) == [2.0, -2.0]
 
 
 def test_scores_of_a_refused_update_are_left_out() -> None:
@@ -206,7 +208,7 @@ def test_too_few_answers_in_a_round_end_the_run_naming_who() -> None:
         RunFailedError,
         match=r"round 1: 1 institutions answered, server\.min_clients=2.*b \(privacy\)",
     ):
-        run(fakes, loop=make_loop(min_clients=2))
+        run(fakes, job=make_job(min_clients=2))
 
 
 def test_too_few_at_the_start_end_the_run_naming_who() -> None:
@@ -221,7 +223,7 @@ def test_too_few_at_the_start_end_the_run_naming_who() -> None:
         r" node 4 \(error_reply\)"
     )
     with pytest.raises(RunFailedError, match=words):
-        run(fakes, loop=make_loop(min_clients=2))
+        run(fakes, job=make_job(min_clients=2))
 
 
 def test_who_declines_at_the_start_is_not_asked_to_train() -> None:
@@ -256,21 +258,21 @@ def test_silence_of_too_many_ends_the_run_naming_who() -> None:
     fakes = [Fake("a"), Fake("b")]
     lossy = LossyGrid(make_app(fakes), nodes(fakes), node=2, kind="train")
     with pytest.raises(RunFailedError, match=r"b \(no_reply\)"):
-        run(fakes, grid=lossy, timeout=0.2, loop=make_loop(min_clients=2))
+        run(fakes, grid=lossy, timeout=0.2, job=make_job(min_clients=2))
 
 
 def test_silence_at_the_start_is_named_by_node() -> None:
     fakes = [Fake("a"), Fake("b")]
     lossy = LossyGrid(make_app(fakes), nodes(fakes), node=2, kind="query")
     with pytest.raises(RunFailedError, match=r"node 2 \(no_reply\)"):
-        run(fakes, grid=lossy, loop=make_loop(min_clients=2, enrol_timeout_s=0.2))
+        run(fakes, grid=lossy, job=make_job(min_clients=2, enrol_timeout_s=0.2))
 
 
 def test_too_few_connected_institutions_end_the_run_at_the_timeout() -> None:
     with pytest.raises(
         RunFailedError, match=r"1 institutions connected within 0\.1 s, server\.min_clients=3"
     ):
-        run([Fake("a")], loop=make_loop(min_clients=3, enrol_timeout_s=0.1))
+        run([Fake("a")], job=make_job(min_clients=3, enrol_timeout_s=0.1))
 
 
 def test_silence_at_the_last_evaluation_leaves_the_rest() -> None:
@@ -291,14 +293,28 @@ def test_second_answer_to_one_question_is_ignored() -> None:
 
 
 def test_rounds_can_be_driven_by_flowers_own_methods() -> None:
-    fakes, loop = [Fake("a", 1), Fake("b", 3, halfway_to(8.0))], make_loop()
+    fakes, strategy = [Fake("a", 1), Fake("b", 3, halfway_to(8.0))], RoundStrategy(make_job())
     grid = InlineGrid(make_app(fakes), nodes(fakes))
-    loop.start(grid, encode(START), num_rounds=0)
-    messages = loop.configure_train(1, encode(START), ConfigRecord(), grid)
-    arrays, _ = loop.aggregate_train(1, grid.send_and_receive(messages))
+    messages = strategy.configure_train(1, encode(START), ConfigRecord(), grid)
+    arrays, _ = strategy.aggregate_train(1, grid.send_and_receive(messages))
     assert arrays is not None
     assert arrays.to_numpy_ndarrays()[0].tolist() == [3.25, 3.25]
-    assert loop.configure_evaluate(1, arrays, ConfigRecord(), grid) == []
+    assert strategy.configure_evaluate(1, arrays, ConfigRecord(), grid) == []
+
+
+def test_flowers_own_start_gives_the_same_bits() -> None:
+    fakes = drifters()
+    grid = InlineGrid(make_app(fakes), nodes(fakes))
+    strategy = RoundStrategy(make_job(algorithm=fedadam()))
+    result = FlowerBase.start(strategy, grid, encode(START), num_rounds=3)
+    ours = run(drifters(), rounds=3, job=make_job(algorithm=fedadam()))
+    driven = decode(result.arrays, shapes_of(START), max_value=1e6)
+    assert sha256(driven) == sha256(ours.state.params)
+
+
+def test_aggregating_before_anybody_was_asked_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="Expected configure_train before"):
+        RoundStrategy(make_job()).aggregate_train(1, [])
 
 
 # One institution cannot hide the others
@@ -341,8 +357,8 @@ def test_strategy_hears_what_share_of_the_institutions_took_part() -> None:
     # FedDyn's h is a third of the one update that went in, and w that update plus h.
     refuses: Tamper = lambda reply: replace(reply, refusal="no")  # noqa: E731 - typed
     fakes = [Fake("a"), Fake("b", tamper=refuses), Fake("c", tamper=refuses)]
-    loop = RoundLoop(feddyn(), plan=plan(), settings=ServerConfig(), secret=SECRET)
-    assert end(run(fakes, rounds=1, loop=loop)) == pytest.approx([4 / 3, 4 / 3])
+    job = make_job(algorithm=feddyn())
+    assert end(run(fakes, rounds=1, job=job)) == pytest.approx([4 / 3, 4 / 3])
 
 
 @pytest.mark.parametrize("when", ["enrol", "round 1"])
@@ -350,6 +366,6 @@ def test_error_of_too_few_says_when_and_who(when: str) -> None:
     declines: Tamper = lambda reply: replace(reply, refusal="privacy")  # noqa: E731 - typed
     spoilt = Fake("b", tamper_query=declines) if when == "enrol" else Fake("b", tamper=declines)
     with pytest.raises(RunFailedError) as caught:
-        run([Fake("a"), spoilt], loop=make_loop(min_clients=2))
+        run([Fake("a"), spoilt], job=make_job(min_clients=2))
     assert caught.value.when == when
     assert caught.value.missing == {"node 2, b" if when == "enrol" else "b": "privacy"}

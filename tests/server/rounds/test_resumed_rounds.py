@@ -27,7 +27,7 @@ from confide.protocol.messages import (
     Evaluation,
 )
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
-from confide.server.rounds.loop import RoundLoop
+from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import CommitFn, Observer, Outcome
 from confide.server.rounds.state import RunState
 from confide.strategies.fedavg import fedavg
@@ -53,8 +53,8 @@ def resume(
     commit_fn: CommitFn | None = None,
     **settings: Any,
 ) -> Outcome:
-    loop = RoundLoop(
-        algorithm or fedavg(),
+    job = Job(
+        algorithm=algorithm or fedavg(),
         plan=plan(),
         settings=ServerConfig(**settings),
         secret=SECRET,
@@ -62,7 +62,7 @@ def resume(
         commit_fn=commit_fn,
         checkpoint=checkpoint,
     )
-    return run(drifters() if fakes is None else fakes, rounds=ROUNDS, loop=loop)
+    return run(drifters() if fakes is None else fakes, rounds=ROUNDS, job=job)
 
 
 def checkpoints_of(**arguments: Any) -> tuple[Outcome, list[Checkpoint]]:

@@ -9,32 +9,31 @@ import torch
 from fake_institutions import (
     ALGORITHMS,
     ROUNDS,
-    SECRET,
     START,
     Fake,
     drifters,
     essence,
     last,
     make_app,
+    make_job,
     median,
     nodes,
-    plan,
     run,
 )
 from flwr.app import Message
 from flwr.clientapp import ClientApp
 
-from confide.config.server import ServerConfig
 from confide.errors import RunFailedError
 from confide.protocol.messages import (
     pack_reply,
     unpack_reply,
 )
 from confide.protocol.tensors import sha256, shapes_of
-from confide.server.rounds.loop import RoundLoop
+from confide.server.rounds.collect import Intake, PartialSum, collect
+from confide.server.rounds.exchange import Reach
 from confide.server.rounds.outcome import Outcome
-from confide.server.rounds.partial_sums import CollectedSum, SumOrder
 from confide.server.rounds.participants import accept
+from confide.server.rounds.tally import Tally
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.fedavg import fedavg
@@ -55,15 +54,27 @@ class AddingGrid(InlineGrid):
     def __init__(self, app: ClientApp, node_ids: Sequence[int], *, loses: str = "") -> None:
         super().__init__(app, node_ids)
         self._loses = loses
-        self._order: SumOrder | None = None
+        self._intake: Intake | None = None
         self._parts: list[Accumulator] = []
         self.sums = 0
 
-    def begin_sum(self, order: SumOrder) -> None:
-        self._order = order
-        self._parts = [
-            order.rule.aggregator.start(shapes_of(START), order.rule.bounds) for _ in range(2)
-        ]
+    def collect(self, intake: Intake) -> Tally:
+        rule = intake.under_way.rule
+        if rule is None:
+            return super().collect(intake)
+        self._intake = intake
+        self._parts = [rule.aggregator.start(shapes_of(START), rule.bounds) for _ in range(2)]
+        tally = collect(intake, intake.add_unless_summed)
+        self._intake = None
+        self.sums += 1
+        parts = [part for part in self._parts if isinstance(part, FixedPointMean)]
+        partial = PartialSum(
+            total=torch.stack([part.total for part in parts]).sum(0),
+            total_weight=sum(part.total_weight for part in parts),
+            lost={self._loses: "worker_lost"} if self._loses else {},
+        )
+        intake.merge(partial, tally)
+        return tally
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         replies = list(super().pull_messages(message_ids))
@@ -73,35 +84,28 @@ class AddingGrid(InlineGrid):
         ]
 
     def _add(self, message: Message) -> Message:
-        if self._order is None:
+        if self._intake is None:
             return message
         reply = unpack_reply(message.content)
         if not reply.refusal and reply.institution != self._loses:
-            declared, most = self._order.declared[reply.institution], self._order.max_value
             update = accept(
-                reply, reply.institution, declared=declared, shapes=shapes_of(START), max_value=most
+                reply,
+                reply.institution,
+                declared=self._intake.declared[reply.institution],
+                shapes=self._intake.shapes,
+                max_value=self._intake.max_value,
             )
             self._parts[message.metadata.src_node_id % 2].add(update)
         message.content = pack_reply(replace(reply, arrays=None))
         return message
-
-    def collect_sum(self, timeout: float) -> CollectedSum:
-        self._order = None
-        self.sums += 1
-        parts = [part for part in self._parts if isinstance(part, FixedPointMean)]
-        return CollectedSum(
-            total=torch.stack([part.total for part in parts]).sum(0),
-            total_weight=sum(part.total_weight for part in parts),
-            lost={self._loses: "worker_lost"} if self._loses else {},
-        )
 
 
 def run_adding(
     fakes: Sequence[Fake], algorithm: FederatedAlgorithm, *, loses: str = "", **settings: Any
 ) -> Outcome:
     grid = AddingGrid(make_app(fakes), nodes(fakes), loses=loses)
-    loop = RoundLoop(algorithm, plan=plan(), settings=ServerConfig(**settings), secret=SECRET)
-    outcome = run(fakes, rounds=ROUNDS, grid=grid, loop=loop)
+    job = replace(make_job(algorithm=algorithm, **settings), reach=Reach(collect_fn=grid.collect))
+    outcome = run(fakes, rounds=ROUNDS, grid=grid, job=job)
     assert grid.sums == len(outcome.state.history)
     return outcome
 
@@ -109,8 +113,8 @@ def run_adding(
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_sums_made_elsewhere_give_the_same_bits(name: str) -> None:
     declines = Fake("d", 9, tamper=lambda reply: replace(reply, refusal="no"))
-    alone = RoundLoop(ALGORITHMS[name](), plan=plan(), settings=ServerConfig(), secret=SECRET)
-    expected = run([*drifters(), declines], rounds=ROUNDS, loop=alone)
+    alone = make_job(algorithm=ALGORITHMS[name]())
+    expected = run([*drifters(), declines], rounds=ROUNDS, job=alone)
     assert essence(run_adding([*drifters(), declines], ALGORITHMS[name]())) == essence(expected)
 
 
@@ -134,9 +138,8 @@ def test_client_lost_with_its_sum_counts_as_missing() -> None:
 def test_strategy_that_needs_every_update_is_not_given_a_sum() -> None:
     fakes = drifters()
     grid = AddingGrid(make_app(fakes), nodes(fakes))
-    loops = [
-        RoundLoop(median(), plan=plan(), settings=ServerConfig(), secret=SECRET) for _ in range(2)
-    ]
-    summing, plain = run(fakes, grid=grid, loop=loops[0]), run(fakes, loop=loops[1])
+    jobs = [make_job(algorithm=median()) for _ in range(2)]
+    summing = run(fakes, grid=grid, job=replace(jobs[0], reach=Reach(collect_fn=grid.collect)))
+    plain = run(fakes, job=jobs[1])
     assert grid.sums == 0
     assert essence(summing) == essence(plain)

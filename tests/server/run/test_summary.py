@@ -3,6 +3,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import Best, RoundRecord, RunState
 from confide.server.run.closing import closing_lines, closing_table
 from confide.server.run.summary import (
+    Findings,
     InstitutionResult,
     PooledResult,
     RunResult,
@@ -71,7 +73,14 @@ def result(unit: str = "record") -> RunResult:
     state = RunState(
         server_round=2, params={"w": torch.ones(1)}, strategy_state={}, history=HISTORY
     )
-    outcome = Outcome(state=state, clients={"a": 5, "b": 7}, test={}, stopped_early=False)
+    outcome = Outcome(
+        state=state,
+        kept=state.params,
+        kept_round=2,
+        clients={"a": 5, "b": 7},
+        test={},
+        stopped_early=False,
+    )
     own = {"accuracy": 0.75, "num_examples": 4}
     institutions = {
         "a": InstitutionResult(
@@ -82,23 +91,31 @@ def result(unit: str = "record") -> RunResult:
     return RunResult(
         plan=plan(unit),
         outcome=outcome,
-        pooled_test={"accuracy": 0.7, "log_loss": 0.6, "num_examples": 8},
-        institutions=institutions,
+        findings=Findings(
+            pooled_test={"accuracy": 0.7, "log_loss": 0.6, "num_examples": 8},
+            institutions=institutions,
+            reproducible=True,
+        ),
         model_sha256="ab",
-        kept_round=2,
         seconds={"prepare": 1.004, "train": 2.5},
-        reproducible=True,
         versions={"torch": "2"},
     )
+
+
+def found(made: RunResult, **changes: Any) -> RunResult:
+    """Return a result with other findings."""
+    return replace(made, findings=replace(made.findings, **changes))
 
 
 def with_baseline() -> RunResult:
     made = result()
     alone = {"accuracy": 0.5, "num_examples": 8}
     line = replace(
-        made.institutions["a"], alone=alone, alone_own={"accuracy": 0.25, "num_examples": 4}
+        made.findings.institutions["a"],
+        alone=alone,
+        alone_own={"accuracy": 0.25, "num_examples": 4},
     )
-    return replace(made, institutions={**made.institutions, "a": line})
+    return found(made, institutions={**made.findings.institutions, "a": line})
 
 
 def printed(summary: dict[str, object]) -> str:
@@ -226,7 +243,7 @@ def test_table_shows_each_institution_and_epsilon() -> None:
 def test_pooled_is_a_baseline_of_its_own_and_a_line_after_the_federated() -> None:
     own = {"a": {"accuracy": 0.5, "num_examples": 4}}
     pooled = PooledResult(test={"accuracy": 0.734, "num_examples": 8}, own_test=own)
-    summary = summarise(replace(result(), pooled=pooled))
+    summary = summarise(found(result(), pooled=pooled))
     expected = {"accuracy": 0.734, "test_examples": 8, "own_test": {"a": {"accuracy": 0.5}}}
     assert summary["baselines"] == {"pooled": expected}
     assert (
@@ -283,7 +300,7 @@ def test_a_run_that_fails_before_its_first_round_says_so() -> None:
 
 
 def test_summary_tells_where_records_come_from() -> None:
-    assert summarise(replace(result(), data={"path": "ward.csv", "records": 3}))["data"] == {
+    assert summarise(found(result(), data={"path": "ward.csv", "records": 3}))["data"] == {
         "path": "ward.csv",
         "records": 3,
     }
@@ -310,9 +327,8 @@ def deployed(unit: str = "record") -> RunResult:
     outcome = replace(made.outcome, state=state, clients={"ann": 60, "bob": 90})
     pooled = {"accuracy": 0.75, "num_examples": 20}
     measured = "mean over institutions, by support"
-    return replace(
-        made,
-        outcome=outcome,
+    return found(
+        replace(made, outcome=outcome),
         institutions=lines,
         pooled_test=pooled,
         reproducible=False,
@@ -364,11 +380,11 @@ def test_a_simulations_table_counts_all_records() -> None:
 
 
 def test_where_no_metric_may_leave_the_closing_line_says_so() -> None:
-    made = replace(deployed(), pooled_test={"num_examples": 0})
+    made = found(deployed(), pooled_test={"num_examples": 0})
     lines = closing_lines(summarise(made), Path("RUN"))
     assert lines[0] == "Federated model: no institution lets metrics on its test records leave."
 
 
 def test_closing_lines_tell_budgets_where_ledgers_outlive_the_run() -> None:
-    made = replace(result(), budgets={"a": {"committed": 3.0, "epsilon": 8.0}})
+    made = found(result(), budgets={"a": {"committed": 3.0, "epsilon": 8.0}})
     assert "Lifetime epsilon committed: a 3.00 of 8." in closing_lines(summarise(made), Path("RUN"))

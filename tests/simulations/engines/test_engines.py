@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
+from confide.config import simulation
 from confide.config.compose import compose
 from confide.config.run import Config
 from confide.errors import RunFailedError
@@ -25,9 +26,11 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RunState
-from confide.simulations.engines.engine import Engine, InlineEngine, ProcessEngine
+from confide.simulations.engines.engine import ENGINES, Engine
+from confide.simulations.engines.inline import InlineEngine
+from confide.simulations.engines.process import ProcessEngine
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
-from confide.simulations.federation import Federation, Job
+from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
 from confide.simulations.run import build_trainer
 from confide.storage.tensor_files import sha256
@@ -114,7 +117,7 @@ class Small:
     def processes(self, workers: int) -> ProcessEngine:
         return ProcessEngine(
             SharedRecords(self.data),
-            make_trainer=functools.partial(build_trainer, self.config, self.plan.private),
+            make_trainer=functools.partial(build_trainer, self.plan, self.config.trainer),
             initial=self.initial,
             setup=self.setup,
             workers=workers,
@@ -128,13 +131,9 @@ class Small:
             secret=bytes(32),
             engine=engine,
         )
-        job = Job(
-            algorithm=build_strategy(self.config.strategy),
-            plan=self.plan,
-            settings=self.config.server,
-            observers=[spy] if spy else [],
-        )
-        return federation.run(job)[0]
+        algorithm = build_strategy(self.config.strategy)
+        job = federation.job(algorithm, self.plan, self.config.server)
+        return federation.run(replace(job, observers=[spy] if spy else []))
 
 
 @pytest.fixture
@@ -151,6 +150,10 @@ def closing() -> Iterator[Callable[[ProcessEngine], ProcessEngine]]:
 
 
 Closing = Callable[[ProcessEngine], ProcessEngine]
+
+
+def test_every_engine_that_a_config_may_name_can_be_built() -> None:
+    assert ENGINES.keys() == set(simulation.ENGINES)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def make_spec() -> WorkerSpec:
     block = SharedBlock(4 * len(params))
     block.tensor(torch.float32, (len(params),)).copy_(params)
     return WorkerSpec(
-        make_trainer=functools.partial(build_trainer, CONFIG, True),
+        make_trainer=functools.partial(build_trainer, PLAN, CONFIG.trainer),
         setup=Setup(serves=PLAN, policy=CONFIG.policy, noise_secret=bytes(32)),
         num_threads=1,
         records=SharedRecords(dict.fromkeys(("north", "south", "east", "west"), data)),
@@ -97,7 +97,7 @@ def pipes() -> Iterator[list[Connection]]:
                 server_round=1,
                 splits=(),
                 has_params=True,
-                order=None,
+                sum_rule=None,
             )
         )
     yield ours
