@@ -81,6 +81,7 @@ class RoundStrategy(Strategy):
         Raises:
             RunFailedError: if fewer than ``server.min_clients`` take part, or answer in a round.
         """
+        # Flower's arguments win, as for any other strategy.
         settings = replace(
             self._job.settings, num_rounds=num_rounds, round_timeout_s=float(timeout)
         )
@@ -115,6 +116,7 @@ class RoundStrategy(Strategy):
         if driven is None:
             raise RuntimeError("Expected configure_train before aggregate_train.")
         enrolled, settings = driven.enrolled, self._job.settings
+        # The cohort as it was asked: it fixes the scale of the sum, and thereby its bits.
         under_way = loop.begin_round(enrolled, driven.state, driven.cohort)
         intake = Intake(
             server_round=server_round,

@@ -139,7 +139,7 @@ def command_of(run_dir: Path) -> Command:
 
 
 def _clean(run_dir: Path, *, everything: bool) -> None:
-    """Remove what a killed process left half-written, and, if a new run begins, what an earlier one left; nothing else."""
+    """Remove half-written files of a killed process; for a new run also an earlier run's files."""
     patterns = _HALF_WRITTEN + (_OF_A_RUN if everything else ())
     for path in [path for pattern in patterns for path in run_dir.glob(pattern)]:
         if path.is_dir():

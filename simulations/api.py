@@ -1,8 +1,8 @@
 """``confide.simulate``: a federation on this machine, from Python.
 
-A library's manners: nothing is printed, no handler is added to any logger, nothing exits the
-process, and what belongs to the process (torch's threads, generators of random numbers, Hydra's
-state) is left as it was. Mistakes are raised.
+Nothing is printed, no handler is added to any logger, nothing exits the process, and what belongs
+to the process (torch's threads, generators of random numbers, Hydra's state) is left as it was.
+Errors are raised.
 """
 
 import datetime

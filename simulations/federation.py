@@ -62,7 +62,7 @@ class Federation:
             only: names of those who take part; None for all.
         """
         grid = self.engine.grid(job, list(self.data) if only is None else only)
-        with task_identity():
+        with task_identity():  # which Flower gives the process of a real ServerApp
             yield grid, Reach(collect_fn=grid.collect)
 
     def run(self, job: Job, *, only: Sequence[str] | None = None) -> Outcome:

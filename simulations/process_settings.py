@@ -1,6 +1,6 @@
-"""A library's manners: what belongs to the process is left as it was found.
+"""Settings of the process that a library puts back as it found them.
 
-Commands own their process and need none of this; whoever calls from Python does.
+Commands have their process to themselves and need none of this; calls from Python do.
 """
 
 import contextlib
@@ -12,7 +12,10 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Keep the root logger as it is, which Opacus gives a handler, and leave unsaid that tqdm has no widgets in a notebook."""
+    """Import without side effects on logging and warnings.
+
+    Opacus gives the root logger a handler, and tqdm warns where a notebook has no widgets.
+    """
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -38,9 +41,9 @@ def threads_kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Hide the bars of the libraries below.
+    """Hide the progress bars of other libraries.
 
-    The environment, which commands set, counts only until tqdm is imported.
+    ``TQDM_DISABLE``, which commands set, has no effect once tqdm is imported.
     """
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""A simulation's records: dealt out to institutions, compared with an earlier process's, encoded."""
+"""A simulation's records: partitioned, compared with an earlier process's, and encoded."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ def encode_records(
     before: Mapping[str, str] | None,
     progress: ProgressView,
 ) -> EncodedRecords:
-    """Load records, deal them out and encode them.
+    """Load records, partition them over institutions, and encode them.
 
     Args:
         config: of the records.
@@ -68,7 +68,7 @@ def encode_records(
             name, records, config, workload=workload, key=split_key(secret, name)
         )
         progress.advance(f"{name}, {len(records)} records")
-    if plan.private:
+    if plan.private:  # the largest part shows most of what an encoding does
         check_custom_encoding(workload, max(population.parts.values(), key=len))
     if plan.privacy.unit == "group":
         refuse_split_groups(units, config)
@@ -92,6 +92,7 @@ def _check_unchanged(now: Mapping[str, str], before: Mapping[str, str] | None) -
 def fingerprint(records: Dataset) -> str:
     """Hash records, in their order."""
     digest = hashlib.sha256()
+    # Column by column, in the order of names: the order of columns means nothing.
     for name in sorted(records.column_names):
         digest.update(repr((name, records[name][:])).encode())
     return digest.hexdigest()

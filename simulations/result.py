@@ -54,7 +54,10 @@ class Result:
 
     @cached_property
     def institutions(self) -> "pandas.DataFrame":
-        """One row an institution: records, epsilon, the primary metric alone and federated, on all test records and its own."""
+        """One row an institution: records, epsilon, and the primary metric.
+
+        Of its local model and of the federated one, each on pooled and on its own test records.
+        """
         import pandas
 
         rows = {name: _line(self.summary, name) for name in self.summary["clients"]}
@@ -67,7 +70,7 @@ class Result:
 
     @property
     def model_dir(self) -> Path:
-        """The model: ``trainable.safetensors``, and ``adapter/`` or ``encoder/`` for transformers and PEFT."""
+        """The model's folder: ``trainable.safetensors``, and ``adapter/`` or ``encoder/``."""
         return self.run_dir / _MODEL
 
     def model(self) -> "nn.Module":

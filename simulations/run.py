@@ -1,9 +1,7 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
 import functools
-import logging
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -14,8 +12,6 @@ import torch
 from flwr.serverapp import Grid
 
 from confide.client.assembly import make_trainer
-from confide.client.ledger.ledger import RoundsSpent
-from confide.client.schedule import make_schedule
 from confide.client.training.trainer import Trainer
 from confide.config.client import TrainerConfig
 from confide.config.run import Config
@@ -27,7 +23,6 @@ from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import seeded_secret
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.plan import TrainingPlan
-from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.outcome import Outcome
 from confide.server.run.progress_view import ProgressView
@@ -43,9 +38,8 @@ from confide.simulations.institutions import Setup, StatesFn, simulated_states
 from confide.simulations.ledgers import LedgerFolder, job_name, ledger_folder
 from confide.simulations.records import encode_records
 from confide.simulations.released_rounds import ReleasedRounds
+from confide.simulations.spent import epsilon_unheard, spent_before
 from confide.strategies.objectives import keeps_state
-
-log = logging.getLogger(__name__)
 
 
 def simulate(
@@ -193,7 +187,7 @@ class Simulation:
 
 
 def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
-    """Load and deal out records, open the institutions, and start the engine."""
+    """Load and partition records, open the institutions, and start the engine."""
     config, ledgers = run.config, ledger_folder(run.config)
     records = encode_records(
         config.data,
@@ -209,18 +203,12 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         simulated_states, run.run_dir / STATES, config.server.checkpoints + 1
     )
     _check_states(run, plan, states)
-    reproducible = noise_repeats(config)
-    setup = Setup(
-        serves=plan,
-        policy=replace(config.policy, allow_reproducible_noise=reproducible),
-        noise_secret=noise_secret(config.simulation.seed, reproducible=reproducible),
-        reproducible=reproducible,
-    )
+    setup = _setup(config, plan)
     # With a seed a round that is run again gives the same noise on the same input, which costs
     # nothing more; a ledger that outlives the process knows by itself.
-    counted = plan.private and not reproducible and ledgers is None
+    counted = plan.private and not setup.reproducible and ledgers is None
     released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
-    spent = _spent(run, list(records.data), released)
+    spent = spent_before(run.checkpoint, list(records.data), released)
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(
         data=records.data,
@@ -236,6 +224,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
     )
+    # Last: it starts processes, which an error from here on would leave behind.
     engine = ENGINES[config.simulation.engine](parts)
     engine.restore_spent(plan.job, spent)
     federation = Federation(
@@ -254,6 +243,17 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         fingerprints=records.fingerprints,
         ledgers=ledgers,
         released=released,
+    )
+
+
+def _setup(config: Config, plan: TrainingPlan) -> Setup:
+    """Return what institutions have in common in every job of a run."""
+    reproducible = noise_repeats(config)
+    return Setup(
+        serves=plan,
+        policy=replace(config.policy, allow_reproducible_noise=reproducible),
+        noise_secret=noise_secret(config.simulation.seed, reproducible=reproducible),
+        reproducible=reproducible,
     )
 
 
@@ -312,7 +312,7 @@ def _check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
     last = {name: record.server_round for record in state.history for name in record.accepted}
     for name, server_round in last.items():
         version = states(name).version(plan.job, before=state.server_round + 1) or 0
-        if version < server_round:
+        if version < server_round:  # trained since with tensors that are gone
             lost.append(name)
     if lost:
         raise UnreadableError(
@@ -334,64 +334,15 @@ def _faults(
         raise ConfigError(
             f"simulation.faults names {', '.join(unknown)}; the clients are {', '.join(names)}."
         )
+    # Of this job alone: baselines are compared with what would happen without faults.
     return Faults(tuple(configs), derive_key(run.secret, "faults"), job) if configs else None
-
-
-def _spent(
-    run: Run, names: Sequence[str], released: ReleasedRounds | None
-) -> dict[str, RoundsSpent]:
-    """Return what institutions have spent.
-
-    What the checkpoint knows, and rounds that were released after it.
-    """
-    spent = {
-        name: RoundsSpent(count, tuple(recent))
-        for name, (count, recent) in run.before.get("spent", {}).items()
-    }
-    lost = _released_after(run.checkpoint, released)
-    return {name: _charged(spent.get(name, RoundsSpent()), lost) for name in names}
-
-
-def _released_after(checkpoint: Checkpoint | None, released: ReleasedRounds | None) -> int:
-    lost = released.after(checkpoint) if released else 0
-    if lost:
-        log.warning(
-            "%d rounds were released after this checkpoint; each institution is charged for them.",
-            lost,
-        )
-    return lost
-
-
-def _charged(spent: RoundsSpent, rounds: int) -> RoundsSpent:
-    for number in range(rounds):
-        spent = spent.plus(f"released/{spent.count}/{number}")
-    return spent
-
-
-def _spent_unheard(
-    federation: Federation, plan: TrainingPlan, outcome: Outcome
-) -> dict[str, float]:
-    """Work out the epsilon of institutions that trained in rounds whose answer never came."""
-    if not plan.private:
-        return {}
-    heard = Counter(name for record in outcome.state.history for name in record.epsilon)
-    epsilon = {}
-    for name, spent in federation.engine.spent(plan.job).items():
-        if spent.count <= heard[name]:  # its last reply told
-            continue
-        n = outcome.clients.get(name, federation.data[name].num_units(plan.privacy.unit))
-        schedule = make_schedule(plan, num_examples=n)
-        epsilon[name] = schedule.epsilon_after(
-            spent.count, delta=plan.privacy.delta, accountant=plan.privacy.accountant
-        )
-    return epsilon
 
 
 def _lines(
     federation: Federation, plan: TrainingPlan, outcome: Outcome, baselines: Alone
 ) -> dict[str, InstitutionResult]:
     """Return each institution's line of the summary."""
-    epsilon = _spent_unheard(federation, plan, outcome)
+    epsilon = epsilon_unheard(federation, plan, outcome)
     labels = federation.trainer.workload.task.labels
     lines = {}
     for name, data in federation.data.items():

@@ -39,6 +39,7 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
         if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
     present, absent = {}, {}
+    # A registered key says who a node is; a node's own word counts only where there are no keys.
     for node, answer in answered.items():
         known = reach.names.get(node)
         if isinstance(answer, str):
@@ -53,6 +54,7 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
     for who, code in absent.items():
         log.warning("%s does not take part: %s.", who, code)
     names = {node: answer.institution for node, answer in present.items()}
+    # Otherwise one of them could answer, and be charged, for the other.
     if len(set(names.values())) < len(names):
         raise RunFailedError(
             f"Two nodes call themselves alike: {', '.join(sorted(names.values()))}; give each"
@@ -100,7 +102,9 @@ def _wait_for_nodes(
     grid: Grid, least: int, timeout: float, expected: Mapping[int, str]
 ) -> list[int]:
     """Wait for those that are expected, or for ``least`` where nobody is known beforehand."""
-    end, pause, seen = time.monotonic() + timeout, FIRST_PAUSE_S, -1
+    end = time.monotonic() + timeout
+    pause = FIRST_PAUSE_S
+    seen = -1  # differs from any number, so that the first look is logged
     while True:
         nodes = sorted(node for node in grid.get_node_ids() if not expected or node in expected)
         absent = sorted(name for node, name in expected.items() if node not in nodes)
@@ -116,6 +120,7 @@ def _wait_for_nodes(
             )
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_S)
+    # At the timeout enough is enough: the run begins without those who are still expected.
     if len(nodes) < least:
         missing = ", ".join(absent)
         raise RunFailedError(
@@ -146,6 +151,7 @@ def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -
             when="enrol",
             missing=missing,
         )
+    # An institution that is new may join.
     changed = [
         f"{name}: {before[name]} then, {n} now"
         for name, n in declared.items()

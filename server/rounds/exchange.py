@@ -104,6 +104,7 @@ def exchange(
     while questions.waiting:
         asked = time.monotonic()
         replies = list(grid.pull_messages(questions.ids)) if questions.ids else []
+        # Each at once: the caller adds an update while the next one is still on its way.
         yield from (reply for reply in replies if questions.settles(reply, again))
         if replies:
             pause = FIRST_PAUSE_S
@@ -207,12 +208,12 @@ class _Questions:
             return False
         question.ids.discard(reply.metadata.reply_to_message_id)
         if again is not None and again.is_no_answer(reply):
-            question.error = reply
+            question.error = reply  # counts as the answer if nothing better comes in time
             question.errors += 1
             retry_at = time.monotonic() + again.pause_s(question.errors)
             question.again_at = min(question.again_at, retry_at)
             return False
-        for message_id in question.ids:
+        for message_id in question.ids:  # an answer to another copy would be a second one
             del self._by_id[message_id]
         del self.waiting[question]
         return True

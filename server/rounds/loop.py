@@ -94,7 +94,8 @@ def run_rounds(job: Job, grid: Grid, initial: Tensors) -> Outcome:
 def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
     """Enrol institutions, tell observers who takes part, and make the beginning durable."""
     shapes = shapes_of(initial)
-    state = _first_state(job, initial)
+    state = _first_state(job, initial)  # before anybody is asked: it may not fit the checkpoint
+    # Written once: institutions compare plans, and key noise, by this very text.
     plan = job.plan.to_json()
     clients = enrol(
         grid,
@@ -118,7 +119,7 @@ def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
         len(clients.num_examples),
     )
     enrolled = Enrolled(job=job, grid=grid, clients=clients, shapes=shapes, plan=plan)
-    commit(enrolled, state)
+    commit(enrolled, state)  # of a new run: who took part when it began
     return enrolled, state
 
 
@@ -223,6 +224,7 @@ def finish_round(
             least=settings.min_clients,
             missing=tally.refused,
         )
+    # Of all who enrolled, not of the cohort: FedDyn's state is a mean over all clients.
     share = len(tally.accepted) / len(enrolled.clients.num_examples)
     params, strategy_state = under_way.finish(participation=share)
     record = tally.record(
@@ -246,7 +248,7 @@ def finish_round(
 def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     """Validate the last tensors, then score the kept ones on the test records, once."""
     job, last = enrolled.job, state.server_round
-    stopped_early = _is_stale(job.settings, state)
+    stopped_early = _is_stale(job.settings, state)  # before the last tensors are scored
     scored = _evaluate(enrolled, state.params, ("validation", "test"))
     validation = _of_split(scored, "validation")
     state = update_best(state, last, validation, metric=job.plan.task.primary_metric)
@@ -288,6 +290,7 @@ def _evaluate(
     request = Request(plan=enrolled.plan, arrays=encode(params), splits=splits)
     messages = enrolled.clients.messages("evaluate", everybody, request)
     answers = dict(_ask(enrolled, messages, everybody))
+    # Whoever does not answer, or answers with an error, is left out; the model stands without.
     return {
         name: answer.evaluations
         for name, answer in sorted(answers.items())

@@ -1,4 +1,4 @@
-"""What a run's rounds come to, and who is told."""
+"""How a run's rounds end, and who is told on the way."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

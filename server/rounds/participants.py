@@ -43,8 +43,9 @@ class Clients:
 
         It is encoded once where there is none.
         """
-        nodes, group = {name: node for node, name in self.names.items()}, str(request.server_round)
-        for_all = pack_request(request)
+        nodes = {name: node for node, name in self.names.items()}
+        group = str(request.server_round)
+        for_all = pack_request(request)  # tensors are encoded once, however many are asked
 
         def content(name: str) -> RecordDict:
             head = self.ledger_heads.get(name)
@@ -65,6 +66,7 @@ class Clients:
             if name in waiting:  # a second answer to one question, or a stranger's, is ignored
                 waiting.remove(name)
                 answer = read_answer(reply)
+                # A ledger that was found to be unsound has no head that could be relied on.
                 if (
                     isinstance(answer, Reply)
                     and answer.ledger_head
@@ -79,6 +81,7 @@ class Clients:
 def read_answer(message: Message) -> Answer:
     """Read a reply, or say by a code why it is none."""
     if message.has_error():
+        # Without its text, which may quote a record.
         log.warning(
             "Node %s answers with an error, code %s.",
             message.metadata.src_node_id,
@@ -106,6 +109,7 @@ def check_reply(reply: Reply, name: str, *, declared: int) -> None:
     """
     if reply.institution != name:
         raise ProtocolError(f"{reply.institution} answers for {name}.", code=Refusal.INSTITUTION)
+    # The declared number fixes an institution's weight, and the scale of the sums.
     if reply.num_examples != declared:
         raise ProtocolError(
             f"{name} declared {declared} records and now {reply.num_examples}.",

@@ -79,6 +79,7 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
     Returns:
         None where no institution reports it.
     """
+    # Summed in the order of names: the order of arrival would change the last bits.
     known = [
         (e[name], e["num_examples"])
         for _, e in sorted(evaluations.items())

@@ -12,6 +12,7 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     """Build the table that ends a run."""
     metric, private = summary["primary_metric"], summary["privacy"]["unit"] != "none"
     local = summary["baselines"].get("local", {})
+    # A deployed institution declares its training records and no others.
     deployed = any("records" not in client for client in summary["clients"].values())
     where = "mean over institutions' own test records" if deployed else "on the test records of all"
     table = Table(
@@ -66,22 +67,32 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
         else f"test records, {federated['measured']}"
     )
     lines = [f"Federated model, {federated['test_examples']} {where}: {scores}."]
-    if not federated["test_examples"]:
+    if not federated["test_examples"]:  # then there is no score to show
         kept = (
             "no institution lets metrics on its test records leave"
             if "measured" in federated
             else "no records for test"
         )
         lines = [f"Federated model: {kept}."]
-    lines += _pooled_lines(summary["baselines"], str(metric))
+    pooled = summary["baselines"].get("pooled", {}).get(metric)
+    if pooled is not None:
+        lines.append(f"Pooled, all records in one place: {metric} {pooled:.3f}.")
     if privacy["unit"] != "none":
         lines.append(
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a"
             f" {privacy['unit']} and institution; {privacy['guarantee']}."
         )
-    lines += _budget_lines(summary["clients"])
+    clients = summary["clients"].items()
+    budgets = {name: client["budget"] for name, client in clients if "budget" in client}
+    if budgets:
+        committed = ", ".join(
+            f"{name} {budget['committed']:.2f} of {budget['epsilon']:g}"
+            for name, budget in budgets.items()
+        )
+        lines.append(f"Lifetime epsilon committed: {committed}.")
     failures = summary["failures"]
     assert isinstance(failures, dict)
+    # One line a client and reason, however many rounds it missed.
     without: dict[str, list[str]] = {}
     for server_round, missing in failures.items():
         for name, code in missing.items():
@@ -95,23 +106,6 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             f" all else in {run_dir}"
         ),
     ]
-
-
-def _pooled_lines(baselines: object, metric: str) -> list[str]:
-    """Say what all records in one place would have given."""
-    assert isinstance(baselines, dict)
-    value = baselines.get("pooled", {}).get(metric)
-    return [] if value is None else [f"Pooled, all records in one place: {metric} {value:.3f}."]
-
-
-def _budget_lines(clients: object) -> list[str]:
-    """Say what ledgers that outlive the run have committed."""
-    assert isinstance(clients, dict)
-    budgets = {name: client["budget"] for name, client in clients.items() if "budget" in client}
-    told = ", ".join(
-        f"{name} {b['committed']:.2f} of {b['epsilon']:g}" for name, b in budgets.items()
-    )
-    return [f"Lifetime epsilon committed: {told}."] if budgets else []
 
 
 __all__ = ["closing_lines", "closing_table"]

@@ -40,7 +40,9 @@ _TAKE_VALUE = frozenset(
 
 
 def refuse_passwords(overrides: Sequence[str]) -> None:
-    """Refuse a password typed on the command line, where the process list, the shell's history and RUN/.hydra keep it.
+    """Refuse a password typed on the command line.
+
+    The process list, the shell's history and RUN/.hydra would keep it.
 
     Raises:
         ConfigError: with the setting, the password masked.
@@ -177,7 +179,9 @@ def run_with_hydra(
     *,
     checked: bool = False,
 ) -> None:
-    """Check what is asked for, and have Hydra compose it and call ``run_fn``, or print what its flags ask for.
+    """Check what is asked for, and have Hydra compose it and call ``run_fn``.
+
+    Hydra's own flags make it print something instead.
 
     Args:
         program: such as ``simulate``.

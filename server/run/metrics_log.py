@@ -1,4 +1,4 @@
-"""Where metrics go: ``metrics.jsonl``, one object a line, and from there to the trackers that are chosen."""
+"""``metrics.jsonl``, one metric a line, and the trackers that get the same lines."""
 
 import json
 from collections.abc import Mapping
@@ -27,6 +27,7 @@ class MetricsSink:
         self._path, self._tracker = path, tracker
         self._new: list[Metric] = []
         try:
+            # Anew: a process that goes on writes earlier rounds again from their records.
             self._file = path.open("w", encoding="utf-8")
         except OSError as error:
             raise self._failed(error) from None
@@ -43,6 +44,7 @@ class MetricsSink:
         try:
             self._file.close()
         except OSError as failure:
+            # The error that ended the run says more than a file that cannot be closed after it.
             if error is None:
                 raise self._failed(failure) from None
 
@@ -86,6 +88,7 @@ class MetricsSink:
             self._file.flush()
         except OSError as error:
             raise self._failed(error) from None
+        # Trackers hear of what is in the file, so that neither says more than the other.
         new, self._new = self._new, []
         if self._tracker is not None and new:
             self._tracker.log(new)

@@ -39,6 +39,7 @@ class Stopwatch:
         try:
             yield
         finally:
+            # Also after an error: a checkpoint that follows counts the time all the same.
             self._seconds, self._under_way = self.seconds(), None
 
     def seconds(self) -> dict[str, float]:
@@ -55,6 +56,7 @@ def save_models(folder: Path, outcome: Outcome) -> None:
         {"best": outcome.state.best.params} if outcome.state.best else {}
     )
     for name, tensors in models.items():
+        # safetensors refuses tensors that are not contiguous.
         whole = {key: tensor.contiguous() for key, tensor in tensors.items()}
         replace_file(folder / f"{name}.safetensors", functools.partial(save_file, whole))
 

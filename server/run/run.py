@@ -131,23 +131,23 @@ def open_run(
     resumed = [*before.get("resumed", [])]
     if checkpoint:
         resumed.append(checkpoint.state.server_round)
+    if config.simulation.seed is not None:
+        secret = seeded_secret(config.simulation.seed)
+    elif before.get("secret"):  # drawn by the process that began the run
+        secret = bytes.fromhex(before["secret"])
+    else:
+        secret = secrets.token_bytes(KEY_BYTES)
     return Run(
         config=config,
         run_dir=run_dir,
         job=str(before.get("job") or job_fn(config)),
-        secret=_secret(config.simulation.seed, before.get("secret")),
+        secret=secret,
         progress=progress,
         store=store,
         checkpoint=checkpoint,
         watch=Stopwatch(before.get("seconds", {})),
         resumed=resumed,
     )
-
-
-def _secret(seed: int | None, before: str | None) -> bytes:
-    if seed is not None:
-        return seeded_secret(seed)
-    return bytes.fromhex(before) if before else secrets.token_bytes(KEY_BYTES)
 
 
 def carry_out(
@@ -177,6 +177,7 @@ def carry_out(
                 write_json(path, failure)
                 tracker.finish(failure)
             raise
+        # The summary is what says that the run is over: a process killed before it goes on here.
         write_json(path, summary)
         tracker.finish(summary)
     return summary
@@ -199,8 +200,10 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             job = _job(run, carrier, algorithm, plan, sink)
             with run.watch.phase("federated"):
                 outcome = _run_rounds(run, carrier, job, workload)
+            # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)
     with run.watch.phase("save"):
+        # The tensors of both rounds for those who look at the run, one model for those who use it.
         save_models(run.run_dir / CHECKPOINTS, outcome)
         digest = save_model(run.run_dir / "model", workload, outcome.kept, plan)
     result = RunResult(
@@ -216,6 +219,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
 
 
 def _write_plan(run: Run) -> TrainingPlan:
+    """Make the plan, with the content hash of a pretrained backbone, and write it."""
     plan = make_plan(run.config, backbone_sha256=pretrained_hash(run.config.backbone), job=run.job)
     write_text(run.run_dir / PLAN, plan.to_json() + "\n")
     return plan
@@ -241,6 +245,8 @@ def _job(
     sink: MetricsSink,
 ) -> Job:
     def commit(reached: Checkpoint) -> None:
+        # What the carrier counts is written after the checkpoint, so that a process killed in
+        # between has counted nothing that did not happen.
         extra = {**run.extra(), **carrier.extra(reached.state.server_round)}
         run.store.save(replace(reached, extra=extra))
         carrier.committed()

@@ -156,14 +156,15 @@ def _clients(
     plan: TrainingPlan, history: Sequence[RoundRecord], findings: Findings
 ) -> dict[str, dict[str, Any]]:
     """Describe each institution: its records, what it spent, how the model scores on its own."""
-    told = {name: value for record in history for name, value in record.epsilon.items()}
+    last_epsilon = {name: value for record in history for name, value in record.epsilon.items()}
     clients = {}
     for name, line in findings.institutions.items():
         client: dict[str, Any] = {"num_examples": line.num_examples}
-        if line.records is not None:
+        if line.records is not None:  # a deployed institution keeps these to itself
             client |= {"records": line.records, "labels": dict(line.labels)}
         if plan.private:
-            epsilon = told.get(name, 0.0) if line.epsilon is None else line.epsilon
+            # Rounds whose answer was lost are spent too, which only a simulation knows.
+            epsilon = last_epsilon.get(name, 0.0) if line.epsilon is None else line.epsilon
             client |= {"epsilon": epsilon, "delta": plan.privacy.delta}
         if name in findings.budgets:
             client["budget"] = dict(findings.budgets[name])
@@ -220,17 +221,13 @@ def _baselines(findings: Findings) -> dict[str, Any]:
     if local:
         baselines["local"] = local
     if findings.pooled is not None:
-        baselines["pooled"] = _pooled(findings.pooled)
+        test, own = findings.pooled.test, findings.pooled.own_test
+        baselines["pooled"] = {
+            **_metrics(test),
+            "test_examples": int(test["num_examples"]),
+            "own_test": {name: _metrics(evaluation) for name, evaluation in own.items()},
+        }
     return baselines
-
-
-def _pooled(pooled: PooledResult) -> dict[str, Any]:
-    own = {name: _metrics(evaluation) for name, evaluation in pooled.own_test.items()}
-    return {
-        **_metrics(pooled.test),
-        "test_examples": int(pooled.test["num_examples"]),
-        "own_test": own,
-    }
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:

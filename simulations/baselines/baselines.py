@@ -98,7 +98,7 @@ class Comparison:
         for name, (everybody, own) in (_read(kept, _are_alone) or {}).items():
             scored[name] = everybody, own
         for name in federation.data:
-            if name not in scored:
+            if name not in scored:  # an earlier process may have trained it
                 plan, settings = alone(self.plan, self.settings, name)
                 score_fn = functools.partial(_score_alone, federation, name)
                 found = self._result(federation, name, plan, settings, score_fn)
@@ -150,6 +150,7 @@ class Comparison:
         try:
             outcome = federation.run(federation.job(fedavg(), plan, settings), only=[name])
         except RunFailedError as error:
+            # An institution that cannot afford another training is no failure of the run.
             declined = any(Refusal.of(code) in NOT_AFFORDED for code in error.missing.values())
             if error.when != "enrol" and not declined:
                 raise

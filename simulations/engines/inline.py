@@ -110,6 +110,7 @@ class InlineGrid(LocalGrid):
         if self._delivery:
             self._delivery.forget()
         ids = []
+        # A question that is not heard has an id all the same: it is waited for until the timeout.
         for message in messages:
             ids.append(assign_message_id(message))
             if self._delivery is None or self._delivery.is_heard(message):

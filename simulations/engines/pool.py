@@ -1,4 +1,4 @@
-"""A pool of worker processes: hands out work items, and replaces a worker that dies or stands still.
+"""A pool of worker processes: hands out work items, replaces workers that die or stand still.
 
 What becomes of an item is in :mod:`~confide.simulations.engines.work_states`.
 """
@@ -8,17 +8,14 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from multiprocessing import connection as pipes
-from multiprocessing.connection import Connection
 from typing import NamedTuple
-
-import torch
 
 from confide.errors import RunFailedError
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes
 from confide.server.rounds.collect import PartialSum
+from confide.simulations.engines.pace import Pace
 from confide.simulations.engines.preload import prepare_workers
 from confide.simulations.engines.shared_memory import SharedBlock
 from confide.simulations.engines.work_states import MOST_DEATHS, Stage, TrackedItem
@@ -34,21 +31,13 @@ from confide.simulations.engines.worker_handle import (
     WorkerHandle,
     add_up,
     start_worker,
+    wait_for,
 )
 
 log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 2.0
-_MOST_IN_HAND = 8
-_IN_HAND_S = 0.02
-"""Items are handed out ahead, but not more than this much work: the last ones of a round should be
-spread evenly."""
-_PATIENCE_S, _PATIENCE = 2.0, 50.0
-"""Others do not wait behind an item that takes longer than so many seconds, and so many times the
-mean."""
-_SHARE_OF_DEADLINE = 0.25
-_MEAN_MOVES_BY = 0.1
 
 
 class Failed(NamedTuple):
@@ -76,13 +65,10 @@ class WorkerPool:
         self._waiting: deque[TrackedItem] = deque()
         self._salvaged: list[WeightedSum] = []
         self._deadline_s = math.inf
-        self._means_s: dict[str, float] = {}
+        self._pace = Pace()
         self._failed_starts = 0
         prepare_workers()
         self._workers = [self._start(number) for number in range(count)]
-
-    def __len__(self) -> int:
-        return len(self._workers)
 
     @property
     def pids(self) -> list[int]:
@@ -108,7 +94,7 @@ class WorkerPool:
             worker.summed.clear()
         self._round_spec = round_spec
         self._deadline_s = TrainingPlan.from_json(round_spec.plan).deadline_s
-        self._wait_until_ready()
+        self._wait_until_ready()  # so that nobody reads what is about to be written
         prepare()
         self._tracked = [TrackedItem(item) for item in items]
         self._waiting.extend(self._tracked)
@@ -166,11 +152,8 @@ class WorkerPool:
         self.stop()
         for one in self._redone():  # their sum was lost while others were stopped
             one.give_up()
-        self._waiting.clear()
         parts = [part for worker in self._workers if (part := worker.part()) is not None]
-        total, weight = add_up(
-            [*self._salvaged, *parts], torch.zeros(self._num_values, dtype=torch.int64)
-        )
+        total, weight = add_up([*self._salvaged, *parts], num_values=self._num_values)
         lost = [one.item.client for one in self._tracked if one.stage is Stage.LOST]
         return PartialSum(total, weight, dict.fromkeys(lost, Refusal.WORKER_LOST))
 
@@ -204,11 +187,16 @@ class WorkerPool:
         The item is done last, and alone. The worker may be stuck rather than the client, so the
         item is retried even if only idle workers are waiting.
         """
-        limit = self._patience_s()
+        if self._round_spec is None:
+            return
+        limit = self._pace.patience_s(self._round_spec.kind, deadline_s=self._deadline_s)
         for worker in self._workers:
             if not worker.in_hand or worker.in_hand[0].is_slow:
                 continue
-            if time.monotonic() - worker.since < limit or not self._anybody_waits(worker):
+            if time.monotonic() - worker.since < limit:
+                continue
+            is_awaited = len(worker.in_hand) > 1 or any(other.is_idle for other in self._workers)
+            if not self._waiting and not is_awaited:
                 continue
             slow = worker.in_hand.popleft()
             log.warning(
@@ -220,32 +208,17 @@ class WorkerPool:
             self._replace(worker)
             self._waiting.append(slow)
 
-    def _anybody_waits(self, worker: WorkerHandle) -> bool:
-        """Tell whether an item, or an idle worker, waits for this worker."""
-        return (
-            len(worker.in_hand) > 1
-            or bool(self._waiting)
-            or any(other.is_idle for other in self._workers)
-        )
-
-    def _patience_s(self) -> float:
-        """Return how long others wait behind one item."""
-        share = _SHARE_OF_DEADLINE * self._deadline_s
-        mean = None if self._round_spec is None else self._means_s.get(self._round_spec.kind)
-        return share if mean is None else min(share, max(_PATIENCE_S, _PATIENCE * mean))
-
     def _feed(self) -> None:
         """Hand out items, to the worker with the fewest in hand first."""
         if self._round_spec is None:
             return
-        mean = self._means_s.get(self._round_spec.kind, _IN_HAND_S)
-        most = min(_MOST_IN_HAND, max(1, int(_IN_HAND_S / max(mean, 1e-6))))
+        most = self._pace.most_in_hand(self._round_spec.kind)
         while self._waiting:
             limit = 1 if self._waiting[0].is_slow else most
             free = [worker for worker in self._workers if worker.has_room(limit)]
             if not free:
                 return
-            worker = min(free, key=lambda w: len(w.in_hand))
+            worker = min(free, key=lambda one: len(one.in_hand))
             try:
                 worker.send(self._waiting.popleft(), self._round_spec)
             except OSError:  # it has died, which the next look finds
@@ -253,45 +226,24 @@ class WorkerPool:
 
     def _look(self, timeout: float) -> list[WorkResult | Failed]:
         """Wait for a message or a death, and take in what there is."""
-        by_pipe = {worker.pipe: worker for worker in self._workers}
-        by_sentinel = {worker.process.sentinel: worker for worker in self._workers}
-        ready = pipes.wait([*by_pipe, *by_sentinel], timeout)
         found: list[WorkResult | Failed] = []
-        dead: dict[int, WorkerHandle] = {}
-        for one in ready:
-            if isinstance(one, int):
-                dead[by_sentinel[one].number] = by_sentinel[one]
-            elif isinstance(one, Connection):
-                worker = by_pipe[one]
-                results, is_alive = self._read(worker)
-                found += results
-                if not is_alive:
-                    dead[worker.number] = worker
-        for worker in dead.values():
+        readable, ended = wait_for(self._workers, timeout)
+        for worker in readable:
+            was_ready = worker.ready
+            results, is_alive = worker.read()
+            found += [result for result in results if self._take(worker, result)]
+            if worker.ready and not was_ready:
+                self._failed_starts = 0
+            if not is_alive and worker not in ended:
+                ended.append(worker)
+        for worker in ended:
             found += self._bury(worker)
         return found
-
-    def _read(self, worker: WorkerHandle) -> tuple[list[WorkResult | Failed], bool]:
-        """Read what a worker sent; return it and whether the worker is still there."""
-        found: list[WorkResult | Failed] = []
-        try:
-            while worker.pipe.poll():
-                message: WorkResult | None = worker.pipe.recv()
-                if message is None:
-                    worker.ready = True
-                    self._failed_starts = 0
-                elif self._take(worker, message):
-                    found.append(message)
-        except (EOFError, OSError):
-            return found, False
-        return found, True
 
     def _take(self, worker: WorkerHandle, result: WorkResult) -> bool:
         """Take a result in; return whether it is news to the coordinator."""
         if self._round_spec is not None:
-            mean = self._means_s.get(self._round_spec.kind, result.seconds)
-            moved = mean + _MEAN_MOVES_BY * (result.seconds - mean)
-            self._means_s[self._round_spec.kind] = moved
+            self._pace.note(self._round_spec.kind, result.seconds)
         for name, level, text in result.logs:
             logging.getLogger(name).log(level, "%s", text)
         return worker.take(result).report(result.weight)
@@ -299,7 +251,7 @@ class WorkerPool:
     def _bury(self, worker: WorkerHandle) -> list[WorkResult | Failed]:
         """Replace a worker that died; what it had in hand is done again."""
         culprit = worker.in_hand[0] if worker.in_hand else None
-        worker.process.join(_STOP_TIMEOUT_S)
+        worker.process.join(_STOP_TIMEOUT_S)  # the pipe may close before the process is gone
         code = worker.process.exitcode
         log.warning(
             "Worker %d died (exit code %s)%s; it is replaced and its clients run again.",
@@ -335,13 +287,11 @@ class WorkerPool:
         """
         worker.kill()
         part = worker.part()
-        redone: list[TrackedItem] = []
+        redone = list(worker.summed) if part is None else []
+        for one in redone:
+            one.lose_sum()
         if part is not None:  # a copy: the replacement sums in the same block
             self._salvaged.append(part._replace(total=part.total.clone()))
-        else:
-            redone = list(worker.summed)
-            for one in redone:
-                one.lose_sum()
         worker.pipe.close()
         self._workers[worker.number] = self._start(worker.number)
         return redone

@@ -1,4 +1,4 @@
-"""The process engine: a grid that carries Flower messages to worker processes over shared memory."""
+"""The process engine: a grid that carries Flower messages to worker processes."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,7 +77,7 @@ class ProcessGrid(LocalGrid):
         self._asked: dict[str, Message] = {}
 
     def collect(self, intake: Intake) -> Tally:
-        """Ask a round's question and fill its accumulator, by partial sums where the rule allows."""
+        """Ask a round's question and fill its accumulator, by partial sums if the rule is one."""
         rule = intake.under_way.rule
         if rule is None:
             return super().collect(intake)
@@ -86,7 +86,7 @@ class ProcessGrid(LocalGrid):
             tally = collect(intake, intake.add_unless_summed)
         finally:
             self._sum_rule = None
-        self._stop()
+        self._stop()  # whoever has not answered by now is not in the sum either
         intake.merge(self._pool.finish_sum(intake.timeout_s), tally)
         return tally
 
@@ -108,9 +108,13 @@ class ProcessGrid(LocalGrid):
             return []
         request = _common_request(asked)
         self._round_spec = self._describe(asked[0].metadata.message_type, request)
-        self._pool.begin(
-            self._round_spec, self._items(), prepare=lambda: self._share(request.arrays)
-        )
+        arrays = request.arrays
+
+        def write_params() -> None:
+            if arrays is not None:
+                self._params.write(arrays)
+
+        self._pool.begin(self._round_spec, self._items(), prepare=write_params)
         return list(self._asked)
 
     def _items(self) -> list[WorkItem]:
@@ -156,10 +160,6 @@ class ProcessGrid(LocalGrid):
             sum_rule=self._sum_rule,
         )
 
-    def _share(self, arrays: ArrayRecord | None) -> None:
-        if arrays is not None:
-            self._params.write(arrays)
-
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return replies that have arrived.
 
@@ -177,7 +177,7 @@ class ProcessGrid(LocalGrid):
             question = self._asked.pop(result.item.message_id, None)
             return None if question is None else raised(question)
         question = self._asked.pop(result.message_id, None)
-        if question is None:
+        if question is None:  # of an exchange that is over
             return None
         self._spent[result.client] = result.spent
         if result.content is None:

@@ -55,7 +55,7 @@ class SharedBlock:
             offset: where it begins, in bytes, a multiple of the dtype's size.
         """
         count = math.prod(shape)
-        if not count:
+        if not count:  # torch refuses an empty buffer
             return torch.empty(shape, dtype=dtype)
         return torch.frombuffer(self._map, dtype=dtype, count=count, offset=offset).view(shape)
 

@@ -1,4 +1,4 @@
-"""A worker process: one model, and a door to every institution of the simulation.
+"""A worker process: one model, and every institution of the simulation.
 
 A worker is given a :class:`WorkItem` and answers with a :class:`WorkResult`. Records, global
 tensors and partial sums lie in memory that it shares with the coordinator's process; only small
@@ -148,7 +148,7 @@ def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection
                 worker.begin(message)
                 continue
             started = time.perf_counter()
-            worker.sum.begun += 1
+            worker.sum.begun += 1  # before the work: a training that is cut off counts
             done = worker.answer(message)
             pipe.send(replace(done, seconds=time.perf_counter() - started, logs=logs.take()))
 
@@ -157,7 +157,7 @@ def _die_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     pipes.wait([parent.sentinel])
-    os._exit(1)
+    os._exit(1)  # at once: nobody is left to hand anything to
 
 
 class _KeptLogs(logging.Handler):
@@ -215,7 +215,7 @@ class SharedSum:
         accumulator = rule.aggregator.start(self._shapes, rule.bounds)
         # Additive rules of one's own are checked for this when the strategy is built.
         assert isinstance(accumulator, FixedPointMean)
-        accumulator.total = self.total.zero_()
+        accumulator.total = self.total.zero_()  # from here on it sums in shared memory
         self._counters[_ADDING] = self._counters[_ADDED] = 0
         self._accumulator = accumulator
 
@@ -227,6 +227,7 @@ class SharedSum:
         """
         assert self._accumulator is not None
         before = self._accumulator.total_weight
+        # Killed between these two marks, the sum cannot be trusted, which `is_whole` then says.
         self._counters[_ADDING] = 1
         try:
             self._accumulator.add(update)
@@ -260,6 +261,7 @@ class _Worker:
         """Begin an exchange: encode its tensors once for all who are asked, and clear the sum."""
         arrays = None
         if round_spec.has_params:
+            # A copy: the shared tensors change with the next exchange.
             arrays = encode(unflatten(self._params.clone(), self._trainer.shapes))
         job = TrainingPlan.from_json(round_spec.plan).job
         self._exchange = _Exchange(round_spec, job, arrays)
@@ -272,11 +274,15 @@ class _Worker:
         if exchange is None:
             raise RuntimeError("Expected the round's description before its first work item.")
         institution = self._institution(item.client)
+        # Another worker, or one that died, may have trained this client in an earlier round.
         institution.restore_spent(exchange.job, item.spent)
         self._client = item.client
         content, weight = None, 0
         try:
-            content = self._app(exchange.question(item), _context()).content
+            context = Context(
+                run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={}
+            )
+            content = self._app(exchange.question(item), context).content
         except Exception:
             log.exception("%s raised.", item.client)
         if content is not None and exchange.sum_rule is not None and item.declared is not None:
@@ -360,10 +366,6 @@ class _Exchange:
         message = Message(pack_request(request), 1, spec.kind, group_id=str(spec.server_round))
         assign_message_id(message)
         return message
-
-
-def _context() -> Context:
-    return Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={})
 
 
 __all__ = ["RoundSpec", "SharedSum", "WorkItem", "WorkResult", "WorkerSpec", "work"]

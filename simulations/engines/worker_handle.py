@@ -2,12 +2,14 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing import connection as pipes
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from confide.protocol.tensors import Shapes
@@ -29,7 +31,7 @@ class WeightedSum(NamedTuple):
     weight: int
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class WorkerHandle:
     """One worker process, seen from outside.
 
@@ -85,6 +87,20 @@ class WorkerHandle:
             self.pipe.send(round_spec)
         self.pipe.send(tracked.item)
 
+    def read(self) -> tuple[list[WorkResult], bool]:
+        """Return the results that it sent, and whether the process is still there."""
+        results: list[WorkResult] = []
+        try:
+            while self.pipe.poll():
+                message: WorkResult | None = self.pipe.recv()
+                if message is None:
+                    self.ready = True
+                else:
+                    results.append(message)
+        except (EOFError, OSError):
+            return results, False
+        return results, True
+
     def take(self, result: WorkResult) -> TrackedItem:
         """Take the result of the oldest item in hand."""
         tracked = self.in_hand.popleft()
@@ -136,13 +152,29 @@ def start_worker(
     return WorkerHandle(number=number, process=process, pipe=ours, sum=partial)
 
 
-def add_up(parts: Iterable[WeightedSum], total: Tensor) -> WeightedSum:
-    """Add parts of a sum to ``total``, int64 zeros of shape [d]."""
-    weight = 0
+def wait_for(
+    workers: Sequence[WorkerHandle], timeout: float
+) -> tuple[list[WorkerHandle], list[WorkerHandle]]:
+    """Wait at most ``timeout`` seconds for a message or a death.
+
+    Returns:
+        The workers that sent something, and those whose process has ended.
+    """
+    by_pipe = {worker.pipe: worker for worker in workers}
+    by_sentinel = {worker.process.sentinel: worker for worker in workers}
+    ready = pipes.wait([*by_pipe, *by_sentinel], timeout)
+    readable = [by_pipe[one] for one in ready if isinstance(one, Connection)]
+    ended = [by_sentinel[one] for one in ready if isinstance(one, int)]
+    return readable, ended
+
+
+def add_up(parts: Iterable[WeightedSum], *, num_values: int) -> WeightedSum:
+    """Add up parts of a sum of ``num_values`` values."""
+    total, weight = torch.zeros(num_values, dtype=torch.int64), 0
     for part in parts:
         total += part.total
         weight += part.weight
     return WeightedSum(total, weight)
 
 
-__all__ = ["WeightedSum", "WorkerHandle", "add_up", "start_worker"]
+__all__ = ["WeightedSum", "WorkerHandle", "add_up", "start_worker", "wait_for"]

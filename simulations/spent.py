@@ -1,0 +1,65 @@
+"""What simulated institutions have spent, as far as no reply of theirs says it."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+
+from confide.client.ledger.ledger import RoundsSpent
+from confide.client.schedule import make_schedule
+from confide.protocol.plan import TrainingPlan
+from confide.server.rounds.checkpoint import Checkpoint
+from confide.server.rounds.outcome import Outcome
+from confide.simulations.federation import Federation
+from confide.simulations.released_rounds import ReleasedRounds
+
+log = logging.getLogger(__name__)
+
+
+def spent_before(
+    checkpoint: Checkpoint | None, names: Sequence[str], released: ReleasedRounds | None
+) -> dict[str, RoundsSpent]:
+    """Return what institutions spent in earlier processes of a run.
+
+    Args:
+        checkpoint: knows what was spent until it was written; None for a new run.
+        names: of the institutions.
+        released: counts rounds that were released after it as well; None where they cost nothing.
+    """
+    kept = checkpoint.extra.get("spent", {}) if checkpoint else {}
+    spent = {name: RoundsSpent(count, tuple(recent)) for name, (count, recent) in kept.items()}
+    # Rounds after the checkpoint will run again with other noise, and were paid for once already.
+    lost = released.after(checkpoint) if released else 0
+    if lost:
+        log.warning(
+            "%d rounds were released after this checkpoint; each institution is charged for them.",
+            lost,
+        )
+    return {name: _charged(spent.get(name, RoundsSpent()), lost) for name in names}
+
+
+def _charged(spent: RoundsSpent, rounds: int) -> RoundsSpent:
+    for number in range(rounds):
+        spent = spent.plus(f"released/{spent.count}/{number}")
+    return spent
+
+
+def epsilon_unheard(
+    federation: Federation, plan: TrainingPlan, outcome: Outcome
+) -> dict[str, float]:
+    """Work out the epsilon of institutions that trained in rounds whose answer never came."""
+    if not plan.private:
+        return {}
+    heard = Counter(name for record in outcome.state.history for name in record.epsilon)
+    epsilon = {}
+    for name, spent in federation.engine.spent(plan.job).items():
+        if spent.count <= heard[name]:  # its last reply told
+            continue
+        n = outcome.clients.get(name, federation.data[name].num_units(plan.privacy.unit))
+        schedule = make_schedule(plan, num_examples=n)
+        epsilon[name] = schedule.epsilon_after(
+            spent.count, delta=plan.privacy.delta, accountant=plan.privacy.accountant
+        )
+    return epsilon
+
+
+__all__ = ["epsilon_unheard", "spent_before"]
