@@ -8,6 +8,7 @@ from confide.errors import DeniedError, PrivacyError, ProtocolError
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes
+from confide.strategies.parts import build_algorithm
 
 # Each plan costs a calibration, and whoever writes plans must not fill the memory with them.
 _MOST_PLANS = 64
@@ -21,7 +22,7 @@ class Admission:
         ledger: knows which plans its people approved.
         data: its records.
         serves: the plan that its trainer was built for.
-        shapes: names and shapes of the tensors that would leave.
+        shapes: names and shapes of the trainable tensors.
     """
 
     def __init__(
@@ -82,7 +83,8 @@ class Admission:
         manual = policy.config.approval == "manual"
         approved = manual and self._ledger.is_approved(plan.job, plan_sha256(text))
         policy.check_plan(plan, workplan(plan, num_examples=num_examples), is_approved=approved)
-        policy.check_size(self._shapes)
+        # What an algorithm sends beside its update leaves too.
+        policy.check_size(build_algorithm(plan.objective).reply_shapes(self._shapes))
         if self._ledger.keeps_account and not plan.private:
             raise DeniedError(
                 "Training without privacy cannot be accounted for.",

@@ -5,6 +5,7 @@ inside becomes a coded refusal: the text of an exception stays in the institutio
 """
 
 import logging
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -17,6 +18,7 @@ from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn, ReservedRound, RoundAccount
+from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.errors import (
     ConfideError,
@@ -29,8 +31,9 @@ from confide.errors import (
 from confide.protocol.messages import Evaluation, Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import DecodedTensors, Decoder, Tensors, encode
-from confide.strategies.objectives import first_state, keeps_state, next_state
+from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
+from confide.strategies.algorithm import Algorithm, join_extra, split_extra
+from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
 
@@ -177,35 +180,39 @@ class Institution:
         Everything that can be refused is refused before the round is reserved, which spends it.
         """
         schedule = self._admission.schedule(plan, request.plan)
-        start = self._decode(request)
+        algorithm = build_algorithm(plan.objective)
+        start = self._decode(request, algorithm.request_shapes(self._trainer.shapes))
+        params, extra = split_extra(start.tensors)
         self._admission.check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
-        kept = self._kept(plan, request.server_round)
+        kept = self._kept(plan, algorithm, params, before=request.server_round)
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
         if answered is not None:
-            return self._still_allowed(answered)
+            return self._still_allowed(answered, algorithm.reply_shapes(self._trainer.shapes))
         self._safeguards.policy.check_hours()
         # Round r scores the tensors it starts from, so that a round is one exchange.
-        evaluations = self._score(start.tensors, ("validation",))
+        scored = algorithm.predict_with(params, kept) if algorithm.predict_with else params
+        evaluations = self._score(scored, ("validation",))
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
         self._check_repeatable(reserved, key.run)
-        update = self._trainer.train(
-            start.tensors,
-            self._data.train,
+        result = local_round(
+            self._trainer,
+            RoundInputs(params=params, extra=extra, kept=kept),
+            self._data,
             plan=plan,
             schedule=schedule,
             secret=reserved.secret,
-            groups=self._data.groups,
-            kept=kept,
         )
+        update = join_extra(result.update, result.extra)
         try:
             self._safeguards.policy.check_update(update)
         except DeniedError:
             self._account.abandon(key)
             raise
-        self._keep(plan, request.server_round, kept, update)
+        if algorithm.first_kept is not None and self._safeguards.states is not None:
+            self._safeguards.states.save(plan.job, request.server_round, result.kept)
         reply = Reply(
             institution=self.name,
             num_examples=schedule.num_examples,
@@ -218,28 +225,33 @@ class Institution:
 
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
         schedule = self._admission.schedule(plan, request.plan)
-        received = self._decode(request)
+        received = self._decode(request, self._trainer.shapes)
         if self._safeguards.evaluations is not None:
             has_trained = not self.ledger.keeps_account or self.spent(plan.job).count > 0
             self._safeguards.evaluations.admit(plan.job, received.digest, has_trained=has_trained)
+        tensors = received.tensors
+        algorithm = build_algorithm(plan.objective)
+        if algorithm.predict_with is not None:
+            kept = self._kept(plan, algorithm, tensors, before=sys.maxsize)
+            tensors = algorithm.predict_with(tensors, kept)
         # Scores on training records would tell who is among them.
         splits = [split for split in request.splits if split != "train"]
         return Reply(
             institution=self.name,
             num_examples=schedule.num_examples,
-            evaluations=self._score(received.tensors, splits),
+            evaluations=self._score(tensors, splits),
         )
 
-    def _decode(self, request: Request) -> DecodedTensors:
+    def _decode(self, request: Request, shapes: Shapes) -> DecodedTensors:
         if request.arrays is None:
             raise ProtocolError("Expected tensors with the request.", code=Refusal.TENSOR_NAMES)
-        return self._decoder.decode(request.arrays)
+        return self._decoder.decode(request.arrays, shapes)
 
-    def _still_allowed(self, reply: Reply) -> Reply:
+    def _still_allowed(self, reply: Reply, shapes: Shapes) -> Reply:
         """Hold a durable reply against the policy of today."""
         if reply.arrays is not None:
             # A decoder of its own: the shared one holds what other institutions start from.
-            update = Decoder(self._trainer.shapes).decode(reply.arrays)
+            update = Decoder(shapes).decode(reply.arrays)
             self._safeguards.policy.check_update(update.tensors)
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
 
@@ -249,26 +261,19 @@ class Institution:
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             raise already_answered(run)
 
-    def _kept(self, plan: TrainingPlan, server_round: int) -> Tensors | None:
-        """Return what the algorithm kept here before this round; None where it keeps nothing."""
-        if not keeps_state(plan.objective):
-            return None
+    def _kept(
+        self, plan: TrainingPlan, algorithm: Algorithm, params: Tensors, *, before: int
+    ) -> Tensors:
+        """Return what the algorithm kept here before a round; nothing where it keeps nothing."""
+        if algorithm.first_kept is None:
+            return {}
         if self._safeguards.states is None:
             raise ProtocolError(
                 f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.",
                 code=Refusal.NO_STATE,
             )
-        return self._safeguards.states.load(plan.job, before=server_round) or first_state(
-            self._trainer.shapes
-        )
-
-    def _keep(
-        self, plan: TrainingPlan, server_round: int, kept: Tensors | None, update: Tensors
-    ) -> None:
-        """Keep what the algorithm needs in the rounds after this one."""
-        if kept is not None and self._safeguards.states is not None:
-            state = next_state(plan.objective, kept, update)
-            self._safeguards.states.save(plan.job, server_round, state)
+        found = self._safeguards.states.load(plan.job, before=before)
+        return algorithm.first_kept(params) if found is None else found
 
     def _score(self, tensors: Tensors, splits: Iterable[str]) -> dict[str, Evaluation]:
         """Score tensors on splits that are not trained on.

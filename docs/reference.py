@@ -234,6 +234,22 @@ def _group(group: str, default: str | None) -> Iterator[str]:
             yield f"### {group}: {name}\n\n{_summary(schema)}\n"
         fits = chosen if not name or name == _variant_of(group, default) else {}
         yield from _table(tables[name], fits, f"{group}={default}")
+    yield from _parts(group)
+
+
+def _parts(group: str) -> Iterator[str]:
+    """Write the kinds of each part of a group: ``group/part=KIND``."""
+    register_schema()
+    entries = ConfigStore.instance().repo.get(group, {})
+    for part, kinds in entries.items():
+        if not isinstance(kinds, dict):
+            continue
+        for file, entry in kinds.items():
+            schema = entry.node._metadata.object_type
+            yield f"### {group}/{part}={file.removesuffix('.yaml')}\n\n{_summary(schema)}\n"
+            settings = rows(schema, f"{group}.{part}.", leave=("kind",))
+            if table := list(settings):
+                yield from _table(table, {}, "")
 
 
 def _variants(group: str) -> dict[str, type]:

@@ -102,7 +102,8 @@ class RoundStrategy(Strategy):
             enrolled, state = self._driven.enrolled, self._driven.state
         cohort = loop.select(enrolled, server_round)
         self._driven = _Driven(enrolled=enrolled, state=state, cohort=cohort)
-        return loop.train_messages(enrolled, cohort, server_round, arrays)
+        request = self._job.algorithm.request(_decoded(arrays), state.strategy_state)
+        return loop.train_messages(enrolled, cohort, server_round, encode(request))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -123,11 +124,11 @@ class RoundStrategy(Strategy):
             ask_fn=lambda: enrolled.clients.answers(replies, driven.cohort),
             under_way=under_way,
             declared=enrolled.clients.num_examples,
-            shapes=enrolled.shapes,
+            shapes=enrolled.reply_shapes,
             max_value=settings.max_update_value,
             timeout_s=settings.round_timeout_s,
         )
-        sent = loop.Sent(started=perf_counter(), num_bytes=0)
+        sent = loop.Sent(asked=driven.cohort, started=perf_counter(), num_bytes=0)
         state = loop.finish_round(enrolled, driven.state, under_way, collect_updates(intake), sent)
         loop.commit(enrolled, state)
         self._driven = replace(driven, state=state)

@@ -39,7 +39,7 @@ from confide.simulations.ledgers import LedgerFolder, job_name, ledger_folder
 from confide.simulations.records import encode_records
 from confide.simulations.released_rounds import ReleasedRounds
 from confide.simulations.spent import epsilon_unheard, spent_before
-from confide.strategies.objectives import keeps_state
+from confide.strategies.parts import build_algorithm
 
 
 def simulate(
@@ -305,7 +305,7 @@ def build_trainer(plan: TrainingPlan, settings: TrainerConfig, worker: int) -> T
 
 def _check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
     """Check that institutions still have the tensors that they kept until the checkpoint."""
-    if run.checkpoint is None or not keeps_state(plan.objective):
+    if run.checkpoint is None or build_algorithm(plan.objective).first_kept is None:
         return
     state = run.checkpoint.state
     lost = []

@@ -17,13 +17,16 @@ from confide.errors import ProtocolError, RunFailedError
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.strategy import Accumulator, Bounds, ClientUpdate
 
+# One bit of int64 is the sign's, one is kept free for rounding up.
 _BITS = 62
 _BLOCK = 2**15  # values summed at a time: temporaries stay in the processor's cache
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedMean:
-    """Mean of updates, weighted by declared numbers of records or not at all (McMahan et al. 2017, arXiv 1602.05629).
+    """Mean of updates, weighted by declared numbers of records or not at all.
+
+    McMahan et al. 2017 (arXiv 1602.05629), algorithm 1.
 
     Attributes:
         weighting: num_examples or uniform.
@@ -68,9 +71,11 @@ class FixedPointMean:
         Raises:
             ProtocolError: if the weights would pass the bound that the scale was fixed for.
         """
+        # A declared number that changed would break the bound that the scale was fixed for.
         weight = update.num_examples if self.weighting == "num_examples" else 1
         self._check_weight(weight, update.client)
         factor = float(weight) * 2.0**self.scale_bits
+        # In float64, whose 53 bits hold a float32 times a weight without loss.
         values = flatten(update.tensors, self.shapes)
         for start in range(0, len(values), _BLOCK):
             block = slice(start, start + _BLOCK)
@@ -165,6 +170,7 @@ class CollectedUpdates:
         """
         if not self.updates:
             raise ValueError("Expected at least one update.")
+        # A rule need not be symmetric in floating point: the order of arrival must not show.
         ordered = sorted(self.updates, key=lambda update: update.client)
         values = torch.stack([flatten(update.tensors, self.shapes) for update in ordered])
         reduced = self.reduce_fn(values, torch.tensor([update.num_examples for update in ordered]))

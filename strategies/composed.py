@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from confide.config.strategy import ObjectiveConfig
-from confide.protocol.tensors import Tensors
+from confide.protocol.tensors import Shapes, Tensors, shapes_of
+from confide.strategies.algorithm import (
+    Algorithm,
+    Participation,
+    ServerResult,
+    ServerRound,
+    join_extra,
+    prefixed,
+    split_extra,
+    split_prefix,
+)
+from confide.strategies.parts import build_algorithm
 from confide.strategies.strategy import (
     Accumulator,
     Aggregator,
@@ -18,6 +29,9 @@ from confide.strategies.strategy import (
     SumRule,
 )
 
+_ALGORITHM = "algorithm/"
+"""Prefix of the algorithm's own tensors in a strategy's state; the others are the optimizer's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
@@ -27,7 +41,7 @@ class Strategy:
         selection: who takes part.
         aggregator: how updates become one.
         server_optimizer: how that changes the global tensors.
-        objective: what clients minimise; travels in the plan.
+        objective: the algorithm, as the plan names it.
     """
 
     selection: Selection
@@ -40,13 +54,28 @@ class Strategy:
         """Always: a strategy of parts hides nothing."""
         return True
 
+    @property
+    def algorithm(self) -> Algorithm:
+        """The client and the server part."""
+        return build_algorithm(self.objective)
+
     def init(self, params: Tensors) -> Tensors:
-        """Return the server optimizer's first state."""
-        return self.server_optimizer.init(params)
+        """Return the first state of the server optimizer and of the algorithm."""
+        own = prefixed(_ALGORITHM, self.algorithm.first_state(params))
+        return self.server_optimizer.init(params) | own
 
     def select(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose this round's clients."""
         return self.selection(clients, secret=secret, server_round=server_round)
+
+    def request(self, params: Tensors, state: Tensors) -> Tensors:
+        """Return the global tensors, with what the algorithm sends beside them."""
+        _, own = split_prefix(_ALGORITHM, state)
+        return join_extra(params, self.algorithm.sent_fn(own))
+
+    def reply_shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shapes of an update and what the algorithm's clients send beside it."""
+        return self.algorithm.reply_shapes(shapes)
 
     def begin(
         self,
@@ -58,24 +87,30 @@ class Strategy:
         server_round: int,
     ) -> Round:
         """Begin a round."""
-        bounds = Bounds(
-            max_value=max_value, max_total_weight=max(1, self.aggregator.total_weight(cohort))
-        )
-        shapes = {name: tuple(tensor.shape) for name, tensor in params.items()}
-        rule = (
-            SumRule(aggregator=self.aggregator, bounds=bounds) if self.aggregator.additive else None
-        )
+        # A cohort without records would leave no scale to sum at.
+        total_weight = max(1, self.aggregator.total_weight(cohort))
+        bounds = Bounds(max_value=max_value, max_total_weight=total_weight)
+        # Extra tensors are summed with the update, as one vector.
+        shapes = self.reply_shapes(shapes_of(params))
         return _ComposedRound(
-            params, state, self.aggregator.start(shapes, bounds), self.server_optimizer, rule
+            strategy=self,
+            params=params,
+            state=state,
+            accumulator=self.aggregator.start(shapes, bounds),
+            rule=(
+                SumRule(aggregator=self.aggregator, shapes=shapes, bounds=bounds)
+                if self.aggregator.additive
+                else None
+            ),
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _ComposedRound:
+    strategy: Strategy
     params: Tensors
     state: Tensors
     accumulator: Accumulator
-    server_optimizer: ServerOptimizer
     rule: SumRule | None
 
     def add(self, update: ClientUpdate) -> None:
@@ -84,10 +119,21 @@ class _ComposedRound:
     def merge(self, total: Tensor, total_weight: int) -> None:
         self.accumulator.merge(total, total_weight)
 
-    def finish(self, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
-        return self.server_optimizer.apply(
-            self.params, self.accumulator.mean(), self.state, participation=participation
+    def finish(self, participation: Participation) -> tuple[Tensors, Tensors]:
+        optimizer_state, own = split_prefix(_ALGORITHM, self.state)
+        update, extra = split_extra(self.accumulator.mean())
+
+        def step(update: Tensors) -> ServerResult:
+            params, after = self.strategy.server_optimizer.apply(
+                self.params, update, optimizer_state
+            )
+            return ServerResult(params=params, optimizer_state=after)
+
+        given = ServerRound(
+            params=self.params, update=update, extra=extra, state=own, participation=participation
         )
+        result = self.strategy.algorithm.server(given, step)
+        return result.params, result.optimizer_state | prefixed(_ALGORITHM, result.state)
 
 
 __all__ = ["Strategy"]

@@ -1,4 +1,4 @@
-"""Strategies and aggregation rules of one's own, by dotted path.
+"""Custom strategies and aggregation rules, by dotted path.
 
 Only the coordinator's side imports them.
 """
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from confide.config.custom import blamed, make_part, require
-from confide.config.strategy import AggregatorConfig, CustomStrategyConfig
+from confide.config.strategy import CustomStrategyConfig
 from confide.errors import ConfigError
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import Aggregator, Bounds, ClientUpdate, FederatedAlgorithm
@@ -18,14 +18,14 @@ _TRIAL = 0.5
 
 
 def custom_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
-    """Make a strategy of one's own.
+    """Make a custom strategy.
 
     Raises:
         ConfigError: if its path names none, or it minimises another local objective than the
             config, which institutions follow.
     """
     made = make_part(config._target_, key=_STRATEGY, kwargs=config.kwargs)
-    needed = ("resumable", "init", "select", "begin")
+    needed = ("resumable", "init", "select", "request", "reply_shapes", "begin")
     require(
         made,
         needed,
@@ -33,6 +33,7 @@ def custom_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
         key=_STRATEGY,
         expected="a FederatedAlgorithm, such as Strategy(...)",
     )
+    # Institutions follow the plan: an algorithm that expects another would be run half.
     objective = getattr(made, "objective", config.objective)
     if objective != config.objective:
         raise ConfigError(
@@ -44,23 +45,26 @@ def custom_strategy(config: CustomStrategyConfig) -> FederatedAlgorithm:
     return algorithm
 
 
-def custom_aggregator(config: AggregatorConfig) -> Aggregator:
-    """Make an aggregation rule of one's own, and try it on one update.
+def custom_aggregator(*, _target_: str, kwargs: dict[str, Any]) -> Aggregator:
+    """Make a custom aggregation rule, and try it on one update.
+
+    Args:
+        _target_: dotted path of the rule.
+        kwargs: its arguments.
 
     Raises:
         ConfigError: if its path names none, or the trial fails.
     """
-    path = str(config._target_)
-    made = make_part(path, key=_AGGREGATOR, kwargs=config.kwargs)
+    made = make_part(_target_, key=_AGGREGATOR, kwargs=kwargs)
     require(
         made,
         ("additive", "start", "total_weight"),
-        path=path,
+        path=_target_,
         key=_AGGREGATOR,
         expected="an Aggregator",
     )
-    with blamed(path, key=_AGGREGATOR, kwargs=config.kwargs):
-        _try(made, path)
+    with blamed(_target_, key=_AGGREGATOR, kwargs=kwargs):
+        _try(made, _target_)
     aggregator: Aggregator = made
     return aggregator
 

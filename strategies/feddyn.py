@@ -11,73 +11,57 @@ Under DP-SGD ``g_k`` is a function of updates that were released already: post-p
 cost.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from torch import Tensor, nn, zeros_like
+from torch import zeros_like
 
-from confide.config.strategy import ObjectiveConfig
 from confide.protocol.tensors import Tensors
-from confide.strategies.composed import Strategy
-from confide.strategies.fedavg import fedavg
-from confide.strategies.selection import SelectAll
-from confide.strategies.strategy import Selection
+from confide.strategies.algorithm import (
+    Algorithm,
+    ClientResult,
+    ClientRound,
+    ServerResult,
+    ServerRound,
+    Step,
+    StepFn,
+    TrainFn,
+)
 
-_CORRECTION = "correction/"
 
+def feddyn(*, alpha: float) -> Algorithm:
+    """Build FedDyn.
 
-@dataclass(frozen=True, kw_only=True)
-class Dynamic:
-    """The client's part: ``grad += alpha (w - w_global) - g_k``.
-
-    Attributes:
-        alpha: > 0.
-        gradient: g_k, in the order of the parameters.
+    Args:
+        alpha: weight of the quadratic term, > 0.
     """
 
-    alpha: float
-    gradient: Sequence[Tensor]
+    def client(given: ClientRound, train: TrainFn) -> ClientResult:
+        # Once a round: a step must not wait for a transfer to the device.
+        gradients = given.place_fn(given.kept)
 
-    def add_gradient(self, params: Sequence[nn.Parameter], start: Sequence[Tensor]) -> None:
-        """Add the gradient of the two terms in place."""
-        for param, anchor, kept in zip(params, start, self.gradient, strict=True):
-            assert param.grad is not None
-            param.grad.add_(param.detach() - anchor, alpha=self.alpha).sub_(kept)
+        def change_gradient(step: Step) -> None:
+            for param, anchor, kept in zip(step.params, step.start, gradients, strict=True):
+                assert param.grad is not None
+                param.grad.add_(param.detach() - anchor, alpha=alpha).sub_(kept)
 
+        update = train(given.params, change_gradient)
+        kept = {name: value - alpha * update[name] for name, value in given.kept.items()}
+        return ClientResult(update=update, kept=kept)
 
-def next_gradient(gradient: Tensors, update: Tensors, *, alpha: float) -> Tensors:
-    """Return g_k after a round."""
-    return {name: value - alpha * update[name] for name, value in gradient.items()}
-
-
-@dataclass(frozen=True)
-class DynamicServer:
-    """The server's part."""
-
-    def init(self, params: Tensors) -> Tensors:
-        """Return h = 0."""
-        return {_CORRECTION + name: zeros_like(value) for name, value in params.items()}
-
-    def apply(
-        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
-    ) -> tuple[Tensors, Tensors]:
-        """Step once."""
-        after = {
-            _CORRECTION + name: state[_CORRECTION + name] + participation * update[name]
-            for name in params
-        }
-        return {
-            name: value + update[name] + after[_CORRECTION + name] for name, value in params.items()
-        }, after
+    return Algorithm(client=client, server=_server, first_kept=_zeros, first_state=_zeros)
 
 
-def feddyn(*, alpha: float = 0.1, selection: Selection | None = None) -> Strategy:
-    """Build FedDyn."""
-    return replace(
-        fedavg(selection=selection or SelectAll(), weighting="uniform"),
-        server_optimizer=DynamicServer(),
-        objective=ObjectiveConfig(kind="feddyn", alpha=alpha),
-    )
+def _server(given: ServerRound, step: StepFn) -> ServerResult:
+    # h sums over all clients, and the update is a mean over those who took part.
+    share = given.participation.share
+    correction = {name: h + share * given.update[name] for name, h in given.state.items()}
+    stepped = step(given.update)
+    params = {name: value + correction[name] for name, value in stepped.params.items()}
+    return replace(stepped, params=params, state=correction)
 
 
-__all__ = ["Dynamic", "DynamicServer", "feddyn", "next_gradient"]
+def _zeros(params: Tensors) -> Tensors:
+    return {name: zeros_like(value) for name, value in params.items()}
+
+
+__all__ = ["feddyn"]

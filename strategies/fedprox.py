@@ -2,38 +2,31 @@
 
 Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020 (arXiv 1812.06127),
 algorithm 2. Clients minimise ``F_k(w) + mu / 2 ||w - w_global||^2``; the server is FedAvg's.
+
+The extra gradient depends on the current and the global tensors alone, never on a record: under
+DP-SGD, where it is added after clipping and noise, it is post-processing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-from torch import Tensor, nn
-
-from confide.config.strategy import ObjectiveConfig
-from confide.strategies.composed import Strategy
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithm import Algorithm, ClientResult, ClientRound, Step, TrainFn
 
 
-@dataclass(frozen=True, kw_only=True)
-class Proximal:
-    """The client's part: ``grad += mu (w - w_global)``.
+def fedprox(*, proximal_mu: float) -> Algorithm:
+    """Build FedProx.
 
-    Attributes:
+    Args:
         proximal_mu: mu >= 0; with 0 FedProx is FedAvg.
     """
 
-    proximal_mu: float
-
-    def add_gradient(self, params: Sequence[nn.Parameter], start: Sequence[Tensor]) -> None:
-        """Add the gradient of the proximal term in place."""
-        for param, anchor in zip(params, start, strict=True):
+    def add_proximal_gradient(step: Step) -> None:
+        for param, anchor in zip(step.params, step.start, strict=True):
+            # Not through autograd: under DP-SGD the gradient is clipped and noised by now.
             assert param.grad is not None
-            param.grad.add_(param.detach() - anchor, alpha=self.proximal_mu)
+            param.grad.add_(param.detach() - anchor, alpha=proximal_mu)
+
+    def client(given: ClientRound, train: TrainFn) -> ClientResult:
+        return ClientResult(update=train(given.params, add_proximal_gradient))
+
+    return Algorithm(client=client)
 
 
-def fedprox(*, proximal_mu: float = 0.01) -> Strategy:
-    """Build FedProx."""
-    return replace(fedavg(), objective=ObjectiveConfig(kind="fedprox", proximal_mu=proximal_mu))
-
-
-__all__ = ["Proximal", "fedprox"]
+__all__ = ["fedprox"]

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from confide.errors import ConfigError, RunFailedError
 from confide.privacy.randomness import seed_from
-from confide.protocol.tensors import Tensors, encode
+from confide.protocol.tensors import Shapes, Tensors, encode
+from confide.strategies.algorithm import Participation
 from confide.strategies.strategy import ClientUpdate, Round
 
 _MOST_LOOKS = 3
@@ -117,6 +118,7 @@ class FlowerStrategy:
                 the plan says.
         """
         names = sorted(clients)
+        # Flower samples with Python's global generator, which is nobody's to reseed.
         before = random.getstate()
         random.seed(seed_from(secret, "selection", server_round))
         try:
@@ -143,6 +145,14 @@ class FlowerStrategy:
                 " (strategy=fedprox for a proximal term)."
             )
 
+    def request(self, params: Tensors, state: Tensors) -> Tensors:
+        """Return the global tensors."""
+        return params
+
+    def reply_shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shapes of an update."""
+        return shapes
+
     def begin(
         self,
         params: Tensors,
@@ -161,6 +171,7 @@ class FlowerStrategy:
         instruction = self._instruction
         if instruction is None:
             raise RunFailedError("The strategy chose no client and then got an answer.")
+        # By name: Flower's sums are of floats, and their order would show.
         replies = [
             Message(_as_weights(params, update), reply_to=instruction)
             for update in sorted(updates, key=lambda u: u.client)
@@ -193,7 +204,7 @@ class _FlowerRound:
     def merge(self, total: Tensor, total_weight: int) -> None:
         raise TypeError("One of Flower's strategies needs every update.")
 
-    def finish(self, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
+    def finish(self, participation: Participation) -> tuple[Tensors, Tensors]:
         return self.strategy._aggregate(self.params, self.updates, self.server_round), {}
 
 

@@ -34,6 +34,7 @@ class SelectUniform:
                 f"strategy.selection.clients_per_round={self.clients_per_round} exceeds the"
                 f" {len(clients)} clients there are; lower it or add institutions."
             )
+        # Sorted first: the order of enrolment must not decide who is chosen.
         chooser = random.Random(seed_from(secret, "selection", server_round))
         return sorted(chooser.sample(sorted(clients), self.clients_per_round))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from confide.protocol.tensors import Tensors
+from confide.strategies.algorithm import prefixed
 
 _FIRST, _SECOND = "first_moment/", "second_moment/"
 
@@ -24,8 +25,8 @@ class Sgd:
     1909.06335).
     """
 
-    learning_rate: float = 1.0
-    momentum: float = 0.0
+    learning_rate: float
+    momentum: float
 
     def init(self, params: Tensors) -> Tensors:
         """Return a zero momentum, or nothing without momentum."""
@@ -33,21 +34,19 @@ class Sgd:
             return {}
         return {_FIRST + name: torch.zeros_like(value) for name, value in params.items()}
 
-    def apply(
-        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
-    ) -> tuple[Tensors, Tensors]:
+    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Step once."""
-        if not self.momentum:
-            return {
-                name: value + self.learning_rate * update[name] for name, value in params.items()
-            }, {}
-        state = {
-            _FIRST + name: self.momentum * state[_FIRST + name] + update[name] for name in params
+        # Without momentum there is no state, so that FedAvg's checkpoints stay small.
+        direction, after = update, {}
+        if self.momentum:
+            direction = {
+                name: self.momentum * state[_FIRST + name] + update[name] for name in params
+            }
+            after = prefixed(_FIRST, direction)
+        stepped = {
+            name: value + self.learning_rate * direction[name] for name, value in params.items()
         }
-        return {
-            name: value + self.learning_rate * state[_FIRST + name]
-            for name, value in params.items()
-        }, state
+        return stepped, after
 
 
 SecondMoment = Callable[[Tensor, Tensor], Tensor]
@@ -66,33 +65,30 @@ class Adaptive:
     """
 
     second_moment_fn: SecondMoment
-    learning_rate: float = 0.1
-    beta1: float = 0.9
-    tau: float = 1e-3
+    learning_rate: float
+    beta1: float
+    tau: float
 
     def init(self, params: Tensors) -> Tensors:
         """Return m = 0 and v = tau^2."""
-        first = {_FIRST + name: torch.zeros_like(value) for name, value in params.items()}
-        return first | {
-            _SECOND + name: torch.full_like(value, self.tau**2) for name, value in params.items()
-        }
+        zeros = {name: torch.zeros_like(value) for name, value in params.items()}
+        squares = {name: torch.full_like(value, self.tau**2) for name, value in params.items()}
+        return prefixed(_FIRST, zeros) | prefixed(_SECOND, squares)
 
-    def apply(
-        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
-    ) -> tuple[Tensors, Tensors]:
+    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Step once."""
-        stepped, after = {}, {}
+        stepped: Tensors = {}
+        after: Tensors = {}
         for name, value in params.items():
             first = self.beta1 * state[_FIRST + name] + (1 - self.beta1) * update[name]
             second = self.second_moment_fn(state[_SECOND + name], update[name].square())
             stepped[name] = value + self.learning_rate * first / (second.sqrt() + self.tau)
-            after[_FIRST + name], after[_SECOND + name] = first, second
+            after[_FIRST + name] = first
+            after[_SECOND + name] = second
         return stepped, after
 
 
-def adam(
-    *, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
-) -> Adaptive:
+def adam(*, learning_rate: float, beta1: float, beta2: float, tau: float) -> Adaptive:
     """FedAdam: ``v = beta2 v + (1 - beta2) update^2``.
 
     Flower's FedAdam starts v at 0 and corrects the bias of both moments by Kingma and Ba's factor;
@@ -106,9 +102,7 @@ def adam(
     )
 
 
-def yogi(
-    *, learning_rate: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3
-) -> Adaptive:
+def yogi(*, learning_rate: float, beta1: float, beta2: float, tau: float) -> Adaptive:
     """FedYogi: ``v -= (1 - beta2) update^2 sign(v - update^2)``. Flower's starts v at 0."""
     return Adaptive(
         second_moment_fn=lambda v, squared: v - (1 - beta2) * squared * (v - squared).sign(),
@@ -118,7 +112,7 @@ def yogi(
     )
 
 
-def adagrad(*, learning_rate: float = 0.1, beta1: float = 0.9, tau: float = 1e-3) -> Adaptive:
+def adagrad(*, learning_rate: float, beta1: float, tau: float) -> Adaptive:
     """FedAdagrad: ``v += update^2``.
 
     Flower's starts v at 0; with beta1 = 0 and v = 0 the two agree.

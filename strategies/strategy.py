@@ -11,6 +11,7 @@ from typing import Protocol
 from torch import Tensor
 
 from confide.protocol.tensors import Shapes, Tensors
+from confide.strategies.algorithm import Participation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +20,7 @@ class ClientUpdate:
 
     Attributes:
         client: the institution's name.
-        tensors: local minus global.
+        tensors: local minus global, and any extra tensors beside it.
         num_examples: its declared number of training records, >= 1.
     """
 
@@ -81,10 +82,12 @@ class SumRule:
 
     Attributes:
         aggregator: an additive rule.
+        shapes: of what a client sends.
         bounds: of the whole round.
     """
 
     aggregator: Aggregator
+    shapes: Shapes
     bounds: Bounds
 
 
@@ -101,16 +104,13 @@ class ServerOptimizer(Protocol):
     def init(self, params: Tensors) -> Tensors:
         """Return the state before the first round."""
 
-    def apply(
-        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
-    ) -> tuple[Tensors, Tensors]:
+    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Return new tensors and new state; the arguments are left as they are.
 
         Args:
             params: global tensors.
             update: the aggregated update.
             state: of the round before.
-            participation: share of all institutions whose updates are in it, in (0, 1].
         """
 
 
@@ -127,12 +127,8 @@ class Round(Protocol):
     def merge(self, total: Tensor, total_weight: int) -> None:
         """Take a partial sum, int64 of shape [d], in place of the updates in it."""
 
-    def finish(self, *, participation: float = 1.0) -> tuple[Tensors, Tensors]:
-        """Return the new global tensors and the new state.
-
-        Args:
-            participation: share of all institutions whose updates went in.
-        """
+    def finish(self, participation: Participation) -> tuple[Tensors, Tensors]:
+        """Return the new global tensors and the new state."""
 
 
 class FederatedAlgorithm(Protocol):
@@ -147,6 +143,12 @@ class FederatedAlgorithm(Protocol):
 
     def select(self, clients: Sequence[str], *, secret: bytes, server_round: int) -> list[str]:
         """Choose this round's clients."""
+
+    def request(self, params: Tensors, state: Tensors) -> Tensors:
+        """Return what clients are sent in a round: the global tensors, and any extra ones."""
+
+    def reply_shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shapes of what clients send back, from those of the global tensors."""
 
     def begin(
         self,

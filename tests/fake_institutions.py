@@ -11,6 +11,7 @@ import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedMedian
+from small_strategies import compose_strategy
 
 from confide.config.compose import compose
 from confide.config.server import ServerConfig
@@ -28,9 +29,7 @@ from confide.server.rounds.loop import run_rounds
 from confide.server.rounds.outcome import Observer, Outcome
 from confide.server.rounds.state import RoundRecord, RunState
 from confide.simulations.engines.inline import InlineGrid
-from confide.strategies.fedavg import fedavg, fedavgm
-from confide.strategies.feddyn import feddyn
-from confide.strategies.fedopt import fedadam
+from confide.strategies.fedavg import fedavg
 from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.selection import SelectUniform
 from confide.strategies.strategy import FederatedAlgorithm
@@ -73,7 +72,7 @@ class Fake:
         if kind == "query":
             return self.tamper_query(Reply(institution=self.name, num_examples=self.num_examples))
         assert request.arrays is not None
-        tensors = decode(request.arrays, {"w": (2,)}, max_value=1e6)
+        tensors = decode(request.arrays, {"w": (2,)}, max_value=1e6).tensors
         splits = ["validation"] if kind == "train" else list(request.splits)
         scores = (
             {split: {**self.score(tensors), "num_examples": 4} for split in splits}
@@ -233,9 +232,9 @@ def accuracy(tensors: Tensors) -> dict[str, float]:
 
 ALGORITHMS: dict[str, Callable[[], FederatedAlgorithm]] = {
     "fedavg": fedavg,
-    "fedavgm": fedavgm,
-    "fedadam": fedadam,
-    "feddyn": feddyn,
+    "fedavgm": lambda: compose_strategy("strategy=fedavgm"),
+    "fedadam": lambda: compose_strategy("strategy=fedadam"),
+    "feddyn": lambda: compose_strategy("strategy=feddyn"),
     "two of three": lambda: fedavg(selection=SelectUniform(clients_per_round=2)),
 }
 ROUNDS = 5

@@ -26,6 +26,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "fedavg": (),
     "fedadam": ("strategy=fedadam",),
     "feddyn": ("strategy=feddyn",),
+    "scaffold": ("strategy=scaffold", *PRIVATE),
     "private": PRIVATE,
     "process": (*PRIVATE, "simulation.engine=process", "simulation.workers=2"),
 }

@@ -7,6 +7,7 @@ left behind.
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +18,14 @@ from confide.client.training.custom_checks import check_custom_loss
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
 from confide.client.training.preflight import preflight
 from confide.config.client import OptimizerConfig
+from confide.config.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.networks import refuse_batch_norm, trainable
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
-from confide.strategies.objectives import LocalObjective, local_objective
+from confide.strategies.algorithm import GradientFn, Step
 from confide.tasks.task import LABELS, Batch, Examples
 
 _EVALUATION_BATCH = 256
@@ -60,8 +62,6 @@ class Trainer:
         self._names, self._params = list(named), list(named.values())
         self._shapes = {name: tuple(p.shape) for name, p in named.items()}
         self._flat = _share_storage(self._params)
-        self._optimizer_config: OptimizerConfig | None = None
-        self._last_optimizer: torch.optim.Optimizer | None = None
         self._dp_sgd: DpSgd | None = None
         if private:
             self._model.train()
@@ -90,7 +90,7 @@ class Trainer:
         """What is trained."""
         return self._workload
 
-    def train(  # noqa: PLR0913 - what a round consists of
+    def train(  # noqa: PLR0913 - what local steps consist of
         self,
         start: Tensors,
         examples: Examples,
@@ -99,63 +99,55 @@ class Trainer:
         schedule: LocalSchedule,
         secret: bytes,
         groups: Tensor | None = None,
-        kept: Tensors | None = None,
+        change_gradient: GradientFn | None = None,
     ) -> Tensors:
-        """Train one round.
+        """Take a round's local steps.
 
         Args:
-            start: global tensors, checked.
+            start: tensors to start from, checked.
             examples: training records.
-            plan: optimizer, objective, privacy.
+            plan: optimizer and privacy.
             schedule: steps, batches, noise.
-            secret: 32 bytes that this round's randomness derives from, used for no other round.
+            secret: 32 bytes that this training's randomness derives from, used for no other.
             groups: whose each record is, int64 of shape [n]; needed where the unit is a group.
-            kept: what the local objective keeps between rounds; None where it keeps nothing.
+            change_gradient: called before every optimizer step; None leaves gradients as they are.
 
         Returns:
-            The update, local minus global, on the CPU.
+            What was added to ``start``, on the CPU.
         """
         loaded = self._load(start)
         examples = examples.to(self._compute.device)
-        objective = local_objective(plan.objective, self._in_order(kept))
-        anchor = (
-            [
-                part.view_as(p)
-                for part, p in zip(
-                    loaded.split([p.numel() for p in self._params]), self._params, strict=True
-                )
-            ]
-            if objective
-            else []
-        )
-        optimizer = self._optimizer(plan.client.optimizer)
+        # A new one: moments of an earlier round, or of another institution, must not stay.
+        optimizer = make_optimizer(plan.client.optimizer, self._params)
+        self._forget_gradients()
         if not self._model.training:
             self._model.train()
+        gradients: Iterator[Tensor | None]
         if plan.private:
-            private = self._require_dp_sgd().optimizer(
-                optimizer, _dp_sgd_step(plan, schedule), KeyedGenerator(derive_key(secret, "noise"))
-            )
-            masks = KeyedGenerator(derive_key(secret, "mask"))
-            gradient_fn = self._private_gradient_fn(
-                private, examples, groups, masks=masks, plan=plan, schedule=schedule
-            )
-            self._train_private(
-                private, gradient_fn, steps=schedule.steps, objective=objective, anchor=anchor
+            gradients = self._private_gradients(
+                optimizer, _Units(examples, groups), plan=plan, schedule=schedule, secret=secret
             )
         else:
-            self._train_plain(
-                optimizer,
-                examples,
-                schedule=schedule,
-                secret=secret,
-                objective=objective,
-                anchor=anchor,
-            )
+            gradients = self._plain_gradients(examples, schedule=schedule, secret=secret)
+        anchors = self._cut(loaded)
+        reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
+        for indices in gradients:
+            if change_gradient is not None:
+                batch = examples.take(indices) if reads_records and indices is not None else None
+                change_gradient(
+                    Step(params=self._params, start=anchors, model=self._model, batch=batch)
+                )
+            optimizer.step()
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
-    def _in_order(self, kept: Tensors | None) -> list[Tensor]:
-        """Move kept tensors to the device, in the order of the parameters."""
-        return [kept[name].to(self._compute.device) for name in self._names] if kept else []
+    def place(self, tensors: Tensors) -> list[Tensor]:
+        """Move named tensors to the device of the training, in the order of the parameters."""
+        return [tensors[name].to(self._compute.device) for name in self._names]
+
+    def _cut(self, flat: Tensor) -> list[Tensor]:
+        """Cut a vector of shape [d] into the shapes of the parameters."""
+        parts = flat.split([param.numel() for param in self._params])
+        return [part.view_as(param) for part, param in zip(parts, self._params, strict=True)]
 
     def scores(self, tensors: Tensors, examples: Examples) -> Tensor:
         """Predict.
@@ -204,102 +196,79 @@ class Trainer:
     def _losses(self, model: nn.Module, batch: Batch) -> Tensor:
         return self._task.loss(self._outputs(model, batch), batch)
 
-    def _optimizer(self, config: OptimizerConfig) -> torch.optim.Optimizer:
-        """Return an optimizer without memory of earlier rounds."""
-        if self._optimizer_config != config or self._last_optimizer is None:
-            self._optimizer_config, self._last_optimizer = (
-                config,
-                make_optimizer(config, self._params),
-            )
-        self._last_optimizer.state.clear()
-        self._forget_gradients()
-        return self._last_optimizer
-
     def _forget_gradients(self) -> None:
-        for (
-            parameter
-        ) in self._params:  # the optimizer's own zero_grad costs a tenth of a small model's step
+        # The optimizer's own zero_grad costs a tenth of a small model's step.
+        for parameter in self._params:
             parameter.grad = None
 
-    def _train_plain(
-        self,
-        optimizer: torch.optim.Optimizer,
-        examples: Examples,
-        *,
-        schedule: LocalSchedule,
-        secret: bytes,
-        objective: LocalObjective | None,
-        anchor: list[Tensor],
-    ) -> None:
+    def _plain_gradients(
+        self, examples: Examples, *, schedule: LocalSchedule, secret: bytes
+    ) -> Iterator[Tensor]:
+        """Write the gradient of each batch's mean loss into the parameters; yield its indices."""
+        limit, device = self._compute.physical_batch_size, self._compute.device
         for indices in _batches(schedule, len(examples), secret):
             if self._check_fn:
                 self._check_fn()
             size = len(indices)
-            for chunk in (
-                indices.split(self._compute.physical_batch_size)
-                if size > self._compute.physical_batch_size
-                else (indices,)
-            ):
+            for chunk in indices.split(limit) if size > limit else (indices,):
                 losses = self._losses(self._model, examples.take(chunk))
-                torch.autograd.backward(
-                    losses, _mean_weights(len(chunk), size, self._compute.device)
-                )
-            if objective:
-                objective.add_gradient(self._params, anchor)
-            optimizer.step()
+                torch.autograd.backward(losses, _mean_weights(len(chunk), size, device))
+            yield indices  # the optimizer steps here
             self._forget_gradients()
 
-    def _require_dp_sgd(self) -> DpSgd:
+    def _private_gradients(
+        self,
+        optimizer: torch.optim.Optimizer,
+        units: "_Units",
+        *,
+        plan: TrainingPlan,
+        schedule: LocalSchedule,
+        secret: bytes,
+    ) -> Iterator[None]:
+        """Sample units and write their noisy mean gradient into the parameters, once a step."""
         if self._dp_sgd is None:
             raise PrivacyError(
                 "The plan asks for privacy and this trainer was built without; build it with"
                 " private=True."
             )
-        return self._dp_sgd
-
-    def _private_gradient_fn(
-        self,
-        private: KeyedDPOptimizer,
-        examples: Examples,
-        groups: Tensor | None,
-        *,
-        masks: KeyedGenerator,
-        plan: TrainingPlan,
-        schedule: LocalSchedule,
-    ) -> Callable[[], None]:
-        """Return what samples units and writes their noisy mean gradient into the parameters."""
-        dp_sgd, rate = self._require_dp_sgd(), schedule.sampling_rate
-        if plan.privacy.unit == "record":
-            return lambda: dp_sgd.private_gradient(
-                private, examples, masks.poisson_sample(len(examples), rate)
-            )
-        if groups is None:
-            raise PrivacyError(
-                "privacy.unit=group needs to know whose each record is; set data.group_column."
-            )
-        units = Groups(groups, most=plan.privacy.max_records_per_group)
-        return lambda: dp_sgd.private_group_gradient(
-            private, examples, units.members(masks.poisson_sample(len(units), rate))
-        )
-
-    def _train_private(
-        self,
-        private: KeyedDPOptimizer,
-        gradient_fn: Callable[[], None],
-        *,
-        steps: int,
-        objective: LocalObjective | None,
-        anchor: list[Tensor],
-    ) -> None:
+        noise = KeyedGenerator(derive_key(secret, "noise"))
+        private = self._dp_sgd.optimizer(optimizer, _dp_sgd_step(plan, schedule), noise)
+        gradient_fn = _private_gradient_fn(self._dp_sgd, private, units, plan=plan)
+        masks = KeyedGenerator(derive_key(secret, "mask"))
         with expect_hook_warning():
-            for _ in range(steps):
+            for _ in range(schedule.steps):
                 if self._check_fn:
                     self._check_fn()
-                gradient_fn()
-                if objective:
-                    objective.add_gradient(self._params, anchor)
-                private.original_optimizer.step()
+                gradient_fn(masks, schedule.sampling_rate)
+                yield None
         private.zero_grad(set_to_none=True)
+
+
+@dataclass(frozen=True)
+class _Units:
+    """Training records, and whose each is: int64 of shape [n]; None if they are not grouped."""
+
+    examples: Examples
+    groups: Tensor | None
+
+
+def _private_gradient_fn(
+    dp_sgd: DpSgd, private: KeyedDPOptimizer, units: _Units, *, plan: TrainingPlan
+) -> Callable[[KeyedGenerator, float], None]:
+    """Return what samples units at a rate and writes their noisy mean gradient."""
+    examples = units.examples
+    if plan.privacy.unit == "record":
+        return lambda masks, rate: dp_sgd.private_gradient(
+            private, examples, masks.poisson_sample(len(examples), rate)
+        )
+    if units.groups is None:
+        raise PrivacyError(
+            "privacy.unit=group needs to know whose each record is; set data.group_column."
+        )
+    groups = Groups(units.groups, most=plan.privacy.max_records_per_group)
+    return lambda masks, rate: dp_sgd.private_group_gradient(
+        private, examples, groups.members(masks.poisson_sample(len(groups), rate))
+    )
 
 
 def _dp_sgd_step(plan: TrainingPlan, schedule: LocalSchedule) -> DpSgdStep:
@@ -312,7 +281,7 @@ def _dp_sgd_step(plan: TrainingPlan, schedule: LocalSchedule) -> DpSgdStep:
 
 
 def _share_storage(params: list[nn.Parameter]) -> Tensor:
-    """Lay parameters out one after the other, so that loading and subtracting them is one operation, and one transfer."""
+    """Lay parameters out one after the other: loading them all is one operation, one transfer."""
     flat = torch.cat([p.detach().float().reshape(-1) for p in params])
     for p, part in zip(params, flat.split([p.numel() for p in params]), strict=True):
         p.data = part.view_as(p)
@@ -334,7 +303,7 @@ def make_optimizer(config: OptimizerConfig, params: list[nn.Parameter]) -> torch
 
 @functools.lru_cache(maxsize=64)
 def _mean_weights(count: int, batch_size: int, device: torch.device) -> Tensor:
-    """Return the gradient of a batch's mean loss with respect to ``count`` of its losses, shape [count]."""
+    """Return the gradient of a mean loss with respect to ``count`` of its losses, shape [count]."""
     return torch.full((count,), 1 / batch_size, device=device)
 
 

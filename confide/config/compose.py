@@ -25,6 +25,7 @@ from confide.config.hydra_state import own_hydra, with_open_dicts
 from confide.config.model import BACKBONES
 from confide.config.run import Config
 from confide.config.strategy import (
+    PARTS,
     ComposedStrategyConfig,
     CustomStrategyConfig,
     FlowerStrategyConfig,
@@ -54,9 +55,15 @@ def register_schema() -> None:
             "flower": FlowerStrategyConfig,
         },
     }
+    nodes |= {
+        f"strategy/{group}": {name: kind.schema for name, kind in table.items()}
+        for group, table in PARTS.items()
+    }
     for group, classes in nodes.items():
         for name, node in classes.items():
-            store.store(group=group, name=f"{name}_schema", node=with_open_dicts(node, names))
+            # A part needs no file: its schema is the choice.
+            file = name if "/" in group else f"{name}_schema"
+            store.store(group=group, name=file, node=with_open_dicts(node, names))
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:

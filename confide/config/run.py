@@ -16,7 +16,12 @@ from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
-from confide.config.strategy import ComposedStrategyConfig, StrategyConfig
+from confide.config.strategy import (
+    StrategyConfig,
+    UniformSelectionConfig,
+    objective_of,
+    objective_problems,
+)
 from confide.config.task import TASKS, TaskConfig
 from confide.config.tracking import TrackingConfig
 
@@ -55,6 +60,10 @@ class Config:
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each contradiction between groups."""
         yield from self._kind_problems()
+        private = self.privacy.unit != "none"
+        objective = objective_of(self.strategy)
+        for problem in objective_problems(objective, self.client, private=private):
+            yield f"strategy.{problem}"
         yield from self._count_problems()
         yield from self._ledger_problems()
 
@@ -121,12 +130,13 @@ class Config:
                 f"server.min_clients={least} exceeds data.num_clients={clients}; lower it or add"
                 " institutions."
             )
-        if isinstance(self.strategy, ComposedStrategyConfig):
-            chosen = self.strategy.selection.clients_per_round
+        selection = getattr(self.strategy, "selection", None)
+        if isinstance(selection, UniformSelectionConfig):
+            chosen = selection.clients_per_round
             key = f"strategy.selection.clients_per_round={chosen}"
-            if chosen is not None and chosen > clients:
+            if chosen > clients:
                 yield f"{key} exceeds data.num_clients={clients}; lower it or add institutions."
-            if chosen is not None and chosen < least:
+            if chosen < least:
                 yield f"{key} is below server.min_clients={least}; lower the latter."
         if self.data.validation == 0 and server.keep == "best":
             yield (

@@ -1,66 +1,126 @@
-"""Settings of strategies and their parts."""
+"""Settings of strategies, and the tables of the parts that they are composed of.
 
-from collections.abc import Iterator
+One line of a table is one kind of part: its small config, the dotted path of what builds it, and
+its name. An algorithm's config travels in the plan, so that both sides check it: it stands here, on
+the floor that both sides share, and its mathematics in a file of ``strategies/``. Builders are
+looked up when something is built; nothing here imports torch.
+"""
+
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from confide.config.client import ClientConfig
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
+
+_ANOTHER = "Chosen by its group: strategy/{group}=KIND."
+
+
+def _kind(name: str, group: str) -> Any:
+    return setting(name, _ANOTHER.format(group=group), choices=(name,))
+
+
+# Algorithms: what a client does in a round, and the server's counterpart of it
 
 
 @dataclass
 class ObjectiveConfig:
-    """The local objective."""
+    """Local steps on the mean loss, as in FedAvg; other algorithms extend this."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
-    kind: str = setting("plain", "Local objective.", choices=("plain", "fedprox", "feddyn"))
-    proximal_mu: float = setting(0.0, "FedProx: weight mu of ||w - w_global||^2 / 2.", ge=0)
+    kind: str = _kind("plain", "objective")
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield what does not fit the settings of a local round."""
+        return iter(())
+
+
+@dataclass
+class FedProxConfig(ObjectiveConfig):
+    """FedProx's proximal term."""
+
+    kind: str = _kind("fedprox", "objective")
+    proximal_mu: float = setting(0.01, "Weight mu of ||w - w_global||^2 / 2.", ge=0)
+
+
+@dataclass
+class FedDynConfig(ObjectiveConfig):
+    """FedDyn's dynamic regularisation."""
+
+    kind: str = _kind("feddyn", "objective")
     alpha: float = setting(
         0.1,
-        "FedDyn: weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round"
-        " has few.",
+        "Weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round has"
+        " few.",
         gt=0,
         le=1e4,
     )
 
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
-        if self.kind != "fedprox" and self.proximal_mu:
+
+@dataclass
+class ScaffoldConfig(ObjectiveConfig):
+    """SCAFFOLD's control variates."""
+
+    kind: str = _kind("scaffold", "objective")
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield optimizers whose update is not a sum of gradients."""
+        optimizer = client.optimizer
+        if optimizer.kind != "sgd" or optimizer.momentum or optimizer.weight_decay:
             yield (
-                f"proximal_mu={self.proximal_mu} has no effect with kind={self.kind}; set"
-                " kind=fedprox or proximal_mu=0."
+                f"objective.kind={self.kind} takes the update for learning_rate times the sum of"
+                f" the gradients, and client.optimizer has kind={optimizer.kind},"
+                f" momentum={optimizer.momentum}, weight_decay={optimizer.weight_decay}; set"
+                " kind=sgd, momentum=0, weight_decay=0."
             )
+
+
+# Who takes part
 
 
 @dataclass
 class SelectionConfig:
-    """Who takes part in a round."""
+    """Everybody takes part in every round; other selections extend this."""
 
-    kind: str = setting("all", "all, or uniform without replacement.", choices=("all", "uniform"))
-    clients_per_round: int | None = setting(None, "uniform: how many.", ge=1)
+    kind: str = _kind("all", "selection")
 
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
-        if (self.kind == "uniform") != (self.clients_per_round is not None):
-            yield (
-                f"kind={self.kind}, clients_per_round={self.clients_per_round}: uniform needs a"
-                " number and all takes none; set both (kind=uniform clients_per_round=N) or"
-                " neither."
-            )
+
+@dataclass
+class UniformSelectionConfig(SelectionConfig):
+    """A fixed number of clients a round, uniformly without replacement."""
+
+    kind: str = _kind("uniform", "selection")
+    clients_per_round: int = setting("???", "Clients in one round.", ge=1)
+
+
+# How updates become one
 
 
 @dataclass
 class AggregatorConfig:
-    """How updates become one."""
+    """An aggregation rule."""
 
-    kind: str = setting("weighted_mean", "Aggregation rule.", choices=("weighted_mean",))
+    kind: str = setting("???", _ANOTHER.format(group="aggregator"))
+
+
+@dataclass
+class WeightedMeanConfig(AggregatorConfig):
+    """The weighted mean."""
+
+    kind: str = _kind("weighted_mean", "aggregator")
     weighting: str = setting(
         "num_examples", "What a client's update weighs.", choices=("num_examples", "uniform")
     )
-    _target_: str | None = setting(
-        None, "Dotted path of a rule of your own, which then stands in place of kind."
-    )
+
+
+@dataclass
+class CustomAggregatorConfig(AggregatorConfig):
+    """A rule of your own, by dotted path."""
+
+    kind: str = _kind("custom", "aggregator")
+    _target_: str = setting("???", "Dotted path of a function or class of your own.")
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
 
     def problems(self) -> Iterator[str]:
@@ -68,31 +128,158 @@ class AggregatorConfig:
         yield from named_problems(self._target_, self.kwargs)
 
 
+# How the aggregated update changes the global tensors
+
+
 @dataclass
 class ServerOptimizerConfig:
-    """How the aggregated update changes the global tensors."""
+    """A server optimizer."""
 
-    kind: str = setting(
-        "sgd",
-        "sgd (1.0: FedAvg; momentum: FedAvgM), adam, yogi, adagrad or feddyn.",
-        choices=("sgd", "adam", "yogi", "adagrad", "feddyn"),
-    )
+    kind: str = setting("???", _ANOTHER.format(group="server_optimizer"))
+
+
+@dataclass
+class SgdConfig(ServerOptimizerConfig):
+    """Gradient descent: FedAvg with learning_rate=1, FedAvgM with momentum."""
+
+    kind: str = _kind("sgd", "server_optimizer")
     learning_rate: float = setting(1.0, "Server learning rate.", gt=0, le=1e4)
-    momentum: float = setting(0.0, "sgd: server momentum.", ge=0, lt=1)
-    beta1: float = setting(0.9, "adam, yogi, adagrad: decay of the first moment.", ge=0, lt=1)
-    beta2: float = setting(0.99, "adam, yogi: decay of the second moment.", ge=0, lt=1)
-    tau: float = setting(1e-3, "adam, yogi, adagrad: added to the root of the second moment.", gt=0)
+    momentum: float = setting(0.0, "Server momentum.", ge=0, lt=1)
 
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
-        if self.kind != "sgd" and self.momentum:
-            yield (
-                f"momentum={self.momentum} has no effect with kind={self.kind}; set beta1 instead."
-            )
-        if self.kind == "feddyn" and self.learning_rate != 1.0:
-            yield (
-                f"learning_rate={self.learning_rate} has no effect with kind=feddyn; leave it at 1."
-            )
+
+@dataclass
+class AdagradConfig(ServerOptimizerConfig):
+    """FedAdagrad's server optimizer."""
+
+    kind: str = _kind("adagrad", "server_optimizer")
+    learning_rate: float = setting(0.1, "Server learning rate.", gt=0, le=1e4)
+    beta1: float = setting(0.9, "Decay of the first moment.", ge=0, lt=1)
+    tau: float = setting(1e-3, "Added to the root of the second moment.", gt=0)
+
+
+@dataclass
+class AdamConfig(ServerOptimizerConfig):
+    """FedAdam's server optimizer."""
+
+    kind: str = _kind("adam", "server_optimizer")
+    learning_rate: float = setting(0.1, "Server learning rate.", gt=0, le=1e4)
+    beta1: float = setting(0.9, "Decay of the first moment.", ge=0, lt=1)
+    beta2: float = setting(0.99, "Decay of the second moment.", ge=0, lt=1)
+    tau: float = setting(1e-3, "Added to the root of the second moment.", gt=0)
+
+
+@dataclass
+class YogiConfig(AdamConfig):
+    """FedYogi's server optimizer."""
+
+    kind: str = _kind("yogi", "server_optimizer")
+
+
+# The tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartKind:
+    """One kind of part.
+
+    Attributes:
+        schema: dataclass of its settings.
+        builder: dotted path of the function that builds it from them.
+        name: the literature's name of a strategy with this part; empty where the part does not
+            change the name.
+    """
+
+    schema: type
+    builder: str
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmKind(PartKind):
+    """One algorithm.
+
+    Attributes:
+        phrase: what it adds to a strategy that already has a name, after "with".
+        sentence: what it does, for a report.
+        weighting: the only weighting of updates that it is defined for; None for any.
+        reads_records: whether its client part computes anything from records beside the local
+            steps; refused under privacy.
+    """
+
+    phrase: str = ""
+    sentence: str = ""
+    weighting: str | None = None
+    reads_records: bool = False
+
+
+ALGORITHMS: dict[str, AlgorithmKind] = {
+    "plain": AlgorithmKind(
+        schema=ObjectiveConfig, builder="confide.strategies.fedavg.local_sgd", name="FedAvg"
+    ),
+    "fedprox": AlgorithmKind(
+        schema=FedProxConfig,
+        builder="confide.strategies.fedprox.fedprox",
+        name="FedProx",
+        phrase="a proximal term",
+        sentence="A proximal term held each institution near the global model.",
+    ),
+    "feddyn": AlgorithmKind(
+        schema=FedDynConfig,
+        builder="confide.strategies.feddyn.feddyn",
+        name="FedDyn",
+        phrase="dynamic regularisation",
+        sentence="Each institution kept a gradient between rounds that aligned its optimum with the"
+        " federation's.",
+        weighting="uniform",
+    ),
+    "scaffold": AlgorithmKind(
+        schema=ScaffoldConfig,
+        builder="confide.strategies.scaffold.scaffold",
+        name="SCAFFOLD",
+        phrase="control variates",
+        sentence="Control variates corrected each institution's steps towards the federation's mean"
+        " gradient.",
+        weighting="uniform",
+    ),
+}
+SELECTIONS: dict[str, PartKind] = {
+    "all": PartKind(schema=SelectionConfig, builder="confide.strategies.selection.SelectAll"),
+    "uniform": PartKind(
+        schema=UniformSelectionConfig, builder="confide.strategies.selection.SelectUniform"
+    ),
+}
+AGGREGATORS: dict[str, PartKind] = {
+    "weighted_mean": PartKind(
+        schema=WeightedMeanConfig, builder="confide.strategies.aggregators.WeightedMean"
+    ),
+    "custom": PartKind(
+        schema=CustomAggregatorConfig, builder="confide.strategies.custom.custom_aggregator"
+    ),
+}
+SERVER_OPTIMIZERS: dict[str, PartKind] = {
+    "sgd": PartKind(schema=SgdConfig, builder="confide.strategies.server_optimizers.Sgd"),
+    "adam": PartKind(
+        schema=AdamConfig, builder="confide.strategies.server_optimizers.adam", name="FedAdam"
+    ),
+    "yogi": PartKind(
+        schema=YogiConfig, builder="confide.strategies.server_optimizers.yogi", name="FedYogi"
+    ),
+    "adagrad": PartKind(
+        schema=AdagradConfig,
+        builder="confide.strategies.server_optimizers.adagrad",
+        name="FedAdagrad",
+    ),
+}
+PARTS: dict[str, Mapping[str, PartKind]] = {
+    "objective": ALGORITHMS,
+    "selection": SELECTIONS,
+    "aggregator": AGGREGATORS,
+    "server_optimizer": SERVER_OPTIMIZERS,
+}
+"""Field of a composed strategy -> the table of its kinds."""
+
+
+# Strategies
 
 
 @dataclass
@@ -111,26 +298,16 @@ class ComposedStrategyConfig(StrategyConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
-        dynamic = self.objective.kind == "feddyn"
-        if dynamic != (self.server_optimizer.kind == "feddyn"):
-            yield (
-                f"objective.kind={self.objective.kind},"
-                f" server_optimizer.kind={self.server_optimizer.kind}: FedDyn has a part on either"
-                " side; choose strategy=feddyn, or neither."
-            )
-        if dynamic and self.aggregator.weighting != "uniform":
-            yield (
-                f"aggregator.weighting={self.aggregator.weighting}: FedDyn's mean is unweighted;"
-                " set uniform."
-            )
+        algorithm, aggregator = ALGORITHMS.get(self.objective.kind), self.aggregator
         if (
-            self.aggregator._target_ is not None
-            and self.aggregator.weighting != "num_examples"
-            and not dynamic
+            algorithm is not None
+            and algorithm.weighting is not None
+            and isinstance(aggregator, WeightedMeanConfig)
+            and aggregator.weighting != algorithm.weighting
         ):
             yield (
-                f"aggregator.weighting={self.aggregator.weighting} has no effect with"
-                " aggregator._target_; leave it out."
+                f"aggregator.weighting={aggregator.weighting}: {algorithm.name} is defined for"
+                f" {algorithm.weighting} weights; set {algorithm.weighting}."
             )
 
 
@@ -158,3 +335,61 @@ class CustomStrategyConfig(StrategyConfig):
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from named_problems(self._target_, self.kwargs)
+
+
+def objective_of(strategy: StrategyConfig) -> ObjectiveConfig:
+    """Return what a strategy's clients do; one of Flower's own has plain clients."""
+    if isinstance(strategy, ComposedStrategyConfig | CustomStrategyConfig):
+        return strategy.objective
+    return ObjectiveConfig()
+
+
+def objective_problems(
+    objective: ObjectiveConfig, client: ClientConfig, *, private: bool
+) -> Iterator[str]:
+    """Yield why an algorithm's client part cannot run as asked.
+
+    Both sides ask: the coordinator of its config, an institution of a plan.
+
+    Args:
+        objective: the algorithm's settings.
+        client: settings of a local round.
+        private: whether training is under differential privacy.
+    """
+    yield from objective.client_problems(client)
+    if private and ALGORITHMS[objective.kind].reads_records:
+        yield (
+            f"objective.kind={objective.kind} computes more from records than the local steps,"
+            " which privacy does not cover; set privacy=none, or another algorithm."
+        )
+
+
+__all__ = [
+    "AGGREGATORS",
+    "ALGORITHMS",
+    "PARTS",
+    "SELECTIONS",
+    "SERVER_OPTIMIZERS",
+    "AdagradConfig",
+    "AdamConfig",
+    "AggregatorConfig",
+    "AlgorithmKind",
+    "ComposedStrategyConfig",
+    "CustomAggregatorConfig",
+    "CustomStrategyConfig",
+    "FedDynConfig",
+    "FedProxConfig",
+    "FlowerStrategyConfig",
+    "ObjectiveConfig",
+    "PartKind",
+    "ScaffoldConfig",
+    "SelectionConfig",
+    "ServerOptimizerConfig",
+    "SgdConfig",
+    "StrategyConfig",
+    "UniformSelectionConfig",
+    "WeightedMeanConfig",
+    "YogiConfig",
+    "objective_of",
+    "objective_problems",
+]

@@ -24,7 +24,7 @@ from confide.config.fields import STRICT, range_problems
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, objective_problems
 from confide.config.task import TASKS, TaskConfig
 from confide.errors import ProtocolError
 
@@ -35,6 +35,11 @@ _MOST_ROUNDS = 1_000_000
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_PLAIN: dict[str, Any] = {"kind": "plain"}
+_KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.1}
+"""How a plan with plain clients is written. Private noise is keyed by a plan's text, and this is
+what it said before other algorithms' settings left it; to be dropped when noise is keyed by
+something else."""
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of
 units is public."""
@@ -67,6 +72,7 @@ class _OneOf:
 
 Task = Annotated[TaskConfig, _OneOf(TASKS)]
 Backbone = Annotated[BackboneConfig, _OneOf(BACKBONES)]
+Objective = Annotated[ObjectiveConfig, _OneOf(ALGORITHMS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,7 @@ class TrainingPlan:
         backbone: what every institution starts from.
         backbone_sha256: content hash of a pretrained backbone's files.
         tuning: which tensors are trained, and so travel.
-        objective: local objective.
+        objective: the algorithm.
         client: optimizer, steps and batches of one round.
         privacy: the guarantee asked for, for all rounds together.
         num_rounds: rounds planned; with ``privacy.spare_rounds`` it fixes the noise.
@@ -97,7 +103,7 @@ class TrainingPlan:
     backbone: Backbone
     backbone_sha256: str | None
     tuning: TuningConfig
-    objective: ObjectiveConfig
+    objective: Objective
     client: ClientConfig
     privacy: PrivacyConfig
     num_rounds: int
@@ -121,6 +127,8 @@ class TrainingPlan:
         # Two fields younger than the first plans: where they say nothing, they are not there.
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
+        if plain["objective"] == _PLAIN:
+            plain["objective"] = _KEYED_PLAIN
         return json.dumps(plain, separators=(",", ":"))
 
     @staticmethod
@@ -155,6 +163,7 @@ class TrainingPlan:
             yield f"seed={self.seed}: expected 0 to 2^63 - 1."
         if self.deadline_s <= 0:
             yield f"deadline_s={self.deadline_s}: expected > 0."
+        yield from objective_problems(self.objective, self.client, private=self.private)
         if self.relation != NEIGHBOURING_RELATION:
             yield f"relation={self.relation}: expected {NEIGHBOURING_RELATION}."
 
@@ -183,6 +192,8 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
             code="plan_version",
         )
     try:
+        if raw.get("objective") == _KEYED_PLAIN:
+            text = json.dumps(raw | {"objective": _PLAIN})
         plan = _adapter(schemas).validate_json(text)
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False)
@@ -216,7 +227,7 @@ def _first_few(problems: list[str], separator: str) -> str:
 
 def _schemas() -> tuple[type, ...]:
     """List the schemas that a plan may hold; what was parsed with others is parsed anew."""
-    return tuple(kind.schema for table in (TASKS, BACKBONES) for kind in table.values())
+    return tuple(kind.schema for table in (TASKS, BACKBONES, ALGORITHMS) for kind in table.values())
 
 
 @functools.lru_cache(maxsize=2)
@@ -242,14 +253,13 @@ def make_plan(
             table's.
         job: the run's name, where the config gives none.
     """
-    objective = getattr(config.strategy, "objective", None) or ObjectiveConfig()
     return TrainingPlan(
         job=config.job or job,
         task=config.task,
         backbone=config.backbone,
         backbone_sha256=backbone_sha256,
         tuning=config.tuning,
-        objective=objective,
+        objective=objective_of(config.strategy),
         client=_travelling(config.client),
         privacy=config.privacy,
         num_rounds=config.server.num_rounds,

@@ -151,19 +151,27 @@ class Decoder:
 
     def __init__(self, shapes: Shapes) -> None:
         self._shapes = shapes
+        self._expected: Shapes = {}
         self._record: ArrayRecord | None = None
         self._decoded: DecodedTensors | None = None
 
-    def decode(self, record: ArrayRecord) -> DecodedTensors:
+    def decode(self, record: ArrayRecord, shapes: Shapes | None = None) -> DecodedTensors:
         """Check and decode a record.
+
+        Args:
+            record: what came over the wire.
+            shapes: every name that must be there, with its shape; None for the model's.
 
         Raises:
             ProtocolError: naming the tensor that does not fit.
         """
+        expected = self._shapes if shapes is None else shapes
         # The record is held, so that no other one can come to have its identity.
-        if self._decoded is None or self._record is not record:
-            self._decoded = decode(record, self._shapes, max_value=LARGEST_FLOAT32)
+        is_known = self._record is record and self._expected == expected
+        if self._decoded is None or not is_known:
+            self._decoded = decode(record, expected, max_value=LARGEST_FLOAT32)
             self._record = record
+            self._expected = expected
         return self._decoded
 
 
@@ -222,6 +230,15 @@ def _largest(tensor: Tensor) -> float:
         return 0.0
     low, high = (float(v) for v in torch.aminmax(tensor))
     return math.inf if math.isnan(low) or math.isnan(high) else max(abs(low), abs(high))
+
+
+BYTES_PER_VALUE = 4
+"""Tensors travel as float32."""
+
+
+def num_values(shapes: Shapes) -> int:
+    """Count the values of tensors of these shapes."""
+    return sum(map(math.prod, shapes.values()))
 
 
 def num_bytes(tensors: Mapping[str, Tensor]) -> int:

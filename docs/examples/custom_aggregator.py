@@ -1,8 +1,8 @@
-"""An aggregation rule of your own.
+"""A custom aggregation rule.
 
 The coordinate-wise trimmed mean (Yin et al., ICML 2018, arXiv 1803.01498).
 
-confide simulate experiment=heart_disease strategy.aggregator._target_=custom_aggregator.trimmed_mean
+confide simulate experiment=heart_disease strategy/aggregator=custom strategy.aggregator._target_=custom_aggregator.trimmed_mean
 """
 
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A strategy of your own: half of the institutions a round, and a server that takes steps of one size, by sign.
+"""A custom strategy: half of the institutions a round, and a server that takes steps of one size, by sign.
 
 confide simulate experiment=heart_disease strategy=custom strategy._target_=custom_strategy.signs
 """
@@ -16,9 +16,7 @@ class SignSteps:
         """Keep nothing."""
         return {}
 
-    def apply(
-        self, params: Tensors, update: Tensors, state: Tensors, *, participation: float = 1.0
-    ) -> tuple[Tensors, Tensors]:
+    def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Step once."""
         return {name: value + 0.05 * update[name].sign() for name, value in params.items()}, state
 

@@ -13,30 +13,40 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from confide.config.model import BACKBONES, TuningConfig
+from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS
 from confide.config.task import TASKS
 from confide.protocol.refusals import Refusal
 from confide.security.redaction import redact
 from confide.server.report.intervals import interval
 from confide.server.report.read import RunFiles
 
-_SERVER_OPTIMIZERS = {
-    "adam": "FedAdam",
-    "yogi": "FedYogi",
-    "adagrad": "FedAdagrad",
-    "feddyn": "FedDyn",
-}
-
 
 def strategy_name(strategy: Mapping[str, Any]) -> str:
-    """Return a strategy's name in the literature."""
+    """Return a strategy's name in the literature; a custom one's is that of its function.
+
+    Args:
+        strategy: composed config, as a run's folder holds it.
+
+    >>> strategy_name({"_target_": "flwr.serverapp.strategy.FedMedian"})
+    'FedMedian'
+    """
     if "_target_" in strategy:
         return str(strategy["_target_"]).rpartition(".")[2]
-    optimizer, objective = strategy["server_optimizer"], strategy["objective"]
-    if objective["kind"] == "fedprox":
-        return "FedProx"
-    if optimizer["kind"] != "sgd":
-        return _SERVER_OPTIMIZERS.get(optimizer["kind"], str(optimizer["kind"]))
-    return "FedAvgM" if optimizer["momentum"] else "FedAvg"
+    optimizer, algorithm = strategy["server_optimizer"], ALGORITHMS[strategy["objective"]["kind"]]
+    name = SERVER_OPTIMIZERS[optimizer["kind"]].name
+    if not name:
+        name = "FedAvgM" if optimizer["momentum"] else algorithm.name
+    if name != algorithm.name and algorithm.phrase:
+        name = f"{name} with {algorithm.phrase}"
+    rule = strategy["aggregator"].get("_target_")
+    return f"{name}, aggregated by {str(rule).rpartition('.')[2]}" if rule else name
+
+
+def _algorithm(strategy: Mapping[str, Any]) -> list[str]:
+    """Say what a strategy's algorithm does; nothing for plain clients."""
+    objective = strategy.get("objective", {"kind": "plain"})
+    sentence = ALGORITHMS[objective["kind"]].sentence
+    return [sentence] if sentence else []
 
 
 def _and(words: Sequence[str]) -> str:
@@ -56,10 +66,11 @@ def purpose(run: RunFiles) -> str:
     kind = TASKS.get(task["kind"])
     purpose = task["kind"] if kind is None else kind.purpose
     rounds = run.summary.get("rounds", 0)
-    return (
+    said = (
         f"{purpose} as {classes}. The model is {_model(run.config)}, trained in {rounds}"
         f" {_plural('round', rounds)} of {strategy}."
     )
+    return " ".join([said, *_algorithm(run.config["strategy"])])
 
 
 def _plural(word: str, count: int) -> str:

@@ -21,7 +21,15 @@ from flwr.serverapp import Grid
 from confide.config.server import ServerConfig
 from confide.errors import ConfigError, StorageError
 from confide.protocol.messages import Evaluation, Reply, Request
-from confide.protocol.tensors import Shapes, Tensors, encode, num_bytes, shapes_of
+from confide.protocol.tensors import (
+    BYTES_PER_VALUE,
+    Shapes,
+    Tensors,
+    encode,
+    num_bytes,
+    num_values,
+    shapes_of,
+)
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.collect import Intake
 from confide.server.rounds.enrolment import check_same_clients, enrol, too_few
@@ -31,6 +39,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.participants import Answer, Clients
 from confide.server.rounds.state import RunState, update_best
 from confide.server.rounds.tally import Tally
+from confide.strategies.algorithm import Participation
 from confide.strategies.strategy import Round
 
 log = logging.getLogger(__name__)
@@ -54,16 +63,23 @@ class Enrolled:
     shapes: Shapes
     plan: str
 
+    @property
+    def reply_shapes(self) -> Shapes:
+        """Shapes of an update, and of what the algorithm's clients send beside it."""
+        return self.job.algorithm.reply_shapes(self.shapes)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
     """What a round cost before its answers.
 
     Attributes:
+        asked: names of those who were asked.
         started: when it began, by ``time.perf_counter()``.
         num_bytes: size of the tensors sent.
     """
 
+    asked: Sequence[str]
     started: float
     num_bytes: int
 
@@ -156,19 +172,20 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     job, server_round = enrolled.job, state.server_round + 1
     started = time.perf_counter()
     cohort = select(enrolled, server_round)
-    messages = train_messages(enrolled, cohort, server_round, encode(state.params))
+    request = job.algorithm.request(state.params, state.strategy_state)
+    messages = train_messages(enrolled, cohort, server_round, encode(request))
     under_way = begin_round(enrolled, state, cohort)
     intake = Intake(
         server_round=server_round,
         ask_fn=functools.partial(_ask, enrolled, messages, cohort),
         under_way=under_way,
         declared=enrolled.clients.num_examples,
-        shapes=enrolled.shapes,
+        shapes=enrolled.reply_shapes,
         max_value=job.settings.max_update_value,
         timeout_s=job.settings.round_timeout_s,
     )
     tally = job.reach.collect_fn(intake)
-    sent = Sent(started=started, num_bytes=num_bytes(state.params) * len(messages))
+    sent = Sent(asked=cohort, started=started, num_bytes=num_bytes(request) * len(messages))
     return finish_round(enrolled, state, under_way, tally, sent)
 
 
@@ -225,10 +242,14 @@ def finish_round(
             missing=tally.refused,
         )
     # Of all who enrolled, not of the cohort: FedDyn's state is a mean over all clients.
-    share = len(tally.accepted) / len(enrolled.clients.num_examples)
-    params, strategy_state = under_way.finish(participation=share)
+    participation = Participation(
+        asked=sent.asked,
+        accepted=sorted(tally.accepted),
+        num_clients=len(enrolled.clients.num_examples),
+    )
+    params, strategy_state = under_way.finish(participation)
     record = tally.record(
-        num_bytes(params),
+        BYTES_PER_VALUE * num_values(enrolled.reply_shapes),
         bytes_down=sent.num_bytes,
         seconds=time.perf_counter() - sent.started,
     )

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from confide.errors import RunFailedError
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
-from confide.protocol.tensors import Shapes
+from confide.protocol.tensors import num_values
 from confide.server.rounds.collect import PartialSum
 from confide.simulations.engines.pace import Pace
 from confide.simulations.engines.preload import prepare_workers
@@ -51,15 +51,13 @@ class WorkerPool:
 
     Args:
         spec: what they have in common.
-        shapes: of the trainable tensors.
+        largest_sum: number of values in the longest sum.
         count: how many.
     """
 
-    def __init__(self, spec: WorkerSpec, *, shapes: Shapes, count: int) -> None:
+    def __init__(self, spec: WorkerSpec, *, largest_sum: int, count: int) -> None:
         self._spec = spec
-        self._shapes = shapes
-        self._num_values = spec.params.size // 4
-        self._blocks = [SharedBlock(SharedSum.size(self._num_values)) for _ in range(count)]
+        self._blocks = [SharedBlock(SharedSum.size(largest_sum)) for _ in range(count)]
         self._round_spec: RoundSpec | None = None
         self._tracked: list[TrackedItem] = []
         self._waiting: deque[TrackedItem] = deque()
@@ -152,8 +150,10 @@ class WorkerPool:
         self.stop()
         for one in self._redone():  # their sum was lost while others were stopped
             one.give_up()
+        rule = self._round_spec.sum_rule if self._round_spec else None
+        length = num_values(rule.shapes) if rule else 0
         parts = [part for worker in self._workers if (part := worker.part()) is not None]
-        total, weight = add_up([*self._salvaged, *parts], num_values=self._num_values)
+        total, weight = add_up([*self._salvaged, *parts], num_values=length)
         lost = [one.item.client for one in self._tracked if one.stage is Stage.LOST]
         return PartialSum(total, weight, dict.fromkeys(lost, Refusal.WORKER_LOST))
 
@@ -170,7 +170,7 @@ class WorkerPool:
             worker.kill()
 
     def _start(self, number: int) -> WorkerHandle:
-        return start_worker(number, self._spec, block=self._blocks[number], shapes=self._shapes)
+        return start_worker(number, self._spec, block=self._blocks[number])
 
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + _START_TIMEOUT_S

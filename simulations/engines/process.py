@@ -11,7 +11,15 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.flower.messages import assign_message_id, raised
 from confide.protocol.messages import Request, unpack_request
-from confide.protocol.tensors import LARGEST_FLOAT32, Shapes, decode, flatten
+from confide.protocol.tensors import (
+    BYTES_PER_VALUE,
+    LARGEST_FLOAT32,
+    Shapes,
+    decode,
+    flatten,
+    num_values,
+    shapes_of,
+)
 from confide.server.rounds.collect import Intake, collect
 from confide.server.rounds.exchange import LONGEST_PAUSE_S
 from confide.server.rounds.tally import Tally
@@ -21,25 +29,30 @@ from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.engines.worker import RoundSpec, WorkerSpec, WorkItem, WorkResult
 from confide.simulations.faults import FaultyDelivery, delivery_of
 from confide.simulations.institutions import Setup
+from confide.strategies.parts import build_algorithm
 from confide.strategies.strategy import SumRule
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharedParams:
-    """The global tensors, where workers read them.
+    """The tensors of a question, where workers read them.
 
     Attributes:
-        shapes: of the tensors.
-        values: all of them, float32 of shape [d].
+        values: float32, long enough for the largest question.
     """
 
-    shapes: Shapes
     values: torch.Tensor
 
     def write(self, arrays: ArrayRecord) -> None:
         """Write other tensors; only while no worker reads."""
-        tensors = decode(arrays, self.shapes, max_value=LARGEST_FLOAT32).tensors
-        self.values.copy_(flatten(tensors, self.shapes))
+        shapes = shapes_in(arrays)
+        tensors = decode(arrays, shapes, max_value=LARGEST_FLOAT32).tensors
+        self.values[: num_values(shapes)].copy_(flatten(tensors, shapes))
+
+
+def shapes_in(arrays: ArrayRecord) -> Shapes:
+    """Return the signature of encoded tensors."""
+    return {name: tuple(array.shape) for name, array in arrays.items()}
 
 
 class ProcessGrid(LocalGrid):
@@ -156,7 +169,7 @@ class ProcessGrid(LocalGrid):
             plan=request.plan,
             server_round=request.server_round,
             splits=tuple(request.splits),
-            has_params=request.arrays is not None,
+            sent=None if request.arrays is None else shapes_in(request.arrays),
             sum_rule=self._sum_rule,
         )
 
@@ -221,10 +234,11 @@ class ProcessEngine:
         workers: int,
         num_threads: int = 1,
     ) -> None:
-        size = sum(tensor.numel() for tensor in initial.values())
-        block = SharedBlock(4 * size)  # float32
-        shapes = {name: tuple(tensor.shape) for name, tensor in initial.items()}
-        self._params = SharedParams(shapes=shapes, values=block.tensor(torch.float32, (size,)))
+        # Other jobs of the run, its baselines, are plain, and so need no more.
+        algorithm, shapes = build_algorithm(setup.serves.objective), shapes_of(initial)
+        size = num_values(algorithm.request_shapes(shapes))
+        block = SharedBlock(BYTES_PER_VALUE * size)
+        self._params = SharedParams(values=block.tensor(torch.float32, (size,)))
         self._faults = setup.faults
         self._spent: dict[str, dict[str, RoundsSpent]] = {}
         spec = WorkerSpec(
@@ -235,7 +249,9 @@ class ProcessEngine:
             params=block,
         )
         self.data: Mapping[str, InstitutionData] = {name: records[name] for name in records.names}
-        self.pool = WorkerPool(spec, shapes=shapes, count=workers)
+        self.pool = WorkerPool(
+            spec, largest_sum=num_values(algorithm.reply_shapes(shapes)), count=workers
+        )
 
     def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
         """Return a grid over the workers."""

@@ -29,7 +29,7 @@ from confide.errors import ProtocolError
 from confide.flower.messages import assign_message_id, task_identity
 from confide.protocol.messages import Reply, Request, pack_reply, pack_request, unpack_reply
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Shapes, encode, unflatten
+from confide.protocol.tensors import Shapes, encode, num_values, unflatten
 from confide.server.rounds.participants import accept
 from confide.simulations.engines.shared_memory import SharedBlock, SharedRecords
 from confide.simulations.institutions import InstitutionFactory, Setup, faulty
@@ -48,7 +48,7 @@ class RoundSpec:
         plan: as JSON.
         server_round: from 1; 0 where it does not matter.
         splits: to evaluate on.
-        has_params: whether the global tensors, in shared memory, belong to the question.
+        sent: shapes of the question's tensors, which lie in shared memory; None if it has none.
         sum_rule: of the sum that updates go into; None: the updates themselves are sent.
     """
 
@@ -56,7 +56,7 @@ class RoundSpec:
     plan: str
     server_round: int
     splits: tuple[str, ...]
-    has_params: bool
+    sent: Shapes | None
     sum_rule: SumRule | None
 
 
@@ -186,14 +186,12 @@ class SharedSum:
 
     Args:
         block: three int64 counters (whether something is being added, how many updates are in, how
-            many tasks the worker has begun), then int64 of shape [d].
-        shapes: of an update.
+            many tasks the worker has begun), then int64, long enough for the largest sum.
     """
 
-    def __init__(self, block: SharedBlock, shapes: Shapes) -> None:
+    def __init__(self, block: SharedBlock) -> None:
         self._counters = block.tensor(torch.int64, (_COUNTERS,))
         self.total = block.tensor(torch.int64, (block.size // 8 - _COUNTERS,), 8 * _COUNTERS)
-        self._shapes = shapes
         self._accumulator: FixedPointMean | None = None
 
     @staticmethod
@@ -212,10 +210,13 @@ class SharedSum:
 
     def begin(self, rule: SumRule) -> None:
         """Begin a sum anew."""
-        accumulator = rule.aggregator.start(self._shapes, rule.bounds)
+        accumulator = rule.aggregator.start(rule.shapes, rule.bounds)
         # Additive rules of one's own are checked for this when the strategy is built.
         assert isinstance(accumulator, FixedPointMean)
-        accumulator.total = self.total.zero_()  # from here on it sums in shared memory
+        # The whole block: what an earlier, longer sum left must not be read again.
+        accumulator.total = self.total.zero_()[
+            : num_values(rule.shapes)
+        ]  # from here on it sums in shared memory
         self._counters[_ADDING] = self._counters[_ADDED] = 0
         self._accumulator = accumulator
 
@@ -255,14 +256,15 @@ class _Worker:
         self._client = ""
         self._params = spec.params.tensor(torch.float32, (spec.params.size // 4,))
         self._exchange: _Exchange | None = None
-        self.sum = SharedSum(sum_block, trainer.shapes)
+        self.sum = SharedSum(sum_block)
 
     def begin(self, round_spec: RoundSpec) -> None:
         """Begin an exchange: encode its tensors once for all who are asked, and clear the sum."""
         arrays = None
-        if round_spec.has_params:
+        if round_spec.sent is not None:
             # A copy: the shared tensors change with the next exchange.
-            arrays = encode(unflatten(self._params.clone(), self._trainer.shapes))
+            values = self._params[: num_values(round_spec.sent)].clone()
+            arrays = encode(unflatten(values, round_spec.sent))
         job = TrainingPlan.from_json(round_spec.plan).job
         self._exchange = _Exchange(round_spec, job, arrays)
         if round_spec.sum_rule is not None:
@@ -314,7 +316,7 @@ class _Worker:
                 reply,
                 client,
                 declared=item.declared,
-                shapes=self._trainer.shapes,
+                shapes=rule.shapes,
                 max_value=rule.bounds.max_value,
             )
             weight = self.sum.add(update)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from confide.protocol.tensors import Shapes
 from confide.simulations.engines.preload import CONTEXT
 from confide.simulations.engines.shared_memory import SharedBlock
 from confide.simulations.engines.work_states import TrackedItem
@@ -127,19 +126,16 @@ class WorkerHandle:
         self.process.join()
 
 
-def start_worker(
-    number: int, spec: WorkerSpec, *, block: SharedBlock, shapes: Shapes
-) -> WorkerHandle:
+def start_worker(number: int, spec: WorkerSpec, *, block: SharedBlock) -> WorkerHandle:
     """Start a worker process.
 
     Args:
         number: its place in the pool.
         spec: common to all.
         block: holds its partial sum.
-        shapes: of an update.
     """
     ours, theirs = CONTEXT.Pipe()
-    partial = SharedSum(block, shapes)
+    partial = SharedSum(block)
     partial.begun = 0
     process = CONTEXT.Process(
         target=work,
@@ -172,7 +168,7 @@ def add_up(parts: Iterable[WeightedSum], *, num_values: int) -> WeightedSum:
     """Add up parts of a sum of ``num_values`` values."""
     total, weight = torch.zeros(num_values, dtype=torch.int64), 0
     for part in parts:
-        total += part.total
+        total += part.total[:num_values]
         weight += part.weight
     return WeightedSum(total, weight)
 

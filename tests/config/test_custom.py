@@ -13,10 +13,11 @@ import torch
 from confide.config.compose import compose
 from confide.config.custom import blamed, find_part
 from confide.config.strategy import (
-    AggregatorConfig,
     ComposedStrategyConfig,
+    CustomAggregatorConfig,
     CustomStrategyConfig,
-    ObjectiveConfig,
+    FedProxConfig,
+    SgdConfig,
 )
 from confide.errors import ConfigError, RunFailedError
 from confide.server.run_folder import described
@@ -25,14 +26,15 @@ from confide.strategies.build import build_strategy
 from confide.strategies.strategy import Bounds, ClientUpdate
 
 MODULE = """
-from confide.config.strategy import ObjectiveConfig
-from confide.strategies.aggregators import AllUpdates, FixedPointMean
-from confide.strategies.fedprox import fedprox
+from dataclasses import replace
+from confide.config.strategy import FedProxConfig
+from confide.strategies.aggregators import AllUpdates
+from confide.strategies.fedavg import fedavg
 
 NUMBER = 3
 def nothing(): return None
 def raises(trim): raise ValueError(f"trim={trim} is odd")
-def proximal(): return fedprox(proximal_mu=0.5)
+def proximal(): return replace(fedavg(), objective=FedProxConfig(proximal_mu=0.5))
 class Median(AllUpdates):
     def __init__(self): super().__init__(lambda updates, counts: updates.median(dim=0).values)
 class FalseSum(Median):
@@ -41,6 +43,9 @@ class NoStart:
     additive = False
     def total_weight(self, num_examples): return 1
 """
+
+
+CUSTOM_RULE = ("strategy/aggregator=custom", "strategy.aggregator._target_=parts_of_mine.Median")
 
 
 @pytest.fixture(autouse=True)
@@ -79,24 +84,17 @@ def test_path_that_is_not_dotted_names_is_refused_as_the_config_is_composed(path
     with pytest.raises(
         ConfigError, match=r"strategy\.aggregator\._target_=.*expected a dotted path"
     ):
-        compose([f'strategy.aggregator._target_="{path}"'])
+        compose(["strategy/aggregator=custom", f'strategy.aggregator._target_="{path}"'])
 
 
 def test_arguments_without_a_part_are_refused() -> None:
-    with pytest.raises(ConfigError, match="has no effect without _target_"):
-        compose(["strategy.aggregator.kwargs={trim: 1}"])
+    with pytest.raises(ConfigError, match=r"strategy\.aggregator\._target_ is not set"):
+        compose(["strategy/aggregator=custom", "strategy.aggregator.kwargs={trim: 1}"])
 
 
-def test_weighting_has_no_effect_on_a_rule_of_ones_own() -> None:
-    with pytest.raises(
-        ConfigError, match=r"weighting=uniform has no effect with aggregator\._target_"
-    ):
-        compose(
-            [
-                "strategy.aggregator._target_=parts_of_mine.Median",
-                "strategy.aggregator.weighting=uniform",
-            ]
-        )
+def test_custom_rule_has_no_weighting() -> None:
+    with pytest.raises(ConfigError, match=r"no setting strategy\.aggregator\.weighting"):
+        compose([*CUSTOM_RULE, "strategy.aggregator.weighting=uniform"])
 
 
 @pytest.mark.parametrize(
@@ -107,7 +105,7 @@ def test_weighting_has_no_effect_on_a_rule_of_ones_own() -> None:
             {},
             (
                 r"returns NoneType, expected a FederatedAlgorithm.*lacks resumable, init, select,"
-                r" begin"
+                r" request, reply_shapes, begin"
             ),
         ),
         (
@@ -132,7 +130,7 @@ def test_what_is_no_strategy_is_refused(part: str, kwargs: dict[str, int], words
 
 
 def test_objective_of_a_strategy_of_ones_own_is_the_configs() -> None:
-    objective = ObjectiveConfig(kind="fedprox", proximal_mu=0.5)
+    objective = FedProxConfig(proximal_mu=0.5)
     algorithm = build_strategy(
         CustomStrategyConfig(_target_="parts_of_mine.proximal", objective=objective)
     )
@@ -180,7 +178,10 @@ def test_rule_sees_updates_in_the_order_of_names() -> None:
 def test_what_is_no_aggregator_is_refused(part: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         build_strategy(
-            ComposedStrategyConfig(aggregator=AggregatorConfig(_target_=f"parts_of_mine.{part}"))
+            ComposedStrategyConfig(
+                aggregator=CustomAggregatorConfig(_target_=f"parts_of_mine.{part}"),
+                server_optimizer=SgdConfig(),
+            )
         )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from confide.config.compose import compose
 from confide.config.model import MlpConfig
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategy import FedProxConfig, ObjectiveConfig, ScaffoldConfig
 from confide.errors import ProtocolError
 from confide.protocol.plan import (
     LONGEST_PLAN,
@@ -86,13 +86,46 @@ def test_plan_holds_what_the_config_says() -> None:
     made = make_plan(compose([EXPERIMENT, *overrides]), backbone_sha256="ab")
     assert (made.job, made.num_rounds, made.deadline_s, made.seed) == ("trial", 3, 7.0, 5)
     assert made.backbone_sha256 == "ab"
-    assert made.objective == ObjectiveConfig(kind="fedprox", proximal_mu=0.01)
+    assert made.objective == FedProxConfig(proximal_mu=0.01)
     assert (made.version, made.relation) == (PLAN_VERSION, NEIGHBOURING_RELATION)
 
 
 def test_plan_of_a_flower_strategy_has_the_plain_objective() -> None:
     made = make_plan(compose([EXPERIMENT, "strategy=flower"]), backbone_sha256=None)
     assert made.objective == ObjectiveConfig()
+
+
+def test_text_of_a_plain_plan_is_what_noise_was_always_keyed_by() -> None:
+    made = make_plan(compose([EXPERIMENT]), backbone_sha256=None)
+    text = made.to_json()
+    assert '"objective":{"kind":"plain","proximal_mu":0.0,"alpha":0.1},"client"' in text
+    assert TrainingPlan.from_json(text) == made
+    assert TrainingPlan.from_json(text.replace(',"proximal_mu":0.0,"alpha":0.1', "")) == made
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        '{"kind":"plain","proximal_mu":0.5,"alpha":0.1}',
+        '{"kind":"fedprox","proximal_mu":0.5,"alpha":0.1}',
+        '{"kind":"fedprox","proximal_mu":-1}',
+        '{"kind":"median"}',
+        "{}",
+        '"plain"',
+    ],
+)
+def test_settings_that_an_algorithm_does_not_have_are_refused(objective: str) -> None:
+    plain = '{"kind":"plain","proximal_mu":0.0,"alpha":0.1}'
+    text = make_plan(compose([EXPERIMENT]), backbone_sha256=None).to_json()
+    with pytest.raises(ProtocolError, match="objective") as caught:
+        TrainingPlan.from_json(text.replace(plain, objective))
+    assert caught.value.code == "plan_invalid"
+
+
+def test_algorithm_travels_with_its_own_settings_alone() -> None:
+    made = make_plan(compose([EXPERIMENT, "strategy=scaffold"]), backbone_sha256=None)
+    assert '"objective":{"kind":"scaffold"},' in made.to_json()
+    assert TrainingPlan.from_json(made.to_json()).objective == ScaffoldConfig()
 
 
 @pytest.mark.parametrize(("unit", "private"), [("none", False), ("record", True)])
@@ -176,7 +209,7 @@ def test_unknown_kind_is_refused(part: str, kind: str | None) -> None:
         (("client", "local_steps"), 0, r"client\.local_steps\b"),
         (("client", "sampling_rate"), 1.5, r"client\.sampling_rate\b"),
         (("client", "optimizer", "learning_rate"), -1.0, r"client\.optimizer\.learning_rate\b"),
-        (("objective", "kind"), "mine", r"objective\.kind=mine"),
+        (("objective", "kind"), "mine", r"objective: Input tag 'mine'"),
         (("tuning", "kind"), "some", r"tuning\.kind=some"),
         (("task", "primary_metric"), "luck", r"task\.primary_metric=luck"),
         (("task", "columns", "age", "minimum"), 99.0, r"task\.columns\.age\.minimum=99\.0"),

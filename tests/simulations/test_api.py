@@ -180,7 +180,8 @@ def interrupting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
 
 @pytest.mark.slow
 def test_interrupted_run_goes_on_where_it_was(tmp_path: Path, interrupting: Path) -> None:
-    words = [*QUICK, "server.num_rounds=5", "strategy.aggregator._target_=interrupted_rule.rule"]
+    rule = ["strategy/aggregator=custom", "strategy.aggregator._target_=interrupted_rule.rule"]
+    words = [*QUICK, "server.num_rounds=5", *rule]
     interrupting.touch()
     with pytest.raises(KeyboardInterrupt):
         confide.simulate(words, run_dir=tmp_path / "run")

@@ -96,7 +96,15 @@ def check_kills(run: Simulate, folder: Path, kind: str, engine: str, *, kills: i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "engine"), [("private", "inline"), ("fedadam", "process")])
+@pytest.mark.parametrize(
+    ("kind", "engine"),
+    [
+        ("private", "inline"),
+        ("fedadam", "process"),
+        ("scaffold", "inline"),
+        ("scaffold", "process"),
+    ],
+)
 def test_kills_at_a_few_instants_change_nothing(
     run: Simulate, tmp_path: Path, kind: str, engine: str
 ) -> None:

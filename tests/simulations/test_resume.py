@@ -193,8 +193,9 @@ def test_a_torn_checkpoint_falls_back_to_the_one_before(
     assert summary["model_sha256"] == expected["model_sha256"]
 
 
-def test_feddyn_falls_back_with_its_clients(run: Simulate, tmp_path: Path) -> None:
-    overrides = (*HEART, "strategy=feddyn")
+@pytest.mark.parametrize("strategy", ["feddyn", "scaffold"])
+def test_clients_fall_back_with_their_state(run: Simulate, tmp_path: Path, strategy: str) -> None:
+    overrides = (*HEART, f"strategy={strategy}")
     expected = run(*overrides, name="undisturbed")
     stopped(run, *overrides, after=5)
     for number in (5, 4):

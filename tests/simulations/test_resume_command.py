@@ -38,7 +38,7 @@ def test_resume_on_the_command_line(run: Simulate, tmp_path: Path) -> None:
     with started(*words) as process:
         kill_when(process, lambda: (folder / "checkpoints" / "round-00001.safetensors").exists())
     changed = confide_simulate(f"resume={folder}", "strategy=fedavg", "simulation.workers=2")
-    assert (changed.returncode, changed.stderr.count(" in the run, ")) == (2, 2)
+    assert (changed.returncode, changed.stderr.count(" in the run, ")) == (2, 6)
     resumed = confide_simulate(f"resume={folder}")
     assert resumed.returncode == 0, resumed.stderr
     assert (

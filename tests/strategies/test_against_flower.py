@@ -13,14 +13,12 @@ from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy as FlowerBase
+from small_strategies import compose_strategy, took_part
 
 from confide.flower.messages import task_identity
 from confide.protocol.tensors import Tensors, encode
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.composed import Strategy
-from confide.strategies.fedavg import fedavg, fedavgm
-from confide.strategies.fedopt import fedadagrad, fedadam, fedyogi
-from confide.strategies.fedprox import fedprox
 from confide.strategies.strategy import ClientUpdate
 
 ROUNDS, CLIENTS = 4, 3
@@ -88,7 +86,7 @@ def our_path(make: Make, *, v_from_zero: bool = False) -> list[Tensors]:
         )
         for update in updates(server_round):
             under_way.add(update)
-        params, state = under_way.finish()
+        params, state = under_way.finish(took_part(range(CLIENTS), CLIENTS))
         path.append(params)
     return path
 
@@ -102,22 +100,30 @@ def distance(ours: list[Tensors], theirs: list[Tensors]) -> float:
     )
 
 
+def server(name: str, **settings: float) -> Strategy:
+    words = [f"strategy.server_optimizer.{key}={value!r}" for key, value in settings.items()]
+    return compose_strategy(f"strategy={name}", *words)
+
+
 def bias_corrected(server_round: int) -> Strategy:
     """FedAdam with Flower's factor, which it takes from round + 1, in the learning rate."""
     factor = (1 - BETA2 ** (server_round + 1)) ** 0.5 / (1 - BETA1 ** (server_round + 1))
-    return fedadam(learning_rate=ETA * factor, beta1=BETA1, beta2=BETA2, tau=TAU)
+    return server("fedadam", learning_rate=ETA * factor, beta1=BETA1, beta2=BETA2, tau=TAU)
 
 
 SAME: dict[str, tuple[Callable[[], FlowerBase], Callable[[], Strategy]]] = {
-    "fedavg": (flower.FedAvg, fedavg),
-    "fedprox": (lambda: flower.FedProx(proximal_mu=0.1), lambda: fedprox(proximal_mu=0.1)),
+    "fedavg": (flower.FedAvg, compose_strategy),
+    "fedprox": (
+        lambda: flower.FedProx(proximal_mu=0.1),
+        lambda: compose_strategy("strategy=fedprox", "strategy.objective.proximal_mu=0.1"),
+    ),
     "fedavgm": (
         lambda: flower.FedAvgM(server_momentum=0.9, server_learning_rate=0.5),
-        lambda: fedavgm(momentum=0.9, learning_rate=0.5),
+        lambda: server("fedavgm", momentum=0.9, learning_rate=0.5),
     ),
     "fedavgm without momentum": (
         lambda: flower.FedAvgM(server_learning_rate=0.5),
-        lambda: fedavgm(momentum=0.0, learning_rate=0.5),
+        lambda: server("fedavgm", momentum=0.0, learning_rate=0.5),
     ),
 }
 ADAPTIVE: dict[str, tuple[Callable[[], FlowerBase], Make]] = {
@@ -127,17 +133,17 @@ ADAPTIVE: dict[str, tuple[Callable[[], FlowerBase], Make]] = {
     ),
     "fedyogi": (
         lambda: flower.FedYogi(eta=ETA, beta_1=BETA1, beta_2=BETA2, tau=TAU),
-        lambda _: fedyogi(learning_rate=ETA, beta1=BETA1, beta2=BETA2, tau=TAU),
+        lambda _: server("fedyogi", learning_rate=ETA, beta1=BETA1, beta2=BETA2, tau=TAU),
     ),
     "fedadagrad": (
         lambda: flower.FedAdagrad(eta=ETA, tau=TAU),
-        lambda _: fedadagrad(learning_rate=ETA, beta1=0.0, tau=TAU),
+        lambda _: server("fedadagrad", learning_rate=ETA, beta1=0.0, tau=TAU),
     ),
 }
 PAPER: dict[str, Make] = {
-    "fedadam": lambda _: fedadam(learning_rate=ETA),
-    "fedyogi": lambda _: fedyogi(learning_rate=ETA, tau=0.1),
-    "fedadagrad": lambda _: fedadagrad(learning_rate=ETA, beta1=0.0, tau=0.1),
+    "fedadam": lambda _: server("fedadam", learning_rate=ETA),
+    "fedyogi": lambda _: server("fedyogi", learning_rate=ETA, tau=0.1),
+    "fedadagrad": lambda _: server("fedadagrad", learning_rate=ETA, beta1=0.0, tau=0.1),
 }
 
 
@@ -156,7 +162,8 @@ def test_adaptive_strategies_agree_when_started_at_v_zero(name: str) -> None:
 def test_fedadam_without_the_bias_correction_differs_from_flowers() -> None:
     theirs, _ = ADAPTIVE["fedadam"]
     ours = our_path(
-        lambda _: fedadam(learning_rate=ETA, beta1=BETA1, beta2=BETA2, tau=TAU), v_from_zero=True
+        lambda _: server("fedadam", learning_rate=ETA, beta1=BETA1, beta2=BETA2, tau=TAU),
+        v_from_zero=True,
     )
     assert distance(ours, flowers_path(theirs())) > 1e-2
 

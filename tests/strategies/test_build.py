@@ -1,35 +1,65 @@
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from small_strategies import EVERYBODY
 
 import confide.conf
 from confide.config.compose import compose
-from confide.config.strategy import FlowerStrategyConfig, StrategyConfig
+from confide.config.strategy import (
+    FedDynConfig,
+    FedProxConfig,
+    FlowerStrategyConfig,
+    ObjectiveConfig,
+    ScaffoldConfig,
+    StrategyConfig,
+)
 from confide.errors import ConfigError
 from confide.protocol.tensors import Tensors
+from confide.server.report.sentences import strategy_name
+from confide.strategies.aggregators import WeightedMean
 from confide.strategies.build import build_strategy
 from confide.strategies.composed import Strategy
-from confide.strategies.fedavg import fedavg, fedavgm
-from confide.strategies.feddyn import feddyn
-from confide.strategies.fedopt import fedadagrad, fedadam, fedyogi
-from confide.strategies.fedprox import fedprox
 from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.selection import SelectAll, SelectUniform
-from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm
+from confide.strategies.server_optimizers import Adaptive, Sgd, adagrad, adam, yogi
+from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm, ServerOptimizer
 
 QUICK = "experiment=heart_disease"
 START: Tensors = {"w": torch.tensor([1.0, -2.0])}
 SECRET = bytes(32)
-BUILDERS: dict[str, Callable[[], Strategy]] = {
-    "fedavg": fedavg,
-    "fedavgm": fedavgm,
-    "fedprox": lambda: fedprox(proximal_mu=0.01),
-    "fedadam": fedadam,
-    "fedyogi": fedyogi,
-    "fedadagrad": fedadagrad,
-    "feddyn": feddyn,
+PLAIN, MEAN = ObjectiveConfig(), WeightedMean(weighting="num_examples")
+UNIFORM = WeightedMean(weighting="uniform")
+STEP = Sgd(learning_rate=1.0, momentum=0.0)
+ADAPTIVE: dict[str, Adaptive] = {
+    "fedadam": adam(learning_rate=0.1, beta1=0.9, beta2=0.99, tau=1e-3),
+    "fedyogi": yogi(learning_rate=0.1, beta1=0.9, beta2=0.99, tau=1e-3),
+    "fedadagrad": adagrad(learning_rate=0.1, beta1=0.9, tau=1e-3),
+}
+
+
+def by_hand(
+    optimizer: ServerOptimizer = STEP,
+    objective: ObjectiveConfig = PLAIN,
+    aggregator: WeightedMean = MEAN,
+) -> Strategy:
+    return Strategy(
+        selection=SelectAll(),
+        aggregator=aggregator,
+        server_optimizer=optimizer,
+        objective=objective,
+    )
+
+
+BUILT: dict[str, Strategy] = {
+    "fedavg": by_hand(),
+    "fedavgm": by_hand(Sgd(learning_rate=1.0, momentum=0.9)),
+    "fedprox": by_hand(objective=FedProxConfig(proximal_mu=0.01)),
+    "feddyn": by_hand(objective=FedDynConfig(alpha=0.1), aggregator=UNIFORM),
+    "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
+    **{name: by_hand(optimizer) for name, optimizer in ADAPTIVE.items()},
 }
 YAMLS = sorted(
     file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml")
@@ -47,20 +77,20 @@ def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
             params, state, cohort=[1, 3], max_value=1024.0, server_round=server_round
         )
         for client, count, values in (("a", 1, [size, 1.0]), ("b", 3, [0.5, size])):
-            under_way.add(
-                ClientUpdate(client=client, tensors={"w": torch.tensor(values)}, num_examples=count)
-            )
-        params, state = under_way.finish()
+            shapes = algorithm.reply_shapes({"w": (2,)})
+            tensors = {key: torch.tensor(values) for key in shapes}
+            under_way.add(ClientUpdate(client=client, tensors=tensors, num_examples=count))
+        params, state = under_way.finish(EVERYBODY)
     return params, state
 
 
-def test_every_yaml_has_its_builder() -> None:
-    assert sorted([*BUILDERS, "custom", "flower"]) == YAMLS
+def test_every_yaml_is_built_by_hand_here() -> None:
+    assert sorted([*BUILT, "custom", "flower"]) == YAMLS
 
 
-@pytest.mark.parametrize("name", BUILDERS)
-def test_yaml_builds_what_the_python_builder_does(name: str) -> None:
-    composed, built = from_yaml(f"strategy={name}"), BUILDERS[name]()
+@pytest.mark.parametrize("name", BUILT)
+def test_yaml_builds_the_parts_that_it_names(name: str) -> None:
+    composed, built = from_yaml(f"strategy={name}"), BUILT[name]
     (params, state), (expected, expected_state) = three_rounds(composed), three_rounds(built)
     assert isinstance(composed, Strategy)
     assert composed.objective == built.objective
@@ -71,46 +101,108 @@ def test_yaml_builds_what_the_python_builder_does(name: str) -> None:
 
 
 def test_no_two_server_optimizers_behave_alike() -> None:
-    ends = {name: tuple(three_rounds(make())[0]["w"].tolist()) for name, make in BUILDERS.items()}
-    assert ends["fedprox"] == ends["fedavg"]
-    assert len(set(ends.values())) == len(BUILDERS) - 1
+    names = ("fedavg", "fedavgm", "feddyn", *ADAPTIVE)
+    assert len({tuple(three_rounds(BUILT[name])[0]["w"].tolist()) for name in names}) == len(names)
 
 
-@pytest.mark.parametrize("name", ["fedadam", "fedyogi", "fedadagrad"])
-def test_settings_of_the_server_optimizer_reach_it(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    [
+        ("fedadam", adam(learning_rate=0.5, beta1=0.5, beta2=0.99, tau=0.25)),
+        ("fedyogi", yogi(learning_rate=0.5, beta1=0.5, beta2=0.99, tau=0.25)),
+        ("fedadagrad", adagrad(learning_rate=0.5, beta1=0.5, tau=0.25)),
+    ],
+)
+def test_settings_of_the_server_optimizer_reach_it(name: str, optimizer: Adaptive) -> None:
     settings = ["learning_rate=0.5", "beta1=0.5", "tau=0.25"]
     composed = from_yaml(
         f"strategy={name}", *(f"strategy.server_optimizer.{setting}" for setting in settings)
     )
-    make = {"fedadam": fedadam, "fedyogi": fedyogi, "fedadagrad": fedadagrad}[name]
-    expected = three_rounds(make(learning_rate=0.5, beta1=0.5, tau=0.25))
+    expected = three_rounds(by_hand(optimizer))
     assert torch.equal(three_rounds(composed)[0]["w"], expected[0]["w"])
 
 
-@pytest.mark.parametrize(("name", "make"), [("fedadam", fedadam), ("fedyogi", fedyogi)])
-def test_beta2_reaches_the_server_optimizer(name: str, make: Callable[..., Strategy]) -> None:
+@pytest.mark.parametrize(("name", "make"), [("fedadam", adam), ("fedyogi", yogi)])
+def test_beta2_reaches_the_server_optimizer(name: str, make: Callable[..., Adaptive]) -> None:
     composed = from_yaml(f"strategy={name}", "strategy.server_optimizer.beta2=0.5")
-    assert torch.equal(three_rounds(composed)[0]["w"], three_rounds(make(beta2=0.5))[0]["w"])
+    expected = by_hand(make(learning_rate=0.1, beta1=0.9, beta2=0.5, tau=1e-3))
+    assert torch.equal(three_rounds(composed)[0]["w"], three_rounds(expected)[0]["w"])
 
 
 def test_momentum_and_learning_rate_reach_sgd() -> None:
     composed = from_yaml(
         "strategy=fedavgm", "strategy.server_optimizer={momentum: 0.5, learning_rate: 0.25}"
     )
-    expected = three_rounds(fedavgm(momentum=0.5, learning_rate=0.25))
+    expected = three_rounds(by_hand(Sgd(momentum=0.5, learning_rate=0.25)))
     assert torch.equal(three_rounds(composed)[0]["w"], expected[0]["w"])
 
 
 def test_selection_and_weighting_reach_the_strategy() -> None:
     composed = from_yaml(
-        "strategy.selection.kind=uniform",
+        "strategy/selection=uniform",
         "strategy.selection.clients_per_round=2",
         "strategy.aggregator.weighting=uniform",
     )
     assert isinstance(composed, Strategy)
     assert composed.selection == SelectUniform(clients_per_round=2)
-    expected = three_rounds(fedavg(weighting="uniform"))
+    expected = three_rounds(by_hand(aggregator=UNIFORM))
     assert torch.equal(three_rounds(composed)[0]["w"], expected[0]["w"])
+
+
+def test_parts_mix() -> None:
+    composed = from_yaml(
+        "strategy=fedadam", "strategy/objective=fedprox", "strategy.objective.proximal_mu=0.5"
+    )
+    assert isinstance(composed, Strategy)
+    assert composed.objective == FedProxConfig(proximal_mu=0.5)
+    assert isinstance(composed.server_optimizer, Adaptive)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["strategy=fedprox", "strategy.server_optimizer.beta1=0.5"],
+            r"there is no setting strategy\.server_optimizer\.beta1",
+        ),
+        (
+            ["strategy.server_optimizer.kind=yogi"],
+            r"kind=yogi: expected one of sgd\. Chosen by its group: strategy/server_optimizer=KIND",
+        ),
+        (
+            ["strategy/server_optimizer=rmsprop"],
+            r"Choose one of: adagrad, adam, sgd, yogi",
+        ),
+    ],
+)
+def test_setting_of_another_kind_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        compose([QUICK, *overrides])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        (["strategy=fedavg"], "FedAvg"),
+        (["strategy=fedavgm"], "FedAvgM"),
+        (["strategy=fedprox"], "FedProx"),
+        (["strategy=fedadam"], "FedAdam"),
+        (["strategy=scaffold"], "SCAFFOLD"),
+        (["strategy=fedadam", "strategy/objective=fedprox"], "FedAdam with a proximal term"),
+        (
+            ["strategy=fedprox", "strategy.server_optimizer.momentum=0.9"],
+            "FedAvgM with a proximal term",
+        ),
+        (
+            ["strategy/aggregator=custom", "strategy.aggregator._target_=rules.trimmed_mean"],
+            "FedAvg, aggregated by trimmed_mean",
+        ),
+        (["strategy=flower"], "FedAvg"),
+        (["strategy=custom", "strategy._target_=mine.signs"], "signs"),
+    ],
+)
+def test_strategy_says_its_own_name(overrides: list[str], name: str) -> None:
+    assert strategy_name(asdict(compose([QUICK, *overrides]).strategy)) == name
 
 
 def test_flowers_strategy_is_adapted() -> None:

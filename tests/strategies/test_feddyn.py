@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from builders import build_institution, build_plan, build_request, workload_of
+from small_strategies import changed_gradients, compose_strategy, given, hook_of, took_part
 from torch import nn
 
 from confide.client.algorithm_state import ClientStates
@@ -16,16 +17,16 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.compose import compose
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategy import FedDynConfig, ObjectiveConfig
 from confide.errors import ConfigError
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, flatten
+from confide.strategies.algorithm import ServerResult, ServerRound
 from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg
-from confide.strategies.feddyn import Dynamic, feddyn, next_gradient
-from confide.strategies.objectives import first_state, keeps_state, local_objective, next_state
+from confide.strategies.feddyn import feddyn
 from confide.strategies.strategy import ClientUpdate
 
 ALPHA = 0.5
@@ -50,43 +51,52 @@ OPTIMUM = (1.0 * 2.0 + 4.0 * -1.0 + 0.5 * 6.0) / (1.0 + 4.0 + 0.5)
 # Ours: each part of the strategy called as the round loop and the trainer call it
 
 
-def extra_gradient(objective: Dynamic, w: float, start: float) -> float:
+def extra_gradient(kept: float, w: float, start: float, alpha: float) -> float:
+    one = torch.tensor([start], dtype=torch.float64)
+    hook = hook_of(
+        feddyn(alpha=alpha), {"w": one}, {"w": torch.tensor([kept], dtype=torch.float64)}, {}
+    )
     param = nn.Parameter(torch.tensor([w], dtype=torch.float64))
     param.grad = torch.zeros(1, dtype=torch.float64)
-    objective.add_gradient([param], [torch.tensor([start], dtype=torch.float64)])
-    return float(param.grad)
+    return float(changed_gradients(hook, [param], [one])[0])
 
 
 def solve(client: Quadratic, kept: float, start: float, alpha: float) -> float:
     """Minimise exactly: the gradient is linear in w, so one Newton step arrives."""
-    objective = Dynamic(alpha=alpha, gradient=[torch.tensor([kept], dtype=torch.float64)])
     slope = client.curvature + alpha
-    w = start - (client.gradient(start) + extra_gradient(objective, start, start)) / slope
-    assert client.gradient(w) + extra_gradient(objective, w, start) == pytest.approx(0.0, abs=1e-9)
+    w = start - (client.gradient(start) + extra_gradient(kept, start, start, alpha)) / slope
+    left = client.gradient(w) + extra_gradient(kept, w, start, alpha)
+    assert left == pytest.approx(0.0, abs=1e-9)
     return w
+
+
+def kept_after(kept: Tensors, update: Tensors, *, alpha: float) -> Tensors:
+    """Run the client part on a training that gives the update."""
+    known = given({name: torch.zeros_like(value) for name, value in kept.items()}, kept=kept)
+    return feddyn(alpha=alpha).client(known, lambda start, change=None: update).kept
+
+
+def with_alpha(alpha: float) -> Strategy:
+    return compose_strategy("strategy=feddyn", f"strategy.objective.alpha={alpha!r}")
 
 
 def run_feddyn(
     cohorts: Sequence[Sequence[int]], *, alpha: float = ALPHA
 ) -> tuple[list[float], list[float]]:
     """Return the global tensor after each round, and what clients keep in the end."""
-    strategy = feddyn(alpha=alpha)
+    composed = with_alpha(alpha)
     params: Tensors = {"w": torch.zeros(1)}
-    state, kept, path = strategy.init(params), [{"w": torch.zeros(1)} for _ in CLIENTS], []
+    state, kept, path = composed.init(params), [{"w": torch.zeros(1)} for _ in CLIENTS], []
     for server_round, cohort in enumerate(cohorts, start=1):
-        under_way = strategy.begin(
+        under_way = composed.begin(
             params, state, cohort=[9] * len(cohort), max_value=1024.0, server_round=server_round
         )
         for k in cohort:
-            update = {
-                "w": torch.tensor(
-                    [solve(CLIENTS[k], float(kept[k]["w"]), float(params["w"]), alpha)]
-                )
-                - params["w"]
-            }
+            w = solve(CLIENTS[k], float(kept[k]["w"]), float(params["w"]), alpha)
+            update = {"w": torch.tensor([w]) - params["w"]}
             under_way.add(ClientUpdate(client=str(k), tensors=update, num_examples=k + 1))
-            kept[k] = next_gradient(kept[k], update, alpha=alpha)
-        params, state = under_way.finish(participation=len(cohort) / len(CLIENTS))
+            kept[k] = kept_after(kept[k], update, alpha=alpha)
+        params, state = under_way.finish(took_part(cohort, len(CLIENTS)))
         path.append(float(params["w"]))
     return path, [float(one["w"]) for one in kept]
 
@@ -128,18 +138,18 @@ def test_rounds_follow_algorithm_1(cohorts: list[tuple[int, ...]]) -> None:
 def test_two_rounds_of_two_clients_by_hand() -> None:
     # alpha 1, start 0; updates 1 and 3, so g = -1 and -3. Mean 2, h = 2, w = 0 + 2 + 2 = 4.
     # Then one of the two: update -2, so g = 1. Mean -2, h = 2 + 1/2 * -2 = 1, w = 4 - 2 + 1 = 3.
-    strategy, params = feddyn(alpha=1.0), {"w": torch.zeros(1)}
-    state, kept = strategy.init(params), {"w": torch.zeros(1)}
+    composed, params = with_alpha(1.0), {"w": torch.zeros(1)}
+    state, kept = composed.init(params), {"w": torch.zeros(1)}
     for updates, w, h in (([1.0, 3.0], 4.0, 2.0), ([-2.0], 3.0, 1.0)):
-        under_way = strategy.begin(
+        under_way = composed.begin(
             params, state, cohort=[5] * len(updates), max_value=8.0, server_round=1
         )
         for value in updates:
             under_way.add(
                 ClientUpdate(client="c", tensors={"w": torch.tensor([value])}, num_examples=7)
             )
-        params, state = under_way.finish(participation=len(updates) / 2)
-        kept = next_gradient(kept, {"w": torch.tensor([updates[0]])}, alpha=1.0)
+        params, state = under_way.finish(took_part(range(len(updates)), 2))
+        kept = kept_after(kept, {"w": torch.tensor([updates[0]])}, alpha=1.0)
         assert (params["w"].item(), [tensor.item() for tensor in state.values()]) == (w, [h])
     assert kept["w"].item() == 1.0
 
@@ -150,27 +160,25 @@ def test_gradient_is_that_of_the_two_terms() -> None:
     terms = -(kept @ param) + ALPHA / 2 * (param - start).square().sum()
     (expected,) = torch.autograd.grad(terms, [param])
     param.grad = torch.tensor([10.0, 20.0])
-    Dynamic(alpha=ALPHA, gradient=[kept]).add_gradient([param], [start])
+    hook = hook_of(feddyn(alpha=ALPHA), {"w": start}, {"w": kept}, {})
+    changed_gradients(hook, [param], [start])
     assert param.grad.tolist() == (expected + torch.tensor([10.0, 20.0])).tolist()
 
 
-def test_tensors_and_kept_gradients_that_do_not_pair_are_an_error() -> None:
-    param = nn.Parameter(torch.ones(1))
-    param.grad = torch.zeros(1)
-    with pytest.raises(ValueError, match="zip"):
-        Dynamic(alpha=ALPHA, gradient=[]).add_gradient([param], [torch.ones(1)])
-
-
 def test_arguments_are_left_as_they_are() -> None:
-    server, params = feddyn().server_optimizer, {"w": torch.ones(1)}
-    state, update = server.init(params), {"w": torch.tensor([2.0])}
-    server.apply(params, update, state, participation=0.5)
-    next_gradient(params, update, alpha=ALPHA)
-    assert (params["w"].item(), update["w"].item(), [t.item() for t in state.values()]) == (
-        1.0,
-        2.0,
-        [0.0],
+    params, state, update = ({"w": torch.tensor([value])} for value in (1.0, 0.0, 2.0))
+
+    def step(update: Tensors) -> ServerResult:
+        return ServerResult(params={"w": params["w"] + update["w"]}, optimizer_state={})
+
+    feddyn(alpha=ALPHA).server(
+        ServerRound(
+            params=params, update=update, extra={}, state=state, participation=took_part("a", 2)
+        ),
+        step,
     )
+    kept_after(params, update, alpha=ALPHA)
+    assert [part["w"].item() for part in (params, state, update)] == [1.0, 0.0, 2.0]
 
 
 def test_fedavg_keeps_away_from_the_optimum_that_feddyn_finds() -> None:
@@ -187,9 +195,9 @@ def test_feddyn_finds_the_optimum_with_one_client_a_round_too() -> None:
 
 
 def fedavg_of_many_steps(rounds: int, *, steps: int = 50, learning_rate: float = 0.1) -> float:
-    strategy, params = fedavg(weighting="uniform"), {"w": torch.zeros(1)}
+    uniform, params = fedavg(weighting="uniform"), {"w": torch.zeros(1)}
     for server_round in range(1, rounds + 1):
-        under_way = strategy.begin(
+        under_way = uniform.begin(
             params, {}, cohort=[9] * len(CLIENTS), max_value=1024.0, server_round=server_round
         )
         for client in CLIENTS:
@@ -201,7 +209,7 @@ def fedavg_of_many_steps(rounds: int, *, steps: int = 50, learning_rate: float =
                     client="c", tensors={"w": torch.tensor([w]) - params["w"]}, num_examples=1
                 )
             )
-        params, _ = under_way.finish()
+        params, _ = under_way.finish(took_part(CLIENTS, len(CLIENTS)))
     return float(params["w"])
 
 
@@ -209,43 +217,17 @@ def fedavg_of_many_steps(rounds: int, *, steps: int = 50, learning_rate: float =
 
 
 def test_feddyn_is_fedavg_unweighted_with_a_part_on_either_side() -> None:
-    strategy = feddyn(alpha=0.25)
-    assert isinstance(strategy, Strategy)
-    assert strategy.objective == ObjectiveConfig(kind="feddyn", alpha=0.25)
-    assert strategy.aggregator == fedavg(weighting="uniform").aggregator
-
-
-def test_plans_word_is_mapped_to_the_objective_and_what_it_keeps() -> None:
-    config, kept = ObjectiveConfig(kind="feddyn", alpha=0.25), [torch.ones(2)]
-    assert local_objective(config, kept) == Dynamic(alpha=0.25, gradient=kept)
-    assert [keeps_state(ObjectiveConfig(kind=kind)) for kind in ("plain", "fedprox", "feddyn")] == [
-        False,
-        False,
-        True,
-    ]
-    first = first_state({"w": (2,)})
-    assert first["w"].tolist() == [0.0, 0.0]
-    assert next_state(config, first, {"w": torch.tensor([4.0, -4.0])})["w"].tolist() == [-1.0, 1.0]
+    composed = with_alpha(0.25)
+    assert composed.objective == FedDynConfig(alpha=0.25)
+    assert composed.aggregator == fedavg(weighting="uniform").aggregator
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (
-            ["strategy=feddyn", "strategy.server_optimizer.kind=sgd"],
-            r"objective\.kind=feddyn, server_optimizer\.kind=sgd",
-        ),
-        (
-            ["strategy=feddyn", "strategy.objective.kind=plain"],
-            r"objective\.kind=plain, server_optimizer\.kind=feddyn",
-        ),
-        (
-            ["strategy=fedavg", "strategy.objective.kind=feddyn"],
-            r"objective\.kind=feddyn, server_optimizer\.kind=sgd",
-        ),
-        (
             ["strategy=feddyn", "strategy.aggregator.weighting=num_examples"],
-            r"weighting=num_examples: FedDyn's mean is unw",
+            r"weighting=num_examples: FedDyn is defined for uniform weights; set uniform",
         ),
         (
             ["strategy=feddyn", "strategy.objective.alpha=0"],
@@ -253,11 +235,7 @@ def test_plans_word_is_mapped_to_the_objective_and_what_it_keeps() -> None:
         ),
         (
             ["strategy=feddyn", "strategy.objective.proximal_mu=0.1"],
-            r"proximal_mu=0\.1 has no effect with kind=feddyn",
-        ),
-        (
-            ["strategy=feddyn", "strategy.server_optimizer.learning_rate=0.5"],
-            r"learning_rate=0\.5 has no effect",
+            r"there is no setting strategy\.objective\.proximal_mu",
         ),
     ],
 )
@@ -270,7 +248,7 @@ def test_contradictions_are_refused(overrides: list[str], message: str) -> None:
 
 PLAIN = build_plan(
     job="dynamic",
-    objective=ObjectiveConfig(kind="feddyn", alpha=ALPHA),
+    objective=FedDynConfig(alpha=ALPHA),
     client=ClientConfig(batch_size=8, local_steps=3),
     num_rounds=4,
 )

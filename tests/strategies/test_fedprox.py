@@ -1,11 +1,13 @@
 import pytest
 import torch
+from small_strategies import changed_gradients, compose_strategy, hook_of
 from torch import nn
 
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategy import FedProxConfig, ObjectiveConfig
+from confide.strategies.algorithm import GradientFn, local_steps
 from confide.strategies.fedavg import fedavg
-from confide.strategies.fedprox import Proximal, fedprox
-from confide.strategies.objectives import local_objective
+from confide.strategies.fedprox import fedprox
+from confide.strategies.parts import build_algorithm
 
 START = [torch.tensor([1.0, 1.0]), torch.tensor(2.0)]
 
@@ -16,13 +18,17 @@ def moved() -> list[nn.Parameter]:
     return params
 
 
+def proximal(mu: float) -> GradientFn:
+    return hook_of(fedprox(proximal_mu=mu), {"w": START[0]}, {}, {})
+
+
 def grads(params: list[nn.Parameter]) -> list[object]:
     return [param.grad.tolist() for param in params if param.grad is not None]
 
 
 def test_proximal_term_adds_mu_times_the_way_from_the_global_model() -> None:
     params = moved()
-    Proximal(proximal_mu=0.5).add_gradient(params, START)
+    changed_gradients(proximal(0.5), params, START)
     assert grads(params) == [[11.0, 19.5], 30.0]
 
 
@@ -35,39 +41,36 @@ def test_proximal_gradient_is_that_of_the_penalty() -> None:
     expected = torch.autograd.grad(penalty, params)
     for param in params:
         param.grad = torch.zeros_like(param)
-    Proximal(proximal_mu=mu).add_gradient(params, START)
+    changed_gradients(proximal(mu), params, START)
     for param, gradient in zip(params, expected, strict=True):
         torch.testing.assert_close(param.grad, gradient)
 
 
 def test_proximal_term_with_mu_zero_adds_nothing() -> None:
     params = moved()
-    Proximal(proximal_mu=0.0).add_gradient(params, START)
+    changed_gradients(proximal(0.0), params, START)
     assert grads(params) == [[10.0, 20.0], 30.0]
 
 
 def test_proximal_term_leaves_the_tensors_and_the_anchor_alone() -> None:
     params = moved()
-    Proximal(proximal_mu=0.5).add_gradient(params, START)
+    changed_gradients(proximal(0.5), params, START)
     assert params[0].tolist() == [3.0, 0.0]
     assert START[0].tolist() == [1.0, 1.0]
 
 
 def test_tensors_and_anchors_that_do_not_pair_are_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
-        Proximal(proximal_mu=0.5).add_gradient(moved(), START[:1])
+        changed_gradients(proximal(0.5), moved(), START[:1])
 
 
 def test_fedprox_is_fedavg_with_another_objective() -> None:
-    strategy = fedprox(proximal_mu=0.25)
-    assert strategy.objective == ObjectiveConfig(kind="fedprox", proximal_mu=0.25)
-    assert strategy.server_optimizer == fedavg().server_optimizer
-    assert strategy.aggregator == fedavg().aggregator
+    composed = compose_strategy("strategy=fedprox", "strategy.objective.proximal_mu=0.25")
+    assert composed.objective == FedProxConfig(proximal_mu=0.25)
+    assert composed.server_optimizer == fedavg().server_optimizer
+    assert composed.aggregator == fedavg().aggregator
     assert fedavg().objective == ObjectiveConfig(kind="plain")
 
 
-def test_plans_word_is_mapped_to_the_objective() -> None:
-    assert local_objective(ObjectiveConfig(kind="plain")) is None
-    assert local_objective(ObjectiveConfig(kind="fedprox", proximal_mu=0.25)) == Proximal(
-        proximal_mu=0.25
-    )
+def test_plain_clients_take_local_steps_and_nothing_else() -> None:
+    assert build_algorithm(ObjectiveConfig()).client is local_steps

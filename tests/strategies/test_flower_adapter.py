@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_strategies import took_part
 
 from confide.errors import ConfigError, RunFailedError
 from confide.flower.messages import task_identity
@@ -60,7 +61,7 @@ def one_round(
     )
     for update in updates:
         under_way.add(update)
-    return under_way.finish()[0]
+    return under_way.finish(took_part(updates, 3))[0]
 
 
 def test_fedmedian_gives_the_median_of_the_weights() -> None:
@@ -99,7 +100,7 @@ def test_state_hidden_in_the_strategy_lives_from_round_to_round() -> None:
     under_way = algorithm.begin(first, {}, cohort=[1, 1], max_value=1024.0, server_round=2)
     for one in update:
         under_way.add(one)
-    second, _ = under_way.finish()
+    second, _ = under_way.finish(took_part("ab", 3))
     assert first["w"].tolist() == [2.0, 3.0]
     assert second["w"].tolist() == [3.5, 4.5]
 

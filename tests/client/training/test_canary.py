@@ -19,7 +19,7 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.training.trainer import Trainer
 from confide.config.compose import compose
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategy import FedDynConfig
 from confide.config.task import TabularConfig
 from confide.flower.messages import assign_message_id, task_identity
 from confide.models.compute import Compute
@@ -96,9 +96,7 @@ def make_institution(folder: Path, trainer: Trainer, data: InstitutionData) -> I
     )
 
 
-PLAN: TrainingPlan = replace(
-    make_plan(CONFIG, backbone_sha256=None), objective=ObjectiveConfig(kind="feddyn")
-)
+PLAN: TrainingPlan = replace(make_plan(CONFIG, backbone_sha256=None), objective=FedDynConfig())
 
 
 def ask(institution: Institution, trainer: Trainer, kind: str) -> Message:

@@ -8,12 +8,14 @@ from builders import build_plan, build_task
 from torch import Tensor
 from torch.nn import functional
 
+from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
+from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategy import FedProxConfig, ObjectiveConfig
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload
@@ -36,7 +38,7 @@ OPTIMIZERS = {
     "adam": OptimizerConfig(kind="adam", learning_rate=0.01),
     "adamw": OptimizerConfig(kind="adamw", learning_rate=0.01, weight_decay=0.1),
 }
-PROXIMAL = ObjectiveConfig(kind="fedprox", proximal_mu=0.5)
+PROXIMAL = FedProxConfig(proximal_mu=0.5)
 
 
 def make_workload(compute: Compute | None = None) -> Workload:
@@ -51,6 +53,7 @@ def make_trainer(*, private: bool, compute: Compute | None = None) -> Trainer:
 
 START: Tensors = trainable_tensors(make_workload().model)
 EXAMPLES = make_workload().synthetic(RECORDS, torch.Generator().manual_seed(5))
+DATA = InstitutionData(train=EXAMPLES, validation=EXAMPLES, test=EXAMPLES)
 SCHEDULE = LocalSchedule(
     num_examples=RECORDS,
     batch_size=BATCH,
@@ -82,8 +85,9 @@ def make_plan(
 def train(
     trainer: Trainer, plan: TrainingPlan, schedule: LocalSchedule = SCHEDULE, secret: bytes = KEY
 ) -> Tensor:
-    update = trainer.train(START, EXAMPLES, plan=plan, schedule=schedule, secret=secret)
-    return torch.cat([update[name].flatten() for name in START])
+    inputs = RoundInputs(params=START)
+    result = local_round(trainer, inputs, DATA, plan=plan, schedule=schedule, secret=secret)
+    return torch.cat([result.update[name].flatten() for name in START])
 
 
 def train_by_hand(optimizer_name: str) -> Tensor:
@@ -137,7 +141,7 @@ def test_clipping_keeps_a_private_round_short() -> None:
 
 @pytest.mark.parametrize("private", [False, True])
 def test_fedprox_without_mu_is_plain_bit_for_bit(private: bool) -> None:
-    without = make_plan(private=private, objective=ObjectiveConfig(kind="fedprox", proximal_mu=0.0))
+    without = make_plan(private=private, objective=FedProxConfig(proximal_mu=0.0))
     trainer = make_trainer(private=private)
     assert train(trainer, without).equal(train(trainer, make_plan(private=private)))
 
@@ -146,7 +150,7 @@ def test_fedprox_without_mu_is_plain_bit_for_bit(private: bool) -> None:
 def test_fedprox_moves_less_the_larger_mu_is(private: bool) -> None:
     trainer = make_trainer(private=private)
     plans = [
-        make_plan(private=private, objective=ObjectiveConfig(kind="fedprox", proximal_mu=mu))
+        make_plan(private=private, objective=FedProxConfig(proximal_mu=mu))
         for mu in (0.0, 0.3, 1.0)
     ]
     norms = [float(train(trainer, plan, replace(FULL_BATCH, steps=20)).norm()) for plan in plans]

@@ -29,6 +29,7 @@ from fake_institutions import (
 )
 from flwr.app import ConfigRecord, Error, RecordDict
 from flwr.serverapp.strategy import Strategy as FlowerBase
+from small_strategies import compose_strategy
 
 from confide.errors import RunFailedError
 from confide.protocol.messages import (
@@ -38,8 +39,6 @@ from confide.protocol.tensors import decode, encode, sha256, shapes_of
 from confide.server.app import RoundStrategy
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.fedavg import fedavg
-from confide.strategies.feddyn import feddyn
-from confide.strategies.fedopt import fedadam
 from confide.strategies.selection import SelectUniform
 
 pytestmark = pytest.mark.usefixtures("identity")
@@ -305,10 +304,10 @@ def test_rounds_can_be_driven_by_flowers_own_methods() -> None:
 def test_flowers_own_start_gives_the_same_bits() -> None:
     fakes = drifters()
     grid = InlineGrid(make_app(fakes), nodes(fakes))
-    strategy = RoundStrategy(make_job(algorithm=fedadam()))
+    strategy = RoundStrategy(make_job(algorithm=compose_strategy("strategy=fedadam")))
     result = FlowerBase.start(strategy, grid, encode(START), num_rounds=3)
-    ours = run(drifters(), rounds=3, job=make_job(algorithm=fedadam()))
-    driven = decode(result.arrays, shapes_of(START), max_value=1e6)
+    ours = run(drifters(), rounds=3, job=make_job(algorithm=compose_strategy("strategy=fedadam")))
+    driven = decode(result.arrays, shapes_of(START), max_value=1e6).tensors
     assert sha256(driven) == sha256(ours.state.params)
 
 
@@ -357,7 +356,7 @@ def test_strategy_hears_what_share_of_the_institutions_took_part() -> None:
     # FedDyn's h is a third of the one update that went in, and w that update plus h.
     refuses: Tamper = lambda reply: replace(reply, refusal="no")  # noqa: E731 - typed
     fakes = [Fake("a"), Fake("b", tamper=refuses), Fake("c", tamper=refuses)]
-    job = make_job(algorithm=feddyn())
+    job = make_job(algorithm=compose_strategy("strategy=feddyn"))
     assert end(run(fakes, rounds=1, job=job)) == pytest.approx([4 / 3, 4 / 3])
 
 

@@ -20,6 +20,7 @@ from fake_institutions import (
     plan,
     run,
 )
+from small_strategies import compose_strategy
 
 from confide.config.server import ServerConfig
 from confide.errors import ConfigError, RunFailedError, StorageError
@@ -31,7 +32,6 @@ from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import CommitFn, Observer, Outcome
 from confide.server.rounds.state import RunState
 from confide.strategies.fedavg import fedavg
-from confide.strategies.fedopt import fedadam
 from confide.strategies.strategy import FederatedAlgorithm
 
 pytestmark = pytest.mark.usefixtures("identity")
@@ -92,12 +92,16 @@ def test_patience_ends_a_resumed_run_where_it_ended_the_undisturbed_one() -> Non
 
 def test_run_resumed_from_the_disk_ends_as_the_undisturbed_one(tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path, kept=ROUNDS)
-    undisturbed = resume(None, algorithm=fedadam(), commit_fn=store.save, keep="best")
+    undisturbed = resume(
+        None, algorithm=compose_strategy("strategy=fedadam"), commit_fn=store.save, keep="best"
+    )
     (tmp_path / f"round-{ROUNDS:05}.safetensors").unlink()
     checkpoint = store.latest()
     assert checkpoint is not None
     assert checkpoint.state.server_round == ROUNDS - 1
-    assert essence(resume(checkpoint, algorithm=fedadam(), keep="best")) == essence(undisturbed)
+    assert essence(
+        resume(checkpoint, algorithm=compose_strategy("strategy=fedadam"), keep="best")
+    ) == essence(undisturbed)
 
 
 def test_resumed_run_asks_for_the_rounds_that_are_left() -> None:

@@ -184,7 +184,7 @@ def test_every_number_of_workers_gives_the_inline_model_on_tweets(
 
 
 @pytest.mark.parametrize(
-    "strategy", ["feddyn", "flower", pytest.param("fedadam", marks=pytest.mark.slow)]
+    "strategy", ["feddyn", "scaffold", "flower", pytest.param("fedadam", marks=pytest.mark.slow)]
 )
 def test_strategies_give_the_inline_model(run: Simulate, strategy: str) -> None:
     overrides = (*HEART, f"strategy={strategy}", "server.num_rounds=3")

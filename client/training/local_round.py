@@ -1,0 +1,85 @@
+"""One institution's round: an algorithm's client part, with the trainer in its hands."""
+
+import itertools
+from dataclasses import dataclass, field
+
+from confide.client.records.encoded import InstitutionData
+from confide.client.schedule import LocalSchedule
+from confide.client.training.trainer import Trainer
+from confide.errors import PrivacyError
+from confide.privacy.randomness import derive_key
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
+from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn
+from confide.strategies.parts import build_algorithm
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundInputs:
+    """The tensors that a round starts from; together they fix what it computes from records.
+
+    Attributes:
+        params: global tensors.
+        extra: extra tensors that the algorithm's server part sends.
+        kept: what the institution kept after the round before.
+    """
+
+    params: Tensors
+    extra: Tensors = field(default_factory=dict)
+    kept: Tensors = field(default_factory=dict)
+
+
+def local_round(
+    trainer: Trainer,
+    inputs: RoundInputs,
+    data: InstitutionData,
+    *,
+    plan: TrainingPlan,
+    schedule: LocalSchedule,
+    secret: bytes,
+) -> ClientResult:
+    """Run the client part of the plan's algorithm.
+
+    Args:
+        trainer: takes the local steps.
+        inputs: tensors to start from, checked.
+        data: encoded records.
+        plan: names the algorithm.
+        schedule: steps, batches, noise.
+        secret: 32 bytes that this round's randomness derives from, used for no other round.
+
+    Raises:
+        PrivacyError: if the client part trains twice under privacy: one training is accounted for.
+    """
+    trainings = itertools.count()
+
+    def train(start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
+        number = next(trainings)
+        if number and plan.private:
+            raise PrivacyError(
+                f"objective.kind={plan.objective.kind} trains more than once a round, and privacy"
+                " accounts for one training; set privacy=none, or another algorithm."
+            )
+        return trainer.train(
+            start,
+            data.train,
+            plan=plan,
+            schedule=schedule,
+            # The first keeps the round's own secret; another's batches must differ.
+            secret=derive_key(secret, "training", number) if number else secret,
+            groups=data.groups,
+            change_gradient=change_gradient,
+        )
+
+    given = ClientRound(
+        params=inputs.params,
+        extra=inputs.extra,
+        kept=inputs.kept,
+        steps=schedule.steps,
+        learning_rate=plan.client.optimizer.learning_rate,
+        place_fn=trainer.place,
+    )
+    return build_algorithm(plan.objective).client(given, train)
+
+
+__all__ = ["RoundInputs", "local_round"]

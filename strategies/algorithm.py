@@ -1,0 +1,259 @@
+"""What an algorithm is: a client part and a server part, and what goes between them.
+
+The client part trains when it calls ``train``, the server part changes the global tensors when it
+calls ``step``; what stands before, between and after those calls is the algorithm. Beside global
+tensors and updates, named extra tensors may travel either way, float32 like these and of declared
+shapes. They travel in the same record, under names that begin with ``extra/``, so that they are
+checked, bounded, aggregated, hashed and stored as the rest of it.
+
+Under privacy ``train`` returns the noised update and may be called once. A client part sees no
+record unless its line in ``confide.config.strategy.ALGORITHMS`` says so, and then privacy is
+refused. Whatever it keeps or sends is therefore post-processing of updates that are paid for.
+
+Sign convention: an update is local minus global.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from torch import Tensor, nn
+
+from confide.protocol.tensors import Shapes, Tensors
+
+# No parameter of a torch module has a slash in its name.
+_EXTRA = "extra/"
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """An optimizer step whose gradient is known and which is not taken yet.
+
+    Attributes:
+        params: current tensors, with gradients of the mean loss, noised under privacy.
+        start: the tensors that this training began with, in the same order.
+        model: the model in training.
+        batch: the batch's columns; None unless the algorithm declares that it reads records.
+    """
+
+    params: Sequence[nn.Parameter]
+    start: Sequence[Tensor]
+    model: nn.Module
+    batch: Mapping[str, Tensor] | None = None
+
+
+GradientFn = Callable[[Step], None]
+"""Changes each ``param.grad`` in place."""
+
+
+class TrainFn(Protocol):
+    """The round's local steps."""
+
+    def __call__(self, start: Tensors, change_gradient: GradientFn | None = None) -> Tensors:
+        """Train from ``start`` and return what was added to it.
+
+        Raises:
+            PrivacyError: if it is called a second time under privacy.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientRound:
+    """What a client part knows.
+
+    Attributes:
+        params: global tensors.
+        extra: extra tensors that the server sends.
+        kept: what this institution kept after the round before.
+        steps: number of local steps K.
+        learning_rate: of the local steps.
+        place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
+    """
+
+    params: Tensors
+    extra: Tensors
+    kept: Tensors
+    steps: int
+    learning_rate: float
+    place_fn: Callable[[Tensors], list[Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientResult:
+    """What a client part makes of a round.
+
+    Attributes:
+        update: local minus global; goes to the coordinator.
+        extra: extra tensors that go with it.
+        kept: what stays at the institution until its next round.
+    """
+
+    update: Tensors
+    extra: Tensors = field(default_factory=dict)
+    kept: Tensors = field(default_factory=dict)
+
+
+ClientFn = Callable[[ClientRound, TrainFn], ClientResult]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Participation:
+    """Who took part in a round.
+
+    Attributes:
+        asked: names of those who were asked.
+        accepted: names of those whose updates went in, at least one.
+        num_clients: enrolled institutions.
+    """
+
+    asked: Sequence[str]
+    accepted: Sequence[str]
+    num_clients: int
+
+    @property
+    def share(self) -> float:
+        """Share of all institutions whose updates went in, in (0, 1]."""
+        return len(self.accepted) / self.num_clients
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerRound:
+    """What a server part knows.
+
+    Attributes:
+        params: global tensors that the round began with.
+        update: the aggregated update.
+        extra: the clients' extra tensors, aggregated by the same rule and weights.
+        state: of the algorithm, after the round before.
+        participation: who took part.
+    """
+
+    params: Tensors
+    update: Tensors
+    extra: Tensors
+    state: Tensors
+    participation: Participation
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerResult:
+    """What a server part makes of a round.
+
+    Attributes:
+        params: new global tensors.
+        optimizer_state: of the server optimizer, as ``step`` returns it.
+        state: of the algorithm.
+    """
+
+    params: Tensors
+    optimizer_state: Tensors
+    state: Tensors = field(default_factory=dict)
+
+
+StepFn = Callable[[Tensors], ServerResult]
+"""An update -> the server optimizer's step from the round's global tensors."""
+
+ServerFn = Callable[[ServerRound, StepFn], ServerResult]
+
+
+def local_steps(given: ClientRound, train: TrainFn) -> ClientResult:
+    """Train from the global tensors: FedAvg's client part."""
+    return ClientResult(update=train(given.params))
+
+
+def server_step(given: ServerRound, step: StepFn) -> ServerResult:
+    """Step by the aggregated update: FedAvg's server part."""
+    return step(given.update)
+
+
+def _nothing(tensors: Tensors) -> Tensors:
+    return {}
+
+
+def _no_shapes(shapes: Shapes) -> Shapes:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """A federated algorithm; every part that is left out is FedAvg's.
+
+    Attributes:
+        client: the client part.
+        server: the server part.
+        first_kept: from the global tensors, what an institution keeps before its first round; None
+            if it never keeps anything.
+        first_state: from the global tensors, the server part's state before the first round.
+        sent_fn: from the server part's state, the extra tensors that clients are sent.
+        sent_shapes: of those, from the model's shapes.
+        returned_shapes: shapes of the extra tensors that clients send back.
+        predict_with: from global tensors and what an institution keeps, the tensors that this
+            institution scores; None for the global ones.
+    """
+
+    client: ClientFn = local_steps
+    server: ServerFn = server_step
+    first_kept: Callable[[Tensors], Tensors] | None = None
+    first_state: Callable[[Tensors], Tensors] = _nothing
+    sent_fn: Callable[[Tensors], Tensors] = _nothing
+    sent_shapes: Callable[[Shapes], Shapes] = _no_shapes
+    returned_shapes: Callable[[Shapes], Shapes] = _no_shapes
+    predict_with: Callable[[Tensors, Tensors], Tensors] | None = None
+
+    def request_shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shapes of everything that a client is sent, from the model's."""
+        return shapes | prefixed(_EXTRA, self.sent_shapes(shapes))
+
+    def reply_shapes(self, shapes: Shapes) -> Shapes:
+        """Return the shapes of everything that a client sends back, from the model's."""
+        return shapes | prefixed(_EXTRA, self.returned_shapes(shapes))
+
+
+def prefixed(prefix: str, named: Mapping[str, _T]) -> dict[str, _T]:
+    """Put a prefix before every name."""
+    return {prefix + name: value for name, value in named.items()}
+
+
+def join_extra(tensors: Tensors, extra: Tensors) -> Tensors:
+    """Put extra tensors beside the model's, as they travel."""
+    return tensors | prefixed(_EXTRA, extra)
+
+
+def split_extra(tensors: Tensors) -> tuple[Tensors, Tensors]:
+    """Undo :func:`join_extra`."""
+    return split_prefix(_EXTRA, tensors)
+
+
+def split_prefix(prefix: str, tensors: Tensors) -> tuple[Tensors, Tensors]:
+    """Return tensors whose names have no such prefix, and those that have, without it."""
+    others: Tensors = {}
+    found: Tensors = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = tensor
+        else:
+            others[name] = tensor
+    return others, found
+
+
+__all__ = [
+    "Algorithm",
+    "ClientFn",
+    "ClientResult",
+    "ClientRound",
+    "GradientFn",
+    "Participation",
+    "ServerFn",
+    "ServerResult",
+    "ServerRound",
+    "Step",
+    "StepFn",
+    "TrainFn",
+    "join_extra",
+    "local_steps",
+    "prefixed",
+    "server_step",
+    "split_extra",
+    "split_prefix",
+]

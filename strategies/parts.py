@@ -1,0 +1,31 @@
+"""From the config of a part to the part, by the tables of ``confide.config.strategy``."""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from confide.config.strategy import ALGORITHMS, ObjectiveConfig, PartKind
+from confide.strategies.algorithm import Algorithm
+
+
+def build_part(kind: PartKind, config: Any) -> Any:
+    """Call a part's builder with its settings, each by its name.
+
+    Args:
+        kind: the part's line in its table.
+        config: its settings, an instance of ``kind.schema``.
+    """
+    module, _, name = kind.builder.rpartition(".")
+    builder = getattr(importlib.import_module(module), name)
+    settings = {item.name: getattr(config, item.name) for item in dataclasses.fields(config)}
+    del settings["kind"]  # the line was found by it
+    return builder(**settings)
+
+
+def build_algorithm(config: ObjectiveConfig) -> Algorithm:
+    """Build the algorithm that a config or a plan names."""
+    algorithm: Algorithm = build_part(ALGORITHMS[config.kind], config)
+    return algorithm
+
+
+__all__ = ["build_algorithm", "build_part"]
