@@ -151,12 +151,12 @@ def load_run(run_dir: str | Path, *, custom_tasks: tuple[str, ...] = ()) -> Resu
 def _line(summary: dict[str, Any], name: str) -> dict[str, Any]:
     """Write one institution's row; what was not measured is left out."""
     client, metric = summary["clients"][name], summary["primary_metric"]
-    alone = summary["baselines"].get("local", {}).get(name, {})
+    local = summary["baselines"].get("local", {}).get(name, {})
     line = {
         "records": client.get("records", client["num_examples"]),
-        "alone_all": alone.get(metric),
-        "federated_all": summary["federated"].get(metric),
-        "alone_own": alone.get("own_test", {}).get(metric),
+        "local_pooled": local.get(metric),
+        "federated_pooled": summary["federated"].get(metric),
+        "local_own": local.get("own_test", {}).get(metric),
         "federated_own": client.get(metric),
         "epsilon": client.get("epsilon"),
         "rounds": client["rounds"],

@@ -353,8 +353,8 @@ def _lines(
             records=sum(counts.values()),
             labels=counts,
             test=outcome.test.get(name, {}),
-            alone=pooled,
-            alone_own=own,
+            local=pooled,
+            local_own=own,
             epsilon=epsilon.get(name),
         )
     return lines

@@ -158,7 +158,7 @@ def test_run_reports_the_metrics_of_its_task(result: confide.Result) -> None:
         "accuracy",
         "validation_examples",
     }
-    assert set(result.institutions) >= {"alone_all", "federated_own"}
+    assert set(result.institutions) >= {"local_pooled", "federated_own"}
 
 
 def test_lowest_error_is_the_best(result: confide.Result, ordered: tuple[str, ...]) -> None:

@@ -14,19 +14,20 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     local = summary["baselines"].get("local", {})
     # A deployed institution declares its training records and no others.
     deployed = any("records" not in client for client in summary["clients"].values())
-    where = "mean over institutions' own test records" if deployed else "on the test records of all"
-    table = Table(
-        title=f"{metric}, {where} and on its own", title_justify="left", title_style="bold"
-    )
+    # Nobody has the test records of a deployment in one place, so that only a mean can be shown.
+    title, short = f"{metric} on pooled and on own test records", "pooled"
+    if deployed:
+        title, short = f"{metric} on own test records, and the mean of all", "mean"
+    table = Table(title=title, title_justify="left", title_style="bold")
     headers = [
         "institution",
         "training\nrecords" if deployed else "records",
-        *(["alone\nall"] if local else []),
-        "federated\nall",
+        *([f"local\nmodel,\n{short}"] if local else []),
+        f"federated\nmodel,\n{short}",
     ]
     headers += [
-        *(["alone\nown"] if local else []),
-        "federated\nown",
+        *(["local\nmodel,\nown"] if local else []),
+        "federated\nmodel,\nown",
         *(["epsilon"] if private else []),
     ]
     for number, header in enumerate(headers):
@@ -52,7 +53,7 @@ def _cell(value: float | None) -> str:
 
 
 def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
-    """Say in three lines what was learnt, what it cost, and where it lies."""
+    """Return lines on the scores, the cost in privacy, and the folder of a run."""
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
     assert isinstance(federated, dict)
     assert isinstance(privacy, dict)

@@ -26,8 +26,8 @@ class InstitutionResult:
         records: all records, test and validation included; None where only the institution knows.
         labels: label -> records; empty where only the institution knows.
         test: metrics of the federated model on its own test records.
-        alone: metrics of the model it trained alone, on the pooled test records.
-        alone_own: the same model's, on its own test records.
+        local: metrics of the model it trained alone, on the pooled test records.
+        local_own: the same model's, on its own test records.
         epsilon: spent, where that is more than its answers told; None otherwise.
     """
 
@@ -35,8 +35,8 @@ class InstitutionResult:
     test: Evaluation
     records: int | None = None
     labels: Mapping[str, int] = field(default_factory=dict)
-    alone: Evaluation | None = None
-    alone_own: Evaluation | None = None
+    local: Evaluation | None = None
+    local_own: Evaluation | None = None
     epsilon: float | None = None
 
 
@@ -214,9 +214,9 @@ def _baselines(findings: Findings) -> dict[str, Any]:
     """Describe what the federated model is compared with; empty where nothing is."""
     baselines: dict[str, Any] = {}
     local = {
-        name: {**_metrics(line.alone), "own_test": _metrics(line.alone_own or {})}
+        name: {**_metrics(line.local), "own_test": _metrics(line.local_own or {})}
         for name, line in findings.institutions.items()
-        if line.alone is not None
+        if line.local is not None
     }
     if local:
         baselines["local"] = local

@@ -48,13 +48,13 @@ def test_every_institution_has_a_row(result: confide.Result) -> None:
     assert result.institutions["records"].sum() == 920
     assert set(result.institutions) == {
         "records",
-        "alone_all",
-        "federated_all",
-        "alone_own",
+        "local_pooled",
+        "federated_pooled",
+        "local_own",
         "federated_own",
         "rounds",
     }
-    assert set(result.institutions["federated_all"]) == {result.summary["federated"]["accuracy"]}
+    assert set(result.institutions["federated_pooled"]) == {result.summary["federated"]["accuracy"]}
 
 
 def test_model_is_the_one_on_disk(result: confide.Result) -> None:

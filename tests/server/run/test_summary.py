@@ -112,8 +112,8 @@ def with_baseline() -> RunResult:
     alone = {"accuracy": 0.5, "num_examples": 8}
     line = replace(
         made.findings.institutions["a"],
-        alone=alone,
-        alone_own={"accuracy": 0.25, "num_examples": 4},
+        local=alone,
+        local_own={"accuracy": 0.25, "num_examples": 4},
     )
     return found(made, institutions={**made.findings.institutions, "a": line})
 
@@ -250,13 +250,13 @@ def test_pooled_is_a_baseline_of_its_own_and_a_line_after_the_federated() -> Non
         closing_lines(summary, Path("RUN"))[1]
         == "Pooled, all records in one place: accuracy 0.734."
     )
-    assert "alone" not in printed(summary)
+    assert "local" not in printed(summary)
 
 
 def test_table_without_privacy_or_baselines_has_no_such_columns() -> None:
     shown = printed(summarise(result("none")))
     assert "epsilon" not in shown
-    assert "alone" not in shown
+    assert "local" not in shown
 
 
 @pytest.mark.parametrize(
@@ -364,7 +364,7 @@ def test_a_deployment_says_how_its_model_was_measured() -> None:
 def test_a_deployments_table_counts_training_records_and_leaves_out_what_nobody_told() -> None:
     shown = printed(summarise(deployed()))
     assert "training" in shown
-    assert "mean over institutions' own test records" in shown
+    assert "on own test records, and the mean of all" in shown
     rows = [
         [word for word in line.split() if word[0].isalnum() or word == "-"]
         for line in shown.splitlines()
@@ -376,7 +376,7 @@ def test_a_deployments_table_counts_training_records_and_leaves_out_what_nobody_
 def test_a_simulations_table_counts_all_records() -> None:
     shown = printed(summarise(result()))
     assert "training" not in shown
-    assert "on the test records of all" in shown
+    assert "on pooled and on own test records" in shown
 
 
 def test_where_no_metric_may_leave_the_closing_line_says_so() -> None:
