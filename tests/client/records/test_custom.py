@@ -22,7 +22,10 @@ MODULE = """
 import datasets
 import pandas
 
-FRAME = pandas.DataFrame({"a": [1.0, 2.5, None], "label": ["no", "yes", "yes"], "more": [[1], [2], [3]], 7: [1, 2, 3]})
+LABELS = ["no", "yes", "yes"]
+FRAME = pandas.DataFrame(
+    {"a": [1.0, 2.5, None], "label": LABELS, "more": [[1], [2], [3]], 7: [1, 2, 3]}
+)
 def frame(): return FRAME
 def dataset(): return datasets.Dataset.from_dict({"a": [1, 2], "label": ["no", "yes"]})
 def mapping(count=2): return {f"ward-{i}": FRAME for i in range(count)}

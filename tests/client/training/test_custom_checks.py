@@ -63,7 +63,8 @@ class Remembers(Tabular):
 class EqualRecords(Tabular):
     def synthetic(self, count, generator):
         examples = super().synthetic(1, generator)
-        return type(examples)(dict((name, torch.cat([column] * count)) for name, column in examples.columns.items()))
+        columns = examples.columns.items()
+        return type(examples)({name: torch.cat([column] * count) for name, column in columns})
 
 class OneRecord(Tabular):
     def synthetic(self, count, generator): return super().synthetic(1, generator)
@@ -75,7 +76,8 @@ class OneLabel(Tabular):
 
 class MixesUnlikeLabels(OneLabel):
     def loss(self, outputs, batch):
-        return super().loss(outputs, batch) * (1 + batch["labels"].float().mean() - batch["labels"][0])
+        labels = batch["labels"]
+        return super().loss(outputs, batch) * (1 + labels.float().mean() - labels[0])
 
 class Centres(Tabular):
     def encode(self, records):

@@ -280,7 +280,7 @@ def test_preflight_refuses_a_loss_that_is_flat_for_a_record_alone() -> None:
 
 
 def test_preflight_finds_a_loss_divided_by_the_batch_size() -> None:
-    """Below the clipping norm, leaving one record out then changes every other record's gradient."""
+    """Below the clipping norm, leaving one record out changes every other record's gradient."""
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
         check(Mlp([2, 3, 2]), divided_by_batch)
 

@@ -21,7 +21,8 @@ DOCS = Path(__file__).parents[3] / "docs"
 MOST_BYTES = 2 * 2**20
 # Elements that stick out of the window, but for what scrolls by itself.
 STICKING_OUT = """() => [...document.querySelectorAll('main *')]
-    .filter(it => !it.closest('.scroll') && !it.closest('svg') && it.getBoundingClientRect().right > innerWidth + 1)
+    .filter(it => !it.closest('.scroll') && !it.closest('svg'))
+    .filter(it => it.getBoundingClientRect().right > innerWidth + 1)
     .map(it => it.outerHTML.slice(0, 99))"""
 TEXT_COLOURS = (
     """() => [...document.querySelectorAll('svg text')].map(it => getComputedStyle(it).fill)"""

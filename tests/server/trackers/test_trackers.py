@@ -106,7 +106,8 @@ def test_tensorboard_imports_no_tensorflow(tmp_path: Path) -> None:
         import sys; sys.path.insert(0, {str(tmp_path)!r})
         from pathlib import Path
         from confide.server.trackers.tensorboard import TensorBoardTracker
-        tracker = TensorBoardTracker(50); tracker.begin('x', {{}}, Path({str(tmp_path)!r})); tracker.finish(None)
+        tracker = TensorBoardTracker(50)
+        tracker.begin('x', {{}}, Path({str(tmp_path)!r})); tracker.finish(None)
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False

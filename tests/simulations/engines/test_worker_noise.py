@@ -96,7 +96,7 @@ def pipes() -> Iterator[list[Connection]]:
                 plan=PLAN.to_json(),
                 server_round=1,
                 splits=(),
-                has_params=True,
+                sent=SHAPES,
                 sum_rule=None,
             )
         )
