@@ -64,7 +64,7 @@ class EqualRecords(Tabular):
     def synthetic(self, count, generator):
         examples = super().synthetic(1, generator)
         columns = examples.columns.items()
-        return type(examples)({name: torch.cat([column] * count) for name, column in columns})
+        return type(examples)({{name: torch.cat([column] * count) for name, column in columns}})
 
 class OneRecord(Tabular):
     def synthetic(self, count, generator): return super().synthetic(1, generator)
