@@ -32,6 +32,7 @@ _RENEW = (
     "run `confide provision` again where the authority's key is, bring coordinator/ here, and start"
     " again."
 )
+_NEW_FEDERATION = "provision a new federation, and send every institution its kit."
 _LARGE_DATABASE = 2**30
 _RECENT = datetime.timedelta(hours=1)
 _MOST_REFUSALS, _MOST_LOG = 10, 2**20
@@ -76,23 +77,14 @@ def diagnose(folder: Path) -> list[Finding]:
         ]
         # Everything else needs the kit.
         return [*broken, *gather(("versions", releases))]
-    outer, inner = kit.outer, kit.inner
+    who = f"{kit.name}, {len(kit.institutions)} institutions"
     return [
-        ok(
-            "federation.json",
-            f"{kit.name}, {len(kit.institutions)} institutions, {', '.join(kit.hosts)} port"
-            f" {kit.port}",
-        ),
+        ok("federation.json", f"{who}, {', '.join(kit.hosts)} port {kit.port}"),
         *gather(
             ("versions", releases),
-            (
-                "ca.crt",
-                lambda: authority(
-                    outer.ca, "provision a new federation, and send every institution its kit."
-                ),
-            ),
-            ("server.crt", lambda: _certificate(outer, kit.hosts)),
-            ("loopback.crt", lambda: _certificate(inner, LOOPBACK_HOSTS)),
+            ("ca.crt", lambda: authority(kit.outer.ca, _NEW_FEDERATION)),
+            ("server.crt", lambda: _certificate(kit.outer, kit.hosts)),
+            ("loopback.crt", lambda: _certificate(kit.inner, LOOPBACK_HOSTS)),
             ("ca.key", lambda: _authority_key(kit)),
             ("institutions", lambda: _institutions(kit)),
             ("port", lambda: _port(kit)),
@@ -108,10 +100,8 @@ def diagnose(folder: Path) -> list[Finding]:
 
 def _certificate(tls: Tls, hosts: Sequence[str]) -> Iterator[Finding]:
     name = tls.certificate.name
-    certificate, key = (
-        certificates.read_certificate(tls.certificate),
-        ec_keys.read_private_key(tls.key),
-    )
+    certificate = certificates.read_certificate(tls.certificate)
+    key = ec_keys.read_private_key(tls.key)
     yield from private_file(tls.key.name, tls.key)
     if not certificates.is_key_of(key, certificate):
         yield Finding(name, "error", f"{tls.key.name} is not its key", _RENEW)
@@ -126,6 +116,7 @@ def _certificate(tls: Tls, hosts: Sequence[str]) -> Iterator[Finding]:
 
 
 def _authority_key(kit: CoordinatorKit) -> Iterator[Finding]:
+    # At any depth: where it lies makes no difference to whoever takes over the machine.
     paths = sorted(kit.folder.rglob("ca.key"))
     for path in paths:
         yield Finding(
@@ -148,6 +139,7 @@ def _institutions(kit: CoordinatorKit) -> Iterator[Finding]:
                 "institutions", "error", f"{name}: {error}", "run `confide provision` again."
             )
             continue
+        # SuperLink knows a node by its key alone, so two with one key would be the same node.
         owner = owners.setdefault(fingerprint, name)
         if owner != name:
             yield Finding(
@@ -176,6 +168,7 @@ def _port(kit: CoordinatorKit) -> Iterator[Finding]:
 
 
 def _connected(kit: CoordinatorKit) -> Iterator[Finding]:
+    # SuperLink alone knows, and it runs only with the coordinator.
     if not processes(kit.logs):
         return
     control = SuperLinkControl(kit.address.read_text().strip(), kit.inner.ca)

@@ -7,7 +7,7 @@ runs ``confide provision --request NAME`` and sends the file that this names.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from confide.errors import ConfigError
 from confide.storage.files import folder_name
@@ -18,13 +18,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``confide provision``.
-
-    Args:
-        argv: words after ``provision``.
-
-    Returns:
-        Exit status: 0 done.
+    """Run ``confide provision``, with the words after it, and return the exit status.
 
     Raises:
         ConfigError: if the command, the federation's YAML or a request is wrong.
@@ -45,6 +39,7 @@ def main(argv: Sequence[str]) -> int:
                 " FEDERATION.yaml."
             )
         return _request(arguments)
+    # Here and not above: --help and mistakes in the command need neither torch nor keys.
     from confide.server.provisioning.provision import provision, read_federation
 
     federation, config = read_federation(arguments.federation)
@@ -67,32 +62,28 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         help="name, hosts, port, institutions, config, days",
     )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FOLDER",
-        help="folder to write to; default: kits/ next to the YAML, or the institution's name",
-    )
-    parser.add_argument(
-        "--csr",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="certificate request of an institution; may be repeated",
-    )
-    parser.add_argument(
-        "--replace",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="replace this institution's key by that of its request",
-    )
-    parser.add_argument(
-        "--request",
-        metavar="NAME",
-        help="at an institution: make its key, and a certificate request to send",
-    )
+    many: dict[str, Any] = {"action": "append", "default": []}
+    options: list[tuple[str, str, dict[str, Any]]] = [
+        (
+            "--out FOLDER",
+            "folder to write to; default: kits/ next to the YAML, or the institution's name",
+            {"type": Path},
+        ),
+        (
+            "--csr FILE",
+            "certificate request of an institution; may be repeated",
+            {"type": Path, **many},
+        ),
+        ("--replace NAME", "replace this institution's key by that of its request", many),
+        (
+            "--request NAME",
+            "at an institution: make its key, and a certificate request to send",
+            {},
+        ),
+    ]
+    for words, meaning, settings in options:
+        option, metavar = words.split()
+        parser.add_argument(option, metavar=metavar, help=meaning, **settings)
     return parser
 
 

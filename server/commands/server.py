@@ -55,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
         if tell_finished(resumed):
             return 0
     elif INFORMATION_FLAGS & set(words):
+        # Without the kit, whose folder Hydra would take for an override.
         words = ["hydra/help=server", *(word for word in words if not _is_kit(word))]
     else:
         words = new_words(words)
@@ -67,10 +68,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def new_words(words: Sequence[str]) -> list[str]:
-    """Add to the command line of a new run its kit, number of institutions, and job name.
-
-    Args:
-        words: command line as given.
+    """Add to the command line ``words`` of a new run its kit, number of institutions and job name.
 
     Raises:
         ConfigError: if no kit is named, or this is a sweep.
@@ -80,6 +78,7 @@ def new_words(words: Sequence[str]) -> list[str]:
             "confide server: a sweep would spend every institution's budget many times; start runs"
             " one by one."
         )
+    # A folder's name may hold a "=", and would then look like an override.
     kits = [
         word
         for word in overrides_of(words)

@@ -83,6 +83,7 @@ def main(argv: Sequence[str]) -> int:
         try:
             with locked(arguments.run / ".coordinate.lock", otherwise=busy, wait_s=_ORPHAN_S):
                 coordinate(arguments.run, arguments.superlink)
+        # Before ConfideError, which it is too: SuperLink may be back when this is started again.
         except FlowerError as error:
             log.warning("%s", error)
             return EXIT_AGAIN
@@ -125,6 +126,7 @@ def coordinate(run_dir: Path, superlink: str) -> None:
         ConfideError: if it ends without a model.
     """
     command = command_of(run_dir)
+    # Relative paths of the overrides begin where the run was started, and not at the supervisor.
     os.chdir(command.cwd)
     config = compose(command.overrides)
     if config.server.kit is None:
@@ -173,8 +175,10 @@ class _Deployment:
         control = SuperLinkControl(self.superlink, self.kit.inner.ca)
         names = control.register(self.kit.institutions)
         mark = self.run.run_dir / CHECKPOINTS / "flower_run.txt"
+        # Institutions would go on training for it. A new run has no such file.
         with contextlib.suppress(OSError, ValueError):
             control.stop_run(int(mark.read_text()))
+        # Flower numbers each process's run anew; institutions key what they keep by the job.
         number = control.start_run(self.run.job)
         write_text(mark, f"{number}\n")
         log.info(

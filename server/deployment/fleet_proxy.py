@@ -121,6 +121,20 @@ class _Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     body: bytes = b""
 
+    async def send(self, send: Send, stall_s: float) -> None:
+        """Send it piece by piece, so that a client that does not read is noticed."""
+        headers = [*self.headers, (b"content-length", str(len(self.body)).encode())]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        # An empty body takes one piece too: ASGI knows by it that the answer is complete.
+        for start in range(0, max(1, len(self.body)), _PIECE):
+            end = start + _PIECE
+            event = {
+                "type": "http.response.body",
+                "body": self.body[start:end],
+                "more_body": end < len(self.body),
+            }
+            await asyncio.wait_for(send(event), stall_s)
+
 
 class _RefusalError(Exception):
     """An answer of this process itself, with a reason for the log."""
@@ -203,7 +217,7 @@ class _FleetProxy:
             answer = _RefusalError(503, "").answer
         # A send that is cut off leaves the answer incomplete; uvicorn then closes the connection.
         with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-            await _send_answer(answer, send, self._limits.stall_s)
+            await answer.send(send, self._limits.stall_s)
 
     async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
         path = scope["raw_path"].decode("latin-1")
@@ -235,6 +249,7 @@ class _FleetProxy:
         declared = next(
             (int(value) for name, value in scope["headers"] if name == b"content-length"), 0
         )
+        # By its declared length first, so that a body too large is refused before it is sent.
         self._check_room(declared, declared)
         start, stall_s = time.monotonic(), self._limits.stall_s
         more = True
@@ -264,15 +279,21 @@ class _FleetProxy:
         # Not `build_request`, which would add headers, and cookies from answers to other nodes.
         headers = [header for header in scope["headers"] if header[0] in REQUEST_HEADERS]
         request = httpx.Request("POST", self._url + path, headers=headers, content=body)
+        content = bytearray()
+        largest = self._limits.max_body
         try:
             response = await self._client.send(request, stream=True)
-            try:
-                content = await self._content(response)
-            finally:
-                await response.aclose()
+            async with contextlib.aclosing(response):
+                # Not decompressed: the client gets the bytes that the SuperLink sent.
+                async for chunk in response.aiter_raw():
+                    content += chunk
+                    if len(content) > largest:
+                        reason = f"the answer exceeds {largest} bytes; --max-body-mb allows more"
+                        raise _RefusalError(503, reason, close=False)
         except httpx.HTTPError as error:
             reason = f"the SuperLink does not answer ({type(error).__name__}: {error})"
             raise _RefusalError(503, reason, close=False) from None
+        # A SuperNode takes neither for something that passes, and would give up.
         if response.status_code == 429 or (response.status_code == 500 and path == _HEARTBEAT):
             raise _RefusalError(503, f"the SuperLink answers {response.status_code}", close=False)
         passed = [
@@ -280,32 +301,7 @@ class _FleetProxy:
             for name, value in response.headers.raw
             if name.lower() in ANSWER_HEADERS
         ]
-        return _Answer(status=response.status_code, headers=passed, body=content)
-
-    async def _content(self, response: httpx.Response) -> bytes:
-        content = bytearray()
-        async for chunk in response.aiter_raw():
-            content += chunk
-            if len(content) > self._limits.max_body:
-                reason = (
-                    f"the answer exceeds {self._limits.max_body} bytes; --max-body-mb allows more"
-                )
-                raise _RefusalError(503, reason, close=False)
-        return bytes(content)
-
-
-async def _send_answer(answer: _Answer, send: Send, stall_s: float) -> None:
-    """Send an answer piece by piece, so that a client that does not read is noticed."""
-    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    for start in range(0, max(1, len(answer.body)), _PIECE):
-        end = start + _PIECE
-        event = {
-            "type": "http.response.body",
-            "body": answer.body[start:end],
-            "more_body": end < len(answer.body),
-        }
-        await asyncio.wait_for(send(event), stall_s)
+        return _Answer(status=response.status_code, headers=passed, body=bytes(content))
 
 
 def _log_refused_node(scope: Scope, status: int, reason: str) -> None:
@@ -323,6 +319,7 @@ def _log_refused_node(scope: Scope, status: int, reason: str) -> None:
 
 def _key_of(header: bytes) -> str:
     """Name a node's key by its fingerprint, as ``ssh-keygen -l`` prints it; it proves nothing."""
+    # Bounded before it is parsed: strangers choose this header.
     if not 0 < len(header) <= _LONGEST_KEY:
         return "no key"
     try:

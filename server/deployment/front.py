@@ -19,6 +19,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 from confide.server.deployment.fleet_proxy import Upstream, create_app
@@ -54,6 +55,7 @@ def main(argv: Sequence[str]) -> int:
     except ConfigError as error:
         print(f"confide.server.deployment.front: {error}", file=sys.stderr)
         return EXIT_USAGE
+    # Asked of the socket, since port 0 takes any that is free.
     host, port = listener.getsockname()[:2]
     log.info("Listening on %s:%d in front of https://%s.", host, port, arguments.upstream)
     return _serve(config, listener)
@@ -101,49 +103,24 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m confide.server.deployment.front", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument(
-        "--listen",
-        required=True,
-        metavar="HOST:PORT",
-        help="where institutions connect; port 0 for any",
-    )
-    parser.add_argument(
-        "--certificate", required=True, type=Path, help="this server's certificate, PEM"
-    )
-    parser.add_argument("--key", required=True, type=Path, help="its private key, PEM")
-    parser.add_argument(
-        "--upstream", required=True, metavar="HOST:PORT", help="the SuperLink, on loopback"
-    )
-    parser.add_argument(
-        "--upstream-ca",
-        required=True,
-        type=Path,
-        help="the authority of the SuperLink's certificate, PEM",
-    )
-    parser.add_argument(
-        "--upstream-timeout-s",
-        type=float,
-        default=Upstream.timeout_s,
-        help="longest silence of the SuperLink; default %(default)g",
-    )
-    parser.add_argument(
-        "--max-body-mb",
-        type=int,
-        default=Limits.max_body // _MIB,
-        help="largest body in MiB; default %(default)d",
-    )
-    parser.add_argument(
-        "--stall-s",
-        type=float,
-        default=Limits.stall_s,
-        help="longest silence of a client; default %(default)g",
-    )
-    parser.add_argument(
-        "--max-connections",
-        type=int,
-        default=Limits.max_connections,
-        help="most connections at a time; default %(default)d",
-    )
+    required: list[tuple[str, dict[str, Any]]] = [
+        ("listen", {"metavar": "HOST:PORT", "help": "where institutions connect; port 0 for any"}),
+        ("certificate", {"type": Path, "help": "this server's certificate, PEM"}),
+        ("key", {"type": Path, "help": "its private key, PEM"}),
+        ("upstream", {"metavar": "HOST:PORT", "help": "the SuperLink, on loopback"}),
+        ("upstream-ca", {"type": Path, "help": "authority of the SuperLink's certificate, PEM"}),
+    ]
+    for name, settings in required:
+        parser.add_argument(f"--{name}", required=True, **settings)
+    limits: list[tuple[str, int | float, str]] = [
+        ("upstream-timeout-s", Upstream.timeout_s, "longest silence of the SuperLink"),
+        ("max-body-mb", Limits.max_body // _MIB, "largest body in MiB"),
+        ("stall-s", Limits.stall_s, "longest silence of a client"),
+        ("max-connections", Limits.max_connections, "most connections at a time"),
+    ]
+    for name, default, meaning in limits:
+        text = f"{meaning}; default %(default)g"
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=text)
     return parser
 
 

@@ -33,19 +33,18 @@ class CoordinatorKit:
     @property
     def outer(self) -> Tls:
         """TLS identity that institutions see."""
-        return Tls(
-            ca=self.folder / "ca.crt",
-            certificate=self.folder / "server.crt",
-            key=self.folder / "server.key",
-        )
+        return self._tls("server")
 
     @property
     def inner(self) -> Tls:
         """TLS identity of SuperLink on loopback, which the front sees."""
+        return self._tls("loopback")
+
+    def _tls(self, stem: str) -> Tls:
         return Tls(
             ca=self.folder / "ca.crt",
-            certificate=self.folder / "loopback.crt",
-            key=self.folder / "loopback.key",
+            certificate=self.folder / f"{stem}.crt",
+            key=self.folder / f"{stem}.key",
         )
 
     @property
@@ -103,13 +102,9 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
             f"server.kit={folder}: {FILE} cannot be read ({reason}); name the folder `coordinator`"
             " that `confide provision` made."
         ) from None
-    files = [
-        kit.outer.ca,
-        kit.outer.certificate,
-        kit.outer.key,
-        kit.inner.certificate,
-        kit.inner.key,
-    ]
+    outer, inner = kit.outer, kit.inner
+    files = [outer.ca, outer.certificate, outer.key, inner.certificate, inner.key]
+    # All of them here: otherwise a missing one would only show in a process started later.
     missing = [path.name for path in (*files, *kit.institutions.values()) if not path.is_file()]
     if missing:
         raise ConfigError(

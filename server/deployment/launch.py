@@ -96,14 +96,8 @@ def _front(kit: CoordinatorKit, upstream: str) -> Program:
 
 
 def _rounds(kit: CoordinatorKit, run_dir: Path, superlink: str) -> Program:
-    command = [
-        sys.executable,
-        "-m",
-        "confide.server.deployment.coordinate",
-        str(run_dir),
-        "--superlink",
-        superlink,
-    ]
+    command = [sys.executable, "-m", "confide.server.deployment.coordinate"]
+    command += [str(run_dir), "--superlink", superlink]
     # It was done, has failed, or its config is wrong; only a process that was killed is restarted,
     # and goes on from its last checkpoint.
     final = frozenset({0, EXIT_FAILED, EXIT_USAGE})
@@ -118,6 +112,7 @@ def _rounds(kit: CoordinatorKit, run_dir: Path, superlink: str) -> Program:
 
 def is_taken(port: int) -> bool:
     """Return whether a program listens on a port of this machine."""
+    # By connecting: this is also how the front is seen to be ready.
     try:
         socket.create_connection((LOOPBACK, port), timeout=_CONNECT_S).close()
     except OSError:

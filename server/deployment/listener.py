@@ -98,6 +98,7 @@ def _server_context(
 ) -> ssl.SSLContext:
     context = make_fn()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # Renegotiation costs a server far more than a client, and compression leaks lengths (CRIME).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.sslobject_class = _LoggedHandshakes
     return context
@@ -192,6 +193,7 @@ class Connection(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
+        # A cycle begins once its head is complete; bodies have a deadline of their own.
         if self.cycle is not None and not self.cycle.response_complete:
             self._forget_head()
 
@@ -231,6 +233,7 @@ class Server(uvicorn.Server):
         """Check ten times a second whether the parent is still there."""
         if os.getppid() != self._parent and not self.should_exit:
             log.warning("The process that started this one is gone; this one ends too.")
+            # As by a signal: requests under way still get an answer.
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -299,6 +302,7 @@ def split_address(address: str, name: str) -> tuple[str, int]:
         ConfigError: if it is not HOST:PORT.
     """
     host, _, port = address.rpartition(":")
+    # isdecimal, since int() takes "+1", " 1" and "1_0" too.
     if not host or not port.isdecimal() or int(port) > 65535:
         raise ConfigError(f"Expected {name}={address!r} as HOST:PORT.")
     return host.removeprefix("[").removesuffix("]"), int(port)

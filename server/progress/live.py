@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -149,12 +148,7 @@ class LiveProgress:
             self._on_leaving.callback(handler.setStream, before)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._on_leaving.close()
         self._live.stop()
 

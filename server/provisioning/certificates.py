@@ -54,16 +54,36 @@ class Authority:
             )
         return key
 
+    def issue(
+        self, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime
+    ) -> str | None:
+        """Issue one certificate if that is necessary, and return the reason; None if it is not."""
+        folder = self.places.coordinator
+        path, key_path = folder / f"{stem}.crt", folder / f"{stem}.key"
+        reason = _needs_issue(path, key_path, self.certificate, hosts, now=now)
+        if reason is None:
+            return None
+        # Asked for only now: with certificates that are still good, provisioning needs no key.
+        signer = self.key(f"{path} must be issued: {reason}")
+        if certificates.time_left(self.certificate, now=now) < RENEWED_BEFORE:
+            raise ConfigError(
+                f"The authority expires on {self.certificate.not_valid_after_utc:%Y-%m-%d}, too"
+                " soon to sign with; provision a new federation with another --out, and send every"
+                " institution its kit."
+            )
+        write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
+        key = ec_keys.read_private_key(key_path).public_key()
+        issued = certificates.issue_server_certificate(
+            key, hosts, authority=(self.certificate, signer), days=days, now=now
+        )
+        write_text(path, certificates.certificate_pem(issued))
+        return reason
+
 
 def find_authority(
     places: Places, federation: FederationConfig, now: datetime.datetime
 ) -> Authority:
     """Find a federation's authority by any copy of its certificate, or make a new one.
-
-    Args:
-        places: folders to search and to write to.
-        federation: federation that the authority belongs to.
-        now: current time, with its time zone.
 
     Raises:
         ConfigError: if there are several authorities, or that of another federation.
@@ -85,6 +105,7 @@ def find_authority(
             f"name={federation.name}: the authority in {places.out} belongs to {owner!r}; give"
             " another --out, or that name."
         )
+    # Not where the key is offline: the folder of both is then elsewhere too.
     if key_path.exists():
         write_missing(path, lambda: certificates.certificate_pem(certificate))
     make_private_folder(places.coordinator)
@@ -133,38 +154,13 @@ def certify_coordinator(
     notes = []
     for stem, hosts in (("server", federation.hosts), ("loopback", LOOPBACK_HOSTS)):
         was_there = (authority.places.coordinator / f"{stem}.crt").exists()
-        reason = _issue(authority, stem, hosts, days=federation.days, now=now)
+        reason = authority.issue(stem, hosts, days=federation.days, now=now)
         if reason and was_there:
             notes.append(
                 f"{stem}.crt was replaced: {reason}. Bring coordinator/ to its machine and start"
                 " it again."
             )
     return notes
-
-
-def _issue(
-    authority: Authority, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime
-) -> str | None:
-    """Issue one certificate if that is necessary, and return the reason; None if it is not."""
-    folder = authority.places.coordinator
-    path, key_path = folder / f"{stem}.crt", folder / f"{stem}.key"
-    reason = _needs_issue(path, key_path, authority.certificate, hosts, now=now)
-    if reason is None:
-        return None
-    signer = authority.key(f"{path} must be issued: {reason}")
-    if certificates.time_left(authority.certificate, now=now) < RENEWED_BEFORE:
-        raise ConfigError(
-            f"The authority expires on {authority.certificate.not_valid_after_utc:%Y-%m-%d}, too"
-            " soon to sign with; provision a new federation with another --out, and send every"
-            " institution its kit."
-        )
-    write_missing(key_path, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
-    key = ec_keys.read_private_key(key_path).public_key()
-    issued = certificates.issue_server_certificate(
-        key, hosts, authority=(authority.certificate, signer), days=days, now=now
-    )
-    write_text(path, certificates.certificate_pem(issued))
-    return reason
 
 
 def _needs_issue(

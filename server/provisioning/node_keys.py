@@ -30,6 +30,49 @@ class _Keys:
     chosen: dict[str, NodeKey] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
+    def choose(
+        self, places: Places, name: str, requested: ec_keys.PublicKey | None, *, may_replace: bool
+    ) -> None:
+        """Choose an institution's key, or add the reasons why that is not possible."""
+        kit, registered = places.kit(name), places.registered(name)
+        secret = kit / "node.key"
+        private = ec_keys.read_node_key(secret).public_key() if secret.exists() else None
+        written = _public_key_in(kit / "node.pub")
+        # A run that was interrupted may have written the kit and not yet the registration.
+        known = _public_key_in(registered) or private or written
+        if requested is not None:
+            is_replaced = known is not None and requested != known
+            self.chosen[name] = NodeKey(requested, is_replaced=is_replaced)
+            # Not without --replace: whoever could slip in a request would take its place.
+            if known is not None and is_replaced and not may_replace:
+                self.problems.append(
+                    f"{name!r} is registered with key {ec_keys.key_fingerprint(known)}, and its"
+                    f" request has {ec_keys.key_fingerprint(requested)}; ask the institution by"
+                    f" telephone, then give --replace {name!r}, or leave the request out."
+                )
+            return
+        self.chosen[name] = NodeKey(known)
+        for file, present in (("node.key", private), ("node.pub", written)):
+            if known is not None and present is not None and present != known:
+                self.problems.append(
+                    f"{kit / file} does not fit {registered}, the registered key of {name!r}; give"
+                    f" its request with --csr FILE --replace {name!r}, or remove the file that is"
+                    " wrong."
+                )
+
+    def refuse_shared(self) -> None:
+        """Add a reason for each key that two institutions have: they would be one node."""
+        owners: dict[str, str] = {}
+        for name, key in self.chosen.items():
+            if key.public is None:
+                continue
+            owner = owners.setdefault(ec_keys.public_line(key.public), name)
+            if owner != name:
+                self.problems.append(
+                    f"{owner!r} and {name!r} have the same public key; each institution needs its"
+                    " own."
+                )
+
 
 def read_requests(
     paths: Sequence[Path], federation: FederationConfig
@@ -90,57 +133,16 @@ def choose_keys(
             f"--replace {name!r} needs the request of the new key; give --csr FILE too."
         )
     for name in federation.institutions:
-        _choose_key(keys, places, name, requested.get(name), may_replace=name in replace)
-    owners: dict[str, str] = {}
-    for name, key in keys.chosen.items():
-        if key.public is None:
-            continue
-        owner = owners.setdefault(ec_keys.public_line(key.public), name)
-        if owner != name:
-            keys.problems.append(
-                f"{owner!r} and {name!r} have the same public key; each institution needs its own."
-            )
+        keys.choose(places, name, requested.get(name), may_replace=name in replace)
+    keys.refuse_shared()
+    # All at once: whoever provisions asks each institution by telephone.
     if keys.problems:
         raise ConfigError(keys.problems)
     return keys.chosen
 
 
-def _choose_key(
-    keys: _Keys,
-    places: Places,
-    name: str,
-    requested: ec_keys.PublicKey | None,
-    *,
-    may_replace: bool,
-) -> None:
-    """Choose an institution's key, or add the reasons why that is not possible."""
-    kit, registered = places.kit(name), places.registered(name)
-    private = (
-        ec_keys.read_node_key(kit / "node.key").public_key()
-        if (kit / "node.key").exists()
-        else None
-    )
-    written = ec_keys.read_public_key(kit / "node.pub") if (kit / "node.pub").exists() else None
-    # A run that was interrupted may have written the kit and not yet the registration.
-    known = ec_keys.read_public_key(registered) if registered.exists() else private or written
-    if requested is not None:
-        is_replaced = known is not None and requested != known
-        keys.chosen[name] = NodeKey(requested, is_replaced=is_replaced)
-        # Not without --replace: whoever could slip in a request would take an institution's place.
-        if known is not None and is_replaced and not may_replace:
-            keys.problems.append(
-                f"{name!r} is registered with key {ec_keys.key_fingerprint(known)}, and its request"
-                f" has {ec_keys.key_fingerprint(requested)}; ask the institution by telephone, then"
-                f" give --replace {name!r}, or leave the request out."
-            )
-        return
-    keys.chosen[name] = NodeKey(known)
-    for file, present in (("node.key", private), ("node.pub", written)):
-        if known is not None and present is not None and present != known:
-            keys.problems.append(
-                f"{kit / file} does not fit {registered}, the registered key of {name!r}; give its"
-                f" request with --csr FILE --replace {name!r}, or remove the file that is wrong."
-            )
+def _public_key_in(path: Path) -> ec_keys.PublicKey | None:
+    return ec_keys.read_public_key(path) if path.exists() else None
 
 
 __all__ = ["NodeKey", "choose_keys", "read_requests"]

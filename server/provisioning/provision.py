@@ -151,12 +151,9 @@ def provision(
         removed, changes = _write_roster(places, federation)
         page = coordinator_page(federation, fingerprint=fingerprint)
         write_changed(places.coordinator / "README.md", page)
+    notes += changes
     return Provisioned(
-        places=places,
-        fingerprint=fingerprint,
-        kits=kits,
-        removed=removed,
-        notes=[*notes, *changes],
+        places=places, fingerprint=fingerprint, kits=kits, removed=removed, notes=notes
     )
 
 
@@ -201,10 +198,9 @@ def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[st
     """
     path = places.coordinator / "federation.json"
     before = _read_roster(path)
-    files = {
-        name: str(places.registered(name).relative_to(places.coordinator))
-        for name in federation.institutions
-    }
+    # Relative: the folder is brought to another machine.
+    kept = {name: places.registered(name) for name in federation.institutions}
+    files = {name: str(file.relative_to(places.coordinator)) for name, file in kept.items()}
     roster = {
         "name": federation.name,
         "hosts": federation.hosts,
@@ -213,11 +209,10 @@ def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[st
     }
     if roster != before:
         write_json(path, roster)
-    kept = {places.registered(name) for name in federation.institutions}
     names = {places.registered(name): name for name in before.get("institutions", {})}
     removed = []
     for file in sorted((places.coordinator / "nodes").glob("*.pub")):
-        if file not in kept:
+        if file not in kept.values():
             file.unlink()
             removed.append(names.get(file, unquote(file.stem)))
     old = join_address(before["hosts"][0], before["port"]) if before else federation.address
@@ -262,6 +257,7 @@ def _make_kit(
     if key.public is None:
         write_text(secret, ec_keys.node_key_text(ec_keys.make_key()), mode=SECRET)
     public = key.public or ec_keys.read_node_key(secret).public_key()
+    line = ec_keys.public_line(public)
     fingerprint = certificates.fingerprint(authority.certificate)
     page = kit_page(name, federation, fingerprint=fingerprint, has_key=secret.exists())
     # client.yaml is the institution's own once it is written, and the page may be: neither is
@@ -272,13 +268,13 @@ def _make_kit(
         page_written = write_missing(folder / "README.md", lambda: page)
     written = [
         page_written,
-        write_changed(folder / "node.pub", ec_keys.public_line(public)),
+        write_changed(folder / "node.pub", line),
         write_missing(
             folder / "ca.crt", lambda: certificates.certificate_pem(authority.certificate)
         ),
         write_missing(folder / "client.yaml", lambda: client_yaml(name, federation, config)),
         # Last: an institution is registered once its kit is complete.
-        write_changed(registered, ec_keys.public_line(public)),
+        write_changed(registered, line),
     ]
     if key.is_replaced:
         state = "new key"
