@@ -14,19 +14,12 @@ from confide.server.report.render import number, render
 
 
 def model_card(run: RunFiles) -> str:
-    """Render a model card.
-
-    Args:
-        run: run that has a model.
-
-    Returns:
-        Markdown, preceded by the metadata that hubs read.
-    """
+    """Render the model card of a run that has a model: Markdown, after the metadata of hubs."""
     summary, federated = run.summary, run.summary["federated"]
     metrics = {
         name: value for name, value in federated.items() if name in run.config["task"]["metrics"]
     }
-    privacy = summary["privacy"]
+    spent = run.largest_epsilon
     return render(
         "model_card.md.j2",
         metadata=_metadata(run, metrics).to_yaml(),
@@ -40,12 +33,12 @@ def model_card(run: RunFiles) -> str:
         support=federated.get("test_examples", 0),
         where=federated.get("measured", "test records of all institutions together"),
         private=run.private,
-        privacy=privacy,
+        privacy=summary["privacy"],
         meaning=sentences.meaning(run) if run.private else "",
-        trained=_training(run),
-        spent=_largest_epsilon(run),
+        trained=sentences.training(run),
+        spent="nothing" if spent is None else f"{spent:.3g}",
         labels=run.config["task"]["labels"],
-        weak=_weakest_institution(run),
+        weak=sentences.weakest(run),
         digest=summary["model_sha256"],
         versions=summary.get("versions", {}),
     )
@@ -80,42 +73,6 @@ def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
         metrics=list(metrics),
         eval_results=results or None,
         **extra,
-    )
-
-
-def _training(run: RunFiles) -> str:
-    """Return sentences about where training took place and what left the institutions."""
-    if run.summary.get("engine", {}).get("name") == "deployment":
-        where = "Each institution trained on its own premises, under its own policy and ledger."
-    else:
-        where = (
-            "Simulated on one machine: the institutions are parts of the records above, each"
-            " trained on separately."
-        )
-    return (
-        f"{where} Only updates of trainable tensors left an institution, and what is listed below"
-        " as not protected; a coordinator combined the updates by"
-        f" {sentences.strategy_name(run.config['strategy'])}."
-    )
-
-
-def _largest_epsilon(run: RunFiles) -> str:
-    """Return the largest epsilon that an institution spent."""
-    spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
-    return f"{max(spent):.3g}" if spent else "nothing"
-
-
-def _weakest_institution(run: RunFiles) -> str:
-    """Return a sentence on the worst result at an institution; '' if fewer than two have one."""
-    scored = {name: line[run.metric] for name, line in run.clients.items() if run.metric in line}
-    if len(scored) < 2:
-        return ""
-    choose = min if run.higher_is_better else max
-    name = choose(scored, key=lambda name: scored[name])
-    support = run.clients[name].get("test_examples")
-    return (
-        f"The weakest result is on the own test records of {name}: {run.metric}"
-        f" {scored[name]:.3f} on {support} records."
     )
 
 

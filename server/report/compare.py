@@ -42,34 +42,32 @@ def comparison_page(
         failed: name and reason of each job that left no model.
     """
     names, settings = names_of(runs), differing(runs)
+    is_wide = len(settings) > _IN_TABLE
+    columns = {} if is_wide else settings
     labels = list(names)
     if 1 <= len(settings) <= _IN_LABEL:
         labels = [
             f"{name}: {', '.join(written(values[place]) for values in settings.values())}"
             for place, name in enumerate(names)
         ]
+    values = [(key, *map(written, values)) for key, values in settings.items()]
+    # On other records a difference may come from the records alone, so none is called the best
     comparable = same_records(runs)
     chosen = best(runs) if comparable else None
     return render(
         "compare.html.j2",
         title=title,
         metric=runs[0].metric,
-        table=_results(
-            runs, names, settings if len(settings) <= _IN_TABLE else {}, chosen=chosen, page=page
-        ),
-        settings=_settings(names, settings) if len(settings) > _IN_TABLE else None,
+        table=_results(runs, names, columns, chosen=chosen, page=page),
+        settings=ReportTable.of_texts(["setting", *names], values) if is_wide else None,
         chosen=None if chosen is None else names[chosen],
         pictures=drawn(
-            parallel(runs, settings if len(settings) <= _IN_TABLE else {}, chosen),
+            parallel(runs, columns, chosen),
             scores(runs, labels),
             convergence(runs, labels, chosen),
             against_privacy(runs),
         ),
-        failed=ReportTable(
-            ["job", "reason"], [Row([Cell(what), Cell(why)]) for what, why in failed], text=(0, 1)
-        )
-        if failed
-        else None,
+        failed=ReportTable.of_texts(["job", "reason"], failed, text=(0, 1)) if failed else None,
         comparable=comparable,
     )
 
@@ -131,56 +129,35 @@ def _results(
     chosen: int | None,
     page: Path,
 ) -> ReportTable:
-    private, metric = any(run.private for run in runs), runs[0].metric
-    pooled, local = any(run.pooled for run in runs), any(run.local for run in runs)
-    headers = ["run", *settings, f"{metric}, validation", f"{metric}, test"]
-    headers += ["local models, mean"] if local else []
-    headers += ["pooled model"] if pooled else []
-    headers += ["epsilon"] if private else []
-    headers += ["rounds", "data sent", "time"]
-    rows = []
-    for place, run in enumerate(runs):
-        report = run.folder / REPORT
-        link = quote(os.path.relpath(report, page.parent)) if report.exists() else ""
-        cells = [Cell(names[place], link=link)]
-        cells += [Cell(written(values[place])) for values in settings.values()]
-        cells += _result_cells(run, metric, private=private, pooled=pooled, local=local)
-        rows.append(Row(cells, best=place == chosen))
-    return ReportTable(headers, rows)
-
-
-def _result_cells(
-    run: RunFiles, metric: str, *, private: bool, pooled: bool, local: bool
-) -> list[Cell]:
-    federated = run.summary["federated"]
-    scores = [line[metric] for line in run.local.values() if metric in line]
-    spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
-    sent = run.summary["bytes"]
-    cells = [
-        Cell(number(validation(run))),
-        measured(metric, federated.get(metric), federated.get("test_examples")),
-    ]
-    if local:
-        cells.append(Cell(number(sum(scores) / len(scores)) if scores else "–"))
-    if pooled:
-        cells.append(Cell(number(run.pooled.get(metric))))
-    if private:
-        cells.append(Cell(f"{max(spent):.2f}" if spent else "–"))
-    return [
-        *cells,
-        Cell(str(run.summary["rounds"])),
-        Cell(size(sent["up"] + sent["down"])),
-        Cell(duration(run.summary["seconds"])),
-    ]
-
-
-def _settings(names: Sequence[str], settings: Mapping[str, Sequence[Any]]) -> ReportTable:
-    """Return a table of many differing settings, a row for each."""
-    rows = [
-        Row([Cell(key), *(Cell(written(value)) for value in values)])
-        for key, values in settings.items()
-    ]
-    return ReportTable(["setting", *names], rows)
+    metric = runs[0].metric
+    reports = [run.folder / REPORT for run in runs]
+    # Relative, so that a folder of runs can be moved with its pages
+    links = [quote(os.path.relpath(it, page.parent)) if it.exists() else "" for it in reports]
+    columns = [("run", [Cell(name, link=it) for name, it in zip(names, links, strict=True)])]
+    columns += [(key, [Cell(written(it)) for it in values]) for key, values in settings.items()]
+    columns.append((f"{metric}, validation", [Cell(number(validation(run))) for run in runs]))
+    federated = [run.summary["federated"] for run in runs]
+    tested = [measured(metric, it.get(metric), it.get("test_examples")) for it in federated]
+    columns.append((f"{metric}, test", tested))
+    # A column that is empty in every run is left out: most comparisons have no baselines
+    if any(run.local for run in runs):
+        local = [[it[metric] for it in run.local.values() if metric in it] for run in runs]
+        means = [sum(values) / len(values) if values else None for values in local]
+        columns.append(("local models, mean", [Cell(number(mean)) for mean in means]))
+    if any(run.pooled for run in runs):
+        columns.append(("pooled model", [Cell(number(run.pooled.get(metric))) for run in runs]))
+    if any(run.private for run in runs):
+        spent = [run.largest_epsilon for run in runs]
+        columns.append(("epsilon", [Cell("–" if it is None else f"{it:.2f}") for it in spent]))
+    moved = [run.summary["bytes"]["up"] + run.summary["bytes"]["down"] for run in runs]
+    columns.append(("rounds", [Cell(str(run.summary["rounds"])) for run in runs]))
+    columns.append(("data sent", [Cell(size(count)) for count in moved]))
+    columns.append(("time", [Cell(duration(run.summary["seconds"])) for run in runs]))
+    rows = zip(*(cells for _, cells in columns), strict=True)
+    return ReportTable(
+        [header for header, _ in columns],
+        [Row(list(cells), best=place == chosen) for place, cells in enumerate(rows)],
+    )
 
 
 def same_records(runs: Sequence[RunFiles]) -> bool:

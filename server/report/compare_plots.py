@@ -60,9 +60,8 @@ def against_privacy(runs: Sequence[RunFiles]) -> Picture | None:
     axes.plot(*zip(*sorted(points), strict=True), "o", color=FEDERATED)
     # Epsilons such as 1, 3 and 8 are evenly spaced on a logarithmic axis
     axes.set(xlabel="epsilon (log scale)", ylabel=metric, xscale="log")
-    axes.set_xticks(
-        asked := sorted({epsilon for epsilon, _ in points}), [f"{epsilon:g}" for epsilon in asked]
-    )
+    asked = sorted({epsilon for epsilon, _ in points})
+    axes.set_xticks(asked, [f"{epsilon:g}" for epsilon in asked])
     axes.minorticks_off()
     return picture(
         "epsilon",
@@ -76,11 +75,8 @@ def convergence(
     runs: Sequence[RunFiles], names: Sequence[str], chosen: int | None
 ) -> Picture | None:
     """Draw each run's validation metric, round by round."""
-    curves = {
-        place: by_round(run.rounds_of(run.metric, "validation"))["mean"]
-        for place, run in enumerate(runs)
-    }
-    curves = {place: curve for place, curve in curves.items() if len(curve)}
+    means = [by_round(run.rounds_of(run.metric, "validation"))["mean"] for run in runs]
+    curves = {place: curve for place, curve in enumerate(means) if len(curve)}
     if not curves:
         return None
     figure, axes = new_axes(3.2)
@@ -100,9 +96,8 @@ def convergence(
     axes.set(xlabel="rounds done", ylabel=runs[0].metric)
     if few:
         legend(axes, "best")
-    caption = "Mean over institutions, weighted by their validation records." + (
-        " Strong line: the best run." if chosen is not None else ""
-    )
+    caption = "Mean over institutions, weighted by their validation records."
+    caption += " Strong line: the best run." if chosen is not None else ""
     title = f"Validation {runs[0].metric.replace('_', ' ')}, round by round"
     return picture("curves", figure, title=title, caption=caption)
 
@@ -117,8 +112,8 @@ def parallel(
     results = [run.summary["federated"].get(run.metric) for run in runs]
     if not columns or len(runs) < 3 or None in results:
         return None
-    scales = [(key.split(".")[-1], _scale(values)) for key, values in columns.items()]
-    scales.append((f"{runs[0].metric}, test", _by_size(results)))
+    scales = [(key.split(".")[-1], _Scale.of(values)) for key, values in columns.items()]
+    scales.append((f"{runs[0].metric}, test", _Scale.by_size(results)))
     figure, axes = new_axes(3.6)
     for place, height in enumerate(scales[-1][1].heights):
         shade = height if runs[0].higher_is_better else 1 - height
@@ -172,27 +167,31 @@ class _Scale:
     heights: Sequence[float]
     marks: Sequence[tuple[float, str]]
 
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> "_Scale":
+        """Space few distinct values evenly, in their order; many numbers by size."""
+        # bool is an int in Python, and yes or no is no size
+        numbers = all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in values
+        )
+        distinct = sorted(set(values)) if numbers else list(dict.fromkeys(map(written, values)))
+        if numbers and len(distinct) > _EVENLY:
+            return cls.by_size(values)
+        step = 1 / max(1, len(distinct) - 1)
+        height = {written(value): place * step for place, value in enumerate(distinct)}
+        return cls(
+            [height[written(value)] for value in values],
+            [(at, short(text)) for text, at in height.items()],
+        )
 
-def _scale(values: Sequence[Any]) -> _Scale:
-    numbers = all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in values
-    )
-    distinct = sorted(set(values)) if numbers else list(dict.fromkeys(map(written, values)))
-    if numbers and len(distinct) > _EVENLY:
-        return _by_size(values)
-    step = 1 / max(1, len(distinct) - 1)
-    height = {written(value): place * step for place, value in enumerate(distinct)}
-    return _Scale(
-        [height[written(value)] for value in values],
-        [(at, short(text)) for text, at in height.items()],
-    )
-
-
-def _by_size(values: Sequence[float]) -> _Scale:
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0  # equal values would divide by zero
-    marks = [(share, f"{low + share * span:.3f}") for share in (0.0, 0.5, 1.0)]
-    return _Scale([(value - low) / span for value in values], marks if high > low else marks[:1])
+    @classmethod
+    def by_size(cls, values: Sequence[float]) -> "_Scale":
+        """Place numbers from the smallest, at 0, to the largest, at 1."""
+        low, high = min(values), max(values)
+        span = (high - low) or 1.0  # equal values would divide by zero
+        marks = [(share, f"{low + share * span:.3f}") for share in (0.0, 0.5, 1.0)]
+        heights = [(value - low) / span for value in values]
+        return cls(heights, marks if high > low else marks[:1])
 
 
 __all__ = ["against_privacy", "convergence", "parallel", "scores"]

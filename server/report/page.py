@@ -36,7 +36,7 @@ _WILSON = (
 def report_page(run: RunFiles) -> str:
     """Render the report of a run."""
     summary = run.summary
-    many = len(run.clients) > NAMED
+    # Of a run that failed no institution has a line, and nothing says what it spent
     private = run.private and bool(run.clients)
     return render(
         "report.html.j2",
@@ -53,7 +53,7 @@ def report_page(run: RunFiles) -> str:
         tiles=_tiles(run),
         table=_institutions(run),
         quantiles=_quantiles(run),
-        many=many,
+        many=len(run.clients) > NAMED,
         pooled=bool(run.pooled),
         local=bool(run.local),
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
@@ -68,7 +68,7 @@ def report_page(run: RunFiles) -> str:
         cost=drawn(plots.bytes_moved(run), plots.seconds(run)),
         failures=_failures(run),
         command=sentences.reproduce(run),
-        again=_repetition(run),
+        again=sentences.repetition(run),
         config=yaml.safe_dump(dict(run.config), sort_keys=False),
         versions=_versions(run),
     )
@@ -85,13 +85,13 @@ def _tiles(run: RunFiles) -> list[tuple[str, str]]:
     """Return the figures that a page begins with, each with its meaning."""
     summary, metric = run.summary, run.metric
     federated = summary.get("federated", {})
-    spent = [line["epsilon"] for line in run.clients.values() if "epsilon" in line]
+    spent = run.largest_epsilon
     # A failed run has no model and a shorter summary: every figure may be missing
     moved = summary.get("bytes", {})
     tiles = [
         (number(federated[metric]), f"{metric}, federated model") if metric in federated else None,
         (number(run.pooled[metric]), f"{metric}, pooled model") if metric in run.pooled else None,
-        (f"{max(spent):.3g}", "largest epsilon spent") if spent else None,
+        (f"{spent:.3g}", "largest epsilon spent") if spent is not None else None,
         (f"{len(run.clients):,}", "institutions") if run.clients else None,
         (str(summary.get("rounds", 0)), "rounds"),
         (size(moved["up"] + moved["down"]), "data transferred") if moved else None,
@@ -120,18 +120,15 @@ def _values(lines: Mapping[str, Mapping[str, Any]], metric: str) -> dict[str, fl
 def _institutions(run: RunFiles) -> ReportTable:
     """Return a table with a row for each institution."""
     columns, pooled_n = _columns(run), run.summary.get("federated", {}).get("test_examples")
-    headers = [
-        "institution",
-        "training records",
-        "test records",
-        *(f"{run.metric}, {header}" for header, _ in columns),
-    ]
-    headers += [*(["epsilon"] if run.private else []), "rounds"]
+    headers = ["institution", "training records", "test records"]
+    headers += [f"{run.metric}, {header}" for header, _ in columns]
+    headers += ["epsilon", "rounds"] if run.private else ["rounds"]
     rows = []
     for name, line in run.clients.items():
         support = line.get("test_examples")
         cells = [Cell(name), Cell(f"{line['num_examples']:,}"), Cell(f"{support:,}")]
         for header, values in columns:
+            # An interval follows from the records that were scored, and these are not its own
             n = pooled_n if header == _LOCAL_ON_POOLED else support
             cells.append(measured(run.metric, values.get(name), n))
         cells += [
@@ -144,13 +141,8 @@ def _institutions(run: RunFiles) -> ReportTable:
 
 def _quantiles(run: RunFiles) -> ReportTable:
     """Return a table of quantiles over many institutions."""
-    columns = [
-        (
-            "training records",
-            {name: float(line["num_examples"]) for name, line in run.clients.items()},
-        ),
-        *_columns(run),
-    ]
+    counts = {name: float(line["num_examples"]) for name, line in run.clients.items()}
+    columns = [("training records", counts), *_columns(run)]
     spent = {name: line["epsilon"] for name, line in run.clients.items() if "epsilon" in line}
     columns += [("epsilon", spent)] if spent else []
     rows = []
@@ -168,44 +160,16 @@ def _quantiles(run: RunFiles) -> ReportTable:
 
 
 def _failures(run: RunFiles) -> ReportTable | None:
-    rows = [
-        Row([Cell(it.code), Cell(f"{it.times:,}"), Cell(it.meaning), Cell(it.who)])
-        for it in sentences.failures(run)
-    ]
-    return ReportTable(["code", "times", "meaning", "where"], rows, text=(2, 3)) if rows else None
-
-
-def _repetition(run: RunFiles) -> str:
-    """Return a sentence about what the command gives when it is run again."""
-    digest = run.summary.get("model_sha256", "")[:12]
-    if run.command.get("program") == "server":
-        return "Institutions are asked again, and a new run spends their budgets again."
-    if not digest:
-        return ""
-    seeded = run.config["simulation"]["seed"] is not None
-    if not seeded:
-        return (
-            "Without simulation.seed each run draws new random numbers: expect a different model of"
-            " about the same quality."
-        )
-    if run.summary.get("privacy", {}).get("noise") == "secure":
-        return (
-            "Noise is drawn from the operating system: expect a different model of about the same"
-            " quality."
-        )
-    return (
-        f"This gives model {digest} again, on the same kind of machine with the same versions and"
-        " number of threads."
-    )
+    rows = [(it.code, f"{it.times:,}", it.meaning, it.who) for it in sentences.failures(run)]
+    if not rows:
+        return None
+    return ReportTable.of_texts(["code", "times", "meaning", "where"], rows, text=(2, 3))
 
 
 def _versions(run: RunFiles) -> ReportTable:
     parts: dict[str, Any] = {**run.summary.get("versions", {}), **run.summary.get("engine", {})}
-    return ReportTable(
-        ["name", "value"],
-        [Row([Cell(str(name)), Cell(str(value))]) for name, value in parts.items()],
-        text=(1,),
-    )
+    rows = [(str(name), str(value)) for name, value in parts.items()]
+    return ReportTable.of_texts(["name", "value"], rows, text=(1,))
 
 
 __all__ = ["report_page", "title"]

@@ -38,12 +38,17 @@ from confide.server.report.marks import (
 from confide.server.report.read import RunFiles
 
 _HEAT_ROWS = 40
+_CONVERGENCE = (
+    "Line: mean over institutions, weighted by their validation records; band: from the lowest to"
+    " the highest institution."
+)
 
 
 def on_all_records(run: RunFiles) -> Picture | None:
     """Draw the local models, the federated and the pooled one, on pooled test records."""
     federated, metric = run.summary.get("federated", {}), run.metric
     n = federated.get("test_examples")
+    # "measured" says that no records were pooled: then there is no common scale
     if not run.local or metric not in federated or "measured" in federated:
         return None
     values = {name: line[metric] for name, line in run.local.items() if metric in line}
@@ -145,36 +150,33 @@ def _draw_many(
 
 def convergence(run: RunFiles) -> list[Picture]:
     """Draw the primary metric and the loss on validation records, round by round."""
-    names = list(dict.fromkeys([run.metric, "log_loss"]))
-    return [drawn for name in names if (drawn := _convergence_of(run, name)) is not None]
+    kept = int(run.summary.get("kept_round", -1))
+    pictures = []
+    # Once, where the loss is the primary metric
+    for name in dict.fromkeys([run.metric, "log_loss"]):
+        rounds = by_round(run.rounds_of(name, "validation"))
+        if rounds.empty:
+            continue
+        figure, axes = new_axes(2.7)
+        _band(axes, rounds)
+        # A line through a single point would not be seen
+        marker = "o" if len(rounds) == 1 else ""
+        axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker=marker)
+        caption = _CONVERGENCE
+        if kept in rounds.index:
+            axes.plot([kept], [float(rounds["mean"][kept])], "o", color=FEDERATED, markersize=7)
+            caption += f" Dot: the model that was kept (round {kept})."
+        axes.set(xlabel="rounds done", ylabel=name)
+        rounds_axis(axes, rounds.index)
+        title = f"Validation {name.replace('_', ' ')}, round by round"
+        pictures.append(picture(f"convergence-{name}", figure, title=title, caption=caption))
+    return pictures
 
 
-def _convergence_of(run: RunFiles, name: str) -> Picture | None:
-    rows = run.rounds_of(name, "validation")
-    if rows.empty:
-        return None
-    rounds = by_round(rows)
-    figure, axes = new_axes(2.7)
+def _band(axes: Axes, rounds: pandas.DataFrame) -> None:
+    """Shade what lies between the lowest and the highest institution."""
     axes.fill_between(
         rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0
-    )
-    axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker="o" if len(rounds) == 1 else "")
-    kept = int(run.summary.get("kept_round", -1))
-    if kept in rounds.index:
-        axes.plot([kept], [float(rounds["mean"][kept])], "o", color=FEDERATED, markersize=7)
-    axes.set(xlabel="rounds done", ylabel=name)
-    rounds_axis(axes, rounds.index)
-    caption = (
-        "Line: mean over institutions, weighted by their validation records; band: from the lowest"
-        " to the highest institution."
-    )
-    if kept in rounds.index:
-        caption += f" Dot: the model that was kept (round {kept})."
-    return picture(
-        f"convergence-{name}",
-        figure,
-        title=f"Validation {name.replace('_', ' ')}, round by round",
-        caption=caption,
     )
 
 
@@ -214,11 +216,10 @@ def privacy_by_round(run: RunFiles) -> Picture | None:
     rows = run.rounds_of("epsilon", "privacy")
     if rows["round"].nunique() < 2:
         return None
+    # An epsilon has no support; the mean is not drawn, so any weights will do
     rounds = by_round(rows.assign(num_examples=1))
     figure, axes = new_axes(2.4)
-    axes.fill_between(
-        rounds.index, rounds["low"], rounds["high"], color=FEDERATED, alpha=0.13, linewidth=0
-    )
+    _band(axes, rounds)
     axes.plot(rounds.index, rounds["high"], color=FEDERATED)
     axes.axhline(float(run.config["privacy"]["epsilon"]), color=INK, linestyle="--", linewidth=1.2)
     rounds_axis(axes, rounds.index)

@@ -54,6 +54,12 @@ class RunFiles:
         return clients
 
     @property
+    def largest_epsilon(self) -> float | None:
+        """Largest epsilon that an institution spent; None if none was."""
+        spent = [line["epsilon"] for line in self.clients.values() if "epsilon" in line]
+        return max(spent, default=None)
+
+    @property
     def local(self) -> Mapping[str, Mapping[str, Any]]:
         """Institution -> metrics of its local model; {} if none was trained."""
         local: Mapping[str, Mapping[str, Any]] = self.summary.get("baselines", {}).get("local", {})

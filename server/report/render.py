@@ -1,7 +1,7 @@
 """Templates, tables, and numbers as text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -58,6 +58,13 @@ class ReportTable:
     headers: Sequence[str]
     rows: Sequence[Row]
     text: Sequence[int] = ()
+
+    @classmethod
+    def of_texts(
+        cls, headers: Sequence[str], rows: Iterable[Sequence[str]], *, text: Sequence[int] = ()
+    ) -> "ReportTable":
+        """Make a table whose cells hold nothing but their texts."""
+        return cls(headers, [Row([Cell(it) for it in row]) for row in rows], text)
 
 
 def render(template: str, **values: Any) -> str:

@@ -42,13 +42,6 @@ def strategy_name(strategy: Mapping[str, Any]) -> str:
     return f"{name}, aggregated by {str(rule).rpartition('.')[2]}" if rule else name
 
 
-def _algorithm(strategy: Mapping[str, Any]) -> list[str]:
-    """Say what a strategy's algorithm does; nothing for plain clients."""
-    objective = strategy.get("objective", {"kind": "plain"})
-    sentence = ALGORITHMS[objective["kind"]].sentence
-    return [sentence] if sentence else []
-
-
 def _and(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
@@ -70,7 +63,9 @@ def purpose(run: RunFiles) -> str:
         f"{purpose} as {classes}. The model is {_model(run.config)}, trained in {rounds}"
         f" {_plural('round', rounds)} of {strategy}."
     )
-    return " ".join([said, *_algorithm(run.config["strategy"])])
+    # One of Flower's own, or a custom one, has no objective
+    objective = run.config["strategy"].get("objective", {"kind": "plain"})
+    return f"{said} {ALGORITHMS[objective['kind']].sentence}".rstrip()
 
 
 def _plural(word: str, count: int) -> str:
@@ -119,6 +114,22 @@ def institutions(run: RunFiles) -> str:
     return (
         f"{who}; {len(failures):,} {_plural('update', len(failures))} {are} missing (see “Updates"
         " that are missing”)."
+    )
+
+
+def training(run: RunFiles) -> str:
+    """Return sentences about where training took place and what left the institutions."""
+    if run.summary.get("engine", {}).get("name") == "deployment":
+        where = "Each institution trained on its own premises, under its own policy and ledger."
+    else:
+        where = (
+            "Simulated on one machine: the institutions are parts of the records above, each"
+            " trained on separately."
+        )
+    return (
+        f"{where} Only updates of trainable tensors left an institution, and what is listed below"
+        " as not protected; a coordinator combined the updates by"
+        f" {strategy_name(run.config['strategy'])}."
     )
 
 
@@ -195,6 +206,21 @@ def outcome(run: RunFiles) -> str:
     return f"{scores}; {where}."
 
 
+def weakest(run: RunFiles) -> str:
+    """Return a sentence on the worst result at an institution; '' if fewer than two have one."""
+    scored = {name: line[run.metric] for name, line in run.clients.items() if run.metric in line}
+    if len(scored) < 2:
+        return ""
+    # Of scores such as a log loss the largest is the worst
+    choose = min if run.higher_is_better else max
+    name = choose(scored, key=lambda name: scored[name])
+    support = run.clients[name].get("test_examples")
+    return (
+        f"The weakest result is on the own test records of {name}: {run.metric}"
+        f" {scored[name]:.3f} on {support} records."
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failure:
     """One reason for which updates are missing.
@@ -264,6 +290,29 @@ def reproduce(run: RunFiles) -> str:
     return shlex.join(["confide", str(command["program"]), *words])
 
 
+def repetition(run: RunFiles) -> str:
+    """Return a sentence about what the command gives when it is run again."""
+    digest = run.summary.get("model_sha256", "")[:12]
+    if run.command.get("program") == "server":
+        return "Institutions are asked again, and a new run spends their budgets again."
+    if not digest:
+        return ""
+    if run.config["simulation"]["seed"] is None:
+        return (
+            "Without simulation.seed each run draws new random numbers: expect a different model of"
+            " about the same quality."
+        )
+    if run.summary.get("privacy", {}).get("noise") == "secure":
+        return (
+            "Noise is drawn from the operating system: expect a different model of about the same"
+            " quality."
+        )
+    return (
+        f"This gives model {digest} again, on the same kind of machine with the same versions and"
+        " number of threads."
+    )
+
+
 __all__ = [
     "Failure",
     "failures",
@@ -274,6 +323,9 @@ __all__ = [
     "outcome",
     "purpose",
     "records",
+    "repetition",
     "reproduce",
     "strategy_name",
+    "training",
+    "weakest",
 ]

@@ -36,6 +36,7 @@ def write_report(folder: Path) -> Path:
         raise UnreadableError(
             f"{folder} cannot be rendered: {type(error).__name__}: {error}."
         ) from error
+    # Once both are rendered, so that a mistake in one leaves neither
     write_text(folder / REPORT, page)
     if card:
         write_text(folder / CARD, card)
@@ -70,13 +71,10 @@ def write_comparison(
         ConfigError: if they cannot be compared.
         StorageError: if the page cannot be written.
     """
-    # A run that failed has no metrics to compare, but should not be missing from the page
     done = [run for run in runs if run.summary["status"] == "completed"]
-    without = [
-        (run.folder.name, str(run.summary.get("error", "ended early")))
-        for run in runs
-        if run not in done
-    ]
+    ended = [run for run in runs if run.summary["status"] != "completed"]
+    # A run that failed has no metrics to compare, but should not be missing from the page
+    without = [(run.folder.name, str(run.summary.get("error", "ended early"))) for run in ended]
     if not done:
         raise ConfigError("None of these runs has a model; there is nothing to compare.")
     metrics = {run.metric for run in done}
