@@ -89,6 +89,7 @@ class CheckpointStore:
         path = self._folder / f"round-{state.server_round:05}.safetensors"
         # The file holds what a simulation's noise may be derived from: its owner's alone.
         write_checked(path, tensors, metadata={_SCHEMA: str(SCHEMA)})
+        # After the new one stands, so that at every instant there is one to go on from.
         for old in self._paths()[self._kept :]:
             if old != path:
                 old.unlink(missing_ok=True)
@@ -175,6 +176,7 @@ def _read(path: Path) -> Checkpoint:
         raise UnreadableError(
             f"{path} is no checkpoint: {type(error).__name__}: {error}."
         ) from None
+    # Past its checksum the content is what this class wrote, so nothing more is checked.
     return Checkpoint(
         state=_state(described, read.tensors),
         clients=described["clients"],

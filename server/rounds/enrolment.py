@@ -12,7 +12,7 @@ from confide.errors import RunFailedError
 from confide.protocol.messages import Reply, Request, pack_request
 from confide.protocol.refusals import Refusal
 from confide.server.rounds.exchange import FIRST_PAUSE_S, LONGEST_PAUSE_S, Reach, exchange
-from confide.server.rounds.participants import Answer, Clients, read_answer
+from confide.server.rounds.participants import Answer, Clients, read_answer, why_absent
 
 log = logging.getLogger(__name__)
 
@@ -32,51 +32,37 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
     """
     nodes = _wait_for_nodes(grid, least, timeout, reach.names)
     content = pack_request(Request(plan=plan))
+    questions = [Message(content, node, "query") for node in nodes]
     answered: dict[int, Answer] = dict.fromkeys(nodes, Refusal.NO_REPLY)
-    for reply in exchange(
-        grid, [Message(content, node, "query") for node in nodes], timeout, reach.again
-    ):
+    for reply in exchange(grid, questions, timeout, reach.again):
         if answered.get(reply.metadata.src_node_id) == Refusal.NO_REPLY:  # the first answer counts
             answered[reply.metadata.src_node_id] = read_answer(reply)
-    present, absent = {}, {}
-    # A registered key says who a node is; a node's own word counts only where there are no keys.
+    present: dict[int, Reply] = {}
+    absent: dict[str, str] = {}
     for node, answer in answered.items():
         known = reach.names.get(node)
-        if isinstance(answer, str):
-            absent[known or f"node {node}"] = answer
-        elif known is not None and answer.institution != known:
-            absent[known] = Refusal.INSTITUTION
-        elif answer.refusal or answer.num_examples < 1:
-            absent[known or f"node {node}, {answer.institution}"] = _declined(answer)
-        else:
+        code = why_absent(answer, known)
+        if isinstance(answer, Reply) and code is None:
             present[node] = answer
+            continue
+        # Told apart by their nodes: two that decline may call themselves alike.
+        called = (
+            f"node {node}, {answer.institution}" if isinstance(answer, Reply) else f"node {node}"
+        )
+        absent[known or called] = str(code)
     absent |= {name: "not_connected" for node, name in reach.names.items() if node not in answered}
     for who, code in absent.items():
         log.warning("%s does not take part: %s.", who, code)
-    names = {node: answer.institution for node, answer in present.items()}
+    names = sorted(answer.institution for answer in present.values())
     # Otherwise one of them could answer, and be charged, for the other.
-    if len(set(names.values())) < len(names):
+    if len(set(names)) < len(names):
         raise RunFailedError(
-            f"Two nodes call themselves alike: {', '.join(sorted(names.values()))}; give each"
-            " institution a name of its own."
+            f"Two nodes call themselves alike: {', '.join(names)}; give each institution a name of"
+            " its own."
         )
     if len(present) < least:
         too_few("enrol", got=len(present), least=least, missing=absent)
-    return Clients(
-        names=names,
-        num_examples=dict(sorted((a.institution, a.num_examples) for a in present.values())),
-        ledger_heads={a.institution: a.ledger_head for a in present.values() if a.ledger_head},
-        reproducible=sorted(
-            a.institution for a in present.values() if a.figures.get("reproducible")
-        ),
-    )
-
-
-def _declined(answer: Reply) -> str:
-    """Write a refusal's code, with its figures if it has any."""
-    figures = ", ".join(f"{name} {value:.4g}" for name, value in answer.figures.items())
-    code = answer.refusal or Refusal.NO_RECORDS
-    return f"{code}: {figures}" if answer.refusal and figures else code
+    return Clients.of(present)
 
 
 def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> NoReturn:

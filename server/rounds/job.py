@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from confide.config.server import ServerConfig
+from confide.errors import ConfigError, StorageError
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.rounds.checkpoint import Checkpoint
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.outcome import CommitFn, Observer
+from confide.server.rounds.state import RunState
 from confide.strategies.strategy import FederatedAlgorithm
 
 
@@ -36,6 +39,31 @@ class Job:
     commit_fn: CommitFn | None = None
     checkpoint: Checkpoint | None = None
     reach: Reach = field(default_factory=Reach)
+
+    def first_state(self, initial: Tensors) -> RunState:
+        """Return the state to go on from: the checkpoint's, or a new run's.
+
+        Args:
+            initial: initial trainable tensors.
+
+        Raises:
+            ConfigError: if there is a checkpoint and the algorithm cannot go on from it.
+            StorageError: if the checkpoint is of another model.
+        """
+        if self.checkpoint is None:
+            strategy_state = self.algorithm.init(initial)
+            return RunState(server_round=0, params=initial, strategy_state=strategy_state)
+        if not self.algorithm.resumable:
+            raise ConfigError(
+                "This strategy keeps its state hidden inside Flower's own class, so its run cannot"
+                " be resumed."
+            )
+        # With equal configs too: a package may build the same model differently in a later release.
+        if shapes_of(self.checkpoint.state.params) != shapes_of(initial):
+            raise StorageError(
+                "The checkpoint holds the tensors of another model; start the run anew."
+            )
+        return self.checkpoint.state
 
 
 __all__ = ["Job"]

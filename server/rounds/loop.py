@@ -19,7 +19,6 @@ from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
-from confide.errors import ConfigError, StorageError
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.tensors import (
     BYTES_PER_VALUE,
@@ -110,7 +109,7 @@ def run_rounds(job: Job, grid: Grid, initial: Tensors) -> Outcome:
 def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
     """Enrol institutions, tell observers who takes part, and make the beginning durable."""
     shapes = shapes_of(initial)
-    state = _first_state(job, initial)  # before anybody is asked: it may not fit the checkpoint
+    state = job.first_state(initial)  # before anybody is asked: it may not fit the checkpoint
     # Written once: institutions compare plans, and key noise, by this very text.
     plan = job.plan.to_json()
     clients = enrol(
@@ -139,20 +138,6 @@ def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
     return enrolled, state
 
 
-def _first_state(job: Job, initial: Tensors) -> RunState:
-    """Return the state to go on from: the checkpoint's, or a new run's."""
-    if job.checkpoint is None:
-        return RunState(server_round=0, params=initial, strategy_state=job.algorithm.init(initial))
-    if not job.algorithm.resumable:
-        raise ConfigError(
-            "This strategy keeps its state hidden inside Flower's own class, so its run cannot be"
-            " resumed."
-        )
-    if shapes_of(job.checkpoint.state.params) != shapes_of(initial):
-        raise StorageError("The checkpoint holds the tensors of another model; start the run anew.")
-    return job.checkpoint.state
-
-
 def commit(enrolled: Enrolled, state: RunState) -> None:
     """Make a state durable."""
     if enrolled.job.commit_fn is None:
@@ -172,6 +157,7 @@ def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
     job, server_round = enrolled.job, state.server_round + 1
     started = time.perf_counter()
     cohort = select(enrolled, server_round)
+    # Encoded once for all: tensors are most of what a message costs.
     request = job.algorithm.request(state.params, state.strategy_state)
     messages = train_messages(enrolled, cohort, server_round, encode(request))
     under_way = begin_round(enrolled, state, cohort)
@@ -234,6 +220,7 @@ def finish_round(
         RunFailedError: if too few were accepted, naming the others.
     """
     settings, plan = enrolled.job.settings, enrolled.job.plan
+    # Before the aggregation: with too few the round is not done, and a resumed run repeats it.
     if len(tally.accepted) < settings.min_clients:
         too_few(
             f"round {tally.server_round}",
@@ -248,21 +235,19 @@ def finish_round(
         num_clients=len(enrolled.clients.num_examples),
     )
     params, strategy_state = under_way.finish(participation)
-    record = tally.record(
-        BYTES_PER_VALUE * num_values(enrolled.reply_shapes),
-        bytes_down=sent.num_bytes,
-        seconds=time.perf_counter() - sent.started,
-    )
+    seconds = time.perf_counter() - sent.started
+    update_bytes = BYTES_PER_VALUE * num_values(enrolled.reply_shapes)
+    record = tally.record(update_bytes, bytes_down=sent.num_bytes, seconds=seconds)
     # The round's validation scored the tensors that it started from.
-    scored = update_best(
-        state, state.server_round, tally.validation, metric=plan.task.primary_metric
-    )
+    metric = plan.task.primary_metric
+    scored = update_best(state, state.server_round, tally.validation, metric=metric)
+    history = (*state.history, record)
     return replace(
         scored,
         server_round=tally.server_round,
         params=params,
         strategy_state=strategy_state,
-        history=(*state.history, record),
+        history=history,
     )
 
 
@@ -274,6 +259,7 @@ def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     validation = _of_split(scored, "validation")
     state = update_best(state, last, validation, metric=job.plan.task.primary_metric)
     kept, kept_round = _kept(job.settings, state)
+    # Only the kept tensors' scores on test records count: nothing is chosen by them.
     if kept_round != last:
         scored = _evaluate(enrolled, kept, ("test",))
     test = _of_split(scored, "test")

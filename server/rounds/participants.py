@@ -38,6 +38,17 @@ class Clients:
     ledger_heads: dict[str, str] = field(default_factory=dict)
     reproducible: Sequence[str] = ()
 
+    @classmethod
+    def of(cls, present: Mapping[int, Reply]) -> "Clients":
+        """Take in those who enrol: node id -> reply, each of another institution."""
+        replies = sorted(present.values(), key=lambda reply: reply.institution)
+        return cls(
+            names={node: reply.institution for node, reply in present.items()},
+            num_examples={it.institution: it.num_examples for it in replies},
+            ledger_heads={it.institution: it.ledger_head for it in replies if it.ledger_head},
+            reproducible=[it.institution for it in replies if it.figures.get("reproducible")],
+        )
+
     def messages(self, kind: str, names: Sequence[str], request: Request) -> list[Message]:
         """Write the same request to each of ``names``, with the head of its ledger.
 
@@ -76,6 +87,24 @@ class Clients:
                 yield name, answer
         for name in sorted(waiting):
             yield name, Refusal.NO_REPLY
+
+
+def why_absent(answer: Answer, known: str | None) -> str | None:
+    """Return why an institution does not take part, as a code; None if it does.
+
+    Args:
+        answer: its answer to the question of enrolment.
+        known: its name by its registered key; None where there are no keys.
+    """
+    if isinstance(answer, str):
+        return answer
+    # A registered key says who a node is; a node's own word counts only where there are no keys.
+    if known is not None and answer.institution != known:
+        return Refusal.INSTITUTION
+    if answer.refusal:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in answer.figures.items())
+        return f"{answer.refusal}: {figures}" if figures else answer.refusal
+    return Refusal.NO_RECORDS if answer.num_examples < 1 else None
 
 
 def read_answer(message: Message) -> Answer:
@@ -139,4 +168,5 @@ __all__ = [
     "check_reply",
     "read_answer",
     "refusal_of",
+    "why_absent",
 ]
