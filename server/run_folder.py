@@ -24,7 +24,10 @@ CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "su
 REPORT, CARD = "report.html", "model_card.md"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 
-_HALF_WRITTEN = (
+_STALE = (
+    SUMMARY,  # these three must not stand beside what is computed now
+    REPORT,
+    CARD,
     ".model-*",
     f".{CONFIG}-*",
     f".{COMMAND}-*",
@@ -96,15 +99,6 @@ def claimed(
             refuse_changes(run_dir, asked)
         else:
             _refuse_unfinished(run_dir)
-            (run_dir / COMMAND).unlink(
-                missing_ok=True
-            )  # until the new config stands, there is nothing to resume
-        for name in (
-            SUMMARY,
-            REPORT,
-            CARD,
-        ):  # earlier ones must not stand beside what is computed now
-            (run_dir / name).unlink(missing_ok=True)
         _clean(run_dir, everything=not resume)
         write_text(run_dir / CONFIG, yaml.safe_dump(asked, sort_keys=False))
         if command is not None:  # of a resumed run too: what may differ holds from now on
@@ -139,8 +133,10 @@ def command_of(run_dir: Path) -> Command:
 
 
 def _clean(run_dir: Path, *, everything: bool) -> None:
-    """Remove half-written files of a killed process; for a new run also an earlier run's files."""
-    patterns = _HALF_WRITTEN + (_OF_A_RUN if everything else ())
+    """Remove results and half-written files; for a new run everything of an earlier one."""
+    patterns: tuple[str, ...] = _STALE
+    if everything:  # COMMAND first: until the new config stands, there is nothing to resume
+        patterns = (COMMAND, *_STALE, *_OF_A_RUN)
     for path in [path for pattern in patterns for path in run_dir.glob(pattern)]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -190,6 +186,7 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"{run_dir / CONFIG} cannot be read ({error}); start the run anew."
         ) from None
+    # All at once, the settings that only one of the two releases knows included.
     then, now = flat(before), flat(asked)
     different = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
     changed = [key for key in different if decides(key)]
@@ -236,6 +233,7 @@ def resume_command(run_dir: Path) -> str:
         program = command_of(run_dir).program
     except ConfigError:
         program = "simulate"
+    # `confide server` takes KIT where others take overrides, so resuming is an option there.
     if program == "server":
         return f"confide server --resume {shlex.quote(str(run_dir))}"
     return f"confide {program} {shlex.quote(f'resume={run_dir}')}"

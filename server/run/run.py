@@ -114,13 +114,9 @@ PrepareFn = Callable[[Run, TrainingPlan, Workload], Carrier]
 def open_run(
     config: Config, run_dir: Path, *, progress: ProgressView, job_fn: Callable[[Config], str]
 ) -> Run:
-    """Read what earlier processes of a run left.
+    """Read what earlier processes of a run left in ``run_dir``, which this process holds.
 
-    Args:
-        config: of the run.
-        run_dir: RUN, which this process holds.
-        progress: shown to whoever watches.
-        job_fn: names a new run.
+    A new run is named by ``job_fn``.
 
     Raises:
         StorageError: if the checkpoints cannot be read.
@@ -140,6 +136,7 @@ def open_run(
     return Run(
         config=config,
         run_dir=run_dir,
+        # Kept: institutions key their state and ledger by it.
         job=str(before.get("job") or job_fn(config)),
         secret=secret,
         progress=progress,
@@ -170,6 +167,7 @@ def carry_out(
     with tracked(run.config, run.run_dir, job=run.job) as tracker:
         try:
             summary = _run(run, prepare_fn, tracker)
+        # Of any other error there is no summary: the run is unfinished, and may be resumed.
         except final as error:
             with contextlib.suppress(StorageError):  # the error of a full disk comes first
                 reached = run.store.latest()
@@ -193,41 +191,42 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
         )
     with run.progress, MetricsSink(run.run_dir / "metrics.jsonl", tracker) as sink:
         with run.watch.phase("prepare"):
-            plan = _write_plan(run)
-            workload = _build_workload(run)
+            plan, workload = _plan_and_workload(run)
             carrier = prepare_fn(run, plan, workload)
         with closing(carrier):
             job = _job(run, carrier, algorithm, plan, sink)
-            with run.watch.phase("federated"):
-                outcome = _run_rounds(run, carrier, job, workload)
+            with run.watch.phase("federated"), carrier.connect() as (grid, reach):
+                budget = plan.privacy.epsilon if plan.private else None
+                run.progress.planned(epsilon_budget=budget)
+                run.progress.phase("federated", total=job.settings.num_rounds)
+                initial = trainable_tensors(workload.model)
+                outcome = run_server_app(replace(job, reach=reach), grid, initial=initial)
             # Baselines need what the carrier started, so it is closed after them.
             findings = carrier.findings(outcome)
     with run.watch.phase("save"):
         # The tensors of both rounds for those who look at the run, one model for those who use it.
         save_models(run.run_dir / CHECKPOINTS, outcome)
         digest = save_model(run.run_dir / "model", workload, outcome.kept, plan)
-    result = RunResult(
-        plan=plan,
-        outcome=outcome,
-        findings=findings,
-        model_sha256=digest,
-        seconds=run.watch.seconds(),
-        versions=versions(),
-        resumed=run.resumed,
+    return summarise(
+        RunResult(
+            plan=plan,
+            outcome=outcome,
+            findings=findings,
+            model_sha256=digest,
+            seconds=run.watch.seconds(),
+            versions=versions(),
+            resumed=run.resumed,
+        )
     )
-    return summarise(result)
 
 
-def _write_plan(run: Run) -> TrainingPlan:
-    """Make the plan, with the content hash of a pretrained backbone, and write it."""
-    plan = make_plan(run.config, backbone_sha256=pretrained_hash(run.config.backbone), job=run.job)
-    write_text(run.run_dir / PLAN, plan.to_json() + "\n")
-    return plan
-
-
-def _build_workload(run: Run) -> Workload:
+def _plan_and_workload(run: Run) -> tuple[TrainingPlan, Workload]:
+    """Write what institutions are asked to do, and build what it is done with."""
     config = run.config
-    return build_workload(
+    plan = make_plan(config, backbone_sha256=pretrained_hash(config.backbone), job=run.job)
+    # Written before anything is trained, so that a run that fails shows what was asked for.
+    write_text(run.run_dir / PLAN, plan.to_json() + "\n")
+    workload = build_workload(
         config.task,
         config.backbone,
         config.tuning,
@@ -235,6 +234,7 @@ def _build_workload(run: Run) -> Workload:
         seed=initial_seed(run.secret),
         custom_tasks=config.task.custom_tasks,
     )
+    return plan, workload
 
 
 def _job(
@@ -260,15 +260,6 @@ def _job(
         commit_fn=commit,
         checkpoint=run.checkpoint,
     )
-
-
-def _run_rounds(run: Run, carrier: Carrier, job: Job, workload: Workload) -> Outcome:
-    plan, progress = job.plan, run.progress
-    with carrier.connect() as (grid, reach):
-        progress.planned(epsilon_budget=plan.privacy.epsilon if plan.private else None)
-        progress.phase("federated", total=job.settings.num_rounds)
-        initial = trainable_tensors(workload.model)
-        return run_server_app(replace(job, reach=reach), grid, initial=initial)
 
 
 __all__ = ["Carrier", "PrepareFn", "Run", "carry_out", "open_run"]
