@@ -83,7 +83,6 @@ def main(argv: Sequence[str]) -> int:
         try:
             with locked(arguments.run / ".coordinate.lock", otherwise=busy, wait_s=_ORPHAN_S):
                 coordinate(arguments.run, arguments.superlink)
-        # Before ConfideError, which it is too: SuperLink may be back when this is started again.
         except FlowerError as error:
             log.warning("%s", error)
             return EXIT_AGAIN

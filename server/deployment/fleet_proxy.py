@@ -305,28 +305,19 @@ class _FleetProxy:
 
 
 def _log_refused_node(scope: Scope, status: int, reason: str) -> None:
-    """Log a node that may not take part, with the fingerprint of the key that it shows."""
+    """Log a node that may not take part, with the key that it shows, which proves nothing."""
+    shown = "no key"
+    header = dict(scope["headers"]).get(_KEY, b"")
+    # Bounded before it is parsed: strangers choose this header.
+    if 0 < len(header) <= _LONGEST_KEY:
+        with contextlib.suppress(ValueError, UnsupportedAlgorithm):
+            key = load_pem_public_key(base64.b64decode(header, validate=True))
+            # By its fingerprint, as `ssh-keygen -l` prints it.
+            if isinstance(key, ec_keys.PublicKey):
+                shown = f"key {ec_keys.key_fingerprint(key)}"
     # At one place of its own in the code, which `FewLines` counts by, so that other strangers'
     # noise does not hide it. `confide doctor` reads this line.
-    log.warning(
-        "%s: %d, refused, %s, %s",
-        _describe(scope),
-        status,
-        reason,
-        _key_of(dict(scope["headers"]).get(_KEY, b"")),
-    )
-
-
-def _key_of(header: bytes) -> str:
-    """Name a node's key by its fingerprint, as ``ssh-keygen -l`` prints it; it proves nothing."""
-    # Bounded before it is parsed: strangers choose this header.
-    if not 0 < len(header) <= _LONGEST_KEY:
-        return "no key"
-    try:
-        key = load_pem_public_key(base64.b64decode(header, validate=True))
-    except (ValueError, UnsupportedAlgorithm):
-        return "no key"
-    return f"key {ec_keys.key_fingerprint(key)}" if isinstance(key, ec_keys.PublicKey) else "no key"
+    log.warning("%s: %d, refused, %s, %s", _describe(scope), status, reason, shown)
 
 
 def _describe(scope: Scope) -> str:

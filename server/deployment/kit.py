@@ -102,10 +102,10 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
             f"server.kit={folder}: {FILE} cannot be read ({reason}); name the folder `coordinator`"
             " that `confide provision` made."
         ) from None
-    outer, inner = kit.outer, kit.inner
-    files = [outer.ca, outer.certificate, outer.key, inner.certificate, inner.key]
     # All of them here: otherwise a missing one would only show in a process started later.
-    missing = [path.name for path in (*files, *kit.institutions.values()) if not path.is_file()]
+    tls = [path for it in (kit.outer, kit.inner) for path in (it.ca, it.certificate, it.key)]
+    files = dict.fromkeys([*tls, *kit.institutions.values()])  # both have the same ca.crt
+    missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise ConfigError(
             f"server.kit={folder} lacks {', '.join(missing)}; run `confide provision` again."

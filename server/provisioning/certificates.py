@@ -7,7 +7,6 @@ normally kept offline.
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography import x509
 
@@ -58,9 +57,8 @@ class Authority:
         self, stem: str, hosts: Sequence[str], *, days: int, now: datetime.datetime
     ) -> str | None:
         """Issue one certificate if that is necessary, and return the reason; None if it is not."""
-        folder = self.places.coordinator
-        path, key_path = folder / f"{stem}.crt", folder / f"{stem}.key"
-        reason = _needs_issue(path, key_path, self.certificate, hosts, now=now)
+        reason = self.why_issue(stem, hosts, now=now)
+        path, key_path = self.places.server_files(stem)
         if reason is None:
             return None
         # Asked for only now: with certificates that are still good, provisioning needs no key.
@@ -79,6 +77,27 @@ class Authority:
         write_text(path, certificates.certificate_pem(issued))
         return reason
 
+    def why_issue(self, stem: str, hosts: Sequence[str], *, now: datetime.datetime) -> str | None:
+        """Return why a certificate must be issued; None if the present one can be used."""
+        path, key_path = self.places.server_files(stem)
+        for needed in (path, key_path):
+            if not needed.exists():
+                return f"{needed.name} does not exist"
+        certificate = certificates.read_certificate(path)
+        key = ec_keys.read_private_key(key_path)
+        if not certificates.is_issued_by(
+            certificate, self.certificate
+        ) or not certificates.is_key_of(key, certificate):
+            return f"it no longer fits {key_path.name} or the authority"
+        if not certificates.is_for(certificate, hosts):
+            before = ", ".join(certificates.hosts_of(certificate))
+            return f"hosts changed from {before} to {', '.join(hosts)}"
+        # Half of its life at most: one of a few days would otherwise be replaced each time.
+        enough = min(RENEWED_BEFORE, certificates.lifetime(certificate) / 2)
+        if certificates.time_left(certificate, now=now) < enough:
+            return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
+        return None
+
 
 def find_authority(
     places: Places, federation: FederationConfig, now: datetime.datetime
@@ -89,8 +108,7 @@ def find_authority(
         ConfigError: if there are several authorities, or that of another federation.
         UnreadableError: if a copy is damaged.
     """
-    path = places.authority / "ca.crt"
-    key_path = places.authority / "ca.key"
+    path, key_path = places.authority / "ca.crt", places.authority / "ca.key"
     certificate = _known_certificate(places)
     if certificate is None:
         # The key first: a run that is cut off here makes the certificate from it next time.
@@ -153,7 +171,7 @@ def certify_coordinator(
     """
     notes = []
     for stem, hosts in (("server", federation.hosts), ("loopback", LOOPBACK_HOSTS)):
-        was_there = (authority.places.coordinator / f"{stem}.crt").exists()
+        was_there = authority.places.server_files(stem)[0].exists()
         reason = authority.issue(stem, hosts, days=federation.days, now=now)
         if reason and was_there:
             notes.append(
@@ -161,34 +179,6 @@ def certify_coordinator(
                 " it again."
             )
     return notes
-
-
-def _needs_issue(
-    path: Path,
-    key_path: Path,
-    authority: x509.Certificate,
-    hosts: Sequence[str],
-    *,
-    now: datetime.datetime,
-) -> str | None:
-    """Return why a certificate must be issued; None if the present one can be used."""
-    for needed in (path, key_path):
-        if not needed.exists():
-            return f"{needed.name} does not exist"
-    certificate = certificates.read_certificate(path)
-    if not certificates.is_issued_by(certificate, authority) or not certificates.is_key_of(
-        ec_keys.read_private_key(key_path), certificate
-    ):
-        return f"it no longer fits {key_path.name} or the authority"
-    if not certificates.is_for(certificate, hosts):
-        before = ", ".join(certificates.hosts_of(certificate))
-        return f"hosts changed from {before} to {', '.join(hosts)}"
-    # Half of its life at most: a certificate of a few days would otherwise be replaced each time.
-    if certificates.time_left(certificate, now=now) < min(
-        RENEWED_BEFORE, certificates.lifetime(certificate) / 2
-    ):
-        return f"it expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
-    return None
 
 
 __all__ = ["LOOPBACK_HOSTS", "RENEWED_BEFORE", "Authority", "certify_coordinator", "find_authority"]

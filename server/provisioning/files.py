@@ -40,6 +40,10 @@ class Places:
         """Folder for the coordinator's machine."""
         return self.out / "coordinator"
 
+    def server_files(self, stem: str) -> tuple[Path, Path]:
+        """Return the files of one of the coordinator's certificates and of its key."""
+        return self.coordinator / f"{stem}.crt", self.coordinator / f"{stem}.key"
+
     def kit(self, name: str) -> Path:
         """Return the folder of an institution's start-up kit."""
         return self.out / "institutions" / folder_name(name)

@@ -77,11 +77,7 @@ class _Keys:
 def read_requests(
     paths: Sequence[Path], federation: FederationConfig
 ) -> dict[str, ec_keys.PublicKey]:
-    """Return the public key of each institution that sent a certificate request.
-
-    Args:
-        paths: files of the requests.
-        federation: federation that they are for.
+    """Return the public key of each institution that sent a certificate request to a federation.
 
     Raises:
         ConfigError: naming every request that cannot be used.

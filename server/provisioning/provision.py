@@ -193,8 +193,7 @@ def make_request(name: str, folder: Path) -> Requested:
 def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[str], list[str]]:
     """Write ``federation.json`` and remove keys of institutions that are no longer in it.
 
-    Returns:
-        Names that were removed, and notes about what older kits do not know yet.
+    Return whom it removed, and notes about what older kits do not know yet.
     """
     path = places.coordinator / "federation.json"
     before = _read_roster(path)
