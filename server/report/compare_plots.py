@@ -122,37 +122,16 @@ def parallel(
         axes.plot(
             range(len(scales)), heights, color=FEDERATED, alpha=0.15 + 0.85 * shade, linewidth=width
         )
-    _vertical_axes(axes, scales)
-    caption = "Each line is a run, from its settings to its result; the stronger, the better."
-    caption += " Thick line: the best run on validation records." if chosen is not None else ""
-    return picture("parallel", figure, title="Settings and results of all runs", caption=caption)
-
-
-def _vertical_axes(axes: Axes, scales: Sequence[tuple[str, "_Scale"]]) -> None:
     for place, (_, scale) in enumerate(scales):
-        axes.axvline(place, color=MUTED, linewidth=1)
-        for height, text in scale.marks:
-            axes.annotate(
-                text,
-                (place, height),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=9.5,
-                color=INK,
-                bbox={
-                    "boxstyle": "square,pad=0.15",
-                    "facecolor": PAPER,
-                    "edgecolor": "none",
-                    "alpha": 0.85,
-                },
-            )
+        scale.draw(axes, place)
     axes.set_xticks(range(len(scales)), [short(name) for name, _ in scales])
     axes.set_yticks([])
     axes.set(xlim=(-0.1, len(scales) - 0.6), ylim=(-0.06, 1.06))
     axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
+    caption = "Each line is a run, from its settings to its result; the stronger, the better."
+    caption += " Thick line: the best run on validation records." if chosen is not None else ""
+    return picture("parallel", figure, title="Settings and results of all runs", caption=caption)
 
 
 @dataclass(frozen=True)
@@ -166,6 +145,22 @@ class _Scale:
 
     heights: Sequence[float]
     marks: Sequence[tuple[float, str]]
+
+    def draw(self, axes: Axes, place: int) -> None:
+        """Draw the axis and its labels, each on a patch of paper that lines do not cross."""
+        axes.axvline(place, color=MUTED, linewidth=1)
+        patch = {"boxstyle": "square,pad=0.15", "facecolor": PAPER, "edgecolor": "none"}
+        for height, text in self.marks:
+            axes.annotate(
+                text,
+                (place, height),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=9.5,
+                color=INK,
+                bbox={**patch, "alpha": 0.85},
+            )
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> "_Scale":
