@@ -94,7 +94,12 @@ def claimed(
         StorageError: if RUN cannot be written.
     """
     asked = described(config)
-    with _locked(run_dir):
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{run_dir} cannot be written: {error}.") from None
+    busy = f"Another process is at work in {run_dir}; wait for it, or stop it."
+    with locked(run_dir / ".lock", otherwise=busy):
         if resume:
             refuse_changes(run_dir, asked)
         else:
@@ -251,19 +256,6 @@ def _refuse_unfinished(run_dir: Path) -> None:
             f"{run_dir} holds an unfinished run ({last}). {goes_on} the folder, or choose another"
             " hydra.run.dir."
         )
-
-
-@contextlib.contextmanager
-def _locked(run_dir: Path) -> Iterator[None]:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"{run_dir} cannot be written: {error}.") from None
-    with locked(
-        run_dir / ".lock",
-        otherwise=f"Another process is at work in {run_dir}; wait for it, or stop it.",
-    ):
-        yield
 
 
 def flat(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from confide.protocol.messages import Evaluation
-from confide.server.rounds.state import RunState
+from confide.server.rounds.outcome import Observer
 
 
-class ProgressView(Protocol):
-    """A view of progress: an :class:`~confide.server.rounds.outcome.Observer` with phases."""
+class ProgressView(Observer, Protocol):
+    """A view of progress: an observer that is also told of phases, and of the end."""
 
     def __enter__(self) -> Self: ...
 
@@ -23,20 +22,6 @@ class ProgressView(Protocol):
 
     def advance(self, note: str = "") -> None:
         """Finish one step of a phase that is not made of rounds."""
-
-    def started(self, clients: Mapping[str, int]) -> None:
-        """Take the institutions that take part, with their numbers of records."""
-
-    def resumed(self, state: RunState) -> None:
-        """Take the state after the rounds of an earlier process."""
-
-    def round_done(self, state: RunState) -> None:
-        """Take the state after a round."""
-
-    def evaluated(
-        self, split: str, server_round: int, evaluations: Mapping[str, Evaluation]
-    ) -> None:
-        """Take the scores of the model after a round."""
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
         """Take the summary of a run that has ended; the last call."""

@@ -150,15 +150,12 @@ def open_run(
 def carry_out(
     run: Run, prepare_fn: PrepareFn, *, final: type[ConfideError] = ConfideError
 ) -> dict[str, Any]:
-    """Run all rounds, or those that are left, and leave a summary, also of a failure.
+    """Run all rounds, or those that are left; leave a summary, also of a failure, and return it.
 
     Args:
         run: from :func:`open_run`.
         prepare_fn: makes ready what will carry its messages.
         final: errors after which the run does not go on, so that they belong in the summary.
-
-    Returns:
-        The summary, as in ``RUN/summary.json``.
 
     Raises:
         ConfideError: if the run ends without a model.

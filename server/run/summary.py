@@ -105,6 +105,9 @@ def summarise(result: RunResult) -> dict[str, Any]:
     """Build ``summary.json``."""
     plan, outcome, findings = result.plan, result.outcome, result.findings
     state, baselines = outcome.state, _baselines(findings)
+    federated: dict[str, Any] = dict(_scores(findings.pooled_test, "test"))
+    if findings.measured is not None:
+        federated["measured"] = findings.measured
     summary: dict[str, Any] = {
         "schema": SCHEMA,
         "status": "completed",
@@ -116,8 +119,9 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "phases": {name: round(value, 2) for name, value in result.seconds.items()},
         "model_sha256": result.model_sha256,
         "primary_metric": plan.task.primary_metric,
-        "federated": _federated(findings),
-        "federated_validation": _validation(outcome),
+        "federated": federated,
+        # By it a sweep may choose: no test record is in it.
+        "federated_validation": _scores(mean_metrics(outcome.validation), "validation"),
         "baselines": baselines,
         "privacy": privacy_statement(
             plan, reproducible=findings.reproducible, baselines=list(baselines)
@@ -140,16 +144,6 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "validation": state.best.value,
         }
     return summary
-
-
-def _federated(findings: Findings) -> dict[str, Any]:
-    scores: dict[str, Any] = {
-        **_metrics(findings.pooled_test),
-        "test_examples": int(findings.pooled_test["num_examples"]),
-    }
-    if findings.measured is not None:
-        scores["measured"] = findings.measured
-    return scores
 
 
 def _clients(
@@ -201,15 +195,6 @@ def _failures(history: Sequence[RoundRecord]) -> dict[str, dict[str, str]]:
     return {str(record.server_round): dict(record.refused) for record in history if record.refused}
 
 
-def _validation(outcome: Outcome) -> dict[str, float]:
-    """Return the metrics that a sweep may choose by.
-
-    Means over institutions, of the kept model on validation records.
-    """
-    means = mean_metrics(outcome.validation)
-    return {**_metrics(means), "validation_examples": int(means["num_examples"])}
-
-
 def _baselines(findings: Findings) -> dict[str, Any]:
     """Describe what the federated model is compared with; empty where nothing is."""
     baselines: dict[str, Any] = {}
@@ -223,8 +208,7 @@ def _baselines(findings: Findings) -> dict[str, Any]:
     if findings.pooled is not None:
         test, own = findings.pooled.test, findings.pooled.own_test
         baselines["pooled"] = {
-            **_metrics(test),
-            "test_examples": int(test["num_examples"]),
+            **_scores(test, "test"),
             "own_test": {name: _metrics(evaluation) for name, evaluation in own.items()},
         }
     return baselines
@@ -232,6 +216,11 @@ def _baselines(findings: Findings) -> dict[str, Any]:
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
     return {name: value for name, value in evaluation.items() if name != "num_examples"}
+
+
+def _scores(evaluation: Evaluation, split: str) -> dict[str, float]:
+    """Return metrics, and by how many records of a split they were measured."""
+    return {**_metrics(evaluation), f"{split}_examples": int(evaluation["num_examples"])}
 
 
 def privacy_statement(
