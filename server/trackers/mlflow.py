@@ -95,23 +95,19 @@ class MlflowTracker:
     def _points(self, scalars: Iterable[Scalar]) -> None:
         now = int(time.time() * 1000)
         named = [(_name(tag), step, value) for tag, step, value in scalars]
+        # MLflow would keep an earlier process's points too, and draw the curve through them twice.
+        if self._logged is not None:
+            for name in sorted({name for name, _, _ in named} - self._logged.keys()):
+                history = self._client.get_metric_history(self._run_id, name)
+                self._logged[name] = {point.step for point in history}
+        logged = self._logged or {}
         points = [
             Point(name, value, now, step)
             for name, step, value in named
-            if not self._is_logged(name, step)
+            if step not in logged.get(name, ())
         ]
         for part in _parts(points, _MOST_POINTS):
             self._client.log_batch(self._run_id, metrics=part)
-
-    def _is_logged(self, name: str, step: int) -> bool:
-        """Return whether an earlier process of this run logged a point."""
-        # MLflow would keep both points, and draw the curve through them twice.
-        if self._logged is None:
-            return False
-        if name not in self._logged:
-            history = self._client.get_metric_history(self._run_id, name)
-            self._logged[name] = {point.step for point in history}
-        return step in self._logged[name]
 
 
 def _name(tag: str) -> str:

@@ -50,7 +50,17 @@ class Scalars:
 
     def _points(self, tag: str, step: int, group: Sequence[Metric]) -> Iterator[Scalar]:
         values = [m["value"] for m in group]
-        yield Scalar(tag, step, _pooled(group))
+        supports = [m["num_examples"] or 0 for m in group]
+        if len(group) == 1:  # as it is: weighting would change its last bits
+            pooled = values[0]
+        elif group[0]["phase"] == "enrol":  # counts, such as of records
+            pooled = sum(values)
+        elif any(m["num_examples"] is None for m in group) or not sum(supports):
+            pooled = max(values)
+        else:
+            weighted = sum(value * n for value, n in zip(values, supports, strict=True))
+            pooled = weighted / sum(supports)
+        yield Scalar(tag, step, pooled)
         if len(self._enrolled) <= self._named_clients:
             yield from (
                 Scalar(f"{tag}/{m['client']}", step, m["value"])
@@ -72,20 +82,6 @@ def final_scores(summary: Mapping[str, Any]) -> dict[str, float]:
         for name, value in federated.items()
         if isinstance(value, int | float)
     }
-
-
-def _pooled(group: Sequence[Metric]) -> float:
-    """Return one value for all institutions."""
-    if len(group) == 1:
-        return group[0]["value"]
-    supports = [m["num_examples"] for m in group]
-    # Metrics of enrolment are counts, such as of records.
-    if group[0]["phase"] == "enrol":
-        return sum(m["value"] for m in group)
-    total = sum(n or 0 for n in supports)
-    if None in supports or not total:
-        return max(m["value"] for m in group)
-    return sum(m["value"] * (n or 0) for m, n in zip(group, supports, strict=True)) / total
 
 
 __all__ = ["Scalar", "Scalars", "final_scores"]
