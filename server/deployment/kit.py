@@ -97,14 +97,13 @@ def load_coordinator_kit(folder: Path) -> CoordinatorKit:
             institutions={name: folder / path for name, path in raw["institutions"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"server.kit={folder}: {FILE} cannot be read ({reason}); name the folder `coordinator`"
-            " that `confide provision` made."
+            f"server.kit={folder}: {FILE} cannot be read ({type(error).__name__}: {error}); name"
+            " the folder `coordinator` that `confide provision` made."
         ) from None
     # All of them here: otherwise a missing one would only show in a process started later.
     tls = [path for it in (kit.outer, kit.inner) for path in (it.ca, it.certificate, it.key)]
-    files = dict.fromkeys([*tls, *kit.institutions.values()])  # both have the same ca.crt
+    files = dict.fromkeys([*tls, *kit.institutions.values()])  # ca.crt is in both, and named once
     missing = [path.name for path in files if not path.is_file()]
     if missing:
         raise ConfigError(

@@ -197,9 +197,9 @@ def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[st
     """
     path = places.coordinator / "federation.json"
     before = _read_roster(path)
+    kept = {places.registered(name): name for name in federation.institutions}
     # Relative: the folder is brought to another machine.
-    kept = {name: places.registered(name) for name in federation.institutions}
-    files = {name: str(file.relative_to(places.coordinator)) for name, file in kept.items()}
+    files = {name: str(file.relative_to(places.coordinator)) for file, name in kept.items()}
     roster = {
         "name": federation.name,
         "hosts": federation.hosts,
@@ -211,16 +211,15 @@ def _write_roster(places: Places, federation: FederationConfig) -> tuple[list[st
     names = {places.registered(name): name for name in before.get("institutions", {})}
     removed = []
     for file in sorted((places.coordinator / "nodes").glob("*.pub")):
-        if file not in kept.values():
+        if file not in kept:
             file.unlink()
             removed.append(names.get(file, unquote(file.stem)))
     old = join_address(before["hosts"][0], before["port"]) if before else federation.address
-    if old == federation.address:
-        return removed, []
-    return removed, [
+    note = (
         f"The address changed from {old} to {federation.address}: existing kits still have the old"
         " one; those institutions change coordinator.address in their client.yaml."
-    ]
+    )
+    return removed, [] if old == federation.address else [note]
 
 
 def _read_roster(path: Path) -> dict[str, Any]:
