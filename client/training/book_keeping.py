@@ -10,7 +10,7 @@ parameter used other than by calling its layer, which the preflight finds.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -147,24 +147,23 @@ class BookKeeping:
     def _add(self, gradients: list[Gradient], factors: Tensor) -> None:
         # A first sum overwrites its memory, which is cheaper than zeroing it and adding.
         fresh = _sum_of(self._params[0]) is None
-        sums = self._fresh_sums() if fresh else {id(p): _sum_of(p) for p in self._params}
+        sums = {id(p): _sum_of(p) for p in self._params}
+        if fresh:
+            sizes = [p.numel() for p in self._params]
+            # Kept: pages that the system has to hand out anew cost more than the sums.
+            if self._sums is None:
+                self._sums = torch.empty(sum(sizes), device=self._params[0].device)
+            pieces = zip(self._params, self._sums.split(sizes), strict=True)
+            sums = {id(p): piece.view_as(p) for p, piece in pieces}
         rest = {key: total for key, total in sums.items() if total is not None}
         for gradient in gradients:
             gradient.add_to(rest.pop(id(gradient.param)), factors, fresh=fresh)
+        # A parameter that no gradient came for: its memory holds what an earlier step left.
         if fresh:
             for total in rest.values():
                 total.zero_()
         for p in self._params:
             p.summed_grad = sums[id(p)]  # type: ignore[attr-defined]
-
-    def _fresh_sums(self) -> Mapping[int, Tensor | None]:
-        # Kept: pages that the system has to hand out anew cost more than the sums.
-        if self._sums is None:
-            self._sums = torch.empty(
-                sum(p.numel() for p in self._params), device=self._params[0].device
-            )
-        pieces = self._sums.split([p.numel() for p in self._params])
-        return {id(p): piece.view_as(p) for p, piece in zip(self._params, pieces, strict=True)}
 
     @contextlib.contextmanager
     def _listening(self) -> Iterator[list[_Call]]:

@@ -43,6 +43,8 @@ from confide.tasks.task import Batch, Examples
 
 log = logging.getLogger(__name__)
 
+_BY_OPACUS = "Per-record gradients by Opacus: %s"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DpSgdStep:
@@ -153,7 +155,15 @@ class DpSgd:
         self._model, self._loss_fn = model, loss_fn
         self._params = [p for p in model.parameters() if p.requires_grad]
         self._physical = physical_batch_size
-        self._book = _book_of(model, loss_fn, book_keeping)
+        self._book: BookKeeping | None = None
+        if book_keeping is not False:
+            try:
+                book = BookKeeping(model, loss_fn)
+                self._book = book if book_keeping or book.pays else None
+            except PrivacyError as error:
+                if book_keeping:
+                    raise
+                log.info(_BY_OPACUS, error)
         self._wrapped = None if self._book else _wrap(model)
 
     @property
@@ -196,6 +206,7 @@ class DpSgd:
             if self._book or not len(chunk):
                 for p in self._params:
                     p.grad_sample = p.new_zeros((0, *p.shape))  # type: ignore[attr-defined]
+            # Opacus only adds up until the last chunk, and then draws noise, once a step.
             optimizer.signal_skip_step(number < len(chunks) - 1)
             optimizer.pre_step()
 
@@ -226,18 +237,13 @@ class DpSgd:
     def _add_group_means(
         self, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]
     ) -> None:
-        """Add up each group's mean gradient.
-
-        Args:
-            means: one tensor a parameter, shape [g, ...], changed in place.
-            examples: all training records.
-            batch: records of each of g groups.
-        """
+        """Add each group's mean gradient to ``means``: one tensor a parameter, shape [g, ...]."""
         if self._wrapped is None:
             raise PrivacyError(
                 "This model is clipped record by record; build it with book_keeping=False for"
                 " groups."
             )
+        # Each record's gradient counts 1 / size, so that the sum over a group is its mean.
         records = torch.cat(list(batch))
         sizes = torch.tensor([len(group) for group in batch])
         owners = torch.arange(len(batch)).repeat_interleave(sizes)
@@ -266,7 +272,7 @@ class DpSgd:
                 everything = synthetic.take(torch.arange(len(synthetic)))
                 self._book.accumulate(everything, ClippingRule(1.0))
             except PrivacyError as error:
-                log.info("Per-record gradients by Opacus: %s", error)
+                log.info(_BY_OPACUS, error)
                 self._book, self._wrapped = None, _wrap(self._model)
             self.forget()
 
@@ -299,20 +305,6 @@ class DpSgd:
                 module.activations = []  # type: ignore[assignment]
             if hasattr(module, "max_batch_len"):
                 del module.max_batch_len
-
-
-def _book_of(model: nn.Module, loss_fn: LossFn, wanted: bool | None) -> BookKeeping | None:
-    """Build the book-keeping engine; None where Opacus is to be used."""
-    if wanted is False:
-        return None
-    try:
-        book = BookKeeping(model, loss_fn)
-    except PrivacyError as error:
-        if wanted:
-            raise
-        log.info("Per-record gradients by Opacus: %s", error)
-        return None
-    return book if wanted or book.pays else None
 
 
 def _wrap(model: nn.Module) -> GradSampleModule:

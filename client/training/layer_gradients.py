@@ -13,7 +13,7 @@ and to the sum that follows, and 2^-20 of it is added to the square of a linear 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -149,6 +149,21 @@ class _Table:
     records: Tensor
     tokens: Tensor
 
+    @classmethod
+    def of(cls, layer: nn.Embedding, ids: Tensor, g: Tensor) -> Self:
+        """Add up the gradients of a record's equal tokens: one row for each different one."""
+        size = layer.num_embeddings
+        # Tokens numbered apart for each record, so that equal ones of two records stay two rows.
+        keys = ids.flatten(1) + size * torch.arange(len(ids), device=ids.device)[:, None]
+        different, places = torch.unique(keys, return_inverse=True)
+        rows = g.new_zeros(len(different), layer.embedding_dim)
+        rows.index_add_(0, places.flatten(), g.flatten(0, -2))
+        tokens = different % size
+        # Torch gives the padding's row no gradient either.
+        if layer.padding_idx is not None:
+            rows[tokens == layer.padding_idx] = 0.0
+        return cls(layer.weight, rows, different // size, tokens)
+
     def squared_norms(self, count: int) -> Tensor:
         squared = _squared_lengths(self.rows)
         return squared.new_zeros(count).index_add_(0, self.records, squared)
@@ -217,45 +232,23 @@ def gradients_of(
         shared: inputs of this pass by identity; this layer's are added.
     """
     g = g.float()
+    if isinstance(layer, nn.Embedding):
+        yield _Table.of(layer, inputs, g)
+        return
     if isinstance(layer, nn.Linear):
-        yield from _of_linear(layer, inputs, g, shared)
+        if id(inputs) not in shared:
+            x = inputs.detach().float()
+            shared[id(inputs)] = Inputs(x.reshape(len(x), -1, layer.in_features))
+        g = g.reshape(len(g), -1, layer.out_features)
+        yield _Matrix(layer.weight, shared[id(inputs)], g)
     elif isinstance(layer, nn.LayerNorm):
-        yield from _of_layer_norm(layer, inputs, g)
-    elif isinstance(layer, nn.Embedding):
-        yield from _of_embedding(layer, inputs, g)
-
-
-def _of_linear(
-    layer: nn.Linear, x: Tensor, g: Tensor, shared: dict[int, Inputs]
-) -> Iterator[Gradient]:
-    if id(x) not in shared:
-        shared[id(x)] = Inputs(x.detach().float().reshape(len(x), -1, layer.in_features))
-    g = g.reshape(len(g), -1, layer.out_features)
-    yield _Matrix(layer.weight, shared[id(x)], g)
-    if layer.bias is not None:
+        # Normalised anew, without weight and bias: a pass leaves only what went in.
+        shape = layer.normalized_shape
+        normal = functional.layer_norm(inputs.detach().float(), shape, eps=layer.eps)
+        g = g.reshape(len(g), -1, layer.weight.numel())
+        yield _Vector(layer.weight, (g * normal.view_as(g)).sum(dim=1))
+    if isinstance(layer, nn.Linear | nn.LayerNorm) and layer.bias is not None:
         yield _Vector(layer.bias, g.sum(dim=1))
-
-
-def _of_layer_norm(layer: nn.LayerNorm, x: Tensor, g: Tensor) -> Iterator[Gradient]:
-    normal = functional.layer_norm(x.detach().float(), layer.normalized_shape, eps=layer.eps)
-    g = g.reshape(len(g), -1, layer.weight.numel())
-    yield _Vector(layer.weight, (g * normal.view_as(g)).sum(dim=1))
-    if layer.bias is not None:
-        yield _Vector(layer.bias, g.sum(dim=1))
-
-
-def _of_embedding(layer: nn.Embedding, ids: Tensor, g: Tensor) -> Iterator[Gradient]:
-    size = layer.num_embeddings
-    keys = ids.flatten(1) + size * torch.arange(len(ids), device=ids.device)[:, None]
-    different, places = torch.unique(keys, return_inverse=True)
-    rows = g.new_zeros(len(different), layer.embedding_dim).index_add_(
-        0, places.flatten(), g.flatten(0, -2)
-    )
-    tokens = different % size
-    # Torch gives the padding's row no gradient either.
-    if layer.padding_idx is not None:
-        rows[tokens == layer.padding_idx] = 0.0
-    yield _Table(layer.weight, rows, different // size, tokens)
 
 
 __all__ = ["Gradient", "Inputs", "gradients_of"]

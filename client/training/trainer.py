@@ -7,7 +7,6 @@ left behind.
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -66,18 +65,16 @@ class Trainer:
         if private:
             self._model.train()
             if workload.custom_task is not None:
-                check_custom_loss(
-                    workload, functools.partial(self._losses, self._model), self._params
-                )
+                loss_fn = functools.partial(self._losses, self._model)
+                check_custom_loss(workload, loss_fn, self._params)
             self._dp_sgd = DpSgd(
                 self._model,
                 self._losses,
                 physical_batch_size=self._compute.physical_batch_size,
-                book_keeping=False if grouped else None,
+                book_keeping=False if grouped else None,  # it clips record by record
             )
-            synthetic = workload.synthetic(4, torch.Generator().manual_seed(0)).to(
-                self._compute.device
-            )
+            synthetic = workload.synthetic(4, torch.Generator().manual_seed(0))
+            synthetic = synthetic.to(self._compute.device)
             preflight(self._dp_sgd, synthetic, autocast=self._compute.autocast)
 
     @property
@@ -124,12 +121,14 @@ class Trainer:
             self._model.train()
         gradients: Iterator[Tensor | None]
         if plan.private:
+            units = _Units(examples, groups, plan=plan)
             gradients = self._private_gradients(
-                optimizer, _Units(examples, groups), plan=plan, schedule=schedule, secret=secret
+                optimizer, units, plan=plan, schedule=schedule, secret=secret
             )
         else:
             gradients = self._plain_gradients(examples, schedule=schedule, secret=secret)
-        anchors = self._cut(loaded)
+        anchors = list(unflatten(loaded, self._shapes).values())
+        # Under privacy records reach a step only by the clipped, noisy sum.
         reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
         for indices in gradients:
             if change_gradient is not None:
@@ -143,11 +142,6 @@ class Trainer:
     def place(self, tensors: Tensors) -> list[Tensor]:
         """Move named tensors to the device of the training, in the order of the parameters."""
         return [tensors[name].to(self._compute.device) for name in self._names]
-
-    def _cut(self, flat: Tensor) -> list[Tensor]:
-        """Cut a vector of shape [d] into the shapes of the parameters."""
-        parts = flat.split([param.numel() for param in self._params])
-        return [part.view_as(param) for part, param in zip(parts, self._params, strict=True)]
 
     def scores(self, tensors: Tensors, examples: Examples) -> Tensor:
         """Predict.
@@ -184,6 +178,7 @@ class Trainer:
         return flat
 
     def _outputs(self, model: nn.Module, batch: Batch) -> Tensor:
+        # A copy: the caller's batch keeps its labels, which the loss reads.
         inputs = batch.copy()
         del inputs[LABELS]
         if self._compute.autocast is None:
@@ -232,52 +227,54 @@ class Trainer:
                 " private=True."
             )
         noise = KeyedGenerator(derive_key(secret, "noise"))
-        private = self._dp_sgd.optimizer(optimizer, _dp_sgd_step(plan, schedule), noise)
-        gradient_fn = _private_gradient_fn(self._dp_sgd, private, units, plan=plan)
+        step = DpSgdStep(
+            clipping_norm=plan.privacy.clipping_norm,
+            noise_multiplier=schedule.noise_multiplier,
+            sampling_rate=schedule.sampling_rate,
+            expected_batch_size=schedule.sampling_rate * schedule.num_examples,
+        )
+        private = self._dp_sgd.optimizer(optimizer, step, noise)
+        # Two streams, so that neither depends on how much the other has drawn.
         masks = KeyedGenerator(derive_key(secret, "mask"))
         with expect_hook_warning():
             for _ in range(schedule.steps):
                 if self._check_fn:
                     self._check_fn()
-                gradient_fn(masks, schedule.sampling_rate)
+                units.private_gradient(self._dp_sgd, private, masks, schedule.sampling_rate)
                 yield None
         private.zero_grad(set_to_none=True)
 
 
-@dataclass(frozen=True)
 class _Units:
-    """Training records, and whose each is: int64 of shape [n]; None if they are not grouped."""
+    """What is sampled and protected: training records, or groups of them.
 
-    examples: Examples
-    groups: Tensor | None
+    Args:
+        examples: n training records.
+        groups: whose each is, int64 of shape [n]; None if they are not grouped.
+        plan: names the unit.
+    """
 
+    def __init__(self, examples: Examples, groups: Tensor | None, *, plan: TrainingPlan) -> None:
+        self._examples = examples
+        self._groups: Groups | None = None
+        if plan.privacy.unit == "record":
+            return
+        if groups is None:
+            raise PrivacyError(
+                "privacy.unit=group needs to know whose each record is; set data.group_column."
+            )
+        self._groups = Groups(groups, most=plan.privacy.max_records_per_group)
 
-def _private_gradient_fn(
-    dp_sgd: DpSgd, private: KeyedDPOptimizer, units: _Units, *, plan: TrainingPlan
-) -> Callable[[KeyedGenerator, float], None]:
-    """Return what samples units at a rate and writes their noisy mean gradient."""
-    examples = units.examples
-    if plan.privacy.unit == "record":
-        return lambda masks, rate: dp_sgd.private_gradient(
-            private, examples, masks.poisson_sample(len(examples), rate)
-        )
-    if units.groups is None:
-        raise PrivacyError(
-            "privacy.unit=group needs to know whose each record is; set data.group_column."
-        )
-    groups = Groups(units.groups, most=plan.privacy.max_records_per_group)
-    return lambda masks, rate: dp_sgd.private_group_gradient(
-        private, examples, groups.members(masks.poisson_sample(len(groups), rate))
-    )
-
-
-def _dp_sgd_step(plan: TrainingPlan, schedule: LocalSchedule) -> DpSgdStep:
-    return DpSgdStep(
-        clipping_norm=plan.privacy.clipping_norm,
-        noise_multiplier=schedule.noise_multiplier,
-        sampling_rate=schedule.sampling_rate,
-        expected_batch_size=schedule.sampling_rate * schedule.num_examples,
-    )
+    def private_gradient(
+        self, dp_sgd: DpSgd, optimizer: KeyedDPOptimizer, masks: KeyedGenerator, rate: float
+    ) -> None:
+        """Sample units at a rate, and write their noisy mean gradient into the parameters."""
+        if self._groups is None:
+            drawn = masks.poisson_sample(len(self._examples), rate)
+            dp_sgd.private_gradient(optimizer, self._examples, drawn)
+        else:
+            members = self._groups.members(masks.poisson_sample(len(self._groups), rate))
+            dp_sgd.private_group_gradient(optimizer, self._examples, members)
 
 
 def _share_storage(params: list[nn.Parameter]) -> Tensor:
