@@ -54,12 +54,20 @@ class Admission:
             PrivacyError: if no noise suffices, or it protects another unit than is served.
             ProtocolError: if it is not what is served.
         """
-        if text not in self._schedules:
-            num_examples = self._check_allowed(plan, text)
-            self._check_served(plan)
-            if len(self._schedules) >= _MOST_PLANS:
-                self._schedules.clear()
-            self._schedules[text] = make_schedule(plan, num_examples=num_examples)
+        if text in self._schedules:
+            return self._schedules[text]
+        policy = self._policy
+        num_examples = policy.public_count(self._data.num_units(plan.privacy.unit))
+        # An automatic policy has no approvals to look up: that reads the ledger.
+        manual = policy.config.approval == "manual"
+        approved = manual and self._ledger.is_approved(plan.job, plan_sha256(text))
+        policy.check_plan(plan, workplan(plan, num_examples=num_examples), is_approved=approved)
+        # What an algorithm sends beside its update leaves too.
+        policy.check_size(build_algorithm(plan.objective).reply_shapes(self._shapes))
+        self._check_served(plan)
+        if len(self._schedules) >= _MOST_PLANS:
+            self._schedules.clear()
+        self._schedules[text] = make_schedule(plan, num_examples=num_examples)
         return self._schedules[text]
 
     def check_same_plan(self, job: str, text: str) -> None:
@@ -75,24 +83,12 @@ class Admission:
                 f"Job {job} comes with another plan than before.", code=Refusal.PLAN_CHANGED
             )
 
-    def _check_allowed(self, plan: TrainingPlan, text: str) -> int:
-        """Check a plan against the policy, and return the number of units that it is about."""
-        policy = self._policy
-        num_examples = policy.public_count(self._data.num_units(plan.privacy.unit))
-        # An automatic policy has no approvals to look up: that reads the ledger.
-        manual = policy.config.approval == "manual"
-        approved = manual and self._ledger.is_approved(plan.job, plan_sha256(text))
-        policy.check_plan(plan, workplan(plan, num_examples=num_examples), is_approved=approved)
-        # What an algorithm sends beside its update leaves too.
-        policy.check_size(build_algorithm(plan.objective).reply_shapes(self._shapes))
+    def _check_served(self, plan: TrainingPlan) -> None:
         if self._ledger.keeps_account and not plan.private:
             raise DeniedError(
                 "Training without privacy cannot be accounted for.",
                 code=Refusal.BUDGET_UNPROTECTED,
             )
-        return num_examples
-
-    def _check_served(self, plan: TrainingPlan) -> None:
         serves = self._serves
         agrees = {
             "task": plan.task == serves.task,

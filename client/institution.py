@@ -17,7 +17,7 @@ from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, 
 from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.reservation import KeyFn, ReservedRound, RoundAccount
+from confide.client.reservation import KeyFn, RoundAccount
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.errors import (
@@ -36,6 +36,15 @@ from confide.strategies.algorithm import Algorithm, join_extra, split_extra
 from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
+
+# What the other side learns of an error. The order matters: a ledger's error is one of storage too.
+_REFUSALS = {
+    LedgerError: Refusal.LEDGER,
+    StorageError: Refusal.STORAGE,
+    PrivacyError: Refusal.PRIVACY,
+    ConfideError: Refusal.CANNOT_COMPLY,
+    Exception: Refusal.INTERNAL_ERROR,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +205,9 @@ class Institution:
         scored = algorithm.predict_with(params, kept) if algorithm.predict_with else params
         evaluations = self._score(scored, ("validation",))
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
-        self._check_repeatable(reserved, key.run)
+        # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
+        if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
+            raise already_answered(key.run)
         result = local_round(
             self._trainer,
             RoundInputs(params=params, extra=extra, kept=kept),
@@ -255,12 +266,6 @@ class Institution:
             self._safeguards.policy.check_update(update.tensors)
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
 
-    def _check_repeatable(self, reserved: ReservedRound, run: str) -> None:
-        """Refuse to replay noise where the computation under it may come out otherwise."""
-        # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
-        if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
-            raise already_answered(run)
-
     def _kept(
         self, plan: TrainingPlan, algorithm: Algorithm, params: Tensors, *, before: int
     ) -> Tensors:
@@ -305,26 +310,12 @@ def refusal(name: str, kind: str, error: Exception) -> Reply:
         log.warning("%s declines a %s request: %s", name, kind, error)
     else:
         log.error("%s failed to answer a %s request.", name, kind, exc_info=error)
+    if isinstance(error, DeniedError | ProtocolError):
+        code: str = error.code
+    else:
+        code = next(code for kind, code in _REFUSALS.items() if isinstance(error, kind))
     figures = error.figures if isinstance(error, DeniedError) else {}
-    return Reply(institution=name, refusal=_code_of(error), figures=figures)
-
-
-def _code_of(error: Exception) -> str:
-    """Return what the other side learns of an error."""
-    # The order matters: a ledger's error is one of storage too.
-    match error:
-        case DeniedError() | ProtocolError():
-            return error.code
-        case LedgerError():
-            return Refusal.LEDGER
-        case StorageError():
-            return Refusal.STORAGE
-        case PrivacyError():
-            return Refusal.PRIVACY
-        case ConfideError():
-            return Refusal.CANNOT_COMPLY
-        case _:
-            return Refusal.INTERNAL_ERROR
+    return Reply(institution=name, refusal=code, figures=figures)
 
 
 __all__ = ["Institution", "Safeguards", "refusal"]

@@ -32,7 +32,9 @@ _FIXES = {
     ),
     "public_n": " Declare a larger policy.public_n.",
 }
+# From the weakest promise to the strongest: a plan may protect more than the policy asks for.
 _UNITS = ("none", "record", "group")
+_YES_NO = {True: "yes", False: "no"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,12 @@ class Policy:
         )
         weights = plan.backbone.pretrained
         downloads = weights is not None and weights.allow_download
-        yield _flag("allow_download", downloads, config.allow_download)
+        yield Verdict(
+            rule="allow_download",
+            asked=_YES_NO[downloads],
+            allowed=_YES_NO[config.allow_download],
+            holds=config.allow_download or not downloads,
+        )
         yield Verdict(
             rule="required_unit",
             asked=privacy.unit,
@@ -259,13 +266,6 @@ def _one_of(rule: str, asked: str, allowed: list[str]) -> Verdict:
         asked=asked,
         allowed=", ".join(allowed) or "none",
         holds=asked in allowed or "any" in allowed,
-    )
-
-
-def _flag(rule: str, asked: bool, allowed: bool) -> Verdict:
-    words = {True: "yes", False: "no"}
-    return Verdict(
-        rule=rule, asked=words[asked], allowed=words[allowed], holds=allowed or not asked
     )
 
 

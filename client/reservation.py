@@ -79,7 +79,6 @@ class RoundAccount:
         self._ledger = ledger
         self._key_fn = key_fn
         self._reproducible = reproducible
-        self._records_hash: str | None = None
 
     def identify(
         self, plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
@@ -93,7 +92,7 @@ class RoundAccount:
             kept: what the algorithm kept here before this round; None where it keeps nothing.
         """
         mechanism = mechanism_of(plan, request, start, kept)
-        digest = self._ledger.digest(mechanism, self._records_digest)
+        digest = self._ledger.digest(mechanism, lambda: self._data.digest)
         return RoundKey(run=run_name(self._name, plan.job), mechanism=mechanism, digest=digest)
 
     def terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:
@@ -159,13 +158,6 @@ class RoundAccount:
     def abandon(self, key: RoundKey) -> None:
         """Settle a round whose update may not leave: it is never computed again."""
         self._ledger.abandon(key.run, key.digest)
-
-    def _records_digest(self) -> str:
-        """Hash the training records as they are encoded; never leaves but through a keyed hash."""
-        if self._records_hash is None:
-            groups = {} if self._data.groups is None else {"groups": self._data.groups}
-            self._records_hash = sha256({**self._data.train.columns, **groups})
-        return self._records_hash
 
 
 def mechanism_of(

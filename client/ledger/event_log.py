@@ -94,7 +94,10 @@ class EventLog:
             # A lock around SQLite's own: the anchor is written after the commit, when SQLite has
             # let go, and must not be overtaken by another process's
             with locked(self._lock):
-                self._create_if_new()
+                if not self.path.exists():
+                    if self.events or self._anchored().number:
+                        raise LedgerError(f"{self.path} is gone. {_FIX}")
+                    create_file(self.path)
                 with contextlib.closing(connect(self.path)) as connection:
                     transaction = self._begin(connection)
                     try:
@@ -114,13 +117,6 @@ class EventLog:
             ) from None
         except StorageError as error:
             raise error if isinstance(error, LedgerError) else LedgerError(str(error)) from None
-
-    def _create_if_new(self) -> None:
-        if self.path.exists():
-            return
-        if self.events or self._anchored().number:
-            raise LedgerError(f"{self.path} is gone. {_FIX}")
-        create_file(self.path)
 
     def _begin(self, connection: sqlite3.Connection) -> Transaction:
         """Begin a transaction on a log that is whole and read up to its end."""

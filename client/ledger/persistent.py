@@ -8,7 +8,7 @@ from dataclasses import asdict
 from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
 from confide.client.ledger.ledger import Reservation, RoundsSpent, already_answered, rounds_spent
 from confide.client.ledger.replies import Replies
-from confide.client.ledger.state import LedgerState, PopulationAccount, RunAccount, RunTerms
+from confide.client.ledger.state import LedgerState, PopulationAccount, RunTerms
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.privacy.budget import Budget
@@ -88,12 +88,7 @@ class PersistentLedger:
 
     def admit(self, terms: RunTerms) -> None:
         """Check that a run may begin, or has begun."""
-        population = self.population
-        known = population.runs.get(terms.name)
-        if known is None:
-            population.check_affordable(terms, self._bound(population))
-        elif known.terms != terms:
-            raise _changed(known.terms, terms)
+        self._check_run(self.population, terms)
 
     def answered(self, run: str, digest: str) -> Reply | None:
         """Return the durable reply to a request that was answered before; None if there is none."""
@@ -120,37 +115,27 @@ class PersistentLedger:
     ) -> Reservation:
         """Count a round, durably, before its first private step."""
         with self._file.transaction() as writing:
-            population = self._account(writing)
-            run = population.runs.get(terms.name)
-            if run is None:
-                population.check_affordable(terms, self._bound(population))
-                writing.append("run", {"population": self._population, **asdict(terms)})
-                run = population.runs[terms.name]
-            elif run.terms != terms:
-                raise _changed(run.terms, terms)
+            population, named = self._account(writing), {"population": self._population}
+            self._check_run(population, terms)
+            if terms.name not in population.runs:
+                writing.append("run", {**named, **asdict(terms)})
+            run = population.runs[terms.name]
             known = run.rounds.get(digest)
             if known is None:
+                if len(run.rounds) >= terms.max_rounds:
+                    raise rounds_spent(asked=len(run.rounds) + 1, allowed=terms.max_rounds)
+                # Key and event in one transaction: a round that is counted can be replayed with the
+                # same noise after a crash, and one that is not counted has no key that could have
+                # been used
                 fresh = key or os.urandom(KEY_BYTES)
-                self._reserve_new(writing, run, server_round, digest, fresh)
+                writing.transaction.keep_key(digest, fresh)
+                round_of_run = {"run": terms.name, "round": server_round, "digest": digest}
+                writing.append("reserve", {**named, **round_of_run})
                 return Reservation(rounds=len(run.rounds), key=fresh, is_replay=False)
             kept = writing.transaction.key(digest)
         if known.is_settled or kept is None:
             raise already_answered(terms.name)
         return Reservation(rounds=len(run.rounds), key=kept, is_replay=True)
-
-    def _reserve_new(
-        self, writing: Writing, run: RunAccount, server_round: int, digest: str, key: bytes
-    ) -> None:
-        name, allowed = run.terms.name, run.terms.max_rounds
-        if len(run.rounds) >= allowed:
-            raise rounds_spent(asked=len(run.rounds) + 1, allowed=allowed)
-        # Key and event in one transaction: a round that is counted can be replayed with the same
-        # noise after a crash, and one that is not counted has no key that could have been used
-        writing.transaction.keep_key(digest, key)
-        writing.append(
-            "reserve",
-            {"population": self._population, "run": name, "round": server_round, "digest": digest},
-        )
 
     def settle(self, run: str, digest: str, reply: Reply, update: Tensors) -> None:
         """Make a reply durable, then its settlement, and wipe the key."""
@@ -230,25 +215,27 @@ class PersistentLedger:
                 return None  # nothing was charged yet, so that it may be declared again
         return declared
 
-    def _bound(self, population: PopulationAccount) -> Budget:
-        """Return the tighter of the declared and the policy's budget, at the declared order."""
-        declared, epsilon = population.budget, self._budget.epsilon
-        return Budget(
-            epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),
-            delta=min(declared.delta, self._budget.delta),
-            order=declared.order,
-        )
-
-
-def _changed(before: RunTerms, now: RunTerms) -> ProtocolError:
-    then, today = asdict(before), asdict(now)
-    changes = ", ".join(
-        f"{name}={then[name]} then, {today[name]} now" for name in then if then[name] != today[name]
-    )
-    return ProtocolError(
-        f"Job {before.job} continues with other terms than it began with: {changes}.",
-        code="plan_changed",
-    )
+    def _check_run(self, population: PopulationAccount, terms: RunTerms) -> None:
+        """Check that a new run is affordable, and that a known one has the same terms."""
+        known = population.runs.get(terms.name)
+        if known is None:
+            # The tighter of the declared and the policy's budget, at the declared order.
+            declared, epsilon = population.budget, self._budget.epsilon
+            bound = Budget(
+                epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),
+                delta=min(declared.delta, self._budget.delta),
+                order=declared.order,
+            )
+            population.check_affordable(terms, bound)
+            return
+        then, today = asdict(known.terms), asdict(terms)
+        changed = [name for name in then if then[name] != today[name]]
+        if changed:
+            changes = ", ".join(f"{name}={then[name]} then, {today[name]} now" for name in changed)
+            raise ProtocolError(
+                f"Job {terms.job} continues with other terms than it began with: {changes}.",
+                code="plan_changed",
+            )
 
 
 __all__ = ["PersistentLedger"]

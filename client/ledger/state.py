@@ -220,7 +220,14 @@ class LedgerState:
             case "ledger":
                 self.public_key = content["public_key"]
             case "budget":
-                self._apply_budget(content)
+                name, unit = content["population"], content["unit"]
+                budget = Budget(**{item.name: content[item.name] for item in fields(Budget)})
+                account = self.populations.setdefault(
+                    name, PopulationAccount(name=name, unit=unit, budget=budget)
+                )
+                account.budget = budget
+                # What was charged was charged for the unit that the runs protect.
+                account.unit = account.unit if account.runs else unit
             case "run":
                 terms = RunTerms(**{item.name: content[item.name] for item in fields(RunTerms)})
                 runs = self.populations[content["population"]].runs
@@ -238,9 +245,7 @@ class LedgerState:
             case "approve":
                 self.approved.add((content["job"], content["plan"]))
             case "units":
-                # An alarm about new units, which changes nothing; it is in the log because a
-                # transaction needs an event
-                pass
+                pass  # an alarm about new units; it is there because a transaction needs an event
             case _:
                 raise ValueError(f"event {event.number} is of unknown kind {event.kind}")
         self.number, self.hash = event.number, event.hash
@@ -248,17 +253,6 @@ class LedgerState:
     def _rounds(self, content: Any) -> dict[str, ReservedRound]:
         """Return the rounds of the run that an event names."""
         return self.populations[content["population"]].runs[content["run"]].rounds
-
-    def _apply_budget(self, content: Any) -> None:
-        budget = Budget(epsilon=content["epsilon"], delta=content["delta"], order=content["order"])
-        known = self.populations.get(content["population"])
-        if known is None:
-            self.populations[content["population"]] = PopulationAccount(
-                name=content["population"], unit=content["unit"], budget=budget
-            )
-        else:
-            known.budget = budget
-            known.unit = known.unit if known.runs else content["unit"]
 
 
 __all__ = [

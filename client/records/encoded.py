@@ -1,5 +1,6 @@
 """An institution's records, encoded for the model: one part for each split."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from confide.config.data import DataConfig
 from confide.errors import DataError, PrivacyError
 from confide.models.workload import Workload
 from confide.protocol.messages import SPLITS
+from confide.storage.tensor_files import sha256
 from confide.tasks.task import Examples
 
 
@@ -70,6 +72,13 @@ class InstitutionData:
             )
         return int(self.groups.max()) + 1
 
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the training records as they are encoded."""
+        # It would let anybody check a guess at the records: it leaves only in a keyed hash.
+        groups = {} if self.groups is None else {"groups": self.groups}
+        return sha256({**self.train.columns, **groups})
+
     def label_counts(self, labels: Sequence[str]) -> dict[str, int]:
         """Return label -> number of records over all splits.
 
@@ -109,11 +118,9 @@ def encode_splits(
         encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
-    groups = (
-        group_codes([str(owner) for owner in splits.train[group_column][:]])
-        if group_column
-        else None
-    )
+    groups = None
+    if group_column:
+        groups = group_codes([str(owner) for owner in splits.train[group_column][:]])
     return InstitutionData(**encoded, groups=groups, group_column=group_column)
 
 
