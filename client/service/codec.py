@@ -44,6 +44,34 @@ class WireLimits:
     max_bytes: int = 2**30
     max_tensors: int = 8192
 
+    def check(self, announced: pb.Signatures) -> None:
+        """Check the tensors that a header announces, before any of them is read.
+
+        Raises:
+            ProtocolError: if they exceed the limits, or could not be read one by one.
+        """
+        count = len(announced.tensors)
+        if count > self.max_tensors:
+            raise ProtocolError(
+                f"Expected at most max_tensors={self.max_tensors}; got {count}.",
+                code="tensor_names",
+            )
+        if announced.num_bytes > self.max_bytes:
+            raise ProtocolError(
+                f"Expected at most max_bytes={self.max_bytes} of tensors; {announced.num_bytes}"
+                " were announced. Train fewer tensors, or raise the limit.",
+                code="too_large",
+            )
+        for signature in announced.tensors:
+            _check_signature(signature)
+        if len({signature.name for signature in announced.tensors}) < count:
+            raise ProtocolError(
+                "Expected every tensor to have a name of its own.", code="tensor_names"
+            )
+        # The limit was held against the announced sum, so it has to be the true one.
+        if sum(signature.num_bytes for signature in announced.tensors) != announced.num_bytes:
+            raise ProtocolError("Expected num_bytes of the header to be the sum over its tensors.")
+
 
 def request_parts(request: Request) -> Iterator[pb.RequestPart]:
     """Write a request: its header at once, its tensors in chunks as they are sent.
@@ -265,7 +293,7 @@ def _read_arrays(
     """Read the tensors that a header announces, and make sure that nothing follows them."""
     record = None
     if header.HasField("arrays"):
-        _check_signatures(header.arrays, limits)
+        limits.check(header.arrays)
         record = ArrayRecord()
         stream = _ByteStream(parts, header.arrays.num_bytes)
         for signature in header.arrays.tensors:
@@ -275,27 +303,6 @@ def _read_arrays(
     if next(parts, None) is not None:
         raise ProtocolError("Expected nothing after the last byte that the header announced.")
     return record
-
-
-def _check_signatures(signatures: pb.Signatures, limits: WireLimits) -> None:
-    """Check the tensors that a header announces, before any of them is read."""
-    count = len(signatures.tensors)
-    if count > limits.max_tensors:
-        raise ProtocolError(
-            f"Expected at most max_tensors={limits.max_tensors}; got {count}.", code="tensor_names"
-        )
-    if signatures.num_bytes > limits.max_bytes:
-        raise ProtocolError(
-            f"Expected at most max_bytes={limits.max_bytes} of tensors; {signatures.num_bytes} were"
-            " announced. Train fewer tensors, or raise the limit.",
-            code="too_large",
-        )
-    for signature in signatures.tensors:
-        _check_signature(signature)
-    if len({signature.name for signature in signatures.tensors}) < count:
-        raise ProtocolError("Expected every tensor to have a name of its own.", code="tensor_names")
-    if sum(signature.num_bytes for signature in signatures.tensors) != signatures.num_bytes:
-        raise ProtocolError("Expected num_bytes of the header to be the sum over its tensors.")
 
 
 class _ByteStream:
@@ -316,28 +323,26 @@ class _ByteStream:
         pieces: list[memoryview] = []
         while count:
             if not self._rest:
-                self._rest = self._next_chunk()
+                part = next(self._parts, None)
+                if part is None or part.WhichOneof("part") != "chunk":
+                    raise ProtocolError(
+                        f"Expected chunks up to byte {self._total}; they end at {self._offset}."
+                    )
+                offset, data = part.chunk.offset, part.chunk.data
+                # Only the last chunk may be smaller: many tiny ones would cost more memory than
+                # they hold.
+                size = min(CHUNK_BYTES, self._total - self._offset)
+                if offset != self._offset or len(data) != size:
+                    raise ProtocolError(
+                        f"Expected a chunk of {size} bytes at offset={self._offset}; got"
+                        f" {len(data)} at offset={offset}."
+                    )
+                self._offset += size
+                self._rest = memoryview(data)
             pieces.append(self._rest[:count])
             self._rest = self._rest[count:]
             count -= len(pieces[-1])
         return b"".join(pieces)
-
-    def _next_chunk(self) -> memoryview:
-        part = next(self._parts, None)
-        if part is None or part.WhichOneof("part") != "chunk":
-            raise ProtocolError(
-                f"Expected chunks up to byte {self._total}; they end at {self._offset}."
-            )
-        offset, data = part.chunk.offset, part.chunk.data
-        # Only the last chunk may be smaller: many tiny ones would cost more memory than they hold.
-        size = min(CHUNK_BYTES, self._total - self._offset)
-        if offset != self._offset or len(data) != size:
-            raise ProtocolError(
-                f"Expected a chunk of {size} bytes at offset={self._offset}; got {len(data)} at"
-                f" offset={offset}."
-            )
-        self._offset += size
-        return memoryview(data)
 
 
 __all__ = [

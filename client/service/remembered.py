@@ -5,6 +5,7 @@ that is delivered twice would be trained twice, so the last answer of each of th
 in memory.
 """
 
+import contextlib
 import hashlib
 import threading
 from collections import OrderedDict
@@ -48,7 +49,12 @@ class ReplyCache:
 
     def handle(self, kind: RequestKind, request: Request) -> Reply:
         """Answer a request, from the cache if it is the last one of a job without privacy."""
-        job = _job_without_privacy(request.plan) if kind == "train" else None
+        job = None
+        if kind == "train":
+            # What is not a plan is refused by the handler, with its own code.
+            with contextlib.suppress(ProtocolError):
+                plan = TrainingPlan.from_json(request.plan)
+                job = None if plan.private else plan.job
         if job is None:
             return self._handler.handle(kind, request)
         key = _digest(request)
@@ -65,15 +71,6 @@ class ReplyCache:
                 while len(self._kept) > self._most_jobs:
                     self._kept.popitem(last=False)
         return reply
-
-
-def _job_without_privacy(text: str) -> str | None:
-    """Return the job of a plan; None if it is private, or not a plan, which the handler refuses."""
-    try:
-        plan = TrainingPlan.from_json(text)
-    except ProtocolError:
-        return None
-    return None if plan.private else plan.job
 
 
 def _digest(request: Request) -> bytes:

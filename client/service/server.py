@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import NoReturn, Self
 from urllib.parse import quote
 
@@ -41,6 +40,12 @@ _MOST_RPCS = 8
 _MOST_JOBS = 32
 _LONGEST_JOB = 300
 _WAIT_STEP_S = 0.2
+_SERVER_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    # Otherwise two services could listen on one address, and each get some requests.
+    ("grpc.so_reuseport", 0),
+]
 _ACTIVITIES = {"query": "describe", "train": "train", "evaluate": "evaluate"}
 
 
@@ -295,12 +300,7 @@ class RunningService:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
 
@@ -330,16 +330,7 @@ def serve(
         ConfigError: if the folder or path cannot be used, or another service listens there.
     """
     pool = futures.ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="trainer")
-    server = grpc.server(
-        pool,
-        maximum_concurrent_rpcs=_MOST_RPCS,
-        options=[
-            ("grpc.max_receive_message_length", MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MESSAGE_BYTES),
-            # Otherwise two services could listen on one address, and each get some requests.
-            ("grpc.so_reuseport", 0),
-        ],
-    )
+    server = grpc.server(pool, maximum_concurrent_rpcs=_MOST_RPCS, options=_SERVER_OPTIONS)
     service = TrainerService(handler, deadline=deadline, limits=limits or ServiceLimits())
     status = health.HealthServicer()
     trainer_pb2_grpc.add_TrainerServicer_to_server(service, server)

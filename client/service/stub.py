@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
@@ -32,6 +31,19 @@ _ASK_AGAIN = {
 }
 """Statuses of a service that restarts, shuts down or is busy. Asking again is safe: a round that
 was reserved is replayed or answered at no cost."""
+
+_CHANNEL_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+    # gRPC would try to connect again only after a second and more, up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Retries are made in `_ask`, which knows what may be asked again.
+    ("grpc.enable_retries", 0),
+    # The environment's proxy is for the network.
+    ("grpc.enable_http_proxy", 0),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,21 +93,9 @@ class TrainerServiceClient:
         self._max_wait_s = max_wait_s
         self._limits = limits or WireLimits()
         self._sleep = sleep
-        self._channel = grpc.insecure_channel(
-            f"unix:{quote(str(socket.absolute()))}",
-            options=[
-                ("grpc.max_receive_message_length", MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MESSAGE_BYTES),
-                # gRPC would try to connect again only after a second and more, up to two minutes.
-                ("grpc.initial_reconnect_backoff_ms", 100),
-                ("grpc.min_reconnect_backoff_ms", 100),
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                # Retries are made in `_ask`, which knows what may be asked again.
-                ("grpc.enable_retries", 0),
-                # The environment's proxy is for the network.
-                ("grpc.enable_http_proxy", 0),
-            ],
-        )
+        # Quoted, because gRPC reads the path as part of a URI.
+        address = f"unix:{quote(str(socket.absolute()))}"
+        self._channel = grpc.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._trainer = trainer_pb2_grpc.TrainerStub(self._channel)
         self._health = health_pb2_grpc.HealthStub(self._channel)
         self._calls = {
@@ -172,12 +172,7 @@ class TrainerServiceClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _refuse(self, code: str) -> Reply:
@@ -201,19 +196,11 @@ class TrainerServiceClient:
             if status is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return self._refuse(Refusal.DEADLINE)
             if status not in _ASK_AGAIN or time.monotonic() + pause >= end:
-                log.warning(
-                    "%s: the trainer service does not answer a %s request: %s.",
-                    self._name,
-                    kind,
-                    status.name,
-                )
+                failed = "%s: the trainer service does not answer a %s request: %s."
+                log.warning(failed, self._name, kind, status.name)
                 return self._refuse(Refusal.TRAINER_UNAVAILABLE)
-            log.info(
-                "%s: the trainer service is %s; asking again in %.1f s.",
-                self._name,
-                status.name,
-                pause,
-            )
+            again = "%s: the trainer service is %s; asking again in %.1f s."
+            log.info(again, self._name, status.name, pause)
             self._sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
