@@ -26,6 +26,9 @@ class Workplan:
         steps: number of optimizer steps in a round.
         sampling_rate: Poisson rate q of a step, in (0, 1].
         max_rounds: number of rounds, planned and spare ones.
+
+    Raises:
+        ProtocolError: if it is more than any run needs.
     """
 
     num_examples: int
@@ -33,6 +36,14 @@ class Workplan:
     steps: int
     sampling_rate: float
     max_rounds: int
+
+    def __post_init__(self) -> None:
+        if self.steps * self.max_rounds > _MAX_STEPS:
+            raise ProtocolError(
+                f"{self.steps} steps a round over {self.max_rounds} rounds are more than"
+                f" {_MAX_STEPS}; lower the steps or the rounds.",
+                code=Refusal.TOO_MANY_STEPS,
+            )
 
     @property
     def epochs(self) -> float:
@@ -81,12 +92,6 @@ def workplan(plan: TrainingPlan, *, num_examples: int) -> Workplan:
     # Spare rounds are planned for like others: the noise is calibrated for them, and a budget is
     # charged for them
     max_rounds = plan.num_rounds + plan.privacy.spare_rounds
-    if steps * max_rounds > _MAX_STEPS:
-        raise ProtocolError(
-            f"{steps} steps a round over {max_rounds} rounds are more than {_MAX_STEPS}; lower the"
-            " steps or the rounds.",
-            code=Refusal.TOO_MANY_STEPS,
-        )
     return Workplan(
         num_examples=num_examples,
         batch_size=batch_size,

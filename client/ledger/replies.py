@@ -48,9 +48,7 @@ class Replies:
                 "institution": reply.institution,
                 "num_examples": reply.num_examples,
                 "figures": dict(reply.figures),
-                "evaluations": {
-                    split: dict(evaluation) for split, evaluation in reply.evaluations.items()
-                },
+                "evaluations": {split: dict(got) for split, got in reply.evaluations.items()},
                 "order": list(update),
             }
         )

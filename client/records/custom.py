@@ -46,43 +46,29 @@ def load_custom_records(
         DataError: if it returns no records, or a column holds anything but text, numbers, truth
             values or dates.
     """
-    path = str(config._target_)
-    made = make_part(path, key=_KEY, kwargs=config.kwargs)
-    named = (
-        {str(name): part for name, part in made.items()}
-        if isinstance(made, Mapping)
-        else {"": made}
-    )
-    if by_name and not isinstance(made, Mapping):
+    shown = f"{_KEY}._target_={config._target_}"
+    made = make_part(str(config._target_), key=_KEY, kwargs=config.kwargs)
+    several = isinstance(made, Mapping)
+    if by_name and not several:
         raise ConfigError(
-            f"{_KEY}._target_={path} returns one table, and data.partitioner=natural partitions by"
-            " institution; return a mapping institution -> records, or name the column in"
-            " data.partition_by."
+            f"{shown} returns one table, and data.partitioner=natural partitions by institution;"
+            " return a mapping institution -> records, or name the column in data.partition_by."
         )
+    named = {str(name): part for name, part in made.items()} if several else {"": made}
     if not named:
-        raise DataError(
-            f"{_KEY}._target_={path} returns an empty mapping; expected at least one institution."
-        )
-    sources = {name: _opened(part, columns, path) for name, part in named.items()}
-    files = tuple(named) if isinstance(made, Mapping) else ()
-    return join(
-        sources,
-        columns,
-        shown=f"{_KEY}._target_={path}",
-        files=files,
-        in_memory_mb=config.in_memory_mb,
-    )
+        raise DataError(f"{shown} returns an empty mapping; expected at least one institution.")
+    sources = {name: _opened(part, columns, shown) for name, part in named.items()}
+    files = tuple(named) if several else ()
+    return join(sources, columns, shown=shown, files=files, in_memory_mb=config.in_memory_mb)
 
 
-def _opened(part: Any, columns: Sequence[str], path: str) -> Opened:
+def _opened(part: Any, columns: Sequence[str], shown: str) -> Opened:
     if isinstance(part, Dataset):
         names, batches = part.column_names, part.with_format("arrow").iter(batch_size=BATCH)
     elif isinstance(part, pandas.DataFrame):
         names, batches = [str(name) for name in part.columns], _batches(part, columns)
     else:
-        raise ConfigError(
-            f"{_KEY}._target_={path} returns {type(part).__name__}, expected {_EXPECTED}."
-        )
+        raise ConfigError(f"{shown} returns {type(part).__name__}, expected {_EXPECTED}.")
     return Opened(tuple(names), as_text(batches, [name for name in names if name in columns]))
 
 

@@ -109,18 +109,16 @@ def encode_splits(
         DataError: if records do not fit the schema, or none is left to train on.
     """
     if not len(splits.train):
-        total = sum(len(part) for part in splits)
         raise DataError(
-            f"Institution {name} has {total} records, none of them to train on; "
+            f"Institution {name} has {sum(map(len, splits))} records, none of them to train on; "
             "give it more, or lower data.validation and data.test."
         )
     try:
         encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
-    groups = None
-    if group_column:
-        groups = group_codes([str(owner) for owner in splits.train[group_column][:]])
+    owners = splits.train[group_column][:] if group_column else []
+    groups = group_codes([str(owner) for owner in owners]) if group_column else None
     return InstitutionData(**encoded, groups=groups, group_column=group_column)
 
 

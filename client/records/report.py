@@ -7,7 +7,7 @@ import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from datasets import Dataset
 
@@ -21,9 +21,9 @@ from confide.client.records.checked import (
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.data import DataConfig
 from confide.config.run import Config
-from confide.config.task import TaskConfig
+from confide.config.task import ColumnConfig, TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import label_counts, read
+from confide.tasks.schema import Column, label_counts, read
 
 CountTokens = Callable[[Sequence[str]], list[int] | None]
 """Function texts -> number of tokens of each, special ones included and nothing cut; it returns
@@ -49,6 +49,23 @@ class ColumnReport:
     missing: int
     clipped: int
     indicator: bool
+
+    @classmethod
+    def of(cls, column: ColumnConfig, seen: Column) -> Self:
+        """Count what the schema of a column makes of its values."""
+        clipped, encodes = 0, ", ".join(column.categories)
+        if column.kind == "numeric":
+            # A missing number is NaN, which is neither below nor above any bound
+            outside = (seen.values < column.minimum) | (seen.values > column.maximum)
+            clipped = int(outside.sum())
+            encodes = f"{column.minimum:g} to {column.maximum:g}"
+        return cls(
+            kind=column.kind,
+            encodes=encodes,
+            missing=int(seen.missing.sum()),
+            clipped=clipped,
+            indicator=column.indicator,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +157,7 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
     checked = _checked_if_possible(source.records, data, task)
     parts = {name: _source_report(part, data, task) for name, part in files_of(source) if name}
     units = len(source.records) if checked is None else len(checked.records)
+    seen = read(source.records, task).columns
     validation, test = round(units * data.validation), round(units * data.test)
     return Report(
         path=data.source,
@@ -149,7 +167,11 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
         files=parts,
         # Expected sizes: a unit's split is decided by a key, which is not asked for here
         splits={"train": units - validation - test, "validation": validation, "test": test},
-        columns=_column_reports(source.records, task),
+        columns={
+            name: ColumnReport.of(column, seen[name])
+            for name, column in task.table_columns.items()
+            if name in seen
+        },
         lengths=_length_reports(source.records, task, count_tokens),
     )
 
@@ -186,28 +208,6 @@ def _source_report(
             for name in names
         },
     )
-
-
-def _column_reports(records: Dataset, task: TaskConfig) -> dict[str, ColumnReport]:
-    seen = read(records, task).columns
-    reports = {}
-    for name, column in task.table_columns.items():
-        if name not in seen:
-            continue
-        values = seen[name].values
-        clipped, encodes = 0, ", ".join(column.categories)
-        if column.kind == "numeric":
-            # A missing number is NaN, which is neither below nor above any bound
-            clipped = int(((values < column.minimum) | (values > column.maximum)).sum())
-            encodes = f"{column.minimum:g} to {column.maximum:g}"
-        reports[name] = ColumnReport(
-            kind=column.kind,
-            encodes=encodes,
-            missing=int(seen[name].missing.sum()),
-            clipped=clipped,
-            indicator=column.indicator,
-        )
-    return reports
 
 
 def _length_reports(

@@ -117,9 +117,8 @@ def join(
     kept = [name for name in columns if all(name in source.columns for source in sources.values())]
     if not kept:
         raise DataError(problems)
-    schema = pyarrow.schema(
-        [(name, pyarrow.string()) for name in [*kept, *([FILE_COLUMN] if files else [])]]
-    )
+    names = [*kept, FILE_COLUMN] if files else kept
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in names])
     table = collect(_batches(sources, schema, shown), schema, in_memory_mb=in_memory_mb)
     # Without a fingerprint `datasets` would pickle every record to compute one.
     records = Dataset(table, fingerprint=uuid4().hex)

@@ -49,6 +49,7 @@ def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Ope
             engine.connect().execution_options(**options) as connection,
             contextlib.closing(connection.exec_driver_sql(query)) as result,
         ):
+            # An UPDATE, say; it was run, and is rolled back when the connection closes
             if not result.returns_rows:
                 raise DataError("data.query returns no rows; expected SELECT ...")
             yield _opened(result, columns)
@@ -85,10 +86,16 @@ def _engine(address: str) -> Engine:
     try:
         url = make_url(address)
         if url.get_backend_name() == "sqlite":
-            _require_database_file(url.database, shown)
-        patience = {}
-        if url.drivername in _TIMED and "connect_timeout" not in url.query:
-            patience["connect_timeout"] = _CONNECT_TIMEOUT_S
+            # SQLite makes a missing file when it connects, and the query would find no tables
+            file = url.database or ":"
+            if file.startswith((":", "file:")):
+                raise DataError(
+                    f"{shown}: expected the path of a SQLite file, as in sqlite:////data/ward.db."
+                )
+            if not Path(file).is_file():
+                raise DataError(f"{shown}: no such file.")
+        timed = url.drivername in _TIMED and "connect_timeout" not in url.query
+        patience = {"connect_timeout": _CONNECT_TIMEOUT_S} if timed else {}
         return create_engine(url, connect_args=patience)
     except NoSuchModuleError:
         raise DataError(
@@ -104,17 +111,6 @@ def _engine(address: str) -> Engine:
             f"{shown}: its driver {error.name} is not installed; `pip install '{package}'`"
             " brings it."
         ) from None
-
-
-def _require_database_file(database: str | None, shown: str) -> None:
-    """Check that a SQLite file exists."""
-    # SQLite creates a missing file when it connects, and the query would then find no tables
-    if not database or database.startswith((":", "file:")):
-        raise DataError(
-            f"{shown}: expected the path of a SQLite file, as in sqlite:////data/ward.db."
-        )
-    if not Path(database).is_file():
-        raise DataError(f"{shown}: no such file.")
 
 
 __all__ = ["open_query"]
