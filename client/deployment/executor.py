@@ -58,17 +58,7 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         Exit status: 0 if told to stop, 1 if SuperNode and executor must be restarted.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m confide.client.deployment.executor", description=__doc__
-    )
-    parser.add_argument("--name", required=True, help="name of the institution")
-    parser.add_argument("--runtime", required=True, help="HOST:PORT of the SuperNode's runtime API")
-    parser.add_argument(
-        "--secret", required=True, type=Path, help="file of the secret shared with the SuperNode"
-    )
-    parser.add_argument("--socket", required=True, type=Path, help="socket of the trainer")
-    parser.add_argument("--max-mb", type=float, default=300.0, help="largest message in MiB")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     log_to_stderr()
     limits = WireLimits(max_bytes=round(arguments.max_mb * 2**20))
     with (
@@ -88,6 +78,20 @@ def main(argv: Sequence[str]) -> int:
         # A message that is being answered then is sent again by the coordinator.
         worker.join(1.0)
         return 0 if stop.is_set() else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m confide.client.deployment.executor", description=__doc__
+    )
+    parser.add_argument("--name", required=True, help="name of the institution")
+    parser.add_argument("--runtime", required=True, help="HOST:PORT of the SuperNode's runtime API")
+    parser.add_argument(
+        "--secret", required=True, type=Path, help="file of the secret shared with the SuperNode"
+    )
+    parser.add_argument("--socket", required=True, type=Path, help="socket of the trainer")
+    parser.add_argument("--max-mb", type=float, default=300.0, help="largest message in MiB")
+    return parser
 
 
 if __name__ == "__main__":

@@ -78,14 +78,6 @@ def supervised(kit: InstitutionKit, only: str | None = None) -> Iterator[Supervi
         ),
     ):
         port = kit.config.runtime_port or free_port()
-        # By the service that starts the SuperNode, which reads it once; the executor reads it again
-        # whenever it connects.
-        if only in (None, "supernode"):
-            path, group = secret_path(kit), kit.config.runtime_group
-            make_private_folder(path.parent)
-            write_secret(path, secrets.token_bytes(_SECRET_BYTES))
-            if group is not None:
-                share({path.parent: 0o710, path: 0o640}, group, setting="runtime_group")
         programs = {role: _PROGRAMS[role](kit, port) for role in ROLES if only in (None, role)}
         with Supervisor(list(programs.values()), folder) as supervisor:
             yield supervisor
@@ -122,21 +114,11 @@ def _trainer(kit: InstitutionKit, port: int) -> Program:
 
 
 def _executor(kit: InstitutionKit, port: int) -> Program:
-    command = [
-        sys.executable,
-        "-m",
-        "confide.client.deployment.executor",
-        "--name",
-        kit.config.name,
-    ]
-    command += [
-        "--runtime",
-        f"{LOOPBACK}:{port}",
-        "--secret",
-        str(secret_path(kit)),
-        "--socket",
-        str(kit.socket),
-    ]
+    command = [sys.executable, "-m", "confide.client.deployment.executor"]
+    command += ["--name", kit.config.name]
+    command += ["--runtime", f"{LOOPBACK}:{port}"]
+    command += ["--secret", str(secret_path(kit))]
+    command += ["--socket", str(kit.socket)]
     # By argument, so that the executor needs no access to the kit with the node's private key.
     command += ["--max-mb", f"{kit.max_message_mb:g}"]
     # A SuperNode waits a minute for the answer of an executor that has died; restarted with it, it
@@ -150,13 +132,17 @@ def _executor(kit: InstitutionKit, port: int) -> Program:
 
 
 def _supernode(kit: InstitutionKit, port: int) -> Program:
-    coordinator = kit.config.coordinator
+    coordinator, group = kit.config.coordinator, kit.config.runtime_group
+    # Written by the service that starts the SuperNode, which reads it once; the executor reads it
+    # again whenever it connects.
+    path = secret_path(kit)
+    make_private_folder(path.parent)
+    write_secret(path, secrets.token_bytes(_SECRET_BYTES))
+    if group is not None:
+        share({path.parent: 0o710, path: 0o640}, group, setting="runtime_group")
+    ca, key = kit.path(coordinator.ca), kit.path(coordinator.key)
     command = supernode_command(
-        coordinator=coordinator.address,
-        ca=kit.path(coordinator.ca),
-        key=kit.path(coordinator.key),
-        port=port,
-        secret=secret_path(kit),
+        coordinator=coordinator.address, ca=ca, key=key, port=port, secret=path
     )
     # SIGTERM instead of SIGKILL if the supervisor dies: a SuperNode that ends in order signs off at
     # the coordinator. For one that is killed `say_good_bye` does, or it would be refused for a
@@ -168,12 +154,7 @@ def _supernode(kit: InstitutionKit, port: int) -> Program:
         death_signal=signal.SIGTERM,
         longest_pause_s=_LONGEST_PAUSE_S,
         explain_fn=explain,
-        died_fn=functools.partial(
-            say_good_bye,
-            coordinator=coordinator.address,
-            ca=kit.path(coordinator.ca),
-            key=kit.path(coordinator.key),
-        ),
+        died_fn=functools.partial(say_good_bye, coordinator=coordinator.address, ca=ca, key=key),
     )
 
 

@@ -27,7 +27,7 @@ from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
 from confide.client.training.custom_checks import check_custom_encoding
 from confide.client.training.deadline import Deadline
-from confide.config.model import BackboneConfig, Weights
+from confide.config.model import Weights
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import make_compute
@@ -114,7 +114,14 @@ class DeployedInstitution:
         return json.dumps([*parts, plan.backbone_sha256, plan.privacy.unit, seed])
 
     def _open(self, plan: TrainingPlan) -> Institution:
-        secret = self._seeded_secret(plan)
+        secret: bytes | None = None
+        if plan.seed is not None and self._reproducible(plan):
+            log.warning(
+                "Job %s: noise derives from the plan's seed; the guarantee is void for whoever"
+                " knows it.",
+                plan.job,
+            )
+            secret = seeded_secret(plan.seed)
         workload = self._workload(plan)
         shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
         self._policy.check_size(shapes)  # before records are encoded, which may take long
@@ -128,17 +135,6 @@ class DeployedInstitution:
             self._ledger.know_units(units)
         trainer = make_trainer(workload, plan, self._deadline.check)
         return Assembly(trainer, plan).institution(self.name, encoded, self._safeguards(secret))
-
-    def _seeded_secret(self, plan: TrainingPlan) -> bytes | None:
-        """Return what noise and splits derive from where the plan's seed may decide them."""
-        if plan.seed is None or not self._reproducible(plan):
-            return None
-        log.warning(
-            "Job %s: noise derives from the plan's seed; the guarantee is void for whoever"
-            " knows it.",
-            plan.job,
-        )
-        return seeded_secret(plan.seed)
 
     def _safeguards(self, secret: bytes | None) -> Safeguards:
         config = self._kit.config
@@ -155,29 +151,25 @@ class DeployedInstitution:
         )
 
     def _workload(self, plan: TrainingPlan) -> Workload:
-        backbone, own = self._backbone(plan), self._policy.config.tasks
+        backbone, own = plan.backbone, self._policy.config.tasks
+        if backbone.pretrained is not None:
+            there = known_backbones(self._kit)
+            name = there.get(str(plan.backbone_sha256))
+            if name is None:
+                known = [f"{name} ({digest[:12]})" for digest, name in there.items()]
+                raise ProtocolError(
+                    f"The plan's backbone {backbone.pretrained.name} has content hash"
+                    f" {plan.backbone_sha256}; backbones here: {', '.join(known) or 'none'}. Bring"
+                    " its folder and name it in client.yaml under backbones.",
+                    code=Refusal.BACKBONE_NOT_HERE,
+                )
+            # Its weights come from a folder that the institution named, not from the plan's name.
+            backbone = backbone.pinned(plan.backbone_sha256, folder=name)
         # Before its memory is asked for.
         self._policy.check_size(shapes_without_weights(plan.task, backbone, custom_tasks=own))
         return build_workload(
             plan.task, backbone, plan.tuning, compute=self._compute, seed=0, custom_tasks=own
         )
-
-    def _backbone(self, plan: TrainingPlan) -> BackboneConfig:
-        """Return the plan's backbone, its weights from a folder that the institution named."""
-        weights = plan.backbone.pretrained
-        if weights is None:
-            return plan.backbone
-        there = known_backbones(self._kit)
-        name = there.get(str(plan.backbone_sha256))
-        if name is None:
-            known = ", ".join(f"{name} ({digest[:12]})" for digest, name in there.items()) or "none"
-            raise ProtocolError(
-                f"The plan's backbone {weights.name} has content hash {plan.backbone_sha256};"
-                f" backbones here: {known}. Bring its folder and name it in client.yaml under"
-                " backbones.",
-                code=Refusal.BACKBONE_NOT_HERE,
-            )
-        return plan.backbone.pinned(plan.backbone_sha256, folder=name)
 
 
 def known_backbones(kit: InstitutionKit) -> dict[str, str]:
