@@ -82,6 +82,7 @@ def _parse(
 
 def _kit(arguments: argparse.Namespace) -> InstitutionKit:
     """Read the kit that the arguments name, or the one in the current folder."""
+    # A word with = is an override, unless a kit of that name is there
     folders = [word for word in arguments.words if "=" not in word or (Path(word) / FILE).is_file()]
     if len(folders) > 1:
         raise ConfigError(f"Expected one folder of a kit, got {' '.join(folders)}.")

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -147,13 +147,18 @@ def _show(report: "Report", config: Config) -> None:
 
     console = Console()
     if report.source is not None:
-        console.print(_overview(report, report.source), highlight=False)
-        if report.columns:
-            console.print(_columns_table(report))
-        if report.lengths:
-            console.print(_lengths_table(report, config))
-        if report.files:
-            console.print(_files_table(report))
+        source, table = report.source, _table("", "")
+        table.title, table.show_header = _escaped(report.path), False
+        table.add_row("records", str(source.records))
+        table.add_row("repeated units", _repeated(source))
+        table.add_row("labels", _counts(source.labels))
+        gaps = {name: count for name, count in source.missing.items() if count}
+        table.add_row("missing values", _counts(gaps) or "none")
+        table.add_row("expected splits", _counts(report.splits))
+        console.print(table, highlight=False)
+        for table in _tables(report, config):
+            if table.row_count:
+                console.print(table)
     _say(console, "note", report.notes)
     _say(console, "problem", report.problems)
     if report.ready:
@@ -168,21 +173,16 @@ def _say(console: "Console", kind: str, sentences: Sequence[str]) -> None:
         console.print(f"{kind}: {sentence}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _overview(report: "Report", source: "SourceReport") -> "Table":
-    table = _table("", "")
-    table.show_header = False
-    table.add_row("records", str(source.records))
-    table.add_row("repeated units", "unknown" if source.repeated is None else str(source.repeated))
-    table.add_row("labels", _counts(source.labels))
-    gaps = {name: count for name, count in source.missing.items() if count}
-    table.add_row("missing values", _counts(gaps) or "none")
-    table.add_row("expected splits", _counts(report.splits))
-    table.title = _escaped(report.path)
-    return table
-
-
-def _columns_table(report: "Report") -> "Table":
-    headers = ("column", "kind", "range or categories", "missing", "clipped", "indicator")
+def _tables(report: "Report", config: Config) -> "Iterator[Table]":
+    """Yield what is known of columns, of texts' lengths and of files."""
+    headers: tuple[str, ...] = (
+        "column",
+        "kind",
+        "range or categories",
+        "missing",
+        "clipped",
+        "indicator",
+    )
     table = _table(*headers, numbers=("missing", "clipped"))
     for name, column in report.columns.items():
         table.add_row(
@@ -194,10 +194,7 @@ def _columns_table(report: "Report") -> "Table":
             "added" if column.indicator else "-",
         )
     table.title = "What the schema will do"
-    return table
-
-
-def _lengths_table(report: "Report", config: Config) -> "Table":
+    yield table
     limit = getattr(config.task, "max_tokens", None)
     numbers = ("median", "95 %", "longest")
     table = _table("length in", *numbers, f"cut at {limit}", numbers=numbers)
@@ -206,21 +203,18 @@ def _lengths_table(report: "Report", config: Config) -> "Table":
         table.add_row(
             unit, f"{lengths.median:g}", f"{lengths.percentile_95:g}", str(lengths.longest), cut
         )
-    return table
-
-
-def _files_table(report: "Report") -> "Table":
+    yield table
     headers = ("file", "records", "repeated", "labels", "missing")
     table = _table(*headers, numbers=("records", "repeated", "missing"))
     for name, source in report.files.items():
-        table.add_row(
-            _escaped(name),
-            str(source.records),
-            "unknown" if source.repeated is None else str(source.repeated),
-            _counts(source.labels),
-            str(sum(source.missing.values())),
-        )
-    return table
+        missing = str(sum(source.missing.values()))
+        counted = (str(source.records), _repeated(source), _counts(source.labels), missing)
+        table.add_row(_escaped(name), *counted)
+    yield table
+
+
+def _repeated(source: "SourceReport") -> str:
+    return "unknown" if source.repeated is None else str(source.repeated)
 
 
 def _counts(counts: Any) -> str:

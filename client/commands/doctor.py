@@ -4,6 +4,7 @@ Nothing is spent, trained or sent; the coordinator sees one request without a ke
 read and not changed.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -176,41 +177,29 @@ def _backbones(kit: InstitutionKit) -> Iterator[Finding]:
     from confide.config.task import TASKS
     from confide.models.backbones import content_hash, find_backbone
 
+    wrong = functools.partial(Finding, "backbones", "error")
     listed = kit.config.policy.backbones
     for name in kit.config.backbones:
+        # Relative to the kit, as when it is served; anything else is a package's or a hub's name
+        local = str(kit.path(name)) if kit.path(name).is_dir() else name
         try:
-            digest = content_hash(
-                find_backbone(
-                    Weights(name=str(kit.path(name)) if kit.path(name).is_dir() else name)
-                )
-            )
+            digest = content_hash(find_backbone(Weights(name=local)))
         except (ConfideError, OSError) as error:
-            yield Finding(
-                "backbones",
-                "error",
-                f"{name}: {error}",
-                "bring its folder, or correct backbones in client.yaml.",
+            yield wrong(
+                f"{name}: {error}", "bring its folder, or correct backbones in client.yaml."
             )
             continue
+        found = f"{name}: content hash {digest}"
         if digest in listed or "any" in listed:
-            yield ok("backbones", f"{name}: content hash {digest}, allowed")
+            yield ok("backbones", f"{found}, allowed")
         else:
             fix = f"if it may be trained, add {digest} to policy.backbones."
-            yield Finding(
-                "backbones",
-                "warning",
-                f"{name}: content hash {digest}, which policy.backbones lacks",
-                fix,
-            )
+            yield Finding("backbones", "warning", f"{found}, which policy.backbones lacks", fix)
     fits = () if kit.task is None else TASKS[kit.task.kind].backbones
     wanted = bool(fits) and not set(fits) & set(without_weights())
     if wanted and not kit.config.backbones:
-        yield Finding(
-            "backbones",
-            "error",
-            "none, and the task starts from a pretrained one",
-            "name a pretrained one's folder in client.yaml.",
-        )
+        fix = "name a pretrained one's folder in client.yaml."
+        yield wrong("none, and the task starts from a pretrained one", fix)
 
 
 def _policy(kit: InstitutionKit) -> Iterator[Finding]:
@@ -248,34 +237,24 @@ def _plan(kit: InstitutionKit) -> Iterator[Finding]:
         return
     text = plans[-1].read_text()
     plan = TrainingPlan.from_json(text)
-    denied = [
-        verdict for verdict in Policy(kit.config.policy).plan_verdicts(plan) if not verdict.holds
-    ]
+    job, warning = plan.job, functools.partial(Finding, "plan", "warning")
+    denied = [rule for rule in Policy(kit.config.policy).plan_verdicts(plan) if not rule.holds]
     if kit.task is not None and plan.task != kit.task:
-        message = f"job {plan.job} has another task than client.yaml pins"
-        yield Finding("plan", "warning", message, "agree on one with the coordinator.")
-    for verdict in denied:
-        message = (
-            f"job {plan.job}: policy.{verdict.rule} denies it: asked {verdict.asked}, allowed"
-            f" {verdict.allowed}"
-        )
-        yield Finding(
-            "plan", "warning", message, "leave it denied, or decide on another rule in client.yaml."
-        )
+        message = f"job {job} has another task than client.yaml pins"
+        yield warning(message, "agree on one with the coordinator.")
+    for rule in denied:
+        asked = f"asked {rule.asked}, allowed {rule.allowed}"
+        message = f"job {job}: policy.{rule.rule} denies it: {asked}"
+        yield warning(message, "leave it denied, or decide on another rule in client.yaml.")
     if denied:
-        return
-    decision = decision_on(
-        kit, plan, is_approved=(plan.job, plan_sha256(text)) in approved_plans(kit)
-    )
+        return  # whatever people decide, it stays denied
+    is_approved = (job, plan_sha256(text)) in approved_plans(kit)
+    decision = decision_on(kit, plan, is_approved=is_approved)
     if decision == "allowed":
-        yield ok("plan", f"job {plan.job}, the last that asked, is allowed")
+        yield ok("plan", f"job {job}, the last that asked, is allowed")
     else:
-        yield Finding(
-            "plan",
-            "warning",
-            f"job {plan.job}, the last that asked: {decision}",
-            f"confide client approve {plan.job} KIT",
-        )
+        message = f"job {job}, the last that asked: {decision}"
+        yield warning(message, f"confide client approve {job} KIT")
 
 
 def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
@@ -298,10 +277,8 @@ def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
         )
     yield ok("ledger", f"sound, {number} events, head {number}:{digest[:12]}")
     for population in file.state.populations.values():
-        bound, left = (
-            population.budget.epsilon,
-            max(0.0, population.budget.epsilon - population.committed),
-        )
+        bound = population.budget.epsilon
+        left = max(0.0, bound - population.committed)  # it may have been lowered since
         message = f"{population.name}: epsilon {left:.2f} of {bound:g} left"
         fix = "let the institution's people decide on a larger one: `confide ledger budget`."
         yield ok("budget", message) if left > 0 else Finding("budget", "warning", message, fix)

@@ -48,24 +48,19 @@ def main(argv: Sequence[str]) -> int:
         ModelError: if there is no model, or an exact form of it differs from it.
         StorageError: if the folder cannot be written.
     """
-    parser = _parser()
     try:
-        arguments = parser.parse_args(list(argv) or ["--help"])
+        arguments = _parser().parse_args(list(argv) or ["--help"])
     except SystemExit as stop:
         return int(stop.code or 0)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     # Imported once the command is known to be right: it takes torch.
     from confide.inference.export import default_folder, export
 
-    look_in_current_folder(arguments.custom_task)
+    run, form, custom_tasks = arguments.run, arguments.to, arguments.custom_task
+    look_in_current_folder(custom_tasks)
     check = _records(arguments) if arguments.check is not None else None
-    folder = arguments.output or default_folder(arguments.run, arguments.to)
-    _show(
-        export(
-            arguments.run, arguments.to, folder, check=check, custom_tasks=arguments.custom_task
-        ),
-        folder,
-    )
+    folder = arguments.output or default_folder(run, form)
+    _show(export(run, form, folder, check=check, custom_tasks=custom_tasks), folder)
     return 0
 
 
@@ -98,6 +93,7 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
     from confide.models.saved import read_description
 
     task = read_description(find_model(arguments.run)).plan.task
+    # Other columns are not even read: nothing of them is compared or shown
     needed = [*task.content_columns, task.label_column]
     return read_whole(arguments.check, query=arguments.query, needed=needed, keep=())[0]
 

@@ -4,7 +4,7 @@ import argparse
 import datetime
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,10 +35,8 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: if the command is wrong.
         LedgerError: if a ledger that is to be read is not sound.
     """
-    parser = _parser()
-    words = list(argv) or ["--help"]
     try:
-        arguments = parser.parse_args(words)
+        arguments = _parser().parse_args(list(argv) or ["--help"])
     except SystemExit as stop:
         return int(stop.code or 0)
     status: int = arguments.run(arguments)
@@ -47,31 +45,15 @@ def main(argv: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="confide ledger", description=__doc__)
-    commands = parser.add_subparsers(
-        required=True, metavar="show | verify | export | budget | approve"
-    )
-    show = commands.add_parser(
-        "show", help="show what each population has spent and has left, and its runs"
-    )
-    show.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
-    show.add_argument("--events", action="store_true", help="show every event too")
-    show.set_defaults(run=_show)
-    verify = commands.add_parser(
-        "verify", help="check a ledger against its anchor, or an export against its signature"
-    )
-    verify.add_argument(
-        "path", type=Path, help="a ledger, a folder of ledgers, or an export (.json)"
-    )
-    verify.set_defaults(run=_verify)
-    export = commands.add_parser(
-        "export", help="print signed JSON for an auditor, without unit ids"
-    )
-    export.add_argument("path", type=Path, help="a ledger")
-    export.set_defaults(run=_export)
-    budget = commands.add_parser(
-        "budget", help="print lifetime budgets; declare a population, or change its budget"
-    )
-    budget.add_argument("path", type=Path, help="a ledger, or a folder of ledgers")
+    commands = parser.add_subparsers(required=True, metavar=" | ".join(_COMMANDS))
+    made = {}
+    for name, (run, purpose, path) in _COMMANDS.items():
+        made[name] = commands.add_parser(name, help=purpose)
+        made[name].add_argument("path", type=Path, help=path)
+        made[name].set_defaults(run=run)
+    made["show"].add_argument("--events", action="store_true", help="show every event too")
+    made["approve"].add_argument("plan", type=Path, help="the plan, as JSON")
+    budget = made["budget"]
     budget.add_argument(
         "--declare", metavar="NAME", help="population to declare, or to change if it exists"
     )
@@ -82,12 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=("record", "group"),
         help="unit that the budget protects (default: unchanged, or record)",
     )
-    budget.set_defaults(run=_budget)
-    approve = commands.add_parser("approve", help="approve a plan where policy.approval=manual")
-    approve.add_argument("path", type=Path, help="a ledger")
-    approve.add_argument("plan", type=Path, help="the plan, as JSON")
-    approve.set_defaults(run=_approve)
-    for command in (show, verify, export, budget, approve):
+    for command in made.values():
         command.add_argument(
             "--anchors", type=Path, help="folder of the anchors, if not next to the ledgers"
         )
@@ -232,23 +209,25 @@ def _table(title: str, first: str, *headers: str) -> "Table":
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    sound = True
-    anchors: list[Path] = []
+    lost: list[Path] = []
     if arguments.path.is_dir():
         # A ledger that was deleted is noticed only by the anchor that it left
         anchors = sorted((arguments.anchors or arguments.path).glob(f"*{SUFFIX}.anchor"))
-    for anchor in anchors:
-        if not (arguments.path / anchor.stem).exists():
-            print(
-                f"{anchor.stem}: It is gone, and its anchor {anchor} knows of it.", file=sys.stderr
-            )
-            sound = False
+        lost = [anchor for anchor in anchors if not (arguments.path / anchor.stem).exists()]
+    for anchor in lost:
+        print(f"{anchor.stem}: It is gone, and its anchor {anchor} knows of it.", file=sys.stderr)
+    sound = not lost
     for path in _files(arguments.path):
         try:
             if path.suffix == ".json":
                 problems, details = _check_export(path)
             else:
-                problems, details = [], _check_ledger(_open(path, arguments))
+                # Opening it checked its chain and its anchor; the key lies beside it
+                file = _open(path, arguments)
+                number, digest = file.log.head
+                problems, details = [], f"{number} events, head {number}:{digest}."
+                if file.state.public_key not in (None, file.keys.public_key):
+                    problems = [f"{file.keys.path} is not its key; bring the right one back."]
         except LedgerError as error:
             problems, details = [str(error)], ""
         for problem in problems:
@@ -257,18 +236,6 @@ def _verify(arguments: argparse.Namespace) -> int:
             print(f"{path.name}: sound. {details}")
         sound = sound and not problems
     return 0 if sound else 1
-
-
-def _check_ledger(file: "LedgerFile") -> str:
-    """Return the details of a ledger that could be opened, and so is whole.
-
-    Raises:
-        LedgerError: if the key next to it is another ledger's.
-    """
-    number, digest = file.log.head
-    if file.state.public_key not in (None, file.keys.public_key):
-        raise LedgerError(f"{file.keys.path} is not its key; bring the right one back.")
-    return f"{number} events, head {number}:{digest}."
 
 
 def _check_export(path: Path) -> tuple[list[str], str]:
@@ -332,6 +299,7 @@ def _approve(arguments: argparse.Namespace) -> int:
     from confide.protocol.plan import TrainingPlan, plan_sha256
 
     try:
+        # Without an editor's newline: the hash is that of the text as it is sent
         text = arguments.plan.read_text().strip()
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
@@ -343,5 +311,23 @@ def _approve(arguments: argparse.Namespace) -> int:
     )
     return 0
 
+
+_ONE, _SOME = "a ledger", "a ledger, or a folder of ledgers"
+_COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
+    "show": (_show, "show what each population has spent and has left, and its runs", _SOME),
+    "verify": (
+        _verify,
+        "check a ledger against its anchor, or an export against its signature",
+        "a ledger, a folder of ledgers, or an export (.json)",
+    ),
+    "export": (_export, "print signed JSON for an auditor, without unit ids", _ONE),
+    "budget": (
+        _budget,
+        "print lifetime budgets; declare a population, or change its budget",
+        _SOME,
+    ),
+    "approve": (_approve, "approve a plan where policy.approval=manual", _ONE),
+}
+"""Name -> what it does, its help, and the help of its path."""
 
 __all__ = ["bar", "main"]

@@ -29,6 +29,15 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: if the command or the policy is wrong.
         ProtocolError: if the plan is.
     """
+    try:
+        arguments = _parser().parse_args(list(argv) or ["--help"])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    status: int = arguments.run(arguments)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="confide policy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="explain")
     explain = commands.add_parser(
@@ -44,12 +53,7 @@ def main(argv: Sequence[str]) -> int:
     explain.add_argument("--ledger", type=Path, help="ledger that holds approvals")
     explain.add_argument("--json", action="store_true", help="print JSON")
     explain.set_defaults(run=_explain)
-    try:
-        arguments = parser.parse_args(list(argv) or ["--help"])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    status: int = arguments.run(arguments)
-    return status
+    return parser
 
 
 def load_policy(path: Path | None) -> PolicyConfig:
@@ -88,6 +92,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     from confide.protocol.plan import TrainingPlan, plan_sha256
 
     try:
+        # Without an editor's newline, as it was approved
         text = arguments.plan.read_text().strip()
     except OSError as error:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None

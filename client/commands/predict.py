@@ -13,7 +13,6 @@ from confide.errors import ConfigError
 if TYPE_CHECKING:
     import pandas
     from datasets import Dataset
-    from rich.progress import Progress
 
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
@@ -31,6 +30,12 @@ The output has the columns of the input, a column prediction with the most likel
 column probability_CLASS for each class. Without --output it is CSV on the standard output. The
 label column may be missing, or empty for some records; the task's metrics on labelled ones are
 printed. If records do not fit, all mistakes are listed at once, and nothing is written."""
+
+_INPUT_HELP = (
+    "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's"
+    " URL"
+)
+_KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -53,9 +58,18 @@ def main(argv: Sequence[str]) -> int:
         return int(stop.code or 0)
     if arguments.output is not None:
         from confide.client.commands.predictions_file import writer_for
+        from confide.client.records.sources import source_file
 
         writer_for(arguments.output)  # reports a wrong name before anything is computed
-        _refuse_input(arguments.records, arguments.output)
+        source = source_file(arguments.records)
+        # samefile: the same file may be named by two paths, or by a link
+        there = source is not None and source.exists() and arguments.output.exists()
+        if there and arguments.output.samefile(source):
+            raise ConfigError(
+                f"--output {arguments.output} is INPUT itself, {arguments.records}, and would"
+                " replace it; name another file."
+            )
+    # Tokenizers warn, and fall back, when a process forks after they used threads
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     look_in_current_folder(arguments.custom_task)
     _predict(arguments)
@@ -68,38 +82,24 @@ def _parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "run",
         metavar="RUN",
         type=Path,
         help="RUN, RUN/model, or a folder that confide export wrote",
     )
-    parser.add_argument(
-        "records",
-        metavar="INPUT",
-        help=(
-            "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a"
-            " database's URL"
-        ),
-    )
-    parser.add_argument(
+    add("records", metavar="INPUT", help=_INPUT_HELP)
+    add(
         "--output",
         type=Path,
         help="file to write: .csv, .tsv, .jsonl or .parquet (default: CSV to stdout)",
     )
-    parser.add_argument(
-        "--keep", metavar="COLUMNS", help="columns of INPUT to keep, such as id,text (default: all)"
-    )
-    parser.add_argument("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
-    parser.add_argument(
-        "--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="device to compute on",
-    )
+    add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
+    add("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
+    add("--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP)
+    devices = ("auto", "cpu", "cuda", "mps")
+    add("--device", choices=devices, default="auto", help="device to compute on")
     return parser
 
 
@@ -122,26 +122,15 @@ def _predict(arguments: argparse.Namespace) -> None:
     _refuse_taken(predictor, kept)
     inputs = read_inputs(predictor, records)
     parts: list[Part] = []
-    bar = _bar(arguments.output is None)
-    frames = _frames(records.select_columns(kept), predict_in_parts(predictor, inputs), bar, parts)
+    # On one terminal a bar and the predictions would write into each other
+    hidden = arguments.output is None and sys.stdout.isatty()
+    made = predict_in_parts(predictor, inputs)
+    frames = _frames(records.select_columns(kept), made, parts, hidden=hidden)
     if arguments.output is not None:
         write_predictions(arguments.output, frames)
     elif not _print(frames):
         return
     _summarise(predictor, parts, arguments.output)
-
-
-def _refuse_input(records: str, output: Path) -> None:
-    """Check that the predictions will not replace the records."""
-    from confide.client.records.sources import source_file
-
-    source = source_file(records)
-    # samefile: the same file may be named by two paths, or by a link
-    if source is not None and source.exists() and output.exists() and output.samefile(source):
-        raise ConfigError(
-            f"--output {output} is INPUT itself, {records}, and would replace it; name another"
-            " file."
-        )
 
 
 def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
@@ -156,30 +145,23 @@ def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
         )
 
 
-def _bar(to_stdout: bool) -> "Progress":
-    """Return a progress bar, hidden if predictions are printed to the same terminal."""
+def _frames(
+    kept: "Dataset", made: "Iterator[Part]", parts: "list[Part]", *, hidden: bool
+) -> "Iterator[pandas.DataFrame]":
+    """Yield records with their predictions, and collect the parts that are scored later."""
+    import pandas
     from rich.console import Console
     from rich.progress import Progress
 
-    console = Console(stderr=True)
-    hidden = not console.is_terminal or (to_stdout and sys.stdout.isatty())
-    return Progress(
+    start, console = 0, Console(stderr=True)
+    # Nothing is redirected: standard output is the predictions', byte for byte
+    with Progress(
         console=console,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=hidden,
-    )
-
-
-def _frames(
-    kept: "Dataset", made: "Iterator[Part]", bar: "Progress", parts: "list[Part]"
-) -> "Iterator[pandas.DataFrame]":
-    """Yield records with their predictions, and collect the parts that are scored later."""
-    import pandas
-
-    start = 0
-    with bar:
+        disable=hidden or not console.is_terminal,
+    ) as bar:
         task = bar.add_task("predict", total=len(kept))
         for part in made:
             count = len(part.frame)

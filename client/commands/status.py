@@ -1,6 +1,7 @@
 """Status of an institution: its processes, its budgets, and the plans that asked to run."""
 
 import contextlib
+import functools
 import json
 from typing import Any
 
@@ -156,9 +157,8 @@ def decision_on(kit: InstitutionKit, plan: TrainingPlan, *, is_approved: bool) -
 
 def _print(state: dict[str, Any]) -> None:
     console = Console()
-    console.print(
-        f"{escape(state['institution'])}, coordinator {state['coordinator']}", highlight=False
-    )
+    say = functools.partial(console.print, highlight=False)
+    say(f"{escape(state['institution'])}, coordinator {state['coordinator']}")
     table = Table("process", "runs as")
     for role, pid in state["processes"].items():
         table.add_row(
@@ -167,31 +167,18 @@ def _print(state: dict[str, Any]) -> None:
     console.print(table)
     now = state["now"]
     if now is not None:
-        doing = (
-            f"{now['what']}, job {now['job']}, round {now['round']}, since {now['seconds']} s"
-            if now["job"]
-            else "idle"
-        )
-        console.print(f"Trainer: {escape(doing)}.", highlight=False)
+        doing = "{what}, job {job}, round {round}, since {seconds} s".format(**now)
+        say(f"Trainer: {escape(doing if now['job'] else 'idle')}.")
     for name, budget in state["budgets"].items():
         if name == "error":
             console.print(f"Ledger: {escape(budget)}", style="bold red")
         else:
-            spent = (
-                f"{budget['committed']:.2f} of {budget['epsilon']:g} committed,"
-                f" {budget['spent']:.2f} spent"
-            )
-            console.print(
-                f"Lifetime epsilon of {escape(name)}: {spent} (delta {budget['delta']:g}).",
-                highlight=False,
-            )
+            # Committed, not spent, is what a new job is held against: runs are charged whole
+            used = "{committed:.2f} of {epsilon:g} committed, {spent:.2f} spent (delta {delta:g})"
+            say(f"Lifetime epsilon of {escape(name)}: {used.format(**budget)}.")
     for job, how in state["jobs"].items():
-        fix = (
-            f" `confide client approve {job} KIT` shows its plan and lets it begin."
-            if how == WAITS
-            else ""
-        )
-        console.print(f"Job {escape(job)}: {how}.{escape(fix)}", highlight=False, soft_wrap=True)
+        fix = f" `confide client approve {job} KIT` shows its plan and lets it begin."
+        say(f"Job {escape(job)}: {how}.{escape(fix) if how == WAITS else ''}", soft_wrap=True)
 
 
 __all__ = ["show_plan", "show_status", "status"]

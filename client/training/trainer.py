@@ -54,8 +54,7 @@ class Trainer:
         check_fn: Callable[[], None] | None = None,
     ) -> None:
         refuse_batch_norm(workload.model)
-        self._check_fn = check_fn
-        self._workload = workload
+        self._check_fn, self._workload = check_fn, workload
         self._task, self._model, self._compute = workload.task, workload.model, workload.compute
         named = trainable(workload.model)
         self._names, self._params = list(named), list(named.values())
