@@ -18,6 +18,7 @@ from confide.protocol.refusals import Refusal
 
 _LARGEST_COUNT = 2**53
 """Of records, in a reply: counts are weights, and beyond this a float is no longer exact."""
+# Means are computed in floating point: an honest score may pass 1 by its last bits.
 _ROUNDING = 1e-9
 
 RequestKind = Literal["query", "train", "evaluate"]
@@ -98,32 +99,26 @@ def unpack_request(content: RecordDict) -> Request:
     """
     record = content.get("request")
     if not isinstance(record, ConfigRecord):
-        raise ProtocolError("Expected a record named request.", code=Refusal.INVALID_MESSAGE)
-    plan, server_round, splits = (
-        record.get("plan"),
-        record.get("server-round"),
-        record.get("splits", []),
-    )
-    head = record.get("ledger-head", "")
+        raise _invalid("Expected a record named request.")
+    plan, server_round = record.get("plan"), record.get("server-round")
+    splits, head = record.get("splits", []), record.get("ledger-head", "")
     if (
         not isinstance(plan, str)
         or not isinstance(head, str)
+        # Not isinstance: True is an int to Python.
         or type(server_round) is not int
         or not isinstance(splits, list)
         or not set(splits) <= set(SPLITS)
+        # Each split is a pass over records, and a list could repeat one for ever.
         or len(splits) > len(SPLITS)
     ):
-        raise ProtocolError(
-            "Expected plan (text), server-round (integer), splits (names) and ledger-head (text).",
-            code=Refusal.INVALID_MESSAGE,
+        raise _invalid(
+            "Expected plan (text), server-round (integer), splits (names) and ledger-head (text)."
         )
-    arrays = content.get("arrays")
-    if arrays is not None and not isinstance(arrays, ArrayRecord):
-        raise ProtocolError("Expected arrays to be an ArrayRecord.", code=Refusal.INVALID_MESSAGE)
     return Request(
         plan=plan,
         server_round=server_round,
-        arrays=arrays,
+        arrays=_read_arrays(content),
         splits=cast(list[str], splits),
         ledger_head=head,
     )
@@ -159,74 +154,71 @@ def unpack_reply(content: RecordDict) -> Reply:
     Raises:
         ProtocolError: if it is not one.
     """
-    record, metrics, arrays = content.get("reply"), content.get("metrics"), content.get("arrays")
+    record, metrics = content.get("reply"), content.get("metrics")
     if not isinstance(record, ConfigRecord) or not isinstance(metrics, MetricRecord):
-        raise ProtocolError(
-            "Expected records named reply and metrics.", code=Refusal.INVALID_MESSAGE
-        )
-    institution, refusal, num_examples = (
-        record.get("institution"),
-        record.get("refusal"),
-        metrics.get("num-examples"),
-    )
-    head = record.get("ledger-head", "")
+        raise _invalid("Expected records named reply and metrics.")
+    institution, refusal = record.get("institution"), record.get("refusal")
+    head, num_examples = record.get("ledger-head", ""), metrics.get("num-examples")
     texts = all(isinstance(text, str) for text in (institution, refusal, head))
     if not texts or type(num_examples) is not int or not 0 <= num_examples <= _LARGEST_COUNT:
-        raise ProtocolError(
-            "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53.",
-            code=Refusal.INVALID_MESSAGE,
+        raise _invalid(
+            "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53."
         )
-    if arrays is not None and not isinstance(arrays, ArrayRecord):
-        raise ProtocolError("Expected arrays to be an ArrayRecord.", code=Refusal.INVALID_MESSAGE)
-    parts = _sections(metrics)
-    figures = {
-        name: value for name, value in parts.pop("figures", {}).items() if math.isfinite(value)
-    }
+    arrays = _read_arrays(content)
+    evaluations = _read_numbers(metrics)
     return Reply(
         institution=str(institution),
         refusal=str(refusal) or None,
-        figures=figures,
+        figures=evaluations.pop("figures", {}),
         arrays=arrays,
         num_examples=num_examples,
-        evaluations={split: _evaluation(split, values) for split, values in parts.items()},
+        evaluations=evaluations,
         ledger_head=str(head),
     )
 
 
-def _sections(metrics: MetricRecord) -> dict[str, dict[str, float]]:
-    """Sort numbers by what stands before the slash; one without a slash belongs nowhere."""
+def _read_numbers(metrics: MetricRecord) -> dict[str, Evaluation]:
+    """Sort a reply's numbers by what stands before the slash, and check those of splits.
+
+    One without a slash belongs nowhere. What is not finite is left out, as is every other undefined
+    metric.
+    """
     parts: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         section, _, name = key.partition("/")
         if name:
             if isinstance(value, list):
-                raise ProtocolError(f"Expected {key} to be a number.", code=Refusal.INVALID_MESSAGE)
+                raise _invalid(f"Expected {key} to be a number.")
             parts.setdefault(section, {})[name] = value
-    return parts
-
-
-def _evaluation(split: str, values: Evaluation) -> Evaluation:
-    """Check what an institution says of a split.
-
-    What is not finite is left out, as is every other undefined metric.
-    """
-    support = values.get("num_examples")
-    if split not in SPLITS or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
-        raise ProtocolError(
-            f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got {split}.",
-            code=Refusal.INVALID_MESSAGE,
-        )
-    # The JSON of summaries has no word for NaN and infinity.
-    finite = {name: value for name, value in values.items() if math.isfinite(value)}
-    metrics = known_metrics()
-    for name in finite.keys() & metrics.keys():
-        least, largest = metrics[name].least, metrics[name].largest
-        if not least - _ROUNDING <= finite[name] <= largest + _ROUNDING:
-            raise ProtocolError(
-                f"Expected {split}/{name}={finite[name]} in [{least:g}, {largest:g}].",
-                code=Refusal.INVALID_MESSAGE,
+    known = known_metrics()
+    for split in parts.keys() - {"figures"}:
+        support = parts[split].get("num_examples")
+        if split not in SPLITS or type(support) is not int or not 1 <= support <= _LARGEST_COUNT:
+            raise _invalid(
+                f"Expected metrics of a split with its num_examples >= 1, at most 2**53; got"
+                f" {split}."
             )
-    return finite
+        # A metric that is known here has a range; a custom task's own may be any number.
+        for name in parts[split].keys() & known.keys():
+            value, least, largest = parts[split][name], known[name].least, known[name].largest
+            if math.isfinite(value) and not least - _ROUNDING <= value <= largest + _ROUNDING:
+                raise _invalid(f"Expected {split}/{name}={value} in [{least:g}, {largest:g}].")
+    # The JSON of summaries has no word for NaN and infinity.
+    return {
+        section: {name: value for name, value in values.items() if math.isfinite(value)}
+        for section, values in parts.items()
+    }
+
+
+def _read_arrays(content: RecordDict) -> ArrayRecord | None:
+    arrays = content.get("arrays")
+    if arrays is not None and not isinstance(arrays, ArrayRecord):
+        raise _invalid("Expected arrays to be an ArrayRecord.")
+    return arrays
+
+
+def _invalid(reason: str) -> ProtocolError:
+    return ProtocolError(reason, code=Refusal.INVALID_MESSAGE)
 
 
 __all__ = [

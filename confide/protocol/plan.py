@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Protocol, Union
 from pydantic import Discriminator, GetCoreSchemaHandler, Tag, TypeAdapter, ValidationError
 from pydantic_core import CoreSchema
 
-from confide.config.client import ClientConfig, InstitutionConfig
+from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
@@ -144,7 +144,9 @@ class TrainingPlan:
                 f"Expected a plan of at most {LONGEST_PLAN} characters; got {len(text)}.",
                 code="too_large",
             )
-        return _parse(text, _schemas())
+        # What was parsed before a kind was added to a table is parsed anew.
+        tables = (TASKS, BACKBONES, ALGORITHMS)
+        return _parse(text, tuple(kind.schema for table in tables for kind in table.values()))
 
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
@@ -174,39 +176,37 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
     try:
         raw = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ProtocolError(
-            f"Expected a plan in JSON; {error.msg} at character {error.pos}.",
-            code="plan_invalid",
-        ) from None
+        raise _invalid(f"Expected a plan in JSON; {error.msg} at character {error.pos}.") from None
     except (ValueError, RecursionError) as error:
         # A number of thousands of digits, or nesting thousands deep.
-        raise ProtocolError(
-            f"Expected a plan in JSON; {type(error).__name__}.", code="plan_invalid"
-        ) from None
+        raise _invalid(f"Expected a plan in JSON; {type(error).__name__}.") from None
     # Before the schema: another release's plan should be told its version, not its unknown keys.
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != PLAN_VERSION:
+        # ascii(): it may be any value, and is written to a log.
         raise ProtocolError(
             f"The plan has version={ascii(version)[:_LONGEST_PROBLEM]}, this side understands"
             f" {PLAN_VERSION}; run the same release of confide on both sides.",
             code="plan_version",
         )
     try:
+        # Settings that plain clients no longer have would be unknown keys.
         if raw.get("objective") == _KEYED_PLAIN:
             text = json.dumps(raw | {"objective": _PLAIN})
         plan = _adapter(schemas).validate_json(text)
     except ValidationError as error:
+        # Without what was sent: a log here is not for the other side to write in.
         found = error.errors(include_input=False, include_url=False)
         wrong = _first_few([f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in found], "; ")
-        raise ProtocolError(
-            f"The plan does not fit its schema: {wrong}.", code="plan_invalid"
-        ) from None
+        raise _invalid(f"The plan does not fit its schema: {wrong}.") from None
     problems = list(plan.problems())
     if problems:
-        raise ProtocolError(
-            f"The plan is out of range: {_first_few(problems, ' ')}", code="plan_invalid"
-        )
+        raise _invalid(f"The plan is out of range: {_first_few(problems, ' ')}")
     return plan
+
+
+def _invalid(reason: str) -> ProtocolError:
+    return ProtocolError(reason, code="plan_invalid")
 
 
 def plan_sha256(text: str) -> str:
@@ -225,21 +225,9 @@ def _first_few(problems: list[str], separator: str) -> str:
     return separator.join([*shown, f"and {more} more"] if more else shown)
 
 
-def _schemas() -> tuple[type, ...]:
-    """List the schemas that a plan may hold; what was parsed with others is parsed anew."""
-    return tuple(kind.schema for table in (TASKS, BACKBONES, ALGORITHMS) for kind in table.values())
-
-
 @functools.lru_cache(maxsize=2)
 def _adapter(schemas: tuple[type, ...]) -> TypeAdapter[TrainingPlan]:
     return TypeAdapter(TrainingPlan)
-
-
-def _travelling(config: InstitutionConfig) -> ClientConfig:
-    """Leave out what stays at the institution."""
-    return ClientConfig(
-        **{item.name: getattr(config, item.name) for item in dataclasses.fields(ClientConfig)}
-    )
 
 
 def make_plan(
@@ -253,6 +241,8 @@ def make_plan(
             table's.
         job: the run's name, where the config gives none.
     """
+    # The base class's fields alone travel; ledgers and their folders stay at the institution.
+    travelling = [item.name for item in dataclasses.fields(ClientConfig)]
     return TrainingPlan(
         job=config.job or job,
         task=config.task,
@@ -260,7 +250,7 @@ def make_plan(
         backbone_sha256=backbone_sha256,
         tuning=config.tuning,
         objective=objective_of(config.strategy),
-        client=_travelling(config.client),
+        client=ClientConfig(**{name: getattr(config.client, name) for name in travelling}),
         privacy=config.privacy,
         num_rounds=config.server.num_rounds,
         deadline_s=config.server.round_timeout_s,

@@ -93,6 +93,7 @@ class Refusal(StrEnum):
     @classmethod
     def of(cls, text: str) -> "Refusal | None":
         """Find the code in ``CODE`` or ``CODE: figures``; None for one of another release."""
+        # Releases may differ: a code that is not known here is shown as it came.
         try:
             return cls(text.partition(":")[0])
         except ValueError:

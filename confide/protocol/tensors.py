@@ -111,6 +111,7 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Decode
     end = 0
     values = flat.numpy().view(np.uint8).data
     for name, shape in expected.items():
+        # What the record says of itself is not trusted: its bytes must be these exactly.
         array = record[name]
         header = _npy_header(shape)
         count = math.prod(shape)
@@ -121,6 +122,7 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Decode
             )
         if (
             tuple(array.shape) != shape
+            # Compared, not parsed: numpy's reader never sees what a stranger wrote.
             or not array.data.startswith(header)
             or len(array.data) != len(header) + 4 * count
         ):
@@ -133,7 +135,8 @@ def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> Decode
         end = start + 4 * count
         values[start:end] = memoryview(array.data)[len(header) :]
     tensors = unflatten(flat, expected)
-    # One look at everything; only if it fails, one at each tensor, for its name.
+    # One look at everything; only if it fails, one at each tensor, for its name. Above float32's
+    # largest number there is only infinity, which no bound allows.
     if not _largest(flat) <= min(max_value, LARGEST_FLOAT32):
         check_values(tensors, max_value=min(max_value, LARGEST_FLOAT32))
     return DecodedTensors(tensors)
