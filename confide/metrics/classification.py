@@ -22,6 +22,7 @@ def macro_f1(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
     """Return the mean of F1 over classes; a class that is neither there nor predicted counts 0."""
     from sklearn.metrics import f1_score
 
+    # Named, since an institution's records may lack a class, which scikit-learn would leave out.
     classes = list(range(probabilities.shape[1]))
     predicted = probabilities.argmax(axis=1)
     return float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0))
@@ -37,6 +38,7 @@ def auc(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float | None
     classes = list(range(probabilities.shape[1]))
     if len(set(labels.tolist())) < len(classes):
         return None
+    # Of two classes scikit-learn takes the second one's scores, of more all.
     if len(classes) == 2:
         return float(roc_auc_score(labels, probabilities[:, 1]))
     return float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=classes))

@@ -48,13 +48,14 @@ class Metric:
     direction: Literal["max", "min"]
     least: float
     largest: float
+    # The coordinator never sees scores of records: it has institutions' values, and pools them.
     score_fn: ScoreFn
     pool_fn: PoolFn = mean_by_support
     proportion: bool = False
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Tell whether a value beats another; anything beats None, and NaN beats nothing."""
-        if value != value:
+        if value != value:  # NaN: a model that has diverged
             return False
         if than is None:
             return True

@@ -41,6 +41,7 @@ def build_task(config: TaskConfig, assets: Assets, custom_tasks: Sequence[str] =
         ConfigError: if it cannot be made, or is no task.
     """
     kind = TASKS[config.kind]
+    # Before anything is imported or loaded: a plan's word alone runs no code and reads no weights.
     if config._target_ is not None and config._target_ not in custom_tasks:
         raise DeniedError(
             f"task._target_={config._target_}: nothing is imported on a plan's word; list it in"
@@ -56,6 +57,7 @@ def build_task(config: TaskConfig, assets: Assets, custom_tasks: Sequence[str] =
 
 def _custom(config: TaskConfig, loaded: dict[str, Any], needed: Sequence[str]) -> Task:
     path = str(config._target_)
+    # An argument of the config would silently take the place of the backbone's tokenizer.
     reserved = sorted(loaded.keys() & config.kwargs.keys())
     if reserved:
         raise ConfigError(
@@ -63,6 +65,7 @@ def _custom(config: TaskConfig, loaded: dict[str, Any], needed: Sequence[str]) -
         )
     task: Task = make_part(path, config, key=_KEY, kwargs={**config.kwargs, **loaded})
     require(task, needed, path=path, key=_KEY, expected="a Task")
+    # Labels size the model, and metrics and predictions are named by them.
     if list(task.labels) != list(config.labels):
         raise ConfigError(
             f"{_KEY}._target_={path} has labels={list(task.labels)}, expected"

@@ -12,7 +12,6 @@ from datasets import Dataset
 from confide.config.custom import implementation
 from confide.config.task import (
     TASKS,
-    ColumnConfig,
     TabularConfig,
     TaskConfig,
     TextClassificationConfig,
@@ -43,17 +42,17 @@ def rows(
     config: TabularConfig, count: int, generator: numpy.random.Generator
 ) -> dict[str, list[str | None]]:
     """Invent rows of a table."""
-    return {name: _cells(column, count, generator) for name, column in config.columns.items()}
-
-
-def _cells(column: ColumnConfig, count: int, generator: numpy.random.Generator) -> list[str | None]:
-    if column.kind == "categorical":
-        cells = [str(category) for category in generator.choice(column.categories, count)]
-    else:
-        assert column.minimum is not None
-        assert column.maximum is not None
-        cells = [str(number) for number in generator.uniform(column.minimum, column.maximum, count)]
-    return [None if generator.random() < 0.1 else cell for cell in cells]
+    table: dict[str, list[str | None]] = {}
+    for name, column in config.columns.items():
+        if column.kind == "categorical":
+            drawn = generator.choice(column.categories, count)
+        else:
+            assert column.minimum is not None
+            assert column.maximum is not None
+            drawn = generator.uniform(column.minimum, column.maximum, count)
+        # Some cells stay empty, since encoding a missing value is a way of its own.
+        table[name] = [None if generator.random() < 0.1 else str(cell) for cell in drawn]
+    return table
 
 
 def texts(

@@ -52,6 +52,8 @@ class SingleLabel:
         )
 
     def _read(self, records: Dataset) -> tuple[Read, list[str]]:
+        # Reading looks at the columns that are there: those that are missing are one more problem,
+        # so that a person sees all at once.
         read = schema.read(records, self._schema)
         needed = [*self.content_columns(), self._label_column]
         missing = [name for name in needed if name not in records.column_names]

@@ -44,8 +44,7 @@ class Tabular(SingleLabel):
         parts = []
         for name, column in self._config.columns.items():
             values = read.columns[name]
-            encode = _numeric if column.kind == "numeric" else _categorical
-            parts.append(encode(column, values))
+            parts.append(_encode_column(column, values))
             if column.indicator:
                 missing = torch.from_numpy(values.missing.to_numpy(dtype="float32"))
                 parts.append(missing[:, None])
@@ -62,16 +61,17 @@ class Tabular(SingleLabel):
         )
 
 
-def _numeric(column: ColumnConfig, read: Column) -> Tensor:
-    assert column.minimum is not None
-    assert column.maximum is not None
-    scaled = ((read.values - column.minimum) / (column.maximum - column.minimum)).clip(0, 1)
-    centred = (2 * scaled - 1) * _EDGE
-    # Missing values take the middle, whatever the records' mean: no statistic of theirs is used.
-    return torch.from_numpy(centred.fillna(0.0).to_numpy(dtype="float32"))[:, None]
-
-
-def _categorical(column: ColumnConfig, read: Column) -> Tensor:
+def _encode_column(column: ColumnConfig, read: Column) -> Tensor:
+    """Encode a column, shape [n, 1] for numbers, [n, number of categories] for categories."""
+    if column.kind == "numeric":
+        assert column.minimum is not None
+        assert column.maximum is not None
+        scaled = ((read.values - column.minimum) / (column.maximum - column.minimum)).clip(0, 1)
+        centred = (2 * scaled - 1) * _EDGE
+        # Missing values take the middle, whatever the records' mean: no statistic of theirs is
+        # used.
+        return torch.from_numpy(centred.fillna(0.0).to_numpy(dtype="float32"))[:, None]
+    # All zeros where the value is missing.
     onehot = torch.zeros((len(read.values), len(column.categories)))
     for i, category in enumerate(column.categories):
         hit = (read.values == fold_boolean(category)) & ~read.missing

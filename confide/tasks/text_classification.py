@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from torch.nn import functional
 
 from confide.config.task import TextClassificationConfig
@@ -38,12 +39,9 @@ class TextClassification(SingleLabel):
         _, labels = self.read(records)
         texts = [str(text) for text in records[self._config.text_column][:]]
         if not texts:
+            # There is no longest text to take a width from.
             empty = torch.empty((0, 1), dtype=torch.int64)
-            return Examples(
-                {"input_ids": empty, "attention_mask": empty, LABELS: labels},
-                torch.empty(0, dtype=torch.int64),
-                _TOKEN_COLUMNS,
-            )
+            return _examples(empty, empty, labels)
         tokens = self._tokenizer(
             texts,
             truncation=True,
@@ -53,13 +51,10 @@ class TextClassification(SingleLabel):
         )
         width = tokens["input_ids"].shape[1]
         right = (0, padded_length(width) - width)
+        # Whatever stands in the padding is masked: a tokenizer without a pad token gets 0.
         ids = functional.pad(tokens["input_ids"], right, value=self._tokenizer.pad_token_id or 0)
         mask = functional.pad(tokens["attention_mask"], right)
-        return Examples(
-            {"input_ids": ids, "attention_mask": mask, LABELS: labels},
-            mask.sum(dim=1),
-            _TOKEN_COLUMNS,
-        )
+        return _examples(ids, mask, labels)
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent token sequences of unlike lengths."""
@@ -69,11 +64,12 @@ class TextClassification(SingleLabel):
         ids = torch.randint(0, len(self._tokenizer), (count, longest), generator=generator)
         mask = (torch.arange(longest) < lengths[:, None]).long()
         labels = torch.randint(0, len(self.labels), (count,), generator=generator)
-        return Examples(
-            {"input_ids": ids * mask, "attention_mask": mask, LABELS: labels},
-            lengths,
-            _TOKEN_COLUMNS,
-        )
+        return _examples(ids * mask, mask, labels)
+
+
+def _examples(ids: Tensor, mask: Tensor, labels: Tensor) -> Examples:
+    columns = {"input_ids": ids, "attention_mask": mask, LABELS: labels}
+    return Examples(columns, mask.sum(dim=1), _TOKEN_COLUMNS)
 
 
 __all__ = ["TextClassification"]
