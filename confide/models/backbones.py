@@ -71,6 +71,7 @@ def find_backbone(config: Pretrained) -> Path:
 
 
 def _locate(config: Pretrained) -> Path:
+    """Return where a folder, a package or the hub's cache holds a backbone."""
     if config.name.startswith(PACKAGE_SCHEME):
         try:
             return resolve_package_path(config.name)
@@ -78,12 +79,9 @@ def _locate(config: Pretrained) -> Path:
             raise ModelError(f"backbone.name={error}") from None
     if Path(config.name).is_dir():
         return Path(config.name)
+    # A hub name is NAME or OWNER/NAME: anything else is a path, and the hub is not asked for it.
     if config.name.startswith((".", "/", "~")) or config.name.count("/") > 1:
         raise ModelError(f"backbone.name={config.name}: there is no such folder.")
-    return _from_hub(config)
-
-
-def _from_hub(config: Pretrained) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -91,6 +89,7 @@ def _from_hub(config: Pretrained) -> Path:
         return Path(
             snapshot_download(
                 config.name,
+                # What is not hashed is not fetched, so that nothing unknown can decide.
                 allow_patterns=list(_HASHED),
                 local_files_only=not config.allow_download,
             )
@@ -123,6 +122,7 @@ def pretrained_hash(backbone: BackboneConfig) -> str | None:
     return None if weights is None else content_hash(find_backbone(weights))
 
 
+# By size and time of change: weights may be gigabytes, and their hash is asked for often.
 @functools.lru_cache(maxsize=64)
 def _hash_files(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
     digest = hashlib.sha256()
@@ -156,6 +156,7 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
                 f" of {config.name}; lower it."
             )
         settings.num_hidden_layers = config.num_hidden_layers
+    # A pooler would be filled with random weights where the folder has none.
     extra = {"add_pooling_layer": False} if settings.model_type in POOLED_FAMILIES else {}
     with quiet_transformers(), loading(folder):
         model, info = AutoModel.from_pretrained(
@@ -185,6 +186,7 @@ def load_settings(folder: Path) -> Any:
     from transformers import AutoConfig
 
     refuse_other_code(folder)
+    # trust_remote_code is said aloud: unset, transformers may ask on the terminal.
     with loading(folder):
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 

@@ -40,16 +40,13 @@ def make_compute(config: TrainerConfig, *, worker: int = 0) -> Compute:
     Raises:
         ConfigError: if the device asked for is not there.
     """
+    # The first that is there is auto's choice.
     there = {
-        "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
+        "cpu": True,
     }
-    name = (
-        config.device
-        if config.device != "auto"
-        else next(d for d in ("cuda", "mps", "cpu") if there[d])
-    )
+    name = next(d for d in there if there[d]) if config.device == "auto" else config.device
     if not there[name]:
         raise ConfigError(
             f"trainer.device={name}: torch {torch.__version__} sees no such device; set"
@@ -66,6 +63,7 @@ def make_compute(config: TrainerConfig, *, worker: int = 0) -> Compute:
 
 
 def pinned(name: str, worker: int, gpus: int) -> torch.device:
+    """Return the device of one process among those that share the machine."""
     return torch.device(name, worker % gpus) if name == "cuda" else torch.device(name)
 
 

@@ -81,6 +81,7 @@ class FrozenEncoder:
         if compute.feature_cache is None:
             return None
         config = self._config
+        # Whatever features depend on beside the records; another precision rounds otherwise.
         identity = (
             content_hash(self._folder),
             str(config.num_hidden_layers),
@@ -92,6 +93,7 @@ class FrozenEncoder:
 
 def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Workload:
     """Build a head on features that the frozen encoder computes once a record."""
+    # The width comes from config.json: a head is built without the encoder's weights.
     compute, width, num_outputs = order.compute, frozen.width, order.task.num_outputs
     cache = frozen.cache(compute)
 

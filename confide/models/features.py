@@ -39,6 +39,7 @@ class FeatureCache:
 
     def path(self, examples: Examples) -> Path:
         """Name the file for these records."""
+        # Kernels of another torch may round otherwise.
         digest = hashlib.sha256("\0".join((*self._identity, torch.__version__)).encode())
         for name in sorted(examples.token_columns):
             column = examples.columns[name].cpu().contiguous()
@@ -53,7 +54,7 @@ class FeatureCache:
             return None
         try:
             return load_file(path)["features"]
-        except Exception as error:
+        except Exception as error:  # a cache may fail in any way, and costs time only
             log.warning(
                 "Features in %s cannot be read (%s); computing them anew.",
                 path,
@@ -128,6 +129,7 @@ def features_of(
         torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
     ):
         for bucket in examples.length_buckets(torch.arange(len(examples))):
+            # One length for all of a bucket.
             length = padded_length(int(examples.lengths[bucket[0]]))
             for indices in bucket.split(_BATCH):
                 ids, mask = (

@@ -61,6 +61,7 @@ class TextClassifier(nn.Module):
     def __init__(self, encoder: Any, *, num_classes: int, pooling: str) -> None:
         super().__init__()
         self.encoder = encoder
+        # The layer alone: its tensors are named as in a head that was trained on features.
         self.head = Head(encoder.config.hidden_size, num_classes).head
         self._pooling = pooling
         # Opacus needs these contiguous, [b, t]; where a model makes them itself they are [1, t] and
@@ -73,7 +74,12 @@ class TextClassifier(nn.Module):
         """Map tokens [b, t] to text vectors [b, d]."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self._with_positions:
-            inputs["position_ids"] = self._positions(input_ids, attention_mask)
+            config = self.encoder.config
+            if "roberta" in config.model_type:  # RoBERTa counts from the padding id on
+                positions = attention_mask.cumsum(dim=1) * attention_mask + config.pad_token_id
+            else:
+                positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+            inputs["position_ids"] = positions.expand_as(input_ids).contiguous()
         if self._with_types:
             inputs["token_type_ids"] = torch.zeros_like(input_ids)
         hidden: Tensor = self.encoder(**inputs).last_hidden_state
@@ -81,20 +87,8 @@ class TextClassifier(nn.Module):
             return hidden[:, 0]
         padding = attention_mask[:, :, None] == 0
         # Filled, not multiplied: 0 * inf is NaN.
-        return hidden.masked_fill(padding, 0.0).sum(dim=1) / attention_mask.sum(
-            dim=1, keepdim=True
-        ).clamp(min=1)
-
-    def _positions(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        if "roberta" in self.encoder.config.model_type:  # RoBERTa counts from the padding id on
-            pad = self.encoder.config.pad_token_id
-            positions: Tensor = attention_mask.cumsum(dim=1) * attention_mask + pad
-            return positions.contiguous()
-        return (
-            torch.arange(input_ids.shape[1], device=input_ids.device)
-            .expand_as(input_ids)
-            .contiguous()
-        )
+        summed = hidden.masked_fill(padding, 0.0).sum(dim=1)
+        return summed / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map tokens [b, t] to logits [b, c]."""
@@ -118,7 +112,7 @@ def apply_tuning(model: TextClassifier, tuning: TuningConfig) -> TextClassifier:
         config = LoraConfig(
             r=tuning.rank,
             lora_alpha=tuning.alpha,
-            lora_dropout=0.0,
+            lora_dropout=0.0,  # as in load_encoder: equal seeds, equal weights
             target_modules=list(tuning.target_modules),
         )
         try:

@@ -15,6 +15,7 @@ def build_perceptron(config: LogisticConfig | MlpConfig, order: Order) -> Worklo
         config: with ``hidden`` widths, or without.
         order: whose task encodes rows of numbers.
     """
+    # Without weights there is no folder in which anything could lie beside them.
     task = cast(TableTask, order.task_fn({}))
     hidden = config.hidden if isinstance(config, MlpConfig) else []
     model = Mlp([task.num_inputs, *hidden, order.task.num_outputs]).to(order.compute.device)

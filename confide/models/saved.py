@@ -6,11 +6,12 @@ Face tools read: a PEFT adapter in ``adapter/``, or the whole encoder in ``encod
 tuning.
 """
 
+import contextlib
 import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Description:
 
     def write(self, folder: Path) -> None:
         """Write ``confide.json``."""
+        # The plan is what is read again; its parts are there for people and other programs.
         values: dict[str, Any] = {
             "schema": SCHEMA,
             "model_sha256": self.model_sha256,
@@ -74,20 +76,16 @@ def read_description(folder: Path) -> Description:
     try:
         values = json.loads((folder / _DESCRIPTION).read_text())
         if not isinstance(values, dict):
-            raise ModelError(
-                f"{folder} holds no model of confide: {_DESCRIPTION} is no JSON object."
-            )
+            raise ValueError(f"{_DESCRIPTION} is no JSON object.")
+        # Before the plan, which another release may have written in its own way.
         if values.get("schema") != SCHEMA:
             raise ModelError(
                 f"{folder}: expected schema={SCHEMA}, got {values.get('schema')}; the folder is of"
                 " another release."
             )
         plan = TrainingPlan.from_json(str(values.get("plan")))
-        digest, form, files = (
-            values.get("model_sha256"),
-            values.get("form", RUN_FORM),
-            values.get("files", {}),
-        )
+        digest = values.get("model_sha256")
+        form, files = values.get("form", RUN_FORM), values.get("files", {})
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{folder} holds no model of confide: {error}") from None
     except ProtocolError as error:
@@ -117,32 +115,38 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
         StorageError: if it cannot be written.
     """
     digest = sha256(tensors)
-    temporary = ""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        # Beside the target: a rename across file systems would copy.
-        temporary = tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-")
-        _write(Path(temporary), workload, tensors, plan, digest)
-        if folder.exists():
-            shutil.rmtree(folder)
-        Path(temporary).rename(folder)
+        with new_folder(folder) as made:
+            write_tensors(made / _TENSORS, tensors, mode=0o644)
+            Description(plan, digest).write(made)
+            if workload.save_beside is not None:
+                _load_into(workload, tensors)
+                workload.save_beside(made)
     except (OSError, SafetensorError, StorageError) as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise StorageError(
             f"{folder} cannot be written: {error}. Fix this (free space?)."
         ) from None
     return digest
 
 
-def _write(
-    folder: Path, workload: Workload, tensors: Tensors, plan: TrainingPlan, digest: str
-) -> None:
-    folder.chmod(0o755)  # mkdtemp leaves 0700
-    write_tensors(folder / _TENSORS, tensors, mode=0o644)
-    Description(plan, digest).write(folder)
-    if workload.save_beside is not None:
-        _load_into(workload, tensors)
-        workload.save_beside(folder)
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which takes its place once it is full; an error leaves nothing.
+
+    Args:
+        folder: made here; one that is there is replaced.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target: a rename across file systems would copy.
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        temporary.chmod(0o755)  # mkdtemp leaves 0700
+        yield temporary
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _load_into(workload: Workload, tensors: Tensors) -> None:
@@ -194,6 +198,7 @@ def load_model(
     plan = description.plan
     refuse_custom_task(folder, plan, custom_tasks)
     backbone = plan.backbone.pinned(plan.backbone_sha256)
+    # Any seed: what starts at random is trained, and so among the tensors that replace it.
     workload = build_workload(
         plan.task, backbone, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
     )
@@ -207,6 +212,7 @@ __all__ = [
     "RUN_FORM",
     "Description",
     "load_model",
+    "new_folder",
     "read_description",
     "refuse_custom_task",
     "save_model",

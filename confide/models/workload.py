@@ -74,6 +74,7 @@ def network_of(task: TaskConfig, backbone: BackboneConfig) -> Network:
         ConfigError: if they do not go together.
     """
     kind = TASKS[task.kind]
+    # An institution has a plan's word only, and has not composed a config that was checked.
     if backbone.kind not in kind.backbones:
         raise ConfigError(f"backbone.kind={backbone.kind} does not fit task.kind={task.kind}.")
     return kind.networks.get(backbone.kind, BACKBONES[backbone.kind].network)
@@ -133,6 +134,7 @@ def shapes_without_weights(
     """
     if BACKBONES[backbone.kind].has_weights:
         return {}
+    # A plan may name widths that no memory holds; on this device tensors have shapes only.
     nowhere = torch.device("meta")
     with nowhere:
         workload = build_workload(
