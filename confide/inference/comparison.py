@@ -3,14 +3,13 @@
 import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
-from confide.errors import ModelError
 from confide.inference.prediction import Inputs
 from confide.inference.predictor import Predictor
 from confide.models.backbones import find_backbone
+from confide.models.saved import RUN_FORM
 
 TOLERANCE = 1e-4
 """Largest difference of logits and of probabilities between a run's own model and an exact form of
@@ -73,42 +72,35 @@ def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
         ModelError: if the run's own model gives no finite numbers.
     """
     expected, labels = run.outputs(inputs.records)
-    if not bool(expected.isfinite().all()):
-        raise ModelError(
-            f"{run.folder}: its outputs are not finite; the run has diverged. Train it anew."
-        )
+    run.refuse_diverged(expected)
     got, _ = exported.outputs(inputs.records)
     few = inputs.records.select(range(min(_SINGLE, len(inputs.records))))
     alone, _ = exported.outputs(few, batch_size=1)  # another batch shape
-    # A run's folder holds what was trained; it starts from the backbone's.
-    weights = run.plan.backbone.pretrained
-    run_size = _size(run.folder) + (0 if weights is None else _size(find_backbone(weights)))
-    run_ms, exported_ms = _times(run, exported, inputs)
-    measured = [
-        Measured(
-            size_mb=size, ms_per_record=ms, metrics=_metrics(model, logits, labels, inputs.labelled)
-        )
-        for model, logits, size, ms in (
-            (run, expected, run_size / 1e6, run_ms),
-            (exported, got, _size(exported.folder) / 1e6, exported_ms),
-        )
-    ]
+    pairs = ((expected, got), (expected[: len(few)], alone))
     scores = run.task.scores
+    run_ms, exported_ms = _times(run, exported, inputs)
     return Comparison(
         form=exported.description.form,
         num_examples=len(inputs.records),
         num_labelled=int(inputs.labelled.sum()),
-        difference=max(
-            _gap(scores(expected), scores(got)), _gap(scores(expected[: len(few)]), scores(alone))
+        difference=max(_gap(scores(one), scores(other)) for one, other in pairs),
+        logit_difference=max(_gap(one, other) for one, other in pairs),
+        run=Measured(
+            size_mb=_size_mb(run),
+            ms_per_record=run_ms,
+            metrics=_metrics(run, expected, labels, inputs.labelled),
         ),
-        logit_difference=max(_gap(expected, got), _gap(expected[: len(few)], alone)),
-        run=measured[0],
-        exported=measured[1],
+        exported=Measured(
+            size_mb=_size_mb(exported),
+            ms_per_record=exported_ms,
+            metrics=_metrics(exported, got, labels, inputs.labelled),
+        ),
     )
 
 
 def _gap(one: Tensor, other: Tensor) -> float:
     gap = float((one - other).abs().max())
+    # max() passes over NaN or not, depending on the order of its arguments.
     return gap if gap == gap else float("inf")
 
 
@@ -133,8 +125,14 @@ def _times(run: Predictor, exported: Predictor, inputs: Inputs) -> tuple[float, 
     return ms["run"], ms["exported"]
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+def _size_mb(model: Predictor) -> float:
+    folders = [model.folder]
+    weights = model.plan.backbone.pretrained
+    # A run's folder holds what was trained; it starts from the backbone's.
+    if model.description.form == RUN_FORM and weights is not None:
+        folders.append(find_backbone(weights))
+    files = [path for folder in folders for path in folder.iterdir() if path.is_file()]
+    return sum(path.stat().st_size for path in files) / 1e6
 
 
 __all__ = ["TOLERANCE", "Comparison", "Measured", "compare"]

@@ -1,7 +1,6 @@
 """A run's model in a form that others can use, checked against the run's own before it appears."""
 
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,13 @@ from confide.inference.exporter import exporter_of
 from confide.inference.prediction import read_inputs
 from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
 from confide.models.compute import Compute
-from confide.models.saved import RUN_FORM, Description, load_model, read_description
+from confide.models.saved import (
+    RUN_FORM,
+    Description,
+    load_model,
+    new_folder,
+    read_description,
+)
 from confide.tasks.invented import invented_records
 
 _INVENTED = 64
@@ -59,28 +64,21 @@ def export(
     inputs = read_inputs(
         own, invented_records(own.plan.task, _INVENTED) if check is None else check
     )
-    temporary = ""
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}-")
-        made = _write(own, form, Path(temporary))
-        comparison = compare(own, made, inputs)
-        if form != "int8" and not comparison.exact:
-            raise ModelError(
-                f"--to {form}: outputs differ from the run's own by {comparison.difference:.2g} in"
-                f" probabilities and {comparison.logit_difference:.2g} in logits, allowed"
-                f" {TOLERANCE:g}; nothing was written. Choose another form."
-            )
-        if place.exists():
-            shutil.rmtree(place)
-        Path(temporary).rename(place)
+        with new_folder(place) as made:
+            comparison = compare(own, _write(own, form, made), inputs)
+            # Inside, so that a form that differs leaves no folder.
+            if form != "int8" and not comparison.exact:
+                raise ModelError(
+                    f"--to {form}: outputs differ from the run's own by"
+                    f" {comparison.difference:.2g} in probabilities and"
+                    f" {comparison.logit_difference:.2g} in logits, allowed {TOLERANCE:g}; nothing"
+                    " was written. Choose another form."
+                )
     except (OSError, SafetensorError) as error:
         raise StorageError(
             f"{place} cannot be written: {error}. Free space or name another folder."
         ) from None
-    finally:
-        if temporary:
-            shutil.rmtree(temporary, ignore_errors=True)
     return comparison
 
 
@@ -88,6 +86,7 @@ def _load_own(run: Path, form: str, custom_tasks: Sequence[str]) -> Predictor:
     """Load a run's own model, if it can be exported to a form."""
     if form not in FORMS:
         raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
+    # Before anything is loaded, which takes its time.
     if form in ("onnx", "int8"):
         packages.require(packages.CONVERTER, f"--to {form}")
     own = load_predictor(run, compute=Compute(), custom_tasks=custom_tasks)
@@ -115,6 +114,7 @@ def default_folder(run: Path, form: str) -> Path:
 
 
 def _refuse_taken(place: Path) -> None:
+    # What is there will be replaced: only an export is known to be of no other use.
     if not place.exists():
         return
     try:
@@ -129,7 +129,6 @@ def _refuse_taken(place: Path) -> None:
 
 def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     """Write, and load what was written as anybody would."""
-    folder.chmod(0o755)
     custom_tasks = own.plan.task.custom_tasks  # allowed when `own` was loaded
     # A second copy: an adapter is taken out of it.
     workload, _, _ = load_model(own.folder, compute=Compute(), custom_tasks=custom_tasks)

@@ -78,12 +78,14 @@ def write_classifier(
     config.id2label = dict(enumerate(labels))
     config.label2id = {name: i for i, name in enumerate(labels)}
     config.problem_type = "single_label_classification"
+    # Of the tensors as they were trained, whatever the backbone's own config said.
     config.dtype = "float32"
     made = classes["AutoModelForSequenceClassification"]
     source = Path(inspect.getfile(made))
     config.architectures = [made.__name__]
     config.auto_map = {name: f"{source.stem}.{one.__name__}" for name, one in classes.items()}
     config.save_pretrained(folder)
+    # safetensors takes no views.
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
     shutil.copyfile(source, folder / source.name)

@@ -27,6 +27,7 @@ class FeaturesExporter:
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
     ) -> None:
         """Fill a folder that transformers loads."""
+        # A model holds no config: its widths are read off its layers.
         linear = [layer for layer in workload.model.modules() if isinstance(layer, nn.Linear)]
         widths = [linear[0].in_features, *(layer.out_features for layer in linear)]
         made = ConfideForTabularClassification

@@ -49,25 +49,25 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
     classifier = exporter.whole(workload, plan, merge=True)
     exporter.write_beside(folder, plan)
     served = _Served(classifier, workload.task.scores).eval()
+    # Three, since the converter takes a batch of one for a constant.
     batch = workload.task.synthetic(3, torch.Generator().manual_seed(0)).take(torch.arange(3))
     example = {name: batch[name] for name in TASKS[plan.task.kind].inputs}
     outside = num_bytes(classifier.state_dict()) > _LARGEST_IN_ONE_FILE
-    with _quiet():
-        if not int8:
-            _convert(folder / ONNX_FILE, served, example, outside=outside)
-            return
+    if not int8:
+        _convert(folder / ONNX_FILE, served, example, outside=outside)
+        return
+    with _quiet(), tempfile.TemporaryDirectory(dir=folder) as exact:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        with tempfile.TemporaryDirectory(dir=folder) as exact:
-            _convert(Path(exact) / ONNX_FILE, served, example, outside=outside)
-            # A scale for each output halves the difference that one for the whole matrix makes.
-            quantize_dynamic(
-                Path(exact) / ONNX_FILE,
-                folder / ONNX_FILE,
-                weight_type=QuantType.QInt8,
-                per_channel=True,
-                use_external_data_format=outside,
-            )
+        _convert(Path(exact) / ONNX_FILE, served, example, outside=outside)
+        # A scale for each output halves the difference that one for the whole matrix makes.
+        quantize_dynamic(
+            Path(exact) / ONNX_FILE,
+            folder / ONNX_FILE,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            use_external_data_format=outside,
+        )
 
 
 def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside: bool) -> None:
@@ -78,17 +78,18 @@ def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside
         for tensor in example.values()
     )
     try:
-        torch.onnx.export(
-            served,
-            tuple(example.values()),
-            path,
-            input_names=list(example),
-            output_names=["logits", "probabilities"],
-            dynamic_shapes=(dynamic,),
-            dynamo=True,
-            external_data=outside,
-            verbose=False,
-        )
+        with _quiet():
+            torch.onnx.export(
+                served,
+                tuple(example.values()),
+                path,
+                input_names=list(example),
+                output_names=["logits", "probabilities"],
+                dynamic_shapes=(dynamic,),
+                dynamo=True,
+                external_data=outside,
+                verbose=False,
+            )
     except torch.onnx.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         raise ModelError(

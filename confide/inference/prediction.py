@@ -12,9 +12,10 @@ from datasets import Dataset
 from torch import Tensor
 
 from confide.config.client import TrainerConfig
-from confide.errors import DataError, ModelError
+from confide.errors import DataError
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
+from confide.tasks.task import Task
 from confide.tasks.values import text_column
 
 PREDICTION, PROBABILITY = "prediction", "probability_"
@@ -76,9 +77,8 @@ def predict(
         DataError: naming everything that does not fit the task's schema.
         ModelError: if there is no model, or it cannot be used.
     """
-    compute = make_compute(
-        TrainerConfig(device=device, feature_cache=None)
-    )  # nothing derived from records is kept
+    # Nothing derived from records is kept: who predicts once has not asked for a cache.
+    compute = make_compute(TrainerConfig(device=device, feature_cache=None))
     predictor = load_predictor(Path(run), compute=compute, custom_tasks=custom_tasks)
     inputs = read_inputs(predictor, records, with_labels=False)
     made = pandas.concat(
@@ -117,7 +117,7 @@ def read_inputs(
     )
     # Without a fingerprint `datasets` would pickle every record to make one.
     taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
-    problems = _problems(predictor, taken, present=_names(records))
+    problems = _problems(task, taken, present=_names(records))
     if problems:
         raise DataError(problems)
     return Inputs(taken, torch.tensor([label is not None for label in labels], dtype=torch.bool))
@@ -157,41 +157,34 @@ def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
         ) from None
 
 
-def _problems(predictor: Predictor, records: Dataset, *, present: Sequence[str]) -> list[str]:
-    missing = [name for name in predictor.task.content_columns() if name not in present]
-    found = [
-        problem for problem in predictor.task.check(records) if not problem.startswith(_LACKING)
-    ]
-    return [
-        *([_missing(missing, present)] if missing else []),
-        *(_located(predictor, records, one) for one in found),
-    ]
+def _problems(task: Task, records: Dataset, *, present: Sequence[str]) -> list[str]:
+    """List what does not fit, each problem with the first record that it is found in."""
 
-
-def _missing(missing: Sequence[str], present: Sequence[str]) -> str:
-    return (
-        f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
-        "Rename a column of the records: the model was trained on these."
-    )
-
-
-def _located(predictor: Predictor, records: Dataset, problem: str) -> str:
-    """Add the first record that a problem is found in, by halving.
-
-    A task's check counts and keeps no numbers.
-    """
-    column = problem.partition(":")[0]
-
-    def found(start: int, end: int) -> bool:
+    def found(column: str, start: int, end: int) -> bool:
         part = records.select(range(start, end))
-        return any(one.partition(":")[0] == column for one in predictor.task.check(part))
+        return any(one.partition(":")[0] == column for one in task.check(part))
 
-    low, high = 0, len(records)  # not in the first `low` records, but in the first `high`
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if found(low, middle) else (middle, high)
-    # A check of one's own may find what no single record shows.
-    return f"{problem} First in record {high}." if found(low, high) else problem
+    problems = []
+    missing = [name for name in task.content_columns() if name not in present]
+    if missing:
+        problems.append(
+            f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
+            "Rename a column of the records: the model was trained on these."
+        )
+    for problem in task.check(records):
+        if problem.startswith(_LACKING):
+            continue
+        column = problem.partition(":")[0]
+        # By halving, since a task's check counts and keeps no numbers: the problem is not in the
+        # first `low` records, but in the first `high`.
+        low, high = 0, len(records)
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if found(column, low, middle) else (middle, high)
+        # A check of one's own may find what no single record shows.
+        single = found(column, low, high)
+        problems.append(f"{problem} First in record {high}." if single else problem)
+    return problems
 
 
 def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
@@ -200,25 +193,18 @@ def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
     Raises:
         ModelError: if the model gives no finite numbers.
     """
+    classes = predictor.task.labels
     for start in range(0, len(inputs.records), _PART):
         records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
         logits, labels = predictor.outputs(records)
         probabilities = predictor.task.scores(logits)
-        if not bool(probabilities.isfinite().all()):
-            raise ModelError(
-                f"{predictor.folder}: its outputs are not finite; the run has diverged. Train it"
-                " anew."
-            )
-        labelled = inputs.labelled[start : start + _PART]
-        yield Part(_frame(predictor.task.labels, probabilities), probabilities, labels, labelled)
-
-
-def _frame(classes: Sequence[str], probabilities: Tensor) -> pandas.DataFrame:
-    likeliest = probabilities.argmax(dim=1).tolist()
-    columns = {
-        f"{PROBABILITY}{name}": probabilities[:, i].numpy() for i, name in enumerate(classes)
-    }
-    return pandas.DataFrame({PREDICTION: [classes[i] for i in likeliest], **columns})
+        predictor.refuse_diverged(probabilities)
+        columns = {
+            f"{PROBABILITY}{name}": probabilities[:, i].numpy() for i, name in enumerate(classes)
+        }
+        predicted = [classes[i] for i in probabilities.argmax(dim=1).tolist()]
+        frame = pandas.DataFrame({PREDICTION: predicted, **columns})
+        yield Part(frame, probabilities, labels, inputs.labelled[start : start + _PART])
 
 
 def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float], int]:

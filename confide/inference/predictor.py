@@ -70,9 +70,21 @@ class Predictor:
         for bucket in examples.length_buckets(torch.arange(len(examples))):
             for indices in bucket.split(batch_size):
                 batch = examples.take(indices)
+                # A model of transformers that is given labels computes a loss.
                 del batch[LABELS]
                 logits[indices] = self.logits(batch)
         return logits, examples.labels
+
+    def refuse_diverged(self, outputs: Tensor) -> None:
+        """Check that what the model gave is finite.
+
+        Raises:
+            ModelError: naming the folder.
+        """
+        if not bool(outputs.isfinite().all()):
+            raise ModelError(
+                f"{self.folder}: its outputs are not finite; the run has diverged. Train it anew."
+            )
 
 
 def find_model(folder: Path) -> Path:
@@ -126,6 +138,7 @@ def load_predictor(
             f"{place}: expected form={', '.join(FORMS)}, got {description.form}; it is of another"
             " release."
         )
+    # All that decides outputs was hashed: a folder half copied must not predict something else.
     present = hash_files(place)
     changed = [name for name, digest in description.files.items() if present.get(name) != digest]
     if changed:

@@ -3,7 +3,7 @@
 import json
 import warnings
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from safetensors import safe_open
 from torch import nn
@@ -43,7 +43,15 @@ class TokensExporter:
         """Fill a folder that transformers loads."""
         classifier = _classifier(workload, plan)
         if plan.tuning.kind == "lora" and keep_adapter:
-            _write_adapter(folder, classifier.encoder, plan)
+            with warnings.catch_warnings():  # peft asks for what it cannot find offline
+                warnings.simplefilter("ignore")
+                classifier.encoder.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
+            file = folder / "adapter_config.json"
+            config = json.loads(file.read_text())
+            # Not a path of this machine. transformers takes the weights beside the adapter.
+            config["base_model_name_or_path"] = cast(TransformerConfig, plan.backbone).name
+            file.write_text(json.dumps(config, indent=2) + "\n")
         _take_adapter_out(classifier, merge=not keep_adapter)
         _write_weights(folder, classifier, plan)
         self.write_beside(folder, plan)
@@ -75,41 +83,22 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     backbone = cast(TransformerConfig, plan.backbone)
     encoder = classifier.encoder
     prefix, config = encoder.base_model_prefix, encoder.config
-    # AutoModel expects a pooler in some families, and would invent one.
-    pooler = _pooler(find_backbone(backbone), config.model_type)
-    encoded = {**encoder.state_dict(), **pooler}
-    tensors: Tensors = {f"{prefix}.{name}": tensor for name, tensor in encoded.items()}
+    tensors: Tensors = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    # AutoModel expects a pooler in some families, and would invent one: it gets the one that the
+    # backbone came with, which no run uses.
+    files = find_backbone(backbone).glob("*.safetensors")
+    for file in sorted(files) if config.model_type in POOLED_FAMILIES else ():
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118 - not a mapping
+                if "pooler." in name:
+                    inner = name.partition("pooler.")[2]
+                    tensors[f"{prefix}.pooler.{inner}"] = stored.get_tensor(name).float()
     tensors |= {
         f"classifier.{name}": tensor for name, tensor in classifier.head.state_dict().items()
     }
     classes = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
     config.confide_pooling = backbone.pooling
     write_classifier(folder, config, tensors, plan=plan, classes=classes)
-
-
-def _pooler(folder: Path, model_type: str) -> Tensors:
-    """Return the pooler that a backbone came with and that no run uses; {} where it has none."""
-    found: Tensors = {}
-    for file in sorted(folder.glob("*.safetensors")) if model_type in POOLED_FAMILIES else ():
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 - not a mapping
-                if "pooler." in name:
-                    inner = name.partition("pooler.")[2]
-                    found[f"pooler.{inner}"] = tensors.get_tensor(name).float()
-    return found
-
-
-def _write_adapter(folder: Path, encoder: Any, plan: TrainingPlan) -> None:
-    backbone = cast(TransformerConfig, plan.backbone)
-    with warnings.catch_warnings():  # peft asks for what it cannot find offline
-        warnings.simplefilter("ignore")
-        encoder.save_pretrained(folder)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
-    file = folder / "adapter_config.json"
-    config = json.loads(file.read_text())
-    # Not a path of this machine. transformers takes the weights beside the adapter.
-    config["base_model_name_or_path"] = backbone.name
-    file.write_text(json.dumps(config, indent=2) + "\n")
 
 
 __all__ = ["TokensExporter"]
