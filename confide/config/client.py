@@ -24,6 +24,8 @@ class ClientConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    # With upper bounds: these are part of a plan, which somebody else writes, and no typing error
+    # of theirs should keep an institution's machine busy for ever.
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     local_epochs: int = setting(
         1, "Number of passes over the training records in one round.", ge=1, le=10_000
@@ -49,6 +51,7 @@ class ClientConfig:
 class InstitutionConfig(ClientConfig):
     """The group ``client``: local training, which plans hold, and ledgers, which stay local."""
 
+    # Folders of the institution's own machine: no coordinator learns or chooses them.
     ledger: str | None = setting(
         None,
         "Folder of the institutions' privacy ledgers, which outlives the run; null: in memory, lost"
@@ -84,6 +87,7 @@ class TrainerConfig:
         " worker.",
         ge=1,
     )
+    # A service may have no HOME.
     feature_cache: str | None = setting(
         "${oc.env:CONFIDE_CACHE,${oc.env:HOME,/tmp}/.cache/confide}",
         "Folder in which features of a frozen backbone are cached, by content hash; null: no"

@@ -36,6 +36,7 @@ from confide.errors import ConfigError
 from confide.security.redaction import redact
 
 CONF_MODULE = "confide.conf"
+# Each job is composed, which takes its time: the first ones of a larger sweep stand for all.
 _MOST_JOBS_CHECKED = 256
 # Hydra raises a bare ValueError for a group that is given a number.
 _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
@@ -130,6 +131,7 @@ def hydra_settings(overrides: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: if Hydra does not know what is asked of it.
     """
+    # Only one job: Hydra reads its own settings once for a whole sweep.
     own = [word for word in overrides if is_hydra(word)]
     job = first_job([word for word in overrides if not is_hydra(word)])
     register_schema()
@@ -208,6 +210,7 @@ def _explain(override: str, error: Exception, good: Sequence[str]) -> str:
 
 def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
     key = override.split("=")[0].lstrip("+~")
+    # Hydra wraps what OmegaConf says, which is closer to the mistake.
     cause = error.__cause__ or error
     if isinstance(error, MissingConfigException):
         choice = override.partition("=")[2]
@@ -235,6 +238,7 @@ def _first_line(error: BaseException) -> str:
 
 def _options(group: str) -> list[str]:
     with _loader() as loader:
+        # The schemas that files extend are no choices.
         return [name for name in loader.get_group_options(group) if not name.endswith("_schema")]
 
 
@@ -244,6 +248,7 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
         found.append(f"{prefix}{key}")
         if (
             not OmegaConf.is_missing(node, key)
+            # Not node[key], which would resolve interpolations and raise where it cannot.
             and isinstance(child := node._get_node(key), DictConfig)
             and not child._is_none()
         ):
@@ -252,6 +257,7 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
 
 
 def _value_problems(composed: DictConfig) -> list[str]:
+    # Before to_object(), which stops at the first one.
     missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
     if missing:
         return [f"{key} is not set; choose a value or a group that sets it." for key in missing]

@@ -36,6 +36,7 @@ def is_dotted(path: str) -> bool:
     >>> [is_dotted(path) for path in ("my_module.MyTask", "my_module", "os.system()")]
     [True, False, False]
     """
+    # Not match() with $, which a newline at the end would pass.
     return len(path) <= LONGEST_PATH and _DOTTED.fullmatch(path) is not None
 
 
@@ -151,6 +152,7 @@ def require(made: Any, names: Sequence[str], *, path: str, key: str, expected: s
     Raises:
         ConfigError: naming the missing attributes.
     """
+    # By attributes, not by class: a custom part need not inherit from anything of confide's.
     lacking = [name for name in names if not hasattr(made, name)]
     if lacking:
         raise ConfigError(

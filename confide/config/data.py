@@ -35,6 +35,7 @@ PARTITIONED_BY_COLUMN = {
 class DataConfig:
     """Source of a simulation's records, and how they are partitioned."""
 
+    # ??? is OmegaConf's word for a setting that has no default and must be set.
     path: str = setting(
         "???",
         "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow),"
@@ -113,6 +114,7 @@ class DataConfig:
     @property
     def is_public(self) -> bool:
         """Whether anybody may read these records."""
+        # A package was published by somebody; of anything else only its owner can know.
         return self.path.startswith("pkg://") if self.public is None else self.public
 
     @property
@@ -142,11 +144,9 @@ class DataConfig:
         by_file = self.partitioner == "natural" and (
             self._target_ is not None or Path(self.path).expanduser().is_dir()
         )
-        if self.partitioner in PARTITIONED_BY_COLUMN and self.partition_by is None and not by_file:
-            yield (
-                f"partition_by=null: partitioner={self.partitioner} needs"
-                f" {PARTITIONED_BY_COLUMN[self.partitioner]}."
-            )
+        needed = PARTITIONED_BY_COLUMN.get(self.partitioner)
+        if needed is not None and self.partition_by is None and not by_file:
+            yield f"partition_by=null: partitioner={self.partitioner} needs {needed}."
         if self.is_database(self.path) and self.query is None:
             yield (
                 "query=null: a database needs the query whose rows are the records; set"

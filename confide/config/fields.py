@@ -75,29 +75,25 @@ def range_problems(node: Any, prefix: str = "") -> Iterator[str]:
     """
     for item in dataclasses.fields(node):
         value, key = getattr(node, item.name), f"{prefix}{item.name}"
+        named: Iterable[tuple[Any, Any]] = ()
+        if isinstance(value, dict):
+            named = value.items()
+        elif isinstance(value, list):
+            named = enumerate(value)
+        parts = [(name, part) for name, part in named if dataclasses.is_dataclass(part)]
+        for name, part in parts:
+            yield from range_problems(part, f"{key}.{name}.")
         if dataclasses.is_dataclass(value):
             yield from range_problems(value, f"{key}.")
-        elif parts := _nested(value):
-            for name, part in parts:
-                yield from range_problems(part, f"{key}.{name}.")
-        elif value is not None and not _in_range(value, item.metadata):
+        elif not parts and value is not None and not _in_range(value, item.metadata):
             yield (
                 f"{key}={value}: expected {describe_range(item.metadata)}."
                 f" {item.metadata['meaning']}"
             )
+    # Contradictions after ranges; a class without any needs no method.
     check = getattr(node, "problems", None)
     if check is not None:
         yield from (f"{prefix}{problem}" for problem in check())
-
-
-def _nested(value: Any) -> list[tuple[Any, Any]]:
-    """Return the dataclasses in a list or dict with their positions; none for any other value."""
-    named: Iterable[tuple[Any, Any]] = ()
-    if isinstance(value, dict):
-        named = value.items()
-    elif isinstance(value, list):
-        named = enumerate(value)
-    return [(name, part) for name, part in named if dataclasses.is_dataclass(part)]
 
 
 # For pydantic, which reads plans and policies: they come from another organisation, so that an

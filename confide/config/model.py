@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from confide.config.fields import STRICT, setting
 
+# A plan may come from anybody: a model that it describes by its widths has to have some bound.
 _MOST_LAYERS, _WIDEST_LAYER = 64, 10_000_000
 
 
@@ -26,6 +27,7 @@ class TuningConfig:
     )
     rank: int = setting(8, "LoRA rank r.", ge=1, le=1024)
     alpha: float = setting(16.0, "LoRA scale: the adapter counts alpha / rank.", gt=0)
+    # As BERT and its family name the matrices of attention.
     target_modules: list[str] = setting(
         lambda: ["query", "value"], "Modules that get an adapter, by the end of their name."
     )
@@ -40,6 +42,7 @@ class Pretrained(Protocol):
         allow_download: whether a hub name may be downloaded.
     """
 
+    # Plain attributes, as of the config classes, which Hydra needs to be mutable.
     name: str
     sha256: str | None
     allow_download: bool
@@ -105,12 +108,14 @@ class TransformerConfig(BackboneConfig):
 
     def pinned(self, sha256: str | None, *, folder: str | None = None) -> "TransformerConfig":
         """Return it with the weights that it must have."""
+        # A folder has it already, so that there is nothing to download.
         if folder is None:
             return replace(self, sha256=sha256)
         return replace(self, name=folder, sha256=sha256, allow_download=False)
 
     def describe(self, tuning: TuningConfig) -> str:
         """Name the encoder, and what of it is trained."""
+        # By the package or the last part: the rest is a path of somebody's machine.
         path = PurePosixPath(self.name.removeprefix("pkg://"))
         name = path.parts[0] if self.name.startswith("pkg://") else path.name
         layers = f", first {self.num_hidden_layers} layers" if self.num_hidden_layers else ""
@@ -143,6 +148,7 @@ class MlpConfig(BackboneConfig):
     def describe(self, tuning: TuningConfig) -> str:
         """Name the model and its widths."""
         widths = [str(width) for width in self.hidden]
+        # "64", "64 and 32", "64, 32 and 16"
         listed = " and ".join(filter(None, (", ".join(widths[:-1]), widths[-1])))
         return f"a perceptron with hidden layers of {listed}"
 

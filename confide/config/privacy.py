@@ -107,6 +107,7 @@ class PolicyConfig:
         " is then public.",
         ge=1,
     )
+    # Exact lists: what an institution has not named is refused, and no plan adds to them.
     tasks: list[str] = setting(
         lambda: list(TASKS),
         "Kinds of task allowed, and dotted paths of custom tasks, which are imported here if a plan"
@@ -164,6 +165,7 @@ class PolicyConfig:
                     f"tasks={kind}: expected only {', '.join(TASKS)}, any, or the dotted path"
                     " of a task."
                 )
+        # 20:00-06:00 is right: hours may go past midnight.
         if self.hours is not None and not re.fullmatch(
             r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours
         ):

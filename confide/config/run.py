@@ -59,12 +59,18 @@ class Config:
 
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each contradiction between groups."""
+        # Each group looks at itself: what is left is what they say of each other.
         yield from self._kind_problems()
         private = self.privacy.unit != "none"
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
             yield f"strategy.{problem}"
         yield from self._count_problems()
+        if self.privacy.unit == "group" and self.data.group_column is None:
+            yield (
+                "data.group_column=null: privacy.unit=group needs the column that names a record's"
+                " owner."
+            )
         yield from self._ledger_problems()
 
     def _kind_problems(self) -> Iterator[str]:
@@ -93,11 +99,6 @@ class Config:
 
     def _ledger_problems(self) -> Iterator[str]:
         private, ledger = self.privacy.unit != "none", self.client.ledger
-        if self.privacy.unit == "group" and self.data.group_column is None:
-            yield (
-                "data.group_column=null: privacy.unit=group needs the column that names a record's"
-                " owner."
-            )
         # In memory, each run would start with a full budget for the same people
         if private and not self.data.is_public and ledger is None:
             yield (
@@ -130,6 +131,7 @@ class Config:
                 f"server.min_clients={least} exceeds data.num_clients={clients}; lower it or add"
                 " institutions."
             )
+        # One of Flower's own strategies selects by itself.
         selection = getattr(self.strategy, "selection", None)
         if isinstance(selection, UniformSelectionConfig):
             chosen = selection.clients_per_round

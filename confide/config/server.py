@@ -47,6 +47,8 @@ class ServerConfig:
         " never.",
         ge=1,
     )
+    # With the declared numbers of records it fixes the unit of fixed-point sums: a larger bound is
+    # a coarser sum, whose int64 must never overflow.
     max_update_value: float = setting(
         1024.0,
         "Largest absolute value in an update; an update that exceeds it is refused.",

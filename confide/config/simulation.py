@@ -49,6 +49,7 @@ class SimulationConfig:
         ge=0,
         lt=2**63,
     )
+    # Left open here: the default depends on client.ledger, which the whole config knows.
     baselines: list[str] | None = setting(
         None,
         "Models to compare with, trained with the same steps and privacy: local (each institution"

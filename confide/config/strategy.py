@@ -17,6 +17,7 @@ from confide.config.fields import STRICT, setting
 _ANOTHER = "Chosen by its group: strategy/{group}=KIND."
 
 
+# One name only: a kind's schema must not be used under another kind's name.
 def _kind(name: str, group: str) -> Any:
     return setting(name, _ANOTHER.format(group=group), choices=(name,))
 
@@ -67,6 +68,7 @@ class ScaffoldConfig(ObjectiveConfig):
 
     def client_problems(self, client: ClientConfig) -> Iterator[str]:
         """Yield optimizers whose update is not a sum of gradients."""
+        # Control variates are mean gradients, read off the update: steps must be plain ones.
         optimizer = client.optimizer
         if optimizer.kind != "sgd" or optimizer.momentum or optimizer.weight_decay:
             yield (
@@ -298,6 +300,8 @@ class ComposedStrategyConfig(StrategyConfig):
 
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
+        # The server's part of an algorithm sums over clients as its paper does; another weighting
+        # would make it another algorithm. A custom rule is its author's to judge.
         algorithm, aggregator = ALGORITHMS.get(self.objective.kind), self.aggregator
         if (
             algorithm is not None

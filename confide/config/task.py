@@ -26,6 +26,7 @@ class TaskConfig:
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+    # A class variable: neither Hydra nor a plan sees it, so that no setting can change it.
     metric_table: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
 
     kind: str = setting("???", "Kind of task.")
@@ -43,6 +44,7 @@ class TaskConfig:
         "Dotted path of a task of your own, which then stands in place of kind's on the same"
         " schema; an institution imports it only if its own policy.tasks lists it.",
     )
+    # Plain values: they travel in a plan, which is JSON.
     kwargs: dict[str, bool | int | float | str] = setting(
         dict, "Arguments of _target_, beside the schema."
     )
@@ -80,6 +82,7 @@ class TaskConfig:
                 f"kwargs={self.kwargs}: expected numbers, truth values and text, which a plan can"
                 " carry."
             )
+        # Outputs are in the order of labels: one that is there twice would be two classes.
         if len(set(self.labels)) < 2 or len(set(self.labels)) != len(self.labels):
             yield f"labels={self.labels}: expected at least two distinct class names."
         unknown = sorted(set(self.label_values.values()) - set(self.labels))
@@ -146,6 +149,7 @@ class ColumnConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         low, high = self.minimum, self.maximum
+        # The difference of two finite numbers may be infinite.
         if self.kind == "numeric" and (
             low is None or high is None or not 0 < high - low < math.inf
         ):
@@ -188,6 +192,7 @@ class TabularConfig(TaskConfig):
         yield from TaskConfig.problems(self)
         if not self.columns:
             yield "columns={}: expected at least one input column."
+        # A model that sees the label learns nothing else.
         if self.label_column in self.columns:
             yield f"columns.{self.label_column} is the label; remove it from the inputs."
 
@@ -234,6 +239,7 @@ class TaskKind:
     @property
     def backbones(self) -> tuple[str, ...]:
         """Names of the kinds of backbone that it goes with."""
+        # Not a list of names: a backbone that is added later fits wherever its inputs do.
         return tuple(name for name, kind in BACKBONES.items() if kind.inputs == self.inputs)
 
     @property

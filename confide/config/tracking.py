@@ -68,7 +68,7 @@ class TrackingConfig:
     def problems(self) -> Iterator[str]:
         """Yield a sentence for each tracker that is unknown, chosen twice or not installed."""
         chosen = self.trackers or []
-        for name in dict.fromkeys(chosen):
+        for name in dict.fromkeys(chosen):  # each once, in order
             if chosen.count(name) > 1:
                 yield f"trackers={chosen}: {name} is listed twice; once is enough."
             yield from self._missing(name)
@@ -108,6 +108,7 @@ class TrackingConfig:
 
 def is_installed(package: str) -> bool:
     """Say whether a top-level package is installed, without importing it."""
+    # Of a dotted name, find_spec would import what comes before the last dot.
     return importlib.util.find_spec(package) is not None
 
 
