@@ -81,9 +81,8 @@ def predict(
     compute = make_compute(TrainerConfig(device=device, feature_cache=None))
     predictor = load_predictor(Path(run), compute=compute, custom_tasks=custom_tasks)
     inputs = read_inputs(predictor, records, with_labels=False)
-    made = pandas.concat(
-        [part.frame for part in predict_in_parts(predictor, inputs)], ignore_index=True
-    )
+    frames = [part.frame for part in predict_in_parts(predictor, inputs)]
+    made = pandas.concat(frames, ignore_index=True)
     if isinstance(records, pandas.DataFrame):
         made.index = records.index
     return made

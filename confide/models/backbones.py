@@ -86,20 +86,15 @@ def _locate(config: Pretrained) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(
-                config.name,
-                # What is not hashed is not fetched, so that nothing unknown can decide.
-                allow_patterns=list(_HASHED),
-                local_files_only=not config.allow_download,
-            )
+        # What is not hashed is not fetched, so that nothing unknown can decide.
+        found = snapshot_download(
+            config.name, allow_patterns=list(_HASHED), local_files_only=not config.allow_download
         )
+        return Path(found)
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError):
-        fix = (
-            "check the name and the network"
-            if config.allow_download
-            else "bring it as a folder, or set backbone.allow_download=true"
-        )
+        fix = "bring it as a folder, or set backbone.allow_download=true"
+        if config.allow_download:
+            fix = "check the name and the network"
         raise ModelError(
             f"backbone.name={config.name}: neither a folder nor in the local hub cache; {fix}."
         ) from None

@@ -34,8 +34,7 @@ def make_compute(config: TrainerConfig, *, worker: int = 0) -> Compute:
 
     Args:
         config: what is wished for.
-        worker: number of this process among those that share the machine; several GPUs are given
-            out in turn.
+        worker: number of this process among those on the machine, which take GPUs in turn.
 
     Raises:
         ConfigError: if the device asked for is not there.

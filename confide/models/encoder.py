@@ -93,9 +93,8 @@ class FrozenEncoder:
 
 def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Workload:
     """Build a head on features that the frozen encoder computes once a record."""
-    # The width comes from config.json: a head is built without the encoder's weights.
-    compute, width, num_outputs = order.compute, frozen.width, order.task.num_outputs
-    cache = frozen.cache(compute)
+    compute, cache = order.compute, frozen.cache(order.compute)
+    width = frozen.width  # from config.json: a head is built without the encoder's weights
 
     @functools.cache
     def encoder() -> TextClassifier:
@@ -120,7 +119,7 @@ def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Worklo
         features = torch.randn((count, width), generator=generator)
         return Examples({FEATURES: features, LABELS: labels})
 
-    head = Head(width, num_outputs).to(compute.device)
+    head = Head(width, order.task.num_outputs).to(compute.device)
     return Workload(task, head, prepare, synthetic, compute)
 
 

@@ -105,8 +105,7 @@ def unpack_request(content: RecordDict) -> Request:
     if (
         not isinstance(plan, str)
         or not isinstance(head, str)
-        # Not isinstance: True is an int to Python.
-        or type(server_round) is not int
+        or type(server_round) is not int  # not isinstance: True is an int to Python
         or not isinstance(splits, list)
         or not set(splits) <= set(SPLITS)
         # Each split is a pass over records, and a list could repeat one for ever.
@@ -180,13 +179,12 @@ def unpack_reply(content: RecordDict) -> Reply:
 def _read_numbers(metrics: MetricRecord) -> dict[str, Evaluation]:
     """Sort a reply's numbers by what stands before the slash, and check those of splits.
 
-    One without a slash belongs nowhere. What is not finite is left out, as is every other undefined
-    metric.
+    What is not finite is left out, as is every other undefined metric.
     """
     parts: dict[str, dict[str, float]] = {}
     for key, value in metrics.items():
         section, _, name = key.partition("/")
-        if name:
+        if name:  # without a slash it belongs nowhere
             if isinstance(value, list):
                 raise _invalid(f"Expected {key} to be a number.")
             parts.setdefault(section, {})[name] = value

@@ -183,7 +183,6 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
     # Before the schema: another release's plan should be told its version, not its unknown keys.
     version = raw.get("version") if isinstance(raw, dict) else None
     if version != PLAN_VERSION:
-        # ascii(): it may be any value, and is written to a log.
         raise ProtocolError(
             f"The plan has version={ascii(version)[:_LONGEST_PROBLEM]}, this side understands"
             f" {PLAN_VERSION}; run the same release of confide on both sides.",
