@@ -97,6 +97,7 @@ class FixedPointMean:
         self.total_weight += total_weight
 
     def _check_weight(self, weight: int, who: str) -> None:
+        # Not clipped: a sum past 2^62 would wrap round and give a wrong mean without a word
         if self.total_weight + weight > self.bounds.max_total_weight:
             raise ProtocolError(
                 f"{who} brings a weight of {weight}, more than the cohort declared; "
@@ -112,6 +113,7 @@ class FixedPointMean:
         """
         if self.total_weight == 0:
             raise ValueError("Expected at least one update.")
+        # Divided once, at the end: until here everything was exact
         flat = self.total.double().div_(self.total_weight * 2.0**self.scale_bits).float()
         return unflatten(flat, self.shapes)
 

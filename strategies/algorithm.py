@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor, nn, zeros_like
 
 from confide.protocol.tensors import Shapes, Tensors
 
@@ -194,6 +194,7 @@ class Algorithm:
 
     client: ClientFn = local_steps
     server: ServerFn = server_step
+    # None and not empty: an institution without a place for tensors declines what keeps some
     first_kept: Callable[[Tensors], Tensors] | None = None
     first_state: Callable[[Tensors], Tensors] = _nothing
     sent_fn: Callable[[Tensors], Tensors] = _nothing
@@ -208,6 +209,11 @@ class Algorithm:
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client sends back, from the model's."""
         return shapes | prefixed(_EXTRA, self.returned_shapes(shapes))
+
+
+def zeros_of(tensors: Tensors) -> Tensors:
+    """Return zeros of the same names and shapes."""
+    return {name: zeros_like(value) for name, value in tensors.items()}
 
 
 def prefixed(prefix: str, named: Mapping[str, _T]) -> dict[str, _T]:
@@ -229,6 +235,7 @@ def split_prefix(prefix: str, tensors: Tensors) -> tuple[Tensors, Tensors]:
     """Return tensors whose names have no such prefix, and those that have, without it."""
     others: Tensors = {}
     found: Tensors = {}
+    # One pass that keeps the order: tensors are hashed and summed in it
     for name, tensor in tensors.items():
         if name.startswith(prefix):
             found[name.removeprefix(prefix)] = tensor
@@ -256,4 +263,5 @@ __all__ = [
     "server_step",
     "split_extra",
     "split_prefix",
+    "zeros_of",
 ]

@@ -27,6 +27,7 @@ def build_strategy(config: StrategyConfig) -> FederatedAlgorithm:
         case FlowerStrategyConfig():
             return FlowerStrategy(load_flower_strategy(config._target_, config.kwargs))
         case ComposedStrategyConfig():
+            # Each by its line in the table: a new part needs no line here
             parts = {
                 group: build_part(PARTS[group][part.kind], part)
                 for group in ("selection", "aggregator", "server_optimizer")

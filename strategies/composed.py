@@ -120,9 +120,11 @@ class _ComposedRound:
         self.accumulator.merge(total, total_weight)
 
     def finish(self, participation: Participation) -> tuple[Tensors, Tensors]:
+        # One flat state, so that a checkpoint knows nothing of its parts
         optimizer_state, own = split_prefix(_ALGORITHM, self.state)
         update, extra = split_extra(self.accumulator.mean())
 
+        # The algorithm decides when, and by which update; the optimizer keeps its own state
         def step(update: Tensors) -> ServerResult:
             params, after = self.strategy.server_optimizer.apply(
                 self.params, update, optimizer_state

@@ -72,6 +72,7 @@ def custom_aggregator(*, _target_: str, kwargs: dict[str, Any]) -> Aggregator:
 def _try(made: Any, path: str) -> None:
     """Begin a round of one update: what is missing is told before records are loaded."""
     weight = made.total_weight([1])
+    # A rule may weigh a record as nothing, and bounds need a weight
     accumulator = made.start(
         {"trial": (1,)}, Bounds(max_value=1.0, max_total_weight=max(1, int(weight)))
     )

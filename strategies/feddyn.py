@@ -13,9 +13,6 @@ cost.
 
 from dataclasses import replace
 
-from torch import zeros_like
-
-from confide.protocol.tensors import Tensors
 from confide.strategies.algorithm import (
     Algorithm,
     ClientResult,
@@ -25,6 +22,7 @@ from confide.strategies.algorithm import (
     Step,
     StepFn,
     TrainFn,
+    zeros_of,
 )
 
 
@@ -45,23 +43,21 @@ def feddyn(*, alpha: float) -> Algorithm:
                 param.grad.add_(param.detach() - anchor, alpha=alpha).sub_(kept)
 
         update = train(given.params, change_gradient)
+        # Of the update as it is sent, noise and all: what is kept costs no privacy of its own
         kept = {name: value - alpha * update[name] for name, value in given.kept.items()}
         return ClientResult(update=update, kept=kept)
 
-    return Algorithm(client=client, server=_server, first_kept=_zeros, first_state=_zeros)
+    return Algorithm(client=client, server=_server, first_kept=zeros_of, first_state=zeros_of)
 
 
 def _server(given: ServerRound, step: StepFn) -> ServerResult:
     # h sums over all clients, and the update is a mean over those who took part.
     share = given.participation.share
     correction = {name: h + share * given.update[name] for name, h in given.state.items()}
+    # The optimizer never sees the correction, which is no gradient and must not enter a momentum
     stepped = step(given.update)
     params = {name: value + correction[name] for name, value in stepped.params.items()}
     return replace(stepped, params=params, state=correction)
-
-
-def _zeros(params: Tensors) -> Tensors:
-    return {name: zeros_like(value) for name, value in params.items()}
 
 
 __all__ = ["feddyn"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy as FlowerBase
 from torch import Tensor
@@ -25,6 +25,7 @@ from confide.strategies.algorithm import Participation
 from confide.strategies.strategy import ClientUpdate, Round
 
 _MOST_LOOKS = 3
+# What a plan says already; any other key would be an instruction that institutions do not follow
 _UNDERSTOOD = frozenset({"server-round"})
 
 
@@ -117,7 +118,7 @@ class FlowerStrategy:
             ConfigError: if it waits for more clients than there are, or asks clients for more than
                 the plan says.
         """
-        names = sorted(clients)
+        names = sorted(clients)  # nodes are numbered in this order, from 1
         # Flower samples with Python's global generator, which is nobody's to reseed.
         before = random.getstate()
         random.seed(seed_from(secret, "selection", server_round))
@@ -172,17 +173,22 @@ class FlowerStrategy:
         if instruction is None:
             raise RunFailedError("The strategy chose no client and then got an answer.")
         # By name: Flower's sums are of floats, and their order would show.
-        replies = [
-            Message(_as_weights(params, update), reply_to=instruction)
-            for update in sorted(updates, key=lambda u: u.client)
-        ]
+        replies = []
+        for update in sorted(updates, key=lambda one: one.client):
+            # Sent are updates, and Flower averages weights
+            weights = {name: value + update.tensors[name] for name, value in params.items()}
+            metrics = MetricRecord({"num-examples": update.num_examples})
+            content = RecordDict({"arrays": encode(weights), "metrics": metrics})
+            replies.append(Message(content, reply_to=instruction))
         arrays, _ = self._inner.aggregate_train(server_round, replies)
         if arrays is None:
             raise RunFailedError(
                 f"{type(self._inner).__name__} aggregated nothing in round {server_round}."
             )
         self._params = {
-            name: _to_tensor(arrays, name).view_as(value) for name, value in params.items()
+            # A strategy may have computed in another dtype, and return a scalar in another shape
+            name: torch.from_numpy(arrays[name].numpy().astype("float32")).view_as(value)
+            for name, value in params.items()
         }
         return self._params
 
@@ -206,17 +212,6 @@ class _FlowerRound:
 
     def finish(self, participation: Participation) -> tuple[Tensors, Tensors]:
         return self.strategy._aggregate(self.params, self.updates, self.server_round), {}
-
-
-def _as_weights(params: Tensors, update: ClientUpdate) -> RecordDict:
-    weights = {name: value + update.tensors[name] for name, value in params.items()}
-    return RecordDict(
-        {"arrays": encode(weights), "metrics": MetricRecord({"num-examples": update.num_examples})}
-    )
-
-
-def _to_tensor(arrays: ArrayRecord, name: str) -> Tensor:
-    return torch.from_numpy(arrays[name].numpy().astype("float32"))
 
 
 __all__ = ["FlowerStrategy", "load_flower_strategy"]

@@ -15,10 +15,8 @@ where the update is noised, control variates are post-processing, at no cost.
 """
 
 from dataclasses import replace
+from typing import TypeVar
 
-from torch import zeros_like
-
-from confide.protocol.tensors import Shapes, Tensors
 from confide.strategies.algorithm import (
     Algorithm,
     ClientResult,
@@ -28,7 +26,10 @@ from confide.strategies.algorithm import (
     Step,
     StepFn,
     TrainFn,
+    zeros_of,
 )
+
+_T = TypeVar("_T")
 
 
 def scaffold() -> Algorithm:
@@ -36,11 +37,11 @@ def scaffold() -> Algorithm:
     return Algorithm(
         client=_client,
         server=_server,
-        first_kept=_zeros,
-        first_state=_zeros,
-        sent_fn=_control_variate,
-        sent_shapes=_one_each,
-        returned_shapes=_one_each,
+        first_kept=zeros_of,
+        first_state=zeros_of,
+        sent_fn=_as_it_is,
+        sent_shapes=_as_it_is,
+        returned_shapes=_as_it_is,
     )
 
 
@@ -54,6 +55,7 @@ def _client(given: ClientRound, train: TrainFn) -> ClientResult:
             assert param.grad is not None
             param.grad.add_(correction)
 
+    # Under privacy this may be called once, so everything else is made of what it returns
     update = train(given.params, add_correction)
     # x - y is minus the update.
     scale = 1.0 / (given.steps * given.learning_rate)
@@ -69,16 +71,9 @@ def _server(given: ServerRound, step: StepFn) -> ServerResult:
     return replace(step(given.update), state=control)
 
 
-def _zeros(params: Tensors) -> Tensors:
-    return {name: zeros_like(value) for name, value in params.items()}
-
-
-def _control_variate(state: Tensors) -> Tensors:
-    return state
-
-
-def _one_each(shapes: Shapes) -> Shapes:
-    return shapes
+def _as_it_is(what: _T) -> _T:
+    # The state is the control variate, and one tensor for each of the model's travels either way
+    return what
 
 
 __all__ = ["scaffold"]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from confide.protocol.tensors import Tensors
-from confide.strategies.algorithm import prefixed
+from confide.strategies.algorithm import prefixed, zeros_of
 
 _FIRST, _SECOND = "first_moment/", "second_moment/"
 
@@ -32,7 +32,7 @@ class Sgd:
         """Return a zero momentum, or nothing without momentum."""
         if not self.momentum:
             return {}
-        return {_FIRST + name: torch.zeros_like(value) for name, value in params.items()}
+        return prefixed(_FIRST, zeros_of(params))
 
     def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Step once."""
@@ -71,15 +71,16 @@ class Adaptive:
 
     def init(self, params: Tensors) -> Tensors:
         """Return m = 0 and v = tau^2."""
-        zeros = {name: torch.zeros_like(value) for name, value in params.items()}
+        # tau^2 and not 0: the first step divides by a root, with no correction of its bias
         squares = {name: torch.full_like(value, self.tau**2) for name, value in params.items()}
-        return prefixed(_FIRST, zeros) | prefixed(_SECOND, squares)
+        return prefixed(_FIRST, zeros_of(params)) | prefixed(_SECOND, squares)
 
     def apply(self, params: Tensors, update: Tensors, state: Tensors) -> tuple[Tensors, Tensors]:
         """Step once."""
         stepped: Tensors = {}
         after: Tensors = {}
         for name, value in params.items():
+            # Out of place: the round's own tensors may still be asked for, by the algorithm
             first = self.beta1 * state[_FIRST + name] + (1 - self.beta1) * update[name]
             second = self.second_moment_fn(state[_SECOND + name], update[name].square())
             stepped[name] = value + self.learning_rate * first / (second.sqrt() + self.tau)
