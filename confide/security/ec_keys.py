@@ -68,14 +68,7 @@ def read_private_key(path: Path) -> PrivateKey:
     Raises:
         UnreadableError: if it is none, with the file and the fix.
     """
-    return _expect_private(
-        path,
-        read_file(
-            path,
-            "a private key in PEM",
-            lambda data: serialization.load_pem_private_key(data, password=None),
-        ),
-    )
+    return _read_private(path, "a private key in PEM", serialization.load_pem_private_key)
 
 
 def read_node_key(path: Path) -> PrivateKey:
@@ -84,14 +77,19 @@ def read_node_key(path: Path) -> PrivateKey:
     Raises:
         UnreadableError: if it is none, with the file and the fix.
     """
-    return _expect_private(
-        path,
-        read_file(
-            path,
-            "a private key in OpenSSH's form",
-            lambda data: serialization.load_ssh_private_key(data, password=None),
-        ),
+    return _read_private(
+        path, "a private key in OpenSSH's form", serialization.load_ssh_private_key
     )
+
+
+def _read_private(path: Path, what: str, load: Callable[..., object]) -> PrivateKey:
+    # Without a password: a server that starts by itself has nobody to ask for one.
+    key = read_file(path, what, lambda data: load(data, password=None))
+    if not isinstance(key, PrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise UnreadableError(
+            f"{path}: expected a key on curve P-384, got {kind_of(key)}; {AS_PROVISIONED}."
+        )
+    return key
 
 
 def read_public_key(path: Path) -> PublicKey:
@@ -133,14 +131,6 @@ def expect_public(where: str, key: object) -> PublicKey:
     if not is_p384(key):
         raise UnreadableError(
             f"{where}: expected a key on curve P-384, got {kind_of(key)}; {AS_PROVISIONED}."
-        )
-    return key
-
-
-def _expect_private(path: Path, key: object) -> PrivateKey:
-    if not isinstance(key, PrivateKey) or not isinstance(key.curve, ec.SECP384R1):
-        raise UnreadableError(
-            f"{path}: expected a key on curve P-384, got {kind_of(key)}; {AS_PROVISIONED}."
         )
     return key
 
