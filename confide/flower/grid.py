@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Self, cast
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.app.message import make_message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import context_from_proto, run_from_proto
@@ -25,7 +25,6 @@ from flwr.proto.runtime_pb2 import (
     PullTaskInputRequest,
     PushTaskOutputRequest,
 )
-from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
@@ -39,6 +38,7 @@ from flwr.superlink.grid import HttpGrid
 
 from confide.errors import FlowerError
 from confide.flower.messages import Run
+from confide.flower.polling import PollingGrid
 from confide.flower.runtime import Heartbeat, Runtime, TaskQueue, patient, runtime_errors
 
 log = logging.getLogger(__name__)
@@ -48,13 +48,15 @@ _POLL_S = 0.1
 _HEARTBEAT_PATIENCE_S = 2.0
 
 
-class DeployedGrid(Grid):
+class DeployedGrid(PollingGrid):
     """Sends and receives the messages of a run that this process has taken.
 
     Args:
         runtime: runtime API of the SuperLink.
         token: token of the run's task.
     """
+
+    pause_s = _POLL_S
 
     def __init__(self, runtime: Runtime, token: str) -> None:
         ca = None if runtime.ca is None else runtime.ca.read_bytes()
@@ -104,17 +106,6 @@ class DeployedGrid(Grid):
     def run(self) -> Run:
         """The run that this process has taken."""
         return self._http.run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Create a message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the ids of connected nodes.
@@ -174,13 +165,11 @@ class DeployedGrid(Grid):
         client, run_id = self._http._runtime_client, self._http.run.run_id
         pull = make_pull_object_fn_protobuf(client.PullObject, self._http.node, run_id)
         reply_id = announced.metadata.message_id
+        # In reverse order: the message itself is uploaded last, so while it is missing, no other
+        # part is fetched in vain.
+        parts = reversed(list(iterate_object_tree(tree)))
         try:
-            # In reverse order: the message itself is uploaded last, so while it is missing, no
-            # other part is fetched in vain.
-            contents = {
-                part.object_id: pull(part.object_id)
-                for part in reversed(list(iterate_object_tree(tree)))
-            }
+            contents = {part.object_id: pull(part.object_id) for part in parts}
         except ObjectUnavailableError:
             return None
         except ObjectPullError:
@@ -197,20 +186,6 @@ class DeployedGrid(Grid):
         # A deflated message does not contain its id.
         reply.metadata.__dict__["_message_id"] = reply_id
         return reply
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Send messages and return the replies that arrive in time."""
-        waiting, replies = set(self.push_messages(messages)), list[Message]()
-        end = time.monotonic() + (timeout or 0)
-        while waiting and (timeout is None or time.monotonic() < end):
-            arrived = list(self.pull_messages(waiting))
-            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
-            replies += arrived
-            if not arrived:
-                time.sleep(_POLL_S)
-        return replies
 
     @contextlib.contextmanager
     def _call(self, action: str) -> Iterator[None]:

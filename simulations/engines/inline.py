@@ -1,19 +1,18 @@
 """The inline engine: a grid that carries Flower messages by a function call in this process."""
 
 import logging
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
 
 from confide.client.app import RequestHandler, make_client_app
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.flower.messages import Run, assign_message_id, raised
+from confide.flower.polling import PollingGrid
 from confide.server.rounds.collect import Intake, collect_updates
 from confide.server.rounds.tally import Tally
 from confide.simulations.faults import FaultyDelivery, delivery_of
@@ -24,12 +23,14 @@ log = logging.getLogger(__name__)
 _SLICE_S = 0.05
 
 
-class LocalGrid(Grid):
+class LocalGrid(PollingGrid):
     """What grids on one machine have in common.
 
     Args:
         node_ids: one for each institution.
     """
+
+    pause_s = _SLICE_S
 
     def __init__(self, node_ids: Sequence[int]) -> None:
         self._node_ids = list(node_ids)
@@ -43,17 +44,6 @@ class LocalGrid(Grid):
         """The run, once set."""
         return self._run
 
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Write a message."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
     def collect(self, intake: Intake) -> Tally:
         """Ask a round's question and fill its accumulator; every update comes by itself."""
         return collect_updates(intake)
@@ -61,21 +51,6 @@ class LocalGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         """Return every institution's node."""
         return list(self._node_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Carry out all instructions, or as many as are done within the timeout."""
-        end = math.inf if timeout is None else time.monotonic() + timeout
-        waiting = set(self.push_messages(messages))
-        replies: list[Message] = []
-        while waiting and time.monotonic() < end:
-            arrived = list(self.pull_messages(waiting))
-            waiting -= {reply.metadata.reply_to_message_id for reply in arrived}
-            replies += arrived
-            if not arrived:
-                time.sleep(_SLICE_S)
-        return replies
 
 
 class InlineGrid(LocalGrid):
@@ -126,6 +101,7 @@ class InlineGrid(LocalGrid):
         the code of either in the processor's cache; a large client's reply is handed over before
         the next one trains.
         """
+        # The round loop gives a set, and of a large cohort a copy at each look would be long
         wanted = message_ids if isinstance(message_ids, set) else set(message_ids)
         replies: list[Message] = []
         end = time.monotonic() + _SLICE_S
@@ -140,6 +116,7 @@ class InlineGrid(LocalGrid):
     def _answer(self, message: Message) -> Message:
         try:
             return self._app(message, self._contexts[message.metadata.dst_node_id])
+        # As at a SuperNode: an app that raises is an error reply, and the round goes on
         except Exception:
             log.exception("Node %d raised.", message.metadata.dst_node_id)
             return raised(message)
@@ -165,6 +142,7 @@ class InlineEngine:
     def grid(self, job: str, names: Sequence[str]) -> LocalGrid:
         """Return a grid that calls institutions when their replies are pulled."""
         by_node = dict(enumerate(names, start=1))
+        # For each job anew: faults are meant for one of them
         handlers = {
             node: faulty(self._institutions[name], self._faults, job)
             for node, name in by_node.items()
