@@ -21,6 +21,35 @@ _CLOCK_WARNING_S = 2.0
 _CLOCK_ERROR_S = 5.0
 _CLOCK_BEHIND_S = 300.0
 _RENEW = "the coordinator runs `confide provision` and starts again."
+# Part of OpenSSL's reason -> the fix; the first that fits counts, and the last fits always.
+_CERTIFICATE_FIXES = {
+    "expired": f"{_RENEW} Or this machine's clock is ahead: set it (NTP).",
+    "not yet valid": "this machine's clock is behind: set it (NTP).",
+    "mismatch": (
+        "correct coordinator.address, or the coordinator adds {host} to hosts and " + _RENEW
+    ),
+    "": (
+        "another server answers there, or ca.crt belongs to another federation: compare"
+        " fingerprints by telephone."
+    ),
+}
+_NOT_LISTENING = (
+    "if no `confide server` is running there now, this is normal; otherwise open the firewall for"
+    " outgoing connections."
+)
+# Status of the answer -> finding: 503 is nginx's own, 404 that of a server without SuperLink's API.
+_WRONG_FRONTS: dict[int, tuple[Status, str, str]] = {
+    503: (
+        "warning",
+        "reached; no SuperLink behind it now (503)",
+        "wait: the coordinator is starting or ending.",
+    ),
+    404: (
+        "error",
+        "the server there is not confide's (404)",
+        "correct coordinator.address: another web server listens there.",
+    ),
+}
 
 
 def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
@@ -37,29 +66,17 @@ def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
     try:
         entries = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
     except OSError as error:
-        yield Finding(
-            "name",
-            "error",
-            f"{host} has no address ({error.strerror})",
-            "correct coordinator.address, or the DNS.",
-        )
+        reason = f"{host} has no address ({error.strerror})"
+        yield Finding("name", "error", reason, "correct coordinator.address, or the DNS.")
         return
     yield ok("name", f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in entries}))}")
     try:
         connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
     except OSError as error:
-        fix = (
-            "if no `confide server` is running there now, this is normal; otherwise open the"
-            " firewall for outgoing connections."
-        )
         # Refused: the machine is there, and no server is running. Silence: something is in the way.
         status: Status = "warning" if isinstance(error, ConnectionRefusedError) else "error"
-        yield Finding(
-            "port",
-            status,
-            f"{address} does not accept connections ({error.strerror or error})",
-            fix,
-        )
+        reason = f"{address} does not accept connections ({error.strerror or error})"
+        yield Finding("port", status, reason, _NOT_LISTENING)
         return
     yield ok("port", f"{address} accepts connections")
     with connection:
@@ -71,9 +88,9 @@ def _check_tls(connection: socket.socket, host: str, ca: Path) -> Iterator[Findi
         context = ssl.create_default_context(cafile=ca)
         secured = context.wrap_socket(connection, server_hostname=host)
     except ssl.SSLCertVerificationError as error:
-        yield Finding(
-            "certificate", "error", str(error.verify_message), _certificate_fix(error, host)
-        )
+        reason = str(error.verify_message)
+        fix = next(fix for part, fix in _CERTIFICATE_FIXES.items() if part in reason)
+        yield Finding("certificate", "error", reason, fix.format(host=host))
         return
     except OSError as error:
         yield Finding(
@@ -90,20 +107,6 @@ def _check_tls(connection: socket.socket, host: str, ca: Path) -> Iterator[Findi
         )
         yield validity("certificate", certificate, _RENEW)
         yield from _check_front(secured, host)
-
-
-def _certificate_fix(error: ssl.SSLCertVerificationError, host: str) -> str:
-    reason = str(error.verify_message)
-    if "expired" in reason:
-        return f"{_RENEW} Or this machine's clock is ahead: set it (NTP)."
-    if "not yet valid" in reason:
-        return "this machine's clock is behind: set it (NTP)."
-    if "mismatch" in reason:
-        return f"correct coordinator.address, or the coordinator adds {host} to hosts and {_RENEW}"
-    return (
-        "another server answers there, or ca.crt belongs to another federation: compare"
-        " fingerprints by telephone."
-    )
 
 
 def _check_front(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
@@ -125,20 +128,8 @@ def _check_front(secured: ssl.SSLSocket, host: str) -> Iterator[Finding]:
             "front", "error", message, "correct coordinator.address: something else listens there."
         )
         return
-    if answer.status == 503:
-        yield Finding(
-            "front",
-            "warning",
-            "reached; no SuperLink behind it now (503)",
-            "wait: the coordinator is starting or ending.",
-        )
-    elif answer.status == 404:
-        yield Finding(
-            "front",
-            "error",
-            "the server there is not confide's (404)",
-            "correct coordinator.address: another web server listens there.",
-        )
+    if answer.status in _WRONG_FRONTS:
+        yield Finding("front", *_WRONG_FRONTS[answer.status])
     else:
         message = (
             f"reached, with a SuperLink behind it ({answer.status} to a request without a key)"
@@ -167,20 +158,11 @@ def check_clock(date: str | None, now: float) -> Finding:
     ahead = now - theirs
     side = "ahead of" if ahead > 0 else "behind"
     message = f"{abs(ahead):.1f} s {side} the coordinator's, to half a second"
+    fix = "set the clock (NTP): Flower refuses one more than 5 s ahead"
     if ahead > _CLOCK_ERROR_S or ahead < -_CLOCK_BEHIND_S:
-        return Finding(
-            "clock",
-            "error",
-            message,
-            "set the clock (NTP): Flower refuses one more than 5 s ahead, or 300 s behind.",
-        )
+        return Finding("clock", "error", message, f"{fix}, or 300 s behind.")
     if abs(ahead) > _CLOCK_WARNING_S:
-        return Finding(
-            "clock",
-            "warning",
-            message,
-            "set the clock (NTP): Flower refuses one more than 5 s ahead.",
-        )
+        return Finding("clock", "warning", message, f"{fix}.")
     return ok("clock", message)
 
 

@@ -242,39 +242,25 @@ class Supervisor:
     def _handle_end(self, running: _Running, status: int) -> None:
         program = running.program
         seen = "" if program.shows else f"; {self._log_of(program)} says why"
+        ended = f"with status {status}{seen}."
         if status in program.is_final:
             if status:
-                log.error("%s ended with status %d%s.", program.name, status, seen)
+                log.error("%s ended %s", program.name, ended)
             self._ended = (program.name, status)
             return
         # One that ran for a while has not failed in a row, so its pauses begin short again.
         steady = time.monotonic() - running.started > _STEADY_S
         running.failures = 1 if steady else running.failures + 1
         explanation = self._explain(running, status)
-        reason = "" if explanation is None else f" {explanation}"
+        ended += "" if explanation is None else f" {explanation}"
         if program.most_failures is not None and running.failures > program.most_failures:
-            log.error(
-                "%s ended %d times in a row, at last with status %d%s.%s",
-                program.name,
-                running.failures,
-                status,
-                seen,
-                reason,
-            )
+            times = running.failures
+            log.error("%s ended %d times in a row, at last %s", program.name, times, ended)
             self._ended = (program.name, EXIT_FAILED)
             return
-        pause = min(
-            program.longest_pause_s,
-            _FIRST_PAUSE_S * 2.0 ** min(running.failures - 1, _MOST_DOUBLINGS),
-        )
-        log.warning(
-            "%s ended with status %d%s.%s Restarting it in %g s.",
-            program.name,
-            status,
-            seen,
-            reason,
-            pause,
-        )
+        doublings = min(running.failures - 1, _MOST_DOUBLINGS)
+        pause = min(program.longest_pause_s, _FIRST_PAUSE_S * 2.0**doublings)
+        log.warning("%s ended %s Restarting it in %g s.", program.name, ended, pause)
         running.message = None
         if program.died_fn is not None and status != 0:
             program.died_fn(self._written(running))
