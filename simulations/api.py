@@ -82,7 +82,7 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
     if config.simulation.engine == "process":
         from confide.simulations.engines.preload import prepare_workers
 
-        prepare_workers()
+        prepare_workers()  # first: they import while this process does
     with quiet_imports():
         from confide.server.progress.make import make_progress
         from confide.server.report.write import write_report_or_warn

@@ -75,17 +75,14 @@ class FaultyInstitution:
         fault = self.faults.of(self.name, request.server_round) if kind == "train" else None
         if fault is not None and fault.kind == "raises":
             raise InjectedError(f"{self.name} was told to fail in round {request.server_round}.")
+        # It trains all the same: what a faulty round costs is charged as for any other
         reply = self.inner.handle(kind, request)
-        return _with_nan(reply) if fault is not None and fault.kind == "nan" else reply
-
-
-def _with_nan(reply: Reply) -> Reply:
-    if reply.arrays is None:
-        return reply
-    spoilt = {
-        name: torch.full(tuple(array.shape), torch.nan) for name, array in reply.arrays.items()
-    }
-    return replace(reply, arrays=encode(spoilt))
+        if fault is None or fault.kind != "nan" or reply.arrays is None:
+            return reply
+        spoilt = {
+            name: torch.full(tuple(array.shape), torch.nan) for name, array in reply.arrays.items()
+        }
+        return replace(reply, arrays=encode(spoilt))
 
 
 class FaultyDelivery:
@@ -118,6 +115,7 @@ class FaultyDelivery:
         arrived = []
         for reply in replies:
             fault = self._fault(reply.metadata.src_node_id, reply)
+            # Held with the time that it is due at, not slept for: a worker would be blocked
             if fault is not None and fault.kind == "late":
                 self._held.append((time.monotonic() + fault.delay_s, reply))
                 continue

@@ -67,7 +67,14 @@ class LedgerFolder:
                 keys.create()
                 others = [known[mac] for mac in map(keys.mac, ids) if mac in known]
                 if others:
-                    raise DataError(_refusal(name, path, others))
+                    raise DataError(
+                        f"Institution {name} is new to {path.parent}, and {len(others)} of its"
+                        f" units are in {', '.join(sorted(set(others)))} already: under another"
+                        " name, the same people would get a second budget. Keep names, numbers and"
+                        " data.partition_seed; or account for all of them as one population with"
+                        " policy.budget.id=NAME; or, if each may spend its own budget: confide"
+                        f" ledger budget {path} --declare {name} --epsilon E"
+                    )
         for name, ids in units.items():
             self(name).know_units(ids)
 
@@ -91,16 +98,6 @@ class LedgerFolder:
         return LedgerFile(
             path, anchor=self.anchors / f"{path.name}.anchor", keys=self.folder / SHARED_KEYS
         )
-
-
-def _refusal(name: str, path: Path, others: list[str]) -> str:
-    return (
-        f"Institution {name} is new to {path.parent}, and {len(others)} of its units are in"
-        f" {', '.join(sorted(set(others)))} already: under another name, the same people would get"
-        " a second budget. Keep names, numbers and data.partition_seed; or account for all of them"
-        " as one population with policy.budget.id=NAME; or, if each may spend its own budget:"
-        f" confide ledger budget {path} --declare {name} --epsilon E"
-    )
 
 
 def ledger_folder(config: Config) -> LedgerFolder | None:

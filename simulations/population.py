@@ -71,11 +71,9 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
         ConfigError: if the partitioner's arguments are wrong, or there are not ``num_clients``
             institutions.
     """
-    seed = (
-        config.partition_seed
-        if config.partition_seed is not None
-        else seed_from(secret, "partition") % 2**32
-    )
+    seed = config.partition_seed
+    if seed is None:
+        seed = seed_from(secret, "partition") % 2**32  # numpy takes no larger one
     # Before the records are read, which may take minutes: wrong arguments are reported at once
     partitioner = _partitioner(config, seed)
     checked = load_checked_records(config, task)
@@ -112,7 +110,7 @@ def _partitioner(config: DataConfig, seed: int) -> Partitioner:
         for name, value in {**ours, **given, "partition_by": _BY}.items()
         if name in parameters
     }
-    if "distribution_array" in arguments:
+    if "distribution_array" in arguments:  # a config holds lists, and this has to be an array
         arguments["distribution_array"] = numpy.array(arguments["distribution_array"])
     try:
         return made(**arguments)
@@ -140,6 +138,7 @@ def _argument_problems(
             f"data.partitioner_args names {', '.join(unknown)}, which {key} does not take; {known}."
         )
     default = inspect.Parameter.empty
+    # alpha has a default of its own in the config, and partition_by is always ours
     needed = [
         name
         for name in free
@@ -164,7 +163,7 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
         by = [number[value] for value in values]
     elif config.partitioner == "continuous":
         by = [parse_number(value) for value in values]
-        wrong = sum(number != number for number in by)
+        wrong = sum(number != number for number in by)  # nan: read from no number
         if wrong:
             raise DataError(
                 f"Column {column}: {wrong} of {len(by)} values are not numbers, which"
@@ -180,6 +179,7 @@ def _partition(
     partitioner.dataset = view
     try:
         with warnings.catch_warnings(record=True) as caught:
+            # Python tells a warning once a process, which may hold many runs
             warnings.simplefilter("always")
             count = partitioner.num_partitions
             indices = {
@@ -219,6 +219,7 @@ def _summary(
     config: DataConfig, checked: CheckedRecords, parts: Mapping[str, Dataset], remarks: list[str]
 ) -> dict[str, object]:
     used = sum(len(part) for part in parts.values())
+    # max_records cuts before partitioning, so what it leaves out is not missing here
     available = min(len(checked.records), config.max_records or len(checked.records))
     notes = [*checked.notes, *remarks]
     if used < available:

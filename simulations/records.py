@@ -60,9 +60,10 @@ def encode_records(
     check_custom_records(config)
     population = partition_records(config, task=plan.task, secret=secret)
     fingerprints = {name: fingerprint(records) for name, records in population.parts.items()}
-    _check_unchanged(fingerprints, before)
+    _check_unchanged(fingerprints, before)  # before encoding, which may take minutes
     progress.phase("prepare records", total=len(population.parts))
     data, units = {}, {}
+    # A key for each name: who else takes part does not change an institution's splits
     for name, records in population.parts.items():
         data[name], units[name] = encode_institution(
             name, records, config, workload=workload, key=split_key(secret, name)

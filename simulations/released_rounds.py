@@ -33,7 +33,7 @@ class ReleasedRounds:
             UnreadableError: if the count is gone.
             StorageError: if a new run's cannot be written.
         """
-        if checkpoint is None:
+        if checkpoint is None:  # at once: a file that is missing later is one that was lost
             self.write()
             return 0
         try:
@@ -45,6 +45,7 @@ class ReleasedRounds:
             ) from None
         self._last = checkpoint.state.server_round
         lost = max(0, self._rounds - int(checkpoint.extra["released"]))
+        # Behind the checkpoint's, if a process was killed between writing the two
         self._rounds = max(self._rounds, int(checkpoint.extra["released"]))
         return lost
 

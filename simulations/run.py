@@ -101,6 +101,7 @@ class Simulation:
 
     def extra(self, server_round: int) -> Mapping[str, Any]:
         """Return what institutions have spent, which none of them keeps itself."""
+        # From the engine and not from replies: a training that was cut off sent none
         spent = sorted(self.federation.engine.spent(self.plan.job).items())
         return {
             "spent": {name: [one.count, list(one.recent)] for name, one in spent},
@@ -181,6 +182,7 @@ class Simulation:
     def _threads(self) -> int:
         """Return the number of torch's threads where institutions train."""
         config = self.run.config
+        # Inline trains in this process, whose number trainer.num_threads has set already if given
         if config.simulation.engine == "inline":
             return torch.get_num_threads()
         return config.trainer.num_threads or 1
@@ -197,6 +199,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         before=run.before.get("records"),
         progress=run.progress,
     )
+    # Before anything is trained: a second budget for the same people must not be spent from
     if ledgers is not None:
         ledgers.know_units(records.units)
     states = functools.partial(
@@ -349,6 +352,7 @@ def _lines(
         counts = data.label_counts(labels)
         pooled, own = baselines.get(name, (None, None))
         lines[name] = InstitutionResult(
+            # Who never enrolled has declared no number
             num_examples=outcome.clients.get(name, len(data.train)),
             records=sum(counts.values()),
             labels=counts,

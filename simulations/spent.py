@@ -34,13 +34,13 @@ def spent_before(
             "%d rounds were released after this checkpoint; each institution is charged for them.",
             lost,
         )
-    return {name: _charged(spent.get(name, RoundsSpent()), lost) for name in names}
-
-
-def _charged(spent: RoundsSpent, rounds: int) -> RoundsSpent:
-    for number in range(rounds):
-        spent = spent.plus(f"released/{spent.count}/{number}")
-    return spent
+    charged = {}
+    for name in names:
+        one = spent.get(name, RoundsSpent())
+        for number in range(lost):  # keys of their own: a round that is asked again counts too
+            one = one.plus(f"released/{one.count}/{number}")
+        charged[name] = one
+    return charged
 
 
 def epsilon_unheard(

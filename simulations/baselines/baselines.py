@@ -7,7 +7,6 @@ federating costs. It is charged in nobody's ledger, so a config that has ledgers
 refused.
 """
 
-import functools
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -95,15 +94,18 @@ class Comparison:
         kept = self.folder / ALONE
         self.progress.phase("each one alone", total=len(federation.data))
         scored: dict[str, tuple[Evaluation, Evaluation]] = {}
-        for name, (everybody, own) in (_read(kept, _are_alone) or {}).items():
+        before = _read(
+            kept, lambda found: _each_fits(found, lambda pair: _is_pair(pair, _is_evaluation))
+        )
+        for name, (everybody, own) in (before or {}).items():
             scored[name] = everybody, own
         for name in federation.data:
             if name not in scored:  # an earlier process may have trained it
                 plan, settings = alone(self.plan, self.settings, name)
-                score_fn = functools.partial(_score_alone, federation, name)
-                found = self._result(federation, name, plan, settings, score_fn)
+                found = self._result(federation, name, plan, settings)
                 if found is not None:
                     scored[name] = found[0], found[1]
+                    # After each one: the next process begins with the first that is missing
                     write_json(kept, scored)
             self.progress.advance(name)
         return scored
@@ -111,9 +113,12 @@ class Comparison:
     def _train_pooled(self) -> PooledResult | None:
         kept = self.folder / POOLED
         self.progress.phase("pooled", total=1)
-        found = _read(kept, _is_pooled)
+        found = _read(
+            kept, lambda found: _is_pair(found, lambda own: _each_fits(own, _is_evaluation))
+        )
         if found is None:
             data = {_HOLDER: pool(list(self.federation.data.values()))}
+            # Inline, whatever carries the run: workers have nothing to share with one institution
             engine = InlineEngine(data, trainer=self.federation.trainer, setup=self.setup)
             plan, settings = pooled(self.plan, self.settings)
             one = Federation(
@@ -123,8 +128,17 @@ class Comparison:
                 secret=self.federation.secret,
                 engine=engine,
             )
-            score_fn = functools.partial(_score_pooled, self.federation, Policy(self.setup.policy))
-            found = self._result(one, _HOLDER, plan, settings, score_fn)
+
+            def score_each(outcome: Outcome) -> Mapping[str, Evaluation]:
+                own = {
+                    name: _score(self.federation, outcome.kept, part.test)
+                    for name, part in self.federation.data.items()
+                    if len(part.test)
+                }
+                # In a federation each institution's policy decides which of its own metrics leave
+                return Policy(self.setup.policy).released(own)
+
+            found = self._result(one, _HOLDER, plan, settings, score_each)
             if found is not None:
                 write_json(kept, found)
         self.progress.advance("all records in one place")
@@ -136,11 +150,12 @@ class Comparison:
         name: str,
         plan: TrainingPlan,
         settings: ServerConfig,
-        score_fn: Callable[[Outcome], Sequence[Any]],
+        own_fn: Callable[[Outcome], Any] | None = None,
     ) -> Sequence[Any] | None:
-        """Return the scores of a job of one institution, from the cache or by training.
+        """Score a job of one institution, from the cache or by training; None if it declines.
 
-        None if the institution declines.
+        Returns:
+            Metrics on all test records, and by ``own_fn``; if that is None, on its own.
         """
         path = self.cache.path(plan, settings, federation.data[name]) if self.cache else None
         found = self.cache.load(path) if self.cache and path else None
@@ -154,11 +169,11 @@ class Comparison:
             declined = any(Refusal.of(code) in NOT_AFFORDED for code in error.missing.values())
             if error.when != "enrol" and not declined:
                 raise
-            log.warning(
-                "%s is left out of the baselines: %s.", name, ", ".join(error.missing.values())
-            )
+            reasons = ", ".join(error.missing.values())
+            log.warning("%s is left out of the baselines: %s.", name, reasons)
             return None
-        scored = score_fn(outcome)
+        own = outcome.test.get(name, {}) if own_fn is None else own_fn(outcome)
+        scored = score_pooled(self.federation, outcome.kept), own
         if self.cache and path:
             self.cache.store(path, scored)
         return scored
@@ -189,23 +204,6 @@ def score_pooled(federation: Federation, tensors: Tensors) -> Evaluation:
     return _score(federation, tensors, Examples.concat(parts)) if parts else {"num_examples": 0}
 
 
-def _score_alone(
-    federation: Federation, name: str, outcome: Outcome
-) -> tuple[Evaluation, Evaluation]:
-    return score_pooled(federation, outcome.kept), outcome.test.get(name, {})
-
-
-def _score_pooled(
-    federation: Federation, policy: Policy, outcome: Outcome
-) -> tuple[Evaluation, Mapping[str, Evaluation]]:
-    own = {
-        name: _score(federation, outcome.kept, data.test)
-        for name, data in federation.data.items()
-        if len(data.test)
-    }
-    return score_pooled(federation, outcome.kept), policy.released(own)
-
-
 def _score(federation: Federation, tensors: Tensors, examples: Examples) -> Evaluation:
     with torch.inference_mode():
         return {**federation.trainer.evaluate(tensors, examples), "num_examples": len(examples)}
@@ -231,17 +229,8 @@ def _read(path: Path, fits: Callable[[Any], bool]) -> Any:
     return None
 
 
-def _are_alone(found: Any) -> bool:
-    return isinstance(found, dict) and all(
-        _is_pair(pair, _is_evaluation) for pair in found.values()
-    )
-
-
-def _is_pooled(found: Any) -> bool:
-    return _is_pair(
-        found,
-        lambda own: isinstance(own, dict) and all(_is_evaluation(one) for one in own.values()),
-    )
+def _each_fits(found: Any, fits: Callable[[Any], bool]) -> bool:
+    return isinstance(found, dict) and all(fits(value) for value in found.values())
 
 
 def _is_pair(found: Any, fits: Callable[[Any], bool]) -> bool:
@@ -256,9 +245,7 @@ def _is_pair(found: Any, fits: Callable[[Any], bool]) -> bool:
 
 
 def _is_evaluation(found: Any) -> bool:
-    return isinstance(found, dict) and all(
-        isinstance(value, int | float) for value in found.values()
-    )
+    return _each_fits(found, lambda value: isinstance(value, int | float))
 
 
 __all__ = ["ALONE", "POOLED", "Alone", "Baselines", "Comparison", "pool", "score_pooled"]

@@ -69,6 +69,7 @@ class Circumstances:
                     str(self.compute.autocast),
                     self.compute.physical_batch_size,
                 ],
+                # Sums depend on them, where training happens and here, where scores are computed
                 "threads": [self.threads, torch.get_num_threads()],
                 "versions": versions(),
             }
@@ -96,6 +97,7 @@ class BaselineCache:
             data: that is trained on.
         """
         what = {
+            # How long an answer may take changes no result
             "plan": dataclasses.replace(plan, deadline_s=1.0).to_json(),
             "settings": {name: getattr(settings, name) for name in _SETTINGS},
             "data": _digest(data, SPLITS),
@@ -139,12 +141,14 @@ def _digest(data: InstitutionData, splits: Sequence[str]) -> str:
         parts |= {f"{split}/{name}": column for name, column in examples.columns.items()}
         if examples.lengths is not None:
             parts[f"{split}//lengths"] = examples.lengths
+    # Groups are told apart in training records alone
     if "train" in splits and data.groups is not None:
         parts["groups"] = data.groups
     return sha256(parts)
 
 
 def _device(device: torch.device) -> list[str]:
+    # Another instruction set adds up in another order
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"

@@ -32,18 +32,17 @@ def main(argv: Sequence[str]) -> int:
     from confide.simulations.sweeps.page import is_sweep, write_sweep_page
 
     folders: list[Path] = arguments.run
-    if len(folders) == 1 and is_sweep(folders[0]):
-        print(write_sweep_page(folders[0], arguments.output))
-        return 0
-    if len(folders) == 1:
-        if arguments.output is not None:
-            raise ConfigError(
-                f"--output={arguments.output}: the report of one run is written to its folder;"
-                " leave it out."
-            )
+    output: Path | None = arguments.output
+    if len(folders) > 1:
+        _compare(folders, output or Path(COMPARISON))
+    elif is_sweep(folders[0]):
+        print(write_sweep_page(folders[0], output))
+    elif output is not None:
+        raise ConfigError(
+            f"--output={output}: the report of one run is written to its folder; leave it out."
+        )
+    else:
         print(_again(folders[0]))
-        return 0
-    _compare(folders, arguments.output or Path(COMPARISON))
     return 0
 
 

@@ -74,7 +74,7 @@ def _run(composed: DictConfig, *, resume: bool) -> None:
         _simulate(to_config(composed), run_dir, resume=resume)
     except (ConfideError, KeyboardInterrupt) as error:
         _print_error(error, run_dir)
-        sys.exit(status_of(error))
+        sys.exit(status_of(error))  # Hydra hands no value on that its function returns
 
 
 def _sweep_job(composed: DictConfig, silent: bool) -> float | None:

@@ -87,6 +87,7 @@ def default_workers() -> int:
     """Return one worker a GPU, or one a CPU core that this process may use."""
     if torch.cuda.is_available():
         return torch.cuda.device_count()
+    # Not the machine's cores: a container or a scheduler may give this process fewer
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -24,7 +24,7 @@ class Pace:
 
     def most_in_hand(self, kind: str) -> int:
         """Return how many items a worker may be given at a time; one while nothing is known."""
-        mean = self._means_s.get(kind, _IN_HAND_S)
+        mean = self._means_s.get(kind, _IN_HAND_S)  # a coarse clock may have measured 0
         return min(_MOST_IN_HAND, max(1, int(_IN_HAND_S / max(mean, 1e-6))))
 
     def patience_s(self, kind: str, *, deadline_s: float) -> float:

@@ -65,7 +65,7 @@ class WorkerPool:
         self._deadline_s = math.inf
         self._pace = Pace()
         self._failed_starts = 0
-        prepare_workers()
+        prepare_workers()  # what is to be imported can only be said before its server runs
         self._workers = [self._start(number) for number in range(count)]
 
     @property
@@ -120,6 +120,7 @@ class WorkerPool:
         begun: list[WorkItem] = []
         kept = deque(one for one in self._waiting if one.is_redone)
         for worker in self._workers:
+            # What is redone for the sum is still waited for, by `finish_sum`
             redone = [one for one in worker.in_hand if one.is_redone]
             if len(redone) == len(worker.in_hand):
                 continue
@@ -147,7 +148,7 @@ class WorkerPool:
             self.poll(min(1.0, timeout))
         for one in self._redone():
             one.give_up()
-        self.stop()
+        self.stop()  # who is still at it has no time left, and must not write while we add up
         for one in self._redone():  # their sum was lost while others were stopped
             one.give_up()
         rule = self._round_spec.sum_rule if self._round_spec else None
@@ -163,7 +164,8 @@ class WorkerPool:
     def close(self) -> None:
         """End every worker."""
         for worker in self._workers:
-            worker.pipe.close()
+            worker.pipe.close()  # a worker ends by itself when its pipe closes
+        # One patience for all of them: they end at the same time
         end = time.monotonic() + _STOP_TIMEOUT_S
         for worker in self._workers:
             worker.process.join(max(0.0, end - time.monotonic()))
@@ -231,7 +233,14 @@ class WorkerPool:
         for worker in readable:
             was_ready = worker.ready
             results, is_alive = worker.read()
-            found += [result for result in results if self._take(worker, result)]
+            for result in results:
+                if self._round_spec is not None:
+                    self._pace.note(self._round_spec.kind, result.seconds)
+                for name, level, text in result.logs:  # a worker has no log file of its own
+                    logging.getLogger(name).log(level, "%s", text)
+                # An item that is redone for the sum was reported before: its reply is no news
+                if worker.take(result).report(result.weight):
+                    found.append(result)
             if worker.ready and not was_ready:
                 self._failed_starts = 0
             if not is_alive and worker not in ended:
@@ -239,14 +248,6 @@ class WorkerPool:
         for worker in ended:
             found += self._bury(worker)
         return found
-
-    def _take(self, worker: WorkerHandle, result: WorkResult) -> bool:
-        """Take a result in; return whether it is news to the coordinator."""
-        if self._round_spec is not None:
-            self._pace.note(self._round_spec.kind, result.seconds)
-        for name, level, text in result.logs:
-            logging.getLogger(name).log(level, "%s", text)
-        return worker.take(result).report(result.weight)
 
     def _bury(self, worker: WorkerHandle) -> list[WorkResult | Failed]:
         """Replace a worker that died; what it had in hand is done again."""
@@ -259,6 +260,8 @@ class WorkerPool:
             code,
             f" while {culprit.item.client} was at work" if culprit else "",
         )
+        # A worker that dies at work is its item's fault; one that never got ready dies of the
+        # config or the machine, and so would each replacement, for ever
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts >= MOST_DEATHS * len(self._workers):
@@ -276,6 +279,7 @@ class WorkerPool:
 
     def _replace(self, worker: WorkerHandle) -> None:
         """Start another worker in this one's place; what it left goes to the head of the queue."""
+        # `extendleft` turns the order round
         rest = list(worker.in_hand)
         self._waiting.extendleft(reversed([*self._retire(worker), *rest]))
 

@@ -10,7 +10,7 @@ from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.flower.messages import assign_message_id, raised
-from confide.protocol.messages import Request, unpack_request
+from confide.protocol.messages import unpack_request
 from confide.protocol.tensors import (
     BYTES_PER_VALUE,
     LARGEST_FLOAT32,
@@ -46,6 +46,7 @@ class SharedParams:
     def write(self, arrays: ArrayRecord) -> None:
         """Write other tensors; only while no worker reads."""
         shapes = shapes_in(arrays)
+        # No bound but float32's: these are the coordinator's own
         tensors = decode(arrays, shapes, max_value=LARGEST_FLOAT32).tensors
         self.values[: num_values(shapes)].copy_(flatten(tensors, shapes))
 
@@ -119,9 +120,7 @@ class ProcessGrid(LocalGrid):
         self._asked = {assign_message_id(message): message for message in asked}
         if not asked:
             return []
-        request = _common_request(asked)
-        self._round_spec = self._describe(asked[0].metadata.message_type, request)
-        arrays = request.arrays
+        self._round_spec, arrays = self._describe(asked)
 
         def write_params() -> None:
             if arrays is not None:
@@ -163,15 +162,26 @@ class ProcessGrid(LocalGrid):
                 spent = self._spent.get(item.client, RoundsSpent())
                 self._spent[item.client] = spent.plus(f"cut-off/{spec.server_round}")
 
-    def _describe(self, kind: str, request: Request) -> RoundSpec:
-        return RoundSpec(
-            kind=kind,
-            plan=request.plan,
-            server_round=request.server_round,
-            splits=tuple(request.splits),
-            sent=None if request.arrays is None else shapes_in(request.arrays),
+    def _describe(self, asked: Sequence[Message]) -> tuple[RoundSpec, ArrayRecord | None]:
+        """Return what all messages ask, but for the heads of ledgers, and with which tensors.
+
+        Raises:
+            ValueError: if they ask for different things.
+        """
+        # Messages of institutions without a ledger share one content, which is unpacked once.
+        contents = {id(message.content): message.content for message in asked}
+        first, *others = [unpack_request(content) for content in contents.values()]
+        if any(replace(other, ledger_head=first.ledger_head) != first for other in others):
+            raise ValueError("Expected one request for all, but for the heads of ledgers.")
+        spec = RoundSpec(
+            kind=asked[0].metadata.message_type,
+            plan=first.plan,
+            server_round=first.server_round,
+            splits=tuple(first.splits),
+            sent=None if first.arrays is None else shapes_in(first.arrays),
             sum_rule=self._sum_rule,
         )
+        return spec, first.arrays
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return replies that have arrived.
@@ -196,20 +206,6 @@ class ProcessGrid(LocalGrid):
         if result.content is None:
             return raised(question)
         return Message(result.content, reply_to=question)
-
-
-def _common_request(messages: Sequence[Message]) -> Request:
-    """Return what all messages ask, but for the heads of ledgers.
-
-    Raises:
-        ValueError: if they ask for different things.
-    """
-    # Messages of institutions without a ledger share one content, which is unpacked once.
-    contents = {id(message.content): message.content for message in messages}
-    first, *others = [unpack_request(content) for content in contents.values()]
-    if any(replace(other, ledger_head=first.ledger_head) != first for other in others):
-        raise ValueError("Expected one request for all, but for the heads of ledgers.")
-    return first
 
 
 class ProcessEngine:
@@ -260,7 +256,7 @@ class ProcessEngine:
             self.pool,
             by_node,
             params=self._params,
-            spent=self._spent.setdefault(job, {}),
+            spent=self._spent.setdefault(job, {}),  # the grid writes, and `spent` reads
             delivery=delivery_of(self._faults, job, by_node),
         )
 

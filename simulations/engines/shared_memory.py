@@ -63,14 +63,15 @@ class SharedBlock:
 def _unnamed_file(size: int) -> int:
     if hasattr(os, "memfd_create"):
         handle = os.memfd_create("confide", os.MFD_CLOEXEC)
-    else:
+    else:  # macOS
         with tempfile.TemporaryFile() as file:
             handle = os.dup(file.fileno())
-    os.ftruncate(handle, max(1, size))
+    os.ftruncate(handle, max(1, size))  # mmap refuses an empty file
     return handle
 
 
 def _open_block(size: int, handle: Any) -> SharedBlock:
+    # A DupFd arrives; multiprocessing has no public type for it
     return SharedBlock(size, handle.detach())
 
 
@@ -96,6 +97,7 @@ class SharedRecords:
     """
 
     def __init__(self, data: Mapping[str, InstitutionData]) -> None:
+        # Places first, then one block of that size: what is mapped cannot grow
         self._end = 0
         tensors: list[tuple[_Place, Tensor]] = []
         self._places = {
@@ -119,7 +121,14 @@ class SharedRecords:
     def __getitem__(self, name: str) -> InstitutionData:
         """Return an institution's records as views into the block."""
         groups = self._groups[name]
-        splits = {split: self._examples(places) for split, places in self._places[name].items()}
+        splits = {
+            split: Examples(
+                {column: self._view(place) for column, place in places.columns.items()},
+                None if places.lengths is None else self._view(places.lengths),
+                places.token_columns,
+            )
+            for split, places in self._places[name].items()
+        }
         return InstitutionData(
             **splits,
             groups=None if groups is None else self._view(groups),
@@ -141,14 +150,6 @@ class SharedRecords:
         self._end += math.ceil(size / _ALIGNMENT) * _ALIGNMENT
         tensors.append((found, tensor))
         return found
-
-    def _examples(self, places: _ExamplesPlaces) -> Examples:
-        columns = {name: self._view(place) for name, place in places.columns.items()}
-        return Examples(
-            columns,
-            None if places.lengths is None else self._view(places.lengths),
-            places.token_columns,
-        )
 
     def _view(self, place: _Place) -> Tensor:
         return self._block.tensor(place.dtype, place.shape, place.offset)

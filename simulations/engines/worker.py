@@ -137,7 +137,7 @@ def work(number: int, spec: WorkerSpec, sum_block: SharedBlock, pipe: Connection
     torch.set_num_threads(spec.num_threads)
     logs = _KeptLogs()
     logging.getLogger().addHandler(logs)
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger().setLevel(logging.INFO)  # what is shown is decided where it is logged again
     worker = _Worker(spec, spec.make_trainer(number), sum_block)
     # A closed pipe means that nobody waits any more.
     with task_identity(), contextlib.suppress(EOFError, ConnectionError):
@@ -281,6 +281,7 @@ class _Worker:
         self._client = item.client
         content, weight = None, 0
         try:
+            # A new one each time: an app's state would depend on which worker it met
             context = Context(
                 run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config={}
             )
@@ -322,10 +323,12 @@ class _Worker:
             weight = self.sum.add(update)
         except ProtocolError as error:
             log.warning("The update of %s is refused: %s", client, error)
+            # Nor is what it says of a model believed whose update is wrong
             return pack_reply(replace(reply, refusal=error.code, arrays=None, evaluations={})), 0
         return pack_reply(replace(reply, arrays=None)), weight
 
     def _institution(self, name: str) -> Institution:
+        # A view of the shared memory on the CPU, a copy on a GPU: made once
         if name not in self._institutions:
             data = self._spec.records[name].to(self._trainer.workload.compute.device)
             self._institutions[name] = self._factory.open(name, data)

@@ -96,7 +96,7 @@ class WorkerHandle:
                     self.ready = True
                 else:
                     results.append(message)
-        except (EOFError, OSError):
+        except (EOFError, OSError):  # what it sent before its end counts
             return results, False
         return results, True
 
@@ -136,7 +136,7 @@ def start_worker(number: int, spec: WorkerSpec, *, block: SharedBlock) -> Worker
     """
     ours, theirs = CONTEXT.Pipe()
     partial = SharedSum(block)
-    partial.begun = 0
+    partial.begun = 0  # the block may have been that of a worker that died
     process = CONTEXT.Process(
         target=work,
         args=(number, spec, block, theirs),
@@ -144,7 +144,7 @@ def start_worker(number: int, spec: WorkerSpec, *, block: SharedBlock) -> Worker
         daemon=True,
     )
     process.start()
-    theirs.close()
+    theirs.close()  # else this process would keep the pipe open when the worker is gone
     return WorkerHandle(number=number, process=process, pipe=ours, sum=partial)
 
 

@@ -38,6 +38,19 @@ from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, swe
 log = logging.getLogger(__name__)
 
 _OPTUNA, _BASIC, _FULL_ERROR = "hydra_optuna_sweeper", "BasicLauncher", "HYDRA_FULL_ERROR"
+_UNFIT = (
+    (
+        "BasicSweeper",
+        ValueType.INTERVAL_SWEEP,
+        "an interval needs a sweeper that chooses values; set hydra/sweeper=optuna.",
+    ),
+    (
+        _OPTUNA,
+        ValueType.GLOB_CHOICE_SWEEP,
+        "Optuna's sweeper does not know glob(...); write choice(A, B).",
+    ),
+)
+"""Sweepers, by a part of their class's path; a kind of value that they do not take, and why."""
 _DIRECTIONS = {"max": "maximize", "min": "minimize"}
 
 JobFn = Callable[[DictConfig, bool], float | None]
@@ -185,13 +198,21 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
     words = [word for word in overrides if not is_hydra(word)]
     check_jobs(words)
     hydra = hydra_settings(overrides)
+    # Optuna's search space may stand in its own settings and not on the command line
     searched = [f"{key}={value}" for key, value in (hydra.sweeper.get("params") or {}).items()]
     if searched:
         words = [*searched, *words]
         check_jobs(words)
     chooses = _OPTUNA in hydra.sweeper._target_
     config = compose(first_job(words))
-    _refuse_unfit(words, hydra.sweeper._target_)
+    unfit = [
+        f"{word}: {why}"
+        for sweeper, kind, why in _UNFIT
+        if sweeper in hydra.sweeper._target_
+        for word in of_kind(words, kind)
+    ]
+    if unfit:
+        raise ConfigError(unfit)
     folder = Path(str(hydra.sweep.dir)).resolve()
     return Sweep(
         folder=folder,
@@ -201,28 +222,11 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
         by_optuna=chooses,
         by_program=config.server.progress == "json",
         words=[
+            # As resolved here: it holds the time, which Hydra would take again
             f"hydra.sweep.dir={quoted(folder)}",
             *(_optuna_settings(hydra, config, words, overrides) if chooses else []),
         ],
     )
-
-
-def _refuse_unfit(words: Sequence[str], sweeper: str) -> None:
-    problems = []
-    if "BasicSweeper" in sweeper:
-        intervals = of_kind(words, ValueType.INTERVAL_SWEEP)
-        problems = [
-            f"{word}: an interval needs a sweeper that chooses values; set hydra/sweeper=optuna."
-            for word in intervals
-        ]
-    elif _OPTUNA in sweeper:
-        globs = of_kind(words, ValueType.GLOB_CHOICE_SWEEP)
-        problems = [
-            f"{word}: Optuna's sweeper does not know glob(...); write choice(A, B)."
-            for word in globs
-        ]
-    if problems:
-        raise ConfigError(problems)
 
 
 def _optuna_settings(

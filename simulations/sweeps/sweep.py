@@ -79,6 +79,7 @@ def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:
         The job; None if jobs were validated on different records or by different metrics, or not
         at all, so that none can be called best.
     """
+    # Scores on different records cannot be compared
     if any(
         _key(word).split(".")[0] in _RECORD_GROUPS or _key(word) == "simulation.seed"
         for run in runs
@@ -107,38 +108,23 @@ def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
         sweep_dir: folder of the sweep.
     """
     keys = list(dict.fromkeys(_key(word) for run in runs for word in run.overrides))
-    metrics = sorted(
-        {
-            str(run.summary["primary_metric"])
-            for run in runs
-            if run.summary and run.status == "completed"
-        }
-    )
-    plain = all(run.status == "completed" for run in runs)
-    table = Table(
-        title=f"{len(runs)} jobs in {escape(str(sweep_dir))}",
-        title_justify="left",
-        title_style="bold",
-    )
-    for header in (
-        "RUN",
-        *(key.replace(".", ".\n") for key in keys),
-        *([] if plain else ["status"]),
-    ):
+    completed = [run for run in runs if run.status == "completed"]
+    metrics = sorted({str(run.summary["primary_metric"]) for run in completed if run.summary})
+    plain = len(completed) == len(runs)
+    title = f"{len(runs)} jobs in {escape(str(sweep_dir))}"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    # A key is broken at its dots, so that many settings fit beside each other
+    texts = ["RUN", *(key.replace(".", ".\n") for key in keys), *([] if plain else ["status"])]
+    for header in texts:
         table.add_column(escape(header), overflow="fold")
-    for header in (
-        *(f"{split}\n{metric}" for metric in metrics for split in ("validation", "test")),
-        "epsilon",
-        "seconds",
-    ):
+    scores = [f"{split}\n{metric}" for metric in metrics for split in ("validation", "test")]
+    for header in (*scores, "epsilon", "seconds"):
         table.add_column(header, justify="right", no_wrap=True)
     for run in runs:
         values = {_key(word): escape(_short(word.partition("=")[2])) for word in run.overrides}
-        first = [
-            escape(str(run.run_dir.relative_to(sweep_dir))),
-            *(values.get(key, "") for key in keys),
-        ]
-        table.add_row(*first, *([] if plain else [run.status]), *_results(run, metrics))
+        cells = [values.get(key, "") for key in keys] + ([] if plain else [run.status])
+        folder = escape(str(run.run_dir.relative_to(sweep_dir)))
+        table.add_row(folder, *cells, *_results(run, metrics))
     return table
 
 
@@ -165,7 +151,7 @@ def _cell(value: float | None) -> str:
 
 
 def _key(word: str) -> str:
-    return word.partition("=")[0].lstrip("+~")
+    return word.partition("=")[0].lstrip("+~")  # Hydra's signs to add and to remove a setting
 
 
 def _short(value: str) -> str:
