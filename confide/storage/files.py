@@ -39,8 +39,8 @@ def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644
     """
     temporary = ""
     try:
-        # In the same folder: a rename across file systems would not be atomic. mkstemp makes it
-        # with mode 0600, so that a secret is never readable by others, not even while it grows.
+        # In the same folder: no rename across file systems is atomic. With mkstemp's mode of 0600
+        # a secret is never readable by others, not even while it grows.
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         os.close(handle)
         write(Path(temporary))
@@ -53,10 +53,8 @@ def replace_file(path: Path, write: Callable[[Path], None], *, mode: int = 0o644
     except (OSError, SafetensorError) as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
-        raise StorageError(
-            f"{path} cannot be written: {error}. Free space or fix the folder; the earlier file"
-            " is unchanged."
-        ) from None
+        fix = "Free space or fix the folder; the earlier file is unchanged."
+        raise StorageError(f"{path} cannot be written: {error}. {fix}") from None
 
 
 def write_json(path: Path, value: Any) -> None:
