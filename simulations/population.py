@@ -137,14 +137,9 @@ def _argument_problems(
         problems.append(
             f"data.partitioner_args names {', '.join(unknown)}, which {key} does not take; {known}."
         )
-    default = inspect.Parameter.empty
     # alpha has a default of its own in the config, and partition_by is always ours
-    needed = [
-        name
-        for name in free
-        if parameters[name].default is default and name not in ("alpha", "partition_by")
-    ]
-    missing = [name for name in needed if name not in given]
+    others = [name for name in free if name not in given and name not in ("alpha", "partition_by")]
+    missing = [name for name in others if parameters[name].default is inspect.Parameter.empty]
     if missing:
         example = ", ".join(f"{name}: ..." for name in missing)
         problems.append(

@@ -10,7 +10,7 @@ refused.
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +94,7 @@ class Comparison:
         kept = self.folder / ALONE
         self.progress.phase("each one alone", total=len(federation.data))
         scored: dict[str, tuple[Evaluation, Evaluation]] = {}
-        before = _read(
-            kept, lambda found: _each_fits(found, lambda pair: _is_pair(pair, _is_evaluation))
-        )
+        before = _read(kept, _are_alone)
         for name, (everybody, own) in (before or {}).items():
             scored[name] = everybody, own
         for name in federation.data:
@@ -113,21 +111,13 @@ class Comparison:
     def _train_pooled(self) -> PooledResult | None:
         kept = self.folder / POOLED
         self.progress.phase("pooled", total=1)
-        found = _read(
-            kept, lambda found: _is_pair(found, lambda own: _each_fits(own, _is_evaluation))
-        )
+        found = _read(kept, _is_pooled)
         if found is None:
             data = {_HOLDER: pool(list(self.federation.data.values()))}
             # Inline, whatever carries the run: workers have nothing to share with one institution
             engine = InlineEngine(data, trainer=self.federation.trainer, setup=self.setup)
             plan, settings = pooled(self.plan, self.settings)
-            one = Federation(
-                data=data,
-                trainer=self.federation.trainer,
-                initial=self.federation.initial,
-                secret=self.federation.secret,
-                engine=engine,
-            )
+            one = replace(self.federation, data=data, engine=engine)
 
             def score_each(outcome: Outcome) -> Mapping[str, Evaluation]:
                 own = {
@@ -152,11 +142,7 @@ class Comparison:
         settings: ServerConfig,
         own_fn: Callable[[Outcome], Any] | None = None,
     ) -> Sequence[Any] | None:
-        """Score a job of one institution, from the cache or by training; None if it declines.
-
-        Returns:
-            Metrics on all test records, and by ``own_fn``; if that is None, on its own.
-        """
+        """Score a job of one institution, from the cache or by training; None if it declines."""
         path = self.cache.path(plan, settings, federation.data[name]) if self.cache else None
         found = self.cache.load(path) if self.cache and path else None
         if found is not None:
@@ -172,7 +158,8 @@ class Comparison:
             reasons = ", ".join(error.missing.values())
             log.warning("%s is left out of the baselines: %s.", name, reasons)
             return None
-        own = outcome.test.get(name, {}) if own_fn is None else own_fn(outcome)
+        # On all test records, and on the institution's own as it measured itself, or as own_fn does
+        own = own_fn(outcome) if own_fn else outcome.test.get(name, {})
         scored = score_pooled(self.federation, outcome.kept), own
         if self.cache and path:
             self.cache.store(path, scored)
@@ -227,6 +214,14 @@ def _read(path: Path, fits: Callable[[Any], bool]) -> Any:
         return found
     log.warning("%s holds no results of baselines; training them anew.", path)
     return None
+
+
+def _are_alone(found: Any) -> bool:
+    return _each_fits(found, lambda pair: _is_pair(pair, _is_evaluation))
+
+
+def _is_pooled(found: Any) -> bool:
+    return _is_pair(found, lambda own: _each_fits(own, _is_evaluation))
 
 
 def _each_fits(found: Any, fits: Callable[[Any], bool]) -> bool:

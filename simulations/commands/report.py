@@ -23,9 +23,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfideError: if a folder holds no run, or a page cannot be written.
     """
-    parser = _parser()
     try:
-        arguments = parser.parse_args(list(argv) or ["--help"])
+        arguments = _parser().parse_args(list(argv) or ["--help"])
     except SystemExit as stop:
         return int(stop.code or 0)
     # Imported once the command is known to be right: matplotlib takes a moment
