@@ -155,13 +155,7 @@ def _decoded(arrays: ArrayRecord) -> Tensors:
 def run_server_app(job: Job, grid: Grid, *, initial: Tensors) -> Outcome:
     """Run a job's rounds in a ServerApp, as Flower would run it.
 
-    Args:
-        job: what is run.
-        grid: carries the messages.
-        initial: initial trainable tensors, made once for all institutions.
-
-    Raises:
-        RunFailedError: if fewer than ``server.min_clients`` take part, or answer in a round.
+    Arguments and errors are those of :func:`~confide.server.rounds.loop.run_rounds`.
     """
     app = ServerApp()
     results: list[RunResult] = []  # a ServerApp's main returns nothing

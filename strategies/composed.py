@@ -24,6 +24,7 @@ from confide.strategies.strategy import (
     Bounds,
     ClientUpdate,
     Round,
+    RoundStart,
     Selection,
     ServerOptimizer,
     SumRule,
@@ -77,25 +78,17 @@ class Strategy:
         """Return the shapes of an update and what the algorithm's clients send beside it."""
         return self.algorithm.reply_shapes(shapes)
 
-    def begin(
-        self,
-        params: Tensors,
-        state: Tensors,
-        *,
-        cohort: Sequence[int],
-        max_value: float,
-        server_round: int,
-    ) -> Round:
+    def begin(self, start: RoundStart) -> Round:
         """Begin a round."""
         # A cohort without records would leave no scale to sum at.
-        total_weight = max(1, self.aggregator.total_weight(cohort))
-        bounds = Bounds(max_value=max_value, max_total_weight=total_weight)
+        total_weight = max(1, self.aggregator.total_weight(start.cohort))
+        bounds = Bounds(max_value=start.max_value, max_total_weight=total_weight)
         # Extra tensors are summed with the update, as one vector.
-        shapes = self.reply_shapes(shapes_of(params))
+        shapes = self.reply_shapes(shapes_of(start.params))
         return _ComposedRound(
             strategy=self,
-            params=params,
-            state=state,
+            params=start.params,
+            state=start.state,
             accumulator=self.aggregator.start(shapes, bounds),
             rule=(
                 SumRule(aggregator=self.aggregator, shapes=shapes, bounds=bounds)

@@ -22,7 +22,7 @@ from confide.errors import ConfigError, RunFailedError
 from confide.privacy.randomness import seed_from
 from confide.protocol.tensors import Shapes, Tensors, encode
 from confide.strategies.algorithm import Participation
-from confide.strategies.strategy import ClientUpdate, Round
+from confide.strategies.strategy import ClientUpdate, Round, RoundStart
 
 _MOST_LOOKS = 3
 # What a plan says already; any other key would be an instruction that institutions do not follow
@@ -154,17 +154,9 @@ class FlowerStrategy:
         """Return the shapes of an update."""
         return shapes
 
-    def begin(
-        self,
-        params: Tensors,
-        state: Tensors,
-        *,
-        cohort: Sequence[int],
-        max_value: float,
-        server_round: int,
-    ) -> Round:
+    def begin(self, start: RoundStart) -> Round:
         """Begin a round; replies are kept until its end."""
-        return _FlowerRound(self, params, server_round)
+        return _FlowerRound(self, start.params, start.server_round)
 
     def _aggregate(
         self, params: Tensors, updates: Sequence[ClientUpdate], server_round: int

@@ -114,6 +114,25 @@ class ServerOptimizer(Protocol):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class RoundStart:
+    """What a round begins with.
+
+    Attributes:
+        params: global tensors.
+        state: state that the last round returned.
+        cohort: declared numbers of training records of the clients asked.
+        max_value: bound on the absolute values that are accepted.
+        server_round: number of the round, from 1.
+    """
+
+    params: Tensors
+    state: Tensors
+    cohort: Sequence[int]
+    max_value: float
+    server_round: int
+
+
 class Round(Protocol):
     """One round under way."""
 
@@ -150,24 +169,8 @@ class FederatedAlgorithm(Protocol):
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of what clients send back, from those of the global tensors."""
 
-    def begin(
-        self,
-        params: Tensors,
-        state: Tensors,
-        *,
-        cohort: Sequence[int],
-        max_value: float,
-        server_round: int,
-    ) -> Round:
-        """Begin a round.
-
-        Args:
-            params: global tensors.
-            state: as returned by the last round.
-            cohort: declared numbers of training records of the clients asked.
-            max_value: bound on what is accepted.
-            server_round: from 1.
-        """
+    def begin(self, start: RoundStart) -> Round:
+        """Begin a round."""
 
 
 __all__ = [
@@ -177,6 +180,7 @@ __all__ = [
     "ClientUpdate",
     "FederatedAlgorithm",
     "Round",
+    "RoundStart",
     "Selection",
     "ServerOptimizer",
     "SumRule",

@@ -39,7 +39,7 @@ from confide.server.rounds.participants import Answer, Clients
 from confide.server.rounds.state import RunState, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
-from confide.strategies.strategy import Round
+from confide.strategies.strategy import Round, RoundStart
 
 log = logging.getLogger(__name__)
 
@@ -202,13 +202,14 @@ def _ask(
 
 def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> Round:
     """Begin the round after ``state`` with the clients ``cohort``."""
-    return enrolled.job.algorithm.begin(
-        state.params,
-        state.strategy_state,
+    start = RoundStart(
+        params=state.params,
+        state=state.strategy_state,
         cohort=[enrolled.clients.num_examples[name] for name in cohort],
         max_value=enrolled.job.settings.max_update_value,
         server_round=state.server_round + 1,
     )
+    return enrolled.job.algorithm.begin(start)
 
 
 def finish_round(

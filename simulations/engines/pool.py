@@ -76,7 +76,7 @@ class WorkerPool:
     def begin(
         self, round_spec: RoundSpec, items: Iterable[WorkItem], *, prepare: Callable[[], None]
     ) -> None:
-        """Begin an exchange; what was left of the one before, which was stopped, is forgotten.
+        """Begin an exchange; what is left of a stopped one is forgotten.
 
         Args:
             round_spec: what is asked.
@@ -124,11 +124,8 @@ class WorkerPool:
             redone = [one for one in worker.in_hand if one.is_redone]
             if len(redone) == len(worker.in_hand):
                 continue
-            log.warning(
-                "Worker %d was still busy with %s and is replaced.",
-                worker.number,
-                worker.in_hand[0].item.client,
-            )
+            client = worker.in_hand[0].item.client
+            log.warning("Worker %d was still busy with %s and is replaced.", worker.number, client)
             worker.kill()  # first: until then it may begin another item
             begun += [one.item for one in worker.begun() if not one.is_redone]
             kept.extend([*self._retire(worker), *redone])

@@ -19,7 +19,7 @@ from confide.flower.messages import task_identity
 from confide.protocol.tensors import Tensors, encode
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.composed import Strategy
-from confide.strategies.strategy import ClientUpdate
+from confide.strategies.strategy import ClientUpdate, RoundStart
 
 ROUNDS, CLIENTS = 4, 3
 START: Tensors = {"b": torch.tensor(0.3), "w": torch.tensor([[1.0, -0.5], [0.25, 0.0]])}
@@ -82,7 +82,13 @@ def our_path(make: Make, *, v_from_zero: bool = False) -> list[Tensors]:
     for server_round in range(1, ROUNDS + 1):
         cohort = [update.num_examples for update in updates(server_round)]
         under_way = make(server_round).begin(
-            params, state, cohort=cohort, max_value=1024.0, server_round=server_round
+            RoundStart(
+                params=params,
+                state=state,
+                cohort=cohort,
+                max_value=1024.0,
+                server_round=server_round,
+            )
         )
         for update in updates(server_round):
             under_way.add(update)

@@ -25,7 +25,12 @@ from confide.strategies.composed import Strategy
 from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.selection import SelectAll, SelectUniform
 from confide.strategies.server_optimizers import Adaptive, Sgd, adagrad, adam, yogi
-from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm, ServerOptimizer
+from confide.strategies.strategy import (
+    ClientUpdate,
+    FederatedAlgorithm,
+    RoundStart,
+    ServerOptimizer,
+)
 
 QUICK = "experiment=heart_disease"
 START: Tensors = {"w": torch.tensor([1.0, -2.0])}
@@ -74,7 +79,13 @@ def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
     params, state = START, algorithm.init(START)
     for server_round, size in enumerate((0.5, -0.25, 1.5), start=1):
         under_way = algorithm.begin(
-            params, state, cohort=[1, 3], max_value=1024.0, server_round=server_round
+            RoundStart(
+                params=params,
+                state=state,
+                cohort=[1, 3],
+                max_value=1024.0,
+                server_round=server_round,
+            )
         )
         for client, count, values in (("a", 1, [size, 1.0]), ("b", 3, [0.5, size])):
             shapes = algorithm.reply_shapes({"w": (2,)})

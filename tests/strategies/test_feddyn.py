@@ -27,7 +27,7 @@ from confide.strategies.algorithm import ServerResult, ServerRound
 from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg
 from confide.strategies.feddyn import feddyn
-from confide.strategies.strategy import ClientUpdate
+from confide.strategies.strategy import ClientUpdate, RoundStart
 
 ALPHA = 0.5
 EVERYBODY = (0, 1, 2)
@@ -89,7 +89,13 @@ def run_feddyn(
     state, kept, path = composed.init(params), [{"w": torch.zeros(1)} for _ in CLIENTS], []
     for server_round, cohort in enumerate(cohorts, start=1):
         under_way = composed.begin(
-            params, state, cohort=[9] * len(cohort), max_value=1024.0, server_round=server_round
+            RoundStart(
+                params=params,
+                state=state,
+                cohort=[9] * len(cohort),
+                max_value=1024.0,
+                server_round=server_round,
+            )
         )
         for k in cohort:
             w = solve(CLIENTS[k], float(kept[k]["w"]), float(params["w"]), alpha)
@@ -142,7 +148,9 @@ def test_two_rounds_of_two_clients_by_hand() -> None:
     state, kept = composed.init(params), {"w": torch.zeros(1)}
     for updates, w, h in (([1.0, 3.0], 4.0, 2.0), ([-2.0], 3.0, 1.0)):
         under_way = composed.begin(
-            params, state, cohort=[5] * len(updates), max_value=8.0, server_round=1
+            RoundStart(
+                params=params, state=state, cohort=[5] * len(updates), max_value=8.0, server_round=1
+            )
         )
         for value in updates:
             under_way.add(
@@ -198,7 +206,13 @@ def fedavg_of_many_steps(rounds: int, *, steps: int = 50, learning_rate: float =
     uniform, params = fedavg(weighting="uniform"), {"w": torch.zeros(1)}
     for server_round in range(1, rounds + 1):
         under_way = uniform.begin(
-            params, {}, cohort=[9] * len(CLIENTS), max_value=1024.0, server_round=server_round
+            RoundStart(
+                params=params,
+                state={},
+                cohort=[9] * len(CLIENTS),
+                max_value=1024.0,
+                server_round=server_round,
+            )
         )
         for client in CLIENTS:
             w = float(params["w"])

@@ -13,7 +13,7 @@ from confide.flower.messages import task_identity
 from confide.protocol.tensors import Tensors
 from confide.strategies.fedavg import fedavg
 from confide.strategies.flower_adapter import FlowerStrategy, load_flower_strategy
-from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm
+from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm, RoundStart
 
 FLOWER = "flwr.serverapp.strategy"
 START: Tensors = {"b": torch.tensor(0.5), "w": torch.tensor([1.0, 2.0])}
@@ -57,7 +57,9 @@ def one_round(
 ) -> Tensors:
     algorithm.select(CLIENTS, secret=SECRET, server_round=server_round)
     under_way = algorithm.begin(
-        START, {}, cohort=[1, 100, 10], max_value=1024.0, server_round=server_round
+        RoundStart(
+            params=START, state={}, cohort=[1, 100, 10], max_value=1024.0, server_round=server_round
+        )
     )
     for update in updates:
         under_way.add(update)
@@ -97,7 +99,9 @@ def test_state_hidden_in_the_strategy_lives_from_round_to_round() -> None:
     ]
     first = one_round(algorithm, update)
     algorithm.select(CLIENTS, secret=SECRET, server_round=2)
-    under_way = algorithm.begin(first, {}, cohort=[1, 1], max_value=1024.0, server_round=2)
+    under_way = algorithm.begin(
+        RoundStart(params=first, state={}, cohort=[1, 1], max_value=1024.0, server_round=2)
+    )
     for one in update:
         under_way.add(one)
     second, _ = under_way.finish(took_part("ab", 3))

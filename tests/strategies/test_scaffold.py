@@ -25,7 +25,7 @@ from confide.strategies.algorithm import join_extra
 from confide.strategies.composed import Strategy
 from confide.strategies.fedavg import fedavg
 from confide.strategies.scaffold import scaffold
-from confide.strategies.strategy import ClientUpdate
+from confide.strategies.strategy import ClientUpdate, RoundStart
 
 STEPS, RATE = 3, 0.1
 EVERYBODY = (0, 1, 2)
@@ -66,7 +66,13 @@ def run_scaffold(
     for server_round, cohort in enumerate(cohorts, start=1):
         sent = composed.request(params, state)
         under_way = composed.begin(
-            params, state, cohort=[9] * len(cohort), max_value=1024.0, server_round=server_round
+            RoundStart(
+                params=params,
+                state=state,
+                cohort=[9] * len(cohort),
+                max_value=1024.0,
+                server_round=server_round,
+            )
         )
         for k in cohort[::arrive]:
             known = given(
@@ -140,7 +146,9 @@ def test_server_part_by_hand() -> None:
     # Two of four clients: mean update 2, mean change 3; x = 1 + 2, c = 0 + 2/4 * 3.
     composed, params = compose_strategy("strategy=scaffold"), {"w": torch.ones(1)}
     under_way = composed.begin(
-        params, composed.init(params), cohort=[1, 9], max_value=8.0, server_round=1
+        RoundStart(
+            params=params, state=composed.init(params), cohort=[1, 9], max_value=8.0, server_round=1
+        )
     )
     for client, update, change in (("a", 1.0, 2.0), ("b", 3.0, 4.0)):
         tensors = {"w": torch.tensor([update]), "extra/w": torch.tensor([change])}
@@ -153,7 +161,9 @@ def test_server_part_by_hand() -> None:
 def test_with_zero_control_variates_it_is_fedavg() -> None:
     path, _ = run_scaffold([EVERYBODY])
     uniform, params = fedavg(weighting="uniform"), {"w": torch.zeros(1)}
-    under_way = uniform.begin(params, {}, cohort=[1, 1, 1], max_value=1024.0, server_round=1)
+    under_way = uniform.begin(
+        RoundStart(params=params, state={}, cohort=[1, 1, 1], max_value=1024.0, server_round=1)
+    )
     for k, client in enumerate(CLIENTS):
         w = 0.0
         for _ in range(STEPS):
