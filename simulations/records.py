@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from confide.client.records.custom import check_custom_records
 from confide.client.records.encoded import InstitutionData, encode_institution
-from confide.client.training.custom_checks import check_custom_encoding
+from confide.client.training.custom_checks import check_encoding
 from confide.config.data import DataConfig
 from confide.errors import DataError
 from confide.models.workload import Workload
@@ -70,7 +70,7 @@ def encode_records(
         )
         progress.advance(f"{name}, {len(records)} records")
     if plan.private:  # the largest part shows most of what an encoding does
-        check_custom_encoding(workload, max(population.parts.values(), key=len))
+        check_encoding(workload, max(population.parts.values(), key=len))
     if plan.privacy.unit == "group":
         refuse_split_groups(units, config)
     return EncodedRecords(

@@ -25,7 +25,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
-from confide.client.training.custom_checks import check_custom_encoding
+from confide.client.training.custom_checks import check_encoding
 from confide.client.training.deadline import Deadline
 from confide.config.model import Weights
 from confide.errors import DeniedError, ModelError, ProtocolError
@@ -130,7 +130,7 @@ class DeployedInstitution:
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
         if plan.private:
-            check_custom_encoding(workload, records)
+            check_encoding(workload, records)
         if isinstance(self._ledger, PersistentLedger):
             self._ledger.know_units(units)
         trainer = make_trainer(workload, plan, self._deadline.check)

@@ -1,4 +1,4 @@
-"""What a custom task has to show before its first private step, beside the preflight.
+"""What a task has to show before its first private step, beside the preflight.
 
 The guarantee holds for a record whose gradient and encoding depend on no other record. A custom
 task can be looked at from outside only: on a few records, in batches of two sizes and one by one.
@@ -53,18 +53,19 @@ def check_custom_loss(
         _check_equal(workload, _losses_alone(loss_fn, examples), alone, "after other records")
 
 
-def check_custom_encoding(workload: Workload, records: Dataset) -> None:
+def check_encoding(workload: Workload, records: Dataset) -> None:
     """Check that a record is encoded alike alone and beside others.
 
+    The built-in tasks have to show it too: their encoding rests on a tokenizer that comes with a
+    backbone's folder.
+
     Args:
-        workload: workload of any task; only a custom one is looked at.
+        workload: workload of any task.
         records: an institution's records, which fit the schema; at least one.
 
     Raises:
         PrivacyError: naming the column that differs.
     """
-    if workload.custom_task is None:
-        return
     count = min(len(records), max(_BATCHES))
     together = workload.task.encode(records.select(range(count)))
     for index in range(min(count, _ALONE)):
@@ -74,9 +75,12 @@ def check_custom_encoding(workload: Workload, records: Dataset) -> None:
             name for name in alone if name not in beside or not _is_equal(alone[name], beside[name])
         ]
         if differing:
+            task = f"task._target_={workload.custom_task}"
+            if workload.custom_task is None:
+                task = "The task, with this backbone's tokenizer"
             raise PrivacyError(
-                f"task._target_={workload.custom_task}: encode gives column {', '.join(differing)}"
-                f" of a record other values alone than beside {count - 1} others, so one record"
+                f"{task}: encode gives column {', '.join(differing)} of a record other"
+                f" values alone than beside {count - 1} others, so one record"
                 " changes what others are; encode each record by itself, with public ranges."
             )
 
@@ -137,4 +141,4 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
     )
 
 
-__all__ = ["check_custom_encoding", "check_custom_loss"]
+__all__ = ["check_custom_loss", "check_encoding"]

@@ -47,6 +47,9 @@ class TextClassification(SingleLabel):
             truncation=True,
             max_length=self._config.max_tokens,
             padding=True,
+            # Whatever the folder says: padding on the left would move a text by the longest beside
+            # it, and batches, which are cut on the right, would lose its end.
+            padding_side="right",
             return_tensors="pt",
         )
         width = tokens["input_ids"].shape[1]

@@ -1,5 +1,6 @@
 """Texts to tokens, and the records of every task under conf/task."""
 
+import copy
 from importlib import resources
 
 import pytest
@@ -136,6 +137,15 @@ def test_null_text_is_refused(task: TextClassification) -> None:
 def test_missing_text_column_is_refused(task: TextClassification) -> None:
     with pytest.raises(DataError, match="lack column text; they have note, label"):
         task.encode(Dataset.from_dict({"note": ["x"], "label": ["good"]}))
+
+
+def test_a_tokenizer_that_pads_on_the_left_encodes_as_any_other(task: TextClassification) -> None:
+    tokenizer = copy.deepcopy(task._tokenizer)
+    tokenizer.padding_side = "left"
+    left = TextClassification(task._config, tokenizer=tokenizer)
+    records = Dataset.from_dict({"text": TEXTS, "label": ["good", "good", "fair"]})
+    for name, column in task.encode(records).columns.items():
+        assert left.encode(records).columns[name].equal(column)
 
 
 def test_missing_label_column_is_refused(task: TextClassification) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from small_kit import PRIVATE, TASK, make_kit
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.records.checked import load_checked_records
-from confide.client.training.custom_checks import check_custom_encoding
+from confide.client.training.custom_checks import check_encoding
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
@@ -259,11 +260,19 @@ def test_records_of_one_label_are_no_reason_to_refuse_a_task() -> None:
 def test_encoding_that_reads_a_record_in_the_light_of_others_is_refused(tmp_path: Path) -> None:
     kit = listing(tmp_path, "vetted.Centres", "vetted.Plain")
     records = load_checked_records(kit.data, TASK).records
-    check_custom_encoding(build(own()), records)
-    check_custom_encoding(build(PRIVATE), records)
+    check_encoding(build(own()), records)
+    check_encoding(build(PRIVATE), records)
     with pytest.raises(
         PrivacyError,
         match="encode gives column features of a record other values alone than beside",
     ):
-        check_custom_encoding(build(own("vetted.Centres")), records)
+        check_encoding(build(own("vetted.Centres")), records)
     assert ask(kit, own("vetted.Centres")).refusal == "privacy"
+
+
+def test_built_in_tasks_have_to_encode_records_by_themselves_too(tmp_path: Path) -> None:
+    kit = listing(tmp_path, "vetted.Centres")
+    records = load_checked_records(kit.data, TASK).records
+    planted = replace(build(own("vetted.Centres")), custom_task=None)
+    with pytest.raises(PrivacyError, match="this backbone's tokenizer: encode gives column"):
+        check_encoding(planted, records)
