@@ -112,7 +112,7 @@ def test_kills_at_a_few_instants_change_nothing(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # each kill starts a run anew: 100 s alone, three times that in company
+@pytest.mark.timeout(1200)  # 176 to 415 s were measured next to other suites
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("kind", ["fedavg", "fedadam", "private"])
 def test_kills_at_thirty_instants_change_nothing(
