@@ -92,7 +92,7 @@ class Comparison:
     def _train_alone(self) -> Alone:
         federation = self.federation
         kept = self.folder / ALONE
-        self.progress.phase("each one alone", total=len(federation.data))
+        self.progress.phase("local models", total=len(federation.data))
         scored: dict[str, tuple[Evaluation, Evaluation]] = {}
         before = _read(kept, _are_alone)
         for name, (everybody, own) in (before or {}).items():
