@@ -30,7 +30,7 @@ class Result:
     Attributes:
         run_dir: RUN, absolute.
         summary: ``RUN/summary.json``.
-        custom_tasks: dotted paths of tasks of one's own that may be imported to use the model.
+        custom_tasks: dotted paths of custom tasks that may be imported to use the model.
     """
 
     run_dir: Path
@@ -132,7 +132,7 @@ def load_run(run_dir: str | Path, *, custom_tasks: tuple[str, ...] = ()) -> Resu
 
     Args:
         run_dir: RUN.
-        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
 
     Raises:

@@ -327,7 +327,7 @@ class FlowerStrategyConfig(StrategyConfig):
 
 @dataclass
 class CustomStrategyConfig(StrategyConfig):
-    """A strategy of one's own, by dotted path.
+    """A custom strategy, by dotted path.
 
     What makes a :class:`~confide.strategies.strategy.FederatedAlgorithm`.
     """

@@ -44,7 +44,7 @@ def export(
         folder: where to; None for ``RUN/export/FORM``. One that an earlier export wrote is
             replaced, any other refused.
         check: records to compare on, best labelled ones; None for invented ones.
-        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
 
     Returns:

@@ -66,7 +66,7 @@ def predict(
         run: RUN, ``RUN/model``, or a folder that ``confide export`` wrote.
         records: the task's input columns; others, the label among them, are not looked at.
         device: auto, cpu, cuda or mps.
-        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
 
     Returns:
@@ -180,7 +180,7 @@ def _problems(task: Task, records: Dataset, *, present: Sequence[str]) -> list[s
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (low, middle) if found(column, low, middle) else (middle, high)
-        # A check of one's own may find what no single record shows.
+        # A custom check may find what no single record shows.
         single = found(column, low, high)
         problems.append(f"{problem} First in record {high}." if single else problem)
     return problems

@@ -114,7 +114,7 @@ def load_predictor(
     Args:
         folder: RUN, ``RUN/model`` or an exported folder.
         compute: where; ONNX models are computed on the CPU.
-        custom_tasks: dotted paths of tasks of one's own that may be imported; none is on a file's
+        custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
 
     Raises:

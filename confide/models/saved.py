@@ -164,7 +164,7 @@ def refuse_custom_task(folder: Path, plan: TrainingPlan, custom_tasks: Sequence[
     if not set(plan.task.custom_tasks) <= set(custom_tasks):
         path = plan.task._target_
         raise ModelError(
-            f"{folder} was trained with a task of one's own, {path}, which is not imported on a"
+            f"{folder} was trained with a custom task, {path}, which is not imported on a"
             f" file's word; if you trust it, say so: --custom-task {path}, or"
             f" custom_tasks=[{path!r}]."
         )

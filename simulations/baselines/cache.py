@@ -3,7 +3,7 @@
 What an institution reaches alone, or all of them with their records in one place, does not depend
 on the strategy: a sweep over strategies trains its baselines once. A result is taken from the cache
 only where training again would give exactly the same, which is where nothing is random or all of it
-follows from a seed, no ledger has to hear of it, and the task is none of one's own, whose code may
+follows from a seed, no ledger has to hear of it, and the task is not custom, whose code may
 have changed. Files hold metrics alone and are readable by their owner alone.
 """
 

@@ -211,7 +211,7 @@ class SharedSum:
     def begin(self, rule: SumRule) -> None:
         """Begin a sum anew."""
         accumulator = rule.aggregator.start(rule.shapes, rule.bounds)
-        # Additive rules of one's own are checked for this when the strategy is built.
+        # Additive custom rules are checked for this when the strategy is built.
         assert isinstance(accumulator, FixedPointMean)
         # The whole block: what an earlier, longer sum left must not be read again.
         accumulator.total = self.total.zero_()[
