@@ -6,9 +6,11 @@ Poisson-subsampled Gaussian, ``steps`` times, with rate q and noise of standard 
 on a sum of gradients clipped to norm C. What voids it: batches that are not Poisson samples, noise
 or masks that the other side can predict, anything else computed from training records that leaves.
 
-Epsilon composes by privacy loss distributions (Koskela et al. 2020, arXiv 1906.03049) with
-pessimistic rounding: an upper bound. PRV (Gopi et al. 2021, arXiv 2106.02848) and RDP (Mironov
-2017, arXiv 1702.07476) are Opacus's. GDP under-reports and is not offered.
+Every accountant gives an upper bound, rounding included, or infinity, or refuses. Epsilon composes
+by privacy loss distributions (:mod:`confide.privacy.loss_distribution`) or, where that is smaller,
+by Renyi divergences (RDP; Mironov 2017, arXiv 1702.07476): at deltas near rounding, and over very
+many steps. PRV (Gopi et al. 2021, arXiv 2106.02848) and RDP alone are Opacus's. GDP under-reports
+and is not offered.
 """
 
 import functools
@@ -16,20 +18,28 @@ import math
 import warnings
 from dataclasses import dataclass
 
-import dp_accounting
-from dp_accounting import pld
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 
 from confide.config.custom import implementation
 from confide.config.privacy import ACCOUNTANTS
 from confide.errors import PrivacyError
+from confide.privacy.loss_distribution import bounded_epsilon
 
-# Losses are rounded up to multiples of this: at 1e-3 the bound is at most 5e-5 above that of 1e-4,
-# and ten times cheaper.
-_PLD_INTERVAL = 1e-3
 _SIGMA_RANGE = (0.1, 1e4)
 _SIGMA_TOLERANCE = 1e-4
+# Where RDP is below this, a composed privacy loss distribution is small.
+_CHEAP_EPSILON = 30.0
+# At larger deltas, over fewer steps, loss distributions are tighter than RDP, which takes as long.
+_ROUNDING_COUNTS = 1e-8
+_MANY_STEPS = 10_000
+# Opacus cuts the series of a fractional order where its terms are below exp(-30); over order - 1,
+# at least 0.05, that is the most that a step can lack.
+_SERIES_CUT = 1e-11
+_ROUNDING = 1e-9
+# Opacus's PRV composes by Fourier transform as well, of up to 1e7 values, and does not count its
+# rounding: this is its part of delta for each step.
+_PRV_ROUNDING = 5e-13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +81,16 @@ def _epsilon(schedule: Schedule, delta: float, accountant: str) -> float:
 
 
 def pld_epsilon(schedule: Schedule, delta: float) -> float:
-    """Compose privacy loss distributions, rounded up: an upper bound."""
-    accountant = pld.PLDAccountant(
-        dp_accounting.NeighboringRelation.REPLACE_SPECIAL,
-        value_discretization_interval=_PLD_INTERVAL,
+    """Compose privacy loss distributions, or Renyi divergences where that is smaller."""
+    by_losses = bounded_epsilon(
+        noise_multiplier=schedule.noise_multiplier,
+        sampling_rate=schedule.sampling_rate,
+        steps=schedule.steps,
+        delta=delta,
     )
-    gaussian = dp_accounting.GaussianDpEvent(schedule.noise_multiplier)
-    sampled = dp_accounting.PoissonSampledDpEvent(schedule.sampling_rate, gaussian)
-    accountant.compose(dp_accounting.SelfComposedDpEvent(sampled, schedule.steps))
-    return float(accountant.get_epsilon(delta))
+    if delta > _ROUNDING_COUNTS and schedule.steps <= _MANY_STEPS:
+        return by_losses
+    return min(by_losses, rdp_epsilon(schedule, delta))
 
 
 @functools.lru_cache(maxsize=65536)
@@ -107,7 +118,14 @@ def renyi(schedule: Schedule, *, order: float) -> float:
         )
     )
     # NaN: a binomial coefficient overflowed; below 0: rounding.
-    return math.inf if math.isnan(cost) else max(0.0, cost)
+    return math.inf if math.isnan(cost) else _upwards(max(0.0, cost), schedule)
+
+
+def _upwards(cost: float, schedule: Schedule) -> float:
+    """Return a cost by Renyi divergences with what rounding and cut series may lack."""
+    # Unsampled, it is a closed form
+    cut = _SERIES_CUT * schedule.steps if schedule.sampling_rate < 1 else 0.0
+    return cost * (1 + _ROUNDING) + cut
 
 
 def _by_opacus(
@@ -116,17 +134,32 @@ def _by_opacus(
     accountant.history = [(schedule.noise_multiplier, schedule.sampling_rate, schedule.steps)]
     with warnings.catch_warnings():  # a bound that could be tighter is still a bound
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
+        # At sampling_rate=1 PRV takes the logarithm of nobody being left out
+        warnings.filterwarnings("ignore", message="divide by zero", category=RuntimeWarning)
         return float(accountant.get_epsilon(delta))
 
 
 def prv_epsilon(schedule: Schedule, delta: float) -> float:
-    """Compose privacy random variables, within an error of Opacus's choosing."""
-    return _by_opacus(PRVAccountant(), schedule, delta)
+    """Compose privacy random variables, at the upper end of an error of Opacus's choosing.
+
+    Raises:
+        PrivacyError: if rounding could be as large as half of delta.
+    """
+    rounding = _PRV_ROUNDING * schedule.steps
+    try:
+        if rounding <= delta / 2:
+            return _by_opacus(PRVAccountant(), schedule, delta - rounding)
+    except ValueError:  # it noticed rounding itself
+        pass
+    raise PrivacyError(
+        f"privacy.accountant=prv is no upper bound at delta={delta:g} over {schedule.steps} steps,"
+        " where rounding counts; use pld or rdp."
+    )
 
 
 def rdp_epsilon(schedule: Schedule, delta: float) -> float:
     """Compose Renyi divergences: an upper bound, and cheap."""
-    return _by_opacus(RDPAccountant(), schedule, delta)
+    return _upwards(_by_opacus(RDPAccountant(), schedule, delta), schedule)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -159,10 +192,14 @@ def calibrate(
         return epsilon(schedule, delta=delta, accountant=by)
 
     lowest, highest = _SIGMA_RANGE
+    # PRV is slow: PLD searches, PRV has the last word below.
+    by = "rdp" if accountant == "rdp" else "pld"
     enough = 1.0
     # RDP is an upper bound and cheap: it finds where to begin, since PLD costs memory and time
-    # where noise is little.
-    while spent(enough, "rdp") > target_epsilon:
+    # where noise is little. But its orders are few: PLD allows small budgets that RDP never does.
+    while (at_most := spent(enough, "rdp")) > target_epsilon and (
+        by == "rdp" or at_most > _CHEAP_EPSILON or spent(enough, by) > target_epsilon
+    ):
         enough *= 2
         if enough > highest:
             raise PrivacyError(
@@ -170,8 +207,6 @@ def calibrate(
                 f" delta={delta:g} over {steps} steps with sampling_rate={sampling_rate:g}; raise"
                 " epsilon or delta, or lower the steps or the sampling rate."
             )
-    # PRV is slow: PLD searches, PRV has the last word below.
-    by = "rdp" if accountant == "rdp" else "pld"
     too_little = enough / 2
     while too_little > lowest and spent(too_little, by) <= target_epsilon:
         enough, too_little = too_little, too_little / 2
@@ -181,7 +216,13 @@ def calibrate(
             enough = middle
         else:
             too_little = middle
-    while spent(enough, accountant) > target_epsilon:  # PRV adds its own error to what PLD allows
+    # PRV adds its own error to what PLD allows: a little more noise, or none is enough
+    if spent(enough, accountant) > target_epsilon < spent(2 * enough, accountant):
+        raise PrivacyError(
+            f"privacy.accountant={accountant} is too coarse for epsilon={target_epsilon:g}; use"
+            " pld."
+        )
+    while spent(enough, accountant) > target_epsilon:
         enough *= 1 + 10 * _SIGMA_TOLERANCE
     return enough
 
