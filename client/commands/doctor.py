@@ -22,7 +22,7 @@ from confide.deployment.checks import (
     show,
 )
 from confide.deployment.reachability import check_reachable
-from confide.errors import ConfideError, ConfigError
+from confide.errors import ConfideError, ConfigError, DeniedError
 from confide.security import ec_keys
 
 # Linux takes 108 bytes for the path of a socket, its final null byte included
@@ -156,6 +156,7 @@ def _records(kit: InstitutionKit) -> Iterator[Finding]:
 
 def _counts(kit: InstitutionKit, units: int) -> Iterator[Finding]:
     from confide.client.policy import Policy
+    from confide.privacy.budget import suitable_delta, suits
 
     if kit.config.data.group_column is not None:
         return  # a group's share of records is not known before they are split
@@ -170,6 +171,15 @@ def _counts(kit: InstitutionKit, units: int) -> Iterator[Finding]:
                 message,
                 "bring more records, or decide on another number in client.yaml.",
             )
+    budget = kit.config.policy.budget
+    if budget.epsilon is not None and not suits(budget.delta, units):
+        yield Finding(
+            "records",
+            "error",
+            f"policy.budget.delta={budget.delta:g} is not below 1/n = {1 / units:g} for about"
+            f" {units} units to train on: one could be published outright",
+            f"set policy.budget.delta={suitable_delta(units):g} in client.yaml.",
+        )
 
 
 def _backbones(kit: InstitutionKit) -> Iterator[Finding]:
@@ -282,6 +292,10 @@ def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
         message = f"{population.name}: epsilon {left:.2f} of {bound:g} left"
         fix = "let the institution's people decide on a larger one: `confide ledger budget`."
         yield ok("budget", message) if left > 0 else Finding("budget", "warning", message, fix)
+        try:  # as the next run will
+            population.check_delta(min(population.budget.delta, kit.config.policy.budget.delta))
+        except DeniedError as error:
+            yield Finding("budget", "error", str(error))
 
 
 def _folders(kit: InstitutionKit) -> Iterator[Finding]:

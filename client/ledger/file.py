@@ -89,7 +89,8 @@ class LedgerFile:
         The budget's order and unit do not change.
 
         Raises:
-            DeniedError: if the unit differs from the declared one, or there is no epsilon.
+            DeniedError: if the unit differs from the declared one, there is no epsilon, or delta is
+                not below 1 / n for the units that runs were charged for.
         """
         with self.transaction() as writing:
             writing.declare(name, config)
@@ -123,6 +124,7 @@ class Writing:
         known = self.state.populations.get(name)
         if known is not None:
             check_unit(known, config)
+            known.check_delta(config.delta)
         budget = new_budget(name, config)
         # The order stays even where the new budget would suit another one: it must not be chosen
         # after outputs were seen

@@ -3,13 +3,14 @@
 A pure fold; nothing is read or written.
 """
 
+import shlex
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from confide.client.ledger.events import Event
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule
-from confide.privacy.budget import Budget, Charge
+from confide.privacy.budget import Budget, Charge, suitable_delta, suits
 
 
 def run_name(institution: str, job: str) -> str:
@@ -137,6 +138,43 @@ class PopulationAccount:
             for run, count in zip(self.runs.values(), rounds, strict=True)
         ]
 
+    def num_units(self, terms: RunTerms | None = None) -> int:
+        """Return the population's number of units as far as it is known; 0 before any run.
+
+        It counts too many rather than too few: each institution with the most that one of its runs
+        had, as if no unit were at two of them.
+
+        Args:
+            terms: terms of a run that may begin.
+        """
+        most: dict[str, int] = {}
+        for known in [*(run.terms for run in self.runs.values()), *([terms] if terms else [])]:
+            most[known.institution] = max(known.num_units, most.get(known.institution, 0))
+        return sum(most.values())
+
+    def check_delta(self, delta: float, terms: RunTerms | None = None) -> None:
+        """Check that a lifetime delta is below 1 / n.
+
+        Args:
+            delta: lifetime delta, declared or the policy's.
+            terms: terms of a run that may begin.
+
+        Raises:
+            DeniedError: if it is not, with both and what to write instead.
+        """
+        units = self.num_units(terms)
+        if suits(delta, units):
+            return
+        better = suitable_delta(units)
+        raise DeniedError(
+            f"policy.budget.delta={delta:g} is not below 1/n = {1 / units:g} for the {units} units"
+            f" of population {self.name}: one could be published outright. Write"
+            f" policy.budget.delta={better:g}, or: confide ledger budget LEDGER --declare"
+            f" {shlex.quote(self.name)} --epsilon {self.budget.epsilon:g} --delta {better:g}",
+            code="budget_delta",
+            figures={"asked": delta, "allowed": better},
+        )
+
     def check_affordable(self, terms: RunTerms, bound: Budget) -> None:
         """Check that a budget covers a whole run after all that was charged before.
 
@@ -145,9 +183,10 @@ class PopulationAccount:
             bound: this population's budget, or a tighter one of the same order.
 
         Raises:
-            DeniedError: if it does not, with what would be committed and what is allowed; or if
-                records are grouped by another column than before.
+            DeniedError: if it does not, with what would be committed and what is allowed; if its
+                delta is not below 1 / n; or if records are grouped by another column than before.
         """
+        self.check_delta(bound.delta, terms)
         # Groups by another column are other groups: the budget's promise to the first ones would
         # no longer be what is accounted for
         before_by = {

@@ -79,7 +79,12 @@ class BudgetConfig:
         gt=0,
         le=1000,
     )
-    delta: float = setting(1e-5, "Probability that the lifetime bound fails.", ge=1e-12, lt=1)
+    delta: float = setting(
+        1e-5,
+        "Probability that the lifetime bound fails; below 1 / n for a population of n units.",
+        ge=1e-12,
+        lt=1,
+    )
 
 
 @dataclass
@@ -170,6 +175,17 @@ class PolicyConfig:
             r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", self.hours
         ):
             yield f"hours={self.hours}: expected HH:MM-HH:MM."
+        name, least = (
+            ("min_records", self.min_records)
+            if self.public_n is None
+            else ("public_n", self.public_n)
+        )
+        # Whoever may publish one of n units outright has delta 1 / n
+        if self.budget.epsilon is not None and self.budget.delta * least >= 1:
+            yield (
+                f"budget.delta={self.budget.delta:g}, {name}={least}: expected a delta below 1 /"
+                f" {name}; set budget.delta=1e-{len(str(least))}."
+            )
         # Under a budget for records each run that protects groups costs several times as much
         if self.budget.unit == "record" and self.required_unit == "group":
             yield (

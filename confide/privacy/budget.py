@@ -25,6 +25,9 @@ data set without the group it is two zero-out steps, and the triangle inequality
 rho being the group-level cost. The larger of the two is charged. A record event under a group
 budget is refused: how many records of a group are sampled at once has no bound but their number.
 
+Delta is below 1 / n, n being the population's number of units: a mechanism that publishes one unit
+chosen at random, outright, has delta 1 / n.
+
 What voids all this: outputs of the same units that this budget does not know of, and an order
 chosen after the fact.
 
@@ -159,9 +162,28 @@ class Budget:
         )
 
 
+def suits(delta: float, units: int) -> bool:
+    """Say whether a delta is below 1 / n.
+
+    Args:
+        delta: probability that a bound fails.
+        units: n, the number of units that it protects; 0 if none is known yet.
+    """
+    return delta * units < 1
+
+
+def suitable_delta(units: int) -> float:
+    """Return the largest power of ten below 1 / n.
+
+    Args:
+        units: n >= 1.
+    """
+    return float(f"1e-{len(str(units))}")
+
+
 def conversion(order: float, delta: float) -> float:
     """Return the difference between epsilon at a delta and the Renyi divergence of an order."""
     return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
 
 
-__all__ = ["Budget", "Charge", "conversion"]
+__all__ = ["Budget", "Charge", "conversion", "suitable_delta", "suits"]

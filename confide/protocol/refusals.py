@@ -60,6 +60,10 @@ class Refusal(StrEnum):
     NO_BUDGET = "no_budget", "declined: it has no lifetime budget to charge"
     BUDGET_EXHAUSTED = "budget_exhausted", "declined: its lifetime budget would not cover the run"
     BUDGET_UNIT = "budget_unit", "declined: its budget promises a stronger unit than the plan's"
+    BUDGET_DELTA = (
+        "budget_delta",
+        "declined: its lifetime delta is not below 1 / its units; lower it",
+    )
     BUDGET_UNPROTECTED = "budget_unprotected", "declined: nothing without privacy can be accounted"
     UNDECLARED_POPULATION = "undeclared_population", "declined: its population has no budget yet"
     ROUNDS_SPENT = "rounds_spent", "declined: the rounds that were charged for are spent"

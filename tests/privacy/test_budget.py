@@ -12,7 +12,7 @@ from scipy import stats
 
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule, calibrate, epsilon, renyi
-from confide.privacy.budget import Budget, Charge, conversion
+from confide.privacy.budget import Budget, Charge, conversion, suitable_delta, suits
 
 DELTA = 1e-5
 BUDGET = Budget.declare(8.0, DELTA)
@@ -282,3 +282,11 @@ def test_record_under_a_group_budget_is_refused() -> None:
             budget_unit="group",
         )
     assert denied.value.code == "budget_unit"
+
+
+@pytest.mark.parametrize("units", [1, 2, 9, 10, 11, 99_999, 100_000, 5_000_000, 10**9])
+def test_suitable_delta_is_the_largest_power_of_ten_below_one_in_n(units: int) -> None:
+    better = suitable_delta(units)
+    assert suits(better, units)
+    assert not suits(float(f"1e-{len(str(units)) - 1}"), units)
+    assert not suits(1 / units, units)

@@ -5,6 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from ledger_runs import terms
 from safetensors.torch import save_file
 from torch import zeros
 
@@ -12,6 +13,7 @@ from confide.cli import main
 from confide.client.commands.doctor import diagnose
 from confide.client.deployment.kit import load_kit, plan_path
 from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.persistent import PersistentLedger
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.deployment.checks import Finding
@@ -142,6 +144,29 @@ def test_the_ledger_is_verified_and_what_is_left_told(kit: Path) -> None:
     assert "16.00 of 16 left" in findings["budget"][0].message
     path.unlink()
     assert "is gone" in errors(found(kit)["ledger"])
+
+
+def test_a_lifetime_delta_that_the_population_is_too_large_for_is_told(kit: Path) -> None:
+    assert "budget.delta=0.01, min_records=100: expected a delta below 1 / min_records" in errors(
+        found(kit, "policy.budget.delta=0.01")["client.yaml"]
+    )
+    told = errors(found(kit, "policy.budget.delta=0.005")["records"])
+    assert "for about 644 units" in told
+    assert "set policy.budget.delta=0.001" in told
+    ledger = PersistentLedger(
+        LedgerFile(load_kit(kit, [f"data.path={HEART}", BUDGET]).ledger),
+        population="ward",
+        budget=BudgetConfig(epsilon=16.0, delta=1e-3),
+    )
+    ledger.reserve(terms(num_units=644), 1, "a/1", key=None)
+    assert not errors(found(kit, "policy.budget.delta=0.001")["budget"])
+    larger = terms("b", num_units=990, noise_multiplier=40.0)
+    ledger.reserve(larger, 1, "b/1", key=None)
+    with LedgerFile(load_kit(kit, [f"data.path={HEART}", BUDGET]).ledger).transaction() as writing:
+        changed = {"population": "ward", "unit": "record", "order": 3.0}
+        writing.append("budget", {**changed, "epsilon": 16.0, "delta": 0.0015})
+    told = errors(found(kit, "policy.budget.delta=0.0015")["budget"])
+    assert "--declare ward --epsilon 16 --delta 0.001" in told
 
 
 def test_places_that_will_not_do_are_told(kit: Path) -> None:

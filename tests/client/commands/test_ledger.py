@@ -171,6 +171,16 @@ def test_what_is_not_said_stays_as_it_was_declared(folder: Path) -> None:
     assert (north.budget.epsilon, north.budget.delta, north.unit) == (4.0, 1e-8, "group")
 
 
+def test_delta_is_lowered_and_never_to_one_in_n_or_more(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    east = ("budget", folder / "east.ledger", "--declare", "east", "--epsilon", "8")
+    assert confide_ledger(*east, "--delta", "0.01") == 1
+    assert "not below 1/n = 0.01 for the 100 units" in capsys.readouterr().err
+    assert confide_ledger(*east, "--delta", "1e-7") == 0
+    assert LedgerFile(folder / "east.ledger").state.populations["east"].budget.delta == 1e-7
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

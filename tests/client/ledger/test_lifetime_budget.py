@@ -160,3 +160,65 @@ def test_a_record_run_under_a_group_budget_is_refused(tmp_path: Path) -> None:
         ledger.admit(terms())
     assert caught.value.code == "budget_unit"
     ledger.admit(terms(unit="group"))
+
+
+# --- a lifetime delta is below 1 / n
+
+
+@pytest.mark.parametrize(
+    ("delta", "units", "better"),
+    [(1e-2, 5_000_000, 1e-7), (1e-5, 100_000, 1e-6), (1e-2, 100, 1e-3), (0.5, 2, 0.1)],
+)
+def test_a_lifetime_delta_of_one_in_n_or_more_is_declined_with_the_one_to_write(
+    delta: float, units: int, better: float, tmp_path: Path
+) -> None:
+    ledger = opened(tmp_path, budget=BudgetConfig(epsilon=8.0, delta=delta))
+    with pytest.raises(DeniedError, match=rf"{units} units .* policy.budget.delta={better:g},") as (
+        caught
+    ):
+        ledger.reserve(terms(num_units=units), 1, "a/1", key=None)
+    assert caught.value.code == "budget_delta"
+    assert caught.value.figures == {"asked": delta, "allowed": better}
+    assert rounds_of(ledger, "a") == 0
+    mended = opened(tmp_path, budget=BudgetConfig(epsilon=8.0, delta=better))
+    train(mended, num_units=units)
+
+
+def test_a_lifetime_delta_just_below_one_in_n_is_admitted(tmp_path: Path) -> None:
+    opened(tmp_path).admit(terms(num_units=99_999))
+
+
+def test_units_of_several_institutions_of_a_population_are_added_up(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    train(ledger, noise_multiplier=40.0, num_units=60_000)
+    # The same institution with fewer units of the population is no news
+    ledger.admit(terms("b", noise_multiplier=40.0, num_units=50_000))
+    with pytest.raises(DeniedError) as caught:
+        ledger.admit(terms("b", institution="another", noise_multiplier=40.0, num_units=50_000))
+    assert caught.value.code == "budget_delta"
+
+
+def test_an_old_ledger_goes_on_with_the_run_it_began_and_is_mended_for_the_next(
+    tmp_path: Path,
+) -> None:
+    # As a release that did not look wrote it
+    ledger = opened(tmp_path, budget=BudgetConfig(epsilon=8.0, delta=1e-2))
+    train(ledger, rounds=1, num_units=90)
+    file = LedgerFile(tmp_path / "ward.ledger")
+    with file.transaction() as writing:
+        again = {"population": "ward", "unit": "record", "order": 2.0}
+        writing.append("budget", {**again, "epsilon": 8.0, "delta": 0.05})
+    old = opened(tmp_path, budget=BudgetConfig(epsilon=8.0, delta=0.05))
+    old.reserve(terms(num_units=90), 2, "a/2", key=None)
+    fits = terms("b", noise_multiplier=40.0, steps=1, max_rounds=1, num_units=90)
+    with pytest.raises(DeniedError, match=r"--declare ward --epsilon 8 --delta 0\.01"):
+        old.admit(fits)
+    file.declare("ward", BudgetConfig(epsilon=8.0, delta=0.01))
+    assert file.state.populations["ward"].budget.order == 2.0
+    old.admit(fits)
+
+
+def test_a_delta_that_a_population_is_too_large_for_cannot_be_declared(tmp_path: Path) -> None:
+    train(opened(tmp_path), rounds=1, num_units=5000)
+    with pytest.raises(DeniedError, match="5000 units"):
+        LedgerFile(tmp_path / "ward.ledger").declare("ward", BudgetConfig(epsilon=8.0, delta=1e-3))
