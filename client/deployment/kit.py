@@ -112,7 +112,9 @@ class KitConfig:
     data: RecordsConfig = field(default_factory=RecordsConfig)
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     task: dict[str, Any] = setting(
-        dict, "Task that is served; a plan with another one is refused. {}: any that fits."
+        dict,
+        "Task that is served; a plan with another one is refused. {}: any that fits, only without a"
+        " budget.",
     )
     backbones: list[str] = setting(
         list, "Folders of pretrained backbones, or pkg://PACKAGE/FOLDER; plans name them by hash."
@@ -165,6 +167,13 @@ class KitConfig:
                     "policy.approval=manual: approvals are kept in the ledger, and"
                     " policy.budget.epsilon=null has none."
                 )
+        elif not self.task:
+            # A plan of any task is held against the records: does each value fit its columns?
+            yield (
+                "task is not set, and policy.budget.epsilon is: whoever writes plans could ask,"
+                " free of charge, which values occur in your records. Copy the task from the kit as"
+                " it came, or from a plan that your people agreed to."
+            )
         if "any" in self.policy.tasks:
             yield (
                 "policy.tasks=any is for simulations; list the kinds of task, and the dotted paths"
@@ -180,7 +189,7 @@ class InstitutionKit:
     Attributes:
         folder: absolute path of the kit.
         config: its config, checked.
-        task: task that is served; None for any.
+        task: task that is served; None for any, where nothing is protected.
         overrides: overrides from the command line, for processes that read the kit again.
     """
 

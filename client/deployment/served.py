@@ -89,7 +89,10 @@ class DeployedInstitution:
             )
         keep_plan(self._kit, plan.job, text)  # also a denied one: people want to see why
         self._policy.check_before_loading(plan)
-        if self._kit.task is not None and plan.task != self._kit.task:
+        # Whether a task's columns fit the records is a fact about each of them. Where records are
+        # protected it is a fact about one task alone, whoever asks
+        pinned = self._kit.task
+        if plan.task != pinned and (pinned is not None or self._ledger.keeps_account):
             raise ProtocolError(
                 "The plan's task is not the one in client.yaml.", code=Refusal.TASK_NOT_SERVED
             )

@@ -81,6 +81,13 @@ def test_every_mistake_of_the_config_is_told(kit: Path, capsys: pytest.CaptureFi
     assert "policy.max_epsilon=0" in printed
 
 
+def test_a_kit_with_a_budget_and_no_task_is_told(kit: Path) -> None:
+    text = (kit / "client.yaml").read_text()
+    assert "\ntask:\n  kind: tabular" in text  # as it was provisioned
+    (kit / "client.yaml").write_text(text.partition("\ntask:\n")[0])
+    assert "task is not set, and policy.budget.epsilon is" in errors(found(kit)["client.yaml"])
+
+
 def test_keys_that_do_not_fit_or_are_readable_are_told(kit: Path) -> None:
     (kit / "node.key").chmod(0o644)
     (kit / "node.pub").write_text(ec_keys.public_line(ec_keys.make_key().public_key()))

@@ -1,6 +1,7 @@
 """How plans that asked stand, as an operator sees them."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def kit_of(folder: Path, plan: TrainingPlan, *overrides: str) -> InstitutionKit:
         "name: ward",
         "coordinator: {address: '127.0.0.1:1'}",
         "data: {path: x.csv}",
+        f"task: {json.dumps(dataclasses.asdict(plan.task))}",
     ]
     (folder / "client.yaml").write_text("\n".join(lines))
     kit = load_kit(folder, ["policy.budget.epsilon=16", *overrides])

@@ -50,8 +50,8 @@ def test_what_a_kit_leaves_out_is_strict(tmp_path: Path) -> None:
     assert (config.socket_group, config.runtime_group, config.runtime_port) == (None, None, None)
 
 
-def test_without_a_task_any_that_fits_is_served(tmp_path: Path) -> None:
-    assert make_kit(tmp_path, task={}).task is None
+def test_without_a_task_any_that_fits_is_served_where_nothing_is_protected(tmp_path: Path) -> None:
+    assert make_kit(tmp_path, task={}, policy={"required_unit": "none"}).task is None
 
 
 def test_paths_start_at_the_kit(tmp_path: Path) -> None:
@@ -137,6 +137,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no budget": (
         {"policy": {}},
         "policy.budget.epsilon is not set; write what your population may spend",
+    ),
+    "budget without a task": (
+        {"task": {}},
+        "task is not set, and policy.budget.epsilon is: whoever",
     ),
     "manual without budget": (
         {"policy": {"required_unit": "none", "approval": "manual"}},

@@ -1,8 +1,11 @@
 """What an institution's processes are started with: each has less reach than the one before."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import pytest
+from small_kit import TASK
 
 from confide.client.commands import client as cli
 from confide.client.deployment.kit import InstitutionKit, load_kit
@@ -15,6 +18,7 @@ def kit(tmp_path: Path) -> InstitutionKit:
     (tmp_path / "client.yaml").write_text(
         "defaults: [institution, _self_]\nname: ward\ncoordinator: {address: 'localhost:1'}\n"
         "data: {path: records.csv}\npolicy: {budget: {epsilon: 5}}\n"
+        f"task: {json.dumps(dataclasses.asdict(TASK))}\n"
     )
     return load_kit(tmp_path)
 

@@ -24,6 +24,7 @@ from confide.client.records.encoded import encode_institution
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ModelError
 from confide.models.backbones import content_hash
 from confide.models.compute import Compute
@@ -110,6 +111,40 @@ def test_a_plan_outside_the_policy_touches_no_backbone(tmp_path: Path) -> None:
     assert refused(tmp_path / "a", PRETRAINED, **settings) == "policy_max_epsilon"
     allowed = {**settings, "policy": {**BUDGET, "backbones": ["any"]}}
     assert refused(tmp_path / "b", PRETRAINED, **allowed) == "cannot_comply"
+
+
+def columns_without(value: int) -> TabularConfig:
+    """A task that fits the records if, and only if, none has this value in column a."""
+    categories = [str(other) for other in range(RECORDS) if other != value]
+    return replace(TASK, columns={"a": ColumnConfig(kind="categorical", categories=categories)})
+
+
+QUESTIONS: dict[str, tuple[TabularConfig, TabularConfig]] = {
+    "is there a 77 in column a": (columns_without(77), columns_without(990)),
+    "is there a label no": (
+        replace(TASK, labels=["yes", "maybe"]),
+        replace(TASK, labels=["a", "b"]),
+    ),
+    "is there a column a": (TASK, replace(TASK, columns={"b": TASK.columns["a"]})),
+    "is column a a label": (
+        replace(TASK, label_column="a", labels=["1", "2"], columns={"label": TASK.columns["a"]}),
+        replace(TASK, label_column="z", labels=["1", "2"], columns={"label": TASK.columns["a"]}),
+    ),
+}
+"""Pairs of tasks of which at most one fits the records: which one was a free answer about them."""
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_no_plan_asks_which_values_occur(tmp_path: Path, question: str) -> None:
+    # A kit from before a budget asked for a task, or one that nobody had checked
+    checked = make_kit(tmp_path)
+    for kit in (replace(checked, task=None), checked):
+        door = DeployedInstitution(kit, deadline=Deadline())
+        for task in QUESTIONS[question]:
+            if task != kit.task:
+                reply = door.handle("query", ask(replace(PRIVATE, task=task)))
+                assert (reply.refusal, reply.figures) == ("task_not_served", {})
+    assert not LedgerFile(kit.ledger, anchor=kit.anchor).log.events
 
 
 def test_text_that_is_no_plan_is_refused(tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ def ask(kit: InstitutionKit, plan: TrainingPlan) -> Reply:
 
 
 def listing(folder: Path, *tasks: str, **settings: Any) -> InstitutionKit:
-    """Make a kit that pins no task, so that its policy alone decides."""
-    return make_kit(folder / "kit", f"policy.tasks=[{','.join(tasks)}]", **{"task": {}, **settings})
+    """Make a kit that pins the vetted task."""
+    pinned = {"task": dataclasses.asdict(own(scale=2.0).task), **settings}
+    return make_kit(folder / "kit", f"policy.tasks=[{','.join(tasks)}]", **pinned)
 
 
 def imported(folder: Path) -> bool:
@@ -258,7 +259,8 @@ def test_records_of_one_label_are_no_reason_to_refuse_a_task() -> None:
 
 
 def test_encoding_that_reads_a_record_in_the_light_of_others_is_refused(tmp_path: Path) -> None:
-    kit = listing(tmp_path, "vetted.Centres", "vetted.Plain")
+    pinned = dataclasses.asdict(own("vetted.Centres").task)
+    kit = listing(tmp_path, "vetted.Centres", "vetted.Plain", task=pinned)
     records = load_checked_records(kit.data, TASK).records
     check_encoding(build(own()), records)
     check_encoding(build(PRIVATE), records)
