@@ -23,6 +23,7 @@ from confide.storage.files import locked, write_text
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
 REPORT, CARD = "report.html", "model_card.md"
 CHECKPOINTS, STATES = "checkpoints", "clients"
+WITHDRAWN = "withdrawn.json"
 
 _STALE = (
     SUMMARY,  # these three must not stand beside what is computed now
@@ -40,6 +41,7 @@ _OF_A_RUN = (
     f"{CHECKPOINTS}/alone.json",
     f"{CHECKPOINTS}/pooled.json",
     f"{CHECKPOINTS}/released.json",
+    f"{CHECKPOINTS}/{WITHDRAWN}",
     f"{CHECKPOINTS}/wandb_run.txt",
     f"{CHECKPOINTS}/mlflow_run.txt",
     f"{STATES}/*/*/round-*.safetensors",
@@ -50,6 +52,7 @@ HOW_NOT_WHAT = frozenset(
         "server.checkpoints",
         "server.enrol_timeout_s",
         "server.kit",
+        "server.min_clients",
         "server.progress",
         "simulation.engine",
         "simulation.workers",
@@ -279,6 +282,7 @@ __all__ = [
     "REPORT",
     "STATES",
     "SUMMARY",
+    "WITHDRAWN",
     "Command",
     "can_resume",
     "claimed",

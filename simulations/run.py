@@ -28,6 +28,7 @@ from confide.server.rounds.outcome import Outcome
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import Findings, InstitutionResult
+from confide.server.run.withdrawal import withdraw
 from confide.server.run_folder import CHECKPOINTS, STATES, claimed
 from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
@@ -43,7 +44,12 @@ from confide.strategies.parts import build_algorithm
 
 
 def simulate(
-    config: Config, run_dir: Path, *, progress: ProgressView, resume: bool = False
+    config: Config,
+    run_dir: Path,
+    *,
+    progress: ProgressView,
+    resume: bool = False,
+    without: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a federation on this machine, or go on with one that was stopped.
 
@@ -52,6 +58,7 @@ def simulate(
         run_dir: RUN, made if need be.
         progress: shown to whoever watches.
         resume: whether RUN holds a run, with the same config, that is to go on.
+        without: names of institutions that withdraw from the run that goes on.
 
     Returns:
         The summary, as in ``RUN/summary.json``.
@@ -61,6 +68,7 @@ def simulate(
             institutions answer, or RUN cannot be written or belongs to another run.
     """
     with claimed(run_dir, config, resume=resume):
+        withdraw(run_dir, without, least=config.server.min_clients)
         return simulate_in(config, run_dir, progress=progress)
 
 
@@ -199,9 +207,10 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         before=run.before.get("records"),
         progress=run.progress,
     )
+    taking_part = {name: it for name, it in records.data.items() if name not in run.withdrawn}
     # Before anything is trained: a second budget for the same people must not be spent from
     if ledgers is not None:
-        ledgers.know_units(records.units)
+        ledgers.know_units({name: records.units[name] for name in taking_part})
     states = functools.partial(
         simulated_states, run.run_dir / STATES, config.server.checkpoints + 1
     )
@@ -211,10 +220,10 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     # nothing more; a ledger that outlives the process knows by itself.
     counted = plan.private and not setup.reproducible and ledgers is None
     released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
-    spent = spent_before(run.checkpoint, list(records.data), released)
+    spent = spent_before(run.checkpoint, list(taking_part), released)
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(
-        data=records.data,
+        data=taking_part,
         trainer=trainer,
         make_trainer=functools.partial(build_trainer, plan, config.trainer),
         initial=initial,
@@ -312,7 +321,8 @@ def _check_states(run: Run, plan: TrainingPlan, states: StatesFn) -> None:
         return
     state = run.checkpoint.state
     lost = []
-    last = {name: record.server_round for record in state.history for name in record.accepted}
+    trained = ((name, record.server_round) for record in state.history for name in record.accepted)
+    last = {name: server_round for name, server_round in trained if name not in run.withdrawn}
     for name, server_round in last.items():
         version = states(name).version(plan.job, before=state.server_round + 1) or 0
         if version < server_round:  # trained since with tensors that are gone

@@ -204,8 +204,8 @@ class Deployment:
         ]
         return self._start("server", words)
 
-    def resume_server(self) -> subprocess.Popen[bytes]:
-        return self._start("server", ["server", "--resume", str(self.run_dir)])
+    def resume_server(self, *words: str) -> subprocess.Popen[bytes]:
+        return self._start("server", ["server", "--resume", str(self.run_dir), *words])
 
     def simulate(self, *overrides: str) -> dict[str, Any]:
         """Run the same config as a simulation of the same institutions, and return its summary."""

@@ -204,6 +204,8 @@ class AlgorithmKind(PartKind):
         phrase: what it adds to a strategy that already has a name, after "with".
         sentence: what it does, for a report.
         weighting: the only weighting of updates that it is defined for; None for any.
+        remains: what of an institution that withdrew stays in the server part's state, beside its
+            updates in the model; empty for nothing.
         reads_records: whether its client part computes anything from records beside the local
             steps; refused under privacy.
     """
@@ -211,6 +213,7 @@ class AlgorithmKind(PartKind):
     phrase: str = ""
     sentence: str = ""
     weighting: str | None = None
+    remains: str = ""
     reads_records: bool = False
 
 
@@ -233,6 +236,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         sentence="Each institution kept a gradient between rounds that aligned its optimum with the"
         " federation's.",
         weighting="uniform",
+        remains="its part of the server's correction",
     ),
     "scaffold": AlgorithmKind(
         schema=ScaffoldConfig,
@@ -242,6 +246,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         sentence="Control variates corrected each institution's steps towards the federation's mean"
         " gradient.",
         weighting="uniform",
+        remains="its last part of the server's control variate",
     ),
 }
 SELECTIONS: dict[str, PartKind] = {

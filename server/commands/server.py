@@ -21,6 +21,7 @@ from confide.server.deployment.kit import FILE, load_coordinator_kit
 from confide.server.deployment.launch import supervised
 from confide.server.run.command_line import (
     INFORMATION_FLAGS,
+    Resumption,
     overrides_of,
     quoted,
     resumed_words,
@@ -37,10 +38,11 @@ _KIT = "server.kit="
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run ``confide server KIT [OVERRIDES]``, or ``confide server --resume RUN``.
+    """Run ``confide server KIT [OVERRIDES]``, or go on with ``confide server --resume RUN``.
 
     Args:
-        argv: coordinator's kit, overrides and Hydra's flags (``--help``, ``--cfg job``).
+        argv: coordinator's kit, overrides and Hydra's flags (``--help``, ``--cfg job``); beside
+            ``--resume RUN`` also ``--without NAME``, for each institution that withdrew.
 
     Returns:
         Exit status.
@@ -51,8 +53,8 @@ def main(argv: Sequence[str]) -> int:
     words, resumed = split_resume(argv)
     # A resumed run has the settings with which it began, its kit and job among them.
     if resumed is not None:
-        words = resumed_words(resumed, words, program="server")
-        if tell_finished(resumed):
+        words = resumed_words(resumed.run_dir, words, program="server")
+        if tell_finished(resumed.run_dir):
             return 0
     elif INFORMATION_FLAGS & set(words):
         # Without the kit, whose folder Hydra would take for an override.
@@ -61,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         words = new_words(words)
 
     def run(composed: DictConfig) -> None:
-        _run(composed, resume=resumed is not None)
+        _run(composed, resumed)
 
     run_with_hydra("server", words, run)
     return 0
@@ -108,12 +110,12 @@ def _is_kit(word: str) -> bool:
     return (Path(word) / FILE).is_file()
 
 
-def _run(composed: DictConfig, *, resume: bool) -> None:
+def _run(composed: DictConfig, resumed: Resumption | None) -> None:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     # Otherwise a full disk prints a traceback for each message that cannot be logged.
     logging.raiseExceptions = False
     try:
-        status = _supervise(to_config(composed), run_dir, resume=resume)
+        status = _supervise(to_config(composed), run_dir, resumed)
     except (ConfideError, KeyboardInterrupt) as error:
         reason = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
         log.info("%s", reason)
@@ -133,13 +135,18 @@ def _print_resume_hint(run_dir: Path, error: BaseException | None = None) -> Non
         print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
 
 
-def _supervise(config: Config, run_dir: Path, *, resume: bool) -> int:
+def _supervise(config: Config, run_dir: Path, resumed: Resumption | None) -> int:
     """Run until the rounds are done; return their exit status, or 130 if interrupted."""
     assert config.server.kit is not None
     kit = load_coordinator_kit(Path(config.server.kit))
     overrides = [str(word) for word in HydraConfig.get().overrides.task]
     command = Command(overrides=overrides, cwd=os.getcwd(), program="server")
+    resume = resumed is not None
     with claimed(run_dir, config, resume=resume, command=command), stop_signals() as stop:
+        if resumed is not None and resumed.without:
+            from confide.server.run.withdrawal import withdraw  # reads a checkpoint: loads torch
+
+            withdraw(run_dir, resumed.without, least=config.server.min_clients)
         if config.server.progress != "quiet":
             print(
                 f"{kit.name}: expecting {len(kit.institutions)} institutions at"

@@ -105,15 +105,25 @@ def institutions(run: RunFiles) -> str:
         if len(names) <= 8
         else f"{len(names):,} institutions, {names[0]} to {names[-1]}"
     )
+    gone = withdrawn(run)
     failures = [
         code for missing in run.summary.get("failures", {}).values() for code in missing.values()
     ]
     if not failures:
-        return f"{who}; every update that was asked for was used."
+        return f"{who}; every update that was asked for was used.{gone}"
     are = "is" if len(failures) == 1 else "are"
     return (
         f"{who}; {len(failures):,} {_plural('update', len(failures))} {are} missing (see “Updates"
-        " that are missing”)."
+        f" that are missing”).{gone}"
+    )
+
+
+def withdrawn(run: RunFiles) -> str:
+    """Return sentences about those whom the run went on without, a space first; or nothing."""
+    return "".join(
+        f" {name}, with {it['num_examples']:,} training records, withdrew after round"
+        f" {it['after_round']} and was not asked again; of it stays in the run: {it['stays']}."
+        for name, it in run.summary.get("withdrawn", {}).items()
     )
 
 
@@ -328,4 +338,5 @@ __all__ = [
     "strategy_name",
     "training",
     "weakest",
+    "withdrawn",
 ]

@@ -17,7 +17,15 @@ from confide.server.rounds.participants import Answer, Clients, read_answer, why
 log = logging.getLogger(__name__)
 
 
-def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) -> Clients:
+def enrol(
+    grid: Grid,
+    plan: str,
+    *,
+    least: int,
+    timeout: float,
+    reach: Reach,
+    without: frozenset[str] = frozenset(),
+) -> Clients:
     """Learn who is there, and how many records each declares.
 
     Args:
@@ -26,11 +34,14 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
         least: fewest institutions to begin with.
         timeout: seconds to wait for them, and again for their answers.
         reach: what is known of them.
+        without: names of those who withdrew: they are not asked, and where there are no keys to
+            know them by, not heard.
 
     Raises:
         RunFailedError: if too few take part, naming the others, or two have the same name.
     """
-    nodes = _wait_for_nodes(grid, least, timeout, reach.names)
+    registered = {node: name for node, name in reach.names.items() if name not in without}
+    nodes = _wait_for_nodes(grid, least, timeout, registered)
     content = pack_request(Request(plan=plan))
     questions = [Message(content, node, "query") for node in nodes]
     answered: dict[int, Answer] = dict.fromkeys(nodes, Refusal.NO_REPLY)
@@ -40,7 +51,9 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
     present: dict[int, Reply] = {}
     absent: dict[str, str] = {}
     for node, answer in answered.items():
-        known = reach.names.get(node)
+        known = registered.get(node)
+        if isinstance(answer, Reply) and answer.institution in without and known is None:
+            continue
         code = why_absent(answer, known)
         if isinstance(answer, Reply) and code is None:
             present[node] = answer
@@ -50,7 +63,7 @@ def enrol(grid: Grid, plan: str, *, least: int, timeout: float, reach: Reach) ->
             f"node {node}, {answer.institution}" if isinstance(answer, Reply) else f"node {node}"
         )
         absent[known or called] = str(code)
-    absent |= {name: "not_connected" for node, name in reach.names.items() if node not in answered}
+    absent |= {name: "not_connected" for node, name in registered.items() if node not in answered}
     for who, code in absent.items():
         log.warning("%s does not take part: %s.", who, code)
     names = sorted(answer.institution for answer in present.values())
@@ -133,7 +146,8 @@ def check_same_clients(before: Mapping[str, int], declared: Mapping[str, int]) -
     if missing:
         raise RunFailedError(
             f"{', '.join(missing)} took part when the run began and did not enrol when it was"
-            " resumed; their own logs say why. Bring them back and resume again.",
+            " resumed; their own logs say why. Bring them back and resume again, or go on without"
+            " them for good: --without NAME beside --resume RUN.",
             when="enrol",
             missing=missing,
         )

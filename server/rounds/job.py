@@ -29,6 +29,7 @@ class Job:
             once it returns. None keeps nothing.
         checkpoint: where an earlier process of the same run left off; None for a new run.
         reach: what is known of the grid's nodes, and how their updates arrive.
+        without: names of those who withdrew, and are not asked.
     """
 
     algorithm: FederatedAlgorithm
@@ -39,6 +40,7 @@ class Job:
     commit_fn: CommitFn | None = None
     checkpoint: Checkpoint | None = None
     reach: Reach = field(default_factory=Reach)
+    without: frozenset[str] = frozenset()
 
     def first_state(self, initial: Tensors) -> RunState:
         """Return the state to go on from: the checkpoint's, or a new run's.

@@ -118,9 +118,12 @@ def begin(job: Job, grid: Grid, initial: Tensors) -> tuple[Enrolled, RunState]:
         least=job.settings.min_clients,
         timeout=job.settings.enrol_timeout_s,
         reach=job.reach,
+        without=job.without,
     )
     if job.checkpoint is not None:
-        check_same_clients(job.checkpoint.clients, clients.num_examples)
+        before = job.checkpoint.clients
+        expected = {name: n for name, n in before.items() if name not in job.without}
+        check_same_clients(expected, clients.num_examples)
         # What an institution told the earlier process must still stand in its ledger.
         clients.ledger_heads.update(job.checkpoint.ledger_heads)
     for observer in job.observers:

@@ -99,6 +99,10 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
         for name, code in missing.items():
             without.setdefault(f"{name} ({code})", []).append(server_round)
     lines += [f"Without {who} in round {', '.join(rounds)}." for who, rounds in without.items()]
+    lines += [
+        f"{name} withdrew after round {it['after_round']}; of it stays in the run: {it['stays']}."
+        for name, it in summary.get("withdrawn", {}).items()
+    ]
     digest = str(summary["model_sha256"])[:12]
     return [
         *lines,

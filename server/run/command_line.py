@@ -6,6 +6,7 @@ Overrides, ``resume=RUN``, exit statuses.
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -86,21 +87,34 @@ def resumed_words(run_dir: Path, words: Sequence[str], *, program: str) -> list[
     return [*words, f"hydra.run.dir={quoted(run_dir)}", "hydra.output_subdir=null"]
 
 
-def split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
-    """Take ``resume=RUN``, or ``--resume RUN``, out of the command line."""
-    words: list[str] = []
-    asked: list[str] = []
-    left = iter(argv)
-    for word in left:
-        if word == "--resume":
-            asked.append(next(left, ""))
-        elif word.startswith(("resume=", "--resume=")):
-            asked.append(word.partition("=")[2])
-        else:
-            words.append(word)
+@dataclass(frozen=True, kw_only=True)
+class Resumption:
+    """A run that is to go on.
+
+    Attributes:
+        run_dir: RUN, an absolute path.
+        without: names of institutions that withdraw.
+    """
+
+    run_dir: Path
+    without: tuple[str, ...] = ()
+
+
+def split_resume(argv: Sequence[str]) -> tuple[list[str], Resumption | None]:
+    """Take ``resume=RUN`` or ``--resume RUN``, and each ``--without NAME``, out of a command line.
+
+    Raises:
+        ConfigError: naming every mistake.
+    """
+    words, without = _taken(argv, "--without", "--without=")
+    words, asked = _taken(words, "--resume", "--resume=", "resume=")
     if not asked:
+        if without:
+            raise ConfigError("--without NAME goes with --resume RUN, the folder of one run.")
         return words, None
     problems = []
+    if "" in without:
+        problems.append("--without: expected the name of an institution.")
     if len(asked) > 1 or not asked[0]:
         problems.append(f"resume={','.join(asked)}: expected the folder of one run.")
     if {"-m", "--multirun"} & set(words):
@@ -112,7 +126,23 @@ def split_resume(argv: Sequence[str]) -> tuple[list[str], Path | None]:
     ]
     if problems:
         raise ConfigError(problems)
-    return words, Path(asked[0]).expanduser().resolve()
+    run_dir = Path(asked[0]).expanduser().resolve()
+    return words, Resumption(run_dir=run_dir, without=tuple(without))
+
+
+def _taken(argv: Sequence[str], flag: str, *prefixes: str) -> tuple[list[str], list[str]]:
+    """Take an option out: return the other words, and its values, empty ones where one lacks."""
+    words: list[str] = []
+    values: list[str] = []
+    left = iter(argv)
+    for word in left:
+        if word == flag:
+            values.append(next(left, ""))
+        elif word.startswith(prefixes):
+            values.append(word.partition("=")[2])
+        else:
+            words.append(word)
+    return words, values
 
 
 def _key(override: str) -> str:
@@ -204,6 +234,7 @@ def run_with_hydra(
 
 __all__ = [
     "INFORMATION_FLAGS",
+    "Resumption",
     "overrides_first",
     "overrides_of",
     "quoted",

@@ -11,7 +11,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ from confide.server.run.metrics_log import MetricsSink
 from confide.server.run.outputs import Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import Findings, RunResult, summarise, summarise_failure
+from confide.server.run.withdrawal import Withdrawal, withdrawals
 from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
@@ -59,6 +60,7 @@ class Run:
         checkpoint: where an earlier process left off; None for a new run.
         watch: seconds of each phase, earlier processes' included.
         resumed: rounds after which earlier processes and this one went on.
+        withdrawn: those who withdrew: name -> withdrawal.
     """
 
     config: Config
@@ -70,6 +72,7 @@ class Run:
     checkpoint: Checkpoint | None
     watch: Stopwatch
     resumed: Sequence[int]
+    withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
 
     @property
     def before(self) -> Mapping[str, Any]:
@@ -144,6 +147,7 @@ def open_run(
         checkpoint=checkpoint,
         watch=Stopwatch(before.get("seconds", {})),
         resumed=resumed,
+        withdrawn=withdrawals(run_dir) if checkpoint else {},
     )
 
 
@@ -213,6 +217,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             seconds=run.watch.seconds(),
             versions=versions(),
             resumed=run.resumed,
+            withdrawn=run.withdrawn,
         )
     )
 
@@ -256,6 +261,7 @@ def _job(
         observers=[sink, run.progress],
         commit_fn=commit,
         checkpoint=run.checkpoint,
+        without=frozenset(run.withdrawn),
     )
 
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from confide.config.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
+from confide.server.run.withdrawal import Withdrawal
 
 SCHEMA = 1
 _TRAINED_BESIDES = {
@@ -90,6 +92,7 @@ class RunResult:
         seconds: phase -> wall time.
         versions: package -> release.
         resumed: rounds after which a process went on where another left off.
+        withdrawn: those whom the run went on without: name -> withdrawal.
     """
 
     plan: TrainingPlan
@@ -99,6 +102,7 @@ class RunResult:
     seconds: Mapping[str, float]
     versions: Mapping[str, str] = field(default_factory=dict)
     resumed: Sequence[int] = ()
+    withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -129,6 +133,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "data": dict(findings.data),
         "clients": _clients(plan, state.history, findings),
         "failures": _failures(state.history),
+        "withdrawn": _withdrawn(result),
         "bytes": {
             "up": sum(record.bytes_up for record in state.history),
             "down": sum(record.bytes_down for record in state.history),
@@ -167,6 +172,30 @@ def _clients(
         client["rounds"] = sum(name in record.accepted for record in history)
         clients[name] = client
     return clients
+
+
+def _withdrawn(result: RunResult) -> dict[str, dict[str, Any]]:
+    """Describe those who withdrew: since when, what it had cost them, what of theirs stays."""
+    plan, history = result.plan, result.outcome.state.history
+    algorithm = ALGORITHMS.get(plan.objective.kind)
+    described = {}
+    for name, withdrawal in result.withdrawn.items():
+        rounds = sum(name in record.accepted for record in history)
+        updates = f"its updates of {rounds} rounds" if rounds != 1 else "its update of one round"
+        stays = [updates] if rounds else []
+        # Without an update there is nothing of it in what the server part keeps either
+        stays += [algorithm.remains] if rounds and algorithm and algorithm.remains else []
+        line: dict[str, Any] = {
+            "after_round": withdrawal.after_round,
+            "num_examples": withdrawal.num_examples,
+            "rounds": rounds,
+            "stays": " and ".join(stays) or "nothing",
+        }
+        if plan.private:
+            epsilon = [record.epsilon[name] for record in history if name in record.epsilon]
+            line |= {"epsilon": max(epsilon, default=0.0), "delta": plan.privacy.delta}
+        described[name] = line
+    return described
 
 
 def summarise_failure(job: str, error: ConfideError, state: RunState | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from confide.errors import (
     UnreadableError,
 )
 from confide.server.run.command_line import (
+    Resumption,
     resumed_words,
     run_with_hydra,
     split_resume,
@@ -43,7 +44,8 @@ def main(argv: Sequence[str]) -> int:
     """Run ``confide simulate`` with Hydra's own words, or ``confide simulate resume=RUN``.
 
     Args:
-        argv: overrides and Hydra's flags (``--help``, ``--cfg job``, ``-m``).
+        argv: overrides and Hydra's flags (``--help``, ``--cfg job``, ``-m``); beside
+            ``resume=RUN`` also ``--without NAME``, for each institution that withdrew.
 
     Returns:
         The exit status.
@@ -54,24 +56,24 @@ def main(argv: Sequence[str]) -> int:
     _quieten_libraries()
     words, resumed = split_resume(argv)
     if resumed is not None:
-        words = resumed_words(resumed, words, program="simulate")
-        if tell_finished(resumed):
+        words = resumed_words(resumed.run_dir, words, program="simulate")
+        if tell_finished(resumed.run_dir):
             return 0
 
     if is_sweep(words):
         return run_sweep(words, _sweep_job)
 
     def run(composed: DictConfig) -> None:
-        _run(composed, resume=resumed is not None)
+        _run(composed, resumed)
 
     run_with_hydra("simulate", words, run)
     return 0
 
 
-def _run(composed: DictConfig, *, resume: bool) -> None:
+def _run(composed: DictConfig, resumed: Resumption | None) -> None:
     run_dir = Path(HydraConfig.get().runtime.output_dir)
     try:
-        _simulate(to_config(composed), run_dir, resume=resume)
+        _simulate(to_config(composed), run_dir, resumed)
     except (ConfideError, KeyboardInterrupt) as error:
         _print_error(error, run_dir)
         sys.exit(status_of(error))  # Hydra hands no value on that its function returns
@@ -108,13 +110,13 @@ def _print_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None
 
 
 def _simulate(
-    config: Config, run_dir: Path, *, resume: bool = False, silent: bool = False
+    config: Config, run_dir: Path, resumed: Resumption | None = None, *, silent: bool = False
 ) -> dict[str, Any]:
     # Not resolved: ${oc.env:NAME} may be a password, and the command is written to disk
     words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(words, list)
     command = Command(overrides=[str(word) for word in words], cwd=os.getcwd())
-    with claimed(run_dir, config, resume=resume, command=command):
+    with claimed(run_dir, config, resume=resumed is not None, command=command):
         look_in_current_folder(config.custom_parts)
         if config.simulation.engine == "process":
             prepare_workers()
@@ -122,8 +124,10 @@ def _simulate(
         # Opacus take seconds.
         from confide.server.progress.make import make_progress
         from confide.server.report.write import write_report_or_warn
+        from confide.server.run.withdrawal import withdraw
         from confide.simulations.run import simulate_in
 
+        withdraw(run_dir, resumed.without if resumed else (), least=config.server.min_clients)
         progress = make_progress(
             "quiet" if silent else config.server.progress, config.task.primary_metric
         )

@@ -6,6 +6,8 @@ import time
 import pytest
 from deployment_run import HOSPITALS, Deployment, confide, wait_until
 
+from confide.client.ledger.file import LedgerFile
+
 ROUNDS = "server.num_rounds=6"
 QUICKLY_S = 12.0
 
@@ -92,3 +94,41 @@ def test_a_client_that_finds_nobody_ends_as_quickly(number: signal.Signals) -> N
         time.sleep(2.0)
         assert ends_quickly(deployment, "Hungary", number) == 0
         assert deployment.left_running() == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_run_goes_on_without_an_institution_that_withdrew() -> None:
+    with Deployment() as deployment:
+        gone, *left = deployment.institutions
+        deployment.start_clients()
+        deployment.start_server(ROUNDS)
+        wait_until(lambda: deployment.rounds_done() >= 2, timeout_s=120, what="two rounds")
+        assert ends_quickly(deployment, "server", signal.SIGINT) == 130
+        confide(
+            "client",
+            "stop",
+            deployment.job,
+            str(deployment.kit(gone)),
+            f"data.path={gone}",
+            *deployment.client_overrides,
+        )
+        assert ends_quickly(deployment, gone, signal.SIGINT) == 0
+        done = deployment.rounds_done()
+
+        deployment.resume_server("--without", "nobody", "server.min_clients=2")
+        assert deployment.wait_for_server(60) == 2
+        assert f"those who do are {', '.join((gone, *left))}" in output_of(deployment, "server")
+        deployment.resume_server("--without", gone, "server.min_clients=2")
+        assert deployment.wait_for_server(150) == 0, output_of(deployment, "server")
+
+        summary = deployment.summary()
+        assert list(summary["clients"]) == left
+        assert summary["withdrawn"][gone]["after_round"] == done
+        assert (summary["rounds"], summary["failures"]) == (6, {})
+        for name in left:
+            ledger = LedgerFile(next((deployment.kit(name) / "ledger").glob("*.ledger")))
+            (population,) = ledger.state.populations.values()
+            (run,) = population.runs.values()
+            # A round that was cut off was answered from what it keeps: six reservations, no more
+            assert len(run.rounds) == 6

@@ -1,7 +1,7 @@
 """Simulations run in this process, seen by nobody."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,11 @@ def run(tmp_path: Path, feature_cache: Path) -> Simulate:
         *overrides: str,
         name: str = "run",
         resume: bool = False,
+        without: Sequence[str] = (),
         progress: ProgressView | None = None,
     ) -> dict[str, Any]:
         config = compose([f"trainer.feature_cache={feature_cache}", *overrides])
         view = progress or LineProgress(Console(file=io.StringIO()), metric="accuracy")
-        return simulate(config, tmp_path / name, progress=view, resume=resume)
+        return simulate(config, tmp_path / name, progress=view, resume=resume, without=without)
 
     return simulated

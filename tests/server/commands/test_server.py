@@ -12,7 +12,7 @@ from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.server.commands.server import main, new_words
 from confide.server.provisioning.provision import provision
-from confide.server.run.command_line import overrides_of, split_resume
+from confide.server.run.command_line import Resumption, overrides_of, split_resume
 from confide.server.run_folder import COMMAND, CONFIG
 
 HEART = "experiment=heart_disease"
@@ -123,7 +123,15 @@ def test_help_is_given_with_a_kit_and_without(
 
 @pytest.mark.parametrize("words", [["--resume", "RUN"], ["--resume=RUN"], ["resume=RUN"]])
 def test_a_run_to_resume_is_named_in_three_ways(words: list[str]) -> None:
-    assert split_resume([*words, "x=1"]) == (["x=1"], Path("RUN").resolve())
+    assert split_resume([*words, "x=1"]) == (["x=1"], Resumption(run_dir=Path("RUN").resolve()))
+
+
+def test_each_that_withdrew_is_named_beside_the_run() -> None:
+    words = ["--without", "VA Long Beach", "--resume", "RUN", "--without=a=b,c", "x=1"]
+    others, resumed = split_resume(words)
+    assert others == ["x=1"]
+    assert resumed is not None
+    assert resumed.without == ("VA Long Beach", "a=b,c")
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,8 @@ def test_a_run_to_resume_is_named_in_three_ways(words: list[str]) -> None:
     [
         (["--resume"], "expected the folder of one run"),
         (["--resume", "a", "resume=b"], "expected the folder of one run"),
+        (["--without", "a"], "--without NAME goes with --resume RUN"),
+        (["--resume", "a", "--without"], "expected the name of an institution"),
     ],
 )
 def test_a_run_to_resume_is_one_folder(words: list[str], told: str) -> None:

@@ -28,6 +28,7 @@ from confide.protocol.messages import (
     Evaluation,
 )
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
+from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import CommitFn, Observer, Outcome
 from confide.server.rounds.state import RunState
@@ -128,6 +129,27 @@ def test_institution_that_is_new_may_join_a_resumed_run() -> None:
     outcome = resume(made[2], fakes=[*drifters(), Fake("new", 9)])
     assert outcome.clients["new"] == 9
     assert "new" in last(outcome).accepted
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_institution_that_withdrew_is_not_asked_nor_waited_for(registered: bool) -> None:
+    _, made = checkpoints_of()
+    fakes = drifters()
+    names = {node: fake.name for node, fake in enumerate(fakes, 1)} if registered else {}
+    job = Job(
+        algorithm=fedavg(),
+        plan=plan(),
+        settings=ServerConfig(),
+        secret=SECRET,
+        checkpoint=made[2],
+        reach=Reach(names=names),
+        without=frozenset({"b"}),
+    )
+    outcome = run(fakes, rounds=ROUNDS, job=job)
+    assert sorted(outcome.clients) == ["a", "c"]
+    assert last(outcome).accepted == ("a", "c")
+    # Without keys nobody knows which node it is before it answers for itself
+    assert [kind for kind, _ in fakes[1].asked] == ([] if registered else ["query"])
 
 
 def test_checkpoint_of_another_model_is_refused() -> None:
