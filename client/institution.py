@@ -256,7 +256,9 @@ class Institution:
     def _decode(self, request: Request, shapes: Shapes) -> DecodedTensors:
         if request.arrays is None:
             raise ProtocolError("Expected tensors with the request.", code=Refusal.TENSOR_NAMES)
-        return self._decoder.decode(request.arrays, shapes)
+        received = self._decoder.decode(request.arrays, shapes)
+        self._safeguards.policy.check_values(received.largest)
+        return received
 
     def _still_allowed(self, reply: Reply, shapes: Shapes) -> Reply:
         """Hold a durable reply against the policy of today."""

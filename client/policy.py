@@ -209,6 +209,16 @@ class Policy:
         if not verdict.holds:
             raise verdict.denial()
 
+    def check_values(self, largest: float) -> None:
+        """Check the largest absolute value of what a coordinator sent.
+
+        Raises:
+            DeniedError: if it is too large.
+        """
+        verdict = _at_most("max_value", largest, self.config.max_value)
+        if not verdict.holds:
+            raise verdict.denial()
+
     def check_update(self, update: Tensors) -> None:
         """Check an update that is about to leave.
 

@@ -38,7 +38,7 @@ class PrivacyConfig:
         8.0, "Bound on the privacy loss at one institution, for the whole run.", gt=0, le=100
     )
     delta: float = setting(1e-5, "Probability that the bound fails.", ge=1e-12, lt=1)
-    clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-6, le=1e6)
+    clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-3, le=1e6)
     accountant: str = setting(
         "pld", "Method by which epsilon is composed over steps.", choices=ACCOUNTANTS
     )
@@ -131,6 +131,13 @@ class PolicyConfig:
     )
     max_update_mb: float = setting(256.0, "Largest update, in MiB.", gt=0)
     max_update_norm: float = setting(1e6, "Largest L2 norm of an update.", gt=0)
+    max_value: float = setting(
+        1e4,
+        "Largest absolute value of any number that a coordinator sends; large ones blow up rounding"
+        " and norms.",
+        gt=0,
+        le=1e30,
+    )
     metrics: list[str] = setting(
         lambda: list(known_metrics()),
         "Metrics on validation and test records that may leave the institution, unprotected.",

@@ -86,6 +86,7 @@ class Refusal(StrEnum):
     POLICY_MAX_EPOCHS = "policy_max_epochs", "declined: more epochs a round than its policy allows"
     POLICY_MAX_EVALUATIONS = "policy_max_evaluations", "declined: it scored as many models before"
     POLICY_MAX_UPDATE_MB = "policy_max_update_mb", "declined: the update would be too large"
+    POLICY_MAX_VALUE = "policy_max_value", "declined: it was sent larger numbers than it takes"
     POLICY_MAX_UPDATE_NORM = "policy_max_update_norm", "declined: its update was too long to leave"
     POLICY_UPDATE_DTYPE = "policy_update_dtype", "declined: its update was of another type"
     POLICY_UPDATE_FINITE = "policy_update_finite", "declined: its update was not finite"

@@ -84,6 +84,11 @@ class DecodedTensors:
         """SHA-256 over names, shapes and values, computed when it is first asked for."""
         return sha256(self.tensors)
 
+    @cached_property
+    def largest(self) -> float:
+        """Largest absolute value."""
+        return _largest(flatten(self.tensors, self.tensors))
+
 
 def decode(record: ArrayRecord, expected: Shapes, *, max_value: float) -> DecodedTensors:
     """Unpack a record after checking it against the expected signature.

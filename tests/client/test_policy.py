@@ -107,12 +107,24 @@ def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
         "public_n",
         "max_update_mb",
         "max_update_norm",
+        "max_value",
         "metrics",
         "min_support",
         "hours",
     }
     elsewhere |= {"allow_reproducible_noise", "max_evaluations"}
     assert set(RULES) | elsewhere == {field.name for field in dataclasses.fields(PolicyConfig)}
+
+
+@pytest.mark.parametrize(("largest", "holds"), [(0.0, True), (50.0, True), (50.1, False)])
+def test_values_that_came_are_held_against_the_largest(largest: float, holds: bool) -> None:
+    policy = Policy(PolicyConfig(max_value=50.0))
+    if holds:
+        policy.check_values(largest)
+        return
+    with pytest.raises(DeniedError, match=r"policy\.max_value: asked 50\.1, allowed 50") as caught:
+        policy.check_values(largest)
+    assert caught.value.figures == {"asked": 50.1, "allowed": 50.0}
 
 
 def test_a_denial_names_rule_and_both_values_and_tells_the_numbers() -> None:
