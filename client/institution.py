@@ -26,6 +26,7 @@ from confide.errors import (
     LedgerError,
     PrivacyError,
     ProtocolError,
+    RowsDifferError,
     StorageError,
 )
 from confide.protocol.messages import Evaluation, Reply, Request, RequestKind
@@ -37,10 +38,12 @@ from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
 
-# What the other side learns of an error. The order matters: a ledger's error is one of storage too.
+# What the other side learns of an error. The order matters: a ledger's error is one of storage too,
+# and rows that differ are one of privacy.
 _REFUSALS = {
     LedgerError: Refusal.LEDGER,
     StorageError: Refusal.STORAGE,
+    RowsDifferError: Refusal.ROWS_DIFFER,
     PrivacyError: Refusal.PRIVACY,
     ConfideError: Refusal.CANNOT_COMPLY,
     Exception: Refusal.INTERNAL_ERROR,
@@ -201,6 +204,8 @@ class Institution:
         if answered is not None:
             return self._still_allowed(answered, algorithm.reply_shapes(self._trainer.shapes))
         self._safeguards.policy.check_hours()
+        if plan.private:
+            self._trainer.check_rows(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
         scored = algorithm.predict_with(params, kept) if algorithm.predict_with else params
         evaluations = self._score(scored, ("validation",))

@@ -8,7 +8,8 @@
     ├── FlowerError          a process of Flower does not answer, or refuses
     ├── ModelError           a backbone or a saved model cannot be used as it is
     ├── PrivacyError         training as requested would void the guarantee
-    │   └── DeniedError      an institution's policy or budget does not allow a request
+    │   ├── DeniedError      an institution's policy or budget does not allow a request
+    │   └── RowsDifferError  what a record adds depends on others in its batch, or on its place
     ├── ProtocolError        the other side sent something that must not be accepted
     ├── RunFailedError       a run ended without a model
     └── StorageError         a file could not be written
@@ -74,6 +75,10 @@ class ModelError(ConfideError):
 
 class PrivacyError(ConfideError):
     """Training that would void the privacy guarantee."""
+
+
+class RowsDifferError(PrivacyError):
+    """What a record adds to a sum depends on who stands beside it, or where it stands."""
 
 
 class DeniedError(PrivacyError):

@@ -10,6 +10,7 @@ parameter used other than by calling its layer, which the preflight finds.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from confide.client.training.clipping import ClippingRule, LossFn
-from confide.client.training.layer_gradients import Gradient, Inputs, gradients_of
+from confide.client.training.clipping import ClippingRule, LossFn, counts, zero_unless
+from confide.client.training.layer_gradients import (
+    Gradient,
+    Inputs,
+    gradients_of,
+    rounding_margin,
+)
 from confide.errors import PrivacyError
 from confide.tasks.task import Batch
 
@@ -46,8 +52,14 @@ class _Call:
     version: int
     edge: GradientEdge
 
-    def check(self, count: int) -> None:
+    def check(self, count: int, most_tokens: int) -> None:
         """Refuse what would make the gradients wrong, after a forward pass of ``count`` records."""
+        tokens = math.prod(self.inputs.shape[1:-1])
+        if isinstance(self.layer, nn.Linear) and tokens > most_tokens:
+            raise PrivacyError(
+                f"{self.name} takes {tokens} tokens of a record: rounding is accounted for up to"
+                f" {most_tokens}."
+            )
         if len(self.inputs) != count:
             raise PrivacyError(
                 f"{self.name} takes inputs of shape {list(self.inputs.shape)} in a batch of"
@@ -70,13 +82,15 @@ class BookKeeping:
     Args:
         model: untied, its layers trained whole or not at all, each called once in a forward pass.
         loss_fn: loss of each record.
+        most_tokens: largest number of tokens of a record, which rounding grows with.
 
     Raises:
         PrivacyError: naming the first parameter that is not so.
     """
 
-    def __init__(self, model: nn.Module, loss_fn: LossFn) -> None:
+    def __init__(self, model: nn.Module, loss_fn: LossFn, *, most_tokens: int = 1024) -> None:
         self._model, self._loss_fn = model, loss_fn
+        self._most_tokens = most_tokens
         self._layers = _supported_layers(model)
         self._params = [p for layer in self._layers.values() for p in layer.parameters()]
         self._sums: Tensor | None = None
@@ -86,8 +100,18 @@ class BookKeeping:
         """Whether a copy of all parameters for each record would cost more than the books."""
         return sum(p.numel() for p in self._params) >= _PAYS_FROM
 
-    def accumulate(self, batch: Batch, clipping: ClippingRule) -> None:
-        """Add each record's gradient, clipped, to ``param.summed_grad``, float32.
+    def margin(self, expected: float) -> float:
+        """Return how far below C norms have to stay for a sum to have the sensitivity C.
+
+        Args:
+            expected: expected number of records in a step, q * n.
+        """
+        return rounding_margin(expected=expected, tokens=self._most_tokens)
+
+    def accumulate(
+        self, batch: Batch, clipping: ClippingRule, is_record: Tensor | None = None
+    ) -> None:
+        """Add each record's gradient, clipped, to ``param.summed_grad``, float64.
 
         A record whose gradient is not finite counts as zero. Sums share one piece of memory, which
         the first batch after ``summed_grad = None`` overwrites.
@@ -95,6 +119,7 @@ class BookKeeping:
         Args:
             batch: b >= 1 records.
             clipping: the rule that gradients are clipped by.
+            is_record: which rows count, bool, shape [b]; None for all.
 
         Raises:
             PrivacyError: if a layer is called twice, or in a way that its gradient does not follow
@@ -108,15 +133,29 @@ class BookKeeping:
         count, gradients = self._gradients(batch)
         with torch.no_grad():
             norms = _norms(gradients, count, self._params[0].device)
-            finite = norms.isfinite()
-            if not bool(finite.all()):
-                gradients = [gradient.only(finite) for gradient in gradients]
-            self._add(gradients, clipping.factors(norms))
+            kept = counts(norms)
+            # What a factor of 0 turns into 0 need not be copied.
+            if not bool(kept.all()):
+                gradients = [gradient.only(kept) for gradient in gradients]
+            factors = clipping.factors(norms)
+            if is_record is not None:
+                factors = zero_unless(is_record.to(factors.device), factors)
+            self._add(gradients, factors)
 
     def norms(self, batch: Batch) -> Tensor:
         """Return the norm of each record's gradient, not clipped: float64, shape [b]."""
         count, gradients = self._gradients(batch)
         return _norms(gradients, count, self._params[0].device)
+
+    def contributions(self, batch: Batch) -> Iterator[list[Tensor]]:
+        """Return all that each record's part of a sum is computed from, record by record."""
+        count, gradients = self._gradients(batch)
+        with torch.no_grad():
+            norms = _norms(gradients, count, self._params[0].device)
+        return (
+            [norm, *(part for gradient in gradients for part in gradient.of_record(index))]
+            for index, norm in enumerate(norms)
+        )
 
     def _gradients(self, batch: Batch) -> tuple[int, list[Gradient]]:
         with self._listening() as calls:
@@ -126,7 +165,7 @@ class BookKeeping:
                 f"Expected one loss a record, shape [b]; got shape {list(losses.shape)}."
             )
         for call in calls:
-            call.check(len(losses))
+            call.check(len(losses), self._most_tokens)
         found = (
             torch.autograd.grad(losses.sum(), [call.edge for call in calls], allow_unused=True)
             if calls
@@ -152,7 +191,8 @@ class BookKeeping:
             sizes = [p.numel() for p in self._params]
             # Kept: pages that the system has to hand out anew cost more than the sums.
             if self._sums is None:
-                self._sums = torch.empty(sum(sizes), device=self._params[0].device)
+                device = self._params[0].device
+                self._sums = torch.empty(sum(sizes), dtype=torch.float64, device=device)
             pieces = zip(self._params, self._sums.split(sizes), strict=True)
             sums = {id(p): piece.view_as(p) for p, piece in pieces}
         rest = {key: total for key, total in sums.items() if total is not None}

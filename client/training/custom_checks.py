@@ -1,7 +1,8 @@
 """What a task has to show before its first private step, beside the preflight.
 
-The guarantee holds for a record whose gradient and encoding depend on no other record. A custom
-task can be looked at from outside only: on a few records, in batches of two sizes and one by one.
+The guarantee holds for a record whose gradient and encoding depend on no other record. The built-in
+tasks have to show it too, with each backbone and tokenizer that is loaded. A custom task can be
+looked at from outside only: on a few records, in batches of two sizes and one by one.
 What such a look misses is in ``docs/privacy.md``.
 """
 
@@ -23,13 +24,13 @@ _TOLERANCE = {None: 1e-4, torch.bfloat16: 6e-2}
 _ENCODING_TOLERANCE = 1e-6
 
 
-def check_custom_loss(
+def check_losses(
     workload: Workload, loss_fn: Callable[[Batch], Tensor], params: Sequence[Tensor]
 ) -> None:
     """Check that a record's loss is the same alone, in a batch of 4, in one of 33 and afterwards.
 
     Args:
-        workload: workload of a custom task.
+        workload: workload of any task.
         loss_fn: loss of each record of a batch, by the model that is trained.
         params: the model's trainable tensors.
 
@@ -44,7 +45,7 @@ def check_custom_loss(
                 losses = loss_fn(examples.take(indices)).float().cpu()
                 if losses.shape != indices.shape:
                     raise PrivacyError(
-                        f"task._target_={workload.custom_task}: loss of {len(indices)} records has"
+                        f"{_named(workload)}: loss of {len(indices)} records has"
                         f" shape {list(losses.shape)}, expected [{len(indices)}]; return the loss"
                         " of each record."
                     )
@@ -54,10 +55,9 @@ def check_custom_loss(
 
 
 def check_encoding(workload: Workload, records: Dataset) -> None:
-    """Check that a record is encoded alike alone and beside others.
+    """Check that a record is encoded alike alone, beside a few others and beside 32.
 
-    The built-in tasks have to show it too: their encoding rests on a tokenizer that comes with a
-    backbone's folder.
+    That of a built-in task rests on a tokenizer that comes with a backbone's folder.
 
     Args:
         workload: workload of any task.
@@ -66,23 +66,31 @@ def check_encoding(workload: Workload, records: Dataset) -> None:
     Raises:
         PrivacyError: naming the column that differs.
     """
-    count = min(len(records), max(_BATCHES))
-    together = workload.task.encode(records.select(range(count)))
-    for index in range(min(count, _ALONE)):
-        alone = workload.task.encode(records.select([index])).take(torch.tensor([0]))
-        beside = together.take(torch.tensor([index])) if len(together) == count else {}
-        differing = [
-            name for name in alone if name not in beside or not _is_equal(alone[name], beside[name])
-        ]
-        if differing:
-            task = f"task._target_={workload.custom_task}"
-            if workload.custom_task is None:
-                task = "The task, with this backbone's tokenizer"
-            raise PrivacyError(
-                f"{task}: encode gives column {', '.join(differing)} of a record other"
-                f" values alone than beside {count - 1} others, so one record"
-                " changes what others are; encode each record by itself, with public ranges."
-            )
+    alone = [
+        workload.task.encode(records.select([index])).take(torch.tensor([0]))
+        for index in range(min(len(records), _ALONE))
+    ]
+    for count in sorted({min(len(records), size) for size in _BATCHES}):
+        together = workload.task.encode(records.select(range(count)))
+        for index, own in enumerate(alone):
+            beside = together.take(torch.tensor([index])) if len(together) == count else {}
+            differing = [
+                name
+                for name, column in own.items()
+                if name not in beside or not _is_equal(column, beside[name])
+            ]
+            if differing:
+                raise PrivacyError(
+                    f"{_named(workload)}: encode gives column {', '.join(differing)} of a record"
+                    f" other values alone than beside {count - 1} others, so one record changes"
+                    " what others are; encode each record by itself, with public ranges."
+                )
+
+
+def _named(workload: Workload) -> str:
+    if workload.custom_task is None:
+        return "The task, with this backbone and its tokenizer"
+    return f"task._target_={workload.custom_task}"
 
 
 def _varied(workload: Workload) -> Examples:
@@ -99,7 +107,7 @@ def _varied(workload: Workload) -> Examples:
         )
         if len(examples) != number or not varied:
             raise PrivacyError(
-                f"task._target_={workload.custom_task}: synthetic({number}) gives {len(examples)}"
+                f"{_named(workload)}: synthetic({number}) gives {len(examples)}"
                 f" records, {'not all' if varied else 'all'} alike; invent {number} that differ, or"
                 " the preflight would see nothing."
             )
@@ -125,7 +133,7 @@ def _check_equal(workload: Workload, losses: Tensor, alone: Tensor, where: str) 
     error = float((losses - alone).abs().max() / (1 + alone.abs().max()))
     if not error <= _TOLERANCE[workload.compute.autocast]:
         raise PrivacyError(
-            f"task._target_={workload.custom_task}: the loss of a synthetic record {where} is not"
+            f"{_named(workload)}: the loss of a synthetic record {where} is not"
             f" its loss alone (relative error {error:.2g}); return the loss of each record, which"
             " depends on no other."
         )
@@ -141,4 +149,4 @@ def _is_equal(one: Tensor, other: Tensor) -> bool:
     )
 
 
-__all__ = ["check_custom_loss", "check_encoding"]
+__all__ = ["check_encoding", "check_losses"]

@@ -18,6 +18,10 @@ by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which ha
 probability q independently of all others. So a step is the Poisson-subsampled Gaussian over n
 groups, accounted like n records.
 
+Every forward and backward pass has a number of rows that is public (`confide.client.training.
+passes`), or what a record adds would depend on who else was sampled, by rounding that whoever sends
+the tensors can blow up. Sums and noise are float64 until a step's gradient is done.
+
 Per-record gradients are Opacus's. A large model whose layers allow it goes without them
 (`confide.client.training.book_keeping`); the same preflight, noise and scaling follow. Groups
 always take Opacus's.
@@ -26,122 +30,47 @@ always take Opacus's.
 import contextlib
 import functools
 import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from opacus import GradSampleModule
-from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from confide.client.training.aligned import AlignedRows
 from confide.client.training.book_keeping import BookKeeping
-from confide.client.training.clipping import ClippingRule, LossFn
+from confide.client.training.clipping import (
+    MARGIN,
+    ClippingRule,
+    LossFn,
+    gradient_norms,
+)
+from confide.client.training.optimizer import DpSgdStep, KeyedDPOptimizer, expect_hook_warning
+from confide.client.training.passes import Filler, ModelCost, PassSizes, mark_last, passes
 from confide.errors import PrivacyError
+from confide.models.networks import refuse_dropout
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Batch, Examples
 
 log = logging.getLogger(__name__)
 
 _BY_OPACUS = "Per-record gradients by Opacus: %s"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DpSgdStep:
-    """What every step of a round has in common.
-
-    Attributes:
-        clipping_norm: C > 0.
-        noise_multiplier: sigma >= 0.
-        sampling_rate: q in (0, 1].
-        expected_batch_size: q * n, which the noisy sum is divided by.
-    """
-
-    clipping_norm: float
-    noise_multiplier: float
-    sampling_rate: float
-    expected_batch_size: float
-
-
-class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
-    """Opacus's optimizer, with our clipping rule and noise from a cryptographic generator."""
-
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator
-    ) -> None:
-        super().__init__(
-            optimizer,
-            noise_multiplier=step.noise_multiplier,
-            max_grad_norm=step.clipping_norm,
-            expected_batch_size=step.expected_batch_size,
-            loss_reduction="mean",
-        )
-        self._noise = noise
-
-    @property
-    def clipping(self) -> ClippingRule:
-        """The rule that gradients are clipped by."""
-        return ClippingRule(self.max_grad_norm)
-
-    def clip_and_accumulate(self) -> None:
-        """Add the clipped sum of a batch's gradients to ``param.summed_grad``.
-
-        Raises:
-            PrivacyError: if these gradients were added before.
-        """
-        if any(getattr(p.grad_sample, "_processed", False) for p in self.params):
-            raise PrivacyError(
-                "Per-record gradients were about to be used twice; zero_grad() is missing between"
-                " two steps."
-            )
-        sums = self.clipping.clipped_sums([sample.float() for sample in self.grad_samples])
-        for p, clipped in zip(self.params, sums, strict=True):
-            # An empty batch, such as book-keeping leaves, adds nothing and would cost a copy.
-            if p.summed_grad is None:
-                p.summed_grad = clipped
-            elif len(p.grad_sample):
-                p.summed_grad = p.summed_grad + clipped
-            p.grad_sample._processed = True
-
-    def add_noise(self) -> None:
-        """Turn each clipped sum into ``param.grad``, in place, and add noise."""
-        params = self.params
-        for p in params:
-            if getattr(p.summed_grad, "_processed", False):
-                raise PrivacyError(
-                    "A clipped sum was about to be used twice; zero_grad() is missing between two"
-                    " steps."
-                )
-            p.grad = p.summed_grad.contiguous().view_as(p)
-            p.summed_grad._processed = True
-        std = self.noise_multiplier * self.clipping.sensitivity()
-        # Drawn for all parameters at once: the generator costs by the call.
-        if std:
-            self._noise.add_normal([p.grad.view(-1) for p in params], std=std)
-
-
-@contextlib.contextmanager
-def expect_hook_warning() -> Iterator[None]:
-    """Silence what torch says of hooks on a layer whose inputs need no gradient.
-
-    Opacus uses that of its outputs.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Full backward hook is firing", category=UserWarning
-        )
-        yield
+# Elements of the sums of groups that are open at once, 1 GiB of float64.
+_OPEN_ELEMENTS = 2**27
+# Of a record that has no lengths, such as patches of an image.
+_MOST_TOKENS = 1024
 
 
 class DpSgd:
     """A model wrapped once for per-record gradients, used for every client and round.
 
     Args:
-        model: without BatchNorm.
+        model: without BatchNorm, and without dropout that acts.
         loss_fn: loss of each record.
-        physical_batch_size: most records in one forward pass.
+        physical_batch_size: most rows in one pass.
         book_keeping: use book-keeping instead of per-record gradients; None: if supported and the
             model has at least 2^20 trainable parameters.
+        filler: invented records, the first of which fills passes up; None for zeros.
+        longest: largest number of tokens of a record; None if records have none.
     """
 
     def __init__(
@@ -151,20 +80,26 @@ class DpSgd:
         *,
         physical_batch_size: int,
         book_keeping: bool | None = None,
+        filler: Examples | None = None,
+        longest: int | None = None,
     ) -> None:
+        refuse_dropout(model)
         self._model, self._loss_fn = model, loss_fn
         self._params = [p for p in model.parameters() if p.requires_grad]
         self._physical = physical_batch_size
+        self._filler = Filler(filler)
+        self._aligned = AlignedRows(model)
         self._book: BookKeeping | None = None
         if book_keeping is not False:
             try:
-                book = BookKeeping(model, loss_fn)
+                book = BookKeeping(model, loss_fn, most_tokens=longest or _MOST_TOKENS)
                 self._book = book if book_keeping or book.pays else None
             except PrivacyError as error:
                 if book_keeping:
                     raise
                 log.info(_BY_OPACUS, error)
         self._wrapped = None if self._book else _wrap(model)
+        self._cost = ModelCost.of(model, writes=self._book is None)
 
     @property
     def params(self) -> list[nn.Parameter]:
@@ -181,7 +116,17 @@ class DpSgd:
     ) -> KeyedDPOptimizer:
         """Begin a round: forget every gradient and wrap the base optimizer anew."""
         self.forget()
-        return KeyedDPOptimizer(base, step, noise)
+        margin = MARGIN if self._book is None else self._book.margin(step.expected_batch_size)
+        return KeyedDPOptimizer(base, step, noise, margin=margin)
+
+    def sizes(self, step: DpSgdStep) -> PassSizes:
+        """Return the rows of a round's passes, which follow from public figures."""
+        return PassSizes(
+            expected=step.expected_batch_size,
+            rate=step.sampling_rate,
+            most=self._physical,
+            cost=self._cost,
+        )
 
     def private_gradient(
         self, optimizer: KeyedDPOptimizer, examples: Examples, indices: Tensor
@@ -193,21 +138,23 @@ class DpSgd:
             examples: all training records.
             indices: indices of the sampled records, shape [b], b >= 0.
         """
-        # An empty sample is a step too: it adds noise, and counts.
-        groups = examples.length_buckets(indices) if len(indices) else [indices]
-        chunks = [chunk for group in groups for chunk in group.split(self._physical)]
-        for number, chunk in enumerate(chunks):
+        found = passes(examples, indices, self.sizes(optimizer.shared), self._filler)
+        for part, is_last in mark_last(found):
             optimizer.zero_grad(set_to_none=True)
-            if len(chunk) and self._book:
-                self._book.accumulate(examples.take(chunk), optimizer.clipping)
-            elif len(chunk):
-                self._loss_fn(self._forward, examples.take(chunk)).sum().backward()
+            if part is not None and self._book:
+                with self._aligned():
+                    self._book.accumulate(part.batch, optimizer.clipping, part.is_record)
+            elif part is not None:
+                self._grad_samples(part.batch)
             # Nothing is left to clip, and Opacus expects gradients of every parameter.
-            if self._book or not len(chunk):
+            if self._book or part is None:
                 for p in self._params:
                     p.grad_sample = p.new_zeros((0, *p.shape))  # type: ignore[attr-defined]
-            # Opacus only adds up until the last chunk, and then draws noise, once a step.
-            optimizer.signal_skip_step(number < len(chunks) - 1)
+                optimizer.is_record = None
+            else:
+                optimizer.is_record = part.is_record.to(self._params[0].device)
+            # Opacus only adds up until the last pass, and then draws noise, once a step.
+            optimizer.signal_skip_step(not is_last)
             optimizer.pre_step()
 
     def private_group_gradient(
@@ -215,27 +162,40 @@ class DpSgd:
     ) -> None:
         """Write the noisy mean gradient of a Poisson sample of groups into each ``param.grad``.
 
-        A group's gradient is the mean over its records, however these are dealt out to forward
-        passes.
+        A group's gradient is the mean over its records, in float64 and in an order of its own,
+        however these are dealt out to passes. So many groups are open at once as fit into the
+        memory of a pass; each is clipped alone.
 
         Args:
             optimizer: this round's optimizer.
             examples: all training records.
             members: indices of the records of each sampled group, each of at least one.
         """
-        batches = list(_packed(members, self._physical)) or [[]]
-        for number, batch in enumerate(batches):
-            optimizer.zero_grad(set_to_none=True)
-            means = [torch.zeros((len(batch), *p.shape), device=p.device) for p in self._params]
+        size = max(1, _OPEN_ELEMENTS // sum(p.numel() for p in self._params))
+        for start in range(0, len(members) or 1, size):
+            batch = members[start : start + size]
+            means = [
+                torch.zeros((len(batch), *p.shape), dtype=torch.float64, device=p.device)
+                for p in self._params
+            ]
             if batch:
-                self._add_group_means(means, examples, batch)
-            for p, mean in zip(self._params, means, strict=True):
-                p.grad_sample = mean  # type: ignore[attr-defined]
-            optimizer.signal_skip_step(number < len(batches) - 1)
-            optimizer.pre_step()
+                self._add_group_means(means, examples, batch, self.sizes(optimizer.shared))
+            # An empty sample is a step too: it adds noise, and counts.
+            rows = [[mean[i : i + 1] for mean in means] for i in range(len(batch))] or [means]
+            optimizer.is_record = None
+            for number, row in enumerate(rows, start=start + 1):
+                optimizer.zero_grad(set_to_none=True)
+                for p, mean in zip(self._params, row, strict=True):
+                    p.grad_sample = mean  # type: ignore[attr-defined]
+                optimizer.signal_skip_step(number < len(members))
+                optimizer.pre_step()
 
     def _add_group_means(
-        self, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]
+        self,
+        means: list[Tensor],
+        examples: Examples,
+        batch: Sequence[Tensor],
+        sizes: PassSizes,
     ) -> None:
         """Add each group's mean gradient to ``means``: one tensor a parameter, shape [g, ...]."""
         if self._wrapped is None:
@@ -243,23 +203,40 @@ class DpSgd:
                 "This model is clipped record by record; build it with book_keeping=False for"
                 " groups."
             )
-        # Each record's gradient counts 1 / size, so that the sum over a group is its mean.
         records = torch.cat(list(batch))
-        sizes = torch.tensor([len(group) for group in batch])
-        owners = torch.arange(len(batch)).repeat_interleave(sizes)
-        # Buckets by length tear groups apart: this finds a record's group again.
-        positions = torch.empty(int(records.max()) + 1, dtype=torch.int64)
-        positions[records] = torch.arange(len(records))
-        for bucket in examples.length_buckets(records):
-            for chunk in bucket.split(self._physical):
-                self._wrapped.set_grad_sample_to_none()
-                self._loss_fn(self._wrapped, examples.take(chunk)).sum().backward()
-                place = owners[positions[chunk]]
-                weights = 1 / sizes[place]
-                for mean, p in zip(means, self._params, strict=True):
-                    sample = p.grad_sample.float() * weights.to(p.device).view(-1, *[1] * p.dim())  # type: ignore[attr-defined]
-                    mean.index_add_(0, place.to(p.device), sample)
+        counts = torch.tensor([len(group) for group in batch])
+        # Passes by length tear groups apart: this finds a record's group again.
+        owners = torch.empty(int(records.max()) + 1, dtype=torch.int64)
+        owners[records] = torch.arange(len(batch)).repeat_interleave(counts)
+        for part in passes(examples, records, sizes, self._filler):
+            samples = self._grad_samples(part.batch)
+            # One by one: a group's sum is then added up in the same order whoever else is there.
+            for row, owner in enumerate(owners[part.indices].tolist()):
+                for mean, sample in zip(means, samples, strict=True):
+                    mean[owner] += sample[row]
+        for mean in means:
+            mean /= counts.to(mean.device).view(-1, *[1] * (mean.dim() - 1))
         self._wrapped.set_grad_sample_to_none()
+
+    def _grad_samples(self, batch: Batch) -> list[Tensor]:
+        """Return each row's gradient: one tensor a parameter, shape [R, ...], float32."""
+        for p in self._params:
+            p.grad_sample = None  # type: ignore[attr-defined]
+        with self._aligned():
+            losses = self._loss_fn(self._forward, batch)
+            torch.autograd.backward(losses.sum())
+        for p in self._params:
+            p.grad_sample = p.grad_sample.float()  # type: ignore[attr-defined]
+        return [p.grad_sample for p in self._params]  # type: ignore[attr-defined]
+
+    def contributions(self, batch: Batch) -> Iterator[list[Tensor]]:
+        """Return all that each row's part of a sum is computed from, row by row."""
+        if self._book:
+            with self._aligned():
+                return self._book.contributions(batch)
+        samples = self._grad_samples(batch)
+        norms = gradient_norms(samples)
+        return ([norm, *(sample[i] for sample in samples)] for i, norm in enumerate(norms))
 
     def settle_engine(self, synthetic: Examples) -> None:
         """Go back to Opacus where a forward pass does what book-keeping refuses.
@@ -274,6 +251,7 @@ class DpSgd:
             except PrivacyError as error:
                 log.info(_BY_OPACUS, error)
                 self._book, self._wrapped = None, _wrap(self._model)
+                self._cost = ModelCost.of(self._model, writes=True)
             self.forget()
 
     @contextlib.contextmanager
@@ -312,18 +290,6 @@ def _wrap(model: nn.Module) -> GradSampleModule:
         return GradSampleModule(model, batch_first=True, loss_reduction="sum")
     except (NotImplementedError, ValueError) as error:
         raise PrivacyError(f"This model has layers without per-record gradients: {error}") from None
-
-
-def _packed(groups: Sequence[Tensor], most: int) -> Iterator[list[Tensor]]:
-    """Pack groups into batches of at most so many records; a larger group is a batch of its own."""
-    batch: list[Tensor] = []
-    for group in groups:
-        if batch and sum(map(len, batch)) + len(group) > most:
-            yield batch
-            batch = []
-        batch.append(group)
-    if batch:
-        yield batch
 
 
 __all__ = ["DpSgd", "DpSgdStep", "KeyedDPOptimizer", "expect_hook_warning"]

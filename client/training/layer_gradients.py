@@ -6,8 +6,10 @@ g, [t, t], wherever these are smaller (ghost norms: Li, Tramèr, Liang, Hashimot
 Models Can Be Strong Differentially Private Learners", ICLR 2022, arXiv 2110.05679, section 4). A
 weighed sum over records is one product in which every token has its record's weight.
 
-Norms are float64 and err upwards: (sum_t |x_t| |g_t|)^2 bounds what rounding does to Gram matrices
-and to the sum that follows, and 2^-20 of it is added to the square of a linear layer's norm.
+Norms and sums are float64. (sum_t |x_t| |g_t|)^2 times 2^-20 is added to the square of a linear
+layer's norm, far more than float64 rounding of a Gram matrix over n numbers, n 2^-53, and of the
+sums that follow could take away. A norm therefore errs upwards, and sum_t |x_t| |g_t| is at most
+2^10 times a record's norm, which bounds what rounding does to the weighed sum (`rounding_margin`).
 """
 
 from collections.abc import Iterator
@@ -19,12 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from confide.client.training.clipping import zero_unless
+from confide.client.training.clipping import MARGIN, largest_divisor, zero_unless
 
 _ROUNDING = 2.0**-20
-# Squared length of a token beyond which Gram matrices may overflow, or hide what underflows beside
-# it.
-_LONGEST_SQUARED = 1e16
 # Elements of written-out gradients held at once, and tokens of a block of a Gram matrix.
 _PRODUCT_BLOCK = 2**22
 _ROWS = 16
@@ -46,8 +45,11 @@ class Gradient(Protocol):
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
         """Add the sum of gradients times ``factors`` [b] to ``total``, of the parameter's shape.
 
-        Overwrite it if ``fresh``.
+        All are float64. Overwrite the total if ``fresh``.
         """
+
+    def of_record(self, index: int) -> list[Tensor]:
+        """Return all that a record adds by, in copies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,19 +87,11 @@ class _Matrix:
         if tokens == 1 or tokens * (d + p) >= d * p:
             return _squared_by_product(self.inputs.x, self.g)
         gram_x, gram_g = self.inputs.gram, _gram(self.g)
-        long_x, long_g = _diagonal(gram_x), _diagonal(gram_g)
         products = torch.cat(
             [(a * b).flatten(1) for a, b in zip(gram_x, gram_g, strict=True)], dim=1
         )
-        squared = products.sum(dim=1, dtype=torch.float64).clamp_min(0.0)
-        squared += _ROUNDING * (long_x.double() * long_g).sqrt().sum(dim=1).square()
-        # Written so that NaN counts as too long.
-        doubtful = ~(
-            (long_x.amax(dim=1) <= _LONGEST_SQUARED) & (long_g.amax(dim=1) <= _LONGEST_SQUARED)
-        )
-        if bool(doubtful.any()):
-            squared[doubtful] = _squared_by_product(self.inputs.x[doubtful], self.g[doubtful])
-        return squared
+        lengths = (_diagonal(gram_x) * _diagonal(gram_g)).sqrt()
+        return products.sum(dim=1).clamp_min(0.0) + _ROUNDING * lengths.sum(dim=1).square()
 
     def only(self, kept: Tensor) -> "_Matrix":
         return replace(
@@ -107,10 +101,13 @@ class _Matrix:
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
         x, g, weights = self.inputs.x, self.g, factors[:, None, None]
         # Scales the smaller of the two factors.
-        x, g = (x * weights, g) if x.shape[2] <= g.shape[2] else (x, g * weights)
+        x, g = (x * weights, g.double()) if x.shape[2] <= g.shape[2] else (x.double(), g * weights)
         torch.addmm(
             total, g.flatten(0, 1).T, x.flatten(0, 1), beta=0.0 if fresh else 1.0, out=total
         )
+
+    def of_record(self, index: int) -> list[Tensor]:
+        return [self.inputs.x[index].clone(), self.g[index].clone()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +125,10 @@ class _Vector:
 
     def add_to(self, total: Tensor, factors: Tensor, *, fresh: bool) -> None:
         flat = total.view(-1)
-        torch.addmv(flat, self.rows.T, factors, beta=0.0 if fresh else 1.0, out=flat)
+        torch.addmv(flat, self.rows.T.double(), factors, beta=0.0 if fresh else 1.0, out=flat)
+
+    def of_record(self, index: int) -> list[Tensor]:
+        return [self.rows[index].clone()]
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,13 +176,18 @@ class _Table:
             total.zero_()
         total.index_add_(0, self.tokens, self.rows * factors[self.records][:, None])
 
+    def of_record(self, index: int) -> list[Tensor]:
+        own = self.records == index
+        return [self.tokens[own], self.rows[own]]
+
 
 def _gram(values: Tensor) -> list[Tensor]:
-    """Return products of tokens [b, t, n] within each record.
+    """Return products of tokens [b, t, n] within each record, in float64.
 
     A block i holds 16 tokens, each with those up to the block's end: [b, 16, 16 i]. What lies above
     the diagonal blocks follows by symmetry.
     """
+    values = values.double()
     return [
         torch.bmm(part, values[:, : (i + 1) * _ROWS].mT)
         for i, part in enumerate(values.split(_ROWS, dim=1))
@@ -215,9 +220,29 @@ def _squared_by_product(x: Tensor, g: Tensor) -> Tensor:
     slack = _ROUNDING * squared.sqrt().sum(dim=1).square()
     if x.shape[1] == 1:
         return squared[:, 0] + slack
-    rows = max(1, _PRODUCT_BLOCK // (x.shape[2] * g.shape[2]))
-    products = (torch.bmm(b.mT, a) for a, b in zip(x.split(rows), g.split(rows), strict=True))
+    rows = largest_divisor(len(x), _PRODUCT_BLOCK // (x.shape[2] * g.shape[2]))
+    products = (
+        torch.bmm(b.mT.double(), a.double())
+        for a, b in zip(x.split(rows), g.split(rows), strict=True)
+    )
     return torch.cat([_squared_lengths(p.flatten(1)) for p in products]) + slack
+
+
+def rounding_margin(*, expected: float, tokens: int) -> float:
+    """Bound what rounding adds to a step's sensitivity, in units of C, and how far below C to stay.
+
+    A step adds up at most K tokens products to an element, K the number of sampled records, in
+    float64: each sum errs by at most K tokens 2^-53 times the sum of sum_t |x_t| |g_t| over
+    records, scaled by their factors, which is at most 2^10 K C. Twice that, for the sum with a
+    record and the sum without it.
+
+    Args:
+        expected: expected number of records in a step, q * n. Samples of K = 2 q n + 100 have a
+            probability below e^-90 (Chernoff).
+        tokens: largest number of tokens of a record.
+    """
+    most = 2 * expected + 100
+    return MARGIN + 2 * most * tokens * 2.0**-53 * 2**10 * most
 
 
 def gradients_of(
@@ -251,4 +276,4 @@ def gradients_of(
         yield _Vector(layer.bias, g.sum(dim=1))
 
 
-__all__ = ["Gradient", "Inputs", "gradients_of"]
+__all__ = ["Gradient", "Inputs", "gradients_of", "rounding_margin"]

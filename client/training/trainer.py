@@ -7,15 +7,19 @@ left behind.
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
-from confide.client.training.custom_checks import check_custom_loss
+from confide.client.training.aligned import AlignedRows
+from confide.client.training.custom_checks import check_losses
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
-from confide.client.training.preflight import preflight
+from confide.client.training.passes import Filler, ScoringSizes, passes
+from confide.client.training.preflight import off_zero, preflight
+from confide.client.training.row_check import RowCheck
 from confide.config.client import OptimizerConfig
 from confide.config.strategy import ALGORITHMS
 from confide.errors import PrivacyError
@@ -27,7 +31,15 @@ from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.algorithm import GradientFn, Step
 from confide.tasks.task import LABELS, Batch, Examples
 
-_EVALUATION_BATCH = 256
+# Records that are invented to stand beside one.
+_INVENTED = 33
+# A round's steps before there is a plan.
+_USUAL = DpSgdStep(
+    clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=0.5, expected_batch_size=32.0
+)
+_NOT_PRIVATE = (
+    "The plan asks for privacy and this trainer was built without; build it with private=True."
+)
 
 
 class Trainer:
@@ -61,20 +73,39 @@ class Trainer:
         self._shapes = {name: tuple(p.shape) for name, p in named.items()}
         self._flat = _share_storage(self._params)
         self._dp_sgd: DpSgd | None = None
+        self._row_check: RowCheck | None = None
+        self._checked: tuple[Tensor | None, tuple[int, ...]] = (None, ())
+        self._aligned = AlignedRows(workload.model)
         if private:
             self._model.train()
-            if workload.custom_task is not None:
-                loss_fn = functools.partial(self._losses, self._model)
-                check_custom_loss(workload, loss_fn, self._params)
+            # Of code that is not ours, the check that says more comes first.
+            is_custom = workload.custom_task is not None
+            if is_custom:
+                self._check_losses()
             self._dp_sgd = DpSgd(
                 self._model,
                 self._losses,
                 physical_batch_size=self._compute.physical_batch_size,
                 book_keeping=False if grouped else None,  # it clips record by record
+                filler=self._invent(1),
+                longest=workload.longest,
             )
-            synthetic = workload.synthetic(4, torch.Generator().manual_seed(0))
-            synthetic = synthetic.to(self._compute.device)
-            preflight(self._dp_sgd, synthetic, autocast=self._compute.autocast)
+            preflight(self._dp_sgd, self._invent(4), autocast=self._compute.autocast)
+            if not is_custom:
+                self._check_losses()
+            self._row_check = RowCheck(
+                self._dp_sgd, self._invent(_INVENTED), longest=workload.longest
+            )
+            with off_zero(self._params):
+                self._row_check.check(self._dp_sgd.sizes(_USUAL), is_first=True)
+
+    def _check_losses(self) -> None:
+        loss_fn = functools.partial(self._losses, self._model)
+        check_losses(self._workload, loss_fn, self._params)
+
+    def _invent(self, count: int) -> Examples:
+        synthetic = self._workload.synthetic(count, torch.Generator().manual_seed(0))
+        return synthetic.to(self._compute.device)
 
     @property
     def shapes(self) -> Shapes:
@@ -138,12 +169,32 @@ class Trainer:
             optimizer.step()
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
+    def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
+        """Check, on the tensors of a round, that what a record adds is its own affair.
+
+        What was found is remembered until other tensors come, or other sizes of a pass.
+
+        Raises:
+            RowsDifferError: if it depends on others in a batch, or on the record's place.
+        """
+        if self._dp_sgd is None or self._row_check is None:
+            raise PrivacyError(_NOT_PRIVATE)
+        loaded = self._load(tensors)
+        sizes = self._dp_sgd.sizes(_shared(schedule))
+        rows = self._row_check.rows(sizes)
+        known, known_rows = self._checked
+        if known is not None and known_rows == rows and known.equal(loaded):
+            return
+        self._model.train()
+        self._row_check.check(sizes, is_first=False)
+        self._checked = (loaded.clone(), rows)
+
     def place(self, tensors: Tensors) -> list[Tensor]:
         """Move named tensors to the device of the training, in the order of the parameters."""
         return [tensors[name].to(self._compute.device) for name in self._names]
 
     def scores(self, tensors: Tensors, examples: Examples) -> Tensor:
-        """Predict.
+        """Predict; a record's scores do not depend on the records beside it.
 
         Args:
             tensors: to predict with.
@@ -154,17 +205,19 @@ class Trainer:
         """
         self._load(tensors)
         self._model.eval()
-        parts = []
-        with torch.no_grad():
-            for indices in torch.arange(len(examples)).split(_EVALUATION_BATCH):
+        scores: Tensor | None = None
+        sizes, filler = ScoringSizes(self._compute.physical_batch_size), Filler(self._invent(1))
+        with torch.no_grad(), self._aligned():
+            for part in passes(examples, torch.arange(len(examples)), sizes, filler):
                 if self._check_fn:
                     self._check_fn()
-                batch = {
-                    name: column.to(self._compute.device)
-                    for name, column in examples.take(indices).items()
-                }
-                parts.append(self._task.scores(self._outputs(self._model, batch)).cpu())
-        return torch.cat(parts)
+                batch = {name: c.to(self._compute.device) for name, c in part.batch.items()}
+                found = self._task.scores(self._outputs(self._model, batch)).cpu()
+                if scores is None:
+                    scores = found.new_empty((len(examples), *found.shape[1:]))
+                scores[part.indices] = found[: len(part.indices)]
+        assert scores is not None
+        return scores
 
     def evaluate(self, tensors: Tensors, examples: Examples) -> dict[str, float]:
         """Score predictions; undefined metrics are left out."""
@@ -221,17 +274,9 @@ class Trainer:
     ) -> Iterator[None]:
         """Sample units and write their noisy mean gradient into the parameters, once a step."""
         if self._dp_sgd is None:
-            raise PrivacyError(
-                "The plan asks for privacy and this trainer was built without; build it with"
-                " private=True."
-            )
+            raise PrivacyError(_NOT_PRIVATE)
         noise = KeyedGenerator(derive_key(secret, "noise"))
-        step = DpSgdStep(
-            clipping_norm=plan.privacy.clipping_norm,
-            noise_multiplier=schedule.noise_multiplier,
-            sampling_rate=schedule.sampling_rate,
-            expected_batch_size=schedule.sampling_rate * schedule.num_examples,
-        )
+        step = replace(_shared(schedule), clipping_norm=plan.privacy.clipping_norm)
         private = self._dp_sgd.optimizer(optimizer, step, noise)
         # Two streams, so that neither depends on how much the other has drawn.
         masks = KeyedGenerator(derive_key(secret, "mask"))
@@ -242,6 +287,15 @@ class Trainer:
                 units.private_gradient(self._dp_sgd, private, masks, schedule.sampling_rate)
                 yield None
         private.zero_grad(set_to_none=True)
+
+
+def _shared(schedule: LocalSchedule) -> DpSgdStep:
+    return replace(
+        _USUAL,
+        noise_multiplier=schedule.noise_multiplier,
+        sampling_rate=schedule.sampling_rate,
+        expected_batch_size=schedule.sampling_rate * schedule.num_examples,
+    )
 
 
 class _Units:

@@ -48,7 +48,13 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
         model.encoder.save_pretrained(target / part)
 
     return Workload(
-        task, model, task.encode, task.synthetic, order.compute, save_beside=save_beside
+        task,
+        model,
+        task.encode,
+        task.synthetic,
+        order.compute,
+        longest=max(order.task.text_limits.values(), default=None),
+        save_beside=save_beside,
     )
 
 

@@ -154,12 +154,27 @@ def refuse_batch_norm(model: nn.Module) -> None:
             )
 
 
+def refuse_dropout(model: nn.Module) -> None:
+    """Refuse dropout that acts: what a record adds would depend on its place in a batch.
+
+    Raises:
+        ModelError: naming the layer.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0:
+            raise ModelError(
+                f"{name} is {type(module).__name__} with p={module.p:g}: under privacy a record's"
+                " gradient must not depend on where in a batch it stands; set p=0."
+            )
+
+
 __all__ = [
     "Head",
     "Mlp",
     "TextClassifier",
     "apply_tuning",
     "refuse_batch_norm",
+    "refuse_dropout",
     "trainable",
     "trainable_tensors",
 ]

@@ -31,6 +31,7 @@ class Workload:
         synthetic: invents ``count`` records in the model's terms, for the privacy preflight.
         compute: where and how.
         custom_task: dotted path of the task, if it is custom.
+        longest: largest number of tokens of a record; None if records have none.
         save_beside: writes into a saved model's folder what transformers loads of the model; None
             for nothing.
     """
@@ -41,6 +42,7 @@ class Workload:
     synthetic: Callable[[int, torch.Generator], Examples]
     compute: Compute
     custom_task: str | None = None
+    longest: int | None = None
     save_beside: Callable[[Path], None] | None = None
 
 

@@ -83,10 +83,10 @@ class KeyedGenerator:
         return torch.cat([torch.empty(0, dtype=torch.float64), *self._normal_chunks(count, std)])
 
     def add_normal(self, targets: Sequence[Tensor], *, std: float) -> None:
-        """Add Gaussians, rounded to float32, in place: those that ``normal`` draws for all at once.
+        """Add Gaussians in place: those that ``normal`` draws for all at once.
 
         Args:
-            targets: tensors to add to; float32, each of shape [d].
+            targets: tensors to add to, each of shape [d]; Gaussians are rounded to their dtype.
             std: standard deviation, >= 0.
         """
         chunks = self._normal_chunks(sum(len(target) for target in targets), std)
@@ -95,7 +95,7 @@ class KeyedGenerator:
             done = 0
             while done < len(target):
                 if not len(left):
-                    left = next(chunks).float().to(target.device)
+                    left = next(chunks).to(target)
                 part = left[: len(target) - done]
                 target[done : done + len(part)] += part
                 done, left = done + len(part), left[len(part) :]

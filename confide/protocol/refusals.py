@@ -73,6 +73,7 @@ class Refusal(StrEnum):
     # Whatever else keeps it from answering
     STORAGE = "storage", "could not read or write a file; its own log says which"
     PRIVACY = "privacy", "cannot train so without voiding the guarantee; its own log says why"
+    ROWS_DIFFER = "rows_differ", "cannot keep a record's gradient apart from others; use its CPU"
     CANNOT_COMPLY = "cannot_comply", "cannot do what was asked; its own log says why"
 
     # The policy: one code a rule

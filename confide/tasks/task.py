@@ -57,9 +57,9 @@ class Examples:
     def take(self, indices: Tensor) -> Batch:
         """Return one batch, of the records at ``indices`` (int64, shape [b], b >= 1)."""
         batch = {name: column[indices] for name, column in self.columns.items()}
-        if self.lengths is not None:
+        longest = self.padded(indices)
+        if longest is not None:
             # Not the longest of all: padding would cost, and rounding depend on other records.
-            longest = padded_length(int(self.lengths[indices].max()))
             for name in self.token_columns:
                 batch[name] = batch[name][:, :longest].contiguous()
         return batch
@@ -70,6 +70,10 @@ class Examples:
             return [indices]
         padded = torch.tensor([padded_length(length) for length in self.lengths[indices].tolist()])
         return [indices[padded == length] for length in padded.unique().tolist()]
+
+    def padded(self, indices: Tensor) -> int | None:
+        """Return the padded length of the longest of some records; None if they have no lengths."""
+        return None if self.lengths is None else padded_length(int(self.lengths[indices].max()))
 
     def to(self, device: torch.device) -> "Examples":
         """Move every column; lengths stay on the CPU, where batches are cut."""

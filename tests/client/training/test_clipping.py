@@ -18,7 +18,7 @@ SUBNORMAL = 2.0**-149
 
 elements = st.floats(width=32, allow_nan=False, allow_infinity=False)
 gradients = arrays.arrays(np.float32, (3, 5), elements=elements).map(torch.from_numpy)
-norms_c = st.floats(1e-10, 1e10)
+norms_c = st.floats(1e-3, 1e6)
 
 
 def added(gradient: Tensor, clipping_norm: float) -> Tensor:
@@ -36,33 +36,38 @@ def norm(vector: Tensor) -> float:
 
 @given(gradients, norms_c)
 def test_what_a_unit_adds_is_at_most_the_clipping_norm(rows: Tensor, c: float) -> None:
-    largest = min(2.0**123 * c, LARGEST)  # beyond, factors are subnormal
-    assert all(norm(added(row, c)) <= c for row in rows.clamp(-largest, largest))
+    assert all(norm(added(row, c)) <= c for row in rows)
 
 
 @given(gradients, norms_c, st.integers(0, 2))
 def test_zeroing_a_unit_moves_the_sum_by_at_most_the_sensitivity(
     rows: Tensor, c: float, left_out: int
 ) -> None:
-    rows = rows.clamp(-(2.0**20) * c, 2.0**20 * c)
     rule, without = ClippingRule(c), rows.clone()
     without[left_out] = 0.0
     (whole,), (rest,) = rule.clipped_sums([rows]), rule.clipped_sums([without])
-    rounding = 8 * 2.0**-24 * c  # of the additions, which the noise's scale does not know of
-    assert norm(whole.double() - rest.double()) <= rule.sensitivity() + rounding
+    assert torch.equal(whole - rest, added(rows[left_out], c))  # sums are exact
+    assert norm(whole - rest) <= rule.sensitivity()
 
 
 @given(gradients, norms_c)
 def test_direction_is_kept(rows: Tensor, c: float) -> None:
-    row = rows[0].clamp(-1e6, 1e6)
-    factor = ClippingRule(c).factors(gradient_norms([row[None]]))
-    assert torch.equal(added(row, c), factor * row)
+    row, rule = rows[0].clamp(-1e6, 1e6), ClippingRule(c)
+    scaled = rule.factors(gradient_norms([row[None]]), rounded=len(row)) * row.double()
+    assert bool(((scaled - added(row, c)).abs() <= rule.grid).all())
+
+
+@pytest.mark.parametrize("units", [2**10, 3000, 2**20, 10**7])
+def test_sums_of_as_many_units_as_were_named_are_exact(units: int) -> None:
+    rule = ClippingRule(0.3, units=units)
+    assert units * rule.clipping_norm / rule.grid <= 2**53
+    assert rule.grid <= rule.clipping_norm * units * 2.0**-50
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.99, 1 - 2e-6])
 def test_gradient_below_the_norm_is_not_changed(factor: float) -> None:
     gradient = factor * torch.tensor([0.6, 0.8])
-    assert torch.equal(added(gradient, 1.0), gradient)
+    assert torch.equal(added(gradient, 1.0), gradient.double())
 
 
 def test_gradient_above_the_norm_ends_just_below_it() -> None:
@@ -85,17 +90,17 @@ def test_norm_of_zero_adds_zero() -> None:
     assert added(torch.zeros(3), 1.0).tolist() == [0.0] * 3
 
 
-def test_subnormal_gradient_is_added_as_it_is() -> None:
+def test_elements_below_the_grid_add_zero() -> None:
     gradient = torch.full((4,), SUBNORMAL)
     assert gradient_norms([gradient[None]]).item() == 2 * SUBNORMAL
-    assert torch.equal(added(gradient, 1.0), gradient)
+    assert not added(gradient, 1.0).any()
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_gradient_that_is_not_finite_adds_zero_and_leaves_the_others(value: float) -> None:
     rows = torch.tensor([[0.1, 0.2], [value, 0.5]])
     (total,) = ClippingRule(1.0).clipped_sums([rows])
-    assert torch.equal(total, rows[0])
+    assert torch.equal(total, added(rows[0], 1.0))
 
 
 def test_norm_that_is_not_finite_has_factor_zero() -> None:
@@ -104,7 +109,12 @@ def test_norm_that_is_not_finite_has_factor_zero() -> None:
 
 
 def test_gradient_whose_squares_overflow_is_clipped() -> None:
-    assert 0.999 < norm(added(torch.full((16,), LARGEST / 16), 1e30)) / 1e30 <= 1.0
+    assert 0.999 < norm(added(torch.full((16,), 1e28), 1.0)) <= 1.0
+
+
+@pytest.mark.parametrize(("length", "adds"), [(0.9e30, True), (1.1e30, False), (LARGEST, False)])
+def test_norm_above_1e30_adds_zero(length: float, adds: bool) -> None:
+    assert bool(added(torch.tensor([length, 0.0]), 1e-3).any()) == adds
 
 
 def test_bfloat16_adds_what_its_float32_copy_adds() -> None:
@@ -113,13 +123,7 @@ def test_bfloat16_adds_what_its_float32_copy_adds() -> None:
     assert norm(added(gradient, 1.0)) <= 1.0
 
 
-def test_subnormal_factor_exceeds_the_norm_by_no_more_than_its_rounding() -> None:
-    gradient = torch.full((2**20,), LARGEST)
-    excess = norm(added(gradient, 1.0)) - 1.0
-    assert excess <= 2.0**-150 * norm(gradient)
-
-
-@pytest.mark.parametrize("c", [1e-30, 1e-10, 1e10, LARGEST, 1e300])
+@pytest.mark.parametrize("c", [1e-3, 0.1, 10.0, 1e6])
 def test_tiny_and_huge_clipping_norms_hold(c: float) -> None:
     gradient = torch.tensor([0.6, 0.8])
     assert norm(added(gradient, c)) <= min(c, 1.0 + 1e-6)
@@ -139,7 +143,7 @@ def test_no_unit_at_all_adds_zero() -> None:
 def test_norms_do_not_depend_on_the_size_of_a_block(rows: Tensor, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         whole = gradient_norms([rows])
-        patch.setattr(clipping, "_NORM_BLOCK", block)
+        patch.setattr(clipping, "_BLOCK", block)
         assert torch.equal(gradient_norms([rows]), whole)
 
 

@@ -18,7 +18,8 @@ from small_kit import PRIVATE, TASK, make_kit
 from confide.client.deployment.kit import InstitutionKit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.records.checked import load_checked_records
-from confide.client.training.custom_checks import check_encoding
+from confide.client.training import trainer as trainer_module
+from confide.client.training.custom_checks import check_encoding, check_losses
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
@@ -276,5 +277,27 @@ def test_built_in_tasks_have_to_encode_records_by_themselves_too(tmp_path: Path)
     kit = listing(tmp_path, "vetted.Centres")
     records = load_checked_records(kit.data, TASK).records
     planted = replace(build(own("vetted.Centres")), custom_task=None)
-    with pytest.raises(PrivacyError, match="this backbone's tokenizer: encode gives column"):
+    with pytest.raises(PrivacyError, match="this backbone and its tokenizer: encode gives column"):
         check_encoding(planted, records)
+
+
+@pytest.mark.parametrize("name", ["MixesLargeBatches", "Remembers"])
+def test_built_in_tasks_have_to_keep_losses_apart_in_larger_batches_too(
+    tmp_path: Path, name: str
+) -> None:
+    listing(tmp_path, f"vetted.{name}")
+    planted = replace(build(own(f"vetted.{name}")), custom_task=None)
+    params = list(planted.model.parameters())
+    with pytest.raises(PrivacyError, match="this backbone and its tokenizer: the loss of"):
+        check_losses(planted, lambda b: planted.task.loss(planted.model(b["features"]), b), params)
+    with pytest.raises(PrivacyError):
+        Trainer(planted, private=True)
+
+
+def test_trainer_asks_built_in_tasks_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(
+        trainer_module, "check_losses", lambda workload, *_: asked.append(workload.custom_task)
+    )
+    Trainer(build(PRIVATE), private=True)
+    assert asked == [None]

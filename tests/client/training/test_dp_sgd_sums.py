@@ -16,6 +16,7 @@ from torch import Tensor
 from confide.client.records.groups import Groups, group_codes
 from confide.client.schedule import LocalSchedule
 from confide.client.training.dp_sgd import DpSgd, KeyedDPOptimizer
+from confide.client.training.passes import PassSizes
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
@@ -253,9 +254,13 @@ def test_group_mean_over_a_wrong_size_is_found(
     add = DpSgd._add_group_means
 
     def wrong(
-        self: DpSgd, means: list[Tensor], examples: Examples, batch: Sequence[Tensor]
+        self: DpSgd,
+        means: list[Tensor],
+        examples: Examples,
+        batch: Sequence[Tensor],
+        sizes: PassSizes,
     ) -> None:
-        add(self, means, examples, batch)
+        add(self, means, examples, batch, sizes)
         for row, group in enumerate(batch):
             uncut = int((CODES[group[0]] == CODES).sum())
             divisor = {"most": MOST, "whole": uncut, "batch": sum(map(len, batch))}[size]

@@ -1,0 +1,114 @@
+"""Rows: what a record adds has to be the same, bit for bit, in whatever company and at any place.
+
+Passes of a fixed number of rows (`confide.client.training.passes`) and aligned layers are to bring
+that about; here it is looked at, with synthetic records, which spend nothing: when a trainer is
+built, and each round on the very tensors that came. Which kernel computes a row follows from shapes
+and addresses, not from values, so that kernels that differ show on nearly any record. What is
+looked at follows from public figures alone, never from which lengths an institution's records have:
+the shortest, the longest and a middle padded length. Lengths between these rest on the fixed number
+of rows and on kernels being chosen alike.
+"""
+
+import itertools
+
+import torch
+from torch import Tensor
+
+from confide.client.training.dp_sgd import DpSgd, expect_hook_warning
+from confide.client.training.passes import Filler, PassSizes
+from confide.errors import RowsDifferError
+from confide.tasks.task import LENGTH_STEP, Batch, Examples, padded_length
+
+_COMPANIES = (1, 2, 15, 16)
+"""Numbers of records in a pass; the full number comes to these. Kernels change between them."""
+
+
+class RowCheck:
+    """Checks an engine with invented records.
+
+    Args:
+        dp_sgd: the engine.
+        synthetic: invented records that differ, as many as there are to stand beside one.
+        longest: largest number of tokens of a record; None if records have no lengths.
+    """
+
+    def __init__(self, dp_sgd: DpSgd, synthetic: Examples, *, longest: int | None) -> None:
+        self._dp_sgd, self._synthetic = dp_sgd, synthetic
+        self._lengths: list[int | None] = [None]
+        if synthetic.lengths is not None:
+            most = padded_length(longest or int(synthetic.lengths.max()))
+            middle = padded_length(most // 2)
+            self._lengths = [*sorted({LENGTH_STEP, middle, most})]
+
+    def rows(self, sizes: PassSizes) -> tuple[int, ...]:
+        """Return the numbers of rows that are looked at."""
+        return tuple(sizes.rows(length) for length in self._lengths)
+
+    def check(self, sizes: PassSizes, *, is_first: bool) -> None:
+        """Compare what one record adds in all companies and at all places.
+
+        Args:
+            sizes: rows of a pass.
+            is_first: whether every company is tried, or, for texts, the smallest and the largest.
+
+        Raises:
+            RowsDifferError: if anything differs.
+        """
+        try:
+            with expect_hook_warning():
+                for length in self._lengths:
+                    rows = sizes.rows(length)
+                    few = length is not None and not is_first
+                    companies = (1,) if few else _COMPANIES
+                    self._check(length, rows, sorted({min(n, rows) for n in (*companies, rows)}))
+        finally:
+            self._dp_sgd.forget()
+
+    def _check(self, length: int | None, rows: int, companies: list[int]) -> None:
+        filler = Filler(self._synthetic)
+        # Every row is the record: all places at once, which has to be what it is alone.
+        reference: list[Tensor] = []
+        copies = self._dp_sgd.contributions(self._batch([1] * rows, length))
+        for row, parts in enumerate(copies):
+            reference = reference or [part.clone() for part in parts]
+            self._compare(reference, parts, f"in row {row + 1} of {rows}")
+        for number in companies:
+            # Others first, so that the record stands last, beside whatever fills the pass up.
+            others = [2 + i % (len(self._synthetic) - 2) for i in range(number - 1)]
+            batch = self._batch([*others, 1], length)
+            batch = filler.fill(batch, rows, self._synthetic.token_columns)
+            found = next(itertools.islice(self._dp_sgd.contributions(batch), number - 1, None))
+            self._compare(reference, found, f"among {number} of {rows}")
+
+    def _batch(self, indices: list[int], length: int | None) -> Batch:
+        """Return records of one padded length, their tokens repeated up to it."""
+        examples = self._synthetic
+        batch = {name: column[indices] for name, column in examples.columns.items()}
+        if length is not None:
+            for name in examples.token_columns:
+                times = -(-length // batch[name].shape[1])
+                repeats = [1, times, *[1] * (batch[name].dim() - 2)]
+                batch[name] = batch[name].repeat(repeats)[:, :length].contiguous()
+        return batch
+
+    def _compare(self, reference: list[Tensor], found: list[Tensor], where: str) -> None:
+        if not all(map(_same_bits, reference, found)):
+            raise RowsDifferError(
+                f"What a synthetic record adds differs {where} from what it adds elsewhere: on"
+                f" device={self._dp_sgd.params[0].device} the model's results for a record depend"
+                " on others in the batch, so that nothing bounds what one record changes; train on"
+                " the CPU, or with layers whose widths are multiples of 16."
+            )
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    """Compare bit patterns, so that NaN equals NaN."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if one.is_floating_point():
+        bits = {8: torch.int64, 4: torch.int32, 2: torch.int16}[one.element_size()]
+        one, other = one.flatten().view(bits), other.flatten().view(bits)
+    return one.equal(other)
+
+
+__all__ = ["RowCheck"]
