@@ -23,8 +23,8 @@ MARGIN = 2.0**-20
 the product with it stays below."""
 LARGEST_NORM = 1e30
 """A longer gradient counts as one that is not finite."""
-# Elements of a gradient whose float64 copy is held at once.
-_BLOCK = 2**22
+# Elements whose float64 copy is held at once: they stay in a processor's cache.
+_BLOCK = 2**17
 # Bits of a float64's integers that sums may fill.
 _INTEGER_BITS = 52
 

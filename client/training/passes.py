@@ -21,10 +21,10 @@ from confide.tasks.task import Batch, Examples
 # Kernels that work in vectors treat what is left over in another way: rows times tokens are a
 # multiple of 16, and rows of records without lengths one of 32 where there are as many.
 _TOKENS, _ROWS = 16, 32
-# Measured on one core for encoders: seconds that a layer costs whatever it is given, a weight for a
-# token forth and back, an element of a written-out gradient, and one of a sum that a pass adds to.
-# They choose between sizes, and no promise rests on them.
-_LAYER_S, _WEIGHT_S, _ELEMENT_S, _SUM_S = 1.5e-4, 5e-11, 2e-9, 4e-9
+# Measured on one core: seconds that a pass and a layer cost whatever they are given, that a weight
+# costs for a token forth and back, an element of a written-out gradient, and one of a sum that a
+# pass adds to. They choose between sizes, and no promise rests on them.
+_PASS_S, _LAYER_S, _WEIGHT_S, _ELEMENT_S, _SUM_S = 5e-4, 1.5e-4, 5e-11, 4e-9, 4e-9
 # Padded lengths that the records of one step are taken to have, in choosing a size.
 _LENGTHS = 2
 # Elements of written-out gradients in one pass, 1 GiB of float32.
@@ -58,7 +58,7 @@ class ModelCost:
             for p in owner.parameters(recurse=False)
         )
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        shared = len(owners) * _LAYER_S + (0.0 if writes else trained * _SUM_S)
+        shared = _PASS_S + len(owners) * _LAYER_S + (0.0 if writes else trained * _SUM_S)
         return ModelCost(shared, weights, trained if writes else 0)
 
     def row_s(self, tokens: int) -> float:
@@ -95,7 +95,7 @@ class PassSizes:
             rows = max(1 << round(math.log2(max(best, 1))), _TOKENS // length)
             return min(rows, 1 << math.ceil(math.log2(max(target, 2))), _power(most))
         limit = max(_ROWS, min(round(best / _ROWS), most // _ROWS) * _ROWS)
-        rows = math.ceil(target / math.ceil(target / limit) / _ROWS) * _ROWS
+        rows = math.ceil(target / max(1, round(target / limit)) / _ROWS) * _ROWS
         return max(1, min(rows, most))
 
 
