@@ -1,4 +1,4 @@
-"""Metrics of tasks with one label a record, by scikit-learn.
+"""Metrics of tasks with one label a record, by scikit-learn, and the sums behind them.
 
 scikit-learn is imported where a value is computed: every config reads this table, few processes
 score anything.
@@ -7,7 +7,7 @@ score anything.
 import math
 from typing import TYPE_CHECKING
 
-from confide.metrics.metric import Metric, table
+from confide.metrics.metric import Metric, Statistic, table
 
 if TYPE_CHECKING:
     import numpy
@@ -53,6 +53,128 @@ def log_loss(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
     )
 
 
+# --- the same from sums over records, which leave an institution with noise
+
+LARGEST_LOSS = 5.0
+"""Losses are cut here before they are summed: a true class of probability 0.0067 and less."""
+_BINS, _LARGEST_LOGIT = 16, 4.0
+"""Of the log odds of a class; what lies beyond is in the first or last bin."""
+
+
+def _hits(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
+    """Return (right, wrong) of each record, shape [n, 2]."""
+    import numpy
+
+    right = probabilities.argmax(axis=1) == labels
+    return numpy.stack([right, ~right], axis=1).astype(float)
+
+
+def _outcomes(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
+    """Return each record's true positives, false negatives and false positives, shape [n, 3 c].
+
+    A wrong record is in two classes, a false negative of the one and a false positive of the
+    other, each at 1 / sqrt(2), so that its row has length 1.
+    """
+    import numpy
+
+    (count, classes), predicted = probabilities.shape, probabilities.argmax(axis=1)
+    rows, every = numpy.zeros((count, 3, classes)), numpy.arange(count)
+    right = predicted == labels
+    rows[every, 0, labels] = right
+    rows[every, 1, labels] = ~right / math.sqrt(2)
+    rows[every, 2, predicted] = ~right / math.sqrt(2)
+    return rows.reshape(count, 3 * classes)
+
+
+def _bounded_losses(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
+    """Return (x, 1 - x) of each record, x its loss cut at and divided by the largest, [n, 2]."""
+    import numpy
+
+    true = probabilities[numpy.arange(len(labels)), labels]
+    share = -numpy.log(numpy.maximum(true, math.exp(-LARGEST_LOSS))) / LARGEST_LOSS
+    return numpy.stack([share, 1 - share], axis=1).clip(0, 1)
+
+
+def _ranks(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
+    """Return the bin of each record's log odds, of the class and of the rest, shape [n, h B 2].
+
+    h = 1 for two classes, whose scores rank alike, and c otherwise; each of the h ones of a record
+    is 1 / sqrt(h).
+    """
+    import numpy
+
+    scores = probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+    count, histograms = scores.shape
+    with numpy.errstate(divide="ignore"):
+        logits = numpy.log(scores) - numpy.log1p(-scores)
+    logits = logits.clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)
+    bins = ((logits / _LARGEST_LOGIT + 1) / 2 * _BINS).astype(int).clip(0, _BINS - 1)
+    first = probabilities.shape[1] - histograms
+    positive = labels[:, None] == numpy.arange(first, first + histograms)
+    rows = numpy.zeros((count, histograms, _BINS, 2))
+    every = numpy.arange(count)[:, None]
+    rows[every, numpy.arange(histograms), bins, positive.astype(int)] = 1 / math.sqrt(histograms)
+    return rows.reshape(count, histograms * _BINS * 2)
+
+
+def _ones(width: int) -> "numpy.ndarray":
+    import numpy
+
+    return numpy.ones(width)
+
+
+def _outcome_counts(classes: int) -> "numpy.ndarray":
+    import numpy
+
+    return numpy.repeat([1.0, 1 / math.sqrt(2), 1 / math.sqrt(2)], classes)
+
+
+def _rank_counts(classes: int) -> "numpy.ndarray":
+    histograms = 1 if classes == 2 else classes
+    return _ones(histograms * _BINS * 2) / math.sqrt(histograms)
+
+
+def accuracy_of(sums: "numpy.ndarray") -> float:
+    """Return the share of right ones."""
+    return float(sums[0] / max(sums.sum(), 1.0))
+
+
+def macro_f1_of(sums: "numpy.ndarray") -> float:
+    """Return the mean of F1 over classes."""
+    import numpy
+
+    right, missed, wrong = sums.reshape(3, -1) * numpy.array([[1.0], [2**0.5], [2**0.5]])
+    return float((2 * right / (2 * right + missed + wrong).clip(min=1.0)).mean())
+
+
+def auc_of(sums: "numpy.ndarray") -> float | None:
+    """Return the area under the ROC curve of binned scores; ties in a bin count half.
+
+    None where a class, or its rest, has less than one record.
+    """
+    bins = sums.reshape(-1, _BINS, 2)
+    bins = bins * math.sqrt(len(bins))
+    negatives, positives = bins[:, :, 0], bins[:, :, 1]
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    if min(positives.sum(axis=1).min(), negatives.sum(axis=1).min()) < 1:
+        return None
+    below = negatives.cumsum(axis=1) - negatives / 2
+    return float(((positives * below).sum(axis=1) / pairs).mean())
+
+
+def log_loss_of(sums: "numpy.ndarray") -> float:
+    """Return the mean of losses that were cut at the largest."""
+    return float(LARGEST_LOSS * sums[0] / max(sums.sum(), 1.0))
+
+
+HITS = Statistic(name="hits", rows_fn=_hits, counts_fn=lambda classes: _ones(2))
+OUTCOMES = Statistic(name="outcomes", rows_fn=_outcomes, counts_fn=_outcome_counts)
+RANKS = Statistic(name="ranks", rows_fn=_ranks, counts_fn=_rank_counts)
+BOUNDED_LOSSES = Statistic(
+    name="bounded losses", rows_fn=_bounded_losses, counts_fn=lambda classes: _ones(2)
+)
+
+
 CLASSIFICATION: dict[str, Metric] = table(
     Metric(
         name="accuracy",
@@ -61,12 +183,53 @@ CLASSIFICATION: dict[str, Metric] = table(
         largest=1.0,
         score_fn=accuracy,
         proportion=True,
+        statistic=HITS,
+        estimate_fn=accuracy_of,
     ),
-    Metric(name="macro_f1", direction="max", least=0.0, largest=1.0, score_fn=macro_f1),
-    Metric(name="auc", direction="max", least=0.0, largest=1.0, score_fn=auc),
-    Metric(name="log_loss", direction="min", least=0.0, largest=math.inf, score_fn=log_loss),
+    Metric(
+        name="macro_f1",
+        direction="max",
+        least=0.0,
+        largest=1.0,
+        score_fn=macro_f1,
+        statistic=OUTCOMES,
+        estimate_fn=macro_f1_of,
+    ),
+    Metric(
+        name="auc",
+        direction="max",
+        least=0.0,
+        largest=1.0,
+        score_fn=auc,
+        statistic=RANKS,
+        estimate_fn=auc_of,
+    ),
+    Metric(
+        name="log_loss",
+        direction="min",
+        least=0.0,
+        largest=math.inf,
+        score_fn=log_loss,
+        statistic=BOUNDED_LOSSES,
+        estimate_fn=log_loss_of,
+    ),
 )
 """Metrics of a classification, by name."""
 
 
-__all__ = ["CLASSIFICATION", "accuracy", "auc", "log_loss", "macro_f1"]
+__all__ = [
+    "BOUNDED_LOSSES",
+    "CLASSIFICATION",
+    "HITS",
+    "LARGEST_LOSS",
+    "OUTCOMES",
+    "RANKS",
+    "accuracy",
+    "accuracy_of",
+    "auc",
+    "auc_of",
+    "log_loss",
+    "log_loss_of",
+    "macro_f1",
+    "macro_f1_of",
+]

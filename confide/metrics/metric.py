@@ -1,11 +1,13 @@
 """What a metric is, and how the values of institutions become one.
 
 A metric is an entry of a task's table: whoever judges a model, checks a reply or writes a report
-reads direction, range and pooling from that entry. Needs no torch, so that configs can be checked
-without it.
+reads direction, range and pooling from that entry, and so does whoever releases it with noise: the
+entry names the sums over records that it follows from. Needs no torch, so that configs can be
+checked without it.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 
 ScoreFn = Callable[["numpy.ndarray", "numpy.ndarray"], float | None]
 """Scores [n, c] and labels [n], n >= 1 -> value; None where it is undefined."""
+RowsFn = Callable[["numpy.ndarray", "numpy.ndarray"], "numpy.ndarray"]
+"""Probabilities [n, c], finite and in [0, 1], and labels [n] in 0..c-1 -> one row a record [n, w].
+
+No entry is negative, no row is longer than 1 (L2), and a row depends on its own record alone."""
+EstimateFn = Callable[["numpy.ndarray"], float | None]
+"""Sum of rows, with noise in it [w] -> value, in no bounds yet; None where it is undefined."""
 PoolFn = Callable[[Sequence[tuple[float, float]]], float]
 """(value, support) of each institution, all supports > 0 -> value of all together."""
 
@@ -29,6 +37,50 @@ def mean_by_support(parts: Sequence[tuple[float, float]]) -> float:
     return sum(value * weight for value, weight in parts) / sum(weight for _, weight in parts)
 
 
+NOISE = "_noise"
+"""Ends the name of the figure that says how much noise a metric holds: its standard deviation."""
+
+
+def noise_name(metric: str) -> str:
+    """Return the name of the figure that says how much noise a metric holds."""
+    return f"{metric}{NOISE}"
+
+
+def is_noisy(evaluation: Mapping[str, float]) -> bool:
+    """Tell whether an evaluation was released with noise."""
+    return any(name.endswith(NOISE) for name in evaluation)
+
+
+def pooled_noise(parts: Sequence[tuple[float, float]]) -> float:
+    """Return the standard deviation of a mean by support whose parts have independent noise.
+
+    Args:
+        parts: (standard deviation, support) of each institution, all supports > 0.
+
+    >>> pooled_noise([(0.03, 10), (0.04, 10)])
+    0.025
+    """
+    return math.hypot(*(noise * weight for noise, weight in parts)) / sum(
+        weight for _, weight in parts
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """Sums over records from which a metric follows, for releasing them with noise.
+
+    Attributes:
+        name: by which two metrics that need the same sums are recognised.
+        rows_fn: what each record adds.
+        counts_fn: number of classes -> weights [w] whose product with any record's row is 1, so
+            that the sums tell how many records there are.
+    """
+
+    name: str
+    rows_fn: RowsFn
+    counts_fn: Callable[[int], "numpy.ndarray"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """One metric of a task.
@@ -42,6 +94,9 @@ class Metric:
         pool_fn: how values of institutions become the value of all.
         proportion: whether it is a share of the records, so that an interval follows from its value
             and support.
+        statistic: what is released, with noise, in place of the metric; None for one that leaves
+            exact or not at all.
+        estimate_fn: computes the metric from the statistic's noisy sums; goes with ``statistic``.
     """
 
     name: str
@@ -52,6 +107,8 @@ class Metric:
     score_fn: ScoreFn
     pool_fn: PoolFn = mean_by_support
     proportion: bool = False
+    statistic: Statistic | None = None
+    estimate_fn: EstimateFn | None = None
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Tell whether a value beats another; anything beats None, and NaN beats nothing."""
@@ -67,4 +124,16 @@ def table(*metrics: Metric) -> dict[str, Metric]:
     return {metric.name: metric for metric in metrics}
 
 
-__all__ = ["Metric", "PoolFn", "ScoreFn", "mean_by_support", "table"]
+__all__ = [
+    "EstimateFn",
+    "Metric",
+    "PoolFn",
+    "RowsFn",
+    "ScoreFn",
+    "Statistic",
+    "is_noisy",
+    "mean_by_support",
+    "noise_name",
+    "pooled_noise",
+    "table",
+]

@@ -1,0 +1,183 @@
+"""Metrics that leave an institution with noise: sums over its records, and what follows from them.
+
+Protected: one unit of the split that is scored. Neighbouring relation: zero-out, so that a unit
+that is zeroed out adds nothing to any sum. What leaves is a function of the sums below after
+Gaussian noise was added to them, and of nothing else: metrics, the number of records they were
+measured on and the standard deviations of their noise are post-processing.
+
+**Sensitivity.** Each record has one row a statistic. A row's entries are not negative, its L2 norm
+is at most 1, and it depends on that record's scores and label alone; a record whose scores are not
+all finite has the row of a wrong answer given with certainty. A unit adds the mean of its records'
+rows, whose norm is at most 1 too. With k statistics side by side a unit moves the sums by at most
+sqrt(k) (:func:`sensitivity`), however many records it has.
+
+**Arithmetic.** Rows are rounded down to multiples of 2^-30 and added as 64-bit integers, a unit's
+mean is divided and rounded down as integers: an entry only shrinks, sums are exact in any order,
+and the bound holds to the last bit. (A row's norm is computed in float64: 2^-50 is to be added.)
+
+Trusted: the process that adds the noise. Voided by scores of a record that depend on other
+records, and by anything else computed from these records that leaves.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy
+from numpy.typing import NDArray
+
+from confide.metrics.metric import Metric, Statistic, noise_name
+
+Floats = NDArray[numpy.float64]
+Integers = NDArray[numpy.int64]
+_UNIT = 2**30
+_DRAWS, _SEED = 200, 0
+
+
+def statistics_of(names: Sequence[str], metrics: Mapping[str, Metric]) -> list[Statistic]:
+    """Return the statistics that metrics need, each once; a metric without one needs none."""
+    needed = (metrics[name].statistic for name in names)
+    return list({one.name: one for one in needed if one is not None}.values())
+
+
+def sensitivity(statistics: Sequence[Statistic]) -> float:
+    """Return how far one unit moves the sums of these statistics: their L2 distance.
+
+    >>> sensitivity([])
+    0.0
+    """
+    return math.sqrt(len(statistics))
+
+
+def unit_sums(
+    statistics: Sequence[Statistic],
+    scores: Floats,
+    labels: Integers,
+    groups: Integers | None = None,
+) -> Integers:
+    """Add up the rows of all units.
+
+    Args:
+        statistics: whose rows stand side by side, at least one.
+        scores: class probabilities as a model gives them, shape [n, c]; they may be anything.
+        labels: class indices, int64 of shape [n], 0 to c - 1; what lies beyond counts as the
+            nearest.
+        groups: whose each record is, int64 of shape [n]; None if each is a unit of its own.
+
+    Returns:
+        Sums in units of 2^-30: int64, shape [w].
+    """
+    labels = labels.clip(0, scores.shape[1] - 1)  # of a custom task they may be anything
+    probabilities = _usable(scores, labels)
+    rows = numpy.concatenate([one.rows_fn(probabilities, labels) for one in statistics], axis=1)
+    parts = numpy.floor(rows * _UNIT).astype(numpy.int64)
+    if groups is None:
+        return numpy.asarray(parts.sum(axis=0))
+    owners, member = numpy.unique(groups, return_inverse=True)
+    totals = numpy.zeros((len(owners), parts.shape[1]), dtype=numpy.int64)
+    numpy.add.at(totals, member, parts)
+    return numpy.asarray((totals // numpy.bincount(member)[:, None]).sum(axis=0))
+
+
+def _usable(scores: Floats, labels: Integers) -> Floats:
+    """Return probabilities that add up to one, each record's from its own scores alone."""
+    count, classes = scores.shape
+    scores = numpy.asarray(scores, dtype=float)
+    finite = numpy.isfinite(scores).all(axis=1, keepdims=True)
+    shares = numpy.where(finite, scores, 0.0).clip(0, 1)
+    totals = shares.sum(axis=1, keepdims=True)
+    # No answer counts as a wrong one, and not as none: otherwise a model could choose who is
+    # counted, and a diverged one would be measured on nobody.
+    wrong = numpy.zeros((count, classes))
+    wrong[numpy.arange(count), (labels + 1) % classes] = 1.0
+    answered = totals > 0
+    return numpy.where(answered, shares / numpy.where(answered, totals, 1.0), wrong)
+
+
+def add_noise(sums: Integers, noise: Floats) -> Floats:
+    """Return sums in units of one record, with noise, float64 of shape [w].
+
+    Args:
+        sums: as of :func:`unit_sums`.
+        noise: Gaussian, in units of one record, shape [w].
+    """
+    # Rounded afterwards: the low bits of a float64 Gaussian would tell what it was added to.
+    return numpy.round((sums / _UNIT + noise) * 2**20) / 2**20
+
+
+def estimates(
+    noisy: Floats,
+    names: Sequence[str],
+    metrics: Mapping[str, Metric],
+    *,
+    classes: int,
+    std: float,
+) -> dict[str, float]:
+    """Work out metrics, and how much noise is in each, from noisy sums and nothing else.
+
+    Args:
+        noisy: sums of ``statistics_of(names, metrics)``, side by side, shape [w].
+        names: metrics wanted; those without a statistic are left out.
+        metrics: the task's table.
+        classes: number of classes.
+        std: standard deviation of the noise in each sum.
+
+    Returns:
+        Name -> value in the metric's range, name_noise -> standard deviation of what noise adds to
+        it, and ``num_examples``, the number of units as far as the sums tell, >= 1. A metric that
+        is undefined is left out.
+    """
+    parts = _parts(statistics_of(names, metrics), classes)
+    found: dict[str, float] = {}
+    for name in names:
+        metric = metrics[name]
+        if metric.statistic is None or metric.estimate_fn is None:
+            continue
+        sums = noisy[parts[metric.statistic.name]]
+        value = metric.estimate_fn(sums)
+        if value is not None:
+            found[name] = min(max(value, metric.least), metric.largest)
+            found[noise_name(name)] = _spread(metric, sums, std)
+    return {**found, "num_examples": max(1, round(_support(noisy, names, metrics, classes)))}
+
+
+def _parts(statistics: Sequence[Statistic], classes: int) -> dict[str, slice]:
+    """Return which of the sums, laid side by side, are a statistic's."""
+    parts, start = {}, 0
+    for one in statistics:
+        width = len(one.counts_fn(classes))
+        parts[one.name] = slice(start, start + width)
+        start += width
+    return parts
+
+
+def _support(
+    noisy: Floats, names: Sequence[str], metrics: Mapping[str, Metric], classes: int
+) -> float:
+    """Return the number of units: the mean of what each statistic says, the surer the heavier."""
+    statistics = statistics_of(names, metrics)
+    parts = _parts(statistics, classes)
+    said = weight = 0.0
+    for one in statistics:
+        counts = one.counts_fn(classes)
+        precision = 1 / float(counts @ counts)
+        said += precision * float(counts @ noisy[parts[one.name]])
+        weight += precision
+    return said / weight
+
+
+def _spread(metric: Metric, sums: Floats, std: float) -> float:
+    """Return the standard deviation that noise gives a metric, by drawing more of the same noise.
+
+    Half the distance of the 16th and the 84th percentile: where little is counted, ratios of noisy
+    sums have no variance.
+    """
+    if metric.estimate_fn is None or std == 0:
+        return 0.0
+    # Public randomness: this says how sure a figure is and hides nothing.
+    drawn = sums + numpy.random.default_rng(_SEED).normal(0, std, size=(_DRAWS, len(sums)))
+    values = [value for value in map(metric.estimate_fn, drawn) if value is not None]
+    low, high = numpy.percentile(values, [15.87, 84.13]) if values else (0.0, 1.0)
+    return float(high - low) / 2
+
+
+__all__ = ["add_noise", "estimates", "sensitivity", "statistics_of", "unit_sums"]
