@@ -12,11 +12,15 @@ system, from which its noise and masks derive. The same request (job, round, pla
 the same mechanism and costs nothing more; a different one is a new reservation. The reply is
 durable before its settlement, which wipes the key, and the settlement before the reply is sent. So
 a crash at any instant can only over-count.
+
+Noisy scores of validation and test records are counted by the same run: what is released is an
+event, written before it leaves, and the same question is answered from it.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from confide.client.ledger.state import RunTerms
@@ -56,16 +60,24 @@ class RoundsSpent:
         recent: identifiers of the last few, where nothing outlives the process. The same request
             has the same identifier and may be replayed at no cost; one that is no longer among
             these is counted again, since a count may only be too high.
+        scores: split and identifier of every release of scores, where nothing outlives the process.
     """
 
     count: int = 0
     recent: tuple[str, ...] = ()
+    scores: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def releases(self) -> dict[str, int]:
+        """Split -> number of releases of its scores."""
+        return dict(Counter(split for split, _ in self.scores))
 
     def plus(self, mechanism: str) -> "RoundsSpent":
         """Count a mechanism, unless it is one of the recent ones."""
         if mechanism in self.recent:
             return self
-        return RoundsSpent(self.count + 1, (*self.recent, mechanism)[-_RECENT:])
+        recent = (*self.recent, mechanism)[-_RECENT:]
+        return replace(self, count=self.count + 1, recent=recent)
 
 
 class Ledger(Protocol):
@@ -138,6 +150,40 @@ class Ledger(Protocol):
     def abandon(self, run: str, digest: str) -> None:
         """Settle a round whose update may not leave: wipe its key and never compute it again."""
 
+    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, float] | None:
+        """Return what was released of a split's scores before; None if it may be released now.
+
+        Args:
+            terms: terms of the run.
+            split: validation or test.
+            digest: identifier of tensors, records and plan.
+
+        Raises:
+            DeniedError: if the budget does not cover the run, or it has had all its releases.
+        """
+
+    def score(
+        self, terms: RunTerms, split: str, digest: str, evaluation: Mapping[str, float]
+    ) -> Mapping[str, float]:
+        """Count a release of scores, durably, before it leaves; a new run is charged whole.
+
+        Args:
+            terms: terms of the run.
+            split: validation or test.
+            digest: identifier of tensors, records and plan.
+            evaluation: what is to leave, with noise.
+
+        Returns:
+            What may leave: ``evaluation``, or what another process released of the same.
+
+        Raises:
+            DeniedError: as :meth:`scored`.
+            LedgerError: if it cannot be written.
+        """
+
+    def releases(self, run: str) -> Mapping[str, int]:
+        """Return split -> number of releases of its scores so far."""
+
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Say whether the institution's people approved a plan."""
 
@@ -168,4 +214,23 @@ def rounds_spent(*, asked: int, allowed: int) -> DeniedError:
     )
 
 
-__all__ = ["Ledger", "Reservation", "RoundsSpent", "already_answered", "rounds_spent"]
+def scores_spent(terms: RunTerms, split: str, released: int) -> DeniedError | None:
+    """Return the refusal of one more release of a split's scores; None if there is one left."""
+    allowed = terms.score_releases.get(split, 0)
+    if released < allowed:
+        return None
+    return DeniedError(
+        f"Job {terms.job} declared {allowed} releases of {split} scores and has had {released}.",
+        code=Refusal.SCORES_SPENT,
+        figures={"asked": released + 1.0, "allowed": float(allowed)},
+    )
+
+
+__all__ = [
+    "Ledger",
+    "Reservation",
+    "RoundsSpent",
+    "already_answered",
+    "rounds_spent",
+    "scores_spent",
+]

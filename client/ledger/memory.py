@@ -4,9 +4,10 @@ It is lost with the process unless a checkpoint keeps it.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
-from confide.client.ledger.ledger import Reservation, RoundsSpent, rounds_spent
+from confide.client.ledger.ledger import Reservation, RoundsSpent, rounds_spent, scores_spent
 from confide.client.ledger.state import RunTerms
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
@@ -22,6 +23,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self._spent: dict[str, RoundsSpent] = {}
         self._keys: dict[str, bytes] = {}
+        self._released: dict[tuple[str, str, str], Mapping[str, float]] = {}
 
     def spent(self, run: str) -> RoundsSpent:
         """Return what a run has computed."""
@@ -63,6 +65,35 @@ class MemoryLedger:
 
     def abandon(self, run: str, digest: str) -> None:
         """Do nothing: the round stays counted."""
+
+    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, float] | None:
+        """Return what was released of a split's scores before; None if it may be released now.
+
+        What another process of the same simulation released is computed again, with equal noise.
+        """
+        self._scored(terms, split, digest)
+        return self._released.get((terms.name, split, digest))
+
+    def score(
+        self, terms: RunTerms, split: str, digest: str, evaluation: Mapping[str, float]
+    ) -> Mapping[str, float]:
+        """Count a release of scores, unless it repeats an earlier one."""
+        self._spent[terms.name] = self._scored(terms, split, digest)
+        return self._released.setdefault((terms.name, split, digest), evaluation)
+
+    def releases(self, run: str) -> Mapping[str, int]:
+        """Return split -> number of releases of its scores so far."""
+        return self.spent(run).releases
+
+    def _scored(self, terms: RunTerms, split: str, digest: str) -> RoundsSpent:
+        """Return what a run has spent with one more release of scores."""
+        before = self.spent(terms.name)
+        if (split, digest) in before.scores:
+            return before
+        spent = scores_spent(terms, split, before.releases.get(split, 0))
+        if spent is not None:
+            raise spent
+        return replace(before, scores=(*before.scores, (split, digest)))
 
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Return False: nobody approves plans in a simulation."""

@@ -2,13 +2,19 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 
 from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
-from confide.client.ledger.ledger import Reservation, RoundsSpent, already_answered, rounds_spent
+from confide.client.ledger.ledger import (
+    Reservation,
+    RoundsSpent,
+    already_answered,
+    rounds_spent,
+    scores_spent,
+)
 from confide.client.ledger.replies import Replies
-from confide.client.ledger.state import LedgerState, PopulationAccount, RunTerms
+from confide.client.ledger.state import LedgerState, PopulationAccount, RunAccount, RunTerms
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError, ProtocolError
 from confide.privacy.budget import Budget
@@ -96,6 +102,23 @@ class PersistentLedger:
         done = known.rounds.get(digest) if known else None
         return self._replies.load(run, done.number, done.reply) if done and done.reply else None
 
+    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, float] | None:
+        """Return what was released of a split's scores before; None if it may be released now."""
+        population = self.population
+        self._check_run(population, terms)
+        run = population.runs.get(terms.name)
+        if run is not None and (split, digest) in run.scores:
+            return run.scores[split, digest]
+        spent = scores_spent(terms, split, run.releases().get(split, 0) if run else 0)
+        if spent is not None:
+            raise spent
+        return None
+
+    def releases(self, run: str) -> Mapping[str, int]:
+        """Return split -> number of releases of its scores so far."""
+        known = self.population.runs.get(run)
+        return known.releases() if known else {}
+
     def is_approved(self, job: str, plan_sha256: str) -> bool:
         """Say whether the institution's people approved a plan."""
         return (job, plan_sha256) in self._file.read_again().approved
@@ -115,11 +138,7 @@ class PersistentLedger:
     ) -> Reservation:
         """Count a round, durably, before its first private step."""
         with self._file.transaction() as writing:
-            population, named = self._account(writing), {"population": self._population}
-            self._check_run(population, terms)
-            if terms.name not in population.runs:
-                writing.append("run", {**named, **asdict(terms)})
-            run = population.runs[terms.name]
+            run, named = self._begun(writing, terms), {"population": self._population}
             known = run.rounds.get(digest)
             if known is None:
                 if len(run.rounds) >= terms.max_rounds:
@@ -161,6 +180,22 @@ class PersistentLedger:
                 {"population": self._population, "run": run, "digest": digest, "reply": reply},
             )
 
+    def score(
+        self, terms: RunTerms, split: str, digest: str, evaluation: Mapping[str, float]
+    ) -> Mapping[str, float]:
+        """Count a release of scores, durably, before it leaves."""
+        # What was drawn and not written never left: a crash in between costs nothing, and no noise
+        # has to be drawn twice, on inputs that might differ in their last bits
+        with self._file.transaction() as writing:
+            run = self._begun(writing, terms)
+            if (split, digest) not in run.scores:
+                spent = scores_spent(terms, split, run.releases().get(split, 0))
+                if spent is not None:
+                    raise spent
+                named = {"population": self._population, "run": terms.name, "split": split}
+                writing.append("score", {**named, "digest": digest, "evaluation": dict(evaluation)})
+            return run.scores[split, digest]
+
     def know_units(self, unit_ids: Iterable[str]) -> None:
         """Store keyed hashes of the units about to be trained on, and warn about unexpected ones.
 
@@ -189,6 +224,14 @@ class PersistentLedger:
             )
 
     # --- inside
+
+    def _begun(self, writing: Writing, terms: RunTerms) -> RunAccount:
+        """Return a run's account; a new run is charged whole."""
+        population = self._account(writing)
+        self._check_run(population, terms)
+        if terms.name not in population.runs:
+            writing.append("run", {"population": self._population, **asdict(terms)})
+        return population.runs[terms.name]
 
     def _account(self, writing: Writing) -> PopulationAccount:
         """Return the population, declared if the ledger is new."""

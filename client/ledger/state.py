@@ -4,12 +4,14 @@ A pure fold; nothing is read or written.
 """
 
 import shlex
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from confide.client.ledger.events import Event
 from confide.errors import DeniedError
-from confide.privacy.accounting import Schedule
+from confide.privacy.accounting import Schedule, epsilon
 from confide.privacy.budget import Budget, Charge, suitable_delta, suits
 
 
@@ -40,6 +42,9 @@ class RunTerms:
         relation: neighbouring relation.
         reproducible: whether noise derives from a seed, which voids the guarantee towards anyone
             who knows the seed.
+        score_noise: split -> sigma of one release of its scores, in units of their sensitivity;
+            empty where no scores are charged.
+        score_releases: split -> number of releases of its scores.
     """
 
     institution: str
@@ -57,6 +62,9 @@ class RunTerms:
     accountant: str
     relation: str
     reproducible: bool
+    # Younger than the first ledgers: their events lack both, and nothing was charged for scores.
+    score_noise: Mapping[str, float] = field(default_factory=dict)
+    score_releases: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -70,6 +78,19 @@ class RunTerms:
             sampling_rate=self.sampling_rate,
             steps=self.steps * rounds,
         )
+
+    @property
+    def epsilon_planned(self) -> float:
+        """Epsilon that the whole run costs at most to a unit, at the plan's delta."""
+        mechanisms = [self.schedule(self.max_rounds), *self.scores(self.score_releases)]
+        return max(epsilon(one, delta=self.delta, accountant=self.accountant) for one in mechanisms)
+
+    def scores(self, releases: Mapping[str, int]) -> list[Schedule]:
+        """Return the schedules of numbers of releases: split -> number."""
+        return [
+            Schedule(noise_multiplier=self.score_noise[split], sampling_rate=1.0, steps=count)
+            for split, count in releases.items()
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,11 +122,18 @@ class RunAccount:
         terms: terms of the run, charged whole.
         began: time of its first reservation, in seconds since 1970.
         rounds: identifier of the request -> reserved round.
+        scores: (split, identifier of what was scored) -> what was released, noise included; the
+            same question is answered with it.
     """
 
     terms: RunTerms
     began: float
     rounds: dict[str, ReservedRound] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+
+    def releases(self) -> dict[str, int]:
+        """Return split -> number of releases of its scores so far."""
+        return dict(Counter(split for split, _ in self.scores))
 
 
 @dataclass(kw_only=True)
@@ -130,13 +158,33 @@ class PopulationAccount:
         Args:
             reserved_only: count only reserved rounds; otherwise each run whole, as it is charged.
         """
-        rounds = [
-            len(run.rounds) if reserved_only else run.terms.max_rounds for run in self.runs.values()
-        ]
+        if not reserved_only:
+            return [self.charge(run.terms) for run in self.runs.values()]
         return [
-            Charge.of(run.terms.schedule(count), unit=run.terms.unit, budget_unit=self.unit)
-            for run, count in zip(self.runs.values(), rounds, strict=True)
+            self.charge(run.terms, rounds=len(run.rounds), releases=run.releases())
+            for run in self.runs.values()
         ]
+
+    def charge(
+        self,
+        terms: RunTerms,
+        *,
+        rounds: int | None = None,
+        releases: Mapping[str, int] | None = None,
+    ) -> Charge:
+        """Return the charge of a run.
+
+        Args:
+            terms: terms of the run.
+            rounds: number of rounds; None for all that it may have.
+            releases: split -> number of releases of scores; None for all that it may have.
+        """
+        return Charge.of(
+            terms.schedule(terms.max_rounds if rounds is None else rounds),
+            unit=terms.unit,
+            budget_unit=self.unit,
+            scores=terms.scores(terms.score_releases if releases is None else releases),
+        )
 
     def num_units(self, terms: RunTerms | None = None) -> int:
         """Return the population's number of units as far as it is known; 0 before any run.
@@ -199,7 +247,7 @@ class PopulationAccount:
                 " began with.",
                 code="budget_unit",
             )
-        charge = Charge.of(terms.schedule(terms.max_rounds), unit=terms.unit, budget_unit=self.unit)
+        charge = self.charge(terms)
         history = self.charges()
         if bound.admits(history, charge):
             return
@@ -268,7 +316,8 @@ class LedgerState:
                 # What was charged was charged for the unit that the runs protect.
                 account.unit = account.unit if account.runs else unit
             case "run":
-                terms = RunTerms(**{item.name: content[item.name] for item in fields(RunTerms)})
+                known = [item.name for item in fields(RunTerms) if item.name in content]
+                terms = RunTerms(**{name: content[name] for name in known})
                 runs = self.populations[content["population"]].runs
                 runs[terms.name] = RunAccount(terms=terms, began=event.time)
             case "reserve":
@@ -281,6 +330,9 @@ class LedgerState:
                 rounds = self._rounds(content)
                 reserved = rounds[content["digest"]]
                 rounds[content["digest"]] = replace(reserved, reply=content["reply"])
+            case "score":
+                released = self._run(content).scores
+                released[content["split"], content["digest"]] = content["evaluation"]
             case "approve":
                 self.approved.add((content["job"], content["plan"]))
             case "units":
@@ -291,7 +343,10 @@ class LedgerState:
 
     def _rounds(self, content: Any) -> dict[str, ReservedRound]:
         """Return the rounds of the run that an event names."""
-        return self.populations[content["population"]].runs[content["run"]].rounds
+        return self._run(content).rounds
+
+    def _run(self, content: Any) -> RunAccount:
+        return self.populations[content["population"]].runs[content["run"]]
 
 
 __all__ = [

@@ -14,6 +14,16 @@ orders) would not be sound. The stop rule is a privacy filter instead:
   does not, the filter's capacity is passed and no further run is ever admitted. Which of the two is
   the case follows from the first plan alone, so no outcome chooses the rule.
 
+**Scores.** A run may release noisy scores of validation and test records beside its updates. A unit
+is in exactly one of training, validation and test, by a keyed hash of its id alone, and zeroing it
+out moves neither itself nor another unit. So within a run it is read either by the training
+mechanism or by the scores of one split; given what was released so far, everything else has the
+same distribution with it as without it. By adaptive composition the run costs that unit at most
+the largest of the divergences of its mechanisms, and not their sum (parallel composition, McSherry
+2009, per unit; docs/design/0024-noisy-metrics.md has the proof). Across runs these maxima add up,
+so that a unit may be in another split in another run. A score is a Gaussian mechanism without
+sampling: a schedule with q = 1.
+
 A group event under a record budget: zeroing one record of a group moves the group's clipped
 gradient by up to 2 C, from one vector of norm C to another, as if noise were half as large: sigma /
 2. With sampling that alone is not a proof, since both neighbours stay in the sample. By way of the
@@ -56,21 +66,31 @@ class Charge:
 
     Attributes:
         schedule: schedule of the run's steps, in the unit that the run protects.
+        scores: schedules of its releases of scores, one for each split that is scored.
         group_under_record_budget: whether the run protects groups and the budget promises records,
             so that neighbours for the budget are two zero-out steps apart for the run.
     """
 
     schedule: Schedule
+    scores: tuple[Schedule, ...] = ()
     group_under_record_budget: bool = False
 
+    @property
+    def mechanisms(self) -> tuple[Schedule, ...]:
+        """What reads units, each unit being read by one of them; without those of no steps."""
+        return tuple(one for one in (self.schedule, *self.scores) if one.steps)
+
     @staticmethod
-    def of(schedule: Schedule, *, unit: str, budget_unit: str) -> "Charge":
-        """Return the charge of a schedule on a budget, whose units may differ.
+    def of(
+        schedule: Schedule, *, unit: str, budget_unit: str, scores: Sequence[Schedule] = ()
+    ) -> "Charge":
+        """Return the charge of a run on a budget, whose units may differ.
 
         Args:
             schedule: schedule of the run's steps.
             unit: unit that the run protects.
             budget_unit: unit that the budget promises to protect.
+            scores: schedules of its releases of scores, one for each split.
 
         Raises:
             DeniedError: if there is no sound conversion.
@@ -82,7 +102,9 @@ class Charge:
                 code="budget_unit",
             )
         return Charge(
-            schedule=schedule, group_under_record_budget=unit == "group" and budget_unit == "record"
+            schedule=schedule,
+            scores=tuple(scores),
+            group_under_record_budget=unit == "group" and budget_unit == "record",
         )
 
 
@@ -116,8 +138,18 @@ class Budget:
 
     def cost(self, charge: Charge) -> float:
         """Return the Renyi divergence of a charge at this budget's order."""
-        alpha, schedule = self.order, charge.schedule
-        if not charge.group_under_record_budget:
+        far = charge.group_under_record_budget
+        return max((self._cost(one, far=far) for one in charge.mechanisms), default=0.0)
+
+    def _cost(self, schedule: Schedule, *, far: bool) -> float:
+        """Return the divergence of one mechanism.
+
+        Args:
+            schedule: of the mechanism.
+            far: whether neighbours are two zero-out steps of the mechanism apart.
+        """
+        alpha = self.order
+        if not far:
             return renyi(schedule, order=alpha)
         # The two costs of the module's docstring: by the triangle inequality, which is proved with
         # sampling too, and at half the noise, which is what people expect
@@ -134,7 +166,7 @@ class Budget:
             charges: charges of the runs, in the order in which they began; one without steps costs
                 nothing.
         """
-        done = [charge for charge in charges if charge.schedule.steps]
+        done = [charge for charge in charges if charge.mechanisms]
         if not done:
             return 0.0
         together = max(0.0, sum(map(self.cost, done)) + conversion(self.order, self.delta))
@@ -155,11 +187,9 @@ class Budget:
 
     def _alone(self, charge: Charge) -> float:
         """Return the epsilon of a run that is the only one; infinite if only the filter applies."""
-        return (
-            math.inf
-            if charge.group_under_record_budget
-            else epsilon(charge.schedule, delta=self.delta)
-        )
+        if charge.group_under_record_budget:
+            return math.inf
+        return max((epsilon(one, delta=self.delta) for one in charge.mechanisms), default=0.0)
 
 
 def suits(delta: float, units: int) -> bool:

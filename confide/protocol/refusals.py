@@ -66,6 +66,7 @@ class Refusal(StrEnum):
     )
     BUDGET_UNPROTECTED = "budget_unprotected", "declined: nothing without privacy can be accounted"
     UNDECLARED_POPULATION = "undeclared_population", "declined: its population has no budget yet"
+    SCORES_SPENT = "scores_spent", "declined: the scores that the run declared are spent"
     ROUNDS_SPENT = "rounds_spent", "declined: the rounds that were charged for are spent"
     ALREADY_ANSWERED = "already_answered", "answered this before and keeps the reply no more"
     LEDGER = "ledger", "cannot trust its ledger; its own log says why"
@@ -85,7 +86,10 @@ class Refusal(StrEnum):
     POLICY_MAX_DELTA = "policy_max_delta", "declined: delta is above what its policy allows"
     POLICY_MAX_ROUNDS = "policy_max_rounds", "declined: more rounds than its policy allows"
     POLICY_MAX_EPOCHS = "policy_max_epochs", "declined: more epochs a round than its policy allows"
-    POLICY_MAX_EVALUATIONS = "policy_max_evaluations", "declined: it scored as many models before"
+    POLICY_MAX_EVALUATIONS = (
+        "policy_max_evaluations",
+        "declined: it gave as many exact scores before",
+    )
     POLICY_MAX_UPDATE_MB = "policy_max_update_mb", "declined: the update would be too large"
     POLICY_MAX_VALUE = "policy_max_value", "declined: it was sent larger numbers than it takes"
     POLICY_MAX_UPDATE_NORM = "policy_max_update_norm", "declined: its update was too long to leave"

@@ -290,3 +290,44 @@ def test_suitable_delta_is_the_largest_power_of_ten_below_one_in_n(units: int) -
     assert suits(better, units)
     assert not suits(float(f"1e-{len(str(units)) - 1}"), units)
     assert not suits(1 / units, units)
+
+
+# --- scores
+
+
+def release(sigma: float, count: int) -> Schedule:
+    return Schedule(noise_multiplier=sigma, sampling_rate=1.0, steps=count)
+
+
+def test_run_costs_a_unit_the_dearest_of_what_reads_it_and_runs_add_up() -> None:
+    training = Schedule(noise_multiplier=1.0, sampling_rate=0.03, steps=100)
+    runs = [
+        Charge(schedule=training, scores=(release(50.0, 3), release(60.0, 1))),
+        Charge(schedule=training, scores=(release(2.0, 3), release(2.0, 1))),
+        Charge(
+            schedule=Schedule(noise_multiplier=1.0, sampling_rate=0.03, steps=0),
+            scores=(release(2.0, 1),),
+        ),
+    ]
+    order = BUDGET.order
+    costs = [renyi(training, order=order), 3 * order / (2 * 2.0**2), order / (2 * 2.0**2)]
+    assert [BUDGET.cost(run) for run in runs] == pytest.approx(costs)
+    together = sum(costs) + conversion(order, DELTA)
+    assert BUDGET.spent(runs) == pytest.approx(together)
+
+
+def test_single_run_has_the_epsilon_of_the_dearest_of_what_reads_a_unit() -> None:
+    training = Schedule(noise_multiplier=2.0, sampling_rate=0.03, steps=10)
+    run = Charge(schedule=training, scores=(release(1.0, 1),))
+    assert BUDGET.spent([run]) == pytest.approx(epsilon(release(1.0, 1), delta=DELTA))
+    dear = Charge(schedule=training, scores=(release(0.3, 1),))
+    assert not BUDGET.admits([], dear)
+
+
+def test_scores_of_groups_under_a_record_budget_cost_more_too() -> None:
+    training = Schedule(noise_multiplier=5.0, sampling_rate=0.01, steps=1)
+    near, far = (
+        Charge(schedule=training, scores=(release(4.0, 2),), group_under_record_budget=far)
+        for far in (False, True)
+    )
+    assert BUDGET.cost(far) >= 4 * BUDGET.cost(near)  # as if noise were half as large

@@ -1,7 +1,7 @@
 """One run upon a ledger: what is counted, replayed, wiped and refused."""
 
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +165,83 @@ def test_a_run_cannot_change_its_terms(tmp_path: Path) -> None:
     train(ledger, rounds=1)
     with pytest.raises(ProtocolError, match=r"num_units=100 then, 101 now"):
         ledger.reserve(terms(num_units=101), 2, "a/2", key=None)
+
+
+# --- scores
+
+SCORES = {
+    "score_noise": {"validation": 3.0, "test": 2.0},
+    "score_releases": {"validation": 2, "test": 1},
+}
+TOLD = {"accuracy": 0.5, "accuracy_noise": 0.1, "num_examples": 40.0}
+
+
+def test_score_is_an_event_before_it_leaves_and_is_given_again(tmp_path: Path) -> None:
+    run = terms(**SCORES)
+    ledger = opened(tmp_path)
+    assert ledger.scored(run, "validation", "a") is None
+    assert ledger.score(run, "validation", "a", TOLD) == TOLD
+    again = opened(tmp_path)  # as after a crash
+    assert again.scored(run, "validation", "a") == TOLD
+    assert again.score(run, "validation", "a", {"accuracy": 0.9}) == TOLD  # of another process
+    assert again.releases(name("a")) == {"validation": 1}
+    assert [event.kind for event in again._file.log.events] == ["ledger", "budget", "run", "score"]
+
+
+def test_scores_beyond_the_declared_number_are_refused_in_every_ledger(tmp_path: Path) -> None:
+    run = terms(**SCORES)
+    for ledger in (opened(tmp_path), MemoryLedger()):
+        for digest in ("a", "b", "a"):
+            ledger.score(run, "validation", digest, TOLD)
+        ledger.score(run, "test", "a", TOLD)
+        for split, digest in (("validation", "c"), ("test", "b"), ("train", "d")):
+            with pytest.raises(DeniedError) as denied:
+                ledger.score(run, split, digest, TOLD)
+            assert denied.value.code == "scores_spent"
+            with pytest.raises(DeniedError):
+                ledger.scored(run, split, digest)
+        assert ledger.releases(name("a")) == {"validation": 2, "test": 1}
+
+
+def test_first_score_charges_the_run_whole(tmp_path: Path) -> None:
+    ledger, run = opened(tmp_path), terms(**SCORES)
+    ledger.score(run, "validation", "a", TOLD)
+    population = ledger.population
+    dearest = max(
+        epsilon(one, delta=DELTA)
+        for one in (run.schedule(ROUNDS), *run.scores({"validation": 2, "test": 1}))
+    )
+    assert population.committed == pytest.approx(dearest)
+    assert population.spent == pytest.approx(epsilon(run.scores({"validation": 1})[0], delta=DELTA))
+
+
+def test_score_that_the_budget_does_not_cover_is_refused_and_leaves_no_event(
+    tmp_path: Path,
+) -> None:
+    ledger = opened(tmp_path)
+    train(ledger)
+    before = ledger.head
+    dear = terms("b", **{**SCORES, "score_noise": {"validation": 0.2, "test": 2.0}})
+    for ask in (
+        lambda: ledger.scored(dear, "test", "a"),
+        lambda: ledger.score(dear, "test", "a", TOLD),
+    ):
+        with pytest.raises(DeniedError, match="has committed"):
+            ask()
+    assert ledger.head == before
+
+
+def test_ledgers_from_before_scores_were_charged_are_read(tmp_path: Path) -> None:
+    ledger = opened(tmp_path)
+    with ledger._file.transaction() as writing:
+        writing.declare("ward", BUDGET)
+        old = {key: value for key, value in asdict(terms()).items() if key not in SCORES}
+        writing.append("run", {"population": "ward", **old})
+    again = opened(tmp_path)
+    assert again.population.runs[name("a")].terms == terms()
+    train(again, rounds=1)
+    with pytest.raises(DeniedError, match="declared 0 releases"):
+        again.score(terms(), "validation", "a", TOLD)
 
 
 # --- in memory
