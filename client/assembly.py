@@ -65,7 +65,7 @@ def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
             the operating system.
         reproducible: whether ``noise_secret`` derives from a seed.
         states: where tensors are kept between rounds; None declines algorithms that keep any.
-        evaluations: limit on scored models; None for none.
+        evaluations: limit on exact scores; None for none.
 
     Raises:
         PrivacyError: if noise would derive from a seed and the policy forbids that.

@@ -1,9 +1,9 @@
-"""A limit on how many distinct models a job may have evaluated on unprotected records.
+"""A limit on how many exact scores of validation and test records ever leave a population.
 
-A score on validation or test records is exact. One reveals little; with scores for many models
-chosen for the purpose, anyone who knows the features of a test record can infer its label. So a run
-may ask for few of them, and only after the ledger has charged it for training. A repeated request
-about the same model is not counted again.
+An exact score reveals little by itself. Scores of many models chosen for the purpose reveal labels:
+whoever knows the features of a record can infer its label from a few of them. So there is one
+count, over rounds, evaluations and runs. A repeated request about the same model is answered the
+same and not counted again.
 """
 
 import json
@@ -12,50 +12,52 @@ from pathlib import Path
 
 from confide.errors import DeniedError, UnreadableError
 from confide.protocol.refusals import Refusal
-from confide.storage.files import make_private_folder, write_text
+from confide.storage.files import locked, make_private_folder, write_text
+
+_LOCK_S = 60.0
 
 
 class Evaluations:
-    """The models that each job had evaluated, stored on disk before a score is given.
+    """The exact scores that were given, stored on disk before each is given.
 
     Args:
-        path: path of the file; created when a model is evaluated first.
-        most: largest number of distinct models for a job.
+        path: path of the file; created with the first score.
+        most: largest number of scores, over all jobs.
     """
 
     def __init__(self, path: Path, *, most: int) -> None:
         self._path, self._most = path, most
 
-    def admit(self, job: str, digest: str, *, has_trained: bool) -> None:
-        """Count one model.
+    def admit(self, job: str, digest: str) -> None:
+        """Count one score.
 
         Args:
             job: name of the job that asks.
-            digest: digest of the model's tensors.
-            has_trained: whether the ledger has charged a round of the job.
+            digest: identifier of plan, tensors and records that are scored.
 
         Raises:
-            DeniedError: if the job has not trained here, or has used up its evaluations.
+            ConfigError: if another process holds the count for a minute.
+            DeniedError: if all scores were given.
             StorageError: if the count cannot be stored.
         """
-        if not has_trained:
-            raise DeniedError(
-                f"Job {job} asks for scores and has not trained here.", code=Refusal.NOT_TRAINED
-            )
-        scored = dict(self._read())
-        known = list(scored.get(job, ()))
-        if digest in known:
-            return
-        if len(known) >= self._most:
-            raise DeniedError(
-                f"policy.max_evaluations: job {job} had {len(known)} models scored, allowed"
-                f" {self._most}.",
-                code=Refusal.POLICY_MAX_EVALUATIONS,
-                figures={"asked": len(known) + 1.0, "allowed": float(self._most)},
-            )
-        # Before the score leaves: a crash in between costs an evaluation and never gives one away
         make_private_folder(self._path.parent)
-        write_text(self._path, json.dumps(scored | {job: [*known, digest]}), mode=0o600)
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        busy = f"Another process holds {lock}; end it first."
+        with locked(lock, otherwise=busy, wait_s=_LOCK_S):
+            given = dict(self._read())
+            if digest in given.get(job, ()):
+                return
+            count = sum(map(len, given.values()))
+            if count >= self._most:
+                raise DeniedError(
+                    f"policy.max_evaluations: {count} exact scores were given, allowed"
+                    f" {self._most}. Raise it, or set policy.metrics_privacy=noisy.",
+                    code=Refusal.POLICY_MAX_EVALUATIONS,
+                    figures={"asked": count + 1.0, "allowed": float(self._most)},
+                )
+            # Before the score leaves: a crash in between costs one and never gives one away
+            stored = given | {job: [*given.get(job, ()), digest]}
+            write_text(self._path, json.dumps(stored), mode=0o600)
 
     def _read(self) -> Mapping[str, Sequence[str]]:
         try:
@@ -64,7 +66,8 @@ class Evaluations:
             return {}
         except (OSError, ValueError) as error:
             raise UnreadableError(
-                f"{self._path} cannot be read ({error}); remove it if no run is under way."
+                f"{self._path} cannot be read ({error}): how many exact scores were given is not"
+                " known. Restore it, or set policy.metrics_privacy=noisy."
             ) from None
         return read
 

@@ -6,7 +6,6 @@ inside becomes a coded refusal: the text of an exception stays in the institutio
 
 import logging
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
@@ -18,6 +17,8 @@ from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn, RoundAccount
+from confide.client.schedule import LocalSchedule
+from confide.client.scores import Scored, Scores
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.errors import (
@@ -29,7 +30,7 @@ from confide.errors import (
     RowsDifferError,
     StorageError,
 )
-from confide.protocol.messages import Evaluation, Reply, Request, RequestKind
+from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
@@ -61,7 +62,7 @@ class Safeguards:
         reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for
             whoever knows it.
         states: tensors kept between rounds; None declines algorithms that keep any.
-        evaluations: bound on how many models are scored; None for any number, in a simulation.
+        evaluations: bound on how many exact scores leave; None for any number, in a simulation.
     """
 
     policy: Policy
@@ -120,6 +121,15 @@ class Institution:
             ledger=safeguards.ledger,
             key_fn=safeguards.key_fn,
             reproducible=safeguards.reproducible,
+            noisy_scores=safeguards.policy.config.metrics_privacy == "noisy",
+        )
+        self._scores = Scores(
+            data=data,
+            trainer=trainer,
+            policy=safeguards.policy,
+            ledger=safeguards.ledger,
+            account=self._account,
+            evaluations=safeguards.evaluations,
         )
 
     @property
@@ -174,10 +184,9 @@ class Institution:
         schedule = self._admission.schedule(plan, request.plan)
         figures: dict[str, float] = {}
         if plan.private:
-            self.ledger.admit(self._account.terms(plan, schedule))
-            total = schedule.epsilon_after(
-                schedule.max_rounds, delta=plan.privacy.delta, accountant=plan.privacy.accountant
-            )
+            terms = self._account.terms(plan, schedule)
+            self.ledger.admit(terms)
+            total = terms.epsilon_planned
             figures = {
                 "noise_multiplier": schedule.noise_multiplier,
                 "sampling_rate": schedule.sampling_rate,
@@ -207,8 +216,8 @@ class Institution:
         if plan.private:
             self._trainer.check_rows(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
-        scored = algorithm.predict_with(params, kept) if algorithm.predict_with else params
-        evaluations = self._score(scored, ("validation",))
+        scored = self._scored(plan, request, schedule, start, kept)
+        evaluations = self._scores.of_round(scored)
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
@@ -242,20 +251,48 @@ class Institution:
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
         schedule = self._admission.schedule(plan, request.plan)
         received = self._decode(request, self._trainer.shapes)
-        if self._safeguards.evaluations is not None:
-            has_trained = not self.ledger.keeps_account or self.spent(plan.job).count > 0
-            self._safeguards.evaluations.admit(plan.job, received.digest, has_trained=has_trained)
-        tensors = received.tensors
+        noisy = self._safeguards.policy.config.metrics_privacy == "noisy"
+        # Noisy scores are charged by themselves.
+        if not noisy and self.ledger.keeps_account and not self.spent(plan.job).count:
+            raise DeniedError(
+                f"Job {plan.job} asks for scores and has not trained here.",
+                code=Refusal.NOT_TRAINED,
+            )
         algorithm = build_algorithm(plan.objective)
+        kept: Tensors = {}
         if algorithm.predict_with is not None:
-            kept = self._kept(plan, algorithm, tensors, before=sys.maxsize)
-            tensors = algorithm.predict_with(tensors, kept)
+            kept = self._kept(plan, algorithm, received.tensors, before=sys.maxsize)
+        scored = self._scored(plan, request, schedule, received, kept)
         # Scores on training records would tell who is among them.
         splits = [split for split in request.splits if split != "train"]
+        evaluations = self._scores.of(scored, splits)
+        terms = self._account.terms(plan, schedule)
         return Reply(
             institution=self.name,
             num_examples=schedule.num_examples,
-            evaluations=self._score(tensors, splits),
+            evaluations=evaluations,
+            figures={"epsilon": self._account.spent(terms)} if noisy and plan.private else {},
+        )
+
+    def _scored(
+        self,
+        plan: TrainingPlan,
+        request: Request,
+        schedule: LocalSchedule,
+        received: DecodedTensors,
+        kept: Tensors,
+    ) -> Scored:
+        """Return what the tensors of a request, with what is kept here, predict with."""
+        algorithm = build_algorithm(plan.objective)
+        params, _ = split_extra(received.tensors)
+        predict_with = algorithm.predict_with
+        return Scored(
+            plan=plan,
+            text=request.plan,
+            schedule=schedule,
+            tensors=predict_with(params, kept) if predict_with else params,
+            params=params,
+            kept=kept if predict_with else {},
         )
 
     def _decode(self, request: Request, shapes: Shapes) -> DecodedTensors:
@@ -286,21 +323,6 @@ class Institution:
             )
         found = self._safeguards.states.load(plan.job, before=before)
         return algorithm.first_kept(params) if found is None else found
-
-    def _score(self, tensors: Tensors, splits: Iterable[str]) -> dict[str, Evaluation]:
-        """Score tensors on splits that are not trained on.
-
-        Empty splits, and what may not leave, are left out.
-        """
-        scored: dict[str, Evaluation] = {}
-        for split in splits:
-            examples = self._data.split(split)
-            if len(examples):
-                scored[split] = {
-                    **self._trainer.evaluate(tensors, examples),
-                    "num_examples": len(examples),
-                }
-        return self._safeguards.policy.released(scored)
 
 
 def refusal(name: str, kind: str, error: Exception) -> Reply:

@@ -17,6 +17,7 @@ from confide.client.schedule import Workplan
 from confide.config.model import BACKBONES, without_weights
 from confide.config.privacy import PolicyConfig
 from confide.errors import DeniedError
+from confide.metrics.metric import is_noisy, noise_name
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
@@ -154,7 +155,9 @@ class Policy:
             holds=_UNITS.index(privacy.unit) >= _UNITS.index(config.required_unit),
         )
         if plan.private:
-            yield _at_most("max_epsilon", privacy.epsilon, config.max_epsilon)
+            # A run may spend either: a unit is read by training or by scores.
+            asked = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)
+            yield _at_most("max_epsilon", asked, config.max_epsilon)
             yield _at_most("max_delta", privacy.delta, config.max_delta)
 
     def check_before_loading(self, plan: TrainingPlan) -> None:
@@ -253,17 +256,20 @@ class Policy:
     def released(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
         """Return the metrics that may leave: allowed ones, on enough records.
 
-        They are exact, and so not protected.
+        With noise, unless the policy lets exact ones out; noisy ones say their number of records
+        with noise too.
         """
+        allowed = {"num_examples", *self.config.metrics, *map(noise_name, self.config.metrics)}
         return {
-            split: {
-                name: value
-                for name, value in evaluation.items()
-                if name in (*self.config.metrics, "num_examples")
-            }
+            split: {name: value for name, value in evaluation.items() if name in allowed}
             for split, evaluation in evaluations.items()
-            if evaluation["num_examples"] >= self.config.min_support
+            if evaluation["num_examples"] >= self.config.min_support and self._protects(evaluation)
         }
+
+    def _protects(self, evaluation: Evaluation) -> bool:
+        """Tell whether metrics are protected as the policy demands."""
+        mode = self.config.metrics_privacy
+        return mode == "exact" or (mode == "noisy" and is_noisy(evaluation))
 
 
 def _at_most(rule: str, asked: float, allowed: float) -> Verdict:

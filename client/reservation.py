@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.state import RunTerms, run_name
 from confide.client.records.encoded import InstitutionData
-from confide.client.schedule import LocalSchedule
+from confide.client.schedule import LocalSchedule, score_schedules
+from confide.privacy.accounting import epsilon
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan, plan_sha256
@@ -63,6 +64,7 @@ class RoundAccount:
         ledger: what was spent.
         key_fn: where a round's randomness comes from; None for fresh keys.
         reproducible: whether ``key_fn`` derives from a seed.
+        noisy_scores: whether runs release noisy scores, which are charged with them.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class RoundAccount:
         ledger: Ledger,
         key_fn: KeyFn | None,
         reproducible: bool,
+        noisy_scores: bool = False,
     ) -> None:
         self._name = name
         self._data = data
         self._ledger = ledger
         self._key_fn = key_fn
         self._reproducible = reproducible
+        self._noisy_scores = noisy_scores
 
     def identify(
         self, plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
@@ -98,6 +102,7 @@ class RoundAccount:
     def terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:
         """Write down what a run will do, for the ledger."""
         privacy = plan.privacy
+        scores = score_schedules(plan) if self._noisy_scores else {}
         return RunTerms(
             institution=self._name,
             job=plan.job,
@@ -114,6 +119,26 @@ class RoundAccount:
             accountant=privacy.accountant,
             relation=plan.relation,
             reproducible=self._reproducible,
+            score_noise={split: one.noise_multiplier for split, one in scores.items()},
+            score_releases={split: one.steps for split, one in scores.items()},
+        )
+
+    def secret(self, job: str, mechanism: str) -> bytes | None:
+        """Return the secret that a mechanism's randomness derives from; None for a fresh one."""
+        return None if self._key_fn is None else self._key_fn(job, mechanism)
+
+    def spent(self, terms: RunTerms, *, rounds: int | None = None) -> float:
+        """Return the epsilon that a run has cost at most to a unit here, at the plan's delta.
+
+        Args:
+            terms: terms of the run.
+            rounds: rounds counted so far; None for what the ledger says.
+        """
+        count = self._ledger.spent(terms.name).count if rounds is None else rounds
+        # A unit is read by training or by the scores of one split.
+        mechanisms = [terms.schedule(count), *terms.scores(self._ledger.releases(terms.name))]
+        return max(
+            epsilon(one, delta=terms.delta, accountant=terms.accountant) for one in mechanisms
         )
 
     def answered(self, key: RoundKey) -> Reply | None:
@@ -129,7 +154,7 @@ class RoundAccount:
             DeniedError: if the budget or the schedule does not cover it.
             LedgerError: if it cannot be written.
         """
-        secret = None if self._key_fn is None else self._key_fn(plan.job, key.mechanism)
+        secret = self.secret(plan.job, key.mechanism)
         if not plan.private:
             if plan.seed is not None:
                 # Nothing is to be hidden, and a run is to repeat wherever it runs.
@@ -139,9 +164,7 @@ class RoundAccount:
             return ReservedRound(secret=secret, figures={}, is_replay=False)
         terms = self.terms(plan, schedule)
         reserved = self._ledger.reserve(terms, server_round, key.digest, key=secret)
-        spent = schedule.epsilon_after(
-            reserved.rounds, delta=plan.privacy.delta, accountant=plan.privacy.accountant
-        )
+        spent = self.spent(terms, rounds=reserved.rounds)
         return ReservedRound(
             secret=reserved.key, figures={"epsilon": spent}, is_replay=reserved.is_replay
         )

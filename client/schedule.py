@@ -131,4 +131,35 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
     return LocalSchedule(**asdict(size), noise_multiplier=sigma)
 
 
-__all__ = ["LocalSchedule", "Workplan", "make_schedule", "workplan"]
+def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
+    """Return the noisy scores that a private plan declares: split -> releases with their noise.
+
+    Validation records are scored in every round, spare ones included, and once after the last;
+    test records once. A release is a Gaussian mechanism: q = 1.
+
+    Args:
+        plan: plan of the run, with a protected unit.
+
+    Raises:
+        PrivacyError: if no noise suffices.
+    """
+    privacy = plan.privacy
+    target = privacy.epsilon if privacy.metrics_epsilon is None else privacy.metrics_epsilon
+    releases = {"validation": plan.num_rounds + privacy.spare_rounds + 1, "test": 1}
+    return {
+        split: Schedule(
+            noise_multiplier=calibrate(
+                target_epsilon=target,
+                delta=privacy.delta,
+                sampling_rate=1.0,
+                steps=count,
+                accountant=privacy.accountant,
+            ),
+            sampling_rate=1.0,
+            steps=count,
+        )
+        for split, count in releases.items()
+    }
+
+
+__all__ = ["LocalSchedule", "Workplan", "make_schedule", "score_schedules", "workplan"]

@@ -39,7 +39,7 @@ from confide.simulations.institutions import Setup, StatesFn, simulated_states
 from confide.simulations.ledgers import LedgerFolder, job_name, ledger_folder
 from confide.simulations.records import encode_records
 from confide.simulations.released_rounds import ReleasedRounds
-from confide.simulations.spent import epsilon_unheard, spent_before
+from confide.simulations.spent import as_json, epsilon_unheard, spent_before
 from confide.strategies.parts import build_algorithm
 
 
@@ -112,7 +112,7 @@ class Simulation:
         # From the engine and not from replies: a training that was cut off sent none
         spent = sorted(self.federation.engine.spent(self.plan.job).items())
         return {
-            "spent": {name: [one.count, list(one.recent)] for name, one in spent},
+            "spent": {name: as_json(one) for name, one in spent},
             "released": self.released.count(server_round) if self.released else 0,
             "records": dict(self.fingerprints),
         }

@@ -3,6 +3,8 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.schedule import make_schedule
@@ -26,7 +28,7 @@ def spent_before(
         released: counts rounds that were released after it as well; None where they cost nothing.
     """
     kept = checkpoint.extra.get("spent", {}) if checkpoint else {}
-    spent = {name: RoundsSpent(count, tuple(recent)) for name, (count, recent) in kept.items()}
+    spent = {name: _from_json(one) for name, one in kept.items()}
     # Rounds after the checkpoint will run again with other noise, and were paid for once already.
     lost = released.after(checkpoint) if released else 0
     if lost:
@@ -39,8 +41,26 @@ def spent_before(
         one = spent.get(name, RoundsSpent())
         for number in range(lost):  # keys of their own: a round that is asked again counts too
             one = one.plus(f"released/{one.count}/{number}")
+            scores = (*one.scores, ("validation", f"released/{len(one.scores)}"))
+            one = replace(one, scores=scores)
         charged[name] = one
     return charged
+
+
+def as_json(spent: RoundsSpent) -> list[Any]:
+    """Write down what an institution spent, for a checkpoint."""
+    plain: list[Any] = [spent.count, list(spent.recent)]
+    return [*plain, [split for split, _ in spent.scores]] if spent.scores else plain
+
+
+def _from_json(raw: Sequence[Any]) -> RoundsSpent:
+    count, recent, *splits = raw
+    # Without what was scored: another process may draw other noise, and then a repeated question
+    # is one more release.
+    scores = enumerate(splits[0] if splits else ())
+    return RoundsSpent(
+        count, tuple(recent), tuple((split, f"earlier/{number}") for number, split in scores)
+    )
 
 
 def epsilon_unheard(
@@ -62,4 +82,4 @@ def epsilon_unheard(
     return epsilon
 
 
-__all__ = ["epsilon_unheard", "spent_before"]
+__all__ = ["as_json", "epsilon_unheard", "spent_before"]

@@ -148,8 +148,10 @@ class DeployedInstitution:
             noise_secret=secret,
             reproducible=secret is not None,
             states=ClientStates(self._kit.own / "rounds", kept=config.kept_replies),
+            # Of the population, as the ledger that it lies beside.
             evaluations=Evaluations(
-                self._kit.own / "evaluations.json", most=config.policy.max_evaluations
+                self._kit.ledger.with_name(f"{self._kit.ledger.name}.scores"),
+                most=config.policy.max_evaluations,
             ),
         )
 

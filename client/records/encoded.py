@@ -2,8 +2,8 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from datasets import Dataset
@@ -35,6 +35,8 @@ class InstitutionData:
         validation: records scored every round.
         test: records scored once, at the end.
         groups: group of each training record, 0 to G - 1, int64 of shape [n]; None if ungrouped.
+        held_out_groups: validation and test -> the same of that split's records; empty if
+            ungrouped.
         group_column: name of the column that identifies a record's owner; None if ungrouped.
     """
 
@@ -42,6 +44,7 @@ class InstitutionData:
     validation: Examples
     test: Examples
     groups: Tensor | None = None
+    held_out_groups: Mapping[str, Tensor] = field(default_factory=dict)
     group_column: str | None = None
 
     def split(self, name: str) -> Examples:
@@ -54,6 +57,7 @@ class InstitutionData:
         return InstitutionData(
             **{name: self.split(name).to(device) for name in SPLITS},
             groups=self.groups,
+            held_out_groups=self.held_out_groups,
             group_column=self.group_column,
         )
 
@@ -78,6 +82,15 @@ class InstitutionData:
         # It would let anybody check a guess at the records: it leaves only in a keyed hash.
         groups = {} if self.groups is None else {"groups": self.groups}
         return sha256({**self.train.columns, **groups})
+
+    def held_out_digest(self, split: str) -> str:
+        """SHA-256 of the validation or test records as they are encoded."""
+        examples, groups = self.split(split), self.held_out_groups.get(split)
+        # A slash keeps these apart from every column's name
+        more = {"/lengths": examples.lengths, "/groups": groups}
+        return sha256(
+            {**examples.columns, **{name: part for name, part in more.items() if part is not None}}
+        )
 
     def label_counts(self, labels: Sequence[str]) -> dict[str, int]:
         """Return label -> number of records over all splits.
@@ -117,9 +130,17 @@ def encode_splits(
         encoded = {split: prepare(records) for split, records in zip(SPLITS, splits, strict=True)}
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
-    owners = splits.train[group_column][:] if group_column else []
-    groups = group_codes([str(owner) for owner in owners]) if group_column else None
-    return InstitutionData(**encoded, groups=groups, group_column=group_column)
+    codes = {
+        split: group_codes([str(owner) for owner in records[group_column][:]])
+        for split, records in zip(SPLITS, splits, strict=True)
+        if group_column is not None
+    }
+    return InstitutionData(
+        **encoded,
+        groups=codes.pop("train", None),
+        held_out_groups=codes,
+        group_column=group_column,
+    )
 
 
 def encode_institution(

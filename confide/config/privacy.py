@@ -39,6 +39,15 @@ class PrivacyConfig:
     )
     delta: float = setting(1e-5, "Probability that the bound fails.", ge=1e-12, lt=1)
     clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-3, le=1e6)
+    metrics_epsilon: float | None = setting(
+        None,
+        "Bound on the privacy loss by noisy scores of validation records, one a round, spare ones"
+        " included, and one at the end; another by those of test records, one at the end; null:"
+        " the same as epsilon. A unit is in one split, so that a run costs it the largest of the"
+        " three.",
+        gt=0,
+        le=100,
+    )
     accountant: str = setting(
         "pld", "Method by which epsilon is composed over steps.", choices=ACCOUNTANTS
     )
@@ -140,15 +149,21 @@ class PolicyConfig:
     )
     metrics: list[str] = setting(
         lambda: list(known_metrics()),
-        "Metrics on validation and test records that may leave the institution, unprotected.",
+        "Metrics on validation and test records that may leave the institution.",
+    )
+    metrics_privacy: str = setting(
+        "noisy",
+        "How metrics leave. noisy: with noise, charged to the budget, and only for plans with a"
+        " protected unit; exact: unprotected, max_evaluations of them; none: not at all.",
+        choices=("noisy", "exact", "none"),
     )
     min_support: int = setting(
         20, "Smallest number of records whose metrics may leave the institution.", ge=1
     )
     max_evaluations: int = setting(
-        4,
-        "Largest number of different models that one run may have scored besides its rounds"
-        " (deployed); each exact score reveals something about labels.",
+        20,
+        "Largest number of exact scores that ever leave a population, over all rounds, evaluations"
+        " and runs (metrics_privacy=exact, deployed); each reveals something about labels.",
         ge=0,
     )
     approval: str = setting(

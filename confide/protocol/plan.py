@@ -124,7 +124,9 @@ class TrainingPlan:
         this text, so that what it says of a plan may not change.
         """
         plain = dataclasses.asdict(self)
-        # Two fields younger than the first plans: where they say nothing, they are not there.
+        # Fields younger than the first plans: where they say nothing, they are not there.
+        if self.privacy.metrics_epsilon is None:
+            del plain["privacy"]["metrics_epsilon"]
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         if plain["objective"] == _PLAIN:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
@@ -175,14 +176,28 @@ def pool(parts: Sequence[InstitutionData]) -> InstitutionData:
         parts: at least one.
     """
     splits = {split: Examples.concat([part.split(split) for part in parts]) for split in SPLITS}
+    groups = {
+        "train": _told_apart([part.groups for part in parts if part.groups is not None]),
+        **{
+            split: _told_apart([part.held_out_groups[split] for part in parts])
+            for split in parts[0].held_out_groups
+        },
+    }
+    return InstitutionData(
+        **splits,
+        groups=groups.pop("train"),
+        held_out_groups={split: codes for split, codes in groups.items() if codes is not None},
+        group_column=parts[0].group_column,
+    )
+
+
+def _told_apart(parts: Sequence[Tensor]) -> Tensor | None:
+    """Number the groups of all parts, one part's after another's; None for no parts."""
     codes, number = [], 0
     for part in parts:
-        if part.groups is not None:
-            codes.append(part.groups + number)
-            number += part.num_units("group")
-    return InstitutionData(
-        **splits, groups=torch.cat(codes) if codes else None, group_column=parts[0].group_column
-    )
+        codes.append(part + number)
+        number += int(part.max()) + 1 if len(part) else 0
+    return torch.cat(codes) if codes else None
 
 
 def score_pooled(federation: Federation, tensors: Tensors) -> Evaluation:

@@ -108,6 +108,13 @@ class SharedRecords:
             name: None if part.groups is None else self._reserve(part.groups, tensors)
             for name, part in data.items()
         }
+        self._held_out_groups = {
+            name: {
+                split: self._reserve(groups, tensors)
+                for split, groups in part.held_out_groups.items()
+            }
+            for name, part in data.items()
+        }
         self._group_columns = {name: part.group_column for name, part in data.items()}
         self._block = SharedBlock(self._end)
         for place, tensor in tensors:
@@ -132,6 +139,9 @@ class SharedRecords:
         return InstitutionData(
             **splits,
             groups=None if groups is None else self._view(groups),
+            held_out_groups={
+                split: self._view(place) for split, place in self._held_out_groups[name].items()
+            },
             group_column=self._group_columns[name],
         )
 

@@ -112,7 +112,7 @@ def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
         "min_support",
         "hours",
     }
-    elsewhere |= {"allow_reproducible_noise", "max_evaluations"}
+    elsewhere |= {"allow_reproducible_noise", "max_evaluations", "metrics_privacy"}
     assert set(RULES) | elsewhere == {field.name for field in dataclasses.fields(PolicyConfig)}
 
 
@@ -246,12 +246,33 @@ def test_a_pretrained_backbone_is_known_by_its_hash_alone(disguise: str | None) 
 
 
 def test_metrics_leave_only_if_allowed_and_on_enough_records() -> None:
-    policy = Policy(PolicyConfig(metrics=["accuracy"], min_support=20))
+    policy = Policy(PolicyConfig(metrics=["accuracy"], min_support=20, metrics_privacy="exact"))
     scored = {
         "validation": {"accuracy": 0.5, "auc": 0.6, "num_examples": 20},
         "test": {"accuracy": 0.5, "num_examples": 19},
     }
     assert policy.released(scored) == {"validation": {"accuracy": 0.5, "num_examples": 20}}
+
+
+def test_exact_metrics_stay_where_the_policy_wants_noise_and_all_where_it_wants_none() -> None:
+    exact = {"accuracy": 0.5, "num_examples": 30}
+    noisy = {"accuracy": 0.5, "accuracy_noise": 0.1, "auc": 0.6, "num_examples": 30}
+    scored = {"validation": exact, "test": noisy}
+    kept = {"accuracy": 0.5, "accuracy_noise": 0.1, "num_examples": 30}
+    released = {
+        mode: Policy(PolicyConfig(metrics=["accuracy"], metrics_privacy=mode)).released(scored)
+        for mode in ("noisy", "exact", "none")
+    }
+    assert released["noisy"] == {"test": kept}
+    assert released["exact"] == {"validation": exact, "test": kept}
+    assert released["none"] == {}
+
+
+def test_epsilon_of_scores_is_held_against_the_policy_too() -> None:
+    assert not judged(PolicyConfig(max_epsilon=3.0), changed(metrics_epsilon=3.5))[
+        "max_epsilon"
+    ].holds
+    assert judged(PolicyConfig(max_epsilon=3.0), changed(metrics_epsilon=2.5))["max_epsilon"].holds
 
 
 # --- the file, and the command that explains

@@ -1,0 +1,189 @@
+"""What an institution tells of its validation and test records, as its policy has it.
+
+``noisy``: sums over records leave with Gaussian noise, once for each input and as often as the plan
+declares. Protected: every unit of the split, zero-out, in the plan's unit; charged to the ledger
+with the run. What is released is written to the ledger before it leaves and given again when the
+same is asked, so that no repetition averages noise away and no noise is ever drawn for two inputs.
+A split's size leaves as noisily as its metrics; public is only whether it is empty.
+:mod:`confide.metrics.release` has the mechanism and its sensitivity.
+
+``exact``: unprotected, and few: one cap over rounds, evaluations and runs of the population.
+
+``none``: nothing. A plan cannot change the mode.
+"""
+
+import functools
+import hashlib
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy
+from numpy.typing import NDArray
+
+from confide.client.evaluation_quota import Evaluations
+from confide.client.ledger.ledger import Ledger
+from confide.client.policy import Policy
+from confide.client.records.encoded import InstitutionData
+from confide.client.reservation import RoundAccount
+from confide.client.schedule import LocalSchedule
+from confide.client.training.trainer import Trainer
+from confide.errors import DeniedError, PrivacyError
+from confide.metrics.release import add_noise, estimates, sensitivity, statistics_of, unit_sums
+from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key
+from confide.protocol.messages import Evaluation
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
+from confide.protocol.tensors import Tensors
+from confide.storage.tensor_files import sha256
+from confide.tasks.task import Examples
+
+log = logging.getLogger(__name__)
+
+_USED_UP = (Refusal.SCORES_SPENT, Refusal.POLICY_MAX_EVALUATIONS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What is to be scored.
+
+    Attributes:
+        plan: the request's plan.
+        text: the same as it was sent.
+        schedule: the work that it comes to here.
+        tensors: to predict with, a function of plan, ``params`` and ``kept``.
+        params: global tensors.
+        kept: what the institution kept after its last round; empty where it has no part in this.
+    """
+
+    plan: TrainingPlan
+    text: str
+    schedule: LocalSchedule
+    tensors: Tensors
+    params: Tensors
+    kept: Tensors
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Identifier of the tensors, computed when it is first asked for."""
+        return sha256(self.params) + sha256(self.kept)
+
+
+class Scores:
+    """Scores tensors on records that are not trained on.
+
+    Args:
+        data: the institution's records.
+        trainer: predicts.
+        policy: the institution's rules.
+        ledger: counts noisy scores.
+        account: knows a run's terms, and where its randomness comes from.
+        evaluations: counts exact scores; None for any number, in a simulation.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: InstitutionData,
+        trainer: Trainer,
+        policy: Policy,
+        ledger: Ledger,
+        account: RoundAccount,
+        evaluations: Evaluations | None,
+    ) -> None:
+        self._data, self._trainer, self._policy = data, trainer, policy
+        self._ledger, self._account, self._evaluations = ledger, account, evaluations
+
+    def of_round(self, scored: Scored) -> dict[str, Evaluation]:
+        """Score validation records; nothing where all scores are used up: training goes on."""
+        try:
+            return self.of(scored, ("validation",))
+        except DeniedError as error:
+            if error.code not in _USED_UP:
+                raise
+            log.warning("%s This round is trained without scores.", error)
+            return {}
+
+    def of(self, scored: Scored, splits: Iterable[str]) -> dict[str, Evaluation]:
+        """Score tensors on splits; empty splits, and what may not leave, are left out.
+
+        Raises:
+            DeniedError: if all scores are used up, or the budget does not cover the run.
+        """
+        score = {"noisy": self._noisy, "exact": self._exact}.get(
+            self._policy.config.metrics_privacy
+        )
+        found: dict[str, Evaluation] = {}
+        for split in splits:
+            evaluation = score(scored, split) if score and len(self._data.split(split)) else None
+            if evaluation is not None:
+                found[split] = evaluation
+        return self._policy.released(found)
+
+    def _exact(self, scored: Scored, split: str) -> Evaluation:
+        examples = self._data.split(split)
+        if self._evaluations is not None:
+            identity = self._identity(scored, split, self._data.held_out_digest(split))
+            self._evaluations.admit(scored.plan.job, identity)
+        metrics = self._trainer.evaluate(scored.tensors, examples)
+        return {**metrics, "num_examples": len(examples)}
+
+    def _noisy(self, scored: Scored, split: str) -> Evaluation | None:
+        """Release the scores of a split, or what was released before; None if there are none."""
+        plan = scored.plan
+        names = [name for name in plan.task.metrics if name in self._policy.config.metrics]
+        statistics = statistics_of(names, plan.task.metric_table)
+        if not plan.private or not statistics:
+            return None  # without a unit there is nothing to protect, and nothing to charge
+        terms = self._account.terms(plan, scored.schedule)
+        std = terms.score_noise[split] * sensitivity(statistics)
+        mechanism = self._identity(scored, split, *names, repr(std))
+        digest = self._ledger.digest(mechanism, lambda: self._data.held_out_digest(split))
+        before = self._ledger.scored(terms, split, digest)
+        if before is not None:
+            return before
+        examples = self._data.split(split)
+        scores = self._trainer.scores(scored.tensors, examples)
+        # A custom task may score otherwise; its metrics are its own, and cannot be released.
+        if scores.shape[1:] != (len(plan.task.labels),) or examples.labels.dim() != 1:
+            return None
+        sums = unit_sums(
+            statistics,
+            scores.double().cpu().numpy(),
+            examples.labels.cpu().numpy(),
+            self._groups(plan, split, examples),
+        )
+        secret = self._account.secret(plan.job, mechanism) or os.urandom(KEY_BYTES)
+        noise = KeyedGenerator(derive_key(secret, "scores")).normal(len(sums), std=std)
+        evaluation = estimates(
+            add_noise(sums, noise.numpy()),
+            names,
+            plan.task.metric_table,
+            classes=len(plan.task.labels),
+            std=std,
+        )
+        return self._ledger.score(terms, split, digest, evaluation)
+
+    def _groups(
+        self, plan: TrainingPlan, split: str, examples: Examples
+    ) -> NDArray[numpy.int64] | None:
+        """Return whose each record is; None if records are protected one by one."""
+        if plan.privacy.unit != "group":
+            return None
+        groups = self._data.held_out_groups.get(split)
+        if groups is None or len(groups) != len(examples):
+            raise PrivacyError(
+                f"privacy.unit=group needs to know whose each {split} record is; set"
+                " data.group_column."
+            )
+        codes: NDArray[numpy.int64] = groups.cpu().numpy()
+        return codes
+
+    def _identity(self, scored: Scored, split: str, *more: str) -> str:
+        """Return the identifier of a score: all that it depends on, records aside."""
+        parts = (scored.text, split, scored.digest, *more)
+        return "scores/" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+__all__ = ["Scored", "Scores"]

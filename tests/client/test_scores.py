@@ -1,0 +1,235 @@
+"""Noisy scores at the door: counted before they leave, given again, and never beyond the plan."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders import (
+    build_institution,
+    build_ledger,
+    build_plan,
+    build_records,
+    build_request,
+    workload_of,
+)
+
+from confide.client.institution import Institution
+from confide.client.ledger.memory import MemoryLedger
+from confide.client.records.encoded import InstitutionData
+from confide.client.schedule import score_schedules
+from confide.client.training.trainer import Trainer
+from confide.config.client import ClientConfig
+from confide.config.privacy import PolicyConfig, PrivacyConfig
+from confide.models.networks import trainable_tensors
+from confide.privacy.accounting import epsilon
+from confide.protocol.messages import Evaluation, Reply
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
+
+PRIVACY = PrivacyConfig(unit="record", epsilon=4.0, delta=1e-4)
+PLAN = build_plan(client=ClientConfig(batch_size=8, local_steps=2), privacy=PRIVACY, num_rounds=2)
+TRAINER = Trainer(workload_of(PLAN), private=True)
+DATA = build_records(TRAINER.workload, train=120, validation=400, test=300)
+POLICY = PolicyConfig(max_delta=1e-4)
+START = trainable_tensors(TRAINER.workload.model)
+
+
+def door(folder: Path, data: InstitutionData = DATA, **options: Any) -> Institution:
+    ledger = build_ledger(folder / "ward.ledger", epsilon=8.0, delta=1e-4)
+    given = {"policy": POLICY, "ledger": ledger, "key_fn": None, **options}
+    return build_institution(PLAN, data, trainer=TRAINER, **given)
+
+
+def shifted(by: float) -> Tensors:
+    return {name: tensor + by for name, tensor in START.items()}
+
+
+def evaluate(
+    institution: Institution, by: float = 0.0, *splits: str, plan: TrainingPlan = PLAN
+) -> Reply:
+    asked = build_request(plan, 0, tensors=shifted(by), splits=splits or ("validation",))
+    return institution.handle("evaluate", asked)
+
+
+def train(institution: Institution, server_round: int, plan: TrainingPlan = PLAN) -> Reply:
+    return institution.handle("train", build_request(plan, server_round, tensors=shifted(0.1)))
+
+
+def scores(reply: Reply, split: str = "validation") -> Evaluation:
+    assert reply.refusal is None
+    return reply.evaluations[split]
+
+
+def kinds(folder: Path) -> list[str]:
+    ledger = build_ledger(folder / "ward.ledger", epsilon=8.0, delta=1e-4)
+    return [event.kind for event in ledger._file.log.events]
+
+
+def test_scores_are_noisy_and_say_by_how_much(tmp_path: Path) -> None:
+    told = scores(evaluate(door(tmp_path)))
+    assert set(told) == {
+        *(name for metric in PLAN.task.metrics for name in (metric, f"{metric}_noise")),
+        "num_examples",
+    }
+    exact = TRAINER.evaluate(shifted(0.0), DATA.validation)
+    for name, value in exact.items():
+        assert told[name] != value
+        assert abs(told[name] - value) < 6 * told[f"{name}_noise"] + 0.01
+    assert abs(told["num_examples"] - 400) < 40
+
+
+def test_same_question_has_the_same_answer_at_no_further_cost(tmp_path: Path) -> None:
+    answers = [scores(evaluate(door(tmp_path))) for _ in range(3)]  # a process each
+    answers.append(scores(evaluate(door(tmp_path), 0.0, "validation", "test")))
+    assert all(answer == answers[0] for answer in answers)
+    assert kinds(tmp_path).count("score") == 2  # one of each split
+
+
+def test_other_tensors_records_and_plans_have_noise_of_their_own(tmp_path: Path) -> None:
+    first = scores(evaluate(door(tmp_path)))
+    others = [
+        evaluate(door(tmp_path), 1e-6),
+        evaluate(door(tmp_path, build_records(TRAINER.workload, train=120, validation=401))),
+        evaluate(door(tmp_path / "b")),
+    ]
+    values = [first, *map(scores, others)]
+    assert len({value["accuracy"] for value in values}) == len(values)
+    assert kinds(tmp_path).count("score") == 3
+
+
+def test_release_beyond_the_declared_number_is_refused_and_training_goes_on(
+    tmp_path: Path,
+) -> None:
+    institution = door(tmp_path)
+    declared = score_schedules(PLAN)["validation"].steps
+    replies = [evaluate(institution, number / 8) for number in range(declared + 1)]
+    assert [reply.refusal for reply in replies] == [None] * declared + ["scores_spent"]
+    assert replies[-1].figures == {"asked": declared + 1.0, "allowed": float(declared)}
+    assert evaluate(institution).refusal is None  # what was told before is told again
+    trained = train(institution, 1)
+    assert (trained.refusal, trained.evaluations) == (None, {})
+
+
+def test_run_that_only_evaluates_is_charged_whole(tmp_path: Path) -> None:
+    institution = door(tmp_path)
+    told = evaluate(institution)
+    account = institution.ledger.population  # type: ignore[attr-defined]
+    assert account.committed == pytest.approx(4.0, abs=0.01)
+    one = replace(score_schedules(PLAN)["validation"], steps=1)
+    assert told.figures["epsilon"] == pytest.approx(epsilon(one, delta=1e-4))
+    assert account.spent == pytest.approx(told.figures["epsilon"], abs=1e-6)
+
+
+def test_scores_cost_nothing_beside_training_and_more_where_the_plan_wants_more(
+    tmp_path: Path,
+) -> None:
+    more = replace(PLAN, job="more", privacy=replace(PRIVACY, metrics_epsilon=6.0))
+    committed = []
+    for plan in (PLAN, more):
+        institution = door(tmp_path / plan.job)
+        train(institution, 1, plan)
+        committed.append(institution.ledger.population.committed)  # type: ignore[attr-defined]
+    assert committed == pytest.approx([4.0, 6.0], abs=0.01)
+
+
+def test_plan_that_the_budget_does_not_cover_gets_no_scores(tmp_path: Path) -> None:
+    dear = replace(PLAN, privacy=replace(PRIVACY, metrics_epsilon=8.0, epsilon=8.0))
+    institution = door(tmp_path)
+    assert evaluate(institution).refusal is None
+    reply = evaluate(institution, plan=replace(dear, job="another"))
+    assert (reply.refusal, reply.evaluations) == ("budget_exhausted", {})
+
+
+def test_job_cannot_ask_again_with_more_epsilon_for_scores(tmp_path: Path) -> None:
+    institution = door(tmp_path)
+    assert evaluate(institution).refusal is None
+    more = replace(PLAN, privacy=replace(PRIVACY, metrics_epsilon=7.0))
+    assert evaluate(institution, plan=more).refusal == "plan_changed"
+
+
+def test_scores_are_written_before_they_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    institution = door(tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(institution.ledger, "score", lambda *_: 1 / 0)
+        reply = evaluate(institution)
+        assert (reply.refusal, reply.evaluations) == ("internal_error", {})
+    assert "score" not in kinds(tmp_path)
+    assert evaluate(institution).refusal is None
+
+
+def test_number_of_records_leaves_with_noise_too(tmp_path: Path) -> None:
+    told = []
+    for size in (400, 401, 402, 403):
+        data = build_records(TRAINER.workload, train=120, validation=size)
+        told.append(scores(evaluate(door(tmp_path / str(size), data)))["num_examples"])
+    assert told != [400, 401, 402, 403]
+
+
+def test_policy_without_metrics_trains_all_the_same(tmp_path: Path) -> None:
+    institution = door(tmp_path, policy=replace(POLICY, metrics_privacy="none"))
+    trained = train(institution, 1)
+    assert (trained.refusal, trained.evaluations) == (None, {})
+    assert evaluate(institution).evaluations == {}
+    assert "score" not in kinds(tmp_path)
+
+
+def test_plan_without_a_unit_gets_no_scores_where_they_are_to_be_noisy() -> None:
+    plain = replace(PLAN, privacy=PrivacyConfig())
+    institution = build_institution(
+        plain, DATA, policy=replace(POLICY, required_unit="none"), ledger=MemoryLedger()
+    )
+    reply = evaluate(institution, plan=plain)
+    assert (reply.refusal, reply.evaluations) == (None, {})
+
+
+def test_only_metrics_that_plan_and_policy_name_cost_noise(tmp_path: Path) -> None:
+    alone = replace(PLAN, task=replace(PLAN.task, metrics=["accuracy"]))
+    trainer = Trainer(workload_of(alone), private=True)
+    noise = {}
+    for name, plan, policy in (
+        ("all", PLAN, POLICY),
+        ("plan", alone, POLICY),
+        ("policy", PLAN, replace(POLICY, metrics=["accuracy"])),
+    ):
+        ledger = build_ledger(tmp_path / name / "ward.ledger", epsilon=8.0, delta=1e-4)
+        institution = build_institution(
+            plan, DATA, trainer=trainer, policy=policy, ledger=ledger, key_fn=None
+        )
+        noise[name] = scores(evaluate(institution, plan=plan))["accuracy_noise"]
+    assert noise["plan"] == pytest.approx(noise["all"] / 2, rel=0.3)
+    assert noise["policy"] == pytest.approx(noise["all"] / 2, rel=0.3)
+
+
+def test_group_moves_scores_by_as_much_as_a_record(tmp_path: Path) -> None:
+    grouped = replace(PLAN, privacy=replace(PRIVACY, unit="group"))
+    owners = torch.arange(400) // 8
+    data = replace(
+        DATA,
+        groups=torch.arange(120),
+        held_out_groups={"validation": owners, "test": torch.arange(300)},
+    )
+    trainer = Trainer(workload_of(grouped), private=True, grouped=True)
+    ledger = build_ledger(tmp_path / "ward.ledger", epsilon=30.0, delta=1e-4)
+    institution = build_institution(
+        grouped, data, trainer=trainer, policy=POLICY, ledger=ledger, key_fn=None
+    )
+    reply = evaluate(institution, plan=grouped)
+    assert abs(scores(reply)["num_examples"] - 50) < 30  # groups, and not records
+    unknown = build_institution(
+        grouped, DATA, trainer=trainer, policy=POLICY, ledger=MemoryLedger()
+    )
+    assert evaluate(unknown, plan=grouped).refusal == "privacy"
+
+
+def test_memory_gives_the_same_answer_again_and_counts_as_a_file_does() -> None:
+    institution = build_institution(
+        PLAN, DATA, trainer=TRAINER, policy=POLICY, ledger=MemoryLedger(), key_fn=None
+    )
+    first, again = evaluate(institution), evaluate(institution)
+    assert first.evaluations == again.evaluations
+    refusals = [evaluate(institution, number / 8).refusal for number in range(1, 4)]
+    assert refusals == [None, None, "scores_spent"]
