@@ -217,7 +217,7 @@ class Institution:
             self._trainer.check_rows(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
         scored = self._scored(plan, request, schedule, start, kept)
-        evaluations = self._scores.of_round(scored)
+        evaluations = self._scores.of_round(scored, request.server_round)
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":

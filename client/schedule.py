@@ -131,11 +131,17 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
     return LocalSchedule(**asdict(size), noise_multiplier=sigma)
 
 
+def is_scored(plan: TrainingPlan, server_round: int) -> bool:
+    """Tell whether a round releases noisy scores: 1, 1 + every, 1 + 2 every, ..."""
+    every = plan.privacy.metrics_every
+    return every > 0 and (server_round - 1) % every == 0
+
+
 def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
     """Return the noisy scores that a private plan declares: split -> releases with their noise.
 
-    Validation records are scored in every round, spare ones included, and once after the last;
-    test records once. A release is a Gaussian mechanism: q = 1.
+    Validation records are scored in each round that is due, spare ones included, and once after
+    the last; test records once. A release is a Gaussian mechanism: q = 1.
 
     Args:
         plan: plan of the run, with a protected unit.
@@ -145,7 +151,9 @@ def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
     """
     privacy = plan.privacy
     target = privacy.epsilon if privacy.metrics_epsilon is None else privacy.metrics_epsilon
-    releases = {"validation": plan.num_rounds + privacy.spare_rounds + 1, "test": 1}
+    every = privacy.metrics_every
+    rounds = math.ceil(plan.num_rounds / every) + privacy.spare_rounds if every else 0
+    releases = {"validation": rounds + 1, "test": 1}
     return {
         split: Schedule(
             noise_multiplier=calibrate(
@@ -162,4 +170,11 @@ def score_schedules(plan: TrainingPlan) -> dict[str, Schedule]:
     }
 
 
-__all__ = ["LocalSchedule", "Workplan", "make_schedule", "score_schedules", "workplan"]
+__all__ = [
+    "LocalSchedule",
+    "Workplan",
+    "is_scored",
+    "make_schedule",
+    "score_schedules",
+    "workplan",
+]

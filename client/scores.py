@@ -27,7 +27,7 @@ from confide.client.ledger.ledger import Ledger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount
-from confide.client.schedule import LocalSchedule
+from confide.client.schedule import LocalSchedule, is_scored
 from confide.client.training.trainer import Trainer
 from confide.errors import DeniedError, PrivacyError
 from confide.metrics.release import add_noise, estimates, sensitivity, statistics_of, unit_sums
@@ -95,8 +95,14 @@ class Scores:
         self._data, self._trainer, self._policy = data, trainer, policy
         self._ledger, self._account, self._evaluations = ledger, account, evaluations
 
-    def of_round(self, scored: Scored) -> dict[str, Evaluation]:
-        """Score validation records; nothing where all scores are used up: training goes on."""
+    def of_round(self, scored: Scored, server_round: int) -> dict[str, Evaluation]:
+        """Score validation records before a round of training.
+
+        Nothing where no noisy score is due, or all are used up: training goes on.
+        """
+        noisy = self._policy.config.metrics_privacy == "noisy"
+        if noisy and not is_scored(scored.plan, server_round):
+            return {}
         try:
             return self.of(scored, ("validation",))
         except DeniedError as error:

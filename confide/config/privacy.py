@@ -41,12 +41,18 @@ class PrivacyConfig:
     clipping_norm: float = setting(1.0, "L2 bound C on one unit's gradient.", ge=1e-3, le=1e6)
     metrics_epsilon: float | None = setting(
         None,
-        "Bound on the privacy loss by noisy scores of validation records, one a round, spare ones"
-        " included, and one at the end; another by those of test records, one at the end; null:"
-        " the same as epsilon. A unit is in one split, so that a run costs it the largest of the"
-        " three.",
+        "Bound on the privacy loss by all noisy scores of validation records together, and by the"
+        " one of test records; null: the same as epsilon. A unit is in one split, so that a run"
+        " costs it the largest of the three.",
         gt=0,
         le=100,
+    )
+    metrics_every: int = setting(
+        1,
+        "Noisy scores of validation records are released in every such round, from the first, and"
+        " at the end: fewer hold less noise. 0: at the end only.",
+        ge=0,
+        le=1_000_000,
     )
     accountant: str = setting(
         "pld", "Method by which epsilon is composed over steps.", choices=ACCOUNTANTS

@@ -125,8 +125,10 @@ class TrainingPlan:
         """
         plain = dataclasses.asdict(self)
         # Fields younger than the first plans: where they say nothing, they are not there.
-        if self.privacy.metrics_epsilon is None:
-            del plain["privacy"]["metrics_epsilon"]
+        plainly = dataclasses.asdict(PrivacyConfig())
+        for name in ("metrics_epsilon", "metrics_every"):
+            if plain["privacy"][name] == plainly[name]:
+                del plain["privacy"][name]
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         if plain["objective"] == _PLAIN:

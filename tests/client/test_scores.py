@@ -233,3 +233,30 @@ def test_memory_gives_the_same_answer_again_and_counts_as_a_file_does() -> None:
     assert first.evaluations == again.evaluations
     refusals = [evaluate(institution, number / 8).refusal for number in range(1, 4)]
     assert refusals == [None, None, "scores_spent"]
+
+
+@pytest.mark.parametrize(("every", "scored", "declared"), [(1, 3, 4), (2, 2, 3), (0, 0, 1)])
+def test_rounds_that_are_not_due_release_nothing_and_leave_less_noise(
+    every: int, scored: int, declared: int, tmp_path: Path
+) -> None:
+    plan = replace(PLAN, privacy=replace(PRIVACY, metrics_every=every), num_rounds=3)
+    releases = score_schedules(plan)["validation"]
+    assert releases.steps == declared
+    assert (
+        releases.noise_multiplier
+        <= score_schedules(replace(PLAN, num_rounds=3))["validation"].noise_multiplier
+    )
+    institution = door(tmp_path)
+    replies = [
+        institution.handle("train", build_request(plan, number, tensors=shifted(number / 8)))
+        for number in (1, 2, 3)
+    ]
+    assert [reply.refusal for reply in replies] == [None] * 3
+    assert sum(bool(reply.evaluations) for reply in replies) == scored
+    assert evaluate(institution, plan=plan).evaluations
+
+
+def test_plans_text_says_nothing_of_scores_where_they_are_as_by_default() -> None:
+    assert "metrics_e" not in PLAN.to_json()
+    asked = replace(PLAN, privacy=replace(PRIVACY, metrics_epsilon=2.0, metrics_every=3))
+    assert TrainingPlan.from_json(asked.to_json()) == asked
