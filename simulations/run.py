@@ -25,9 +25,10 @@ from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.state import mean_metrics
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.run import Run, carry_out, open_run
-from confide.server.run.summary import Findings, InstitutionResult
+from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
 from confide.server.run.withdrawal import withdraw
 from confide.server.run_folder import CHECKPOINTS, STATES, claimed
 from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
@@ -127,8 +128,12 @@ class Simulation:
         watch, federation = self.run.watch, self.federation
         with watch.phase("baselines"):
             baselines = self._train_baselines()
+        # Where institutions would not tell exact scores, a simulation does not either.
+        exact = self.setup.policy.metrics_privacy == "exact"
         with watch.phase("save"):
-            pooled_test = score_pooled(federation, outcome.kept)
+            pooled_test = (
+                score_pooled(federation, outcome.kept) if exact else mean_metrics(outcome.test)
+            )
         compute = federation.trainer.workload.compute
         simulation = self.run.config.simulation
         return Findings(
@@ -143,6 +148,7 @@ class Simulation:
             data=federation.source,
             budgets=self.ledgers.totals(federation.data) if self.ledgers else {},
             pooled=baselines.pooled,
+            measured=None if exact else MEAN_OVER_INSTITUTIONS,
         )
 
     def close(self) -> None:

@@ -65,6 +65,7 @@ class Fake:
     tamper: Tamper = honest
     tamper_query: Tamper = honest
     figures: Mapping[str, float] = field(default_factory=dict)
+    epsilon_of_scores: float | None = None
     asked: list[tuple[str, Request]] = field(default_factory=list)
 
     def answer(self, kind: str, request: Request) -> Answer:
@@ -81,7 +82,8 @@ class Fake:
         )
         reply = Reply(institution=self.name, num_examples=self.num_examples, evaluations=scores)
         if kind == "evaluate":
-            return reply
+            cost = self.epsilon_of_scores
+            return reply if cost is None else replace(reply, figures={"epsilon": cost})
         update = encode(self.update(tensors, request.server_round))
         return self.tamper(replace(reply, arrays=update, figures=self.figures))
 

@@ -37,6 +37,8 @@ def mean_by_support(parts: Sequence[tuple[float, float]]) -> float:
     return sum(value * weight for value, weight in parts) / sum(weight for _, weight in parts)
 
 
+NOISE_QUANTILE = 1.96
+"""Standard deviations of noise that 95 % of it is within."""
 NOISE = "_noise"
 """Ends the name of the figure that says how much noise a metric holds: its standard deviation."""
 

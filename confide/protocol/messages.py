@@ -14,12 +14,15 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from confide.config.task import known_metrics
 from confide.errors import ProtocolError
+from confide.metrics.metric import NOISE
 from confide.protocol.refusals import Refusal
 
 _LARGEST_COUNT = 2**53
 """Of records, in a reply: counts are weights, and beyond this a float is no longer exact."""
 # Means are computed in floating point: an honest score may pass 1 by its last bits.
 _ROUNDING = 1e-9
+# A standard deviation beyond it says nothing, and its square has to be a number.
+_LARGEST_NOISE = 1e9
 
 RequestKind = Literal["query", "train", "evaluate"]
 """What is asked for: a description, an update, or scores."""
@@ -27,7 +30,8 @@ RequestKind = Literal["query", "train", "evaluate"]
 SPLITS = ("train", "validation", "test")
 
 Evaluation = Mapping[str, float]
-"""Metric name -> value, with ``num_examples``, its support."""
+"""Metric name -> value, with ``num_examples``, its support; where it was released with noise,
+``num_examples`` has noise too, and metric_noise -> the standard deviation of the metric's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +64,7 @@ class Reply:
         figures: numbers behind a refusal, such as asked and allowed; or epsilon, noise and counts.
         arrays: the update (local minus global), after training.
         num_examples: declared number of training records.
-        evaluations: split -> metrics of the tensors received, exact and so not protected.
+        evaluations: split -> metrics of the tensors received.
         ledger_head: number and hash of the newest event in the institution's ledger; empty where
             nothing outlives it.
     """
@@ -201,6 +205,9 @@ def _read_numbers(metrics: MetricRecord) -> dict[str, Evaluation]:
             value, least, largest = parts[split][name], known[name].least, known[name].largest
             if math.isfinite(value) and not least - _ROUNDING <= value <= largest + _ROUNDING:
                 raise _invalid(f"Expected {split}/{name}={value} in [{least:g}, {largest:g}].")
+        for name, value in parts[split].items():
+            if name.endswith(NOISE) and not 0 <= value <= _LARGEST_NOISE:
+                raise _invalid(f"Expected {split}/{name}={value} in [0, {_LARGEST_NOISE:g}].")
     # The JSON of summaries has no word for NaN and infinity.
     return {
         section: {name: value for name, value in values.items() if math.isfinite(value)}

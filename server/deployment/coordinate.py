@@ -44,7 +44,7 @@ from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import mean_metrics
 from confide.server.run.run import Run, carry_out, open_run
-from confide.server.run.summary import Findings, InstitutionResult
+from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
 from confide.server.run_folder import CHECKPOINTS, command_of
 from confide.storage.files import locked, write_text
 
@@ -218,7 +218,7 @@ class _Deployment:
             institutions=institutions,
             reproducible=bool(outcome.reproducible),
             engine={"name": "deployment", "device": self.device},
-            measured="mean over institutions, by support",
+            measured=MEAN_OVER_INSTITUTIONS,
         )
 
     def close(self) -> None:

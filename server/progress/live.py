@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from confide.metrics.metric import NOISE_QUANTILE
 from confide.protocol.messages import Evaluation
 from confide.server.progress.view import (
     RoundFigures,
@@ -25,7 +26,7 @@ from confide.server.progress.view import (
     round_note,
     terminal_handlers,
 )
-from confide.server.rounds.state import RunState, mean_metric, update_best
+from confide.server.rounds.state import RunState, mean_metric, mean_noise, update_best
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +205,11 @@ class LiveProgress:
         """Show the scores of the model after a round."""
         value = mean_metric(evaluations, self._metric)
         if value is not None:
-            self._say(f"{self._metric} {value:.3f} on {split} records, after round {server_round}")
+            noise = mean_noise(evaluations, self._metric)
+            sure = "" if noise is None else f" ± {NOISE_QUANTILE * noise:.3f}"
+            self._say(
+                f"{self._metric} {value:.3f}{sure} on {split} records, after round {server_round}"
+            )
 
     def finished(self, summary: Mapping[str, Any], run_dir: Path) -> None:
         """Print the closing table and lines below."""

@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
+from confide.metrics.metric import NOISE_QUANTILE
 from confide.protocol.refusals import SILENCES
-from confide.server.rounds.state import RunState, mean_metric
+from confide.server.rounds.state import RunState, mean_metric, mean_noise
 from confide.server.run.closing import closing_lines, closing_table
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,9 @@ def round_note(state: RunState, metric: str) -> str:
     words = []
     value = mean_metric(record.validation, metric)
     if value is not None:
-        words.append(f"{metric} {value:.3f}")
+        noise = mean_noise(record.validation, metric)
+        sure = "" if noise is None else f" ± {NOISE_QUANTILE * noise:.3f}"
+        words.append(f"{metric} {value:.3f}{sure}")
     if record.epsilon:
         words.append(f"epsilon {max(record.epsilon.values()):.2f}")
     if record.refused:

@@ -8,6 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from confide.config.task import TASKS
+from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
 from confide.server.report.read import RunFiles
 from confide.server.report.render import number, render
@@ -29,7 +30,10 @@ def model_card(run: RunFiles) -> str:
         institutions=sentences.institutions(run),
         outcome=sentences.outcome(run),
         guarantee=sentences.guarantee(run),
-        metrics=[(name, number(value)) for name, value in metrics.items()],
+        metrics=[
+            (name, _with_noise(value, federated.get(noise_name(name))))
+            for name, value in metrics.items()
+        ],
         support=federated.get("test_examples", 0),
         where=federated.get("measured", "test records of all institutions together"),
         private=run.private,
@@ -42,6 +46,11 @@ def model_card(run: RunFiles) -> str:
         digest=summary["model_sha256"],
         versions=summary.get("versions", {}),
     )
+
+
+def _with_noise(value: float, noise: float | None) -> str:
+    """Return a metric as text, with the 95 % interval of its noise."""
+    return number(value) + ("" if noise is None else f" ± {NOISE_QUANTILE * noise:.3f} (noise)")
 
 
 def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:

@@ -25,12 +25,14 @@ class Score(NamedTuple):
         value: value of the metric.
         colour: colour of the mark.
         support: number of records it was measured on; None if unknown.
+        noise: standard deviation of the noise in it; None for an exact value.
     """
 
     name: str
     value: float
     colour: str
     support: int | None
+    noise: float | None = None
 
 
 def short(name: str) -> str:
@@ -53,6 +55,18 @@ def by_round(rows: pandas.DataFrame) -> pandas.DataFrame:
     )
 
 
+def noise_by_round(rows: pandas.DataFrame) -> pandas.Series:
+    """Return how much noise a mean over institutions has, weighted by support, by round.
+
+    Args:
+        rows: standard deviations of the noise in each institution's value.
+    """
+    weighted = rows.assign(squares=(rows["value"] * rows["num_examples"]) ** 2)
+    grouped = weighted.groupby("round")
+    noise: pandas.Series = grouped["squares"].sum() ** 0.5 / grouped["num_examples"].sum()
+    return noise
+
+
 def rounds_axis(axes: Axes, rounds: Sequence[int]) -> None:
     """Let the horizontal axis count rounds."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -71,7 +85,7 @@ def name_rows(axes: Axes, names: Iterable[str]) -> None:
 
 def interval_bar(axes: Axes, place: int, score: Score, metric: str, *, alpha: float = 0.3) -> None:
     """Draw the 95 % interval of a score in its row, if it has one."""
-    ends = interval(metric, score.value, score.support)
+    ends = interval(metric, score.value, score.support, score.noise)
     if ends:
         axes.plot(
             ends,
@@ -131,6 +145,7 @@ __all__ = [
     "heat_map",
     "interval_bar",
     "name_rows",
+    "noise_by_round",
     "rounds_axis",
     "short",
     "titled",

@@ -7,6 +7,7 @@ import pandas
 import yaml
 
 from confide.config.task import TASKS
+from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
@@ -23,6 +24,7 @@ from confide.server.report.render import (
 )
 
 _LOCAL_ON_POOLED = "local model, pooled test records"
+_FEDERATED_ON_OWN = "federated model, own test records"
 _NO_INTERVALS = (
     "No intervals are shown: of the metrics only accuracy is a proportion, whose uncertainty"
     " follows from the number of records."
@@ -30,6 +32,12 @@ _NO_INTERVALS = (
 _WILSON = (
     "Small figures: 95 % intervals (Wilson) that follow from the number of test records; training"
     " again with another seed may differ by more."
+)
+
+_NOISY = (
+    "Small figures: 95 % intervals. Institutions released their scores, and how many records they"
+    " were measured on, with noise: for a proportion such as accuracy the intervals cover noise and"
+    " number of records, for other metrics noise alone."
 )
 
 
@@ -57,11 +65,12 @@ def report_page(run: RunFiles) -> str:
         pooled=bool(run.pooled),
         local=bool(run.local),
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
-        intervals=_WILSON if run.metric == "accuracy" else _NO_INTERVALS,
+        intervals=_NOISY if run.noisy else _WILSON if run.metric == "accuracy" else _NO_INTERVALS,
         convergence=plots.convergence(run),
         private=private,
         privacy=drawn(plots.privacy(run), plots.privacy_by_round(run)),
         meaning=sentences.meaning(run) if private else "",
+        scores=summary.get("privacy", {}).get("scores", ""),
         not_protected=", ".join(summary.get("privacy", {}).get("not_protected", [])),
         data=drawn(plots.sizes(run), plots.labels(run)),
         notes=summary.get("data", {}).get("notes", []),
@@ -106,7 +115,7 @@ def _columns(run: RunFiles) -> list[tuple[str, dict[str, float]]]:
     columns = [
         (_LOCAL_ON_POOLED, _values(run.local, run.metric)),
         ("local model, own test records", _values(own, run.metric)),
-        ("federated model, own test records", _values(run.clients, run.metric)),
+        (_FEDERATED_ON_OWN, _values(run.clients, run.metric)),
     ]
     return [(header, values) for header, values in columns if values]
 
@@ -130,7 +139,10 @@ def _institutions(run: RunFiles) -> ReportTable:
         for header, values in columns:
             # An interval follows from the records that were scored, and these are not its own
             n = pooled_n if header == _LOCAL_ON_POOLED else support
-            cells.append(measured(run.metric, values.get(name), n))
+            noise = None
+            if header == _FEDERATED_ON_OWN:
+                noise = line.get(noise_name(run.metric))
+            cells.append(measured(run.metric, values.get(name), n, noise))
         cells += [
             *([Cell(f"{line['epsilon']:.2f}")] if "epsilon" in line else []),
             Cell(str(line["rounds"])),

@@ -12,6 +12,7 @@ import numpy
 import pandas
 from matplotlib.axes import Axes
 
+from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report.figures import (
     ALONE,
     FEDERATED,
@@ -31,6 +32,7 @@ from confide.server.report.marks import (
     heat_map,
     interval_bar,
     name_rows,
+    noise_by_round,
     rounds_axis,
     short,
     titled,
@@ -94,7 +96,9 @@ def on_own_records(run: RunFiles) -> Picture | None:
             "The federated model (filled) and the local model (hollow) on the institution's own"
             " test records."
         )
-    if metric == "accuracy" and len(federated) <= NAMED:
+    if len(federated) <= NAMED and run.noisy:
+        caption += " Bars: 95 % intervals, noise included."
+    elif metric == "accuracy" and len(federated) <= NAMED:
         caption += " Bars: 95 % intervals (Wilson)."
     return picture(
         "own",
@@ -110,7 +114,8 @@ def _draw_few(
     names = list(federated)[::-1]
     for place, name in enumerate(names):
         support = run.clients[name].get("test_examples")
-        score = Score(name, federated[name], FEDERATED, support)
+        noise = run.clients[name].get(noise_name(run.metric))
+        score = Score(name, federated[name], FEDERATED, support, noise)
         interval_bar(axes, place, score, run.metric, alpha=0.25)
         if name in own:
             axes.plot(
@@ -163,6 +168,11 @@ def convergence(run: RunFiles) -> list[Picture]:
         marker = "o" if len(rounds) == 1 else ""
         axes.plot(rounds.index, rounds["mean"], color=FEDERATED, marker=marker)
         caption = _CONVERGENCE
+        noise = noise_by_round(run.rounds_of(noise_name(name), "validation"))
+        if not noise.empty:
+            mean, half = rounds["mean"].loc[noise.index], NOISE_QUANTILE * noise
+            axes.vlines(noise.index, mean - half, mean + half, color=FEDERATED, alpha=0.4)
+            caption += " Bars: 95 % intervals of the noise that scores were released with."
         if kept in rounds.index:
             axes.plot([kept], [float(rounds["mean"][kept])], "o", color=FEDERATED, markersize=7)
             caption += f" Dot: the model that was kept (round {kept})."

@@ -11,6 +11,7 @@ import yaml
 
 from confide.config.task import known_metrics
 from confide.errors import ConfigError, UnreadableError
+from confide.metrics.metric import noise_name
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY
 
 COLUMNS = ("round", "phase", "client", "name", "value", "num_examples")
@@ -58,6 +59,12 @@ class RunFiles:
         """Largest epsilon that an institution spent; None if none was."""
         spent = [line["epsilon"] for line in self.clients.values() if "epsilon" in line]
         return max(spent, default=None)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether scores of the model were released with noise."""
+        lines = [self.summary.get("federated", {}), *self.clients.values()]
+        return any(noise_name(self.metric) in line for line in lines)
 
     @property
     def local(self) -> Mapping[str, Mapping[str, Any]]:

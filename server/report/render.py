@@ -108,9 +108,9 @@ def drawn(*pictures: Picture | None) -> list[Picture]:
     return [it for it in pictures if it is not None]
 
 
-def measured(metric: str, value: float | None, n: int | None) -> Cell:
+def measured(metric: str, value: float | None, n: int | None, noise: float | None = None) -> Cell:
     """Return a cell with a metric and, if there is one, its 95 % interval."""
-    ends = interval(metric, value, n)
+    ends = interval(metric, value, n, noise)
     return Cell(number(value), f"{ends[0]:.2f}–{ends[1]:.2f}" if ends else "")
 
 

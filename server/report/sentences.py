@@ -15,6 +15,7 @@ from typing import Any
 from confide.config.model import BACKBONES, TuningConfig
 from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS
 from confide.config.task import TASKS
+from confide.metrics.metric import noise_name
 from confide.protocol.refusals import Refusal
 from confide.security.redaction import redact
 from confide.server.report.intervals import interval
@@ -201,8 +202,10 @@ def outcome(run: RunFiles) -> str:
         return "Not published: no institution lets metrics on its test records leave."
     if metric not in federated:
         return "Not measured: no records were kept for testing."
-    ends = interval(metric, federated[metric], federated.get("test_examples"))
-    sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
+    noise = federated.get(noise_name(metric))
+    ends = interval(metric, federated[metric], federated.get("test_examples"), noise)
+    covers = ", noise included" if noise is not None else ""
+    sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f}{covers})" if ends else ""
     name = metric.replace("_", " ").capitalize()
     scores = f"{name} {federated[metric]:.3f}{sure} for the federated model"
     local = [line[metric] for line in run.local.values() if metric in line]
@@ -213,7 +216,8 @@ def outcome(run: RunFiles) -> str:
     if metric in run.pooled:
         scores += f", {run.pooled[metric]:.3f} for the pooled model"
     where = federated.get("measured", "measured on the test records of all institutions")
-    return f"{scores}; {where}."
+    noisy = "; institutions released their scores with noise" if noise is not None else ""
+    return f"{scores}; {where}{noisy}."
 
 
 def weakest(run: RunFiles) -> str:

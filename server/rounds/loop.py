@@ -242,6 +242,13 @@ def finish_round(
     seconds = time.perf_counter() - sent.started
     update_bytes = BYTES_PER_VALUE * num_values(enrolled.reply_shapes)
     record = tally.record(update_bytes, bytes_down=sent.num_bytes, seconds=seconds)
+    if settings.patience is not None and not tally.validation and plan.privacy.metrics_every == 1:
+        log.warning(
+            "Round %d: no validation score was told, so server.patience cannot act. Institutions"
+            " let none leave (policy.metrics_privacy, metrics, min_support), or it used up those"
+            " that it may have.",
+            tally.server_round,
+        )
     # The round's validation scored the tensors that it started from.
     metric = plan.task.primary_metric
     scored = update_best(state, state.server_round, tally.validation, metric=metric)
@@ -259,14 +266,17 @@ def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     """Validate the last tensors, then score the kept ones on the test records, once."""
     job, last = enrolled.job, state.server_round
     stopped_early = _is_stale(job.settings, state)  # before the last tensors are scored
-    scored = _evaluate(enrolled, state.params, ("validation", "test"))
+    # Test records are scored once, and by the model that is kept: nothing is chosen by them, and
+    # noisy scores of a second model would be one release more than the plan declares.
+    keeps_last = job.settings.keep == "last"
+    scored = _evaluate(
+        enrolled, state.params, ("validation", "test") if keeps_last else ("validation",)
+    )
     validation = _of_split(scored, "validation")
     state = update_best(state, last, validation, metric=job.plan.task.primary_metric)
     kept, kept_round = _kept(job.settings, state)
-    # Only the kept tensors' scores on test records count: nothing is chosen by them.
-    if kept_round != last:
-        scored = _evaluate(enrolled, kept, ("test",))
-    test = _of_split(scored, "test")
+    tested = scored if keeps_last else _evaluate(enrolled, kept, ("test",))
+    test = _of_split(tested, "test")
     for observer in job.observers:
         observer.evaluated("validation", last, validation)
         observer.evaluated("test", kept_round, test)
@@ -283,6 +293,7 @@ def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
         stopped_early=stopped_early,
         reproducible=enrolled.clients.reproducible,
         validation=validation,
+        epsilon=_epsilon(scored) | _epsilon(tested),
     )
 
 
@@ -290,27 +301,36 @@ def _kept(settings: ServerConfig, state: RunState) -> tuple[Tensors, int]:
     """Return the tensors that the run keeps, ``server.keep``, and the round they are of."""
     if settings.keep == "best" and state.best is not None:
         return state.best.params, state.best.server_round
+    if settings.keep == "best":
+        log.warning("server.keep=best: no validation score was told, so the last model is kept.")
     return state.params, state.server_round
 
 
-def _evaluate(
-    enrolled: Enrolled, params: Tensors, splits: Sequence[str]
-) -> dict[str, Mapping[str, Evaluation]]:
-    """Have all institutions score tensors: name -> split -> metrics."""
+def _evaluate(enrolled: Enrolled, params: Tensors, splits: Sequence[str]) -> dict[str, Reply]:
+    """Have all institutions score tensors: name -> reply."""
     everybody = list(enrolled.clients.num_examples)
     request = Request(plan=enrolled.plan, arrays=encode(params), splits=splits)
     messages = enrolled.clients.messages("evaluate", everybody, request)
     answers = dict(_ask(enrolled, messages, everybody))
     # Whoever does not answer, or answers with an error, is left out; the model stands without.
-    return {
-        name: answer.evaluations
-        for name, answer in sorted(answers.items())
-        if isinstance(answer, Reply)
+    replies = {
+        name: answer for name, answer in sorted(answers.items()) if isinstance(answer, Reply)
     }
+    for name, reply in replies.items():
+        if reply.refusal:
+            log.warning("%s gives no scores on %s records: %s.", name, splits, reply.refusal)
+    return replies
 
 
-def _of_split(scored: Mapping[str, Mapping[str, Evaluation]], split: str) -> dict[str, Evaluation]:
-    return {name: splits[split] for name, splits in scored.items() if split in splits}
+def _of_split(scored: Mapping[str, Reply], split: str) -> dict[str, Evaluation]:
+    told = {name: reply.evaluations for name, reply in scored.items()}
+    return {name: splits[split] for name, splits in told.items() if split in splits}
+
+
+def _epsilon(scored: Mapping[str, Reply]) -> dict[str, float]:
+    """Return what scores have cost, training included, where they cost something."""
+    told = {name: reply.figures for name, reply in scored.items()}
+    return {name: figures["epsilon"] for name, figures in told.items() if "epsilon" in figures}
 
 
 __all__ = [

@@ -43,6 +43,7 @@ class Outcome:
         test: name -> metrics of the kept model on test records.
         validation: name -> metrics of the kept model on validation records; what sweeps choose by.
         stopped_early: whether patience ran out.
+        epsilon: name -> privacy spent by the end, where scores of the last models cost some.
         reproducible: names of those who say that their noise derives from the plan's seed.
     """
 
@@ -54,6 +55,7 @@ class Outcome:
     stopped_early: bool
     reproducible: Sequence[str] = ()
     validation: Mapping[str, Evaluation] = field(default_factory=dict)
+    epsilon: Mapping[str, float] = field(default_factory=dict)
 
 
 __all__ = ["CommitFn", "Observer", "Outcome"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from confide.config.task import known_metrics
-from confide.metrics.metric import mean_by_support
+from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Tensors
 
@@ -91,6 +91,29 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
     return mean_by_support(known) if metric is None else metric.pool_fn(known)
 
 
+def mean_noise(evaluations: Mapping[str, Evaluation], name: str) -> float | None:
+    """Return how much noise there is in :func:`mean_metric`: its standard deviation.
+
+    Noise of institutions is independent; a metric with a rule of its own has at most the largest.
+
+    Returns:
+        None where nobody's value has any.
+    """
+    if not any(noise_name(name) in metrics for metrics in evaluations.values()):
+        return None
+    known = [
+        (metrics.get(noise_name(name), 0.0), metrics["num_examples"])
+        for _, metrics in sorted(evaluations.items())
+        if name in metrics and metrics["num_examples"] > 0
+    ]
+    if not known:
+        return None
+    metric = known_metrics().get(name)
+    if metric is None or metric.pool_fn is mean_by_support:
+        return pooled_noise(known)
+    return max(noise for noise, _ in known)
+
+
 def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     """Average every metric over institutions, weighted by support.
 
@@ -99,7 +122,12 @@ def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     names = sorted(
         {name for metrics in evaluations.values() for name in metrics} - {"num_examples"}
     )
-    means = {name: mean_metric(evaluations, name) for name in names}
+    means = {
+        name: mean_noise(evaluations, name.removesuffix(NOISE))
+        if name.endswith(NOISE)
+        else mean_metric(evaluations, name)
+        for name in names
+    }
     total = sum(metrics["num_examples"] for metrics in evaluations.values())
     return {
         **{name: value for name, value in means.items() if value is not None},
@@ -131,4 +159,12 @@ def update_best(
     return replace(state, stale_rounds=state.stale_rounds + 1)
 
 
-__all__ = ["Best", "RoundRecord", "RunState", "mean_metric", "mean_metrics", "update_best"]
+__all__ = [
+    "Best",
+    "RoundRecord",
+    "RunState",
+    "mean_metric",
+    "mean_metrics",
+    "mean_noise",
+    "update_best",
+]

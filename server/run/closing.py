@@ -7,6 +7,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
+from confide.metrics.metric import NOISE_QUANTILE, noise_name
+
 
 def closing_table(summary: Mapping[str, Any]) -> Table:
     """Build the table that ends a run."""
@@ -16,7 +18,7 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     deployed = any("records" not in client for client in summary["clients"].values())
     # Nobody has the test records of a deployment in one place, so that only a mean can be shown.
     title, short = f"{metric} on pooled and on own test records", "pooled"
-    if deployed:
+    if deployed or "measured" in summary["federated"]:
         title, short = f"{metric} on own test records, and the mean of all", "mean"
     table = Table(title=title, title_justify="left", title_style="bold")
     headers = [
@@ -38,11 +40,11 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
             escape(name),
             str(client.get("records", client["num_examples"])),
             *([_cell(baseline.get(metric))] if local else []),
-            _cell(summary["federated"].get(metric)),
+            _cell(summary["federated"].get(metric)) + _noise(summary["federated"], metric),
         ]
         row += [
             *([_cell(baseline.get("own_test", {}).get(metric))] if local else []),
-            _cell(client.get(metric)),
+            _cell(client.get(metric)) + _noise(client, metric),
         ]
         table.add_row(*row, *([f"{client['epsilon']:.2f}"] if private else []))
     return table
@@ -52,13 +54,19 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def _noise(line: Mapping[str, Any], metric: str) -> str:
+    """Return the 95 % interval of a metric's noise, as text; '' for an exact value."""
+    noise = line.get(noise_name(metric))
+    return "" if noise is None else f" ± {NOISE_QUANTILE * noise:.3f}"
+
+
 def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Return lines on the scores, the cost in privacy, and the folder of a run."""
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
     assert isinstance(federated, dict)
     assert isinstance(privacy, dict)
     scores = ", ".join(
-        f"{name} {value:.3f}"
+        f"{name} {value:.3f}{_noise(federated, name)}"
         for name, value in federated.items()
         if name in (metric, "auc", "macro_f1", "log_loss")
     )
@@ -75,6 +83,8 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             else "no records for test"
         )
         lines = [f"Federated model: {kept}."]
+    if "scores" in privacy:
+        lines.append("Institutions release scores with noise; ± is its 95 % interval.")
     pooled = summary["baselines"].get("pooled", {}).get(metric)
     if pooled is not None:
         lines.append(f"Pooled, all records in one place: {metric} {pooled:.3f}.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from confide.config.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
+from confide.metrics.metric import is_noisy
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.outcome import Outcome
@@ -13,6 +14,12 @@ from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.withdrawal import Withdrawal
 
 SCHEMA = 1
+MEAN_OVER_INSTITUTIONS = "mean over institutions, by support"
+"""How scores are put together where nobody scores all records."""
+_UNPROTECTED_SCORES = {
+    "exact": ["validation and test metrics"],
+    "mixed": ["exact validation and test metrics of some institutions"],
+}
 _TRAINED_BESIDES = {
     "local": "each institution's training alone",
     "pooled": "training on all records in one place",
@@ -128,10 +135,13 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "federated_validation": _scores(mean_metrics(outcome.validation), "validation"),
         "baselines": baselines,
         "privacy": privacy_statement(
-            plan, reproducible=findings.reproducible, baselines=list(baselines)
+            plan,
+            reproducible=findings.reproducible,
+            baselines=list(baselines),
+            scores=how_protected(outcome),
         ),
         "data": dict(findings.data),
-        "clients": _clients(plan, state.history, findings),
+        "clients": _clients(plan, outcome, findings),
         "failures": _failures(state.history),
         "withdrawn": _withdrawn(result),
         "bytes": {
@@ -151,10 +161,9 @@ def summarise(result: RunResult) -> dict[str, Any]:
     return summary
 
 
-def _clients(
-    plan: TrainingPlan, history: Sequence[RoundRecord], findings: Findings
-) -> dict[str, dict[str, Any]]:
+def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[str, dict[str, Any]]:
     """Describe each institution: its records, what it spent, how the model scores on its own."""
+    history = outcome.state.history
     last_epsilon = {name: value for record in history for name, value in record.epsilon.items()}
     clients = {}
     for name, line in findings.institutions.items():
@@ -164,6 +173,7 @@ def _clients(
         if plan.private:
             # Rounds whose answer was lost are spent too, which only a simulation knows.
             epsilon = last_epsilon.get(name, 0.0) if line.epsilon is None else line.epsilon
+            epsilon = max(epsilon, outcome.epsilon.get(name, 0.0))  # the last scores cost too
             client |= {"epsilon": epsilon, "delta": plan.privacy.delta}
         if name in findings.budgets:
             client["budget"] = dict(findings.budgets[name])
@@ -252,8 +262,22 @@ def _scores(evaluation: Evaluation, split: str) -> dict[str, float]:
     return {**_metrics(evaluation), f"{split}_examples": int(evaluation["num_examples"])}
 
 
+def how_protected(outcome: Outcome) -> str:
+    """Say how institutions' metrics left: ``exact``, ``noisy``, ``none``, or ``mixed``."""
+    rounds = (record.validation for record in outcome.state.history)
+    told = [one for part in (*rounds, outcome.validation, outcome.test) for one in part.values()]
+    ways = {"noisy" if is_noisy(one) else "exact" for one in told}
+    if not ways:
+        return "none"
+    return "mixed" if len(ways) > 1 else ways.pop()
+
+
 def privacy_statement(
-    plan: TrainingPlan, *, reproducible: bool, baselines: Sequence[str] = ()
+    plan: TrainingPlan,
+    *,
+    reproducible: bool,
+    baselines: Sequence[str] = (),
+    scores: str = "exact",
 ) -> dict[str, Any]:
     """Say what is promised, to whom, and what is not.
 
@@ -261,6 +285,7 @@ def privacy_statement(
         plan: what was asked for.
         reproducible: whether a seed decided the noise.
         baselines: what was trained besides, each at the same price once more: local, pooled.
+        scores: how metrics left, by :func:`how_protected`.
     """
     if not plan.private:
         return {"unit": "none", "guarantee": "none"}
@@ -269,8 +294,9 @@ def privacy_statement(
         "nominal: simulation.seed makes noise and sampling repeat, so whoever knows the seed can"
         " remove them"
     )
+    what = "updates and scores" if scores == "noisy" else "updates"
     secure = (
-        "holds for the updates: noise and sampling masks come from a cryptographic generator keyed"
+        f"holds for the {what}: noise and sampling masks come from a cryptographic generator keyed"
         " by the operating system"
     )
     statement: dict[str, Any] = {
@@ -283,13 +309,20 @@ def privacy_statement(
         "noise": "reproducible" if reproducible else "secure",
         "guarantee": seeded if reproducible else secure,
         "not_protected": [
-            "validation and test metrics",
+            *_UNPROTECTED_SCORES.get(scores, []),
             "timing",
             "participation",
             f"number of {privacy.unit}s",
             "label counts, which only a simulation's summary has",
         ],
     }
+    if scores in ("noisy", "mixed"):
+        target = privacy.epsilon if privacy.metrics_epsilon is None else privacy.metrics_epsilon
+        statement["scores"] = (
+            f"released with noise, at epsilon {target:g} for validation records over all rounds and"
+            f" {target:g} for test records; a unit is in one split, so that the run costs it the"
+            " largest of training and either, and not the sum"
+        )
     if baselines:
         trained = [_TRAINED_BESIDES[name] for name in baselines]
         each = (

@@ -26,6 +26,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import NOT_AFFORDED, Refusal
 from confide.protocol.tensors import Tensors
 from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.state import mean_metrics
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import PooledResult
 from confide.simulations.baselines.cache import BaselineCache
@@ -161,7 +162,11 @@ class Comparison:
             return None
         # On all test records, and on the institution's own as it measured itself, or as own_fn does
         own = own_fn(outcome) if own_fn else outcome.test.get(name, {})
-        scored = score_pooled(self.federation, outcome.kept), own
+        exact = self.setup.policy.metrics_privacy == "exact"
+        together = (
+            score_pooled(self.federation, outcome.kept) if exact else mean_metrics(outcome.test)
+        )
+        scored = together, own
         if self.cache and path:
             self.cache.store(path, scored)
         return scored

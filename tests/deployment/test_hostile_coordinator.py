@@ -38,6 +38,7 @@ ALLOWED = (
     "policy.max_epsilon=4",
     "policy.max_epochs=10",
     "policy.min_records=50",
+    "policy.min_support=1",
     "policy.backbones=[any]",
     "trainer.num_threads=1",
     "data.id_column=id",
@@ -341,8 +342,8 @@ def _gets_no_training_metrics(coordinator: HostileCoordinator) -> None:
     asked = [question(plan(), arrays=shifted(by), splits=["test"]) for by in (0.1, 0.2, 0.3, 0.4)]
     refusals = [
         coordinator.ask(NAME, "evaluate", one).refusal for one in asked
-    ]  # a score for each of many tells a label
-    assert refusals == [None, None, None, "policy_max_evaluations"]
+    ]  # scores of many would tell a label: the plan declares one release of test scores
+    assert refusals == ["scores_spent"] * 4
 
 
 def _gets_errors_without_text(coordinator: HostileCoordinator) -> None:
