@@ -117,6 +117,8 @@ def _show(arguments: argparse.Namespace) -> int:
         for population in file.state.populations.values():
             if population.runs:
                 console.print(_runs(population))
+            if any(run.terms.score_releases for run in population.runs.values()):
+                console.print(_scores(population))
         if arguments.events:
             for event in file.log.events:
                 when = datetime.datetime.fromtimestamp(event.time, datetime.UTC)
@@ -193,6 +195,17 @@ def _runs(population: "PopulationAccount") -> "Table":
     return table
 
 
+def _scores(population: "PopulationAccount") -> "Table":
+    table = _table(f"Scores of {population.name}", "job", "split", "released", "sigma")
+    for run in population.runs.values():
+        released = run.releases()
+        for split, count in run.terms.score_releases.items():
+            sigma = run.terms.score_noise[split]
+            done = f"{released.get(split, 0)}/{count}"
+            table.add_row(run.terms.name, split, done, f"{sigma:.3g}")
+    return table
+
+
 def _table(title: str, first: str, *headers: str) -> "Table":
     from rich.table import Table
 
@@ -200,7 +213,9 @@ def _table(title: str, first: str, *headers: str) -> "Table":
     table.add_column(first, overflow="fold")
     for header in headers:
         table.add_column(
-            header, justify="left" if header in ("unit", "noise") else "right", no_wrap=True
+            header,
+            justify="left" if header in ("unit", "noise", "split") else "right",
+            no_wrap=True,
         )
     return table
 
@@ -305,9 +320,11 @@ def _approve(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
     plan = TrainingPlan.from_json(text)
     _open(_one(arguments, "approve a plan in"), arguments).approve(plan.job, plan_sha256(text))
+    privacy = plan.privacy
+    scores = privacy.metrics_epsilon
+    more = f", scores of held-out records at epsilon {scores:g}" if scores is not None else ""
     print(
-        f"Approved: job {plan.job}, epsilon {plan.privacy.epsilon:g} at delta"
-        f" {plan.privacy.delta:g}."
+        f"Approved: job {plan.job}, epsilon {privacy.epsilon:g} at delta {privacy.delta:g}{more}."
     )
     return 0
 

@@ -54,20 +54,23 @@ def show_status(kit: InstitutionKit, *, as_json: bool) -> int:
 
 def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
     """Print what a plan asks for, and what the policy allows."""
-    privacy, console = plan.privacy, Console()
+    privacy, policy, console = plan.privacy, kit.config.policy, Console()
     asked = (
         f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
         " rounds"
     )
     console.print(f"Job {escape(plan.job)}: {asked}.", highlight=False)
     if plan.private:
+        # A unit is read by training or by scores, so that a run costs it the larger of the two
+        scores = privacy.metrics_epsilon if policy.metrics_privacy == "noisy" else None
+        epsilon = max(privacy.epsilon, scores or 0.0)
         cost = (
-            f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} a {privacy.unit}, of the"
+            f"epsilon {epsilon:g} at delta {privacy.delta:g} a {privacy.unit}, of the"
             " lifetime budget"
         )
         console.print(f"Cost: {cost}.", highlight=False)
     table = Table("rule", "asked", "allowed", "")
-    for verdict in Policy(kit.config.policy).plan_verdicts(plan):
+    for verdict in Policy(policy).plan_verdicts(plan):
         table.add_row(
             verdict.rule,
             str(verdict.asked),

@@ -34,6 +34,7 @@ def export(file: LedgerFile) -> dict[str, Any]:
 
 def totals(population: PopulationAccount) -> dict[str, Any]:
     """Return the totals of a population."""
+    scores = sum(len(run.scores) for run in population.runs.values())
     return {
         "unit": population.unit,
         "epsilon": population.budget.epsilon,
@@ -43,6 +44,8 @@ def totals(population: PopulationAccount) -> dict[str, Any]:
         "spent": population.spent,
         "runs": len(population.runs),
         "rounds": sum(len(run.rounds) for run in population.runs.values()),
+        # Exports of earlier releases had none, and are checked against this
+        **({"scores": scores} if scores else {}),
     }
 
 

@@ -1,6 +1,7 @@
 """``confide ledger``: what people see, and what an auditor can check."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,20 @@ def test_show_prints_populations_and_runs(folder: Path, capsys: pytest.CaptureFi
         word in shown
         for word in ("east", "west", "record", "trial", "1/4", "8.00", "secure", "Runs of west")
     )
+
+
+def test_show_prints_releases_of_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = PersistentLedger(
+        LedgerFile(tmp_path / "east.ledger"), population="east", budget=BUDGET
+    )
+    noise, releases = {"validation": 12.5, "test": 3.0}, {"validation": 5, "test": 1}
+    terms = replace(TERMS, score_noise=noise, score_releases=releases)
+    ledger.score(terms, "validation", "digest", {"accuracy": 0.5, "num_examples": 40})
+    assert confide_ledger("show", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert all(word in shown for word in ("Scores of east", "validation", "1/5", "12.5", "0/1"))
+    assert confide_ledger("export", tmp_path / "east.ledger") == 0
+    assert json.loads(capsys.readouterr().out)["totals"]["east"]["scores"] == 1
 
 
 def test_show_prints_events_when_asked(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

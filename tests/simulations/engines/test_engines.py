@@ -195,6 +195,23 @@ def test_strategies_give_the_inline_model(run: Simulate, strategy: str) -> None:
     assert len(digests) == 1
 
 
+def test_noisy_scores_are_the_inline_engines_and_are_counted_over_workers(run: Simulate) -> None:
+    noisy = (
+        "policy.metrics_privacy=noisy",
+        "privacy=record",
+        "privacy.epsilon=30",
+        "server.num_rounds=2",
+        "server.keep=best",
+        *HEART,
+    )
+    inline, spread = run(*noisy), run(*noisy, *process(2))
+    for part in ("federated", "federated_validation", "model_sha256", "best"):
+        assert spread[part] == inline[part]
+    assert inline["federated"]["accuracy_noise"] > 0
+    assert "validation and test metrics" not in inline["privacy"]["not_protected"]
+    assert all(abs(line["epsilon"] - 30) < 0.1 for line in spread["clients"].values())
+
+
 def test_baselines_are_the_same(run: Simulate) -> None:
     overrides = (
         "experiment=heart_disease",
