@@ -86,10 +86,10 @@ class RunTerms:
         return max(epsilon(one, delta=self.delta, accountant=self.accountant) for one in mechanisms)
 
     def scores(self, releases: Mapping[str, int]) -> list[Schedule]:
-        """Return the schedules of numbers of releases: split -> number."""
+        """Return the schedules of numbers of releases, by split; what is not charged has none."""
         return [
-            Schedule(noise_multiplier=self.score_noise[split], sampling_rate=1.0, steps=count)
-            for split, count in releases.items()
+            Schedule(noise_multiplier=sigma, sampling_rate=1.0, steps=releases.get(split, 0))
+            for split, sigma in self.score_noise.items()
         ]
 
 
