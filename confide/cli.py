@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.simulations.commands.report:main",
         "write a run's report again, or compare several runs",
     ),
+    "audit": (
+        "confide.simulations.commands.audit:main",
+        "measure what a run's or a plan's privacy is worth: lower bounds beside the claim",
+    ),
     "provision": (
         "confide.server.commands.provision:main",
         "make a federation's certificates and a start-up kit for each institution",

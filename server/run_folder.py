@@ -21,14 +21,15 @@ from confide.security.redaction import redact, redact_arguments
 from confide.storage.files import locked, write_text
 
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
-REPORT, CARD = "report.html", "model_card.md"
+REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 WITHDRAWN = "withdrawn.json"
 
 _STALE = (
-    SUMMARY,  # these three must not stand beside what is computed now
+    SUMMARY,  # these four must not stand beside what is computed now
     REPORT,
     CARD,
+    AUDIT,
     ".model-*",
     f".{CONFIG}-*",
     f".{COMMAND}-*",
@@ -60,8 +61,8 @@ HOW_NOT_WHAT = frozenset(
     }
 )
 """Settings that may differ when a run is resumed: they change how it is computed and not what. So
-may all of _TRACKING."""
-_TRACKING = "tracking."
+may what begins with one of _BESIDE."""
+_BESIDE = ("audit.", "tracking.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +213,7 @@ def refuse_changes(run_dir: Path, asked: Mapping[str, Any]) -> None:
 
 def decides(key: str) -> bool:
     """Say whether a setting decides what a run computes, and not just how."""
-    return key not in HOW_NOT_WHAT and not key.startswith(_TRACKING)
+    return key not in HOW_NOT_WHAT and not key.startswith(_BESIDE)
 
 
 def unfinished(run_dir: Path) -> str | None:

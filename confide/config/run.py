@@ -9,6 +9,7 @@ ranges. They are mutable because Hydra requires it; nothing changes them after
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from confide.config.audit import AuditConfig
 from confide.config.client import InstitutionConfig, TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import setting
@@ -47,6 +48,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
 
     @property
     def custom_parts(self) -> tuple[str, ...]:

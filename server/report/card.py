@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from confide.config.task import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
+from confide.server.report.audit import audit_section
 from confide.server.report.read import RunFiles
 from confide.server.report.render import number, render
 
@@ -39,6 +40,7 @@ def model_card(run: RunFiles) -> str:
         private=run.private,
         privacy=summary["privacy"],
         meaning=sentences.meaning(run) if run.private else "",
+        audit=audit_section(run.folder),
         trained=sentences.training(run),
         spent="nothing" if spent is None else f"{spent:.3g}",
         labels=run.config["task"]["labels"],

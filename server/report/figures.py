@@ -28,6 +28,16 @@ _VARIABLES = {
     POOLED: "pooled",
     PAPER: "paper",
 }
+_BY_DAY = {
+    "ink": "#1b1f27",
+    "muted": "#5b6472",
+    "grid": "#e2e5ea",
+    "federated": "#2557c7",
+    "alone": "#b4540a",
+    "pooled": "#0a7a54",
+    "paper": "#ffffff",
+}
+"""The page's colours by day, as in ``templates/style.css``: for a picture outside a page."""
 _WIDTH = 5.4  # inches: 389 units, which a telephone shows at its own size
 _STYLE: Mapping[str, Any] = {
     "axes.edgecolor": MUTED,
@@ -100,6 +110,14 @@ def picture(name: str, figure: Figure, *, title: str, caption: str) -> Picture:
     return Picture(title=title, caption=caption, svg=_inline(stream.getvalue(), name, title))
 
 
+def standalone(one: Picture) -> str:
+    """Return a picture as a file of its own, in the page's colours by day."""
+    svg = one.svg
+    for variable, colour in _BY_DAY.items():
+        svg = svg.replace(f"var(--{variable})", colour)
+    return svg.replace("<title>", '<rect width="100%" height="100%" fill="white"/><title>', 1)
+
+
 def _inline(text: str, name: str, title: str) -> str:
     svg = text[text.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -135,4 +153,5 @@ __all__ = [
     "legend",
     "new_axes",
     "picture",
+    "standalone",
 ]

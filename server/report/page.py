@@ -9,6 +9,7 @@ import yaml
 from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
+from confide.server.report.audit import audit_section
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
@@ -72,6 +73,7 @@ def report_page(run: RunFiles) -> str:
         meaning=sentences.meaning(run) if private else "",
         scores=summary.get("privacy", {}).get("scores", ""),
         not_protected=", ".join(summary.get("privacy", {}).get("not_protected", [])),
+        audit=audit_section(run.folder),
         data=drawn(plots.sizes(run), plots.labels(run)),
         notes=summary.get("data", {}).get("notes", []),
         cost=drawn(plots.bytes_moved(run), plots.seconds(run)),

@@ -1,0 +1,1 @@
+"""``confide audit``: empirical lower bounds on epsilon, beside the claim."""

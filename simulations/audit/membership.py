@@ -1,0 +1,144 @@
+"""Membership inference: does the model know its training records from others?
+
+Scores without shadow models (Yeom et al. 2018, arXiv 1709.01604; calibrated by another model's loss
+as in Watson et al. 2022, arXiv 2111.08440; by class as in the offline attack of Carlini et al.,
+"Membership Inference Attacks From First Principles", S&P 2022, arXiv 2112.03570): the loss, the
+loss less that of the model that training started from, and this standardised within each class by
+other records. Half of the non-members fit and set thresholds, the other half count false positives.
+
+It is no test of the claim: members were not drawn anew for each guess. It shows what a usual attack
+gets out of the model, and a model that fails here leaks.
+"""
+
+from typing import Any
+
+import numpy
+import torch
+from scipy import stats
+
+from confide.models.workload import Workload
+from confide.protocol.tensors import Tensors
+from confide.simulations.audit.crafted import losses
+from confide.simulations.audit.findings import PartResult
+from confide.simulations.audit.situation import Situation, Trained
+from confide.simulations.audit.statistics import Values, lower_limit, upper_limit
+from confide.tasks.task import Examples
+
+_RATES = (0.01, 0.001)
+_WANTED = 10
+"""False positives that a threshold should let through, for a rate to mean anything."""
+_BATCH = 256
+
+
+def audit_membership(situation: Situation) -> PartResult:
+    """Attack the run's model."""
+    trained = situation.trained
+    if trained is None:
+        return PartResult(
+            notes=["Membership: needs a simulated run on public records, with simulation.seed."]
+        )
+    if min(len(trained.members), len(trained.others)) < 20:
+        return PartResult(
+            notes=[
+                f"Membership: {len(trained.members)} members and {len(trained.others)} others are"
+                " too few; keep more validation and test records."
+            ]
+        )
+    members, others = (
+        _scores(situation.workload, trained, examples)
+        for examples in (trained.members, trained.others)
+    )
+    generator = numpy.random.default_rng(situation.settings.seed)
+    order = generator.permutation(len(trained.others))
+    fitting, counting = order[: len(order) // 2], order[len(order) // 2 :]
+    labels = (trained.members.labels.numpy(), trained.others.labels.numpy())
+    members["by class"], others["by class"] = _standardised(
+        members["calibrated"], others["calibrated"], labels, fitting
+    )
+    attacks = {
+        name: _attack(members[name], others[name][fitting], others[name][counting], situation.doubt)
+        for name in members
+    }
+    notes = [
+        f"Membership: TPR at {rate:.1%} FPR wants {round(2 * _WANTED / rate):,} non-members, half"
+        f" of them for the threshold; there are {len(order):,}."
+        for rate in _RATES
+        if len(fitting) < _WANTED / rate
+    ]
+    return PartResult(
+        shown={
+            "members": len(trained.members),
+            "others": len(trained.others),
+            "attacks": attacks,
+        },
+        notes=notes,
+    )
+
+
+def _scores(workload: Workload, trained: Trained, examples: Examples) -> dict[str, Values]:
+    """Return what each attack thinks of each record; higher for members."""
+    final, start = (
+        _losses(workload, tensors, examples) for tensors in (trained.final, trained.start)
+    )
+    return {"loss": -final, "calibrated": start - final}
+
+
+def _losses(workload: Workload, tensors: Tensors, examples: Examples) -> Values:
+    placed = {name: tensor.to(workload.compute.device) for name, tensor in tensors.items()}
+    found = torch.empty(len(examples))
+    workload.model.eval()
+    with torch.no_grad():
+        for bucket in examples.length_buckets(torch.arange(len(examples))):
+            for indices in bucket.split(_BATCH):
+                batch = examples.take(indices)
+                found[indices] = losses(workload.model, placed, batch, workload).float().cpu()
+    return found.double().numpy()
+
+
+def _standardised(
+    members: Values, others: Values, labels: tuple[numpy.ndarray, ...], fitting: numpy.ndarray
+) -> tuple[Values, Values]:
+    """Standardise scores within each class, by non-members that are kept apart for it."""
+    of_members, of_others = members.copy(), others.copy()
+    for label in numpy.unique(labels[1][fitting]):
+        known = others[fitting][labels[1][fitting] == label]
+        centre, spread = known.mean(), known.std() or 1.0
+        of_members[labels[0] == label] = (members[labels[0] == label] - centre) / spread
+        of_others[labels[1] == label] = (others[labels[1] == label] - centre) / spread
+    return of_members, of_others
+
+
+def _attack(members: Values, fitting: Values, counting: Values, doubt: float) -> dict[str, Any]:
+    """Return AUC and true positive rates with their intervals."""
+    auc = float(stats.mannwhitneyu(members, counting).statistic / len(members) / len(counting))
+    error = _auc_error(auc, len(members), len(counting))
+    reach = float(stats.norm.ppf(1 - doubt / 2)) * error
+    found: dict[str, Any] = {"auc": auc, "auc_interval": [auc - reach, auc + reach], "rates": []}
+    for rate in _RATES:
+        if len(fitting) < _WANTED / rate:
+            continue
+        threshold = float(numpy.quantile(fitting, 1 - rate))
+        hits, misses = int((members > threshold).sum()), int((counting > threshold).sum())
+        found["rates"].append(
+            {
+                "asked": rate,
+                "tpr": hits / len(members),
+                "tpr_interval": [
+                    lower_limit(hits, len(members), doubt / 2),
+                    upper_limit(hits, len(members), doubt / 2),
+                ],
+                "fpr": misses / len(counting),
+            }
+        )
+    return found
+
+
+def _auc_error(auc: float, positives: int, negatives: int) -> float:
+    """Return the standard error of an AUC (Hanley and McNeil 1982)."""
+    first, second = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (positives - 1) * (first - auc**2)
+    variance += (negatives - 1) * (second - auc**2)
+    return float(numpy.sqrt(max(0.0, variance) / positives / negatives))
+
+
+__all__ = ["audit_membership"]

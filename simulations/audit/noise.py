@@ -1,0 +1,145 @@
+"""Noise: is it as large as the schedule says, and new in every round?
+
+Where no record has a gradient an update is noise and nothing else. Its variance is compared with
+sigma^2 C^2 (a chi-square test: exact for Gaussians), and updates of two rounds, of two requests for
+one round, of two jobs and of two institutions are correlated: noise that comes twice cancels in
+their difference. And epsilon is computed again from the sigma, q and steps that the institution
+itself names.
+"""
+
+import itertools
+import os
+
+import numpy
+import torch
+from scipy import stats
+from torch import Tensor
+
+from confide.client.institution import Institution
+from confide.privacy.accounting import epsilon
+from confide.privacy.randomness import KEY_BYTES
+from confide.protocol.tensors import Tensors
+from confide.simulations.audit.door import Door
+from confide.simulations.audit.findings import Finding, PartResult
+from confide.simulations.audit.situation import WITHOUT_PRIVACY, Mechanism, Situation
+
+# PRV and PLD agree to much less; a wrong sigma shows as several per cent.
+_ACCOUNTING_SLACK = 0.01
+# float32 rounds the sum of a tensor's value and its noise: above this it would show.
+_LARGEST_START = 1.0
+_NUDGE = 1.0
+
+
+def audit_noise(situation: Situation) -> PartResult:
+    """Measure the noise of rounds in which no record has a gradient."""
+    if situation.mechanism is None:
+        return PartResult(notes=[WITHOUT_PRIVACY])
+    return PartResult(
+        findings=[
+            _schedule(situation.mechanism.door),
+            _variance(situation, situation.mechanism),
+            _reuse(situation, situation.mechanism),
+        ]
+    )
+
+
+def _schedule(door: Door) -> Finding:
+    """Account anew for the schedule that the institution names."""
+    claim, schedule = door.claim, door.claim.schedule
+    found = epsilon(schedule, delta=claim.delta)
+    return Finding(
+        name="epsilon of the schedule that the institution names",
+        unit="epsilon",
+        claim=claim.epsilon,
+        found=found,
+        trials=(
+            f"sigma={schedule.noise_multiplier:.4g}, q={schedule.sampling_rate:.4g},"
+            f" {schedule.steps} steps"
+        ),
+        fault=found > claim.epsilon * (1 + _ACCOUNTING_SLACK),
+        meaning="the schedule costs more than the plan promises",
+    )
+
+
+def _quiet(mechanism: Mechanism, sums: Tensors) -> Tensor:
+    """Return what is noise alone and not rounded, in one piece."""
+    start = mechanism.crafted.start
+    parts = [sums[name].flatten()[start[name].flatten().abs() < _LARGEST_START] for name in start]
+    return torch.cat(parts)
+
+
+def _variance(situation: Situation, mechanism: Mechanism) -> Finding:
+    door, crafted = mechanism.door, mechanism.crafted
+    in_a_round = door.claim.schedule.steps / door.rounds
+    a_run = door.rounds * sum(int((t.abs() < _LARGEST_START).sum()) for t in crafted.start.values())
+    runs = -(-situation.settings.draws // a_run)
+    squares, draws = 0.0, 0
+    for _ in situation.watch("noise", range(runs)):
+        for sums in door.whole_run(crafted.companions, crafted.start):
+            values = _quiet(mechanism, sums)
+            squares += float(values.square().sum()) / in_a_round
+            draws += len(values)
+    sigma = door.claim.schedule.noise_multiplier
+
+    def ends(doubt: float) -> tuple[float, float]:
+        above, below = stats.chi2.ppf([1 - doubt / 2, doubt / 2], draws)
+        return float(numpy.sqrt(squares / above)), float(numpy.sqrt(squares / below))
+
+    low, high = ends(situation.level)
+    return Finding(
+        name="noise of a step",
+        unit="sigma",
+        claim=sigma,
+        found=float(numpy.sqrt(squares / draws)),
+        interval=ends(situation.doubt),
+        trials=f"{draws:,} values of {runs} runs",
+        assumes="Gaussian noise",
+        fault=not low <= sigma <= high,
+        meaning="noise is not what epsilon was computed from, or steps of a round share it",
+    )
+
+
+def _reuse(situation: Situation, mechanism: Mechanism) -> Finding:
+    """Correlate the noise of requests that must not share any."""
+    door, start = mechanism.door, mechanism.crafted.start
+    other = {name: tensor.clone() for name, tensor in start.items()}
+    other[mechanism.crafted.weight.removesuffix("weight") + "bias"][0] += _NUDGE
+    secret = os.urandom(KEY_BYTES)  # of one machine: names and requests have to tell noise apart
+
+    def ask(tensors: Tensors, server_round: int, *, job: str = "", name: str = "one") -> Tensor:
+        institution = institutions.setdefault(
+            name, door.open(mechanism.crafted.companions, name=name, secret=secret)
+        )
+        request = door.request(tensors, server_round, job=job)
+        return _quiet(mechanism, door.sums(institution, request))
+
+    institutions: dict[str, Institution] = {}
+    asked = {
+        "a round": ask(start, 1),
+        "another institution's": ask(start, 1, name="two"),
+        "another job's": ask(start, 1, job="audit again"),
+    }
+    if door.rounds > 1:  # otherwise the institution rightly declines them
+        asked["other tensors'"] = ask(other, 1)
+    if door.rounds > 2:
+        asked["the next round's"] = ask(other, 2)
+    pairs = {
+        (first, second): float(numpy.corrcoef(asked[first], asked[second])[0, 1])
+        for first, second in itertools.combinations(asked, 2)
+    }
+    (first, second), worst = max(pairs.items(), key=lambda pair: abs(pair[1]))
+    free = len(asked["a round"]) - 2
+    statistic = abs(worst) * numpy.sqrt(free / max(1e-300, 1 - worst**2))
+    probability = 2 * float(stats.t.sf(statistic, free))
+    return Finding(
+        name="noise of two requests",
+        unit="correlation",
+        claim=0.0,
+        found=worst,
+        trials=f"{len(pairs)} pairs of {free + 2:,} values; largest: {first} and {second}",
+        fault=probability < situation.level / len(pairs),
+        meaning="noise that comes twice cancels in the difference of two updates",
+    )
+
+
+__all__ = ["audit_noise"]
