@@ -37,7 +37,7 @@ Values = NDArray[numpy.float64]
 
 # Epsilons at which a privacy curve is compared with measured rates.
 _CURVE = numpy.concatenate([numpy.linspace(0.0, 2.0, 41), numpy.linspace(2.25, 30.0, 112)])
-_SIGMAS = (0.05, 1e3)
+_MOST_SIGMA = 1e3
 _SIGMA_TOLERANCE = 0.005
 _CURVE_INTERVAL = 1e-3
 
@@ -107,7 +107,7 @@ def shape_bound(rates: Rates, schedule: Schedule, *, delta: float, level: float)
 
     Args:
         rates: of a threshold that was fixed before.
-        schedule: the plan's q and steps; its sigma is what the audit asks about, and not read.
+        schedule: the plan's q and steps; its sigma is where the search begins, no more.
         delta: at which epsilon is told.
         level: probability that the bound exceeds the truth.
 
@@ -125,9 +125,14 @@ def shape_bound(rates: Rates, schedule: Schedule, *, delta: float, level: float)
                 and numpy.all(1 - wrong <= odds * (1 - found) + curve)
             )
 
-    least, most = _SIGMAS
-    if is_possible(most):
-        return 0.0
+    # From the plan's own sigma: privacy curves of little noise cost memory and time.
+    least = most = schedule.noise_multiplier
+    while is_possible(most):
+        least, most = most, 2 * most
+        if most > _MOST_SIGMA:
+            return 0.0
+    while not is_possible(least):
+        least, most = least / 2, least
     while most / least > 1 + _SIGMA_TOLERANCE:
         middle = math.sqrt(least * most)
         least, most = (middle, most) if is_possible(middle) else (least, middle)
