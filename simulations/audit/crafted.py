@@ -86,7 +86,7 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
             not what they should be.
     """
     start = trainable_tensors(workload.model)
-    weight, bias = _output_layer(start, len(workload.task.labels))
+    weight, bias = output_layer(start, len(workload.task.labels))
     start[weight].zero_()
     start[bias].fill_(-_BIAS)
     start[bias][0] = _BIAS
@@ -112,8 +112,16 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
     )
 
 
-def _output_layer(tensors: Tensors, classes: int) -> tuple[str, str]:
-    """Name the weight and the bias of the layer that gives the logits."""
+def output_layer(tensors: Tensors, classes: int) -> tuple[str, str]:
+    """Name the weight and the bias of the layer that gives the logits.
+
+    Args:
+        tensors: the model's trainable ones.
+        classes: number of logits.
+
+    Raises:
+        PrivacyError: if there is none.
+    """
     for bias in reversed(tensors):
         weight = bias.removesuffix("bias") + "weight"
         if bias.endswith("bias") and tensors[bias].shape == (classes,) and weight in tensors:
@@ -194,4 +202,4 @@ def losses(
     return workload.task.loss(outputs, placed)
 
 
-__all__ = ["Crafted", "craft", "losses", "pick", "record_gradients"]
+__all__ = ["Crafted", "craft", "losses", "output_layer", "pick", "record_gradients"]

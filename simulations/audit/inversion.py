@@ -28,7 +28,7 @@ from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode
-from confide.simulations.audit.crafted import pick
+from confide.simulations.audit.crafted import output_layer, pick
 from confide.simulations.audit.door import answered, audit_policy, open_institution
 from confide.simulations.audit.findings import PartResult
 from confide.simulations.audit.plan import fresh_workload
@@ -37,6 +37,7 @@ from confide.simulations.institutions import Setup
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import Examples
 
+_HEAD = 0.1
 _DRAWN = 64
 """Features that a picture has room for."""
 
@@ -48,6 +49,10 @@ def audit_inversion(situation: Situation) -> PartResult:
     index = int(torch.randint(len(candidates.texts), (1,), generator=generator))
     record = pick(candidates.examples, torch.tensor([index]))
     start = trainable_tensors(situation.workload.model)
+    # A head starts at zero, which hides what lies before it; a coordinator sends what it likes.
+    weight, _ = output_layer(start, len(situation.workload.task.labels))
+    if FEATURES not in record.columns:
+        start[weight] = torch.randn(start[weight].shape, generator=generator) * _HEAD
     updates = {"plain": _plain_update(situation, record, start)}
     if situation.mechanism is not None:
         run = situation.mechanism.door.whole_run(record, start)

@@ -1,15 +1,24 @@
 """Each part of an audit on a small plan: sound ones pass, sabotaged ones do not."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy
 import pytest
 import torch
 from audits import N, mechanism_of, private_plan, situation_of
+from builders import build_plan
+from small_models import TEXT, make_backbone
 
-from confide.client import reservation
+from confide.client import reservation, schedule
 from confide.client.training.clipping import ClippingRule
+from confide.config.client import ClientConfig
+from confide.config.compose import compose
+from confide.config.model import TuningConfig
+from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError
+from confide.models.backbones import content_hash, find_backbone
 from confide.privacy.randomness import KeyedGenerator
 from confide.protocol.plan import TrainingPlan
 from confide.simulations.audit import situation as situations
@@ -139,8 +148,6 @@ def test_doubled_clipping_is_found_by_what_a_step_holds(
 def test_an_institution_that_names_too_little_noise_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from confide.client import schedule
-
     calibrate = schedule.calibrate
     monkeypatch.setattr(schedule, "calibrate", lambda **terms: calibrate(**terms) / 2)
     plan = private_plan()
@@ -190,8 +197,6 @@ def _trained(situation: Situation, *, memorised: bool) -> Trained:
 
 @pytest.mark.parametrize("memorised", [True, False])
 def test_membership_tells_a_model_that_memorised(memorised: bool) -> None:
-    from dataclasses import replace
-
     situation = situation_of(private_plan(), None)
     situation = replace(situation, trained=_trained(situation, memorised=memorised))
     result = audit_membership(situation)
@@ -232,8 +237,6 @@ def test_a_finding_says_so_where_chance_may_have_lifted_a_bound() -> None:
 
 
 def test_an_unknown_part_is_refused() -> None:
-    from confide.config.compose import compose
-
     with pytest.raises(ConfigError, match=r"audit\.parts=\['dowsing'\]"):
         compose(["audit.parts=[noise,dowsing]"])
 
@@ -246,3 +249,27 @@ def test_no_population_is_charged() -> None:
     assert institutions[0].ledger is not institutions[1].ledger
     assert not any(institution.ledger.keeps_account for institution in institutions)
     assert door.num_units == N
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_a_text_is_read_off_a_plain_update_of_the_whole_encoder(
+    tuning: str, tmp_path: Path
+) -> None:
+    backbone = make_backbone(tmp_path)
+    plan = build_plan(
+        task=TEXT,
+        backbone=backbone,
+        backbone_sha256=content_hash(find_backbone(backbone)),
+        tuning=TuningConfig(kind=tuning, rank=2),
+        privacy=PrivacyConfig(unit="record", epsilon=1.0),
+        client=ClientConfig(local_steps=1, sampling_rate=0.5),
+        num_rounds=1,
+        seed=None,
+    )
+    result = audit_inversion(situation_of(plan, mechanism_of(plan)))
+    if tuning == "lora":
+        assert "analytic attack" in result.notes[0]
+        return
+    plain, private = result.shown["plain"], result.shown["private"]
+    assert plain["recovered"] == plain["words"]
+    assert private["recovered"] < private["words"]
