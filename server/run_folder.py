@@ -30,6 +30,7 @@ _STALE = (
     REPORT,
     CARD,
     AUDIT,
+    "audit-*.svg",
     ".model-*",
     f".{CONFIG}-*",
     f".{COMMAND}-*",

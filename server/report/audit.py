@@ -28,7 +28,7 @@ SCOPE = (
     " better, and no bound can pass its cap. A bound above the claim proves a fault. It does not"
     " show how a deployed institution is set up, who reads its disk, or what leaves beside updates."
 )
-_HEADERS = ("what was tested", "claim", "found", "at most", "rests on", "assumes", "verdict")
+_HEADERS = ("what was tested", "claim", "found", "cap", "verdict", "rests on")
 
 
 @dataclass(frozen=True)
@@ -114,14 +114,13 @@ def _table(audit: Mapping[str, Any]) -> ReportTable:
                     Cell(f"{one['unit']} {one['claim']:.3g}"),
                     Cell(f"{one['found']:.3g}", f"{ends[0]:.3g} to {ends[1]:.3g}" if ends else ""),
                     Cell("–" if one["cap"] is None else f"{one['cap']:.3g}"),
-                    Cell(one["trials"]),
-                    Cell(one["assumes"] or "nothing"),
                     Cell(one["verdict"]),
+                    Cell(one["trials"], f"Assumes {one['assumes']}." if one["assumes"] else ""),
                 ],
                 best=bool(one["fault"]),
             )
         )
-    return ReportTable(list(_HEADERS), rows, text=(4, 5))
+    return ReportTable(list(_HEADERS), rows, text=(5,))
 
 
 def attacks(audit: Mapping[str, Any]) -> list[str]:
@@ -142,13 +141,13 @@ def _membership(audit: Mapping[str, Any]) -> list[str]:
         said = (
             f"Membership by {name if name == 'loss' else f'loss, {name}'}: AUC"
             f" {attack['auc']:.3f} ({low:.3f} to {high:.3f}; 0.5 is guessing) on"
-            f" {shown['members']:,} members and {shown['others']:,} others"
+            f" {shown['members']:,} members and {attack['others']:,} others"
         )
         for rate in attack["rates"]:
-            ends = rate["tpr_interval"]
+            ends, wrong = rate["tpr_interval"], rate["fpr_interval"]
             said += (
-                f"; TPR {rate['tpr']:.3%} ({ends[0]:.3%} to {ends[1]:.3%}) at an FPR of"
-                f" {rate['asked']:.1%} (counted: {rate['fpr']:.2%})"
+                f"; TPR {rate['tpr']:.2%} ({ends[0]:.2%} to {ends[1]:.2%}) at an FPR of"
+                f" {rate['asked']:.1%} ({wrong[0]:.2%} to {wrong[1]:.2%})"
             )
         sentences.append(f"{said}.")
     return sentences
@@ -186,19 +185,16 @@ def draw_bounds(audit: Mapping[str, Any]) -> Picture | None:
     for row, one in enumerate(reversed(bounds)):
         axes.barh(row, one["found"], height=0.45, color=POOLED if one["fault"] else FEDERATED)
         axes.plot([min(one["cap"], largest)], [row], marker="|", markersize=14, color=MUTED)
-    axes.axvline(claim, color=INK, label="claim")
+    axes.axvline(claim, color=INK)
     axes.set_yticks(range(len(bounds)), [one["name"] for one in reversed(bounds)])
     axes.set(xlabel="epsilon", xlim=(0, largest))
-    legend(axes, "lower right")
     return picture(
         "bounds",
         figure,
         title="Lower bounds on epsilon beside the claim",
         caption=(
-            "Bars: 95 % lower bounds. Strokes: the largest bound that so many trials can give; at"
-            " the edge where it lies beyond."
-            if audit["settings"]["confidence"] == 0.95
-            else "Bars: lower bounds. Strokes: the largest bound that so many trials can give."
+            f"Bars: lower bounds ({audit['settings']['confidence']:.0%}). Line: the claim. Strokes:"
+            " the largest bound that so many trials can give, at the edge where it lies beyond."
         ),
     )
 

@@ -4,7 +4,7 @@ Scores without shadow models (Yeom et al. 2018, arXiv 1709.01604; calibrated by 
 as in Watson et al. 2022, arXiv 2111.08440; by class as in the offline attack of Carlini et al.,
 "Membership Inference Attacks From First Principles", S&P 2022, arXiv 2112.03570): the loss, the
 loss less that of the model that training started from, and this standardised within each class by
-other records. Half of the non-members fit and set thresholds, the other half count false positives.
+other records. For the last one half of the non-members fit, and the other half is compared.
 
 It is no test of the claim: members were not drawn anew for each guess. It shows what a usual attack
 gets out of the model, and a model that fails here leaks.
@@ -27,6 +27,7 @@ from confide.tasks.task import Examples
 _RATES = (0.01, 0.001)
 _WANTED = 10
 """False positives that a threshold should let through, for a rate to mean anything."""
+_FITTED = "by class"
 _BATCH = 256
 
 
@@ -52,25 +53,25 @@ def audit_membership(situation: Situation) -> PartResult:
     order = generator.permutation(len(trained.others))
     fitting, counting = order[: len(order) // 2], order[len(order) // 2 :]
     labels = (trained.members.labels.numpy(), trained.others.labels.numpy())
-    members["by class"], others["by class"] = _standardised(
+    members[_FITTED], others[_FITTED] = _standardised(
         members["calibrated"], others["calibrated"], labels, fitting
     )
-    attacks = {
-        name: _attack(members[name], others[name][fitting], others[name][counting], situation.doubt)
-        for name in members
-    }
+    attacks = {}
+    for name in members:
+        # A score that nothing was fitted for is told on every record.
+        unseen = others[name][counting] if name == _FITTED else others[name]
+        attacks[name] = {
+            **_area(members[name], unseen, situation.doubt),
+            "rates": _hits(members[name], unseen, situation.doubt),
+        }
     notes = [
-        f"Membership: TPR at {rate:.1%} FPR wants {round(2 * _WANTED / rate):,} non-members, half"
-        f" of them for the threshold; there are {len(order):,}."
+        f"Membership: TPR at {rate:.1%} FPR wants {round(_WANTED / rate):,} non-members, and twice"
+        f" as many where scores are fitted; there are {len(order):,}."
         for rate in _RATES
-        if len(fitting) < _WANTED / rate
+        if len(counting) < _WANTED / rate
     ]
     return PartResult(
-        shown={
-            "members": len(trained.members),
-            "others": len(trained.others),
-            "attacks": attacks,
-        },
+        shown={"members": len(trained.members), "attacks": attacks},
         notes=notes,
     )
 
@@ -108,18 +109,22 @@ def _standardised(
     return of_members, of_others
 
 
-def _attack(members: Values, fitting: Values, counting: Values, doubt: float) -> dict[str, Any]:
-    """Return AUC and true positive rates with their intervals."""
-    auc = float(stats.mannwhitneyu(members, counting).statistic / len(members) / len(counting))
-    error = _auc_error(auc, len(members), len(counting))
-    reach = float(stats.norm.ppf(1 - doubt / 2)) * error
-    found: dict[str, Any] = {"auc": auc, "auc_interval": [auc - reach, auc + reach], "rates": []}
+def _area(members: Values, others: Values, doubt: float) -> dict[str, Any]:
+    """Return the AUC with its interval."""
+    auc = float(stats.mannwhitneyu(members, others).statistic / len(members) / len(others))
+    reach = float(stats.norm.ppf(1 - doubt / 2)) * _auc_error(auc, len(members), len(others))
+    return {"auc": auc, "auc_interval": [auc - reach, auc + reach], "others": len(others)}
+
+
+def _hits(members: Values, others: Values, doubt: float) -> list[dict[str, Any]]:
+    """Return true positive rates where so many of the others are called members."""
+    found = []
     for rate in _RATES:
-        if len(fitting) < _WANTED / rate:
+        if len(others) < _WANTED / rate:
             continue
-        threshold = float(numpy.quantile(fitting, 1 - rate))
-        hits, misses = int((members > threshold).sum()), int((counting > threshold).sum())
-        found["rates"].append(
+        threshold = float(numpy.quantile(others, 1 - rate))
+        hits, misses = int((members > threshold).sum()), int((others > threshold).sum())
+        found.append(
             {
                 "asked": rate,
                 "tpr": hits / len(members),
@@ -127,7 +132,10 @@ def _attack(members: Values, fitting: Values, counting: Values, doubt: float) ->
                     lower_limit(hits, len(members), doubt / 2),
                     upper_limit(hits, len(members), doubt / 2),
                 ],
-                "fpr": misses / len(counting),
+                "fpr_interval": [
+                    lower_limit(misses, len(others), doubt / 2),
+                    upper_limit(misses, len(others), doubt / 2),
+                ],
             }
         )
     return found

@@ -11,7 +11,7 @@ from confide.config.audit import AuditConfig
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
 from confide.config.run import Config
-from confide.errors import EXIT_FAILED, ConfigError
+from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 
 _HELP = """Attack a run or a plan, and print what attacks find beside what is claimed.
 
@@ -49,14 +49,23 @@ def main(argv: Sequence[str]) -> int:
         return 0
     folders = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
+    unknown = [word for word in folders if word.startswith("-")]
+    if unknown:
+        raise ConfigError(
+            f"{unknown[0]}: no such option; `confide audit --help` says what there is."
+        )
     if len(folders) > 1 or (folders and output):
         raise ConfigError("confide audit [RUN] [OVERRIDES ...]: name one folder, or overrides.")
-    if folders:
-        folder, settings = Path(folders[0]).expanduser().resolve(), _settings(overrides)
-    else:
-        config = compose(overrides)
-        folder, settings = _simulated(config, output), config.audit
-    return _audit(folder, settings)
+    try:
+        if folders:
+            folder, settings = Path(folders[0]).expanduser().resolve(), _settings(overrides)
+        else:
+            config = compose(overrides)
+            folder, settings = _simulated(config, output), config.audit
+        return _audit(folder, settings)
+    except KeyboardInterrupt:
+        print("confide audit: interrupted; nothing was written.", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _split_output(argv: Sequence[str]) -> tuple[list[str], Path | None]:

@@ -1,14 +1,19 @@
-"""Small plans to audit."""
+"""Small plans to audit, and sabotages of the product."""
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from builders import build_plan, build_task
 
+from confide.client import reservation
+from confide.client.training.clipping import ClippingRule
 from confide.config.audit import AuditConfig
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
 from confide.models.compute import Compute
+from confide.privacy.randomness import KeyedGenerator
 from confide.protocol.plan import TrainingPlan
 from confide.simulations.audit.plan import fresh_workload, make_mechanism
 from confide.simulations.audit.situation import Candidates, Mechanism, Situation
@@ -50,3 +55,37 @@ def situation_of(plan: TrainingPlan, mechanism: Mechanism | None, **settings: An
         ),
         watch=lambda title, trials: iter(trials),
     )
+
+
+def halve_noise(patch: pytest.MonkeyPatch) -> None:
+    add_normal = KeyedGenerator.add_normal
+    patch.setattr(
+        KeyedGenerator,
+        "add_normal",
+        lambda self, targets, *, std: add_normal(self, targets, std=std / 2),
+    )
+
+
+def double_clipping(patch: pytest.MonkeyPatch) -> None:
+    """As if the rule read another norm than the noise does."""
+    clipped_sums = ClippingRule.clipped_sums
+    patch.setattr(
+        ClippingRule,
+        "clipped_sums",
+        lambda self, gradients: clipped_sums(
+            replace(self, clipping_norm=2 * self.clipping_norm), gradients
+        ),
+    )
+
+
+def double_rate(patch: pytest.MonkeyPatch) -> None:
+    sample = KeyedGenerator.poisson_sample
+    patch.setattr(
+        KeyedGenerator,
+        "poisson_sample",
+        lambda self, count, rate: sample(self, count, min(1.0, 2 * rate)),
+    )
+
+
+def reuse_seed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reservation, "mechanism_of", lambda *_: "the same for every request")

@@ -7,19 +7,26 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
-from audits import N, mechanism_of, private_plan, situation_of
+from audits import (
+    N,
+    double_clipping,
+    double_rate,
+    halve_noise,
+    mechanism_of,
+    private_plan,
+    reuse_seed,
+    situation_of,
+)
 from builders import build_plan
 from small_models import TEXT, make_backbone
 
-from confide.client import reservation, schedule
-from confide.client.training.clipping import ClippingRule
+from confide.client import schedule
 from confide.config.client import ClientConfig
 from confide.config.compose import compose
 from confide.config.model import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError
 from confide.models.backbones import content_hash, find_backbone
-from confide.privacy.randomness import KeyedGenerator
 from confide.protocol.plan import TrainingPlan
 from confide.simulations.audit import situation as situations
 from confide.simulations.audit.findings import Finding, PartResult
@@ -32,38 +39,6 @@ from confide.simulations.audit.situation import Part, Situation, Trained
 from confide.tasks.task import LABELS, Examples
 
 Sabotage = Callable[[pytest.MonkeyPatch], None]
-
-
-def halve_noise(patch: pytest.MonkeyPatch) -> None:
-    add_normal = KeyedGenerator.add_normal
-    patch.setattr(
-        KeyedGenerator,
-        "add_normal",
-        lambda self, targets, *, std: add_normal(self, targets, std=std / 2),
-    )
-
-
-def double_clipping(patch: pytest.MonkeyPatch) -> None:
-    """As if the rule read another norm than the noise does."""
-    clipped_sums = ClippingRule.clipped_sums
-    patch.setattr(
-        ClippingRule,
-        "clipped_sums",
-        lambda self, gradients: clipped_sums(ClippingRule(2 * self.clipping_norm), gradients),
-    )
-
-
-def double_rate(patch: pytest.MonkeyPatch) -> None:
-    sample = KeyedGenerator.poisson_sample
-    patch.setattr(
-        KeyedGenerator,
-        "poisson_sample",
-        lambda self, count, rate: sample(self, count, min(1.0, 2 * rate)),
-    )
-
-
-def reuse_seed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reservation, "mechanism_of", lambda *_: "the same for every request")
 
 
 def faults(result: PartResult) -> list[str]:
@@ -205,7 +180,7 @@ def test_membership_tells_a_model_that_memorised(memorised: bool) -> None:
     assert low <= result.shown["attacks"]["calibrated"]["auc"] <= high
     [rate] = result.shown["attacks"]["loss"]["rates"]
     assert rate["asked"] == 0.01
-    assert "0.1% FPR wants 20,000 non-members" in result.notes[0]
+    assert "0.1% FPR wants 10,000 non-members" in result.notes[0]
 
 
 def test_a_plain_update_shows_its_record_and_a_private_one_does_not() -> None:

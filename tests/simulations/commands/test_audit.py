@@ -8,6 +8,7 @@ import pytest
 from confide import cli
 from confide.errors import EXIT_FAILED, EXIT_USAGE
 from confide.privacy.randomness import KeyedGenerator
+from confide.server.run_folder import decides
 from confide.simulations.api import simulate
 
 HEART = (
@@ -84,6 +85,11 @@ def test_an_audit_leaves_the_run_as_it_was(run_dir: Path) -> None:
     assert all(path.read_bytes() == content for path, content in kept.items())
 
 
+def test_settings_of_an_audit_decide_nothing_of_a_run() -> None:
+    assert not decides("audit.trials")
+    assert decides("privacy.epsilon")
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -91,6 +97,7 @@ def test_an_audit_leaves_the_run_as_it_was(run_dir: Path) -> None:
         (["a", "b"], "name one folder"),
         (["nowhere"], "holds no finished run"),
         (["--output"], "name a folder"),
+        (["--multirun"], "no such option"),
         (["audit.trials=1"], "audit.trials=1: expected >= 40"),
         (["client.ledger=here", "policy.budget.epsilon=9"], "would spend from it"),
     ],
