@@ -30,7 +30,7 @@ class AuditConfig:
         le=10_000_000,
     )
     runs: int = setting(
-        1000,
+        600,
         "Number of times that all rounds of the plan are run, half of them with the canary"
         " (canary).",
         ge=40,

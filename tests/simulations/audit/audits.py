@@ -38,7 +38,7 @@ def mechanism_of(plan: TrainingPlan) -> Mechanism:
 
 def situation_of(plan: TrainingPlan, mechanism: Mechanism | None, **settings: Any) -> Situation:
     """Put a situation together, with few trials."""
-    few = {"trials": 400, "runs": 100, "draws": 4_000, **settings}
+    few = {"trials": 200, "runs": 40, "draws": 3_000, **settings}
     workload = fresh_workload(plan, Compute())
     invented = (
         mechanism.crafted.companions if mechanism else workload.synthetic(16, torch.Generator())

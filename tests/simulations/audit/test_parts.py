@@ -87,7 +87,7 @@ def test_one_seed_for_two_rounds_is_found_by_correlation(
     epsilon: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = private_plan(epsilon=epsilon)
-    assert sabotaged(plan, reuse_seed, audit_noise, monkeypatch) == ["noise of two requests"]
+    assert "noise of two requests" in sabotaged(plan, reuse_seed, audit_noise, monkeypatch)
 
 
 def test_a_key_that_forgets_the_institution_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
