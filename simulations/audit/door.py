@@ -6,6 +6,7 @@ admission, schedule, clipping, noise, samples, checks of replies.
 """
 
 import functools
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,7 @@ class Door:
         schedule = self.claim.schedule
         expected = schedule.sampling_rate * num_units
         unit = plan.privacy.clipping_norm / expected
-        spread = schedule.noise_multiplier * schedule.steps**0.5
+        spread = schedule.noise_multiplier * math.sqrt(schedule.steps)
         rate = min(_LARGEST_RATE, _DRIFT / (unit * spread))
         self._scale = -rate * unit
         optimizer = OptimizerConfig(kind="sgd", learning_rate=rate)
@@ -84,6 +85,11 @@ class Door:
     def rounds(self) -> int:
         """Number of rounds that noise is calibrated for."""
         return self._plan.num_rounds + self._plan.privacy.spare_rounds
+
+    @property
+    def step_noise(self) -> float:
+        """Standard deviation of a step's noise, in the update."""
+        return abs(self._scale) * self.claim.schedule.noise_multiplier
 
     @property
     def num_units(self) -> int:

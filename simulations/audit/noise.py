@@ -9,6 +9,8 @@ itself names.
 
 import itertools
 import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 
 import numpy
 import torch
@@ -25,8 +27,10 @@ from confide.simulations.audit.situation import WITHOUT_PRIVACY, Mechanism, Situ
 
 # PRV and PLD agree to much less; a wrong sigma shows as several per cent.
 _ACCOUNTING_SLACK = 0.01
-# float32 rounds the sum of a tensor's value and its noise: above this it would show.
-_LARGEST_START = 1.0
+# float32 rounds the sum of a value and its noise, by this share of the value.
+_FLOAT32_STEP = 2.0**-23
+_MOST_ROUNDED = 0.01
+"""Share of a step's noise that rounding may come to."""
 _NUDGE = 1.0
 
 
@@ -61,42 +65,56 @@ def _schedule(door: Door) -> Finding:
     )
 
 
-def _quiet(mechanism: Mechanism, sums: Tensors) -> Tensor:
-    """Return what is noise alone and not rounded, in one piece."""
+def _quiet(mechanism: Mechanism, sums: Tensors) -> Tensors:
+    """Return what is noise alone and hardly rounded, flat, by tensor."""
     start = mechanism.crafted.start
-    parts = [sums[name].flatten()[start[name].flatten().abs() < _LARGEST_START] for name in start]
-    return torch.cat(parts)
+    least = mechanism.door.step_noise * _MOST_ROUNDED
+    parts = {
+        name: sums[name].flatten()[start[name].flatten().abs() * _FLOAT32_STEP < least]
+        for name in start
+    }
+    return {name: part for name, part in parts.items() if len(part)}
 
 
 def _variance(situation: Situation, mechanism: Mechanism) -> Finding:
     door, crafted = mechanism.door, mechanism.crafted
     in_a_round = door.claim.schedule.steps / door.rounds
-    a_run = door.rounds * sum(int((t.abs() < _LARGEST_START).sum()) for t in crafted.start.values())
+    sigma = door.claim.schedule.noise_multiplier
+    a_run = door.rounds * sum(tensor.numel() for tensor in crafted.start.values())
     runs = -(-situation.settings.draws // a_run)
-    squares, draws = 0.0, 0
+    squares: defaultdict[str, float] = defaultdict(float)
+    draws: Counter[str] = Counter()
     for _ in situation.watch("noise", range(runs)):
         for sums in door.whole_run(crafted.companions, crafted.start):
-            values = _quiet(mechanism, sums)
-            squares += float(values.square().sum()) / in_a_round
-            draws += len(values)
-    sigma = door.claim.schedule.noise_multiplier
+            for name, values in _quiet(mechanism, sums).items():
+                squares[name] += float(values.square().sum()) / in_a_round
+                draws[name] += len(values)
 
-    def ends(doubt: float) -> tuple[float, float]:
-        above, below = stats.chi2.ppf([1 - doubt / 2, doubt / 2], draws)
-        return float(numpy.sqrt(squares / above)), float(numpy.sqrt(squares / below))
+    def ends(names: Iterable[str], doubt: float) -> tuple[float, float]:
+        number, total = sum(draws[n] for n in names), sum(squares[n] for n in names)
+        above, below = stats.chi2.ppf([1 - doubt / 2, doubt / 2], number)
+        return float(numpy.sqrt(total / above)), float(numpy.sqrt(total / below))
 
-    low, high = ends(situation.level)
+    # All together, and each tensor by itself: one without noise is lost among many.
+    tests = [list(draws), *([name] for name in draws)]
+    level = situation.level / len(tests)
+    wrong = [names for names in tests if not _holds(ends(names, level), sigma)]
+    where = f"; wrong in {wrong[-1][0]}" if wrong and wrong[-1] != tests[0] else ""
     return Finding(
         name="noise of a step",
         unit="sigma",
         claim=sigma,
-        found=float(numpy.sqrt(squares / draws)),
-        interval=ends(situation.doubt),
-        trials=f"{draws:,} values of {runs} runs",
+        found=float(numpy.sqrt(sum(squares.values()) / draws.total())),
+        interval=ends(draws, situation.doubt),
+        trials=f"{draws.total():,} values of {runs} runs, in all and by tensor{where}",
         assumes="Gaussian noise",
-        fault=not low <= sigma <= high,
+        fault=bool(wrong),
         meaning="noise is not what epsilon was computed from, or steps of a round share it",
     )
+
+
+def _holds(interval: tuple[float, float], value: float) -> bool:
+    return interval[0] <= value <= interval[1]
 
 
 def _reuse(situation: Situation, mechanism: Mechanism) -> Finding:
@@ -111,7 +129,7 @@ def _reuse(situation: Situation, mechanism: Mechanism) -> Finding:
             name, door.open(mechanism.crafted.companions, name=name, secret=secret)
         )
         request = door.request(tensors, server_round, job=job)
-        return _quiet(mechanism, door.sums(institution, request))
+        return torch.cat(list(_quiet(mechanism, door.sums(institution, request)).values()))
 
     institutions: dict[str, Institution] = {}
     asked = {

@@ -21,12 +21,14 @@ from builders import build_plan
 from small_models import TEXT, make_backbone
 
 from confide.client import schedule
+from confide.client.training import trainer
 from confide.config.client import ClientConfig
 from confide.config.compose import compose
 from confide.config.model import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError
 from confide.models.backbones import content_hash, find_backbone
+from confide.privacy.randomness import KeyedGenerator
 from confide.protocol.plan import TrainingPlan
 from confide.simulations.audit import situation as situations
 from confide.simulations.audit.findings import Finding, PartResult
@@ -110,6 +112,34 @@ def test_a_doubled_rate_is_found_by_what_a_step_holds(
     ]
 
 
+def test_rounds_that_sample_the_same_units_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = private_plan(epsilon=8.0, columns=40)
+    situation = situation_of(plan, mechanism_of(plan))
+    derive = trainer.derive_key
+    monkeypatch.setattr(
+        trainer,
+        "derive_key",
+        lambda secret, *context: derive(bytes(32) if context == ("mask",) else secret, *context),
+    )
+    found = faults(audit_sampling(situation))
+    assert "samples of two rounds" in found
+
+
+def test_a_tensor_without_noise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = private_plan()
+    situation = situation_of(plan, mechanism_of(plan))
+    add_normal = KeyedGenerator.add_normal
+    # The last one is the bias: two values of 26.
+    monkeypatch.setattr(
+        KeyedGenerator,
+        "add_normal",
+        lambda self, targets, *, std: add_normal(self, targets[:-1], std=std),
+    )
+    [noise] = [one for one in audit_noise(situation).findings if one.name == "noise of a step"]
+    assert noise.fault
+    assert noise.trials.endswith("wrong in layers.0.bias")
+
+
 @pytest.mark.parametrize("epsilon", [3.0, 8.0])
 def test_doubled_clipping_is_found_by_what_a_step_holds(
     epsilon: float, monkeypatch: pytest.MonkeyPatch
@@ -134,7 +164,7 @@ def test_an_institution_that_names_too_little_noise_is_found(
 def test_groups_are_audited_as_units() -> None:
     plan = private_plan(unit="group")
     result = audit_sampling(situation_of(plan, mechanism_of(plan)))
-    [finding] = result.findings
+    finding = result.findings[0]
     assert finding.interval is not None
     assert not finding.fault
     assert finding.found == pytest.approx(0.25, abs=0.1)
