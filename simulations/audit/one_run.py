@@ -18,7 +18,7 @@ from confide.tasks.task import Examples
 
 _SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _REHEARSALS = 50
-# At 5 % few canaries give 0 whatever is guessed, and nothing to choose by.
+# Where few canaries give 0 whatever is guessed, there would be nothing to choose by.
 _CHOOSING = 0.5
 
 
@@ -33,7 +33,7 @@ def audit_one_run(situation: Situation) -> PartResult:
     generator = numpy.random.default_rng(situation.settings.seed)
     coins = generator.random(canaries) < 0.5
     claim = door.claim
-    guesses = _number_of_guesses(claim.schedule, canaries, delta=claim.delta)
+    guesses = _number_of_guesses(claim.schedule, canaries, delta=claim.delta, doubt=situation.doubt)
     present = pick(crafted.canaries, torch.from_numpy(coins.nonzero()[0]))
     records = Examples.concat([crafted.companions, present])
     for _ in situation.watch("one run", range(1)):
@@ -69,7 +69,7 @@ def _right(scores: numpy.ndarray, coins: numpy.ndarray, guesses: int) -> int:
     return int((~coins[low]).sum() + coins[high].sum())
 
 
-def _number_of_guesses(schedule: Schedule, canaries: int, *, delta: float) -> int:
+def _number_of_guesses(schedule: Schedule, canaries: int, *, delta: float, doubt: float) -> int:
     """Rehearse the claimed mechanism, and return the number of guesses that gives the most."""
     generator = numpy.random.default_rng(0)
     rate, steps = schedule.sampling_rate, schedule.steps
@@ -81,10 +81,13 @@ def _number_of_guesses(schedule: Schedule, canaries: int, *, delta: float) -> in
         scores = coins * generator.binomial(steps, rate, canaries) + noise
         right[rehearsal] = [_right(scores, coins, option) for option in options]
     typical = numpy.median(right, axis=0).astype(int)
-    bounds = [
-        one_run_bound(canaries=canaries, guesses=option, right=right, delta=delta, level=_CHOOSING)
-        for option, right in zip(options, typical.tolist(), strict=True)
-    ]
+    for level in (doubt, _CHOOSING):
+        bounds = [
+            one_run_bound(canaries=canaries, guesses=option, right=right, delta=delta, level=level)
+            for option, right in zip(options, typical.tolist(), strict=True)
+        ]
+        if max(bounds) > 0:
+            break
     return options[int(numpy.argmax(bounds))]
 
 
