@@ -102,6 +102,19 @@ def read_public_key(path: Path) -> PublicKey:
     return expect_public(str(path), key)
 
 
+def parse_public_line(line: str) -> PublicKey:
+    """Parse a public key in OpenSSH's form.
+
+    Raises:
+        UnreadableError: if it is none.
+    """
+    try:
+        key = serialization.load_ssh_public_key(line.encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UnreadableError(f"{line[:40]!r} is no public key ({reason_of(error)}).") from None
+    return expect_public("public key", key)
+
+
 def read_file(path: Path, what: str, load: Callable[[bytes], T]) -> T:
     """Read a file with one of cryptography's loaders.
 
@@ -164,6 +177,7 @@ __all__ = [
     "kind_of",
     "make_key",
     "node_key_text",
+    "parse_public_line",
     "private_pem",
     "public_line",
     "read_file",
