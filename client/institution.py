@@ -31,7 +31,7 @@ from confide.errors import (
     StorageError,
 )
 from confide.protocol.messages import Reply, Request, RequestKind
-from confide.protocol.plan import TrainingPlan
+from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
 from confide.strategies.algorithm import Algorithm, join_extra, split_extra
@@ -167,7 +167,7 @@ class Institution:
         except Exception as error:
             reply = refusal(self.name, kind, error)
         # Read last: the ledger may have grown before a refusal too.
-        return replace(reply, ledger_head=self.ledger.head) if self.ledger.head else reply
+        return with_head(reply, self.ledger, request.plan)
 
     def _answer(self, kind: RequestKind, plan: TrainingPlan, request: Request) -> Reply:
         match kind:
@@ -325,6 +325,23 @@ class Institution:
         return algorithm.first_kept(params) if found is None else found
 
 
+def with_head(reply: Reply, ledger: Ledger, text: str) -> Reply:
+    """Add the head of the run that a plan is of, if it has begun.
+
+    Args:
+        reply: answer or refusal.
+        ledger: the institution's.
+        text: plan, as it was sent.
+    """
+    try:
+        plan = TrainingPlan.from_json(text)
+        head = ledger.head(run_name(reply.institution, plan.job), plan_sha256(plan.to_json()))
+    except ConfideError as error:  # no plan, or no key to sign with
+        log.warning("%s tells no head of its ledger: %s", reply.institution, error)
+        return reply
+    return replace(reply, ledger_head=head) if head else reply
+
+
 def refusal(name: str, kind: str, error: Exception) -> Reply:
     """Write the refusal that stands for an error.
 
@@ -347,4 +364,4 @@ def refusal(name: str, kind: str, error: Exception) -> Reply:
     return Reply(institution=name, refusal=code, figures=figures)
 
 
-__all__ = ["Institution", "Safeguards", "refusal"]
+__all__ = ["Institution", "Safeguards", "refusal", "with_head"]

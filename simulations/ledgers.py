@@ -6,11 +6,14 @@ key, and a new population that holds units of another one is refused.
 """
 
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from confide.client.ledger.file import SHARED_KEYS, SUFFIX, LedgerFile
+from confide.client.ledger.file import LedgerFile
+from confide.client.ledger.folder import second_budget
+from confide.client.ledger.names import SHARED_KEYS, SUFFIX
 from confide.client.ledger.persistent import PersistentLedger
 from confide.config.privacy import BudgetConfig
 from confide.config.run import Config
@@ -68,12 +71,10 @@ class LedgerFolder:
                 others = [known[mac] for mac in map(keys.mac, ids) if mac in known]
                 if others:
                     raise DataError(
-                        f"Institution {name} is new to {path.parent}, and {len(others)} of its"
-                        f" units are in {', '.join(sorted(set(others)))} already: under another"
-                        " name, the same people would get a second budget. Keep names, numbers and"
-                        " data.partition_seed; or account for all of them as one population with"
-                        " policy.budget.id=NAME; or, if each may spend its own budget: confide"
-                        f" ledger budget {path} --declare {name} --epsilon E"
+                        second_budget(f"Institution {name}", path, Counter(others))
+                        + " Keep names, numbers and data.partition_seed; or account for all of them"
+                        " as one population with policy.budget.id=NAME; or, if each may spend its"
+                        f" own budget: confide ledger budget {path} --declare {name} --epsilon E"
                     )
         for name, ids in units.items():
             self(name).know_units(ids)

@@ -50,7 +50,7 @@ def name(job: str) -> str:
 def opened(
     folder: Path, *, population: str = "ward", budget: BudgetConfig = BUDGET, **options: Any
 ) -> PersistentLedger:
-    kept = {"kept_replies": options.pop("kept_replies")} if "kept_replies" in options else {}
+    kept = {key: options.pop(key) for key in ("kept_replies", "asker") if key in options}
     file = LedgerFile(folder / "ward.ledger", **options)
     return PersistentLedger(file, population=population, budget=budget, **kept)
 
@@ -59,6 +59,10 @@ def train(ledger: PersistentLedger, job: str = "a", rounds: int = ROUNDS, **chan
     for number in range(1, rounds + 1):
         ledger.reserve(terms(job, **changes), number, f"{job}/{number}", key=None)
         ledger.settle(name(job), f"{job}/{number}", REPLY, UPDATE)
+
+
+def head_of(ledger: PersistentLedger, job: str = "a") -> str:
+    return ledger.head(name(job), f"plan of {job}")
 
 
 def rounds_of(ledger: PersistentLedger, job: str) -> int:

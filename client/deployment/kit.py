@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import MarkedYAMLError
 
+from confide.client.ledger.names import ledger_path, population_of
 from confide.config.client import TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import STRICT, range_problems, setting
@@ -54,6 +55,11 @@ class CoordinatorConfig:
         "ca.crt", "Certificate of the authority that signed the coordinator's certificate."
     )
     key: str = setting("node.key", "This institution's private key, EC P-384 in OpenSSH format.")
+    heads: str = setting(
+        "heads.pub",
+        "Public key by which the coordinator countersigns heads of the ledger; where there is no"
+        " such file, no countersignature is kept.",
+    )
 
     def problems(self) -> Iterator[str]:
         """Yield contradictions, one sentence each."""
@@ -122,11 +128,13 @@ class KitConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     ledger: str = setting(
         "ledger",
-        "Folder of the privacy ledger and the key of splits; back it up, and never restore an older"
-        " copy.",
+        "Folder of privacy ledgers, one file a population, and of the keys of units and splits."
+        " Kits of the same people in several federations name the same folder; back it up, and"
+        " never restore an older copy.",
     )
     ledger_anchors: str | None = setting(
-        None, "Folder of the ledger's anchor, best on another disk; null: next to the ledger."
+        None,
+        "Folder of anchors of this ledger folder alone, best on another disk; null: next to them.",
     )
     kept_replies: int = setting(
         4,
@@ -229,18 +237,25 @@ class InstitutionKit:
 
     @property
     def ledger(self) -> Path:
-        """File of the ledger."""
-        return self.path(self.config.ledger) / f"{folder_name(self.config.name)}.ledger"
+        """File of the ledger: the population's, whatever the institution is called."""
+        # Resolved: the same folder by two paths must have one lock, and one anchor beside it
+        folder = self.path(self.config.ledger).resolve()
+        return ledger_path(folder, self.anchors, self.config.policy.budget.id)
+
+    @property
+    def anchors(self) -> Path:
+        """Folder of the anchors of ledgers."""
+        return self.path(self.config.ledger_anchors or self.config.ledger).resolve()
+
+    @property
+    def population(self) -> str:
+        """Name of the population whose budget is charged."""
+        return self.config.policy.budget.id or population_of(self.ledger)
 
     @property
     def anchor(self) -> Path:
         """File of the ledger's anchor."""
-        folder = (
-            self.ledger.parent
-            if self.config.ledger_anchors is None
-            else self.path(self.config.ledger_anchors)
-        )
-        return folder / f"{self.ledger.name}.anchor"
+        return self.anchors / f"{self.ledger.name}.anchor"
 
 
 def load_kit(folder: Path, overrides: Sequence[str] = ()) -> InstitutionKit:

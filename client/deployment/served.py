@@ -16,11 +16,10 @@ import os
 from confide.client.algorithm_state import ClientStates
 from confide.client.assembly import Assembly, make_safeguards, make_trainer
 from confide.client.deployment.kit import InstitutionKit, is_stopped, keep_plan
+from confide.client.deployment.kit_ledger import ledger_file, open_ledger
 from confide.client.evaluation_quota import Evaluations
-from confide.client.institution import Institution, Safeguards, refusal
-from confide.client.ledger.file import LedgerFile
-from confide.client.ledger.ledger import Ledger
-from confide.client.ledger.memory import MemoryLedger
+from confide.client.institution import Institution, Safeguards, refusal, with_head
+from confide.client.ledger.folder import Members, known_by
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_checked_records
@@ -74,9 +73,7 @@ class DeployedInstitution:
         try:
             institution = self._institution(request.plan)
         except Exception as error:
-            return dataclasses.replace(
-                refusal(self.name, kind, error), ledger_head=self._ledger.head
-            )
+            return with_head(refusal(self.name, kind, error), self._ledger, request.plan)
         return institution.handle(kind, request)
 
     def _institution(self, text: str) -> Institution:
@@ -135,7 +132,13 @@ class DeployedInstitution:
         if plan.private:
             check_encoding(workload, records)
         if isinstance(self._ledger, PersistentLedger):
-            self._ledger.know_units(units)
+            known = known_by(
+                id_column=data.id_column,
+                group_column=data.group_column,
+                content=workload.task.content_columns(),
+            )
+            members = Members(ids=units, known_by=known)
+            self._ledger.know_members(members, anchors=self._kit.anchors)
         trainer = make_trainer(workload, plan, self._deadline.check)
         return Assembly(trainer, plan).institution(self.name, encoded, self._safeguards(secret))
 
@@ -191,28 +194,6 @@ def known_backbones(kit: InstitutionKit) -> dict[str, str]:
     return found
 
 
-def open_ledger(kit: InstitutionKit) -> Ledger:
-    """Open a kit's ledger.
-
-    Without a declared budget it is in memory, and nothing private is trained.
-
-    Raises:
-        LedgerError: if it is not sound.
-    """
-    config = kit.config
-    if config.policy.budget.epsilon is None:
-        return MemoryLedger()
-    for folder in {kit.ledger.parent, kit.anchor.parent}:
-        make_private_folder(folder)
-    population = config.policy.budget.id or config.name
-    return PersistentLedger(
-        LedgerFile(kit.ledger, anchor=kit.anchor),
-        population=population,
-        budget=config.policy.budget,
-        kept_replies=config.kept_replies,
-    )
-
-
 def own_split_key(kit: InstitutionKit) -> bytes:
     """Return the institution's own key of splits, made at its first use.
 
@@ -225,9 +206,7 @@ def own_split_key(kit: InstitutionKit) -> bytes:
     path = kit.ledger.parent / SPLIT_KEY
     make_private_folder(path.parent)
     if not path.exists():
-        if kit.ledger.exists() and any(
-            p.runs for p in LedgerFile(kit.ledger, anchor=kit.anchor).state.populations.values()
-        ):
+        if kit.ledger.exists() and any(p.runs for p in ledger_file(kit).state.populations.values()):
             raise ModelError(
                 f"{path} is gone, which says who is trained on and who is tested on; restore it"
                 " from a backup."

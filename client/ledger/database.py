@@ -18,9 +18,10 @@ from pathlib import Path
 from confide.client.ledger.events import Event
 from confide.errors import LedgerError
 
-FORMAT = 1
+FORMAT = 2
 _LOCK_TIMEOUT_S = 60.0
 _LOCK_PAUSE_S = 0.02
+_SEAL = "CREATE TABLE IF NOT EXISTS seal (number INTEGER PRIMARY KEY, signature TEXT) STRICT"
 _SCHEMA = (
     (
         "CREATE TABLE events (number INTEGER PRIMARY KEY, time REAL, kind TEXT, content TEXT,"
@@ -40,6 +41,7 @@ _SCHEMA = (
         "CREATE TRIGGER events_stand BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are"
         " only appended'); END"
     ),
+    _SEAL,
     f"PRAGMA user_version = {FORMAT}",
 )
 
@@ -79,6 +81,25 @@ def format_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def write_seal(connection: sqlite3.Connection, number: int, signature: str) -> None:
+    """Keep the signature of the newest event, and of it alone.
+
+    Earlier ones go: whoever cuts off the end of the log must not find one that fits.
+    """
+    connection.execute(_SEAL)  # a ledger of format 1 has no such table
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute("DELETE FROM seal")
+    connection.execute("INSERT INTO seal VALUES (?, ?)", (number, signature))
+
+
+def read_seal(connection: sqlite3.Connection) -> tuple[int, str] | None:
+    """Return number and signature of the event that was signed last; None for none."""
+    if format_of(connection) < 2:  # written by a release that signed nothing
+        return None
+    row = connection.execute("SELECT number, signature FROM seal ORDER BY number DESC").fetchone()
+    return (0, "") if row is None else (int(row[0]), str(row[1]))
+
+
 def read_events(connection: sqlite3.Connection, *, after: int) -> Iterator[Event]:
     """Yield the events after a number, oldest first.
 
@@ -99,6 +120,47 @@ def read_events(connection: sqlite3.Connection, *, after: int) -> Iterator[Event
         if event.hash != digest:
             raise ValueError(f"event {number} does not have its hash")
         yield event
+
+
+def declared_in(path: Path) -> list[str]:
+    """Return the names of the populations that a database declares, unchecked, oldest first.
+
+    Raises:
+        sqlite3.Error: if it is no database, or damaged.
+    """
+    if not path.exists():
+        return []
+    with contextlib.closing(connect(path)) as connection:
+        if not format_of(connection):
+            return []
+        rows = connection.execute(
+            "SELECT content FROM events WHERE kind = 'budget' ORDER BY number"
+        ).fetchall()
+    return list(dict.fromkeys(str(json.loads(content)["population"]) for (content,) in rows))
+
+
+def unit_kinds_in(path: Path) -> set[str]:
+    """Return by what the units of a database are known, unchecked; see ``known_by``.
+
+    Raises:
+        sqlite3.Error: if it is no database, or damaged.
+    """
+    with contextlib.closing(connect(path)) as connection:
+        rows = connection.execute("SELECT content FROM events WHERE kind = 'units'").fetchall()
+    return {str(json.loads(content).get("known_by", "")) for (content,) in rows} - {""}
+
+
+def units_in(path: Path) -> list[tuple[str, bytes]]:
+    """Return the population and the keyed hash of each unit that a database holds, unchecked.
+
+    Raises:
+        sqlite3.Error: if it is no database, or damaged.
+    """
+    with contextlib.closing(connect(path)) as connection:
+        if not format_of(connection):
+            return []
+        rows = connection.execute("SELECT population, mac FROM units").fetchall()
+    return [(str(name), bytes(mac)) for name, mac in rows]
 
 
 def file_hash(path: Path) -> str:
@@ -145,9 +207,14 @@ __all__ = [
     "connect",
     "create_file",
     "create_tables",
+    "declared_in",
     "file_hash",
     "format_of",
     "locked",
     "read_events",
+    "read_seal",
     "recover",
+    "unit_kinds_in",
+    "units_in",
+    "write_seal",
 ]

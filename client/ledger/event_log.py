@@ -2,10 +2,11 @@
 
 An event's hash covers its number, time, kind, content and the hash of the event before. The anchor,
 a separate file, holds the newest event's number and hash and the SHA-256 of the whole database
-file. When the log is opened, a changed byte, a removed, reordered or cut-off event and an older
-copy put back are detected, and nothing more is appended. A process may be killed between a commit
-and its anchor: then the anchor lags behind by one transaction, which is allowed. A nonce in each
-event keeps its hash, which coordinators see, from revealing its content.
+file; the newest event is signed with the ledger's key. When the log is opened, a changed byte, a
+removed, reordered or cut-off event, a chain that was computed anew and an older copy put back are
+detected, and nothing more is appended. A process may be killed between a commit and its anchor:
+then the anchor lags behind by one transaction, which is allowed. A nonce in each event keeps its
+hash, which coordinators see, from revealing its content.
 """
 
 import contextlib
@@ -25,11 +26,15 @@ from confide.client.ledger.database import (
     format_of,
     locked,
     read_events,
+    read_seal,
     recover,
+    units_in,
 )
 from confide.client.ledger.events import Event, chain_problems
+from confide.client.ledger.heads import rewritten
 from confide.client.ledger.transaction import Transaction
 from confide.errors import LedgerError, StorageError
+from confide.security.ledger_heads import Head
 from confide.storage.files import write_text
 
 _MAX_LAG = 4
@@ -59,8 +64,16 @@ class EventLog:
         self.path = path
         self.anchor = anchor or path.with_name(f"{path.name}.anchor")
         self.events: list[Event] = []
+        self.is_signed = True
+        self._numbers: dict[str, int] = {}
         self._lock = path.with_name(f"{path.name}.lock")
         self._now_fn = now_fn
+        if path.is_symlink() or (path.exists() and path.stat().st_nlink > 1):
+            raise LedgerError(
+                f"{path} is a link, or has a second name: two processes would not see each other's"
+                " lock, and a change under one name is one under the other. Name the folder that"
+                " the file itself lies in; for a backup, copy it."
+            )
         if path.exists():
             problems = self.problems()
             if problems:
@@ -77,9 +90,18 @@ class EventLog:
 
     def contains(self, number: int, digest: str) -> bool:
         """Say whether an event with this number has this hash."""
-        return number == 0 or (
-            number <= len(self.events) and self.events[number - 1].hash == digest
-        )
+        return number == 0 or self.number_of(digest) == number
+
+    def holds(self, head: Head) -> bool:
+        """Say whether a head that left is in the chain."""
+        number = self.number_of(head.digest)
+        return number is not None and head.number in (None, number)
+
+    def number_of(self, digest: str) -> int | None:
+        """Return the number of the event with a hash; None if there is none."""
+        for event in self.events[len(self._numbers) :]:
+            self._numbers[event.hash] = event.number
+        return self._numbers.get(digest)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -157,6 +179,7 @@ class EventLog:
         problems = [
             *chain_problems(self.events[-1] if self.events else None, newer),
             *self._anchor_problems(anchored, known),
+            *rewritten(known, read_seal(connection) if known else None),
         ]
         if problems:
             raise LedgerError(f"{self.path}: {' '.join(problems)} {_FIX}")
@@ -173,6 +196,8 @@ class EventLog:
             return
         try:
             with contextlib.closing(connect(self.path)) as connection:
+                # One view of events and signature: another process may commit in between
+                connection.execute("BEGIN")
                 self._catch_up(connection)
         except (sqlite3.Error, ValueError) as error:
             raise LedgerError(f"{self.path} cannot be read: {error}. {_FIX}") from None
@@ -181,11 +206,7 @@ class EventLog:
         """Return the population and the keyed hash of each unit that was seen."""
         if not self.events:
             return []
-        with contextlib.closing(connect(self.path)) as connection:
-            return [
-                (str(name), bytes(mac))
-                for name, mac in connection.execute("SELECT population, mac FROM units")
-            ]
+        return units_in(self.path)
 
     def problems(self) -> list[str]:
         """Check the whole file, and read its events if it is sound.
@@ -215,11 +236,16 @@ class EventLog:
                 if problems:
                     return problems
                 events = list(read_events(connection, after=0))
+                seal = read_seal(connection) if events else None
                 anchored = self._anchored()
         except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             return [f"It cannot be read ({error})."]
         problems += chain_problems(None, events)
         problems += self._anchor_problems(anchored, events)
+        try:
+            problems += rewritten(events, seal)
+        except (KeyError, TypeError, ValueError) as error:
+            problems.append(f"It cannot be read ({type(error).__name__}: {error}).")
         # The file's hash counts only where the anchor is up to date; where it lags by one
         # transaction, the chain of hashes has to do
         if not problems and anchored.number == len(events) > 0 and anchored.file != digest:
@@ -228,6 +254,8 @@ class EventLog:
             )
         if not problems:
             self.events = events
+            # Until an event of this release is written to a ledger of an earlier one
+            self.is_signed = seal is not None or not events
         return problems
 
     def _anchor_problems(self, anchored: "_Anchor", events: list[Event]) -> Iterator[str]:

@@ -1,10 +1,14 @@
 """One event of a ledger, and the chain of hashes that holds events together. Pure."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+CLOCK = "clock"
+"""Kind of the event from which time goes on after the clock was ahead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +17,8 @@ class Event:
 
     Attributes:
         number: position in the log, from 1.
-        time: seconds since 1970; never before the time of the event before it.
+        time: seconds since 1970; never before the time of the event before it, unless the event
+            says that the clock was ahead.
         kind: kind of event, such as ``reserve``; one word.
         content: details of the event, as plain JSON.
         previous: hash of the event before it; empty for the first event.
@@ -25,7 +30,7 @@ class Event:
     content: Mapping[str, Any]
     previous: str
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over all fields, in hexadecimal."""
         parts = [self.number, self.time, self.kind, self.content, self.previous]
@@ -49,7 +54,9 @@ def chain_problems(before: Event | None, events: list[Event]) -> Iterator[str]:
             yield f"Event {number + 1} is missing."
         elif event.previous != digest:
             yield f"Event {event.number} does not follow event {number}."
+        elif before and event.time < before.time and event.kind != CLOCK:
+            yield f"Event {event.number} is dated before event {number}."
         before = event
 
 
-__all__ = ["Event", "chain_problems"]
+__all__ = ["CLOCK", "Event", "chain_problems"]

@@ -1,6 +1,7 @@
 """A ledger's file, opened: its events, the state that follows from them, and its keys."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -8,17 +9,19 @@ from pathlib import Path
 
 from confide.client.ledger.database import FORMAT
 from confide.client.ledger.event_log import EventLog
-from confide.client.ledger.events import Event
+from confide.client.ledger.events import CLOCK, Event
+from confide.client.ledger.heads import COUNTERSIGNED
 from confide.client.ledger.keys import LedgerKeys
+from confide.client.ledger.names import keys_beside
 from confide.client.ledger.state import LedgerState, PopulationAccount
-from confide.client.ledger.transaction import Transaction
+from confide.client.ledger.transaction import CLOCK_SLACK_S, Transaction
 from confide.config.privacy import BudgetConfig
 from confide.errors import DeniedError, LedgerError
 from confide.privacy.budget import Budget
+from confide.security.ec_keys import PublicKey, key_fingerprint, public_line
+from confide.security.ledger_heads import Head, is_countersigned
 
-SUFFIX = ".ledger"
-SHARED_KEYS = "ledgers.key"
-"""File next to the ledgers of a simulation, which share one pair of keys."""
+log = logging.getLogger(__name__)
 
 
 class LedgerFile:
@@ -27,7 +30,8 @@ class LedgerFile:
     Args:
         path: path of the file; keys, anchor and replies are next to it.
         anchor: file that holds the head; None for ``PATH.anchor``.
-        keys: file that holds the keys; None for ``PATH.key``.
+        keys: file that holds the keys; None for ``PATH.key``, or for the keys that the ledgers of
+            its folder share where there is no such file.
         now_fn: clock; seconds since 1970.
 
     Raises:
@@ -44,7 +48,7 @@ class LedgerFile:
     ) -> None:
         self.path = path
         self.log = EventLog(path, anchor=anchor, now_fn=now_fn)
-        self.keys = LedgerKeys(keys or path.with_name(f"{path.name}.key"))
+        self.keys = LedgerKeys(keys or keys_beside(path))
         self._state = LedgerState()
 
     @property
@@ -78,22 +82,73 @@ class LedgerFile:
                     f"{self.keys.path} is not the key of {self.path}; bring the right one back."
                 )
             yield writing
+            if transaction.appended:
+                transaction.seal(self.keys.sign(transaction.appended[-1].hash))
 
     def units(self) -> list[tuple[str, bytes]]:
         """Return the population and the keyed hash of each unit that was seen."""
         return self.log.units()
 
-    def declare(self, name: str, config: BudgetConfig) -> None:
+    def declare(self, name: str, config: BudgetConfig, *, is_separate: bool = False) -> None:
         """Declare a population, or change the epsilon and delta of its budget.
 
         The budget's order and unit do not change.
+
+        Args:
+            name: name of the population.
+            config: budget and unit.
+            is_separate: whether members may spend this budget beside those of other populations
+                that they belong to.
 
         Raises:
             DeniedError: if the unit differs from the declared one, there is no epsilon, or delta is
                 not below 1 / n for the units that runs were charged for.
         """
         with self.transaction() as writing:
-            writing.declare(name, config)
+            writing.declare(name, config, is_separate=is_separate)
+
+    def keep_countersignature(self, head: Head, key: PublicKey) -> None:
+        """Keep a coordinator's countersignature of a head, once.
+
+        Args:
+            head: a head that left and is in the log, with the countersignature.
+            key: public key of the coordinator; what is not by it is not kept.
+        """
+        # By its hash: whoever has the key could countersign one head in any number of forms
+        if head.digest in self.state.countersigned:
+            return
+        if not is_countersigned(head.text, head.countersignature, key):
+            log.warning(
+                "A countersignature is not by the key %s; ask the coordinator for its heads.pub.",
+                key_fingerprint(key),
+            )
+            return
+        kept = {"head": head.text, "signature": head.countersignature}
+        with self.transaction() as writing:
+            writing.append(COUNTERSIGNED, {**kept, "key": public_line(key).strip()})
+
+    def repair_clock(self, *, by: str, reason: str) -> float:
+        """Let time go on from the present, after an event was written while the clock was ahead.
+
+        Args:
+            by: name of whoever repairs it.
+            reason: what was wrong.
+
+        Returns:
+            By how many seconds the clock was ahead.
+
+        Raises:
+            LedgerError: if the newest event is not in the future.
+        """
+        with self.transaction() as writing:
+            ahead = writing.transaction.seconds_ahead
+            if ahead <= CLOCK_SLACK_S:
+                raise LedgerError(
+                    f"{self.path}: its newest event is not in the future, so that there is nothing"
+                    " to repair; is this machine's clock right?"
+                )
+            writing.append(CLOCK, {"by": by, "reason": reason, "ahead_s": round(ahead, 3)})
+        return ahead
 
     def approve(self, job: str, plan_sha256: str) -> None:
         """Record that the institution's people approved a plan."""
@@ -119,8 +174,16 @@ class Writing:
         self.state.apply(event)
         return event
 
-    def declare(self, name: str, config: BudgetConfig) -> PopulationAccount:
-        """Declare a population, or change its budget."""
+    def declare(
+        self, name: str, config: BudgetConfig, *, is_separate: bool = False
+    ) -> PopulationAccount:
+        """Declare a population, or change its budget.
+
+        Args:
+            name: name of the population.
+            config: budget and unit.
+            is_separate: whether members may spend this budget beside others'.
+        """
         known = self.state.populations.get(name)
         if known is not None:
             check_unit(known, config)
@@ -129,9 +192,8 @@ class Writing:
         # The order stays even where the new budget would suit another one: it must not be chosen
         # after outputs were seen
         order = known.budget.order if known else budget.order
-        self.append(
-            "budget", {"population": name, "unit": config.unit, **asdict(budget), "order": order}
-        )
+        content = {"population": name, "unit": config.unit, **asdict(budget), "order": order}
+        self.append("budget", {**content, **({"separate": True} if is_separate else {})})
         return self.state.populations[name]
 
 
@@ -163,4 +225,9 @@ def check_unit(population: PopulationAccount, config: BudgetConfig) -> None:
         )
 
 
-__all__ = ["SHARED_KEYS", "SUFFIX", "LedgerFile", "Writing", "check_unit", "new_budget"]
+__all__ = [
+    "LedgerFile",
+    "Writing",
+    "check_unit",
+    "new_budget",
+]

@@ -1,4 +1,7 @@
-"""Keys of one institution's ledger: the one that signs exports and the one that hashes unit ids."""
+"""Keys of ledgers: the one that signs heads and exports, and the one that hashes unit ids.
+
+The ledgers of a folder share one file of keys, so that units of two populations can be compared.
+"""
 
 import functools
 import hashlib
@@ -11,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from confide.errors import LedgerError
 from confide.privacy.randomness import KEY_BYTES
+from confide.security.ledger_heads import sign_digest
 from confide.storage.files import replace_file
 
 _MAC_BYTES = 16
@@ -49,8 +53,12 @@ class LedgerKeys:
 
     @property
     def signing_key(self) -> Ed25519PrivateKey:
-        """Private key that exports are signed with."""
+        """Private key that heads and exports are signed with."""
         return Ed25519PrivateKey.from_private_bytes(self._read()[:KEY_BYTES])
+
+    def sign(self, digest: str) -> str:
+        """Sign the hash of an event, in base64."""
+        return sign_digest(digest, self.signing_key)
 
     def mac(self, unit_id: str) -> bytes:
         """Return the keyed hash of a unit's id, 16 bytes."""

@@ -83,15 +83,24 @@ class RoundsSpent:
 class Ledger(Protocol):
     """An institution's record of its privacy spending."""
 
-    @property
-    def head(self) -> str:
-        """Number and hash of the newest event, as ``NUMBER:HASH``.
+    def head(self, run: str, plan: str) -> str:
+        """Return the hash of a run's newest event and its signature, as a reply tells it.
 
-        Empty if nothing outlives the process.
+        It changes only by what the run's own coordinator asks for: the newest event of all would
+        tell one of new records, of other coordinators and of people's decisions.
+
+        Args:
+            run: name of the run.
+            plan: SHA-256 of its plan.
+
+        Returns:
+            Empty before the run began under this plan, or if nothing outlives the process.
         """
 
     def check_head(self, echoed: str) -> None:
         """Check that the head a coordinator saw last is known here.
+
+        A countersignature is kept.
 
         Raises:
             LedgerError: if it is not, as in an older copy or another machine's ledger.

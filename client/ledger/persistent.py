@@ -3,9 +3,12 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
+from confide.client.ledger.folder import Members, check_members, only_one
+from confide.client.ledger.keys import LedgerKeys
 from confide.client.ledger.ledger import (
     Reservation,
     RoundsSpent,
@@ -21,11 +24,25 @@ from confide.privacy.budget import Budget
 from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
+from confide.security.ec_keys import PublicKey
+from confide.security.ledger_heads import parse_head
 
 log = logging.getLogger(__name__)
 
-# A coordinator echoes the number: a bound keeps a hostile one from having huge integers parsed
-_MAX_DIGITS = 16
+_SHOWN = 16  # characters of an unknown head in a message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """The federation for which a ledger is opened.
+
+    Attributes:
+        name: what tells it from others, by which requests are kept apart; empty for none.
+        key: public key by which its coordinator countersigns heads; None keeps none.
+    """
+
+    name: str = ""
+    key: PublicKey | None = None
 
 
 class PersistentLedger:
@@ -36,16 +53,24 @@ class PersistentLedger:
         population: name of the population whose budget is charged.
         budget: budget that the policy allows; declared in the ledger if that is new.
         kept_replies: number of durable replies kept for each run.
+        asker: who asks for rounds; None where there is one federation.
 
     Raises:
         DeniedError: if the file holds other populations but not this one, or declares another unit.
     """
 
     def __init__(
-        self, file: LedgerFile, *, population: str, budget: BudgetConfig, kept_replies: int = 4
+        self,
+        file: LedgerFile,
+        *,
+        population: str,
+        budget: BudgetConfig,
+        kept_replies: int = 4,
+        asker: Asker | None = None,
     ) -> None:
         self._population, self._budget = population, budget
         self._file = file
+        self._asker = asker or Asker()
         self._replies = Replies(file.path.with_name(f"{file.path.name}.replies"), kept=kept_replies)
         self._declared(file.state)
 
@@ -56,15 +81,18 @@ class PersistentLedger:
     def digest(self, mechanism: str, records: Callable[[], str]) -> str:
         """Return the identifier of a mechanism on these very records, a keyed hash of both."""
         # Without the records in it, the same noise could be replayed on edited records and cancel
-        if self._file.state.public_key is None:  # a new ledger, whose first event is not written
-            self._file.keys.create()
-        return self._file.keys.mac("\0".join((self._population, mechanism, records()))).hex()
+        keys = self._made()
+        # With the federation in it, another's reply is never replayed, nor its noise
+        parts = (self._population, *filter(None, [self._asker.name]), mechanism, records())
+        return keys.mac("\0".join(parts)).hex()
 
-    @property
-    def head(self) -> str:
-        """Number and hash of the newest event."""
-        number, digest = self._file.log.head
-        return f"{number}:{digest}"
+    def head(self, run: str, plan: str) -> str:
+        """Return the hash of a run's newest event and its signature; empty before it began."""
+        population = self._file.state.populations.get(self._population)
+        known = population.runs.get(run) if population else None
+        if known is None or known.terms.plan != plan:
+            return ""
+        return f"{known.head}:{self._file.keys.sign(known.head)}"
 
     @property
     def population(self) -> PopulationAccount:
@@ -76,21 +104,21 @@ class PersistentLedger:
         )
 
     def check_head(self, echoed: str) -> None:
-        """Check that the head a coordinator saw last is in the chain."""
+        """Check that the head a coordinator saw last is in the chain; keep its countersignature."""
         if not echoed:
             return
-        number, _, digest = echoed.partition(":")
-        if number.isdecimal() and len(number) < _MAX_DIGITS:
-            if self._file.log.contains(int(number), digest):
-                return
-            self._file.read_again()  # another process may have written it
-            if self._file.log.contains(int(number), digest):
-                return
-        raise LedgerError(
-            f"{self._file.path} does not hold event {number[:_MAX_DIGITS]!r}, which a coordinator"
-            " has seen: it is an older copy, or another machine has a copy too. Nothing is trained"
-            " on it; bring back the newest one."
-        )
+        head = parse_head(echoed)
+        if head is None or not (
+            # Another process may have written it
+            self._file.log.holds(head) or (self._file.read_again() and self._file.log.holds(head))
+        ):
+            raise LedgerError(
+                f"{self._file.path} does not hold event {echoed[:_SHOWN]!r}, which a coordinator"
+                " has seen: it is an older copy, or another machine has a copy too. Nothing is"
+                " trained on it; bring back the newest one."
+            )
+        if self._asker.key is not None and head.countersignature:
+            self._file.keep_countersignature(head, self._asker.key)
 
     def admit(self, terms: RunTerms) -> None:
         """Check that a run may begin, or has begun."""
@@ -196,7 +224,20 @@ class PersistentLedger:
                 writing.append("score", {**named, "digest": digest, "evaluation": dict(evaluation)})
             return run.scores[split, digest]
 
-    def know_units(self, unit_ids: Iterable[str]) -> None:
+    def know_members(self, members: Members, *, anchors: Path) -> None:
+        """Store the units about to be trained on, unless they have a budget in another ledger.
+
+        Raises:
+            DeniedError: if another ledger of the folder, anchored in ``anchors``, holds some.
+        """
+        self._file.path.parent.mkdir(parents=True, exist_ok=True)
+        with only_one(self._file.path.parent):
+            self._made()
+            self._file.read_again()
+            check_members(self._file, self._population, members, anchors=anchors)
+            self.know_units(members.ids, known_by=members.known_by)
+
+    def know_units(self, unit_ids: Iterable[str], *, known_by: str = "") -> None:
         """Store keyed hashes of the units about to be trained on, and warn about unexpected ones.
 
         The hashes decide nothing: units never seen before are charged like the others, and units
@@ -208,7 +249,8 @@ class PersistentLedger:
             new, elsewhere = writing.transaction.know_units(self._population, macs)
             if new:
                 # Without the number of new units: events are public, and it need not be
-                writing.append("units", {"population": self._population})
+                kind = {"known_by": known_by} if known_by else {}
+                writing.append("units", {"population": self._population, **kind})
         if new and population.runs:
             log.warning(
                 "%d of %d units are new to population %s; it was charged before.",
@@ -232,6 +274,12 @@ class PersistentLedger:
         if terms.name not in population.runs:
             writing.append("run", {"population": self._population, **asdict(terms)})
         return population.runs[terms.name]
+
+    def _made(self) -> LedgerKeys:
+        """Return the keys, made if this is a new ledger whose first event is not written."""
+        if self._file.state.public_key is None:
+            self._file.keys.create()
+        return self._file.keys
 
     def _account(self, writing: Writing) -> PopulationAccount:
         """Return the population, declared if the ledger is new."""
@@ -276,9 +324,10 @@ class PersistentLedger:
         if changed:
             changes = ", ".join(f"{name}={then[name]} then, {today[name]} now" for name in changed)
             raise ProtocolError(
-                f"Job {terms.job} continues with other terms than it began with: {changes}.",
+                f"Job {terms.job} continues with other terms than it began with: {changes}. If it"
+                " is another federation's, have its coordinator name the job otherwise.",
                 code="plan_changed",
             )
 
 
-__all__ = ["PersistentLedger"]
+__all__ = ["Asker", "PersistentLedger"]

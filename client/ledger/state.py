@@ -13,6 +13,7 @@ from confide.client.ledger.events import Event
 from confide.errors import DeniedError
 from confide.privacy.accounting import Schedule, epsilon
 from confide.privacy.budget import Budget, Charge, suitable_delta, suits
+from confide.security.ledger_heads import parse_head
 
 
 def run_name(institution: str, job: str) -> str:
@@ -124,12 +125,14 @@ class RunAccount:
         rounds: identifier of the request -> reserved round.
         scores: (split, identifier of what was scored) -> what was released, noise included; the
             same question is answered with it.
+        head: hash of its newest event.
     """
 
     terms: RunTerms
     began: float
     rounds: dict[str, ReservedRound] = field(default_factory=dict)
     scores: dict[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    head: str = ""
 
     def releases(self) -> dict[str, int]:
         """Return split -> number of releases of its scores so far."""
@@ -145,12 +148,14 @@ class PopulationAccount:
         unit: unit that the budget promises to protect: record or group.
         budget: lifetime budget.
         runs: name -> run, in the order in which they began.
+        is_separate: whether people decided that its members may spend other budgets beside it.
     """
 
     name: str
     unit: str
     budget: Budget
     runs: dict[str, RunAccount] = field(default_factory=dict)
+    is_separate: bool = False
 
     def charges(self, *, reserved_only: bool = False) -> list[Charge]:
         """Return the charge of each run.
@@ -288,6 +293,7 @@ class LedgerState:
         public_key: public key of exports' signatures; None before the first event.
         populations: name -> population.
         approved: (job, plan) pairs that the institution's people approved.
+        countersigned: hashes of the events whose heads a coordinator countersigned.
     """
 
     number: int = 0
@@ -295,6 +301,7 @@ class LedgerState:
     public_key: str | None = None
     populations: dict[str, PopulationAccount] = field(default_factory=dict)
     approved: set[tuple[str, str]] = field(default_factory=set)
+    countersigned: set[str] = field(default_factory=set)
 
     def apply(self, event: Event) -> None:
         """Apply the next event.
@@ -315,6 +322,7 @@ class LedgerState:
                 account.budget = budget
                 # What was charged was charged for the unit that the runs protect.
                 account.unit = account.unit if account.runs else unit
+                account.is_separate = account.is_separate or content.get("separate", False)
             case "run":
                 known = [item.name for item in fields(RunTerms) if item.name in content]
                 terms = RunTerms(**{name: content[name] for name in known})
@@ -335,11 +343,17 @@ class LedgerState:
                 released[content["split"], content["digest"]] = content["evaluation"]
             case "approve":
                 self.approved.add((content["job"], content["plan"]))
-            case "units":
-                pass  # an alarm about new units; it is there because a transaction needs an event
+            case "countersigned":
+                head = parse_head(content["head"])
+                self.countersigned |= {head.digest} if head else set()
+            case "units" | "clock" | "merged":
+                pass  # for people to read: new units, a clock put right, a ledger taken over
             case _:
                 raise ValueError(f"event {event.number} is of unknown kind {event.kind}")
         self.number, self.hash = event.number, event.hash
+        # Coordinators are told this one: only what they asked for changes it
+        if "run" in content:
+            self.populations[content["population"]].runs[content["run"]].head = event.hash
 
     def _rounds(self, content: Any) -> dict[str, ReservedRound]:
         """Return the rounds of the run that an event names."""

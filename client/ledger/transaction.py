@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from confide.client.ledger.events import Event
+from confide.client.ledger.database import write_seal
+from confide.client.ledger.events import CLOCK, Event
 from confide.errors import LedgerError
 
-_CLOCK_SLACK_S = 300.0
+CLOCK_SLACK_S = 300.0
 _NONCE_BYTES = 16
 
 
@@ -50,6 +51,11 @@ class Transaction:
         if self._changed and not self.appended:
             raise ValueError("A transaction that changes the log needs an event.")
 
+    @property
+    def seconds_ahead(self) -> float:
+        """By how many seconds the newest event is in the future, by this machine's clock."""
+        return self._last.time - self._now_fn() if self._last else 0.0
+
     def append(self, kind: str, content: Mapping[str, Any]) -> Event:
         """Append an event.
 
@@ -61,10 +67,14 @@ class Transaction:
         before = last.time if last else 0.0
         # A small step back is what time servers do, and `max` below covers it; a large one means
         # that the time in the log would be worth nothing
-        if now < before - _CLOCK_SLACK_S:
+        if kind == CLOCK:
+            before = 0.0
+        elif now < before - CLOCK_SLACK_S:
             raise LedgerError(
-                f"{self._path}: the clock is {before - now:.0f} s behind the newest event; set"
-                " it, then try again."
+                f"{self._path}: the clock is {before - now:.0f} s behind the newest event. If the"
+                " clock is wrong now, set it; if it was wrong then, `confide ledger repair"
+                f" {self._path} --clock --reason TEXT` lets time go on from now. Nothing was"
+                " trained."
             )
         event = Event(
             number=last.number + 1 if last else 1,
@@ -90,6 +100,12 @@ class Transaction:
         self.appended.append(event)
         self._last = event
         return event
+
+    def seal(self, signature: str) -> None:
+        """Keep the signature of the newest event in place of the one before."""
+        assert self._last is not None
+        write_seal(self._connection, self._last.number, signature)
+        self._changed = True
 
     def keep_key(self, digest: str, key: bytes) -> None:
         """Keep a secret until it is wiped."""
@@ -129,4 +145,4 @@ class Transaction:
         return new, int(elsewhere)
 
 
-__all__ = ["Transaction"]
+__all__ = ["CLOCK_SLACK_S", "Transaction"]

@@ -82,7 +82,9 @@ def _digest(request: Request) -> bytes:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
 
-    texts = (request.plan, str(request.server_round), request.ledger_head, *request.splits)
+    # Without the countersignature, which differs each time that the same head is countersigned
+    head = request.ledger_head.partition(" ")[0]
+    texts = (request.plan, str(request.server_round), head, *request.splits)
     for text in (str(len(texts)), *texts):
         add(text.encode(errors="surrogatepass"))
     for name, array in (request.arrays or {}).items():

@@ -80,8 +80,9 @@ class BudgetConfig:
 
     id: str | None = setting(
         None,
-        "Name of the population, all of whose members carry the cost of every run; null: the"
-        " institution's name.",
+        "Name of the population, all of whose members carry the cost of every run. null: in a"
+        " simulation the institution's name; in a kit the only population of its ledger folder,"
+        " whatever the institution is called.",
     )
     unit: str = setting(
         "record",

@@ -74,7 +74,7 @@ def ask(kit: InstitutionKit) -> Iterator[Ask]:
 
 
 def committed(kit: InstitutionKit) -> float:
-    return LedgerFile(kit.ledger, anchor=kit.anchor).state.populations["ward"].committed
+    return LedgerFile(kit.ledger, anchor=kit.anchor).state.populations["everybody"].committed
 
 
 def test_genuine_round_is_answered_and_charged_whole(ask: Ask, kit: InstitutionKit) -> None:

@@ -57,8 +57,8 @@ def test_without_a_task_any_that_fits_is_served_where_nothing_is_protected(tmp_p
 def test_paths_start_at_the_kit(tmp_path: Path) -> None:
     kit = make_kit(tmp_path, ledger_anchors="anchors")
     assert kit.state == tmp_path.resolve() / "state"
-    assert kit.ledger == tmp_path.resolve() / "ledger" / "ward.ledger"
-    assert kit.anchor == tmp_path.resolve() / "anchors" / "ward.ledger.anchor"
+    assert kit.ledger == tmp_path.resolve() / "ledger" / "everybody.ledger"
+    assert kit.anchor == tmp_path.resolve() / "anchors" / "everybody.ledger.anchor"
     assert kit.socket.is_relative_to(kit.state)
     assert kit.data.path == str(tmp_path.resolve() / "records.csv")
 

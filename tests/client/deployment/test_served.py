@@ -156,7 +156,15 @@ def test_a_refusal_tells_the_head_of_the_ledger(tmp_path: Path) -> None:
     _, door = open_door(tmp_path)
     trained = door.handle("train", ask())
     assert trained.ledger_head
-    assert door.handle("train", ask(PLAIN)).ledger_head == trained.ledger_head
+    assert door.handle("train", ask(server_round=9)).ledger_head == trained.ledger_head
+
+
+def test_the_head_of_a_run_is_told_to_nobody_else(tmp_path: Path) -> None:
+    _, door = open_door(tmp_path)
+    assert door.handle("query", ask()).ledger_head == ""
+    assert door.handle("train", ask()).ledger_head
+    for plan in (PLAIN, replace(PRIVATE, job="another"), replace(PRIVATE, seed=8)):
+        assert door.handle("query", ask(plan)).ledger_head == ""
 
 
 def test_a_stopped_job_is_refused_until_its_mark_is_gone(tmp_path: Path) -> None:

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from ledger_runs import BUDGET, DELTA, REPLY, ROUNDS, UPDATE, name, opened, rounds_of, terms, train
+from ledger_runs import (
+    BUDGET,
+    DELTA,
+    REPLY,
+    ROUNDS,
+    UPDATE,
+    head_of,
+    name,
+    opened,
+    rounds_of,
+    terms,
+    train,
+)
 
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.ledger import Reservation
@@ -313,7 +325,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         assert made.is_replay == (question in self.keys)
         assert self.keys.setdefault(question, made.key) == made.key
-        self.coordinator = self.ledger.head
+        self.coordinator = head_of(self.ledger, job)
 
     @precondition(lambda self: not self.broken and self.keys.keys() - self.settled)
     @rule(data=st.data())
@@ -321,15 +333,15 @@ class LedgerMachine(RuleBasedStateMachine):
         question = data.draw(st.sampled_from(sorted(self.keys.keys() - self.settled)))
         self.ledger.settle(name(question[0]), question[1], REPLY, UPDATE)
         self.settled.add(question)
-        self.coordinator = self.ledger.head
+        self.coordinator = head_of(self.ledger, question[0])
 
     @precondition(lambda self: not self.broken and self.settled)
     @rule(data=st.data())
     def deliver_twice(self, data: st.DataObject) -> None:
         question = data.draw(st.sampled_from(sorted(self.settled)))
-        head = self.ledger.head
+        head = head_of(self.ledger, question[0])
         assert self.ledger.answered(name(question[0]), question[1]) is not None
-        assert self.ledger.head == head
+        assert head_of(self.ledger, question[0]) == head
 
     @precondition(lambda self: not self.broken)
     @rule()
@@ -339,11 +351,11 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.broken)
     @rule()
     def back_up(self) -> None:
-        target = self.root / f"backup-{self.ledger.head.partition(':')[0]}"
+        target = self.root / f"backup-{self.coordinator.partition(':')[0]}"
         shutil.rmtree(target, ignore_errors=True)
         if self.here.exists():
             shutil.copytree(self.here, target)
-            self.backup = target, self.ledger.head
+            self.backup = target, self.coordinator
 
     @precondition(lambda self: not self.broken and self.backup is not None and self.coordinator)
     @rule(anchor_too=st.booleans())
