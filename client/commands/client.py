@@ -118,6 +118,10 @@ def _run(words: Sequence[str]) -> int:
             kit.config.coordinator.address,
             promised,
         )
+        if budget.epsilon is not None:
+            is_new = not kit.ledger.exists()
+            new = " It is new: nothing was ever spent in it." if is_new else ""
+            log.info("Its budget is kept in %s.%s", kit.ledger, new)
         return supervisor.run(stop)
 
 
@@ -130,7 +134,7 @@ def _status(words: Sequence[str]) -> int:
 
 def _approve(words: Sequence[str]) -> int:
     from confide.client.commands.status import show_plan
-    from confide.client.ledger.file import LedgerFile
+    from confide.client.deployment.kit_ledger import ledger_file
     from confide.protocol.plan import TrainingPlan, plan_sha256
 
     arguments = _parse("approve", words, job=True, flags=("--yes",))
@@ -155,7 +159,7 @@ def _approve(words: Sequence[str]) -> int:
             print("Not approved.")
             return 1
     if kit.config.policy.approval == "manual":
-        LedgerFile(kit.ledger, anchor=kit.anchor).approve(plan.job, plan_sha256(text))
+        ledger_file(kit).approve(plan.job, plan_sha256(text))
     # A job that was stopped here before may go on too: approval is the newer decision
     stop_mark(kit, plan.job).unlink(missing_ok=True)
     print(f"Approved: job {plan.job}. It begins when the coordinator asks again.")

@@ -268,8 +268,9 @@ def _plan(kit: InstitutionKit) -> Iterator[Finding]:
 
 
 def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
-    from confide.client.ledger.file import LedgerFile
+    from confide.client.deployment.kit_ledger import check_account, ledger_file
 
+    check_account(kit)
     if not kit.ledger.exists():
         if kit.anchor.exists():
             message = f"{kit.ledger} is gone, and its anchor {kit.anchor} knows of it"
@@ -277,15 +278,24 @@ def _ledger(kit: InstitutionKit) -> Iterator[Finding]:
                 "ledger", "error", message, "bring the ledger back; nothing is trained without it."
             )
         else:
-            yield ok("ledger", f"{kit.ledger} will be made at the first start")
+            message = (
+                f"{kit.ledger} will be made at the first start: a new ledger, in which nothing was"
+                " ever spent; right only if these people were never trained on"
+            )
+            yield ok("ledger", message)
         return
-    file = LedgerFile(kit.ledger, anchor=kit.anchor)
+    file = ledger_file(kit)
     number, digest = file.log.head
     if file.state.public_key not in (None, file.keys.public_key):
         yield Finding(
             "ledger", "error", f"{file.keys.path} is not its key", "bring the right one back."
         )
-    yield ok("ledger", f"sound, {number} events, head {number}:{digest[:12]}")
+    yield ok("ledger", f"{kit.ledger} is sound, {number} events, head {number}:{digest[:12]}")
+    heads = kit.path(kit.config.coordinator.heads)
+    if not heads.is_file():
+        message = f"{heads} is missing: no countersignature of the coordinator's is kept"
+        fix = "ask the coordinator for it; `confide provision` writes it into the kit."
+        yield Finding("ledger", "warning", message, fix)
     for population in file.state.populations.values():
         bound = population.budget.epsilon
         left = max(0.0, bound - population.committed)  # it may have been lowered since

@@ -1,22 +1,22 @@
-"""``confide ledger``: shows, verifies and exports privacy ledgers, and sets budgets."""
+"""``confide ledger``: shows, verifies, exports and repairs privacy ledgers, and sets budgets."""
 
 import argparse
 import datetime
 import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.client.ledger.file import SHARED_KEYS, SUFFIX
+from confide.client.commands.ledger_changes import approve, merge, repair
+from confide.client.commands.ledger_paths import files_at, one_at, open_file
+from confide.client.commands.ledger_verify import verify
 from confide.config.fields import range_problems
 from confide.config.privacy import BudgetConfig
-from confide.errors import ConfigError, LedgerError
+from confide.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from confide.client.ledger.file import LedgerFile
     from confide.client.ledger.state import LedgerState, PopulationAccount
 
 _BAR = 12
@@ -53,6 +53,28 @@ def _parser() -> argparse.ArgumentParser:
         made[name].set_defaults(run=run)
     made["show"].add_argument("--events", action="store_true", help="show every event too")
     made["approve"].add_argument("plan", type=Path, help="the plan, as JSON")
+    made["merge"].add_argument("into", type=Path, help="the ledger that is kept")
+    check, repaired = made["verify"], made["repair"]
+    check.add_argument(
+        "--head",
+        action="append",
+        default=[],
+        metavar="HEAD",
+        help="a head that left, from a coordinator's RUN/ledger_heads.jsonl; may be repeated",
+    )
+    check.add_argument(
+        "--coordinator",
+        type=Path,
+        metavar="FILE",
+        help="the coordinator's heads.pub, which countersignatures must be by",
+    )
+    repaired.add_argument(
+        "--clock",
+        action="store_true",
+        required=True,
+        help="the newest event was written while the clock was ahead: go on from now",
+    )
+    repaired.add_argument("--reason", required=True, help="what was wrong; kept in the ledger")
     budget = made["budget"]
     budget.add_argument(
         "--declare", metavar="NAME", help="population to declare, or to change if it exists"
@@ -64,44 +86,17 @@ def _parser() -> argparse.ArgumentParser:
         choices=("record", "group"),
         help="unit that the budget protects (default: unchanged, or record)",
     )
+    budget.add_argument(
+        "--separate",
+        action="store_true",
+        help="its people may be in other populations of the folder too, and spend each budget",
+    )
     for command in made.values():
         command.add_argument(
             "--anchors", type=Path, help="folder of the anchors, if not next to the ledgers"
         )
         command.add_argument("--keys", type=Path, help="file of keys, if not next to the ledgers")
     return parser
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the ledgers at a path."""
-    if path.is_dir():
-        files = sorted(path.glob(f"*{SUFFIX}"))
-        if files:
-            return files
-        raise ConfigError(f"{path} holds no ledger (*{SUFFIX}).")
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist; name a ledger, or a folder of ledgers.")
-    return [path]
-
-
-def _one(arguments: argparse.Namespace, what: str) -> Path:
-    """Return the only ledger at a path."""
-    files = _files(arguments.path)
-    if arguments.path.is_dir():
-        raise ConfigError(
-            f"{arguments.path} is a folder of {len(files)} ledgers; {what} one of them."
-        )
-    return files[0]
-
-
-def _open(path: Path, arguments: argparse.Namespace) -> "LedgerFile":
-    from confide.client.ledger.file import LedgerFile
-
-    # Ledgers of a simulation share their keys; an institution's ledger has its own
-    shared = path.parent / SHARED_KEYS
-    keys = arguments.keys or (shared if shared.exists() else None)
-    anchor = arguments.anchors / f"{path.name}.anchor" if arguments.anchors else None
-    return LedgerFile(path, anchor=anchor, keys=keys)
 
 
 # --- show
@@ -111,7 +106,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     console = Console()
-    files = [_open(path, arguments) for path in _files(arguments.path)]
+    files = [open_file(path, arguments) for path in files_at(arguments.path)]
     console.print(_populations([file.state for file in files]))
     for file in files:
         for population in file.state.populations.values():
@@ -220,60 +215,13 @@ def _table(title: str, first: str, *headers: str) -> "Table":
     return table
 
 
-# --- verify, export, budget, approve
-
-
-def _verify(arguments: argparse.Namespace) -> int:
-    lost: list[Path] = []
-    if arguments.path.is_dir():
-        # A ledger that was deleted is noticed only by the anchor that it left
-        anchors = sorted((arguments.anchors or arguments.path).glob(f"*{SUFFIX}.anchor"))
-        lost = [anchor for anchor in anchors if not (arguments.path / anchor.stem).exists()]
-    for anchor in lost:
-        print(f"{anchor.stem}: It is gone, and its anchor {anchor} knows of it.", file=sys.stderr)
-    sound = not lost
-    for path in _files(arguments.path):
-        try:
-            if path.suffix == ".json":
-                problems, details = _check_export(path)
-            else:
-                # Opening it checked its chain and its anchor; the key lies beside it
-                file = _open(path, arguments)
-                number, digest = file.log.head
-                problems, details = [], f"{number} events, head {number}:{digest}."
-                if file.state.public_key not in (None, file.keys.public_key):
-                    problems = [f"{file.keys.path} is not its key; bring the right one back."]
-        except LedgerError as error:
-            problems, details = [str(error)], ""
-        for problem in problems:
-            print(f"{path.name}: {problem}", file=sys.stderr)
-        if not problems:
-            print(f"{path.name}: sound. {details}")
-        sound = sound and not problems
-    return 0 if sound else 1
-
-
-def _check_export(path: Path) -> tuple[list[str], str]:
-    """Return an export's problems and, if there are none, its details."""
-    from confide.client.ledger.export import export_problems
-
-    try:
-        raw = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        return [f"It cannot be read ({error})."], ""
-    problems = (
-        export_problems(raw) if isinstance(raw, dict) else ["It is not an export of a ledger."]
-    )
-    if problems:
-        return problems, ""
-    details = f"{len(raw['events'])} events, head {raw['head']}. Its key is {raw['public_key']}"
-    return [], f"{details}: compare it with the one that the institution gave you."
+# --- export, budget
 
 
 def _export(arguments: argparse.Namespace) -> int:
     from confide.client.ledger.export import export
 
-    print(json.dumps(export(_open(_one(arguments, "export"), arguments)), indent=1))
+    print(json.dumps(export(open_file(one_at(arguments, "export"), arguments)), indent=1))
     return 0
 
 
@@ -282,16 +230,17 @@ def _budget(arguments: argparse.Namespace) -> int:
 
     if arguments.declare is not None:
         _declare(arguments)
-    elif arguments.epsilon or arguments.delta or arguments.unit:
-        raise ConfigError("--epsilon, --delta and --unit go with --declare NAME.")
-    Console().print(_populations([_open(path, arguments).state for path in _files(arguments.path)]))
+    elif arguments.epsilon or arguments.delta or arguments.unit or arguments.separate:
+        raise ConfigError("--epsilon, --delta, --unit and --separate go with --declare NAME.")
+    states = [open_file(path, arguments).state for path in files_at(arguments.path)]
+    Console().print(_populations(states))
     return 0
 
 
 def _declare(arguments: argparse.Namespace) -> None:
     if arguments.path.is_dir():
         raise ConfigError(f"{arguments.path} is a folder; a population is declared in one ledger.")
-    file = _open(arguments.path, arguments)
+    file = open_file(arguments.path, arguments)
     known = file.state.populations.get(arguments.declare)
     before = {"delta": known.budget.delta, "unit": known.unit} if known else {}
     # Taken now: the account is changed in place when the declaration is applied
@@ -305,36 +254,18 @@ def _declare(arguments: argparse.Namespace) -> None:
         problems.append("--epsilon is missing: what may the population spend in its lifetime?")
     if problems:
         raise ConfigError(problems)
-    file.declare(arguments.declare, budget)
+    # A new one is declared because it is another population; an old one is mostly given more
+    file.declare(arguments.declare, budget, is_separate=arguments.separate or known is None)
     was = f"epsilon {before_epsilon:g}" if before_epsilon is not None else "new"
     print(f"{arguments.declare}: {was} -> epsilon {arguments.epsilon:g}.")
-
-
-def _approve(arguments: argparse.Namespace) -> int:
-    from confide.protocol.plan import TrainingPlan, plan_sha256
-
-    try:
-        # Without an editor's newline: the hash is that of the text as it is sent
-        text = arguments.plan.read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"{arguments.plan} cannot be read ({error}).") from None
-    plan = TrainingPlan.from_json(text)
-    _open(_one(arguments, "approve a plan in"), arguments).approve(plan.job, plan_sha256(text))
-    privacy = plan.privacy
-    scores = privacy.metrics_epsilon
-    more = f", scores of held-out records at epsilon {scores:g}" if scores is not None else ""
-    print(
-        f"Approved: job {plan.job}, epsilon {privacy.epsilon:g} at delta {privacy.delta:g}{more}."
-    )
-    return 0
 
 
 _ONE, _SOME = "a ledger", "a ledger, or a folder of ledgers"
 _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
     "show": (_show, "show what each population has spent and has left, and its runs", _SOME),
     "verify": (
-        _verify,
-        "check a ledger against its anchor, or an export against its signature",
+        verify,
+        "check a ledger against its anchor, its signature and heads that left; or an export",
         "a ledger, a folder of ledgers, or an export (.json)",
     ),
     "export": (_export, "print signed JSON for an auditor, without unit ids", _ONE),
@@ -343,7 +274,13 @@ _COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int], str, str]] = {
         "print lifetime budgets; declare a population, or change its budget",
         _SOME,
     ),
-    "approve": (_approve, "approve a plan where policy.approval=manual", _ONE),
+    "repair": (repair, "let time go on after the clock was ahead", _ONE),
+    "merge": (
+        merge,
+        "charge what one ledger spent in another too, where both are of the same people",
+        "the ledger that is given up",
+    ),
+    "approve": (approve, "approve a plan where policy.approval=manual", _ONE),
 }
 """Name -> what it does, its help, and the help of its path."""
 

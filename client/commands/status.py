@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from confide.client.deployment.kit import InstitutionKit, is_stopped
+from confide.client.deployment.kit_ledger import ledger_file
 from confide.client.deployment.launch import ROLES
-from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy
 from confide.deployment.lifetime import processes
 from confide.errors import ConfideError
@@ -33,6 +33,7 @@ def status(kit: InstitutionKit) -> dict[str, Any]:
         "coordinator": kit.config.coordinator.address,
         "processes": {role: running.get(role) for role in ROLES},
         "now": _now(kit) if "trainer" in running else None,
+        "ledger": str(kit.ledger),
         "budgets": _budgets(kit),
         "jobs": _jobs(kit),
     }
@@ -100,7 +101,7 @@ def _budgets(kit: InstitutionKit) -> dict[str, Any]:
     if not kit.ledger.exists():
         return {}
     try:
-        populations = LedgerFile(kit.ledger, anchor=kit.anchor).state.populations
+        populations = ledger_file(kit).state.populations
     except ConfideError as error:
         return {"error": str(error)}
     return {
@@ -137,7 +138,7 @@ def approved_plans(kit: InstitutionKit) -> frozenset[tuple[str, str]]:
     # A damaged ledger must not hide the rest of the status; `_budgets` shows its error
     if kit.ledger.exists():
         with contextlib.suppress(ConfideError):
-            return frozenset(LedgerFile(kit.ledger, anchor=kit.anchor).state.approved)
+            return frozenset(ledger_file(kit).state.approved)
     return frozenset()
 
 
@@ -172,6 +173,7 @@ def _print(state: dict[str, Any]) -> None:
     if now is not None:
         doing = "{what}, job {job}, round {round}, since {seconds} s".format(**now)
         say(f"Trainer: {escape(doing if now['job'] else 'idle')}.")
+    say(f"Ledger: {escape(state['ledger'])}", soft_wrap=True)
     for name, budget in state["budgets"].items():
         if name == "error":
             console.print(f"Ledger: {escape(budget)}", style="bold red")

@@ -162,7 +162,7 @@ def test_status_tells_what_was_spent_and_who_asked(
     kit = make_kit(tmp_path)
     open_door(kit).handle("train", ask())
     shown = told(capsys, ["status", str(tmp_path)])
-    budget = shown["budgets"][NAME]
+    budget = shown["budgets"]["everybody"]
     assert 0 < budget["spent"] <= budget["committed"] <= budget["epsilon"] == 20.0
     assert shown["jobs"] == {JOB: "allowed"}
     main(["status", str(tmp_path)])
