@@ -24,6 +24,7 @@ CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "su
 REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 WITHDRAWN = "withdrawn.json"
+LEDGER_HEADS = "ledger_heads.jsonl"
 
 _STALE = (
     SUMMARY,  # these four must not stand beside what is computed now
@@ -39,6 +40,7 @@ _STALE = (
     f"{STATES}/*/*/.round-*",
 )
 _OF_A_RUN = (
+    LEDGER_HEADS,
     f"{CHECKPOINTS}/round-*.safetensors",
     f"{CHECKPOINTS}/alone.json",
     f"{CHECKPOINTS}/pooled.json",

@@ -19,11 +19,12 @@ FEDERATION = FederationConfig(
     name="heart", hosts=["fed.example.org", "10.0.0.5"], institutions=["Cleveland", "VA Long Beach"]
 )
 LONGER = replace(FEDERATION, institutions=["Cleveland", "VA Long Beach", "Hungary"])
-KIT = ["README.md", "ca.crt", "client.yaml", "node.key", "node.pub"]
+KIT = ["README.md", "ca.crt", "client.yaml", "heads.pub", "node.key", "node.pub"]
 COORDINATOR = [
     "README.md",
     "ca.crt",
     "federation.json",
+    "heads.key",
     "loopback.crt",
     "loopback.key",
     "server.crt",

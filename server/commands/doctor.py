@@ -85,6 +85,7 @@ def diagnose(folder: Path) -> list[Finding]:
             ("ca.crt", lambda: authority(kit.outer.ca, _NEW_FEDERATION)),
             ("server.crt", lambda: _certificate(kit.outer, kit.hosts)),
             ("loopback.crt", lambda: _certificate(kit.inner, LOOPBACK_HOSTS)),
+            ("heads.key", lambda: _heads_key(kit)),
             ("ca.key", lambda: _authority_key(kit)),
             ("institutions", lambda: _institutions(kit)),
             ("port", lambda: _port(kit)),
@@ -113,6 +114,17 @@ def _certificate(tls: Tls, hosts: Sequence[str]) -> Iterator[Finding]:
         )
         yield Finding(name, "error", message, _RENEW)
     yield validity(name, certificate, _RENEW)
+
+
+def _heads_key(kit: CoordinatorKit) -> Iterator[Finding]:
+    if not kit.heads.exists():
+        message = "missing: heads of institutions' ledgers are not countersigned"
+        fix = "run `confide provision` again, and send each institution its heads.pub."
+        yield Finding("heads.key", "warning", message, fix)
+        return
+    key = ec_keys.read_private_key(kit.heads).public_key()
+    yield from private_file("heads.key", kit.heads)
+    yield ok("heads.key", f"EC P-384, fingerprint {ec_keys.key_fingerprint(key)}")
 
 
 def _authority_key(kit: CoordinatorKit) -> Iterator[Finding]:

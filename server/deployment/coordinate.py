@@ -8,6 +8,7 @@ the job alone.
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -37,11 +38,14 @@ from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import num_bytes
+from confide.security.ec_keys import read_private_key
+from confide.security.ledger_heads import countersign
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.progress.make import make_progress
 from confide.server.report.write import write_report_or_warn
 from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.outcome import Outcome
+from confide.server.rounds.participants import CountersignFn
 from confide.server.rounds.state import mean_metrics
 from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
@@ -198,7 +202,14 @@ class _Deployment:
                     f"SuperLink offers run {grid.run.run_id}, not {number}; it was left by another"
                     " job."
                 )
-            yield grid, Reach(names=names, again=AskAgain(names=names))
+            yield (
+                grid,
+                Reach(
+                    names=names,
+                    again=AskAgain(names=names),
+                    countersign_fn=countersign_fn(self.kit.heads),
+                ),
+            )
 
     def extra(self, server_round: int) -> Mapping[str, Any]:
         """Nothing: institutions keep what they spent themselves."""
@@ -223,6 +234,22 @@ class _Deployment:
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def countersign_fn(path: Path) -> CountersignFn | None:
+    """Return what countersigns heads of ledgers; None where the kit has no key for it.
+
+    Raises:
+        UnreadableError: if the file holds no key.
+    """
+    if not path.is_file():
+        log.warning(
+            "%s is not there, so that heads of ledgers are not countersigned; run `confide"
+            " provision` again, and send each institution its heads.pub.",
+            path,
+        )
+        return None
+    return functools.partial(countersign, key=read_private_key(path))
 
 
 def check_payload(workload: Workload, most_mib: float) -> None:

@@ -48,6 +48,11 @@ class CoordinatorKit:
         )
 
     @property
+    def heads(self) -> Path:
+        """File of the key that countersigns heads of ledgers; earlier releases made none."""
+        return self.folder / "heads.key"
+
+    @property
     def state(self) -> Path:
         """Folder of SuperLink's database, logs and secrets."""
         return self.folder / "state"

@@ -44,6 +44,11 @@ class Places:
         """Return the files of one of the coordinator's certificates and of its key."""
         return self.coordinator / f"{stem}.crt", self.coordinator / f"{stem}.key"
 
+    @property
+    def heads(self) -> Path:
+        """Return the file of the key by which the coordinator countersigns heads of ledgers."""
+        return self.coordinator / "heads.key"
+
     def kit(self, name: str) -> Path:
         """Return the folder of an institution's start-up kit."""
         return self.out / "institutions" / folder_name(name)

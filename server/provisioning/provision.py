@@ -144,6 +144,7 @@ def provision(
         authority = find_authority(places, federation, now)
         fingerprint = certificates.fingerprint(authority.certificate)
         notes = certify_coordinator(authority, federation, now)
+        write_missing(places.heads, lambda: ec_keys.private_pem(ec_keys.make_key()), mode=SECRET)
         kits = [
             _make_kit(name, keys[name], federation, config, authority)
             for name in federation.institutions
@@ -257,6 +258,7 @@ def _make_kit(
     public = key.public or ec_keys.read_node_key(secret).public_key()
     line = ec_keys.public_line(public)
     fingerprint = certificates.fingerprint(authority.certificate)
+    heads = ec_keys.public_line(ec_keys.read_private_key(places.heads).public_key())
     page = kit_page(name, federation, fingerprint=fingerprint, has_key=secret.exists())
     # client.yaml is the institution's own once it is written, and the page may be: neither is
     # brought up to date, except that the page says whether the kit holds the key.
@@ -270,6 +272,7 @@ def _make_kit(
         write_missing(
             folder / "ca.crt", lambda: certificates.certificate_pem(authority.certificate)
         ),
+        write_changed(folder / "heads.pub", heads),
         write_missing(folder / "client.yaml", lambda: client_yaml(name, federation, config)),
         # Last: an institution is registered once its kit is complete.
         write_changed(registered, line),

@@ -40,6 +40,7 @@ This folder lets {name} take part in the federation **{federation}**.
 |---|---|---|
 | `client.yaml` | what your institution runs, allows and promises: fill in each `"???"` | no |
 | `ca.crt` | the certificate authority by which your side recognises the coordinator | no |
+| `heads.pub` | the key by which the coordinator countersigns what your ledger said | no |
 | `node.pub` | your public key, by which the coordinator recognises you | no |
 | `node.key` | {key} | **yes** |
 
@@ -98,6 +99,7 @@ Bring this folder to the machine that institutions reach as {hosts}, port {port}
 |---|---|---|
 | `ca.crt` | the certificate authority that institutions trust | no |
 | `server.crt`, `server.key` | the certificate for the hosts above, and its key | `server.key` |
+| `heads.key` | countersigns heads of institutions' ledgers: whoever has it can help to rewrite one | yes |
 | `loopback.crt`, `loopback.key` | the same for connections inside this machine | `loopback.key` |
 | `federation.json`, `nodes/` | who may take part, by public key | no |
 

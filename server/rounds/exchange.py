@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from confide.protocol.refusals import NOT_YET
 from confide.server.rounds.collect import CollectFn, collect_updates
-from confide.server.rounds.participants import refusal_of
+from confide.server.rounds.participants import CountersignFn, refusal_of
 
 log = logging.getLogger(__name__)
 
@@ -76,11 +76,13 @@ class Reach:
         again: when a question is asked again; None in a simulation, whose grid loses nothing by
             itself.
         collect_fn: how the updates of a round arrive.
+        countersign_fn: how heads of ledgers are countersigned; None where there is no key.
     """
 
     names: Mapping[int, str] = field(default_factory=dict)
     again: AskAgain | None = None
     collect_fn: CollectFn = collect_updates
+    countersign_fn: CountersignFn | None = None
 
 
 def exchange(

@@ -191,7 +191,8 @@ def train_messages(
 ) -> list[Message]:
     """Write a round's question to each of ``cohort``."""
     request = Request(plan=enrolled.plan, server_round=server_round, arrays=arrays)
-    return enrolled.clients.messages("train", cohort, request)
+    sign_fn = enrolled.job.reach.countersign_fn
+    return enrolled.clients.messages("train", cohort, request, sign_fn)
 
 
 def _ask(
@@ -310,7 +311,8 @@ def _evaluate(enrolled: Enrolled, params: Tensors, splits: Sequence[str]) -> dic
     """Have all institutions score tensors: name -> reply."""
     everybody = list(enrolled.clients.num_examples)
     request = Request(plan=enrolled.plan, arrays=encode(params), splits=splits)
-    messages = enrolled.clients.messages("evaluate", everybody, request)
+    sign_fn = enrolled.job.reach.countersign_fn
+    messages = enrolled.clients.messages("evaluate", everybody, request, sign_fn)
     answers = dict(_ask(enrolled, messages, everybody))
     # Whoever does not answer, or answers with an error, is left out; the model stands without.
     replies = {

@@ -4,7 +4,7 @@ Every wait is bounded, every silence is named.
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flwr.app import Message, RecordDict
@@ -16,6 +16,9 @@ from confide.protocol.tensors import Shapes, decode
 from confide.strategies.strategy import ClientUpdate
 
 log = logging.getLogger(__name__)
+
+CountersignFn = Callable[[str], str]
+"""Head of a ledger -> the same head with the coordinator's countersignature."""
 
 Answer = Reply | str
 """A reply, or the code of what stands in its place."""
@@ -49,10 +52,16 @@ class Clients:
             reproducible=[it.institution for it in replies if it.figures.get("reproducible")],
         )
 
-    def messages(self, kind: str, names: Sequence[str], request: Request) -> list[Message]:
+    def messages(
+        self,
+        kind: str,
+        names: Sequence[str],
+        request: Request,
+        countersign_fn: CountersignFn | None = None,
+    ) -> list[Message]:
         """Write the same request to each of ``names``, with the head of its ledger.
 
-        It is encoded once where there is none.
+        It is encoded once where there is none. Heads are countersigned where there is a function.
         """
         nodes = {name: node for node, name in self.names.items()}
         group = str(request.server_round)
@@ -60,6 +69,8 @@ class Clients:
 
         def content(name: str) -> RecordDict:
             head = self.ledger_heads.get(name)
+            if head and countersign_fn is not None:
+                head = countersign_fn(head)
             return pack_request(replace(request, ledger_head=head)) if head else for_all
 
         return [Message(content(name), nodes[name], kind, group_id=group) for name in names]

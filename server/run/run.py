@@ -32,12 +32,13 @@ from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
+from confide.server.run.heads_log import HeadsLog
 from confide.server.run.metrics_log import MetricsSink
 from confide.server.run.outputs import Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.summary import Findings, RunResult, summarise, summarise_failure
 from confide.server.run.withdrawal import Withdrawal, withdrawals
-from confide.server.run_folder import CHECKPOINTS, PLAN, SUMMARY
+from confide.server.run_folder import CHECKPOINTS, LEDGER_HEADS, PLAN, SUMMARY
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.storage.files import write_json, write_text
@@ -246,12 +247,15 @@ def _job(
     plan: TrainingPlan,
     sink: MetricsSink,
 ) -> Job:
+    heads = HeadsLog(run.run_dir / LEDGER_HEADS)
+
     def commit(reached: Checkpoint) -> None:
         # What the carrier counts is written after the checkpoint, so that a process killed in
         # between has counted nothing that did not happen.
         extra = {**run.extra(), **carrier.extra(reached.state.server_round)}
         run.store.save(replace(reached, extra=extra))
         carrier.committed()
+        heads.write(reached.state.server_round, reached.ledger_heads)
 
     return Job(
         algorithm=algorithm,

@@ -1,7 +1,9 @@
 """A deployment gives the same weights as a simulation of the same config, bit for bit."""
 
+import json
+
 import pytest
-from deployment_run import ALLOWING, Deployment
+from deployment_run import ALLOWING, Deployment, confide
 
 ROUNDS = "server.num_rounds=5"
 # An institution's own way, which a simulation has to be told.
@@ -28,6 +30,19 @@ def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
         assert all(abs(client["epsilon"] - 3) < 0.02 for client in summary["clients"].values())
         assert "Hungary" in (deployment.run_dir / "report.html").read_text()
         assert "trained on its own premises" in (deployment.run_dir / "model_card.md").read_text()
+        check_heads(deployment, "Hungary", rounds=5)
+
+
+def check_heads(deployment: Deployment, name: str, *, rounds: int) -> None:
+    """Every head that left is in the ledger, and the coordinator countersigned each."""
+    lines = (deployment.run_dir / "ledger_heads.jsonl").read_text().splitlines()
+    heads = [json.loads(line)["heads"][name] for line in lines]
+    assert len(set(heads)) == rounds
+    kit = deployment.kit(name)
+    words = [word for head in heads for word in ("--head", head)]
+    words += ["--coordinator", str(kit / "heads.pub")]
+    told = confide("ledger", "verify", str(kit / "ledger" / "everybody.ledger"), *words).stdout
+    assert f"{rounds} heads countersigned" in told
 
 
 @pytest.mark.slow

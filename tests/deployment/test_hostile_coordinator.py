@@ -211,7 +211,7 @@ class Victim:
     def budget(self) -> Mapping[str, float]:
         """Return what its ledger says."""
         told = confide("client", "status", str(self.kit), "data.path=x", *ALLOWED, "--json").stdout
-        found: Mapping[str, float] = json.loads(told)["budgets"][NAME]
+        found: Mapping[str, float] = json.loads(told)["budgets"]["everybody"]
         return found
 
     def processes(self) -> dict[str, int]:

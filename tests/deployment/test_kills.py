@@ -22,7 +22,7 @@ from deployment_run import HEART, HOSPITALS, Deployment, wait_until
 
 from confide.client.commands.ledger import main as ledger_command
 from confide.client.deployment.kit import InstitutionKit, load_kit
-from confide.client.deployment.served import open_ledger
+from confide.client.deployment.kit_ledger import open_ledger
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import run_name
 from confide.models.backbones import resolve_package_path

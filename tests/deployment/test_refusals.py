@@ -249,7 +249,7 @@ def test_a_message_that_comes_twice_is_answered_from_the_ledger(waiting: Deploym
     try:
         with TrainerServiceClient(name, socket) as stub:
             first = stub.handle("train", request)
-            spent = _committed(kit, name)
+            spent = _committed(kit)
             again = stub.handle(
                 "train", dataclasses.replace(request, ledger_head=first.ledger_head)
             )
@@ -262,7 +262,7 @@ def test_a_message_that_comes_twice_is_answered_from_the_ledger(waiting: Deploym
         n: a.data for n, a in again.arrays.items()
     }
     assert first.ledger_head == again.ledger_head
-    assert spent == _committed(kit, name)
+    assert spent == _committed(kit)
     assert spent[0] > 0
 
 
@@ -282,9 +282,9 @@ def _train_request() -> Request:
     )
 
 
-def _committed(kit: Path, name: str) -> tuple[float, int]:
-    state = LedgerFile(kit / "ledger" / f"{name}.ledger").state
-    return state.populations[name].committed, state.number
+def _committed(kit: Path) -> tuple[float, int]:
+    state = LedgerFile(kit / "ledger" / "everybody.ledger").state
+    return state.populations["everybody"].committed, state.number
 
 
 # --- plans that institutions decline

@@ -62,7 +62,18 @@ def test_no_key_can_be_read_by_others_at_any_moment(
         provision(FEDERATION, config, tmp_path / "a" / "kits")
     finally:
         os.umask(mask)
-    assert sorted(seen) == ["ca.key", "loopback.key", "node.key", "node.key", "server.key"]
+    owners = ["node.key"] * 2
+    assert sorted(seen) == ["ca.key", "heads.key", "loopback.key", *owners, "server.key"]
+
+
+def test_every_kit_has_the_key_that_countersigns_heads(made: Path, config: Config) -> None:
+    key = ec_keys.read_private_key(made / "coordinator" / "heads.key")
+    line = ec_keys.public_line(key.public_key())
+    kits = sorted((made / "institutions").iterdir())
+    assert [(kit / "heads.pub").read_text() for kit in kits] == [line, line]
+    (kits[0] / "heads.pub").unlink()  # a kit of an earlier release
+    provision(FEDERATION, config, made)
+    assert (kits[0] / "heads.pub").read_text() == line
 
 
 def private_number(path: Path) -> bytes:
@@ -80,7 +91,7 @@ def unarmoured(path: Path) -> bytes:
 
 def test_no_kit_holds_a_secret_of_another(made: Path) -> None:
     secrets = {path: private_number(path) for path in made.rglob("*.key")}
-    assert len(secrets) == 5
+    assert len(secrets) == 6
     for folder in [made / "authority", made / "coordinator", *(made / "institutions").iterdir()]:
         content = b"\n".join(unarmoured(path) for path in folder.rglob("*") if path.is_file())
         for owner, number in secrets.items():

@@ -24,6 +24,7 @@ def test_a_kit_made_from_a_request_holds_no_private_key(config: Config, tmp_path
         "README.md",
         "ca.crt",
         "client.yaml",
+        "heads.pub",
         "node.pub",
     ]
     assert (kit / "node.pub").read_bytes() == (tmp_path / "theirs" / "node.pub").read_bytes()
