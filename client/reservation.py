@@ -32,7 +32,7 @@ class RoundKey:
     Attributes:
         run: the institution's part of a job.
         mechanism: identifier of what is asked, by :func:`mechanism_of`.
-        digest: the ledger's identifier of that mechanism on these very records.
+        digest: the ledger's identifier of that mechanism, whatever the records are by now.
     """
 
     run: str
@@ -96,7 +96,8 @@ class RoundAccount:
             kept: what the algorithm kept here before this round; None where it keeps nothing.
         """
         mechanism = mechanism_of(plan, request, start, kept)
-        digest = self._ledger.digest(mechanism, lambda: self._data.digest)
+        # Without the records: a coordinator that asks again would learn that they have changed
+        digest = self._ledger.digest(mechanism)
         return RoundKey(run=run_name(self._name, plan.job), mechanism=mechanism, digest=digest)
 
     def terms(self, plan: TrainingPlan, schedule: LocalSchedule) -> RunTerms:
@@ -165,9 +166,11 @@ class RoundAccount:
         terms = self.terms(plan, schedule)
         reserved = self._ledger.reserve(terms, server_round, key.digest, key=secret)
         spent = self.spent(terms, rounds=reserved.rounds)
-        return ReservedRound(
-            secret=reserved.key, figures={"epsilon": spent}, is_replay=reserved.is_replay
-        )
+        # Equal noise on two data sets cancels. One update leaves for each question, so that a round
+        # which was cut off, and is computed on other records now, is counted once all the same.
+        fresh = self._ledger.keeps_account and self._key_fn is None
+        noise = derive_key(reserved.key, "records", self._data.digest) if fresh else reserved.key
+        return ReservedRound(secret=noise, figures={"epsilon": spent}, is_replay=reserved.is_replay)
 
     def settle(self, key: RoundKey, reply: Reply, update: Tensors) -> None:
         """Make the reply of a private round durable.

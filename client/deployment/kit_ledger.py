@@ -11,7 +11,10 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.folder import check_folder, shared_keys
 from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.memory import MemoryLedger
+from confide.client.ledger.names import ledgers_in
 from confide.client.ledger.persistent import Asker, PersistentLedger
+from confide.errors import DeniedError
+from confide.protocol.refusals import Refusal
 from confide.security.ec_keys import read_public_key
 from confide.storage.files import make_private_folder
 
@@ -29,6 +32,15 @@ def open_ledger(kit: InstitutionKit) -> Ledger:
     """
     config = kit.config
     if config.policy.budget.epsilon is None:
+        there = ledgers_in(kit.ledger.parent, kit.anchors)
+        if there:
+            raise DeniedError(
+                f"policy.budget.epsilon=null, and {kit.ledger.parent} holds"
+                f" {', '.join(path.name for path in there)}: what is trained without an account"
+                " would void what that one promises the same people. Set a budget; for other"
+                " people, name another ledger folder.",
+                code=Refusal.BUDGET_UNPROTECTED,
+            )
         return MemoryLedger()
     for folder in {kit.ledger.parent, kit.anchor.parent}:
         make_private_folder(folder)

@@ -120,12 +120,13 @@ class Ledger(Protocol):
         If so, nothing is computed from training records without being counted in it.
         """
 
-    def digest(self, mechanism: str, records: Callable[[], str]) -> str:
-        """Return the identifier of a mechanism on these very training records.
+    def digest(self, mechanism: str, records: Callable[[], str] | None = None) -> str:
+        """Return the identifier of a mechanism.
 
         Args:
             mechanism: identifier of plan, round, tensors and kept state.
-            records: function that hashes the training records; not called if they cannot change.
+            records: function that hashes the records that it is asked of, if other records make it
+                another one; not called if they cannot change.
         """
 
     def answered(self, run: str, digest: str) -> Reply | None:

@@ -42,7 +42,7 @@ class MemoryLedger:
     def admit(self, terms: RunTerms) -> None:
         """Let every run begin."""
 
-    def digest(self, mechanism: str, records: Callable[[], str]) -> str:
+    def digest(self, mechanism: str, records: Callable[[], str] | None = None) -> str:
         """Return the mechanism's identifier alone."""
         # Records cannot change while this process lives, so that they need no hash
         return mechanism

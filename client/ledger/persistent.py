@@ -78,13 +78,12 @@ class PersistentLedger:
 
     keeps_account = True
 
-    def digest(self, mechanism: str, records: Callable[[], str]) -> str:
-        """Return the identifier of a mechanism on these very records, a keyed hash of both."""
-        # Without the records in it, the same noise could be replayed on edited records and cancel
+    def digest(self, mechanism: str, records: Callable[[], str] | None = None) -> str:
+        """Return the identifier of a mechanism, and of the records if given: a keyed hash."""
         keys = self._made()
         # With the federation in it, another's reply is never replayed, nor its noise
-        parts = (self._population, *filter(None, [self._asker.name]), mechanism, records())
-        return keys.mac("\0".join(parts)).hex()
+        parts = [self._population, *filter(None, [self._asker.name]), mechanism]
+        return keys.mac("\0".join(parts + ([records()] if records else []))).hex()
 
     def head(self, run: str, plan: str) -> str:
         """Return the hash of a run's newest event and its signature; empty before it began."""

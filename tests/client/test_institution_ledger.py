@@ -13,6 +13,7 @@ from confide.client.institution import Institution, Safeguards
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
+from confide.client.training.local_round import local_round
 from confide.client.training.trainer import Trainer
 from confide.config.compose import compose
 from confide.config.privacy import BudgetConfig, PolicyConfig
@@ -139,19 +140,37 @@ def test_a_round_is_not_replayed_on_a_device_that_may_not_repeat(
     assert ask(make_institution(tmp_path)).refusal == "already_answered"
 
 
-def test_a_round_cut_off_is_another_one_on_other_records(
+EDITED = replace(DATA, train=TRAINER.workload.synthetic(RECORDS, torch.Generator().manual_seed(99)))
+
+
+def test_a_round_cut_off_has_other_noise_on_other_records_and_is_counted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Equal noise on two data sets cancels: a question is asked of these very records."""
+    """Equal noise on two data sets cancels; of the two updates one leaves."""
+    secrets: list[bytes] = []
+
+    def train(*args: Any, secret: bytes, **kwargs: Any) -> Any:
+        secrets.append(secret)
+        return local_round(*args, secret=secret, **kwargs)
+
+    monkeypatch.setattr("confide.client.institution.local_round", train)
     with monkeypatch.context() as broken:
         broken.setattr(PersistentLedger, "settle", lambda *args: 1 / 0)
         ask(make_institution(tmp_path))
-    edited = replace(
-        DATA, train=TRAINER.workload.synthetic(RECORDS, torch.Generator().manual_seed(99))
-    )
-    institution = make_institution(tmp_path, data=edited)
+        ask(make_institution(tmp_path))
+    institution = make_institution(tmp_path, data=EDITED)
     assert ask(institution).refusal is None
-    assert institution.spent("door").count == 2
+    assert institution.spent("door").count == 1
+    assert secrets[0] == secrets[1] != secrets[2]
+
+
+def test_who_asks_again_does_not_learn_that_records_have_changed(tmp_path: Path) -> None:
+    first = ask(make_institution(tmp_path))
+    institution = make_institution(tmp_path, data=EDITED)
+    again = ask(institution)
+    assert content(again) == content(first)
+    assert (again.figures, again.ledger_head) == (first.figures, first.ledger_head)
+    assert institution.spent("door").count == 1
 
 
 def test_an_update_that_may_not_leave_is_not_computed_again(tmp_path: Path) -> None:

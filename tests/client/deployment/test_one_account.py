@@ -112,6 +112,13 @@ def test_the_same_folder_by_a_symbolic_link_is_one_account(tmp_path: Path) -> No
     assert train(load_kit(tmp_path / "other")) == "budget_exhausted"
 
 
+def test_a_kit_without_a_budget_trains_nobody_who_has_one(tmp_path: Path) -> None:
+    assert train(kit_of(tmp_path, "Cleveland")) is None
+    policy = {"budget": {"epsilon": None}, "required_unit": "none"}
+    with pytest.raises(DeniedError, match="would void what that one promises"):
+        door_of(kit_of(tmp_path, "plain", policy=policy))
+
+
 # --- new populations
 
 
@@ -287,6 +294,9 @@ def test_a_new_record_shows_in_no_reply_where_the_number_is_declared(tmp_path: P
         csv.writer(file).writerow([0.25, "no"])
     door = door_of(kit)
     after = [door.handle("query", ask()), door.handle("query", ask())]
+    again = door.handle("train", ask())
+    assert update_of(again) == update_of(before[0])
+    assert (again.figures, again.ledger_head) == (before[0].figures, before[0].ledger_head)
     assert [event.kind for event in ledger_file(kit).log.events].count("units") == 2
     assert before[0].ledger_head == before[1].ledger_head
     assert after == [before[1], before[1]]

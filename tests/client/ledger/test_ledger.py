@@ -131,12 +131,13 @@ def test_an_abandoned_round_is_never_computed_again(tmp_path: Path) -> None:
     assert rounds_of(ledger, "a") == 1
 
 
-def test_other_records_are_another_question(tmp_path: Path) -> None:
+def test_a_question_may_be_one_about_certain_records(tmp_path: Path) -> None:
     ledger, other = opened(tmp_path / "x"), opened(tmp_path / "y")
     digest = ledger.digest("plan, round, tensors", lambda: "these records")
     assert digest == opened(tmp_path / "x").digest("plan, round, tensors", lambda: "these records")
     assert digest != ledger.digest("plan, round, tensors", lambda: "those records")
     assert digest != ledger.digest("another round", lambda: "these records")
+    assert digest != ledger.digest("plan, round, tensors")
     assert digest != other.digest(
         "plan, round, tensors", lambda: "these records"
     )  # keyed: it tells nothing
