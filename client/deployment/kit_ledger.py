@@ -20,6 +20,8 @@ from confide.storage.files import make_private_folder
 
 log = logging.getLogger(__name__)
 
+_NAME_CHARS = 16
+
 
 def open_ledger(kit: InstitutionKit) -> Ledger:
     """Open a kit's ledger.
@@ -84,7 +86,7 @@ def _asker(kit: InstitutionKit) -> Asker:
             heads,
         )
     return Asker(
-        name=hashlib.sha256(ca.read_bytes()).hexdigest() if ca.is_file() else "",
+        name=hashlib.sha256(ca.read_bytes()).hexdigest()[:_NAME_CHARS] if ca.is_file() else "",
         key=read_public_key(heads) if heads.is_file() else None,
     )
 

@@ -44,6 +44,11 @@ class Asker:
     name: str = ""
     key: PublicKey | None = None
 
+    @property
+    def named(self) -> dict[str, str]:
+        """What events of its rounds say of it."""
+        return {"federation": self.name} if self.name else {}
+
 
 class PersistentLedger:
     """One population's account in a ledger's file.
@@ -89,9 +94,8 @@ class PersistentLedger:
         """Return the hash of a run's newest event and its signature; empty before it began."""
         population = self._file.state.populations.get(self._population)
         known = population.runs.get(run) if population else None
-        if known is None or known.terms.plan != plan:
-            return ""
-        return f"{known.head}:{self._file.keys.sign(known.head)}"
+        head = known.heads.get(self._asker.name, "") if known and known.terms.plan == plan else ""
+        return f"{head}:{self._file.keys.sign(head)}" if head else ""
 
     @property
     def population(self) -> PopulationAccount:
@@ -176,7 +180,7 @@ class PersistentLedger:
                 fresh = key or os.urandom(KEY_BYTES)
                 writing.transaction.keep_key(digest, fresh)
                 round_of_run = {"run": terms.name, "round": server_round, "digest": digest}
-                writing.append("reserve", {**named, **round_of_run})
+                writing.append("reserve", {**named, **round_of_run, **self._asker.named})
                 return Reservation(rounds=len(run.rounds), key=fresh, is_replay=False)
             kept = writing.transaction.key(digest)
         if known.is_settled or kept is None:
@@ -202,9 +206,10 @@ class PersistentLedger:
             if self._account(writing).runs[run].rounds[digest].is_settled:
                 raise already_answered(run)
             writing.transaction.wipe_key(digest)
+            settled = {"run": run, "digest": digest, "reply": reply}
             writing.append(
                 "settle",
-                {"population": self._population, "run": run, "digest": digest, "reply": reply},
+                {"population": self._population, **settled, **self._asker.named},
             )
 
     def score(
@@ -220,7 +225,8 @@ class PersistentLedger:
                 if spent is not None:
                     raise spent
                 named = {"population": self._population, "run": terms.name, "split": split}
-                writing.append("score", {**named, "digest": digest, "evaluation": dict(evaluation)})
+                scored = {"digest": digest, "evaluation": dict(evaluation)}
+                writing.append("score", {**named, **scored, **self._asker.named})
             return run.scores[split, digest]
 
     def know_members(self, members: Members, *, anchors: Path) -> None:

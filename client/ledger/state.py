@@ -125,14 +125,14 @@ class RunAccount:
         rounds: identifier of the request -> reserved round.
         scores: (split, identifier of what was scored) -> what was released, noise included; the
             same question is answered with it.
-        head: hash of its newest event.
+        heads: federation -> hash of the newest event of its rounds; empty where there is one.
     """
 
     terms: RunTerms
     began: float
     rounds: dict[str, ReservedRound] = field(default_factory=dict)
     scores: dict[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
-    head: str = ""
+    heads: dict[str, str] = field(default_factory=dict)
 
     def releases(self) -> dict[str, int]:
         """Return split -> number of releases of its scores so far."""
@@ -351,9 +351,10 @@ class LedgerState:
             case _:
                 raise ValueError(f"event {event.number} is of unknown kind {event.kind}")
         self.number, self.hash = event.number, event.hash
-        # Coordinators are told this one: only what they asked for changes it
+        # A coordinator is told its own: only what it asked for changes that
         if "run" in content:
-            self.populations[content["population"]].runs[content["run"]].head = event.hash
+            run = self.populations[content["population"]].runs[content["run"]]
+            run.heads[content.get("federation", "")] = event.hash
 
     def _rounds(self, content: Any) -> dict[str, ReservedRound]:
         """Return the rounds of the run that an event names."""

@@ -274,6 +274,7 @@ def test_the_same_question_of_two_federations_is_answered_with_other_noise(tmp_p
     )
     assert update_of(first) == update_of(again)
     assert update_of(first) != update_of(second)
+    assert again.ledger_head == first.ledger_head  # of another's round under this plan, nothing
     (run,) = state_of(kits[0]).populations["our-patients"].runs.values()
     assert len(run.rounds) == 2  # both are counted within what was charged
 

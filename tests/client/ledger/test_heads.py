@@ -18,7 +18,7 @@ from confide.security.ec_keys import key_fingerprint, make_key, public_line
 from confide.security.ledger_heads import countersign, is_signed, parse_head
 
 COORDINATOR = make_key()
-BY = Asker(name="federation", key=COORDINATOR.public_key())
+BY = Asker(key=COORDINATOR.public_key())
 
 
 def verify(*words: object) -> int:
