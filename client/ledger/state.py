@@ -138,6 +138,19 @@ class RunAccount:
         """Return split -> number of releases of its scores so far."""
         return dict(Counter(split for split, _ in self.scores))
 
+    def apply(self, event: Event) -> None:
+        """Apply the next event of this run."""
+        content: Any = event.content
+        digest = content["digest"]
+        match event.kind:
+            case "reserve":
+                number = len(self.rounds) + 1
+                self.rounds[digest] = ReservedRound(number=number, server_round=content["round"])
+            case "settle":
+                self.rounds[digest] = replace(self.rounds[digest], reply=content["reply"])
+            case "score":
+                self.scores[content["split"], digest] = content["evaluation"]
+
 
 @dataclass(kw_only=True)
 class PopulationAccount:
@@ -328,19 +341,8 @@ class LedgerState:
                 terms = RunTerms(**{name: content[name] for name in known})
                 runs = self.populations[content["population"]].runs
                 runs[terms.name] = RunAccount(terms=terms, began=event.time)
-            case "reserve":
-                rounds = self._rounds(content)
-                number = len(rounds) + 1
-                rounds[content["digest"]] = ReservedRound(
-                    number=number, server_round=content["round"]
-                )
-            case "settle":
-                rounds = self._rounds(content)
-                reserved = rounds[content["digest"]]
-                rounds[content["digest"]] = replace(reserved, reply=content["reply"])
-            case "score":
-                released = self._run(content).scores
-                released[content["split"], content["digest"]] = content["evaluation"]
+            case "reserve" | "settle" | "score":
+                self._run(content).apply(event)
             case "approve":
                 self.approved.add((content["job"], content["plan"]))
             case "countersigned":
@@ -353,12 +355,7 @@ class LedgerState:
         self.number, self.hash = event.number, event.hash
         # A coordinator is told its own: only what it asked for changes that
         if "run" in content:
-            run = self.populations[content["population"]].runs[content["run"]]
-            run.heads[content.get("federation", "")] = event.hash
-
-    def _rounds(self, content: Any) -> dict[str, ReservedRound]:
-        """Return the rounds of the run that an event names."""
-        return self._run(content).rounds
+            self._run(content).heads[content.get("federation", "")] = event.hash
 
     def _run(self, content: Any) -> RunAccount:
         return self.populations[content["population"]].runs[content["run"]]
