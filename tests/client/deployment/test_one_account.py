@@ -315,7 +315,10 @@ def test_a_countersigned_echo_is_kept_by_the_institution(tmp_path: Path) -> None
     assert second.refusal is None
     assert state_of(kit).countersigned == {head[:64]}
     evaluated = replace(ask(), splits=["test"], ledger_head=countersign(second.ledger_head, key))
-    assert door.handle("evaluate", evaluated).ledger_head == second.ledger_head
+    told = door.handle("evaluate", evaluated)
+    assert told.refusal is None
+    assert told.ledger_head != second.ledger_head  # a release of scores is an event of its run
+    assert door.handle("evaluate", evaluated).ledger_head == told.ledger_head  # told again, none
     assert state_of(kit).countersigned == {head[:64], second.ledger_head[:64]}
 
 

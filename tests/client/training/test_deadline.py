@@ -132,5 +132,6 @@ def test_the_check_comes_before_every_step_and_changes_nothing(plan: object) -> 
     checked = make_institution(chosen, check_fn=lambda: calls.append(None)).handle(
         "train", ask(chosen)
     )
-    assert len(calls) == 1 + STEPS  # one batch of validation records
+    # One batch of validation records, where noise may cover their scores
+    assert len(calls) == STEPS + (plan is PRIVATE)
     assert content(checked) == content(make_institution(chosen).handle("train", ask(chosen)))

@@ -68,12 +68,12 @@ def halve_noise(patch: pytest.MonkeyPatch) -> None:
 
 def double_clipping(patch: pytest.MonkeyPatch) -> None:
     """As if the rule read another norm than the noise does."""
-    clipped_sums = ClippingRule.clipped_sums
+    factors = ClippingRule.factors
     patch.setattr(
         ClippingRule,
-        "clipped_sums",
-        lambda self, gradients: clipped_sums(
-            replace(self, clipping_norm=2 * self.clipping_norm), gradients
+        "factors",
+        lambda self, norms, *, rounded=0: factors(
+            replace(self, clipping_norm=2 * self.clipping_norm), norms, rounded=rounded
         ),
     )
 
