@@ -17,12 +17,16 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from confide.config.fields import range_problems
+from confide.config.folders import CONF_MODULE, composing_without, current
 from confide.config.hydra_state import own_hydra, with_open_dicts
 from confide.config.model import BACKBONES
+from confide.config.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
+from confide.config.own_source import register_source
 from confide.config.run import Config
 from confide.config.strategy import (
     PARTS,
@@ -35,15 +39,16 @@ from confide.config.task import TASKS, known_metrics
 from confide.errors import ConfigError
 from confide.security.redaction import redact
 
-CONF_MODULE = "confide.conf"
 # Each job is composed, which takes its time: the first ones of a larger sweep stand for all.
 _MOST_JOBS_CHECKED = 256
+_QUOTES = "'\""
 # Hydra raises a bare ValueError for a group that is given a number.
 _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 
 
 def register_schema() -> None:
-    """Tell Hydra the schema that the YAML groups fill in."""
+    """Tell Hydra the schema that the YAML groups fill in, and of own configs."""
+    register_source()
     store = ConfigStore.instance()
     names = (*TASKS, *BACKBONES, *known_metrics())
     store.store(name="schema", node=with_open_dicts(Config, names))
@@ -79,13 +84,45 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: naming every mistake.
     """
+    words = [word for word in overrides if not is_hydra(word)]
     with own_hydra():
-        composed, problems = _compose_collecting([o for o in overrides if not is_hydra(o)])
-    if composed is not None:
-        problems += _value_problems(composed)
+        composed, problems, mistakes = _compose_collecting(words)
+        if composed is not None:
+            found = _value_problems(composed)
+            # What was wrong in a file was left out, and is not also missing or contradicted
+            found = [p for p in found if not any(mistake.covers(p) for mistake in mistakes)]
+            problems += _located(found, words)
+    problems = [*map(str, mistakes), *problems]
     if composed is None or problems:
         raise ConfigError(problems)
     return to_config(composed)
+
+
+def _located(problems: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    if not problems or not current().folders:
+        return list(problems)
+    with composing_without(lambda path, keys: False):  # a file that cannot be read is no obstacle
+        files = own_files(overrides)
+    return [locate(problem, files, [_key(word) for word in overrides]) for problem in problems]
+
+
+def own_files(overrides: Sequence[str]) -> list[OwnFile]:
+    """List the own files that a config is composed from, in the order in which they are merged."""
+    words = [word for word in overrides if not is_hydra(word)]
+    with own_hydra():
+        register_schema()
+        with _loader() as loader:
+            merged = loader.compute_defaults_list("config", words, RunMode.RUN).defaults
+    loaded = current().loaded
+    return [
+        OwnFile(
+            path=loaded[name],
+            name=name,
+            package=tuple(default.package.split(".")) if default.package else (),
+        )
+        for default in merged
+        if (name := str(default.config_path)) in loaded
+    ]
 
 
 def check_jobs(overrides: Sequence[str]) -> None:
@@ -183,11 +220,42 @@ def _compose_once(overrides: Sequence[str]) -> DictConfig:
         return hydra_compose("config", overrides=list(overrides))
 
 
-def _compose_collecting(overrides: Sequence[str]) -> tuple[DictConfig | None, list[str]]:
+def _compose_collecting(
+    overrides: Sequence[str],
+) -> tuple[DictConfig | None, list[str], list[Mistake]]:
+    """Compose; where that fails, without what is wrong in own files and on the command line."""
     try:
-        return _compose_once(overrides), []
+        composed = _compose_once(overrides)
     except _COMPOSITION_ERRORS:
-        pass
+        composed = None
+    mistakes = _own_mistakes(overrides) if current().loaded else []
+    if composed is not None and not mistakes:
+        return composed, [], []
+    wrong = {(one.file.path, one.keys) for one in mistakes if one.sort != "unwise"}
+    with composing_without(lambda path, keys: (path, keys) in wrong):
+        return *_compose_one_by_one(overrides), mistakes
+
+
+def _own_mistakes(overrides: Sequence[str]) -> list[Mistake]:
+    """Hold the own files that a config would be composed from to the schema."""
+    with composing_without(lambda path, keys: True):
+        choices = [word for word in overrides if "." not in _key(word)]
+        chosen = [word for word in choices if _composes([word])]
+        if not _composes(chosen):
+            return []
+        files = own_files(chosen)
+        return find_mistakes(_compose_once(chosen), files) if files else []
+
+
+def _composes(overrides: Sequence[str]) -> bool:
+    try:
+        _compose_once(overrides)
+    except _COMPOSITION_ERRORS:
+        return False
+    return True
+
+
+def _compose_one_by_one(overrides: Sequence[str]) -> tuple[DictConfig | None, list[str]]:
     good: list[str] = []
     problems: list[str] = []
     # Groups first: `strategy.proximal=1` means nothing before `strategy=...` is chosen.
@@ -209,15 +277,15 @@ def _explain(override: str, error: Exception, good: Sequence[str]) -> str:
 
 
 def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
-    key = override.split("=")[0].lstrip("+~")
+    key = _key(override)
     # Hydra wraps what OmegaConf says, which is closer to the mistake.
     cause = error.__cause__ or error
     if isinstance(error, MissingConfigException):
-        choice = override.partition("=")[2]
-        return (
-            f"{override}: there is no {key} called {choice}. Choose one of:"
-            f" {', '.join(_options(key))}."
-        )
+        group, choice = key.split("@")[0], override.partition("=")[2]
+        if error.missing_cfg_file not in (None, f"{group}/{choice.strip(_QUOTES)}"):
+            # A file that was chosen names another one in its defaults
+            return f"{override}: {_missing_default(error)}"
+        return f"{override}: there is no {key} called {choice}.{_near(choice, _options(group))}"
     if isinstance(cause, ConfigKeyError) or "Key '" in str(cause):
         known = _keys(_compose_once(good))
         if key in known:  # a key inside the value
@@ -230,6 +298,30 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
     if isinstance(error, ConfigCompositionException) and _options(key.split("@")[0]):
         return f"{override}: {_first_line(cause)} Choose one of: {', '.join(_options(key))}."
     return f"{override}: {_first_line(cause)}"
+
+
+def _near(choice: str, options: Sequence[str]) -> str:
+    close = difflib.get_close_matches(choice, options, n=2, cutoff=0.7)
+    guess = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"{guess} Choose one of: {', '.join(options)}."
+
+
+def _missing_default(error: MissingConfigException) -> str:
+    group, _, choice = str(error.missing_cfg_file).rpartition("/")
+    # Hydra names the file only where it is not an override of a group
+    named = str(error).partition("'")[2].partition("'")[0]
+    naming = [
+        file
+        for file in (OwnFile(path=path, name=n, package=()) for n, path in current().loaded.items())
+        if named == file.name or choice in file.defaults
+    ]
+    by = place_of(naming[-1], ("defaults",)) if naming else named
+    options = _options(group) if group else []
+    return f"{by} names {error.missing_cfg_file}, which is not there.{_near(choice, options)}"
+
+
+def _key(override: str) -> str:
+    return override.split("=")[0].lstrip("+~")
 
 
 def _first_line(error: BaseException) -> str:
@@ -259,15 +351,19 @@ def _keys(node: DictConfig, prefix: str = "") -> list[str]:
 def _value_problems(composed: DictConfig) -> list[str]:
     # Before to_object(), which stops at the first one.
     missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
-    if missing:
-        return [f"{key} is not set; choose a value or a group that sets it." for key in missing]
+    unset = [f"{key} is not set; choose a value or a group that sets it." for key in missing]
     try:
+        composed = composed.copy() if missing else composed
+        # With its own name as its value, so that everything else can be checked as well
+        for key in missing:
+            OmegaConf.update(composed, key, key)
         config = OmegaConf.to_object(composed)
     except OmegaConfBaseException as error:
-        return [_first_line(error)]
+        return unset or [_first_line(error)]
     if not dataclasses.is_dataclass(config):
         return [f"Expected a composed {Config.__name__}, got {type(config).__name__}."]
-    return list(range_problems(config))
+    about_unset = tuple(f"{key}=" for key in missing)
+    return [*unset, *(p for p in range_problems(config) if not p.startswith(about_unset))]
 
 
 __all__ = [
@@ -278,6 +374,7 @@ __all__ = [
     "hydra_settings",
     "is_hydra",
     "num_jobs",
+    "own_files",
     "register_schema",
     "to_config",
 ]

@@ -12,6 +12,7 @@ _SECRET_NAME = re.compile(r"(?i)password|passwd|pwd|secret|token|api_?key")
 _SECRET_PARAMETER = re.compile(
     r"(?i)([?&;](?:[^=&;]*(?:password|passwd|pwd|secret|token)[^=&;]*|odbc_connect)=)[^&;]*"
 )
+_INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 
 
 def redact(path: str) -> str:
@@ -23,6 +24,25 @@ def redact(path: str) -> str:
     if "://" not in path:
         return path
     return _SECRET_PARAMETER.sub(rf"\g<1>{HIDDEN}", _PASSWORD.sub(rf"\g<1>{HIDDEN}", path))
+
+
+def holds_password(text: str) -> bool:
+    """Say whether a URL spells out a password; ``${oc.env:NAME}`` stands for one and does not.
+
+    >>> [holds_password(f"mysql://ann:{word}@db/ward") for word in ("secret", "${oc.env:WARD}")]
+    [True, False]
+    """
+    plain = _INTERPOLATION.sub("", text)
+    return "://" in plain and any(
+        match.end() > match.end(1)
+        for pattern in (_PASSWORD, _SECRET_PARAMETER)
+        for match in pattern.finditer(plain)
+    )
+
+
+def names_secret(name: str) -> bool:
+    """Say whether an argument is called like a secret."""
+    return _SECRET_NAME.search(name) is not None
 
 
 def redact_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,4 +59,4 @@ def redact_arguments(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-__all__ = ["HIDDEN", "redact", "redact_arguments"]
+__all__ = ["HIDDEN", "holds_password", "names_secret", "redact", "redact_arguments"]

@@ -1,0 +1,188 @@
+"""Own configs as Hydra reads them: a source of configs that knows confide's schemas.
+
+An own file wins over confide's of the same name; only ``config.yaml``, the table of contents, is
+always confide's. A task or backbone without a defaults list gets the schema of its ``kind``.
+"""
+
+import functools
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.errors import ConfigCompositionException
+from hydra.plugins.config_source import ConfigResult
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError, YAMLError
+
+from confide.config.folders import CONF_MODULE, Keys, current, shown
+from confide.config.model import BACKBONES
+from confide.config.task import TASKS
+
+SCHEME = "own"
+KINDS: dict[str, Mapping[str, Any]] = {"task": TASKS, "backbone": BACKBONES}
+"""Groups whose files have the schema of their ``kind``."""
+_PRIMARY = ("config", "config.yaml")
+_PACKAGE = re.compile(r"#\s*@package\s+(\S+)")
+
+
+class OwnSource(FileConfigSource):
+    """A folder of own configs."""
+
+    @staticmethod
+    def scheme() -> str:
+        """Return what begins its paths."""
+        return SCHEME
+
+    def is_config(self, config_path: str) -> bool:
+        """Say whether there is such a file; a table of contents is none."""
+        return config_path not in _PRIMARY and super().is_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """List choices, or groups; a folder that this user may not read has none."""
+        try:
+            return super().list(config_path, results_filter)
+        except OSError:
+            return []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Read one file.
+
+        Raises:
+            ConfigCompositionException: with file and line, if it is not a mapping in YAML, or does
+                not name its kind.
+        """
+        file = Path(self.path) / self._normalize_file_name(config_path)
+        search = current()
+        search.loaded[config_path.removesuffix(".yaml")] = file
+        group = config_path.rpartition("/")[0]
+        raw: dict[Any, Any] = {}
+        try:
+            raw = parse(file)
+            problem = kind_problem(group, raw) if search.schemas else None
+            if problem:
+                raise ConfigCompositionException(f"{shown(file)}: {problem}")
+        except ConfigCompositionException:
+            if search.left_out is None:
+                raise
+        schema = schema_of(group, raw) if search.schemas else None
+        if search.left_out is not None:
+            raw = {
+                key: _kept(value, file, (str(key),))
+                for key, value in raw.items()
+                if key == "defaults" or not search.left_out(file, (str(key),))
+            }
+        if schema is not None:
+            raw = {"defaults": [f"{schema}_schema", "_self_"], **raw}
+        return ConfigResult(
+            config=OmegaConf.create(raw),
+            path=self.full_path(),
+            provider=self.provider,
+            header=_header(file, group),
+        )
+
+
+def parse(file: Path) -> dict[Any, Any]:
+    """Read a file of keys and values.
+
+    Raises:
+        ConfigCompositionException: with file and line, if it is anything else.
+    """
+    try:
+        config = OmegaConf.create(file.read_text(encoding="utf-8-sig"))
+    except MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        why = error.problem or error.context
+        raise ConfigCompositionException(f"{shown(file)}{line}: is not YAML: {why}.") from None
+    except (OSError, UnicodeError, YAMLError, OmegaConfBaseException) as error:
+        why = str(error).strip().splitlines()[0].rstrip(".")
+        raise ConfigCompositionException(f"{shown(file)}: cannot be read: {why}.") from None
+    raw = OmegaConf.to_container(config, resolve=False)
+    if not isinstance(raw, dict):
+        raise ConfigCompositionException(
+            f"{shown(file)}: expected keys and values, got a {type(raw).__name__}."
+        )
+    return raw
+
+
+def kind_problem(group: str, raw: Mapping[Any, Any]) -> str | None:
+    """Say what is wrong with the kind of an own task or backbone that has no defaults list."""
+    if group not in KINDS or "defaults" in raw or raw.get("kind") in KINDS[group]:
+        return None
+    known = ", ".join(KINDS[group])
+    if "kind" not in raw:
+        return f"kind is not set; expected one of {known}, or a defaults list."
+    return f"{group}.kind={raw['kind']}: expected one of {known}."
+
+
+def schema_of(group: str, raw: Mapping[Any, Any]) -> str | None:
+    """Name the kind whose schema a file gets; None if it needs none.
+
+    Without a kind that is known, the one that most of its keys belong to.
+    """
+    if group not in KINDS or "defaults" in raw:
+        return None
+    kinds = KINDS[group]
+    if raw.get("kind") in kinds:
+        return str(raw["kind"])
+    return max(kinds, key=lambda name: len({f.name for f in fields(kinds[name].schema)} & set(raw)))
+
+
+def _kept(value: Any, file: Path, keys: Keys) -> Any:
+    """Return a value without those inside it that are left out."""
+    left_out = current().left_out
+    assert left_out is not None
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _kept(inner, file, (*keys, str(key)))
+        for key, inner in value.items()
+        if not left_out(file, (*keys, str(key)))
+    }
+
+
+def _header(file: Path, group: str) -> dict[str, str | None]:
+    # Hydra's own reading stops at the first comment that is no directive, and fails on "# @me"
+    top = itertools.takewhile(
+        lambda line: not line or line.startswith("#"), map(str.strip, _lines(file))
+    )
+    found = [match[1] for match in map(_PACKAGE.fullmatch, top) if match]
+    # An experiment sets several groups; without this it would set one that is called experiment
+    return {"package": found[0] if found else "_global_" if group == "experiment" else None}
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeError):
+        return []
+
+
+class OwnSearchPath(SearchPathPlugin):
+    """Puts the folders that are searched now before confide's own."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add them; what is composed in another folder, such as a kit, comes before them."""
+        ours = SearchPathQuery(provider="main", path=f"pkg://{CONF_MODULE}")
+        is_ours = any(element.path == ours.path for element in search_path.get_path())
+        put = functools.partial(search_path.prepend, anchor=ours) if is_ours else search_path.append
+        for folder in current().folders:
+            put(provider=SCHEME, path=f"{SCHEME}://{folder}")
+
+
+def register_source() -> None:
+    """Tell Hydra of own configs."""
+    plugins = Plugins.instance()
+    for plugin in (OwnSource, OwnSearchPath):
+        plugins.register(plugin)
+
+
+__all__ = ["KINDS", "SCHEME", "kind_problem", "parse", "register_source", "schema_of"]
