@@ -8,13 +8,15 @@ import dataclasses
 import json
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from confide.config.compose import own_files
+from confide.config.folders import current
 from confide.config.run import Config
 from confide.errors import ConfigError, StorageError
 from confide.security.redaction import redact, redact_arguments
@@ -25,6 +27,7 @@ REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 WITHDRAWN = "withdrawn.json"
 LEDGER_HEADS = "ledger_heads.jsonl"
+_OWN_FILES = f"{CHECKPOINTS}/conf"
 
 _STALE = (
     SUMMARY,  # these four must not stand beside what is computed now
@@ -49,6 +52,7 @@ _OF_A_RUN = (
     f"{CHECKPOINTS}/wandb_run.txt",
     f"{CHECKPOINTS}/mlflow_run.txt",
     f"{STATES}/*/*/round-*.safetensors",
+    _OWN_FILES,
 )
 
 HOW_NOT_WHAT = frozenset(
@@ -142,6 +146,31 @@ def command_of(run_dir: Path) -> Command:
         raise ConfigError(
             f"resume={run_dir}: {path} cannot be read ({error}); start the run anew."
         ) from None
+
+
+def keep_own_files(run_dir: Path, overrides: Sequence[str]) -> None:
+    """Keep what a run was composed from besides confide's own configs.
+
+    It can then be resumed without the folders that they came from; config.yaml alone could not say
+    what ``${oc.env:NAME}`` stands for.
+
+    Args:
+        run_dir: RUN, claimed by this process.
+        overrides: of the config.
+    """
+    if not current().folders:
+        return
+    for file in own_files(overrides):
+        kept = run_dir / _OWN_FILES / f"{file.name}.yaml"
+        if kept.resolve() != file.path.resolve():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_text(kept, file.path.read_text(encoding="utf-8-sig"))
+
+
+def kept_own_files(run_dir: Path) -> list[Path]:
+    """Return the folder of what :func:`keep_own_files` kept; nothing where there is none."""
+    folder = run_dir / _OWN_FILES
+    return [folder] if folder.is_dir() else []
 
 
 def _clean(run_dir: Path, *, everything: bool) -> None:
@@ -295,6 +324,8 @@ __all__ = [
     "described",
     "finished",
     "flat",
+    "keep_own_files",
+    "kept_own_files",
     "refuse_changes",
     "resume_command",
     "summary_of",

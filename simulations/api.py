@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Literal
 
 from confide.config.compose import compose, is_hydra
+from confide.config.folders import own_configs
 from confide.config.run import Config
 from confide.errors import ConfigError, RunFailedError, StorageError
-from confide.server.run_folder import described, finished, refuse_changes
+from confide.server.run_folder import described, finished, kept_own_files, refuse_changes
 from confide.simulations.process_settings import quiet_imports, threads_kept, without_bars
 from confide.simulations.result import Result, load_run
 
@@ -27,6 +28,7 @@ _ONE_AT_A_TIME = threading.RLock()
 def simulate(
     overrides: Sequence[str] = (),
     *,
+    config_dir: str | Path | Sequence[str | Path] = (),
     run_dir: str | Path | None = None,
     resume: bool = False,
     progress: Progress = "quiet",
@@ -36,6 +38,8 @@ def simulate(
     Args:
         overrides: as on the command line, such as ``["experiment=heart_disease",
             "strategy=fedadam"]``.
+        config_dir: folder of own configs, or several; conf/ in the current folder is found by
+            itself.
         run_dir: RUN, made if need be; ``runs/DATE/TIME`` when None.
         resume: whether RUN holds a run, with the same overrides, that is to go on; a finished one
             is returned as it is.
@@ -50,21 +54,25 @@ def simulate(
         ConfideError: if the config is wrong (all mistakes at once), records or privacy do not allow
             it, or the run fails.
     """
-    config = _config(overrides, run_dir=run_dir, resume=resume)
-    with _ONE_AT_A_TIME:
-        folder = _new_folder() if run_dir is None else Path(run_dir).expanduser().resolve()
-        if resume and finished(folder) is not None:
-            refuse_changes(folder, described(config))
-        else:
-            _run(config, folder, resume=resume, progress=progress)
-    return load_run(folder, custom_tasks=config.task.custom_tasks)
-
-
-def _config(overrides: Sequence[str], *, run_dir: str | Path | None, resume: bool) -> Config:
     if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
         raise TypeError(
             f'Expected a sequence of overrides such as ["strategy=fedadam"]; got {overrides!r}.'
         )
+    folders = [config_dir] if isinstance(config_dir, str | Path) else list(config_dir)
+    if resume and run_dir is not None and (kept := kept_own_files(Path(run_dir).expanduser())):
+        # The run brings what it began with: the folders may be gone, or say something else by now
+        folders = [*kept, *(folder for folder in folders if Path(folder).is_dir())]
+    with _ONE_AT_A_TIME, own_configs(overrides, more=folders) as words:
+        config = _config(words, run_dir=run_dir, resume=resume)
+        folder = _new_folder() if run_dir is None else Path(run_dir).expanduser().resolve()
+        if resume and finished(folder) is not None:
+            refuse_changes(folder, described(config))
+        else:
+            _run(config, folder, words, resume=resume, progress=progress)
+    return load_run(folder, custom_tasks=config.task.custom_tasks)
+
+
+def _config(overrides: Sequence[str], *, run_dir: str | Path | None, resume: bool) -> Config:
     problems = [
         f"{word}: a setting of Hydra's command line; give run_dir=RUN instead."
         for word in overrides
@@ -74,11 +82,12 @@ def _config(overrides: Sequence[str], *, run_dir: str | Path | None, resume: boo
         problems.append("resume=True: run_dir=None names no run; give run_dir=RUN.")
     if problems:
         raise ConfigError(problems)
-    with _ONE_AT_A_TIME:
-        return compose(overrides)
+    return compose(overrides)
 
 
-def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> None:
+def _run(
+    config: Config, folder: Path, overrides: Sequence[str], *, resume: bool, progress: Progress
+) -> None:
     if config.simulation.engine == "process":
         from confide.simulations.engines.preload import prepare_workers
 
@@ -94,6 +103,7 @@ def _run(config: Config, folder: Path, *, resume: bool, progress: Progress) -> N
                 folder,
                 progress=make_progress(progress, config.task.primary_metric),
                 resume=resume,
+                overrides=overrides,
             )
         except RunFailedError:
             write_report_or_warn(folder)

@@ -30,7 +30,7 @@ from confide.server.run.progress_view import ProgressView
 from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
 from confide.server.run.withdrawal import withdraw
-from confide.server.run_folder import CHECKPOINTS, STATES, claimed
+from confide.server.run_folder import CHECKPOINTS, STATES, claimed, keep_own_files
 from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.simulations.engines.engine import ENGINES, EngineParts
@@ -51,6 +51,7 @@ def simulate(
     progress: ProgressView,
     resume: bool = False,
     without: Sequence[str] = (),
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Run a federation on this machine, or go on with one that was stopped.
 
@@ -60,6 +61,7 @@ def simulate(
         progress: shown to whoever watches.
         resume: whether RUN holds a run, with the same config, that is to go on.
         without: names of institutions that withdraw from the run that goes on.
+        overrides: what the config was composed from, for the own files among it.
 
     Returns:
         The summary, as in ``RUN/summary.json``.
@@ -69,6 +71,7 @@ def simulate(
             institutions answer, or RUN cannot be written or belongs to another run.
     """
     with claimed(run_dir, config, resume=resume):
+        keep_own_files(run_dir, overrides)
         withdraw(run_dir, without, least=config.server.min_clients)
         return simulate_in(config, run_dir, progress=progress)
 

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from confide.client.deployment.kit import FILE, InstitutionKit, load_kit, plan_path, stop_mark
 from confide.client.deployment.launch import ROLES, supervised
+from confide.config.folders import as_search_path
 from confide.deployment.lifetime import stop_signals
 from confide.deployment.logs import log_to_stderr
 from confide.errors import ConfigError
@@ -29,8 +30,8 @@ usage: confide client [KIT] [--only ROLE] [OVERRIDES ...]
 
 KIT is a folder with client.yaml, as `confide provision` makes it; without it, the current folder.
 OVERRIDES change client.yaml for this run, such as trainer.device=cpu. `confide doctor KIT` lists
-what is missing. ROLE is one of trainer, executor and supernode, for machines on which each of them
-is a service with its own user."""
+what is missing; both take --config-dir DIR, a folder of your own configs. ROLE is one of trainer,
+executor and supernode, for machines on which each of them is a service with its own user."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -49,6 +50,7 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help"} & set(words) or words[:1] == ["help"]:
         print(_HELP)
         return 0
+    words = as_search_path(words)
     commands = {"status": _status, "approve": _approve, "stop": _stop, "run": _run}
     if words and words[0] in commands:
         return commands[words[0]](words[1:])

@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
+from confide.config.folders import own_configs
 from confide.config.model import without_weights
 from confide.config.run import Config
 from confide.errors import ConfigError, ModelError
@@ -34,7 +35,7 @@ _CHECK_HELP = """Check records against a task, as an institution's own client wo
 
 Nothing is trained, and nothing leaves this machine.
 
-usage: confide data check [PATH] [--json] [OVERRIDES ...]
+usage: confide data check [PATH] [--json] [--config-dir DIR] [OVERRIDES ...]
 
 PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an
 installed package, a folder with one file for each institution, or a database's SQLAlchemy URL with
@@ -45,6 +46,9 @@ data.query="SELECT ..."; without it, data.path is checked.
       'task.labels=[mild,severe]'
   confide data check 'postgresql+psycopg://ann@db/ward' task=heart_disease \\
       data.query='SELECT * FROM heart'
+
+--config-dir DIR (-cd) adds a folder of your own configs; conf/ in the current folder is found by
+itself: `confide data check experiment=mine`.
 
 Keep a database's password in ~/.pgpass, or in an environment variable:
 'postgresql+psycopg://ann:${oc.env:WARD}@db/ward'. --json prints the same as JSON. Exit status:
@@ -76,6 +80,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _check(words: Sequence[str]) -> int:
+    with own_configs(words) as rest:
+        return _check_composed(rest)
+
+
+def _check_composed(words: Sequence[str]) -> int:
     flags = [word for word in words if word.startswith("-")]
     paths = [word for word in words if word not in flags and not _OVERRIDE.fullmatch(word)]
     if set(flags) - {"--json"} or len(paths) > 1:

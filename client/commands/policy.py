@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from confide.config.fields import range_problems
+from confide.config.folders import CONFIG_DIR_HELP, own_configs
 from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError
 
 if TYPE_CHECKING:
     from confide.client.policy import Verdict
+
+_OVERRIDE = re.compile(r"[+~]{0,2}policy(\.\w+)*=")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,12 +33,16 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: if the command or the policy is wrong.
         ProtocolError: if the plan is.
     """
-    try:
-        arguments = _parser().parse_args(list(argv) or ["--help"])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    status: int = arguments.run(arguments)
-    return status
+    with own_configs(argv) as words:
+        overrides = [word for word in words if _OVERRIDE.match(word)]
+        rest = [word for word in words if word not in overrides]
+        try:
+            arguments = _parser().parse_args(rest or ["--help"])
+        except SystemExit as stop:
+            return int(stop.code or 0)
+        arguments.overrides = overrides
+        status: int = arguments.run(arguments)
+        return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,8 +53,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("plan", type=Path, help="the plan, as JSON (RUN/plan.json)")
     explain.add_argument(
-        "policy", type=Path, nargs="?", help="the institution's YAML (default: the default policy)"
+        "policy",
+        type=Path,
+        nargs="?",
+        help=(
+            "the institution's YAML; or overrides, policy=strict policy.max_epsilon=3 (default:"
+            " policy=strict)"
+        ),
     )
+    explain.add_argument("--config-dir", "-cd", metavar="DIR", help=CONFIG_DIR_HELP)
     explain.add_argument(
         "--records", type=int, required=True, help="number of training units at the institution"
     )
@@ -86,6 +101,20 @@ def load_policy(path: Path | None) -> PolicyConfig:
     return policy
 
 
+def _asked_policy(file: Path | None, overrides: Sequence[str]) -> PolicyConfig:
+    """Read the policy that a command line names: a file, or a choice and settings of its group."""
+    if not overrides:
+        return load_policy(file)
+    if file is not None:
+        raise ConfigError(
+            f"confide policy explain: expected {file} or overrides, got both; leave one out."
+        )
+    from confide.config.compose import compose
+
+    chosen = any(word.startswith("policy=") for word in overrides)
+    return compose([*([] if chosen else ["policy=strict"]), *overrides]).policy
+
+
 def _explain(arguments: argparse.Namespace) -> int:
     from confide.client.policy import Policy
     from confide.client.schedule import workplan
@@ -100,7 +129,10 @@ def _explain(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f"--records={arguments.records}: expected the number of training units, at least 1."
         )
-    plan, policy = TrainingPlan.from_json(text), Policy(load_policy(arguments.policy))
+    plan, policy = (
+        TrainingPlan.from_json(text),
+        Policy(_asked_policy(arguments.policy, arguments.overrides)),
+    )
     approved = False
     if arguments.ledger is not None:
         from confide.client.ledger.file import LedgerFile

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from confide.config.folders import as_search_path, split_config_dirs
 from confide.errors import ConfigError
 
 # By name, because this room is below both sides and may import neither.
@@ -14,11 +15,13 @@ _KINDS = {
 
 _HELP = """Check a kit and this machine, and explain how to fix what is wrong.
 
-usage: confide doctor [KIT] [--json] [OVERRIDES ...]
+usage: confide doctor [KIT] [--json] [--config-dir DIR] [OVERRIDES ...]
 
 KIT is an institution's kit (it holds client.yaml) or the coordinator's (federation.json); the
 current folder if left out. OVERRIDES change client.yaml, as with `confide client`. Nothing is
-trained, spent or sent. Run it as the user who runs the kit.
+trained, spent or sent. Run it as the user who runs the kit. --config-dir DIR (-cd) adds a folder of
+your own configs, from which client.yaml or an override takes files: +policy=mine is
+DIR/policy/mine.yaml; conf/ in the current folder is found by itself.
 
 --json prints the same as JSON.
 Exit status: 0 ready, with or without warnings; 1 something is wrong; 2 the command is wrong."""
@@ -39,8 +42,9 @@ def main(argv: Sequence[str]) -> int:
     if {"-h", "--help", "help"} & set(argv):
         print(_HELP)
         return 0
-    flags = {word for word in argv if word.startswith("-")}
-    folders = [word for word in argv if word not in flags and "=" not in word]
+    given, words = split_config_dirs(argv)
+    flags = {word for word in words if word.startswith("-")}
+    folders = [word for word in words if word not in flags and "=" not in word]
     if flags - {"--json"} or len(folders) > 1:
         raise ConfigError(
             "confide doctor: expected [KIT] [--json] [OVERRIDES ...], got"
@@ -54,7 +58,12 @@ def main(argv: Sequence[str]) -> int:
             f"{folder} holds {count} of {' and '.join(_KINDS)}; name a kit that `confide provision`"
             " made."
         )
-    overrides = [word for word in argv if "=" in word]
+    overrides = [word for word in words if "=" in word]
+    if (folder / "client.yaml").is_file():
+        configs = [f"--config-dir={name}" for name in given]
+        overrides = as_search_path([*configs, *overrides])
+    elif given:
+        raise ConfigError("--config-dir: a coordinator's kit is composed from no other files.")
     status: int = importlib.import_module(kinds[0]).examine(
         folder, overrides, as_json="--json" in flags
     )

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from confide.config.folders import CONFIG_DIR_HELP, own_configs
 from confide.errors import ConfigError
 from confide.storage.files import folder_name
 
@@ -25,9 +26,13 @@ def main(argv: Sequence[str]) -> int:
         StorageError: if a file cannot be written.
     """
     try:
-        arguments = _parser().parse_args(list(argv) or ["--help"])
+        with own_configs(argv) as rest:
+            return _provision(_parser().parse_args(rest or ["--help"]))
     except SystemExit as stop:
         return int(stop.code or 0)
+
+
+def _provision(arguments: argparse.Namespace) -> int:
     if (arguments.federation is None) == (arguments.request is None):
         raise ConfigError(
             "Expected either FEDERATION.yaml (the coordinator) or --request NAME (an institution)."
@@ -74,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
             "certificate request of an institution; may be repeated",
             {"type": Path, **many},
         ),
+        # Read before the others, since it decides what "config" in the YAML may name
+        ("--config-dir DIR", CONFIG_DIR_HELP, {}),
         ("--replace NAME", "replace this institution's key by that of its request", many),
         (
             "--request NAME",

@@ -25,12 +25,13 @@ from confide.server.run.command_line import (
     overrides_of,
     quoted,
     resumed_words,
+    run_configs,
     run_with_hydra,
     split_resume,
     status_of,
     tell_finished,
 )
-from confide.server.run_folder import Command, can_resume, claimed, resume_command
+from confide.server.run_folder import Command, can_resume, claimed, keep_own_files, resume_command
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,12 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: naming every mistake, before anything is started.
     """
-    words, resumed = split_resume(argv)
+    given, resumed = split_resume(argv)
+    with run_configs(given, resumed) as words:
+        return _main(words, resumed)
+
+
+def _main(words: Sequence[str], resumed: Resumption | None) -> int:
     # A resumed run has the settings with which it began, its kit and job among them.
     if resumed is not None:
         words = resumed_words(resumed.run_dir, words, program="server")
@@ -143,6 +149,7 @@ def _supervise(config: Config, run_dir: Path, resumed: Resumption | None) -> int
     command = Command(overrides=overrides, cwd=os.getcwd(), program="server")
     resume = resumed is not None
     with claimed(run_dir, config, resume=resume, command=command), stop_signals() as stop:
+        keep_own_files(run_dir, overrides)
         if resumed is not None and resumed.without:
             from confide.server.run.withdrawal import withdraw  # reads a checkpoint: loads torch
 

@@ -21,6 +21,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from confide.config.compose import compose
+from confide.config.folders import searching
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.deployment.logs import OneLine, log_to_stderr
 from confide.errors import (
@@ -49,7 +50,7 @@ from confide.server.rounds.participants import CountersignFn
 from confide.server.rounds.state import mean_metrics
 from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
-from confide.server.run_folder import CHECKPOINTS, command_of
+from confide.server.run_folder import CHECKPOINTS, command_of, kept_own_files
 from confide.storage.files import locked, write_text
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,8 @@ def coordinate(run_dir: Path, superlink: str) -> None:
     command = command_of(run_dir)
     # Relative paths of the overrides begin where the run was started, and not at the supervisor.
     os.chdir(command.cwd)
-    config = compose(command.overrides)
+    with searching(kept_own_files(run_dir)):
+        config = compose(command.overrides)
     if config.server.kit is None:
         raise ConfigError("server.kit=null: name the coordinator's kit.")
     kit = load_coordinator_kit(Path(config.server.kit))

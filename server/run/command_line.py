@@ -3,22 +3,27 @@
 Overrides, ``resume=RUN``, exit statuses.
 """
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from confide.config.compose import CONF_MODULE, check_jobs, compose, is_hydra, register_schema
+from confide.config.compose import check_jobs, compose, is_hydra, register_schema
+from confide.config.folders import CONF_MODULE, own_configs, searching, split_config_dirs
+from confide.config.own_source import SCHEME
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
-from confide.security.redaction import redact
+from confide.security.redaction import holds_password, redact
 from confide.server.run_folder import (
     command_of,
     described,
     finished,
+    kept_own_files,
     refuse_changes,
     resume_command,
 )
@@ -48,7 +53,7 @@ def refuse_passwords(overrides: Sequence[str]) -> None:
     Raises:
         ConfigError: with the setting, the password masked.
     """
-    shown = [redact(word) for word in overrides if redact(word) != word]
+    shown = [redact(word) for word in overrides if holds_password(word)]
     if shown:
         raise ConfigError(
             [
@@ -100,6 +105,32 @@ class Resumption:
     without: tuple[str, ...] = ()
 
 
+@contextlib.contextmanager
+def run_configs(words: Sequence[str], resumed: Resumption | None) -> Iterator[list[str]]:
+    """Look for own configs where a command line says; a resumed run brings those it began with.
+
+    Args:
+        words: command line; the rest of it is what the block gets.
+        resumed: run that is to go on.
+
+    Raises:
+        ConfigError: naming every folder that is not there.
+    """
+    if resumed is None:
+        with own_configs(words) as rest:
+            yield rest
+    else:
+        given, rest = split_config_dirs(words)
+        with searching([*kept_own_files(resumed.run_dir), *given]):
+            yield rest
+
+
+def searched_by_hydra() -> list[str]:
+    """Return the folders of own configs that Hydra searched for the job that it runs."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [source.path for source in sources if source.schema == SCHEME]
+
+
 def split_resume(argv: Sequence[str]) -> tuple[list[str], Resumption | None]:
     """Take ``resume=RUN`` or ``--resume RUN``, and each ``--without NAME``, out of a command line.
 
@@ -121,7 +152,7 @@ def split_resume(argv: Sequence[str]) -> tuple[list[str], Resumption | None]:
         problems.append("resume: a sweep is resumed job by job; leave -m out.")
     problems += [
         f"{word}: a run is resumed where it is, as it was; leave it out."
-        for word in words
+        for word in split_config_dirs(words)[1]
         if is_hydra(word)
     ]
     if problems:
@@ -240,7 +271,9 @@ __all__ = [
     "quoted",
     "refuse_passwords",
     "resumed_words",
+    "run_configs",
     "run_with_hydra",
+    "searched_by_hydra",
     "split_resume",
     "status_of",
     "tell_finished",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
+from confide.config.folders import own_configs
 from confide.errors import ConfigError, StorageError
 from confide.storage.files import folder_name, replace_file
 
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 _HELP = """Write the partitioned records of a simulation, one CSV file for each institution.
 
-usage: confide partition FOLDER [OVERRIDES ...]
+usage: confide partition FOLDER [--config-dir DIR] [OVERRIDES ...]
+
+--config-dir DIR (-cd) adds a folder of your own configs; conf/ in the current folder is found by
+itself.
 
   confide partition records experiment=heart_disease
 
@@ -42,6 +46,11 @@ def main(argv: Sequence[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_HELP)
         return 0
+    with own_configs(words) as rest:
+        return _partition(rest)
+
+
+def _partition(words: Sequence[str]) -> int:
     folders = [word for word in words if "=" not in word]
     if len(folders) != 1:
         raise ConfigError("confide partition FOLDER [OVERRIDES ...]: name one folder to write to.")

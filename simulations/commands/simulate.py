@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from confide.config.compose import to_config
 from confide.config.custom import look_in_current_folder
+from confide.config.folders import searching
 from confide.config.run import Config
 from confide.errors import (
     ConfideError,
@@ -23,7 +24,9 @@ from confide.errors import (
 from confide.server.run.command_line import (
     Resumption,
     resumed_words,
+    run_configs,
     run_with_hydra,
+    searched_by_hydra,
     split_resume,
     status_of,
     tell_finished,
@@ -32,6 +35,7 @@ from confide.server.run_folder import (
     Command,
     can_resume,
     claimed,
+    keep_own_files,
     resume_command,
 )
 from confide.simulations.engines.preload import prepare_workers
@@ -54,7 +58,12 @@ def main(argv: Sequence[str]) -> int:
         ConfigError: naming every mistake, before anything heavy is imported.
     """
     _quieten_libraries()
-    words, resumed = split_resume(argv)
+    given, resumed = split_resume(argv)
+    with run_configs(given, resumed) as words:
+        return _main(words, resumed)
+
+
+def _main(words: Sequence[str], resumed: Resumption | None) -> int:
     if resumed is not None:
         words = resumed_words(resumed.run_dir, words, program="simulate")
         if tell_finished(resumed.run_dir):
@@ -117,6 +126,8 @@ def _simulate(
     assert isinstance(words, list)
     command = Command(overrides=[str(word) for word in words], cwd=os.getcwd())
     with claimed(run_dir, config, resume=resumed is not None, command=command):
+        with searching(searched_by_hydra()):  # a job of a sweep may run in another process
+            keep_own_files(run_dir, command.overrides)
         look_in_current_folder(config.custom_parts)
         if config.simulation.engine == "process":
             prepare_workers()
