@@ -25,7 +25,12 @@ from confide.protocol.tensors import Shapes, Tensors
 
 _MIB = 2**20
 _FLOAT32_BYTES = 4
+_NAMED = 5
 _FIXES = {
+    "allow_drafted": (
+        " Correct these columns of the task to what is possible, and take their names from"
+        " task.drafted."
+    ),
     "approval": (
         " Approve it with `confide client approve JOB KIT`, and the coordinator asks again; in a"
         " simulation with `confide ledger approve LEDGER RUN/plan.json`, then run it again under"
@@ -134,6 +139,13 @@ class Policy:
         """Check a plan against the rules that need no knowledge of the records."""
         config, privacy = self.config, plan.privacy
         yield _one_of("tasks", plan.task._target_ or plan.task.kind, config.tasks)
+        drafted = plan.task.drafted
+        yield Verdict(
+            rule="allow_drafted",
+            asked=f"unconfirmed: {_few(drafted)}" if drafted else "confirmed",
+            allowed="unconfirmed" if config.allow_drafted else "confirmed",
+            holds=config.allow_drafted or not drafted,
+        )
         pretrained = BACKBONES[plan.backbone.kind].has_weights
         yield _one_of(
             "backbones",
@@ -270,6 +282,11 @@ class Policy:
         """Tell whether metrics are protected as the policy demands."""
         mode = self.config.metrics_privacy
         return mode == "exact" or (mode == "noisy" and is_noisy(evaluation))
+
+
+def _few(names: list[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _at_most(rule: str, asked: float, allowed: float) -> Verdict:

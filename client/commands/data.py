@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
 
-_HELP = """Check records before anything is trained.
+_HELP = """Look at records before anything is trained.
 
-usage: confide data check [PATH] [--json] [OVERRIDES ...]
+usage: confide data draft RECORDS [--label COLUMN] [--output FILE]
+           draft the schema of a task, or merge several drafts
+       confide data check [PATH] [--json] [OVERRIDES ...]
+           check records against a task
 
-`confide data check --help` says more."""
+`confide data draft --help` and `confide data check --help` say more."""
 
 _CHECK_HELP = """Check records against a task, as an institution's own client would.
 
@@ -71,8 +74,12 @@ def main(argv: Sequence[str]) -> int:
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_HELP)
         return 0
+    if words[0] == "draft":
+        from confide.client.commands.draft import main as draft
+
+        return draft(words[1:])
     if words[0] != "check":
-        raise ConfigError(f"confide data {words[0]}: expected check.")
+        raise ConfigError(f"confide data {words[0]}: expected check or draft.")
     if {"-h", "--help"} & set(words):
         print(_CHECK_HELP)
         return 0

@@ -5,7 +5,7 @@ It holds counts, labels and categories, never the value of a single record. Need
 
 import dataclasses
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -162,7 +162,7 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
     return Report(
         path=data.source,
         problems=source_problems(source, data, task),
-        notes=() if checked is None else checked.notes,
+        notes=[*_drafted(task), *(() if checked is None else checked.notes)],
         source=_source_report(source.records, data, task, checked),
         files=parts,
         # Expected sizes: a unit's split is decided by a key, which is not asked for here
@@ -174,6 +174,15 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
         },
         lengths=_length_reports(source.records, task, count_tokens),
     )
+
+
+def _drafted(task: TaskConfig) -> Iterator[str]:
+    if task.drafted:
+        yield (
+            f"Nobody has confirmed the ranges and categories of {', '.join(task.drafted)}, which"
+            " were drafted from records: correct them to what is possible, and take their names"
+            " from task.drafted."
+        )
 
 
 def _checked_if_possible(

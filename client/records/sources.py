@@ -18,6 +18,7 @@ from confide.client.records.spool import collect
 from confide.config.data import DataConfig
 from confide.errors import DataError
 from confide.models.backbones import PACKAGE_SCHEME, resolve_package_path
+from confide.security.redaction import redact
 from confide.tasks.schema import missing_columns
 
 _SHOWN = 5
@@ -91,6 +92,27 @@ def column_names(path: str, *, query: str | None = None) -> tuple[str, ...]:
     if place.is_dir():
         raise DataError(f"data.path={path} is a folder; name one file.")
     return open_file(place, ()).columns
+
+
+def shared_columns(path: str, *, query: str | None = None) -> tuple[str, ...]:
+    """Return the names of the columns that a source has, all files of a folder alike.
+
+    Args:
+        path: path of a file or a folder, ``pkg://PACKAGE/FILE`` or a database's URL.
+        query: SQL query, if ``path`` is a URL.
+
+    Raises:
+        DataError: if the source cannot be read, or its files have no column in common.
+    """
+    if DataConfig.is_database(path) and not query:
+        raise DataError(f"{redact(path)}: a database needs the query whose rows are the records.")
+    if DataConfig.is_database(path) or not (place := _resolve(path)).is_dir():
+        return column_names(path, query=query)
+    listed = [open_file(file, ()).columns for file in _folder(place).values()]
+    shared = tuple(name for name in listed[0] if all(name in names for names in listed))
+    if not shared:
+        raise DataError(f"data.path={path}: its files have no column in common.")
+    return shared
 
 
 def join(
@@ -207,4 +229,12 @@ def _missing(sources: Mapping[str, Opened], columns: Sequence[str]) -> Iterator[
             )
 
 
-__all__ = ["FILE_COLUMN", "SourceRecords", "column_names", "join", "load_records", "source_file"]
+__all__ = [
+    "FILE_COLUMN",
+    "SourceRecords",
+    "column_names",
+    "join",
+    "load_records",
+    "shared_columns",
+    "source_file",
+]

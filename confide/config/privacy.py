@@ -134,6 +134,11 @@ class PolicyConfig:
         "Kinds of task allowed, and dotted paths of custom tasks, which are imported here if a plan"
         " names them; any: in a simulation, the task that its own config names.",
     )
+    allow_drafted: bool = setting(
+        False,
+        "Whether a plan's columns may have ranges or categories that were drafted from records and"
+        " that nobody has confirmed (task.drafted).",
+    )
     backbones: list[str] = setting(
         lambda: list(without_weights()),
         "Backbones allowed: kinds without weights, and content hashes (SHA-256) of pretrained ones;"

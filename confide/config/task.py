@@ -44,6 +44,11 @@ class TaskConfig:
         "Dotted path of a task of your own, which then stands in place of kind's on the same"
         " schema; an institution imports it only if its own policy.tasks lists it.",
     )
+    drafted: list[str] = setting(
+        list,
+        "Input columns whose range or categories were drafted from records and which nobody has"
+        " confirmed yet; remove a name once its column says what is possible and not what occurs.",
+    )
     # Plain values: they travel in a plan, which is JSON.
     kwargs: dict[str, bool | int | float | str] = setting(
         dict, "Arguments of _target_, beside the schema."
@@ -77,6 +82,9 @@ class TaskConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from named_problems(self._target_, self.kwargs)
+        strangers = sorted(set(self.drafted) - set(self.table_columns))
+        if strangers:
+            yield f"drafted={strangers}: expected names of input columns; remove the others."
         if not all(isinstance(value, bool | int | float | str) for value in self.kwargs.values()):
             yield (
                 f"kwargs={self.kwargs}: expected numbers, truth values and text, which a plan can"

@@ -131,6 +131,8 @@ class TrainingPlan:
                 del plain["privacy"][name]
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
+        if not self.task.drafted:
+            del plain["task"]["drafted"]
         if plain["objective"] == _PLAIN:
             plain["objective"] = _KEYED_PLAIN
         return json.dumps(plain, separators=(",", ":"))

@@ -79,6 +79,10 @@ class Refusal(StrEnum):
 
     # The policy: one code a rule
     POLICY_TASKS = "policy_tasks", "declined: its policy does not list the task"
+    POLICY_ALLOW_DRAFTED = (
+        "policy_allow_drafted",
+        "declined: ranges of the task were drafted from records, and nobody has confirmed them",
+    )
     POLICY_BACKBONES = "policy_backbones", "declined: its policy does not list the backbone"
     POLICY_ALLOW_DOWNLOAD = "policy_allow_download", "declined: its policy allows no downloads"
     POLICY_REQUIRED_UNIT = "policy_required_unit", "declined: its policy asks for a stronger unit"

@@ -41,6 +41,7 @@ PLAN = make_plan(
 PRETRAINED = replace(
     PLAN, backbone=TransformerConfig(name="pkg://x/y", allow_download=True), backbone_sha256=HASH
 )
+DRAFTED = replace(PLAN, task=replace(PLAN.task, drafted=list(PLAN.task.table_columns)[:1]))
 
 
 def judged(
@@ -65,6 +66,12 @@ RULES: dict[
         ({"tasks": ["tabular"]}, PLAN),
         "tabular",
         "text_classification",
+    ),
+    "allow_drafted": (
+        ({}, DRAFTED),
+        ({"allow_drafted": True}, DRAFTED),
+        f"unconfirmed: {DRAFTED.task.drafted[0]}",
+        "confirmed",
     ),
     "backbones": (
         ({"backbones": ["b" * 64]}, PRETRAINED),

@@ -73,6 +73,13 @@ def test_a_kit_that_is_ready_lacks_only_its_coordinator(kit: Path) -> None:
     assert {"device", "disk", "plan", "ledger", "socket"} <= findings.keys()
 
 
+def test_ranges_that_nobody_confirmed_are_told(kit: Path) -> None:
+    (finding,) = [f for f in found(kit, "task.drafted=[age]")["records"] if f.status != "ok"]
+    assert finding.status == "warning"
+    assert "Nobody has confirmed the ranges and categories of age" in finding.message
+    assert "take their names from task.drafted" in finding.message
+
+
 def test_every_mistake_of_the_config_is_told(kit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", str(kit), "--json", "policy.max_epsilon=0"]) == 1
     printed = capsys.readouterr().out

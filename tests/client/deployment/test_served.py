@@ -81,6 +81,7 @@ DENIED: dict[str, tuple[TrainingPlan, dict[str, Any]]] = {
     "policy_max_delta": (PRIVATE, {"policy": {**BUDGET, "max_delta": 1e-6}}),
     "policy_required_unit": (PLAIN, {}),
     "policy_tasks": (PRIVATE, {"policy": {**BUDGET, "tasks": ["text_classification"]}}),
+    "policy_allow_drafted": (replace(PRIVATE, task=replace(TASK, drafted=["a"])), {}),
     "policy_backbones": (PRETRAINED, {}),
     "policy_allow_download": (
         replace(PRETRAINED, backbone=TransformerConfig(name="x/y", allow_download=True)),

@@ -1,0 +1,297 @@
+"""A task drafted from records: its schema, and what people should know of it."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from datasets import Dataset
+
+from confide.client.records.drafting.roles import (
+    ROW_NUMBER,
+    institution_column,
+    label_candidates,
+    owner_column,
+    role_of,
+    tells_label,
+)
+from confide.client.records.drafting.values import (
+    MISSING_WORDS,
+    Values,
+    folded,
+    missing_markers,
+    round_range,
+    sort_key,
+)
+from confide.config.task import (
+    ColumnConfig,
+    TabularConfig,
+    TaskConfig,
+    TextClassificationConfig,
+)
+from confide.errors import DataError
+
+_RARE = 5
+_FEW_INPUTS = 2
+_NEGATIVE = ("0", "no", "n", "false", "negative", "absent", "good", "none", "alive", "benign")
+_TOKENS = (48, 64, 96, 128, 192, 256, 384, 512)
+_CHARACTERS_A_TOKEN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A drafted task.
+
+    Attributes:
+        task: the schema, with ``task.drafted``.
+        records: number of records that it was drafted from.
+        left_out: column -> why it is no input.
+        choices: sentences on what was chosen; without counts, since a draft may travel.
+        notes: sentences that the records' owner should read.
+        remarks: input column -> what to look at in it.
+        id_column: column that names a record.
+        group_column: column that names a record's owner.
+        institution: column that names the institution, with the number of its values.
+    """
+
+    task: TaskConfig
+    records: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    choices: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    id_column: str | None = None
+    group_column: str | None = None
+    institution: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """What a person says of the columns; None where the draft is to find out.
+
+    Attributes:
+        label: the label.
+        identifier: the id of a record.
+        text: the text to classify.
+    """
+
+    label: str | None = None
+    identifier: str | None = None
+    text: str | None = None
+
+
+def draft_task(records: Dataset, named: Named | None = None) -> Draft:
+    """Draft a task from records.
+
+    Args:
+        records: all columns, as text.
+        named: what is known of the columns.
+
+    Raises:
+        DataError: if there is no column that could be the label, or nothing to learn it from.
+    """
+    named = named or Named()
+    columns = {name: Values.of(name, records[name][:]) for name in records.column_names}
+    absent = [n for n in (named.label, named.identifier, named.text) if n and n not in columns]
+    if absent:
+        raise DataError(
+            f"The records lack column {', '.join(absent)}; they have {', '.join(columns)}."
+        )
+    candidates = [named.label] if named.label else label_candidates(columns)
+    if not candidates:
+        raise DataError(
+            "No column looks like the label, which has 2 to 20 different values; name it with"
+            f" --label COLUMN, one of {', '.join(columns)}."
+        )
+    return _Drafting(columns, named, candidates).draft()
+
+
+class _Drafting:
+    """Columns, while a draft is made of them.
+
+    Args:
+        columns: all columns.
+        named: what a person says of them.
+        candidates: columns that may be the label, the likeliest first.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, Values], named: Named, candidates: Sequence[str]
+    ) -> None:
+        self._columns, self._named, self._candidates = columns, named, candidates
+        self._label = columns[candidates[0]]
+        self._roles = {
+            name: role_of(values) for name, values in columns.items() if name != self._label.name
+        }
+        self._left_out: dict[str, str] = {}
+        self._remarks: dict[str, str] = {}
+
+    def draft(self) -> Draft:
+        institution, owner = institution_column(self._columns), owner_column(self._columns)
+        if institution == self._label.name:
+            institution = None
+        identifier = self._named.identifier or self._identifier()
+        inputs = self._inputs({institution, identifier})
+        if institution:
+            self._left_out[institution] = (
+                f"names the institution: data.partitioner=natural data.partition_by={institution}"
+            )
+        text = self._named.text or self._text(inputs)
+        task = self._text_task(text) if text else self._table(inputs)
+        return Draft(
+            task=task,
+            records=len(self._label.text),
+            left_out=self._left_out,
+            choices=list(self._choices(text)),
+            notes=list(self._notes()),
+            remarks=self._remarks,
+            id_column=identifier,
+            group_column=owner,
+            institution=(institution, len(self._columns[institution].counts))
+            if institution
+            else None,
+        )
+
+    def _identifier(self) -> str | None:
+        unique = [
+            name
+            for name, (role, _) in self._roles.items()
+            if role == "id"
+            and not self._columns[name].nulls
+            and len(self._columns[name].counts) == len(self._columns[name].text)
+        ]
+        # A row's number names a record only in this one file
+        unique.sort(key=lambda name: ROW_NUMBER.search(name) is not None)
+        return unique[0] if unique else None
+
+    def _inputs(self, others: set[str | None]) -> dict[str, ColumnConfig]:
+        """Draft the columns that may be inputs, and note why the others are none."""
+        found = {}
+        for name, (role, why) in self._roles.items():
+            values = self._columns[name]
+            if name in others:
+                self._left_out[name] = why or "names a record"
+                continue
+            if role not in ("number", "category"):
+                self._left_out[name] = why
+                continue
+            if tells_label(values, self._label.text):
+                self._left_out[name] = (
+                    "tells the label nearly by itself; is it known before the label is?"
+                )
+                continue
+            column = self._number(values) if role == "number" else self._category(values)
+            if column is not None:
+                found[name] = column
+        return found
+
+    def _number(self, values: Values) -> ColumnConfig | None:
+        markers = missing_markers(values)
+        missing = [*markers, *sorted(values.words)]
+        numbers = [number for text, number in values.numbers.items() if text not in markers]
+        if len(set(numbers)) < 2:
+            self._left_out[values.name] = "the same number in every record that has one"
+            return None
+        low, high = min(numbers), max(numbers)
+        if not math.isfinite(2 * (high - low)):
+            self._left_out[values.name] = "numbers beyond what can be scaled; correct them"
+            return None
+        odd = [word for word in values.words if word.lower() not in MISSING_WORDS]
+        if odd:
+            self._remarks[values.name] = "what is no number is read as missing; correct it"
+        elif markers:
+            self._remarks[values.name] = (
+                f"is {' or '.join(markers)} missing? If it is a measurement, remove it there"
+            )
+        gaps = values.nulls + sum(values.counts[word] for word in missing)
+        if not missing and {*values.numbers} <= {"0", "1"}:
+            return ColumnConfig(kind="categorical", categories=["0", "1"], indicator=gaps > 0)
+        bottom, top = round_range(low, high)
+        return ColumnConfig(minimum=bottom, maximum=top, missing_values=missing, indicator=gaps > 0)
+
+    def _category(self, values: Values) -> ColumnConfig | None:
+        missing = values.missing_words
+        kept = {value: n for value, n in values.counts.items() if value not in missing}
+        if len(kept) < 2:
+            self._left_out[values.name] = "the same value in every record that has one"
+            return None
+        rare = sum(count < _RARE for count in kept.values())
+        alike = len(kept) - len({value.casefold() for value in kept})
+        if rare:
+            self._remarks[values.name] = (
+                f"some categories have fewer than {_RARE} records, and may tell who is among them"
+            )
+        if alike and len(folded(kept)) == len(kept):
+            self._remarks[values.name] = "some categories differ from others by case alone"
+        return ColumnConfig(
+            kind="categorical",
+            categories=folded(kept),
+            missing_values=missing,
+            indicator=bool(values.nulls or missing),
+        )
+
+    def _text(self, inputs: Mapping[str, ColumnConfig]) -> str | None:
+        """Return the column of free text, if it is most of what there is."""
+        texts = [name for name, (role, _) in self._roles.items() if role == "text"]
+        if not texts or len(inputs) > _FEW_INPUTS:
+            return None
+        return max(texts, key=lambda name: sum(map(len, self._columns[name].counts)))
+
+    def _text_task(self, text: str) -> TaskConfig:
+        self._left_out.pop(text, None)
+        for name in self._roles:
+            if name != text:
+                self._left_out.setdefault(name, "a table's column, and the task reads a text")
+        lengths = sorted(len(value or "") for value in self._columns[text].text)
+        longest = lengths[int(0.95 * (len(lengths) - 1))] / _CHARACTERS_A_TOKEN
+        return TextClassificationConfig(
+            text_column=text,
+            max_tokens=next((size for size in _TOKENS if size >= longest), _TOKENS[-1]),
+            labels=self._labels(),
+            label_column=self._label.name,
+        )
+
+    def _table(self, inputs: dict[str, ColumnConfig]) -> TaskConfig:
+        if not inputs:
+            raise DataError(
+                "No column is left to learn from: "
+                + "; ".join(f"{name} ({why})" for name, why in self._left_out.items())
+                + "."
+            )
+        return TabularConfig(
+            labels=self._labels(),
+            label_column=self._label.name,
+            columns=inputs,
+            drafted=list(inputs),
+        )
+
+    def _labels(self) -> list[str]:
+        labels = folded(self._label.counts)
+        if len(labels) < 2:
+            raise DataError(
+                f"Column {self._label.name}: {len(labels)} different values; the label needs at"
+                " least two."
+            )
+        if len(labels) == 2:
+            # The outcome that is looked for comes second, as in a table of confusion
+            labels.sort(key=lambda label: (label.lower() not in _NEGATIVE, sort_key(label)))
+        return labels
+
+    def _choices(self, text: str | None) -> Iterator[str]:
+        others = self._candidates[1:4]
+        if not self._named.label:
+            yield f"{self._label.name} was taken for the label" + (
+                f"; it could be {', '.join(others)} (--label COLUMN)." if others else "."
+            )
+        elsewhere = [n for n, (role, _) in self._roles.items() if role == "text" and n != text]
+        if elsewhere and text is None:
+            yield f"For a task on the text of {elsewhere[0]}, add --text '{elsewhere[0]}'."
+
+    def _notes(self) -> Iterator[str]:
+        if self._label.nulls:
+            yield (
+                f"Column {self._label.name}: {self._label.nulls} of {len(self._label.text)} labels"
+                " are null; label or remove these records."
+            )
+
+
+__all__ = ["Draft", "Named", "draft_task"]

@@ -1,0 +1,224 @@
+"""What a column is for: an input, the label, an id, an owner, an institution, or nothing."""
+
+import re
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from confide.client.records.drafting.values import Values
+
+Role = Literal["id", "person", "date", "constant", "text", "code", "mixed", "number", "category"]
+
+MOST_CATEGORIES = 30
+_MOST_LABELS, _MOST_INSTITUTIONS = 20, 100
+_FREE_TEXT_WORDS = 4
+_ALMOST, _ENOUGH = 0.99, 0.95
+
+_LABEL = re.compile(
+    r"(?i)^(label|labels|target|class|outcome|y|status|diagnosis|response|result|sentiment|grade"
+    r"|default(ed)?|churn(ed)?|survived|death|died|mortality|readmitted|fraud|risk|category|num"
+    r"|disease|severity|approved|good_?bad)$"
+)
+_ID = re.compile(
+    r"(?i)^(id|ids|idx|index|nr|no|number|key|uuid|guid|row_?(names|number|id)|unnamed: \d+"
+    r"|\w*[_ .-](id|nr|no|key|uuid|number))$|^[a-z]+(ID|Id|Nr|No)$|(?-i:[a-z]ID)$"
+)
+ROW_NUMBER = re.compile(r"(?i)^(row_?(names|number|id)|unnamed: \d+|index|idx)$")
+_OWNER = re.compile(
+    r"(?i)^(patient|customer|client|account|person|subject|participant|member|user|applicant"
+    r"|household|owner)([_ .-]?(id|nr|no|number|key))?$|(?-i:^(patient|customer|client|account"
+    r"|person|subject|participant|member|user)(ID|Id|Nr|No)$)"
+)
+_INSTITUTION = re.compile(
+    r"(?i)^(hospital|clinic|site|cent(er|re)|institution|institute|bank|branch|practice|ward|org"
+    r"|organi[sz]ation|facility|provider|location|dataset|source)([_ .-]?(id|name|code|nr))?$"
+)
+_PERSON = re.compile(
+    r"(?i)(^|[_ .-])((first|last|middle|family|given|full|maiden|sur)[_ .-]?names?|surname|forename"
+    r"|name|e-?mail|(tele)?phone|mobile|fax|(home|street|mail(ing)?|ip|mac)?[_ .-]?address|street"
+    r"|post(al)?[_ .-]?code|zip([_ .-]?code)?|plz|ssn|nhs([_ .-]?number)?|mrn|social[_ .-]?security"
+    r"([_ .-]?number)?|passport|iban|credit[_ .-]?card|card[_ .-]?number|licen[cs]e[_ .-]?plate|dob"
+    r"|birth[_ .-]?(date|day)|date[_ .-]?of[_ .-]?birth|latitude|longitude|lat|lon|lng|gps|url"
+    r"|username|login|ip)([_ .-]?\d+)?$"
+)
+_PERSON_VALUES = (
+    ("e-mail addresses", re.compile(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}")),
+    ("telephone numbers", re.compile(r"(\+\d|\(\d|0\d)[\d\s()/.-]{6,}")),
+    ("social security numbers", re.compile(r"\d{3}-\d{2}-\d{4}")),
+    ("IBANs", re.compile(r"[A-Z]{2}\d{2}[A-Z0-9 ]{11,30}")),
+    ("IP addresses", re.compile(r"(\d{1,3}\.){3}\d{1,3}")),
+    ("web addresses", re.compile(r"https?://\S+")),
+    ("UUIDs", re.compile(r"(?i)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")),
+)
+
+
+def role_of(values: Values) -> tuple[Role, str]:
+    """Say what a column is, and why it is left out; '' if it is an input."""
+    counts, present = values.counts, values.present
+    if len(counts) < 2:
+        return "constant", "empty" if not counts else "the same value in every record"
+    if "${" in values.name or "???" in (values.name, *counts):
+        return "mixed", "holds ${ or ???, which cannot be written in a config; call it otherwise"
+    if _OWNER.search(values.name):
+        return "id", "names whose a record is: data.group_column, for privacy=group"
+    for what, pattern in _PERSON_VALUES:
+        matching = sum(count for value, count in counts.items() if pattern.fullmatch(value))
+        if matching >= 0.9 * present:
+            return "person", f"identifies people: {what}"
+    if _PERSON.search(values.name):
+        return "person", "identifies people, by its name"
+    if values.is_dates:
+        return "date", "dates or times; derive a number from them, such as an age or a duration"
+    if _is_id(values):
+        return "id", "a different value in every record: an id"
+    return _input_role(values)
+
+
+def _is_id(values: Values) -> bool:
+    if len(values.counts) < values.present or values.present < 10:
+        return False
+    named = _ID.search(values.name) is not None
+    if values.is_numeric:
+        if not values.is_whole or values.words:
+            return False
+        numbers = sorted(values.numbers.values())
+        in_a_row = numbers[-1] - numbers[0] == len(numbers) - 1
+        return named or in_a_row
+    return named or not _is_free_text(values)
+
+
+def _input_role(values: Values) -> tuple[Role, str]:
+    if values.is_numeric:
+        return "number", ""
+    if _is_free_text(values):
+        return "text", "free text; a task of kind text_classification reads one such column"
+    if _has_decimal_commas(values):
+        return "mixed", "numbers with decimal commas; export them with points"
+    if values.numbers and sum(values.counts[v] for v in values.numbers) >= 0.5 * values.present:
+        return "mixed", "numbers and other values; correct these"
+    distinct = len(values.counts)
+    if distinct > MOST_CATEGORIES or distinct > 0.5 * values.present:
+        return "code", "too many different values; group them into categories"
+    return "category", ""
+
+
+def _is_free_text(values: Values) -> bool:
+    words = [len(value.split()) for value in values.counts]
+    return (
+        statistics.median(words) >= _FREE_TEXT_WORDS
+        and len(values.counts) > MOST_CATEGORIES
+        and len(values.counts) >= 0.3 * values.present
+    )
+
+
+def _has_decimal_commas(values: Values) -> bool:
+    comma = re.compile(r"-?\d+,\d+")
+    plain = re.compile(r"-?\d+(,\d+)?")
+    return (
+        any(map(comma.fullmatch, values.counts))
+        and sum(n for v, n in values.counts.items() if plain.fullmatch(v)) >= 0.9 * values.present
+    )
+
+
+def label_candidates(columns: Mapping[str, Values]) -> list[str]:
+    """List the columns that may be the label, the likeliest first."""
+    few = {
+        name: values
+        for name, values in columns.items()
+        if 2 <= len(values.counts) <= min(_MOST_LABELS, values.present // 2)
+        and not values.is_dates
+        and not _is_years(values)
+        and not _INSTITUTION.search(name)
+    }
+    order = list(columns)
+
+    def likely(name: str) -> tuple[bool, bool, int, int]:
+        # Tables usually end with the label; few classes are likelier than many
+        return (
+            not _LABEL.search(name),
+            len(few[name].counts) > 10,
+            few[name].nulls,
+            -order.index(name),
+        )
+
+    return sorted(few, key=likely)
+
+
+def _is_years(values: Values) -> bool:
+    return bool(values.numbers) and all(1900 <= year <= 2100 for year in values.numbers.values())
+
+
+def institution_column(columns: Mapping[str, Values]) -> str | None:
+    """Return the column that names institutions, if one does."""
+    for name, values in columns.items():
+        several = 2 <= len(values.counts) <= min(_MOST_INSTITUTIONS, values.present // 5)
+        if several and not values.nulls and _INSTITUTION.search(name):
+            return name
+    return None
+
+
+def owner_column(columns: Mapping[str, Values]) -> str | None:
+    """Return the column that says whose a record is, if one does and people have several."""
+    for name, values in columns.items():
+        if _OWNER.search(name) and not values.nulls and len(values.counts) < values.present:
+            return name
+    return None
+
+
+def tells_label(values: Values, labels: Sequence[str | None]) -> bool:
+    """Say whether a column tells the label nearly by itself.
+
+    By its categories, or by the best threshold on its numbers.
+    """
+    pairs = [
+        (value, label) for value, label in zip(values.text, labels, strict=True) if value and label
+    ]
+    overall = Counter(label for _, label in pairs)
+    if len(pairs) < 20 or len(overall) < 2:
+        return False
+    share = _by_threshold(values, pairs) if _many_numbers(values) else _by_category(pairs)
+    majority = max(overall.values()) / len(pairs)
+    # Of a label that nearly all records share, most of it is told by nothing at all
+    return share >= _ALMOST and (share - majority) / (1 - majority) >= _ENOUGH
+
+
+def _many_numbers(values: Values) -> bool:
+    return values.is_numeric and len(values.counts) > MOST_CATEGORIES
+
+
+def _by_category(pairs: Sequence[tuple[str, str]]) -> float:
+    of: dict[str, Counter[str]] = defaultdict(Counter)
+    for value, label in pairs:
+        of[value][label] += 1
+    # Where every value occurs once or twice, it tells the label of whatever it is
+    if len(of) > 0.2 * len(pairs):
+        return 0.0
+    return sum(max(counts.values()) for counts in of.values()) / len(pairs)
+
+
+def _by_threshold(values: Values, pairs: Sequence[tuple[str, str]]) -> float:
+    ordered = sorted(
+        (values.numbers[value], label) for value, label in pairs if value in values.numbers
+    )
+    below: Counter[str] = Counter()
+    above = Counter(label for _, label in ordered)
+    best = 0
+    for position, (number, label) in enumerate(ordered):
+        if position and number != ordered[position - 1][0]:
+            best = max(best, max(below.values()) + max(above.values()))
+        below[label] += 1
+        above[label] -= 1
+    return best / len(ordered) if ordered else 0.0
+
+
+__all__ = [
+    "MOST_CATEGORIES",
+    "ROW_NUMBER",
+    "Role",
+    "institution_column",
+    "label_candidates",
+    "owner_column",
+    "role_of",
+    "tells_label",
+]

@@ -1,0 +1,129 @@
+"""Drafts as YAML that people read and correct, one column a line."""
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from confide.client.records.drafting.draft import Draft
+from confide.config.task import ColumnConfig, TaskConfig, TextClassificationConfig
+
+_WIDTH = 100
+_MARK = """\
+Ranges and categories of the columns in this list are statistics of the records, which differential\
+ privacy says nothing about. Correct each to what is possible, as far as anybody may know it, and\
+ take its name from the list: policy=strict refuses a plan until the list is empty."""
+
+
+def draft_yaml(draft: Draft, *, source: str) -> str:
+    """Write a draft.
+
+    Args:
+        draft: the draft.
+        source: name of what it was drafted from, for the first line.
+    """
+    lines = [
+        f"# Drafted from {source}; check every line.",
+        *(line for choice in draft.choices for line in _comment(choice)),
+        *_task_lines(draft.task, draft.remarks),
+    ]
+    if draft.left_out:
+        lines += ["# Left out:"]
+        lines += [f"#   {_one_line(name)}: {why}" for name, why in draft.left_out.items()]
+    return "\n".join(lines) + "\n"
+
+
+def task_yaml(task: TaskConfig, *, notes: list[str]) -> str:
+    """Write a task that was merged from drafts, with notes above it."""
+    above = [line for note in notes for line in _comment(note)]
+    return "\n".join([*above, *_task_lines(task, {})]) + "\n"
+
+
+def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
+    yield f"kind: {task.kind}"
+    if isinstance(task, TextClassificationConfig):
+        yield f"text_column: {_flow(task.text_column)}"
+        yield f"max_tokens: {task.max_tokens}  # longer texts are cut"
+    yield f"label_column: {_flow(task.label_column)}"
+    yield f"labels: {_flow(task.labels)}"
+    if task.label_values:
+        yield f"label_values: {_flow(task.label_values)}"
+    if task.drafted:
+        yield from _comment(_MARK)
+        yield from (
+            textwrap.wrap(
+                f"drafted: {_flow(task.drafted)}",
+                _WIDTH,
+                subsequent_indent="  ",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+            if not any(re.search(r"\s", name) for name in task.drafted)
+            else [f"drafted: {_flow(task.drafted)}"]
+        )
+    if task.table_columns:
+        yield "columns:"
+        for name, column in task.table_columns.items():
+            remark = f"  # {remarks[name]}" if name in remarks else ""
+            yield f"  {_flow(name)}: {_flow(_said(column))}{remark}"
+
+
+def _said(column: ColumnConfig) -> dict[str, Any]:
+    """Return what a column says beyond its schema's defaults."""
+    said: dict[str, Any] = {}
+    if column.kind == "categorical":
+        said |= {"kind": column.kind, "categories": list(column.categories)}
+    else:
+        said |= {"minimum": _number(column.minimum), "maximum": _number(column.maximum)}
+    if column.missing_values:
+        said["missing_values"] = list(column.missing_values)
+    if column.indicator:
+        said["indicator"] = True
+    return said
+
+
+def _number(value: float | None) -> float | int | None:
+    return int(value) if value is not None and value.is_integer() and abs(value) < 1e15 else value
+
+
+def _flow(value: Any) -> str:
+    """Write a value in one line; words that YAML reads as something else are quoted."""
+    text = yaml.dump(
+        value,
+        Dumper=_Dumper,
+        default_flow_style=True,
+        allow_unicode=True,
+        sort_keys=False,
+        width=float("inf"),
+    )
+    return str(text).removesuffix("\n...\n").strip()
+
+
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
+    """Quotes what OmegaConf interpolates or takes for missing, and 1e3, which it reads as 1000."""
+
+
+_READ_OTHERWISE = re.compile(r".*\$\{.*|\?\?\?|[-+]?[\d._]+([eE][-+]?\d+)?|[-+]?\.?(inf|nan)", re.I)
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
+    style = '"' if _READ_OTHERWISE.fullmatch(value) else None
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", value.replace("${", r"\${"), style=style
+    )
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(_one_line(text), _WIDTH - 2)]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+__all__ = ["draft_yaml", "task_yaml"]

@@ -1,0 +1,358 @@
+"""Drafts of a schema: what each column becomes, what is left out, and merging."""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+import confide.cli
+from confide.client.records.drafting.draft import Draft, Named, draft_task
+from confide.client.records.drafting.merging import merge_tasks
+from confide.client.records.drafting.values import round_range
+from confide.client.records.drafting.writing import draft_yaml
+from confide.config.compose import compose
+from confide.config.folders import searching
+from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
+from confide.errors import DataError
+
+COUNT = 200
+DRAW = random.Random(1)
+LABEL = [DRAW.choice(["no", "yes"]) for _ in range(COUNT)]
+AGE = [str(DRAW.randint(21, 68)) for _ in range(COUNT)]
+
+
+def drafted(named: Named | None = None, **columns: Sequence[str | None]) -> Draft:
+    table = {"age": AGE, **columns}
+    table.setdefault("outcome", LABEL)
+    return draft_task(Dataset.from_dict({name: list(v) for name, v in table.items()}), named)
+
+
+def column_of(name: str, values: Sequence[str | None]) -> dict[str, object]:
+    """Return what a draft says of a column; {} if it leaves it out."""
+    task = drafted(**{name: values}).task
+    assert isinstance(task, TabularConfig)
+    if name not in task.columns:
+        return {}
+    column = task.columns[name]
+    said = {"minimum": column.minimum, "maximum": column.maximum, "missing": column.missing_values}
+    if column.kind == "categorical":
+        said = {"categories": column.categories, "missing": column.missing_values}
+    return {**said, "indicator": column.indicator}
+
+
+def mixed(values: Sequence[str], *others: str, every: int = 10) -> list[str]:
+    """Put other values in place of every tenth one."""
+    return [
+        others[(place // every) % len(others)] if place % every == 0 else value
+        for place, value in enumerate(values)
+    ]
+
+
+def chosen(*words: str) -> list[str]:
+    return [DRAW.choice(words) for _ in range(COUNT)]
+
+
+def numbers(low: int, high: int) -> list[str]:
+    return [str(DRAW.randint(low, high)) for _ in range(COUNT)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "missing", "maximum"),
+    [
+        ("a", mixed(numbers(0, 90), "?"), ["?"], 90),
+        ("a", mixed(numbers(0, 90), "-9"), ["-9"], 90),
+        ("a", mixed(numbers(0, 90), "-999", "-9"), ["-999", "-9"], 90),
+        ("a", mixed(numbers(0, 90), "999"), ["999"], 90),
+        ("a", mixed(numbers(0, 90), "n/a", "Unknown"), ["Unknown", "n/a"], 90),
+        ("a", mixed(numbers(0, 90), "-9", "-9.0"), ["-9", "-9.0"], 90),
+        ("chol", mixed(numbers(120, 390), "0"), ["0"], 400),
+        ("height", mixed(numbers(150, 190), "0"), ["0"], 190),
+        ("a", mixed(numbers(120, 390), "0"), ["0"], 400),
+    ],
+)
+def test_words_and_numbers_that_mean_missing(
+    name: str, values: list[str], missing: list[str], maximum: float
+) -> None:
+    column = column_of(name, values)
+    assert column["missing"] == missing
+    assert column["maximum"] == maximum
+    assert column["indicator"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("a", numbers(0, 99)),  # 99 is one of many
+        ("a", numbers(-9, 9)),
+        ("a", mixed(numbers(1, 40), "0")),  # a count
+        ("temperature_below", numbers(-99, 10)),
+        ("balance", numbers(-999, 999)),
+    ],
+)
+def test_numbers_that_are_measurements_are_not_missing(name: str, values: list[str]) -> None:
+    assert column_of(name, values)["missing"] == []
+
+
+def test_categories_are_listed_and_missing_words_are_none() -> None:
+    column = column_of("home", mixed(chosen("rent", "owner", "no"), "?", "NA "))
+    assert column == {
+        "categories": ["no", "owner", "rent"],
+        "missing": ["?", "NA"],
+        "indicator": True,
+    }
+    assert column_of("pets", chosen("none", "cat"))["categories"] == ["cat", "none"]
+    assert column_of("flag", chosen("TRUE", "false", "True"))["categories"] == ["TRUE", "false"]
+    assert column_of("flag", chosen("0", "1")) == {
+        "categories": ["0", "1"],
+        "missing": [],
+        "indicator": False,
+    }
+
+
+def test_empty_cells_get_an_indicator() -> None:
+    column = column_of("a", [None if place % 7 == 0 else "5" for place in range(COUNT)])
+    assert column == {}
+    gaps = [None if place % 7 == 0 else value for place, value in enumerate(numbers(0, 50))]
+    assert column_of("a", gaps)["indicator"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "why"),
+    [
+        ("id", [f"p{n}" for n in range(COUNT)], "an id"),
+        ("n", [str(n + 1) for n in range(COUNT)], "an id"),
+        ("case_no", [str(3 * n) for n in range(COUNT)], "an id"),
+        ("patient_id", numbers(1, 40), "whose a record is"),
+        ("customerID", numbers(1, 40), "whose a record is"),
+        ("surname", chosen("Meyer", "Li", "Khan"), "identifies people"),
+        ("First Name", chosen("Ann", "Bo"), "identifies people"),
+        ("zip_code", numbers(10000, 99999), "identifies people"),
+        ("contact", [f"a{n % 50}@example.org" for n in range(COUNT)], "e-mail addresses"),
+        ("nr", [f"+49 30 {n % 60 + 1000000}" for n in range(COUNT)], "telephone numbers"),
+        ("visited", [f"20{n % 20 + 10}-03-{n % 28 + 1:02}" for n in range(COUNT)], "dates"),
+        ("seen", [f"{n % 28 + 1}.{n % 12 + 1}.1999" for n in range(COUNT)], "dates"),
+        ("day", [f"2019{n % 12 + 1:02}{n % 28 + 1:02}" for n in range(COUNT)], "dates"),
+        ("state", ["on"] * COUNT, "the same value in every record"),
+        ("nothing", [None] * COUNT, "empty"),
+        ("code", [f"C{n % 90}" for n in range(COUNT)], "too many different values"),
+        ("dose", [f"{n % 9},{n % 7}" for n in range(COUNT)], "decimal commas"),
+        ("result_code", LABEL, "tells the label"),
+        ("result2", [{"yes": "1", "no": "0"}[one] for one in LABEL], "tells the label"),
+        ("score", [f"{(one == 'yes') + n / 500}" for n, one in enumerate(LABEL)], "tells the"),
+        ("odd", chosen("???", "a"), "cannot be written"),
+        ("???", chosen("a", "b"), "cannot be written"),
+        ("${x}", chosen("a", "b"), "cannot be written"),
+        ("hospital", chosen("north", "south"), "names the institution"),
+    ],
+)
+def test_columns_that_should_be_no_input_are_left_out(
+    name: str, values: list[str | None], why: str
+) -> None:
+    draft = drafted(**{name: values})
+    assert why in draft.left_out[name], draft.left_out
+    assert isinstance(draft.task, TabularConfig)
+    assert list(draft.task.columns) == ["age"]
+
+
+def test_free_text_beside_a_table_is_no_input() -> None:
+    notes = [f"patient {n} has a cough of {n} days now" for n in range(COUNT)]
+    more = {name: numbers(0, 50) for name in ("b", "c")}
+    draft = drafted(note=notes, **more)
+    assert "free text" in draft.left_out["note"]
+    assert any("--text 'note'" in choice for choice in draft.choices)
+    assert isinstance(
+        drafted(Named(text="note"), note=notes, **more).task, TextClassificationConfig
+    )
+
+
+def test_roles_beside_the_schema_are_found() -> None:
+    draft = drafted(
+        rownames=[str(n) for n in range(COUNT)],
+        Id=[f"p{n}" for n in range(COUNT)],
+        patient=numbers(1, 30),
+        clinic=chosen("a", "b", "c"),
+    )
+    assert (draft.id_column, draft.group_column) == ("Id", "patient")
+    assert draft.institution == ("clinic", 3)
+
+
+def test_every_drafted_column_is_marked_and_no_count_is_written() -> None:
+    draft = drafted(home=chosen("rent", "owner"))
+    assert draft.task.drafted == ["age", "home"]
+    text = draft_yaml(draft, source="table.csv")
+    assert "200" not in text
+    assert "drafted: [age, home]" in text
+
+
+def test_the_label_is_found_or_named() -> None:
+    assert drafted().task.label_column == "outcome"
+    assert drafted().task.labels == ["no", "yes"]
+    other = drafted(Named(label="home"), home=chosen("rent", "owner"))
+    assert other.task.label_column == "home"
+    with pytest.raises(DataError, match="lack column nowhere"):
+        drafted(Named(label="nowhere"))
+    with pytest.raises(DataError, match="name it with --label COLUMN"):
+        draft_task(Dataset.from_dict({"age": AGE}))
+
+
+def test_a_text_and_a_label_make_a_task_on_texts() -> None:
+    texts = [f"the scan of {n} shows {DRAW.choice('abc')} and nothing else" for n in range(COUNT)]
+    draft = draft_task(
+        Dataset.from_dict({"report": texts, "outcome": LABEL, "id": [str(n) for n in range(COUNT)]})
+    )
+    assert isinstance(draft.task, TextClassificationConfig)
+    assert (draft.task.text_column, draft.id_column) == ("report", "id")
+    assert draft.task.drafted == []
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e12))
+def test_ranges_hold_all_values_and_are_round(low: float, span: float) -> None:
+    high = low + span
+    bottom, top = round_range(low, high)
+    assert bottom <= low <= high <= top
+    assert top - bottom <= 3 * (high - low) or bottom == 0
+
+
+def test_nothing_of_the_extremes_is_left_in_a_range() -> None:
+    assert round_range(21, 68) == (0, 70)
+    assert round_range(105, 11140) == (0, 12000)
+    assert round_range(1203.7, 1286.2) == (1200, 1290)
+
+
+# --- as YAML
+
+
+ODD = {
+    "no": chosen("yes", "no", "off"),
+    "a b": numbers(0, 50),
+    "alk.phos: x": chosen("${oc.env:HOME}", "1e3", "null", "a, b", "it's", 'q"'),
+    "größe": numbers(100, 190),
+    "1": chosen("01", "x", "~", "y", "z"),
+    "#": chosen("{", "[", "-", ":"),
+    "kind": chosen("a", "b"),
+}
+
+
+def test_a_draft_composes_and_fits_its_own_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = {"age": AGE, **ODD, "outcome": LABEL}
+    Dataset.from_dict(table).to_json("records.jsonl")
+    output = "conf/task/mine.yaml"
+    assert confide.cli.main(["data", "draft", "records.jsonl", "--output", output]) == 0
+    with searching(["conf"]):
+        words = ["task=mine", "data.path=records.jsonl", "backbone=logistic", "tuning=full"]
+        config = compose([*words, "privacy=none"])
+    assert isinstance(config.task, TabularConfig)
+    assert set(config.task.columns) >= set(ODD)
+    listed = config.task.columns["alk.phos: x"]
+    assert {*listed.categories, *listed.missing_values} == set(ODD["alk.phos: x"])
+    capsys.readouterr()
+    assert confide.cli.main(["data", "check", *words, "data.max_records=null"]) == 0
+    assert "Nobody has confirmed the ranges" in capsys.readouterr().out
+    assert confide.cli.main(["data", "draft", "records.jsonl", "--output", output]) == 1
+
+
+# --- merging
+
+
+def tasks(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str, TaskConfig]:
+    base = {"labels": ["a", "b"], "label_column": "y", "kind": "tabular"}
+    adapter = TypeAdapter(TabularConfig)
+    return {
+        "A": adapter.validate_json(json.dumps({**base, **first})),
+        "B": adapter.validate_json(json.dumps({**base, **second})),
+    }
+
+
+def test_merging_takes_the_widest_range_and_all_categories() -> None:
+    merged = merge_tasks(
+        tasks(
+            {
+                "columns": {
+                    "x": {"minimum": 0.0, "maximum": 5.0, "missing_values": ["-9"]},
+                    "c": {"kind": "categorical", "categories": ["r", "a"]},
+                },
+                "drafted": ["x"],
+            },
+            {
+                "columns": {
+                    "x": {"minimum": -2.0, "maximum": 3.0, "indicator": True},
+                    "c": {"kind": "categorical", "categories": ["a", "q"]},
+                },
+                "drafted": ["c"],
+            },
+        )
+    )
+    assert merged.conflicts == []
+    assert isinstance(merged.task, TabularConfig)
+    x, c = merged.task.columns["x"], merged.task.columns["c"]
+    assert (x.minimum, x.maximum, x.missing_values, x.indicator) == (-2.0, 5.0, ["-9"], True)
+    assert c.categories == ["a", "q", "r"]
+    assert merged.task.drafted == ["x", "c"]
+
+
+def test_conflicts_are_listed() -> None:
+    merged = merge_tasks(
+        tasks(
+            {
+                "columns": {
+                    "x": {"minimum": 0.0, "maximum": 5.0},
+                    "k": {"minimum": 0.0, "maximum": 5.0},
+                    "s": {"kind": "categorical", "categories": ["Male", "?"]},
+                },
+            },
+            {
+                "labels": ["a", "c"],
+                "label_column": "z",
+                "columns": {
+                    "k": {"kind": "categorical", "categories": ["u"]},
+                    "s": {
+                        "kind": "categorical",
+                        "categories": ["male"],
+                        "missing_values": ["?"],
+                    },
+                },
+            },
+        )
+    )
+    told = "\n".join(merged.conflicts)
+    for words in (
+        "label_column: y in A, z in B",
+        "labels: A has no record of c",
+        "labels: B has no record of b",
+        "columns.x: B lacks it",
+        "columns.k: numeric in A, categorical in B",
+        "differ by case alone: Male, male",
+        "? means missing in B, and is a category in A",
+    ):
+        assert words in told, told
+    assert isinstance(merged.task, TabularConfig)
+    assert list(merged.task.columns) == ["s"]
+
+
+def test_drafts_are_merged_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, high in (("a", 40), ("b", 900)):
+        table = {"x": numbers(0, high), "outcome": LABEL}
+        Dataset.from_dict(table).to_csv(tmp_path / f"{name}.csv", index=False)
+        words = ["data", "draft", str(tmp_path / f"{name}.csv")]
+        assert confide.cli.main([*words, "-o", str(tmp_path / f"{name}.yaml")]) == 0
+    capsys.readouterr()
+    paths = [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
+    assert confide.cli.main(["data", "draft", *paths]) == 0
+    merged = yaml.safe_load(capsys.readouterr().out)
+    assert merged["columns"]["x"] == {"minimum": 0, "maximum": 900}
+    assert merged["drafted"] == ["x"]
+    (tmp_path / "b.yaml").write_text("kind: tabular\nlabels: [a]\nnothing: 1\n")
+    assert confide.cli.main(["data", "draft", *paths]) == 2
+    assert "b.yaml: nothing" in capsys.readouterr().err
