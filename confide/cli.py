@@ -12,6 +12,10 @@ from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 from confide.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "init": (
+        "confide.simulations.commands.init:main",
+        "make a project of your own, with a task drafted from records",
+    ),
     "simulate": (
         "confide.simulations.commands.simulate:main",
         "run a whole federation on this machine",
@@ -54,7 +58,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "data": (
         "confide.client.commands.data:main",
-        "check records against a task before anything is trained",
+        "check records against a task, or draft one from them",
     ),
     "predict": (
         "confide.client.commands.predict:main",

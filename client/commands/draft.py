@@ -43,16 +43,13 @@ def main(argv: Sequence[str]) -> int:
             "confide data draft: expected one source of records, or drafts that end in .yaml; got"
             f" {' '.join(arguments.sources)}."
         )
+    from confide.client.records.drafting.draft import Named
+    from confide.client.records.drafting.reading import draft_source
     from confide.client.records.drafting.writing import draft_yaml
 
     (source,) = arguments.sources
-    draft = draft_source(
-        source,
-        label=arguments.label,
-        identifier=arguments.id,
-        text=arguments.text,
-        query=arguments.query,
-    )
+    named = Named(label=arguments.label, identifier=arguments.id, text=arguments.text)
+    draft = draft_source(source, named, query=arguments.query)
     _write(draft_yaml(draft, source=_shown(source)), arguments.output)
     for line in _told(draft):
         print(line, file=sys.stderr)
@@ -92,26 +89,6 @@ this machine.""",
         "--output", "-o", type=Path, metavar="FILE", help="file to write (default: printed)"
     )
     return parser
-
-
-def draft_source(
-    source: str,
-    *,
-    label: str | None = None,
-    identifier: str | None = None,
-    text: str | None = None,
-    query: str | None = None,
-) -> "Draft":
-    """Read records and draft their task."""
-    from confide.client.records.drafting.draft import Named, draft_task
-    from confide.client.records.sources import FILE_COLUMN, load_records, shared_columns
-    from confide.config.data import DataConfig
-
-    names = shared_columns(source, query=query)
-    records = load_records(source, names, in_memory_mb=DataConfig.in_memory_mb, query=query).records
-    if FILE_COLUMN in records.column_names:
-        records = records.remove_columns([FILE_COLUMN])
-    return draft_task(records, Named(label=label, identifier=identifier, text=text))
 
 
 def _merge(paths: Sequence[Path], output: Path | None) -> int:
@@ -205,4 +182,4 @@ def _shown(source: str) -> str:
     return redact(source)
 
 
-__all__ = ["draft_source", "main"]
+__all__ = ["main"]

@@ -197,6 +197,13 @@ def first_job(overrides: Sequence[str]) -> list[str]:
     return job
 
 
+def choices(group: str) -> list[str]:
+    """List the choices of a group."""
+    with own_hydra():
+        register_schema()
+        return _options(group)
+
+
 def _jobs(overrides: Sequence[str], *, most: int) -> list[list[str]]:
     with _loader() as loader:
         return [list(job) for job in expand(overrides, loader, most=most)]
@@ -239,8 +246,7 @@ def _compose_collecting(
 def _own_mistakes(overrides: Sequence[str]) -> list[Mistake]:
     """Hold the own files that a config would be composed from to the schema."""
     with composing_without(lambda path, keys: True):
-        choices = [word for word in overrides if "." not in _key(word)]
-        chosen = [word for word in choices if _composes([word])]
+        chosen = [w for w in overrides if "." not in _key(w) and _composes([w])]
         if not _composes(chosen):
             return []
         files = own_files(chosen)
@@ -369,6 +375,7 @@ def _value_problems(composed: DictConfig) -> list[str]:
 __all__ = [
     "CONF_MODULE",
     "check_jobs",
+    "choices",
     "compose",
     "first_job",
     "hydra_settings",

