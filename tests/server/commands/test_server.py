@@ -1,19 +1,23 @@
 """``confide server``: its words, before anything is started."""
 
+import dataclasses
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
+from own_configs import write_configs
 
 import confide.cli
 from confide.config.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.server.commands.server import main, new_words
+from confide.server.deployment.coordinate import coordinate
 from confide.server.provisioning.provision import provision
 from confide.server.run.command_line import Resumption, overrides_of, split_resume
-from confide.server.run_folder import COMMAND, CONFIG
+from confide.server.run_folder import COMMAND, CONFIG, Command
 
 HEART = "experiment=heart_disease"
 NAMES = ["with a space", "it's", 'a "quoted" one', "a=b,c", "{a} [b] (c)", "ä: b"]
@@ -169,3 +173,28 @@ def test_a_run_is_resumed_by_the_command_that_began_it(tmp_path: Path) -> None:
 
 def test_values_of_flags_are_no_overrides() -> None:
     assert overrides_of(["--cfg", "job", "kit", "a=1", "-p", "x", "--info"]) == ["kit", "a=1"]
+
+
+def test_a_run_is_coordinated_from_its_own_files(tmp_path: Path) -> None:
+    """The process that runs the rounds finds what the run kept, whatever folder is gone."""
+    command = Command(overrides=["experiment=credit"], cwd=str(tmp_path), program="server")
+    write_configs(tmp_path / "run" / "checkpoints" / "conf")
+    (tmp_path / "run" / COMMAND).write_text(yaml.safe_dump(dataclasses.asdict(command)))
+    before = Path.cwd()
+    try:
+        with pytest.raises(ConfigError, match=r"server\.kit=null"):
+            coordinate(tmp_path / "run", "127.0.0.1:1")
+    finally:
+        os.chdir(before)
+
+
+def test_a_coordinator_has_configs_of_its_own(
+    kit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_configs(tmp_path / "mine")
+    words = ["server", str(kit), "-cd", "mine", "experiment=credit"]
+    assert confide.cli.main([*words, "server.num_rounds=0"]) == 2
+    told = capsys.readouterr().err
+    assert "server.num_rounds=0: expected" in told
+    assert "credit" not in told
