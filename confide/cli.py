@@ -12,13 +12,13 @@ from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
 from confide.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "init": (
-        "confide.simulations.commands.init:main",
-        "make a project of your own, with a task drafted from records",
-    ),
     "simulate": (
         "confide.simulations.commands.simulate:main",
         "run a whole federation on this machine",
+    ),
+    "init": (
+        "confide.simulations.commands.init:main",
+        "make a project of your own, with a task drafted from records",
     ),
     "report": (
         "confide.simulations.commands.report:main",

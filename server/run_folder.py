@@ -162,9 +162,13 @@ def keep_own_files(run_dir: Path, overrides: Sequence[str]) -> None:
         return
     for file in own_files(overrides):
         kept = run_dir / _OWN_FILES / f"{file.name}.yaml"
-        if kept.resolve() != file.path.resolve():
+        if kept.resolve() == file.path.resolve():
+            continue  # of a run that goes on
+        try:
             kept.parent.mkdir(parents=True, exist_ok=True)
             write_text(kept, file.path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise StorageError(f"{kept} cannot be written: {error}.") from None
 
 
 def kept_own_files(run_dir: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from confide.config.fields import range_problems
-from confide.config.folders import CONF_MODULE, composing_without, current
+from confide.config.folders import CONF_MODULE, composing_without, current, shown
 from confide.config.hydra_state import own_hydra, with_open_dicts
 from confide.config.model import BACKBONES
 from confide.config.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
@@ -291,6 +291,13 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
         if error.missing_cfg_file not in (None, f"{group}/{choice.strip(_QUOTES)}"):
             # A file that was chosen names another one in its defaults
             return f"{override}: {_missing_default(error)}"
+        other = [
+            shown(f / group / f"{choice}.yml")
+            for f in current().folders
+            if (f / group / f"{choice}.yml").is_file()
+        ]
+        if other:
+            return f"{override}: {other[0]} is not looked at; rename it to {choice}.yaml."
         return f"{override}: there is no {key} called {choice}.{_near(choice, _options(group))}"
     if isinstance(cause, ConfigKeyError) or "Key '" in str(cause):
         known = _keys(_compose_once(good))

@@ -122,6 +122,13 @@ def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
     assert "Did you mean credit? Choose one of: credit, heart_disease, tweets." in problem
 
 
+def test_a_file_of_another_ending_is_told(here: Path) -> None:
+    write_configs(here / "conf")
+    (here / "conf" / "task" / "other.yml").write_text("kind: tabular\n")
+    (problem,) = mistakes("task=other")
+    assert "conf/task/other.yml is not looked at; rename it to other.yaml" in problem
+
+
 def test_settings_of_own_columns_are_guessed(here: Path) -> None:
     write_configs(here / "conf")
     (problem,) = mistakes(CREDIT, "task.columns.Incom.maximum=3")

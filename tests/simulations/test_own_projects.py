@@ -46,6 +46,7 @@ def test_a_run_is_resumed_and_exported_without_the_folder(here: Path) -> None:
     described = yaml.safe_load((here / "run" / CONFIG).read_text())
     assert described["task"]["columns"]["Income"]["maximum"] == 1000.0
     assert confide.cli.main(["predict", "run", "credit.csv", "--output", "out.csv"]) == 0
+    assert confide.cli.main(["export", "run", "--to", "hf"]) == 0
     assert confide.cli.main(["report", "run"]) == 0
 
 

@@ -31,6 +31,7 @@ from confide.config.task import (
 from confide.errors import DataError
 
 _RARE = 5
+_MOST_CLASSES = 100
 _FEW_INPUTS = 2
 _NEGATIVE = ("0", "no", "n", "false", "negative", "absent", "good", "none", "alive", "benign")
 _TOKENS = (48, 64, 96, 128, 192, 256, 384, 512)
@@ -96,6 +97,16 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
         raise DataError(
             f"The records lack column {', '.join(absent)}; they have {', '.join(columns)}."
         )
+    if len(columns) == 1:
+        (only,) = columns
+        separator = next((sign for sign in ";\t|" if sign in only), None)
+        why = (
+            f"its name holds {separator!r}, which may separate fields: export with commas, or as"
+            " .tsv"
+            if separator
+            else "a label needs something to be told from"
+        )
+        raise DataError(f"The records have one column, {only!r}: {why}.")
     candidates = [named.label] if named.label else label_candidates(columns)
     if not candidates:
         raise DataError(
@@ -266,10 +277,10 @@ class _Drafting:
 
     def _labels(self) -> list[str]:
         labels = folded(self._label.counts)
-        if len(labels) < 2:
+        if not 2 <= len(labels) <= _MOST_CLASSES:
             raise DataError(
-                f"Column {self._label.name}: {len(labels)} different values; the label needs at"
-                " least two."
+                f"Column {self._label.name}: {len(labels)} different values; expected a label of 2"
+                f" to {_MOST_CLASSES} classes."
             )
         if len(labels) == 2:
             # The outcome that is looked for comes second, as in a table of confusion

@@ -55,7 +55,7 @@ _PERSON_VALUES = (
 
 def role_of(values: Values) -> tuple[Role, str]:
     """Say what a column is, and why it is left out; '' if it is an input."""
-    counts, present = values.counts, values.present
+    counts = values.counts
     if len(counts) < 2:
         return "constant", "empty" if not counts else "the same value in every record"
     if "${" in values.name or "???" in (values.name, *counts):
@@ -63,8 +63,8 @@ def role_of(values: Values) -> tuple[Role, str]:
     if _OWNER.search(values.name):
         return "id", "names whose a record is: data.group_column, for privacy=group"
     for what, pattern in _PERSON_VALUES:
-        matching = sum(count for value, count in counts.items() if pattern.fullmatch(value))
-        if matching >= 0.9 * present:
+        matching = sum(n for value, n in values.sample.items() if pattern.fullmatch(value))
+        if matching >= 0.9 * values.sample.total():
             return "person", f"identifies people: {what}"
     if _PERSON.search(values.name):
         return "person", "identifies people, by its name"

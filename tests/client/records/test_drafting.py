@@ -199,7 +199,21 @@ def test_the_label_is_found_or_named() -> None:
     with pytest.raises(DataError, match="lack column nowhere"):
         drafted(Named(label="nowhere"))
     with pytest.raises(DataError, match="name it with --label COLUMN"):
-        draft_task(Dataset.from_dict({"age": AGE}))
+        draft_task(Dataset.from_dict({"age": AGE, "more": AGE}))
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"a;b": ["1;2"] * 30}, "may separate fields"),
+        ({"a": AGE}, "needs something to be told from"),
+    ],
+)
+def test_records_that_give_no_task_are_refused(table: dict[str, list[str]], told: str) -> None:
+    with pytest.raises(DataError, match=told):
+        draft_task(Dataset.from_dict(table))
+    with pytest.raises(DataError, match="2 to 100 classes"):
+        drafted(Named(label="n"), n=[f"c{n % 150}" for n in range(COUNT)])
 
 
 def test_a_text_and_a_label_make_a_task_on_texts() -> None:
