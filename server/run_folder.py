@@ -6,6 +6,7 @@ Imports nothing heavy: mistakes are reported, and the config is on disk, before 
 import contextlib
 import dataclasses
 import json
+import logging
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +22,8 @@ from confide.config.run import Config
 from confide.errors import ConfigError, StorageError
 from confide.security.redaction import redact, redact_arguments
 from confide.storage.files import locked, write_text
+
+log = logging.getLogger(__name__)
 
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
 REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
@@ -160,7 +163,9 @@ def keep_own_files(run_dir: Path, overrides: Sequence[str]) -> None:
     """
     if not current().folders:
         return
-    for file in own_files(overrides):
+    files = own_files(overrides)
+    log.info("Own configs: %s", ", ".join(str(file.path) for file in files) or "none")
+    for file in files:
         kept = run_dir / _OWN_FILES / f"{file.name}.yaml"
         if kept.resolve() == file.path.resolve():
             continue  # of a run that goes on
