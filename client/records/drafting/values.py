@@ -22,7 +22,7 @@ MISSING_WORDS = frozenset(
 """In lower case. Between numbers every one of them means missing; among words see below."""
 # "none" and "unknown" may be categories like any other: no pets, a stage that is not known
 _WORDS_THAT_MAY_BE_CATEGORIES = frozenset({"none", "unknown", "not applicable", "unk"})
-_SENTINEL = re.compile(r"-(1|7|8|9|[789]{2,6}|(?P<n>9)\d*)|9{2,6}|[789]{3,6}")
+_SENTINEL = re.compile(r"-(1|7|8|9|[789]{2,6})|9{1,6}|[789]{3,6}")
 _CANNOT_BE_ZERO = re.compile(
     r"(?i)pressure|trestbps|systolic|diastolic|chol|bmi|weight|height|glucose|insulin|thickness"
     r"|pulse|heart.?rate|temperature|haemoglobin|hemoglobin|h(a)?ematocrit"
@@ -170,9 +170,12 @@ def _is_marker(value: str, values: Values) -> bool:
     if len(rest) < 2:
         return False
     low, high = min(rest), max(rest)
-    if number < 0:
-        return low >= 0 and (number < -1 or high >= 5)
-    return number > high and number - high > high - low
+    gap = low - number if number < 0 else number - high
+    often = values.counts[value] >= max(5, 0.01 * values.present)
+    if number < 0 <= low:
+        return number < -1 or high >= 5
+    # Farther from the others than they are from each other, or half as far and often
+    return gap >= 3 and gap > (0.4 if often else 1.0) * (high - low)
 
 
 def _is_impossible_zero(values: Values) -> bool:

@@ -72,6 +72,9 @@ def numbers(low: int, high: int) -> list[str]:
         ("a", mixed(numbers(0, 90), "999"), ["999"], 90),
         ("a", mixed(numbers(0, 90), "n/a", "Unknown"), ["Unknown", "n/a"], 90),
         ("a", mixed(numbers(0, 90), "-9", "-9.0"), ["-9", "-9.0"], 90),
+        ("celsius", mixed(numbers(-9, 35), "-999"), ["-999"], 35),
+        ("age", mixed(numbers(20, 68), "99"), ["99"], 70),
+        ("answer", mixed(numbers(1, 5), "9"), ["9"], 5),
         ("chol", mixed(numbers(120, 390), "0"), ["0"], 400),
         ("height", mixed(numbers(150, 190), "0"), ["0"], 190),
         ("a", mixed(numbers(120, 390), "0"), ["0"], 400),
@@ -94,6 +97,7 @@ def test_words_and_numbers_that_mean_missing(
         ("a", mixed(numbers(1, 40), "0")),  # a count
         ("temperature_below", numbers(-99, 10)),
         ("balance", numbers(-999, 999)),
+        ("rooms", [*numbers(1, 8)[:-1], "9"]),
     ],
 )
 def test_numbers_that_are_measurements_are_not_missing(name: str, values: list[str]) -> None:
