@@ -11,7 +11,6 @@ from confide.errors import EXIT_FAILED, ConfigError, StorageError
 from confide.storage.files import write_text
 
 if TYPE_CHECKING:
-    from confide.client.records.drafting.draft import Draft
     from confide.config.task import TaskConfig
 
 _YAML = (".yaml", ".yml")
@@ -45,13 +44,13 @@ def main(argv: Sequence[str]) -> int:
         )
     from confide.client.records.drafting.draft import Named
     from confide.client.records.drafting.reading import draft_source
-    from confide.client.records.drafting.writing import draft_yaml
+    from confide.client.records.drafting.writing import draft_yaml, notes_of
 
     (source,) = arguments.sources
     named = Named(label=arguments.label, identifier=arguments.id, text=arguments.text)
     draft = draft_source(source, named, query=arguments.query)
     _write(draft_yaml(draft, source=_shown(source)), arguments.output)
-    for line in _told(draft):
+    for line in notes_of(draft):
         print(line, file=sys.stderr)
     return 0
 
@@ -155,25 +154,6 @@ def _write(text: str, output: Path | None) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     write_text(output, text)
     print(f"{output}: check every line of it.", file=sys.stderr)
-
-
-def _told(draft: "Draft") -> list[str]:
-    """List what the YAML has no setting for."""
-    told = [f"{draft.records:,} records", *(f"note: {n}" for n in (*draft.choices, *draft.notes))]
-    if draft.id_column:
-        told.append(f"note: {draft.id_column} names a record: data.id_column={draft.id_column}")
-    if draft.group_column:
-        told.append(
-            f"note: {draft.group_column} names whose a record is:"
-            f" data.group_column={draft.group_column}"
-        )
-    if draft.institution:
-        column, count = draft.institution
-        told.append(
-            f"note: {column} names {count} institutions: data.partitioner=natural"
-            f" data.partition_by={column}"
-        )
-    return told
 
 
 def _shown(source: str) -> str:

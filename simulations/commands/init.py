@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,11 @@ def main(argv: Sequence[str]) -> int:
     written, kept = _write(folder, files, ignored(source))
     where = "" if folder == Path() else f" in {folder}"
     print(f"{', '.join(written)} written{where}" + (f"; {', '.join(kept)} kept" if kept else ""))
+    if source is not None:
+        from confide.client.records.drafting.writing import notes_of
+
+        for note in notes_of(source.draft):
+            print(note, file=sys.stderr)
     lines = files["README.md"].splitlines()
     start = lines.index("```") + 1
     print("Next:")

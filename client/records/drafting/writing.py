@@ -35,6 +35,25 @@ def draft_yaml(draft: Draft, *, source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def notes_of(draft: Draft) -> list[str]:
+    """List what whoever holds the records should know, with counts; the YAML has none."""
+    told = [f"{draft.records:,} records", *(f"note: {n}" for n in (*draft.choices, *draft.notes))]
+    if draft.id_column:
+        told.append(f"note: {draft.id_column} names a record: data.id_column={draft.id_column}")
+    if draft.group_column:
+        told.append(
+            f"note: {draft.group_column} names whose a record is:"
+            f" data.group_column={draft.group_column}"
+        )
+    if draft.institution:
+        column, count = draft.institution
+        told.append(
+            f"note: {column} names {count} institutions: data.partitioner=natural"
+            f" data.partition_by={column}"
+        )
+    return told
+
+
 def task_yaml(task: TaskConfig, *, notes: list[str]) -> str:
     """Write a task that was merged from drafts, with notes above it."""
     above = [line for note in notes for line in _comment(note)]
@@ -126,4 +145,4 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-__all__ = ["draft_yaml", "task_yaml"]
+__all__ = ["draft_yaml", "notes_of", "task_yaml"]

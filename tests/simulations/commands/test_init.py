@@ -85,8 +85,11 @@ def test_the_plan_of_a_draft_is_refused_by_strict_institutions(here: Path) -> No
     confide.simulate([*strict, "server.num_rounds=1"], run_dir="allowed")
 
 
-def test_institutions_that_a_column_names_are_kept(here: Path) -> None:
+def test_institutions_that_a_column_names_are_kept(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert confide.cli.main(["init", "heart", "--from", HEART, "--label", "num"]) == 0
+    assert "note: dataset names 4 institutions" in capsys.readouterr().err
     config = composed("experiment=heart")
     assert (config.data.partitioner, config.data.partition_by) == ("natural", "dataset")
     assert (config.data.num_clients, config.data.id_column) == (4, "id")
