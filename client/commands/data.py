@@ -27,12 +27,12 @@ _OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
 
 _HELP = """Look at records before anything is trained.
 
-usage: confide data draft RECORDS [--label COLUMN] [--output FILE]
-           draft the schema of a task, or merge several drafts
-       confide data check [PATH] [--json] [OVERRIDES ...]
+usage: confide data check [PATH] [--json] [OVERRIDES ...]
            check records against a task
+       confide data draft RECORDS [--label COLUMN] [--output FILE]
+           draft the schema of a task, or merge several drafts
 
-`confide data draft --help` and `confide data check --help` say more."""
+`confide data check --help` and `confide data draft --help` say more."""
 
 _CHECK_HELP = """Check records against a task, as an institution's own client would.
 
