@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,13 +11,17 @@ from typing import Any
 from confide.config.audit import AuditConfig
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
+from confide.config.folders import own_configs
 from confide.config.run import Config
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 
 _HELP = """Attack a run or a plan, and print what attacks find beside what is claimed.
 
 usage: confide audit RUN [audit.KEY=VALUE ...]
-       confide audit [OVERRIDES ...] [--output FOLDER]
+       confide audit [--config-dir DIR] [OVERRIDES ...] [--output FOLDER]
+
+--config-dir DIR (-cd) adds a folder of your own configs; conf/ in the current folder is found by
+itself.
 
   confide audit runs/2026-01-31/12-00-00
   confide audit experiment=heart_disease privacy=record privacy.epsilon=3
@@ -34,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     """Run ``confide audit``.
 
     Args:
-        argv: RUN, overrides, ``--output FOLDER``.
+        argv: RUN, overrides, ``--output FOLDER``, ``--config-dir DIR``.
 
     Returns:
         The exit status: 1 where a claim is refuted.
@@ -43,10 +48,15 @@ def main(argv: Sequence[str]) -> int:
         ConfideError: if the command is wrong, or the run cannot be simulated or audited.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")
-    words, output = _split_output(argv)
-    if {"-h", "--help", "help"} & set(words):
+    if {"-h", "--help", "help"} & set(argv):
         print(_HELP)
         return 0
+    with own_configs(argv) as words:
+        return _main(words)
+
+
+def _main(argv: Sequence[str]) -> int:
+    words, output = _split_output(argv)
     folders = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word]
     unknown = [word for word in folders if word.startswith("-")]
@@ -61,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
             folder, settings = Path(folders[0]).expanduser().resolve(), _settings(overrides)
         else:
             config = compose(overrides)
-            folder, settings = _simulated(config, output), config.audit
+            folder, settings = _simulated(config, output, overrides), config.audit
         return _audit(folder, settings)
     except KeyboardInterrupt:
         print("confide audit: interrupted; nothing was written.", file=sys.stderr)
@@ -81,7 +91,7 @@ def _split_output(argv: Sequence[str]) -> tuple[list[str], Path | None]:
 
 
 def _settings(overrides: Sequence[str]) -> AuditConfig:
-    others = [word for word in overrides if not word.lstrip("+").startswith("audit.")]
+    others = [word for word in overrides if not re.match(r"\+*audit[.=]", word)]
     if others:
         raise ConfigError(
             [f"{word}: a run is audited as it was run; only audit.* can be set." for word in others]
@@ -89,7 +99,7 @@ def _settings(overrides: Sequence[str]) -> AuditConfig:
     return compose(overrides).audit
 
 
-def _simulated(config: Config, output: Path | None) -> Path:
+def _simulated(config: Config, output: Path | None, overrides: Sequence[str]) -> Path:
     """Simulate a plan, without baselines, and return its folder."""
     if config.client.ledger is not None:
         raise ConfigError(
@@ -104,7 +114,7 @@ def _simulated(config: Config, output: Path | None) -> Path:
     config.simulation.baselines = []
     folder = output or Path(f"runs/{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}").resolve()
     progress = make_progress(config.server.progress, config.task.primary_metric)
-    progress.finished(simulate(config, folder, progress=progress), folder)
+    progress.finished(simulate(config, folder, progress=progress, overrides=overrides), folder)
     return folder
 
 

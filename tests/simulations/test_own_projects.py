@@ -17,6 +17,7 @@ from confide.errors import ConfigError
 from confide.protocol.plan import make_plan
 from confide.server.provisioning.provision import read_federation
 from confide.server.run_folder import COMMAND, CONFIG, kept_own_files
+from confide.simulations.audit.door import audit_policy
 from confide.simulations.run import simulate
 
 CREDIT = "experiment=credit"
@@ -116,6 +117,34 @@ def test_records_are_checked_and_partitioned(
     assert json.loads(capsys.readouterr().out)["source"]["records"] == 150
     assert confide.cli.main(["partition", "parts", "--config-dir=mine", CREDIT]) == 0
     assert len(list(Path("parts").glob("institution-*.csv"))) == 3
+
+
+def test_a_plan_of_ones_own_is_audited(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (elsewhere / "audit").mkdir()
+    (elsewhere / "audit" / "short.yaml").write_text("parts: [noise]\ndraws: 1000\n")
+    plan = [CREDIT, "privacy=record", "privacy.epsilon=3", "server.progress=quiet", "tracking=none"]
+    own = ["-cd", "mine", "audit=short"]
+    assert confide.cli.main(["audit", *own, *plan, "--output", "run"]) == 0
+    assert list(json.loads(Path("run/audit.json").read_text())["parts"]) == ["noise"]
+    (kept,) = kept_own_files(Path("run"))
+    assert (kept / "task" / "credit.yaml").exists()
+    assert confide.cli.main(["audit", "run", *own]) == 0
+    capsys.readouterr()
+    assert confide.cli.main(["audit", "run", CREDIT, *own]) == 2
+    assert "only audit.* can be set" in capsys.readouterr().err
+    (elsewhere / "audit" / "short.yaml").write_text("parts: [noise]\ndraw: 1000\n")
+    assert confide.cli.main(["audit", *own, *plan]) == 2
+    assert "mine/audit/short.yaml:2: there is no setting audit.draw." in capsys.readouterr().err
+
+
+def test_trials_of_an_audit_are_held_to_no_policy_of_ones_own(elsewhere: Path) -> None:
+    (elsewhere / "policy").mkdir()
+    (elsewhere / "policy" / "simulation.yaml").write_text("max_epsilon: 0.5\n")
+    audit_policy.cache_clear()
+    with own_configs(["-cd", "mine"]):
+        assert compose().policy.max_epsilon == 0.5
+        assert audit_policy(100).max_epsilon == 1000
+        assert audit_policy(100).allow_drafted
 
 
 def test_a_policy_of_ones_own_is_explained(
