@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from confide.client.assembly import make_trainer
 from confide.client.institution import Institution, Safeguards
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.memory import MemoryLedger
@@ -100,7 +101,7 @@ def build_institution(
     ``safeguards`` are those of Safeguards; without any, the institution has a ledger in memory and
     keys that repeat.
     """
-    trainer = trainer or Trainer(workload_of(plan), private=plan.private)
+    trainer = trainer or make_trainer(workload_of(plan), plan)
     given = {"ledger": MemoryLedger(), "key_fn": key_of, **safeguards}
     return Institution(
         "ward",

@@ -29,8 +29,8 @@ from confide.client.training.layer_gradients import (
 from confide.errors import PrivacyError
 from confide.tasks.task import Batch
 
-# Parameters. A copy of fewer for each record costs less than the books do.
-_PAYS_FROM = 2**20
+# Rounding may take so much of C. At 1 nothing would be left of it, and beyond it signs would turn.
+_MOST_MARGIN = 2.0**-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +52,17 @@ class _Call:
     version: int
     edge: GradientEdge
 
+    @property
+    def tokens(self) -> int:
+        """How many products a record adds to an element of the layer's gradient."""
+        return math.prod(self.inputs.shape[1:-1]) if isinstance(self.layer, nn.Linear) else 1
+
     def check(self, count: int, most_tokens: int) -> None:
         """Refuse what would make the gradients wrong, after a forward pass of ``count`` records."""
-        tokens = math.prod(self.inputs.shape[1:-1])
-        if isinstance(self.layer, nn.Linear) and tokens > most_tokens:
+        if self.tokens > most_tokens:
             raise PrivacyError(
-                f"{self.name} takes {tokens} tokens of a record: rounding is accounted for up to"
-                f" {most_tokens}."
+                f"{self.name} takes {self.tokens} tokens of a record: rounding is accounted for up"
+                f" to {most_tokens}."
             )
         if len(self.inputs) != count:
             raise PrivacyError(
@@ -95,18 +99,37 @@ class BookKeeping:
         self._params = [p for layer in self._layers.values() for p in layer.parameters()]
         self._sums: Tensor | None = None
 
-    @property
-    def pays(self) -> bool:
-        """Whether a copy of all parameters for each record would cost more than the books."""
-        return sum(p.numel() for p in self._params) >= _PAYS_FROM
-
     def margin(self, expected: float) -> float:
         """Return how far below C norms have to stay for a sum to have the sensitivity C.
 
         Args:
             expected: expected number of records in a step, q * n.
+
+        Raises:
+            PrivacyError: if it is more than a sixteenth: the bound grows with the square of a step.
         """
-        return rounding_margin(expected=expected, tokens=self._most_tokens)
+        margin = rounding_margin(expected=expected, tokens=self._most_tokens)
+        if margin > _MOST_MARGIN:
+            raise PrivacyError(
+                f"Expected steps whose rounding is bounded by {_MOST_MARGIN:g} C; got q*n="
+                f"{expected:g} records of up to {self._most_tokens} tokens, {margin:.2g} C; lower"
+                " client.sampling_rate or client.batch_size."
+            )
+        return margin
+
+    def settle(self, batch: Batch, *, one_shape: bool) -> None:
+        """Run one pass, and refuse what only that shows.
+
+        Args:
+            batch: invented records.
+            one_shape: whether all records that come have the shape of these; there are then no more
+                tokens than these have.
+        """
+        self.accumulate(batch, ClippingRule(1.0))
+        if one_shape:
+            with self._listening() as calls:
+                self._loss_fn(self._model, batch)
+            self._most_tokens = max(call.tokens for call in calls)
 
     def accumulate(
         self, batch: Batch, clipping: ClippingRule, is_record: Tensor | None = None

@@ -22,9 +22,9 @@ Every forward and backward pass has a number of rows that is public (`confide.cl
 passes`), or what a record adds would depend on who else was sampled, by rounding that whoever sends
 the tensors can blow up. Sums and noise are float64 until a step's gradient is done.
 
-Per-record gradients are Opacus's. A large model whose layers allow it goes without them
-(`confide.client.training.book_keeping`); the same preflight, noise and scaling follow. Groups
-always take Opacus's.
+Records are clipped without gradients of their own wherever a model's layers allow it
+(`confide.client.training.book_keeping`), and else, as groups always are, by Opacus's per-record
+gradients; the same preflight, noise and scaling follow.
 """
 
 import contextlib
@@ -40,7 +40,6 @@ from confide.client.training.aligned import AlignedRows
 from confide.client.training.book_keeping import BookKeeping
 from confide.client.training.clipping import (
     MARGIN,
-    ClippingRule,
     LossFn,
     gradient_norms,
 )
@@ -49,7 +48,7 @@ from confide.client.training.passes import Filler, ModelCost, PassSizes, mark_la
 from confide.errors import PrivacyError
 from confide.models.networks import refuse_dropout
 from confide.privacy.randomness import KeyedGenerator
-from confide.tasks.task import Batch, Examples
+from confide.tasks.task import Batch, Examples, padded_length
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +60,13 @@ _MOST_TOKENS = 1024
 
 
 class DpSgd:
-    """A model wrapped once for per-record gradients, used for every client and round.
+    """A model prepared once for clipped sums of gradients, used for every client and round.
 
     Args:
         model: without BatchNorm, and without dropout that acts.
         loss_fn: loss of each record.
         physical_batch_size: most rows in one pass.
-        book_keeping: use book-keeping instead of per-record gradients; None: if supported and the
-            model has at least 2^20 trainable parameters.
+        book_keeping: use book-keeping instead of per-record gradients; None: if supported.
         filler: invented records, the first of which fills passes up; None for zeros.
         longest: largest number of tokens of a record; None if records have none.
     """
@@ -91,9 +89,9 @@ class DpSgd:
         self._aligned = AlignedRows(model)
         self._book: BookKeeping | None = None
         if book_keeping is not False:
+            most = padded_length(longest) if longest else _MOST_TOKENS
             try:
-                book = BookKeeping(model, loss_fn, most_tokens=longest or _MOST_TOKENS)
-                self._book = book if book_keeping or book.pays else None
+                self._book = BookKeeping(model, loss_fn, most_tokens=most)
             except PrivacyError as error:
                 if book_keeping:
                     raise
@@ -116,8 +114,15 @@ class DpSgd:
     ) -> KeyedDPOptimizer:
         """Begin a round: forget every gradient and wrap the base optimizer anew."""
         self.forget()
-        margin = MARGIN if self._book is None else self._book.margin(step.expected_batch_size)
-        return KeyedDPOptimizer(base, step, noise, margin=margin)
+        return KeyedDPOptimizer(base, step, noise, margin=self.margin(step))
+
+    def margin(self, step: DpSgdStep) -> float:
+        """Return how far below C norms have to stay, relatively.
+
+        Raises:
+            PrivacyError: if a step adds up so many records that rounding cannot be covered.
+        """
+        return MARGIN if self._book is None else self._book.margin(step.expected_batch_size)
 
     def sizes(self, step: DpSgdStep) -> PassSizes:
         """Return the rows of a round's passes, which follow from public figures."""
@@ -247,7 +252,7 @@ class DpSgd:
         if self._book:
             try:
                 everything = synthetic.take(torch.arange(len(synthetic)))
-                self._book.accumulate(everything, ClippingRule(1.0))
+                self._book.settle(everything, one_shape=synthetic.lengths is None)
             except PrivacyError as error:
                 log.info(_BY_OPACUS, error)
                 self._book, self._wrapped = None, _wrap(self._model)

@@ -10,6 +10,7 @@ Norms and sums are float64. (sum_t |x_t| |g_t|)^2 times 2^-20 is added to the sq
 layer's norm, far more than float64 rounding of a Gram matrix over n numbers, n 2^-53, and of the
 sums that follow could take away. A norm therefore errs upwards, and sum_t |x_t| |g_t| is at most
 2^10 times a record's norm, which bounds what rounding does to the weighed sum (`rounding_margin`).
+Of a record of one token it is the norm itself.
 """
 
 from collections.abc import Iterator
@@ -233,8 +234,8 @@ def rounding_margin(*, expected: float, tokens: int) -> float:
 
     A step adds up at most K tokens products to an element, K the number of sampled records, in
     float64: each sum errs by at most K tokens 2^-53 times the sum of sum_t |x_t| |g_t| over
-    records, scaled by their factors, which is at most 2^10 K C. Twice that, for the sum with a
-    record and the sum without it.
+    records, scaled by their factors, which is at most 2^10 K C, and K C for records of one token.
+    Twice that, for the sum with a record and the sum without it.
 
     Args:
         expected: expected number of records in a step, q * n. Samples of K = 2 q n + 100 have a
@@ -242,7 +243,9 @@ def rounding_margin(*, expected: float, tokens: int) -> float:
         tokens: largest number of tokens of a record.
     """
     most = 2 * expected + 100
-    return MARGIN + 2 * most * tokens * 2.0**-53 * 2**10 * most
+    # 2 covers what the factors' own rounding adds to 1.
+    lengths = 2**10 if tokens > 1 else 2
+    return MARGIN + 2 * most * tokens * 2.0**-53 * lengths * most
 
 
 def gradients_of(

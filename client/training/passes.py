@@ -63,7 +63,8 @@ class ModelCost:
 
     def row_s(self, tokens: int) -> float:
         """Return the seconds that a row of so many tokens costs."""
-        return tokens * self.weights * _WEIGHT_S + self.written * _ELEMENT_S
+        # An embedding alone multiplies nothing.
+        return tokens * max(1, self.weights) * _WEIGHT_S + self.written * _ELEMENT_S
 
 
 @dataclass(frozen=True)

@@ -176,11 +176,14 @@ class Trainer:
 
         Raises:
             RowsDifferError: if it depends on others in a batch, or on the record's place.
+            PrivacyError: if rounding of so many records in a step cannot be covered.
         """
         if self._dp_sgd is None or self._row_check is None:
             raise PrivacyError(_NOT_PRIVATE)
+        shared = _shared(schedule)
+        self._dp_sgd.margin(shared)
         loaded = self._load(tensors)
-        sizes = self._dp_sgd.sizes(_shared(schedule))
+        sizes = self._dp_sgd.sizes(shared)
         rows = self._row_check.rows(sizes)
         known, known_rows = self._checked
         if known is not None and known_rows == rows and known.equal(loaded):

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from confide.client.schedule import LocalSchedule
 from confide.client.training.book_keeping import BookKeeping
 from confide.client.training.clipping import ClippingRule, LossFn
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
+from confide.client.training.layer_gradients import rounding_margin
 from confide.client.training.preflight import preflight
 from confide.client.training.trainer import Trainer
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
@@ -278,12 +280,60 @@ def test_noisy_gradient_equals_that_of_opacus(sigma: float, physical_batch_size:
     assert (gradients[0] - gradients[1]).norm() < 1e-4 * gradients[1].norm()
 
 
-def test_full_tuning_of_a_transformer_uses_it_and_small_models_do_not() -> None:
-    text, lora, table = make_text(), make_text("lora"), make_table()
-    chosen = [
-        DpSgd(w.model, loss_of(w), physical_batch_size=9).book_keeping for w in (text, lora, table)
-    ]
-    assert chosen == [True, False, False]
+@pytest.mark.parametrize(
+    "make", [make_table, make_text, lambda: make_text("lora"), lambda: make_text("head")]
+)
+def test_it_is_used_wherever_a_model_allows_it(make: Callable[[], Workload]) -> None:
+    trainer = Trainer(make(), private=True)
+    assert trainer._dp_sgd is not None
+    assert trainer._dp_sgd.book_keeping
+
+
+def test_groups_go_without_it() -> None:
+    trainer = Trainer(make_table(), private=True, grouped=True)
+    assert trainer._dp_sgd is not None
+    assert not trainer._dp_sgd.book_keeping
+
+
+class Convolution(nn.Module):
+    """Has a layer that book-keeping does not know, before one that it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.filter, self.out = nn.Conv1d(1, 4, 2), nn.Linear(4, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self.out(self.filter(features[:, None])[:, :, 0].tanh())
+        return outputs
+
+
+class Grouped(nn.Module):
+    """Normalises groups of channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.out = nn.GroupNorm(1, 2), nn.Linear(2, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        outputs: Tensor = self.out(self.norm(features))
+        return outputs
+
+
+@pytest.mark.parametrize("model", [Convolution, Grouped])
+def test_models_it_does_not_cover_go_to_opacus(model: Callable[[], nn.Module]) -> None:
+    table, made = make_table(), model()
+    trainer = Trainer(replace(table, model=made), private=True)  # which runs the preflight
+    assert trainer._dp_sgd is not None
+    assert not trainer._dp_sgd.book_keeping
+    examples = table.synthetic(4, torch.Generator().manual_seed(3))
+
+    def losses(m: nn.Module, batch: Batch) -> Tensor:
+        return functional.cross_entropy(m(batch["features"]), batch[LABELS], reduction="none")
+
+    with expect_hook_warning():
+        rows = single_gradients(made, losses, examples)
+    expected = (rows / rows.norm(dim=1, keepdim=True).clamp_min(1.0)).sum(dim=0)
+    assert torch.allclose(private_gradient(trainer._dp_sgd, made, examples), expected, atol=1e-5)
 
 
 def test_preflight_passes_under_bf16() -> None:
@@ -337,7 +387,8 @@ def test_preflight_goes_back_to_opacus_where_a_layer_is_called_twice() -> None:
     def losses(m: nn.Module, batch: Batch) -> Tensor:
         return functional.cross_entropy(m(batch["features"]), batch[LABELS], reduction="none")
 
-    dp_sgd = DpSgd(model, losses, physical_batch_size=9, book_keeping=True)
+    dp_sgd = DpSgd(model, losses, physical_batch_size=9)
+    assert dp_sgd.book_keeping
     preflight(dp_sgd, table.synthetic(4, torch.Generator().manual_seed(3)), autocast=None)
     assert not dp_sgd.book_keeping
 
@@ -418,10 +469,73 @@ def test_noise_of_a_step_is_sigma_times_clipping_norm_over_expected_batch() -> N
     assert abs(float(noise.mean())) < 5 * std / len(noise) ** 0.5
 
 
-def test_trainer_takes_it_through_its_preflight() -> None:
-    trainer = Trainer(make_text(), private=True)
-    assert trainer._dp_sgd is not None
-    assert trainer._dp_sgd.book_keeping
+# --- room for rounding
+
+
+def test_features_leave_room_for_one_token_and_texts_for_the_longest() -> None:
+    step = replace(STEP, expected_batch_size=1e4)
+    margins = {}
+    for name, workload in (("table", make_table()), ("head", make_text("head"))):
+        dp_sgd = Trainer(workload, private=True)._dp_sgd
+        assert dp_sgd is not None
+        margins[name] = dp_sgd.margin(step)
+    assert margins["table"] == margins["head"] == rounding_margin(expected=1e4, tokens=1) < 2e-6
+    dp_sgd = Trainer(make_text("lora"), private=True)._dp_sgd
+    assert dp_sgd is not None
+    assert dp_sgd.margin(step) == rounding_margin(expected=1e4, tokens=TEXTS.max_tokens)
+
+
+def test_texts_leave_room_for_the_padded_length_of_the_longest() -> None:
+    texts = replace(TEXTS, max_tokens=20)  # padded to 24
+    workload = build_workload(
+        texts, MINILM, TuningConfig(kind="lora", rank=2), compute=Compute(), seed=1
+    )
+    dp_sgd = Trainer(workload, private=True)._dp_sgd  # which looks at rows of every length
+    assert dp_sgd is not None
+    assert dp_sgd.margin(STEP) == rounding_margin(expected=1.0, tokens=24)
+
+
+def test_more_tokens_than_were_settled_are_refused() -> None:
+    book = BookKeeping(nn.Linear(3, 2), squares)
+    book.settle({"x": torch.ones(2, 4, 3)}, one_shape=True)
+    book.norms({"x": torch.ones(2, 4, 3)})
+    with pytest.raises(PrivacyError, match="takes 5 tokens of a record"):
+        book.norms({"x": torch.ones(2, 5, 3)})
+
+
+def test_steps_of_too_many_records_for_the_room_are_refused_before_a_round() -> None:
+    trainer = Trainer(make_text("lora"), private=True)
+    start = {name: torch.zeros(shape) for name, shape in trainer.shapes.items()}
+    schedule = LocalSchedule(
+        num_examples=10**6,
+        batch_size=1,
+        steps=1,
+        sampling_rate=0.5,
+        noise_multiplier=1.0,
+        max_rounds=1,
+    )
+    with pytest.raises(PrivacyError, match=r"q\*n=500000 records of up to 16 tokens"):
+        trainer.check_rows(start, schedule)
+    trainer.check_rows(start, replace(schedule, sampling_rate=0.001))
+
+
+@pytest.mark.parametrize("tokens", [1, 2])
+def test_a_record_among_thousands_moves_the_sum_by_at_most_the_clipping_norm(tokens: int) -> None:
+    """Every record has the same direction, so that sums are as long, and round as much, as can
+    be.
+    """
+    model = nn.Linear(3, 2)
+    book = BookKeeping(model, squares, most_tokens=tokens)
+    generator = torch.Generator().manual_seed(0)
+    x = 50 + torch.rand(3000, tokens, 3, generator=generator)
+    params, sums = list(model.parameters()), []
+    rule = ClippingRule(1.0, margin=book.margin(1500.0), units=3000)
+    for count in (3000, 2999):
+        for p in params:
+            p.summed_grad = None  # type: ignore[attr-defined]
+        book.accumulate({"x": x[:count]}, rule)
+        sums.append(torch.cat([p.summed_grad.flatten() for p in params]).clone())  # type: ignore[attr-defined]
+    assert 1 - 1e-4 < float((sums[0] - sums[1]).norm()) <= 1.0
 
 
 # --- what it refuses

@@ -78,6 +78,9 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
 }
 
 
+both_engines = pytest.mark.parametrize("book_keeping", [False, True])
+
+
 def loss_of(workload: Workload) -> LossFn:
     def losses(model: nn.Module, batch: Batch) -> Tensor:
         return workload.task.loss(model(**{k: v for k, v in batch.items() if k != LABELS}), batch)
@@ -94,6 +97,15 @@ def make_step(**changes: float) -> DpSgdStep:
 
 def invent(workload: Workload, count: int, seed: int = 3) -> Examples:
     return workload.synthetic(count, torch.Generator().manual_seed(seed))
+
+
+def make_engine(workload: Workload, book_keeping: bool, physical_batch_size: int) -> DpSgd:
+    return DpSgd(
+        workload.model,
+        loss_of(workload),
+        physical_batch_size=physical_batch_size,
+        book_keeping=book_keeping,
+    )
 
 
 def joined(model: nn.Module) -> Tensor:
@@ -125,8 +137,19 @@ def single_gradients(workload: Workload, examples: Examples) -> Tensor:
 # --- clipped sums
 
 
-@pytest.mark.parametrize("name", WORKLOADS)
-def test_clipped_sum_equals_a_loop_over_single_records(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "book_keeping"),
+    [
+        ("mlp", False),
+        ("mlp", True),
+        ("head", False),
+        ("head", True),
+        ("lora", False),
+        ("lora", True),
+        ("full", True),  # gradients written out would take gigabytes
+    ],
+)
+def test_clipped_sum_equals_a_loop_over_single_records(name: str, book_keeping: bool) -> None:
     workload = WORKLOADS[name]()
     workload.model.train()
     generator = torch.Generator().manual_seed(0)
@@ -137,7 +160,7 @@ def test_clipped_sum_equals_a_loop_over_single_records(name: str) -> None:
     rows = single_gradients(workload, examples)
     middle = float(rows.norm(dim=1).median())  # some records are clipped, some not
     expected = (rows * (middle / rows.norm(dim=1, keepdim=True)).clamp(max=1)).sum(dim=0)
-    dp_sgd = DpSgd(workload.model, loss_of(workload), physical_batch_size=9)
+    dp_sgd = make_engine(workload, book_keeping, 9)
     actual = private_gradient(
         dp_sgd, workload, examples, torch.arange(5), make_step(clipping_norm=middle)
     )
@@ -154,12 +177,10 @@ def test_preflight_passes_and_leaves_the_model_as_it_was(name: str) -> None:
     assert all(p.grad is None for p in workload.model.parameters())
 
 
-def test_gradient_is_divided_by_the_expected_batch_size() -> None:
+@both_engines
+def test_gradient_is_divided_by_the_expected_batch_size(book_keeping: bool) -> None:
     workload = make_table([5])
-    examples, dp_sgd = (
-        invent(workload, 4),
-        DpSgd(workload.model, loss_of(workload), physical_batch_size=9),
-    )
+    examples, dp_sgd = invent(workload, 4), make_engine(workload, book_keeping, 9)
     whole = private_gradient(dp_sgd, workload, examples, torch.arange(4), make_step())
     part = private_gradient(
         dp_sgd, workload, examples, torch.arange(4), make_step(expected_batch_size=8.0)
@@ -167,8 +188,9 @@ def test_gradient_is_divided_by_the_expected_batch_size() -> None:
     assert torch.allclose(part * 8, whole, rtol=1e-5)
 
 
+@both_engines
 @pytest.mark.parametrize("sigma", [0.0, SIGMA])
-def test_physical_batches_give_the_gradient_of_one_batch(sigma: float) -> None:
+def test_physical_batches_give_the_gradient_of_one_batch(sigma: float, book_keeping: bool) -> None:
     workload = make_table([5])
     examples, step, indices = (
         invent(workload, 7),
@@ -176,23 +198,18 @@ def test_physical_batches_give_the_gradient_of_one_batch(sigma: float) -> None:
         torch.arange(7),
     )
     whole = private_gradient(
-        DpSgd(workload.model, loss_of(workload), physical_batch_size=9),
-        workload,
-        examples,
-        indices,
-        step,
+        make_engine(workload, book_keeping, 9), workload, examples, indices, step
     )
     again = make_table([5])
-    parts = private_gradient(
-        DpSgd(again.model, loss_of(again), physical_batch_size=3), again, examples, indices, step
-    )
+    parts = private_gradient(make_engine(again, book_keeping, 3), again, examples, indices, step)
     assert torch.allclose(parts, whole, atol=1e-6)
 
 
 _BOUNDED = make_table([5])
-_BOUNDED_DP = DpSgd(_BOUNDED.model, loss_of(_BOUNDED), physical_batch_size=3)
+_BOUNDED_DP = [make_engine(_BOUNDED, book_keeping, 3) for book_keeping in (False, True)]
 
 
+@both_engines
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**31),
@@ -200,24 +217,25 @@ _BOUNDED_DP = DpSgd(_BOUNDED.model, loss_of(_BOUNDED), physical_batch_size=3)
     clip=st.sampled_from([1e-4, 0.05, 3.0]),
     scale=st.floats(0, 1e4),
 )
-def test_sum_of_gradients_is_bounded(seed: int, count: int, clip: float, scale: float) -> None:
+def test_sum_of_gradients_is_bounded(
+    book_keeping: bool, seed: int, count: int, clip: float, scale: float
+) -> None:
     examples = invent(_BOUNDED, count, seed)
     examples = Examples(
         {name: c * scale if c.is_floating_point() else c for name, c in examples.columns.items()}
     )
     step = make_step(clipping_norm=clip)
-    together = private_gradient(_BOUNDED_DP, _BOUNDED, examples, torch.arange(count), step)
-    alone = private_gradient(_BOUNDED_DP, _BOUNDED, examples, torch.tensor([0]), step)
+    dp_sgd = _BOUNDED_DP[book_keeping]
+    together = private_gradient(dp_sgd, _BOUNDED, examples, torch.arange(count), step)
+    alone = private_gradient(dp_sgd, _BOUNDED, examples, torch.tensor([0]), step)
     assert together.norm() <= count * clip * (1 + 1e-4)
     assert alone.norm() <= clip * (1 + 1e-4)
 
 
-def test_one_record_moves_the_sum_by_no_more_than_the_clipping_norm() -> None:
+@both_engines
+def test_one_record_moves_the_sum_by_no_more_than_the_clipping_norm(book_keeping: bool) -> None:
     workload = make_table([5])
-    examples, dp_sgd = (
-        invent(workload, 6),
-        DpSgd(workload.model, loss_of(workload), physical_batch_size=4),
-    )
+    examples, dp_sgd = invent(workload, 6), make_engine(workload, book_keeping, 4)
     with_it = private_gradient(dp_sgd, workload, examples, torch.arange(6), make_step())
     without = private_gradient(dp_sgd, workload, examples, torch.arange(5), make_step())
     assert 0 < (with_it - without).norm() <= CLIP * (1 + 1e-4)
@@ -264,42 +282,49 @@ class Forgetful(DpSgd):
         return super().optimizer(base, replace(step, clipping_norm=1e9), noise)
 
 
-def check(model: nn.Module, loss: LossFn, cls: type[DpSgd] = DpSgd) -> None:
-    dp_sgd = cls(model, loss, physical_batch_size=9)
+def check(model: nn.Module, loss: LossFn, *, book_keeping: bool, cls: type[DpSgd] = DpSgd) -> None:
+    dp_sgd = cls(model, loss, physical_batch_size=9, book_keeping=book_keeping)
     preflight(dp_sgd, invent(make_table([2]), 4), autocast=None)
 
 
-def test_preflight_finds_a_loss_that_mixes_records() -> None:
+@both_engines
+def test_preflight_finds_a_loss_that_mixes_records(book_keeping: bool) -> None:
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        check(Mlp([2, 3, 3]), half_centred_logits)
+        check(Mlp([2, 3, 3]), half_centred_logits, book_keeping=book_keeping)
 
 
-def test_preflight_refuses_a_loss_that_is_flat_for_a_record_alone() -> None:
+@both_engines
+def test_preflight_refuses_a_loss_that_is_flat_for_a_record_alone(book_keeping: bool) -> None:
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        check(Mlp([2, 3, 3]), centred_logits)
+        check(Mlp([2, 3, 3]), centred_logits, book_keeping=book_keeping)
 
 
-def test_preflight_finds_a_loss_divided_by_the_batch_size() -> None:
+@both_engines
+def test_preflight_finds_a_loss_divided_by_the_batch_size(book_keeping: bool) -> None:
     """Below the clipping norm, leaving one record out changes every other record's gradient."""
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        check(Mlp([2, 3, 2]), divided_by_batch)
+        check(Mlp([2, 3, 2]), divided_by_batch, book_keeping=book_keeping)
 
 
-def test_preflight_finds_a_model_that_mixes_records() -> None:
+@both_engines
+def test_preflight_finds_a_model_that_mixes_records(book_keeping: bool) -> None:
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        check(Centred(), loss_of(make_table([2])))
+        check(Centred(), loss_of(make_table([2])), book_keeping=book_keeping)
 
 
-def test_preflight_finds_a_forgotten_clipping_norm() -> None:
+@both_engines
+def test_preflight_finds_a_forgotten_clipping_norm(book_keeping: bool) -> None:
+    loss = loss_of(make_table([2]))
     with pytest.raises(PrivacyError, match=r"relative error \d"):
-        check(Mlp([2, 3, 2]), loss_of(make_table([2])), Forgetful)
+        check(Mlp([2, 3, 2]), loss, book_keeping=book_keeping, cls=Forgetful)
 
 
-def test_preflight_looks_at_a_head_that_starts_at_zero() -> None:
+@both_engines
+def test_preflight_looks_at_a_head_that_starts_at_zero(book_keeping: bool) -> None:
     centred = Centred()
     nn.init.zeros_(centred.layer.weight)
     with pytest.raises(PrivacyError, match="mixes the records of a batch"):
-        check(centred, loss_of(make_table([2])))
+        check(centred, loss_of(make_table([2])), book_keeping=book_keeping)
     assert not centred.layer.weight.any()
 
 
@@ -322,9 +347,10 @@ def test_batch_norm_is_refused_by_name(frozen: bool, private: bool) -> None:
         )
 
 
-def test_using_a_clipped_sum_twice_is_refused() -> None:
+@both_engines
+def test_using_a_clipped_sum_twice_is_refused(book_keeping: bool) -> None:
     workload = make_table([2])
-    dp_sgd = DpSgd(workload.model, loss_of(workload), physical_batch_size=9)
+    dp_sgd = make_engine(workload, book_keeping, 9)
     optimizer = dp_sgd.optimizer(
         torch.optim.SGD(workload.model.parameters()), make_step(), KeyedGenerator(KEY)
     )
@@ -401,12 +427,10 @@ def test_empty_sample_adds_noise_and_moves_the_parameters() -> None:
     assert not train(trainer, sigma=0.0, rate=1e-9).any()
 
 
-def test_empty_sample_between_full_ones_counts_no_record_twice() -> None:
+@both_engines
+def test_empty_sample_between_full_ones_counts_no_record_twice(book_keeping: bool) -> None:
     workload = make_table([5])
-    examples, dp_sgd = (
-        invent(workload, 4),
-        DpSgd(workload.model, loss_of(workload), physical_batch_size=9),
-    )
+    examples, dp_sgd = invent(workload, 4), make_engine(workload, book_keeping, 9)
     params = list(workload.model.parameters())
     optimizer = dp_sgd.optimizer(torch.optim.SGD(params, lr=1.0), make_step(), KeyedGenerator(KEY))
     with expect_hook_warning():
@@ -440,12 +464,14 @@ def test_same_key_repeats_the_round_exactly(wide: Trainer) -> None:
 # --- what a hostile coordinator may try with the tensors it sends
 
 
-def test_record_whose_gradient_overflows_counts_as_zero() -> None:
+@both_engines
+def test_record_whose_gradient_overflows_counts_as_zero(book_keeping: bool) -> None:
     model = Mlp([2, 2])
     dp_sgd = DpSgd(
         model.train(),
         lambda m, b: functional.cross_entropy(m(b["features"]), b[LABELS], reduction="none"),
         physical_batch_size=9,
+        book_keeping=book_keeping,
     )
     features = torch.tensor([[1.0, 0.0], [0.5, 0.5], [3e38, 3e38]])
     examples = Examples({"features": features, LABELS: torch.tensor([0, 1, 0])})
@@ -470,7 +496,10 @@ def test_record_whose_gradient_overflows_counts_as_zero() -> None:
     assert torch.equal(sums[0], sums[1])
 
 
-def test_failure_between_forward_and_backward_leaves_the_next_round_whole() -> None:
+@both_engines
+def test_failure_between_forward_and_backward_leaves_the_next_round_whole(
+    book_keeping: bool,
+) -> None:
     model, calls = Mlp([2, 2]).train(), []
 
     def losses(m: nn.Module, b: Batch) -> Tensor:
@@ -480,7 +509,7 @@ def test_failure_between_forward_and_backward_leaves_the_next_round_whole() -> N
             raise RuntimeError("out of memory")
         return functional.cross_entropy(outputs, b[LABELS], reduction="none")
 
-    dp_sgd = DpSgd(model, losses, physical_batch_size=9)
+    dp_sgd = DpSgd(model, losses, physical_batch_size=9, book_keeping=book_keeping)
     examples = Examples({"features": torch.eye(2), LABELS: torch.tensor([0, 1])})
     step = DpSgdStep(
         clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0

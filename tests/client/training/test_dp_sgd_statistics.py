@@ -37,6 +37,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 KEY = bytes(32)
 KINDS, UNITS = ("mlp", "lora", "head"), ("record", "group")
+"""Records are clipped by book-keeping, groups by Opacus."""
 NUM_UNITS, RATE = 64, 0.4
 OWNERS = torch.arange(NUM_UNITS).repeat_interleave(
     1 + torch.arange(NUM_UNITS) % 2
@@ -71,18 +72,19 @@ def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
 
 
 @functools.cache
-def _trainer(kind: str, physical_batch_size: int) -> Trainer:
-    return Trainer(make_workload(kind, physical_batch_size), private=True)
+def _trainer(kind: str, unit: str, physical_batch_size: int) -> Trainer:
+    workload = make_workload(kind, physical_batch_size)
+    return Trainer(workload, private=True, grouped=unit == "group")
 
 
-def make_trainer(kind: str, physical_batch_size: int = 256) -> Trainer:
-    return _trainer(kind, physical_batch_size)
+def make_trainer(kind: str, unit: str, physical_batch_size: int = 256) -> Trainer:
+    return _trainer(kind, unit, physical_batch_size)
 
 
 @functools.cache
 def make_examples(kind: str, unit: str) -> Examples:
     count = len(OWNERS) if unit == "group" else NUM_UNITS
-    return make_trainer(kind).workload.synthetic(count, torch.Generator().manual_seed(3))
+    return make_trainer(kind, unit).workload.synthetic(count, torch.Generator().manual_seed(3))
 
 
 def make_plan(unit: str, clip: float = CLIP) -> TrainingPlan:
@@ -159,13 +161,13 @@ def assert_uncorrelated(*draws: Tensor) -> None:
 
 
 def check_noise(kind: str, unit: str, physical: int = 256) -> None:
-    update = train(make_trainer(kind, physical), make_examples(kind, unit), unit)
+    update = train(make_trainer(kind, unit, physical), make_examples(kind, unit), unit)
     assert_std(update, LOUD * CLIP / (RATE * NUM_UNITS))
 
 
 def check_steps(kind: str, unit: str) -> None:
     """Compare the noise of three steps of one round."""
-    trainer, examples = make_trainer(kind), make_examples(kind, unit)
+    trainer, examples = make_trainer(kind, unit), make_examples(kind, unit)
     rounds = [train(trainer, examples, unit, steps=steps) for steps in (0, 1, 2, 3)]
     noise = [after - before for before, after in pairwise(rounds)]
     assert_uncorrelated(*noise)
@@ -237,7 +239,7 @@ def test_noise_repeated_in_every_step_is_found(
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_torch_seed_decides_neither_noise_nor_samples(unit: str) -> None:
-    trainer, examples, updates = make_trainer("head"), make_examples("head", unit), []
+    trainer, examples, updates = make_trainer("head", unit), make_examples("head", unit), []
     with torch.random.fork_rng(devices=[]):
         for seed, secret in ((1, KEY), (2, KEY), (1, derive_key(KEY, "other"))):
             torch.manual_seed(seed)
@@ -253,7 +255,7 @@ def test_torch_seed_decides_neither_noise_nor_samples(unit: str) -> None:
 
 def updates_at_the_doors(kind: str, unit: str) -> tuple[float, list[Tensor]]:
     """Ask two clients for two rounds from the same tensors; return sigma and the updates."""
-    trainer, plan, examples = make_trainer(kind), make_plan(unit), make_examples(kind, unit)
+    trainer, plan, examples = make_trainer(kind, unit), make_plan(unit), make_examples(kind, unit)
     data = InstitutionData(
         train=examples,
         validation=examples,
@@ -333,7 +335,7 @@ def part_of(examples: Examples, indices: Tensor) -> Examples:
 @functools.cache
 def steps_alone(kind: str, unit: str) -> Tensor:
     """Train on each unit alone, without noise; shape [n, d]."""
-    trainer, examples = make_trainer(kind), make_examples(kind, unit)
+    trainer, examples = make_trainer(kind, unit), make_examples(kind, unit)
     owners = OWNERS if unit == "group" else torch.arange(NUM_UNITS)
     rows = []
     for number in range(NUM_UNITS):
@@ -348,7 +350,7 @@ def steps_alone(kind: str, unit: str) -> Tensor:
 def sampled(kind: str, unit: str, rounds: int) -> Tensor:
     """Read off an update without noise whose gradients are in it; 0 or 1, shape [rounds, n]."""
     trainer, examples, alone = (
-        make_trainer(kind),
+        make_trainer(kind, unit),
         make_examples(kind, unit),
         steps_alone(kind, unit),
     )
@@ -441,6 +443,7 @@ def times_sampled(unit: str, steps: int) -> Tensor:
             table, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=1
         ),
         private=True,
+        grouped=unit == "group",
     )
     owners = OWNERS if unit == "group" else torch.arange(NUM_UNITS)
     examples = Examples({"features": torch.eye(NUM_UNITS)[owners], LABELS: owners // 2 % 2})

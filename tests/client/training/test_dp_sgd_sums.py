@@ -15,6 +15,7 @@ from torch import Tensor
 
 from confide.client.records.groups import Groups, group_codes
 from confide.client.schedule import LocalSchedule
+from confide.client.training.clipping import ClippingRule
 from confide.client.training.dp_sgd import DpSgd, KeyedDPOptimizer
 from confide.client.training.passes import PassSizes
 from confide.client.training.trainer import Trainer
@@ -35,7 +36,8 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 KEY = bytes(32)
-KINDS, UNITS = ("mlp", "lora", "head"), ("record", "group")
+KINDS, CASES = ("mlp", "lora", "head"), ("record", "opacus", "group")
+"""Cases: records by book-keeping, records by Opacus, and groups, which Opacus alone does."""
 MOST = 3
 CODES = torch.tensor(
     [0, 3, 4, 1, 3, 2, 4, 3, 1, 4, 3, 2, 4, 2, 3]
@@ -67,12 +69,13 @@ def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
 
 
 @functools.cache
-def _trainer(kind: str, physical_batch_size: int) -> Trainer:
-    return Trainer(make_workload(kind, physical_batch_size), private=True)
+def _trainer(kind: str, by_opacus: bool, physical_batch_size: int) -> Trainer:
+    workload = make_workload(kind, physical_batch_size)
+    return Trainer(workload, private=True, grouped=by_opacus)
 
 
-def make_trainer(kind: str, physical_batch_size: int = 256) -> Trainer:
-    return _trainer(kind, physical_batch_size)
+def make_trainer(kind: str, case: str, physical_batch_size: int = 256) -> Trainer:
+    return _trainer(kind, case != "record", physical_batch_size)
 
 
 @functools.cache
@@ -96,13 +99,17 @@ def make_start(kind: str) -> Tensors:
     }
 
 
-def make_plan(unit: str, clip: float, learning_rate: float) -> TrainingPlan:
+def make_plan(case: str, clip: float, learning_rate: float) -> TrainingPlan:
     return build_plan(
         job="sums",
         task=TABLE,
         backbone=MlpConfig(),
         client=ClientConfig(optimizer=OptimizerConfig(learning_rate=learning_rate)),
-        privacy=PrivacyConfig(unit=unit, clipping_norm=clip, max_records_per_group=MOST),
+        privacy=PrivacyConfig(
+            unit="group" if case == "group" else "record",
+            clipping_norm=clip,
+            max_records_per_group=MOST,
+        ),
     )
 
 
@@ -110,14 +117,14 @@ def private_sum(
     trainer: Trainer,
     start: Tensors,
     examples: Examples,
-    unit: str,
+    case: str,
     *,
     clip: float,
     codes: Tensor = CODES,
     **changes: float,
 ) -> Tensor:
     """Train one step on every unit and return the sum of clipped gradients over C, shape [d]."""
-    count = GROUPS if unit == "group" else RECORDS
+    count = GROUPS if case == "group" else RECORDS
     fields = {
         "steps": 1,
         "sampling_rate": 1.0,
@@ -126,20 +133,20 @@ def private_sum(
         **changes,
     }
     schedule = LocalSchedule(batch_size=1, max_rounds=1, **fields)  # type: ignore[arg-type]
-    plan = make_plan(unit, clip, 1 / clip)
-    groups = codes if unit == "group" else None
+    plan = make_plan(case, clip, 1 / clip)
+    groups = codes if case == "group" else None
     update = trainer.train(start, examples, plan=plan, schedule=schedule, secret=KEY, groups=groups)
     return -torch.cat([update[name].flatten() for name in start]) * schedule.sampling_rate * count
 
 
 def step(
-    kind: str, unit: str, *, clip: float, examples: Examples | None = None, physical: int = 256
+    kind: str, case: str, *, clip: float, examples: Examples | None = None, physical: int = 256
 ) -> Tensor:
     return private_sum(
-        make_trainer(kind, physical),
+        make_trainer(kind, case, physical),
         make_start(kind),
         examples or make_examples(kind),
-        unit,
+        case,
         clip=clip,
     )
 
@@ -164,34 +171,40 @@ def single_gradients(kind: str) -> Tensor:
 
 
 @functools.cache
-def unit_gradients(kind: str, unit: str) -> Tensor:
+def unit_gradients(kind: str, case: str) -> Tensor:
     rows = single_gradients(kind)
-    if unit == "record":
+    if case != "group":
         return rows
     return torch.stack(
         [rows[CODES.eq(group).nonzero().flatten()[:MOST]].mean(dim=0) for group in range(GROUPS)]
     )
 
 
-def check_sums(kind: str, unit: str) -> None:
+def check_sums(kind: str, case: str) -> None:
     """Compare with a loop over units: where all are clipped, where some are, where none is."""
-    rows = unit_gradients(kind, unit)
+    rows = unit_gradients(kind, case)
     norms = rows.norm(dim=1, keepdim=True)
     for clip in (SMALL, float(norms.median()), LARGE):
         expected = (rows * (clip / norms).clamp(max=1)).sum(dim=0) / clip
-        error = float((step(kind, unit, clip=clip) - expected).norm() / expected.norm())
+        error = float((step(kind, case, clip=clip) - expected).norm() / expected.norm())
         assert error < TOLERANCE, f"off by {error:.2g} at C={clip:.2g}"
 
 
-def assert_found(kind: str, unit: str) -> None:
+def assert_found(kind: str, case: str) -> None:
     with pytest.raises(AssertionError, match="off by"):
-        check_sums(kind, unit)
+        check_sums(kind, case)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_clipped_sum_of_a_step_equals_a_loop_over_units(kind: str, unit: str) -> None:
-    check_sums(kind, unit)
+def test_clipped_sum_of_a_step_equals_a_loop_over_units(kind: str, case: str) -> None:
+    check_sums(kind, case)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_engines_of_the_cases_are_those_named(kind: str) -> None:
+    books = [make_trainer(kind, case)._dp_sgd.book_keeping for case in CASES]  # type: ignore[union-attr]
+    assert books == [True, False, False]
 
 
 def test_texts_of_that_test_have_several_padded_lengths() -> None:
@@ -203,38 +216,36 @@ def test_texts_of_that_test_have_several_padded_lengths() -> None:
 # --- planted bugs
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_forgotten_clipping_is_found(kind: str, unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_trainer(kind)  # whose preflight would find it first
-    clip = KeyedDPOptimizer.clip_and_accumulate
+def test_forgotten_clipping_is_found(kind: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_trainer(kind, case)  # whose preflight would find it first
 
-    def forgetful(self: KeyedDPOptimizer) -> None:
-        self.max_grad_norm = 1e9
-        clip(self)
+    def forgetful(self: ClippingRule, norms: Tensor, *, rounded: int = 0) -> Tensor:
+        return torch.ones_like(norms)
 
-    monkeypatch.setattr(KeyedDPOptimizer, "clip_and_accumulate", forgetful)
-    assert_found(kind, unit)
+    monkeypatch.setattr(ClippingRule, "factors", forgetful)
+    assert_found(kind, case)
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_averaged_over_the_batch_is_found(
-    kind: str, unit: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = type(make_trainer(kind).workload.task)
+    task = type(make_trainer(kind, case).workload.task)
     loss = task.loss
     monkeypatch.setattr(
         task, "loss", lambda self, outputs, batch: loss(self, outputs, batch) / len(outputs)
     )
-    assert_found(kind, unit)
+    assert_found(kind, case)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_group_whose_records_are_clipped_one_by_one_is_found(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_trainer(kind)
+    make_trainer(kind, "group")
 
     def one_by_one(
         self: DpSgd, optimizer: KeyedDPOptimizer, examples: Examples, members: Sequence[Tensor]
@@ -250,7 +261,7 @@ def test_group_whose_records_are_clipped_one_by_one_is_found(
 def test_group_mean_over_a_wrong_size_is_found(
     kind: str, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_trainer(kind)
+    make_trainer(kind, "group")
     add = DpSgd._add_group_means
 
     def wrong(
@@ -295,7 +306,8 @@ def test_members_beyond_the_most_have_no_influence(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_empty_sample_of_groups_adds_noise_and_nothing_else(kind: str) -> None:
-    trainer, start, examples = make_trainer(kind), make_start(kind), make_examples(kind)
+    trainer = make_trainer(kind, "group")
+    start, examples = make_start(kind), make_examples(kind)
     noisy, silent = (
         private_sum(
             trainer, start, examples, "group", clip=1.0, sampling_rate=1e-9, noise_multiplier=sigma
@@ -309,13 +321,13 @@ def test_empty_sample_of_groups_adds_noise_and_nothing_else(kind: str) -> None:
 @pytest.mark.parametrize("sigma", [0.0, SIGMA])
 @pytest.mark.parametrize("kind", KINDS)
 def test_groups_of_one_record_are_records(kind: str, sigma: float) -> None:
-    trainer, start, examples = make_trainer(kind), make_start(kind), make_examples(kind)
-    sums = [
+    start, examples = make_start(kind), make_examples(kind)
+    records, by_opacus, groups = [
         private_sum(
-            trainer,
+            make_trainer(kind, case),
             start,
             examples,
-            unit,
+            case,
             clip=1.0,
             codes=torch.arange(RECORDS),
             num_examples=RECORDS,
@@ -323,11 +335,12 @@ def test_groups_of_one_record_are_records(kind: str, sigma: float) -> None:
             noise_multiplier=sigma,
             steps=2,
         )
-        for unit in UNITS
+        for case in CASES
     ]
-    sums[1] *= RECORDS / GROUPS  # `private_sum` multiplied by the number of groups it knows of
-    assert sums[0].any()
-    assert (sums[1] - sums[0]).norm() < 1e-4 * sums[0].norm()
+    groups *= RECORDS / GROUPS  # `private_sum` multiplied by the number of groups it knows of
+    assert records.any()
+    for other in (by_opacus, groups):
+        assert (other - records).norm() < 1e-4 * records.norm()
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
@@ -340,7 +353,8 @@ def test_groups_of_one_record_are_records(kind: str, sigma: float) -> None:
 def test_zeroing_one_group_moves_the_sum_by_at_most_the_clipping_norm(
     seed: int, codes: list[int], clip: float, scale: float
 ) -> None:
-    trainer, start, owners = make_trainer("mlp", 4), make_start("mlp"), torch.tensor([*codes, 0, 1])
+    trainer, start = make_trainer("mlp", "group", 4), make_start("mlp")
+    owners = torch.tensor([*codes, 0, 1])
     made = trainer.workload.synthetic(len(owners), torch.Generator().manual_seed(seed)).columns
     examples = Examples({**made, "features": made["features"] * scale})
     rest = owners != owners[0]

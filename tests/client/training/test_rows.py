@@ -12,6 +12,7 @@ import pytest
 import torch
 from builders import build_plan, build_task
 from datasets import Dataset
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -159,11 +160,12 @@ def craft(hidden: int, rows: int) -> tuple[Tensor, Tensor]:
     pytest.skip("this machine's matrix products do not differ at that number of rows")
 
 
+@pytest.mark.parametrize("book_keeping", [False, True])
 @pytest.mark.parametrize(
     ("hidden", "rows"), [(64, 1), (25, 1), (200, 1), (64, 15), (100, 2), (64, 10)]
 )
 def test_a_flip_of_every_logit_by_one_row_more_moves_the_sum_by_one_record(
-    hidden: int, rows: int
+    hidden: int, rows: int, book_keeping: bool
 ) -> None:
     h, weights = craft(hidden, rows)
     model = Mlp([12, 1, hidden, 2])
@@ -174,7 +176,7 @@ def test_a_flip_of_every_logit_by_one_row_more_moves_the_sum_by_one_record(
         first.bias.fill_(-1.0)
         second.bias.copy_(h)
         third.weight.copy_(weights)
-    engine = DpSgd(model.train(), table_loss, physical_batch_size=256)
+    engine = DpSgd(model.train(), table_loss, physical_batch_size=256, book_keeping=book_keeping)
     # The last pass would have had `rows` + 1 rows with the target, `rows` without it.
     count = 256 + rows + 1
     step = replace(STEP, sampling_rate=1.0, expected_batch_size=float(count))
@@ -187,7 +189,7 @@ def test_a_flip_of_every_logit_by_one_row_more_moves_the_sum_by_one_record(
 # --- texts, in buckets of their own
 
 
-def make_text(tuning: str) -> tuple[DpSgd, Examples]:
+def make_text(tuning: str, *, book_keeping: bool) -> tuple[DpSgd, Examples]:
     workload = build_workload(
         TEXTS, MINILM, TuningConfig(kind=tuning, rank=3), compute=Compute(), seed=1
     )
@@ -203,15 +205,21 @@ def make_text(tuning: str) -> tuple[DpSgd, Examples]:
     lines = {"text": words, "label": [TEXTS.labels[i % 3] for i in range(24)]}
     invented = workload.synthetic(1, torch.Generator().manual_seed(0))
     engine = DpSgd(
-        workload.model, losses, physical_batch_size=256, filler=invented, longest=workload.longest
+        workload.model,
+        losses,
+        physical_batch_size=256,
+        book_keeping=book_keeping,
+        filler=invented,
+        longest=workload.longest,
     )
     return engine, workload.task.encode(Dataset.from_dict(lines))
 
 
-@pytest.mark.parametrize("tuning", ["lora", "full"])
-def test_a_text_adds_the_same_in_any_company_of_its_length(tuning: str) -> None:
-    engine, examples = make_text(tuning)
-    assert engine.book_keeping == (tuning == "full")
+@pytest.mark.parametrize(
+    ("tuning", "book_keeping"), [("lora", False), ("lora", True), ("full", True)]
+)
+def test_a_text_adds_the_same_in_any_company_of_its_length(tuning: str, book_keeping: bool) -> None:
+    engine, examples = make_text(tuning, book_keeping=book_keeping)
     for target in (0, 2, 14):  # of 8, of 24 and of 40 tokens
         found = []
         for others in ([], [1], [i for i in range(24) if i != target]):
@@ -257,7 +265,7 @@ def test_a_group_adds_the_same_in_any_company(widths: list[int]) -> None:
 
 
 def test_text_group_of_many_lengths_adds_the_same_in_any_company() -> None:
-    engine, examples = make_text("lora")
+    engine, examples = make_text("lora", book_keeping=False)
     groups = make_groups(torch.arange(24) % 5)
     alone = group_sum(engine, examples, groups[2:3])
     assert (
@@ -269,7 +277,8 @@ def test_groups_that_do_not_fit_into_memory_at_once_give_the_same_sum(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
-    engine = DpSgd(Mlp([7, 5, 2]).train(), table_loss, physical_batch_size=32)
+    model = Mlp([7, 5, 2]).train()
+    engine = DpSgd(model, table_loss, physical_batch_size=32, book_keeping=False)
     examples, groups = make_rows(60, 7), make_groups(torch.arange(60) % 13)
     whole, opened = group_sum(engine, examples, groups), []
     add = DpSgd._add_group_means
@@ -324,13 +333,17 @@ def test_model_whose_rows_differ_by_little_is_refused(change: str, book_keeping:
         check.check(engine.sizes(STEP), is_first=True)
 
 
-def test_model_whose_rows_agree_passes() -> None:
-    engine = DpSgd(Rowwise(lambda x: x), table_loss, physical_batch_size=64)
+@pytest.mark.parametrize("book_keeping", [False, True])
+def test_model_whose_rows_agree_passes(book_keeping: bool) -> None:
+    model = Rowwise(lambda x: x)
+    engine = DpSgd(model, table_loss, physical_batch_size=64, book_keeping=book_keeping)
     RowCheck(engine, make_rows(33, 2), longest=None).check(engine.sizes(STEP), is_first=True)
 
 
-def test_gradients_that_are_not_numbers_agree_with_themselves() -> None:
-    engine = DpSgd(Rowwise(lambda x: x * torch.nan), table_loss, physical_batch_size=64)
+@pytest.mark.parametrize("book_keeping", [False, True])
+def test_gradients_that_are_not_numbers_agree_with_themselves(book_keeping: bool) -> None:
+    model = Rowwise(lambda x: x * torch.nan)
+    engine = DpSgd(model, table_loss, physical_batch_size=64, book_keeping=book_keeping)
     RowCheck(engine, make_rows(33, 2), longest=None).check(engine.sizes(STEP), is_first=True)
 
 
@@ -347,8 +360,11 @@ def test_dropout_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize("expected", [1.0, 32.0, 500.0])
 @pytest.mark.parametrize("most", [1, 9, 256])
-def test_rows_of_a_pass_follow_from_public_figures(expected: float, most: int) -> None:
-    engine, _ = make_text("lora")
+@pytest.mark.parametrize("book_keeping", [False, True])
+def test_rows_of_a_pass_follow_from_public_figures(
+    expected: float, most: int, book_keeping: bool
+) -> None:
+    engine, _ = make_text("lora", book_keeping=book_keeping)
     sizes = PassSizes(expected=expected, rate=0.1, most=most, cost=engine._cost)
     for length in (8, 16, 64, None):
         rows = sizes.rows(length)
@@ -359,8 +375,25 @@ def test_rows_of_a_pass_follow_from_public_figures(expected: float, most: int) -
             assert rows * length % 16 == 0
 
 
+@pytest.mark.parametrize("expected", [4.0, 32.0, 128.0, 200.0])
+def test_a_sample_of_a_small_model_nearly_always_fits_into_one_pass(expected: float) -> None:
+    torch.manual_seed(0)
+    model, rate = Mlp([12, 64, 64, 2]).train(), 0.1
+    engine = DpSgd(model, table_loss, physical_batch_size=256)
+    step = replace(STEP, sampling_rate=rate, expected_batch_size=expected)
+    rows = engine.sizes(step).rows(None)
+    assert stats.binom.sf(rows, round(expected / rate), rate) < 1e-2
+
+
+def test_a_model_that_multiplies_nothing_has_rows_too() -> None:
+    engine = DpSgd(nn.Embedding(7, 3), table_loss, physical_batch_size=256)
+    assert engine.book_keeping
+    assert engine.sizes(STEP).rows(None) == 64
+    assert engine.sizes(STEP).rows(8) == 64
+
+
 def test_written_out_gradients_of_a_pass_stay_below_a_gibibyte() -> None:
-    engine, _ = make_text("lora")
+    engine, _ = make_text("lora", book_keeping=False)
     sizes = PassSizes(expected=1e4, rate=0.5, most=4096, cost=replace(engine._cost, written=2**24))
     assert sizes.rows(None) * 2**24 <= 2**28
 
@@ -402,14 +435,15 @@ def test_scores_of_a_record_do_not_depend_on_the_others(hidden: tuple[int, ...])
 # --- through a whole round
 
 
-def test_underflow_of_a_factor_lengthens_no_gradient() -> None:
+@pytest.mark.parametrize("by_opacus", [False, True])
+def test_underflow_of_a_factor_lengthens_no_gradient(by_opacus: bool) -> None:
     """Gradients near 1e38 and a small C made factors subnormal, which round by up to 2 x."""
     plan = build_plan(
         backbone=MlpConfig(hidden=[256]),
         client=ClientConfig(optimizer=OptimizerConfig(learning_rate=1.0)),
         privacy=PrivacyConfig(unit="record", clipping_norm=1e-3),
     )
-    trainer = Trainer(make_table_workload(256), private=True)
+    trainer = Trainer(make_table_workload(256), private=True, grouped=by_opacus)
     schedule = LocalSchedule(
         num_examples=50,
         batch_size=1,
