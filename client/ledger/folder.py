@@ -172,7 +172,8 @@ def check_members(file: LedgerFile, population: str, members: Members, *, anchor
             " where they are: write that population's name in policy.budget.id; or, if each may"
             f" spend its own budget: confide ledger budget {file.path} --declare {population}"
             " --epsilon E --separate",
-            code=Refusal.UNDECLARED_POPULATION,
+            # Not a code of its own: it would tell coordinators that somebody is in two populations.
+            code=Refusal.CANNOT_COMPLY,
         )
 
 

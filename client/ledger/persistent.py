@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from confide.client.ledger.event_log import EventLog
 from confide.client.ledger.file import LedgerFile, Writing, check_unit, new_budget
 from confide.client.ledger.folder import Members, check_members, only_one
 from confide.client.ledger.keys import LedgerKeys
@@ -25,7 +26,7 @@ from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.messages import Reply
 from confide.protocol.tensors import Tensors
 from confide.security.ec_keys import PublicKey
-from confide.security.ledger_heads import parse_head
+from confide.security.ledger_heads import Head, parse_head
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,8 @@ class PersistentLedger:
         head = parse_head(echoed)
         if head is None or not (
             # Another process may have written it
-            self._file.log.holds(head) or (self._file.read_again() and self._file.log.holds(head))
+            may_know(self._file.log, head, self._asker.name)
+            or (self._file.read_again() and may_know(self._file.log, head, self._asker.name))
         ):
             raise LedgerError(
                 f"{self._file.path} does not hold event {echoed[:_SHOWN]!r}, which a coordinator"
@@ -125,7 +127,7 @@ class PersistentLedger:
 
     def admit(self, terms: RunTerms) -> None:
         """Check that a run may begin, or has begun."""
-        self._check_run(self.population, terms)
+        check_run(self.population, terms, self._budget)
 
     def answered(self, run: str, digest: str) -> Reply | None:
         """Return the durable reply to a request that was answered before; None if there is none."""
@@ -136,7 +138,7 @@ class PersistentLedger:
     def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, float] | None:
         """Return what was released of a split's scores before; None if it may be released now."""
         population = self.population
-        self._check_run(population, terms)
+        check_run(population, terms, self._budget)
         run = population.runs.get(terms.name)
         if run is not None and (split, digest) in run.scores:
             return run.scores[split, digest]
@@ -256,26 +258,15 @@ class PersistentLedger:
                 # Without the number of new units: events are public, and it need not be
                 kind = {"known_by": known_by} if known_by else {}
                 writing.append("units", {"population": self._population, **kind})
-        if new and population.runs:
-            log.warning(
-                "%d of %d units are new to population %s; it was charged before.",
-                new,
-                len(macs),
-                self._population,
-            )
-        if new and elsewhere:
-            log.warning(
-                "%d units of population %s belong to another one too: they carry both.",
-                elsewhere,
-                self._population,
-            )
+        if new:
+            _warn_of_new(population, new, of=len(macs), elsewhere=elsewhere)
 
     # --- inside
 
     def _begun(self, writing: Writing, terms: RunTerms) -> RunAccount:
         """Return a run's account; a new run is charged whole."""
         population = self._account(writing)
-        self._check_run(population, terms)
+        check_run(population, terms, self._budget)
         if terms.name not in population.runs:
             writing.append("run", {"population": self._population, **asdict(terms)})
         return population.runs[terms.name]
@@ -311,28 +302,63 @@ class PersistentLedger:
                 return None  # nothing was charged yet, so that it may be declared again
         return declared
 
-    def _check_run(self, population: PopulationAccount, terms: RunTerms) -> None:
-        """Check that a new run is affordable, and that a known one has the same terms."""
-        known = population.runs.get(terms.name)
-        if known is None:
-            # The tighter of the declared and the policy's budget, at the declared order.
-            declared, epsilon = population.budget, self._budget.epsilon
-            bound = Budget(
-                epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),
-                delta=min(declared.delta, self._budget.delta),
-                order=declared.order,
-            )
-            population.check_affordable(terms, bound)
-            return
-        then, today = asdict(known.terms), asdict(terms)
-        changed = [name for name in then if then[name] != today[name]]
-        if changed:
-            changes = ", ".join(f"{name}={then[name]} then, {today[name]} now" for name in changed)
-            raise ProtocolError(
-                f"Job {terms.job} continues with other terms than it began with: {changes}. If it"
-                " is another federation's, have its coordinator name the job otherwise.",
-                code="plan_changed",
-            )
+
+def may_know(log: EventLog, head: Head, federation: str) -> bool:
+    """Say whether a head is of an event that a federation's coordinator may have been told of.
+
+    By its hash alone: whoever may try numbers would learn how many events there are. Nor of another
+    federation: two coordinators could find out that they share people.
+    """
+    number = log.number_of(head.digest)
+    if number is None:
+        return False
+    return log.events[number - 1].content.get("federation", "") in ("", federation)
+
+
+def check_run(population: PopulationAccount, terms: RunTerms, policy: BudgetConfig) -> None:
+    """Check that a new run is affordable, and that a known one has the same terms.
+
+    Args:
+        population: account of the population.
+        terms: terms of the run.
+        policy: budget that the policy allows.
+    """
+    known = population.runs.get(terms.name)
+    if known is None:
+        # The tighter of the declared and the policy's budget, at the declared order.
+        declared, epsilon = population.budget, policy.epsilon
+        bound = Budget(
+            epsilon=min(declared.epsilon, epsilon if epsilon is not None else declared.epsilon),
+            delta=min(declared.delta, policy.delta),
+            order=declared.order,
+        )
+        population.check_affordable(terms, bound)
+        return
+    then, today = asdict(known.terms), asdict(terms)
+    changed = [name for name in then if then[name] != today[name]]
+    if changed:
+        changes = ", ".join(f"{name}={then[name]} then, {today[name]} now" for name in changed)
+        raise ProtocolError(
+            f"Job {terms.job} continues with other terms than it began with: {changes}. If it"
+            " is another federation's, have its coordinator name the job otherwise.",
+            code="plan_changed",
+        )
+
+
+def _warn_of_new(population: PopulationAccount, new: int, *, of: int, elsewhere: int) -> None:
+    if population.runs:
+        log.warning(
+            "%d of %d units are new to population %s; it was charged before.",
+            new,
+            of,
+            population.name,
+        )
+    if elsewhere:
+        log.warning(
+            "%d units of population %s belong to another one too: they carry both.",
+            elsewhere,
+            population.name,
+        )
 
 
 __all__ = ["Asker", "PersistentLedger"]

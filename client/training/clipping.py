@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from confide.errors import PrivacyError
 from confide.tasks.task import Batch
 
 LossFn = Callable[[nn.Module, Batch], Tensor]
@@ -86,9 +87,17 @@ class ClippingRule:
         Returns:
             float64 in [0, 1], shape [b]. Where it is 0 the caller also has to leave the gradient
             out (:func:`zero_unless`).
+
+        Raises:
+            PrivacyError: if rounding leaves no norm below C.
         """
-        # A norm of 0 would divide by 0; 1e-300 lies below every norm that float32 elements have.
         longest = self.clipping_norm * (1 - self.margin) - math.sqrt(rounded) * self.grid / 2
+        if not longest > 0:  # the sum would turn round, unbounded
+            raise PrivacyError(
+                f"privacy.clipping_norm={self.clipping_norm:g} leaves no room for the rounding of"
+                f" {rounded} elements over {self.units} units; train on fewer units a step."
+            )
+        # A norm of 0 would divide by 0; 1e-300 lies below every norm that float32 elements have.
         factors = longest / norms.clamp_min(1e-300)
         return torch.where(counts(norms), factors.clamp_max(1.0), 0.0)
 

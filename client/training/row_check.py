@@ -61,6 +61,9 @@ class RowCheck:
                     few = length is not None and not is_first
                     companies = (1,) if few else _COMPANIES
                     self._check(length, rows, sorted({min(n, rows) for n in (*companies, rows)}))
+                    # Which kernels run follows from shapes: once is enough for these.
+                    if is_first:
+                        self._check_many(length, rows)
         finally:
             self._dp_sgd.forget()
 
@@ -79,6 +82,17 @@ class RowCheck:
             batch = filler.fill(batch, rows, self._synthetic.token_columns)
             found = next(itertools.islice(self._dp_sgd.contributions(batch), number - 1, None))
             self._compare(reference, found, f"among {number} of {rows}")
+
+    def _check_many(self, length: int | None, rows: int) -> None:
+        """Compare what several records add, each in many places and beside different ones."""
+        count = len(self._synthetic) - 1
+        references: dict[int, list[Tensor]] = {}
+        for shift in range(2):
+            records = [1 + (row + shift) % count for row in range(rows)]
+            found = self._dp_sgd.contributions(self._batch(records, length))
+            for row, (record, parts) in enumerate(zip(records, found, strict=True), start=1):
+                kept = references.setdefault(record, [part.clone() for part in parts])
+                self._compare(kept, parts, f"in row {row} of {rows}")
 
     def _batch(self, indices: list[int], length: int | None) -> Batch:
         """Return records of one padded length, their tokens repeated up to it."""

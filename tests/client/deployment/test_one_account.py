@@ -127,7 +127,7 @@ def test_a_new_population_of_the_same_people_is_refused(
 ) -> None:
     assert train(kit_of(tmp_path, "Cleveland")) is None
     other = kit_of(tmp_path, "Cleveland Clinic", population="volunteers")
-    assert train(other) == "undeclared_population"
+    assert train(other) == "cannot_comply"
     assert "under another name, the same people would get a second budget" in caplog.text
     assert not other.ledger.exists()
 
@@ -160,7 +160,7 @@ OTHER_IDS: dict[str, dict[str, Any]] = {
 def test_people_who_are_known_by_other_columns_count_as_the_same(by: str, tmp_path: Path) -> None:
     assert train(kit_of(tmp_path, "Cleveland")) is None
     other = kit_of(tmp_path, "Clinic", population="volunteers", **OTHER_IDS[by])
-    assert train(other) == "undeclared_population"
+    assert train(other) == "cannot_comply"
     assert train(kit_of(tmp_path, "Clinic2", **OTHER_IDS[by])) == "budget_exhausted"
 
 
@@ -169,11 +169,11 @@ def test_people_of_another_population_cannot_be_brought_in_later(tmp_path: Path)
     other = with_other_people(kit_of(tmp_path, "kids", population="kids"))
     assert door_of(other).handle("query", ask()).refusal is None
     assert door_of(with_other_people(other, shared=1)).handle("query", ask()).refusal == (
-        "undeclared_population"
+        "cannot_comply"
     )
     declare = ["--declare", "kids", "--epsilon", str(EPSILON)]
     assert confide.cli.main(["ledger", "budget", str(other.ledger), *declare]) == 0
-    assert train(other) == "undeclared_population"  # more budget is no other population
+    assert train(other) == "cannot_comply"  # more budget is no other population
     assert confide.cli.main(["ledger", "budget", str(other.ledger), *declare, "--separate"]) == 0
     assert train(other) is None
 
@@ -223,7 +223,7 @@ def test_a_ledger_named_by_the_institution_is_found(population: str | None, tmp_
         assert train(again, "next") == "budget_exhausted"
     assert confide.cli.main(["ledger", "verify", str(path)]) == 0
     # Units are compared though the new population's keys are the folder's
-    assert train(kit_of(tmp_path, "other", population="new")) == "undeclared_population"
+    assert train(kit_of(tmp_path, "other", population="new")) == "cannot_comply"
 
 
 def test_the_same_people_in_two_old_ledgers_are_merged(

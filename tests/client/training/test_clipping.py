@@ -12,6 +12,7 @@ from torch import Tensor
 
 from confide.client.training import clipping
 from confide.client.training.clipping import ClippingRule, gradient_norms, zero_unless
+from confide.errors import PrivacyError
 
 LARGEST = float(np.finfo(np.float32).max)
 SUBNORMAL = 2.0**-149
@@ -32,6 +33,12 @@ def norm(vector: Tensor) -> float:
 
 
 # --- the bound
+
+
+@pytest.mark.parametrize("rule", [ClippingRule(1.0, margin=1.5), ClippingRule(1.0, units=2**52)])
+def test_without_room_for_rounding_nothing_is_added(rule: ClippingRule) -> None:
+    with pytest.raises(PrivacyError, match="leaves no room"):
+        rule.factors(torch.ones(2, dtype=torch.float64), rounded=100)
 
 
 @given(gradients, norms_c)
