@@ -69,7 +69,7 @@ bench: setup  ## Measure the engines, the price of a private step and the memory
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/ledger.py
 	$(BIN)/python benchmarks/dp_step.py --noise
-	$(BIN)/python benchmarks/dp_step.py --tuning full --noise
+	$(BIN)/python benchmarks/dp_step.py --model full --noise
 
 utility: setup  ## Measure what privacy costs in accuracy (15 minutes); writes docs/utility.svg.
 	$(BIN)/python benchmarks/utility.py
