@@ -1,9 +1,8 @@
 """Settings of strategies, and the tables of the parts that they are composed of.
 
 One line of a table is one kind of part: its small config, the dotted path of what builds it, and
-its name. An algorithm's config travels in the plan, so that both sides check it: it stands here, on
-the floor that both sides share, and its mathematics in a file of ``strategies/``. Builders are
-looked up when something is built; nothing here imports torch.
+its name. An algorithm's config travels in the plan: it stands where both sides check it, and its
+mathematics in a file of ``strategies/``. Nothing here imports torch.
 """
 
 from collections.abc import Iterator, Mapping
@@ -204,10 +203,8 @@ class AlgorithmKind(PartKind):
         phrase: what it adds to a strategy that already has a name, after "with".
         sentence: what it does, for a report.
         weighting: the only weighting of updates that it is defined for; None for any.
-        remains: what of an institution that withdrew stays in the server part's state, beside its
-            updates in the model; empty for nothing.
-        reads_records: whether its client part computes anything from records beside the local
-            steps; refused under privacy.
+        remains: what of an institution that withdrew stays in the server part's state, if anything.
+        reads_records: whether its client part reads records beside local steps: not under privacy.
     """
 
     phrase: str = ""

@@ -219,8 +219,7 @@ def calibrate(
     # PRV adds its own error to what PLD allows: a little more noise, or none is enough
     if spent(enough, accountant) > target_epsilon < spent(2 * enough, accountant):
         raise PrivacyError(
-            f"privacy.accountant={accountant} is too coarse for epsilon={target_epsilon:g}; use"
-            " pld."
+            f"privacy.accountant={accountant} is too coarse at epsilon={target_epsilon:g}: use pld."
         )
     while spent(enough, accountant) > target_epsilon:
         enough *= 1 + 10 * _SIGMA_TOLERANCE

@@ -113,13 +113,10 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
         f"{name} withdrew after round {it['after_round']}; of it stays in the run: {it['stays']}."
         for name, it in summary.get("withdrawn", {}).items()
     ]
-    digest = str(summary["model_sha256"])[:12]
     return [
         *lines,
-        (
-            f"{summary['rounds']} rounds in {summary['seconds']} s; model {digest}, report.html and"
-            f" all else in {run_dir}"
-        ),
+        f"{summary['rounds']} rounds in {summary['seconds']} s; model"
+        f" {str(summary['model_sha256'])[:12]}, report.html and all else in {run_dir}",
     ]
 
 
