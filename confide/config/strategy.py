@@ -1,8 +1,7 @@
 """Settings of strategies, and the tables of the parts that they are composed of.
 
 One line of a table is one kind of part: its small config, the dotted path of what builds it, and
-its name. An algorithm's config travels in the plan: it stands where both sides check it, and its
-mathematics in a file of ``strategies/``. Nothing here imports torch.
+its name. An algorithm's config travels in the plan, so both sides check it. No torch is imported.
 """
 
 from collections.abc import Iterator, Mapping

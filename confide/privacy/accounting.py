@@ -195,8 +195,7 @@ def calibrate(
     # PRV is slow: PLD searches, PRV has the last word below.
     by = "rdp" if accountant == "rdp" else "pld"
     enough = 1.0
-    # RDP is an upper bound and cheap: it finds where to begin, since PLD costs memory and time
-    # where noise is little. But its orders are few: PLD allows small budgets that RDP never does.
+    # RDP is cheap and finds where to begin; its orders are few, and PLD allows smaller budgets.
     while (at_most := spent(enough, "rdp")) > target_epsilon and (
         by == "rdp" or at_most > _CHEAP_EPSILON or spent(enough, by) > target_epsilon
     ):
@@ -219,7 +218,8 @@ def calibrate(
     # PRV adds its own error to what PLD allows: a little more noise, or none is enough
     if spent(enough, accountant) > target_epsilon < spent(2 * enough, accountant):
         raise PrivacyError(
-            f"privacy.accountant={accountant} is too coarse at epsilon={target_epsilon:g}: use pld."
+            f"privacy.accountant={accountant} is too coarse for epsilon={target_epsilon:g};"
+            " use pld."
         )
     while spent(enough, accountant) > target_epsilon:
         enough *= 1 + 10 * _SIGMA_TOLERANCE
