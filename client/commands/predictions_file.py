@@ -50,10 +50,9 @@ def write_csv(file: IO[str], frames: Iterator[pandas.DataFrame], *, separator: s
         # Before Python 3.13 a carriage return alone is not quoted, and a reader would take it for
         # the end of a line
         returns = any(
-            "\r" in text
+            frame[name].astype("string").str.contains("\r", regex=False).any()
             for name in frame
             if frame[name].dtype.kind != "f"
-            for text in frame[name].dropna()
         )
         quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
         frame.to_csv(

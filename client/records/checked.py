@@ -1,8 +1,9 @@
 """A source's records, checked against the task: one record a unit, in canonical order."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from datasets import Dataset
 
@@ -12,7 +13,7 @@ from confide.client.records.units import Units, id_problem, keep_units, unit_ids
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.task import TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import count_problems, label_counts, read
+from confide.tasks.schema import Read, count_problems, label_counts, read
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def load_checked_records(config: DataConfig, task: TaskConfig) -> CheckedRecords
         DataError: naming everything that does not fit.
     """
     source = read_source(config, task)
-    problems = source_problems(source, config, task)
+    problems = source_problems(source, read_parts(source, task), config, task)
     if problems:
         raise DataError(problems)
     checked = gather(source.records, config, task)
@@ -77,19 +78,39 @@ def by_file(config: DataConfig) -> bool:
     return config.partitioner == "natural" and config.partition_by is None
 
 
-def source_problems(source: SourceRecords, config: DataConfig, task: TaskConfig) -> list[str]:
+class Part(NamedTuple):
+    """Records of one file, or all of a single source.
+
+    Attributes:
+        name: of the file; empty for a single source.
+        records: as they were read.
+        read: the same, read as the schema says.
+    """
+
+    name: str
+    records: Dataset
+    read: Read
+
+
+def read_parts(source: SourceRecords, task: TaskConfig) -> list[Part]:
+    """Read each file as the schema says, once for all that is asked of it."""
+    return [Part(name, records, read(records, task)) for name, records in files_of(source)]
+
+
+def source_problems(
+    source: SourceRecords, parts: Sequence[Part], config: DataConfig, task: TaskConfig
+) -> list[str]:
     """List everything that does not fit, with the name of the file in a folder of files."""
     problems = list(source.problems)
-    for name, part in files_of(source):
+    for part in parts:
         problems += [
-            f"{name}: {problem}" if name else problem
+            f"{part.name}: {problem}" if part.name else problem
             for problem in _part_problems(part, config, task)
         ]
     if task.label_column in source.records.column_names:
         # Over all files together: an institution may well lack a label that others have
-        counts = label_counts(
-            read(source.records.select_columns([task.label_column]), task).labels, task
-        )
+        each = [label_counts(part.read.labels, task) for part in parts]
+        counts = {name: sum(count[name] for count in each) for name in task.labels}
         problems += count_problems(counts, total=len(source.records), minimum=config.min_per_label)
     return problems
 
@@ -109,8 +130,9 @@ def files_of(source: SourceRecords) -> Iterator[tuple[str, Dataset]]:
         start += count
 
 
-def _part_problems(records: Dataset, config: DataConfig, task: TaskConfig) -> Iterator[str]:
-    yield from read(records, task).problems
+def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator[str]:
+    yield from part.read.problems
+    records = part.records
     for named in (config.id_column, config.group_column):
         if named in records.column_names:
             problem = id_problem(records, str(named))
@@ -174,11 +196,13 @@ def _notes(units: Units, id_column: str | None) -> Iterator[str]:
 
 __all__ = [
     "CheckedRecords",
+    "Part",
     "by_file",
     "files_of",
     "gather",
     "load_checked_records",
     "partition_column",
+    "read_parts",
     "read_source",
     "source_problems",
 ]

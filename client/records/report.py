@@ -13,8 +13,8 @@ from datasets import Dataset
 
 from confide.client.records.checked import (
     CheckedRecords,
-    files_of,
     gather,
+    read_parts,
     read_source,
     source_problems,
 )
@@ -23,7 +23,7 @@ from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.task import ColumnConfig, TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import Column, label_counts, read
+from confide.tasks.schema import Column, Read, label_counts, read
 
 CountTokens = Callable[[Sequence[str]], list[int] | None]
 """Function texts -> number of tokens of each, special ones included and nothing cut; it returns
@@ -155,22 +155,28 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
     if source.files:
         data = dataclasses.replace(data, partitioner="natural")
     checked = _checked_if_possible(source.records, data, task)
-    parts = {name: _source_report(part, data, task) for name, part in files_of(source) if name}
     units = len(source.records) if checked is None else len(checked.records)
-    seen = read(source.records, task).columns
+    parts = read_parts(source, task)
+    whole = read(source.records, task) if source.files else parts[0].read
     validation, test = round(units * data.validation), round(units * data.test)
     return Report(
         path=data.source,
-        problems=source_problems(source, data, task),
+        problems=source_problems(source, parts, data, task),
         notes=[*_drafted(task), *(() if checked is None else checked.notes)],
-        source=_source_report(source.records, data, task, checked),
-        files=parts,
+        source=_source_report(source.records, whole, task, checked),
+        files={
+            part.name: _source_report(
+                part.records, part.read, task, _checked_if_possible(part.records, data, task)
+            )
+            for part in parts
+            if part.name
+        },
         # Expected sizes: a unit's split is decided by a key, which is not asked for here
         splits={"train": units - validation - test, "validation": validation, "test": test},
         columns={
-            name: ColumnReport.of(column, seen[name])
+            name: ColumnReport.of(column, whole.columns[name])
             for name, column in task.table_columns.items()
-            if name in seen
+            if name in whole.columns
         },
         lengths=_length_reports(source.records, task, count_tokens),
     )
@@ -200,10 +206,8 @@ def _checked_if_possible(
 
 
 def _source_report(
-    records: Dataset, data: DataConfig, task: TaskConfig, checked: CheckedRecords | None = None
+    records: Dataset, seen: Read, task: TaskConfig, checked: CheckedRecords | None
 ) -> SourceReport:
-    checked = checked or _checked_if_possible(records, data, task)
-    seen = read(records, task)
     empty = {name: column.missing for name, column in seen.columns.items()}
     names = [name for name in records.column_names if name != FILE_COLUMN]
     return SourceReport(

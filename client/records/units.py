@@ -9,10 +9,11 @@ unit's split.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import NamedTuple
+from uuid import uuid4
 
 from datasets import Dataset
 
@@ -130,23 +131,26 @@ def keep_units(records: Dataset, ids: Sequence[str], *, columns: Sequence[str]) 
         ids: id of each record's unit.
         columns: names of the columns by which records of one unit are ordered.
     """
-    groups = [
-        list(group)
-        for _, group in groupby(sorted(range(len(ids)), key=ids.__getitem__), key=ids.__getitem__)
-    ]
+    counts = Counter(ids)
+    chosen = dict(zip(ids, range(len(ids)), strict=True))
     # Only where a unit repeats are contents read: mostly it does not, and texts are long
-    repeated = [index for group in groups if len(group) > 1 for index in group]
-    contents = (
-        dict(zip(repeated, _contents(records.select(repeated), columns), strict=True))
-        if repeated
-        else {}
-    )
-    order = {index: repr(content) for index, content in contents.items()}
-    kept = [min(group, key=order.__getitem__) if len(group) > 1 else group[0] for group in groups]
-    differing = sum(
-        len({order[index] for index in group}) > 1 for group in groups if len(group) > 1
-    )
-    return Units(records.select(kept), [ids[index] for index in kept], differing)
+    groups: dict[str, list[int]] = {}
+    for index, unit in enumerate(ids) if len(counts) < len(ids) else ():
+        if counts[unit] > 1:
+            groups.setdefault(unit, []).append(index)
+    repeated = [index for group in groups.values() for index in group]
+    contents = _contents(take(records, repeated), columns) if repeated else []
+    order = {index: repr(content) for index, content in zip(repeated, contents, strict=True)}
+    chosen |= {unit: min(group, key=order.__getitem__) for unit, group in groups.items()}
+    differing = sum(len({order[index] for index in group}) > 1 for group in groups.values())
+    units = sorted(counts)
+    return Units(take(records, [chosen[unit] for unit in units]), units, differing)
+
+
+def take(records: Dataset, indices: Sequence[int]) -> Dataset:
+    """Return the records at some indices, in their order."""
+    # Without a fingerprint `datasets` would pickle every index to make one
+    return records.select(indices, new_fingerprint=uuid4().hex)
 
 
 def split_records(
@@ -174,7 +178,7 @@ def split_records(
         else:
             split = "train"
         parts[split].append(index)
-    return Splits(*(records.select(parts[split]) for split in Splits._fields))
+    return Splits(*(take(records, parts[split]) for split in Splits._fields))
 
 
 __all__ = [
@@ -185,5 +189,6 @@ __all__ = [
     "id_problem",
     "keep_units",
     "split_records",
+    "take",
     "unit_ids",
 ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy
 import pandas
+import pyarrow
 from datasets import Dataset
 
 from confide.config.custom import implementation
@@ -41,7 +42,7 @@ class Column(NamedTuple):
     """A column of a table, read.
 
     Attributes:
-        values: float64 numbers (NaN where missing), or text.
+        values: float64 numbers (NaN where missing), or a pandas Categorical of text.
         missing: where the value is missing.
         problems: what is wrong.
     """
@@ -126,29 +127,27 @@ def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
     # Without a mapping, raw values are class names themselves.
     known = {raw: classes[name] for raw, name in config.label_values.items()} or classes
     folded = {fold_boolean(raw): i for raw, i in known.items()}
-    raw = [None if value is None or value == "" else str(value) for value in values]
+    # Each distinct label is looked at once: there are few, in many records
+    counts = Counter(values)
     found = []
-    nulls = sum(value is None for value in raw)
+    nulls = counts.pop(None, 0) + counts.pop("", 0)
     if nulls:
         found.append(
-            f"Column {config.label_column}: {nulls} of {len(raw)} labels are null; label or remove"
-            " these records."
+            f"Column {config.label_column}: {nulls} of {len(values)} labels are null; label or"
+            " remove these records."
         )
-    unknown = Counter(
-        value for value in raw if value is not None and fold_boolean(value) not in folded
-    )
+    index_of = {value: folded.get(fold_boolean(str(value))) for value in counts}
+    unknown = Counter({value: counts[value] for value in counts if index_of[value] is None})
     if unknown:
         shown = ", ".join(
-            f"{value!r} ({count} records)" for value, count in unknown.most_common(_SHOWN)
+            f"{str(value)!r} ({count} records)" for value, count in unknown.most_common(_SHOWN)
         )
         found.append(
             f"Column {config.label_column}: unknown label {shown}; the plan knows"
             f" {', '.join(known)}. Correct the records, or add the label to task.labels or"
             " task.label_values."
         )
-    return Labels(
-        [None if value is None else folded.get(fold_boolean(value)) for value in raw], found
-    )
+    return Labels([index_of.get(value) for value in values], found)
 
 
 def label_counts(labels: Labels, config: TaskConfig) -> dict[str, int]:
@@ -176,38 +175,59 @@ def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
 
 def read_table(records: Dataset, config: TabularConfig) -> Inputs:
     """Read numbers and categories."""
-    columns = {
-        name: read_column(name, column, records[name][:])
-        for name, column in config.columns.items()
-        if name in records.column_names
-    }
+    names = [name for name in config.columns if name in records.column_names]
+    # All columns at once: `datasets` copies its description of them each time it is asked for one
+    table = records.select_columns(names).with_format("arrow")[:] if names else {}
+    columns = {name: read_column(name, config.columns[name], table[name]) for name in names}
     return Inputs(columns, [problem for column in columns.values() for problem in column.problems])
 
 
-def read_column(name: str, column: ColumnConfig, values: Sequence[object]) -> Column:
+def read_column(name: str, column: ColumnConfig, values: pyarrow.ChunkedArray) -> Column:
     """Read one input column as the schema says."""
-    text = pandas.Series(list(values), dtype="object").astype("string").str.strip()
-    missing = (
-        (text.isna() | (text == "") | text.isin(column.missing_values)).fillna(True).astype(bool)
-    )
+    # Each distinct value is looked at once: columns repeat few values many times
+    encoded = values.cast(pyarrow.string()).dictionary_encode().unify_dictionaries()
+    encoded = encoded.combine_chunks()
+    distinct = [text.strip() for text in encoded.dictionary.to_pylist()]
+    # A null's code is -1: it reads what stands last in a table of distinct values
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    absent = {"", *column.missing_values}
+    missing = numpy.array([text in absent for text in distinct] + [True])
     read = _read_numbers if column.kind == "numeric" else _read_categories
-    return read(name, column, text, missing)
+    return read(name, column, _Distinct(distinct, codes, missing))
 
 
-def _read_numbers(
-    name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series
-) -> Column:
-    parsed = {value: parse_number(value) for value in text[~missing].unique()}
-    numbers = text.where(~missing).map(parsed).astype("float64")
-    wrong = int((numbers.isna() & ~missing).sum())
+class _Distinct(NamedTuple):
+    """The distinct values of a column.
+
+    Attributes:
+        texts: distinct values, k of them.
+        codes: index of each record's value, shape [n]; -1 where it is null.
+        missing: whether each stands for a missing value, bool of shape [k + 1]; last, null does.
+    """
+
+    texts: list[str]
+    codes: numpy.ndarray[Any, Any]
+    missing: numpy.ndarray[Any, Any]
+
+
+def _read_numbers(name: str, column: ColumnConfig, seen: _Distinct) -> Column:
+    known = zip(seen.texts, seen.missing, strict=False)
+    parsed = [numpy.nan if absent else parse_number(text) for text, absent in known]
+    numbers = numpy.array([*parsed, numpy.nan])
+    wrong = int((numpy.isnan(numbers) & ~seen.missing)[seen.codes].sum())
     listed = [parse_number(value) for value in column.missing_values]
-    # "0.0" in the records where the schema says "0".
-    missing |= numbers.isin([value for value in listed if not numpy.isnan(value)])
+    # "0.0" in the records where the schema says "0". A NaN equals none, itself included.
+    missing = seen.missing | numpy.isin(numbers, listed)
     problem = (
-        f"Column {name}: {wrong} of {len(text)} values are not numbers; correct them or list them"
-        " in missing_values."
+        f"Column {name}: {wrong} of {len(seen.codes)} values are not numbers; correct them or list"
+        " them in missing_values."
     )
-    return Column(numbers.mask(missing), missing, [problem] if wrong else [])
+    numbers[missing] = numpy.nan
+    return Column(
+        pandas.Series(numbers[seen.codes]),
+        pandas.Series(missing[seen.codes]),
+        [problem] if wrong else [],
+    )
 
 
 def parse_number(text: str) -> float:
@@ -220,19 +240,21 @@ def parse_number(text: str) -> float:
     return number if numpy.isfinite(number) and "_" not in text else numpy.nan
 
 
-def _read_categories(
-    name: str, column: ColumnConfig, text: pandas.Series, missing: pandas.Series
-) -> Column:
-    values = text.map(fold_boolean, na_action="ignore")
-    unknown = sorted(
-        set(values[~missing]) - {fold_boolean(category) for category in column.categories}
-    )
-    if not unknown:
+def _read_categories(name: str, column: ColumnConfig, seen: _Distinct) -> Column:
+    folded = [fold_boolean(text) for text in seen.texts]
+    categories = list(dict.fromkeys(folded))
+    position = {text: i for i, text in enumerate(categories)}
+    codes = numpy.array([*(position[text] for text in folded), -1])[seen.codes]
+    values = pandas.Series(pandas.Categorical.from_codes(codes, categories=categories))
+    missing = pandas.Series(seen.missing[seen.codes])
+    listed = {fold_boolean(category) for category in column.categories}
+    strange = numpy.array([*(text not in listed for text in folded), False]) & ~seen.missing
+    if not strange.any():
         return Column(values, missing, [])
-    # As it was written, so that it can be looked for.
-    written = text[values.isin(unknown) & ~missing]
+    unknown = sorted({text for text, odd in zip(folded, strange, strict=False) if odd})
+    written = int(strange[seen.codes].sum())
     problem = (
-        f"Column {name}: {len(unknown)} unknown categories in {len(written)} of {len(text)} values,"
+        f"Column {name}: {len(unknown)} unknown categories in {written} of {len(codes)} values,"
         f" such as {unknown[0]!r}; the schema knows {', '.join(column.categories)}. Correct the"
         " records, or add the category or list it in missing_values."
     )
