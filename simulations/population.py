@@ -18,6 +18,7 @@ from confide.client.records.checked import (
     partition_column,
 )
 from confide.client.records.sources import FILE_COLUMN
+from confide.client.records.units import take
 from confide.config.data import DataConfig
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
@@ -91,7 +92,7 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
     indices, remarks = _partition(config, partitioner, _view(config, task, records))
     if len(indices) != config.num_clients:
         raise ConfigError(_wrong_count(config, list(indices)))
-    parts = {name: records.select(chosen) for name, chosen in indices.items()}
+    parts = {name: take(records, chosen) for name, chosen in indices.items()}
     return PartitionedRecords(parts=parts, summary=_summary(config, checked, parts, remarks))
 
 

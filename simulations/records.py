@@ -16,6 +16,7 @@ from confide.privacy.keys import split_key
 from confide.protocol.plan import TrainingPlan
 from confide.server.run.progress_view import ProgressView
 from confide.simulations.population import partition_records, refuse_split_groups
+from confide.tasks.schema import whole_columns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +95,8 @@ def fingerprint(records: Dataset) -> str:
     """Hash records, in their order."""
     digest = hashlib.sha256()
     # Column by column, in the order of names: the order of columns means nothing.
-    for name in sorted(records.column_names):
-        digest.update(repr((name, records[name][:])).encode())
+    for name, column in whole_columns(records, sorted(records.column_names)).items():
+        digest.update(repr((name, column.to_pylist())).encode())
     return digest.hexdigest()
 
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 from datasets import Dataset
 
 from confide.errors import DataError
-from confide.tasks.schema import require_columns
+from confide.tasks.schema import require_columns, whole_columns
 from confide.tasks.values import comparable
 
 
@@ -115,8 +115,8 @@ def id_problem(records: Dataset, id_column: str) -> str | None:
 def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None, ...]]:
     """Return each record's comparable values."""
     compared = []
-    for name in columns:
-        values = records[name][:]
+    for column in whole_columns(records, columns).values():
+        values = column.to_pylist()
         # Each distinct value is converted once: columns repeat few values many times
         known = {value: comparable(None if value is None else str(value)) for value in set(values)}
         compared.append([known[value] for value in values])

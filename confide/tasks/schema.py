@@ -112,6 +112,13 @@ def read(records: Dataset, config: TaskConfig) -> Read:
     return Read(inputs.columns, labels, [*inputs.problems, *labels.problems])
 
 
+def whole_columns(records: Dataset, names: Sequence[str]) -> Mapping[str, pyarrow.ChunkedArray]:
+    """Return columns whole, in the order of the records; the names are those of columns."""
+    # All at once: `datasets` copies its description of all columns each time it is asked for one
+    table = records.with_format("arrow", columns=list(names))[:] if names else pyarrow.table({})
+    return {name: table[name] for name in names}
+
+
 def fold_boolean(text: str) -> str:
     """Write true and false, which databases and spreadsheets capitalise at will, in lower case."""
     folded = text.lower()
@@ -176,8 +183,7 @@ def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
 def read_table(records: Dataset, config: TabularConfig) -> Inputs:
     """Read numbers and categories."""
     names = [name for name in config.columns if name in records.column_names]
-    # All columns at once: `datasets` copies its description of them each time it is asked for one
-    table = records.select_columns(names).with_format("arrow")[:] if names else {}
+    table = whole_columns(records, names)
     columns = {name: read_column(name, config.columns[name], table[name]) for name in names}
     return Inputs(columns, [problem for column in columns.values() for problem in column.problems])
 
@@ -288,4 +294,5 @@ __all__ = [
     "read_table",
     "read_texts",
     "require_columns",
+    "whole_columns",
 ]
