@@ -1,7 +1,8 @@
-"""Metrics of tasks with one label a record, by scikit-learn, and the sums behind them.
+"""Metrics of tasks with one label a record, and the sums behind them.
 
-scikit-learn is imported where a value is computed: every config reads this table, few processes
-score anything.
+Not by scikit-learn: four short formulas would keep a run of a small model waiting for SciPy, longer
+than its training takes. Every config reads this table and few processes score anything, so that
+NumPy too is imported where a value is computed.
 """
 
 import math
@@ -20,12 +21,15 @@ def accuracy(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
 
 def macro_f1(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
     """Return the mean of F1 over classes; a class that is neither there nor predicted counts 0."""
-    from sklearn.metrics import f1_score
+    import numpy
 
-    # Named, since an institution's records may lack a class, which scikit-learn would leave out.
-    classes = list(range(probabilities.shape[1]))
-    predicted = probabilities.argmax(axis=1)
-    return float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0))
+    # An institution's records may lack a class, which counts all the same.
+    classes, predicted = probabilities.shape[1], probabilities.argmax(axis=1)
+    there, said, right = (
+        numpy.bincount(rows, minlength=classes)
+        for rows in (labels, predicted, labels[predicted == labels])
+    )
+    return float((2 * right / numpy.maximum(there + said, 1)).mean())
 
 
 def auc(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float | None:
@@ -33,24 +37,36 @@ def auc(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float | None
 
     None where a class has no record: it is undefined there, not zero.
     """
-    from sklearn.metrics import roc_auc_score
-
-    classes = list(range(probabilities.shape[1]))
-    if len(set(labels.tolist())) < len(classes):
+    classes = probabilities.shape[1]
+    if len(set(labels.tolist())) < classes:
         return None
-    # Of two classes scikit-learn takes the second one's scores, of more all.
-    if len(classes) == 2:
-        return float(roc_auc_score(labels, probabilities[:, 1]))
-    return float(roc_auc_score(labels, probabilities, multi_class="ovr", labels=classes))
+    # Of two classes the scores of the second one rank like those of the first one turned round.
+    ranked = [1] if classes == 2 else range(classes)
+    return sum(_area(probabilities[:, k], labels == k) for k in ranked) / len(ranked)
+
+
+def _area(scores: "numpy.ndarray", positive: "numpy.ndarray") -> float:
+    """Return the share of pairs of a positive and another record that are ranked rightly.
+
+    Pairs of equal scores count half (Hanley and McNeil, Radiology 1982).
+    """
+    import numpy
+
+    _, places = numpy.unique(scores, return_inverse=True)
+    positives = numpy.bincount(places[positive], minlength=places.max() + 1)
+    others = numpy.bincount(places) - positives
+    below = numpy.cumsum(others) - others
+    pairs = int(positives.sum()) * int(others.sum())
+    return float((positives * (2 * below + others)).sum() / (2 * pairs))
 
 
 def log_loss(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
     """Return the mean of minus the logarithm of the true class's probability."""
-    from sklearn import metrics
+    import numpy
 
-    return float(
-        metrics.log_loss(labels, probabilities, labels=list(range(probabilities.shape[1])))
-    )
+    true = probabilities[numpy.arange(len(labels)), labels]
+    least = numpy.finfo(true.dtype).eps
+    return float(-numpy.log(true.clip(least, 1 - least)).mean())
 
 
 # --- the same from sums over records, which leave an institution with noise

@@ -30,7 +30,7 @@ def class_metrics(
     if not bool(scores.isfinite().all()):
         return {}  # a model that has diverged predicts nothing
     probabilities, truth = scores.double().cpu().numpy(), labels.cpu().numpy()
-    # float32 probabilities do not add up to one closely enough for scikit-learn.
+    # float32 probabilities add up to one only nearly.
     probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
     values = {name: metrics[name].score_fn(probabilities, truth) for name in names}
     return {name: value for name, value in values.items() if value is not None}
