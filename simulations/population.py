@@ -5,11 +5,10 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy
 from datasets import Dataset
-from flwr_datasets import partitioner as flower
-from flwr_datasets.partitioner import Partitioner
 
 from confide.client.records.checked import (
     CheckedRecords,
@@ -19,27 +18,17 @@ from confide.client.records.checked import (
 )
 from confide.client.records.sources import FILE_COLUMN
 from confide.client.records.units import take
+from confide.config.custom import implementation
 from confide.config.data import DataConfig
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import seed_from
+from confide.simulations.partitioners import PARTITIONERS, NaturalPartitioner
 from confide.tasks.schema import parse_number
 
-CLASSES: dict[str, type[Partitioner]] = {
-    "continuous": flower.ContinuousPartitioner,
-    "dirichlet": flower.DirichletPartitioner,
-    "distribution": flower.DistributionPartitioner,
-    "exponential": flower.ExponentialPartitioner,
-    "grouped_natural": flower.GroupedNaturalIdPartitioner,
-    "iid": flower.IidPartitioner,
-    "inner_dirichlet": flower.InnerDirichletPartitioner,
-    "linear": flower.LinearPartitioner,
-    "natural": flower.NaturalIdPartitioner,
-    "pathological": flower.PathologicalPartitioner,
-    "shard": flower.ShardPartitioner,
-    "size": flower.SizePartitioner,
-    "square": flower.SquarePartitioner,
-}
+if TYPE_CHECKING:
+    from flwr_datasets.partitioner import Partitioner
+
 _OWN_SETTINGS = {"num_partitions": "data.num_clients", "seed": "data.partition_seed"}
 _INDEX, _BY = "index", "by"
 # Exceptions by which flwr_datasets' partitioners refuse records or arguments
@@ -96,9 +85,10 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
     return PartitionedRecords(parts=parts, summary=_summary(config, checked, parts, remarks))
 
 
-def _partitioner(config: DataConfig, seed: int) -> Partitioner:
+def _partitioner(config: DataConfig, seed: int) -> "Partitioner":
     """Return the partitioner; the column that it partitions by is always called ``by``."""
-    made, given = CLASSES[config.partitioner], config.partitioner_args
+    made = implementation(PARTITIONERS[config.partitioner])
+    given = config.partitioner_args
     parameters = {
         name: p for name, p in inspect.signature(made.__init__).parameters.items() if name != "self"
     }
@@ -169,7 +159,7 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
 
 
 def _partition(
-    config: DataConfig, partitioner: Partitioner, view: Dataset
+    config: DataConfig, partitioner: "Partitioner", view: Dataset
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Return the positions of each institution's records, and the partitioner's warnings."""
     partitioner.dataset = view
@@ -193,8 +183,8 @@ def _partition(
     )
 
 
-def _name(config: DataConfig, partitioner: Partitioner, index: int) -> str:
-    if isinstance(partitioner, flower.NaturalIdPartitioner):
+def _name(config: DataConfig, partitioner: "Partitioner", index: int) -> str:
+    if isinstance(partitioner, NaturalPartitioner):
         return str(partitioner.partition_id_to_natural_id[index])
     return f"{config.institution}-{index + 1}"
 
@@ -253,4 +243,4 @@ def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) 
         )
 
 
-__all__ = ["CLASSES", "PartitionedRecords", "partition_records", "refuse_split_groups"]
+__all__ = ["PartitionedRecords", "partition_records", "refuse_split_groups"]

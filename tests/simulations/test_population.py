@@ -17,7 +17,9 @@ from confide.errors import ConfigError, DataError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import split_key
-from confide.simulations.population import CLASSES, PartitionedRecords, partition_records
+from confide.simulations.partitioners import PARTITIONERS as CLASSES
+from confide.simulations.partitioners import NaturalPartitioner
+from confide.simulations.population import PartitionedRecords, partition_records
 
 SECRET, OTHER = bytes(32), bytes([1]) * 32
 RECORDS = 120
@@ -238,7 +240,10 @@ def deal_heart(partitioner: str, **config: object) -> PartitionedRecords:
 
 
 def test_every_partitioner_of_flower_is_offered_or_refused_with_the_reason() -> None:
-    offered = {made.__name__ for made in CLASSES.values()}
+    # Its classes, and our own in place of one of them
+    offered = {path.rpartition(".")[2] for path in CLASSES.values()}
+    assert CLASSES["natural"].endswith(".NaturalPartitioner")
+    offered = offered - {"NaturalPartitioner"} | {"NaturalIdPartitioner"}
     left_out = {
         "Partitioner",
         "IdToSizeFncPartitioner",
@@ -253,6 +258,17 @@ def test_every_partitioner_of_flower_is_offered_or_refused_with_the_reason() -> 
             ConfigError, match=rf"partitioner={name}: expected one of .*vertical ones split columns"
         ):
             compose([f"data.partitioner={name}"])
+
+
+def test_natural_institutions_are_those_that_flower_makes() -> None:
+    records = Dataset.from_dict({"by": ["b", "a", "b", "c", "a"], "index": [0, 1, 2, 3, 4]})
+    ours, theirs = NaturalPartitioner("by"), flwr_datasets.partitioner.NaturalIdPartitioner("by")
+    ours.dataset = theirs.dataset = records
+    assert ours.num_partitions == theirs.num_partitions == 3
+    for number in range(3):
+        part, expected = ours.load_partition(number), theirs.load_partition(number)
+        assert part["index"][:] == expected["index"][:]
+    assert ours.partition_id_to_natural_id == theirs.partition_id_to_natural_id
 
 
 @pytest.mark.parametrize("name", EXACT)
