@@ -43,8 +43,9 @@ from confide.client.training.clipping import (
     LossFn,
     gradient_norms,
 )
-from confide.client.training.optimizer import DpSgdStep, KeyedDPOptimizer, expect_hook_warning
+from confide.client.training.optimizer import KeyedDPOptimizer
 from confide.client.training.passes import Filler, ModelCost, PassSizes, mark_last, passes
+from confide.client.training.step import DpSgdStep, expect_hook_warning
 from confide.errors import PrivacyError
 from confide.models.networks import refuse_dropout
 from confide.privacy.randomness import KeyedGenerator

@@ -3,36 +3,16 @@
 A step's clipped sums stay float64 until noise was added to them.
 """
 
-import contextlib
 import math
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor
 
 from confide.client.training.clipping import MARGIN, ClippingRule
+from confide.client.training.step import DpSgdStep
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator
-
-
-@dataclass(frozen=True, kw_only=True)
-class DpSgdStep:
-    """What every step of a round has in common.
-
-    Attributes:
-        clipping_norm: C > 0.
-        noise_multiplier: sigma >= 0.
-        sampling_rate: q in (0, 1].
-        expected_batch_size: q * n, which the noisy sum is divided by.
-    """
-
-    clipping_norm: float
-    noise_multiplier: float
-    sampling_rate: float
-    expected_batch_size: float
 
 
 class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no types
@@ -119,17 +99,4 @@ class KeyedDPOptimizer(DPOptimizer):  # type: ignore[misc]  # Opacus ships no ty
             p.grad = p.summed_grad.view_as(p).to(p)
 
 
-@contextlib.contextmanager
-def expect_hook_warning() -> Iterator[None]:
-    """Silence what torch says of hooks on a layer whose inputs need no gradient.
-
-    Opacus uses that of its outputs.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Full backward hook is firing", category=UserWarning
-        )
-        yield
-
-
-__all__ = ["DpSgdStep", "KeyedDPOptimizer", "expect_hook_warning"]
+__all__ = ["KeyedDPOptimizer"]

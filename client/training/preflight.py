@@ -8,14 +8,18 @@ a mistake in the rule would stand on both sides.
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
+from confide.client.training.step import DpSgdStep, expect_hook_warning
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Examples
+
+if TYPE_CHECKING:
+    from confide.client.training.dp_sgd import DpSgd
 
 # Small: every record is clipped, so a clipping that is forgotten shows. Large: none is, so a wrong
 # scale shows.
@@ -23,7 +27,7 @@ _NORMS = (1e-3, 1e6)
 _TOLERANCE = {None: 1e-3, torch.bfloat16: 6e-2}
 
 
-def preflight(dp_sgd: DpSgd, synthetic: Examples, *, autocast: torch.dtype | None) -> None:
+def preflight(dp_sgd: "DpSgd", synthetic: Examples, *, autocast: torch.dtype | None) -> None:
     """Check that clipped sums equal those of a loop over single records.
 
     They are compared for records as units and, where the engine allows it, for groups.
@@ -76,7 +80,7 @@ def off_zero(params: Sequence[Tensor]) -> Iterator[None]:
 
 
 def _relative_error(
-    dp_sgd: DpSgd,
+    dp_sgd: "DpSgd",
     examples: Examples,
     gradients: Tensor,
     norm: float,
@@ -107,7 +111,7 @@ def _relative_error(
     return float((found - expected).norm() / expected.norm().clamp_min(1e-12))
 
 
-def _gradients_by_loop(dp_sgd: DpSgd, examples: Examples) -> Tensor:
+def _gradients_by_loop(dp_sgd: "DpSgd", examples: Examples) -> Tensor:
     """Return each record's gradient, alone in its batch and without Opacus, shape [b, d]."""
     rows = []
     with dp_sgd.plain() as loss_fn:

@@ -10,14 +10,18 @@ of rows and on kernels being chosen alike.
 """
 
 import itertools
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from confide.client.training.dp_sgd import DpSgd, expect_hook_warning
 from confide.client.training.passes import Filler, PassSizes
+from confide.client.training.step import expect_hook_warning
 from confide.errors import RowsDifferError
 from confide.tasks.task import LENGTH_STEP, Batch, Examples, padded_length
+
+if TYPE_CHECKING:
+    from confide.client.training.dp_sgd import DpSgd
 
 _COMPANIES = (1, 2, 15, 16)
 """Numbers of records in a pass; the full number comes to these. Kernels change between them."""
@@ -32,7 +36,7 @@ class RowCheck:
         longest: largest number of tokens of a record; None if records have no lengths.
     """
 
-    def __init__(self, dp_sgd: DpSgd, synthetic: Examples, *, longest: int | None) -> None:
+    def __init__(self, dp_sgd: "DpSgd", synthetic: Examples, *, longest: int | None) -> None:
         self._dp_sgd, self._synthetic = dp_sgd, synthetic
         self._lengths: list[int | None] = [None]
         if synthetic.lengths is not None:

@@ -8,6 +8,7 @@ left behind.
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.client.training.aligned import AlignedRows
+from confide.client.training.base_optimizer import make_optimizer
 from confide.client.training.custom_checks import check_losses
-from confide.client.training.dp_sgd import DpSgd, DpSgdStep, KeyedDPOptimizer, expect_hook_warning
 from confide.client.training.passes import Filler, ScoringSizes, passes
 from confide.client.training.preflight import off_zero, preflight
 from confide.client.training.row_check import RowCheck
-from confide.config.client import OptimizerConfig
+from confide.client.training.step import DpSgdStep, expect_hook_warning
 from confide.config.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.networks import refuse_batch_norm, trainable
@@ -30,6 +31,10 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.algorithm import GradientFn, Step
 from confide.tasks.task import LABELS, Batch, Examples
+
+if TYPE_CHECKING:
+    from confide.client.training.dp_sgd import DpSgd
+    from confide.client.training.optimizer import KeyedDPOptimizer
 
 # Records that are invented to stand beside one.
 _INVENTED = 33
@@ -77,12 +82,14 @@ class Trainer:
         self._checked: tuple[Tensor | None, tuple[int, ...]] = (None, ())
         self._aligned = AlignedRows(workload.model)
         if private:
+            from confide.client.training import dp_sgd  # Opacus takes a second to load
+
             self._model.train()
             # Of code that is not ours, the check that says more comes first.
             is_custom = workload.custom_task is not None
             if is_custom:
                 self._check_losses()
-            self._dp_sgd = DpSgd(
+            self._dp_sgd = dp_sgd.DpSgd(
                 self._model,
                 self._losses,
                 physical_batch_size=self._compute.physical_batch_size,
@@ -262,7 +269,8 @@ class Trainer:
             size = len(indices)
             for chunk in indices.split(limit) if size > limit else (indices,):
                 losses = self._losses(self._model, examples.take(chunk))
-                torch.autograd.backward(losses, _mean_weights(len(chunk), size, device))
+                # A number, since to check the shape of a given gradient torch loads SymPy
+                torch.dot(losses, _mean_weights(len(chunk), size, device)).backward()
             yield indices  # the optimizer steps here
             self._forget_gradients()
 
@@ -322,7 +330,7 @@ class _Units:
         self._groups = Groups(groups, most=plan.privacy.max_records_per_group)
 
     def private_gradient(
-        self, dp_sgd: DpSgd, optimizer: KeyedDPOptimizer, masks: KeyedGenerator, rate: float
+        self, dp_sgd: "DpSgd", optimizer: "KeyedDPOptimizer", masks: KeyedGenerator, rate: float
     ) -> None:
         """Sample units at a rate, and write their noisy mean gradient into the parameters."""
         if self._groups is None:
@@ -339,19 +347,6 @@ def _share_storage(params: list[nn.Parameter]) -> Tensor:
     for p, part in zip(params, flat.split([p.numel() for p in params]), strict=True):
         p.data = part.view_as(p)
     return flat
-
-
-def make_optimizer(config: OptimizerConfig, params: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Map a plan's word to an optimizer."""
-    if config.kind == "sgd":
-        return torch.optim.SGD(
-            params,
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-    cls = torch.optim.Adam if config.kind == "adam" else torch.optim.AdamW
-    return cls(params, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 @functools.lru_cache(maxsize=64)
@@ -373,4 +368,4 @@ def _batches(schedule: LocalSchedule, count: int, secret: bytes) -> Iterator[Ten
             yield indices
 
 
-__all__ = ["Trainer", "make_optimizer"]
+__all__ = ["Trainer"]

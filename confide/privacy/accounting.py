@@ -11,20 +11,23 @@ by privacy loss distributions (:mod:`confide.privacy.loss_distribution`) or, whe
 by Renyi divergences (RDP; Mironov 2017, arXiv 1702.07476): at deltas near rounding, and over very
 many steps. PRV (Gopi et al. 2021, arXiv 2106.02848) and RDP alone are Opacus's. GDP under-reports
 and is not offered.
+
+Accountants are imported where one is asked: Opacus and SciPy take seconds to load, and a plan
+without privacy asks none.
 """
 
 import functools
 import math
 import warnings
 from dataclasses import dataclass
-
-from opacus.accountants import PRVAccountant, RDPAccountant
-from opacus.accountants.analysis.rdp import compute_rdp
+from typing import TYPE_CHECKING
 
 from confide.config.custom import implementation
 from confide.config.privacy import ACCOUNTANTS
 from confide.errors import PrivacyError
-from confide.privacy.loss_distribution import bounded_epsilon
+
+if TYPE_CHECKING:
+    from opacus.accountants.accountant import IAccountant
 
 _SIGMA_RANGE = (0.1, 1e4)
 _SIGMA_TOLERANCE = 1e-4
@@ -82,6 +85,8 @@ def _epsilon(schedule: Schedule, delta: float, accountant: str) -> float:
 
 def pld_epsilon(schedule: Schedule, delta: float) -> float:
     """Compose privacy loss distributions, or Renyi divergences where that is smaller."""
+    from confide.privacy.loss_distribution import bounded_epsilon
+
     by_losses = bounded_epsilon(
         noise_multiplier=schedule.noise_multiplier,
         sampling_rate=schedule.sampling_rate,
@@ -109,6 +114,8 @@ def renyi(schedule: Schedule, *, order: float) -> float:
         return 0.0
     if schedule.noise_multiplier == 0:
         return math.inf
+    from opacus.accountants.analysis.rdp import compute_rdp
+
     cost = float(
         compute_rdp(
             q=schedule.sampling_rate,
@@ -128,9 +135,7 @@ def _upwards(cost: float, schedule: Schedule) -> float:
     return cost * (1 + _ROUNDING) + cut
 
 
-def _by_opacus(
-    accountant: PRVAccountant | RDPAccountant, schedule: Schedule, delta: float
-) -> float:
+def _by_opacus(accountant: "IAccountant", schedule: Schedule, delta: float) -> float:
     accountant.history = [(schedule.noise_multiplier, schedule.sampling_rate, schedule.steps)]
     with warnings.catch_warnings():  # a bound that could be tighter is still a bound
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
@@ -145,6 +150,8 @@ def prv_epsilon(schedule: Schedule, delta: float) -> float:
     Raises:
         PrivacyError: if rounding could be as large as half of delta.
     """
+    from opacus.accountants import PRVAccountant
+
     rounding = _PRV_ROUNDING * schedule.steps
     try:
         if rounding <= delta / 2:
@@ -159,6 +166,8 @@ def prv_epsilon(schedule: Schedule, delta: float) -> float:
 
 def rdp_epsilon(schedule: Schedule, delta: float) -> float:
     """Compose Renyi divergences: an upper bound, and cheap."""
+    from opacus.accountants import RDPAccountant
+
     return _upwards(_by_opacus(RDPAccountant(), schedule, delta), schedule)
 
 

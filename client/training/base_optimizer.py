@@ -1,0 +1,36 @@
+"""From a plan's word to one of torch's optimizers, without torch's compiler.
+
+An optimizer of torch loads ``torch._dynamo`` with its first step, to keep the compiler away from
+it: half a second, more than all steps of a small model take, where nothing is compiled.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from confide.config.client import OptimizerConfig
+
+
+def make_optimizer(config: OptimizerConfig, params: list[nn.Parameter]) -> Optimizer:
+    """Map a plan's word to an optimizer."""
+    settings = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.kind == "sgd":
+        return _uncompiled(SGD)(params, momentum=config.momentum, **settings)
+    return _uncompiled(Adam if config.kind == "adam" else AdamW)(params, **settings)
+
+
+@functools.cache
+def _uncompiled(cls: type[Optimizer]) -> Callable[..., Optimizer]:
+    """Return the same optimizer, its methods without the wrappers that load the compiler."""
+    methods = {
+        "add_param_group": inspect.unwrap(cls.add_param_group),
+        "step": torch.no_grad()(inspect.unwrap(cls.step)),
+    }
+    return type(cls.__name__, (cls,), methods)
+
+
+__all__ = ["make_optimizer"]
