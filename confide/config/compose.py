@@ -231,10 +231,7 @@ def _compose_collecting(
     overrides: Sequence[str],
 ) -> tuple[DictConfig | None, list[str], list[Mistake]]:
     """Compose; where that fails, without what is wrong in own files and on the command line."""
-    try:
-        composed = _compose_once(overrides)
-    except _COMPOSITION_ERRORS:
-        composed = None
+    composed = _composed(overrides)
     mistakes = _own_mistakes(overrides) if current().loaded else []
     if composed is not None and not mistakes:
         return composed, [], []
@@ -246,19 +243,20 @@ def _compose_collecting(
 def _own_mistakes(overrides: Sequence[str]) -> list[Mistake]:
     """Hold the own files that a config would be composed from to the schema."""
     with composing_without(lambda path, keys: True):
-        chosen = [w for w in overrides if "." not in _key(w) and _composes([w])]
-        if not _composes(chosen):
-            return []
-        files = own_files(chosen)
-        return find_mistakes(_compose_once(chosen), files) if files else []
+        chosen = [word for word in overrides if "." not in _key(word)]
+        base = _composed(chosen)
+        if base is None:  # without those that are wrong by themselves
+            chosen = [word for word in chosen if _composed([word]) is not None]
+            base = _composed(chosen)
+        files = own_files(chosen) if base is not None else []
+        return find_mistakes(base, files) if base is not None and files else []
 
 
-def _composes(overrides: Sequence[str]) -> bool:
+def _composed(overrides: Sequence[str]) -> DictConfig | None:
     try:
-        _compose_once(overrides)
+        return _compose_once(overrides)
     except _COMPOSITION_ERRORS:
-        return False
-    return True
+        return None
 
 
 def _compose_one_by_one(overrides: Sequence[str]) -> tuple[DictConfig | None, list[str]]:
