@@ -28,6 +28,7 @@ def _uncompiled(cls: type[Optimizer]) -> Callable[..., Optimizer]:
     """Return the same optimizer, its methods without the wrappers that load the compiler."""
     methods = {
         "add_param_group": inspect.unwrap(cls.add_param_group),
+        "zero_grad": inspect.unwrap(cls.zero_grad),
         "step": torch.no_grad()(inspect.unwrap(cls.step)),
     }
     return type(cls.__name__, (cls,), methods)

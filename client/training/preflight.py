@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from confide.client.training.base_optimizer import make_optimizer
 from confide.client.training.step import DpSgdStep, expect_hook_warning
+from confide.config.client import OptimizerConfig
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Examples
@@ -95,7 +97,7 @@ def _relative_error(
         norm: C.
         groups: records of each unit; None for records as units.
     """
-    sgd = torch.optim.SGD(dp_sgd.params, lr=1.0)
+    sgd = make_optimizer(OptimizerConfig(learning_rate=1.0), dp_sgd.params)
     step = DpSgdStep(
         clipping_norm=norm, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
     )

@@ -1,13 +1,14 @@
-"""Writing of reports, model cards and pages of comparison."""
+"""Writing of reports, model cards and pages of comparison.
+
+What draws them is imported as one is written: a run, which ends with a report, begins without
+waiting for Matplotlib.
+"""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from confide.errors import ConfideError, ConfigError, UnreadableError
-from confide.server.report.card import model_card
-from confide.server.report.compare import comparison_page
-from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
 from confide.server.run_folder import CARD, REPORT
 from confide.storage.files import write_text
@@ -27,6 +28,9 @@ def write_report(folder: Path) -> Path:
     Raises:
         ConfideError: if RUN holds no run that has ended, cannot be read, or cannot be written.
     """
+    from confide.server.report.card import model_card
+    from confide.server.report.page import report_page
+
     run = read_run(folder)
     try:
         page = report_page(run)
@@ -71,6 +75,8 @@ def write_comparison(
         ConfigError: if they cannot be compared.
         StorageError: if the page cannot be written.
     """
+    from confide.server.report.compare import comparison_page
+
     done = [run for run in runs if run.summary["status"] == "completed"]
     ended = [run for run in runs if run.summary["status"] != "completed"]
     # A run that failed has no metrics to compare, but should not be missing from the page
