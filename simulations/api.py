@@ -14,6 +14,7 @@ from typing import Literal
 
 from confide.config.compose import compose, is_hydra
 from confide.config.folders import own_configs
+from confide.config.quoting import quote_texts
 from confide.config.run import Config
 from confide.errors import ConfigError, RunFailedError, StorageError
 from confide.server.run_folder import described, finished, kept_own_files, refuse_changes
@@ -62,7 +63,8 @@ def simulate(
     if resume and run_dir is not None and (kept := kept_own_files(Path(run_dir).expanduser())):
         # The run brings what it began with: the folders may be gone, or say something else by now
         folders = [*kept, *(folder for folder in folders if Path(folder).is_dir())]
-    with _ONE_AT_A_TIME, own_configs(overrides, more=folders) as words:
+    with _ONE_AT_A_TIME, own_configs(overrides, more=folders) as rest:
+        words = quote_texts(rest)
         config = _config(words, run_dir=run_dir, resume=resume)
         folder = _new_folder() if run_dir is None else Path(run_dir).expanduser().resolve()
         if resume and finished(folder) is not None:

@@ -27,6 +27,7 @@ from confide.config.hydra_state import own_hydra, with_open_dicts
 from confide.config.model import BACKBONES
 from confide.config.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
 from confide.config.own_source import register_source
+from confide.config.quoting import quote_texts
 from confide.config.run import Config
 from confide.config.strategy import (
     PARTS,
@@ -84,7 +85,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    words = [word for word in overrides if not is_hydra(word)]
+    words = quote_texts([word for word in overrides if not is_hydra(word)])
     with own_hydra():
         composed, problems, mistakes = _compose_collecting(words)
         if composed is not None:
@@ -308,6 +309,11 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
         return f"{override}: {_first_line(cause)}."
     if isinstance(error, ConfigCompositionException) and _options(key.split("@")[0]):
         return f"{override}: {_first_line(cause)} Choose one of: {', '.join(_options(key))}."
+    if isinstance(cause, HydraException) and not key.isascii():
+        return (
+            f"{override}: Hydra's command line takes no such letters in a key; write it into a file"
+            " of conf/, such as conf/task/NAME.yaml."
+        )
     return f"{override}: {_first_line(cause)}"
 
 

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from confide.config.compose import check_jobs, compose, is_hydra, register_schema
 from confide.config.folders import CONF_MODULE, own_configs, searching, split_config_dirs
 from confide.config.own_source import SCHEME
+from confide.config.quoting import quote_texts
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
 from confide.security.redaction import holds_password, redact
 from confide.server.run_folder import (
@@ -118,11 +119,17 @@ def run_configs(words: Sequence[str], resumed: Resumption | None) -> Iterator[li
     """
     if resumed is None:
         with own_configs(words) as rest:
-            yield rest
+            yield _quoted_texts(rest)
     else:
         given, rest = split_config_dirs(words)
         with searching([*kept_own_files(resumed.run_dir), *given]):
-            yield rest
+            yield _quoted_texts(rest)
+
+
+def _quoted_texts(words: Sequence[str]) -> list[str]:
+    return quote_texts(
+        words, sweeping=bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(words))
+    )
 
 
 def searched_by_hydra() -> list[str]:
