@@ -20,6 +20,7 @@ from confide.client.records.sources import FILE_COLUMN
 from confide.client.records.units import take
 from confide.config.custom import implementation
 from confide.config.data import DataConfig
+from confide.config.spelling import canonical_name
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import seed_from
@@ -142,7 +143,8 @@ def _argument_problems(
 def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
     """Return what a partitioner sees: each record's position, and the value to partition by."""
     column = FILE_COLUMN if by_file(config) else partition_column(config, task)
-    values = [str(value) for value in records[str(column)][:]]
+    # Before the label is a class: 1.0 in one file is 1 in another
+    values = [canonical_name(str(value)) for value in records[str(column)][:]]
     by: list[str] | list[int] | list[float] = values
     if config.partitioner == "inner_dirichlet":  # needs classes numbered from 0
         number = {value: i for i, value in enumerate(sorted(set(values)))}

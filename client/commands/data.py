@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from confide.client.records.judged import TokenCounts
     from confide.client.records.report import CountTokens, Report, SourceReport
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
@@ -145,12 +146,17 @@ def _tokenizer(config: Config) -> "CountTokens":
         assert config.backbone.pretrained is not None
         return load_tokenizer(find_backbone(config.backbone.pretrained))
 
-    def count(texts: Sequence[str]) -> list[int] | None:
+    def count(texts: Sequence[str]) -> "TokenCounts | None":
+        from confide.client.records.judged import TokenCounts
+
         try:
             tokenizer = loaded()
         except (ModelError, OSError, ValueError):
             return None
-        return [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+        rows = tokenizer(list(texts), verbose=False)["input_ids"]
+        nothing = tokenizer.unk_token_id
+        unknown = 0 if nothing is None else sum(row.count(nothing) for row in rows)
+        return TokenCounts([len(row) for row in rows], unknown)
 
     return count
 

@@ -23,9 +23,10 @@ from yaml import MarkedYAMLError
 
 from confide.client.ledger.names import ledger_path, population_of
 from confide.config.client import TrainerConfig
-from confide.config.data import DataConfig
+from confide.config.data import DataConfig, encoding_problems
 from confide.config.fields import STRICT, range_problems, setting
 from confide.config.privacy import PolicyConfig
+from confide.config.quoting import quote_texts
 from confide.config.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
 from confide.protocol.plan import Task
@@ -78,6 +79,20 @@ class RecordsConfig:
         " database's SQLAlchemy URL.",
     )
     query: str | None = setting(None, "SELECT ..., where path is a database's URL.")
+    encoding: str = setting(
+        "utf-8", "Encoding of text files (.csv, .tsv, .jsonl, .ndjson), such as gb18030 or cp1252."
+    )
+    encoding_errors: str = setting(
+        "strict",
+        "strict: refuse a file with bytes that are no character in this encoding; replace: put"
+        " U+FFFD in their place.",
+        choices=("strict", "replace"),
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield contradictions, one sentence each."""
+        yield from encoding_problems(self.encoding)
+
     in_memory_mb: int = setting(
         1024, "MiB of records held in memory; more goes to an unlinked temporary file.", ge=0
     )
@@ -298,7 +313,9 @@ def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[st
     ConfigStore.instance().store(name="institution", node=KitConfig)
     try:
         with initialize_config_dir(str(folder), version_base="1.3"):
-            composed = hydra_compose(Path(FILE).stem, overrides=list(overrides))
+            composed = hydra_compose(
+                Path(FILE).stem, overrides=quote_texts(overrides, schema=KitConfig)
+            )
         if OmegaConf.get_type(composed) is not KitConfig:
             raise ConfigError(
                 f"{folder / FILE}: expected `defaults: [institution, _self_]` at its top."

@@ -2,18 +2,20 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from datasets import Dataset
 
 from confide.client.records.custom import load_custom_records
+from confide.client.records.judged import text_notes, value_notes, value_problems
+from confide.client.records.opened import Reading
 from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.client.records.units import Units, id_problem, keep_units, unit_ids
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.task import TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import Read, count_problems, label_counts, read
+from confide.tasks.schema import Problem, Read, count_problems, label_counts, read
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ def load_checked_records(config: DataConfig, task: TaskConfig) -> CheckedRecords
     if problems:
         raise DataError(problems)
     checked = gather(source.records, config, task)
+    checked = replace(checked, notes=(*source_notes(source, task), *checked.notes))
     for note in checked.notes:
         log.warning("%s", note)
     return checked
@@ -62,7 +65,13 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
     wanted = tuple(dict.fromkeys(columns))
     if config._target_ is not None:
         return load_custom_records(config, wanted, by_name=by_file(config))
-    return load_records(config.path, wanted, in_memory_mb=config.in_memory_mb, query=config.query)
+    return load_records(
+        config.path,
+        wanted,
+        in_memory_mb=config.in_memory_mb,
+        query=config.query,
+        reading=Reading(encoding=config.encoding, errors=config.encoding_errors),
+    )
 
 
 def partition_column(config: DataConfig, task: TaskConfig) -> str | None:
@@ -104,8 +113,9 @@ def source_problems(
     problems = list(source.problems)
     for part in parts:
         problems += [
-            f"{part.name}: {problem}" if part.name else problem
+            f"{part.name}: {placed}" if part.name else placed
             for problem in _part_problems(part, config, task)
+            for placed in (_placed(problem, source, part.name),)
         ]
     if task.label_column in source.records.column_names:
         # Over all files together: an institution may well lack a label that others have
@@ -113,6 +123,26 @@ def source_problems(
         counts = {name: sum(count[name] for count in each) for name in task.labels}
         problems += count_problems(counts, total=len(source.records), minimum=config.min_per_label)
     return problems
+
+
+def source_notes(source: SourceRecords, task: TaskConfig) -> tuple[str, ...]:
+    """List what the owner of records that fit should read: how they were read, and what is odd."""
+    return (
+        *source.notes,
+        *(
+            f"{name}: {_placed(note, source, name)}" if name else _placed(note, source, name)
+            for name, part in files_of(source)
+            for note in text_notes(part, task)
+        ),
+        *value_notes(read(source.records, task), task),
+    )
+
+
+def _placed(problem: Problem, source: SourceRecords, file: str) -> str:
+    """Write a problem with the place of the first record that it is found in."""
+    if problem.record is None:
+        return problem.text
+    return f"{problem.text} First in {source.place(file, problem.record)}."
 
 
 def files_of(source: SourceRecords) -> Iterator[tuple[str, Dataset]]:
@@ -130,8 +160,9 @@ def files_of(source: SourceRecords) -> Iterator[tuple[str, Dataset]]:
         start += count
 
 
-def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator[str]:
+def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator[Problem]:
     yield from part.read.problems
+    yield from value_problems(part.read, task)
     records = part.records
     for named in (config.id_column, config.group_column):
         if named in records.column_names:
@@ -140,12 +171,14 @@ def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator
                 yield problem
     column = partition_column(config, task)
     if column != task.label_column and column in records.column_names:
-        nulls = sum(not value for value in records[column][:])
+        values = records[column][:]
+        nulls = [i for i, value in enumerate(values) if not value or not value.strip()]
         if nulls:
-            yield (
-                f"Column {column}: {nulls} of {len(records)} values are null, and"
+            yield Problem(
+                f"Column {column}: {len(nulls)} of {len(records)} values are null, and"
                 f" data.partitioner={config.partitioner} partitions by it; fill them in or remove"
-                " these records."
+                " these records.",
+                nulls[0],
             )
 
 
@@ -204,5 +237,6 @@ __all__ = [
     "partition_column",
     "read_parts",
     "read_source",
+    "source_notes",
     "source_problems",
 ]

@@ -11,7 +11,8 @@ import pandas
 import pyarrow
 from datasets import Dataset
 
-from confide.client.records.formats import BATCH, Opened, as_text
+from confide.client.records.formats import as_text
+from confide.client.records.opened import BATCH, Opened
 from confide.client.records.sources import SourceRecords, join
 from confide.config.custom import find_part, make_part
 from confide.config.data import DataConfig
@@ -69,7 +70,8 @@ def _opened(part: Any, columns: Sequence[str], shown: str) -> Opened:
         names, batches = [str(name) for name in part.columns], _batches(part, columns)
     else:
         raise ConfigError(f"{shown} returns {type(part).__name__}, expected {_EXPECTED}.")
-    return Opened(tuple(names), as_text(batches, [name for name in names if name in columns]))
+    kept = [name for name in names if name in columns]
+    return Opened(columns=tuple(names), batches=as_text(batches, kept))
 
 
 def _batches(frame: pandas.DataFrame, columns: Sequence[str]) -> Iterator[pyarrow.Table]:

@@ -131,7 +131,7 @@ def encode_splits(
     except DataError as error:
         raise DataError([f"Institution {name}: {problem}" for problem in error.problems]) from None
     codes = {
-        split: group_codes([str(owner) for owner in records[group_column][:]])
+        split: group_codes(column_of_names(records, group_column))
         for split, records in zip(SPLITS, splits, strict=True)
         if group_column is not None
     }

@@ -16,8 +16,10 @@ from confide.client.records.checked import (
     gather,
     read_parts,
     read_source,
+    source_notes,
     source_problems,
 )
+from confide.client.records.judged import TokenCounts, outside, token_notes
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.data import DataConfig
 from confide.config.run import Config
@@ -25,9 +27,8 @@ from confide.config.task import ColumnConfig, TaskConfig
 from confide.errors import DataError
 from confide.tasks.schema import Column, Read, label_counts, read
 
-CountTokens = Callable[[Sequence[str]], list[int] | None]
-"""Function texts -> number of tokens of each, special ones included and nothing cut; it returns
-None if there is no tokenizer."""
+CountTokens = Callable[[Sequence[str]], TokenCounts | None]
+"""Function texts -> counts of their tokens; it returns None if there is no tokenizer."""
 _BATCH = 1000
 
 
@@ -53,17 +54,14 @@ class ColumnReport:
     @classmethod
     def of(cls, column: ColumnConfig, seen: Column) -> Self:
         """Count what the schema of a column makes of its values."""
-        clipped, encodes = 0, ", ".join(column.categories)
+        encodes = ", ".join(column.categories)
         if column.kind == "numeric":
-            # A missing number is NaN, which is neither below nor above any bound
-            outside = (seen.values < column.minimum) | (seen.values > column.maximum)
-            clipped = int(outside.sum())
             encodes = f"{column.minimum:g} to {column.maximum:g}"
         return cls(
             kind=column.kind,
             encodes=encodes,
             missing=int(seen.missing.sum()),
-            clipped=clipped,
+            clipped=outside(column, seen),
             indicator=column.indicator,
         )
 
@@ -158,11 +156,17 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
     units = len(source.records) if checked is None else len(checked.records)
     parts = read_parts(source, task)
     whole = read(source.records, task) if source.files else parts[0].read
+    tokens = _tokens(source.records, task, count_tokens)
     validation, test = round(units * data.validation), round(units * data.test)
     return Report(
         path=data.source,
         problems=source_problems(source, parts, data, task),
-        notes=[*_drafted(task), *(() if checked is None else checked.notes)],
+        notes=[
+            *_drafted(task),
+            *source_notes(source, task),
+            *(() if checked is None else checked.notes),
+            *(() if tokens is None else token_notes(tokens, *next(iter(task.text_limits.items())))),
+        ],
         source=_source_report(source.records, whole, task, checked),
         files={
             part.name: _source_report(
@@ -178,7 +182,7 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
             for name, column in task.table_columns.items()
             if name in whole.columns
         },
-        lengths=_length_reports(source.records, task, count_tokens),
+        lengths=_length_reports(source.records, task, tokens),
     )
 
 
@@ -223,23 +227,38 @@ def _source_report(
     )
 
 
+def _tokens(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> TokenCounts | None:
+    counted = [
+        count_tokens(texts)
+        for name in task.text_limits
+        for start in range(0, len(records), _BATCH)
+        if (texts := _texts(records.select(range(start, min(start + _BATCH, len(records)))), name))
+    ]
+    parts = [part for part in counted if part is not None]
+    if not parts:
+        return None
+    return TokenCounts(
+        [length for part in parts for length in part.lengths], sum(part.unknown for part in parts)
+    )
+
+
+def _texts(records: Dataset, name: str) -> list[str]:
+    if name not in records.column_names:
+        return []
+    return [text for text in records[name][:] if text is not None]
+
+
 def _length_reports(
-    records: Dataset, task: TaskConfig, count_tokens: CountTokens
+    records: Dataset, task: TaskConfig, tokens: TokenCounts | None
 ) -> dict[str, LengthReport]:
     name, max_tokens = next(iter(task.text_limits.items()), ("", 0))
-    if name not in records.column_names:
-        return {}
-    texts = [text for text in records[name][:] if text is not None]
+    texts = _texts(records, name)
     if not texts:
         return {}
     lengths = {"characters": _length_report([len(text) for text in texts])}
-    counted = [
-        count_tokens(texts[start : start + _BATCH]) for start in range(0, len(texts), _BATCH)
-    ]
-    tokens = [length for part in counted if part is not None for length in part]
-    if tokens:
-        cut = sum(length > max_tokens for length in tokens) / len(tokens)
-        lengths["tokens"] = dataclasses.replace(_length_report(tokens), cut=cut)
+    if tokens is not None:
+        cut = sum(length > max_tokens for length in tokens.lengths) / len(tokens.lengths)
+        lengths["tokens"] = dataclasses.replace(_length_report(tokens.lengths), cut=cut)
     return lengths
 
 

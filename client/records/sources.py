@@ -6,14 +6,15 @@ left anywhere.
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
 import pyarrow
 from datasets import Dataset
 
-from confide.client.records.formats import EXTENSIONS, Opened, open_file
+from confide.client.records.formats import EXTENSIONS, open_file
+from confide.client.records.opened import READ_AS_TEXT, Opened, Reading
 from confide.client.records.spool import collect
 from confide.config.data import DataConfig
 from confide.errors import DataError
@@ -35,15 +36,34 @@ class SourceRecords:
             folder.
         problems: sentences about missing columns, one for each file.
         files: names of the files of a folder, without extension; empty for a single source.
+        lines: name of a file, '' of a single one -> line of each record, where it has lines.
+        notes: sentences that the records' owner should read.
     """
 
     records: Dataset
     problems: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def place(self, file: str, record: int) -> str:
+        """Say where a record stands.
+
+        Args:
+            file: name of its file; '' of a single source.
+            record: its position in the file, from 0.
+        """
+        lines = self.lines.get(file)
+        return f"record {record + 1}" if lines is None else f"line {lines[record]}"
 
 
 def load_records(
-    path: str, columns: Sequence[str], *, in_memory_mb: int, query: str | None = None
+    path: str,
+    columns: Sequence[str],
+    *,
+    in_memory_mb: int,
+    query: str | None = None,
+    reading: Reading = READ_AS_TEXT,
 ) -> SourceRecords:
     """Read records.
 
@@ -53,53 +73,77 @@ def load_records(
         columns: names of the columns to keep; others are never held in memory.
         in_memory_mb: MiB that may stay in memory; more goes to an unlinked file.
         query: SQL query, if ``path`` is a URL.
+        reading: how it is read.
 
     Raises:
         DataError: if the source cannot be read, or holds no records.
     """
     with contextlib.ExitStack() as stack:
         files: tuple[str, ...] = ()
-        if DataConfig.is_database(path):
-            # Imported here, so that only users of a database wait for SQLAlchemy
-            from confide.client.records.sql import open_query
-
-            sources = {"": stack.enter_context(open_query(path, query or "", columns))}
+        if not DataConfig.is_database(path) and (place := _resolve(path)).is_dir():
+            paths = _folder(place)
+            sources = {name: open_file(file, columns, reading) for name, file in paths.items()}
+            files = tuple(paths)
         else:
-            place = _resolve(path)
-            paths = _folder(place) if place.is_dir() else {"": place}
-            sources = {name: open_file(file, columns) for name, file in paths.items()}
-            files = tuple(paths) if place.is_dir() else ()
+            sources = {"": stack.enter_context(open_single(path, query, columns, reading))}
         shown = "data.query" if DataConfig.is_database(path) else f"data.path={path}"
         return join(sources, columns, shown=shown, files=files, in_memory_mb=in_memory_mb)
 
 
-def column_names(path: str, *, query: str | None = None) -> tuple[str, ...]:
-    """Return the names of all columns of a source, without reading its records.
+@contextlib.contextmanager
+def open_single(
+    path: str, query: str | None, columns: Sequence[str], reading: Reading
+) -> Iterator[Opened]:
+    """Open a source that is no folder.
 
     Args:
         path: path of a file, ``pkg://PACKAGE/FILE`` or a database's URL.
         query: SQL query, if ``path`` is a URL.
+        columns: names of the columns to keep.
+        reading: how it is read.
 
     Raises:
         DataError: if the source cannot be read, or is a folder.
     """
     if DataConfig.is_database(path):
+        # Imported here, so that only users of a database wait for SQLAlchemy
         from confide.client.records.sql import open_query
 
-        with open_query(path, query or "", ()) as opened:
-            return opened.columns
+        with open_query(path, query or "", columns, reading) as opened:
+            yield opened
+        return
     place = _resolve(path)
     if place.is_dir():
         raise DataError(f"data.path={path} is a folder; name one file.")
-    return open_file(place, ()).columns
+    yield open_file(place, columns, reading)
 
 
-def shared_columns(path: str, *, query: str | None = None) -> tuple[str, ...]:
+def column_names(
+    path: str, *, query: str | None = None, reading: Reading = READ_AS_TEXT
+) -> tuple[str, ...]:
+    """Return the names of all columns of a source, without reading its records.
+
+    Args:
+        path: path of a file, ``pkg://PACKAGE/FILE`` or a database's URL.
+        query: SQL query, if ``path`` is a URL.
+        reading: how it is read.
+
+    Raises:
+        DataError: if the source cannot be read, or is a folder.
+    """
+    with open_single(path, query, (), reading) as opened:
+        return opened.columns
+
+
+def shared_columns(
+    path: str, *, query: str | None = None, reading: Reading = READ_AS_TEXT
+) -> tuple[str, ...]:
     """Return the names of the columns that a source has, all files of a folder alike.
 
     Args:
         path: path of a file or a folder, ``pkg://PACKAGE/FILE`` or a database's URL.
         query: SQL query, if ``path`` is a URL.
+        reading: how it is read.
 
     Raises:
         DataError: if the source cannot be read, or its files have no column in common.
@@ -107,8 +151,8 @@ def shared_columns(path: str, *, query: str | None = None) -> tuple[str, ...]:
     if DataConfig.is_database(path) and not query:
         raise DataError(f"{redact(path)}: a database needs the query whose rows are the records.")
     if DataConfig.is_database(path) or not (place := _resolve(path)).is_dir():
-        return column_names(path, query=query)
-    listed = [open_file(file, ()).columns for file in _folder(place).values()]
+        return column_names(path, query=query, reading=reading)
+    listed = [open_file(file, (), reading).columns for file in _folder(place).values()]
     shared = tuple(name for name in listed[0] if all(name in names for names in listed))
     if not shared:
         raise DataError(f"data.path={path}: its files have no column in common.")
@@ -144,7 +188,13 @@ def join(
     table = collect(_batches(sources, schema, shown), schema, in_memory_mb=in_memory_mb)
     # Without a fingerprint `datasets` would pickle every record to compute one.
     records = Dataset(table, fingerprint=uuid4().hex)
-    return SourceRecords(records=records, problems=tuple(problems), files=files)
+    return SourceRecords(
+        records=records,
+        problems=tuple(problems),
+        files=files,
+        lines={name: source.lines for name, source in sources.items() if source.lines is not None},
+        notes=tuple(note for source in sources.values() for note in source.notes),
+    )
 
 
 def source_file(path: str) -> Path | None:
@@ -235,6 +285,7 @@ __all__ = [
     "column_names",
     "join",
     "load_records",
+    "open_single",
     "shared_columns",
     "source_file",
 ]

@@ -9,7 +9,8 @@ from sqlalchemy import CursorResult, create_engine
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from confide.client.records.formats import BATCH, Opened, table_of
+from confide.client.records.json_lines import json_table, table_of
+from confide.client.records.opened import BATCH, Opened, Reading
 from confide.errors import DataError
 from confide.security.redaction import HIDDEN, redact
 
@@ -26,7 +27,9 @@ _TIMED = frozenset({"postgresql", "postgresql+psycopg", "postgresql+psycopg2", "
 
 
 @contextlib.contextmanager
-def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Opened]:
+def open_query(
+    address: str, query: str, columns: Sequence[str], reading: Reading
+) -> Iterator[Opened]:
     """Run a query, and keep the connection open while its rows are read.
 
     Nothing is committed, so that a query that changes rows has no effect.
@@ -35,6 +38,7 @@ def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Ope
         address: SQLAlchemy URL of the database.
         query: SQL query, sent unchanged.
         columns: names of the columns to keep.
+        reading: how rows are read.
 
     Raises:
         DataError: if the URL, the driver, the server or the query is wrong; the message never
@@ -52,7 +56,7 @@ def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Ope
             # An UPDATE, say; it was run, and is rolled back when the connection closes
             if not result.returns_rows:
                 raise DataError("data.query returns no rows; expected SELECT ...")
-            yield _opened(result, columns)
+            yield _opened(result, columns, reading)
     except SQLAlchemyError as error:
         # What the database said, without SQLAlchemy's frame around it, which repeats the query
         text = " ".join(str(getattr(error, "orig", None) or error).split())
@@ -64,7 +68,7 @@ def open_query(address: str, query: str, columns: Sequence[str]) -> Iterator[Ope
         engine.dispose()
 
 
-def _opened(result: CursorResult[Any], columns: Sequence[str]) -> Opened:
+def _opened(result: CursorResult[Any], columns: Sequence[str], reading: Reading) -> Opened:
     names = tuple(result.keys())
     for name in columns:
         if names.count(name) > 1:
@@ -74,11 +78,12 @@ def _opened(result: CursorResult[Any], columns: Sequence[str]) -> Opened:
             )
     kept = [name for name in names if name in columns]
     positions = [names.index(name) for name in kept]
+    table = json_table if reading.whole else table_of
     batches = (
-        table_of([[row[position] for row in batch] for position in positions], kept)
+        table([[row[position] for row in batch] for position in positions], kept)
         for batch in result.partitions(BATCH)
     )
-    return Opened(names, batches)
+    return Opened(columns=names, batches=batches, is_json=reading.whole)
 
 
 def _engine(address: str) -> Engine:

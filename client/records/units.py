@@ -17,8 +17,9 @@ from uuid import uuid4
 
 from datasets import Dataset
 
+from confide.config.spelling import canonical_name
 from confide.errors import DataError
-from confide.tasks.schema import require_columns, whole_columns
+from confide.tasks.schema import Problem, require_columns, whole_columns
 from confide.tasks.values import comparable
 
 
@@ -97,18 +98,20 @@ def column_of_names(records: Dataset, column: str) -> list[str]:
     require_columns(records, [column])
     problem = id_problem(records, column)
     if problem:
-        raise DataError(problem)
-    return [str(value) for value in records[column][:]]
+        raise DataError(problem.text)
+    return [canonical_name(str(value)) for value in records[column][:]]
 
 
-def id_problem(records: Dataset, id_column: str) -> str | None:
-    """Return a sentence about ids that are null; None if there are none."""
-    nulls = sum(value is None or value == "" for value in records[id_column][:])
+def id_problem(records: Dataset, id_column: str) -> Problem | None:
+    """Return what is wrong if ids are null; None if none is."""
+    values = records[id_column][:]
+    nulls = [i for i, value in enumerate(values) if value is None or not str(value).strip()]
     if not nulls:
         return None
-    return (
-        f"Column {id_column}: {nulls} of {len(records)} ids are null; give each record one, or name"
-        " no column for them."
+    return Problem(
+        f"Column {id_column}: {len(nulls)} of {len(records)} ids are null; give each record one, or"
+        " name no column for them.",
+        nulls[0],
     )
 
 

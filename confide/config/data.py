@@ -7,6 +7,7 @@ from typing import Any
 
 from confide.config.custom import named_problems
 from confide.config.fields import setting
+from confide.errors import ConfigError
 from confide.security.redaction import redact
 
 PARTITIONERS = (
@@ -51,6 +52,16 @@ class DataConfig:
     )
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
     query: str | None = setting(None, "SQL query (SELECT ...), if path is a database's URL.")
+    encoding: str = setting(
+        "utf-8",
+        "Encoding of text files (.csv, .tsv, .jsonl, .ndjson), such as gb18030, cp1252 or utf-16.",
+    )
+    encoding_errors: str = setting(
+        "strict",
+        "What to do with bytes that are no character in this encoding. strict: refuse the file,"
+        " with the line; replace: put U+FFFD in their place, and say in how many lines.",
+        choices=("strict", "replace"),
+    )
     in_memory_mb: int = setting(
         1024,
         "Memory for records, in MiB; records beyond it go to a temporary file without a name.",
@@ -135,6 +146,7 @@ class DataConfig:
                 " lower one."
             )
         yield from named_problems(self._target_, self.kwargs)
+        yield from encoding_problems(self.encoding)
         if (self._target_ is None) == (not self.path):
             yield (
                 f"path={redact(self.path)!r}, _target_={self._target_}: expected one of them;"
@@ -159,4 +171,36 @@ class DataConfig:
             )
 
 
-__all__ = ["PARTITIONED_BY_COLUMN", "PARTITIONERS", "DataConfig"]
+def encoding_problems(encoding: str) -> Iterator[str]:
+    """Yield a sentence if Python knows no encoding of text by this name."""
+    try:
+        # A codec that is no encoding of text, such as rot13 or hex, raises here
+        b"a".decode(encoding)
+    except UnicodeError:
+        return  # utf-16, of which one byte is no character
+    except (LookupError, ValueError):
+        yield (
+            f"encoding={encoding}: not the name of an encoding; expected one such as utf-8,"
+            " gb18030, cp1252 or utf-16."
+        )
+
+
+def encoding_of(option: str) -> str:
+    """Return the encoding that a command's ``--encoding`` names.
+
+    Raises:
+        ConfigError: if Python knows none by this name.
+    """
+    problems = [f"--{problem}" for problem in encoding_problems(option)]
+    if problems:
+        raise ConfigError(problems)
+    return option
+
+
+__all__ = [
+    "PARTITIONED_BY_COLUMN",
+    "PARTITIONERS",
+    "DataConfig",
+    "encoding_of",
+    "encoding_problems",
+]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
+from confide.config.spelling import repeats
 from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
 
@@ -93,6 +94,13 @@ class TaskConfig:
         # Outputs are in the order of labels: one that is there twice would be two classes.
         if len(set(self.labels)) < 2 or len(set(self.labels)) != len(self.labels):
             yield f"labels={self.labels}: expected at least two distinct class names."
+        elif repeats(self.label_values or self.labels):
+            key, names = (
+                ("label_values", list(self.label_values))
+                if self.label_values
+                else ("labels", self.labels)
+            )
+            yield f"{key}={names}: two of them are one value, as 1 and 1.0 are; leave one out."
         unknown = sorted(set(self.label_values.values()) - set(self.labels))
         if unknown:
             yield (
@@ -165,14 +173,8 @@ class ColumnConfig:
                 f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum <"
                 " maximum."
             )
-        # Databases capitalise truth values at will: TRUE and true are one category.
-        distinct = {
-            value.lower() if value.lower() in ("true", "false") else value
-            for value in self.categories
-        }
-        if self.kind == "categorical" and (
-            not self.categories or len(distinct) != len(self.categories)
-        ):
+        # TRUE and true are one category, and so are 1 and 1.0
+        if self.kind == "categorical" and (not self.categories or repeats(self.categories)):
             yield f"categories={self.categories}: expected distinct values, at least one."
 
 

@@ -3,6 +3,7 @@
 Needs no torch.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import pyarrow
 from datasets import Dataset
 
 from confide.config.custom import implementation
+from confide.config.spelling import canonical_name, name_index, nearest, written
 from confide.config.task import (
     TASKS,
     ColumnConfig,
@@ -23,7 +25,20 @@ from confide.config.task import (
 from confide.errors import DataError
 
 _SHOWN = 5
-_BOOLEANS = frozenset({"true", "false"})
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", re.ASCII)
+
+
+class Problem(NamedTuple):
+    """What is wrong with records.
+
+    Attributes:
+        text: a sentence with the column, the count and the fix.
+        record: position of the first record that it is found in, from 0; None if in none alone.
+    """
+
+    text: str
+    record: int | None = None
 
 
 class Labels(NamedTuple):
@@ -35,21 +50,22 @@ class Labels(NamedTuple):
     """
 
     indices: list[int | None]
-    problems: list[str]
+    problems: list[Problem]
 
 
 class Column(NamedTuple):
     """A column of a table, read.
 
     Attributes:
-        values: float64 numbers (NaN where missing), or a pandas Categorical of text.
+        values: float64 numbers (NaN where missing), or positions among the schema's categories
+            (-1 where missing or unknown).
         missing: where the value is missing.
         problems: what is wrong.
     """
 
     values: pandas.Series
     missing: pandas.Series
-    problems: list[str]
+    problems: list[Problem]
 
 
 class Inputs(NamedTuple):
@@ -61,7 +77,7 @@ class Inputs(NamedTuple):
     """
 
     columns: Mapping[str, Column]
-    problems: list[str]
+    problems: list[Problem]
 
 
 ReadFn = Callable[[Dataset, Any], Inputs]
@@ -74,13 +90,12 @@ class Read(NamedTuple):
     Attributes:
         columns: input columns of a table that are there.
         labels: empty where there is no label column.
-        problems: what is wrong, one sentence a problem, each with the column, the count and the
-            fix.
+        problems: what is wrong, in the order of the schema's columns.
     """
 
     columns: Mapping[str, Column]
     labels: Labels
-    problems: list[str]
+    problems: list[Problem]
 
 
 def require_columns(records: Dataset, names: Sequence[str]) -> None:
@@ -96,9 +111,12 @@ def require_columns(records: Dataset, names: Sequence[str]) -> None:
 
 def missing_columns(missing: Sequence[str], present: Sequence[str]) -> str:
     """Say which columns are missing, which are there, and the fix."""
+    seen = ", ".join(name if written(name) == f"'{name}'" else written(name) for name in present)
+    near = [why for name in missing if (why := nearest(name, present))]
     return (
-        f"The records lack column {', '.join(missing)}; they have {', '.join(present)}. "
-        "Rename a column of the records or change the task's schema."
+        f"The records lack column {', '.join(missing)}; they have {seen}. "
+        + "".join(f"{why}. " for why in near)
+        + "Rename a column of the records or change the task's schema."
     )
 
 
@@ -112,13 +130,6 @@ def read(records: Dataset, config: TaskConfig) -> Read:
     return Read(inputs.columns, labels, [*inputs.problems, *labels.problems])
 
 
-def whole_columns(records: Dataset, names: Sequence[str]) -> Mapping[str, pyarrow.ChunkedArray]:
-    """Return columns whole, in the order of the records; the names are those of columns."""
-    # All at once: `datasets` copies its description of all columns each time it is asked for one
-    table = records.with_format("arrow", columns=list(names))[:] if names else pyarrow.table({})
-    return {name: table[name] for name in names}
-
-
 def fold_boolean(text: str) -> str:
     """Write true and false, which databases and spreadsheets capitalise at will, in lower case."""
     folded = text.lower()
@@ -128,33 +139,70 @@ def fold_boolean(text: str) -> str:
 # --- labels
 
 
+def whole_columns(records: Dataset, names: Sequence[str]) -> Mapping[str, pyarrow.ChunkedArray]:
+    """Return columns whole, in the order of the records; the names are those of columns."""
+    # All at once: `datasets` copies its description of all columns each time it is asked for one
+    table = records.with_format("arrow", columns=list(names))[:] if names else pyarrow.table({})
+    return {name: table[name] for name in names}
+
+
 def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
     """Map the label column to class indices."""
     classes = {name: i for i, name in enumerate(config.labels)}
     # Without a mapping, raw values are class names themselves.
     known = {raw: classes[name] for raw, name in config.label_values.items()} or classes
-    folded = {fold_boolean(raw): i for raw, i in known.items()}
-    # Each distinct label is looked at once: there are few, in many records
-    counts = Counter(values)
-    found = []
-    nulls = counts.pop(None, 0) + counts.pop("", 0)
-    if nulls:
-        found.append(
-            f"Column {config.label_column}: {nulls} of {len(values)} labels are null; label or"
-            " remove these records."
+    numbers = list(known.values())
+    index = {name: numbers[i] for name, i in name_index(list(known)).items()}
+    codes, distinct = _distinct(values)
+    raw = [str(value) for value in distinct]
+    found: list[int | None] = [*(index.get(canonical_name(text)) for text in raw), None]
+    # A null has the code -1, which is the last element.
+    null = numpy.array([*(text == "" for text in raw), True])
+    unknown = numpy.array([number is None for number in found]) & ~null
+    problems = []
+    if null[codes].any():
+        problems.append(
+            Problem(
+                f"Column {config.label_column}: {null[codes].sum()} of {len(codes)} labels are"
+                " null; label or remove these records.",
+                _first(null[codes]),
+            )
         )
-    index_of = {value: folded.get(fold_boolean(str(value))) for value in counts}
-    unknown = Counter({value: counts[value] for value in counts if index_of[value] is None})
-    if unknown:
-        shown = ", ".join(
-            f"{str(value)!r} ({count} records)" for value, count in unknown.most_common(_SHOWN)
+    if unknown[codes].any():
+        counts = Counter(
+            {raw[code]: int(n) for code, n in enumerate(_counts(codes, len(raw))) if unknown[code]}
         )
-        found.append(
-            f"Column {config.label_column}: unknown label {shown}; the plan knows"
-            f" {', '.join(known)}. Correct the records, or add the label to task.labels or"
-            " task.label_values."
-        )
-    return Labels([index_of.get(value) for value in values], found)
+        text = _unknown_labels(config.label_column, counts, list(known))
+        problems.append(Problem(text, _first(unknown[codes])))
+    return Labels([found[code] for code in codes.tolist()], problems)
+
+
+def _unknown_labels(name: str, unknown: Counter[str], known: Sequence[str]) -> str:
+    shown = ", ".join(
+        f"{written(value)} ({count} records)" for value, count in unknown.most_common(_SHOWN)
+    )
+    near = [why for value, _ in unknown.most_common(_SHOWN) if (why := nearest(value, known))]
+    return (
+        f"Column {name}: unknown label {shown}; the plan knows {', '.join(known)}. "
+        + "".join(f"{why}. " for why in near)
+        + "Correct the records, or add the label to task.labels or task.label_values."
+    )
+
+
+def _distinct(values: Sequence[object]) -> tuple[Any, Sequence[object]]:
+    """Return the code of each value, -1 where null, and the value of each code."""
+    listed = numpy.empty(len(values), dtype=object)
+    listed[:] = list(values)
+    codes, distinct = pandas.factorize(listed)
+    return codes, distinct
+
+
+def _counts(codes: Any, number: int) -> Any:
+    return numpy.bincount(codes[codes >= 0], minlength=number)
+
+
+def _first(where: Any) -> int:
+    return int(numpy.argmax(where))
 
 
 def label_counts(labels: Labels, config: TaskConfig) -> dict[str, int]:
@@ -172,9 +220,11 @@ def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
     if name not in records.column_names:
         return Inputs({}, [])
     texts = records[name][:]
-    nulls = sum(text is None for text in texts)
-    problem = f"Column {name}: {nulls} of {len(texts)} texts are null; write or remove them."
-    return Inputs({}, [problem] if nulls else [])
+    null = numpy.array([text is None for text in texts])
+    if not null.any():
+        return Inputs({}, [])
+    problem = f"Column {name}: {null.sum()} of {len(texts)} texts are null; write or remove them."
+    return Inputs({}, [Problem(problem, _first(null))])
 
 
 # --- tables
@@ -184,56 +234,62 @@ def read_table(records: Dataset, config: TabularConfig) -> Inputs:
     """Read numbers and categories."""
     names = [name for name in config.columns if name in records.column_names]
     table = whole_columns(records, names)
-    columns = {name: read_column(name, config.columns[name], table[name]) for name in names}
+    columns = {
+        name: read_column(name, config.columns[name], table[name].to_pylist()) for name in names
+    }
     return Inputs(columns, [problem for column in columns.values() for problem in column.problems])
 
 
-def read_column(name: str, column: ColumnConfig, values: pyarrow.ChunkedArray) -> Column:
-    """Read one input column as the schema says."""
-    # Each distinct value is looked at once: columns repeat few values many times
-    encoded = values.cast(pyarrow.string()).dictionary_encode().unify_dictionaries()
-    encoded = encoded.combine_chunks()
-    distinct = [text.strip() for text in encoded.dictionary.to_pylist()]
-    # A null's code is -1: it reads what stands last in a table of distinct values
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    absent = {"", *column.missing_values}
-    missing = numpy.array([text in absent for text in distinct] + [True])
-    read = _read_numbers if column.kind == "numeric" else _read_categories
-    return read(name, column, _Distinct(distinct, codes, missing))
+def read_column(name: str, column: ColumnConfig, values: Sequence[object]) -> Column:
+    """Read one input column as the schema says.
 
-
-class _Distinct(NamedTuple):
-    """The distinct values of a column.
-
-    Attributes:
-        texts: distinct values, k of them.
-        codes: index of each record's value, shape [n]; -1 where it is null.
-        missing: whether each stands for a missing value, bool of shape [k + 1]; last, null does.
+    Empty is missing, and so is what the schema lists; no other word is.
     """
+    codes, distinct = _distinct(values)
+    # Each distinct value is read once, since columns repeat few values
+    text = [str(value).strip() for value in distinct]
+    read = _read_numbers if column.kind == "numeric" else _read_categories
+    return read(name, column, text, codes)
 
-    texts: list[str]
-    codes: numpy.ndarray[Any, Any]
-    missing: numpy.ndarray[Any, Any]
 
-
-def _read_numbers(name: str, column: ColumnConfig, seen: _Distinct) -> Column:
-    known = zip(seen.texts, seen.missing, strict=False)
-    parsed = [numpy.nan if absent else parse_number(text) for text, absent in known]
-    numbers = numpy.array([*parsed, numpy.nan])
-    wrong = int((numpy.isnan(numbers) & ~seen.missing)[seen.codes].sum())
-    listed = [parse_number(value) for value in column.missing_values]
-    # "0.0" in the records where the schema says "0". A NaN equals none, itself included.
-    missing = seen.missing | numpy.isin(numbers, listed)
-    problem = (
-        f"Column {name}: {wrong} of {len(seen.codes)} values are not numbers; correct them or list"
-        " them in missing_values."
+def _read_numbers(
+    name: str, column: ColumnConfig, text: Sequence[str], codes: numpy.ndarray
+) -> Column:
+    numbers = numpy.array([*map(_number, text), numpy.nan])
+    listed = {value.strip() for value in column.missing_values}
+    # "0.0" in the records where the schema says "0".
+    as_numbers = {_number(value) for value in listed} - {numpy.nan}
+    missing = numpy.array(
+        [
+            *(
+                value == "" or value in listed or number in as_numbers
+                for value, number in zip(text, numbers, strict=False)
+            ),
+            True,
+        ]
     )
+    wrong = (numpy.isnan(numbers) & ~missing)[codes]
+    problems = []
+    if wrong.any():
+        commas = numpy.array([*(bool(_DECIMAL_COMMA.fullmatch(v)) for v in text), False])[codes]
+        hint = (
+            f" {commas.sum()} have a decimal comma where a point belongs." if commas.any() else ""
+        )
+        problems.append(
+            Problem(
+                f"Column {name}: {wrong.sum()} of {len(codes)} values are not numbers; correct them"
+                f" or list them in missing_values.{hint}",
+                _first(wrong),
+            )
+        )
     numbers[missing] = numpy.nan
-    return Column(
-        pandas.Series(numbers[seen.codes]),
-        pandas.Series(missing[seen.codes]),
-        [problem] if wrong else [],
-    )
+    return Column(pandas.Series(numbers[codes]), pandas.Series(missing[codes]), problems)
+
+
+def _number(text: str) -> float:
+    """Return the number of a text; that of a truth value is 1 or 0, as in databases."""
+    truth = _BOOLEANS.get(text.lower())
+    return parse_number(text) if truth is None else truth
 
 
 def parse_number(text: str) -> float:
@@ -246,28 +302,31 @@ def parse_number(text: str) -> float:
     return number if numpy.isfinite(number) and "_" not in text else numpy.nan
 
 
-def _read_categories(name: str, column: ColumnConfig, seen: _Distinct) -> Column:
-    folded = [fold_boolean(text) for text in seen.texts]
-    categories = list(dict.fromkeys(folded))
-    position = {text: i for i, text in enumerate(categories)}
-    codes = numpy.array([*(position[text] for text in folded), -1])[seen.codes]
-    values = pandas.Series(pandas.Categorical.from_codes(codes, categories=categories))
-    missing = pandas.Series(seen.missing[seen.codes])
-    listed = {fold_boolean(category) for category in column.categories}
-    strange = numpy.array([*(text not in listed for text in folded), False]) & ~seen.missing
-    if not strange.any():
-        return Column(values, missing, [])
-    unknown = sorted({text for text, odd in zip(folded, strange, strict=False) if odd})
-    written = int(strange[seen.codes].sum())
+def _read_categories(
+    name: str, column: ColumnConfig, text: Sequence[str], codes: numpy.ndarray
+) -> Column:
+    index = name_index(column.categories)
+    listed = {canonical_name(value.strip()) for value in column.missing_values}
+    names = [canonical_name(value) for value in text]
+    missing = numpy.array([*(value == "" or value in listed for value in names), True])
+    found = numpy.array([*(index.get(value, -1) for value in names), -1])
+    found[missing] = -1
+    unknown = (found < 0) & ~missing
+    seen = pandas.Series(found[codes]), pandas.Series(missing[codes])
+    if not unknown[codes].any():
+        return Column(*seen, [])
+    strangers = sorted(value for value, wrong in zip(text, unknown, strict=False) if wrong)
+    near = nearest(strangers[0], column.categories)
     problem = (
-        f"Column {name}: {len(unknown)} unknown categories in {written} of {len(codes)} values,"
-        f" such as {unknown[0]!r}; the schema knows {', '.join(column.categories)}. Correct the"
+        f"Column {name}: {len(strangers)} unknown categories in {unknown[codes].sum()} of"
+        f" {len(codes)} values, such as {written(strangers[0])}; the schema knows"
+        f" {', '.join(column.categories)}. {f'{near}. ' if near else ''}Correct the"
         " records, or add the category or list it in missing_values."
     )
-    return Column(values, missing, [problem])
+    return Column(*seen, [Problem(problem, _first(unknown[codes]))])
 
 
-def count_problems(counts: dict[str, int], *, total: int, minimum: int) -> Iterator[str]:
+def count_problems(counts: Mapping[str, int], *, total: int, minimum: int) -> Iterator[str]:
     """Yield a sentence for each label with too few records."""
     for label, count in counts.items():
         if count < minimum:
@@ -281,6 +340,7 @@ __all__ = [
     "Column",
     "Inputs",
     "Labels",
+    "Problem",
     "Read",
     "ReadFn",
     "count_problems",

@@ -59,7 +59,7 @@ class SingleLabel:
         missing = [name for name in needed if name not in records.column_names]
         return read, [
             *([schema.missing_columns(missing, records.column_names)] if missing else []),
-            *read.problems,
+            *(problem.text for problem in read.problems),
         ]
 
     def label_column(self) -> str:

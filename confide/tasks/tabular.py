@@ -4,13 +4,12 @@ Every input is encoded by public ranges and categories of the schema, so that no
 records leaves an institution and all institutions encode alike.
 """
 
-import numpy
 import torch
 from datasets import Dataset
 from torch import Tensor
 
 from confide.config.task import ColumnConfig, TabularConfig
-from confide.tasks.schema import Column, fold_boolean
+from confide.tasks.schema import Column
 from confide.tasks.single_label import SingleLabel
 from confide.tasks.task import LABELS, Examples
 
@@ -67,18 +66,16 @@ def _encode_column(column: ColumnConfig, read: Column) -> Tensor:
     if column.kind == "numeric":
         assert column.minimum is not None
         assert column.maximum is not None
-        values = read.values.to_numpy()
-        scaled = ((values - column.minimum) / (column.maximum - column.minimum)).clip(0, 1)
+        scaled = ((read.values - column.minimum) / (column.maximum - column.minimum)).clip(0, 1)
         centred = (2 * scaled - 1) * _EDGE
         # Missing values take the middle, whatever the records' mean: no statistic of theirs is
         # used.
-        filled = numpy.where(numpy.isnan(centred), 0.0, centred)
-        return torch.from_numpy(filled.astype("float32"))[:, None]
-    # Each distinct value is encoded once, and a missing one, the last, as all zeros.
-    folded = [fold_boolean(category) for category in column.categories]
-    rows = [[text == category for category in folded] for text in read.values.cat.categories]
-    encoded = numpy.array([*rows, [False] * len(folded)], dtype="float32")
-    return torch.from_numpy(encoded[numpy.where(read.missing, -1, read.values.cat.codes)])
+        return torch.from_numpy(centred.fillna(0.0).to_numpy(dtype="float32"))[:, None]
+    # All zeros where the value is missing.
+    onehot = torch.zeros((len(read.values), len(column.categories)))
+    for i in range(len(column.categories)):
+        onehot[:, i] = torch.from_numpy((read.values == i).to_numpy(dtype="float32"))
+    return onehot
 
 
 __all__ = ["FEATURES", "Tabular"]

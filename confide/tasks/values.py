@@ -1,5 +1,6 @@
 """Values as canonical text, so that a table gives the same records in every file format."""
 
+import contextlib
 import math
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -7,11 +8,13 @@ from uuid import UUID
 
 import pyarrow
 
+from confide.config.spelling import number_text
 from confide.errors import DataError
 from confide.tasks.schema import fold_boolean, parse_number
 
 # Up to here float64 holds every integer exactly, so that dropping the fraction loses nothing
 _EXACT = 2**53
+_BOOLEANS = {"true": "1.0", "false": "0.0"}
 
 
 class UnsupportedValueError(TypeError):
@@ -74,6 +77,8 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
     # Pyarrow's own cast from numbers to text is not used: it writes 1e-7 where Python writes 1e-07,
     # and -0 for minus zero. Each distinct value is converted once, since columns repeat few values.
     kind = values.type
+    if pyarrow.types.is_large_string(kind) or pyarrow.types.is_string_view(kind):
+        values, kind = values.cast(pyarrow.string()), pyarrow.string()
     if pyarrow.types.is_string(kind) or pyarrow.types.is_null(kind):
         return values.cast(pyarrow.string())
     if pyarrow.types.is_nested(kind):
@@ -94,14 +99,21 @@ def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyar
     """Return a column of records as text.
 
     Raises:
-        DataError: naming the column, if it holds bytes, lists or another structure.
+        DataError: naming the column, if it holds bytes, lists or another structure, or text that
+            is not UTF-8.
     """
     try:
+        values.validate(full=True)  # whoever wrote the file may not have looked
         return canonical_array(
             values.combine_chunks() if isinstance(values, pyarrow.ChunkedArray) else values
         )
     except UnsupportedValueError as error:
         raise unsupported(name, error) from None
+    except (pyarrow.ArrowInvalid, UnicodeDecodeError) as error:
+        raise DataError(
+            f"Column {name} holds text that is not UTF-8 ({str(error).splitlines()[0]}); write the"
+            " file again from text that was decoded."
+        ) from None
 
 
 def unsupported(column: str, error: UnsupportedValueError) -> DataError:
@@ -115,16 +127,20 @@ def unsupported(column: str, error: UnsupportedValueError) -> DataError:
 def comparable(text: str | None) -> str | None:
     """Return a form that is equal for two texts that mean the same.
 
-    The form is a number's, a truth value's or the text itself.
+    The form is a number's or the text itself. A truth value is 1 or 0, which is what it is in a
+    database without them.
 
     >>> [comparable(text) for text in ("63", "63.0", "TRUE", "n/a", "")]
-    ['63.0', '63.0', 'true', 'n/a', None]
+    ['63.0', '63.0', '1.0', 'n/a', None]
     """
     if not text:
         return None
     number = parse_number(text)
     if math.isnan(number):
-        return fold_boolean(text)
+        return _BOOLEANS.get(fold_boolean(text), text)
+    if abs(number) >= _EXACT:  # float64 would make one number of two
+        with contextlib.suppress(ArithmeticError):
+            return number_text(text.strip())
     return repr(number + 0.0)  # + 0.0 turns minus zero into zero
 
 

@@ -22,6 +22,7 @@ from confide.client.records.drafting.values import (
     round_range,
     sort_key,
 )
+from confide.config.spelling import canonical_name, nearest
 from confide.config.task import (
     ColumnConfig,
     TabularConfig,
@@ -214,7 +215,7 @@ class _Drafting:
                 f"is {' or '.join(markers)} missing? If it is a measurement, remove it there"
             )
         gaps = values.nulls + sum(values.counts[word] for word in missing)
-        if not missing and {*values.numbers} <= {"0", "1"}:
+        if not missing and set(map(canonical_name, values.numbers)) <= {"0", "1"}:
             return ColumnConfig(kind="categorical", categories=["0", "1"], indicator=gaps > 0)
         bottom, top = round_range(low, high)
         return ColumnConfig(minimum=bottom, maximum=top, missing_values=missing, indicator=gaps > 0)
@@ -233,6 +234,12 @@ class _Drafting:
             )
         if alike and len(folded(kept)) == len(kept):
             self._remarks[values.name] = "some categories differ from others by case alone"
+        categories = folded(kept)
+        near = next(
+            (w for i, c in enumerate(categories) if (w := nearest(c, categories[:i]))), None
+        )
+        if near and not alike:
+            self._remarks[values.name] = near
         return ColumnConfig(
             kind="categorical",
             categories=folded(kept),
@@ -276,7 +283,8 @@ class _Drafting:
         )
 
     def _labels(self) -> list[str]:
-        labels = folded(self._label.counts)
+        missing = self._label.missing_words
+        labels = folded(label for label in self._label.counts if label not in missing)
         if not 2 <= len(labels) <= _MOST_CLASSES:
             raise DataError(
                 f"Column {self._label.name}: {len(labels)} different values; expected a label of 2"
@@ -302,6 +310,12 @@ class _Drafting:
             yield (
                 f"Column {self._label.name}: {self._label.nulls} of {len(self._label.text)} labels"
                 " are null; label or remove these records."
+            )
+        for word in self._label.missing_words:
+            yield (
+                f"Column {self._label.name}: {self._label.counts[word]} of {len(self._label.text)}"
+                f" labels are {word!r}, which is taken for no label; label or remove these records,"
+                " or add it to labels."
             )
 
 

@@ -1,23 +1,33 @@
 """Records read for a draft: all columns that a source has."""
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
+from confide.client.records.opened import READ_AS_TEXT, Reading
 from confide.client.records.sources import FILE_COLUMN, load_records, shared_columns
 from confide.config.data import DataConfig
 
 
-def draft_source(source: str, named: Named | None = None, *, query: str | None = None) -> Draft:
+def draft_source(
+    source: str,
+    named: Named | None = None,
+    *,
+    query: str | None = None,
+    reading: Reading = READ_AS_TEXT,
+) -> Draft:
     """Read records and draft their task.
 
     Args:
         source: a file, a folder, ``pkg://PACKAGE/FILE`` or a database's URL.
         named: what is known of the columns.
         query: SQL query, for a database.
+        reading: how they are read.
 
     Raises:
         DataError: if the records cannot be read, or hold nothing to learn.
     """
-    names = shared_columns(source, query=query)
-    loaded = load_records(source, names, in_memory_mb=DataConfig.in_memory_mb, query=query)
+    names = shared_columns(source, query=query, reading=reading)
+    loaded = load_records(
+        source, names, in_memory_mb=DataConfig.in_memory_mb, query=query, reading=reading
+    )
     records = loaded.records
     if FILE_COLUMN in records.column_names:
         records = records.remove_columns([FILE_COLUMN])

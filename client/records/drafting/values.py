@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from confide.config.spelling import canonical_name
 from confide.tasks.schema import fold_boolean, parse_number
 
 MISSING_WORDS = frozenset(
@@ -219,10 +220,11 @@ def round_range(low: float, high: float) -> tuple[float, float]:
 
 
 def folded(categories: Iterable[str]) -> list[str]:
-    """List categories in order; of two spellings of a truth value, the first."""
+    """List categories in order; numbers in their shortest form, of truth values the first one."""
     kept: dict[str, str] = {}
     for category in sorted(categories, key=sort_key):
-        kept.setdefault(fold_boolean(category), category)
+        name = canonical_name(category)
+        kept.setdefault(name, category if fold_boolean(category) == name else name)
     return list(kept.values())
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pandas
 import pyarrow
+import pyarrow.parquet
 import pytest
 
+from confide.client.records.opened import Reading
 from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.errors import DataError
 
@@ -84,11 +86,73 @@ def test_categories_of_pandas_and_odd_paths_are_read(tmp_path: Path) -> None:
     assert load(folder / "a?b.parquet").records.to_dict() == TEXT
 
 
-def test_bytes_that_are_not_utf8_are_replaced(tmp_path: Path) -> None:
-    (tmp_path / "x.csv").write_bytes(b"id,note\n1,caf\xe9\n")
-    (tmp_path / "x.jsonl").write_bytes(b'\xef\xbb\xbf{"id": 1, "note": "caf\xe9"}\n')
-    for name in ("x.csv", "x.jsonl"):
-        assert list(load(tmp_path / name, "note").records["note"]) == ["caf\ufffd"]
+ENCODED: dict[str, tuple[bytes, str]] = {
+    "latin-1": (b"id,note\n1,a\n2,caf\xe9\n", r"line 3 is not UTF-8 \(byte 0xe9: .*cp1252"),
+    "gbk": ("id,note\n1,\u8bca\u65ad\n".encode("gbk"), r"line 2 is not UTF-8 .*could be gb18030"),
+    "utf-16": ("id,note\n1,a\n".encode("utf-16"), "is UTF-16, .*data.encoding=utf-16"),
+    "utf-16 without a mark": ("id,note\n1,a\n".encode("utf-16-be"), "data.encoding=utf-16-be"),
+    "utf-32": ("id,note\n1,a\n".encode("utf-32"), "is UTF-32"),
+    "cut off": ("\u8bca".encode()[:-1], "line 1 ends in the middle of a character"),
+}
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.jsonl"])
+@pytest.mark.parametrize("what", ENCODED)
+def test_text_that_is_not_utf8_is_refused_with_the_line(
+    what: str, name: str, tmp_path: Path
+) -> None:
+    content, message = ENCODED[what]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load(tmp_path / name, "note")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "gb18030"])
+def test_a_named_encoding_is_read(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes("id,note\n1,\u8bca\u65ad\ufffd\n".encode(encoding))
+    reading = Reading(encoding=encoding)
+    loaded = load_records(str(tmp_path / "x.csv"), ("id", "note"), in_memory_mb=1, reading=reading)
+    assert loaded.records.to_dict() == {"id": ["1"], "note": ["\u8bca\u65ad\ufffd"]}
+    assert not loaded.notes
+
+
+def test_what_is_replaced_on_request_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"id,note\n1,caf\xe9\n2,b\n")
+    reading = Reading(errors="replace")
+    loaded = load_records(str(tmp_path / "x.csv"), ("note",), in_memory_mb=1, reading=reading)
+    assert list(loaded.records["note"]) == ["caf\ufffd", "b"]
+    assert "1 lines hold characters that are not UTF-8" in loaded.notes[0]
+
+
+def test_utf8_read_as_something_else_is_told(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("id,note\n1,caf\u00e9\n", encoding="utf-8")
+    reading = Reading(encoding="latin-1")
+    loaded = load_records(str(tmp_path / "x.csv"), ("note",), in_memory_mb=1, reading=reading)
+    assert "is UTF-8, by all appearances" in loaded.notes[0]
+
+
+def test_parquet_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    broken = pyarrow.array([b"caf\xe9"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"note": broken}), tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="Column note holds text that is not UTF-8"):
+        load(tmp_path / "x.parquet", "note")
+
+
+WORDS = ["None", "NA", "N/A", "nan", "NaN", "null", "NULL", "#N/A", "-", "inf", " "]
+
+
+def test_only_an_empty_cell_is_null(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"id": range(len(WORDS) + 1), "note": [*WORDS, ""]})
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    assert list(load(tmp_path / "x.csv", "note").records["note"]) == [*WORDS, None]
+
+
+def test_lines_are_those_of_the_file_and_a_record_over_many_is_told(tmp_path: Path) -> None:
+    text = 'id,note\n\n1,a\n2,"b\n' + "c\n" * 12 + '"\n3,d\n'
+    (tmp_path / "x.csv").write_text(text)
+    loaded = load(tmp_path / "x.csv", "id", "note")
+    assert [loaded.place("", i) for i in range(3)] == ["line 3", "line 4", "line 18"]
+    assert "record that begins in line 4 of x.csv spans 14 lines" in loaded.notes[0]
 
 
 def test_json_text_that_looks_like_a_date_stays_text_and_a_key_left_out_is_null(
@@ -119,10 +183,34 @@ MALFORMED: dict[str, tuple[str, str, str]] = {
     "a long row": (
         "x.csv",
         "id,note\n1,a\n2,b,c\n",
-        r"cannot be read as \.csv: .*Expected 2 fields in line 3, saw 3",
+        "line 3 has 3 fields, expected the 2 of the header",
     ),
-    "long rows": ("x.csv", "id,note\n1,a,x\n", "rows have more fields than the header's 2 names"),
-    "an open quote": ("x.csv", 'id,note\n1,"a\n', r"cannot be read as \.csv: .*EOF inside string"),
+    "long rows": ("x.csv", "id,note\n1,a,x\n", "line 2 has 3 fields, expected the 2"),
+    "a short row": ("x.csv", "id,note\n1,a\n2\n", "line 3 has 1 field, expected the 2"),
+    "a blank line inside": ("x.tsv", "id\tnote\n\n1\ta\n \t\n2\n", "line 5 has 1 field"),
+    "text after a quote": ("x.csv", 'id,note\n1,"a"b\n', "line 2: text follows a closing quote"),
+    "a quote that closes lines later": (
+        "x.csv",
+        'id,note\n1,"a\n2,b\n3,"c"\n',
+        r"line 4: text follows a closing quote\. The quote was opened in line 2",
+    ),
+    "a quote inside a field": ("x.csv", 'id,note\n1,5" nail\n', "line 2: a quote stands inside"),
+    "a carriage return alone": ("x.csv", "id,note\n1,a\r2,b\n", "line 2: a carriage return stands"),
+    "line ends of an old Mac": ("x.csv", "id,note\r1,a\r", "line 1: a carriage return stands"),
+    "a null character": ("x.csv", "id,note\n1,a\0\n", "line 2 holds a null character"),
+    "a null character in JSON": ("x.jsonl", '{"id": 1}\n\0\n', "line 2 holds a null character"),
+    "a key twice": ("x.jsonl", '{"id": 1, "id": 2}\n', "line 1 names id twice"),
+    "half a character": ("x.jsonl", '{"note": "\\ud83d"}\n', "line 1 holds half of a character"),
+    "semicolons": (
+        "x.csv",
+        "id;age;note, long\n1;2;a\n",
+        "header are separated by semicolons, expected commas",
+    ),
+    "quoted names between semicolons": ("x.csv", '"a,b";"c"\n1;2\n', "separated by semicolons"),
+    "tabs in CSV": ("x.csv", "id\tnote\n1\ta\n", "separated by tabs.* call it .tsv"),
+    "commas in TSV": ("x.tsv", "id,note\n1,a\n", "separated by commas, expected tabs"),
+    "bars": ("x.csv", "id|note\n1|a\n", "separated by vertical bars"),
+    "an open quote": ("x.csv", 'id,note\n1,"a\n', "line 2: a quote is opened and never closed"),
     "two columns of a name": (
         "x.csv",
         "id,note,note\n1,a,b\n",
@@ -227,6 +315,7 @@ def test_file_of_a_folder_that_lacks_a_column_or_records_is_named(tmp_path: Path
 
 LOADS = """
 import os, resource, signal, sys
+from confide.client.records.opened import Reading
 from confide.client.records.sources import load_records
 end, rows, *paths = sys.argv[1:]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

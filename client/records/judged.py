@@ -1,0 +1,125 @@
+"""What counts of records mean: sentences about values that fit a schema and are wrong all the same.
+
+Each value is encoded, whatever it is: a number outside its range as the nearest end of it. Of a few
+values that is what a range is for. Of all of them it is another unit, and nothing is left to learn
+from.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy
+from datasets import Dataset
+
+from confide.config.task import ColumnConfig, TaskConfig
+from confide.tasks.schema import Column, Problem, Read
+
+_MANY = 0.1
+"""Share of values from which on what happens to them is told."""
+_FEW = 5
+"""Values of which even all say nothing about a column."""
+_REPLACEMENT = "\ufffd"
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Tokens of some texts.
+
+    Attributes:
+        lengths: number of tokens of each text, special ones included and nothing cut.
+        unknown: number of tokens that the tokenizer has no word for.
+    """
+
+    lengths: Sequence[int]
+    unknown: int
+
+
+def outside(column: ColumnConfig, seen: Column) -> int:
+    """Count the numbers outside a column's range; 0 for categories."""
+    if column.kind != "numeric":
+        return 0
+    # A missing number is NaN, which is neither below nor above any bound
+    return int(((seen.values < column.minimum) | (seen.values > column.maximum)).sum())
+
+
+def value_problems(read: Read, task: TaskConfig) -> Iterator[Problem]:
+    """Yield a problem for each column of numbers that all lie outside its range."""
+    for name, column in task.table_columns.items():
+        if name not in read.columns:
+            continue
+        seen = read.columns[name]
+        present, beyond = int((~seen.missing).sum()), outside(column, seen)
+        if present >= _FEW and beyond == present and not seen.problems:
+            yield Problem(
+                f"Column {name}: all {present} values lie outside its range, {_range(column)}, and"
+                " each would become the nearest end of it. Are they in another unit? Convert them,"
+                " or correct the range.",
+                int(numpy.argmax(~seen.missing)),
+            )
+
+
+def value_notes(read: Read, task: TaskConfig) -> Iterator[str]:
+    """Yield a sentence for each column with many values outside its range, or one value alone."""
+    for name, column in task.table_columns.items():
+        if name not in read.columns or read.columns[name].problems:
+            continue
+        seen = read.columns[name]
+        total, present = len(seen.missing), int((~seen.missing).sum())
+        beyond = outside(column, seen)
+        if not present:
+            yield f"Column {name}: no record has a value, so that nothing can be learnt from it."
+        elif beyond >= _MANY * present and _FEW <= beyond < present:
+            yield (
+                f"Column {name}: {beyond} of {present} values lie outside its range,"
+                f" {_range(column)}, and become the nearest end of it. Is the unit right, and the"
+                " range what is possible?"
+            )
+        elif total >= _FEW and len(seen.values[~seen.missing].unique()) == 1:
+            rest = "" if present == total else f", or none ({total - present} of {total})"
+            yield f"Column {name}: every record has the same value{rest}; little can be learnt."
+
+
+def text_notes(records: Dataset, task: TaskConfig) -> Iterator[Problem]:
+    """Yield a sentence if texts hold characters that were lost before they came here."""
+    for name in task.text_limits:
+        if name not in records.column_names:
+            continue
+        texts = records[name][:]
+        broken = sum(_REPLACEMENT in text for text in texts if text is not None)
+        if broken:
+            yield Problem(
+                f"Column {name}: {broken} of {len(texts)} texts hold U+FFFD, which stands where a"
+                " character could not be read.",
+                next(i for i, text in enumerate(texts) if text and _REPLACEMENT in text),
+            )
+
+
+def token_notes(counts: TokenCounts, column: str, limit: int) -> Iterator[str]:
+    """Yield a sentence if many texts are cut, or many tokens are unknown.
+
+    Args:
+        counts: of some texts.
+        column: column of the texts.
+        limit: ``task.max_tokens``.
+    """
+    total = sum(counts.lengths)
+    cut = sum(length > limit for length in counts.lengths)
+    if cut >= _MANY * len(counts.lengths) and cut >= _FEW:
+        lost = sum(max(0, length - limit) for length in counts.lengths) / total
+        yield (
+            f"Column {column}: {cut / len(counts.lengths):.0%} of texts are cut at"
+            f" task.max_tokens={limit}, which loses {lost:.0%} of their tokens; raise it if what"
+            " comes later matters."
+        )
+    if counts.unknown >= _MANY * total and counts.unknown >= _FEW:
+        yield (
+            f"Column {column}: the tokenizer knows no word for {counts.unknown / total:.0%} of"
+            " tokens; choose a backbone of this language, or see whether the encoding is right."
+        )
+
+
+def _range(column: ColumnConfig) -> str:
+    return f"{column.minimum:g} to {column.maximum:g}"
+
+
+__all__ = ["TokenCounts", "outside", "text_notes", "token_notes", "value_notes", "value_problems"]

@@ -1,0 +1,52 @@
+"""A source that was opened: what every reader of a format gives."""
+
+from collections.abc import Iterator, MutableSequence
+from dataclasses import dataclass, field
+
+import pyarrow
+
+BATCH = 10_000
+"""Records read at a time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How a source is read.
+
+    Attributes:
+        encoding: codec of text files.
+        errors: ``strict``, or ``replace`` to have U+FFFD, counted, for what cannot be decoded.
+        whole: whether values are kept as they are, to be written again; else they become canonical
+            text.
+    """
+
+    encoding: str = "utf-8"
+    errors: str = "strict"
+    whole: bool = False
+
+
+READ_AS_TEXT = Reading()
+"""How UTF-8, strictly, becomes canonical text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A source that was opened.
+
+    Attributes:
+        columns: names of all its columns.
+        batches: batches of text with those of the wanted columns that it has; of values as they
+            are, if the source is read whole.
+        is_json: whether the batches hold values as JSON; only of a source that is read whole.
+        lines: line of each record that was read so far, from 1; None where there are no lines.
+        notes: sentences on what was read so far, which its owner should read.
+    """
+
+    columns: tuple[str, ...]
+    batches: Iterator[pyarrow.Table]
+    is_json: bool = False
+    lines: MutableSequence[int] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+__all__ = ["BATCH", "READ_AS_TEXT", "Opened", "Reading"]
