@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 from hydra.errors import ConfigCompositionException
-from omegaconf import DictConfig, ListConfig, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, StringNode, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from confide.config.folders import Keys, shown
@@ -18,6 +18,8 @@ from confide.config.own_source import kind_problem, parse
 from confide.security.redaction import HIDDEN, holds_password, names_secret, redact
 
 _MASKED = f"{HIDDEN}: a password in a file is kept by RUN; write ${{oc.env:NAME}} for it"
+
+_KEY = "\0key"
 
 Sort = Literal["unknown", "unfit", "unwise"]
 
@@ -105,6 +107,35 @@ def _lines(path: Path) -> dict[Keys, int]:
     return found
 
 
+def _written(path: Path) -> dict[Keys, str]:
+    """Return keys -> word that stands there without quotes, positions in lists among the keys."""
+    found: dict[Keys, str] = {}
+
+    # Keys as YAML reads them, since that is how values are looked up: an unquoted no is False
+    def read(node: yaml.ScalarNode) -> str:
+        made = OmegaConf.create(f"[{node.value}]")
+        return str(made[0]) if isinstance(made, ListConfig) and len(made) == 1 else str(node.value)
+
+    def walk(node: yaml.Node, keys: Keys) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                name = key.value if key.style else read(key)
+                if not key.style:
+                    found[(*keys, name, _KEY)] = key.value
+                walk(value, (*keys, name))
+        elif isinstance(node, yaml.SequenceNode):
+            for position, value in enumerate(node.value):
+                walk(value, (*keys, str(position)))
+        elif node.style is None:
+            found[keys] = node.value
+
+    with contextlib.suppress(OSError, UnicodeError, yaml.YAMLError, OmegaConfBaseException):
+        top = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        if top is not None:
+            walk(top, ())
+    return found
+
+
 def find_mistakes(base: DictConfig, files: Iterable[OwnFile]) -> list[Mistake]:
     """Hold own files to the schema.
 
@@ -127,7 +158,8 @@ def find_mistakes(base: DictConfig, files: Iterable[OwnFile]) -> list[Mistake]:
             found.append(Mistake(file=file, keys=keys, text=text))
             values.pop("kind", None)
         node = _inside(base, file.package)
-        found += _merge(node, values, file, ()) if node is not None else ()
+        if node is not None:
+            found += _merge(node, values, file, (), _written(file.path))
     return found
 
 
@@ -139,7 +171,11 @@ def _inside(base: DictConfig, package: Keys) -> DictConfig | None:
 
 
 def _merge(
-    node: DictConfig, values: Mapping[Any, Any], file: OwnFile, keys: Keys
+    node: DictConfig,
+    values: Mapping[Any, Any],
+    file: OwnFile,
+    keys: Keys,
+    written: Mapping[Keys, str],
 ) -> Iterator[Mistake]:
     """Set values one by one, and yield a mistake for each that cannot be."""
     mapping = node._metadata.object_type is dict
@@ -151,18 +187,31 @@ def _merge(
             if isinstance(value, dict) and value and _is_mapping(node, key, mapping=mapping):
                 child = node._get_node(key)
                 assert isinstance(child, DictConfig)
-                yield from _merge(child, value, file, inner)
+                yield from _merge(child, value, file, inner, written)
                 continue
-            unwise = _boolean_as_text(node._get_node(key), value) or _secret(value, inner)
+            unwise = _read_otherwise(node._get_node(key), value, inner, written)
+            secret = _secret(value, inner)
             with open_dict(node) if mapping else contextlib.nullcontext():
                 node[key] = value
-            if unwise is None:
+            if unwise is None and secret is None:
                 continue
-            sort, text = "unwise", f"{dotted}={unwise}."
+            sort = "unwise"
+            text = f"{dotted}={secret}." if secret else f"{dotted}: {unwise}."
         except (ConfigKeyError, AttributeError):
             sort, text = "unknown", f"there is no setting {dotted}.{_guess(key, node, file, keys)}"
         except OmegaConfBaseException as error:
-            text = f"{dotted}={value}: {str(error).strip().splitlines()[0].rstrip('.')}."
+            otherwise = _read_otherwise(node._get_node(key), value, inner, written)
+            numbers = (
+                [str(one) for one in value if not isinstance(one, str)]
+                if isinstance(value, dict)
+                else []
+            )
+            if otherwise:
+                text = f"{dotted}: {otherwise}."
+            elif numbers:
+                text = f'{dotted}: keys are texts; write {numbers[0]} in quotes: "{numbers[0]}".'
+            else:
+                text = f"{dotted}={value}: {str(error).strip().splitlines()[0].rstrip('.')}."
         yield Mistake(file=file, keys=inner, text=redact(text), sort=sort)
 
 
@@ -182,24 +231,31 @@ def _guess(key: Any, node: DictConfig, file: OwnFile, keys: Keys) -> str:
     return f" Did you mean {' or '.join(names)}?" if names else ""
 
 
-def _boolean_as_text(node: Any, value: Any) -> str | None:
-    """Say so where YAML reads ``no`` or ``off`` as false, and a text is expected."""
+def _read_otherwise(node: Any, value: Any, keys: Keys, written: Mapping[Keys, str]) -> str | None:
+    """Say so where YAML reads a word as something else, such as ``no``, and a text is expected."""
+    pairs: list[tuple[Keys, Any]] = []
     if isinstance(node, ListConfig) and isinstance(value, list):
+        pairs = [((*keys, str(i)), one) for i, one in enumerate(value)]
         is_text = node._metadata.element_type is str
-        booleans = [one for one in value if isinstance(one, bool)]
     elif isinstance(node, DictConfig) and isinstance(value, dict):
-        is_text, booleans = (
-            node._metadata.element_type is str,
-            [one for one in (*value, *value.values()) if isinstance(one, bool)],
-        )
+        pairs = [((*keys, str(key)), one) for key, one in value.items()]
+        # A key's own spelling stands at its place with a mark behind it
+        pairs += [((*keys, str(key), _KEY), key) for key in value]
+        is_text = node._metadata.element_type is str
     else:
+        pairs, is_text = [(keys, value)], isinstance(node, StringNode)
+    wrong = {
+        written[place]: str(one)
+        for place, one in pairs
+        # No text at all is something else than a text that is null in a list
+        if (one is not None or place != keys)
+        and not isinstance(one, str)
+        and written.get(place, str(one)) != str(one)
+    }
+    if not is_text or not wrong:
         return None
-    if not is_text or not booleans:
-        return None
-    return (
-        f"{value}: YAML reads yes, no, on, off, true and false as truth values; write each of them"
-        ' in quotes, such as "no"'
-    )
+    read = ", ".join(f"{word} as {one}" for word, one in wrong.items())
+    return f'YAML reads {read}; write it in quotes: "{next(iter(wrong))}"'
 
 
 def _secret(value: Any, keys: Keys) -> str | None:

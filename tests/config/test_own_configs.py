@@ -160,7 +160,7 @@ client: {optimizer: {learning_rat: 3}}
     )
     problems = mistakes(CREDIT, "server.num_rounds=0", "privacy.epsilo=3")
     expected = [
-        "conf/task/credit.yaml:3: task.labels=[True, False]: YAML reads yes, no",
+        "conf/task/credit.yaml:3: task.labels: YAML reads yes as True, no as False; write it in",
         "conf/task/credit.yaml:4: there is no setting task.label_colum. Did you mean task.label_co",
         "conf/task/credit.yaml:6: task.columns.Age.minimum=many: Value 'many' of type 'str' could",
         "conf/task/credit.yaml:7: task.columns.Income.minimum=9.0, maximum=3.0: expected two",
