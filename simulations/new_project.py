@@ -122,12 +122,14 @@ class Source:
     Attributes:
         path: ``data.path``, relative to the project.
         query: ``data.query``.
+        encoding: ``data.encoding``.
         files: number of files, if it is a folder with one for each institution.
         draft: what was drafted from the records.
     """
 
     path: str
     query: str | None
+    encoding: str
     files: int | None
     draft: Draft
 
@@ -190,6 +192,8 @@ def _data(source: Source) -> str:
     lines.append(f"path: {json.dumps(source.path, ensure_ascii=False)}")
     if source.query is not None:
         lines.append(f"query: {json.dumps(source.query, ensure_ascii=False)}")
+    if source.encoding != "utf-8":
+        lines.append(f"encoding: {source.encoding}")
     if not source.path.startswith("pkg://"):
         lines.append(
             "# public: true  # if anybody may read these records: no ledger is needed then"

@@ -111,7 +111,7 @@ class Result:
         with threads_kept(), without_bars():
             if isinstance(records, str | Path):
                 columns = read_description(self.model_dir).plan.task.content_columns
-                records, _ = read_whole(str(records), query=None, needed=columns, keep=())
+                records = read_whole(str(records), query=None, needed=columns, keep=()).records
             return predict(self.run_dir, records, custom_tasks=self.custom_tasks)
 
     def _repr_html_(self) -> str:

@@ -95,7 +95,7 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
     task = read_description(find_model(arguments.run)).plan.task
     # Other columns are not even read: nothing of them is compared or shown
     needed = [*task.content_columns, task.label_column]
-    return read_whole(arguments.check, query=arguments.query, needed=needed, keep=())[0]
+    return read_whole(arguments.check, query=arguments.query, needed=needed, keep=()).records
 
 
 def _show(comparison: "Comparison", folder: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
+from confide.config.data import encoding_of
 from confide.errors import ConfigError
 
 if TYPE_CHECKING:
-    import pandas
-    from datasets import Dataset
+    import pyarrow
 
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
     add("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
+    add("--encoding", default="utf-8", help="encoding of a text file, such as gb18030 or cp1252")
     add("--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP)
     devices = ("auto", "cpu", "cuda", "mps")
     add("--device", choices=devices, default="auto", help="device to compute on")
@@ -105,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from confide.client.commands.predictions_file import write_predictions
+    from confide.client.records.opened import Reading
     from confide.client.records.whole import read_whole
     from confide.config.client import TrainerConfig
     from confide.inference.prediction import predict_in_parts, read_inputs
@@ -118,17 +120,21 @@ def _predict(arguments: argparse.Namespace) -> None:
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
     needed = [*task.content_columns(), task.label_column()]
-    records, kept = read_whole(arguments.records, query=arguments.query, needed=needed, keep=keep)
-    _refuse_taken(predictor, kept)
-    inputs = read_inputs(predictor, records)
+    reading = Reading(encoding=encoding_of(arguments.encoding))
+    whole = read_whole(
+        arguments.records, query=arguments.query, needed=needed, keep=keep, reading=reading
+    )
+    _refuse_taken(predictor, whole.kept.column_names)
+    inputs = read_inputs(predictor, whole.records)
     parts: list[Part] = []
     # On one terminal a bar and the predictions would write into each other
     hidden = arguments.output is None and sys.stdout.isatty()
     made = predict_in_parts(predictor, inputs)
-    frames = _frames(records.select_columns(kept), made, parts, hidden=hidden)
+    in_parquet = arguments.output is not None and arguments.output.suffix.lower() == ".parquet"
+    tables = _tables(whole.typed() if in_parquet else whole.kept, made, parts, hidden=hidden)
     if arguments.output is not None:
-        write_predictions(arguments.output, frames)
-    elif not _print(frames):
+        write_predictions(arguments.output, tables)
+    elif not _print(tables):
         return
     _summarise(predictor, parts, arguments.output)
 
@@ -145,11 +151,11 @@ def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
         )
 
 
-def _frames(
-    kept: "Dataset", made: "Iterator[Part]", parts: "list[Part]", *, hidden: bool
-) -> "Iterator[pandas.DataFrame]":
+def _tables(
+    kept: "pyarrow.Table", made: "Iterator[Part]", parts: "list[Part]", *, hidden: bool
+) -> "Iterator[pyarrow.Table]":
     """Yield records with their predictions, and collect the parts that are scored later."""
-    import pandas
+    import pyarrow
     from rich.console import Console
     from rich.progress import Progress
 
@@ -165,24 +171,22 @@ def _frames(
         task = bar.add_task("predict", total=len(kept))
         for part in made:
             count = len(part.frame)
-            before = (
-                kept.select(range(start, start + count)).to_pandas()
-                if kept.column_names
-                else pandas.DataFrame()
-            )
-            yield pandas.concat([before, part.frame], axis=1)
+            table = kept.slice(start, count)
+            for name, values in part.frame.items():
+                table = table.append_column(str(name), pyarrow.array(values))
+            yield table
             # Scores need no frames, and all of them together may not fit in memory
             parts.append(part._replace(frame=part.frame.iloc[:0]))
             start += count
             bar.advance(task, count)
 
 
-def _print(frames: "Iterator[pandas.DataFrame]") -> bool:
+def _print(tables: "Iterator[pyarrow.Table]") -> bool:
     """Print CSV; return whether the reader of the output took all of it."""
     from confide.client.commands.predictions_file import write_csv
 
     try:
-        write_csv(sys.stdout, frames)
+        write_csv(sys.stdout, tables)
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader, such as `head`, has read enough. Python flushes stdout once more at its end,

@@ -1,34 +1,36 @@
 """Files of predictions: CSV, TSV, JSON lines or Parquet, written a part at a time."""
 
-import csv
 import functools
+import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-import pandas
 import pyarrow
 import pyarrow.parquet
 
+from confide.client.records.whole import JSON
 from confide.errors import ConfigError
 from confide.storage.files import replace_file
+from confide.tasks.values import canonical_text, text_column
 
 
-def write_predictions(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
-    """Write frames one after another to a file, completely or not at all.
+def write_predictions(path: Path, tables: Iterator[pyarrow.Table]) -> None:
+    """Write tables one after another to a file, completely or not at all.
 
     Args:
         path: path of the file, with one of the extensions in :data:`WRITERS`.
-        frames: frames with the same columns; at least one.
+        tables: tables of one schema; at least one.
 
     Raises:
         StorageError: if it cannot be written.
     """
     write = writer_for(path)
-    replace_file(path, lambda temporary: write(temporary, frames))
+    replace_file(path, lambda temporary: write(temporary, tables))
 
 
-def writer_for(path: Path) -> Callable[[Path, Iterator[pandas.DataFrame]], None]:
+def writer_for(path: Path) -> Callable[[Path, Iterator[pyarrow.Table]], None]:
     """Return the function that writes files with a path's extension.
 
     Raises:
@@ -44,50 +46,75 @@ def writer_for(path: Path) -> Callable[[Path, Iterator[pandas.DataFrame]], None]
     return writer
 
 
-def write_csv(file: IO[str], frames: Iterator[pandas.DataFrame], *, separator: str = ",") -> None:
-    """Write CSV with a header."""
-    for number, frame in enumerate(frames):
-        # Before Python 3.13 a carriage return alone is not quoted, and a reader would take it for
-        # the end of a line
-        returns = any(
-            frame[name].astype("string").str.contains("\r", regex=False).any()
-            for name in frame
-            if frame[name].dtype.kind != "f"
+def write_csv(file: IO[str], tables: Iterator[pyarrow.Table], *, separator: str = ",") -> None:
+    """Write CSV with a header; null is an empty field."""
+    # Not Python's writer, which before 3.13 leaves a carriage return alone without quotes: a reader
+    # would take it for the end of a line
+    needs_quotes = re.compile(f'["\r\n{separator}]').search
+
+    def line(fields: Any) -> str:
+        quoted = (
+            '"' + field.replace('"', '""') + '"' if needs_quotes(field) else field
+            for field in fields
         )
-        quoting = csv.QUOTE_NONNUMERIC if returns else csv.QUOTE_MINIMAL
-        frame.to_csv(
-            file,
-            sep=separator,
-            index=False,
-            header=number == 0,
-            lineterminator="\n",
-            quoting=quoting,
-        )
+        return separator.join(quoted) + "\n"
+
+    for number, table in enumerate(tables):
+        if number == 0:
+            file.write(line(table.column_names))
+        columns = [_as_text(field, table[field.name]) for field in table.schema]
+        file.writelines(map(line, zip(*columns, strict=True)))
 
 
-def write_delimited(path: Path, frames: Iterator[pandas.DataFrame], *, separator: str) -> None:
+def _as_text(field: pyarrow.Field, column: pyarrow.ChunkedArray) -> list[str]:
+    if field.metadata == JSON:
+        values = column.to_pylist()
+        return [str(json.loads(v)) if v and v[0] == '"' else v or "" for v in values]
+    if pyarrow.types.is_floating(field.type):
+        return ["" if value is None else value for value in _floats(column)]
+    return [value or "" for value in text_column(field.name, column).to_pylist()]
+
+
+def _floats(column: pyarrow.ChunkedArray) -> list[str | None]:
+    """Write each number as short as it means itself in its own precision."""
+    numbers = column.to_numpy()
+    return [
+        None if null or number != number else str(number)
+        for number, null in zip(numbers, column.is_null().to_pylist(), strict=True)
+    ]
+
+
+def write_delimited(path: Path, tables: Iterator[pyarrow.Table], *, separator: str) -> None:
     """Write a CSV or TSV file."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        write_csv(file, frames, separator=separator)
+        write_csv(file, tables, separator=separator)
 
 
-def write_json_lines(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
+def write_json_lines(path: Path, tables: Iterator[pyarrow.Table]) -> None:
     """Write a file with one JSON object a line."""
     with path.open("w", encoding="utf-8") as file:
-        for frame in frames:
-            frame.to_json(file, orient="records", lines=True, force_ascii=False)
+        for table in tables:
+            keys = [json.dumps(name, ensure_ascii=False) for name in table.column_names]
+            columns = [_as_json(field, table[field.name]) for field in table.schema]
+            for row in zip(*columns, strict=True):
+                pairs = (f"{key}:{value}" for key, value in zip(keys, row, strict=True))
+                file.write("{" + ",".join(pairs) + "}\n")
 
 
-def write_parquet(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
+def _as_json(field: pyarrow.Field, column: pyarrow.ChunkedArray) -> list[str]:
+    if field.metadata == JSON:
+        return [value or "null" for value in column.to_pylist()]
+    if pyarrow.types.is_floating(field.type):
+        return [value or "null" for value in _floats(column)]
+    dump = functools.partial(json.dumps, ensure_ascii=False, default=canonical_text)
+    return [dump(value) for value in column.to_pylist()]
+
+
+def write_parquet(path: Path, tables: Iterator[pyarrow.Table]) -> None:
     """Write a Parquet file."""
     writer = None
     try:
-        for frame in frames:
-            # The first part's types for all parts: a column may be empty in a later one, and
-            # would have another type there
-            table = pyarrow.Table.from_pandas(
-                frame, schema=writer.schema if writer else _schema(frame), preserve_index=False
-            )
+        for table in tables:
             writer = writer or pyarrow.parquet.ParquetWriter(path, table.schema)
             writer.write_table(table)
     finally:
@@ -95,17 +122,7 @@ def write_parquet(path: Path, frames: Iterator[pandas.DataFrame]) -> None:
             writer.close()
 
 
-def _schema(frame: pandas.DataFrame) -> pyarrow.Schema:
-    numbers = {name for name, kind in frame.dtypes.items() if kind.kind == "f"}
-    return pyarrow.schema(
-        [
-            (str(name), pyarrow.float32() if name in numbers else pyarrow.string())
-            for name in frame.columns
-        ]
-    )
-
-
-WRITERS: dict[str, Callable[[Path, Iterator[pandas.DataFrame]], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterator[pyarrow.Table]], None]] = {
     ".csv": functools.partial(write_delimited, separator=","),
     ".tsv": functools.partial(write_delimited, separator="\t"),
     ".jsonl": write_json_lines,

@@ -1,20 +1,58 @@
-"""Records to predict on, whole: including columns that the model does not need."""
+"""Records to predict on, whole: columns that the model does not need come out as they came in."""
 
+import itertools
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from uuid import uuid4
 
+import pyarrow
 from datasets import Dataset
 
-from confide.client.records.sources import column_names, load_records
+from confide.client.records.json_lines import table_of
+from confide.client.records.opened import READ_AS_TEXT, Opened, Reading
+from confide.client.records.sources import column_names, open_single
+from confide.client.records.spool import collect
 from confide.errors import ConfigError, DataError
 from confide.security.redaction import redact
+from confide.tasks.values import text_column
 
 IN_MEMORY_MB = 1024
 """MiB of records held in memory; more goes to an unlinked temporary file."""
+JSON = {b"confide": b"json"}
+"""Metadata of a field whose values are JSON, numbers as they were written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """Records as they came.
+
+    Attributes:
+        records: the columns that the model needs, as canonical text.
+        kept: the columns to keep, with their types; those of JSON lines and of databases are JSON,
+            and their fields say so.
+    """
+
+    records: Dataset
+    kept: pyarrow.Table
+
+    def typed(self) -> pyarrow.Table:
+        """Return the columns to keep with one type each; those with several types are text."""
+        made = {}
+        for field in self.kept.schema:
+            column = self.kept[field.name]
+            made[field.name] = _typed(column) if field.metadata == JSON else column
+        return pyarrow.table(made)
 
 
 def read_whole(
-    path: str, *, query: str | None, needed: Sequence[str], keep: Sequence[str] | None
-) -> tuple[Dataset, list[str]]:
+    path: str,
+    *,
+    query: str | None,
+    needed: Sequence[str],
+    keep: Sequence[str] | None,
+    reading: Reading = READ_AS_TEXT,
+) -> Whole:
     """Read records.
 
     Args:
@@ -22,16 +60,15 @@ def read_whole(
         query: SQL query, if ``path`` is a URL.
         needed: names of columns to read if they exist.
         keep: names of further columns; None for all.
-
-    Returns:
-        The records, and the names of the columns kept.
+        reading: how text files are read.
 
     Raises:
         ConfigError: if a column to keep does not exist.
         DataError: if the source cannot be read, or has none of the columns.
     """
+    reading = replace(reading, whole=True)
     try:
-        names = column_names(path, query=query)
+        names = column_names(path, query=query, reading=reading)
         kept = list(names if keep is None else keep)
         lacking = [name for name in kept if name not in names]
         if lacking:
@@ -45,12 +82,49 @@ def read_whole(
                 f"{redact(path)} has none of {', '.join(needed)}; it has {', '.join(names)}. Rename"
                 " its columns."
             )
-        return load_records(path, columns, in_memory_mb=IN_MEMORY_MB, query=query).records, kept
+        with open_single(path, query, columns, reading) as opened:
+            table = _table(opened, path)
+        text = {name: _text(table, name) for name in columns if name in needed}
     except DataError as error:
         # Its words are for the setting of a run; here the path came from the command line
         raise DataError(
             [problem.removeprefix("data.path=") for problem in error.problems]
         ) from None
+    # One column more, so that records without any that is needed are still counted
+    counted = pyarrow.table(text) if text else table.select(columns[:1])
+    # Without a fingerprint `datasets` would pickle every record to compute one
+    return Whole(records=Dataset(counted, fingerprint=uuid4().hex), kept=table.select(kept))
 
 
-__all__ = ["IN_MEMORY_MB", "read_whole"]
+def _table(opened: Opened, path: str) -> pyarrow.Table:
+    first = next(opened.batches, None)
+    if first is None:
+        raise DataError(f"{redact(path)} holds no records; expected at least one.")
+    batches = itertools.chain([first], opened.batches)
+    table = collect(batches, first.schema, in_memory_mb=IN_MEMORY_MB)
+    if not len(table):
+        raise DataError(f"{redact(path)} holds no records; expected at least one.")
+    if opened.is_json:
+        fields = [field.with_metadata(JSON) for field in table.schema]
+        return table.cast(pyarrow.schema(fields))
+    return table
+
+
+def _text(table: pyarrow.Table, name: str) -> pyarrow.Array:
+    if table.schema.field(name).metadata != JSON:
+        return text_column(name, table[name])
+    return table_of([_values(table[name])], [name])[name].combine_chunks()
+
+
+def _values(column: pyarrow.ChunkedArray) -> list[object]:
+    return [None if one is None else json.loads(one) for one in column.to_pylist()]
+
+
+def _typed(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | pyarrow.Array:
+    try:
+        return pyarrow.array(_values(column))
+    except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
+        return column
+
+
+__all__ = ["IN_MEMORY_MB", "JSON", "Whole", "read_whole"]
