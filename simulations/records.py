@@ -1,13 +1,15 @@
 """A simulation's records: partitioned, compared with an earlier process's, and encoded."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from datasets import Dataset
 
 from confide.client.records.custom import check_custom_records
 from confide.client.records.encoded import InstitutionData, encode_institution
+from confide.client.records.judged import sampled_token_notes
 from confide.client.training.custom_checks import check_encoding
 from confide.config.data import DataConfig
 from confide.errors import DataError
@@ -17,6 +19,8 @@ from confide.protocol.plan import TrainingPlan
 from confide.server.run.progress_view import ProgressView
 from confide.simulations.population import partition_records, refuse_split_groups
 from confide.tasks.schema import whole_columns
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +74,22 @@ def encode_records(
             name, records, config, workload=workload, key=split_key(secret, name)
         )
         progress.advance(f"{name}, {len(records)} records")
+    # The largest part stands for all: the same sentence for each of a hundred would hide others
+    largest = max(population.parts.values(), key=len)
+    notes = sampled_token_notes(largest, plan.task, workload.task)
+    known = population.summary.get("notes", ())
+    assert isinstance(known, Iterable)
+    for note in notes:
+        log.warning("%s", note)
     if plan.private:  # the largest part shows most of what an encoding does
-        check_encoding(workload, max(population.parts.values(), key=len))
+        check_encoding(workload, largest)
     if plan.privacy.unit == "group":
         refuse_split_groups(units, config)
     return EncodedRecords(
-        data=data, units=units, fingerprints=fingerprints, source=population.summary
+        data=data,
+        units=units,
+        fingerprints=fingerprints,
+        source={**population.summary, "notes": [*known, *notes]},
     )
 
 

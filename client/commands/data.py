@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from confide.client.records.judged import TokenCounts
     from confide.client.records.report import CountTokens, Report, SourceReport
+    from confide.tasks.tokens import TokenCounts
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
 
@@ -147,16 +147,12 @@ def _tokenizer(config: Config) -> "CountTokens":
         return load_tokenizer(find_backbone(config.backbone.pretrained))
 
     def count(texts: Sequence[str]) -> "TokenCounts | None":
-        from confide.client.records.judged import TokenCounts
+        from confide.tasks.tokens import count_tokens
 
         try:
-            tokenizer = loaded()
+            return count_tokens(loaded(), texts)
         except (ModelError, OSError, ValueError):
             return None
-        rows = tokenizer(list(texts), verbose=False)["input_ids"]
-        nothing = tokenizer.unk_token_id
-        unknown = 0 if nothing is None else sum(row.count(nothing) for row in rows)
-        return TokenCounts([len(row) for row in rows], unknown)
 
     return count
 

@@ -7,6 +7,7 @@ read and not changed.
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from confide.client.deployment.kit import InstitutionKit, read_kit
 from confide.deployment.checks import (
@@ -24,6 +25,10 @@ from confide.deployment.checks import (
 from confide.deployment.reachability import check_reachable
 from confide.errors import ConfideError, ConfigError, DeniedError
 from confide.security import ec_keys
+
+if TYPE_CHECKING:
+    from confide.client.records.report import CountTokens
+    from confide.tasks.tokens import TokenCounts
 
 # Linux takes 108 bytes for the path of a socket, its final null byte included
 _LONGEST_SOCKET = 107
@@ -141,7 +146,8 @@ def _records(kit: InstitutionKit) -> Iterator[Finding]:
             "set task in client.yaml.",
         )
         return
-    report = check_records(Config(task=kit.task, data=kit.config.data.as_data()))
+    config = Config(task=kit.task, data=kit.config.data.as_data())
+    report = check_records(config, count_tokens=_token_counter(kit))
     for problem in report.problems:
         yield Finding("records", "error", problem, _RECORDS_ADVICE)
     for note in report.notes:
@@ -152,6 +158,29 @@ def _records(kit: InstitutionKit) -> Iterator[Finding]:
             "records", f"{report.source.records} records of {report.path} fit the task; {splits}"
         )
         yield from _counts(kit, report.splits.get("train", 0))
+
+
+def _token_counter(kit: InstitutionKit) -> "CountTokens":
+    """Return what counts tokens as the first backbone that the kit names does, if it can."""
+
+    @functools.cache
+    def tokenizer() -> Any:
+        from confide.config.model import Weights
+        from confide.models.backbones import find_backbone, load_tokenizer
+
+        name = kit.config.backbones[0]
+        local = str(kit.path(name)) if kit.path(name).is_dir() else name
+        return load_tokenizer(find_backbone(Weights(name=local)))
+
+    def count(texts: Sequence[str]) -> "TokenCounts | None":
+        from confide.tasks.tokens import count_tokens
+
+        try:
+            return count_tokens(tokenizer(), texts)
+        except (ConfideError, IndexError, OSError, ValueError):
+            return None  # what is wrong with a backbone is a finding of its own
+
+    return count
 
 
 def _counts(kit: InstitutionKit, units: int) -> Iterator[Finding]:

@@ -82,10 +82,10 @@ def load_policy(path: Path | None) -> PolicyConfig:
     if path is None:
         return PolicyConfig()
     try:
-        raw: Any = yaml.safe_load(path.read_text()) or {}
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
         # By way of JSON, as plans are read: the same values are valid in both
         policy = TypeAdapter(PolicyConfig).validate_json(json.dumps(raw))
-    except (OSError, TypeError, yaml.YAMLError) as error:
+    except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
     except ValidationError as error:
         mistakes = error.errors(include_url=False)

@@ -24,6 +24,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
+from confide.client.records.judged import sampled_token_notes
 from confide.client.training.custom_checks import check_encoding
 from confide.client.training.deadline import Deadline
 from confide.config.model import Weights
@@ -129,6 +130,8 @@ class DeployedInstitution:
         records = load_checked_records(data, plan.task).records
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
+        for note in sampled_token_notes(records, plan.task, workload.task):
+            log.warning("%s", note)
         if plan.private:
             check_encoding(workload, records)
         if isinstance(self._ledger, PersistentLedger):

@@ -5,33 +5,22 @@ values that is what a range is for. Of all of them it is another unit, and nothi
 from.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 import numpy
 from datasets import Dataset
 
 from confide.config.task import ColumnConfig, TaskConfig
 from confide.tasks.schema import Column, Problem, Read
+from confide.tasks.tokens import CountsTokens, TokenCounts
 
 _MANY = 0.1
 """Share of values from which on what happens to them is told."""
 _FEW = 5
 """Values of which even all say nothing about a column."""
+_SAMPLE = 1000
+"""Texts that stand for all, where a run must not tokenise each of them twice."""
 _REPLACEMENT = "\ufffd"
-
-
-@dataclass(frozen=True)
-class TokenCounts:
-    """Tokens of some texts.
-
-    Attributes:
-        lengths: number of tokens of each text, special ones included and nothing cut.
-        unknown: number of tokens that the tokenizer has no word for.
-    """
-
-    lengths: Sequence[int]
-    unknown: int
 
 
 def outside(column: ColumnConfig, seen: Column) -> int:
@@ -118,8 +107,33 @@ def token_notes(counts: TokenCounts, column: str, limit: int) -> Iterator[str]:
         )
 
 
+def sampled_token_notes(records: Dataset, task: TaskConfig, counter: object) -> list[str]:
+    """List what token_notes says of the first of some records.
+
+    Args:
+        records: records that fit the task.
+        task: the schema.
+        counter: the task; one that counts no tokens has nothing to say.
+    """
+    if not isinstance(counter, CountsTokens) or not len(records):
+        return []
+    first = records.select(range(min(_SAMPLE, len(records))))
+    return [
+        note
+        for name, limit in task.text_limits.items()
+        for note in token_notes(counter.count_tokens(first[name][:]), name, limit)
+    ]
+
+
 def _range(column: ColumnConfig) -> str:
     return f"{column.minimum:g} to {column.maximum:g}"
 
 
-__all__ = ["TokenCounts", "outside", "text_notes", "token_notes", "value_notes", "value_problems"]
+__all__ = [
+    "outside",
+    "sampled_token_notes",
+    "text_notes",
+    "token_notes",
+    "value_notes",
+    "value_problems",
+]

@@ -19,13 +19,14 @@ from confide.client.records.checked import (
     source_notes,
     source_problems,
 )
-from confide.client.records.judged import TokenCounts, outside, token_notes
+from confide.client.records.judged import outside, token_notes
 from confide.client.records.sources import FILE_COLUMN
 from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.task import ColumnConfig, TaskConfig
 from confide.errors import DataError
 from confide.tasks.schema import Column, Read, label_counts, read
+from confide.tasks.tokens import TokenCounts
 
 CountTokens = Callable[[Sequence[str]], TokenCounts | None]
 """Function texts -> counts of their tokens; it returns None if there is no tokenizer."""

@@ -124,7 +124,11 @@ def _typed(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray | pyarrow.Array
     try:
         return pyarrow.array(_values(column))
     except (pyarrow.ArrowException, OverflowError, TypeError, ValueError):
-        return column
+        # As in CSV: texts without their quotes, anything else as it was written
+        return pyarrow.array(
+            [json.loads(v) if v and v[0] == '"' else v for v in column.to_pylist()],
+            pyarrow.string(),
+        )
 
 
 __all__ = ["IN_MEMORY_MB", "JSON", "Whole", "read_whole"]

@@ -102,7 +102,12 @@ def parse(file: Path) -> dict[Any, Any]:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         why = error.problem or error.context
         raise ConfigCompositionException(f"{shown(file)}{line}: is not YAML: {why}.") from None
-    except (OSError, UnicodeError, YAMLError, OmegaConfBaseException) as error:
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigCompositionException(
+            f"{shown(file)}:{line}: is not UTF-8; save the file as UTF-8."
+        ) from None
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
         why = str(error).strip().splitlines()[0].rstrip(".")
         raise ConfigCompositionException(f"{shown(file)}: cannot be read: {why}.") from None
     raw = OmegaConf.to_container(config, resolve=False)

@@ -141,7 +141,7 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
 def _read_yaml(path: Path) -> dict[Any, Any]:
     """Read a YAML file of keys and values that JSON can hold too."""
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         raw = {} if raw is None else raw
         json.dumps(raw)
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:

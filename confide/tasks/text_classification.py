@@ -1,5 +1,6 @@
 """Text classification: one label for one text."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional
 from confide.config.task import TextClassificationConfig
 from confide.tasks.single_label import SingleLabel
 from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
+from confide.tasks.tokens import TokenCounts, count_tokens
 
 _TOKEN_COLUMNS = frozenset({"input_ids", "attention_mask"})
 
@@ -58,6 +60,10 @@ class TextClassification(SingleLabel):
         ids = functional.pad(tokens["input_ids"], right, value=self._tokenizer.pad_token_id or 0)
         mask = functional.pad(tokens["attention_mask"], right)
         return _examples(ids, mask, labels)
+
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+        """Count the tokens of texts, at least one, before they are cut."""
+        return count_tokens(self._tokenizer, texts)
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent token sequences of unlike lengths."""

@@ -282,3 +282,40 @@ def test_a_kit_searches_the_same_folders(here: Path) -> None:
     *words, override = as_search_path(["-cd", "it's", "a=1"])
     assert words == ["a=1"]
     assert override == f"hydra.searchpath=['{here}/it\\'s']"
+
+
+CONFUSED = """\
+kind: tabular
+labels: [a, b]
+label_values: {010: a, no: b}
+label_column: off
+columns:
+  x:
+    kind: categorical
+    categories: [ok, NO, 1e3, 1.10, 010, 0x1F, 12:30, 1_000, .5, null, ~]
+  y: {kind: categorical, categories: [2020-01-01, 1.5, 7, -9, "NO", None]}
+  z: {minimum: 0, maximum: 9, missing_values: [1e3, off]}
+"""
+
+
+def test_words_that_yaml_reads_otherwise_are_named_and_no_others(here: Path) -> None:
+    write_configs(here / "conf", task=CONFUSED)
+    told = [one for one in mistakes("task=credit", "data.path=x.csv") if "YAML reads" in one]
+    assert told == [
+        "conf/task/credit.yaml:3: task.label_values: YAML reads 010 as 8, no as False; write it in"
+        ' quotes: "010".',
+        "conf/task/credit.yaml:4: task.label_column: YAML reads off as False; write it in quotes:"
+        ' "off".',
+        "conf/task/credit.yaml:8: task.columns.x.categories: YAML reads NO as False, 1e3 as 1000.0,"
+        " 1.10 as 1.1, 010 as 8, 0x1F as 31, 12:30 as 750, 1_000 as 1000, .5 as 0.5, null as None,"
+        ' ~ as None; write it in quotes: "NO".',
+        "conf/task/credit.yaml:10: task.columns.z.missing_values: YAML reads 1e3 as 1000.0, off as"
+        ' False; write it in quotes: "1e3".',
+    ]
+
+
+def test_a_file_in_another_encoding_is_refused_with_the_line(here: Path) -> None:
+    write_configs(here / "conf", task="kind: tabular\nlabels: [a, b]\n")
+    (here / "conf/task/credit.yaml").write_bytes(b"kind: tabular\nlabels: [a, caf\xe9]\n")
+    problems = mistakes("task=credit", "data.path=x.csv", "data.public=true")
+    assert any("credit.yaml:2: is not UTF-8" in problem for problem in problems)

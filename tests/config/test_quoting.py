@@ -92,5 +92,5 @@ def test_what_is_quoted_once_is_not_quoted_again() -> None:
 
 
 def test_numbers_are_still_numbers() -> None:
-    with pytest.raises(ConfigError, match="privacy.epsilon='<3': Value '<3' of type 'str'"):
+    with pytest.raises(ConfigError, match=r"privacy\.epsilon='<3': Value '<3' of type 'str'"):
         compose([*BASE, "privacy.epsilon=<3"])

@@ -1,13 +1,18 @@
 """``confide predict`` and ``confide export`` as an operator types them."""
 
+import csv
+import datetime
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 from small_models import save_table_run
+from sqlalchemy import create_engine
 
 from confide.cli import main
 from confide.client.commands.export import _parser
@@ -78,6 +83,87 @@ def test_every_format_holds_the_same(suffix: str, run: str, records: str, tmp_pa
     assert main(["predict", run, records, "--output", str(tmp_path / "all.csv")]) == 0
     made, expected = read(output), read(tmp_path / "all.csv").drop(columns=["age", "pain", "state"])
     pandas.testing.assert_frame_equal(made, expected, check_dtype=False, atol=1e-6)
+
+
+WORDS = ["None", "NA", "N/A", "nan", "NULL", "007", "1.10", " a ", 'say "x"', "a,b", "1e5", ""]
+KEPT = pandas.DataFrame(
+    {
+        "word": [*WORDS],
+        "whole": [2**53 + 1 + i for i in range(len(WORDS))],
+        "share": [0.1, -0.0, 1e20] * 4,
+        "ward": [True, False, True] * 4,
+        "gap": pandas.array([1, None, 3] * 4, "Int64"),
+        "day": [datetime.date(2024, 2, 29)] * len(WORDS),
+        "age": [30.0, 61.5, 20.0] * 4,
+        "pain": ["some", "none", "some"] * 4,
+    }
+)
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out.tsv"])
+def test_kept_text_comes_out_byte_for_byte(output: str, run: str, tmp_path: Path) -> None:
+    text = "note,age,pain\n" + "".join(
+        f"{w},30,some\n" for w in WORDS if '"' not in w and "," not in w
+    )
+    text += '"say ""x""",30,some\n"a,b",30,some\n"a\nb",030.0,none\n"a\rb",,none\n'
+    (tmp_path / "new.csv").write_text(text, newline="")
+    path = tmp_path / output
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--output", str(path)]) == 0
+    separator = "\t" if path.suffix == ".tsv" else ","
+    with path.open(newline="") as made, (tmp_path / "new.csv").open(newline="") as given:
+        rows = [row[:3] for row in csv.reader(made, delimiter=separator)]
+        assert rows == list(csv.reader(given))
+    if separator == ",":
+        kept = ["predict", run, str(tmp_path / "new.csv"), "--output", str(tmp_path / "b.csv")]
+        assert main([*kept, "--keep", "note"]) == 0
+        assert (tmp_path / "b.csv").read_bytes().splitlines()[1].startswith(b"None,")
+
+
+def test_kept_types_of_parquet_are_kept(run: str, tmp_path: Path) -> None:
+    KEPT.to_parquet(tmp_path / "new.parquet")
+    given = pyarrow.parquet.read_table(tmp_path / "new.parquet")
+    output = tmp_path / "out.parquet"
+    assert main(["predict", run, str(tmp_path / "new.parquet"), "--output", str(output)]) == 0
+    assert pyarrow.parquet.read_table(output).select(given.column_names).equals(given)
+
+
+def test_kept_numbers_of_json_lines_are_as_they_were_written(run: str, tmp_path: Path) -> None:
+    lines = [
+        '{"id":9007199254740993,"x":1.10,"y":1e2,"z":true,"l":[1, 2.50],"age":30,"pain":"some"}',
+        '{"id":2,"x":"a","y":-0.0,"z":null,"l":null,"age":61.50,"pain":"none"}',
+    ]
+    (tmp_path / "new.jsonl").write_text("\n".join(lines))
+    output = tmp_path / "out.jsonl"
+    assert main(["predict", run, str(tmp_path / "new.jsonl"), "--output", str(output)]) == 0
+    made = output.read_text().splitlines()
+    assert [line.partition(',"prediction"')[0] + "}" for line in made] == lines
+    assert main(["predict", run, str(tmp_path / "new.jsonl"), "--output", f"{output}.parquet"]) == 0
+    table = pyarrow.parquet.read_table(f"{output}.parquet")
+    assert table["id"].to_pylist() == [9007199254740993, 2]
+    assert table["z"].type == pyarrow.bool_()
+    assert table["x"].to_pylist() == ["1.10", "a"]
+
+
+def test_kept_types_of_a_database_are_kept(run: str, tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/x.db")
+    KEPT.drop(columns=["day", "ward"]).to_sql("t", engine, index=False)
+    engine.dispose()
+    output = tmp_path / "out.jsonl"
+    words = [f"sqlite:///{tmp_path}/x.db", "--query", "SELECT * FROM t", "--output", str(output)]
+    assert main(["predict", run, *words]) == 0
+    first, second, *_ = [json.loads(line) for line in output.read_text().splitlines()]
+    assert (first["word"], first["whole"], first["share"]) == ("None", 2**53 + 1, 0.1)
+    assert (first["gap"], second["gap"]) == (1, None)
+
+
+def test_an_input_in_another_encoding_is_refused_or_read(
+    run: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "new.csv").write_bytes("name,age,pain\nJos\u00e9,30,some\n".encode("latin-1"))
+    assert main(["predict", run, str(tmp_path / "new.csv")]) == 1
+    assert "line 2 is not UTF-8" in capsys.readouterr().err
+    assert main(["predict", run, str(tmp_path / "new.csv"), "--encoding", "latin-1"]) == 0
+    assert "Jos\u00e9,30,some" in capsys.readouterr().out
 
 
 def test_nothing_kept_leaves_predictions_alone(

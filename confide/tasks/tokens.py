@@ -1,0 +1,42 @@
+"""How many tokens texts have, and how many of these a tokenizer knows no word for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class TokenCounts:
+    """Tokens of some texts.
+
+    Attributes:
+        lengths: number of tokens of each text, special ones included and nothing cut.
+        unknown: number of tokens that the tokenizer has no word for.
+    """
+
+    lengths: Sequence[int]
+    unknown: int
+
+
+@runtime_checkable
+class CountsTokens(Protocol):
+    """A task that reads texts and can say how many tokens they have."""
+
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+        """Count the tokens of texts, at least one, before they are cut."""
+
+
+def count_tokens(tokenizer: Any, texts: Sequence[str]) -> TokenCounts:
+    """Count the tokens of texts, at least one.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        texts: the texts.
+    """
+    rows = tokenizer(list(texts), verbose=False)["input_ids"]
+    nothing = tokenizer.unk_token_id
+    unknown = 0 if nothing is None else sum(row.count(nothing) for row in rows)
+    return TokenCounts([len(row) for row in rows], unknown)
+
+
+__all__ = ["CountsTokens", "TokenCounts", "count_tokens"]
