@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.writing import draft_yaml
+from confide.client.records.reading import Reading
 from confide.config.task import TextClassificationConfig
 
 _IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")
@@ -122,14 +123,14 @@ class Source:
     Attributes:
         path: ``data.path``, relative to the project.
         query: ``data.query``.
-        encoding: ``data.encoding``.
+        reading: ``data.encoding`` and ``data.encoding_errors``.
         files: number of files, if it is a folder with one for each institution.
         draft: what was drafted from the records.
     """
 
     path: str
     query: str | None
-    encoding: str
+    reading: Reading
     files: int | None
     draft: Draft
 
@@ -192,8 +193,10 @@ def _data(source: Source) -> str:
     lines.append(f"path: {json.dumps(source.path, ensure_ascii=False)}")
     if source.query is not None:
         lines.append(f"query: {json.dumps(source.query, ensure_ascii=False)}")
-    if source.encoding != "utf-8":
-        lines.append(f"encoding: {source.encoding}")
+    if source.reading.encoding != "utf-8":
+        lines.append(f"encoding: {json.dumps(source.reading.encoding)}")
+    if source.reading.errors != "strict":
+        lines.append(f"encoding_errors: {source.reading.errors}")
     if not source.path.startswith("pkg://"):
         lines.append(
             "# public: true  # if anybody may read these records: no ledger is needed then"

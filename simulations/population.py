@@ -143,8 +143,9 @@ def _argument_problems(
 def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
     """Return what a partitioner sees: each record's position, and the value to partition by."""
     column = FILE_COLUMN if by_file(config) else partition_column(config, task)
-    # Before the label is a class: 1.0 in one file is 1 in another
-    values = [canonical_name(str(value)) for value in records[str(column)][:]]
+    values = [str(value) for value in records[str(column)][:]]
+    if not by_file(config):  # files are called what they are called; 1.0 in one is 1 in another
+        values = list(map(canonical_name, values))
     by: list[str] | list[int] | list[float] = values
     if config.partitioner == "inner_dirichlet":  # needs classes numbered from 0
         number = {value: i for i, value in enumerate(sorted(set(values)))}

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -94,7 +95,12 @@ def _check(words: Sequence[str]) -> int:
 
 def _check_composed(words: Sequence[str]) -> int:
     flags = [word for word in words if word.startswith("-")]
-    paths = [word for word in words if word not in flags and not _OVERRIDE.fullmatch(word)]
+    # A file may be called n=1.csv
+    paths = [
+        word
+        for word in words
+        if word not in flags and (not _OVERRIDE.fullmatch(word) or Path(word).exists())
+    ]
     if set(flags) - {"--json"} or len(paths) > 1:
         raise ConfigError(
             "confide data check: expected [PATH] [--json] [OVERRIDES ...], got"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.config.data import encoding_of
+from confide.client.records.reading_options import add_reading_options, reading_of
 from confide.errors import EXIT_FAILED, ConfigError, StorageError
 from confide.storage.files import write_text
 
@@ -46,10 +46,9 @@ def main(argv: Sequence[str]) -> int:
     from confide.client.records.drafting.draft import Named
     from confide.client.records.drafting.reading import draft_source
     from confide.client.records.drafting.writing import draft_yaml, notes_of
-    from confide.client.records.opened import Reading
 
     (source,) = arguments.sources
-    reading = Reading(encoding=encoding_of(arguments.encoding))
+    reading = reading_of(arguments)
     named = Named(label=arguments.label, identifier=arguments.id, text=arguments.text)
     draft = draft_source(source, named, query=arguments.query, reading=reading)
     _write(draft_yaml(draft, source=_shown(source)), arguments.output)
@@ -87,12 +86,7 @@ this machine.""",
     parser.add_argument("--id", metavar="COLUMN", help="the id of a record")
     parser.add_argument("--text", metavar="COLUMN", help="the text, for a task that reads one")
     parser.add_argument("--query", metavar="SQL", help="SELECT ..., for a database")
-    parser.add_argument(
-        "--encoding",
-        metavar="NAME",
-        default="utf-8",
-        help="encoding of text files, such as gb18030 or cp1252 (default: utf-8)",
-    )
+    add_reading_options(parser)
     parser.add_argument(
         "--output", "-o", type=Path, metavar="FILE", help="file to write (default: printed)"
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confide.client.records.reading_options import add_reading_options, reading_of
 from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
-from confide.config.data import encoding_of
 from confide.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--keep", metavar="COLUMNS", help=_KEEP_HELP)
     add("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
-    add("--encoding", default="utf-8", help="encoding of a text file, such as gb18030 or cp1252")
+    add_reading_options(parser)
     add("--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP)
     devices = ("auto", "cpu", "cuda", "mps")
     add("--device", choices=devices, default="auto", help="device to compute on")
@@ -106,7 +106,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from confide.client.commands.predictions_file import write_predictions
-    from confide.client.records.opened import Reading
     from confide.client.records.whole import read_whole
     from confide.config.client import TrainerConfig
     from confide.inference.prediction import predict_in_parts, read_inputs
@@ -120,9 +119,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
     needed = [*task.content_columns(), task.label_column()]
-    reading = Reading(encoding=encoding_of(arguments.encoding))
     whole = read_whole(
-        arguments.records, query=arguments.query, needed=needed, keep=keep, reading=reading
+        arguments.records,
+        query=arguments.query,
+        needed=needed,
+        keep=keep,
+        reading=reading_of(arguments),
     )
     _refuse_taken(predictor, whole.kept.column_names)
     inputs = read_inputs(predictor, whole.records)

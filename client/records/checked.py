@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from confide.client.records.custom import load_custom_records
 from confide.client.records.judged import text_notes, value_notes, value_problems
-from confide.client.records.opened import Reading
+from confide.client.records.reading import Reading
 from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.client.records.units import Units, id_problem, keep_units, unit_ids
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig

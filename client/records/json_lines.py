@@ -11,7 +11,8 @@ from typing import Any
 
 import pyarrow
 
-from confide.client.records.opened import BATCH, Opened, Reading
+from confide.client.records.opened import BATCH, Opened
+from confide.client.records.reading import Reading
 from confide.client.records.text_files import encoding_notes, text_lines
 from confide.errors import DataError
 from confide.tasks.values import UnsupportedValueError, canonical_text, unsupported

@@ -10,26 +10,6 @@ BATCH = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How a source is read.
-
-    Attributes:
-        encoding: codec of text files.
-        errors: ``strict``, or ``replace`` to have U+FFFD, counted, for what cannot be decoded.
-        whole: whether values are kept as they are, to be written again; else they become canonical
-            text.
-    """
-
-    encoding: str = "utf-8"
-    errors: str = "strict"
-    whole: bool = False
-
-
-READ_AS_TEXT = Reading()
-"""How UTF-8, strictly, becomes canonical text."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Opened:
     """A source that was opened.
 
@@ -49,4 +29,4 @@ class Opened:
     notes: list[str] = field(default_factory=list)
 
 
-__all__ = ["BATCH", "READ_AS_TEXT", "Opened", "Reading"]
+__all__ = ["BATCH", "Opened"]

@@ -14,7 +14,8 @@ import pyarrow
 from datasets import Dataset
 
 from confide.client.records.formats import EXTENSIONS, open_file
-from confide.client.records.opened import READ_AS_TEXT, Opened, Reading
+from confide.client.records.opened import Opened
+from confide.client.records.reading import READ_AS_TEXT, Reading
 from confide.client.records.spool import collect
 from confide.config.data import DataConfig
 from confide.errors import DataError

@@ -10,7 +10,8 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from confide.client.records.json_lines import json_table, table_of
-from confide.client.records.opened import BATCH, Opened, Reading
+from confide.client.records.opened import BATCH, Opened
+from confide.client.records.reading import Reading
 from confide.errors import DataError
 from confide.security.redaction import HIDDEN, redact
 

@@ -10,7 +10,8 @@ import pyarrow
 from datasets import Dataset
 
 from confide.client.records.json_lines import table_of
-from confide.client.records.opened import READ_AS_TEXT, Opened, Reading
+from confide.client.records.opened import Opened
+from confide.client.records.reading import READ_AS_TEXT, Reading
 from confide.client.records.sources import column_names, open_single
 from confide.client.records.spool import collect
 from confide.errors import ConfigError, DataError

@@ -7,7 +7,6 @@ from typing import Any
 
 from confide.config.custom import named_problems
 from confide.config.fields import setting
-from confide.errors import ConfigError
 from confide.security.redaction import redact
 
 PARTITIONERS = (
@@ -185,22 +184,9 @@ def encoding_problems(encoding: str) -> Iterator[str]:
         )
 
 
-def encoding_of(option: str) -> str:
-    """Return the encoding that a command's ``--encoding`` names.
-
-    Raises:
-        ConfigError: if Python knows none by this name.
-    """
-    problems = [f"--{problem}" for problem in encoding_problems(option)]
-    if problems:
-        raise ConfigError(problems)
-    return option
-
-
 __all__ = [
     "PARTITIONED_BY_COLUMN",
     "PARTITIONERS",
     "DataConfig",
-    "encoding_of",
     "encoding_problems",
 ]

@@ -103,9 +103,9 @@ def parse(file: Path) -> dict[Any, Any]:
         why = error.problem or error.context
         raise ConfigCompositionException(f"{shown(file)}{line}: is not YAML: {why}.") from None
     except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
+        number = error.object[: error.start].count(b"\n") + 1
         raise ConfigCompositionException(
-            f"{shown(file)}:{line}: is not UTF-8; save the file as UTF-8."
+            f"{shown(file)}:{number}: is not UTF-8; save the file as UTF-8."
         ) from None
     except (OSError, YAMLError, OmegaConfBaseException) as error:
         why = str(error).strip().splitlines()[0].rstrip(".")

@@ -20,7 +20,7 @@ from confide.config.task import TASKS
 
 Kind = Literal["text", "texts", "named texts", "other"]
 
-_OVERRIDE = re.compile(r"(?P<key>\+{0,2}[\w./@$-]+)=(?P<value>.*)", re.DOTALL)
+_OVERRIDE = re.compile(r"(?P<key>\+{0,2}[\w./@$-]+)=(?P<value>.*)", re.DOTALL | re.ASCII)
 _FUNCTION = re.compile(r"(choice|range|interval|glob|shuffle|sort|tag)\(.*\)", re.DOTALL)
 _BRACKETS = {"[": "]", "{": "}", "(": ")"}
 

@@ -60,6 +60,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    from confide.client.records.reading_options import add_reading_options
+
     parser = argparse.ArgumentParser(
         prog="confide init",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,12 +89,7 @@ Without, the project begins with invented records. Nothing that is there is chan
     parser.add_argument("--id", metavar="COLUMN", help="the id of a record")
     parser.add_argument("--text", metavar="COLUMN", help="the text, for a task that reads one")
     parser.add_argument("--query", metavar="SQL", help="SELECT ..., for a database")
-    parser.add_argument(
-        "--encoding",
-        metavar="NAME",
-        default="utf-8",
-        help="encoding of text files, such as gb18030 or cp1252 (default: utf-8)",
-    )
+    add_reading_options(parser)
     parser.add_argument(
         "--folder", type=Path, default=Path(), metavar="DIR", help="project (default: this folder)"
     )
@@ -127,8 +124,8 @@ def _source(arguments: argparse.Namespace) -> "Source | None":
     """Draft a task from the records that a command line names."""
     from confide.client.records.drafting.draft import Named
     from confide.client.records.drafting.reading import draft_source
-    from confide.client.records.opened import Reading
-    from confide.config.data import DataConfig, encoding_of
+    from confide.client.records.reading_options import reading_of
+    from confide.config.data import DataConfig
     from confide.security.redaction import holds_password, redact
     from confide.simulations.new_project import Source
 
@@ -141,7 +138,7 @@ def _source(arguments: argparse.Namespace) -> "Source | None":
             " ~/.pgpass, or write ${oc.env:NAME} for it into conf/data."
         )
     named = Named(label=arguments.label, identifier=arguments.id, text=arguments.text)
-    reading = Reading(encoding=encoding_of(arguments.encoding))
+    reading = reading_of(arguments)
     draft = draft_source(records, named, query=arguments.query, reading=reading)
     is_path = "://" not in records
     place = Path(records).expanduser()
@@ -149,7 +146,7 @@ def _source(arguments: argparse.Namespace) -> "Source | None":
     return Source(
         path=_relative(place, folder) if is_path else records,
         query=arguments.query if DataConfig.is_database(records) else None,
-        encoding=reading.encoding,
+        reading=reading,
         files=sum(not path.name.startswith(".") for path in place.iterdir())
         if is_path and place.is_dir()
         else None,

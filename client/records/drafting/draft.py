@@ -22,7 +22,7 @@ from confide.client.records.drafting.values import (
     round_range,
     sort_key,
 )
-from confide.config.spelling import canonical_name, nearest
+from confide.config.spelling import canonical_name, nearest, written
 from confide.config.task import (
     ColumnConfig,
     TabularConfig,
@@ -306,6 +306,12 @@ class _Drafting:
             yield f"For a task on the text of {elsewhere[0]}, add --text '{elsewhere[0]}'."
 
     def _notes(self) -> Iterator[str]:
+        for name in self._columns:
+            if written(name) != f"'{name}'" or name != name.strip():
+                yield (
+                    f"Column {written(name)} has spaces around its name, or characters that cannot"
+                    " be seen; rename it."
+                )
         if self._label.nulls:
             yield (
                 f"Column {self._label.name}: {self._label.nulls} of {len(self._label.text)} labels"

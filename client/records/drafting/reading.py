@@ -1,7 +1,9 @@
 """Records read for a draft: all columns that a source has."""
 
+from dataclasses import replace
+
 from confide.client.records.drafting.draft import Draft, Named, draft_task
-from confide.client.records.opened import READ_AS_TEXT, Reading
+from confide.client.records.reading import READ_AS_TEXT, Reading
 from confide.client.records.sources import FILE_COLUMN, load_records, shared_columns
 from confide.config.data import DataConfig
 
@@ -31,7 +33,8 @@ def draft_source(
     records = loaded.records
     if FILE_COLUMN in records.column_names:
         records = records.remove_columns([FILE_COLUMN])
-    return draft_task(records, named)
+    draft = draft_task(records, named)
+    return replace(draft, notes=[*loaded.notes, *draft.notes])
 
 
 __all__ = ["draft_source"]

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from confide.client.records.opened import Reading
+from confide.client.records.reading import Reading
 from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.errors import DataError
 
@@ -315,7 +315,7 @@ def test_file_of_a_folder_that_lacks_a_column_or_records_is_named(tmp_path: Path
 
 LOADS = """
 import os, resource, signal, sys
-from confide.client.records.opened import Reading
+from confide.client.records.reading import Reading
 from confide.client.records.sources import load_records
 end, rows, *paths = sys.argv[1:]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
