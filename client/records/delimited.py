@@ -7,7 +7,6 @@ shows it. Every value is the text that stands there; an empty cell is null, and 
 import contextlib
 import csv
 import re
-import sys
 from array import array
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,8 @@ from confide.client.records.text_files import encoding_notes, text_lines
 from confide.errors import DataError
 
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_LONGEST = 2**31 - 1
+"""Characters of a field; Python's own limit is 131,072."""
 _LONG = 10
 """Lines that one record may span without a word about it."""
 
@@ -64,7 +65,7 @@ def _rows(
     path: Path, reading: Reading, separator: str, *, notes: list[str] | None
 ) -> Generator[tuple[int, str, list[str]], None, None]:
     """Yield each record's last line, its text as it stands there, and its fields."""
-    csv.field_size_limit(sys.maxsize)  # of the whole process; a clinical note may be long
+    csv.field_size_limit(_LONGEST)  # of the whole process; a clinical note may be long
     current: list[str] = []
 
     def remembered() -> Iterator[str]:

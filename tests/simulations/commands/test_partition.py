@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import confide.cli
-from confide.client.deployment.kit import RecordsConfig
+from confide.client.deployment.records_config import RecordsConfig
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.config.compose import compose
