@@ -42,11 +42,13 @@ def load_checked_records(config: DataConfig, task: TaskConfig) -> CheckedRecords
         DataError: naming everything that does not fit.
     """
     source = read_source(config, task)
-    problems = source_problems(source, read_parts(source, task), config, task)
+    parts = read_parts(source, task)
+    problems = source_problems(source, parts, config, task)
     if problems:
         raise DataError(problems)
     checked = gather(source.records, config, task)
-    checked = replace(checked, notes=(*source_notes(source, task), *checked.notes))
+    notes = source_notes(source, read_whole(source, parts, task), task)
+    checked = replace(checked, notes=(*notes, *checked.notes))
     for note in checked.notes:
         log.warning("%s", note)
     return checked
@@ -106,6 +108,11 @@ def read_parts(source: SourceRecords, task: TaskConfig) -> list[Part]:
     return [Part(name, records, read(records, task)) for name, records in files_of(source)]
 
 
+def read_whole(source: SourceRecords, parts: Sequence[Part], task: TaskConfig) -> Read:
+    """Return the records of all files as the schema reads them; of a single source, its part."""
+    return read(source.records, task) if source.files else parts[0].read
+
+
 def source_problems(
     source: SourceRecords, parts: Sequence[Part], config: DataConfig, task: TaskConfig
 ) -> list[str]:
@@ -125,7 +132,7 @@ def source_problems(
     return problems
 
 
-def source_notes(source: SourceRecords, task: TaskConfig) -> tuple[str, ...]:
+def source_notes(source: SourceRecords, whole: Read, task: TaskConfig) -> tuple[str, ...]:
     """List what the owner of records that fit should read: how they were read, and what is odd."""
     return (
         *source.notes,
@@ -134,7 +141,7 @@ def source_notes(source: SourceRecords, task: TaskConfig) -> tuple[str, ...]:
             for name, part in files_of(source)
             for note in text_notes(part, task)
         ),
-        *value_notes(read(source.records, task), task),
+        *value_notes(whole, task),
     )
 
 
@@ -237,6 +244,7 @@ __all__ = [
     "partition_column",
     "read_parts",
     "read_source",
+    "read_whole",
     "source_notes",
     "source_problems",
 ]

@@ -16,6 +16,7 @@ from confide.client.records.checked import (
     gather,
     read_parts,
     read_source,
+    read_whole,
     source_notes,
     source_problems,
 )
@@ -25,7 +26,7 @@ from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.task import ColumnConfig, TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import Column, Read, label_counts, read
+from confide.tasks.schema import Column, Read, label_counts
 from confide.tasks.tokens import TokenCounts
 
 CountTokens = Callable[[Sequence[str]], TokenCounts | None]
@@ -156,7 +157,7 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
     checked = _checked_if_possible(source.records, data, task)
     units = len(source.records) if checked is None else len(checked.records)
     parts = read_parts(source, task)
-    whole = read(source.records, task) if source.files else parts[0].read
+    whole = read_whole(source, parts, task)
     tokens = _tokens(source.records, task, count_tokens)
     validation, test = round(units * data.validation), round(units * data.test)
     return Report(
@@ -164,7 +165,7 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
         problems=source_problems(source, parts, data, task),
         notes=[
             *_drafted(task),
-            *source_notes(source, task),
+            *source_notes(source, whole, task),
             *(() if checked is None else checked.notes),
             *(() if tokens is None else token_notes(tokens, *next(iter(task.text_limits.items())))),
         ],
