@@ -9,8 +9,9 @@ or masks that the other side can predict, anything else computed from training r
 Every accountant gives an upper bound, rounding included, or infinity, or refuses. Epsilon composes
 by privacy loss distributions (:mod:`confide.privacy.loss_distribution`) or, where that is smaller,
 by Renyi divergences (RDP; Mironov 2017, arXiv 1702.07476): at deltas near rounding, and over very
-many steps. PRV (Gopi et al. 2021, arXiv 2106.02848) and RDP alone are Opacus's. GDP under-reports
-and is not offered.
+many steps. Orders beyond Opacus's, which small budgets need, are in
+:mod:`confide.privacy.large_orders`. PRV (Gopi et al. 2021, arXiv 2106.02848) is Opacus's. GDP
+under-reports and is not offered.
 
 Accountants are imported where one is asked: Opacus and SciPy take seconds to load, and a plan
 without privacy asks none.
@@ -40,6 +41,8 @@ _MANY_STEPS = 10_000
 # at least 0.05, that is the most that a step can lack.
 _SERIES_CUT = 1e-11
 _ROUNDING = 1e-9
+# Opacus's best order is its last, 63, only where epsilon is below twice what that one alone costs.
+_FEW_ORDERS_FLOORS = 2 / 62
 # Opacus's PRV composes by Fourier transform as well, of up to 1e7 values, and does not count its
 # rounding: this is its part of delta for each step.
 _PRV_ROUNDING = 5e-13
@@ -168,7 +171,19 @@ def rdp_epsilon(schedule: Schedule, delta: float) -> float:
     """Compose Renyi divergences: an upper bound, and cheap."""
     from opacus.accountants import RDPAccountant
 
-    return _upwards(_by_opacus(RDPAccountant(), schedule, delta), schedule)
+    from confide.privacy.large_orders import epsilon_at_large_orders
+
+    small_orders = _upwards(_by_opacus(RDPAccountant(), schedule, delta), schedule)
+    # Its own largest order, 63, takes this much of epsilon whatever the schedule costs
+    if small_orders > _FEW_ORDERS_FLOORS * -math.log(delta):
+        return small_orders
+    large_orders = epsilon_at_large_orders(
+        noise_multiplier=schedule.noise_multiplier,
+        sampling_rate=schedule.sampling_rate,
+        steps=schedule.steps,
+        delta=delta,
+    )
+    return min(small_orders, _upwards(large_orders, schedule))
 
 
 @functools.lru_cache(maxsize=1024)

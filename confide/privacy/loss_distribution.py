@@ -24,6 +24,11 @@ from scipy import fft
 # Losses are rounded up to multiples of this: at 1e-3 the bound is at most 5e-5 above that of 1e-4,
 # and ten times cheaper.
 INTERVAL = 1e-3
+# Losses of much noise and small samples are that small themselves, and over many steps rounding
+# would be most of epsilon: there, as many intervals to the standard deviation of a loss. With less
+# noise tails are long, and fine intervals slow.
+_MUCH_NOISE = 2.0
+_INTERVALS = 8
 # Half the distance from 1 to the next larger float64: the relative error of one operation.
 _UNIT = 2.0**-53
 # Held against 50 digits by the tests, which find less than a quarter of it.
@@ -58,19 +63,33 @@ def bounded_epsilon(
     """
     # Zero-out neighbours have the loss of one unit more, and of one less; both are the same where
     # every unit is in every step.
+    if sampling_rate == 1:
+        # The same loss as one step's with less noise, without the rounding of a composition
+        noise_multiplier *= (1 - 4 * _UNIT) / math.sqrt(steps)
+        steps = 1
+    interval = interval_of(noise_multiplier, sampling_rate)
     directions = [AdjacencyType.REMOVE] + [AdjacencyType.ADD] * (sampling_rate < 1)
     losses = (
         GaussianPrivacyLoss(noise_multiplier, sampling_prob=sampling_rate, adjacency_type=direction)
         for direction in directions
     )
-    return max(_one_direction(loss, steps, delta) for loss in losses)
+    return max(_one_direction(loss, steps, delta, interval) for loss in losses)
 
 
-def _one_direction(loss: GaussianPrivacyLoss, steps: int, delta: float) -> float:
-    lowest, curve = divergences(loss)
-    probs = _probabilities(curve)
+def interval_of(noise_multiplier: float, sampling_rate: float) -> float:
+    """Return the multiples that losses of one step are rounded up to, at most INTERVAL."""
+    intervals = sampling_rate / noise_multiplier / INTERVAL
+    if noise_multiplier < _MUCH_NOISE or intervals >= _INTERVALS:
+        return INTERVAL
+    # Powers of two: a search for the noise meets few jumps
+    return INTERVAL * 2.0 ** math.floor(math.log2(intervals / _INTERVALS))
+
+
+def _one_direction(loss: GaussianPrivacyLoss, steps: int, delta: float, interval: float) -> float:
+    lowest, curve = divergences(loss, interval)
+    probs = _probabilities(curve, interval)
     missing = max(0.0, 1 - math.fsum([*probs, curve[-1]])) + _UNIT
-    one = DensePLDPmf(INTERVAL, lowest, probs, float(curve[-1]) + missing, True)
+    one = DensePLDPmf(interval, lowest, probs, float(curve[-1]) + missing, True)
     composed = one.self_compose(steps)
     left = delta * (1 - _SUMMING) - composition_error(probs, steps, composed.size)
     if left <= 0:
@@ -78,28 +97,32 @@ def _one_direction(loss: GaussianPrivacyLoss, steps: int, delta: float) -> float
     return float(composed.get_epsilon_for_delta(left)) * (1 + _SUMMING)
 
 
-def divergences(loss: GaussianPrivacyLoss) -> tuple[int, Floats]:
+def divergences(loss: GaussianPrivacyLoss, interval: float = INTERVAL) -> tuple[int, Floats]:
     """Return hockey-stick divergences of one step that are not below the true ones.
+
+    Args:
+        loss: of the step.
+        interval: distance of the epsilons.
 
     Returns:
         First epsilon, in intervals, and the divergence at it and at the multiples that follow:
         float64, in [0, 1], not increasing.
     """
     bounds = loss.connect_dots_bounds()
-    lowest = math.floor(bounds.epsilon_lower / INTERVAL)
-    highest = math.ceil(bounds.epsilon_upper / INTERVAL)
-    curve: Floats = loss.get_delta_for_epsilon(np.arange(lowest, highest + 1) * INTERVAL)
+    lowest = math.floor(bounds.epsilon_lower / interval)
+    highest = math.ceil(bounds.epsilon_upper / interval)
+    curve: Floats = loss.get_delta_for_epsilon(np.arange(lowest, highest + 1) * interval)
     beyond = np.cumsum(curve[::-1])[::-1]
     raised = np.minimum(1.0, curve + _UNIT * (_CURVE_ULPS + _MASS_ULPS * beyond))
     # From the right, where a dent would otherwise lower what comes after it
     return lowest, np.maximum.accumulate(raised[::-1])[::-1]
 
 
-def _probabilities(curve: Floats) -> Floats:
+def _probabilities(curve: Floats, interval: float) -> Floats:
     """Return the probabilities of losses at the same multiples, infinite ones left out."""
     slopes = np.diff(curve, append=curve[-1])
-    above = (slopes[1:] - math.exp(INTERVAL) * slopes[:-1]) / math.expm1(INTERVAL)
-    first = 1 - curve[0] + slopes[0] / math.expm1(INTERVAL)
+    above = (slopes[1:] - math.exp(interval) * slopes[:-1]) / math.expm1(interval)
+    first = 1 - curve[0] + slopes[0] / math.expm1(interval)
     # Rounding makes some negative; zero is more, and so pessimistic
     probs: Floats = np.maximum(0.0, np.append(first, above))
     return probs
@@ -131,4 +154,4 @@ def composition_error(probs: Floats, steps: int, size: int) -> float:
     return float(there + back)
 
 
-__all__ = ["INTERVAL", "bounded_epsilon", "composition_error", "divergences"]
+__all__ = ["INTERVAL", "bounded_epsilon", "composition_error", "divergences", "interval_of"]

@@ -19,6 +19,7 @@ from confide.privacy.loss_distribution import (
     bounded_epsilon,
     composition_error,
     divergences,
+    interval_of,
 )
 
 LEAST_DELTA = 1e-12
@@ -100,15 +101,22 @@ def exact_divergence(loss: GaussianPrivacyLoss, spent: float) -> mpmath.mpf:
 
 @pytest.mark.parametrize("direction", [AdjacencyType.REMOVE, AdjacencyType.ADD])
 @pytest.mark.parametrize(
-    ("sigma", "rate"), [(0.5, 0.01), (0.8, 0.001), (1.2, 120 / 3383), (3.0, 0.9), (20.0, 1.0)]
+    ("sigma", "rate"),
+    [
+        *[(0.5, 0.01), (0.8, 0.001), (1.2, 120 / 3383), (3.0, 0.9), (20.0, 1.0)],
+        *[(2.0, 1e-4), (30.0, 0.01), (400.0, 1e-3)],  # in finer intervals
+    ],
 )
 def test_divergences_of_a_step_are_not_below_the_true_ones(
     sigma: float, rate: float, direction: AdjacencyType
 ) -> None:
-    loss = GaussianPrivacyLoss(sigma, sampling_prob=rate, adjacency_type=direction)
-    lowest, curve = divergences(loss)
+    loss, interval = (
+        GaussianPrivacyLoss(sigma, sampling_prob=rate, adjacency_type=direction),
+        interval_of(sigma, rate),
+    )
+    lowest, curve = divergences(loss, interval)
     for index in np.linspace(0, len(curve) - 1, 150).astype(int):
-        spent = float(lowest + index) * INTERVAL
+        spent = float(lowest + index) * interval
         exact = exact_divergence(loss, spent)
         assert exact <= curve[index] <= exact + 1e-10  # loose where losses are very negative
         # What the module's docstring says of the library's own error
