@@ -9,10 +9,16 @@ import torch
 from builders import build_plan
 from datasets import Dataset
 from transformers import (
+    BartConfig,
+    BartModel,
     BertConfig,
     BertModel,
     DistilBertConfig,
     DistilBertModel,
+    GPT2Config,
+    GPT2Model,
+    MPNetConfig,
+    MPNetModel,
     RobertaConfig,
     RobertaModel,
 )
@@ -65,6 +71,21 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "roberta": lambda: RobertaModel(RobertaConfig(**_BERT)),
     "distilbert": lambda: DistilBertModel(
         DistilBertConfig(vocab_size=30522, dim=8, n_layers=2, n_heads=2, hidden_dim=16)
+    ),
+    "mpnet": lambda: MPNetModel(MPNetConfig(**_BERT)),
+    "gpt2": lambda: GPT2Model(
+        GPT2Config(vocab_size=30522, n_embd=8, n_layer=2, n_head=2, n_positions=64)
+    ),
+    # Its embeddings are two tensors in one memory
+    "bart": lambda: BartModel(
+        BartConfig(
+            vocab_size=30522,
+            d_model=8,
+            encoder_layers=1,
+            decoder_layers=1,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+        )
     ),
 }
 

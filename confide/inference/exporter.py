@@ -85,9 +85,9 @@ def write_classifier(
     config.architectures = [made.__name__]
     config.auto_map = {name: f"{source.stem}.{one.__name__}" for name, one in classes.items()}
     config.save_pretrained(folder)
-    # safetensors takes no views.
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
+    # safetensors takes no views, and no two names for the same memory, as of tied embeddings.
+    copies = {name: tensor.contiguous().clone() for name, tensor in tensors.items()}
+    save_file(copies, folder / _WEIGHTS, metadata={"format": "pt"})
     shutil.copyfile(source, folder / source.name)
 
 

@@ -6,6 +6,7 @@ and nothing else::
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -26,8 +27,9 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         encoder = AutoModel.from_config(config)
-        if getattr(encoder, "pooler", None) is not None:
-            encoder.pooler = None  # never used; the folder holds its weights for AutoModel
+        # Never used; the folder holds its weights for AutoModel. Some families cannot go without.
+        if "add_pooling_layer" in inspect.signature(type(encoder)).parameters:
+            encoder.pooler = None
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)

@@ -13,7 +13,7 @@ from confide.config.model import TransformerConfig
 from confide.config.task import TextClassificationConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide import ConfideForSequenceClassification
-from confide.models.backbones import POOLED_FAMILIES, find_backbone, load_encoder, load_tokenizer
+from confide.models.backbones import find_backbone, has_pooler, load_encoder, load_tokenizer
 from confide.models.networks import Head, TextClassifier
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
@@ -87,7 +87,7 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     # AutoModel expects a pooler in some families, and would invent one: it gets the one that the
     # backbone came with, which no run uses.
     files = find_backbone(backbone).glob("*.safetensors")
-    for file in sorted(files) if config.model_type in POOLED_FAMILIES else ():
+    for file in sorted(files) if has_pooler(config) else ():
         with safe_open(file, framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118 - not a mapping
                 if "pooler." in name:

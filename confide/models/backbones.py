@@ -9,6 +9,7 @@ import contextlib
 import functools
 import hashlib
 import importlib.util
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,13 +153,15 @@ def load_encoder(folder: Path, config: TransformerConfig) -> Any:
             )
         settings.num_hidden_layers = config.num_hidden_layers
     # A pooler would be filled with random weights where the folder has none.
-    extra = {"add_pooling_layer": False} if settings.model_type in POOLED_FAMILIES else {}
+    extra = {"add_pooling_layer": False} if has_pooler(settings) else {}
     with quiet_transformers(), loading(folder):
         model, info = AutoModel.from_pretrained(
             folder,
             config=settings,
             local_files_only=True,
             use_safetensors=True,
+            # Whatever the folder was saved in: a half-precision sum loses what a record adds.
+            dtype="float32",
             output_loading_info=True,
             **extra,
         )
@@ -258,30 +261,56 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-POOLED_FAMILIES = frozenset(
-    {"bert", "roberta", "xlm-roberta", "electra", "camembert", "vit", "deit"}
-)
-"""Families whose AutoModel adds a pooler that mean or cls pooling never uses."""
+def has_pooler(settings: Any) -> bool:
+    """Tell whether a family's AutoModel adds a pooler that mean or cls pooling never uses."""
+    from transformers import MODEL_MAPPING
+
+    found = MODEL_MAPPING.get(type(settings), None)
+    made = found[0] if isinstance(found, tuple) else found
+    return made is not None and "add_pooling_layer" in inspect.signature(made).parameters
 
 
 def load_tokenizer(folder: Path) -> Any:
     """Load the tokenizer that belongs to a backbone.
 
+    It pads and cuts texts on the right, whatever the folder says, and draws nothing at random.
+
     Raises:
-        ModelError: if it cannot be loaded.
+        ModelError: if it cannot be loaded, or has words that the backbone lacks.
     """
     from transformers import AutoTokenizer
 
     refuse_other_code(folder)
     with loading(folder):
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+        tokenizer.padding_side = tokenizer.truncation_side = "right"
+        rules = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        if getattr(rules, "dropout", None):  # of merges: a text would be other words each time
+            rules.dropout = None
+        last_word = max(tokenizer.get_vocab().values(), default=0)
+    _refuse_unknown_words(folder, last_word)
+    return tokenizer
+
+
+def _refuse_unknown_words(folder: Path, last_word: int) -> None:
+    """Check that a backbone has a vector for each word of the tokenizer beside it."""
+    if not (folder / "config.json").is_file():  # exported to ONNX
+        return
+    known = getattr(load_settings(folder), "vocab_size", None)
+    if known is not None and last_word >= known:
+        raise ModelError(
+            f"{folder}: its tokenizer numbers words up to {last_word}, and config.json says"
+            f" vocab_size={known}; bring the tokenizer that belongs to these weights."
+        )
 
 
 __all__ = [
     "PACKAGE_SCHEME",
-    "POOLED_FAMILIES",
     "content_hash",
     "find_backbone",
+    "has_pooler",
     "load_encoder",
     "load_settings",
     "load_tokenizer",

@@ -22,6 +22,9 @@ from confide.models.workload import Order, Workload
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Assets, Examples, Task
 
+_INPUTS = "tried"
+"""How position ids and token types are chosen: features of another choice are other features."""
+
 
 def folder_assets(folder: Path) -> Assets:
     """Return what a task may need of a backbone's folder, or of an exported model's."""
@@ -38,7 +41,8 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
     folder = find_backbone(config)
     task = order.task_fn(folder_assets(folder))
     # The task first: one that is not allowed is refused before weights are read.
-    frozen = FrozenEncoder(config, folder, num_outputs=order.task.num_outputs)
+    longest = max(order.task.text_limits.values(), default=None)
+    frozen = FrozenEncoder(config, folder, num_outputs=order.task.num_outputs, longest=longest)
     if order.tuning.kind == "head":
         return _head_on_features(task, frozen, order)
     model = apply_tuning(frozen.load(), order.tuning).to(order.compute.device)
@@ -53,7 +57,7 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
         task.encode,
         task.synthetic,
         order.compute,
-        longest=max(order.task.text_limits.values(), default=None),
+        longest=longest,
         save_beside=save_beside,
     )
 
@@ -65,15 +69,23 @@ class FrozenEncoder:
         config: the encoder.
         folder: where its files are.
         num_outputs: of the head.
+        longest: most tokens of a text; None if any number may come.
     """
 
-    def __init__(self, config: TransformerConfig, folder: Path, *, num_outputs: int) -> None:
-        self._config, self._folder, self._num_outputs = config, folder, num_outputs
+    def __init__(
+        self, config: TransformerConfig, folder: Path, *, num_outputs: int, longest: int | None
+    ) -> None:
+        self._config, self._folder = config, folder
+        self._num_outputs, self._longest = num_outputs, longest
 
     def load(self) -> TextClassifier:
         """Load encoder and head."""
-        encoder = load_encoder(self._folder, self._config)
-        return TextClassifier(encoder, num_classes=self._num_outputs, pooling=self._config.pooling)
+        return TextClassifier(
+            load_encoder(self._folder, self._config),
+            num_classes=self._num_outputs,
+            pooling=self._config.pooling,
+            longest=self._longest,
+        )
 
     @functools.cached_property
     def width(self) -> int:
@@ -93,6 +105,7 @@ class FrozenEncoder:
             str(config.num_hidden_layers),
             config.pooling,
             str(compute.autocast),
+            _INPUTS,
         )
         return FeatureCache(compute.feature_cache, identity)
 

