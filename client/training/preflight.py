@@ -16,7 +16,7 @@ from torch import Tensor
 from confide.client.training.base_optimizer import make_optimizer
 from confide.client.training.step import DpSgdStep, expect_hook_warning
 from confide.config.client import OptimizerConfig
-from confide.errors import PrivacyError
+from confide.errors import ConfideError, PrivacyError
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Examples
 
@@ -40,7 +40,7 @@ def preflight(dp_sgd: "DpSgd", synthetic: Examples, *, autocast: torch.dtype | N
         autocast: dtype of the forward pass; None for float32.
 
     Raises:
-        PrivacyError: if they differ, with the relative error.
+        PrivacyError: if they differ, with the relative error, or cannot be computed.
     """
     try:
         with off_zero(dp_sgd.params), expect_hook_warning():
@@ -54,6 +54,14 @@ def preflight(dp_sgd: "DpSgd", synthetic: Examples, *, autocast: torch.dtype | N
                 errors += [
                     _relative_error(dp_sgd, synthetic, means, norm, groups) for norm in _NORMS
                 ]
+    except ConfideError:
+        raise
+    except Exception as error:  # a family's layers may fail in any way under Opacus's hooks
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise PrivacyError(
+            f"Preflight: per-record gradients of this model cannot be computed: {reason}. Train"
+            " less of it (tuning=lora or tuning=head), or choose another backbone."
+        ) from error
     finally:
         dp_sgd.forget()
     # Written so that NaN fails: max() may pass over it.

@@ -185,7 +185,7 @@ def load_settings(folder: Path) -> Any:
 
     refuse_other_code(folder)
     # trust_remote_code is said aloud: unset, transformers may ask on the terminal.
-    with loading(folder):
+    with quiet_transformers(), loading(folder):
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
@@ -281,12 +281,12 @@ def load_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     refuse_other_code(folder)
-    with loading(folder):
+    with quiet_transformers(), loading(folder):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
         tokenizer.padding_side = tokenizer.truncation_side = "right"
-        rules = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
+        rules: Any = getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)
         if getattr(rules, "dropout", None):  # of merges: a text would be other words each time
             rules.dropout = None
         last_word = max(tokenizer.get_vocab().values(), default=0)
