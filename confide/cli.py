@@ -5,10 +5,21 @@ neither torch nor Hydra, and a command only what it needs itself.
 """
 
 import importlib
+import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Sequence
 
-from confide.errors import EXIT_FAILED, EXIT_USAGE, ConfideError, ConfigError
+from confide.errors import (
+    EXIT_FAILED,
+    EXIT_USAGE,
+    ConfideError,
+    ConfigError,
+    UnforeseenError,
+    report_it,
+)
+from confide.terminal import protect_streams
 from confide.version import __version__
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -90,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit status: 0 done, 1 the run failed, 2 the command or its config is wrong.
     """
+    if argv is None:  # the streams are this process's own
+        protect_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help", "help"}:
         print(_help())
@@ -109,7 +122,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfideError as error:
         print(f"confide {words[0]}: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    except Exception as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):  # as Hydra does for whoever looks for a fault
+            raise
+        print(f"confide {words[0]}: {UnforeseenError(error)}. {_kept(words[0])}", file=sys.stderr)
+        return EXIT_FAILED
     return status
+
+
+def _kept(command: str) -> str:
+    """Write the traceback of what is being handled to a file of this user's; say where it is."""
+    try:
+        # Readable by this user alone: an exception may quote a record.
+        handle, path = tempfile.mkstemp(prefix=f"confide-{command}-", suffix=".log")
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            traceback.print_exc(file=file)
+    except OSError:  # a full disk is often what it began with
+        return "Its traceback could not be written; set HYDRA_FULL_ERROR=1 to see it."
+    return report_it(path)
 
 
 if __name__ == "__main__":

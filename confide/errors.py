@@ -12,18 +12,23 @@
     │   └── RowsDifferError  what a record adds depends on others in its batch, or on its place
     ├── ProtocolError        the other side sent something that must not be accepted
     ├── RunFailedError       a run ended without a model
-    └── StorageError         a file could not be written
-        ├── LedgerError      a ledger is damaged, older than its anchor, or of another release
-        └── UnreadableError  a file is not what was written, so a run cannot continue from it
+    ├── StorageError         a file could not be written
+    │   ├── LedgerError      a ledger is damaged, older than its anchor, or of another release
+    │   └── UnreadableError  a file is not what was written, so a run cannot continue from it
+    └── UnforeseenError      an exception of other code, which nobody has turned into one of these
 
 A message says what was expected, gives ``name=value`` and ends with the fix. ``ValueError`` and
 ``TypeError`` are left for plain misuse of a function.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 """Exit statuses of all commands: the work failed, the command or its config is wrong, Ctrl-C."""
+
+_MOST_TOLD = 300
+"""Characters told of an exception of other code, whose message may be a page."""
 
 
 class ConfideError(Exception):
@@ -136,6 +141,27 @@ class LedgerError(StorageError):
     """A ledger that is not what was last written, or cannot be written; nothing is trained."""
 
 
+class UnforeseenError(ConfideError):
+    """An exception of other code; the original is its ``__cause__``.
+
+    Args:
+        error: the exception.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        told = " ".join(str(error).split())[:_MOST_TOLD]
+        super().__init__(f"unforeseen {type(error).__name__}{told and f': {told}'}")
+        self.__cause__ = error
+
+
+def report_it(path: Path | str) -> str:
+    """Say where the traceback of an unforeseen error lies, and what to do with it."""
+    return (
+        f"The traceback is in {path}; report it with that file, once you have seen that it quotes"
+        " no record."
+    )
+
+
 class UnreadableError(StorageError):
     """A file that a run needs in order to continue, and that is damaged or missing."""
 
@@ -155,5 +181,7 @@ __all__ = [
     "ProtocolError",
     "RunFailedError",
     "StorageError",
+    "UnforeseenError",
     "UnreadableError",
+    "report_it",
 ]

@@ -29,6 +29,8 @@ CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "su
 REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 WITHDRAWN = "withdrawn.json"
+LOG = "confide.log"
+"""As conf/config.yaml names the job."""
 LEDGER_HEADS = "ledger_heads.jsonl"
 _OWN_FILES = f"{CHECKPOINTS}/conf"
 
@@ -320,6 +322,7 @@ __all__ = [
     "COMMAND",
     "CONFIG",
     "HOW_NOT_WHAT",
+    "LOG",
     "PLAN",
     "REPORT",
     "STATES",

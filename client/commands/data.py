@@ -17,6 +17,7 @@ from confide.config.folders import own_configs
 from confide.config.model import without_weights
 from confide.config.run import Config
 from confide.errors import ConfigError, ModelError
+from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -167,12 +168,10 @@ def _tokenizer(config: Config) -> "CountTokens":
 
 
 def _show(report: "Report", config: Config) -> None:
-    from rich.console import Console
-
-    console = Console()
+    console = make_console()
     if report.source is not None:
         source, table = report.source, _table("", "")
-        table.title, table.show_header = _escaped(report.path), False
+        table.title, table.show_header = report.path, False
         table.add_row("records", str(source.records))
         table.add_row("repeated units", _repeated(source))
         table.add_row("labels", _counts(source.labels))
@@ -210,9 +209,9 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
     table = _table(*headers, numbers=("missing", "clipped"))
     for name, column in report.columns.items():
         table.add_row(
-            _escaped(name),
+            name,
             column.kind,
-            _escaped(column.encodes),
+            column.encodes,
             str(column.missing),
             str(column.clipped) if column.kind == "numeric" else "-",
             "added" if column.indicator else "-",
@@ -233,7 +232,7 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
     for name, source in report.files.items():
         missing = str(sum(source.missing.values()))
         counted = (str(source.records), _repeated(source), _counts(source.labels), missing)
-        table.add_row(_escaped(name), *counted)
+        table.add_row(name, *counted)
     yield table
 
 
@@ -242,13 +241,7 @@ def _repeated(source: "SourceReport") -> str:
 
 
 def _counts(counts: Any) -> str:
-    return _escaped(", ".join(f"{name} {count}" for name, count in counts.items()))
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _table(*headers: str, numbers: Sequence[str] = ()) -> "Table":

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
+from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -99,7 +100,6 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
 
 
 def _show(comparison: "Comparison", folder: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(
@@ -119,7 +119,7 @@ def _show(comparison: "Comparison", folder: Path) -> None:
             f"{value:.4f}",
             "-" if got is None else f"{got:.4f}",
         )
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print(f"written to {folder}", highlight=False, soft_wrap=True, markup=False)
 

@@ -13,6 +13,7 @@ from confide.client.commands.ledger_verify import verify
 from confide.config.fields import range_problems
 from confide.config.privacy import BudgetConfig
 from confide.errors import ConfigError
+from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -103,9 +104,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
 
-    console = Console()
+    console = make_console()
     files = [open_file(path, arguments) for path in files_at(arguments.path)]
     console.print(_populations([file.state for file in files]))
     for file in files:
@@ -226,14 +226,13 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _budget(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
 
     if arguments.declare is not None:
         _declare(arguments)
     elif arguments.epsilon or arguments.delta or arguments.unit or arguments.separate:
         raise ConfigError("--epsilon, --delta, --unit and --separate go with --declare NAME.")
     states = [open_file(path, arguments).state for path in files_at(arguments.path)]
-    Console().print(_populations(states))
+    make_console().print(_populations(states))
     return 0
 
 

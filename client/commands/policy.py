@@ -13,6 +13,7 @@ from confide.config.fields import range_problems
 from confide.config.folders import CONFIG_DIR_HELP, own_configs
 from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError
+from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from confide.client.policy import Verdict
@@ -152,7 +153,6 @@ def _print(verdicts: "Sequence[Verdict]", *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts], indent=1))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("rule")
@@ -169,7 +169,7 @@ def _print(verdicts: "Sequence[Verdict]", *, as_json: bool) -> None:
             "allowed" if verdict.holds else "DENIED",
             style=None if verdict.holds else "bold red",
         )
-    Console().print(table)
+    make_console().print(table)
 
 
 __all__ = ["load_policy", "main"]

@@ -1,6 +1,7 @@
 """``confide predict``: a model's predictions on a file of records."""
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from confide.client.records.reading_options import add_reading_options, reading_of
 from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
 from confide.errors import ConfigError
+from confide.terminal import is_reader_gone, make_console
 
 if TYPE_CHECKING:
     import pyarrow
@@ -158,10 +160,9 @@ def _tables(
 ) -> "Iterator[pyarrow.Table]":
     """Yield records with their predictions, and collect the parts that are scored later."""
     import pyarrow
-    from rich.console import Console
     from rich.progress import Progress
 
-    start, console = 0, Console(stderr=True)
+    start, console = 0, make_console(stderr=True)
     # Nothing is redirected: standard output is the predictions', byte for byte
     with Progress(
         console=console,
@@ -187,15 +188,10 @@ def _print(tables: "Iterator[pyarrow.Table]") -> bool:
     """Print CSV; return whether the reader of the output took all of it."""
     from confide.client.commands.predictions_file import write_csv
 
-    try:
-        write_csv(sys.stdout, tables)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader, such as `head`, has read enough. Python flushes stdout once more at its end,
-        # which would raise again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return False
-    return True
+    # The reader, such as `head`, may have read enough.
+    write_csv(sys.stdout, itertools.takewhile(lambda _: not is_reader_gone(), tables))
+    sys.stdout.flush()
+    return not is_reader_gone()
 
 
 def _summarise(predictor: "Predictor", parts: "Sequence[Part]", output: Path | None) -> None:

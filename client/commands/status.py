@@ -5,8 +5,6 @@ import functools
 import json
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from confide.client.deployment.kit import InstitutionKit, is_stopped
@@ -16,6 +14,7 @@ from confide.client.policy import Policy
 from confide.deployment.lifetime import processes
 from confide.errors import ConfideError
 from confide.protocol.plan import TrainingPlan, plan_sha256
+from confide.terminal import make_console
 
 WAITS = "waits for approval"
 
@@ -55,12 +54,12 @@ def show_status(kit: InstitutionKit, *, as_json: bool) -> int:
 
 def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
     """Print what a plan asks for, and what the policy allows."""
-    privacy, policy, console = plan.privacy, kit.config.policy, Console()
+    privacy, policy, console = plan.privacy, kit.config.policy, make_console()
     asked = (
         f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
         " rounds"
     )
-    console.print(f"Job {escape(plan.job)}: {asked}.", highlight=False)
+    console.print(f"Job {plan.job}: {asked}.", highlight=False)
     if plan.private:
         # A unit is read by training or by scores, so that a run costs it the larger of the two
         scores = privacy.metrics_epsilon if policy.metrics_privacy == "noisy" else None
@@ -160,9 +159,9 @@ def decision_on(kit: InstitutionKit, plan: TrainingPlan, *, is_approved: bool) -
 
 
 def _print(state: dict[str, Any]) -> None:
-    console = Console()
+    console = make_console()
     say = functools.partial(console.print, highlight=False)
-    say(f"{escape(state['institution'])}, coordinator {state['coordinator']}")
+    say(f"{state['institution']}, coordinator {state['coordinator']}")
     table = Table("process", "runs as")
     for role, pid in state["processes"].items():
         table.add_row(
@@ -172,18 +171,18 @@ def _print(state: dict[str, Any]) -> None:
     now = state["now"]
     if now is not None:
         doing = "{what}, job {job}, round {round}, since {seconds} s".format(**now)
-        say(f"Trainer: {escape(doing if now['job'] else 'idle')}.")
-    say(f"Ledger: {escape(state['ledger'])}", soft_wrap=True)
+        say(f"Trainer: {doing if now['job'] else 'idle'}.")
+    say(f"Ledger: {state['ledger']}", soft_wrap=True)
     for name, budget in state["budgets"].items():
         if name == "error":
-            console.print(f"Ledger: {escape(budget)}", style="bold red")
+            console.print(f"Ledger: {budget}", style="bold red")
         else:
             # Committed, not spent, is what a new job is held against: runs are charged whole
             used = "{committed:.2f} of {epsilon:g} committed, {spent:.2f} spent (delta {delta:g})"
-            say(f"Lifetime epsilon of {escape(name)}: {used.format(**budget)}.")
+            say(f"Lifetime epsilon of {name}: {used.format(**budget)}.")
     for job, how in state["jobs"].items():
         fix = f" `confide client approve {job} KIT` shows its plan and lets it begin."
-        say(f"Job {escape(job)}: {how}.{escape(fix) if how == WAITS else ''}", soft_wrap=True)
+        say(f"Job {job}: {how}.{fix if how == WAITS else ''}", soft_wrap=True)
 
 
 __all__ = ["show_plan", "show_status", "status"]

@@ -20,6 +20,7 @@ from cryptography import x509
 from confide.errors import EXIT_FAILED, ConfideError, ConfigError, DataError
 from confide.flower.processes import check_version
 from confide.security import certificates
+from confide.terminal import make_console
 from confide.version import __version__
 
 Status = Literal["ok", "warning", "error"]
@@ -89,7 +90,6 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> int:
 
 
 def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -102,7 +102,7 @@ def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
         # markup.
         message, fix = Text(finding.message), Text(finding.fix)
         table.add_row(finding.check, finding.status, message, fix, style=_STYLES[finding.status])
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print(f"{counts['error']} errors, {counts['warning']} warnings.", highlight=False)
 

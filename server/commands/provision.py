@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from confide.config.folders import CONFIG_DIR_HELP, own_configs
 from confide.errors import ConfigError
 from confide.storage.files import folder_name
+from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from confide.deployment.federation import FederationConfig
@@ -112,7 +113,6 @@ def _request(arguments: argparse.Namespace) -> int:
 
 
 def _print(done: "Provisioned", federation: "FederationConfig") -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -124,7 +124,7 @@ def _print(done: "Provisioned", federation: "FederationConfig") -> None:
         where = "in the kit" if kit.has_key else "at the institution"
         # Text, because rich would read [...] in an institution's name as markup.
         table.add_row(*(Text(cell) for cell in (kit.name, kit.state, where, kit.key_fingerprint)))
-    Console().print(table)
+    make_console().print(table)
     for name in done.removed:
         print(f"{name} was removed: its key is no longer in coordinator/; its kit is kept.")
     for note in done.notes:

@@ -16,13 +16,16 @@ from omegaconf import DictConfig
 from confide.config.compose import to_config
 from confide.config.run import Config
 from confide.deployment.lifetime import stop_signals
-from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError, DataError, UnreadableError
+from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError
 from confide.server.deployment.kit import FILE, load_coordinator_kit
 from confide.server.deployment.launch import supervised
 from confide.server.run.command_line import (
     INFORMATION_FLAGS,
     Resumption,
+    log_unforeseen,
     overrides_of,
+    print_reason,
+    print_resume_hint,
     quoted,
     resumed_words,
     run_configs,
@@ -31,9 +34,7 @@ from confide.server.run.command_line import (
     status_of,
     tell_finished,
 )
-from confide.server.run_folder import Command, can_resume, claimed, keep_own_files, resume_command
-
-log = logging.getLogger(__name__)
+from confide.server.run_folder import Command, claimed, keep_own_files
 
 _KIT = "server.kit="
 
@@ -123,22 +124,17 @@ def _run(composed: DictConfig, resumed: Resumption | None) -> None:
     try:
         status = _supervise(to_config(composed), run_dir, resumed)
     except (ConfideError, KeyboardInterrupt) as error:
-        reason = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
-        log.info("%s", reason)
-        print(f"confide server: {reason}", file=sys.stderr)
-        _print_resume_hint(run_dir, error)
+        print_reason("server", error, run_dir)
         sys.exit(status_of(error))
+    except Exception as error:
+        unforeseen = log_unforeseen(error)
+        print_reason("server", unforeseen, run_dir)
+        sys.exit(status_of(unforeseen))
     if status:
         if status == EXIT_INTERRUPTED:
             print("confide server: interrupted.", file=sys.stderr)
-        _print_resume_hint(run_dir)
+        print_resume_hint(run_dir)
         sys.exit(status)
-
-
-def _print_resume_hint(run_dir: Path, error: BaseException | None = None) -> None:
-    # Resuming does not help against a wrong config, wrong records or a damaged checkpoint.
-    if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
-        print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
 
 
 def _supervise(config: Config, run_dir: Path, resumed: Resumption | None) -> int:

@@ -50,7 +50,7 @@ from confide.server.rounds.participants import CountersignFn
 from confide.server.rounds.state import mean_metrics
 from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
-from confide.server.run_folder import CHECKPOINTS, command_of, kept_own_files
+from confide.server.run_folder import CHECKPOINTS, LOG, command_of, kept_own_files
 from confide.storage.files import locked, write_text
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
 def log_to_file(run_dir: Path) -> None:
     """Write what happens to RUN/confide.log; the terminal is for progress."""
     log_to_stderr()
-    handler = logging.FileHandler(run_dir / "confide.log")
+    handler = logging.FileHandler(run_dir / LOG, encoding="utf-8")
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers = [handler]

@@ -16,6 +16,7 @@ from rich.console import Console
 from confide.protocol.messages import Evaluation
 from confide.server.progress.view import print_summary, round_note, terminal_handlers
 from confide.server.rounds.state import RunState
+from confide.terminal import make_console
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class QuietProgress(LineProgress):
     """A view with errors and the last line only, which says where the model is."""
 
     def __init__(self, *, metric: str) -> None:
-        super().__init__(Console(file=sys.stderr, quiet=True), metric=metric)
+        super().__init__(make_console(file=sys.stderr, quiet=True), metric=metric)
         self._on_leaving = ExitStack()
 
     def __enter__(self) -> Self:

@@ -124,7 +124,7 @@ class LiveProgress:
 
     def __init__(self, console: Console, *, metric: str) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

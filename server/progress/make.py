@@ -2,10 +2,9 @@
 
 import sys
 
-from rich.console import Console
-
 from confide.server.progress.lines import LineProgress, QuietProgress
 from confide.server.run.progress_view import ProgressView
+from confide.terminal import make_console
 
 
 def make_progress(mode: str, metric: str) -> ProgressView:
@@ -16,7 +15,7 @@ def make_progress(mode: str, metric: str) -> ProgressView:
         metric: name of the primary metric.
     """
     # Progress goes to stderr, so that stdout has only results; JSON events are results
-    console = Console(file=sys.stderr)
+    console = make_console(file=sys.stderr)
     if mode == "live" or (mode == "auto" and console.is_terminal):
         from confide.server.progress.live import LiveProgress
 

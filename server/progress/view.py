@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from confide.metrics.metric import NOISE_QUANTILE
 from confide.protocol.refusals import SILENCES
 from confide.server.rounds.state import RunState, mean_metric, mean_noise
 from confide.server.run.closing import closing_lines, closing_table
+from confide.terminal import make_console
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +109,7 @@ def terminal_handlers() -> list[logging.StreamHandler[Any]]:
 
 def print_summary(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool = False) -> None:
     """Print a run's closing table and lines to stdout, or only the last line."""
-    console, lines = Console(), closing_lines(summary, run_dir)
+    console, lines = make_console(), closing_lines(summary, run_dir)
     if not last_line:
         console.print(closing_table(summary))
     for line in lines[-1:] if last_line else lines:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
+
+_LONGEST_NAME = 24
 
 
 def closing_table(summary: Mapping[str, Any]) -> Table:
@@ -33,11 +34,18 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
         *(["epsilon"] if private else []),
     ]
     for number, header in enumerate(headers):
-        table.add_column(header, justify="left" if number == 0 else "right", no_wrap=True)
+        is_name = number == 0
+        table.add_column(
+            header,
+            justify="left" if is_name else "right",
+            no_wrap=True,
+            # Numbers stay whole beside the longest name
+            max_width=_LONGEST_NAME if is_name else None,
+        )
     for name, client in summary["clients"].items():
         baseline = local.get(name, {})
         row = [
-            escape(name),
+            " ".join(name.split()),
             str(client.get("records", client["num_examples"])),
             *([_cell(baseline.get(metric))] if local else []),
             _cell(summary["federated"].get(metric)) + _noise(summary["federated"], metric),

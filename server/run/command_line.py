@@ -4,6 +4,7 @@ Overrides, ``resume=RUN``, exit statuses.
 """
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +19,20 @@ from confide.config.compose import check_jobs, compose, is_hydra, register_schem
 from confide.config.folders import CONF_MODULE, own_configs, searching, split_config_dirs
 from confide.config.own_source import SCHEME
 from confide.config.quoting import quote_texts
-from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, ConfigError
+from confide.errors import (
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    ConfigError,
+    DataError,
+    UnforeseenError,
+    UnreadableError,
+    report_it,
+)
 from confide.security.redaction import holds_password, redact
 from confide.server.run_folder import (
+    LOG,
+    can_resume,
     command_of,
     described,
     finished,
@@ -28,6 +40,8 @@ from confide.server.run_folder import (
     refuse_changes,
     resume_command,
 )
+
+log = logging.getLogger(__name__)
 
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
 _TAKE_VALUE = frozenset(
@@ -221,6 +235,40 @@ def _told_apart(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     return overrides, flags
 
 
+def log_unforeseen(error: Exception) -> UnforeseenError:
+    """Write an exception of other code into the run's log, and return what stands for it.
+
+    Raises:
+        Exception: the exception itself, with HYDRA_FULL_ERROR=1.
+    """
+    if os.environ.get("HYDRA_FULL_ERROR"):
+        raise error
+    log.info("What ended the command:", exc_info=error)
+    return UnforeseenError(error)
+
+
+def print_reason(program: str, error: BaseException, run_dir: Path) -> None:
+    """Print on stderr, and to the log, why a run ended, and how it goes on if it can.
+
+    Args:
+        program: simulate or server.
+        error: what ended it.
+        run_dir: RUN.
+    """
+    message = "interrupted." if isinstance(error, KeyboardInterrupt) else str(error)
+    log.info("%s", message)
+    print(f"confide {program}: {message}", file=sys.stderr)
+    if isinstance(error, UnforeseenError):
+        print(report_it(run_dir / LOG), file=sys.stderr)
+    print_resume_hint(run_dir, error)
+
+
+def print_resume_hint(run_dir: Path, error: BaseException | None = None) -> None:
+    """Print the command that goes on with a run, unless that does not help against an error."""
+    if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
+        print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
+
+
 def status_of(error: BaseException) -> int:
     """Return the exit status that stands for an error."""
     if isinstance(error, KeyboardInterrupt):
@@ -273,8 +321,11 @@ def run_with_hydra(
 __all__ = [
     "INFORMATION_FLAGS",
     "Resumption",
+    "log_unforeseen",
     "overrides_first",
     "overrides_of",
+    "print_reason",
+    "print_resume_hint",
     "quoted",
     "refuse_passwords",
     "resumed_words",

@@ -8,6 +8,7 @@ started again and goes on from the last checkpoint, to the same weights.
 """
 
 import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 from flwr.serverapp import Grid
 
 from confide.config.run import Config
-from confide.errors import ConfideError, ConfigError, StorageError
+from confide.errors import ConfideError, ConfigError, StorageError, UnforeseenError
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -44,6 +45,8 @@ from confide.server.trackers.tracker import Tracker
 from confide.storage.files import write_json, write_text
 from confide.strategies.build import build_strategy
 from confide.strategies.strategy import FederatedAlgorithm
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +171,7 @@ def carry_out(
     path = run.run_dir / SUMMARY
     with tracked(run.config, run.run_dir, job=run.job) as tracker:
         try:
-            summary = _run(run, prepare_fn, tracker)
+            summary = _foreseen(run, prepare_fn, tracker)
         # Of any other error there is no summary: the run is unfinished, and may be resumed.
         except final as error:
             with contextlib.suppress(StorageError):  # the error of a full disk comes first
@@ -181,6 +184,17 @@ def carry_out(
         write_json(path, summary)
         tracker.finish(summary)
     return summary
+
+
+def _foreseen(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
+    """Run, and turn an exception of other code into one of ours."""
+    try:
+        return _run(run, prepare_fn, tracker)
+    except ConfideError:
+        raise
+    except Exception as error:
+        log.info("What ended the run:", exc_info=error)
+        raise UnforeseenError(error) from error
 
 
 def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from confide.config.custom import look_in_current_folder
 from confide.config.folders import own_configs
 from confide.config.run import Config
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
+from confide.terminal import make_console
 
 _HELP = """Attack a run or a plan, and print what attacks find beside what is claimed.
 
@@ -142,10 +143,9 @@ def _audit(folder: Path, settings: AuditConfig) -> int:
 
 
 def _watch(title: str, trials: Sequence[int]) -> Iterator[int]:
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=make_console(stderr=True), transient=True) as bar:
         yield from bar.track(trials, description=title)
 
 
@@ -159,12 +159,11 @@ def _save_pictures(folder: Path, pictures: Sequence[Any]) -> None:
 
 
 def _print(audit: Mapping[str, Any], section: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from confide.server.report.audit import findings
 
-    console = Console()
+    console = make_console()
     claim, settings = audit["claim"], audit["settings"]
     table = Table(
         title=(

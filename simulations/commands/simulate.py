@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -14,15 +14,11 @@ from confide.config.compose import to_config
 from confide.config.custom import look_in_current_folder
 from confide.config.folders import searching
 from confide.config.run import Config
-from confide.errors import (
-    ConfideError,
-    ConfigError,
-    DataError,
-    RunFailedError,
-    UnreadableError,
-)
+from confide.errors import ConfideError, RunFailedError
 from confide.server.run.command_line import (
     Resumption,
+    log_unforeseen,
+    print_reason,
     resumed_words,
     run_configs,
     run_with_hydra,
@@ -33,15 +29,11 @@ from confide.server.run.command_line import (
 )
 from confide.server.run_folder import (
     Command,
-    can_resume,
     claimed,
     keep_own_files,
-    resume_command,
 )
 from confide.simulations.engines.preload import prepare_workers
 from confide.simulations.sweeps.command import is_sweep, run_sweep
-
-log = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -84,8 +76,14 @@ def _run(composed: DictConfig, resumed: Resumption | None) -> None:
     try:
         _simulate(to_config(composed), run_dir, resumed)
     except (ConfideError, KeyboardInterrupt) as error:
-        _print_error(error, run_dir)
-        sys.exit(status_of(error))  # Hydra hands no value on that its function returns
+        _end(error, run_dir)
+    except Exception as error:
+        _end(log_unforeseen(error), run_dir)
+
+
+def _end(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> NoReturn:
+    print_reason("simulate", error, run_dir)
+    sys.exit(status_of(error))  # Hydra hands no value on that its function returns
 
 
 def _sweep_job(composed: DictConfig, silent: bool) -> float | None:
@@ -95,7 +93,7 @@ def _sweep_job(composed: DictConfig, silent: bool) -> float | None:
     try:
         summary = _simulate(to_config(composed), run_dir, silent=silent)
     except ConfideError as error:
-        _print_error(error, run_dir)
+        print_reason("simulate", error, run_dir)
         return None
     value: float | None = summary["federated_validation"].get(summary["primary_metric"])
     return value
@@ -108,14 +106,6 @@ def _quieten_libraries() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     # On a full disk logging would print a traceback for each line that it cannot write
     logging.raiseExceptions = False
-
-
-def _print_error(error: ConfideError | KeyboardInterrupt, run_dir: Path) -> None:
-    message = _message(error)
-    log.info("%s", message)
-    print(f"confide simulate: {message}", file=sys.stderr)
-    if can_resume(run_dir) and not isinstance(error, ConfigError | DataError | UnreadableError):
-        print(f"`{resume_command(run_dir)}` goes on from its last checkpoint.", file=sys.stderr)
 
 
 def _simulate(

@@ -18,7 +18,6 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import ValueType
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from confide.config.compose import (
     check_jobs,
@@ -34,6 +33,7 @@ from confide.config.task import known_metrics
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 from confide.server.run.command_line import overrides_of, quoted, refuse_passwords, run_with_hydra
 from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, sweep_table
+from confide.terminal import make_console
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +163,7 @@ def _hydra_raises() -> Iterator[None]:
 
 def _print_results(runs: Sequence[SweptRun], sweep: Sweep) -> None:
     """Print the table of results, the errors of failed jobs, and the best job."""
-    console = Console(stderr=sweep.by_program)
+    console = make_console(stderr=sweep.by_program)
     console.print(sweep_table(runs, sweep.folder))
     for run in runs:
         if run.summary and run.status != "completed":

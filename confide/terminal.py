@@ -1,0 +1,90 @@
+"""What commands print to: consoles that take names as they are, and streams whose reader may leave.
+
+Names of institutions, columns and labels come from records. A console of rich would read ``[/3]``
+in them as markup and ``:cat:`` as an emoji; a stream in ASCII would refuse what it cannot encode;
+and ``confide partition ... | head -2`` would end the command before its files are written.
+"""
+
+import io
+import sys
+from typing import IO, TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from rich.console import Console
+
+
+def make_console(
+    *, stderr: bool = False, file: IO[str] | None = None, quiet: bool = False
+) -> "Console":
+    """Make a console that prints text as it is.
+
+    Args:
+        stderr: whether it prints there, and not to stdout.
+        file: stream that it prints to instead.
+        quiet: whether it prints nothing.
+    """
+    from rich.console import Console
+
+    return Console(stderr=stderr, file=file, quiet=quiet, markup=False, emoji=False)
+
+
+class _UntilGone(io.RawIOBase):
+    """A stream of bytes that takes everything, also once its reader is gone.
+
+    Args:
+        raw: the stream.
+    """
+
+    def __init__(self, raw: io.FileIO) -> None:
+        self._raw, self.is_gone = raw, False
+
+    def writable(self) -> bool:
+        """Say that it can be written to."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the number of its file."""
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        """Say whether it is a terminal."""
+        return self._raw.isatty()
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        """Write; what nobody reads any more is dropped."""
+        if not self.is_gone:
+            try:
+                return self._raw.write(data) or 0
+            except BrokenPipeError:
+                self.is_gone = True
+        return len(memoryview(data).cast("B"))
+
+
+def protect_streams() -> None:
+    """Let this process print whatever happens to the readers of stdout and stderr."""
+    sys.stdout, sys.stderr = _protected(sys.stdout), _protected(sys.stderr)
+
+
+def _protected(stream: TextIO) -> TextIO:
+    try:
+        raw = io.FileIO(stream.fileno(), "w", closefd=False)
+    except (AttributeError, OSError, ValueError):  # none, or not a file: a notebook's, a test's
+        return stream
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_UntilGone(raw)),
+        encoding=stream.encoding,
+        # What a stream cannot encode is printed as \N{...} or \u....
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,
+        line_buffering=bool(stream.line_buffering),
+    )
+
+
+def is_reader_gone() -> bool:
+    """Tell whether nobody reads stdout any more, so that going on would be for nothing."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _UntilGone) and raw.is_gone
+
+
+__all__ = ["is_reader_gone", "make_console", "protect_streams"]
