@@ -28,7 +28,7 @@ NAMES = [
         "é🏥",
         "\\[x",
     ],
-    *["a" * 300, "two\nlines", "]["],
+    *["a" * 300, "two\nlines", "][", "\\[x"],
 ]
 TASK = """
 kind: tabular

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +13,7 @@ from confide.config.folders import as_search_path
 from confide.deployment.lifetime import stop_signals
 from confide.deployment.logs import log_to_stderr
 from confide.errors import ConfigError
+from confide.security.proxies import settled
 from confide.security.redaction import redact
 from confide.storage.files import make_private_folder
 
@@ -107,6 +109,8 @@ def _run(words: Sequence[str]) -> int:
     arguments = _parse("run", words)
     kit = _kit(arguments)
     log_to_stderr()
+    # This process signs off for a SuperNode that died, on its way to the coordinator.
+    os.environ.update(settled(os.environ, kit.config.coordinator.address))
     with stop_signals() as stop, supervised(kit, arguments.only) as supervisor:
         budget = kit.config.policy.budget
         promised = (

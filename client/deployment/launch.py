@@ -32,7 +32,7 @@ ROLES = ("trainer", "executor", "supernode")
 _SECRET_BYTES = 32
 _LONGEST_PAUSE_S = 5.0
 """Before a restart of the SuperNode, which the coordinator may refuse for a minute."""
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "NO_GRPC_PROXY")
 _PLAIN = {
     "PATH",
     "HOME",
@@ -163,7 +163,7 @@ _PROGRAMS = {"trainer": _trainer, "executor": _executor, "supernode": _supernode
 
 def _without_secrets(kit: InstitutionKit, role: str) -> dict[str, str]:
     """Return the environment of a process that reads no records, without databases' passwords."""
-    whole = environment(kit.state / role / "flower")
+    whole = environment(kit.state / role / "flower", coordinator=kit.config.coordinator.address)
     return {
         name: value
         for name, value in whole.items()

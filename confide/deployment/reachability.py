@@ -1,18 +1,23 @@
 """Checks whether a coordinator can be reached: name, port, certificate, front and clock."""
 
+import contextlib
 import datetime
 import http.client
+import os
 import socket
 import ssl
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from cryptography import x509
 
 from confide.deployment.checks import Finding, Status, ok, validity
 from confide.security import certificates
+from confide.security.proxies import proxy_of, split_address, tunnel
+from confide.security.redaction import redact
 
 TIMEOUT_S = 5.0
 _PATH = "/v1/fleet/pull-messages"
@@ -53,7 +58,7 @@ _WRONG_FRONTS: dict[int, tuple[Status, str, str]] = {
 
 
 def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
-    """Connect to a coordinator's front as a SuperNode would, but without a key.
+    """Connect to a coordinator's front as a SuperNode would, by the same proxy, but without a key.
 
     The first check that fails is the last.
 
@@ -61,17 +66,20 @@ def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
         address: HOST:PORT of the coordinator.
         ca: file of the authority's certificate.
     """
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
+    host, port = split_address(address)
+    proxy = proxy_of(address, os.environ)
+    if proxy is not None:
+        yield from _check_through(proxy, address, ca)
+        return
     try:
-        entries = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         reason = f"{host} has no address ({error.strerror})"
         yield Finding("name", "error", reason, "correct coordinator.address, or the DNS.")
         return
     yield ok("name", f"{host} is {', '.join(sorted({str(entry[4][0]) for entry in entries}))}")
     try:
-        connection = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+        connection = socket.create_connection((host, port), timeout=TIMEOUT_S)
     except OSError as error:
         # Refused: the machine is there, and no server is running. Silence: something is in the way.
         status: Status = "warning" if isinstance(error, ConnectionRefusedError) else "error"
@@ -81,6 +89,25 @@ def check_reachable(address: str, ca: Path) -> Iterator[Finding]:
     yield ok("port", f"{address} accepts connections")
     with connection:
         yield from _check_tls(connection, host, ca)
+
+
+def _check_through(proxy: str, address: str, ca: Path) -> Iterator[Finding]:
+    """Connect by way of a proxy, which alone has to know the coordinator's name."""
+    shown, host = redact(proxy), split_address(address)[0]
+    otherwise = f"ask for {address} to be let through, or add {host} to NO_PROXY."
+    if urlsplit(proxy).scheme != "http":
+        reason = f"{shown} leads to {host}, by a kind of proxy that is not looked at"
+        yield Finding("proxy", "warning", reason, "an HTTP proxy can be checked, http://HOST:PORT.")
+        return
+    try:
+        connection = tunnel(proxy, address, timeout_s=TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        reason = f"{shown} (HTTPS_PROXY) does not lead to {address}: {error}"
+        yield Finding("proxy", "error", reason, otherwise)
+        return
+    yield ok("proxy", f"{shown} (HTTPS_PROXY) leads to {address}")
+    with contextlib.closing(connection):
+        yield from _check_tls(connection.sock, host, ca)
 
 
 def _check_tls(connection: socket.socket, host: str, ca: Path) -> Iterator[Finding]:

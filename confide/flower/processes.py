@@ -37,6 +37,7 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from confide.errors import ConfideError, ConfigError, FlowerError
 from confide.flower.bundle import bundle
 from confide.security.ec_keys import read_node_key
+from confide.security.proxies import settled
 
 TESTED = ("1.41", "1.42")
 """Minor releases of flwr whose private parts are known; both sides need the same one."""
@@ -78,24 +79,26 @@ def check_version() -> str:
     return installed
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Return the environment of a Flower process with its own home, which calls no other server."""
+def environment(home: Path, *, coordinator: str | None = None) -> dict[str, str]:
+    """Return the environment of a Flower process with its own home, which calls no other server.
+
+    Args:
+        home: folder of its files.
+        coordinator: HOST:PORT that it connects to, perhaps through a proxy.
+    """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("FLWR_")}
-    # SuperNode's HTTP client heeds HTTPS_PROXY, and a proxy cannot reach this machine's loopback.
-    hosts = ",".join(
-        dict.fromkeys(
-            [*filter(None, os.environ.get("NO_PROXY", "").split(",")), LOOPBACK, "localhost"]
-        )
+    # SuperNode's HTTP client heeds HTTPS_PROXY, by rules of its own.
+    return (
+        kept
+        | settled(os.environ, coordinator)
+        | {
+            "FLWR_HOME": str(home),
+            # Behind a firewall that drops packets, telemetry delays each process's exit by seconds.
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        }
     )
-    return kept | {
-        "FLWR_HOME": str(home),
-        # Behind a firewall that drops packets, telemetry delays each process's exit by seconds.
-        "FLWR_TELEMETRY_ENABLED": "0",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "NO_PROXY": hosts,
-        "no_proxy": hosts,
-    }
 
 
 def _program(name: str) -> str:

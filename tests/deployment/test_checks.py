@@ -1,5 +1,6 @@
 """What a doctor finds out on either side: each finding provoked once."""
 
+import contextlib
 import datetime
 import json
 import socket
@@ -215,6 +216,79 @@ def test_a_certificate_that_does_not_fit_is_an_error_with_its_mend(
     assert (found.check, found.status) == ("certificate", "error")
     assert words in found.message
     assert found.fix
+
+
+@contextmanager
+def relaying(status: str, heard: list[str]) -> Iterator[str]:
+    """Be a proxy for one connection; yield its HOST:PORT."""
+
+    def serve() -> None:
+        client, _ = listener.accept()
+        with client:
+            head = client.recv(65536).decode()
+            heard.append(head)
+            client.sendall(f"HTTP/1.1 {status}\r\n\r\n".encode())
+            if not status.startswith("200"):
+                return
+            port = head.split()[1].rpartition(":")[2]
+            with socket.create_connection((HOST, int(port))) as server:
+                back = threading.Thread(target=_pump, args=(server, client))
+                back.start()
+                _pump(client, server)
+                back.join(5)
+
+    with socket.create_server((HOST, 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"{HOST}:{listener.getsockname()[1]}"
+        thread.join(5)
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_a_front_is_knocked_at_through_the_proxy(
+    federation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    answer = f"HTTP/1.1 401 No\r\nDate: {formatdate(usegmt=True)}\r\nContent-Length: 0\r\n\r\n"
+    with (
+        answering(federation, "good", answer.encode()) as address,
+        relaying("200 Go on", heard) as proxy,
+    ):
+        port = address.rpartition(":")[2]
+        monkeypatch.setenv("https_proxy", f"http://ann:secret@{proxy}")
+        monkeypatch.setattr("confide.security.proxies._LOOPBACK", ())
+        found = list(check_reachable(f"{HOST}:{port}", federation / "ca.crt"))
+    assert statuses(found)["proxy"] == "ok"
+    assert statuses(found)["front"] == "ok"
+    assert found[0].message == f"http://ann:***@{proxy} (HTTPS_PROXY) leads to {HOST}:{port}"
+    assert heard[0].startswith(f"CONNECT {HOST}:{port} ")
+    assert "Proxy-Authorization: Basic YW5uOnNlY3JldA==" in heard[0]
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "407 Proxy Authentication Required"])
+def test_a_proxy_that_lets_nobody_through_is_an_error_that_names_it(
+    status: str, federation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with relaying(status, []) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy}")
+        found = list(check_reachable("fl.bank.example:8443", federation / "ca.crt"))
+    assert statuses(found) == {"proxy": "error"}
+    assert status in found[0].message
+    assert "add fl.bank.example to NO_PROXY" in found[0].fix
+
+
+def test_a_proxy_that_is_not_there_is_an_error_that_names_it(
+    federation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://nobody.invalid:3128")
+    found = list(check_reachable("fl.bank.example:8443", federation / "ca.crt"))
+    assert statuses(found) == {"proxy": "error"}
 
 
 def test_something_that_is_no_http_is_an_error(federation: Path) -> None:

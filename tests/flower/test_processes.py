@@ -121,6 +121,7 @@ def test_what_else_is_set_for_flower_is_left_out_and_loopback_has_no_proxy(
     made = environment(tmp_path)
     assert "FLWR_LOG_LEVEL" not in made
     assert made["NO_PROXY"] == made["no_proxy"] == "intranet,localhost,127.0.0.1"
+    assert made["no_grpc_proxy"] == made["NO_PROXY"]
     assert made["HTTPS_PROXY"] == "http://proxy:3128"
 
 
