@@ -6,6 +6,7 @@ run is refused. A strategy that asks its clients for anything of its own (FedPro
 is refused too: institutions follow the plan alone.
 """
 
+import copy
 import importlib
 import random
 from collections.abc import Iterable, Sequence
@@ -18,13 +19,14 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy as FlowerBase
 from torch import Tensor
 
-from confide.errors import ConfigError, RunFailedError
-from confide.privacy.randomness import seed_from
+from confide.errors import ConfideError, ConfigError, RunFailedError
+from confide.privacy.randomness import KEY_BYTES, seed_from
 from confide.protocol.tensors import Shapes, Tensors, encode
 from confide.strategies.algorithm import Participation
 from confide.strategies.strategy import ClientUpdate, Round, RoundStart
 
 _MOST_LOOKS = 3
+_TRIAL_CLIENTS, _TRIAL = 10, 0.5
 # What a plan says already; any other key would be an instruction that institutions do not follow
 _UNDERSTOOD = frozenset({"server-round"})
 
@@ -33,7 +35,8 @@ def load_flower_strategy(target: str, kwargs: dict[str, Any]) -> FlowerBase:
     """Construct one of Flower's strategies.
 
     Raises:
-        ConfigError: if the path names no strategy or its arguments do not fit.
+        ConfigError: if the path names no strategy, its arguments do not fit, or it cannot average
+            two updates as institutions send them.
     """
     module, _, name = target.rpartition(".")
     try:
@@ -49,7 +52,32 @@ def load_flower_strategy(target: str, kwargs: dict[str, Any]) -> FlowerBase:
         strategy: FlowerBase = cls(**kwargs)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"strategy.kwargs={kwargs}: {error}.") from None
+    _try(strategy, target)
     return strategy
+
+
+def _try(strategy: FlowerBase, target: str) -> None:
+    """Average a round of invented updates: what it lacks is told before records are loaded."""
+    least = getattr(strategy, "min_available_nodes", 0)
+    names = [f"trial-{number}" for number in range(max(_TRIAL_CLIENTS, int(least)))]
+    params = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+    update = {name: torch.full_like(value, _TRIAL) for name, value in params.items()}
+    updates = [ClientUpdate(client=name, tensors=update, num_examples=1) for name in names]
+    try:
+        trial = FlowerStrategy(copy.deepcopy(strategy))  # its state stays that of no round
+        trial.init(params)
+        asked = trial.select(names, secret=bytes(KEY_BYTES), server_round=1)
+        trial._aggregate(params, updates[: len(asked)], 1)
+    except ConfideError as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"strategy._target_={target}: {error}") from None
+    except Exception as error:  # of any strategy's code
+        raise ConfigError(
+            f"strategy._target_={target} cannot average what institutions send, tensors and"
+            f" num-examples: {' '.join(str(error).split()) or type(error).__name__} Choose another"
+            " strategy, or other strategy.kwargs."
+        ) from None
 
 
 class _Roster(Grid):

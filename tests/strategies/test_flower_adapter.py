@@ -170,3 +170,26 @@ def test_strategy_that_waits_for_more_clients_than_there_are_is_refused() -> Non
 def test_round_without_an_answer_fails() -> None:
     with pytest.raises(RunFailedError, match="aggregated nothing in round 1"):
         one_round(adapted("FedAvg"), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "words"),
+    [
+        ("FedXgbBagging", {}, "exactly one Array"),
+        ("FedAvg", {"weighted_by_key": "patients"}, "Missing required key `patients`"),
+        ("QFedAvg", {"client_learning_rate": 0.1, "q": 1.0}, "cannot average what institutions"),
+        ("FedProx", {}, "proximal-mu"),
+    ],
+)
+def test_strategy_that_cannot_average_updates_is_refused_when_it_is_made(
+    name: str, kwargs: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_flower_strategy(f"{FLOWER}.{name}", kwargs)
+
+
+def test_trial_leaves_no_state_behind() -> None:
+    """A round of one update after it is what it would be without."""
+    strategy = load_flower_strategy(f"{FLOWER}.FedAdam", {})
+    assert strategy.current_arrays is None
+    assert strategy.m_t is None
