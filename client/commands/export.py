@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
+from confide.config.custom import BACKBONE_HELP, CUSTOM_TASK_HELP, look_in_current_folder
 from confide.terminal import make_console
 
 if TYPE_CHECKING:
@@ -61,7 +61,10 @@ def main(argv: Sequence[str]) -> int:
     look_in_current_folder(custom_tasks)
     check = _records(arguments) if arguments.check is not None else None
     folder = arguments.output or default_folder(run, form)
-    _show(export(run, form, folder, check=check, custom_tasks=custom_tasks), folder)
+    comparison = export(
+        run, form, folder, check=check, custom_tasks=custom_tasks, backbone=arguments.backbone
+    )
+    _show(comparison, folder)
     return 0
 
 
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP
     )
+    parser.add_argument("--backbone", metavar="FOLDER", help=BACKBONE_HELP)
     return parser
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.records.reading_options import add_reading_options, reading_of
-from confide.config.custom import CUSTOM_TASK_HELP, look_in_current_folder
+from confide.config.custom import BACKBONE_HELP, CUSTOM_TASK_HELP, look_in_current_folder
 from confide.errors import ConfigError
 from confide.terminal import is_reader_gone, make_console
 
@@ -101,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--query", help="SQL query (SELECT ...), if INPUT is a database's URL")
     add_reading_options(parser)
     add("--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP)
+    add("--backbone", metavar="FOLDER", help=BACKBONE_HELP)
     devices = ("auto", "cpu", "cuda", "mps")
     add("--device", choices=devices, default="auto", help="device to compute on")
     return parser
@@ -117,7 +118,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     # Without a cache of features: nothing of the records is kept on disk
     compute = make_compute(TrainerConfig(device=arguments.device, feature_cache=None))
     # The model first: what its task needs decides which columns are read
-    predictor = load_predictor(arguments.run, compute=compute, custom_tasks=arguments.custom_task)
+    predictor = load_predictor(
+        arguments.run,
+        compute=compute,
+        custom_tasks=arguments.custom_task,
+        backbone=arguments.backbone,
+    )
     task = predictor.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
     needed = [*task.content_columns(), task.label_column()]

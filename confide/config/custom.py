@@ -27,6 +27,7 @@ CUSTOM_TASK_HELP = (
     "dotted path of the custom task that RUN was trained with; no other task is imported, whatever"
     " its files say"
 )
+BACKBONE_HELP = "folder of the pretrained backbone, if it lies elsewhere than when RUN was trained"
 _DOTTED = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
@@ -167,6 +168,7 @@ def _reason(error: Exception) -> str:
 
 
 __all__ = [
+    "BACKBONE_HELP",
     "CUSTOM_TASK_HELP",
     "LONGEST_PATH",
     "blamed",

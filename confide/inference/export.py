@@ -15,6 +15,7 @@ from confide.inference.comparison import TOLERANCE, Comparison, compare
 from confide.inference.exporter import exporter_of
 from confide.inference.prediction import read_inputs
 from confide.inference.predictor import FORMS, Predictor, find_model, hash_files, load_predictor
+from confide.models.backbones import find_backbone
 from confide.models.compute import Compute
 from confide.models.saved import (
     RUN_FORM,
@@ -35,6 +36,7 @@ def export(
     *,
     check: Dataset | pandas.DataFrame | None = None,
     custom_tasks: Sequence[str] = (),
+    backbone: Path | str | None = None,
 ) -> Comparison:
     """Export a run's model; its folder appears whole, and only if it does what the run's does.
 
@@ -46,6 +48,7 @@ def export(
         check: records to compare on, best labelled ones; None for invented ones.
         custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
+        backbone: folder of the run's pretrained backbone; None: where it was when it was trained.
 
     Returns:
         The comparison. Exact forms differ by at most 1e-4 in logits and probabilities; int8 by what
@@ -58,7 +61,7 @@ def export(
         ModelError: if there is no model, or an exact form of it differs from it.
         StorageError: if the folder cannot be written.
     """
-    own = _load_own(Path(run), form, custom_tasks)
+    own = _load_own(Path(run), form, custom_tasks, backbone)
     place = default_folder(own.folder, form) if folder is None else Path(folder)
     _refuse_taken(place)
     inputs = read_inputs(
@@ -82,14 +85,16 @@ def export(
     return comparison
 
 
-def _load_own(run: Path, form: str, custom_tasks: Sequence[str]) -> Predictor:
+def _load_own(
+    run: Path, form: str, custom_tasks: Sequence[str], backbone: Path | str | None
+) -> Predictor:
     """Load a run's own model, if it can be exported to a form."""
     if form not in FORMS:
         raise ConfigError(f"form={form}: expected one of {', '.join(FORMS)}.")
     # Before anything is loaded, which takes its time.
     if form in ("onnx", "int8"):
         packages.require(packages.CONVERTER, f"--to {form}")
-    own = load_predictor(run, compute=Compute(), custom_tasks=custom_tasks)
+    own = load_predictor(run, compute=Compute(), custom_tasks=custom_tasks, backbone=backbone)
     if own.description.form != RUN_FORM:
         raise ConfigError(
             f"{own.folder} was exported already, to {own.description.form}; export the run that it"
@@ -131,7 +136,13 @@ def _write(own: Predictor, form: str, folder: Path) -> Predictor:
     """Write, and load what was written as anybody would."""
     custom_tasks = own.plan.task.custom_tasks  # allowed when `own` was loaded
     # A second copy: an adapter is taken out of it.
-    workload, _, _ = load_model(own.folder, compute=Compute(), custom_tasks=custom_tasks)
+    weights = own.plan.backbone.pretrained
+    workload, _, _ = load_model(
+        own.folder,
+        compute=Compute(),
+        custom_tasks=custom_tasks,
+        backbone=None if weights is None else find_backbone(weights),
+    )
     if form in ("onnx", "int8"):
         from confide.inference.onnx_form import write_onnx
 
@@ -143,7 +154,9 @@ def _write(own: Predictor, form: str, folder: Path) -> Predictor:
             shutil.copyfile(card, folder / "README.md")
     for path in folder.iterdir():
         path.chmod(0o644)  # safetensors leaves 0600
-    Description(own.plan, own.description.model_sha256, form, hash_files(folder)).write(folder)
+    # The plan as it was trained: where its backbone was moved to is this machine's affair.
+    trained = read_description(own.folder).plan
+    Description(trained, own.description.model_sha256, form, hash_files(folder)).write(folder)
     return load_predictor(folder, compute=Compute(), custom_tasks=custom_tasks)
 
 

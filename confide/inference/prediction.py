@@ -59,6 +59,7 @@ def predict(
     *,
     device: str = "auto",
     custom_tasks: Sequence[str] = (),
+    backbone: Path | str | None = None,
 ) -> pandas.DataFrame:
     """Predict.
 
@@ -68,6 +69,7 @@ def predict(
         device: auto, cpu, cuda or mps.
         custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
+        backbone: folder of the run's pretrained backbone; None: where it was when it was trained.
 
     Returns:
         One row a record, in order and with the index of ``records``: ``prediction``, the name of
@@ -79,7 +81,9 @@ def predict(
     """
     # Nothing derived from records is kept: who predicts once has not asked for a cache.
     compute = make_compute(TrainerConfig(device=device, feature_cache=None))
-    predictor = load_predictor(Path(run), compute=compute, custom_tasks=custom_tasks)
+    predictor = load_predictor(
+        Path(run), compute=compute, custom_tasks=custom_tasks, backbone=backbone
+    )
     inputs = read_inputs(predictor, records, with_labels=False)
     frames = [part.frame for part in predict_in_parts(predictor, inputs)]
     made = pandas.concat(frames, ignore_index=True)

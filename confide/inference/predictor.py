@@ -2,14 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from datasets import Dataset
 from torch import Tensor, nn
 
-from confide.errors import ModelError
+from confide.errors import ConfigError, ModelError
 from confide.inference import packages
 from confide.inference.exporter import exporter_of
 from confide.models.compute import Compute
@@ -20,6 +20,7 @@ from confide.models.saved import (
     load_model,
     read_description,
     refuse_custom_task,
+    with_backbone,
 )
 from confide.protocol.plan import TrainingPlan
 from confide.tasks.build import build_task
@@ -107,7 +108,11 @@ def find_model(folder: Path) -> Path:
 
 
 def load_predictor(
-    folder: Path, *, compute: Compute, custom_tasks: Sequence[str] = ()
+    folder: Path,
+    *,
+    compute: Compute,
+    custom_tasks: Sequence[str] = (),
+    backbone: Path | str | None = None,
 ) -> Predictor:
     """Load a model to predict with.
 
@@ -116,6 +121,7 @@ def load_predictor(
         compute: where; ONNX models are computed on the CPU.
         custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
+        backbone: folder of a run's pretrained backbone; None: where it was when it was trained.
 
     Raises:
         ModelError: if there is no model, files are damaged, or the backbone is not the one it was
@@ -125,13 +131,20 @@ def load_predictor(
     place = find_model(folder)
     description = read_description(place)
     if description.form == RUN_FORM:
-        workload, _, _ = load_model(place, compute=compute, custom_tasks=custom_tasks)
+        plan = with_backbone(description.plan, backbone)
+        workload, _, _ = load_model(
+            place, compute=compute, custom_tasks=custom_tasks, backbone=backbone
+        )
         return Predictor(
             folder=place,
-            description=description,
+            description=replace(description, plan=plan),
             task=workload.task,
             prepare=workload.prepare,
             logits=_torch_logits(workload.model, compute.device),
+        )
+    if backbone is not None:
+        raise ConfigError(
+            f"backbone={backbone}: {place} was exported and brings its weights; leave it out."
         )
     if description.form not in FORMS:
         raise ModelError(

@@ -12,7 +12,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 
 from confide.errors import ModelError, ProtocolError, StorageError, UnreadableError
+from confide.models.backbones import find_backbone
 from confide.models.compute import Compute
 from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload
@@ -170,8 +171,45 @@ def refuse_custom_task(folder: Path, plan: TrainingPlan, custom_tasks: Sequence[
         )
 
 
+def with_backbone(plan: TrainingPlan, folder: Path | str | None) -> TrainingPlan:
+    """Return a plan whose backbone lies where it is now, and check that it is the one trained on.
+
+    Args:
+        plan: of a model.
+        folder: of its backbone; None: where the plan says.
+
+    Raises:
+        ModelError: if it is not there, or another one, or the model has no pretrained backbone.
+    """
+    weights = plan.backbone.pretrained
+    if folder is None and weights is None:
+        return plan
+    if weights is None:
+        raise ModelError(
+            f"backbone={folder}: backbone.kind={plan.backbone.kind} starts from no weights; leave"
+            " it out."
+        )
+    moved = plan.backbone.pinned(
+        plan.backbone_sha256, folder=None if folder is None else str(folder)
+    )
+    assert moved.pretrained is not None
+    try:
+        find_backbone(moved.pretrained)
+    except ModelError as error:
+        if folder is not None:
+            raise
+        raise ModelError(
+            f"{error} If it lies elsewhere now, say where: --backbone FOLDER, or backbone=FOLDER."
+        ) from None
+    return replace(plan, backbone=moved)
+
+
 def load_model(
-    folder: Path, *, compute: Compute, custom_tasks: Sequence[str] = ()
+    folder: Path,
+    *,
+    compute: Compute,
+    custom_tasks: Sequence[str] = (),
+    backbone: Path | str | None = None,
 ) -> tuple[Workload, Tensors, Sequence[str]]:
     """Load a model that :func:`save_model` wrote.
 
@@ -180,6 +218,7 @@ def load_model(
         compute: where and how it will be used.
         custom_tasks: dotted paths of tasks that may be imported; a folder that names another one is
             refused.
+        backbone: folder of its pretrained backbone; None: where it was when it was trained.
 
     Returns:
         The workload, its trainable tensors (already in the model), and the class names.
@@ -197,13 +236,13 @@ def load_model(
         raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
     plan = description.plan
     refuse_custom_task(folder, plan, custom_tasks)
-    backbone = plan.backbone.pinned(plan.backbone_sha256)
+    start = with_backbone(plan, backbone).backbone
     # Any seed: what starts at random is trained, and so among the tensors that replace it.
     workload = build_workload(
-        plan.task, backbone, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
+        plan.task, start, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
     )
     if shapes_of(trainable(workload.model)) != shapes_of(tensors):
-        raise ModelError(f"{folder}: its tensors do not fit the backbone {backbone.kind}.")
+        raise ModelError(f"{folder}: its tensors do not fit the backbone {start.kind}.")
     _load_into(workload, tensors)
     return workload, tensors, plan.task.labels
 
@@ -216,4 +255,5 @@ __all__ = [
     "read_description",
     "refuse_custom_task",
     "save_model",
+    "with_backbone",
 ]

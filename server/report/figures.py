@@ -6,6 +6,7 @@ unique, so that many figures share one page.
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
@@ -105,7 +106,9 @@ def picture(name: str, figure: Figure, *, title: str, caption: str) -> Picture:
     stream = io.StringIO()
     # Without a date and with a fixed salt, so that the same run gives the same page
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():
+        # Names in scripts that matplotlib's font lacks: text stays text, in the page's own font
+        warnings.filterwarnings("ignore", message=r"Glyph \d+")
         FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
     return Picture(title=title, caption=caption, svg=_inline(stream.getvalue(), name, title))
 

@@ -137,6 +137,27 @@ def test_families_of_encoders_export_alike(family: str, form: str, tmp_path: Pat
     assert export(run, form, tmp_path / "exported").exact
 
 
+@pytest.mark.parametrize("tuning", ["head", "lora"])
+def test_backbone_that_was_moved_is_named(tuning: str, tmp_path: Path) -> None:
+    run = save_run(tmp_path / "run", tuning, backbone=make_backbone(tmp_path / "bert"))
+    expected = predict(run, TEXTS)
+    moved = (tmp_path / "bert").rename(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"no such folder\. If it lies elsewhere now.*--backbone"):
+        predict(run, TEXTS)
+    with pytest.raises(ModelError, match="expected content hash"):
+        predict(run, TEXTS, backbone=make_backbone(tmp_path / "other", "distilbert").name)
+    assert differences(predict(run, TEXTS, backbone=moved), expected) == 0
+    assert export(run, "merged", tmp_path / "exported", backbone=moved).exact
+    assert str(moved) not in (tmp_path / "exported" / "confide.json").read_text()
+    with pytest.raises(ConfigError, match="was exported and brings its weights"):
+        predict(tmp_path / "exported", TEXTS, backbone=moved)
+
+
+def test_model_of_a_table_has_no_backbone_to_name(small: Runs) -> None:
+    with pytest.raises(ModelError, match=r"backbone\.kind=logistic starts from no weights"):
+        predict(small("logistic"), ROWS, backbone="somewhere")
+
+
 # --- what transformers makes of it
 
 

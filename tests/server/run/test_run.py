@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from rich.console import Console
 
 from confide.config.compose import compose
-from confide.errors import ConfideError, FlowerError, RunFailedError
+from confide.errors import ConfideError, FlowerError, RunFailedError, UnforeseenError
 from confide.flower.messages import task_identity
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload
@@ -126,6 +126,18 @@ def test_a_round_is_durable_before_the_carrier_counts_it(tmp_path: Path) -> None
     carry_out(opened(tmp_path), ward.prepare)
     commits = [word for r in range(ROUNDS + 1) for word in (f"extra {r}", "committed")]
     assert ward.asked == ["connect", *commits, "findings", "close"]
+
+
+def test_an_exception_nobody_foresaw_is_told_in_the_summary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward = Ward()
+    monkeypatch.setattr(ward, "findings", lambda outcome: {}["patient"])
+    with pytest.raises(UnforeseenError, match="unforeseen KeyError: 'patient'") as raised:
+        carry_out(opened(tmp_path), ward.prepare)
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert summary_of(tmp_path)["status"] == "failed"
+    assert "KeyError" in summary_of(tmp_path)["error"]
 
 
 def test_a_failure_closes_the_carrier_and_is_told_in_the_summary(tmp_path: Path) -> None:
