@@ -36,7 +36,7 @@ from confide.server.rounds.exchange import exchange
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.participants import Answer, Clients
-from confide.server.rounds.state import RunState, update_best
+from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
 from confide.strategies.strategy import Round, RoundStart
@@ -250,6 +250,7 @@ def finish_round(
             " that it may have.",
             tally.server_round,
         )
+    _tell_lack(settings, tally, plan.task.primary_metric)
     # The round's validation scored the tensors that it started from.
     metric = plan.task.primary_metric
     scored = update_best(state, state.server_round, tally.validation, metric=metric)
@@ -261,6 +262,19 @@ def finish_round(
         strategy_state=strategy_state,
         history=history,
     )
+
+
+def _tell_lack(settings: ServerConfig, tally: Tally, metric: str) -> None:
+    """Say, in the first round, that nobody can tell the metric that settings decide by."""
+    used = {"server.keep=best": settings.keep == "best", "server.patience": settings.patience}
+    idle = [name for name, is_used in used.items() if is_used]
+    if idle and tally.server_round == 1 and lacks(tally.validation, metric):
+        log.warning(
+            "task.primary_metric=%s: no institution's validation records allow it (an AUC needs"
+            " both classes at one institution), so %s cannot act; choose another primary_metric.",
+            metric,
+            " and ".join(idle),
+        )
 
 
 def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:

@@ -135,6 +135,16 @@ def mean_metrics(evaluations: Mapping[str, Evaluation]) -> dict[str, float]:
     }
 
 
+def lacks(validation: Mapping[str, Evaluation], metric: str) -> bool:
+    """Tell whether institutions report other metrics, and none of them this one.
+
+    So it is where no institution's validation records have what the metric needs, such as both
+    classes for an AUC.
+    """
+    told = {name for scores in validation.values() for name in scores} - {"num_examples"}
+    return bool(told) and metric not in told
+
+
 def update_best(
     state: RunState, server_round: int, validation: Mapping[str, Evaluation], *, metric: str
 ) -> RunState:
@@ -147,6 +157,8 @@ def update_best(
         metric: the primary one.
     """
     value = mean_metric(validation, metric)
+    if value is None and lacks(validation, metric):
+        return state
     if value is None:  # nobody validates, or the model has diverged and its metrics are undefined
         return replace(state, stale_rounds=state.stale_rounds + 1) if validation else state
     best = state.best.value if state.best else None
@@ -163,6 +175,7 @@ __all__ = [
     "Best",
     "RoundRecord",
     "RunState",
+    "lacks",
     "mean_metric",
     "mean_metrics",
     "mean_noise",

@@ -1,6 +1,7 @@
 """Which tensors a run keeps, and when it stops for want of a better score."""
 
 import math
+from typing import Any
 
 import pytest
 from fake_institutions import Fake, Listener, Score, accuracy, end, loss, make_job, run
@@ -99,3 +100,22 @@ def test_mean_metric_is_weighted_by_support() -> None:
     assert mean_metric(scores, "auc") == pytest.approx(0.8)
     assert mean_metric(scores, "accuracy") is None
     assert mean_metric({"a": {"auc": 0.9, "num_examples": 0}}, "auc") is None
+
+
+@pytest.mark.parametrize("settings", [{"keep": "best"}, {"patience": 2}])
+def test_metric_that_nobody_can_tell_is_named_once_and_ends_no_run(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody has both classes: there are accuracies, and no AUC."""
+    outcome = run([Fake("a", score=accuracy)], rounds=5, job=make_job("auc", **settings))
+    assert outcome.state.server_round == 5
+    assert outcome.kept["w"].tolist() == [5.0, 5.0]
+    told = [text for text in caplog.messages if "task.primary_metric=auc: no institution's" in text]
+    assert len(told) == 1
+    assert f"server.{next(iter(settings))}" in told[0]
+
+
+def test_metric_that_one_institution_can_tell_is_no_lack(caplog: pytest.LogCaptureFixture) -> None:
+    fakes = [Fake("a", score=accuracy), Fake("b", score=lambda _: {"auc": 0.5, "accuracy": 1.0})]
+    run(fakes, rounds=2, job=make_job("auc", keep="best"))
+    assert "primary_metric" not in caplog.text
