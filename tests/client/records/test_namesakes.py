@@ -40,5 +40,6 @@ WRITERS = {
 def test_namesakes_are_refused(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"records{extension}"
     WRITERS[extension](path)
-    with pytest.raises(DataError, match="2 columns are called age; rename all but one"):
+    told = "2 columns are called age; rename all but one|line 1 names age twice; leave one of them"
+    with pytest.raises(DataError, match=told):
         list(open_file(path, ["age"]).batches)
