@@ -64,7 +64,8 @@ kit: wheel  ## Gather everything an institution without internet installs, into 
 	cp requirements/constraints.txt docs/deployment.md dist/kit/
 	cd dist/kit && sha256sum wheels/* constraints.txt > SHA256SUMS
 
-bench: setup  ## Measure the engines, the price of a private step and the memory of large rounds.
+bench: setup  ## Measure start-up, the engines, the price of a private step and the memory of large rounds.
+	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/ledger.py

@@ -1,7 +1,9 @@
 import math
 
+import numpy
 import pytest
 import torch
+from sklearn import metrics as theirs
 
 from confide.metrics.classification import CLASSIFICATION
 from confide.tasks.metrics import class_metrics
@@ -107,3 +109,28 @@ def test_better_follows_the_metrics_direction(
     name: str, value: float, than: float | None, better: bool
 ) -> None:
     assert CLASSIFICATION[name].is_better(value, than) is better
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_scores_are_those_of_scikit_learn(classes: int) -> None:
+    rng = numpy.random.default_rng(classes)
+    for case in range(40):
+        count = int(rng.integers(classes, 60))
+        scores = rng.dirichlet(numpy.ones(classes), count)
+        if case % 2:  # with ties
+            scores = scores.round(1) + 1e-3
+            scores /= scores.sum(axis=1, keepdims=True)
+        labels, names = rng.integers(0, classes, count), list(range(classes))
+        f1 = theirs.f1_score(
+            labels, scores.argmax(axis=1), labels=names, average="macro", zero_division=0
+        )
+        assert CLASSIFICATION["macro_f1"].score_fn(scores, labels) == f1
+        loss = theirs.log_loss(labels, scores, labels=names)
+        assert CLASSIFICATION["log_loss"].score_fn(scores, labels) == pytest.approx(loss, abs=1e-15)
+        area = CLASSIFICATION["auc"].score_fn(scores, labels)
+        if len(set(labels.tolist())) < classes:
+            assert area is None
+            continue
+        ranked = scores[:, 1] if classes == 2 else scores
+        many = {"multi_class": "ovr", "labels": names} if classes > 2 else {}
+        assert area == pytest.approx(theirs.roc_auc_score(labels, ranked, **many), abs=1e-12)
