@@ -4,19 +4,19 @@ import inspect
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy
 from datasets import Dataset
 
 from confide.client.records.checked import (
-    CheckedRecords,
     by_file,
     load_checked_records,
     partition_column,
 )
 from confide.client.records.sources import FILE_COLUMN
+from confide.client.records.tally import Tally
 from confide.client.records.units import take
 from confide.config.custom import implementation
 from confide.config.data import DataConfig
@@ -42,11 +42,13 @@ class PartitionedRecords:
 
     Attributes:
         parts: institution -> records, in the order of institutions' names or numbers.
-        summary: source, counts and notes, for ``summary.json``.
+        tally: how many records were read, and why some are in no part.
+        notes: further sentences that whoever looks at the run should read.
     """
 
     parts: Mapping[str, Dataset]
-    summary: Mapping[str, object] = field(default_factory=dict)
+    tally: Tally
+    notes: Sequence[str] = ()
 
 
 def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) -> PartitionedRecords:
@@ -68,22 +70,27 @@ def partition_records(config: DataConfig, *, task: TaskConfig, secret: bytes) ->
     # Before the records are read, which may take minutes: wrong arguments are reported at once
     partitioner = _partitioner(config, seed)
     checked = load_checked_records(config, task)
-    records = checked.records
+    records, tally = checked.records, checked.tally
     # Records are sorted by unit; some partitioners cut that order into pieces
     if config.partitioner != "natural" or config.max_records is not None:
         records = records.shuffle(seed=seed, keep_in_memory=True)
-    if config.max_records is not None:
-        records = records.select(range(min(len(records), config.max_records)))
-    if config.num_clients > len(records):
+    if config.max_records is not None and len(records) > config.max_records:
+        tally = tally.without("max_records", len(records) - config.max_records)
+        records = records.select(range(config.max_records))
+    if (config.expected_clients or 1) > len(records):
         raise DataError(
-            f"data.num_clients={config.num_clients} exceeds the {len(records)} records of"
+            f"data.num_clients={config.expected_clients} exceeds the {len(records)} records of"
             f" {config.source}; lower it."
         )
     indices, remarks = _partition(config, partitioner, _view(config, task, records))
-    if len(indices) != config.num_clients:
+    if len(indices) != (config.num_clients or len(indices)):
         raise ConfigError(_wrong_count(config, list(indices)))
-    parts = {name: take(records, chosen) for name, chosen in indices.items()}
-    return PartitionedRecords(parts=parts, summary=_summary(config, checked, parts, remarks))
+    tally = tally.without("partitioner", len(records) - sum(map(len, indices.values())))
+    return PartitionedRecords(
+        parts={name: take(records, chosen) for name, chosen in indices.items()},
+        tally=tally,
+        notes=(*checked.notes, *remarks),
+    )
 
 
 def _partitioner(config: DataConfig, seed: int) -> "Partitioner":
@@ -96,7 +103,7 @@ def _partitioner(config: DataConfig, seed: int) -> "Partitioner":
     problems = list(_argument_problems(config, parameters))
     if problems:
         raise ConfigError(problems)
-    ours = {"num_partitions": config.num_clients, "alpha": config.alpha, "seed": seed}
+    ours = {"num_partitions": config.expected_clients, "alpha": config.alpha, "seed": seed}
     arguments = {
         name: value
         for name, value in {**ours, **given, "partition_by": _BY}.items()
@@ -193,37 +200,10 @@ def _name(config: DataConfig, partitioner: "Partitioner", index: int) -> str:
 
 
 def _wrong_count(config: DataConfig, names: list[str]) -> str:
-    clients = f"data.num_clients={config.num_clients}"
-    if config.partitioner == "natural":
-        folder = config.source if config._target_ is not None else f"folder {config.source}"
-        source = f"column {config.partition_by}" if config.partition_by else folder
-        return f"{clients}, but {source} names {len(names)}: {', '.join(sorted(names))}."
     return (
-        f"{clients}, but data.partitioner={config.partitioner} makes {len(names)}; set"
-        f" data.num_clients={len(names)}."
+        f"data.num_clients={config.num_clients}, but data.partitioner={config.partitioner} makes"
+        f" {len(names)}: {', '.join(names)}; leave data.num_clients out."
     )
-
-
-def _summary(
-    config: DataConfig, checked: CheckedRecords, parts: Mapping[str, Dataset], remarks: list[str]
-) -> dict[str, object]:
-    used = sum(len(part) for part in parts.values())
-    # max_records cuts before partitioning, so what it leaves out is not missing here
-    available = min(len(checked.records), config.max_records or len(checked.records))
-    notes = [*checked.notes, *remarks]
-    if used < available:
-        notes.append(
-            f"{available - used} of {available} records are given to no institution by"
-            f" data.partitioner={config.partitioner}."
-        )
-    return {
-        "path": config.source,
-        "partitioner": config.partitioner,
-        "records": len(checked.records) + checked.repeated,
-        "repeated": checked.repeated,
-        "partitioned": used,
-        "notes": notes,
-    }
 
 
 def refuse_split_groups(units: Mapping[str, Sequence[str]], config: DataConfig) -> None:

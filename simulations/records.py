@@ -2,9 +2,10 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from datasets import Dataset
 
 from confide.client.records.custom import check_custom_records
@@ -12,12 +13,18 @@ from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.records.judged import sampled_token_notes
 from confide.client.training.custom_checks import check_encoding
 from confide.config.data import DataConfig
-from confide.errors import DataError
+from confide.config.run import Config
+from confide.config.task import TaskConfig
+from confide.errors import ConfigError, DataError
 from confide.models.workload import Workload
 from confide.privacy.keys import split_key
 from confide.protocol.plan import TrainingPlan
 from confide.server.run.progress_view import ProgressView
-from confide.simulations.population import partition_records, refuse_split_groups
+from confide.simulations.population import (
+    PartitionedRecords,
+    partition_records,
+    refuse_split_groups,
+)
 from confide.tasks.schema import whole_columns
 
 log = logging.getLogger(__name__)
@@ -30,42 +37,36 @@ class EncodedRecords:
     Attributes:
         data: encoded, by institution.
         units: privacy units, by institution; ledgers tell people apart by them.
-        fingerprints: hash of the records, by institution.
         source: where the records came from, for the summary.
     """
 
     data: Mapping[str, InstitutionData]
     units: Mapping[str, Sequence[str]]
-    fingerprints: Mapping[str, str]
     source: Mapping[str, object]
 
 
 def encode_records(
     config: DataConfig,
+    population: PartitionedRecords,
     *,
     plan: TrainingPlan,
     workload: Workload,
     secret: bytes,
-    before: Mapping[str, str] | None,
     progress: ProgressView,
 ) -> EncodedRecords:
-    """Load records, partition them over institutions, and encode them.
+    """Encode the records of each institution.
 
     Args:
         config: of the records.
+        population: the records, partitioned.
         plan: what will be asked of institutions.
         workload: encodes.
         secret: decides partition and splits.
-        before: fingerprints that an earlier process of the run took; None for a new run.
         progress: moved with every institution.
 
     Raises:
-        DataError: if records cannot be loaded, or are others than when the run began.
+        DataError: if records do not fit, or groups are split among institutions.
     """
-    check_custom_records(config)
-    population = partition_records(config, task=plan.task, secret=secret)
-    fingerprints = {name: fingerprint(records) for name, records in population.parts.items()}
-    _check_unchanged(fingerprints, before)  # before encoding, which may take minutes
     progress.phase("prepare records", total=len(population.parts))
     data, units = {}, {}
     # A key for each name: who else takes part does not change an institution's splits
@@ -77,20 +78,59 @@ def encode_records(
     # The largest part stands for all: the same sentence for each of a hundred would hide others
     largest = max(population.parts.values(), key=len)
     notes = sampled_token_notes(largest, plan.task, workload.task)
-    known = population.summary.get("notes", ())
-    assert isinstance(known, Iterable)
     for note in notes:
         log.warning("%s", note)
     if plan.private:  # the largest part shows most of what an encoding does
         check_encoding(workload, largest)
+    tally = population.tally
     if plan.privacy.unit == "group":
         refuse_split_groups(units, config)
-    return EncodedRecords(
-        data=data,
-        units=units,
-        fingerprints=fingerprints,
-        source={**population.summary, "notes": [*known, *notes]},
-    )
+        most = plan.privacy.max_records_per_group
+        tally = tally.without("max_records_per_group", sum(_beyond(d, most) for d in data.values()))
+    for sentence in tally.sentences():
+        log.log(logging.WARNING if tally.is_loud else logging.INFO, "%s", sentence)
+    source = {
+        "path": config.source,
+        "partitioner": config.partitioner,
+        **tally.to_json(),
+        "notes": [*tally.sentences(), *population.notes, *notes],
+    }
+    return EncodedRecords(data=data, units=units, source=source)
+
+
+def _beyond(data: InstitutionData, most: int) -> int:
+    """Count training records that their group has too many of."""
+    assert data.groups is not None
+    counts = torch.bincount(data.groups)
+    return int((counts - most).clamp(min=0).sum())
+
+
+def load_population(
+    config: Config, task: TaskConfig, *, secret: bytes, before: Mapping[str, str] | None
+) -> tuple[PartitionedRecords, dict[str, str]]:
+    """Load records and partition them over institutions, before any is encoded.
+
+    Args:
+        config: of the run.
+        task: task that the records must fit.
+        secret: decides the partition.
+        before: fingerprints that an earlier process of the run took; None for a new run.
+
+    Returns:
+        The records, and the fingerprint of each institution's.
+
+    Raises:
+        DataError: if records cannot be loaded, or are others than when the run began.
+        ConfigError: if settings contradict the number of institutions.
+    """
+    check_custom_records(config.data)
+    population = partition_records(config.data, task=task, secret=secret)
+    problems = list(config.client_problems(len(population.parts)))
+    if problems:
+        raise ConfigError(problems)
+    fingerprints = {name: fingerprint(records) for name, records in population.parts.items()}
+    _check_unchanged(fingerprints, before)
+    return population, fingerprints
 
 
 def _check_unchanged(now: Mapping[str, str], before: Mapping[str, str] | None) -> None:
@@ -114,4 +154,4 @@ def fingerprint(records: Dataset) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["EncodedRecords", "encode_records", "fingerprint"]
+__all__ = ["EncodedRecords", "encode_records", "fingerprint", "load_population"]

@@ -38,7 +38,7 @@ from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup, StatesFn, simulated_states
 from confide.simulations.ledgers import LedgerFolder, job_name, ledger_folder
-from confide.simulations.records import encode_records
+from confide.simulations.records import encode_records, load_population
 from confide.simulations.released_rounds import ReleasedRounds
 from confide.simulations.spent import as_json, epsilon_unheard, spent_before
 from confide.strategies.parts import build_algorithm
@@ -208,12 +208,15 @@ class Simulation:
 def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     """Load and partition records, open the institutions, and start the engine."""
     config, ledgers = run.config, ledger_folder(run.config)
+    population, fingerprints = load_population(
+        config, plan.task, secret=run.secret, before=run.before.get("records")
+    )
     records = encode_records(
         config.data,
+        population,
         plan=plan,
         workload=workload,
         secret=run.secret,
-        before=run.before.get("records"),
         progress=run.progress,
     )
     taking_part = {name: it for name, it in records.data.items() if name not in run.withdrawn}
@@ -261,7 +264,7 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
         plan=plan,
         federation=federation,
         setup=setup,
-        fingerprints=records.fingerprints,
+        fingerprints=fingerprints,
         ledgers=ledgers,
         released=released,
     )

@@ -173,7 +173,7 @@ def _show(report: "Report", config: Config) -> None:
         source, table = report.source, _table("", "")
         table.title, table.show_header = report.path, False
         table.add_row("records", str(source.records))
-        table.add_row("repeated units", _repeated(source))
+        table.add_row("left out", _left_out(source))
         table.add_row("labels", _counts(source.labels))
         gaps = {name: count for name, count in source.missing.items() if count}
         table.add_row("missing values", _counts(gaps) or "none")
@@ -227,17 +227,17 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
             unit, f"{lengths.median:g}", f"{lengths.percentile_95:g}", str(lengths.longest), cut
         )
     yield table
-    headers = ("file", "records", "repeated", "labels", "missing")
-    table = _table(*headers, numbers=("records", "repeated", "missing"))
+    headers = ("file", "records", "left out", "labels", "missing")
+    table = _table(*headers, numbers=("records", "missing"))
     for name, source in report.files.items():
         missing = str(sum(source.missing.values()))
-        counted = (str(source.records), _repeated(source), _counts(source.labels), missing)
+        counted = (str(source.records), _left_out(source), _counts(source.labels), missing)
         table.add_row(name, *counted)
     yield table
 
 
-def _repeated(source: "SourceReport") -> str:
-    return "unknown" if source.repeated is None else str(source.repeated)
+def _left_out(source: "SourceReport") -> str:
+    return "unknown" if source.left_out is None else _counts(source.left_out) or "none"
 
 
 def _counts(counts: Any) -> str:

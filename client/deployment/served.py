@@ -127,7 +127,10 @@ class DeployedInstitution:
         shapes = {name: tuple(p.shape) for name, p in trainable(workload.model).items()}
         self._policy.check_size(shapes)  # before records are encoded, which may take long
         data = self._kit.data
-        records = load_checked_records(data, plan.task).records
+        checked = load_checked_records(data, plan.task)
+        for sentence in checked.tally.sentences():
+            log.warning("%s", sentence)
+        records = checked.records
         key = split_key(secret, self.name) if secret else own_split_key(self._kit)
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
         for note in sampled_token_notes(records, plan.task, workload.task):

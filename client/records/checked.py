@@ -11,11 +11,18 @@ from confide.client.records.custom import load_custom_records
 from confide.client.records.judged import text_notes, value_notes, value_problems
 from confide.client.records.reading import Reading
 from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
-from confide.client.records.units import Units, id_problem, keep_units, unit_ids
+from confide.client.records.tally import Tally
+from confide.client.records.units import (
+    Units,
+    id_problem,
+    keep_units,
+    numbered_units,
+    unit_ids,
+)
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.task import TaskConfig
-from confide.errors import DataError
-from confide.tasks.schema import Problem, Read, count_problems, label_counts, read
+from confide.errors import ConfigError, DataError
+from confide.tasks.schema import Problem, Read, count_problems, label_counts, read, read_labels
 
 log = logging.getLogger(__name__)
 
@@ -26,12 +33,12 @@ class CheckedRecords:
 
     Attributes:
         records: one record a unit, in canonical order.
-        repeated: number of further records that repeat a unit and are left out.
+        tally: how many records were read, and left out so far.
         notes: sentences that the records' owner should read.
     """
 
     records: Dataset
-    repeated: int
+    tally: Tally
     notes: tuple[str, ...]
 
 
@@ -40,18 +47,55 @@ def load_checked_records(config: DataConfig, task: TaskConfig) -> CheckedRecords
 
     Raises:
         DataError: naming everything that does not fit.
+        ConfigError: if there are not ``num_clients`` institutions.
     """
     source = read_source(config, task)
+    refuse_other_count(source, config)  # first: all that follows takes longer
     parts = read_parts(source, task)
     problems = source_problems(source, parts, config, task)
     if problems:
         raise DataError(problems)
     checked = gather(source.records, config, task)
+    problems = list(too_few(checked.records, config, task))
+    if problems:  # with what was left out, which may be why
+        raise DataError([*problems, *checked.tally.sentences()])
     notes = source_notes(source, read_whole(source, parts, task), task)
     checked = replace(checked, notes=(*notes, *checked.notes))
     for note in checked.notes:
         log.warning("%s", note)
     return checked
+
+
+def refuse_other_count(source: SourceRecords, config: DataConfig) -> None:
+    """Check that records name as many institutions as the config.
+
+    Raises:
+        ConfigError: naming those that there are.
+    """
+    column = FILE_COLUMN if by_file(config) else config.partition_by
+    if (
+        config.partitioner != "natural"
+        or config.num_clients is None
+        or column not in source.records.column_names
+    ):
+        return
+    names = {str(name) for name in source.records[str(column)][:] if name}
+    if len(names) != config.num_clients:
+        folder = config.source if config._target_ is not None else f"folder {config.source}"
+        where = f"column {column}" if config.partition_by else folder
+        raise ConfigError(
+            f"data.num_clients={config.num_clients}, but {where} names {len(names)}:"
+            f" {', '.join(sorted(names))}. Leave data.num_clients out."
+        )
+
+
+def too_few(records: Dataset, config: DataConfig, task: TaskConfig) -> Iterator[str]:
+    """Yield where records of a label are fewer than ``min_per_label``."""
+    # Over all files together: an institution may well lack a label that others have
+    labels = read(records.select_columns([task.label_column]), task).labels
+    yield from count_problems(
+        label_counts(labels, task), total=len(records), minimum=config.min_per_label
+    )
 
 
 def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
@@ -192,7 +236,7 @@ def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator
 def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRecords:
     """Keep one record a unit, in canonical order.
 
-    If each file is an institution, ids belong to it: the same id in two files is two units.
+    If records name their institutions, ids belong to them: the same id at two is two units.
     """
     content = task.content_columns
     ids = unit_ids(
@@ -207,26 +251,33 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRec
     place = FILE_COLUMN if by_file(config) else partition_column(config, task)
     if place in records.column_names and place not in compared:
         compared.append(str(place))
-    if by_file(config) and config.id_column is not None:
-        # A null character between them, so that no other id and file give the same text
-        ids = [f"{unit}\0{file}" for unit, file in zip(ids, records[FILE_COLUMN][:], strict=True)]
-    units = keep_units(records, ids, columns=compared)
-    return CheckedRecords(
-        records=units.records,
-        repeated=len(records) - len(units.records),
-        notes=tuple(_notes(units, config.id_column)),
-    )
+    if config.id_column is None and task.table_columns:
+        kept, _ = numbered_units(records, ids, columns=compared)
+        return CheckedRecords(records=kept, tally=Tally(read=len(records)), notes=())
+    if config.partitioner == "natural" and config.id_column is not None:
+        # A null character between them, so that no other id and institution give the same text
+        ids = [f"{unit}\0{at}" for unit, at in zip(ids, records[str(place)][:], strict=True)]
+
+    def classes(some: Dataset) -> list[int | None]:
+        return read_labels(some[task.label_column][:], task).indices
+
+    units = keep_units(records, ids, columns=compared, classes_fn=classes)
+    tally = Tally(read=len(records)).without("repeated", units.repeated)
+    tally = tally.without("conflicting", units.conflicting)
+    notes = tuple(_notes(units, config.id_column))
+    return CheckedRecords(records=units.records, tally=tally, notes=notes)
 
 
 def _notes(units: Units, id_column: str | None) -> Iterator[str]:
-    if not units.differing:
-        return
-    if id_column is None:
+    what = "contents" if id_column is None else f"ids of column {id_column}"
+    if units.settled or units.undecided:
         yield (
-            f"{units.differing} contents repeat with another label; one record of each is kept. "
-            "Correct the labels, or set data.id_column if these are different units."
+            f"{units.settled + units.undecided} {what} repeat with another label: {units.settled}"
+            f" have the label of most of their records, {units.undecided} without one are left"
+            " out. Correct the labels, or set data.id_column to a column in which different units"
+            " differ."
         )
-    else:
+    if units.differing and id_column is not None:
         yield (
             f"Column {id_column}: {units.differing} ids repeat with different contents; one record"
             " of each is kept. If each record is a unit of its own, give it its own id or set"
@@ -245,6 +296,8 @@ __all__ = [
     "read_parts",
     "read_source",
     "read_whole",
+    "refuse_other_count",
     "source_notes",
     "source_problems",
+    "too_few",
 ]

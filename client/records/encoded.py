@@ -14,7 +14,7 @@ from confide.client.records.units import (
     Splits,
     SplitShares,
     column_of_names,
-    keep_units,
+    numbered_units,
     split_records,
     unit_ids,
 )
@@ -163,12 +163,13 @@ def encode_institution(
     """
     content, owner = workload.task.content_columns(), config.group_column
     ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
-    units = keep_units(records, ids, columns=[*content, workload.task.label_column()])
+    # Of what was checked only rows of a table repeat, each of which is a unit of its own
+    records, ids = numbered_units(records, ids, columns=[*content, workload.task.label_column()])
     # All records of an owner are in one split: otherwise test scores would reward a model for
     # having seen the same patient in training
-    held_together = column_of_names(units.records, owner) if owner else units.ids
+    held_together = column_of_names(records, owner) if owner else ids
     shares = SplitShares(validation=config.validation, test=config.test)
-    splits = split_records(units.records, held_together, key=key, shares=shares)
+    splits = split_records(records, held_together, key=key, shares=shares)
     data = encode_splits(
         name,
         splits,

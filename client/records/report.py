@@ -19,9 +19,10 @@ from confide.client.records.checked import (
     read_whole,
     source_notes,
     source_problems,
+    too_few,
 )
 from confide.client.records.judged import outside, token_notes
-from confide.client.records.sources import FILE_COLUMN
+from confide.client.records.sources import FILE_COLUMN, shared_columns
 from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.task import ColumnConfig, TaskConfig
@@ -91,13 +92,14 @@ class SourceReport:
 
     Attributes:
         records: number of records read.
-        repeated: number of records that repeat a unit and do not count; None if unknown.
+        left_out: reason, one of :data:`~confide.client.records.tally.REASONS` -> number of records
+            that do not count; None if unknown.
         labels: label -> number of records.
         missing: column -> number of records where it is empty.
     """
 
     records: int
-    repeated: int | None
+    left_out: Mapping[str, int] | None
     labels: Mapping[str, int]
     missing: Mapping[str, int]
 
@@ -143,30 +145,31 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
         config: settings of task and data; how a simulation partitions records is ignored.
         count_tokens: function that counts tokens with the backbone's tokenizer.
     """
-    # An institution has its records already: what concerns only partitioning is left out
-    data = dataclasses.replace(
-        config.data, partitioner="iid", partition_by=None, partitioner_args={}, max_records=None
-    )
-    task = config.task
+    task, data = config.task, _without_partitioning(config.data)
     try:
         source = read_source(data, task)
     except DataError as error:
         return Report(path=data.source, problems=error.problems)
-    if source.files:
+    if source.files and data.partition_by is None:
         data = dataclasses.replace(data, partitioner="natural")
     checked = _checked_if_possible(source.records, data, task)
-    units = len(source.records) if checked is None else len(checked.records)
+    if checked is not None:
+        checked = _drawn(checked, config.data)
+    units = len(source.records) if checked is None else checked.tally.used
     parts = read_parts(source, task)
     whole = read_whole(source, parts, task)
     tokens = _tokens(source.records, task, count_tokens)
+    problems = source_problems(source, parts, data, task)
+    if checked is not None and not problems:
+        problems = list(too_few(checked.records, data, task))
     validation, test = round(units * data.validation), round(units * data.test)
     return Report(
         path=data.source,
-        problems=source_problems(source, parts, data, task),
+        problems=problems,
         notes=[
             *_drafted(task),
             *source_notes(source, whole, task),
-            *(() if checked is None else checked.notes),
+            *(() if checked is None else (*checked.tally.sentences(), *checked.notes)),
             *(() if tokens is None else token_notes(tokens, *next(iter(task.text_limits.items())))),
         ],
         source=_source_report(source.records, whole, task, checked),
@@ -186,6 +189,32 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
         },
         lengths=_length_reports(source.records, task, tokens),
     )
+
+
+def _without_partitioning(data: DataConfig) -> DataConfig:
+    """Return the settings that an institution has too, which has its records already.
+
+    Where a column of the records names their institutions, ids belong to these.
+    """
+    settings: dict[str, Any] = {"partitioner_args": {}, "max_records": None, "num_clients": None}
+    if data.partitioner != "natural" or not _has_column(data, data.partition_by):
+        settings |= {"partitioner": "iid", "partition_by": None}
+    return dataclasses.replace(data, **settings)
+
+
+def _has_column(data: DataConfig, column: str | None) -> bool:
+    if column is None or data._target_ is not None:
+        return False
+    try:
+        return column in shared_columns(data.path, query=data.query)
+    except DataError:  # told when the source is read
+        return False
+
+
+def _drawn(checked: CheckedRecords, data: DataConfig) -> CheckedRecords:
+    """Count what a simulation leaves out beyond ``max_records``."""
+    beyond = len(checked.records) - (data.max_records or len(checked.records))
+    return dataclasses.replace(checked, tally=checked.tally.without("max_records", max(0, beyond)))
 
 
 def _drafted(task: TaskConfig) -> Iterator[str]:
@@ -218,7 +247,7 @@ def _source_report(
     names = [name for name in records.column_names if name != FILE_COLUMN]
     return SourceReport(
         records=len(records),
-        repeated=None if checked is None else checked.repeated,
+        left_out=None if checked is None else dict(checked.tally.left_out),
         labels=label_counts(seen.labels, task),
         missing={
             name: int(empty[name].sum())

@@ -1,16 +1,17 @@
 """Units: what counts as one record, in an order independent of the source, and their splits.
 
-Records of one owner with the same id, or, without ids, the same content, are one unit and count
-once. Content is compared by what values mean, so that exporting a table to another format keeps its
-units. Splits are drawn by a keyed hash of the unit's id, or of its owner if a column names one, so
-that an owner's records stay together: exporting the records again, in another order or with others
-added, moves no unit between train, validation and test, and without the key nobody can choose a
-unit's split.
+Records of one owner with the same id are one unit and count once. Without ids a text is one unit
+wherever it occurs, and each row of a table is a unit of its own: unlike texts, rows of different
+people often agree. Content is compared by what values mean, so that exporting a table to another
+format keeps its units. Splits are drawn by a keyed hash of the unit's id, or of its owner if a
+column names one, so that an owner's records stay together: exporting the records again, in another
+order or with others added, moves no unit between train, validation and test, and without the key
+nobody can choose a unit's split.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import uuid4
@@ -44,13 +45,23 @@ class Units(NamedTuple):
 
     Attributes:
         records: records, sorted by unit.
-        ids: id of each record's unit.
-        differing: number of units that repeat with different contents.
+        repeated: number of further records that repeat a unit with its label.
+        conflicting: number of records whose unit has another label, or none.
+        differing: number of units whose records agree in their label and in nothing else.
+        settled: number of units whose label most of their records have, and not all.
+        undecided: number of units that are left out, since no label has most of their records.
     """
 
     records: Dataset
-    ids: list[str]
-    differing: int
+    repeated: int = 0
+    conflicting: int = 0
+    differing: int = 0
+    settled: int = 0
+    undecided: int = 0
+
+
+ClassesFn = Callable[[Dataset], Sequence[Hashable]]
+"""Function records -> class of each one's label."""
 
 
 def unit_ids(
@@ -117,7 +128,7 @@ def id_problem(records: Dataset, id_column: str) -> Problem | None:
 
 def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None, ...]]:
     """Return each record's comparable values."""
-    compared = []
+    compared: list[list[str | None]] = []
     for column in whole_columns(records, columns).values():
         values = column.to_pylist()
         # Each distinct value is converted once: columns repeat few values many times
@@ -126,34 +137,95 @@ def _contents(records: Dataset, columns: Sequence[str]) -> list[tuple[str | None
     return list(zip(*compared, strict=True))
 
 
-def keep_units(records: Dataset, ids: Sequence[str], *, columns: Sequence[str]) -> Units:
-    """Sort records by unit, then by content, and keep the first of each unit.
+def keep_units(
+    records: Dataset, ids: Sequence[str], *, columns: Sequence[str], classes_fn: ClassesFn
+) -> Units:
+    """Keep one record a unit, sorted by unit.
+
+    A unit has the label of most of its records; one in which no label has more than every other is
+    left out, since any choice would favour a label. Of the records with that label the first by
+    content is kept, in whatever order they come.
 
     Args:
         records: n records.
         ids: id of each record's unit.
         columns: names of the columns by which records of one unit are ordered.
+        classes_fn: function that tells the classes by which labels are compared.
     """
-    counts = Counter(ids)
+    groups = _repeating(ids)
     chosen = dict(zip(ids, range(len(ids)), strict=True))
     # Only where a unit repeats are contents read: mostly it does not, and texts are long
-    groups: dict[str, list[int]] = {}
-    for index, unit in enumerate(ids) if len(counts) < len(ids) else ():
-        if counts[unit] > 1:
-            groups.setdefault(unit, []).append(index)
-    repeated = [index for group in groups.values() for index in group]
-    contents = _contents(take(records, repeated), columns) if repeated else []
-    order = {index: repr(content) for index, content in zip(repeated, contents, strict=True)}
-    chosen |= {unit: min(group, key=order.__getitem__) for unit, group in groups.items()}
-    differing = sum(len({order[index] for index in group}) > 1 for group in groups.values())
-    units = sorted(counts)
-    return Units(take(records, [chosen[unit] for unit in units]), units, differing)
+    several = [index for group in groups.values() for index in group]
+    again = take(records, several)
+    order = dict(zip(several, map(repr, _contents(again, columns)), strict=True))
+    label_of = dict(zip(several, classes_fn(again) if several else (), strict=True))
+    counts: Counter[str] = Counter()
+    for unit, group in groups.items():
+        agreeing = _majority(group, label_of)
+        counts["conflicting"] += len(group) - len(agreeing)
+        if not agreeing:
+            counts["undecided"] += 1
+            del chosen[unit]
+            continue
+        counts["settled"] += len(agreeing) < len(group)
+        counts["repeated"] += len(agreeing) - 1
+        counts["differing"] += len(agreeing) == len(group) and len({order[i] for i in group}) > 1
+        chosen[unit] = min(agreeing, key=order.__getitem__)
+    return Units(take(records, [chosen[unit] for unit in sorted(chosen)]), **counts)
+
+
+def numbered_units(
+    records: Dataset, ids: Sequence[str], *, columns: Sequence[str]
+) -> tuple[Dataset, list[str]]:
+    """Sort records, and number those of one id, so that each is a unit of its own.
+
+    Records that agree in all columns are interchangeable, so that the numbers do not depend on
+    their order; a single record of an id keeps it.
+
+    Args:
+        records: n records.
+        ids: id of each record.
+        columns: names of the columns by which records of one id are ordered.
+
+    Returns:
+        The records, and the id of each one's unit.
+    """
+    groups = _repeating(ids)
+    several = [index for group in groups.values() for index in group]
+    contents = _contents(take(records, several), columns)
+    order = dict(zip(several, map(repr, contents), strict=True))
+    single = dict(zip(ids, range(len(ids)), strict=True))
+    kept: list[int] = []
+    units: list[str] = []
+    for unit in sorted(single):
+        ranked = sorted(groups.get(unit, [single[unit]]), key=lambda index: order.get(index, ""))
+        kept += ranked
+        units += [f"{unit}\0{number}" if number else unit for number in range(len(ranked))]
+    return take(records, kept), units
 
 
 def take(records: Dataset, indices: Sequence[int]) -> Dataset:
     """Return the records at some indices, in their order."""
     # Without a fingerprint `datasets` would pickle every index to make one
     return records.select(indices, new_fingerprint=uuid4().hex)
+
+
+def _repeating(ids: Sequence[str]) -> dict[str, list[int]]:
+    """Return the records of each unit that has several."""
+    counts = Counter(ids)
+    groups: dict[str, list[int]] = {}
+    for index, unit in enumerate(ids) if len(counts) < len(ids) else ():
+        if counts[unit] > 1:
+            groups.setdefault(unit, []).append(index)
+    return groups
+
+
+def _majority(group: Sequence[int], label_of: dict[int, Hashable]) -> list[int]:
+    """Return the records with the label that most have; none if two labels tie."""
+    counts = Counter(label_of[index] for index in group).most_common(2)
+    if len(counts) > 1 and counts[0][1] == counts[1][1]:
+        return []
+    return [index for index in group if label_of[index] == counts[0][0]]
 
 
 def split_records(
@@ -185,12 +257,14 @@ def split_records(
 
 
 __all__ = [
+    "ClassesFn",
     "SplitShares",
     "Splits",
     "Units",
     "column_of_names",
     "id_problem",
     "keep_units",
+    "numbered_units",
     "split_records",
     "take",
     "unit_ids",

@@ -31,6 +31,11 @@ PARTITIONED_BY_COLUMN = {
 }
 
 
+COUNTED_BY_RECORDS = ("grouped_natural", "inner_dirichlet", "natural", "size")
+"""Partitioners that make as many institutions as the records, or their own arguments, say."""
+_OTHERWISE = 4
+
+
 @dataclass
 class DataConfig:
     """Source of a simulation's records, and how they are partitioned."""
@@ -89,17 +94,25 @@ class DataConfig:
     max_records: int | None = setting(
         None, "Number of records to keep, drawn with partition_seed; null: all.", ge=1
     )
+    # What a config says nothing of is decided in confide.config.suited
     partitioner: str = setting(
         "iid",
         "Method by which records are partitioned among institutions: the horizontal partitioners of"
-        " flwr_datasets. (Its vertical ones split columns, not records; its id_to_size takes a"
+        " flwr_datasets; unset, natural if partition_by is set or path is a folder, else iid. (Its"
+        " vertical ones split columns, not records; its id_to_size takes a"
         " function, of which linear, square and exponential are the named ones.)",
         choices=PARTITIONERS,
     )
     partitioner_args: dict[str, Any] = setting(
         dict, "Further arguments for the partitioner's constructor."
     )
-    num_clients: int = setting(4, "Number of institutions.", ge=1, le=1_000_000)
+    num_clients: int | None = setting(
+        None,
+        "Number of institutions; null: as many as there are (natural, a folder of files, sizes in"
+        " partitioner_args), otherwise 4.",
+        ge=1,
+        le=1_000_000,
+    )
     alpha: float = setting(
         0.5,
         "Concentration (dirichlet, inner_dirichlet); with a small one each institution has few"
@@ -126,6 +139,13 @@ class DataConfig:
         """Whether anybody may read these records."""
         # A package was published by somebody; of anything else only its owner can know.
         return self.path.startswith("pkg://") if self.public is None else self.public
+
+    @property
+    def expected_clients(self) -> int | None:
+        """Number of institutions; None where only the records tell."""
+        if self.num_clients is None and self.partitioner not in COUNTED_BY_RECORDS:
+            return _OTHERWISE
+        return self.num_clients
 
     @property
     def source(self) -> str:
@@ -155,6 +175,7 @@ class DataConfig:
         by_file = self.partitioner == "natural" and (
             self._target_ is not None or Path(self.path).expanduser().is_dir()
         )
+        yield from self._count_problems()
         needed = PARTITIONED_BY_COLUMN.get(self.partitioner)
         if needed is not None and self.partition_by is None and not by_file:
             yield f"partition_by=null: partitioner={self.partitioner} needs {needed}."
@@ -169,6 +190,21 @@ class DataConfig:
                 " path=DIALECT+DRIVER://..."
             )
 
+    def _count_problems(self) -> Iterator[str]:
+        """Yield that a folder holds another number of institutions, which needs no reading."""
+        folder = Path(self.path).expanduser()
+        if (
+            self.num_clients is not None
+            and (self.partitioner, self.partition_by) == ("natural", None)
+            and self.path
+            and folder.is_dir()
+        ):
+            files = [file for file in folder.iterdir() if not file.name.startswith(".")]
+            if len(files) != self.num_clients:
+                yield (
+                    f"num_clients={self.num_clients}, but folder {self.path} holds {len(files)}"
+                    " files, one for each institution; leave data.num_clients out."
+                )
 
 def encoding_problems(encoding: str) -> Iterator[str]:
     """Yield a sentence if Python knows no encoding of text by this name."""
@@ -185,6 +221,7 @@ def encoding_problems(encoding: str) -> Iterator[str]:
 
 
 __all__ = [
+    "COUNTED_BY_RECORDS",
     "PARTITIONED_BY_COLUMN",
     "PARTITIONERS",
     "DataConfig",

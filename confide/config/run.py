@@ -126,22 +126,37 @@ class Config:
                 " simulation.baselines=[local], or [] for none."
             )
 
-    def _count_problems(self) -> Iterator[str]:
-        clients, least, server = self.data.num_clients, self.server.min_clients, self.server
+    def client_problems(self, clients: int) -> Iterator[str]:
+        """Yield what contradicts a number of institutions.
+
+        Args:
+            clients: how many there are, which may be known once records are read.
+        """
+        least = self.server.min_clients
+        # What sets the number, so that it can be changed
+        there = (
+            f"data.num_clients={clients}" if self.data.expected_clients else f"the {clients} there"
+        )
         if least > clients:
-            yield (
-                f"server.min_clients={least} exceeds data.num_clients={clients}; lower it or add"
-                " institutions."
-            )
+            yield f"server.min_clients={least} exceeds {there}; lower it or add institutions."
         # One of Flower's own strategies selects by itself.
         selection = getattr(self.strategy, "selection", None)
         if isinstance(selection, UniformSelectionConfig):
             chosen = selection.clients_per_round
             key = f"strategy.selection.clients_per_round={chosen}"
             if chosen > clients:
-                yield f"{key} exceeds data.num_clients={clients}; lower it or add institutions."
-            if chosen < least:
-                yield f"{key} is below server.min_clients={least}; lower the latter."
+                yield f"{key} exceeds {there}; lower it or add institutions."
+
+    def _count_problems(self) -> Iterator[str]:
+        least, server = self.server.min_clients, self.server
+        if self.data.expected_clients is not None:
+            yield from self.client_problems(self.data.expected_clients)
+        selection = getattr(self.strategy, "selection", None)
+        if isinstance(selection, UniformSelectionConfig) and selection.clients_per_round < least:
+            yield (
+                f"strategy.selection.clients_per_round={selection.clients_per_round} is below"
+                f" server.min_clients={least}; lower the latter."
+            )
         if self.data.validation == 0 and server.keep == "best":
             yield (
                 "server.keep=best needs validation records; set data.validation > 0 or"

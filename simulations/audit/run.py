@@ -160,10 +160,10 @@ def _trained(audited: Audited, workload: Workload) -> Trained | None:
     )
     records = encode_records(
         data,
+        partition_records(data, task=audited.plan.task, secret=audited.secret),
         plan=audited.plan,
         workload=workload,
         secret=audited.secret,
-        before=None,
         progress=QuietProgress(metric=audited.plan.task.primary_metric),
     ).data.values()
     return Trained(

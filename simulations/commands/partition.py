@@ -2,6 +2,7 @@
 
 import csv
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,18 +65,20 @@ def _partition(words: Sequence[str]) -> int:
         raise ConfigError(
             "simulation.seed=null: these files could never be made again; set a seed."
         )
-    parts = partition_records(
+    population = partition_records(
         config.data, task=config.task, secret=seeded_secret(config.simulation.seed)
-    ).parts
+    )
     folder = Path(folders[0])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder} cannot be made: {error}.") from None
-    for name, records in parts.items():
+    for name, records in population.parts.items():
         path = folder / f"{folder_name(name)}.csv"
         replace_file(path, functools.partial(_write_csv, records))
         print(f"{path}: {len(records)} records of {name}")
+    for sentence in population.tally.sentences():
+        print(f"confide partition: {sentence}", file=sys.stderr)
     return 0
 
 

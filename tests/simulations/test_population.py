@@ -39,7 +39,8 @@ def csv(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def deal(path: str, secret: bytes = SECRET, **config: object) -> dict[str, Dataset]:
-    return dict(partition_records(DataConfig(path=path, **config), task=TASK, secret=secret).parts)  # type: ignore[arg-type]
+    data = DataConfig(path=path, **{"id_column": "id", **config})  # type: ignore[arg-type]
+    return dict(partition_records(data, task=TASK, secret=secret).parts)
 
 
 def ids(parts: dict[str, Dataset]) -> dict[str, list[str]]:
@@ -62,7 +63,9 @@ PARTITIONERS: dict[str, dict[str, object]] = {
 def test_every_unit_is_dealt_out_once(name: str, id_column: str | None, csv: str) -> None:
     parts = deal(csv, id_column=id_column, **PARTITIONERS[name])
     dealt = [unit for part in ids(parts).values() for unit in part]
-    assert sorted(dealt, key=int) == [str(i) for i in range(RECORDS)]
+    # Without an id each row is a unit of its own, the one that repeats another too
+    again = [] if id_column else ["0"]
+    assert sorted(dealt, key=int) == [*again, *(str(i) for i in range(RECORDS))]
 
 
 @pytest.mark.parametrize("name", PARTITIONERS)
@@ -170,7 +173,7 @@ def workload() -> Workload:
 
 
 def test_institution_is_split_by_its_own_key(csv: str, workload: Workload) -> None:
-    config = DataConfig(path=csv, num_clients=1, validation=0.2, test=0.3)
+    config = DataConfig(path=csv, id_column="id", num_clients=1, validation=0.2, test=0.3)
     records = deal(csv, num_clients=1)["institution-1"]
     one, again, other = (
         encode_institution(name, records, config, workload=workload, key=split_key(SECRET, name))[0]
@@ -257,7 +260,7 @@ def test_every_partitioner_of_flower_is_offered_or_refused_with_the_reason() -> 
         with pytest.raises(
             ConfigError, match=rf"partitioner={name}: expected one of .*vertical ones split columns"
         ):
-            compose([f"data.partitioner={name}"])
+            compose(["experiment=tweets", f"data.partitioner={name}"])
 
 
 def test_natural_institutions_are_those_that_flower_makes() -> None:
@@ -277,17 +280,17 @@ def test_every_partitioner_deals_every_record_out_once(name: str) -> None:
     dealt = sorted(int(unit) for part in population.parts.values() for unit in part["id"])
     assert dealt == list(range(1, 921))
     assert min(len(part) for part in population.parts.values()) > 0
-    assert population.summary["partitioned"] == 920
+    assert (population.tally.used, population.tally.left_out) == (920, {})
 
 
 @pytest.mark.parametrize("name", SOME_LEFT_OUT)
 def test_partitioner_that_leaves_records_out_deals_none_out_twice(name: str) -> None:
     population = deal_heart(name, **SOME_LEFT_OUT[name])
     dealt = [unit for part in population.parts.values() for unit in part["id"]]
-    assert len(set(dealt)) == len(dealt) == population.summary["partitioned"] < 920
-    assert f"{920 - len(dealt)} of 920 records are given to no institution" in str(
-        population.summary["notes"]
-    )
+    assert len(set(dealt)) == len(dealt) == population.tally.used < 920
+    assert population.tally.left_out == {"partitioner": 920 - len(dealt)}
+    (sentence,) = population.tally.sentences()
+    assert f"{920 - len(dealt)} are given to no institution" in sentence
 
 
 WRONG_ARGUMENTS: list[tuple[str, dict[str, object], str]] = [
@@ -373,9 +376,10 @@ def test_records_that_do_not_suit_a_partitioner_are_refused(
 def test_partition_sizes_must_be_as_many_as_institutions() -> None:
     with pytest.raises(
         ConfigError,
-        match=r"num_clients=4, but data\.partitioner=size makes 2; set data\.num_clients=2",
+        match=(r"num_clients=4, but data\.partitioner=size makes 2: institution-1, institution-2"),
     ):
-        deal_heart("size", partitioner_args={"partition_sizes": [1, 2]})
+        deal_heart("size", num_clients=4, partitioner_args={"partition_sizes": [1, 2]})
+    assert len(deal_heart("size", partitioner_args={"partition_sizes": [1, 2]}).parts) == 2
 
 
 # --- folders
@@ -399,7 +403,7 @@ def test_each_file_of_a_folder_is_an_institution_with_its_own_ids(folder: str) -
 
 
 def test_other_partitioners_pool_a_folder_first(folder: str) -> None:
-    parts = deal(folder, num_clients=2)
+    parts = deal(folder, num_clients=2, id_column=None)
     assert all(set(part["label"]) == {"no", "yes"} for part in parts.values())
 
 
@@ -430,11 +434,13 @@ def test_every_problem_of_every_file_is_in_one_message(folder: str) -> None:
 def test_ids_that_repeat_with_other_contents_are_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rows = "".join(f"{i % 10},{i},{'no' if i % 2 else 'yes'}\n" for i in range(20))
+    # Id 0 repeats with the other label, so that none has more; the other nine with their own
+    rows = "".join(f"{i % 10},{i},{'no' if i % 2 or i == 10 else 'yes'}\n" for i in range(20))
     (tmp_path / "x.csv").write_text(f"id,x,label\n{rows}")
     config = DataConfig(path=str(tmp_path / "x.csv"), id_column="id", num_clients=2)
     population = partition_records(config, task=TASK, secret=SECRET)
-    note = "Column id: 10 ids repeat with different contents; one record of each is kept."
-    assert str(population.summary["notes"]).count(note) == 1
-    assert population.summary["repeated"] == 10
+    note = "Column id: 9 ids repeat with different contents; one record of each is kept."
+    assert str(population.notes).count(note) == 1
+    assert population.tally.left_out == {"repeated": 9, "conflicting": 2}
+    assert population.tally.used == sum(len(part) for part in population.parts.values()) == 9
     assert [record.levelname for record in caplog.records if note in record.message] == ["WARNING"]

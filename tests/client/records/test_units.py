@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from confide.client.records.encoded import InstitutionData, encode_splits
-from confide.client.records.units import Splits, SplitShares, keep_units, split_records, unit_ids
+from confide.client.records.units import (
+    Splits,
+    SplitShares,
+    keep_units,
+    numbered_units,
+    split_records,
+    unit_ids,
+)
 from confide.errors import DataError
 from confide.tasks.task import LABELS, Examples
 from confide.tasks.values import comparable
@@ -39,6 +46,10 @@ def where(ids: Sequence[str], key: bytes = KEY) -> dict[str, int]:
     return {unit: index for index, part in enumerate(split_ids(ids, key)) for unit in part}
 
 
+def labels(records: Dataset) -> list[str]:
+    return list(records["label"])
+
+
 IDS = [f"patient-{i}" for i in range(300)]
 
 
@@ -51,18 +62,49 @@ def test_repeated_ids_count_once_and_the_first_content_stays() -> None:
         records,
         unit_ids(records, id_column="id", content_columns=["text"]),
         columns=["text", "label"],
+        classes_fn=labels,
     )
-    assert kept.ids == ["p1", "p2", "p3"]
+    assert list(kept.records["id"]) == ["p1", "p2", "p3"]
+    assert (kept.repeated, kept.conflicting) == (2, 0)
     assert list(kept.records["text"]) == ["a", "b", "d"]
     assert kept.differing == 1
 
 
-def test_repeated_texts_count_once_whatever_their_label() -> None:
-    records = Dataset.from_dict({"text": ["x", "y", "x"], "label": ["b", "a", "a"]})
-    ids = unit_ids(records, id_column=None, content_columns=["text"])
-    kept = keep_units(records, ids, columns=["text", "label"])
-    assert len(set(ids)) == len(kept.ids) == 2
-    assert list(kept.records["label"]) == ["a", "a"]
+@pytest.mark.parametrize(
+    ("given", "kept", "counts"),
+    [
+        ("ba", [], (0, 2, 0, 1)),  # the alphabet decides nothing
+        ("bab", ["b"], (1, 1, 1, 0)),
+        ("cacab", [], (0, 5, 0, 1)),
+        ("aaab", ["a"], (2, 1, 1, 0)),
+        ("bb", ["b"], (1, 0, 0, 0)),
+    ],
+)
+def test_a_unit_has_the_label_of_most_of_its_records_or_is_left_out(
+    given: str, kept: list[str], counts: tuple[int, ...]
+) -> None:
+    for order in (given, given[::-1]):
+        records = Dataset.from_dict({"text": ["x"] * len(order), "label": list(order)})
+        ids = unit_ids(records, id_column=None, content_columns=["text"])
+        units = keep_units(records, ids, columns=["text", "label"], classes_fn=labels)
+        assert list(units.records["label"]) == kept
+        told = (units.repeated, units.conflicting, units.settled, units.undecided)
+        assert told == counts
+        assert len(kept) + units.repeated + units.conflicting == len(given)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(rows=st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xy")), max_size=8))
+def test_every_row_is_a_unit_of_its_own_whatever_the_order(rows: list[tuple[str, str]]) -> None:
+    def numbered(rows: Sequence[tuple[str, str]]) -> list[tuple[str, str, str]]:
+        records = Dataset.from_dict({"x": [r[0] for r in rows], "label": [r[1] for r in rows]})
+        ids = unit_ids(records, id_column=None, content_columns=["x"]) if rows else []
+        kept, units = numbered_units(records, ids, columns=["x", "label"])
+        return list(zip(units, kept["x"][:], kept["label"][:], strict=True))
+
+    units = numbered(rows)
+    assert len({unit for unit, *_ in units}) == len(rows)
+    assert units == numbered(rows[::-1]) == numbered(sorted(rows))
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -79,10 +121,14 @@ def test_units_do_not_depend_on_the_order_of_the_records(
     def kept(rows: Sequence[tuple[str, str | None]]) -> list[tuple[str, str | None]]:
         records = Dataset.from_dict({"id": [r[0] for r in rows], "x": [r[1] for r in rows]})
         units = keep_units(
-            records, unit_ids(records, id_column="id", content_columns=["x"]), columns=["x"]
+            records,
+            unit_ids(records, id_column="id", content_columns=["x"]),
+            columns=["x"],
+            classes_fn=lambda some: [None] * len(some),
         )
         return [
-            (unit, comparable(x)) for unit, x in zip(units.ids, units.records["x"], strict=True)
+            (unit, comparable(x))
+            for unit, x in zip(units.records["id"], units.records["x"], strict=True)
         ]
 
     assert kept(rows) == kept(rows[::-1]) == kept(sorted(rows, key=str))
