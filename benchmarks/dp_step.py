@@ -39,7 +39,8 @@ def make_workload(model: str, layers: int) -> Workload:
         task = TabularConfig(labels=["no", "yes"], columns=columns)
         backbone, tuning = MlpConfig(hidden=[64, 64]), TuningConfig(kind="full")
         return build_workload(task, backbone, tuning, compute=Compute(), seed=0)
-    config = compose([f"tuning={model}", f"backbone.num_hidden_layers={layers}"])
+    words = ["experiment=tweets", f"tuning={model}", f"backbone.num_hidden_layers={layers}"]
+    config = compose(words)
     return build_workload(config.task, config.backbone, config.tuning, compute=Compute(), seed=0)
 
 

@@ -33,6 +33,7 @@ from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
 
 _TWEETS = (
+    "experiment=tweets",
     "privacy=none",
     "simulation.baselines=[]",
     "data.max_records=2000",

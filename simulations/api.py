@@ -5,8 +5,6 @@ to the process (torch's threads, generators of random numbers, Hydra's state) is
 Errors are raised.
 """
 
-import datetime
-import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +14,15 @@ from confide.config.compose import compose, is_hydra
 from confide.config.folders import own_configs
 from confide.config.quoting import quote_texts
 from confide.config.run import Config
-from confide.errors import ConfigError, RunFailedError, StorageError
-from confide.server.run_folder import described, finished, kept_own_files, refuse_changes
+from confide.errors import ConfigError, RunFailedError
+from confide.server.run_folder import (
+    described,
+    finished,
+    kept_own_files,
+    new_run_folder,
+    refuse_changes,
+    refuse_finished,
+)
 from confide.simulations.process_settings import quiet_imports, threads_kept, without_bars
 from confide.simulations.result import Result, load_run
 
@@ -32,6 +37,7 @@ def simulate(
     config_dir: str | Path | Sequence[str | Path] = (),
     run_dir: str | Path | None = None,
     resume: bool = False,
+    overwrite: bool = False,
     progress: Progress = "quiet",
 ) -> Result:
     """Run a federation on this machine; several threads that ask for it wait for each other.
@@ -44,6 +50,7 @@ def simulate(
         run_dir: RUN, made if need be; ``runs/DATE/TIME`` when None.
         resume: whether RUN holds a run, with the same overrides, that is to go on; a finished one
             is returned as it is.
+        overwrite: whether a finished run in RUN may be lost.
         progress: what is written to stderr: nothing (quiet), or a line a round (plain);
             ``server.progress`` is for commands.
 
@@ -66,10 +73,12 @@ def simulate(
     with _ONE_AT_A_TIME, own_configs(overrides, more=folders) as rest:
         words = quote_texts(rest)
         config = _config(words, run_dir=run_dir, resume=resume)
-        folder = _new_folder() if run_dir is None else Path(run_dir).expanduser().resolve()
+        folder = new_run_folder() if run_dir is None else Path(run_dir).expanduser().resolve()
         if resume and finished(folder) is not None:
             refuse_changes(folder, described(config))
         else:
+            if not overwrite:
+                refuse_finished(folder, fix="resume=True returns it, overwrite=True starts anew.")
             _run(config, folder, words, resume=resume, progress=progress)
     return load_run(folder, custom_tasks=config.task.custom_tasks)
 
@@ -111,22 +120,6 @@ def _run(
             write_report_or_warn(folder)
             raise
         write_report_or_warn(folder)
-
-
-def _new_folder() -> Path:
-    """Make a folder of its own for a run; another one may begin within the same second."""
-    now = datetime.datetime.now()
-    first = Path("runs").resolve() / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}"
-    for number in itertools.count(1):
-        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise StorageError(f"{folder} cannot be made: {error}. Give another run_dir.") from None
-        return folder
-    raise AssertionError("itertools.count ends")
 
 
 __all__ = ["Progress", "simulate"]

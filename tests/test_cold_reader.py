@@ -148,6 +148,7 @@ class Reader:
             "-m",
             "confide.cli",
             "simulate",
+            "experiment=tweets",
             "data.max_records=300",
             f"hydra.run.dir={folder}",
         ]

@@ -111,9 +111,12 @@ def _asked_policy(file: Path | None, overrides: Sequence[str]) -> PolicyConfig:
             f"confide policy explain: expected {file} or overrides, got both; leave one out."
         )
     from confide.config.compose import compose
+    from confide.config.main_job import MAIN_JOB, names_a_job
 
     chosen = any(word.startswith("policy=") for word in overrides)
-    return compose([*([] if chosen else ["policy=strict"]), *overrides]).policy
+    # A job is composed with it, of which only the policy counts
+    job = [] if names_a_job(overrides) else [MAIN_JOB]
+    return compose([*job, *([] if chosen else ["policy=strict"]), *overrides]).policy
 
 
 def _explain(arguments: argparse.Namespace) -> int:

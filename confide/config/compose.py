@@ -6,7 +6,6 @@ ranges and contradictions. Nothing heavy is imported.
 """
 
 import contextlib
-import dataclasses
 import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -21,12 +20,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from confide.config.fields import range_problems
 from confide.config.folders import CONF_MODULE, composing_without, current, shown
 from confide.config.hydra_state import own_hydra, with_open_dicts
+from confide.config.main_job import with_main_job
 from confide.config.model import BACKBONES
 from confide.config.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
 from confide.config.own_source import register_source
+from confide.config.problems import (
+    NAMED_IN_FILE,
+    first_line,
+    setting_keys,
+    value_problems,
+    without_consequences,
+)
 from confide.config.quoting import quote_texts
 from confide.config.run import Config
 from confide.config.strategy import (
@@ -35,6 +41,7 @@ from confide.config.strategy import (
     CustomStrategyConfig,
     FlowerStrategyConfig,
 )
+from confide.config.suited import SUITED, register_rule, suited_words
 from confide.config.sweeps import count_jobs, expand
 from confide.config.task import TASKS, known_metrics
 from confide.errors import ConfigError
@@ -50,9 +57,13 @@ _COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
 def register_schema() -> None:
     """Tell Hydra the schema that the YAML groups fill in, and of own configs."""
     register_source()
+    register_rule()
     store = ConfigStore.instance()
     names = (*TASKS, *BACKBONES, *known_metrics())
-    store.store(name="schema", node=with_open_dicts(Config, names))
+    schema = with_open_dicts(Config, names).copy()
+    for key, rule in SUITED.items():
+        OmegaConf.update(schema, key, rule)
+    store.store(name="schema", node=schema)
     nodes: dict[str, dict[str, Any]] = {
         "task": {name: kind.schema for name, kind in TASKS.items()},
         "backbone": {name: kind.schema for name, kind in BACKBONES.items()},
@@ -77,7 +88,8 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     """Compose a run's config and check it.
 
     Args:
-        overrides: Hydra overrides, such as ``strategy=fedadam`` or ``privacy.epsilon=3``.
+        overrides: Hydra overrides, such as ``strategy=fedadam`` or ``privacy.epsilon=3``; if none
+            names a task, data, a backbone or an experiment, they are of the main job.
 
     Returns:
         The checked config.
@@ -85,13 +97,14 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: naming every mistake.
     """
-    words = quote_texts([word for word in overrides if not is_hydra(word)])
+    words = with_main_job(quote_texts([word for word in overrides if not is_hydra(word)]))
     with own_hydra():
         composed, problems, mistakes = _compose_collecting(words)
         if composed is not None:
-            found = _value_problems(composed)
+            found = value_problems(composed)
             # What was wrong in a file was left out, and is not also missing or contradicted
             found = [p for p in found if not any(mistake.covers(p) for mistake in mistakes)]
+            found = without_consequences(found, problems)
             problems += _located(found, words)
     problems = [*map(str, mistakes), *problems]
     if composed is None or problems:
@@ -103,17 +116,20 @@ def _located(problems: Sequence[str], overrides: Sequence[str]) -> list[str]:
     if not problems or not current().folders:
         return list(problems)
     with composing_without(lambda path, keys: False):  # a file that cannot be read is no obstacle
-        files = own_files(overrides)
+        files = _own_files(overrides)
     return [locate(problem, files, [_key(word) for word in overrides]) for problem in problems]
 
 
 def own_files(overrides: Sequence[str]) -> list[OwnFile]:
     """List the own files that a config is composed from, in the order in which they are merged."""
-    words = [word for word in overrides if not is_hydra(word)]
+    return _own_files(with_main_job([word for word in overrides if not is_hydra(word)]))
+
+
+def _own_files(words: Sequence[str]) -> list[OwnFile]:
     with own_hydra():
         register_schema()
         with _loader() as loader:
-            merged = loader.compute_defaults_list("config", words, RunMode.RUN).defaults
+            merged = loader.compute_defaults_list("config", list(words), RunMode.RUN).defaults
     loaded = current().loaded
     return [
         OwnFile(
@@ -151,7 +167,8 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         ConfigError: naming every value that is missing, out of range or contradicted.
     """
-    problems = _value_problems(composed)
+    register_rule()  # a job of a sweep may run in a process of its own
+    problems = value_problems(composed)
     if problems:
         raise ConfigError(problems)
     # From here on there are dataclasses only: no DictConfig enters a class.
@@ -171,7 +188,7 @@ def hydra_settings(overrides: Sequence[str]) -> DictConfig:
     """
     # Only one job: Hydra reads its own settings once for a whole sweep.
     own = [word for word in overrides if is_hydra(word)]
-    job = first_job([word for word in overrides if not is_hydra(word)])
+    job = first_job(with_main_job([word for word in overrides if not is_hydra(word)]))
     register_schema()
     try:
         with initialize_config_module(CONF_MODULE, version_base="1.3"):
@@ -179,11 +196,22 @@ def hydra_settings(overrides: Sequence[str]) -> DictConfig:
     except MissingConfigException as error:
         plugin = next((word for word in own if word.endswith(("=optuna", "=joblib"))), None)
         fix = f"{plugin}: Hydra has no such plugin here; `pip install 'confide[sweeps]'` brings it."
-        raise ConfigError(fix if plugin else _first_line(error)) from None
+        raise ConfigError(fix if plugin else first_line(error)) from None
     except _COMPOSITION_ERRORS as error:
-        raise ConfigError(_first_line(error)) from None
+        raise ConfigError(first_line(error)) from None
     settings: DictConfig = composed.hydra
     return settings
+
+
+def rule_words(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that set what a rule decides, for a command that shows a config.
+
+    Args:
+        overrides: of the first job of a sweep, if it is one; nothing is returned if they are wrong.
+    """
+    with own_hydra(), contextlib.suppress(*_COMPOSITION_ERRORS):
+        return suited_words(_compose_once(first_job([w for w in overrides if not is_hydra(w)])))
+    return []
 
 
 def num_jobs(overrides: Sequence[str]) -> int:
@@ -249,7 +277,7 @@ def _own_mistakes(overrides: Sequence[str]) -> list[Mistake]:
         if base is None:  # without those that are wrong by themselves
             chosen = [word for word in chosen if _composed([word]) is not None]
             base = _composed(chosen)
-        files = own_files(chosen) if base is not None else []
+        files = _own_files(chosen) if base is not None else []
         return find_mistakes(base, files) if base is not None and files else []
 
 
@@ -299,22 +327,22 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
             return f"{override}: {other[0]} is not looked at; rename it to {choice}.yaml."
         return f"{override}: there is no {key} called {choice}.{_near(choice, _options(group))}"
     if isinstance(cause, ConfigKeyError) or "Key '" in str(cause):
-        known = _keys(_compose_once(good))
+        known = setting_keys(_compose_once(good))
         if key in known:  # a key inside the value
-            return f"{override}: {_first_line(cause)}."
+            return f"{override}: {first_line(cause)}."
         close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
         return f"{override}: there is no setting {key}.{guess} `--cfg job` prints every setting."
     if isinstance(cause, ValidationError):
-        return f"{override}: {_first_line(cause)}."
+        return f"{override}: {first_line(cause)}."
     if isinstance(error, ConfigCompositionException) and _options(key.split("@")[0]):
-        return f"{override}: {_first_line(cause)} Choose one of: {', '.join(_options(key))}."
+        return f"{override}: {first_line(cause)} Choose one of: {', '.join(_options(key))}."
     if isinstance(cause, HydraException) and not key.isascii():
         return (
             f"{override}: Hydra's command line takes no such letters in a key; write it into a file"
             " of conf/, such as conf/task/NAME.yaml."
         )
-    return f"{override}: {_first_line(cause)}"
+    return f"{override}: {first_line(cause)}"
 
 
 def _near(choice: str, options: Sequence[str]) -> str:
@@ -334,53 +362,17 @@ def _missing_default(error: MissingConfigException) -> str:
     ]
     by = place_of(naming[-1], ("defaults",)) if naming else named
     options = _options(group) if group else []
-    return f"{by} names {error.missing_cfg_file}, which is not there.{_near(choice, options)}"
+    return f"{by} names {error.missing_cfg_file}, {NAMED_IN_FILE}.{_near(choice, options)}"
 
 
 def _key(override: str) -> str:
     return override.split("=")[0].lstrip("+~")
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0]
-
-
 def _options(group: str) -> list[str]:
     with _loader() as loader:
         # The schemas that files extend are no choices.
         return [name for name in loader.get_group_options(group) if not name.endswith("_schema")]
-
-
-def _keys(node: DictConfig, prefix: str = "") -> list[str]:
-    found: list[str] = []
-    for key in map(str, node):
-        found.append(f"{prefix}{key}")
-        if (
-            not OmegaConf.is_missing(node, key)
-            # Not node[key], which would resolve interpolations and raise where it cannot.
-            and isinstance(child := node._get_node(key), DictConfig)
-            and not child._is_none()
-        ):
-            found += _keys(child, f"{prefix}{key}.")
-    return found
-
-
-def _value_problems(composed: DictConfig) -> list[str]:
-    # Before to_object(), which stops at the first one.
-    missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
-    unset = [f"{key} is not set; choose a value or a group that sets it." for key in missing]
-    try:
-        composed = composed.copy() if missing else composed
-        # With its own name as its value, so that everything else can be checked as well
-        for key in missing:
-            OmegaConf.update(composed, key, key)
-        config = OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        return unset or [_first_line(error)]
-    if not dataclasses.is_dataclass(config):
-        return [f"Expected a composed {Config.__name__}, got {type(config).__name__}."]
-    about_unset = tuple(f"{key}=" for key in missing)
-    return [*unset, *(p for p in range_problems(config) if not p.startswith(about_unset))]
 
 
 __all__ = [
@@ -394,5 +386,6 @@ __all__ = [
     "num_jobs",
     "own_files",
     "register_schema",
+    "rule_words",
     "to_config",
 ]

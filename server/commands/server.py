@@ -13,7 +13,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from confide.config.compose import to_config
+from confide.config.compose import is_hydra, to_config
+from confide.config.main_job import without_records
 from confide.config.run import Config
 from confide.deployment.lifetime import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError
@@ -72,7 +73,7 @@ def _main(words: Sequence[str], resumed: Resumption | None) -> int:
     def run(composed: DictConfig) -> None:
         _run(composed, resumed)
 
-    run_with_hydra("server", words, run)
+    run_with_hydra("server", words, run, resumed=resumed is not None)
     return 0
 
 
@@ -101,10 +102,11 @@ def new_words(words: Sequence[str]) -> list[str]:
     kit = load_coordinator_kit(Path(kits[0].removeprefix(_KIT)))
     rest = [word for word in words if word != kits[0]]
     # Records are at the institutions, so the config's settings of data have no effect here; these
-    # two satisfy its checks.
+    # satisfy its checks.
+    given = [word for word in overrides_of(rest) if not is_hydra(word)]
+    rest += [word for word in without_records(given) if word not in given]
     rest += [
         f"{_KIT}{quoted(kit.folder)}",
-        "data.public=true",
         f"data.num_clients={max(1, len(kit.institutions))}",
     ]
     # Institutions key their state and ledger by the job, so two runs must never share a name.

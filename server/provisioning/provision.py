@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from confide.config.compose import compose
+from confide.config.main_job import without_records
 from confide.config.run import Config
 from confide.deployment.federation import (
     FederationConfig,
@@ -99,7 +100,7 @@ def read_federation(path: Path) -> tuple[FederationConfig, Config]:
     """
     federation, problems = parse_federation(path)
     try:
-        config = compose(federation.config)
+        config = compose(without_records(federation.config))
     except ConfigError as error:
         raise ConfigError(
             [*problems, *(f"{path}: config: {problem}" for problem in error.problems)]

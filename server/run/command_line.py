@@ -15,8 +15,16 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from confide.config.compose import check_jobs, compose, is_hydra, register_schema
+from confide.config.compose import (
+    check_jobs,
+    compose,
+    hydra_settings,
+    is_hydra,
+    register_schema,
+    rule_words,
+)
 from confide.config.folders import CONF_MODULE, own_configs, searching, split_config_dirs
+from confide.config.main_job import names_a_job, own_experiments, with_main_job
 from confide.config.own_source import SCHEME
 from confide.config.quoting import quote_texts
 from confide.errors import (
@@ -37,13 +45,18 @@ from confide.server.run_folder import (
     described,
     finished,
     kept_own_files,
+    new_run_folder,
     refuse_changes,
+    refuse_finished,
     resume_command,
 )
 
 log = logging.getLogger(__name__)
 
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
+MULTIRUN = frozenset({"-m", "--multirun", "hydra.mode=MULTIRUN"})
+OVERWRITE = "--overwrite"
+_CFG = frozenset({"--cfg", "-c"})
 _TAKE_VALUE = frozenset(
     {
         "--cfg",
@@ -294,6 +307,7 @@ def run_with_hydra(
     run_fn: Callable[[DictConfig], object],
     *,
     checked: bool = False,
+    resumed: bool = False,
 ) -> None:
     """Check what is asked for, and have Hydra compose it and call ``run_fn``.
 
@@ -304,13 +318,24 @@ def run_with_hydra(
         words: overrides and Hydra's flags.
         run_fn: takes the composed config.
         checked: whether the overrides were checked already.
+        resumed: whether the run goes on in its own folder.
 
     Raises:
         ConfigError: naming every mistake, before anything heavy is imported.
     """
-    if not checked and not INFORMATION_FLAGS & set(words):
+    overwrite, words = OVERWRITE in words, [word for word in words if word != OVERWRITE]
+    shows = bool(INFORMATION_FLAGS & set(words))
+    given = [word for word in overrides_of(words) if not is_hydra(word)]
+    # A project's own experiments are listed by --help: without one, it shows neutral settings
+    if not names_a_job(given) and not (shows and own_experiments()):
+        words = [*with_main_job([]), *words]
+    if not checked and not shows:
         refuse_passwords(overrides_of(words))
         check_jobs(overrides_of(words))
+    if shows or _CFG & set(words):
+        words = [*words, *rule_words(overrides_of(words))]
+    elif not resumed and not MULTIRUN & set(words):
+        words = [*words, *_own_folder(overrides_of(words), overwrite=overwrite)]
     register_schema()
     sys.argv = [f"confide {program}", *overrides_first(words)]
     hydra.main(config_path=f"pkg://{CONF_MODULE}", config_name="config", version_base="1.3")(
@@ -318,8 +343,24 @@ def run_with_hydra(
     )()
 
 
+def _own_folder(overrides: Sequence[str], *, overwrite: bool) -> list[str]:
+    """Return the override that gives a new run its folder, before Hydra writes into it.
+
+    Raises:
+        ConfigError: if the folder that is named holds a finished run.
+    """
+    if not any(_key(word) == "hydra.run.dir" for word in overrides):
+        return [f"hydra.run.dir={quoted(new_run_folder())}"]
+    if not overwrite:
+        folder = Path(str(hydra_settings(overrides).run.dir)).expanduser().resolve()
+        refuse_finished(folder, fix=f"Choose another hydra.run.dir, or say {OVERWRITE}.")
+    return []
+
+
 __all__ = [
     "INFORMATION_FLAGS",
+    "MULTIRUN",
+    "OVERWRITE",
     "Resumption",
     "log_unforeseen",
     "overrides_first",

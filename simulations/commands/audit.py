@@ -1,6 +1,5 @@
 """``confide audit``: lower bounds on epsilon of a run or a plan, beside the claim."""
 
-import datetime
 import os
 import re
 import sys
@@ -12,8 +11,10 @@ from confide.config.audit import AuditConfig
 from confide.config.compose import compose
 from confide.config.custom import look_in_current_folder
 from confide.config.folders import own_configs
+from confide.config.main_job import MAIN_JOB
 from confide.config.run import Config
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
+from confide.server.run_folder import new_run_folder, refuse_finished
 from confide.terminal import make_console
 
 _HELP = """Attack a run or a plan, and print what attacks find beside what is claimed.
@@ -97,7 +98,7 @@ def _settings(overrides: Sequence[str]) -> AuditConfig:
         raise ConfigError(
             [f"{word}: a run is audited as it was run; only audit.* can be set." for word in others]
         )
-    return compose(overrides).audit
+    return compose([MAIN_JOB, *overrides]).audit
 
 
 def _simulated(config: Config, output: Path | None, overrides: Sequence[str]) -> Path:
@@ -113,7 +114,9 @@ def _simulated(config: Config, output: Path | None, overrides: Sequence[str]) ->
     from confide.simulations.run import simulate
 
     config.simulation.baselines = []
-    folder = output or Path(f"runs/{datetime.datetime.now():%Y-%m-%d/%H-%M-%S}").resolve()
+    if output is not None:
+        refuse_finished(output, fix="Choose another --output, or audit it: confide audit RUN.")
+    folder = output or new_run_folder()
     progress = make_progress(config.server.progress, config.task.primary_metric)
     progress.finished(simulate(config, folder, progress=progress, overrides=overrides), folder)
     return folder

@@ -67,7 +67,7 @@ def _main(words: Sequence[str], resumed: Resumption | None) -> int:
     def run(composed: DictConfig) -> None:
         _run(composed, resumed)
 
-    run_with_hydra("simulate", words, run)
+    run_with_hydra("simulate", words, run, resumed=resumed is not None)
     return 0
 
 

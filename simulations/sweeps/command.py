@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -31,8 +31,17 @@ from confide.config.run import Config
 from confide.config.sweeps import of_kind, swept_keys
 from confide.config.task import known_metrics
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
-from confide.server.run.command_line import overrides_of, quoted, refuse_passwords, run_with_hydra
+from confide.server.run.command_line import (
+    MULTIRUN,
+    OVERWRITE,
+    overrides_of,
+    quoted,
+    refuse_passwords,
+    run_with_hydra,
+)
+from confide.server.run_folder import new_folder, refuse_jobs
 from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, sweep_table
+from confide.storage.files import locked
 from confide.terminal import make_console
 
 log = logging.getLogger(__name__)
@@ -80,6 +89,10 @@ class Sweep:
     by_program: bool
     words: Sequence[str]
 
+    def in_folder(self, folder: Path) -> "Sweep":
+        """Return the sweep in another folder."""
+        return replace(self, folder=folder, words=[_sweep_dir(folder), *self.words[1:]])
+
     def heading(self) -> str:
         """Return the heading of the job that Hydra is running."""
         hydra = HydraConfig.get()
@@ -94,7 +107,7 @@ class Sweep:
 def is_sweep(argv: Sequence[str]) -> bool:
     """Say whether a command line asks for a sweep."""
     shows = {"--cfg", "-c", "--help", "-h", "--hydra-help", "--info", "-i", "--version"}
-    return bool({"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(argv)) and not shows & set(argv)
+    return bool(MULTIRUN & set(argv)) and not shows & set(argv)
 
 
 def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
@@ -104,9 +117,22 @@ def run_sweep(argv: Sequence[str], job_fn: JobFn) -> int:
         The exit status: 1 if any job has no model.
 
     Raises:
-        ConfigError: naming every mistake, before the first job.
+        ConfigError: naming every mistake, before the first job; also if the folder holds jobs.
     """
-    sweep = plan_sweep(overrides_of(argv))
+    overrides, overwrite = overrides_of(argv), OVERWRITE in argv
+    sweep = plan_sweep(overrides)
+    named = any(word.startswith("hydra.sweep.dir=") for word in overrides)
+    sweep = sweep.in_folder(sweep.folder if named else new_folder(sweep.folder))
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    busy = f"Another sweep is at work in {sweep.folder}; choose another hydra.sweep.dir."
+    with locked(sweep.folder / ".lock", otherwise=busy):
+        if not overwrite:
+            refuse_jobs(sweep.folder)
+        return _run_jobs(argv, sweep, job_fn)
+
+
+def _run_jobs(argv: Sequence[str], sweep: Sweep, job_fn: JobFn) -> int:
+    """Run every job, then print the table of their results."""
 
     def run(composed: DictConfig) -> float | None:
         print(sweep.heading(), file=sys.stderr)
@@ -223,10 +249,14 @@ def plan_sweep(overrides: Sequence[str]) -> Sweep:
         by_program=config.server.progress == "json",
         words=[
             # As resolved here: it holds the time, which Hydra would take again
-            f"hydra.sweep.dir={quoted(folder)}",
+            _sweep_dir(folder),
             *(_optuna_settings(hydra, config, words, overrides) if chooses else []),
         ],
     )
+
+
+def _sweep_dir(folder: Path) -> str:
+    return f"hydra.sweep.dir={quoted(folder)}"
 
 
 def _optuna_settings(

@@ -11,7 +11,7 @@ import yaml
 from rich.table import Table
 
 from confide.config.task import known_metrics
-from confide.server.run_folder import summary_of
+from confide.server.run_folder import COMMAND, summary_of
 
 _RECORD_GROUPS = ("data", "experiment", "task")
 """Groups of settings that decide which records validate; simulation.seed does too."""
@@ -55,11 +55,9 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
         parts = re.split(r"(\d+)", str(path))
         return [int(part) if part.isdigit() else part for part in parts]
 
-    folders = sorted((path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)), key=natural)
-    words = [
-        [str(word) for word in yaml.safe_load((folder / _OVERRIDES).read_text()) or []]
-        for folder in folders
-    ]
+    found = {path.parent.parent for path in sweep_dir.rglob(_OVERRIDES)}
+    folders = sorted(found, key=natural)
+    words = [_overrides(folder) for folder in folders]
     seen = Counter(word for job in words for word in dict.fromkeys(job))
     return [
         SweptRun(
@@ -69,6 +67,15 @@ def sweep_runs(sweep_dir: Path) -> list[SweptRun]:
         )
         for folder, job in zip(folders, words, strict=True)
     ]
+
+
+def _overrides(run_dir: Path) -> list[str]:
+    """Return what a job was started with: RUN's own record, or Hydra's if it got no further."""
+    # Hydra's is written by whoever comes, even if the run that is there is not theirs
+    own = run_dir / COMMAND
+    read = yaml.safe_load((own if own.exists() else run_dir / _OVERRIDES).read_text())
+    listed = read["overrides"] if own.exists() else read
+    return [str(word) for word in listed or []]
 
 
 def best_run(runs: Sequence[SweptRun]) -> SweptRun | None:

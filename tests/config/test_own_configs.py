@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from own_configs import write_configs
+from own_configs import FILES, write_configs
 
 import confide.conf
 from confide.config.compose import check_jobs, compose, own_files
@@ -119,7 +119,7 @@ def test_confides_own_folder_is_not_somebodys_own(monkeypatch: pytest.MonkeyPatc
 def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
     write_configs(here / "conf")
     (problem,) = mistakes("task=credt")
-    assert "Did you mean credit? Choose one of: credit, heart_disease, tweets." in problem
+    assert "Did you mean credit? Choose one of: credit, heart_disease, text, tweets." in problem
 
 
 def test_a_file_of_another_ending_is_told(here: Path) -> None:
@@ -241,13 +241,16 @@ def test_an_environment_variable_stands_for_a_password(
 
 
 def test_an_experiment_needs_no_package_and_may_begin_with_words(here: Path) -> None:
-    write_configs(here / "conf", experiment="# What it is.\n# @package _global_\njob: mine\n")
-    assert composed(CREDIT).job == "mine"
+    write_configs(
+        here / "conf",
+        experiment=f"# What it is.\n# @package _global_\n{FILES['experiment/credit.yaml']}",
+    )
+    assert composed(CREDIT).server.num_rounds == 2
 
 
 def test_a_file_may_build_on_one_of_confides(here: Path) -> None:
     write_configs(here / "conf", task="defaults: [tweets, _self_]\nmax_tokens: 96\n")
-    config = composed("task=credit")
+    config = composed("experiment=tweets", "task=credit")
     assert (config.task.kind, config.task.labels[0]) == ("text_classification", "negative")
     assert getattr(config.task, "max_tokens", None) == 96
 

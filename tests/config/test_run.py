@@ -7,6 +7,7 @@ import pytest
 import confide.conf
 from confide.config.compose import check_jobs, compose
 from confide.config.fields import describe_range, setting
+from confide.config.main_job import MAIN_JOB
 from confide.config.run import Config
 from confide.errors import ConfigError
 
@@ -16,6 +17,8 @@ NEEDS = {
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("backbone", "mlp"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
+    ("data", "default"): ["data.path=mine.csv", "data.public=true"],
+    ("task", "text"): ["task.labels=[no,yes]"],
     ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],
@@ -29,7 +32,9 @@ GROUPS = sorted(
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
 def test_every_choice_composes(group: str, choice: str) -> None:
-    assert isinstance(compose([f"{group}={choice}", *NEEDS.get((group, choice), [])]), Config)
+    needs = NEEDS.get((group, choice), [])
+    job = [] if group == "experiment" or "data=heart_disease" in needs else [MAIN_JOB]
+    assert isinstance(compose([*job, f"{group}={choice}", *needs]), Config)
 
 
 def test_every_yaml_says_in_its_first_line_what_it_is() -> None:
@@ -103,7 +108,7 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
 )
 def test_a_mistake_is_refused_with_its_name_and_value(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        compose(override.split())
+        compose([MAIN_JOB, *override.split()])
 
 
 def test_more_clients_a_round_than_clients_is_refused() -> None:
@@ -122,7 +127,7 @@ def test_uniform_selection_needs_a_number() -> None:
 
 def test_best_model_needs_validation_records() -> None:
     with pytest.raises(ConfigError, match=r"server\.keep=best needs validation records"):
-        compose(["server.keep=best", "data.validation=0"])
+        compose([MAIN_JOB, "server.keep=best", "data.validation=0"])
 
 
 def test_every_job_of_a_sweep_is_checked_before_the_first() -> None:
@@ -136,7 +141,7 @@ def test_every_job_of_a_sweep_is_checked_before_the_first() -> None:
     ["data.partitioner_args={a: 1}", "data.partitioner_args.a=1", "+data.partitioner_args.a=1"],
 )
 def test_dictionaries_of_arguments_take_new_keys(word: str) -> None:
-    assert compose([word]).data.partitioner_args == {"a": 1}
+    assert compose([MAIN_JOB, word]).data.partitioner_args == {"a": 1}
 
 
 def test_settings_of_hydra_itself_are_left_to_hydra() -> None:

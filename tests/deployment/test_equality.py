@@ -49,6 +49,7 @@ def check_heads(deployment: Deployment, name: str, *, rounds: int) -> None:
 @pytest.mark.timeout(600)
 def test_banks_with_lora_get_the_weights_of_the_simulation() -> None:
     tweets = (
+        "experiment=tweets",
         "tuning=lora",
         "data.num_clients=3",
         "data.max_records=240",

@@ -323,6 +323,7 @@ def test_a_model_too_large_for_the_superlink_is_refused_before_anybody_is_asked(
 def test_a_backbone_that_is_not_here_is_declined() -> None:
     tweets = (
         "tuning=head",
+        "experiment=tweets",
         "data.num_clients=1",
         "data.max_records=60",
         "backbone.num_hidden_layers=1",

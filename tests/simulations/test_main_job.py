@@ -22,6 +22,7 @@ def test_whole_backbone_is_tuned_with_lora_under_privacy(
     run: Callable[..., dict[str, Any]],
 ) -> None:
     small = (
+        "experiment=tweets",
         "data.max_records=400",
         "data.num_clients=2",
         "data.partitioner=iid",

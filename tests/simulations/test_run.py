@@ -15,6 +15,7 @@ from confide.simulations.run import noise_secret
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]")
 SMALL_TWEETS = (
+    "experiment=tweets",
     "backbone.num_hidden_layers=2",
     "data.max_records=240",
     "data.num_clients=2",

@@ -25,6 +25,7 @@ from confide.storage.tensor_files import sha256
 
 HEART = ("experiment=heart_disease", "data.num_clients=4")
 TWEETS = (
+    "experiment=tweets",
     "data.num_clients=3",
     "data.max_records=90",
     "backbone.num_hidden_layers=1",

@@ -40,6 +40,7 @@ from confide.tasks.task import LABELS, Examples
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]")
 TWEETS = (
+    "experiment=tweets",
     "tuning=lora",
     "backbone.num_hidden_layers=2",
     "data.max_records=160",

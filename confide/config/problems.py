@@ -1,0 +1,81 @@
+"""What is wrong with the values of a composed config, in sentences."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from confide.config.fields import range_problems
+from confide.config.main_job import MAIN_JOB
+from confide.config.run import Config
+
+NAMED_IN_FILE = "which is not there"
+"""What is said of a choice that an own file names."""
+_HOW_TO_SET = {
+    "data.path": (
+        "name the records, data.path=FILE, or choose data or an experiment that does;"
+        f" {MAIN_JOB} is the main job."
+    )
+}
+
+
+def value_problems(composed: DictConfig) -> list[str]:
+    """List every value that is missing, out of range or contradicted."""
+    # Before to_object(), which stops at the first one.
+    missing = sorted(str(key) for key in OmegaConf.missing_keys(composed))
+    unset = [
+        f"{key} is not set; {_HOW_TO_SET.get(key, 'choose a value or a group that sets it.')}"
+        for key in missing
+    ]
+    try:
+        composed = composed.copy() if missing else composed
+        # With its own name as its value, so that everything else can be checked as well
+        for key in missing:
+            OmegaConf.update(composed, key, key)
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        return unset or [first_line(error)]
+    if not dataclasses.is_dataclass(config):
+        return [f"Expected a composed {Config.__name__}, got {type(config).__name__}."]
+    about_unset = tuple(f"{key}=" for key in missing)
+    if "data.path" in missing:  # whose records they are is not known either
+        about_unset += ("client.ledger=null",)
+    return [*unset, *(p for p in range_problems(config) if not p.startswith(about_unset))]
+
+
+def without_consequences(found: Sequence[str], problems: Sequence[str]) -> list[str]:
+    """Leave out what follows from a choice of task, records or experiment that is not there."""
+    chosen = ("task=", "data=", "experiment=")
+    if not any(p.startswith(chosen) or NAMED_IN_FILE in p for p in problems):
+        return list(found)
+    return [p for p in found if not p.startswith(("task.", "data.", "backbone.", "client.ledger"))]
+
+
+def setting_keys(node: DictConfig, prefix: str = "") -> list[str]:
+    """List the dotted keys of every setting."""
+    found: list[str] = []
+    for key in map(str, node):
+        found.append(f"{prefix}{key}")
+        if (
+            not OmegaConf.is_missing(node, key)
+            # Not node[key], which would resolve interpolations and raise where it cannot.
+            and isinstance(child := node._get_node(key), DictConfig)
+            and not child._is_none()
+        ):
+            found += setting_keys(child, f"{prefix}{key}.")
+    return found
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return str(error).strip().splitlines()[0]
+
+
+__all__ = [
+    "NAMED_IN_FILE",
+    "first_line",
+    "setting_keys",
+    "value_problems",
+    "without_consequences",
+]
