@@ -10,9 +10,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 LEARNING_RATES: dict[tuple[str, bool], float] = {
-    ("logistic", False): 0.5,
-    ("logistic", True): 1.0,
-    ("mlp", False): 0.1,
+    ("logistic", False): 0.2,
+    ("logistic", True): 0.5,
+    ("mlp", False): 0.2,
     ("mlp", True): 0.5,
     ("head", False): 1.0,
     ("head", True): 1.0,

@@ -13,6 +13,7 @@ import confide
 import confide.cli
 from confide.config.compose import compose
 from confide.config.folders import own_configs
+from confide.config.main_job import MAIN_JOB
 from confide.errors import ConfigError
 from confide.protocol.plan import make_plan
 from confide.server.provisioning.provision import read_federation
@@ -142,7 +143,7 @@ def test_trials_of_an_audit_are_held_to_no_policy_of_ones_own(elsewhere: Path) -
     (elsewhere / "policy" / "simulation.yaml").write_text("max_epsilon: 0.5\n")
     audit_policy.cache_clear()
     with own_configs(["-cd", "mine"]):
-        assert compose().policy.max_epsilon == 0.5
+        assert compose([MAIN_JOB]).policy.max_epsilon == 0.5
         assert audit_policy(100).max_epsilon == 1000
         assert audit_policy(100).allow_drafted
 
