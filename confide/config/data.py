@@ -206,6 +206,7 @@ class DataConfig:
                     " files, one for each institution; leave data.num_clients out."
                 )
 
+
 def encoding_problems(encoding: str) -> Iterator[str]:
     """Yield a sentence if Python knows no encoding of text by this name."""
     try:
