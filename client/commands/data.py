@@ -21,9 +21,9 @@ from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from confide.client.records.report import CountTokens, Report, SourceReport
+    from confide.tables import Table
     from confide.tasks.tokens import TokenCounts
 
 _OVERRIDE = re.compile(r"[+~]{0,2}[\w./@]+=.*", re.DOTALL)
@@ -168,20 +168,21 @@ def _tokenizer(config: Config) -> "CountTokens":
 
 
 def _show(report: "Report", config: Config) -> None:
+    from confide.tables import Table
+
     console = make_console()
     if report.source is not None:
-        source, table = report.source, _table("", "")
-        table.title, table.show_header = report.path, False
+        source, table = report.source, Table("", "", title=report.path)
         table.add_row("records", str(source.records))
         table.add_row("left out", _left_out(source))
         table.add_row("labels", _counts(source.labels))
         gaps = {name: count for name, count in source.missing.items() if count}
         table.add_row("missing values", _counts(gaps) or "none")
         table.add_row("expected splits", _counts(report.splits))
-        console.print(table, highlight=False)
+        table.show(console)
         for table in _tables(report, config):
             if table.row_count:
-                console.print(table)
+                table.show(console)
     _say(console, "note", report.notes)
     _say(console, "problem", report.problems)
     if report.ready:
@@ -198,6 +199,8 @@ def _say(console: "Console", kind: str, sentences: Sequence[str]) -> None:
 
 def _tables(report: "Report", config: Config) -> "Iterator[Table]":
     """Yield what is known of columns, of texts' lengths and of files."""
+    from confide.tables import Table
+
     headers: tuple[str, ...] = (
         "column",
         "kind",
@@ -206,7 +209,7 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
         "clipped",
         "indicator",
     )
-    table = _table(*headers, numbers=("missing", "clipped"))
+    table = Table(*headers, numbers=("missing", "clipped"), title="What the schema will do")
     for name, column in report.columns.items():
         table.add_row(
             name,
@@ -216,11 +219,10 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
             str(column.clipped) if column.kind == "numeric" else "-",
             "added" if column.indicator else "-",
         )
-    table.title = "What the schema will do"
     yield table
     limit = getattr(config.task, "max_tokens", None)
     numbers = ("median", "95 %", "longest")
-    table = _table("length in", *numbers, f"cut at {limit}", numbers=numbers)
+    table = Table("length in", *numbers, f"cut at {limit}", numbers=numbers)
     for unit, lengths in report.lengths.items():
         cut = "-" if lengths.cut is None else f"{lengths.cut:.1%}"
         table.add_row(
@@ -228,7 +230,7 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
         )
     yield table
     headers = ("file", "records", "left out", "labels", "missing")
-    table = _table(*headers, numbers=("records", "missing"))
+    table = Table(*headers, numbers=("records", "missing"))
     for name, source in report.files.items():
         missing = str(sum(source.missing.values()))
         counted = (str(source.records), _left_out(source), _counts(source.labels), missing)
@@ -241,16 +243,9 @@ def _left_out(source: "SourceReport") -> str:
 
 
 def _counts(counts: Any) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
+    from confide.tables import TIED
 
-
-def _table(*headers: str, numbers: Sequence[str] = ()) -> "Table":
-    from rich.table import Table
-
-    table = Table(title_justify="left", title_style="bold")
-    for header in headers:
-        table.add_column(header, justify="right" if header in numbers else "left", overflow="fold")
-    return table
+    return ", ".join(f"{name}{TIED}{count}" for name, count in counts.items())
 
 
 __all__ = ["main"]

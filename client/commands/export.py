@@ -104,14 +104,10 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
 
 
 def _show(comparison: "Comparison", folder: Path) -> None:
-    from rich.table import Table
+    from confide.tables import Table
 
-    table = Table(
-        title=f"{comparison.num_examples} records", title_justify="left", title_style="bold"
-    )
-    table.add_column("")
-    table.add_column("run", justify="right")
-    table.add_column(comparison.form, justify="right")
+    numbers = ("run", comparison.form)
+    table = Table("", *numbers, numbers=numbers, title=f"{comparison.num_examples} records")
     run, exported = comparison.run, comparison.exported
     table.add_row("MB", f"{run.size_mb:.2f}", f"{exported.size_mb:.2f}")
     table.add_row("ms a record", f"{run.ms_per_record:.3f}", f"{exported.ms_per_record:.3f}")
@@ -124,7 +120,7 @@ def _show(comparison: "Comparison", folder: Path) -> None:
             "-" if got is None else f"{got:.4f}",
         )
     console = make_console()
-    console.print(table)
+    table.show(console)
     console.print(f"written to {folder}", highlight=False, soft_wrap=True, markup=False)
 
 

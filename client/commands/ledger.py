@@ -16,9 +16,8 @@ from confide.errors import ConfigError
 from confide.terminal import make_console
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from confide.client.ledger.state import LedgerState, PopulationAccount
+    from confide.tables import Table
 
 _BAR = 12
 
@@ -107,13 +106,13 @@ def _show(arguments: argparse.Namespace) -> int:
 
     console = make_console()
     files = [open_file(path, arguments) for path in files_at(arguments.path)]
-    console.print(_populations([file.state for file in files]))
+    _populations([file.state for file in files]).show(console)
     for file in files:
         for population in file.state.populations.values():
             if population.runs:
-                console.print(_runs(population))
+                _runs(population).show(console)
             if any(run.terms.score_releases for run in population.runs.values()):
-                console.print(_scores(population))
+                _scores(population).show(console)
         if arguments.events:
             for event in file.log.events:
                 when = datetime.datetime.fromtimestamp(event.time, datetime.UTC)
@@ -135,8 +134,8 @@ def _populations(states: "Sequence[LedgerState]") -> "Table":
         "of",
         "left",
         "delta",
+        "",
     )
-    table.add_column("", no_wrap=True)
     for population in (population for state in states for population in state.populations.values()):
         budget, committed = population.budget, population.committed
         figures = [
@@ -202,17 +201,11 @@ def _scores(population: "PopulationAccount") -> "Table":
 
 
 def _table(title: str, first: str, *headers: str) -> "Table":
-    from rich.table import Table
+    from confide.tables import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column(first, overflow="fold")
-    for header in headers:
-        table.add_column(
-            header,
-            justify="left" if header in ("unit", "noise", "split") else "right",
-            no_wrap=True,
-        )
-    return table
+    texts = ("unit", "noise", "split", "")
+    numbers = [header for header in headers if header not in texts]
+    return Table(first, *headers, numbers=numbers, title=title)
 
 
 # --- export, budget
@@ -232,7 +225,7 @@ def _budget(arguments: argparse.Namespace) -> int:
     elif arguments.epsilon or arguments.delta or arguments.unit or arguments.separate:
         raise ConfigError("--epsilon, --delta, --unit and --separate go with --declare NAME.")
     states = [open_file(path, arguments).state for path in files_at(arguments.path)]
-    make_console().print(_populations(states))
+    _populations(states).show()
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,10 @@ from confide.config.fields import range_problems
 from confide.config.folders import CONFIG_DIR_HELP, own_configs
 from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError
-from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from confide.client.policy import Verdict
+    from confide.tables import Table
 
 _OVERRIDE = re.compile(r"[+~]{0,2}policy(\.\w+)*=")
 
@@ -156,23 +156,23 @@ def _print(verdicts: "Sequence[Verdict]", *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(verdict) for verdict in verdicts], indent=1))
         return
-    from rich.table import Table
+    verdict_table(verdicts).show()
 
-    table = Table("rule")
-    for header in ("asked", "allowed", ""):
-        table.add_column(header, overflow="fold")
+
+def verdict_table(verdicts: "Iterable[Verdict]") -> "Table":
+    """Build a table of what was asked and what is allowed, a row a rule."""
+    from confide.tables import Table
+
+    table = Table("rule", "asked", "allowed", "")
     for verdict in verdicts:
         shown = [
             value if isinstance(value, str) else f"{value:g}"
             for value in (verdict.asked, verdict.allowed)
         ]
-        table.add_row(
-            verdict.rule,
-            *shown,
-            "allowed" if verdict.holds else "DENIED",
-            style=None if verdict.holds else "bold red",
-        )
-    make_console().print(table)
+        holds = verdict.holds
+        decision, style = ("allowed", "") if holds else ("DENIED", "bold red")
+        table.add_row(verdict.rule, *shown, decision, style=style)
+    return table
 
 
-__all__ = ["load_policy", "main"]
+__all__ = ["load_policy", "main", "verdict_table"]

@@ -5,8 +5,7 @@ import functools
 import json
 from typing import Any
 
-from rich.table import Table
-
+from confide.client.commands.policy import verdict_table
 from confide.client.deployment.kit import InstitutionKit, is_stopped
 from confide.client.deployment.kit_ledger import ledger_file
 from confide.client.deployment.launch import ROLES
@@ -14,6 +13,7 @@ from confide.client.policy import Policy
 from confide.deployment.lifetime import processes
 from confide.errors import ConfideError
 from confide.protocol.plan import TrainingPlan, plan_sha256
+from confide.tables import Table
 from confide.terminal import make_console
 
 WAITS = "waits for approval"
@@ -69,16 +69,7 @@ def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
             " lifetime budget"
         )
         console.print(f"Cost: {cost}.", highlight=False)
-    table = Table("rule", "asked", "allowed", "")
-    for verdict in Policy(policy).plan_verdicts(plan):
-        table.add_row(
-            verdict.rule,
-            str(verdict.asked),
-            str(verdict.allowed),
-            "allowed" if verdict.holds else "DENIED",
-            style=None if verdict.holds else "bold red",
-        )
-    console.print(table)
+    verdict_table(Policy(policy).plan_verdicts(plan)).show(console)
 
 
 def _now(kit: InstitutionKit) -> dict[str, Any] | None:
@@ -164,10 +155,9 @@ def _print(state: dict[str, Any]) -> None:
     say(f"{state['institution']}, coordinator {state['coordinator']}")
     table = Table("process", "runs as")
     for role, pid in state["processes"].items():
-        table.add_row(
-            role, f"process {pid}" if pid else "not running", style=None if pid else "bold red"
-        )
-    console.print(table)
+        runs_as, style = (f"process {pid}", "") if pid else ("not running", "bold red")
+        table.add_row(role, runs_as, style=style)
+    table.show(console)
     now = state["now"]
     if now is not None:
         doing = "{what}, job {job}, round {round}, since {seconds} s".format(**now)

@@ -29,7 +29,7 @@ _GIB = 2**30
 _LITTLE_DISK = _GIB
 _NO_DISK = _GIB // 10
 _LITTLE_MEMORY = _GIB
-_STYLES: dict[str, str | None] = {"ok": None, "warning": "yellow", "error": "bold red"}
+_STYLES = {"ok": "", "warning": "yellow", "error": "bold red"}
 
 
 @dataclass(frozen=True)
@@ -90,20 +90,14 @@ def show(findings: Sequence[Finding], *, as_json: bool) -> int:
 
 
 def _print(findings: Sequence[Finding], counts: dict[str, int]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from confide.tables import Table
 
-    table = Table("check", "")
-    # Folded and not cut: fingerprints are there to be compared.
-    for header in ("finding", "fix"):
-        table.add_column(header, overflow="fold")
+    table = Table("check", "", "finding", "fix")
     for finding in findings:
-        # As Text: in a str rich would turn :AB: of a fingerprint into an emoji, and [...] into
-        # markup.
-        message, fix = Text(finding.message), Text(finding.fix)
-        table.add_row(finding.check, finding.status, message, fix, style=_STYLES[finding.status])
+        cells = (finding.check, finding.status, finding.message, finding.fix)
+        table.add_row(*cells, style=_STYLES[finding.status])
     console = make_console()
-    console.print(table)
+    table.show(console)
     console.print(f"{counts['error']} errors, {counts['warning']} warnings.", highlight=False)
 
 

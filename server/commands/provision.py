@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from confide.config.folders import CONFIG_DIR_HELP, own_configs
 from confide.errors import ConfigError
 from confide.storage.files import folder_name
-from confide.terminal import make_console
 
 if TYPE_CHECKING:
     from confide.deployment.federation import FederationConfig
@@ -113,18 +112,13 @@ def _request(arguments: argparse.Namespace) -> int:
 
 
 def _print(done: "Provisioned", federation: "FederationConfig") -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from confide.tables import Table
 
     table = Table("institution", "kit", "node.key", "fingerprint of its public key")
-    # Folded and not cut: fingerprints are there to be compared.
-    for column in table.columns:
-        column.overflow = "fold"
     for kit in done.kits:
         where = "in the kit" if kit.has_key else "at the institution"
-        # Text, because rich would read [...] in an institution's name as markup.
-        table.add_row(*(Text(cell) for cell in (kit.name, kit.state, where, kit.key_fingerprint)))
-    make_console().print(table)
+        table.add_row(kit.name, kit.state, where, kit.key_fingerprint)
+    table.show()
     for name in done.removed:
         print(f"{name} was removed: its key is no longer in coordinator/; its kit is kept.")
     for note in done.notes:

@@ -111,7 +111,7 @@ def print_summary(summary: Mapping[str, Any], run_dir: Path, *, last_line: bool 
     """Print a run's closing table and lines to stdout, or only the last line."""
     console, lines = make_console(), closing_lines(summary, run_dir)
     if not last_line:
-        console.print(closing_table(summary))
+        closing_table(summary).show(console)
     for line in lines[-1:] if last_line else lines:
         console.print(line, highlight=False, soft_wrap=True)
 

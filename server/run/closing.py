@@ -4,11 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
-
-_LONGEST_NAME = 24
+from confide.tables import Table
 
 
 def closing_table(summary: Mapping[str, Any]) -> Table:
@@ -21,7 +18,6 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
     title, short = f"{metric} on pooled and on own test records", "pooled"
     if deployed or "measured" in summary["federated"]:
         title, short = f"{metric} on own test records, and the mean of all", "mean"
-    table = Table(title=title, title_justify="left", title_style="bold")
     headers = [
         "institution",
         "training\nrecords" if deployed else "records",
@@ -33,15 +29,7 @@ def closing_table(summary: Mapping[str, Any]) -> Table:
         "federated\nmodel,\nown",
         *(["epsilon"] if private else []),
     ]
-    for number, header in enumerate(headers):
-        is_name = number == 0
-        table.add_column(
-            header,
-            justify="left" if is_name else "right",
-            no_wrap=True,
-            # Numbers stay whole beside the longest name
-            max_width=_LONGEST_NAME if is_name else None,
-        )
+    table = Table(*headers, numbers=headers[1:], title=title)
     for name, client in summary["clients"].items():
         baseline = local.get(name, {})
         row = [

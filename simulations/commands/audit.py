@@ -162,20 +162,19 @@ def _save_pictures(folder: Path, pictures: Sequence[Any]) -> None:
 
 
 def _print(audit: Mapping[str, Any], section: Any) -> None:
-    from rich.table import Table
-
     from confide.server.report.audit import findings
+    from confide.tables import Table
 
     console = make_console()
     claim, settings = audit["claim"], audit["settings"]
     table = Table(
+        *("test", "claim", "found", "cap", "verdict"),
+        numbers=("claim", "found", "cap"),
         title=(
             f"{audit['institution']}, n={audit['num_units']}: epsilon {claim['epsilon']:g} at delta"
             f" {claim['delta']:g}"
-        )
+        ),
     )
-    for header in ("test", "claim", "found", "cap", "verdict"):
-        table.add_column(header, justify="left" if header in ("test", "verdict") else "right")
     for one in findings(audit):
         table.add_row(
             one["name"],
@@ -186,7 +185,7 @@ def _print(audit: Mapping[str, Any], section: Any) -> None:
             style="bold red" if one["fault"] else "",
         )
     if table.row_count:
-        console.print(table)
+        table.show(console)
         console.print(
             f"Bounds and intervals at {settings['confidence']:.0%}; a sound run is called faulty"
             f" with probability {settings['alarm_rate']:g} at most, over all tests.",

@@ -190,7 +190,7 @@ def _hydra_raises() -> Iterator[None]:
 def _print_results(runs: Sequence[SweptRun], sweep: Sweep) -> None:
     """Print the table of results, the errors of failed jobs, and the best job."""
     console = make_console(stderr=sweep.by_program)
-    console.print(sweep_table(runs, sweep.folder))
+    sweep_table(runs, sweep.folder).show(console)
     for run in runs:
         if run.summary and run.status != "completed":
             message = (

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.table import Table
 
 from confide.config.task import known_metrics
 from confide.server.run_folder import COMMAND, summary_of
+from confide.tables import Table
 
 _RECORD_GROUPS = ("data", "experiment", "task")
 """Groups of settings that decide which records validate; simulation.seed does too."""
@@ -117,15 +117,11 @@ def sweep_table(runs: Sequence[SweptRun], sweep_dir: Path) -> Table:
     completed = [run for run in runs if run.status == "completed"]
     metrics = sorted({str(run.summary["primary_metric"]) for run in completed if run.summary})
     plain = len(completed) == len(runs)
-    title = f"{len(runs)} jobs in {sweep_dir!s}"
-    table = Table(title=title, title_justify="left", title_style="bold")
     # A key is broken at its dots, so that many settings fit beside each other
     texts = ["RUN", *(key.replace(".", ".\n") for key in keys), *([] if plain else ["status"])]
-    for header in texts:
-        table.add_column(header, overflow="fold")
     scores = [f"{split}\n{metric}" for metric in metrics for split in ("validation", "test")]
-    for header in (*scores, "epsilon", "seconds"):
-        table.add_column(header, justify="right", no_wrap=True)
+    numbers = (*scores, "epsilon", "seconds")
+    table = Table(*texts, *numbers, numbers=numbers, title=f"{len(runs)} jobs in {sweep_dir}")
     for run in runs:
         values = {_key(word): _short(word.partition("=")[2]) for word in run.overrides}
         cells = [values.get(key, "") for key in keys] + ([] if plain else [run.status])
