@@ -4,15 +4,20 @@ Commands are named by dotted strings and imported when called, so that ``confide
 neither torch nor Hydra, and a command only what it needs itself.
 """
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
 import tempfile
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from types import FrameType
 
 from confide.errors import (
     EXIT_FAILED,
+    EXIT_INTERRUPTED,
     EXIT_USAGE,
     ConfideError,
     ConfigError,
@@ -99,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words after ``confide``; None for this process's own.
 
     Returns:
-        Exit status: 0 done, 1 the run failed, 2 the command or its config is wrong.
+        Exit status: 0 done, 1 the run failed, 2 the command or its config is wrong, 130 it was
+        interrupted.
     """
     if argv is None:  # the streams are this process's own
         protect_streams()
@@ -117,11 +123,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return EXIT_USAGE
     module, function = COMMANDS[words[0]][0].split(":")
+    # Our own lines say more than the libraries' bars; read when the libraries are imported
+    for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(variable, "1")
     try:
-        status: int = getattr(importlib.import_module(module), function)(words[1:])
+        with _terminable():
+            status: int = getattr(importlib.import_module(module), function)(words[1:])
     except ConfideError as error:
         print(f"confide {words[0]}: {error}", file=sys.stderr)
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    except KeyboardInterrupt:
+        print(f"confide {words[0]}: interrupted.", file=sys.stderr)
+        return EXIT_INTERRUPTED
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR"):  # as Hydra does for whoever looks for a fault
             raise
@@ -140,6 +153,23 @@ def _kept(command: str) -> str:
     except OSError:  # a full disk is often what it began with
         return "Its traceback could not be written; set HYDRA_FULL_ERROR=1 to see it."
     return report_it(path)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: with a word, and with files closed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only a main thread may say what a signal does
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from confide.deployment.lifetime import stop_signals
 from confide.deployment.logs import log_to_stderr
 from confide.errors import ConfigError
 from confide.security.proxies import settled
-from confide.security.redaction import redact
+from confide.security.redaction import holds_password, redact
 from confide.storage.files import make_private_folder
 
 log = logging.getLogger(__name__)
@@ -93,12 +93,12 @@ def _kit(arguments: argparse.Namespace) -> InstitutionKit:
     if not folders and not Path(FILE).is_file():
         raise ConfigError(f"This folder holds no {FILE}; name the folder of a kit.")
     overrides = [word for word in arguments.words if word not in folders]
-    shown = [redact(word) for word in overrides if redact(word) != word]
+    shown = [redact(word) for word in overrides if holds_password(word)]
     if shown:
         raise ConfigError(
             [
                 f"{word}: a password on the command line; every user of this machine can read it in"
-                " the list of processes. Use ${oc.env:NAME} in client.yaml, or ~/.pgpass."
+                " the list of processes. Write '${oc.env:NAME}' for it, or use ~/.pgpass."
                 for word in shown
             ]
         )
@@ -128,7 +128,15 @@ def _run(words: Sequence[str]) -> int:
             is_new = not kit.ledger.exists()
             new = " It is new: nothing was ever spent in it." if is_new else ""
             log.info("Its budget is kept in %s.%s", kit.ledger, new)
-        return supervisor.run(stop)
+        status = supervisor.run(stop)
+    if stop.is_set():
+        log.info(
+            "%s was stopped and takes part no more; what it spent remains spent. `confide client"
+            " %s` takes part again.",
+            kit.config.name,
+            kit.folder,
+        )
+    return status
 
 
 def _status(words: Sequence[str]) -> int:

@@ -1,8 +1,10 @@
 """``confide client``: its words, what an operator sees, and how a job is approved and stopped."""
 
+import contextlib
 import io
 import json
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -84,6 +86,31 @@ def test_a_wrong_word_is_an_exit_status_and_a_sentence(
 ) -> None:
     assert confide.cli.main(["client", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("confide client: ")
+
+
+class Stopped:
+    """A supervisor whose people press Ctrl-C, or whose service is stopped."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def run(self, stop: threading.Event) -> int:
+        os.kill(os.getpid(), self._number)
+        assert stop.wait(5)
+        return 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_stops_it_is_told_that_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    fake = contextlib.nullcontext(Stopped(number))
+    monkeypatch.setattr("confide.client.commands.client.supervised", lambda *_: fake)
+    monkeypatch.setattr("confide.client.commands.client.log_to_stderr", lambda: None)
+    caplog.set_level("INFO")
+    assert main([str(write_kit(tmp_path))]) == 0
+    assert caplog.messages[-1].startswith(f"{NAME} was stopped and takes part no more")
+    assert f"`confide client {tmp_path}` takes part again" in caplog.messages[-1]
 
 
 def test_one_role_alone_needs_a_port_to_meet_at(tmp_path: Path) -> None:

@@ -44,6 +44,19 @@ def test_password_on_the_command_line_is_refused_masked(
     assert "s3cret" not in str(caught.value)
 
 
+def test_a_variable_stands_for_a_password_on_the_command_line(
+    kit: InstitutionKit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WARD", "s3cret")
+    path = "data.path='postgresql://ann:${oc.env:WARD}@db/ward'"
+    assert cli.main(["status", str(kit.folder), path, "data.query='SELECT 1'"]) == 1
+    assert "s3cret" not in capsys.readouterr().out
+    again = load_kit(kit.folder, [path, "data.query='SELECT 1'"])
+    # What the trainer's process is started with, and what everybody can read of it
+    assert again.overrides[0] == path
+    assert again.config.data.path == "postgresql://ann:s3cret@db/ward"
+
+
 def test_flags_may_stand_between_kit_and_overrides(
     kit: InstitutionKit, capsys: pytest.CaptureFixture[str]
 ) -> None:

