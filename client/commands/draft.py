@@ -122,6 +122,7 @@ def _read(path: Path) -> "TaskConfig":
     from pydantic import TypeAdapter, ValidationError
 
     from confide.config.fields import range_problems
+    from confide.config.own_files import in_file
     from confide.config.own_source import kind_problem, parse
     from confide.config.task import TaskConfig
     from confide.protocol.plan import Task
@@ -130,7 +131,7 @@ def _read(path: Path) -> "TaskConfig":
         raw = parse(path)
         problem = kind_problem("task", raw)
         if problem:
-            raise ConfigError(f"{path}: {problem}")
+            raise ConfigError(in_file(path, problem.removeprefix("task.")))
         raw.pop("defaults", None)
         task: TaskConfig = TypeAdapter(Task).validate_json(json.dumps(raw))
     except ConfigCompositionException as error:
@@ -138,11 +139,11 @@ def _read(path: Path) -> "TaskConfig":
     except ValidationError as error:
         raise ConfigError(
             [
-                f"{path}: {'.'.join(map(str, e['loc'][1:]))}: {e['msg'].rstrip('.')}."
+                in_file(path, f"{'.'.join(map(str, e['loc'][1:]))}: {e['msg'].rstrip('.')}.")
                 for e in error.errors(include_url=False)
             ]
         ) from None
-    problems = [f"{path}: {problem}" for problem in range_problems(task, "task.")]
+    problems = [in_file(path, problem) for problem in range_problems(task)]
     if problems:
         raise ConfigError(problems)
     return task

@@ -80,25 +80,30 @@ def load_policy(path: Path | None) -> PolicyConfig:
     """
     from pydantic import TypeAdapter, ValidationError
 
+    from confide.config.own_files import in_file
+
     if path is None:
         return PolicyConfig()
     try:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
         # By way of JSON, as plans are read: the same values are valid in both
         policy = TypeAdapter(PolicyConfig).validate_json(json.dumps(raw))
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(f"{path}{line}: is not YAML: {error.problem}.") from None
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read ({error}).") from None
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
         raise ConfigError(
             [
-                f"{path}: {'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}."
+                in_file(path, f"{'.'.join(map(str, e['loc']))}={e['input']!r}: {e['msg']}.")
                 for e in mistakes
             ]
         ) from None
     problems = list(range_problems(policy))
     if problems:
-        raise ConfigError([f"{path}: {problem}" for problem in problems])
+        raise ConfigError([in_file(path, problem) for problem in problems])
     return policy
 
 

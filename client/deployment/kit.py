@@ -25,6 +25,7 @@ from confide.client.ledger.names import ledger_path, population_of
 from confide.config.client import TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import STRICT, range_problems, setting
+from confide.config.own_files import OwnFile, find_mistakes, in_file
 from confide.config.privacy import PolicyConfig
 from confide.config.quoting import quote_texts
 from confide.config.task import TaskConfig
@@ -252,7 +253,10 @@ def read_kit(folder: Path, overrides: Sequence[str] = ()) -> tuple[InstitutionKi
         if not problem.startswith(tuple(f"{key}=" for key in missing))
     ]
     kit = InstitutionKit(folder, config, task, tuple(overrides))
-    return kit, [f"{FILE}: {problem}" for problem in problems]
+    typed = [override.partition("=")[0].lstrip("+~") for override in overrides]
+    return kit, [
+        in_file(folder / FILE, problem, name=FILE, overridden=typed) for problem in problems
+    ]
 
 
 def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[str]]:
@@ -273,8 +277,13 @@ def _compose(folder: Path, overrides: Sequence[str]) -> tuple[KitConfig, list[st
             OmegaConf.update(composed, key, key)
         config = OmegaConf.to_object(composed)
     except (HydraException, OmegaConfBaseException, ValueError, MarkedYAMLError) as error:
+        base = OmegaConf.structured(KitConfig)
+        file = OwnFile(path=folder / FILE, name=Path(FILE).stem, package=())
+        # Every mistake of the file, with its line
+        mistakes = [str(one) for one in find_mistakes(base, [file]) if one.sort != "unwise"]
         # Overrides are quoted in errors, and may hold a database's password.
-        raise ConfigError(f"{folder / FILE}: {redact(_in_one_line(error))}") from None
+        told = mistakes or [f"{folder / FILE}: {redact(_in_one_line(error))}"]
+        raise ConfigError(told) from None
     assert isinstance(config, KitConfig)
     return config, missing
 

@@ -145,6 +145,8 @@ def find_mistakes(base: DictConfig, files: Iterable[OwnFile]) -> list[Mistake]:
     """
     found: list[Mistake] = []
     for file in files:
+        if file.package[:1] == ("hydra",):
+            continue  # Hydra's own settings, whose schema it keeps itself
         try:
             raw = parse(file.path)
         except ConfigCompositionException as error:
@@ -287,4 +289,20 @@ def locate(problem: str, files: Sequence[OwnFile], overridden: Sequence[str]) ->
     return f"{place_of(best[1], best[2])}: {problem}"
 
 
-__all__ = ["Mistake", "OwnFile", "find_mistakes", "locate", "place_of"]
+def in_file(
+    path: Path, problem: str, *, name: str | None = None, overridden: Sequence[str] = ()
+) -> str:
+    """Put FILE:LINE before a problem of a file that is a config of its own, such as a policy.
+
+    Args:
+        path: the file, whose problem it is.
+        problem: a sentence that begins with a setting; FILE alone is put before any other.
+        name: what FILE is called; None for its path.
+        overridden: settings that the command line sets.
+    """
+    located = locate(problem, [OwnFile(path=path, name=path.stem, package=())], overridden)
+    place = located.removesuffix(problem).removeprefix(shown(path)) or ": "
+    return f"{name or shown(path)}{place}{problem}"
+
+
+__all__ = ["Mistake", "OwnFile", "find_mistakes", "in_file", "locate", "place_of"]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import yaml
 
 from confide.config.fields import STRICT, range_problems, setting
+from confide.config.own_files import in_file
 from confide.errors import ConfigError
 
 _LONGEST_NAME, _LONGEST_COMMON_NAME = 100, 64
@@ -135,7 +136,7 @@ def parse_federation(path: Path) -> tuple[FederationConfig, list[str]]:
     problems += [
         problem for problem in range_problems(federation) if not problem.startswith(mistyped)
     ]
-    return federation, [f"{path}: {problem}" for problem in problems]
+    return federation, [in_file(path, problem) for problem in problems]
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
@@ -144,6 +145,11 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
         raw: Any = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         raw = {} if raw is None else raw
         json.dumps(raw)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ConfigError(
+            f"{path}{line}: is not YAML: {error.problem}; expected that of a federation."
+        ) from None
     except (OSError, TypeError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(
             f"{path} cannot be read ({error}); expected the YAML of a federation."

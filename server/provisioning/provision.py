@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from confide.config.compose import compose
 from confide.config.main_job import without_records
+from confide.config.own_files import in_file
 from confide.config.run import Config
 from confide.deployment.federation import (
     FederationConfig,
@@ -103,7 +104,7 @@ def read_federation(path: Path) -> tuple[FederationConfig, Config]:
         config = compose(without_records(federation.config))
     except ConfigError as error:
         raise ConfigError(
-            [*problems, *(f"{path}: config: {problem}" for problem in error.problems)]
+            [*problems, *(in_file(path, f"config: {problem}") for problem in error.problems)]
         ) from None
     if problems:
         raise ConfigError(problems)

@@ -110,6 +110,18 @@ def test_a_table_of_contents_of_another_project_is_left_alone(here: Path) -> Non
     assert composed(CREDIT).server.num_rounds == 2
 
 
+def test_hydras_own_settings_are_left_to_hydra(here: Path) -> None:
+    write_configs(here / "conf")
+    folder = here / "conf" / "hydra" / "job_logging"
+    folder.mkdir(parents=True)
+    for name in ("mine", "confide"):
+        (folder / f"{name}.yaml").write_text("version: 1\nroot: {level: WARNING}\n")
+    assert composed(CREDIT).server.num_rounds == 2
+    assert composed(CREDIT, "hydra/job_logging=mine").server.num_rounds == 2
+    (problem,) = mistakes(CREDIT, "hydra/job_logging=mine", "server.num_rounds=0")
+    assert problem.startswith("server.num_rounds=0")
+
+
 def test_confides_own_folder_is_not_somebodys_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(next(iter(confide.conf.__path__))).resolve().parent)
     with own_configs([]), pytest.raises(ConfigError, match="there is no task called credit"):

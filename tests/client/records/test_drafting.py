@@ -373,4 +373,4 @@ def test_drafts_are_merged_on_the_command_line(
     assert merged["drafted"] == ["x"]
     (tmp_path / "b.yaml").write_text("kind: tabular\nlabels: [a]\nnothing: 1\n")
     assert confide.cli.main(["data", "draft", *paths]) == 2
-    assert "b.yaml: nothing" in capsys.readouterr().err
+    assert "b.yaml:3: nothing" in capsys.readouterr().err
