@@ -206,7 +206,7 @@ def test_model_is_exported_to_the_forms_of_its_kind_and_no_other(
 
 def test_report_and_card_name_it(result: confide.Result) -> None:
     page = result.report.read_text()
-    assert "Ordered classes of a table by FedAvg" in page
+    assert "Ordered classes of a table, trained by" in page
     assert "To rank rows of a table as “none”, “mild” and “severe”" in page
     card = (result.run_dir / "model_card.md").read_text()
     assert "rank_error" in card

@@ -89,7 +89,8 @@ def title(run: RunFiles) -> str:
     """Return the title of a run's report."""
     name = run.config["task"]["kind"]
     what = TASKS[name].title if name in TASKS else name
-    return f"{what} by {sentences.strategy_name(run.config['strategy'])}"
+    count = len(run.clients)
+    return what if count < 2 else f"{what}, trained by {count:,} institutions together"
 
 
 def _tiles(run: RunFiles) -> list[tuple[str, str]]:

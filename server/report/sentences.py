@@ -78,20 +78,20 @@ def records(run: RunFiles) -> str:
     training = sum(line["num_examples"] for line in run.clients.values())
     test = run.summary.get("federated", {}).get("test_examples", 0)
     counts = (
-        f"{training:,} training records. The model was tested on {test:,} other records, by which"
+        f"The model was trained on {training:,} records and tested on {test:,} others, by which"
         " nothing was tuned or chosen."
     )
     data = run.summary.get("data", {})
     if not run.clients:
         return "The run ended before the records could be counted."
     if not data:
-        return counts + " Records stayed at the institutions; each counted its own."
+        return counts + " Records stayed at the institutions, and each counted its own."
     source = str(data.get("path", ""))
     if not source.startswith("pkg://"):
         # The name alone: a report is shown to others, who need not see where files are
         source = PurePosixPath(redact(source)).name
     method = data.get("partitioner")
-    partitioned = f", partitioned among institutions by “{method}”" if method else ""
+    partitioned = f" and were partitioned among institutions by “{method}”" if method else ""
     return f"{counts} They come from {source}{partitioned}."
 
 
@@ -104,18 +104,18 @@ def institutions(run: RunFiles) -> str:
     who = (
         _and(names)
         if len(names) <= 8
-        else f"{len(names):,} institutions, {names[0]} to {names[-1]}"
+        else f"{len(names):,} institutions, {names[0]} to {names[-1]},"
     )
     gone = withdrawn(run)
     failures = [
         code for missing in run.summary.get("failures", {}).values() for code in missing.values()
     ]
     if not failures:
-        return f"{who}; every update that was asked for was used.{gone}"
+        return f"{who} took part. Every update that was asked for was used.{gone}"
     are = "is" if len(failures) == 1 else "are"
     return (
-        f"{who}; {len(failures):,} {_plural('update', len(failures))} {are} missing (see “Updates"
-        f" that are missing”).{gone}"
+        f"{who} took part. {len(failures):,} {_plural('update', len(failures))} {are} missing (see"
+        f" “Updates that are missing”).{gone}"
     )
 
 
@@ -148,21 +148,29 @@ def guarantee(run: RunFiles) -> str:
     """Return a sentence about the privacy guarantee."""
     if not run.private:
         return (
-            "None: this run was trained without differential privacy. Updates may reveal single"
-            " records."
+            "There is none: this run was trained without differential privacy. Updates may reveal"
+            " single records."
         )
     privacy, summary = run.config["privacy"], run.summary.get("privacy", {})
     who = {"record": "a single record", "group": "all records of one person or account together"}[
         privacy["unit"]
     ]
-    bound = f"Epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g}"
-    protected = f"{bound} for {who} at each institution (DP-SGD, zero-out neighbours)"
+    bound = f"epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g}"
+    protected = (
+        f"What an institution sends is differentially private for {who}, with {bound} (DP-SGD,"
+        " zero-out neighbours)"
+    )
     if "guarantee" in summary:
-        return f"{protected}; {summary['guarantee']}."
+        return f"{protected}. This guarantee {_verb(summary['guarantee'])}."
     # A run that failed has no line in its summary yet that says how noise was drawn
     seeded = run.command.get("program") != "server" and run.config["simulation"]["seed"] is not None
-    nominal = "; nominal if simulation.seed decided the noise" if seeded else ""
-    return f"{protected}{nominal}; the run failed, and what was spent remains spent."
+    nominal = ", nominally if simulation.seed decided the noise" if seeded else ""
+    return f"{protected}{nominal}. The run failed, and what was spent remains spent."
+
+
+def _verb(claim: str) -> str:
+    """Return what a summary says of its guarantee, as the rest of a sentence."""
+    return claim if claim.startswith("holds") else f"is {claim}"
 
 
 def meaning(run: RunFiles) -> str:
@@ -206,18 +214,18 @@ def outcome(run: RunFiles) -> str:
     ends = interval(metric, federated[metric], federated.get("test_examples"), noise)
     covers = ", noise included" if noise is not None else ""
     sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f}{covers})" if ends else ""
-    name = metric.replace("_", " ").capitalize()
-    scores = f"{name} {federated[metric]:.3f}{sure} for the federated model"
+    name = metric.replace("_", " ")
+    scores = f"The federated model has {name} {federated[metric]:.3f}{sure}"
     local = [line[metric] for line in run.local.values() if metric in line]
     if local:
         best = max(local) if run.higher_is_better else min(local)
         mean = sum(local) / len(local)
-        scores += f", {mean:.3f} on average for the local models (best: {best:.3f})"
+        scores += f", the local models {mean:.3f} on average (the best {best:.3f})"
     if metric in run.pooled:
-        scores += f", {run.pooled[metric]:.3f} for the pooled model"
+        scores += f", the pooled model {run.pooled[metric]:.3f}"
     where = federated.get("measured", "measured on the test records of all institutions")
-    noisy = "; institutions released their scores with noise" if noise is not None else ""
-    return f"{scores}; {where}{noisy}."
+    noisy = " Institutions released their scores with noise." if noise is not None else ""
+    return f"{scores}, {where}.{noisy}"
 
 
 def weakest(run: RunFiles) -> str:

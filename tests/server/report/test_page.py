@@ -67,7 +67,7 @@ def test_every_part_is_there(private_run: Path) -> None:
 def test_a_run_without_privacy_says_so(plain_run: Path) -> None:
     html = (plain_run / "report.html").read_text()
 
-    assert "None: this run was trained without differential privacy." in html
+    assert "There is none: this run was trained without differential privacy." in html
     assert "Privacy spent by each institution" not in html
     assert "FedAdam" in html
 
