@@ -50,7 +50,7 @@ class Evaluations:
             count = sum(map(len, given.values()))
             if count >= self._most:
                 raise DeniedError(
-                    f"policy.max_evaluations: {count} exact scores were given, allowed"
+                    f"policy.max_evaluations: asked {count + 1} exact scores, allowed"
                     f" {self._most}. Raise it, or set policy.metrics_privacy=noisy.",
                     code=Refusal.POLICY_MAX_EVALUATIONS,
                     figures={"asked": count + 1.0, "allowed": float(self._most)},

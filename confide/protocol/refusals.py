@@ -4,6 +4,7 @@ A code travels in place of an error's text, which could quote a record. Codes ar
 protocol: a value does not change. An explanation reads on from the name of an institution.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -114,6 +115,29 @@ class Refusal(StrEnum):
             return None
 
 
+def with_figures(code: str, figures: Mapping[str, float]) -> str:
+    """Write a refusal with what was asked and what is allowed.
+
+    Args:
+        code: its code.
+        figures: its figures; without ``asked`` where that follows from records and stays with them.
+
+    >>> with_figures("policy_max_rounds", {"asked": 30, "allowed": 20})
+    'policy_max_rounds: asked 30, allowed 20'
+    >>> with_figures("policy_min_records", {"allowed": 100})
+    'policy_min_records: has fewer than the 100 needed'
+    """
+    if "allowed" in figures and "asked" not in figures:
+        relation = (
+            "fewer than the {:.4g} needed"
+            if code == Refusal.POLICY_MIN_RECORDS
+            else "more than the {:.4g} allowed"
+        )
+        return f"{code}: has {relation.format(figures['allowed'])}"
+    told = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    return f"{code}: {told}" if told else code
+
+
 SILENCES: frozenset[str] = frozenset({Refusal.NO_REPLY, Refusal.ERROR_REPLY, Refusal.WORKER_LOST})
 """Codes of those from whom no answer came, as against those who declined."""
 
@@ -125,4 +149,4 @@ NOT_AFFORDED: frozenset[str] = frozenset(
 )
 """Codes of those whose ledger does not cover what was asked."""
 
-__all__ = ["NOT_AFFORDED", "NOT_YET", "SILENCES", "Refusal"]
+__all__ = ["NOT_AFFORDED", "NOT_YET", "SILENCES", "Refusal", "with_figures"]

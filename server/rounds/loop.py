@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
 from confide.protocol.messages import Evaluation, Reply, Request
+from confide.protocol.refusals import with_figures
 from confide.protocol.tensors import (
     BYTES_PER_VALUE,
     Shapes,
@@ -334,7 +335,8 @@ def _evaluate(enrolled: Enrolled, params: Tensors, splits: Sequence[str]) -> dic
     }
     for name, reply in replies.items():
         if reply.refusal:
-            log.warning("%s gives no scores on %s records: %s.", name, splits, reply.refusal)
+            why = with_figures(reply.refusal, reply.figures)
+            log.warning("%s gives no scores on %s records: %s.", name, " and ".join(splits), why)
     return replies
 
 

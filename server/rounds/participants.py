@@ -11,7 +11,7 @@ from flwr.app import Message, RecordDict
 
 from confide.errors import ProtocolError
 from confide.protocol.messages import Reply, Request, pack_request, unpack_reply
-from confide.protocol.refusals import Refusal
+from confide.protocol.refusals import Refusal, with_figures
 from confide.protocol.tensors import Shapes, decode
 from confide.strategies.strategy import ClientUpdate
 
@@ -113,8 +113,7 @@ def why_absent(answer: Answer, known: str | None) -> str | None:
     if known is not None and answer.institution != known:
         return Refusal.INSTITUTION
     if answer.refusal:
-        figures = ", ".join(f"{name} {value:.4g}" for name, value in answer.figures.items())
-        return f"{answer.refusal}: {figures}" if figures else answer.refusal
+        return with_figures(answer.refusal, answer.figures)
     return Refusal.NO_RECORDS if answer.num_examples < 1 else None
 
 

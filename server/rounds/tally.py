@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from confide.errors import ProtocolError
 from confide.protocol.messages import Evaluation, Reply
+from confide.protocol.refusals import with_figures
 from confide.server.rounds.participants import Answer
 from confide.server.rounds.state import RoundRecord
 
@@ -45,6 +46,9 @@ class Tally:
             self.epsilon[name] = answer.figures["epsilon"]
         if answer.refusal:
             self.refused[name] = answer.refusal
+            told = with_figures(answer.refusal, answer.figures)
+            if told != answer.refusal:  # only the code is kept with the round
+                log.warning("%s declines round %d: %s.", name, self.server_round, told)
             return
         try:
             take_fn(name, answer)

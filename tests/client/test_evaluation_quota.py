@@ -56,7 +56,7 @@ def test_jobs_are_counted_together(tmp_path: Path) -> None:
     for job in ("a", "b"):
         evaluations.admit(job, "model")
     with pytest.raises(
-        DeniedError, match=r"policy\.max_evaluations: 2 exact scores were given, allowed 2"
+        DeniedError, match=r"policy\.max_evaluations: asked 3 exact scores, allowed 2"
     ):
         evaluations.admit("b", "another")
     assert (tmp_path / "own" / "scores").stat().st_mode & 0o777 == 0o600

@@ -14,7 +14,7 @@ import confide
 from confide.client.policy import Verdict
 from confide.config.privacy import PolicyConfig
 from confide.protocol.messages import Reply, pack_reply, unpack_reply
-from confide.protocol.refusals import NOT_AFFORDED, NOT_YET, SILENCES, Refusal
+from confide.protocol.refusals import NOT_AFFORDED, NOT_YET, SILENCES, Refusal, with_figures
 
 ROOT = Path(confide.__file__).parent
 
@@ -81,3 +81,31 @@ def test_groups_of_codes_know_plain_texts() -> None:
 def test_the_table_imports_no_torch() -> None:
     check = "import sys, confide.protocol.refusals; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "figures", "told"),
+    [
+        (
+            Refusal.POLICY_MAX_EPSILON,
+            {"asked": 3.0, "allowed": 1.0},
+            "policy_max_epsilon: asked 3, allowed 1",
+        ),
+        (
+            Refusal.POLICY_MIN_RECORDS,
+            {"allowed": 100.0},
+            "policy_min_records: has fewer than the 100 needed",
+        ),
+        (
+            Refusal.POLICY_PUBLIC_N,
+            {"allowed": 700.0},
+            "policy_public_n: has more than the 700 allowed",
+        ),
+        (Refusal.LEDGER, {}, "ledger"),
+        ("of_another_release", {"epsilon": 2.5}, "of_another_release: epsilon 2.5"),
+    ],
+)
+def test_a_refusal_says_what_was_asked_and_what_is_allowed(
+    code: str, figures: dict[str, float], told: str
+) -> None:
+    assert with_figures(code, figures) == told

@@ -330,7 +330,10 @@ def test_who_declines_is_named_with_the_reason() -> None:
     )
     with pytest.raises(RunFailedError) as caught:
         enrolled(grid, least=2, timeout=0.3)
-    assert caught.value.missing == {"b": "error_reply", "c": "policy_tasks: allowed 1"}
+    assert caught.value.missing == {
+        "b": "error_reply",
+        "c": "policy_tasks: has more than the 1 allowed",
+    }
 
 
 def test_an_errors_text_is_not_read() -> None:
