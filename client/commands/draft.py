@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confide.client.records.drafting.arguments import SOURCES, add_named
 from confide.client.records.reading_options import add_reading_options, reading_of
 from confide.errors import EXIT_FAILED, ConfigError, StorageError
 from confide.storage.files import write_text
@@ -77,15 +78,11 @@ this machine.""",
         nargs="+",
         metavar="RECORDS",
         help=(
-            "a file, a folder with one file for each institution, pkg://PACKAGE/FILE or a"
-            " database's URL; or drafts (.yaml) to merge: union of categories, widest ranges,"
-            " conflicts listed"
+            f"{SOURCES}; or drafts (.yaml) to merge: union of categories, widest ranges, conflicts"
+            " listed"
         ),
     )
-    parser.add_argument("--label", metavar="COLUMN", help="the label (default: a likely column)")
-    parser.add_argument("--id", metavar="COLUMN", help="the id of a record")
-    parser.add_argument("--text", metavar="COLUMN", help="the text, for a task that reads one")
-    parser.add_argument("--query", metavar="SQL", help="SELECT ..., for a database")
+    add_named(parser)
     add_reading_options(parser)
     parser.add_argument(
         "--output", "-o", type=Path, metavar="FILE", help="file to write (default: printed)"

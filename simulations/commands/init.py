@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confide.client.records.drafting.arguments import SOURCES, add_named
 from confide.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -80,15 +81,9 @@ Without, the project begins with invented records. Nothing that is there is chan
         "--from",
         dest="records",
         metavar="RECORDS",
-        help=(
-            "a file, a folder with one file for each institution, pkg://PACKAGE/FILE or a"
-            " database's URL"
-        ),
+        help=SOURCES,
     )
-    parser.add_argument("--label", metavar="COLUMN", help="the label (default: a likely column)")
-    parser.add_argument("--id", metavar="COLUMN", help="the id of a record")
-    parser.add_argument("--text", metavar="COLUMN", help="the text, for a task that reads one")
-    parser.add_argument("--query", metavar="SQL", help="SELECT ..., for a database")
+    add_named(parser)
     add_reading_options(parser)
     parser.add_argument(
         "--folder", type=Path, default=Path(), metavar="DIR", help="project (default: this folder)"
