@@ -171,7 +171,7 @@ def test_kits_pin_a_task_of_ones_own(elsewhere: Path) -> None:
     assert confide.cli.main(["provision", "fed.yaml", "-cd", "mine"]) == 0
     pinned = yaml.safe_load(Path("kits/institutions/ward/client.yaml").read_text())["task"]
     assert list(pinned["columns"]) == ["Age", "Income", "Home"]
-    with pytest.raises(ConfigError, match=r"fed\.yaml: config: .*no experiment called credit"):
+    with pytest.raises(ConfigError, match=r"fed\.yaml:5: config: .*no experiment called credit"):
         read_federation(Path("fed.yaml"))
 
 
@@ -188,3 +188,32 @@ def test_a_kit_takes_a_policy_of_ones_own(
     confide.cli.main(["doctor", "--config-dir", "mine", *kit])
     assert "lifetime epsilon 5 at delta 1e-05; a run at most 2" in capsys.readouterr().out
     assert confide.cli.main(["doctor", "kits/coordinator", "-cd", "mine"]) == 2
+
+
+def test_a_coordinator_composes_own_configs(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("fed.yaml").write_text(
+        f"name: t\nhosts: [127.0.0.1]\nport: 1\ninstitutions: [ward]\nconfig: [{CREDIT}]\n"
+    )
+    assert confide.cli.main(["provision", "fed.yaml", "-cd", "mine"]) == 0
+    kit = ["server", "kits/coordinator"]
+    assert confide.cli.main([*kit, "-cd", "mine", CREDIT, "--cfg", "job"]) == 0
+    assert "label_column: Status" in capsys.readouterr().out
+    assert confide.cli.main([*kit, "-cd", "mine", CREDIT, "server.num_rounds=0"]) == 2
+    told = capsys.readouterr().err
+    assert "server.num_rounds=0: expected >= 1" in told
+    assert "experiment" not in told
+    with pytest.raises(SystemExit):
+        confide.cli.main([*kit, "--config-dir=mine", "--help"])
+    assert "experiment: credit, heart_disease" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_sweep_and_its_resumed_job_outlive_the_folder(here: Path) -> None:
+    fails = "simulation.faults=[{kind: raises, rounds: [2]}]"
+    words = ("-m", CREDIT, "data.alpha=1,2", fails, "hydra.sweep.dir=sweep")
+    confide_simulate(*words, cwd=here)
+    shutil.rmtree(here / "conf")
+    again = confide_simulate("resume=sweep/0", cwd=here)
+    assert "round 2: 0 institutions answered" in again.stderr, again.stderr
