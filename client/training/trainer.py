@@ -8,7 +8,7 @@ left behind.
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from confide.client.training.row_check import RowCheck
 from confide.client.training.step import DpSgdStep, expect_hook_warning
 from confide.config.strategy import ALGORITHMS
 from confide.errors import PrivacyError
+from confide.models.compute import threads, threads_of
 from confide.models.networks import refuse_batch_norm, trainable
 from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerator, derive_key
@@ -45,6 +46,23 @@ _USUAL = DpSgdStep(
 _NOT_PRIVATE = (
     "The plan asks for privacy and this trainer was built without; build it with private=True."
 )
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _on_own_threads(
+    method: Callable[Concatenate["Trainer", P], R],
+) -> Callable[Concatenate["Trainer", P], R]:
+    """Let a method compute with as many threads as the trainer's model takes."""
+
+    @functools.wraps(method)
+    def run(trainer: "Trainer", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with threads(trainer.num_threads):
+            return method(trainer, *args, **kwargs)
+
+    return run
 
 
 class Trainer:
@@ -81,30 +99,36 @@ class Trainer:
         self._row_check: RowCheck | None = None
         self._checked: tuple[Tensor | None, tuple[int, ...]] = (None, ())
         self._aligned = AlignedRows(workload.model)
+        self.num_threads = threads_of(workload.model, workload.compute)
         if private:
-            from confide.client.training import dp_sgd  # Opacus takes a second to load
+            self._prepare_privacy(grouped=grouped)
 
-            self._model.train()
-            # Of code that is not ours, the check that says more comes first.
-            is_custom = workload.custom_task is not None
-            if is_custom:
-                self._check_losses()
-            self._dp_sgd = dp_sgd.DpSgd(
-                self._model,
-                self._losses,
-                physical_batch_size=self._compute.physical_batch_size,
-                book_keeping=False if grouped else None,  # it clips record by record
-                filler=self._invent(1),
-                longest=workload.longest,
-            )
-            preflight(self._dp_sgd, self._invent(4), autocast=self._compute.autocast)
-            if not is_custom:
-                self._check_losses()
-            self._row_check = RowCheck(
-                self._dp_sgd, self._invent(_INVENTED), longest=workload.longest
-            )
-            with off_zero(self._params):
-                self._row_check.check(self._dp_sgd.sizes(_USUAL), is_first=True)
+    @_on_own_threads
+    def _prepare_privacy(self, *, grouped: bool) -> None:
+        """Build what clips, and check the model and the loss on invented records."""
+        from confide.client.training import dp_sgd  # Opacus takes a second to load
+
+        self._model.train()
+        # Of code that is not ours, the check that says more comes first.
+        is_custom = self._workload.custom_task is not None
+        if is_custom:
+            self._check_losses()
+        self._dp_sgd = dp_sgd.DpSgd(
+            self._model,
+            self._losses,
+            physical_batch_size=self._compute.physical_batch_size,
+            book_keeping=False if grouped else None,  # it clips record by record
+            filler=self._invent(1),
+            longest=self._workload.longest,
+        )
+        preflight(self._dp_sgd, self._invent(4), autocast=self._compute.autocast)
+        if not is_custom:
+            self._check_losses()
+        self._row_check = RowCheck(
+            self._dp_sgd, self._invent(_INVENTED), longest=self._workload.longest
+        )
+        with off_zero(self._params):
+            self._row_check.check(self._dp_sgd.sizes(_USUAL), is_first=True)
 
     def _check_losses(self) -> None:
         loss_fn = functools.partial(self._losses, self._model)
@@ -124,6 +148,7 @@ class Trainer:
         """What is trained."""
         return self._workload
 
+    @_on_own_threads
     def train(  # noqa: PLR0913 - what local steps consist of
         self,
         start: Tensors,
@@ -176,6 +201,7 @@ class Trainer:
             optimizer.step()
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
+    @_on_own_threads
     def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         """Check, on the tensors of a round, that what a record adds is its own affair.
 
@@ -203,6 +229,7 @@ class Trainer:
         """Move named tensors to the device of the training, in the order of the parameters."""
         return [tensors[name].to(self._compute.device) for name in self._names]
 
+    @_on_own_threads
     def scores(self, tensors: Tensors, examples: Examples) -> Tensor:
         """Predict; a record's scores do not depend on the records beside it.
 

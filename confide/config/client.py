@@ -83,8 +83,8 @@ class TrainerConfig:
     )
     num_threads: int | None = setting(
         None,
-        "Number of CPU threads of each process that trains; null: torch's choice inline, one in a"
-        " worker.",
+        "Number of CPU threads of each process that trains; null: one for a model of fewer than a"
+        " million parameters, for a larger one torch's choice inline and one in a worker.",
         ge=1,
     )
     # A service may have no HOME.

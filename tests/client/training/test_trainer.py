@@ -16,7 +16,7 @@ from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import FedProxConfig, ObjectiveConfig
-from confide.models.compute import Compute
+from confide.models.compute import Compute, threads
 from confide.models.networks import Mlp, trainable_tensors
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
@@ -273,3 +273,46 @@ def test_metrics_of_perfect_tensors_are_perfect() -> None:
     trainer = make_trainer(private=False)
     best = Examples({**EXAMPLES.columns, "labels": trainer.scores(START, EXAMPLES).argmax(dim=1)})
     assert trainer.evaluate(START, best)["accuracy"] == 1.0
+
+
+# --- threads
+
+
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("asked", [None, 2])
+def test_small_model_takes_one_thread_unless_asked_however_many_the_process_has(
+    private: bool, asked: int | None
+) -> None:
+    seen: list[int] = []
+    with threads(3):
+        compute = Compute(num_threads=asked)
+        trainer = make_trainer(private=private, compute=compute)
+        trainer.train(
+            START,
+            EXAMPLES,
+            plan=make_plan(private=private),
+            schedule=SCHEDULE,
+            secret=KEY,
+            change_gradient=lambda _: seen.append(torch.get_num_threads()),
+        )
+        assert torch.get_num_threads() == 3
+    assert seen == [asked or 1] * STEPS
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_weights_do_not_depend_on_the_threads_of_the_process(private: bool) -> None:
+    updates = []
+    for number in (1, 2, 5):
+        with threads(number):
+            updates.append(train(make_trainer(private=private), make_plan(private=private)))
+    assert all(updates[0].equal(other) for other in updates[1:])
+
+
+def test_scores_are_computed_on_the_models_threads() -> None:
+    seen: list[int] = []
+    trainer = Trainer(
+        make_workload(), private=False, check_fn=lambda: seen.append(torch.get_num_threads())
+    )
+    with threads(3):
+        trainer.scores(START, EXAMPLES)
+    assert seen == [1]
