@@ -52,6 +52,7 @@ def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
     ledger: Ledger,
     noise_secret: bytes | None,
     reproducible: bool,
+    by_round: bool = False,
     states: ClientStates | None,
     evaluations: Evaluations | None = None,
 ) -> Safeguards:
@@ -64,6 +65,7 @@ def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
         noise_secret: what the randomness of every mechanism derives from; None for fresh keys from
             the operating system.
         reproducible: whether ``noise_secret`` derives from a seed.
+        by_round: whether noise then follows from job and round alone; for public records only.
         states: where tensors are kept between rounds; None declines algorithms that keep any.
         evaluations: limit on exact scores; None for none.
 
@@ -76,6 +78,7 @@ def make_safeguards(  # noqa: PLR0913 - what an institution decides by itself
         ledger=ledger,
         key_fn=key_fn,
         reproducible=reproducible,
+        by_round=by_round,
         states=states,
         evaluations=evaluations,
     )

@@ -4,6 +4,7 @@ Simulated grids and the deployed service both knock here and nowhere else. Whate
 inside becomes a coded refusal: the text of an exception stays in the institution's own log.
 """
 
+import functools
 import logging
 import sys
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, 
 from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.reservation import KeyFn, RoundAccount
+from confide.client.reservation import KeyFn, Randomness, RoundAccount
 from confide.client.schedule import LocalSchedule
 from confide.client.scores import Scored, Scores
 from confide.client.training.local_round import RoundInputs, local_round
@@ -61,6 +62,8 @@ class Safeguards:
         key_fn: source of a round's randomness; None for fresh keys from the operating system.
         reproducible: whether ``key_fn`` derives from a seed, so that the guarantee is void for
             whoever knows it.
+        by_round: whether randomness then follows from job and round alone, and not from the tensors
+            that came: only for public records, which nobody could learn anything of.
         states: tensors kept between rounds; None declines algorithms that keep any.
         evaluations: bound on how many exact scores leave; None for any number, in a simulation.
     """
@@ -69,6 +72,7 @@ class Safeguards:
     ledger: Ledger
     key_fn: KeyFn | None = None
     reproducible: bool = False
+    by_round: bool = False
     states: ClientStates | None = None
     evaluations: Evaluations | None = None
 
@@ -78,6 +82,13 @@ class Safeguards:
                 "Noise would derive from a seed, and policy.allow_reproducible_noise=false; leave"
                 " the seed out."
             )
+
+    @functools.cached_property
+    def randomness(self) -> Randomness:
+        """Where the institution's randomness comes from."""
+        return Randomness(
+            key_fn=self.key_fn, reproducible=self.reproducible, by_round=self.by_round
+        )
 
 
 class Institution:
@@ -119,8 +130,7 @@ class Institution:
             name,
             data=data,
             ledger=safeguards.ledger,
-            key_fn=safeguards.key_fn,
-            reproducible=safeguards.reproducible,
+            randomness=safeguards.randomness,
             noisy_scores=safeguards.policy.config.metrics_privacy == "noisy",
         )
         self._scores = Scores(
@@ -289,6 +299,7 @@ class Institution:
         return Scored(
             plan=plan,
             text=request.plan,
+            server_round=request.server_round,
             schedule=schedule,
             tensors=predict_with(params, kept) if predict_with else params,
             params=params,

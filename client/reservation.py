@@ -13,6 +13,7 @@ from confide.client.ledger.ledger import Ledger
 from confide.client.ledger.state import RunTerms, run_name
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule, score_schedules
+from confide.errors import PrivacyError
 from confide.privacy.accounting import epsilon
 from confide.privacy.randomness import KEY_BYTES, derive_key
 from confide.protocol.messages import Reply, Request
@@ -23,6 +24,48 @@ from confide.storage.tensor_files import sha256
 KeyFn = Callable[[str, str], bytes]
 """(job, mechanism) -> a 32-byte secret known to this institution alone; another mechanism has
 another secret."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Randomness:
+    """Where an institution's noise, sampling masks and the noise of its scores come from.
+
+    Only ``by_round`` lets one stream meet two inputs: whoever gets the answers to two requests of
+    a round that differ in tensors or plan can subtract it. It is for simulations and exercises on
+    public records, whose seed voids the guarantee anyway, so that a last bit that another processor
+    rounds otherwise does not draw all noise anew.
+
+    Attributes:
+        key_fn: source of secrets; None for fresh ones from the operating system.
+        reproducible: whether ``key_fn`` derives from a seed; whoever knows it can remove the noise.
+        by_round: whether secrets follow from job and round, whatever tensors came.
+
+    Raises:
+        PrivacyError: if secrets would follow from the round though nobody gave a seed.
+    """
+
+    key_fn: KeyFn | None
+    reproducible: bool
+    by_round: bool = False
+
+    def __post_init__(self) -> None:
+        if self.by_round and not (self.reproducible and self.key_fn):
+            raise PrivacyError(
+                f"by_round={self.by_round}, reproducible={self.reproducible}: noise follows from"
+                " the round alone only where a seed makes it repeat anyway; leave by_round=False."
+            )
+
+    def secret(self, job: str, mechanism: str, *, place: str) -> bytes | None:
+        """Return what the randomness of a mechanism derives from; None for a fresh secret.
+
+        Args:
+            job: of the plan.
+            mechanism: identifier of what is asked: plan, round, tensors, kept state.
+            place: identifier of the round, and of what is released in it.
+        """
+        if self.key_fn is None:
+            return None
+        return self.key_fn(job, place if self.by_round else mechanism)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +105,7 @@ class RoundAccount:
         name: name of the institution.
         data: its records.
         ledger: what was spent.
-        key_fn: where a round's randomness comes from; None for fresh keys.
-        reproducible: whether ``key_fn`` derives from a seed.
+        randomness: where a round's randomness comes from.
         noisy_scores: whether runs release noisy scores, which are charged with them.
     """
 
@@ -73,15 +115,13 @@ class RoundAccount:
         *,
         data: InstitutionData,
         ledger: Ledger,
-        key_fn: KeyFn | None,
-        reproducible: bool,
+        randomness: Randomness,
         noisy_scores: bool = False,
     ) -> None:
         self._name = name
         self._data = data
         self._ledger = ledger
-        self._key_fn = key_fn
-        self._reproducible = reproducible
+        self._randomness = randomness
         self._noisy_scores = noisy_scores
 
     def identify(
@@ -119,14 +159,15 @@ class RoundAccount:
             delta=privacy.delta,
             accountant=privacy.accountant,
             relation=plan.relation,
-            reproducible=self._reproducible,
+            reproducible=self._randomness.reproducible,
             score_noise={split: one.noise_multiplier for split, one in scores.items()},
             score_releases={split: one.steps for split, one in scores.items()},
         )
 
-    def secret(self, job: str, mechanism: str) -> bytes | None:
-        """Return the secret that a mechanism's randomness derives from; None for a fresh one."""
-        return None if self._key_fn is None else self._key_fn(job, mechanism)
+    @property
+    def randomness(self) -> Randomness:
+        """Where randomness comes from."""
+        return self._randomness
 
     def spent(self, terms: RunTerms, *, rounds: int | None = None) -> float:
         """Return the epsilon that a run has cost at most to a unit here, at the plan's delta.
@@ -155,7 +196,8 @@ class RoundAccount:
             DeniedError: if the budget or the schedule does not cover it.
             LedgerError: if it cannot be written.
         """
-        secret = self.secret(plan.job, key.mechanism)
+        place = f"round/{server_round}"
+        secret = self._randomness.secret(plan.job, key.mechanism, place=place)
         if not plan.private:
             if plan.seed is not None:
                 # Nothing is to be hidden, and a run is to repeat wherever it runs.
@@ -168,7 +210,7 @@ class RoundAccount:
         spent = self.spent(terms, rounds=reserved.rounds)
         # Equal noise on two data sets cancels. One update leaves for each question, so that a round
         # which was cut off, and is computed on other records now, is counted once all the same.
-        fresh = self._ledger.keeps_account and self._key_fn is None
+        fresh = self._ledger.keeps_account and self._randomness.key_fn is None
         noise = derive_key(reserved.key, "records", self._data.digest) if fresh else reserved.key
         return ReservedRound(secret=noise, figures={"epsilon": spent}, is_replay=reserved.is_replay)
 
@@ -189,11 +231,12 @@ class RoundAccount:
 def mechanism_of(
     plan: TrainingPlan, request: Request, start: DecodedTensors, kept: Tensors | None
 ) -> str:
-    """Return the identifier of the mechanism's invocation: equal identifiers reuse the same noise.
+    """Return the identifier of the mechanism's invocation, which the ledger counts.
 
     Under privacy the same request has the same identifier, and its noise may be replayed at no
     cost. Other tensors, another plan, another round or another kept state is a new invocation with
-    noise of its own: equal noise on two inputs would cancel.
+    noise of its own, but for :class:`Randomness` ``by_round``: equal noise on two inputs would
+    cancel.
     """
     if not plan.private:
         return str(request.server_round)
@@ -206,4 +249,4 @@ def mechanism_of(
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-__all__ = ["KeyFn", "ReservedRound", "RoundAccount", "RoundKey", "mechanism_of"]
+__all__ = ["KeyFn", "Randomness", "ReservedRound", "RoundAccount", "RoundKey", "mechanism_of"]

@@ -51,6 +51,7 @@ class Scored:
     Attributes:
         plan: the request's plan.
         text: the same as it was sent.
+        server_round: of the request.
         schedule: the work that it comes to here.
         tensors: to predict with, a function of plan, ``params`` and ``kept``.
         params: global tensors.
@@ -59,6 +60,7 @@ class Scored:
 
     plan: TrainingPlan
     text: str
+    server_round: int
     schedule: LocalSchedule
     tensors: Tensors
     params: Tensors
@@ -161,9 +163,12 @@ class Scores:
             examples.labels.cpu().numpy(),
             self._groups(plan, split, examples),
         )
-        secret = self._account.secret(plan.job, mechanism) or os.urandom(KEY_BYTES)
-        # Of the records, since equal noise on two inputs cancels.
-        key = derive_key(secret, "scores", self._data.held_out_digest(split))
+        randomness, place = self._account.randomness, f"scores/{split}/{scored.server_round}"
+        secret = randomness.secret(plan.job, mechanism, place=place) or os.urandom(KEY_BYTES)
+        # Of the records, since equal noise on two inputs cancels; public ones have other last bits
+        # on another processor.
+        records = "" if randomness.by_round else self._data.held_out_digest(split)
+        key = derive_key(secret, "scores", records)
         noise = KeyedGenerator(key).normal(len(sums), std=std)
         evaluation = estimates(
             add_noise(sums, noise.numpy()),

@@ -40,6 +40,8 @@ class Setup:
         noise_secret: what mechanisms derive from; with ledgers that outlive the process only if
             noise is to repeat.
         reproducible: whether ``noise_secret`` follows from a seed.
+        by_round: whether noise then follows from institution, job and round alone, and not from
+            the bits of tensors, which differ between processors; for public records only.
         ledgers: where institutions keep theirs; None for memory.
         faults: injected ones; None for none.
         states: where institutions keep tensors between rounds; None declines algorithms that do.
@@ -49,6 +51,7 @@ class Setup:
     policy: PolicyConfig
     noise_secret: bytes
     reproducible: bool = False
+    by_round: bool = False
     ledgers: LedgerFn | None = None
     faults: Faults | None = None
     states: StatesFn | None = None
@@ -78,6 +81,7 @@ class InstitutionFactory:
             ledger=setup.ledgers(name) if setup.ledgers else MemoryLedger(),
             noise_secret=setup.noise_secret if derives else None,
             reproducible=setup.reproducible,
+            by_round=setup.by_round,
             states=setup.states(name) if setup.states else None,
         )
         return self._assembly.institution(name, data, safeguards)

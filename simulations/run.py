@@ -191,18 +191,22 @@ class Simulation:
             initial=federation.initial,
             policy=setup.policy,
             secrets=(self.run.secret, setup.noise_secret),
+            by_round=setup.by_round,
             compute=compute,
-            threads=self._threads(),
+            threads=self._threads_here(),
         )
         return BaselineCache(compute.feature_cache, circumstances)
 
     def _threads(self) -> int:
         """Return the number of torch's threads where institutions train."""
         config = self.run.config
-        # Inline trains in this process, whose number trainer.num_threads has set already if given
         if config.simulation.engine == "inline":
-            return torch.get_num_threads()
+            return self._threads_here()
         return config.trainer.num_threads or 1
+
+    def _threads_here(self) -> int:
+        """Return the number of torch's threads where this process trains and scores."""
+        return self.federation.trainer.num_threads or torch.get_num_threads()
 
 
 def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
@@ -278,6 +282,7 @@ def _setup(config: Config, plan: TrainingPlan) -> Setup:
         policy=replace(config.policy, allow_reproducible_noise=reproducible),
         noise_secret=noise_secret(config.simulation.seed, reproducible=reproducible),
         reproducible=reproducible,
+        by_round=reproducible and config.data.is_public,
     )
 
 

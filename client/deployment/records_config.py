@@ -46,6 +46,12 @@ class RecordsConfig:
         "Column that identifies a record's owner; null if ungrouped. The unit of"
         " privacy.unit=group.",
     )
+    public: bool = setting(
+        False,
+        "Whether anybody may read these records. Only then, and with"
+        " policy.allow_reproducible_noise and a plan's seed, noise follows from institution, job"
+        " and round, as in a simulation on public records.",
+    )
     validation: float = setting(0.1, "Share of units for validation.", ge=0, lt=1)
     test: float = setting(0.2, "Share of units for test.", ge=0, lt=1)
 
@@ -59,7 +65,6 @@ class RecordsConfig:
         return DataConfig(
             **{**dataclasses.asdict(self), "path": path},
             num_clients=1,
-            public=False,
             min_per_label=0,
         )
 

@@ -156,6 +156,8 @@ class DeployedInstitution:
             ledger=self._ledger,
             noise_secret=secret,
             reproducible=secret is not None,
+            # The institution's own word: no plan can say that records are public
+            by_round=secret is not None and self._kit.data.is_public,
             states=ClientStates(self._kit.own / "rounds", kept=config.kept_replies),
             # Of the population, as the ledger that it lies beside.
             evaluations=Evaluations(

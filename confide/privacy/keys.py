@@ -2,7 +2,8 @@
 
 In a simulation with a seed the secret follows from the seed. An institution takes it from a plan's
 seed only if its own policy says ``allow_reproducible_noise``; anyone who knows the seed can then
-remove the noise, so that the guarantee is void.
+remove the noise, so that the guarantee is void. What a mechanism is named by, the request or on
+public records the round alone, is for :class:`confide.client.reservation.Randomness` to say.
 """
 
 from confide.privacy.randomness import derive_key, seed_from

@@ -1,9 +1,9 @@
 """Noise and sampling masks from a cryptographic generator.
 
 AES-256 in counter mode, with a new key for every institution and round: from the operating system,
-or, in a simulation that must repeat, from its seed (the guarantee is then nominal, and the summary
-says so). Torch's own CPU generator is no substitute: it uses 32 bits of its seed, so that 2^32
-tries reveal the noise.
+or, in a simulation that must repeat, from its seed. The guarantee is then nominal, and the summary
+says so: whoever knows the seed computes the noise. Torch's own CPU generator is no substitute: it
+uses 32 bits of its seed, so that 2^32 tries reveal the noise.
 
 Gaussians are Box-Muller in float64 from 53-bit uniforms. The floating-point attack of Mironov
 (2012) on naive samplers is mitigated by the float64 arithmetic and the rounding to float32 that
@@ -52,8 +52,8 @@ class KeyedGenerator:
     """A stream of uniform and Gaussian numbers, determined by a key.
 
     Args:
-        key: 32 bytes, never used for two different computations: equal noise on different inputs
-            cancels.
+        key: 32 bytes, never used for two different computations where anything is to be protected:
+            equal noise on different inputs cancels.
 
     Raises:
         PrivacyError: on use after a fork, where parent and child would draw the same noise.

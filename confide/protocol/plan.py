@@ -37,9 +37,8 @@ _LONGEST_JOB = 300
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAIN: dict[str, Any] = {"kind": "plain"}
 _KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.1}
-"""How a plan with plain clients is written. Private noise is keyed by a plan's text, and this is
-what it said before other algorithms' settings left it; to be dropped when noise is keyed by
-something else."""
+"""How a plan with plain clients is written: as before other algorithms' settings left it.
+Approvals, ledgers and the noise on records that are not public know a plan by its text."""
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of
 units is public."""
@@ -120,8 +119,8 @@ class TrainingPlan:
     def to_json(self) -> str:
         """Serialise; a table's columns, which are the model's inputs, keep their order.
 
-        A plan without a custom task does not mention that there could be one. Noise is keyed by
-        this text, so that what it says of a plan may not change.
+        A plan without a custom task does not mention that there could be one. Approvals and ledgers
+        know a plan by this text, so that what it says of a plan may not change.
         """
         plain = dataclasses.asdict(self)
         # Fields younger than the first plans: where they say nothing, they are not there.

@@ -45,14 +45,16 @@ class Circumstances:
         initial: initial trainable tensors.
         policy: which metrics may leave.
         secrets: that randomness derives from.
+        by_round: whether noise follows from them and the round, not from tensors.
         compute: device, precision, batches.
-        threads: of torch, where training happens.
+        threads: of torch, where baselines are trained and scored: in this process.
     """
 
     data: Mapping[str, InstitutionData]
     initial: Tensors
     policy: PolicyConfig
     secrets: Sequence[bytes]
+    by_round: bool
     compute: Compute
     threads: int
 
@@ -64,13 +66,13 @@ class Circumstances:
                 "initial": sha256(self.initial),
                 "policy": dataclasses.asdict(self.policy),
                 "secrets": [secret.hex() for secret in self.secrets],
+                "by_round": self.by_round,
                 "compute": [
                     _device(self.compute.device),
                     str(self.compute.autocast),
                     self.compute.physical_batch_size,
                 ],
-                # Sums depend on them, where training happens and here, where scores are computed
-                "threads": [self.threads, torch.get_num_threads()],
+                "threads": self.threads,  # sums depend on them
                 "versions": versions(),
             }
         )

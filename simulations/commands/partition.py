@@ -26,8 +26,9 @@ itself.
   confide partition records experiment=heart_disease
 
 With them a deployment can be tried: the files hold the records that `confide simulate` with the
-same overrides trains on, so that a deployment in which every policy allows reproducible noise
-gives the same model. Only for records that anybody may read."""
+same overrides trains on, so that a deployment in which every kit says data.public=true and
+policy.allow_reproducible_noise=true gives the same model. Only for records that anybody may
+read."""
 
 
 def main(argv: Sequence[str]) -> int:

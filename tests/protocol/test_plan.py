@@ -95,7 +95,7 @@ def test_plan_of_a_flower_strategy_has_the_plain_objective() -> None:
     assert made.objective == ObjectiveConfig()
 
 
-def test_text_of_a_plain_plan_is_what_noise_was_always_keyed_by() -> None:
+def test_text_of_a_plain_plan_is_what_approvals_always_knew() -> None:
     made = make_plan(compose([EXPERIMENT]), backbone_sha256=None)
     text = made.to_json()
     assert '"objective":{"kind":"plain","proximal_mu":0.0,"alpha":0.1},"client"' in text

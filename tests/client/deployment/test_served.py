@@ -216,7 +216,7 @@ def test_a_backbone_that_changes_has_another_hash(tmp_path: Path) -> None:
 # --- where noise comes from
 
 
-def simulated(kit: InstitutionKit) -> Reply:
+def simulated(kit: InstitutionKit, *, by_round: bool = False) -> Reply:
     """Ask the institution of a simulation that has the same name and the same records."""
     assert SEED is not None
     secret = seeded_secret(SEED)
@@ -227,7 +227,13 @@ def simulated(kit: InstitutionKit) -> Reply:
     data, _ = encode_institution(
         NAME, records, kit.data, workload=workload, key=split_key(secret, NAME)
     )
-    setup = Setup(serves=PRIVATE, policy=kit.config.policy, noise_secret=secret, reproducible=True)
+    setup = Setup(
+        serves=PRIVATE,
+        policy=kit.config.policy,
+        noise_secret=secret,
+        reproducible=True,
+        by_round=by_round,
+    )
     return (
         InstitutionFactory(Trainer(workload, private=True), setup)
         .open(NAME, data)
@@ -240,6 +246,18 @@ def test_where_allowed_a_deployment_gives_the_update_of_the_simulation(tmp_path:
     assert sha256(update_of(door.handle("train", ask()))) == sha256(update_of(simulated(kit)))
     assert door.handle("query", ask()).figures["reproducible"] == 1.0
     assert reproducible_in_ledger(kit) is True
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_noise_follows_the_round_alone_only_where_the_kit_says_records_are_public(
+    tmp_path: Path, public: bool
+) -> None:
+    data = {"path": "records.csv", "public": public}
+    kit, door = open_door(tmp_path, policy=REPRODUCIBLE, data=data)
+    found = sha256(update_of(door.handle("train", ask())))
+    for by_round in (False, True):
+        expected = sha256(update_of(simulated(kit, by_round=by_round)))
+        assert (found == expected) == (by_round == public)
 
 
 def reproducible_in_ledger(kit: InstitutionKit) -> bool:
@@ -255,12 +273,16 @@ SECURE = {
 }
 
 
+@pytest.mark.parametrize("public", [False, True])
 @pytest.mark.parametrize("why", SECURE)
-def test_noise_is_fresh_unless_policy_and_plan_say_otherwise(tmp_path: Path, why: str) -> None:
+def test_noise_is_fresh_unless_policy_and_plan_say_otherwise(
+    tmp_path: Path, why: str, public: bool
+) -> None:
     policy, plan = SECURE[why]
     updates = []
     for name in ("a", "b"):
-        kit = make_kit(tmp_path / name, policy=policy)
+        data = {"path": "records.csv", "public": public}
+        kit = make_kit(tmp_path / name, policy=policy, data=data)
         kit.ledger.parent.mkdir(parents=True)
         (kit.ledger.parent / SPLIT_KEY).write_bytes(bytes(32))  # the same splits
         door = DeployedInstitution(kit, deadline=Deadline())

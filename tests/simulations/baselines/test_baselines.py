@@ -179,6 +179,7 @@ SAME = Circumstances(
     initial={"w": torch.zeros(2)},
     policy=compose().policy,
     secrets=(b"layout", b"noise"),
+    by_round=True,
     compute=Compute(),
     threads=1,
 )
@@ -237,6 +238,7 @@ def test_what_else_a_result_depends_on_is_another_entry(tmp_path: Path) -> None:
         replace(SAME, compute=Compute(autocast=torch.bfloat16)),
         replace(SAME, compute=Compute(physical_batch_size=64)),
         replace(SAME, threads=2),
+        replace(SAME, by_round=False),
     ]
     paths = {entry(tmp_path, circumstances=circumstances) for circumstances in (SAME, *changed)}
     records = {entry(tmp_path, data=data) for data in (DATA["b"], institution(0, groups=[0, 1, 1]))}
