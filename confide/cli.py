@@ -123,6 +123,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return EXIT_USAGE
     module, function = COMMANDS[words[0]][0].split(":")
+    # Read when torch is loaded. Threads that wait for another by spinning take the core that it
+    # needs, if anything else is busy on the machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Our own lines say more than the libraries' bars; read when the libraries are imported
     for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(variable, "1")

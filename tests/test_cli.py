@@ -59,6 +59,24 @@ def test_libraries_draw_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == ["1", "1"]
 
 
+@pytest.mark.parametrize(("before", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_a_command_wait_asleep_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, before: str | None, expected: str
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", before or "")
+    if before is None:
+        monkeypatch.delenv("OMP_WAIT_POLICY")
+    seen: list[str | None] = []
+
+    def looked() -> int:
+        seen.append(os.environ.get("OMP_WAIT_POLICY"))
+        return 0
+
+    replace_command(monkeypatch, looked)
+    assert confide.cli.main(["report", "run"]) == 0
+    assert seen == [expected]
+
+
 def test_packages_of_the_examples_are_those_of_the_requirements() -> None:
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
     assert [line for line in lines if line] == list(EXAMPLES.values())
