@@ -333,7 +333,8 @@ def run_with_hydra(
         refuse_passwords(overrides_of(words))
         check_jobs(overrides_of(words))
     if shows or _CFG & set(words):
-        words = [*words, *rule_words(overrides_of(words))]
+        # In front: after a flag Hydra would not take them
+        words = [*rule_words(overrides_of(words)), *words]
     elif not resumed and not MULTIRUN & set(words):
         words = [*words, *_own_folder(overrides_of(words), overwrite=overwrite)]
     register_schema()
