@@ -305,7 +305,7 @@ def test_a_policy_file_has_strict_defaults(tmp_path: Path) -> None:
         ("hours: noon", r"hours=noon: expected HH:MM-HH:MM"),
         ("metrics: [recall]", r"metrics=recall: expected only accuracy"),
         ("required_unit: group", r"budget\.unit=record"),
-        ("{", r"cannot be read"),
+        ("{", r"policy\.yaml:1: is not YAML"),
     ],
 )
 def test_a_wrong_policy_file_is_named(text: str, complaint: str, tmp_path: Path) -> None:
