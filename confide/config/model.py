@@ -64,6 +64,14 @@ class BackboneConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: str = setting("???", "Kind of backbone.")
+    # Scaled in the model, whatever encoded a row: what a gradient can be then follows from the plan
+    row_norm: float | None = setting(
+        None,
+        "L2 norm that an encoded row, or a text's features before the head, is scaled to; null: as"
+        " it comes. With it a logistic regression starts at zero.",
+        ge=1e-3,
+        le=1e6,
+    )
 
     @property
     def pretrained(self) -> Pretrained | None:

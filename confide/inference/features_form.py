@@ -36,7 +36,7 @@ class FeaturesExporter:
             "AutoModel": made,
             "AutoModelForSequenceClassification": made,
         }
-        config = ConfideTabularConfig(widths=widths)
+        config = ConfideTabularConfig(widths=widths, row_norm=plan.backbone.row_norm)
         write_classifier(folder, config, workload.model.state_dict(), plan=plan, classes=classes)
 
     def load_folder(self, folder: Path) -> nn.Module:

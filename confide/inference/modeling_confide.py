@@ -19,7 +19,8 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
     """An encoder under its family's own name, which ``AutoModel`` loads too, and a head on top.
 
     Args:
-        config: the encoder's, with ``confide_pooling``: mean over tokens, or the first token (cls).
+        config: the encoder's, with ``confide_pooling``: mean over tokens, or the first token (cls),
+            and ``confide_row_norm``: norm that pooled features are scaled to, None for as they are.
     """
 
     _keys_to_ignore_on_load_unexpected = (r"\.pooler\.",)
@@ -50,6 +51,9 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         else:
             summed = hidden.masked_fill(mask[:, :, None] == 0, 0.0).sum(dim=1)
             pooled = summed / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        if (row_norm := getattr(self.config, "confide_row_norm", None)) is not None:
+            lengths = pooled.square().sum(dim=-1, keepdim=True).sqrt()
+            pooled = pooled * (row_norm / lengths.clamp_min(1e-6))
         logits = self.classifier(pooled)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

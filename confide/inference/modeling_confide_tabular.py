@@ -24,12 +24,15 @@ class ConfideTabularConfig(PreTrainedConfig):  # type: ignore[misc]  # transform
 
     Args:
         widths: inputs, hidden layers, classes.
+        row_norm: norm that rows are scaled to; None leaves them as they are.
     """
 
     model_type = "confide_tabular"
 
-    def __init__(self, widths: Sequence[int] = (1, 2), **kwargs: Any) -> None:
-        self.widths = list(widths)
+    def __init__(
+        self, widths: Sequence[int] = (1, 2), row_norm: float | None = None, **kwargs: Any
+    ) -> None:
+        self.widths, self.row_norm = list(widths), row_norm
         super().__init__(**kwargs)
 
 
@@ -50,6 +53,9 @@ class ConfideForTabularClassification(PreTrainedModel):  # type: ignore[misc]
         self, features: Tensor, labels: Tensor | None = None, **ignored: Any
     ) -> SequenceClassifierOutput:
         """Map features [b, d] to logits [b, c]; with labels [b], the mean cross entropy too."""
+        if self.config.row_norm is not None:
+            lengths = features.square().sum(dim=-1, keepdim=True).sqrt()
+            features = features * (self.config.row_norm / lengths.clamp_min(1e-6))
         logits = self.layers(features)
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -67,7 +67,12 @@ def _classifier(workload: Workload, plan: TrainingPlan) -> TextClassifier:
         return workload.model
     backbone = cast(TransformerConfig, plan.backbone)
     encoder = load_encoder(find_backbone(backbone), backbone)
-    made = TextClassifier(encoder, num_classes=plan.task.num_outputs, pooling=backbone.pooling)
+    made = TextClassifier(
+        encoder,
+        num_classes=plan.task.num_outputs,
+        pooling=backbone.pooling,
+        row_norm=backbone.row_norm,
+    )
     made.head.load_state_dict(cast(Head, workload.model).head.state_dict())
     return made.eval()
 
@@ -98,6 +103,7 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     }
     classes = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
     config.confide_pooling = backbone.pooling
+    config.confide_row_norm = backbone.row_norm
     write_classifier(folder, config, tensors, plan=plan, classes=classes)
 
 

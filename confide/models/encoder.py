@@ -85,7 +85,13 @@ class FrozenEncoder:
             num_classes=self._num_outputs,
             pooling=self._config.pooling,
             longest=self._longest,
+            row_norm=self._config.row_norm,
         )
+
+    @property
+    def row_norm(self) -> float | None:
+        """Norm that the head scales features to; cached ones are as they come."""
+        return self._config.row_norm
 
     @functools.cached_property
     def width(self) -> int:
@@ -138,7 +144,7 @@ def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Worklo
         features = torch.randn((count, width), generator=generator)
         return Examples({FEATURES: features, LABELS: labels})
 
-    head = Head(width, order.task.num_outputs).to(compute.device)
+    head = Head(width, order.task.num_outputs, row_norm=frozen.row_norm).to(compute.device)
     return Workload(task, head, prepare, synthetic, compute)
 
 

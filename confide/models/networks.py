@@ -12,16 +12,29 @@ from confide.errors import ModelError
 from confide.models.encoder_inputs import settle_inputs
 from confide.protocol.tensors import Tensors
 
+# A shorter row is scaled as if it had this norm, so that zeros are not divided by zero.
+_SHORTEST = 1e-6
+
+
+def scaled_rows(rows: Tensor, norm: float | None) -> Tensor:
+    """Scale rows [b, d] to an L2 norm; rows of zeros stay, and all do where it is None."""
+    if norm is None:
+        return rows
+    lengths = rows.square().sum(dim=-1, keepdim=True).sqrt()
+    return rows * (norm / lengths.clamp_min(_SHORTEST))
+
 
 class Mlp(nn.Module):
     """A perceptron on encoded columns; without hidden layers, logistic regression.
 
     Args:
         widths: inputs, hidden layers, classes.
+        row_norm: norm that rows are scaled to; None leaves them as they are.
     """
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], *, row_norm: float | None = None) -> None:
         super().__init__()
+        self._row_norm = row_norm
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -29,22 +42,29 @@ class Mlp(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [b, d] to logits [b, c]."""
-        outputs: Tensor = self.layers(features)
+        outputs: Tensor = self.layers(scaled_rows(features, self._row_norm))
         return outputs
 
 
 class Head(nn.Module):
-    """A linear head on pooled features, started at zero: the first prediction favours no class."""
+    """A linear head on pooled features, started at zero: the first prediction favours no class.
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    Args:
+        width: d.
+        num_classes: c.
+        row_norm: norm that features are scaled to; None leaves them as they are.
+    """
+
+    def __init__(self, width: int, num_classes: int, *, row_norm: float | None = None) -> None:
         super().__init__()
+        self._row_norm = row_norm
         self.head = nn.Linear(width, num_classes)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [b, d] to logits [b, c]."""
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(scaled_rows(features, self._row_norm))
         return logits
 
 
@@ -56,19 +76,26 @@ class TextClassifier(nn.Module):
         num_classes: c.
         pooling: mean over tokens, or the first token (cls).
         longest: most tokens of a text; None: any number that the encoder takes.
+        row_norm: norm that pooled features are scaled to; None leaves them as they are.
 
     Raises:
         ModelError: if the encoder cannot be used, or takes no texts of that length.
     """
 
     def __init__(
-        self, encoder: Any, *, num_classes: int, pooling: str, longest: int | None = None
+        self,
+        encoder: Any,
+        *,
+        num_classes: int,
+        pooling: str,
+        longest: int | None = None,
+        row_norm: float | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         # The layer alone: its tensors are named as in a head that was trained on features.
         self.head = Head(encoder.config.hidden_size, num_classes).head
-        self._pooling = pooling
+        self._pooling, self._row_norm = pooling, row_norm
         # Now, while it is as it was pretrained, without adapters.
         self._inputs = settle_inputs(encoder, longest=longest)
 
@@ -85,7 +112,8 @@ class TextClassifier(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Map tokens [b, t] to logits [b, c]."""
-        logits: Tensor = self.head(self.pooled(input_ids, attention_mask))
+        features = self.pooled(input_ids, attention_mask)
+        logits: Tensor = self.head(scaled_rows(features, self._row_norm))
         return logits
 
 
@@ -168,6 +196,7 @@ __all__ = [
     "apply_tuning",
     "refuse_batch_norm",
     "refuse_dropout",
+    "scaled_rows",
     "trainable",
     "trainable_tensors",
 ]

@@ -2,6 +2,8 @@
 
 from typing import cast
 
+from torch import nn
+
 from confide.config.model import LogisticConfig, MlpConfig
 from confide.models.networks import Mlp
 from confide.models.workload import Order, Workload
@@ -18,7 +20,12 @@ def build_perceptron(config: LogisticConfig | MlpConfig, order: Order) -> Worklo
     # Without weights there is no folder in which anything could lie beside them.
     task = cast(TableTask, order.task_fn({}))
     hidden = config.hidden if isinstance(config, MlpConfig) else []
-    model = Mlp([task.num_inputs, *hidden, order.task.num_outputs]).to(order.compute.device)
+    widths = [task.num_inputs, *hidden, order.task.num_outputs]
+    model = Mlp(widths, row_norm=config.row_norm).to(order.compute.device)
+    if config.row_norm is not None and not hidden:
+        # What a random start adds to logits would take noisy steps to unlearn
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)
     return Workload(task, model, task.encode, task.synthetic, order.compute)
 
 

@@ -128,6 +128,8 @@ class TrainingPlan:
         for name in ("metrics_epsilon", "metrics_every"):
             if plain["privacy"][name] == plainly[name]:
                 del plain["privacy"][name]
+        if self.backbone.row_norm is None:
+            del plain["backbone"]["row_norm"]
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         if not self.task.drafted:
