@@ -19,6 +19,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor, nn, zeros_like
 
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors
 
 # No parameter of a torch module has a slash in its name.
@@ -127,6 +128,9 @@ class ServerRound:
         extra: the clients' extra tensors, aggregated by the same rule and weights.
         state: of the algorithm, after the round before.
         participation: who took part.
+        cohort: declared numbers of training units of those who were asked.
+        server_round: number of the round, from 1.
+        plan: what institutions were asked to do; None where nobody needs to know.
     """
 
     params: Tensors
@@ -134,6 +138,9 @@ class ServerRound:
     extra: Tensors
     state: Tensors
     participation: Participation
+    cohort: Sequence[int] = ()
+    server_round: int = 1
+    plan: TrainingPlan | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -87,8 +87,7 @@ class Strategy:
         shapes = self.reply_shapes(shapes_of(start.params))
         return _ComposedRound(
             strategy=self,
-            params=start.params,
-            state=start.state,
+            start=start,
             accumulator=self.aggregator.start(shapes, bounds),
             rule=(
                 SumRule(aggregator=self.aggregator, shapes=shapes, bounds=bounds)
@@ -101,8 +100,7 @@ class Strategy:
 @dataclass(frozen=True, kw_only=True)
 class _ComposedRound:
     strategy: Strategy
-    params: Tensors
-    state: Tensors
+    start: RoundStart
     accumulator: Accumulator
     rule: SumRule | None
 
@@ -114,18 +112,26 @@ class _ComposedRound:
 
     def finish(self, participation: Participation) -> tuple[Tensors, Tensors]:
         # One flat state, so that a checkpoint knows nothing of its parts
-        optimizer_state, own = split_prefix(_ALGORITHM, self.state)
+        start = self.start
+        optimizer_state, own = split_prefix(_ALGORITHM, start.state)
         update, extra = split_extra(self.accumulator.mean())
 
         # The algorithm decides when, and by which update; the optimizer keeps its own state
         def step(update: Tensors) -> ServerResult:
             params, after = self.strategy.server_optimizer.apply(
-                self.params, update, optimizer_state
+                start.params, update, optimizer_state
             )
             return ServerResult(params=params, optimizer_state=after)
 
         given = ServerRound(
-            params=self.params, update=update, extra=extra, state=own, participation=participation
+            params=start.params,
+            update=update,
+            extra=extra,
+            state=own,
+            participation=participation,
+            cohort=start.cohort,
+            server_round=start.server_round,
+            plan=start.plan,
         )
         result = self.strategy.algorithm.server(given, step)
         return result.params, result.optimizer_state | prefixed(_ALGORITHM, result.state)

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors
 from confide.strategies.algorithm import Participation
 
@@ -124,6 +125,7 @@ class RoundStart:
         cohort: declared numbers of training records of the clients asked.
         max_value: bound on the absolute values that are accepted.
         server_round: number of the round, from 1.
+        plan: what institutions were asked to do; None where nobody needs to know.
     """
 
     params: Tensors
@@ -131,6 +133,7 @@ class RoundStart:
     cohort: Sequence[int]
     max_value: float
     server_round: int
+    plan: TrainingPlan | None = None
 
 
 class Round(Protocol):

@@ -18,6 +18,7 @@ from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.strategy import (
+    ALGORITHMS,
     StrategyConfig,
     UniformSelectionConfig,
     objective_of,
@@ -67,6 +68,7 @@ class Config:
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
             yield f"strategy.{problem}"
+        yield from self._recipe_problems()
         yield from self._count_problems()
         if self.privacy.unit == "group" and self.data.group_column is None:
             yield (
@@ -89,6 +91,29 @@ class Config:
             yield (
                 f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
                 f" tuning={' or '.join(backbone.tunings)}."
+            )
+
+    def _recipe_problems(self) -> Iterator[str]:
+        """Yield where an algorithm with steps of its own does not know how long they may be."""
+        objective = objective_of(self.strategy)
+        if objective.kind not in ALGORITHMS or not ALGORITHMS[objective.kind].own_step:
+            return
+        key = f"strategy.objective.kind={objective.kind}"
+        if self.backbone.kind != "logistic" and self.tuning.kind != "head":
+            yield (
+                f"{key} knows steps for a linear model alone, and backbone.kind="
+                f"{self.backbone.kind}, tuning.kind={self.tuning.kind} is none; choose"
+                " backbone=logistic, tuning=head, or another strategy."
+            )
+        elif self.backbone.row_norm is None:
+            yield (
+                f"{key} takes its step from the norm of rows; set backbone.row_norm=3, as"
+                " client=private_table does."
+            )
+        if self.server.patience is not None:
+            yield (
+                f"server.patience={self.server.patience}: {key} means the models of the last rounds"
+                " it has planned; set server.patience=null."
             )
 
     @property

@@ -77,6 +77,47 @@ class ScaffoldConfig(ObjectiveConfig):
             )
 
 
+@dataclass
+class GradientSumConfig(ObjectiveConfig):
+    """One sum of gradients over all records a round, and a step that follows from public figures.
+
+    For a linear model on rows of a known norm (``backbone.row_norm``).
+    """
+
+    kind: str = _kind("gradient_sum", "objective")
+    momentum: float = setting(0.9, "Momentum beta of the coordinator's steps.", ge=0, lt=1)
+    logit_noise: float = setting(
+        1.2,
+        "Standard deviation that the noise of all rounds together gives the difference of two"
+        " logits; the length of a step follows from it.",
+        gt=0,
+        le=1e3,
+    )
+    averaged: float = setting(
+        0.5, "Share of the rounds, the last ones, whose mean is the run's model.", gt=0, le=1
+    )
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield settings by which an update is anything but minus the mean gradient."""
+        optimizer = client.optimizer
+        found = {
+            "local_steps": (client.local_steps, 1),
+            "sampling_rate": (client.sampling_rate, 1.0),
+            "optimizer.kind": (optimizer.kind, "sgd"),
+            "optimizer.learning_rate": (optimizer.learning_rate, 1.0),
+            "optimizer.momentum": (optimizer.momentum, 0.0),
+            "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
+        }
+        wrong = [f"{name}={value}" for name, (value, right) in found.items() if value != right]
+        if wrong:
+            rights = ", ".join(f"{name}={right}" for name, (_, right) in found.items())
+            yield (
+                f"objective.kind={self.kind} takes the update for minus the mean gradient over all"
+                f" records, and client has {', '.join(wrong)}; set {rights}, as"
+                " client=private_table does, or choose strategy=fedavg with a client of its own."
+            )
+
+
 # Who takes part
 
 
@@ -204,6 +245,9 @@ class AlgorithmKind(PartKind):
         weighting: the only weighting of updates that it is defined for; None for any.
         remains: what of an institution that withdrew stays in the server part's state, if anything.
         reads_records: whether its client part reads records beside local steps: not under privacy.
+        own_step: whether its server part chooses the length of steps, so that the server optimizer
+            has to be plain.
+        own_recipe: whether an institution alone trains by it too, in place of plain local steps.
     """
 
     phrase: str = ""
@@ -211,6 +255,8 @@ class AlgorithmKind(PartKind):
     weighting: str | None = None
     remains: str = ""
     reads_records: bool = False
+    own_step: bool = False
+    own_recipe: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -243,6 +289,19 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         " gradient.",
         weighting="uniform",
         remains="its last part of the server's control variate",
+    ),
+    "gradient_sum": AlgorithmKind(
+        schema=GradientSumConfig,
+        builder="confide.strategies.gradient_sum.gradient_sum",
+        name="FedSGD",
+        phrase="steps of a length that follows from public figures",
+        sentence="Each round every institution sent one sum of gradients over all its training"
+        " records. The length of the steps follows from the numbers of records, the noise and the"
+        " number of institutions, and the model is the mean over the last part of the rounds.",
+        weighting="num_examples",
+        remains="its part of the momentum and of the mean model",
+        own_step=True,
+        own_recipe=True,
     ),
 }
 SELECTIONS: dict[str, PartKind] = {
@@ -313,6 +372,13 @@ class ComposedStrategyConfig(StrategyConfig):
             yield (
                 f"aggregator.weighting={aggregator.weighting}: {algorithm.name} is defined for"
                 f" {algorithm.weighting} weights; set {algorithm.weighting}."
+            )
+        optimizer = self.server_optimizer
+        if algorithm is not None and algorithm.own_step and optimizer != SgdConfig():
+            yield (
+                f"server_optimizer.kind={optimizer.kind}: objective.kind={self.objective.kind}"
+                " chooses its own steps and momentum; set server_optimizer.kind=sgd,"
+                " learning_rate=1, momentum=0, and change objective.momentum instead."
             )
 
 
@@ -385,6 +451,7 @@ __all__ = [
     "FedDynConfig",
     "FedProxConfig",
     "FlowerStrategyConfig",
+    "GradientSumConfig",
     "ObjectiveConfig",
     "PartKind",
     "ScaffoldConfig",

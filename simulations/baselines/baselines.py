@@ -151,7 +151,8 @@ class Comparison:
             log.info("%s is known from an earlier run: %s.", plan.job, path)
             return found
         try:
-            outcome = federation.run(federation.job(fedavg(), plan, settings), only=[name])
+            algorithm = replace(fedavg(), objective=plan.objective)
+            outcome = federation.run(federation.job(algorithm, plan, settings), only=[name])
         except RunFailedError as error:
             # An institution that cannot afford another training is no failure of the run.
             declined = any(Refusal.of(code) in NOT_AFFORDED for code in error.missing.values())

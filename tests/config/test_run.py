@@ -19,6 +19,7 @@ NEEDS = {
     ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
     ("data", "default"): ["data.path=mine.csv", "data.public=true"],
     ("task", "text"): ["task.labels=[no,yes]"],
+    ("strategy", "gradient_sum"): ["client=private_table"],
     ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],

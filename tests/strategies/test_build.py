@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders import build_plan
 from small_strategies import EVERYBODY
 
 import confide.conf
 from confide.config.compose import compose
+from confide.config.model import LogisticConfig
 from confide.config.strategy import (
     FedDynConfig,
     FedProxConfig,
     FlowerStrategyConfig,
+    GradientSumConfig,
     ObjectiveConfig,
     ScaffoldConfig,
     StrategyConfig,
@@ -64,15 +67,20 @@ BUILT: dict[str, Strategy] = {
     "fedprox": by_hand(objective=FedProxConfig(proximal_mu=0.01)),
     "feddyn": by_hand(objective=FedDynConfig(alpha=0.1), aggregator=UNIFORM),
     "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
+    "gradient_sum": by_hand(objective=GradientSumConfig()),
     **{name: by_hand(optimizer) for name, optimizer in ADAPTIVE.items()},
 }
+# What a strategy asks of clients
+NEEDS = {"strategy=gradient_sum": "client=private_table"}
+PLAN = build_plan(backbone=LogisticConfig(row_norm=3.0), num_rounds=3)
 YAMLS = sorted(
     file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml")
 )
 
 
 def from_yaml(*overrides: str) -> FederatedAlgorithm:
-    return build_strategy(compose([QUICK, *overrides]).strategy)
+    needed = [NEEDS[word] for word in overrides if word in NEEDS]
+    return build_strategy(compose([QUICK, *needed, *overrides]).strategy)
 
 
 def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
@@ -85,6 +93,7 @@ def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
                 cohort=[1, 3],
                 max_value=1024.0,
                 server_round=server_round,
+                plan=PLAN,
             )
         )
         for client, count, values in (("a", 1, [size, 1.0]), ("b", 3, [0.5, size])):
@@ -199,6 +208,7 @@ def test_setting_of_another_kind_is_refused(overrides: list[str], message: str) 
         (["strategy=fedprox"], "FedProx"),
         (["strategy=fedadam"], "FedAdam"),
         (["strategy=scaffold"], "SCAFFOLD"),
+        (["client=private_table"], "FedSGD"),
         (["strategy=fedadam", "strategy/objective=fedprox"], "FedAdam with a proximal term"),
         (
             ["strategy=fedprox", "strategy.server_optimizer.momentum=0.9"],

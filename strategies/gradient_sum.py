@@ -1,0 +1,142 @@
+"""Gradient sums: full-batch steps with momentum, whose length follows from public figures.
+
+FedSGD (McMahan et al. 2017, arXiv 1602.05629) with noisy sums, for a linear model under softmax
+cross entropy, on rows of one norm r beside an intercept's 1: with R^2 = r^2 + 1, in T rounds,
+
+- client: ``g_k``, the mean gradient over all its n_k records, noised under privacy;
+- server: ``g = sum n_k g_k / n``; ``v = momentum * v + g``; ``w -= step * v``, and the run's model
+  is the mean of w over its last rounds (Polyak and Juditsky 1992).
+
+**No tuning.** Cross entropy's Hessian with respect to logits, diag(p) - p p^T, is at most 1/2, so
+the mean loss is R^2 / 2 smooth for any number of classes and any records: steps of 4 / R^2 are safe
+(2 / smoothness; with momentum up to 2 (1 + momentum) / smoothness). A gradient is (p - e_y) x^T,
+of norm at most sqrt(2) R, and below R where the model starts, at zero: at C = sqrt(2) R nothing is
+ever clipped, at C = R only records that the model is sure of and wrong about. Each of S
+institutions adds noise of standard deviation sigma C, so that g's coordinates have
+sigma C sqrt(S) / n. With tau, the sum of all steps, the difference of two logits gets noise of
+standard deviation ``logit_noise = sqrt(2) R tau / sqrt(T) * sigma C sqrt(S) / n``. Held at a
+constant this fixes tau, and ``step = (1 - momentum) tau / T``. With mu = sqrt(T) / sigma,
+C = sqrt(2) R and R = 1, tau is logit_noise * mu * n / (2 sqrt(S)), whatever T: half of logistic
+regression's on one logit, whose gradient the difference of two logits has twice.
+
+All of it is public: n and S are declared, sigma follows from the plan. The coordinator's work is
+post-processing of noised sums, at no cost in privacy.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.tensors import Tensors
+from confide.strategies.algorithm import (
+    Algorithm,
+    ServerResult,
+    ServerRound,
+    StepFn,
+    prefixed,
+    split_prefix,
+    zeros_of,
+)
+
+_VELOCITY, _MEAN = "velocity/", "mean/"
+
+
+def gradient_sum(*, momentum: float, logit_noise: float, averaged: float) -> Algorithm:
+    """Build gradient sums; clients take one plain step of rate 1 on all their records.
+
+    Args:
+        momentum: of the coordinator's steps, in [0, 1).
+        logit_noise: standard deviation that the noise of all rounds gives a difference of logits.
+        averaged: share of the rounds, the last ones, whose mean is the run's model.
+    """
+
+    def server(given: ServerRound, step: StepFn) -> ServerResult:
+        if given.plan is None:
+            raise ValueError("Expected the plan, whose noise fixes the length of a step.")
+        before, mean = split_prefix(_MEAN, given.state)
+        # An update is minus a mean gradient
+        velocity = {
+            name: momentum * before[_VELOCITY + name] + update
+            for name, update in given.update.items()
+        }
+        longest = step_size(given.plan, given.cohort, momentum=momentum, logit_noise=logit_noise)
+        stepped = step({name: longest * value for name, value in velocity.items()})
+        rounds = given.plan.num_rounds
+        # Counted from the last round: however short a run is, one model goes into the mean
+        number = given.server_round - rounds + max(1, round(averaged * rounds))
+        if number >= 1:
+            mean = {
+                name: value + (stepped.params[name] - value) / number
+                for name, value in mean.items()
+            }
+        state = prefixed(_VELOCITY, velocity) | prefixed(_MEAN, mean)
+        params = stepped.params
+        if given.server_round == rounds:
+            params = {name: value.clone() for name, value in mean.items()}
+        return replace(stepped, params=params, state=state)
+
+    def first_state(params: Tensors) -> Tensors:
+        # Two of each, as with the last mean: a checkpoint takes no tensor under two names
+        return prefixed(_VELOCITY, zeros_of(params)) | prefixed(_MEAN, zeros_of(params))
+
+    return Algorithm(server=server, first_state=first_state)
+
+
+def step_size(
+    plan: TrainingPlan, cohort: Sequence[int], *, momentum: float, logit_noise: float
+) -> float:
+    """Return the length of a round's step.
+
+    Args:
+        plan: rounds, privacy, and the norm of rows.
+        cohort: declared numbers of training units of the institutions that are asked.
+        momentum: of the coordinator's steps.
+        logit_noise: standard deviation that the noise of all rounds gives a difference of logits.
+
+    Raises:
+        PrivacyError: if no noise suffices for the plan.
+        ValueError: if the plan's rows have no known norm.
+    """
+    radius = row_radius(plan)
+    largest = 4.0 / radius**2
+    if not plan.private:
+        return largest
+    noise = noise_multiplier(plan) * plan.privacy.clipping_norm
+    of_mean = noise * math.sqrt(len(cohort)) / sum(cohort)
+    total = logit_noise * math.sqrt(plan.num_rounds) / (math.sqrt(2.0) * radius * of_mean)
+    return min((1.0 - momentum) * total / plan.num_rounds, largest)
+
+
+def row_radius(plan: TrainingPlan) -> float:
+    """Return R, the norm of a row with its intercept's 1.
+
+    Raises:
+        ValueError: if the plan's rows have no known norm.
+    """
+    norm = plan.backbone.row_norm
+    if norm is None:
+        raise ValueError("backbone.row_norm=null: expected rows of a known norm.")
+    return math.hypot(norm, 1.0)
+
+
+def noise_multiplier(plan: TrainingPlan) -> float:
+    """Return sigma of a private plan's sums: the same for every n, since nothing is sampled.
+
+    Raises:
+        PrivacyError: if no noise suffices.
+    """
+    # Imported when needed: it brings Opacus, which a run without privacy never loads
+    from confide.privacy.accounting import calibrate
+
+    privacy = plan.privacy
+    return calibrate(
+        target_epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        sampling_rate=1.0,
+        steps=plan.num_rounds + privacy.spare_rounds,
+        accountant=privacy.accountant,
+    )
+
+
+__all__ = ["gradient_sum", "noise_multiplier", "row_radius", "step_size"]
