@@ -22,21 +22,22 @@ defaults:
   - override /backbone: {backbone}
   - override /tuning: {tuning}
   - override /privacy: record
-privacy: {{epsilon: 3}}
-client: {client}
-{budget}server: {{num_rounds: 15}}
-{baselines}"""
+{recipe}privacy: {{epsilon: 3}}
+{settings}{budget}{baselines}"""
 _BASELINES = """\
 # [local] compares with each institution alone, which spends as much again.
 simulation: {baselines: []}
 """
-_TABLE_CLIENT = "{local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 1}}"
-_TEXT_CLIENT = "{local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}"
+_TABLE_RECIPE = "  - override /client: private_table\n"
+_TEXT_SETTINGS = """\
+client: {local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}
+server: {num_rounds: 15}
+"""
 _BUDGET = """\
 # What all runs together may spend of each institution's privacy; a run beyond it is declined.
 policy: {budget: {epsilon: 12}}
 """
-_LEDGER = "ledger: ledgers, "
+_LEDGER = "client: {ledger: ledgers}\n"
 _README = """\
 # {name}
 
@@ -167,13 +168,17 @@ def ignored(source: Source | None) -> list[str]:
 
 def _experiment(name: str, source: Source | None) -> str:
     is_text = source is not None and isinstance(source.draft.task, TextClassificationConfig)
-    client = _TEXT_CLIENT if is_text else _TABLE_CLIENT
+    settings = _TEXT_SETTINGS if is_text else ""
     spends = source is not None and not source.path.startswith("pkg://")
+    if spends:
+        ledger = _LEDGER.removesuffix("}\n")
+        settings = settings.replace("client: {", f"{ledger}, ") if is_text else _LEDGER
     return _EXPERIMENT.format(
         name=name,
         backbone="minilm" if is_text else "logistic",
         tuning="head" if is_text else "full",
-        client=client.replace("{", "{" + _LEDGER, 1) if spends else client,
+        recipe="" if is_text else _TABLE_RECIPE,
+        settings=settings,
         budget=_BUDGET if spends else "",
         baselines=_BASELINES if spends else "",
     )
