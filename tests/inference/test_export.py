@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -19,6 +20,7 @@ from datasets import Dataset
 from small_models import FAMILIES, MINILM, ROWS, TEXTS, make_backbone, save_run, save_table_run
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
+from confide.config.model import LogisticConfig
 from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict
@@ -38,6 +40,8 @@ QUICK = [
     ("lora", "hf"),
     ("lora", "merged"),
     ("head", "merged"),
+    ("logistic-rows", "merged"),
+    ("head-rows", "merged"),
 ]
 SLOW = [
     pair
@@ -56,6 +60,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     def run(kind: str) -> Path:
         if (place / kind).is_dir():
             return place / kind
+        if kind == "logistic-rows":
+            return save_run(place / kind, backbone=LogisticConfig(row_norm=3.0))
+        if kind == "head-rows":
+            backbone = replace(make_backbone(place / "bert"), row_norm=3.0)
+            return save_run(place / kind, "head", backbone=backbone)
         if kind in ("logistic", "mlp"):
             return save_table_run(place / kind, hidden=(4,) if kind == "mlp" else ())
         return save_run(place / kind, kind, backbone=make_backbone(place / "bert"))
@@ -81,7 +90,7 @@ def moved(small: Runs, tmp_path_factory: pytest.TempPathFactory) -> Moved:
 
 
 def records_of(kind: str) -> Dataset:
-    return ROWS if kind in ("logistic", "mlp") else TEXTS
+    return ROWS if kind.startswith(("logistic", "mlp")) else TEXTS
 
 
 def differences(one: pandas.DataFrame, other: pandas.DataFrame) -> float:
