@@ -6,117 +6,20 @@ its name. An algorithm's config travels in the plan, so both sides check it. No 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from confide.config.client import ClientConfig
 from confide.config.custom import named_problems
-from confide.config.fields import STRICT, setting
-
-_ANOTHER = "Chosen by its group: strategy/{group}=KIND."
-
-
-# One name only: a kind's schema must not be used under another kind's name.
-def _kind(name: str, group: str) -> Any:
-    return setting(name, _ANOTHER.format(group=group), choices=(name,))
-
-
-# Algorithms: what a client does in a round, and the server's counterpart of it
-
-
-@dataclass
-class ObjectiveConfig:
-    """Local steps on the mean loss, as in FedAvg; other algorithms extend this."""
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    kind: str = _kind("plain", "objective")
-
-    def client_problems(self, client: ClientConfig) -> Iterator[str]:
-        """Yield what does not fit the settings of a local round."""
-        return iter(())
-
-
-@dataclass
-class FedProxConfig(ObjectiveConfig):
-    """FedProx's proximal term."""
-
-    kind: str = _kind("fedprox", "objective")
-    proximal_mu: float = setting(0.01, "Weight mu of ||w - w_global||^2 / 2.", ge=0)
-
-
-@dataclass
-class FedDynConfig(ObjectiveConfig):
-    """FedDyn's dynamic regularisation."""
-
-    kind: str = _kind("feddyn", "objective")
-    alpha: float = setting(
-        0.1,
-        "Weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round has"
-        " few.",
-        gt=0,
-        le=1e4,
-    )
-
-
-@dataclass
-class ScaffoldConfig(ObjectiveConfig):
-    """SCAFFOLD's control variates."""
-
-    kind: str = _kind("scaffold", "objective")
-
-    def client_problems(self, client: ClientConfig) -> Iterator[str]:
-        """Yield optimizers whose update is not a sum of gradients."""
-        # Control variates are mean gradients, read off the update: steps must be plain ones.
-        optimizer = client.optimizer
-        if optimizer.kind != "sgd" or optimizer.momentum or optimizer.weight_decay:
-            yield (
-                f"objective.kind={self.kind} takes the update for learning_rate times the sum of"
-                f" the gradients, and client.optimizer has kind={optimizer.kind},"
-                f" momentum={optimizer.momentum}, weight_decay={optimizer.weight_decay}; set"
-                " kind=sgd, momentum=0, weight_decay=0."
-            )
-
-
-@dataclass
-class GradientSumConfig(ObjectiveConfig):
-    """One sum of gradients over all records a round, and a step that follows from public figures.
-
-    For a linear model on rows of a known norm (``backbone.row_norm``).
-    """
-
-    kind: str = _kind("gradient_sum", "objective")
-    momentum: float = setting(0.9, "Momentum beta of the coordinator's steps.", ge=0, lt=1)
-    logit_noise: float = setting(
-        1.2,
-        "Standard deviation that the noise of all rounds together gives the difference of two"
-        " logits; the length of a step follows from it.",
-        gt=0,
-        le=1e3,
-    )
-    averaged: float = setting(
-        0.5, "Share of the rounds, the last ones, whose mean is the run's model.", gt=0, le=1
-    )
-
-    def client_problems(self, client: ClientConfig) -> Iterator[str]:
-        """Yield settings by which an update is anything but minus the mean gradient."""
-        optimizer = client.optimizer
-        found = {
-            "local_steps": (client.local_steps, 1),
-            "sampling_rate": (client.sampling_rate, 1.0),
-            "optimizer.kind": (optimizer.kind, "sgd"),
-            "optimizer.learning_rate": (optimizer.learning_rate, 1.0),
-            "optimizer.momentum": (optimizer.momentum, 0.0),
-            "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
-        }
-        wrong = [f"{name}={value}" for name, (value, right) in found.items() if value != right]
-        if wrong:
-            rights = ", ".join(f"{name}={right}" for name, (_, right) in found.items())
-            yield (
-                f"objective.kind={self.kind} takes the update for minus the mean gradient over all"
-                f" records, and client has {', '.join(wrong)}; set {rights}, as"
-                " client=private_table does, or choose strategy=fedavg with a client of its own."
-            )
-
+from confide.config.fields import setting
+from confide.config.objectives import (
+    CHOSEN_BY_GROUP,
+    FedDynConfig,
+    FedProxConfig,
+    GradientSumConfig,
+    ObjectiveConfig,
+    ScaffoldConfig,
+    part_name,
+)
 
 # Who takes part
 
@@ -125,14 +28,14 @@ class GradientSumConfig(ObjectiveConfig):
 class SelectionConfig:
     """Everybody takes part in every round; other selections extend this."""
 
-    kind: str = _kind("all", "selection")
+    kind: str = part_name("all", "selection")
 
 
 @dataclass
 class UniformSelectionConfig(SelectionConfig):
     """A fixed number of clients a round, uniformly without replacement."""
 
-    kind: str = _kind("uniform", "selection")
+    kind: str = part_name("uniform", "selection")
     clients_per_round: int = setting("???", "Clients in one round.", ge=1)
 
 
@@ -143,14 +46,14 @@ class UniformSelectionConfig(SelectionConfig):
 class AggregatorConfig:
     """An aggregation rule."""
 
-    kind: str = setting("???", _ANOTHER.format(group="aggregator"))
+    kind: str = setting("???", CHOSEN_BY_GROUP.format(group="aggregator"))
 
 
 @dataclass
 class WeightedMeanConfig(AggregatorConfig):
     """The weighted mean."""
 
-    kind: str = _kind("weighted_mean", "aggregator")
+    kind: str = part_name("weighted_mean", "aggregator")
     weighting: str = setting(
         "num_examples", "What a client's update weighs.", choices=("num_examples", "uniform")
     )
@@ -160,7 +63,7 @@ class WeightedMeanConfig(AggregatorConfig):
 class CustomAggregatorConfig(AggregatorConfig):
     """A rule of your own, by dotted path."""
 
-    kind: str = _kind("custom", "aggregator")
+    kind: str = part_name("custom", "aggregator")
     _target_: str = setting("???", "Dotted path of a function or class of your own.")
     kwargs: dict[str, Any] = setting(dict, "Arguments of _target_.")
 
@@ -176,14 +79,14 @@ class CustomAggregatorConfig(AggregatorConfig):
 class ServerOptimizerConfig:
     """A server optimizer."""
 
-    kind: str = setting("???", _ANOTHER.format(group="server_optimizer"))
+    kind: str = setting("???", CHOSEN_BY_GROUP.format(group="server_optimizer"))
 
 
 @dataclass
 class SgdConfig(ServerOptimizerConfig):
     """Gradient descent: FedAvg with learning_rate=1, FedAvgM with momentum."""
 
-    kind: str = _kind("sgd", "server_optimizer")
+    kind: str = part_name("sgd", "server_optimizer")
     learning_rate: float = setting(1.0, "Server learning rate.", gt=0, le=1e4)
     momentum: float = setting(0.0, "Server momentum.", ge=0, lt=1)
 
@@ -192,7 +95,7 @@ class SgdConfig(ServerOptimizerConfig):
 class AdagradConfig(ServerOptimizerConfig):
     """FedAdagrad's server optimizer."""
 
-    kind: str = _kind("adagrad", "server_optimizer")
+    kind: str = part_name("adagrad", "server_optimizer")
     learning_rate: float = setting(0.1, "Server learning rate.", gt=0, le=1e4)
     beta1: float = setting(0.9, "Decay of the first moment.", ge=0, lt=1)
     tau: float = setting(1e-3, "Added to the root of the second moment.", gt=0)
@@ -202,7 +105,7 @@ class AdagradConfig(ServerOptimizerConfig):
 class AdamConfig(ServerOptimizerConfig):
     """FedAdam's server optimizer."""
 
-    kind: str = _kind("adam", "server_optimizer")
+    kind: str = part_name("adam", "server_optimizer")
     learning_rate: float = setting(0.1, "Server learning rate.", gt=0, le=1e4)
     beta1: float = setting(0.9, "Decay of the first moment.", ge=0, lt=1)
     beta2: float = setting(0.99, "Decay of the second moment.", ge=0, lt=1)
@@ -213,7 +116,7 @@ class AdamConfig(ServerOptimizerConfig):
 class YogiConfig(AdamConfig):
     """FedYogi's server optimizer."""
 
-    kind: str = _kind("yogi", "server_optimizer")
+    kind: str = part_name("yogi", "server_optimizer")
 
 
 # The tables

@@ -1,0 +1,125 @@
+"""Settings of algorithms: what a client does in a round, and the server's counterpart of it.
+
+They travel in the plan, so both sides check them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from confide.config.client import ClientConfig
+from confide.config.fields import STRICT, setting
+
+CHOSEN_BY_GROUP = "Chosen by its group: strategy/{group}=KIND."
+"""Meaning of the setting ``kind`` of a part."""
+
+
+def part_name(name: str, group: str) -> Any:
+    """Declare the setting ``kind`` of a part; its schema serves under no other kind's name."""
+    return setting(name, CHOSEN_BY_GROUP.format(group=group), choices=(name,))
+
+
+@dataclass
+class ObjectiveConfig:
+    """Local steps on the mean loss, as in FedAvg; other algorithms extend this."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    kind: str = part_name("plain", "objective")
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield what does not fit the settings of a local round."""
+        return iter(())
+
+
+@dataclass
+class FedProxConfig(ObjectiveConfig):
+    """FedProx's proximal term."""
+
+    kind: str = part_name("fedprox", "objective")
+    proximal_mu: float = setting(0.01, "Weight mu of ||w - w_global||^2 / 2.", ge=0)
+
+
+@dataclass
+class FedDynConfig(ObjectiveConfig):
+    """FedDyn's dynamic regularisation."""
+
+    kind: str = part_name("feddyn", "objective")
+    alpha: float = setting(
+        0.1,
+        "Weight of ||w - w_global||^2 / 2; about 1 / (learning rate * steps) where a round has"
+        " few.",
+        gt=0,
+        le=1e4,
+    )
+
+
+@dataclass
+class ScaffoldConfig(ObjectiveConfig):
+    """SCAFFOLD's control variates."""
+
+    kind: str = part_name("scaffold", "objective")
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield optimizers whose update is not a sum of gradients."""
+        # Control variates are mean gradients, read off the update: steps must be plain ones.
+        optimizer = client.optimizer
+        if optimizer.kind != "sgd" or optimizer.momentum or optimizer.weight_decay:
+            yield (
+                f"objective.kind={self.kind} takes the update for learning_rate times the sum of"
+                f" the gradients, and client.optimizer has kind={optimizer.kind},"
+                f" momentum={optimizer.momentum}, weight_decay={optimizer.weight_decay}; set"
+                " kind=sgd, momentum=0, weight_decay=0."
+            )
+
+
+@dataclass
+class GradientSumConfig(ObjectiveConfig):
+    """One sum of gradients over all records a round, and a step that follows from public figures.
+
+    For a linear model on rows of a known norm (``backbone.row_norm``).
+    """
+
+    kind: str = part_name("gradient_sum", "objective")
+    momentum: float = setting(0.9, "Momentum beta of the coordinator's steps.", ge=0, lt=1)
+    logit_noise: float = setting(
+        1.2,
+        "Standard deviation that the noise of all rounds together gives the difference of two"
+        " logits; the length of a step follows from it.",
+        gt=0,
+        le=1e3,
+    )
+    averaged: float = setting(
+        0.5, "Share of the rounds, the last ones, whose mean is the run's model.", gt=0, le=1
+    )
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield settings by which an update is anything but minus the mean gradient."""
+        optimizer = client.optimizer
+        found = {
+            "local_steps": (client.local_steps, 1),
+            "sampling_rate": (client.sampling_rate, 1.0),
+            "optimizer.kind": (optimizer.kind, "sgd"),
+            "optimizer.learning_rate": (optimizer.learning_rate, 1.0),
+            "optimizer.momentum": (optimizer.momentum, 0.0),
+            "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
+        }
+        wrong = [f"{name}={value}" for name, (value, right) in found.items() if value != right]
+        if wrong:
+            rights = ", ".join(f"{name}={right}" for name, (_, right) in found.items())
+            yield (
+                f"objective.kind={self.kind} takes the update for minus the mean gradient over all"
+                f" records, and client has {', '.join(wrong)}; set {rights}, as"
+                " client=private_table does, or choose strategy=fedavg with a client of its own."
+            )
+
+
+__all__ = [
+    "CHOSEN_BY_GROUP",
+    "FedDynConfig",
+    "FedProxConfig",
+    "GradientSumConfig",
+    "ObjectiveConfig",
+    "ScaffoldConfig",
+    "part_name",
+]
