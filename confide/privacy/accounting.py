@@ -20,7 +20,7 @@ without privacy asks none.
 import functools
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from confide.config.custom import implementation
@@ -56,11 +56,19 @@ class Schedule:
         noise_multiplier: sigma, noise standard deviation over clipping norm, >= 0.
         sampling_rate: Poisson rate q of one step, in (0, 1].
         steps: number of steps, >= 0.
+        before: what the same units go through beside them, such as a release of quantiles; its own
+            ``before`` is not counted.
     """
 
     noise_multiplier: float
     sampling_rate: float
     steps: int
+    before: "Schedule | None" = None
+
+    @property
+    def mechanisms(self) -> "tuple[Schedule, ...]":
+        """All that has steps, these steps first."""
+        return tuple(one for one in (self, self.before) if one is not None and one.steps)
 
 
 def epsilon(schedule: Schedule, *, delta: float, accountant: str = "pld") -> float:
@@ -74,9 +82,9 @@ def epsilon(schedule: Schedule, *, delta: float, accountant: str = "pld") -> flo
     Returns:
         Epsilon >= 0; 0 for no steps and infinity without noise.
     """
-    if schedule.steps == 0:
+    if not schedule.mechanisms:
         return 0.0
-    if schedule.noise_multiplier == 0:
+    if any(one.noise_multiplier == 0 for one in schedule.mechanisms):
         return math.inf
     return _epsilon(schedule, delta, accountant)
 
@@ -88,12 +96,10 @@ def _epsilon(schedule: Schedule, delta: float, accountant: str) -> float:
 
 def pld_epsilon(schedule: Schedule, delta: float) -> float:
     """Compose privacy loss distributions, or Renyi divergences where that is smaller."""
-    from confide.privacy.loss_distribution import bounded_epsilon
+    from confide.privacy.loss_distribution import Steps, bounded_epsilon
 
     by_losses = bounded_epsilon(
-        noise_multiplier=schedule.noise_multiplier,
-        sampling_rate=schedule.sampling_rate,
-        steps=schedule.steps,
+        [Steps(*_history(one)) for one in schedule.mechanisms],
         delta=delta,
     )
     if delta > _ROUNDING_COUNTS and schedule.steps <= _MANY_STEPS:
@@ -138,8 +144,12 @@ def _upwards(cost: float, schedule: Schedule) -> float:
     return cost * (1 + _ROUNDING) + cut
 
 
+def _history(one: Schedule) -> tuple[float, float, int]:
+    return one.noise_multiplier, one.sampling_rate, one.steps
+
+
 def _by_opacus(accountant: "IAccountant", schedule: Schedule, delta: float) -> float:
-    accountant.history = [(schedule.noise_multiplier, schedule.sampling_rate, schedule.steps)]
+    accountant.history = [_history(one) for one in schedule.mechanisms]
     with warnings.catch_warnings():  # a bound that could be tighter is still a bound
         warnings.filterwarnings("ignore", message="Optimal order is the", category=UserWarning)
         # At sampling_rate=1 PRV takes the logarithm of nobody being left out
@@ -155,7 +165,7 @@ def prv_epsilon(schedule: Schedule, delta: float) -> float:
     """
     from opacus.accountants import PRVAccountant
 
-    rounding = _PRV_ROUNDING * schedule.steps
+    rounding = _PRV_ROUNDING * sum(one.steps for one in schedule.mechanisms)
     try:
         if rounding <= delta / 2:
             return _by_opacus(PRVAccountant(), schedule, delta - rounding)
@@ -174,6 +184,9 @@ def rdp_epsilon(schedule: Schedule, delta: float) -> float:
     from confide.privacy.large_orders import epsilon_at_large_orders
 
     small_orders = _upwards(_by_opacus(RDPAccountant(), schedule, delta), schedule)
+    # Large orders know one mechanism, and would leave out what goes beside it.
+    if schedule.before is not None:
+        return small_orders
     # Its own largest order, 63, takes this much of epsilon whatever the schedule costs
     if small_orders > _FEW_ORDERS_FLOORS * -math.log(delta):
         return small_orders
@@ -194,6 +207,7 @@ def calibrate(
     sampling_rate: float,
     steps: int,
     accountant: str = "pld",
+    before: Schedule | None = None,
 ) -> float:
     """Return the smallest noise multiplier whose schedule stays within a budget.
 
@@ -203,6 +217,7 @@ def calibrate(
         sampling_rate: Poisson rate q, in (0, 1].
         steps: steps of the whole run, spare rounds included, >= 1.
         accountant: as in :func:`epsilon`; prv, which is slow, only has the last word.
+        before: what has a part of the budget already; None for nothing.
 
     Returns:
         Sigma, within 0.01 % above the smallest (prv: 0.1 %); its epsilon never exceeds the target.
@@ -212,7 +227,9 @@ def calibrate(
     """
 
     def spent(sigma: float, by: str) -> float:
-        schedule = Schedule(noise_multiplier=sigma, sampling_rate=sampling_rate, steps=steps)
+        schedule = Schedule(
+            noise_multiplier=sigma, sampling_rate=sampling_rate, steps=steps, before=before
+        )
         return epsilon(schedule, delta=delta, accountant=by)
 
     lowest, highest = _SIGMA_RANGE

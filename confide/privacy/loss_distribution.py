@@ -14,6 +14,8 @@ small delta leaves no room for. So its errors are bounded, and what they could h
 """
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from dp_accounting.pld.pld_pmf import DensePLDPmf
@@ -47,15 +49,25 @@ _SUMMING = 1e-9
 Floats = NDArray[np.float64]
 
 
-def bounded_epsilon(
-    *, noise_multiplier: float, sampling_rate: float, steps: int, delta: float
-) -> float:
-    """Return an epsilon that the composed steps do not exceed.
+class Steps(NamedTuple):
+    """Equal steps of a sampled Gaussian mechanism.
 
-    Args:
+    Attributes:
         noise_multiplier: sigma > 0.
         sampling_rate: Poisson rate q of one step, in (0, 1].
         steps: number of steps, >= 1.
+    """
+
+    noise_multiplier: float
+    sampling_rate: float
+    steps: int
+
+
+def bounded_epsilon(mechanisms: Sequence[Steps], *, delta: float) -> float:
+    """Return an epsilon that mechanisms do not exceed together, each on the same records.
+
+    Args:
+        mechanisms: at least one.
         delta: in (0, 1).
 
     Returns:
@@ -63,17 +75,24 @@ def bounded_epsilon(
     """
     # Zero-out neighbours have the loss of one unit more, and of one less; both are the same where
     # every unit is in every step.
-    if sampling_rate == 1:
-        # The same loss as one step's with less noise, without the rounding of a composition
-        noise_multiplier *= (1 - 4 * _UNIT) / math.sqrt(steps)
-        steps = 1
-    interval = interval_of(noise_multiplier, sampling_rate)
-    directions = [AdjacencyType.REMOVE] + [AdjacencyType.ADD] * (sampling_rate < 1)
-    losses = (
-        GaussianPrivacyLoss(noise_multiplier, sampling_prob=sampling_rate, adjacency_type=direction)
-        for direction in directions
-    )
-    return max(_one_direction(loss, steps, delta, interval) for loss in losses)
+    mechanisms = _fewest(mechanisms)
+    # Losses add up on one grid: the finest that one of them takes
+    interval = min(interval_of(one.noise_multiplier, one.sampling_rate) for one in mechanisms)
+    sampled = any(one.sampling_rate < 1 for one in mechanisms)
+    directions = [AdjacencyType.REMOVE] + [AdjacencyType.ADD] * sampled
+    return max(_one_direction(mechanisms, direction, delta, interval) for direction in directions)
+
+
+def _fewest(mechanisms: Sequence[Steps]) -> list[Steps]:
+    """Put unsampled steps together: they have the loss of one step with less noise."""
+    sampled = [one for one in mechanisms if one.sampling_rate < 1]
+    rest = [one for one in mechanisms if one.sampling_rate == 1]
+    if not rest:
+        return sampled
+    # Exact but for the rounding of these few operations, and without that of a composition
+    squared = math.fsum(one.steps / one.noise_multiplier**2 for one in rest)
+    noise = (1 - 8 * _UNIT) / math.sqrt(squared)
+    return [*sampled, Steps(noise, 1.0, 1)]
 
 
 def interval_of(noise_multiplier: float, sampling_rate: float) -> float:
@@ -85,16 +104,46 @@ def interval_of(noise_multiplier: float, sampling_rate: float) -> float:
     return INTERVAL * 2.0 ** math.floor(math.log2(intervals / _INTERVALS))
 
 
-def _one_direction(loss: GaussianPrivacyLoss, steps: int, delta: float, interval: float) -> float:
+def _one_direction(
+    mechanisms: Sequence[Steps], direction: AdjacencyType, delta: float, interval: float
+) -> float:
+    together, wrong = _composed(mechanisms[0], direction, interval)
+    for one in mechanisms[1:]:
+        other, more = _composed(one, direction, interval)
+        # What is wrong with either is carried over, never enlarged: the other's probabilities add
+        # up to at most 1.
+        wrong += more + _joining_error(together, other)
+        together = together.compose(other)
+    left = delta * (1 - _SUMMING) - wrong
+    if left <= 0:
+        return math.inf
+    return float(together.get_epsilon_for_delta(left)) * (1 + _SUMMING)
+
+
+def _composed(
+    mechanism: Steps, direction: AdjacencyType, interval: float
+) -> tuple[DensePLDPmf, float]:
+    """Compose equal steps; return their losses, and by how much a divergence may be too small."""
+    loss = GaussianPrivacyLoss(
+        mechanism.noise_multiplier,
+        sampling_prob=mechanism.sampling_rate,
+        adjacency_type=direction,
+    )
     lowest, curve = divergences(loss, interval)
     probs = _probabilities(curve, interval)
     missing = max(0.0, 1 - math.fsum([*probs, curve[-1]])) + _UNIT
     one = DensePLDPmf(interval, lowest, probs, float(curve[-1]) + missing, True)
-    composed = one.self_compose(steps)
-    left = delta * (1 - _SUMMING) - composition_error(probs, steps, composed.size)
-    if left <= 0:
-        return math.inf
-    return float(composed.get_epsilon_for_delta(left)) * (1 + _SUMMING)
+    composed = one.self_compose(mechanism.steps)
+    return composed, composition_error(probs, mechanism.steps, composed.size)
+
+
+def _joining_error(one: DensePLDPmf, other: DensePLDPmf) -> float:
+    """Bound the rounding error of joining two distributions, as :func:`composition_error` does."""
+    size = one.size + other.size
+    length = fft.next_fast_len(size)
+    # The longer transform of either, with the error of the other, is at most twice that of one
+    # distribution with itself whose spectrum is the larger of both.
+    return composition_error(one._probs, 2, length) + composition_error(other._probs, 2, length)
 
 
 def divergences(loss: GaussianPrivacyLoss, interval: float = INTERVAL) -> tuple[int, Floats]:
@@ -154,4 +203,11 @@ def composition_error(probs: Floats, steps: int, size: int) -> float:
     return float(there + back)
 
 
-__all__ = ["INTERVAL", "bounded_epsilon", "composition_error", "divergences", "interval_of"]
+__all__ = [
+    "INTERVAL",
+    "Steps",
+    "bounded_epsilon",
+    "composition_error",
+    "divergences",
+    "interval_of",
+]

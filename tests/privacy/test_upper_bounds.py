@@ -4,6 +4,7 @@ The truth is the Gaussian mechanism's in closed form (Balle and Wang 2018, arXiv
 8), with 50 digits: unsampled, T steps of noise sigma are one of mu = sqrt(T) / sigma.
 """
 
+import dataclasses
 import math
 
 import mpmath
@@ -13,9 +14,10 @@ from dp_accounting.pld import pld_pmf, privacy_loss_distribution
 from dp_accounting.pld.privacy_loss_mechanism import AdjacencyType, GaussianPrivacyLoss
 
 from confide.errors import PrivacyError
-from confide.privacy.accounting import Schedule, calibrate, epsilon
+from confide.privacy.accounting import Schedule, calibrate, epsilon, renyi
 from confide.privacy.loss_distribution import (
     INTERVAL,
+    Steps,
     bounded_epsilon,
     composition_error,
     divergences,
@@ -165,9 +167,7 @@ def test_smallest_deltas_cost_the_smaller_of_both_bounds(
     sigma: float, rate: float, steps: int, delta: float
 ) -> None:
     schedule = Schedule(noise_multiplier=sigma, sampling_rate=rate, steps=steps)
-    by_losses = bounded_epsilon(
-        noise_multiplier=sigma, sampling_rate=rate, steps=steps, delta=delta
-    )
+    by_losses = bounded_epsilon([Steps(sigma, rate, steps)], delta=delta)
     assert epsilon(schedule, delta=delta) == min(
         by_losses, epsilon(schedule, delta=delta, accountant="rdp")
     )
@@ -200,3 +200,53 @@ def test_million_steps_are_calibrated_in_seconds(rate: float) -> None:
 def test_prv_is_refused_where_its_own_error_is_the_whole_budget() -> None:
     with pytest.raises(PrivacyError, match=r"accountant=prv is too coarse for epsilon=0\.009"):
         calibrate(target_epsilon=0.009, delta=1e-5, sampling_rate=0.1, steps=1, accountant="prv")
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-9])
+@pytest.mark.parametrize(("first", "steps", "second"), [(4.0, 20, 12.0), (1.5, 3, 0.9)])
+def test_two_gaussians_together_cost_what_the_exact_formula_says(
+    first: float, steps: int, second: float, delta: float
+) -> None:
+    """Unsampled, they are one Gaussian: their mu squared adds up (Dong, Roth and Su 2022)."""
+    beside = Schedule(noise_multiplier=second, sampling_rate=1.0, steps=1)
+    both = Schedule(noise_multiplier=first, sampling_rate=1.0, steps=steps, before=beside)
+    one = Schedule(
+        noise_multiplier=(steps / first**2 + 1 / second**2) ** -0.5, sampling_rate=1.0, steps=1
+    )
+    exact = epsilon(one, delta=delta)
+    assert exact * (1 - 1e-6) <= epsilon(both, delta=delta) <= exact * 1.001
+    assert epsilon(both, delta=delta) < epsilon(both, delta=delta, accountant="rdp")
+
+
+def test_a_release_beside_sampled_steps_costs_less_than_both_apart() -> None:
+    steps = Schedule(noise_multiplier=2.0, sampling_rate=0.2, steps=150)
+    release = Schedule(noise_multiplier=11.24, sampling_rate=1.0, steps=1)
+    both = dataclasses.replace(steps, before=release)
+    apart = epsilon(steps, delta=1e-5)
+    together = epsilon(both, delta=1e-5)
+    assert apart < together < apart + epsilon(release, delta=1e-5)
+    assert together == pytest.approx(epsilon(both, delta=1e-5, accountant="prv"), rel=0.01)
+
+
+def test_noise_leaves_room_for_a_release() -> None:
+    release = Schedule(noise_multiplier=11.24, sampling_rate=1.0, steps=1)
+    asked = {"target_epsilon": 1.0, "delta": 1e-5, "sampling_rate": 0.2, "steps": 50}
+    sigma = calibrate(**asked, before=release)
+    spent = Schedule(noise_multiplier=sigma, sampling_rate=0.2, steps=50, before=release)
+    assert calibrate(**asked) < sigma < 1.2 * calibrate(**asked)
+    assert 0.995 < epsilon(spent, delta=1e-5) <= 1.0
+    with pytest.raises(PrivacyError, match="No noise multiplier"):
+        calibrate(**{**asked, "target_epsilon": 0.2}, before=release)
+
+
+@pytest.mark.parametrize("accountant", ["pld", "rdp", "prv"])
+@pytest.mark.parametrize("sigma", [2.0, 64.0, 1024.0, 8192.0])
+def test_steps_of_any_noise_cost_no_less_than_the_release_beside_them(
+    sigma: float, accountant: str
+) -> None:
+    release = Schedule(noise_multiplier=11.24, sampling_rate=1.0, steps=1)
+    both = Schedule(noise_multiplier=sigma, sampling_rate=0.2, steps=50, before=release)
+    spent = epsilon(both, delta=1e-5, accountant=accountant)
+    assert spent >= epsilon(release, delta=1e-5) * (1 - 1e-6)
+    apart = dataclasses.replace(both, before=None)
+    assert renyi(both, order=8.0) == renyi(apart, order=8.0) + renyi(release, order=8.0)
