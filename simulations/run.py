@@ -322,7 +322,7 @@ def build_trainer(plan: TrainingPlan, settings: TrainerConfig, worker: int) -> T
         worker: number of the worker.
     """
     workload = build_workload(
-        plan.task,
+        plan.encoded_task,
         plan.backbone,
         plan.tuning,
         compute=make_compute(settings, worker=worker),

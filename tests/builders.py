@@ -21,7 +21,7 @@ from confide.config.compose import compose
 from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig, PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import derive_key
@@ -29,13 +29,16 @@ from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Decoder, Tensors, encode
 
+LINEAR = NumericConfig(encoding="linear")  # one input a column: what most tests count on
 POLICY = compose().policy  # a simulation's: allows what is tried
 
 
 def build_task(*names: str, maximum: float = 1.0, **fields: Any) -> TabularConfig:
     """Build the task of a table with numeric columns from 0 to ``maximum``, label no or yes."""
     columns = {name: ColumnConfig(minimum=0.0, maximum=maximum) for name in names or ("a",)}
-    return TabularConfig(**{"labels": ["no", "yes"], "columns": columns, **fields})
+    return TabularConfig(
+        **{"labels": ["no", "yes"], "columns": columns, "numeric": LINEAR, **fields}
+    )
 
 
 def build_plan(**fields: Any) -> TrainingPlan:
@@ -59,7 +62,7 @@ def build_plan(**fields: Any) -> TrainingPlan:
 def workload_of(plan: TrainingPlan, *, seed: int = 0, **fields: Any) -> Workload:
     """Build the workload of a plan; ``fields`` are those of Compute."""
     compute = Compute(**fields)
-    return build_workload(plan.task, plan.backbone, plan.tuning, compute=compute, seed=seed)
+    return build_workload(plan.encoded_task, plan.backbone, plan.tuning, compute=compute, seed=seed)
 
 
 def build_records(

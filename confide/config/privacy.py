@@ -54,6 +54,13 @@ class PrivacyConfig:
         ge=0,
         le=1_000_000,
     )
+    edges_epsilon: float = setting(
+        0.3,
+        "Part of epsilon that goes to the release of quantiles (task.numeric.edges=released); what"
+        " is left for training follows by composition, and is more than the difference.",
+        gt=0,
+        le=100,
+    )
     accountant: str = setting(
         "pld", "Method by which epsilon is composed over steps.", choices=ACCOUNTANTS
     )

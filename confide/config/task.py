@@ -5,15 +5,15 @@ policy, prediction, export, report and model card are built from its entries; se
 docs/design/0021-tables.md.
 """
 
-import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from confide.config.columns import RELEASE, ColumnConfig, NumericConfig
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
-from confide.config.spelling import repeats
+from confide.errors import ConfigError
 from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
 
@@ -80,6 +80,28 @@ class TaskConfig:
         """What has to be imported to build this task, beside confide."""
         return () if self._target_ is None else (self._target_,)
 
+    def encoded(self, *, scaling: str, edges: Mapping[str, Sequence[float]]) -> "TaskConfig":
+        """Return the task as a plan has its records encoded.
+
+        Args:
+            scaling: how long rows may be, where the schema leaves it to the plan.
+            edges: column -> inner edges that were released privately.
+        """
+        return self
+
+    def in_cells(self) -> "TaskConfig":
+        """Return the task as it reads records for a release of quantiles.
+
+        Raises:
+            ConfigError: if it has no column to release any of.
+        """
+        raise ConfigError(f"task.kind={self.kind} has no numeric columns to release quantiles of.")
+
+    @property
+    def released_columns(self) -> tuple[str, ...]:
+        """Columns whose edges are to be released before the run; () where none is."""
+        return ()
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from named_problems(self._target_, self.kwargs)
@@ -137,48 +159,6 @@ class TextClassificationConfig(TaskConfig):
 
 
 @dataclass
-class ColumnConfig:
-    """One column of a table, with a public range.
-
-    No statistic of the records is needed to encode it.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    kind: str = setting("numeric", "numeric or categorical.", choices=("numeric", "categorical"))
-    minimum: float | None = setting(
-        None, "Numeric: lowest value of the public range; lower ones are clipped."
-    )
-    maximum: float | None = setting(
-        None, "Numeric: highest value of the public range; higher ones are clipped."
-    )
-    categories: list[str] = setting(list, "Categorical: the values, one input each.")
-    missing_values: list[str] = setting(list, "Values that mean 'missing', beside an empty cell.")
-    indicator: bool = setting(False, "Add an input that is 1 where the value is missing.")
-
-    @property
-    def width(self) -> int:
-        """Inputs that it becomes."""
-        # A missing category is all zeros; a missing number needs no input of its own either.
-        return (1 if self.kind == "numeric" else len(self.categories)) + int(self.indicator)
-
-    def problems(self) -> Iterator[str]:
-        """Yield what contradicts itself."""
-        low, high = self.minimum, self.maximum
-        # The difference of two finite numbers may be infinite.
-        if self.kind == "numeric" and (
-            low is None or high is None or not 0 < high - low < math.inf
-        ):
-            yield (
-                f"minimum={self.minimum}, maximum={self.maximum}: expected two numbers, minimum <"
-                " maximum."
-            )
-        # TRUE and true are one category, and so are 1 and 1.0
-        if self.kind == "categorical" and (not self.categories or repeats(self.categories)):
-            yield f"categories={self.categories}: expected distinct values, at least one."
-
-
-@dataclass
 class TabularConfig(TaskConfig):
     """One label for one row of a table."""
 
@@ -186,6 +166,7 @@ class TabularConfig(TaskConfig):
     columns: dict[str, ColumnConfig] = setting(
         dict, "Input columns, in order, each with its public range or categories."
     )
+    numeric: NumericConfig = field(default_factory=NumericConfig)
 
     @property
     def content_columns(self) -> tuple[str, ...]:
@@ -197,6 +178,45 @@ class TabularConfig(TaskConfig):
         """The input columns."""
         return self.columns
 
+    @property
+    def num_inputs(self) -> int:
+        """Width of an encoded row."""
+        return sum(column.width(self.numeric) for column in self.columns.values())
+
+    @property
+    def released_columns(self) -> tuple[str, ...]:
+        """Columns whose edges are to be released before the run; () where none is."""
+        if self.numeric.edges != "released":
+            return ()
+        return tuple(name for name, one in self.columns.items() if one.lacks_edges(self.numeric))
+
+    def encoded(self, *, scaling: str, edges: Mapping[str, Sequence[float]]) -> "TabularConfig":
+        """Return the schema with everything that encoding takes written into it."""
+        numeric = self.numeric
+        if numeric.scaling == "auto":
+            numeric = replace(numeric, scaling=scaling)
+        columns = {
+            name: replace(column, edges=list(edges[name])) if name in edges else column
+            for name, column in self.columns.items()
+        }
+        return replace(self, columns=columns, numeric=numeric)
+
+    def in_cells(self) -> "TabularConfig":
+        """Return the schema with the columns that are to be released as cells of a public grid."""
+        columns = {
+            name: replace(column, encoding=RELEASE) if name in self.released_columns else column
+            for name, column in self.columns.items()
+        }
+        return replace(self, columns=columns, numeric=replace(self.numeric, scaling="none"))
+
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Return where in an encoded row the first input of each of some columns is."""
+        starts, start = {}, 0
+        for name, column in self.columns.items():
+            starts[name] = start
+            start += column.width(self.numeric)
+        return [starts[name] for name in names]
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from TaskConfig.problems(self)
@@ -205,6 +225,8 @@ class TabularConfig(TaskConfig):
         # A model that sees the label learns nothing else.
         if self.label_column in self.columns:
             yield f"columns.{self.label_column} is the label; remove it from the inputs."
+        for name, column in self.columns.items():
+            yield from column.encoding_problems(f"columns.{name}", self.numeric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +315,7 @@ def known_metrics() -> dict[str, Metric]:
 __all__ = [
     "TASKS",
     "ColumnConfig",
+    "NumericConfig",
     "TabularConfig",
     "TaskConfig",
     "TaskKind",

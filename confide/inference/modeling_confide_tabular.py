@@ -5,9 +5,9 @@ and nothing else::
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 
-``features`` are encoded columns, in the order of the task in ``confide.json``: a number scaled from
-its public range to [-2, 2] (missing: 0), a category as one input each, an indicator as 1 where the
-value is missing.
+``features`` are encoded columns, in the order of the task in ``confide.json``: a number by its
+column's encoding and edges (``linear``: the public range mapped to [-2, 2]; missing: 0), a category
+as one input each, an indicator as 1 where the value is missing. ``confide predict`` encodes.
 """
 
 import itertools

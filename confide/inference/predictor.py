@@ -159,7 +159,7 @@ def load_predictor(
             f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew."
         )
     refuse_custom_task(place, description.plan, custom_tasks)
-    task = build_task(description.plan.task, folder_assets(place), custom_tasks)
+    task = build_task(description.plan.encoded_task, folder_assets(place), custom_tasks)
     if description.form in ("onnx", "int8"):
         logits = _onnx_logits(place)
     else:

@@ -239,7 +239,7 @@ def load_model(
     start = with_backbone(plan, backbone).backbone
     # Any seed: what starts at random is trained, and so among the tensors that replace it.
     workload = build_workload(
-        plan.task, start, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
+        plan.encoded_task, start, plan.tuning, compute=compute, seed=0, custom_tasks=custom_tasks
     )
     if shapes_of(trainable(workload.model)) != shapes_of(tensors):
         raise ModelError(f"{folder}: its tensors do not fit the backbone {start.kind}.")

@@ -20,7 +20,7 @@ without privacy asks none.
 import functools
 import math
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from confide.config.custom import implementation

@@ -21,11 +21,11 @@ from pydantic_core import CoreSchema
 
 from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
-from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
+from confide.config.model import BACKBONES, BackboneConfig, LogisticConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, objective_problems
-from confide.config.task import TASKS, TaskConfig
+from confide.config.task import TASKS, ColumnConfig, NumericConfig, TaskConfig
 from confide.errors import ProtocolError
 
 PLAN_VERSION = 1
@@ -34,11 +34,14 @@ LONGEST_PLAN = 2**20
 _MOST_ROUNDS = 1_000_000
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
+_RELEASE_S = 600.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAIN: dict[str, Any] = {"kind": "plain"}
 _KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.1}
 """How a plan with plain clients is written: as before other algorithms' settings left it.
 Approvals, ledgers and the noise on records that are not public know a plan by its text."""
+_LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
+"""What a plan without a word on encoding says."""
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of
 units is public."""
@@ -75,6 +78,42 @@ Objective = Annotated[ObjectiveConfig, _OneOf(ALGORITHMS)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReleasedEdges:
+    """Quantiles of numeric columns that institutions released before a run.
+
+    Attributes:
+        job: the job that each institution's ledger counts the release under.
+        epsilon: what the release costs a unit, at the plan's delta; 0 where nothing is protected.
+        columns: column -> inner edges, ascending, inside its range.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
+
+    job: str
+    epsilon: float
+    columns: dict[str, list[float]]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the edges, by which reports name them."""
+        return hashlib.sha256(json.dumps(self.columns, sort_keys=True).encode()).hexdigest()
+
+    def problems(self, plan: "TrainingPlan") -> Iterator[str]:
+        """Yield what does not fit a plan."""
+        if set(self.columns) != set(plan.task.released_columns):
+            yield "edges: expected those of the columns that task.numeric.edges=released is for."
+            return
+        for name, edges in self.columns.items():
+            column = dataclasses.replace(plan.task.table_columns[name], edges=edges)
+            yield from (f"edges.{name}: {problem}" for problem in column.problems())
+        if plan.private and not 0 < self.epsilon < plan.privacy.epsilon:
+            yield (
+                f"edges.epsilon={self.epsilon:g}: expected > 0 and less than"
+                f" privacy.epsilon={plan.privacy.epsilon:g}, of which it is a part."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingPlan:
     """What the institutions are asked to do in every round of one run.
 
@@ -93,6 +132,8 @@ class TrainingPlan:
             splits.
         relation: the neighbouring relation of the guarantee.
         version: version of this schema.
+        edges: quantiles that were released before the run; None for a plan without any.
+        releases: whether the plan asks for these quantiles, and for no training.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -110,11 +151,30 @@ class TrainingPlan:
     seed: int | None
     relation: str = NEIGHBOURING_RELATION
     version: int = PLAN_VERSION
+    edges: ReleasedEdges | None = None
+    releases: bool = False
 
     @property
     def private(self) -> bool:
         """Whether training is under differential privacy."""
         return self.privacy.unit != "none"
+
+    @property
+    def encoded_task(self) -> TaskConfig:
+        """The task with all that encoding takes: the same on both sides, and for its model."""
+        if self.releases:
+            return self.task.in_cells()
+        edges = self.edges.columns if self.edges else {}
+        return self.task.encoded(scaling=self._scaling, edges=edges)
+
+    @property
+    def _scaling(self) -> str:
+        """How long rows of a table may be."""
+        # Clipping bounds a gradient, which is as long as the row: unscaled, many inputs a column
+        # would fill it. Without privacy models learn more from unscaled rows.
+        if not self.private:
+            return "none"
+        return "row" if self.backbone.is_linear else "column"
 
     def to_json(self) -> str:
         """Serialise; a table's columns, which are the model's inputs, keep their order.
@@ -125,15 +185,19 @@ class TrainingPlan:
         plain = dataclasses.asdict(self)
         # Fields younger than the first plans: where they say nothing, they are not there.
         plainly = dataclasses.asdict(PrivacyConfig())
-        for name in ("metrics_epsilon", "metrics_every"):
+        for name in ("metrics_epsilon", "metrics_every", "edges_epsilon"):
             if plain["privacy"][name] == plainly[name]:
                 del plain["privacy"][name]
         if self.backbone.row_norm is None:
             del plain["backbone"]["row_norm"]
+        for name in ("edges", "releases"):
+            if not plain[name]:
+                del plain[name]
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         if not self.task.drafted:
             del plain["task"]["drafted"]
+        _leave_out_idle(plain["task"])
         if plain["objective"] == _PLAIN:
             plain["objective"] = _KEYED_PLAIN
         return json.dumps(plain, separators=(",", ":"))
@@ -155,6 +219,18 @@ class TrainingPlan:
         tables = (TASKS, BACKBONES, ALGORITHMS)
         return _parse(text, tuple(kind.schema for table in tables for kind in table.values()))
 
+    def _release_problems(self) -> Iterator[str]:
+        """Yield what a plan that asks for quantiles may not say."""
+        if self.edges is not None or not self.task.released_columns:
+            yield "releases=true: expected columns whose edges are to be released, and no edges."
+        # Every record is counted, once: a rate below 1 would calibrate noise for a sample.
+        local = (self.client.sampling_rate, self.client.local_steps, self.num_rounds)
+        if local != (1.0, 1, 1) or self.objective != ObjectiveConfig():
+            yield (
+                "releases=true: expected client.sampling_rate=1, client.local_steps=1, one round"
+                " and plain clients."
+            )
+
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
         for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
@@ -173,8 +249,23 @@ class TrainingPlan:
         if self.deadline_s <= 0:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
+        if self.edges is not None:
+            yield from self.edges.problems(self)
+        if self.releases:
+            yield from self._release_problems()
         if self.relation != NEIGHBOURING_RELATION:
             yield f"relation={self.relation}: expected {NEIGHBOURING_RELATION}."
+
+
+def _leave_out_idle(task: dict[str, Any]) -> None:
+    """Take settings of encoding out of a task that plans of earlier releases did not have."""
+    if task.get("numeric") == _LINEAR:
+        del task["numeric"]
+    idle = dataclasses.asdict(ColumnConfig())
+    for column in task.get("columns", {}).values():
+        for name in ("encoding", "edges", "mean", "deviation", "unseen"):
+            if column[name] == idle[name]:
+                del column[name]
 
 
 # A plan comes with every message of a run.
@@ -198,7 +289,11 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
     try:
         # Settings that plain clients no longer have would be unknown keys.
         if raw.get("objective") == _KEYED_PLAIN:
-            text = json.dumps(raw | {"objective": _PLAIN})
+            raw["objective"] = _PLAIN
+        # Plans of releases that had one encoding do not name it.
+        if isinstance(raw.get("task"), dict) and raw["task"].get("kind") == "tabular":
+            raw["task"].setdefault("numeric", _LINEAR)
+        text = json.dumps(raw)
         plan = _adapter(schemas).validate_json(text)
     except ValidationError as error:
         # Without what was sent: a log here is not for the other side to write in.
@@ -264,11 +359,42 @@ def make_plan(
     )
 
 
+def release_plan(plan: TrainingPlan) -> TrainingPlan:
+    """Write the plan that asks for the quantiles that another plan needs.
+
+    Its text, and its job with it, say what is released and at which cost, and nothing of the run:
+    the next run that needs the same is answered with the same, at no further cost.
+    """
+    asked = dataclasses.replace(
+        plan,
+        job="",
+        backbone=LogisticConfig(),
+        backbone_sha256=None,
+        tuning=TuningConfig(kind="full"),
+        objective=ObjectiveConfig(),
+        client=ClientConfig(local_steps=1, sampling_rate=1.0),
+        privacy=PrivacyConfig(
+            unit=plan.privacy.unit,
+            epsilon=plan.privacy.edges_epsilon if plan.private else PrivacyConfig().epsilon,
+            delta=plan.privacy.delta,
+            max_records_per_group=plan.privacy.max_records_per_group,
+        ),
+        num_rounds=1,
+        deadline_s=_RELEASE_S,
+        seed=None,
+        edges=None,
+        releases=True,
+    )
+    return dataclasses.replace(asked, job=f"edges-{plan_sha256(asked.to_json())[:16]}")
+
+
 __all__ = [
     "LONGEST_PLAN",
     "NEIGHBOURING_RELATION",
     "PLAN_VERSION",
+    "ReleasedEdges",
     "TrainingPlan",
     "make_plan",
     "plan_sha256",
+    "release_plan",
 ]

@@ -312,6 +312,13 @@ def _read_categories(
     found = numpy.array([*(index.get(value, -1) for value in names), -1])
     found[missing] = -1
     unknown = (found < 0) & ~missing
+    # The schema may have a rule for all that it does not name.
+    if column.unseen == "other":
+        found[unknown] = len(column.categories)
+    if column.unseen == "missing":
+        missing |= unknown
+    if column.unseen != "error":
+        unknown[:] = False
     seen = pandas.Series(found[codes]), pandas.Series(missing[codes])
     if not unknown[codes].any():
         return Column(*seen, [])
@@ -321,7 +328,8 @@ def _read_categories(
         f"Column {name}: {len(strangers)} unknown categories in {unknown[codes].sum()} of"
         f" {len(codes)} values, such as {written(strangers[0])}; the schema knows"
         f" {', '.join(column.categories)}. {f'{near}. ' if near else ''}Correct the"
-        " records, or add the category or list it in missing_values."
+        " records, or add the category or list it in missing_values; unseen=other or unseen=missing"
+        " makes a rule for all such."
     )
     return Column(*seen, [Problem(problem, _first(unknown[codes]))])
 

@@ -1,22 +1,27 @@
 """Tabular classification: one label for one row.
 
-Every input is encoded by public ranges and categories of the schema, so that no statistic of the
-records leaves an institution and all institutions encode alike.
+Every input is encoded by what is public of its column (:mod:`confide.encodings`), so that no
+statistic of the records leaves an institution and all institutions encode alike. The schema is the
+one that a plan makes of itself: with edges that were released before the run, and with the length
+that rows may have.
 """
 
+from collections.abc import Iterator
+
+import numpy
 import torch
 from datasets import Dataset
-from torch import Tensor
 
 from confide.config.task import ColumnConfig, TabularConfig
+from confide.encodings.encoding import Floats
+from confide.encodings.linear import EDGE
 from confide.tasks.schema import Column
 from confide.tasks.single_label import SingleLabel
 from confide.tasks.task import LABELS, Examples
 
 FEATURES = "features"
-_EDGE = 2.0
-"""A range is encoded as [-2, 2], as if it were two standard deviations either way: numbers and
-categories then weigh alike."""
+_WITHIN = 1 - 2.0**-20
+"""Rows are this long: rounded to float32, none is longer than 1."""
 
 
 class Tabular(SingleLabel):
@@ -29,30 +34,55 @@ class Tabular(SingleLabel):
     @property
     def num_inputs(self) -> int:
         """Width of the encoded row."""
-        return sum(column.width for column in self._config.columns.values())
+        return self._config.num_inputs
 
     def encode(self, records: Dataset) -> Examples:
-        """Encode rows: ``features`` of shape [n, d], float32 in [-2, 2].
+        """Encode rows: ``features`` of shape [n, d], float32.
 
-        A missing number is 0, the middle of its range.
+        A missing number is 0 in each of its inputs: with most encodings, the middle.
 
         Raises:
             DataError: naming every problem: missing columns, text where numbers belong, unknown
                 categories or labels.
         """
         read, labels = self.read(records)
-        parts = []
-        for name, column in self._config.columns.items():
-            values = read.columns[name]
-            parts.append(_encode_column(column, values))
-            if column.indicator:
-                missing = torch.from_numpy(values.missing.to_numpy(dtype="float32"))
-                parts.append(missing[:, None])
-        return Examples({FEATURES: torch.cat(parts, dim=1), LABELS: labels})
+        parts = [
+            block
+            for name, column in self._config.columns.items()
+            for block in self._blocks(column, read.columns[name])
+        ]
+        rows = numpy.concatenate(parts, axis=1)
+        if self._config.numeric.scaling == "row":
+            rows = _of_norm_one(rows)
+        features = torch.from_numpy(rows.astype("float32"))
+        return Examples({FEATURES: features, LABELS: labels})
+
+    def _blocks(self, column: ColumnConfig, read: Column) -> Iterator[Floats]:
+        """Yield a column's inputs: those of its values, and whether each is missing."""
+        if column.kind == "numeric":
+            yield self._numbers(column, read)
+        else:
+            yield _categories(column, read)
+        if column.indicator:
+            yield read.missing.to_numpy(dtype=float)[:, None]
+
+    def _numbers(self, column: ColumnConfig, read: Column) -> Floats:
+        numeric = self._config.numeric
+        encoding, scale = column.encoding_of(numeric), column.scale(numeric)
+        missing = read.values.isna().to_numpy(dtype=bool)
+        values = read.values.fillna(scale.minimum).to_numpy(dtype=float)
+        rows = encoding.encode_fn(values.clip(scale.minimum, scale.maximum), scale)
+        if numeric.scaling in ("column", "row"):
+            rows = rows / encoding.bound_fn(scale)
+        # Whatever the records' mean: no statistic of theirs is used.
+        rows[missing] = 0.0
+        return rows
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent rows."""
-        features = torch.rand((count, self.num_inputs), generator=generator) * 2 * _EDGE - _EDGE
+        features = torch.rand((count, self.num_inputs), generator=generator) * 2 * EDGE - EDGE
+        if self._config.numeric.scaling == "row":
+            features = torch.from_numpy(_of_norm_one(features.double().numpy())).float()
         return Examples(
             {
                 FEATURES: features,
@@ -61,21 +91,24 @@ class Tabular(SingleLabel):
         )
 
 
-def _encode_column(column: ColumnConfig, read: Column) -> Tensor:
-    """Encode a column, shape [n, 1] for numbers, [n, number of categories] for categories."""
-    if column.kind == "numeric":
-        assert column.minimum is not None
-        assert column.maximum is not None
-        scaled = ((read.values - column.minimum) / (column.maximum - column.minimum)).clip(0, 1)
-        centred = (2 * scaled - 1) * _EDGE
-        # Missing values take the middle, whatever the records' mean: no statistic of theirs is
-        # used.
-        return torch.from_numpy(centred.fillna(0.0).to_numpy(dtype="float32"))[:, None]
-    # All zeros where the value is missing.
-    onehot = torch.zeros((len(read.values), len(column.categories)))
-    for i in range(len(column.categories)):
-        onehot[:, i] = torch.from_numpy((read.values == i).to_numpy(dtype="float32"))
-    return onehot
+def _categories(column: ColumnConfig, read: Column) -> Floats:
+    """Encode categories, [n, number of categories]; all zeros where the value is missing."""
+    width = len(column.categories) + (column.unseen == "other")
+    indices = read.values.to_numpy()
+    chosen: Floats = (indices[:, None] == numpy.arange(width)).astype(numpy.float64)
+    return chosen
+
+
+def _of_norm_one(rows: Floats) -> Floats:
+    """Scale rows [n, d] to norm 1, but for those that are all zeros."""
+    squares = numpy.zeros(len(rows))
+    # Column by column: a sum along a row may be taken in another order beside other rows.
+    for column in rows.T:
+        squares += column**2
+    norms = numpy.sqrt(squares)
+    norms[norms == 0] = 1.0
+    scaled: Floats = rows * (_WITHIN / norms)[:, None]
+    return scaled
 
 
 __all__ = ["FEATURES", "Tabular"]

@@ -17,7 +17,7 @@ from confide.simulations.audit.situation import MOST_TESTS, Mechanism, Part, Sit
 def fresh_workload(plan: TrainingPlan, compute: Compute, *, seed: int = 0) -> Workload:
     """Build a plan's workload with a model that nobody else uses."""
     return build_workload(
-        plan.task,
+        plan.encoded_task,
         plan.backbone,
         plan.tuning,
         compute=compute,

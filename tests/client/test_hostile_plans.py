@@ -19,7 +19,7 @@ from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig
 from confide.config.model import MlpConfig, TransformerConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
 from confide.errors import ModelError
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
@@ -27,6 +27,7 @@ from confide.protocol.tensors import encode
 
 CANARY = "patient-4711"
 TASK = TabularConfig(
+    numeric=NumericConfig(encoding="linear"),
     labels=["no", "yes"],
     label_column="ill",
     columns={"age": ColumnConfig(minimum=0.0, maximum=100.0)},

@@ -8,10 +8,12 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.fields import range_problems
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
 from confide.errors import DataError
 from confide.tasks.tabular import FEATURES, Tabular
 
+LINEAR = NumericConfig(encoding="linear")
 AGE = ColumnConfig(minimum=20.0, maximum=90.0)
 CHOL = ColumnConfig(minimum=100.0, maximum=500.0, missing_values=["0", "?"], indicator=True)
 CP = ColumnConfig(kind="categorical", categories=["none", "some", "much"])
@@ -21,7 +23,11 @@ FBS = ColumnConfig(
 
 
 def make(**columns: ColumnConfig) -> Tabular:
-    return Tabular(TabularConfig(labels=["absent", "present"], label_column="num", columns=columns))
+    return Tabular(
+        TabularConfig(
+            labels=["absent", "present"], label_column="num", columns=columns, numeric=LINEAR
+        )
+    )
 
 
 def encode(column: ColumnConfig, values: list[str | None] | list[float]) -> list[list[float]]:
@@ -230,3 +236,128 @@ def test_synthetic_rows_look_like_encoded_ones() -> None:
     assert features.shape == (50, task.num_inputs)
     assert features.abs().max() <= 2
     assert set(examples.labels.tolist()) == {0, 1}
+
+
+# --- encodings of the schema, and the length of rows
+
+LAB = ColumnConfig(minimum=0.0, maximum=530.0, indicator=True)
+
+
+def tabular(numeric: NumericConfig, **columns: ColumnConfig) -> Tabular:
+    return Tabular(TabularConfig(labels=["absent", "present"], columns=columns, numeric=numeric))
+
+
+def rows_of(task: Tabular, **columns: list[str | None]) -> torch.Tensor:
+    count = len(next(iter(columns.values())))
+    records = Dataset.from_dict({**columns, "label": ["absent"] * count})
+    return task.encode(records).columns[FEATURES]
+
+
+def test_numbers_are_piecewise_linear_by_default() -> None:
+    task = tabular(NumericConfig(bins=2), x=ColumnConfig(minimum=0.0, maximum=4.0))
+    assert task.num_inputs == 2
+    rows = rows_of(task, x=["0", "1", "2", "3", "4"]).tolist()
+    assert rows == [[-1, -1], [0, -1], [1, -1], [1, 0], [1, 1]]
+
+
+def test_a_column_may_say_otherwise_than_its_task() -> None:
+    task = tabular(
+        NumericConfig(bins=4),
+        plain=ColumnConfig(minimum=0.0, maximum=1.0, encoding="linear"),
+        by_interval=ColumnConfig(minimum=0.0, maximum=18.0, edges=[0.5, 1.2, 2.7, 5.0]),
+        cells=LAB,
+    )
+    assert task.num_inputs == 1 + 5 + 4 + 1
+    (row,) = rows_of(task, plain=["1"], by_interval=["1.2"], cells=[None]).tolist()
+    assert row == [2, 1, 1, -1, -1, -1, 0, 0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("encoding", ["piecewise", "one_hot", "periodic", "log", "asinh", "linear"])
+@pytest.mark.parametrize("scaling", ["column", "row"])
+def test_scaled_rows_are_no_longer_than_1(encoding: str, scaling: str) -> None:
+    columns = {name: LAB for name in "abcdef"} | {"cp": CP, "fbs": FBS}
+    task = tabular(NumericConfig(encoding=encoding, scaling=scaling), **columns)
+    numbers = ["0", "0.1", "1.4", "77", "530", None]
+    texts = {"cp": ["none", None, "much"] * 2, "fbs": ["TRUE", "-", "FALSE"] * 2}
+    rows = rows_of(task, **{name: numbers for name in "abcdef"}, **texts).double()
+    if scaling == "row":
+        assert torch.linalg.vector_norm(rows, dim=1).tolist() == pytest.approx([1] * 6, abs=2e-6)
+        assert torch.linalg.vector_norm(rows, dim=1).max() <= 1
+    first = rows[:, : task.num_inputs // 6 - 1]
+    assert torch.linalg.vector_norm(first, dim=1).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("encoding", ["piecewise", "one_hot", "periodic", "log", "asinh"])
+def test_scaled_records_depend_on_no_other_record(encoding: str) -> None:
+    numeric = NumericConfig(encoding=encoding, scaling="row")
+    task = tabular(numeric, a=LAB, b=LAB, cp=CP)
+    values = {
+        "a": [str(0.37 * i**2) for i in range(17)],
+        "b": [None if i % 5 == 0 else str(1 / (i + 1)) for i in range(17)],
+        "cp": ["some"] * 17,
+    }
+    together = rows_of(task, **values)
+    alone = [rows_of(task, **{k: v[i : i + 1] for k, v in values.items()}) for i in range(17)]
+    assert together.equal(torch.cat(alone))
+
+
+def test_a_row_without_a_value_stays_empty() -> None:
+    numeric = NumericConfig(scaling="row")
+    task = tabular(numeric, x=ColumnConfig(minimum=0.0, maximum=1.0))
+    assert rows_of(task, x=[None, "0.3"])[0].abs().sum() == 0
+
+
+# --- categories that nobody named
+
+OTHER = ColumnConfig(kind="categorical", categories=["a", "b"], unseen="other", indicator=True)
+MISSING = ColumnConfig(kind="categorical", categories=["a", "b"], unseen="missing", indicator=True)
+
+
+def test_unnamed_categories_may_be_one_of_their_own() -> None:
+    assert encode(OTHER, ["b", "rare", None, "new"]) == [
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+        [0, 0, 0, 1],
+        [0, 0, 1, 0],
+    ]
+
+
+def test_unnamed_categories_may_be_missing() -> None:
+    assert encode(MISSING, ["b", "rare", None]) == [[0, 1, 0], [0, 0, 1], [0, 0, 1]]
+
+
+# --- schemas that contradict themselves
+
+
+@pytest.mark.parametrize(
+    ("column", "problem"),
+    [
+        ({"edges": [5.0, 2.0]}, "ascending"),
+        ({"edges": [5.0, 5.0]}, "ascending"),
+        ({"edges": [0.0, 5.0]}, "between minimum=0.0 and maximum=10.0"),
+        ({"edges": [5.0, 10.0]}, "between"),
+        ({"edges": [5.0], "encoding": "linear"}, "has no cells"),
+        ({"encoding": "standardised", "mean": 1.0}, "deviation: encoding=standardised needs it"),
+        ({"mean": 1.0}, "mean: encoding=piecewise does not use it"),
+        ({"unseen": "other"}, "unseen=other is a setting of categorical columns"),
+        ({"encoding": "fourier"}, "encoding=fourier: expected one of piecewise"),
+        (
+            {"encoding": "standardised", "mean": 1.0, "deviation": 0.0},
+            "deviation=0.0: expected > 0",
+        ),
+    ],
+)
+def test_an_encoding_that_cannot_be_is_told(column: dict[str, object], problem: str) -> None:
+    config = TabularConfig(
+        labels=["no", "yes"],
+        columns={"x": ColumnConfig(**{"minimum": 0.0, "maximum": 10.0, **column})},  # type: ignore[arg-type]
+    )
+    assert problem in " ".join(range_problems(config))
+
+
+def test_edges_are_no_setting_of_categories() -> None:
+    column = ColumnConfig(kind="categorical", categories=["a"], edges=[1.0])
+    config = TabularConfig(labels=["no", "yes"], columns={"x": column})
+    assert "columns.x.edges=[1.0] is a setting of numeric columns" in " ".join(
+        range_problems(config)
+    )

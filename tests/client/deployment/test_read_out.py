@@ -23,7 +23,7 @@ from confide.client.schedule import score_schedules
 from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
 from confide.metrics.classification import LARGEST_LOSS
 from confide.privacy.accounting import epsilon
 from confide.protocol.messages import Evaluation, Reply
@@ -42,7 +42,11 @@ def plan_of(
     return build_plan(
         job=f"{'-'.join(metrics)}-{rounds}",
         task=TabularConfig(
-            labels=CLASSES, columns=COLUMNS, metrics=metrics, primary_metric=metrics[0]
+            numeric=NumericConfig(encoding="linear"),
+            labels=CLASSES,
+            columns=COLUMNS,
+            metrics=metrics,
+            primary_metric=metrics[0],
         ),
         client=ClientConfig(batch_size=8, local_steps=1),
         privacy=PrivacyConfig(unit=unit, **{"epsilon": 8.0, "delta": 1e-5, **privacy}),

@@ -23,7 +23,7 @@ from confide.client.training.layer_gradients import rounding_margin
 from confide.client.training.preflight import preflight
 from confide.client.training.trainer import Trainer
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
-from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig
 from confide.errors import PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp
@@ -42,6 +42,7 @@ STEP = DpSgdStep(
     clipping_norm=1.0, noise_multiplier=0.0, sampling_rate=1.0, expected_batch_size=1.0
 )
 TABLE = TabularConfig(
+    numeric=NumericConfig(encoding="linear"),
     labels=["no", "yes"],
     columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")},
 )

@@ -30,7 +30,7 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig
 from confide.errors import ModelError, PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp, trainable_tensors
@@ -47,6 +47,7 @@ KEY = bytes(32)
 CLIP = 0.05
 SIGMA, RATE, RECORDS = 1.3, 0.4, 10
 TABLE = TabularConfig(
+    numeric=NumericConfig(encoding="linear"),
     labels=["no", "yes"],
     columns={name: ColumnConfig(minimum=0.0, maximum=1.0) for name in ("a", "b")},
 )

@@ -20,7 +20,7 @@ from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.compose import compose
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator, derive_key
@@ -437,7 +437,9 @@ def times_sampled(unit: str, steps: int) -> Tensor:
     moved; shape [n].
     """
     columns = {f"c{i}": ColumnConfig(minimum=0.0, maximum=1.0) for i in range(NUM_UNITS)}
-    table = TabularConfig(labels=["no", "yes"], columns=columns)
+    table = TabularConfig(
+        numeric=NumericConfig(encoding="linear"), labels=["no", "yes"], columns=columns
+    )
     trainer = Trainer(
         build_workload(
             table, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=1
