@@ -7,6 +7,7 @@ from confide.client.schedule import LocalSchedule, make_schedule, workplan
 from confide.errors import DeniedError, PrivacyError, ProtocolError
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.refusals import Refusal
+from confide.protocol.releases import release_shapes
 from confide.protocol.tensors import Shapes
 from confide.strategies.parts import build_algorithm
 
@@ -63,7 +64,11 @@ class Admission:
         approved = manual and self._ledger.is_approved(plan.job, plan_sha256(text))
         policy.check_plan(plan, workplan(plan, num_examples=num_examples), is_approved=approved)
         # What an algorithm sends beside its update leaves too.
-        policy.check_size(build_algorithm(plan.objective).reply_shapes(self._shapes))
+        policy.check_size(
+            release_shapes(plan)
+            if plan.releases
+            else build_algorithm(plan.objective).reply_shapes(self._shapes)
+        )
         self._check_served(plan)
         if len(self._schedules) >= _MOST_PLANS:
             self._schedules.clear()
@@ -95,6 +100,8 @@ class Admission:
             "backbone": plan.backbone == serves.backbone,
             "backbone_sha256": plan.backbone_sha256 == serves.backbone_sha256,
             "tuning": plan.tuning == serves.tuning,
+            "encoding": (plan.releases, plan.encoded_task)
+            == (serves.releases, serves.encoded_task),
         }
         for part, same in agrees.items():
             if not same:

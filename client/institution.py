@@ -17,7 +17,8 @@ from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, 
 from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.reservation import KeyFn, Randomness, RoundAccount
+from confide.client.release import released_sums
+from confide.client.reservation import KeyFn, Randomness, RoundAccount, RoundKey
 from confide.client.schedule import LocalSchedule
 from confide.client.scores import Scored, Scores
 from confide.client.training.local_round import RoundInputs, local_round
@@ -220,9 +221,13 @@ class Institution:
         kept = self._kept(plan, algorithm, params, before=request.server_round)
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
+        if answered is not None and plan.releases:
+            return answered
         if answered is not None:
             return self._still_allowed(answered, algorithm.reply_shapes(self._trainer.shapes))
         self._safeguards.policy.check_hours()
+        if plan.releases:
+            return self._release(plan, schedule, key)
         if plan.private:
             self._trainer.check_rows(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
@@ -258,7 +263,24 @@ class Institution:
             self._account.settle(key, reply, update)
         return replace(reply, arrays=encode(update))
 
+    def _release(self, plan: TrainingPlan, schedule: LocalSchedule, key: RoundKey) -> Reply:
+        """Answer with noisy counts, from which edges are read; reserved before and kept after."""
+        reserved = self._account.reserve(key, plan, schedule, server_round=1)
+        sums = released_sums(plan, self._data, schedule, reserved.secret)
+        reply = Reply(
+            institution=self.name,
+            num_examples=schedule.num_examples,
+            figures=reserved.figures,
+        )
+        if plan.private:
+            self._account.settle(key, reply, sums)
+        return replace(reply, arrays=encode(sums))
+
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
+        if plan.releases:
+            raise ProtocolError(
+                "A plan that asks for quantiles has no model to score.", code=Refusal.NOT_TRAINED
+            )
         schedule = self._admission.schedule(plan, request.plan)
         received = self._decode(request, self._trainer.shapes)
         noisy = self._safeguards.policy.config.metrics_privacy == "noisy"

@@ -162,6 +162,7 @@ class RoundAccount:
             reproducible=self._randomness.reproducible,
             score_noise={split: one.noise_multiplier for split, one in scores.items()},
             score_releases={split: one.steps for split, one in scores.items()},
+            edges_noise=schedule.edges_noise,
         )
 
     @property
@@ -178,7 +179,7 @@ class RoundAccount:
         """
         count = self._ledger.spent(terms.name).count if rounds is None else rounds
         # A unit is read by training or by the scores of one split.
-        mechanisms = [terms.schedule(count), *terms.scores(self._ledger.releases(terms.name))]
+        mechanisms = [terms.whole(count), *terms.scores(self._ledger.releases(terms.name))]
         return max(
             epsilon(one, delta=terms.delta, accountant=terms.accountant) for one in mechanisms
         )

@@ -51,15 +51,25 @@ class Workplan:
         return self.steps * self.sampling_rate
 
 
+def one_release(noise_multiplier: float) -> Schedule | None:
+    """Return the schedule of one release without sampling; None without noise, for none."""
+    if not noise_multiplier:
+        return None
+    return Schedule(noise_multiplier=noise_multiplier, sampling_rate=1.0, steps=1)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocalSchedule(Workplan):
     """One institution's work with its noise.
 
     Attributes:
         noise_multiplier: sigma >= 0, calibrated for ``max_rounds``; 0 without privacy.
+        edges_noise: sigma of the release that the plan's edges came from, which has a part of the
+            plan's epsilon; 0 for none.
     """
 
     noise_multiplier: float
+    edges_noise: float = 0.0
 
     def epsilon_after(self, rounds: int, *, delta: float, accountant: str) -> float:
         """Return the epsilon of a number of rounds."""
@@ -67,6 +77,7 @@ class LocalSchedule(Workplan):
             noise_multiplier=self.noise_multiplier,
             sampling_rate=self.sampling_rate,
             steps=self.steps * rounds,
+            before=one_release(self.edges_noise),
         )
         return epsilon(spent, delta=delta, accountant=accountant)
 
@@ -113,7 +124,7 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
         ProtocolError: if the plan asks for more steps than any run needs.
     """
     size, privacy = workplan(plan, num_examples=num_examples), plan.privacy
-    sigma = 0.0
+    sigma = edges_noise = 0.0
     if plan.private:
         # With delta of 1/n or more, a mechanism that publishes one random unit would be allowed
         if privacy.delta >= 1 / num_examples:
@@ -121,14 +132,23 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
                 f"privacy.delta={privacy.delta:g} is not below 1/n = {1 / num_examples:g}: "
                 f"one {privacy.unit} could be published outright; lower it."
             )
+        if plan.edges is not None:
+            # As the release itself was calibrated, whoever asks.
+            edges_noise = calibrate(
+                target_epsilon=plan.edges.epsilon,
+                delta=privacy.delta,
+                sampling_rate=1.0,
+                steps=1,
+            )
         sigma = calibrate(
             target_epsilon=privacy.epsilon,
             delta=privacy.delta,
             sampling_rate=size.sampling_rate,
             steps=size.steps * size.max_rounds,
             accountant=privacy.accountant,
+            before=one_release(edges_noise),
         )
-    return LocalSchedule(**asdict(size), noise_multiplier=sigma)
+    return LocalSchedule(**asdict(size), noise_multiplier=sigma, edges_noise=edges_noise)
 
 
 def is_scored(plan: TrainingPlan, server_round: int) -> bool:
@@ -175,6 +195,7 @@ __all__ = [
     "Workplan",
     "is_scored",
     "make_schedule",
+    "one_release",
     "score_schedules",
     "workplan",
 ]

@@ -112,7 +112,9 @@ class DeployedInstitution:
         """Return equal texts for plans that need the same model and records loaded."""
         parts = [dataclasses.asdict(part) for part in (plan.task, plan.backbone, plan.tuning)]
         seed = plan.seed if self._reproducible(plan) else None
-        return json.dumps([*parts, plan.backbone_sha256, plan.privacy.unit, seed])
+        edges = plan.edges.columns if plan.edges else {}
+        encoding = [plan.releases, edges, plan.private]
+        return json.dumps([*parts, plan.backbone_sha256, plan.privacy.unit, seed, *encoding])
 
     def _open(self, plan: TrainingPlan) -> Institution:
         secret: bytes | None = None
@@ -182,9 +184,16 @@ class DeployedInstitution:
             # Its weights come from a folder that the institution named, not from the plan's name.
             backbone = backbone.pinned(plan.backbone_sha256, folder=name)
         # Before its memory is asked for.
-        self._policy.check_size(shapes_without_weights(plan.task, backbone, custom_tasks=own))
+        self._policy.check_size(
+            shapes_without_weights(plan.encoded_task, backbone, custom_tasks=own)
+        )
         return build_workload(
-            plan.task, backbone, plan.tuning, compute=self._compute, seed=0, custom_tasks=own
+            plan.encoded_task,
+            backbone,
+            plan.tuning,
+            compute=self._compute,
+            seed=0,
+            custom_tasks=own,
         )
 
 

@@ -46,6 +46,8 @@ class RunTerms:
         score_noise: split -> sigma of one release of its scores, in units of their sensitivity;
             empty where no scores are charged.
         score_releases: split -> number of releases of its scores.
+        edges_noise: sigma of the release of quantiles that the run rests on, 0 for none: counted in
+            what the run tells of its own epsilon, and charged by a run of its own.
     """
 
     institution: str
@@ -66,6 +68,7 @@ class RunTerms:
     # Younger than the first ledgers: their events lack both, and nothing was charged for scores.
     score_noise: Mapping[str, float] = field(default_factory=dict)
     score_releases: Mapping[str, int] = field(default_factory=dict)
+    edges_noise: float = 0.0
 
     @property
     def name(self) -> str:
@@ -80,10 +83,17 @@ class RunTerms:
             steps=self.steps * rounds,
         )
 
+    def whole(self, rounds: int) -> Schedule:
+        """Return the schedule of a number of rounds and of the release that they rest on."""
+        released = None
+        if self.edges_noise:
+            released = Schedule(noise_multiplier=self.edges_noise, sampling_rate=1.0, steps=1)
+        return replace(self.schedule(rounds), before=released)
+
     @property
     def epsilon_planned(self) -> float:
         """Epsilon that the whole run costs at most to a unit, at the plan's delta."""
-        mechanisms = [self.schedule(self.max_rounds), *self.scores(self.score_releases)]
+        mechanisms = [self.whole(self.max_rounds), *self.scores(self.score_releases)]
         return max(epsilon(one, delta=self.delta, accountant=self.accountant) for one in mechanisms)
 
     def scores(self, releases: Mapping[str, int]) -> list[Schedule]:

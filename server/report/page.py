@@ -72,6 +72,7 @@ def report_page(run: RunFiles) -> str:
         privacy=drawn(plots.privacy(run), plots.privacy_by_round(run)),
         meaning=sentences.meaning(run) if private else "",
         scores=summary.get("privacy", {}).get("scores", ""),
+        edges=summary.get("privacy", {}).get("edges", ""),
         not_protected=", ".join(summary.get("privacy", {}).get("not_protected", [])),
         audit=audit_section(run.folder),
         data=drawn(plots.sizes(run), plots.labels(run)),

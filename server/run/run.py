@@ -10,13 +10,11 @@ started again and goes on from the last checkpoint, to the same weights.
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
-
-from flwr.serverapp import Grid
+from typing import Any
 
 from confide.config.run import Config
 from confide.errors import ConfideError, ConfigError, StorageError, UnforeseenError
@@ -27,19 +25,19 @@ from confide.models.saved import save_model
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import initial_seed, seeded_secret, server_secret
 from confide.privacy.randomness import KEY_BYTES
-from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.plan import ReleasedEdges, TrainingPlan, make_plan, release_plan
 from confide.server.app import run_server_app
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
-from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
-from confide.server.rounds.outcome import Outcome
+from confide.server.run.carrier import Carrier, PrepareFn, Run
+from confide.server.run.edges import read_edges, release_edges
 from confide.server.run.heads_log import HeadsLog
 from confide.server.run.metrics_log import MetricsSink
 from confide.server.run.outputs import Stopwatch, save_models, versions
 from confide.server.run.progress_view import ProgressView
-from confide.server.run.summary import Findings, RunResult, summarise, summarise_failure
-from confide.server.run.withdrawal import Withdrawal, withdrawals
-from confide.server.run_folder import CHECKPOINTS, LEDGER_HEADS, PLAN, SUMMARY
+from confide.server.run.summary import RunResult, summarise, summarise_failure
+from confide.server.run.withdrawal import withdrawals
+from confide.server.run_folder import CHECKPOINTS, EDGES, LEDGER_HEADS, PLAN, SUMMARY
 from confide.server.trackers.build import tracked
 from confide.server.trackers.tracker import Tracker
 from confide.storage.files import write_json, write_text
@@ -47,75 +45,6 @@ from confide.strategies.build import build_strategy
 from confide.strategies.strategy import FederatedAlgorithm
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One process's part of a run.
-
-    Attributes:
-        config: of the run.
-        run_dir: RUN.
-        job: the run's name.
-        secret: 32 bytes that selection, initial tensors and a simulation's layout derive from; a
-            process that goes on needs the same.
-        progress: shown to whoever watches.
-        store: the run's checkpoints.
-        checkpoint: where an earlier process left off; None for a new run.
-        watch: seconds of each phase, earlier processes' included.
-        resumed: rounds after which earlier processes and this one went on.
-        withdrawn: those who withdrew: name -> withdrawal.
-    """
-
-    config: Config
-    run_dir: Path
-    job: str
-    secret: bytes
-    progress: ProgressView
-    store: CheckpointStore
-    checkpoint: Checkpoint | None
-    watch: Stopwatch
-    resumed: Sequence[int]
-    withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
-
-    @property
-    def before(self) -> Mapping[str, Any]:
-        """What an earlier process kept beside the server's state; empty for a new run."""
-        return self.checkpoint.extra if self.checkpoint else {}
-
-    def extra(self) -> dict[str, Any]:
-        """Return what a later process needs beside the server's state."""
-        # A seed gives the secret again; without one it is nowhere else.
-        is_drawn = self.config.simulation.seed is None
-        return {
-            "job": self.job,
-            "secret": self.secret.hex() if is_drawn else None,
-            "resumed": list(self.resumed),
-            "seconds": self.watch.seconds(),
-        }
-
-
-class Carrier(Protocol):
-    """What stands behind the grid of a run: worker processes, a network, this process."""
-
-    def connect(self) -> AbstractContextManager[tuple[Grid, Reach]]:
-        """Open the grid for the run's rounds."""
-
-    def extra(self, server_round: int) -> Mapping[str, Any]:
-        """Return what a later process needs of the carrier after a round; JSON."""
-
-    def committed(self) -> None:
-        """Hear that the last round is durable, before anybody else hears of it."""
-
-    def findings(self, outcome: Outcome) -> Findings:
-        """Find out what is known beyond the rounds: scores, baselines, budgets."""
-
-    def close(self) -> None:
-        """End what was started."""
-
-
-PrepareFn = Callable[[Run, TrainingPlan, Workload], Carrier]
-"""Makes ready what will carry a run's messages."""
 
 
 def open_run(
@@ -206,8 +135,10 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             " anew."
         )
     with run.progress, MetricsSink(run.run_dir / "metrics.jsonl", tracker) as sink:
+        with run.watch.phase("edges"):
+            edges = _edges(run, prepare_fn)
         with run.watch.phase("prepare"):
-            plan, workload = _plan_and_workload(run)
+            plan, workload = _plan_and_workload(run, edges)
             carrier = prepare_fn(run, plan, workload)
         with closing(carrier):
             job = _job(run, carrier, algorithm, plan, sink)
@@ -237,21 +168,39 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
     )
 
 
-def _plan_and_workload(run: Run) -> tuple[TrainingPlan, Workload]:
+def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
+    """Return the edges that the run's task needs released; None where it needs none."""
+    if not run.config.task.released_columns:
+        return None
+    asked = release_plan(make_plan(run.config, backbone_sha256=None, job=run.job))
+    kept = run.run_dir / EDGES
+    return read_edges(kept, asked) or release_edges(
+        run, asked, _workload(run, asked), prepare_fn, kept
+    )
+
+
+def _plan_and_workload(run: Run, edges: ReleasedEdges | None) -> tuple[TrainingPlan, Workload]:
     """Write what institutions are asked to do, and build what it is done with."""
     config = run.config
     plan = make_plan(config, backbone_sha256=pretrained_hash(config.backbone), job=run.job)
+    plan = replace(plan, edges=edges)
+    problems = list(plan.problems())
+    if problems:
+        raise ConfigError(" ".join(problems))
+    return plan, _workload(run, plan)
+
+
+def _workload(run: Run, plan: TrainingPlan) -> Workload:
     # Written before anything is trained, so that a run that fails shows what was asked for.
     write_text(run.run_dir / PLAN, plan.to_json() + "\n")
-    workload = build_workload(
-        config.task,
-        config.backbone,
-        config.tuning,
-        compute=make_compute(config.trainer),
+    return build_workload(
+        plan.encoded_task,
+        plan.backbone,
+        plan.tuning,
+        compute=make_compute(run.config.trainer),
         seed=initial_seed(run.secret),
-        custom_tasks=config.task.custom_tasks,
+        custom_tasks=plan.task.custom_tasks,
     )
-    return plan, workload
 
 
 def _job(

@@ -323,6 +323,13 @@ def privacy_statement(
             f" {target:g} for test records; a unit is in one split, so that the run costs it the"
             " largest of training and either, and not the sum"
         )
+    if plan.edges is not None:
+        statement["edges"] = (
+            f"edges of {len(plan.edges.columns)} columns are quantiles that institutions released"
+            f" before the run as job {plan.edges.job}, at epsilon {plan.edges.epsilon:g} of the"
+            f" {privacy.epsilon:g}; each ledger was charged for them once, whichever runs use them"
+            f" (SHA-256 {plan.edges.sha256[:12]})"
+        )
     if baselines:
         trained = [_TRAINED_BESIDES[name] for name in baselines]
         each = (

@@ -1,0 +1,254 @@
+"""Quantiles asked of an institution: charged before they leave, and once."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from builders import build_plan
+from scipy import stats
+
+from confide.client.deployment.kit import InstitutionKit, load_kit
+from confide.client.deployment.served import DeployedInstitution
+from confide.client.ledger.file import LedgerFile
+from confide.client.training.deadline import Deadline
+from confide.config.client import ClientConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.encodings.cells import CELLS
+from confide.errors import StorageError
+from confide.privacy.histogram_tree import consistent, num_nodes, sensitivity
+from confide.protocol.messages import Reply, Request
+from confide.protocol.plan import ReleasedEdges, TrainingPlan, release_plan
+from confide.protocol.releases import COUNTS
+from confide.protocol.tensors import Decoder, encode
+
+TASK = TabularConfig(
+    labels=["no", "yes"],
+    label_column="ill",
+    columns={
+        "age": ColumnConfig(minimum=0.0, maximum=100.0),
+        "sex": ColumnConfig(kind="categorical", categories=["f", "m"]),
+        "tsh": ColumnConfig(minimum=0.0, maximum=530.0, indicator=True),
+        "t3": ColumnConfig(minimum=0.0, maximum=18.0, edges=[1.2, 2.7]),
+    },
+    numeric=NumericConfig(bins=4, edges="released"),
+)
+PRIVACY = PrivacyConfig(unit="record", epsilon=2.0, delta=1e-5)
+PLAN = build_plan(
+    task=TASK,
+    client=ClientConfig(sampling_rate=0.5, local_steps=2),
+    privacy=PRIVACY,
+    num_rounds=2,
+    seed=None,
+)
+ASKED = release_plan(PLAN)
+START = {"layers.0.weight": torch.zeros(2, 8), "layers.0.bias": torch.zeros(2)}
+EDGES = ReleasedEdges(job=ASKED.job, epsilon=0.3, columns={"age": [30.0, 60.0], "tsh": [1.0, 5.0]})
+
+
+def make_kit(folder: Path, *overrides: str) -> InstitutionKit:
+    folder.mkdir(exist_ok=True)
+    rows = "".join(
+        f"p{i},{i % 90},{'fm'[i % 2]},{i / 100 if i % 4 else ''},2,{'yes' if i % 3 else 'no'}\n"
+        for i in range(400)
+    )
+    (folder / "records.csv").write_text(f"id,age,sex,tsh,t3,ill\n{rows}")
+    (folder / "client.yaml").write_text(
+        "defaults: [institution, _self_]\nname: ward\ncoordinator: {address: 'localhost:1'}\n"
+        "data: {path: records.csv, id_column: id}\n"
+        "policy: {budget: {epsilon: 1}, min_records: 50}\n"
+        f"task: {json.dumps(dataclasses.asdict(TASK))}\n"
+    )
+    return load_kit(folder, [f"data.path={folder / 'records.csv'}", *overrides])
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> InstitutionKit:
+    return make_kit(tmp_path / "ward")
+
+
+def ask(kit: InstitutionKit, plan: TrainingPlan = ASKED, kind: str = "train") -> Reply:
+    # A process of its own each time: nothing but the kit is remembered.
+    door = DeployedInstitution(kit, deadline=Deadline())
+    arrays = None if kind == "query" else encode(START)
+    request = Request(plan=plan.to_json(), server_round=1, arrays=arrays)
+    return door.handle(kind, request)  # type: ignore[arg-type]
+
+
+def counts_of(reply: Reply) -> torch.Tensor:
+    assert reply.refusal is None, reply
+    assert reply.arrays is not None
+    shapes = {COUNTS: (2, num_nodes(CELLS))}
+    return Decoder(shapes).decode(reply.arrays).tensors[COUNTS]
+
+
+def committed(kit: InstitutionKit) -> float:
+    population = LedgerFile(kit.ledger, anchor=kit.anchor).state.populations["everybody"]
+    return population.committed
+
+
+def kinds(kit: InstitutionKit) -> list[str]:
+    return [event.kind for event in LedgerFile(kit.ledger, anchor=kit.anchor).log.events]
+
+
+def test_quantiles_are_charged_as_a_run_of_their_own(kit: InstitutionKit) -> None:
+    counts = counts_of(ask(kit))
+    assert counts.equal(counts.round())
+    assert committed(kit) == pytest.approx(0.3, rel=0.01)
+    assert kinds(kit)[-3:] == ["run", "reserve", "settle"]
+
+
+def test_noise_is_what_the_plan_promises(kit: InstitutionKit) -> None:
+    reply = ask(kit)
+    noisy = counts_of(reply).double()
+    told = ask(kit, kind="query").figures["noise_multiplier"]
+    std = told * sensitivity(2, CELLS)
+    assert std > 40
+    # Nobody is older than 90, so that the leaves of ages beyond hold noise alone.
+    leaves = noisy[0, 2**8 - 1 :][CELLS:].tolist() + noisy[1, 2**8 - 1 :][CELLS - 40 :].tolist()
+    assert stats.kstest(numpy.array(leaves) / std, "norm").pvalue > 1e-3
+    for factor in (1 / 2, 2):
+        assert stats.kstest(numpy.array(leaves) / (factor * std), "norm").pvalue < 0.05
+
+
+def test_the_same_question_costs_nothing_more(kit: InstitutionKit) -> None:
+    first, again = ask(kit), ask(kit)
+    assert counts_of(first).equal(counts_of(again))
+    assert kinds(kit).count("reserve") == 1
+    # Nor does another run that needs the same.
+    other = dataclasses.replace(
+        PLAN, job="next", num_rounds=9, privacy=dataclasses.replace(PRIVACY, epsilon=1.0)
+    )
+    assert release_plan(other) == ASKED
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda i: {"job": f"again-{i}"},
+        lambda i: {"deadline_s": 100.0 + i},
+        lambda i: {"privacy": dataclasses.replace(ASKED.privacy, clipping_norm=1.0 + i)},
+    ],
+    ids=["job", "plan", "clipping"],
+)
+def test_other_questions_end_with_the_budget(
+    kit: InstitutionKit, change: Callable[[int], dict[str, object]]
+) -> None:
+    answers = []
+    for i in range(12):
+        job = {"job": f"job-{i}"}
+        answers.append(ask(kit, dataclasses.replace(ASKED, **{**job, **change(i)})))  # type: ignore[arg-type]
+    refused = [reply.refusal for reply in answers]
+    given = refused.index("budget_exhausted")
+    assert 2 <= given < 12
+    assert set(refused[:given]) == {None}
+    assert set(refused[given:]) == {"budget_exhausted"}
+    assert all(reply.arrays is None for reply in answers[given:])
+    assert committed(kit) <= 1.0
+    # No two answers share their noise, which would cancel.
+    one, other = counts_of(answers[0]), counts_of(answers[1])
+    assert (one - other).abs().mean() > 10
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        ClientConfig(sampling_rate=0.01, local_steps=1),
+        ClientConfig(sampling_rate=1.0, local_steps=5),
+        ClientConfig(batch_size=8, local_steps=1),
+    ],
+    ids=["sampled", "steps", "batch"],
+)
+def test_noise_for_a_sample_is_refused(kit: InstitutionKit, client: ClientConfig) -> None:
+    """Every record is counted: noise that was calibrated for a sample would be too little."""
+    assert ask(kit, dataclasses.replace(ASKED, client=client)).refusal == "plan_invalid"
+    assert not kit.ledger.exists() or "reserve" not in kinds(kit)
+
+
+def test_epsilon_beyond_the_policy_is_refused(kit: InstitutionKit) -> None:
+    privacy = dataclasses.replace(ASKED.privacy, epsilon=9.0)
+    assert ask(kit, dataclasses.replace(ASKED, privacy=privacy)).refusal == "policy_max_epsilon"
+
+
+def test_columns_that_the_kit_does_not_pin_are_refused(kit: InstitutionKit) -> None:
+    columns = {**TASK.columns, "t3": ColumnConfig(minimum=0.0, maximum=18.0)}
+    asked = dataclasses.replace(ASKED, task=dataclasses.replace(TASK, columns=columns))
+    assert ask(kit, asked).refusal == "task_not_served"
+
+
+def test_a_release_without_privacy_is_refused_under_a_budget(kit: InstitutionKit) -> None:
+    asked = dataclasses.replace(ASKED, privacy=PrivacyConfig())
+    assert ask(kit, asked).refusal == "policy_required_unit"
+
+
+def test_quantiles_are_not_scored(kit: InstitutionKit) -> None:
+    assert ask(kit, kind="evaluate").refusal == "not_trained"
+
+
+def test_a_process_killed_before_its_answer_gives_the_same_one(
+    kit: InstitutionKit, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Reserved and not answered: counted, and computed again with the same noise."""
+    settle = "confide.client.reservation.RoundAccount.settle"
+    with monkeypatch.context() as patched:
+        drawn = []
+
+        def killed(
+            self: object, key: object, reply: Reply, update: dict[str, torch.Tensor]
+        ) -> None:
+            drawn.append(update[COUNTS])
+            raise StorageError("killed")
+
+        patched.setattr(settle, killed)
+        assert ask(kit).refusal == "storage"
+        assert committed(kit) == pytest.approx(0.3, rel=0.01)
+    assert counts_of(ask(kit)).equal(drawn[0])
+    assert kinds(kit).count("reserve") == 1
+
+
+def test_a_run_counts_its_edges_in_its_own_epsilon(kit: InstitutionKit) -> None:
+    bare = dataclasses.replace(TASK, numeric=NumericConfig(bins=4))
+    plan = dataclasses.replace(PLAN, edges=EDGES, privacy=dataclasses.replace(PRIVACY, epsilon=0.9))
+    without = dataclasses.replace(plan, edges=None, task=bare)
+    described = ask(kit, plan, "query").figures
+    other = make_kit(kit.ledger.parent.parent / "other", "task.numeric.edges=public")
+    alone = ask(other, without, "query").figures
+    assert described["noise_multiplier"] > 1.02 * alone["noise_multiplier"]
+    assert described["epsilon_planned"] == pytest.approx(0.9, rel=1e-3)
+    assert described["epsilon_planned"] <= 0.9
+
+
+@pytest.mark.parametrize(
+    ("columns", "epsilon"),
+    [
+        ({"age": [30.0]}, 0.3),
+        ({"age": [30.0], "tsh": [1.0], "t3": [1.0]}, 0.3),
+        ({"age": [30.0, 30.0], "tsh": [1.0]}, 0.3),
+        ({"age": [130.0], "tsh": [1.0]}, 0.3),
+        ({"age": [30.0], "tsh": [1.0]}, 2.0),
+        ({"age": [30.0], "tsh": [1.0]}, 0.0),
+    ],
+    ids=["lacking", "too-many", "tied", "outside", "all-of-it", "free"],
+)
+def test_edges_that_cannot_be_are_refused(
+    kit: InstitutionKit, columns: dict[str, list[float]], epsilon: float
+) -> None:
+    edges = ReleasedEdges(job="edges", epsilon=epsilon, columns=columns)
+    assert ask(kit, dataclasses.replace(PLAN, edges=edges), "query").refusal == "plan_invalid"
+
+
+def test_counts_tell_where_records_lie(tmp_path: Path) -> None:
+    """With little noise, the released counts are those of the records."""
+    kit = make_kit(tmp_path / "ward", "policy.budget.epsilon=1000", "policy.max_epsilon=1000")
+    privacy = dataclasses.replace(ASKED.privacy, epsilon=100.0)
+    reply = ask(kit, dataclasses.replace(ASKED, privacy=privacy))
+    counts, total = counts_of(reply).double().numpy(), reply.num_examples
+    ages, lab = counts[:, 0]
+    assert ages == pytest.approx(total, abs=8)
+    assert lab == pytest.approx(0.75 * total, abs=0.1 * total)  # a quarter has no value
+    halves = consistent(counts[0], CELLS)
+    assert halves.sum() == pytest.approx(total, abs=8)
