@@ -59,6 +59,8 @@ def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
         f"{plan.task.kind}, {plan.tuning.kind} tuning of {plan.backbone.kind}, {plan.num_rounds}"
         " rounds"
     )
+    if plan.releases:
+        asked = f"quantiles of columns {', '.join(plan.task.released_columns)}, once"
     console.print(f"Job {plan.job}: {asked}.", highlight=False)
     if plan.private:
         # A unit is read by training or by scores, so that a run costs it the larger of the two

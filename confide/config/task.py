@@ -13,6 +13,7 @@ from confide.config.columns import RELEASE, ColumnConfig, NumericConfig
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
+from confide.config.spelling import repeats
 from confide.errors import ConfigError
 from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
