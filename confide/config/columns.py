@@ -45,7 +45,7 @@ class NumericConfig:
         "Length of an encoded row. none: as encoded; column: each column's inputs have a norm of at"
         " most 1; row: the whole row too; auto: under privacy row for"
         " a linear model and column for others, whose clipped gradients long rows would fill; none"
-        " without.",
+        " without, and where encoding=linear.",
         choices=("auto", "none", "column", "row"),
     )
 

@@ -195,7 +195,9 @@ class TabularConfig(TaskConfig):
         """Return the schema with everything that encoding takes written into it."""
         numeric = self.numeric
         if numeric.scaling == "auto":
-            numeric = replace(numeric, scaling=scaling)
+            # One input a column fills no norm, and models of releases before had them as they are.
+            one_each = numeric.encoding == "linear"
+            numeric = replace(numeric, scaling="none" if one_each else scaling)
         columns = {
             name: replace(column, edges=list(edges[name])) if name in edges else column
             for name, column in self.columns.items()

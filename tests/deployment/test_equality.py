@@ -5,6 +5,8 @@ import json
 import pytest
 from deployment_run import ALLOWING, HEART, Deployment, confide
 
+from confide.client.ledger.file import LedgerFile
+
 ROUNDS = "server.num_rounds=5"
 # An institution's own way, which a simulation has to be told.
 NOISY = ("policy.metrics_privacy=noisy", "policy.min_support=20")
@@ -88,3 +90,26 @@ def test_banks_with_lora_get_the_weights_of_the_simulation() -> None:
             deployment.summary()["model_sha256"]
             == deployment.simulate("server.num_rounds=3")["model_sha256"]
         )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_hospitals_release_quantiles_once_and_the_next_run_reuses_them() -> None:
+    released = ("task.numeric.encoding=piecewise", "task.numeric.edges=released")
+    hospitals = ("Cleveland", "Hungary")
+    with Deployment(run_overrides=(*HEART, *released), institutions=hospitals) as deployment:
+        deployment.start_clients()
+        kept = []
+        for rate in ("0.1", "0.5"):
+            learning = (f"job=rate-{rate}", f"client.optimizer.learning_rate={rate}")
+            deployment.start_server("server.num_rounds=1", *learning)
+            assert deployment.wait_for_server(240) == 0
+            kept.append((deployment.run_dir / "edges.json").read_bytes())
+            spent = [client["epsilon"] for client in deployment.summary()["clients"].values()]
+            assert all(2.9 < epsilon <= 3 for epsilon in spent)
+        assert kept[0] == kept[1]
+        ledger = LedgerFile(deployment.kit("Hungary") / "ledger" / "everybody.ledger")
+        (population,) = ledger.state.populations.values()
+        jobs = [run.terms.job.partition("-")[0] for run in population.runs.values()]
+        assert jobs.count("edges") == 1
+        assert len(jobs) == 3
