@@ -34,7 +34,7 @@ NOTES = {
     "README.md": [
         "skip `make test`, which runs what this is part of",
         (
-            "shortened by data.max_records=300 server.num_rounds=1 client.local_steps=2"
+            "shortened by server.num_rounds=1 client.local_steps=2"
             " simulation.baselines=[]"
         ),
     ],
