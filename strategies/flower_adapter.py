@@ -20,6 +20,7 @@ from flwr.serverapp.strategy import Strategy as FlowerBase
 from torch import Tensor
 
 from confide.errors import ConfideError, ConfigError, RunFailedError
+from confide.flower.messages import task_identity
 from confide.privacy.randomness import KEY_BYTES, seed_from
 from confide.protocol.tensors import Shapes, Tensors, encode
 from confide.strategies.algorithm import Participation
@@ -66,8 +67,9 @@ def _try(strategy: FlowerBase, target: str) -> None:
     try:
         trial = FlowerStrategy(copy.deepcopy(strategy))  # its state stays that of no round
         trial.init(params)
-        asked = trial.select(names, secret=bytes(KEY_BYTES), server_round=1)
-        trial._aggregate(params, updates[: len(asked)], 1)
+        with task_identity():  # which messages need, and a run has not got yet
+            asked = trial.select(names, secret=bytes(KEY_BYTES), server_round=1)
+            trial._aggregate(params, updates[: len(asked)], 1)
     except ConfideError as error:
         if isinstance(error, ConfigError):
             raise

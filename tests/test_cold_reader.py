@@ -33,10 +33,7 @@ PAGES = ("README.md", "docs/quickstart.md")
 NOTES = {
     "README.md": [
         "skip `make test`, which runs what this is part of",
-        (
-            "shortened by server.num_rounds=1 client.local_steps=2"
-            " simulation.baselines=[]"
-        ),
+        ("shortened by server.num_rounds=1 client.local_steps=2 simulation.baselines=[]"),
     ],
     "docs/quickstart.md": [],
 }

@@ -14,7 +14,7 @@ LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("logistic", True): 0.5,
     ("mlp", False): 0.2,
     ("mlp", True): 0.5,
-    ("head", False): 1.0,
+    ("head", False): 0.3,
     ("head", True): 1.0,
     ("lora", False): 0.1,
     ("lora", True): 0.5,

@@ -8,6 +8,7 @@ from confide.config.quoting import quote_texts
 from confide.errors import ConfigError
 
 BASE = ("privacy=none", "data.public=true")
+TASK = ("task.labels=[a,b]",)
 QUERY = (
     "SELECT id, CASE fbs WHEN 1 THEN 'true' ELSE \"no\" END AS fbs FROM t"
     " WHERE num <= 3 AND (a > ~b) -- {x}, [y]; 50 %"
@@ -33,20 +34,20 @@ QUERY = (
     ],
 )
 def test_a_path_is_what_was_typed(path: str) -> None:
-    assert compose([*BASE, f"data.path={path}"]).data.path == path
+    assert compose([*BASE, *TASK, f"data.path={path}"]).data.path == path
 
 
 def test_a_query_is_what_was_typed() -> None:
-    config = compose([*BASE, "data.path=sqlite:////x.db", f"data.query={QUERY}"])
+    config = compose([*BASE, *TASK, "data.path=sqlite:////x.db", f"data.query={QUERY}"])
     assert config.data.query == QUERY
 
 
 def test_quotes_null_and_interpolations_keep_their_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WARD", "n=1")
     words = ["data.path='a b.csv'", "data.id_column=null", "data.group_column=${oc.env:WARD}"]
-    data = compose([*BASE, *words]).data
+    data = compose([*BASE, *TASK, *words]).data
     assert (data.path, data.id_column, data.group_column) == ("a b.csv", None, "n=1")
-    data = compose([*BASE, "data.path=x (${oc.env:WARD}).csv"]).data
+    data = compose([*BASE, *TASK, "data.path=x (${oc.env:WARD}).csv"]).data
     assert data.path == "x (n=1).csv"
 
 
@@ -63,12 +64,12 @@ def test_quotes_null_and_interpolations_keep_their_meaning(monkeypatch: pytest.M
     ],
 )
 def test_labels_are_what_was_typed(typed: str, meant: list[str]) -> None:
-    assert compose([*BASE, f"task.labels={typed}"]).task.labels == meant
+    assert compose([*BASE, "data.path=x.csv", f"task.labels={typed}"]).task.labels == meant
 
 
 def test_raw_values_of_labels_need_no_grammar() -> None:
     typed = ["task.labels=[a,b]", 'task.label_values={0:a,"1":b}']
-    assert compose([*BASE, *typed]).task.label_values == {"0": "a", "1": "b"}
+    assert compose([*BASE, "data.path=x.csv", *typed]).task.label_values == {"0": "a", "1": "b"}
 
 
 def test_a_sweep_stays_a_sweep() -> None:

@@ -72,7 +72,7 @@ def test_missing_folder_is_refused(name: str) -> None:
 
 
 def test_unknown_package_is_refused_with_the_mend() -> None:
-    with pytest.raises(ModelError, match=r"package no_such_package is not installed; `pip install"):
+    with pytest.raises(ModelError, match="package no_such_package is not installed; install the"):
         find_backbone(TransformerConfig(name="pkg://no_such_package/model"))
 
 
