@@ -38,10 +38,13 @@ def test_every_command_says_that_it_was_interrupted(
         return 0
 
     replace_command(monkeypatch, interrupted)
+    # A test that runs in the background of a shell inherits that Ctrl-C is ignored
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
     assert confide.cli.main(["report", "run"]) == 130
     assert capsys.readouterr().err == "confide report: interrupted.\n"
     assert signal.getsignal(signal.SIGTERM) is before
+    signal.signal(signal.SIGINT, inherited)
 
 
 def test_libraries_draw_no_bars(monkeypatch: pytest.MonkeyPatch) -> None:

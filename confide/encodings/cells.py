@@ -5,33 +5,35 @@ concentrations and amounts, whose range has to hold the largest possible. No sch
 encoding: it is what a plan that asks for a release reads records by.
 """
 
-import functools
-
-import numpy
-
 from confide.encodings.encoding import Encoding, Floats, Scale
 
 _EQUAL, _OCTAVES, _PER_OCTAVE = 64, 16, 8
 
 
-@functools.lru_cache(maxsize=1)
-def _places() -> Floats:
-    equal = numpy.linspace(0, 1, _EQUAL + 1)
-    octaves = [numpy.linspace(2.0 ** -(k + 1), 2.0**-k, _PER_OCTAVE + 1) for k in range(_OCTAVES)]
-    return numpy.unique(numpy.concatenate([equal, *octaves])).astype(numpy.float64)
-
-
-CELLS = len(_places()) - 1
+# Sums of powers of two, without a rounding: edges that lie in both are one.
+_PLACES = sorted(
+    {i / _EQUAL for i in range(_EQUAL + 1)}
+    | {
+        2.0 ** -(k + 1) * (1 + i / _PER_OCTAVE)
+        for k in range(_OCTAVES)
+        for i in range(_PER_OCTAVE + 1)
+    }
+)
+CELLS = len(_PLACES) - 1
 """Number of cells."""
 
 
 def grid(minimum: float, maximum: float) -> Floats:
     """Return the edges of all cells of a range: ascending, shape [CELLS + 1]."""
-    return minimum + (maximum - minimum) * _places()
+    import numpy
+
+    return minimum + (maximum - minimum) * numpy.array(_PLACES)
 
 
 def encode(values: Floats, scale: Scale) -> Floats:
     """Map [n] to [n, 1]: 1 to CELLS, so that 0 stands for a missing value."""
+    import numpy
+
     inner = grid(scale.minimum, scale.maximum)[1:-1]
     cells = numpy.searchsorted(inner, values, side="right").astype(numpy.float64)
     return cells[:, None] + 1

@@ -8,11 +8,17 @@ release, or from the range alone.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import numpy
-from numpy.typing import NDArray
+# Configs know encodings by their widths, and a command's help computes none: NumPy is loaded where
+# numbers are encoded.
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
 
-Floats = NDArray[numpy.float64]
+    Floats = NDArray[numpy.float64]
+else:
+    Floats = Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +77,8 @@ def each(function: Callable[[float], float], values: Floats) -> Floats:
     An array's functions may round a value otherwise by where in the array it stands, and records
     are to be encoded alike whatever lies beside them.
     """
+    import numpy
+
     distinct, places = numpy.unique(values, return_inverse=True)
     return numpy.array([function(value) for value in distinct.tolist()], dtype=float)[places]
 

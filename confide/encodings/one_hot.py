@@ -1,12 +1,12 @@
 """One input a cell, 1 for the cell that a number lies in."""
 
-import numpy
-
 from confide.encodings.encoding import Encoding, Floats, Scale
 
 
 def encode(values: Floats, scale: Scale) -> Floats:
     """Map [n] to [n, cells]."""
+    import numpy
+
     cells = numpy.searchsorted(numpy.array(scale.edges[1:-1]), values, side="right")
     rows = numpy.zeros((len(values), scale.cells))
     rows[numpy.arange(len(values)), cells] = 1

@@ -6,14 +6,14 @@ range, the quicker the smaller, beside the logarithm itself.
 
 import math
 
-import numpy
-
 from confide.encodings.encoding import Encoding, Floats, Scale, each, logarithmic
 from confide.encodings.linear import EDGE
 
 
 def encode(values: Floats, scale: Scale) -> Floats:
     """Map [n] to [n, 1 + 2 (bins // 2)]."""
+    import numpy
+
     place = 2 * logarithmic(values, scale) - 1
     columns = [EDGE * place]
     for waves in range(1, scale.bins // 2 + 1):

@@ -7,13 +7,13 @@ NeurIPS 2022, arXiv 2203.05556, section 3.2). Inputs run from -1, not reached, t
 
 import math
 
-import numpy
-
 from confide.encodings.encoding import Encoding, Floats, Scale
 
 
 def encode(values: Floats, scale: Scale) -> Floats:
     """Map [n] to [n, cells]."""
+    import numpy
+
     edges = numpy.array(scale.edges)
     filled: Floats = ((values[:, None] - edges[:-1]) / (edges[1:] - edges[:-1])).clip(0, 1)
     return 2 * filled - 1

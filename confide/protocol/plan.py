@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar, Protocol, Union
 
 from pydantic import Discriminator, GetCoreSchemaHandler, Tag, TypeAdapter, ValidationError
@@ -257,6 +257,12 @@ class TrainingPlan:
             yield f"relation={self.relation}: expected {NEIGHBOURING_RELATION}."
 
 
+def _is_table(kind: object) -> bool:
+    """Say whether tasks of a kind have numeric columns, a kind of somebody's own included."""
+    entry = TASKS.get(kind) if isinstance(kind, str) else None
+    return entry is not None and any(field.name == "numeric" for field in fields(entry.schema))
+
+
 def _leave_out_idle(task: dict[str, Any]) -> None:
     """Take settings of encoding out of a task that plans of earlier releases did not have."""
     if task.get("numeric") == _LINEAR:
@@ -291,8 +297,9 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
         if raw.get("objective") == _KEYED_PLAIN:
             raw["objective"] = _PLAIN
         # Plans of releases that had one encoding do not name it.
-        if isinstance(raw.get("task"), dict) and raw["task"].get("kind") == "tabular":
-            raw["task"].setdefault("numeric", _LINEAR)
+        task = raw.get("task")
+        if isinstance(task, dict) and _is_table(task.get("kind")):
+            task.setdefault("numeric", _LINEAR)
         text = json.dumps(raw)
         plan = _adapter(schemas).validate_json(text)
     except ValidationError as error:
