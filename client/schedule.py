@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import Schedule, calibrate, epsilon
+from confide.privacy.released import one_release, release_noise
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 
@@ -49,13 +50,6 @@ class Workplan:
     def epochs(self) -> float:
         """Number of passes over the units in a round."""
         return self.steps * self.sampling_rate
-
-
-def one_release(noise_multiplier: float) -> Schedule | None:
-    """Return the schedule of one release without sampling; None without noise, for none."""
-    if not noise_multiplier:
-        return None
-    return Schedule(noise_multiplier=noise_multiplier, sampling_rate=1.0, steps=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +118,7 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
         ProtocolError: if the plan asks for more steps than any run needs.
     """
     size, privacy = workplan(plan, num_examples=num_examples), plan.privacy
-    sigma = edges_noise = 0.0
+    sigma = released = 0.0
     if plan.private:
         # With delta of 1/n or more, a mechanism that publishes one random unit would be allowed
         if privacy.delta >= 1 / num_examples:
@@ -132,23 +126,17 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
                 f"privacy.delta={privacy.delta:g} is not below 1/n = {1 / num_examples:g}: "
                 f"one {privacy.unit} could be published outright; lower it."
             )
-        if plan.edges is not None:
-            # As the release itself was calibrated, whoever asks.
-            edges_noise = calibrate(
-                target_epsilon=plan.edges.epsilon,
-                delta=privacy.delta,
-                sampling_rate=1.0,
-                steps=1,
-            )
+        asked = plan.edges.epsilon if plan.edges else None
+        released = release_noise(asked, delta=privacy.delta)
         sigma = calibrate(
             target_epsilon=privacy.epsilon,
             delta=privacy.delta,
             sampling_rate=size.sampling_rate,
             steps=size.steps * size.max_rounds,
             accountant=privacy.accountant,
-            before=one_release(edges_noise),
+            before=one_release(released),
         )
-    return LocalSchedule(**asdict(size), noise_multiplier=sigma, edges_noise=edges_noise)
+    return LocalSchedule(**asdict(size), noise_multiplier=sigma, edges_noise=released)
 
 
 def is_scored(plan: TrainingPlan, server_round: int) -> bool:

@@ -45,12 +45,12 @@ In this folder:
 
 ```
 confide data check experiment={name}
-confide simulate experiment={name} hydra.run.dir=runs/first
+confide simulate experiment={name} hydra.run.dir=runs/{name}
 {third}
 ```
 
 The first says whether the records fit the task, the second trains privately and leaves
-`runs/first/report.html`, the third {third_does}.
+`runs/{name}/report.html`, the third {third_does}.
 
 | file | says |
 |---|---|
@@ -233,11 +233,12 @@ def _readme(name: str, module: str, source: Source | None) -> str:
     one_file = source is not None and source.files is None and f".{suffix}" in _READERS
     if one_file and source is not None:
         third = (
-            f"confide predict runs/first {shlex.quote(source.path)} --output {name}_predicted.csv"
+            f"confide predict runs/{name} {shlex.quote(source.path)} --output {name}_predicted.csv"
+            + _reading_words(source.reading)
         )
         does = "predicts with the model; give it new records"
     else:
-        third, does = "confide report runs/first", "writes the report again"
+        third, does = f"confide report runs/{name}", "writes the report again"
     spends = source is not None and not source.path.startswith("pkg://")
     return _README.format(
         name=name,
@@ -247,6 +248,12 @@ def _readme(name: str, module: str, source: Source | None) -> str:
         task_state="yours to write" if source is None else _DRAFTED,
         spending=_SPENDING.format(name=name) if spends else "",
     )
+
+
+def _reading_words(reading: Reading) -> str:
+    """Return the options that read records as a project's own data does."""
+    encoding = "" if reading.encoding == "utf-8" else f" --encoding {reading.encoding}"
+    return encoding + ("" if reading.errors == "strict" else f" --encoding-errors {reading.errors}")
 
 
 def _module(name: str, module: str, source: Source | None) -> str:

@@ -128,14 +128,16 @@ def noise_multiplier(plan: TrainingPlan) -> float:
     """
     # Imported when needed: it brings Opacus, which a run without privacy never loads
     from confide.privacy.accounting import calibrate
+    from confide.privacy.released import one_release, release_noise
 
-    privacy = plan.privacy
+    privacy, edges = plan.privacy, plan.edges.epsilon if plan.edges else None
     return calibrate(
         target_epsilon=privacy.epsilon,
         delta=privacy.delta,
         sampling_rate=1.0,
         steps=plan.num_rounds + privacy.spare_rounds,
         accountant=privacy.accountant,
+        before=one_release(release_noise(edges, delta=privacy.delta)),
     )
 
 

@@ -23,7 +23,7 @@ from confide.errors import DataError, PrivacyError
 from confide.models.workload import Workload
 from confide.protocol.messages import SPLITS
 from confide.storage.tensor_files import sha256
-from confide.tasks.task import Examples
+from confide.tasks.task import Examples, TableTask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +164,18 @@ def encode_institution(
     content, owner = workload.task.content_columns(), config.group_column
     ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
     # Of what was checked only rows of a table repeat, each of which is a unit of its own
-    records, ids = numbered_units(records, ids, columns=[*content, workload.task.label_column()])
+    shown = [*content, workload.task.label_column()]
+    records, ids = numbered_units(records, ids, columns=shown)
     # All records of an owner are in one split: otherwise test scores would reward a model for
     # having seen the same patient in training
-    held_together = column_of_names(records, owner) if owner else ids
+    held_together = split_by = column_of_names(records, owner) if owner else ids
+    if config.id_column is None and owner is None and isinstance(workload.task, TableTask):
+        # Rows that differ by their label alone have numbers in common: one more of them would move
+        # a row of each other label to another split
+        alike = unit_ids(records, id_column=None, content_columns=shown)
+        records, split_by = numbered_units(records, alike, columns=shown)
     shares = SplitShares(validation=config.validation, test=config.test)
-    splits = split_records(records, held_together, key=key, shares=shares)
+    splits = split_records(records, split_by, key=key, shares=shares)
     data = encode_splits(
         name,
         splits,

@@ -20,7 +20,7 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 """Byte order marks; those of UTF-32 first, of which one begins like one of UTF-16."""
-_GUESSES = ("gb18030", "shift_jis", "big5", "euc_kr", "cp1252", "cp1251")
+_GUESSES = ("cp1252", "cp1251", "gb18030", "shift_jis", "big5", "euc_kr")
 _FEW_NULLS = 4
 
 
@@ -114,13 +114,14 @@ def _undecodable(path: Path, encoding: str) -> str:
         why += f" (byte 0x{error.object[error.start]:02x}: {error.reason})"
     fitting = [name for name in _GUESSES if name != encoding and _decodes(path, name)]
     guess = (
-        f" It could be {', '.join(fitting)}: set data.encoding={fitting[0]} if that is what wrote"
-        " it, and look at its letters."
+        f" Its bytes would fit {', '.join(fitting)}: name the one that wrote it, and look at the"
+        " letters."
         if fitting
         else ""
     )
     return (
-        f"data.path={path}: {why}; save it as UTF-8, or name its encoding in data.encoding.{guess}"
+        f"data.path={path}: {why}; save it as UTF-8, or name its encoding in data.encoding"
+        f" (--encoding with init, predict and data draft).{guess}"
         " If it cannot be mended, data.encoding_errors=replace puts U+FFFD in place of such"
         " characters, and says in how many lines."
     )

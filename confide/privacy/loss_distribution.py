@@ -31,6 +31,7 @@ INTERVAL = 1e-3
 # noise tails are long, and fine intervals slow.
 _MUCH_NOISE = 2.0
 _INTERVALS = 8
+_MOST_CELLS = 1 << 19
 # Half the distance from 1 to the next larger float64: the relative error of one operation.
 _UNIT = 2.0**-53
 # Held against 50 digits by the tests, which find less than a quarter of it.
@@ -77,7 +78,8 @@ def bounded_epsilon(mechanisms: Sequence[Steps], *, delta: float) -> float:
     # every unit is in every step.
     mechanisms = _fewest(mechanisms)
     # Losses add up on one grid: the finest that one of them takes
-    interval = min(interval_of(one.noise_multiplier, one.sampling_rate) for one in mechanisms)
+    finest = min(interval_of(one.noise_multiplier, one.sampling_rate) for one in mechanisms)
+    interval = max(finest, *map(_least_interval, mechanisms))
     sampled = any(one.sampling_rate < 1 for one in mechanisms)
     directions = [AdjacencyType.REMOVE] + [AdjacencyType.ADD] * sampled
     return max(_one_direction(mechanisms, direction, delta, interval) for direction in directions)
@@ -104,6 +106,23 @@ def interval_of(noise_multiplier: float, sampling_rate: float) -> float:
     return INTERVAL * 2.0 ** math.floor(math.log2(intervals / _INTERVALS))
 
 
+def _least_interval(mechanism: Steps) -> float:
+    """Return the interval at which the losses of one step take at most ``_MOST_CELLS``."""
+    # A plan may ask for a release with little noise beside a million steps of much: on the grid of
+    # the one, the other would fill an institution's memory. Rounding up more only over-counts.
+    bounds = _loss_of(mechanism, AdjacencyType.REMOVE).connect_dots_bounds()
+    needed = (bounds.epsilon_upper - bounds.epsilon_lower) / _MOST_CELLS
+    return INTERVAL * 2.0 ** math.ceil(math.log2(needed / INTERVAL))
+
+
+def _loss_of(mechanism: Steps, direction: AdjacencyType) -> GaussianPrivacyLoss:
+    return GaussianPrivacyLoss(
+        mechanism.noise_multiplier,
+        sampling_prob=mechanism.sampling_rate,
+        adjacency_type=direction,
+    )
+
+
 def _one_direction(
     mechanisms: Sequence[Steps], direction: AdjacencyType, delta: float, interval: float
 ) -> float:
@@ -124,12 +143,7 @@ def _composed(
     mechanism: Steps, direction: AdjacencyType, interval: float
 ) -> tuple[DensePLDPmf, float]:
     """Compose equal steps; return their losses, and by how much a divergence may be too small."""
-    loss = GaussianPrivacyLoss(
-        mechanism.noise_multiplier,
-        sampling_prob=mechanism.sampling_rate,
-        adjacency_type=direction,
-    )
-    lowest, curve = divergences(loss, interval)
+    lowest, curve = divergences(_loss_of(mechanism, direction), interval)
     probs = _probabilities(curve, interval)
     missing = max(0.0, 1 - math.fsum([*probs, curve[-1]])) + _UNIT
     one = DensePLDPmf(interval, lowest, probs, float(curve[-1]) + missing, True)

@@ -6,7 +6,7 @@ logits.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from datasets import Dataset
@@ -144,6 +144,7 @@ class Task(Protocol):
         """Score predictions; undefined metrics are left out."""
 
 
+@runtime_checkable
 class TableTask(Task, Protocol):
     """A task whose records are rows of numbers: ``features`` of shape [n, d]."""
 

@@ -227,7 +227,7 @@ def overrides_of(argv: Sequence[str]) -> list[str]:
 
 def overrides_first(argv: Sequence[str]) -> list[str]:
     """Put overrides before flags: between flags Hydra takes only the first of several in a row."""
-    if INFORMATION_FLAGS & set(argv):
+    if "--info" in argv or "-i" in argv:  # whose value may be left out
         return list(argv)
     overrides, flags = _told_apart(argv)
     return [*overrides, *flags]

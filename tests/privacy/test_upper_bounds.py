@@ -251,3 +251,16 @@ def test_steps_of_any_noise_cost_no_less_than_the_release_beside_them(
     assert spent >= epsilon(release, delta=1e-5) * (1 - 1e-5)
     apart = dataclasses.replace(both, before=None)
     assert renyi(both, order=8.0) == renyi(apart, order=8.0) + renyi(release, order=8.0)
+
+
+def test_a_plan_cannot_fill_memory_with_a_grid() -> None:
+    # Little noise beside a million steps of much: 571 million cells on the grid of the latter
+    release = Schedule(noise_multiplier=0.6, sampling_rate=1.0, steps=1)
+    steps = Steps(2.0, 1e-6, 1000), Steps(0.6, 1.0, 1)
+    alone = bounded_epsilon(steps[1:], delta=1e-5)
+    assert alone <= bounded_epsilon(steps, delta=1e-5) < 1.1 * alone
+    target = 1.00001 * epsilon(release, delta=1e-5, accountant="pld")
+    with pytest.raises(PrivacyError, match="No noise multiplier"):
+        calibrate(
+            target_epsilon=target, delta=1e-5, sampling_rate=1e-6, steps=10**6, before=release
+        )

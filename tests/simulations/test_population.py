@@ -1,6 +1,7 @@
 """Dealing out one set of records: to whom, how many, and the same again from the same secret."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import flwr_datasets.partitioner
@@ -444,3 +445,20 @@ def test_ids_that_repeat_with_other_contents_are_a_warning(
     assert population.tally.left_out == {"repeated": 9, "conflicting": 2}
     assert population.tally.used == sum(len(part) for part in population.parts.values()) == 9
     assert [record.levelname for record in caplog.records if note in record.message] == ["WARNING"]
+
+
+def test_one_row_more_moves_no_row_of_another_label(tmp_path: Path, workload: Workload) -> None:
+    # Rows that differ by their label alone: numbered together, one more would move one of each
+    labels = ["no", "yes"] * 20
+
+    def training(labels: Sequence[str], key: bytes) -> Counter[tuple[float, int]]:
+        records = Dataset.from_dict({"x": ["40"] * len(labels), "label": list(labels)})
+        config = DataConfig(path="x.csv", num_clients=1, validation=0.3, test=0.3)
+        train = encode_institution("a", records, config, workload=workload, key=key)[0].train
+        inputs = train.columns["features"][:, 0].tolist()
+        return Counter(zip(inputs, train.columns["labels"].tolist(), strict=True))
+
+    for seed in range(20):
+        key = bytes([seed]) * 32
+        before, after = training(labels, key), training([*labels, "no"], key)
+        assert ((before - after) + (after - before)).total() <= 1
