@@ -63,10 +63,10 @@ class _UntilGone(io.RawIOBase):
 
 def protect_streams() -> None:
     """Let this process print whatever happens to the readers of stdout and stderr."""
-    sys.stdout, sys.stderr = _protected(sys.stdout), _protected(sys.stderr)
+    sys.stdout, sys.stderr = _protected(sys.stdout), _protected(sys.stderr, by_line=True)
 
 
-def _protected(stream: TextIO) -> TextIO:
+def _protected(stream: TextIO, *, by_line: bool = False) -> TextIO:
     try:
         raw = io.FileIO(stream.fileno(), "w", closefd=False)
     except (AttributeError, OSError, ValueError):  # none, or not a file: a notebook's, a test's
@@ -77,7 +77,8 @@ def _protected(stream: TextIO) -> TextIO:
         encoding=stream.encoding,
         # What a stream cannot encode is printed as \N{...} or \u....
         errors="backslashreplace" if stream.errors == "strict" else stream.errors,
-        line_buffering=bool(stream.line_buffering),
+        # A server's lines are read while it runs, also in a file.
+        line_buffering=by_line or bool(stream.line_buffering),
     )
 
 

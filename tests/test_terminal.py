@@ -142,3 +142,16 @@ def test_whoever_looks_for_a_fault_gets_the_exception(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(ZeroDivisionError):
         cli.main(["simulate"])
+
+
+def test_a_line_on_stderr_is_there_at_once(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from confide.terminal import protect_streams
+protect_streams()
+print("expecting 3 institutions", file=sys.stderr)
+os._exit(0)  # as killed: nothing is flushed any more
+"""
+    with (tmp_path / "log").open("wb") as file:
+        subprocess.run([sys.executable, "-c", code], stderr=file, check=True)
+    assert (tmp_path / "log").read_text() == "expecting 3 institutions\n"
