@@ -19,6 +19,8 @@ os.environ |= {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "TQDM_DISABLE": "1",
+    # As many processes as cores: threads of NumPy's would wait for each other's cores
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 import pandas
