@@ -7,10 +7,13 @@ where it started before.
 
 from pathlib import Path
 
-from confide.errors import StorageError, UnreadableError
+from confide.errors import ProtocolError, StorageError, UnreadableError
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Tensors
 from confide.storage.files import folder_name
 from confide.storage.tensor_files import read_checked, write_checked
+from confide.strategies.parts import build_algorithm
 
 
 class ClientStates:
@@ -77,4 +80,31 @@ class ClientStates:
         ]
 
 
-__all__ = ["ClientStates"]
+def kept_before(
+    states: ClientStates | None, plan: TrainingPlan, params: Tensors, *, before: int
+) -> Tensors:
+    """Return what a plan's algorithm kept before a round; nothing where it keeps nothing.
+
+    Args:
+        states: the institution's; None if it has no folder for them.
+        plan: names the algorithm.
+        params: tensors that a first round starts from.
+        before: the round.
+
+    Raises:
+        ProtocolError: if the algorithm keeps state, and there is no folder for it.
+        UnreadableError: if what was kept is damaged.
+    """
+    first_kept = build_algorithm(plan.objective).first_kept
+    if first_kept is None:
+        return {}
+    if states is None:
+        raise ProtocolError(
+            f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.",
+            code=Refusal.NO_STATE,
+        )
+    found = states.load(plan.job, before=before)
+    return first_kept(params) if found is None else found
+
+
+__all__ = ["ClientStates", "kept_before"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from confide.client.admission import Admission
-from confide.client.algorithm_state import ClientStates
+from confide.client.algorithm_state import ClientStates, kept_before
 from confide.client.evaluation_quota import Evaluations
 from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, rounds_spent
 from confide.client.ledger.state import run_name
@@ -36,7 +36,7 @@ from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
-from confide.strategies.algorithm import Algorithm, join_extra, split_extra
+from confide.strategies.algorithm import join_extra, split_extra
 from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,7 @@ class Institution:
         self._admission.check_same_plan(plan.job, request.plan)
         if request.server_round not in range(1, schedule.max_rounds + 1):
             raise rounds_spent(asked=request.server_round, allowed=schedule.max_rounds)
-        kept = self._kept(plan, algorithm, params, before=request.server_round)
+        kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
         if answered is not None and plan.releases:
@@ -293,7 +293,7 @@ class Institution:
         algorithm = build_algorithm(plan.objective)
         kept: Tensors = {}
         if algorithm.predict_with is not None:
-            kept = self._kept(plan, algorithm, received.tensors, before=sys.maxsize)
+            kept = kept_before(self._safeguards.states, plan, received.tensors, before=sys.maxsize)
         scored = self._scored(plan, request, schedule, received, kept)
         # Scores on training records would tell who is among them.
         splits = [split for split in request.splits if split != "train"]
@@ -342,20 +342,6 @@ class Institution:
             update = Decoder(shapes).decode(reply.arrays)
             self._safeguards.policy.check_update(update.tensors)
         return replace(reply, evaluations=self._safeguards.policy.released(reply.evaluations))
-
-    def _kept(
-        self, plan: TrainingPlan, algorithm: Algorithm, params: Tensors, *, before: int
-    ) -> Tensors:
-        """Return what the algorithm kept here before a round; nothing where it keeps nothing."""
-        if algorithm.first_kept is None:
-            return {}
-        if self._safeguards.states is None:
-            raise ProtocolError(
-                f"objective.kind={plan.objective.kind} keeps state, and there is no folder for it.",
-                code=Refusal.NO_STATE,
-            )
-        found = self._safeguards.states.load(plan.job, before=before)
-        return algorithm.first_kept(params) if found is None else found
 
 
 def with_head(reply: Reply, ledger: Ledger, text: str) -> Reply:

@@ -15,13 +15,12 @@ from confide.config.folders import own_configs
 from confide.config.quoting import quote_texts
 from confide.config.run import Config
 from confide.errors import ConfigError, RunFailedError
+from confide.server.new_folders import new_run_folder, refuse_finished
 from confide.server.run_folder import (
     described,
     finished,
     kept_own_files,
-    new_run_folder,
     refuse_changes,
-    refuse_finished,
 )
 from confide.simulations.process_settings import quiet_imports, threads_kept, without_bars
 from confide.simulations.result import Result, load_run

@@ -1,7 +1,6 @@
 """A whole simulation: records, federation, baselines, and what it leaves in RUN."""
 
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,8 +19,7 @@ from confide.errors import ConfigError, UnreadableError
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload, build_workload
-from confide.privacy.keys import seeded_secret
-from confide.privacy.randomness import KEY_BYTES, derive_key
+from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.outcome import Outcome
@@ -40,6 +38,7 @@ from confide.simulations.institutions import Setup, StatesFn, simulated_states
 from confide.simulations.ledgers import LedgerFolder, job_name, ledger_folder
 from confide.simulations.records import encode_records, load_population
 from confide.simulations.released_rounds import ReleasedRounds
+from confide.simulations.reproducible import noise_repeats, noise_secret
 from confide.simulations.spent import as_json, epsilon_unheard, spent_before
 from confide.strategies.parts import build_algorithm
 
@@ -237,18 +236,14 @@ def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> Simulation:
     counted = plan.private and not setup.reproducible and ledgers is None
     released = ReleasedRounds(run.run_dir / CHECKPOINTS / "released.json") if counted else None
     spent = spent_before(run.checkpoint, list(taking_part), released)
+    faults = _faults(config.simulation.faults, run, plan.job, list(records.data))
     trainer, initial = make_trainer(workload, plan), trainable_tensors(workload.model)
     parts = EngineParts(
         data=taking_part,
         trainer=trainer,
         make_trainer=functools.partial(build_trainer, plan, config.trainer),
         initial=initial,
-        setup=replace(
-            setup,
-            ledgers=ledgers,
-            faults=_faults(config.simulation.faults, run, plan.job, list(records.data)),
-            states=states,
-        ),
+        setup=replace(setup, ledgers=ledgers, faults=faults, states=states),
         workers=config.simulation.workers,
         num_threads=config.trainer.num_threads,
     )
@@ -284,31 +279,6 @@ def _setup(config: Config, plan: TrainingPlan) -> Setup:
         reproducible=reproducible,
         by_round=reproducible and config.data.is_public,
     )
-
-
-def noise_repeats(config: Config) -> bool:
-    """Tell whether noise follows from the seed.
-
-    It does where there is a seed and the policy allows it, if only for public records.
-    """
-    allowed = config.policy.allow_reproducible_noise
-    if allowed is None:
-        allowed = config.data.is_public
-    return config.simulation.seed is not None and allowed
-
-
-def noise_secret(seed: int | None, *, reproducible: bool) -> bytes:
-    """Return what noise and sampling masks derive from, 32 bytes.
-
-    Without a seed it is drawn anew by each process and never written.
-
-    Args:
-        seed: of the simulation.
-        reproducible: whether noise may follow from the seed.
-    """
-    if seed is None or not reproducible:
-        return os.urandom(KEY_BYTES)
-    return seeded_secret(seed)
 
 
 def build_trainer(plan: TrainingPlan, settings: TrainerConfig, worker: int) -> Trainer:
@@ -394,8 +364,6 @@ def _lines(
 __all__ = [
     "Simulation",
     "build_trainer",
-    "noise_repeats",
-    "noise_secret",
     "prepare",
     "simulate",
     "simulate_in",

@@ -39,6 +39,7 @@ class RowCheck:
     def __init__(self, dp_sgd: "DpSgd", synthetic: Examples, *, longest: int | None) -> None:
         self._dp_sgd, self._synthetic = dp_sgd, synthetic
         self._lengths: list[int | None] = [None]
+        self._checked: tuple[Tensor | None, tuple[int, ...]] = (None, ())
         if synthetic.lengths is not None:
             most = padded_length(longest or int(synthetic.lengths.max()))
             middle = padded_length(most // 2)
@@ -47,6 +48,23 @@ class RowCheck:
     def rows(self, sizes: PassSizes) -> tuple[int, ...]:
         """Return the numbers of rows that are looked at."""
         return tuple(sizes.rows(length) for length in self._lengths)
+
+    def check_once(self, tensors: Tensor, sizes: PassSizes) -> None:
+        """Check on a round's tensors, unless these and the sizes of a pass were the last checked.
+
+        Args:
+            tensors: of the model, flat; they are in it.
+            sizes: rows of a pass.
+
+        Raises:
+            RowsDifferError: if anything differs.
+        """
+        rows = self.rows(sizes)
+        known, known_rows = self._checked
+        if known is not None and known_rows == rows and known.equal(tensors):
+            return
+        self.check(sizes, is_first=False)
+        self._checked = (tensors.clone(), rows)
 
     def check(self, sizes: PassSizes, *, is_first: bool) -> None:
         """Compare what one record adds in all companies and at all places.

@@ -97,7 +97,6 @@ class Trainer:
         self._flat = _share_storage(self._params)
         self._dp_sgd: DpSgd | None = None
         self._row_check: RowCheck | None = None
-        self._checked: tuple[Tensor | None, tuple[int, ...]] = (None, ())
         self._aligned = AlignedRows(workload.model)
         self.num_threads = threads_of(workload.model, workload.compute)
         if private:
@@ -205,8 +204,6 @@ class Trainer:
     def check_rows(self, tensors: Tensors, schedule: LocalSchedule) -> None:
         """Check, on the tensors of a round, that what a record adds is its own affair.
 
-        What was found is remembered until other tensors come, or other sizes of a pass.
-
         Raises:
             RowsDifferError: if it depends on others in a batch, or on the record's place.
             PrivacyError: if rounding of so many records in a step cannot be covered.
@@ -215,15 +212,8 @@ class Trainer:
             raise PrivacyError(_NOT_PRIVATE)
         shared = _shared(schedule)
         self._dp_sgd.margin(shared)
-        loaded = self._load(tensors)
-        sizes = self._dp_sgd.sizes(shared)
-        rows = self._row_check.rows(sizes)
-        known, known_rows = self._checked
-        if known is not None and known_rows == rows and known.equal(loaded):
-            return
         self._model.train()
-        self._row_check.check(sizes, is_first=False)
-        self._checked = (loaded.clone(), rows)
+        self._row_check.check_once(self._load(tensors), self._dp_sgd.sizes(shared))
 
     def place(self, tensors: Tensors) -> list[Tensor]:
         """Move named tensors to the device of the training, in the order of the parameters."""

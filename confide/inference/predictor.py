@@ -146,6 +146,13 @@ def load_predictor(
         raise ConfigError(
             f"backbone={backbone}: {place} was exported and brings its weights; leave it out."
         )
+    return _load_exported(place, description, compute=compute, custom_tasks=custom_tasks)
+
+
+def _load_exported(
+    place: Path, description: Description, *, compute: Compute, custom_tasks: Sequence[str]
+) -> Predictor:
+    """Load an exported model, all of whose files are as they were written."""
     if description.form not in FORMS:
         raise ModelError(
             f"{place}: expected form={', '.join(FORMS)}, got {description.form}; it is of another"

@@ -20,6 +20,7 @@ without privacy asks none.
 import functools
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -202,6 +203,20 @@ def rdp_epsilon(schedule: Schedule, delta: float) -> float:
     return min(small_orders, _upwards(large_orders, schedule))
 
 
+def _least(suffices: Callable[[float], bool], enough: float) -> float:
+    """Return about the least noise multiplier that suffices, given one that does."""
+    too_little = enough / 2
+    while too_little > _SIGMA_RANGE[0] and suffices(too_little):
+        enough, too_little = too_little, too_little / 2
+    while enough / too_little > 1 + _SIGMA_TOLERANCE:
+        middle = math.sqrt(enough * too_little)
+        if suffices(middle):
+            enough = middle
+        else:
+            too_little = middle
+    return enough
+
+
 @functools.lru_cache(maxsize=1024)
 def calibrate(
     *,
@@ -235,7 +250,7 @@ def calibrate(
         )
         return epsilon(schedule, delta=delta, accountant=by)
 
-    lowest, highest = _SIGMA_RANGE
+    highest = _SIGMA_RANGE[1]
     # PRV is slow: PLD searches, PRV has the last word below.
     by = "rdp" if accountant == "rdp" else "pld"
     enough = 1.0
@@ -250,15 +265,7 @@ def calibrate(
                 f" delta={delta:g} over {steps} steps with sampling_rate={sampling_rate:g}; raise"
                 " epsilon or delta, or lower the steps or the sampling rate."
             )
-    too_little = enough / 2
-    while too_little > lowest and spent(too_little, by) <= target_epsilon:
-        enough, too_little = too_little, too_little / 2
-    while enough / too_little > 1 + _SIGMA_TOLERANCE:
-        middle = math.sqrt(enough * too_little)
-        if spent(middle, by) <= target_epsilon:
-            enough = middle
-        else:
-            too_little = middle
+    enough = _least(lambda sigma: spent(sigma, by) <= target_epsilon, enough)
     # PRV adds its own error to what PLD allows: a little more noise, or none is enough
     if spent(enough, accountant) > target_epsilon < spent(2 * enough, accountant):
         raise PrivacyError(

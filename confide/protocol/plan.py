@@ -27,6 +27,7 @@ from confide.config.run import Config
 from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, objective_problems
 from confide.config.task import TASKS, ColumnConfig, NumericConfig, TaskConfig
 from confide.errors import ProtocolError
+from confide.protocol.released_edges import ReleasedEdges
 
 PLAN_VERSION = 1
 LONGEST_PLAN = 2**20
@@ -75,42 +76,6 @@ class _OneOf:
 Task = Annotated[TaskConfig, _OneOf(TASKS)]
 Backbone = Annotated[BackboneConfig, _OneOf(BACKBONES)]
 Objective = Annotated[ObjectiveConfig, _OneOf(ALGORITHMS)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleasedEdges:
-    """Quantiles of numeric columns that institutions released before a run.
-
-    Attributes:
-        job: the job that each institution's ledger counts the release under.
-        epsilon: what the release costs a unit, at the plan's delta; 0 where nothing is protected.
-        columns: column -> inner edges, ascending, inside its range.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-
-    job: str
-    epsilon: float
-    columns: dict[str, list[float]]
-
-    @property
-    def sha256(self) -> str:
-        """Hash of the edges, by which reports name them."""
-        return hashlib.sha256(json.dumps(self.columns, sort_keys=True).encode()).hexdigest()
-
-    def problems(self, plan: "TrainingPlan") -> Iterator[str]:
-        """Yield what does not fit a plan."""
-        if set(self.columns) != set(plan.task.released_columns):
-            yield "edges: expected those of the columns that task.numeric.edges=released is for."
-            return
-        for name, edges in self.columns.items():
-            column = dataclasses.replace(plan.task.table_columns[name], edges=edges)
-            yield from (f"edges.{name}: {problem}" for problem in column.problems())
-        if plan.private and not 0 < self.epsilon < plan.privacy.epsilon:
-            yield (
-                f"edges.epsilon={self.epsilon:g}: expected > 0 and less than"
-                f" privacy.epsilon={plan.privacy.epsilon:g}, of which it is a part."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,7 +215,8 @@ class TrainingPlan:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
         if self.edges is not None:
-            yield from self.edges.problems(self)
+            budget = self.privacy.epsilon if self.private else None
+            yield from self.edges.problems(self.task, budget=budget)
         if self.releases:
             yield from self._release_problems()
         if self.relation != NEIGHBOURING_RELATION:

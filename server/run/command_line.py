@@ -38,6 +38,7 @@ from confide.errors import (
     report_it,
 )
 from confide.security.redaction import holds_password, redact
+from confide.server.new_folders import new_run_folder, refuse_finished
 from confide.server.run_folder import (
     LOG,
     can_resume,
@@ -45,9 +46,7 @@ from confide.server.run_folder import (
     described,
     finished,
     kept_own_files,
-    new_run_folder,
     refuse_changes,
-    refuse_finished,
     resume_command,
 )
 

@@ -23,7 +23,8 @@ from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload
 from confide.privacy.histogram_tree import Floats, consistent, quantile_edges
 from confide.protocol.messages import Reply, Request
-from confide.protocol.plan import ReleasedEdges, TrainingPlan
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.releases import COUNTS, release_shapes
 from confide.protocol.tensors import LARGEST_FLOAT32, encode
 from confide.server.rounds.enrolment import enrol, too_few

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
 from confide.metrics.metric import is_noisy
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
+from confide.protocol.released_edges import ReleasedEdges
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.withdrawal import Withdrawal
@@ -272,6 +274,23 @@ def how_protected(outcome: Outcome) -> str:
     return "mixed" if len(ways) > 1 else ways.pop()
 
 
+def _scores_statement(privacy: PrivacyConfig) -> str:
+    target = privacy.epsilon if privacy.metrics_epsilon is None else privacy.metrics_epsilon
+    return (
+        f"released with noise, at epsilon {target:g} for validation records over all rounds and"
+        f" {target:g} for test records; a unit is in one split, so that the run costs it the"
+        " largest of training and either, and not the sum"
+    )
+
+
+def _edges_statement(edges: ReleasedEdges, epsilon: float) -> str:
+    return (
+        f"edges of {len(edges.columns)} columns are quantiles that institutions released before the"
+        f" run as job {edges.job}, at epsilon {edges.epsilon:g} of the {epsilon:g}; each ledger was"
+        f" charged for them once, whichever runs use them (SHA-256 {edges.sha256[:12]})"
+    )
+
+
 def privacy_statement(
     plan: TrainingPlan,
     *,
@@ -317,19 +336,9 @@ def privacy_statement(
         ],
     }
     if scores in ("noisy", "mixed"):
-        target = privacy.epsilon if privacy.metrics_epsilon is None else privacy.metrics_epsilon
-        statement["scores"] = (
-            f"released with noise, at epsilon {target:g} for validation records over all rounds and"
-            f" {target:g} for test records; a unit is in one split, so that the run costs it the"
-            " largest of training and either, and not the sum"
-        )
+        statement["scores"] = _scores_statement(privacy)
     if plan.edges is not None:
-        statement["edges"] = (
-            f"edges of {len(plan.edges.columns)} columns are quantiles that institutions released"
-            f" before the run as job {plan.edges.job}, at epsilon {plan.edges.epsilon:g} of the"
-            f" {privacy.epsilon:g}; each ledger was charged for them once, whichever runs use them"
-            f" (SHA-256 {plan.edges.sha256[:12]})"
-        )
+        statement["edges"] = _edges_statement(plan.edges, privacy.epsilon)
     if baselines:
         trained = [_TRAINED_BESIDES[name] for name in baselines]
         each = (

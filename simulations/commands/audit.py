@@ -14,7 +14,7 @@ from confide.config.folders import own_configs
 from confide.config.main_job import MAIN_JOB
 from confide.config.run import Config
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
-from confide.server.run_folder import new_run_folder, refuse_finished
+from confide.server.new_folders import new_run_folder, refuse_finished
 from confide.terminal import make_console
 
 _HELP = """Attack a run or a plan, and print what attacks find beside what is claimed.

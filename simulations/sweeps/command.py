@@ -31,6 +31,7 @@ from confide.config.run import Config
 from confide.config.sweeps import of_kind, swept_keys
 from confide.config.task import known_metrics
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
+from confide.server.new_folders import new_folder, refuse_jobs
 from confide.server.run.command_line import (
     MULTIRUN,
     OVERWRITE,
@@ -39,7 +40,6 @@ from confide.server.run.command_line import (
     refuse_passwords,
     run_with_hydra,
 )
-from confide.server.run_folder import new_folder, refuse_jobs
 from confide.simulations.sweeps.sweep import SweptRun, best_run, sweep_runs, sweep_table
 from confide.storage.files import locked
 from confide.terminal import make_console

@@ -22,7 +22,8 @@ from confide.encodings.cells import CELLS
 from confide.errors import StorageError
 from confide.privacy.histogram_tree import consistent, num_nodes, sensitivity
 from confide.protocol.messages import Reply, Request
-from confide.protocol.plan import ReleasedEdges, TrainingPlan, release_plan
+from confide.protocol.plan import TrainingPlan, release_plan
+from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.releases import COUNTS
 from confide.protocol.tensors import Decoder, encode
 

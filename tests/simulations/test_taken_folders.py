@@ -11,7 +11,7 @@ import yaml
 import confide
 import confide.cli
 from confide.errors import ConfigError
-from confide.server.run_folder import new_folder
+from confide.server.new_folders import new_folder
 from confide.simulations.sweeps.sweep import sweep_runs
 from confide.storage.files import locked
 
