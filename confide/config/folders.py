@@ -55,6 +55,16 @@ def current() -> Search:
 
 
 @contextlib.contextmanager
+def _searched(search: Search) -> Iterator[None]:
+    """Make a search the current one while the block runs."""
+    token = _SEARCH.set(search)
+    try:
+        yield
+    finally:
+        _SEARCH.reset(token)
+
+
+@contextlib.contextmanager
 def searching(folders: Sequence[str | Path], *, schemas: bool = True) -> Iterator[Search]:
     """Look for own configs in folders, the first one first, while the block runs.
 
@@ -74,22 +84,16 @@ def searching(folders: Sequence[str | Path], *, schemas: bool = True) -> Iterato
     if problems:
         raise ConfigError(problems)
     search = Search(tuple(dict.fromkeys(found)), schemas=schemas)
-    token = _SEARCH.set(search)
-    try:
+    with _searched(search):
         yield search
-    finally:
-        _SEARCH.reset(token)
 
 
 @contextlib.contextmanager
 def composing_without(left_out: Callable[[Path, Keys], bool]) -> Iterator[Search]:
     """Compose without some values of own files while the block runs."""
     search = Search(current().folders, left_out=left_out)
-    token = _SEARCH.set(search)
-    try:
+    with _searched(search):
         yield search
-    finally:
-        _SEARCH.reset(token)
 
 
 @contextlib.contextmanager

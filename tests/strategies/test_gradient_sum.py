@@ -1,6 +1,5 @@
 """Gradient sums: the rule of their steps, what it rests on, and runs by it."""
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from builders import build_institution, build_plan, build_request, build_task
-from rich.console import Console
 from scipy.optimize import brentq
 from scipy.stats import norm
 from small_strategies import took_part
+from stopped_run import StopAfter, Stopped
 
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.compose import compose
@@ -24,9 +23,7 @@ from confide.models.networks import Mlp
 from confide.privacy.accounting import calibrate
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
-from confide.server.progress.lines import LineProgress
 from confide.server.rounds.checkpoint import CheckpointStore
-from confide.server.rounds.state import RunState
 from confide.simulations.federation import alone
 from confide.simulations.run import simulate
 from confide.strategies.algorithm import ServerResult, ServerRound
@@ -239,20 +236,6 @@ def test_mean_is_over_the_last_share_of_rounds_and_of_one_at_least(
 
 
 # Runs
-
-
-class Stopped(BaseException):
-    """Stands for a process that ends: nothing catches it."""
-
-
-class StopAfter(LineProgress):
-    def __init__(self, server_round: int) -> None:
-        super().__init__(Console(file=io.StringIO()), metric="accuracy")
-        self._last = server_round
-
-    def round_done(self, state: RunState) -> None:
-        if state.server_round == self._last:
-            raise Stopped
 
 
 @pytest.fixture

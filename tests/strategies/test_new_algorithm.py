@@ -5,7 +5,6 @@ of the server, changes gradients, sends extra tensors back, keeps state at the s
 part, and has institutions predict with tensors of their own.
 """
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 import report_run
 import torch
 from builders import POLICY, build_institution, build_plan, workload_of
-from rich.console import Console
+from stopped_run import StopAfter, Stopped
 
 from confide.client.algorithm_state import ClientStates
 from confide.config.compose import compose
@@ -26,9 +25,7 @@ from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, encode, flatten
-from confide.server.progress.lines import LineProgress
 from confide.server.rounds.checkpoint import CheckpointStore
-from confide.server.rounds.state import RunState
 from confide.simulations.run import simulate
 from confide.strategies.algorithm import (
     Algorithm,
@@ -104,20 +101,6 @@ LINE = AlgorithmKind(
     phrase="a pull home",
     sentence="Institutions were pulled to their last own model.",
 )
-
-
-class Stopped(BaseException):
-    """Stands for a process that ends: nothing catches it."""
-
-
-class StopAfter(LineProgress):
-    def __init__(self, server_round: int) -> None:
-        super().__init__(Console(file=io.StringIO()), metric="accuracy")
-        self._last = server_round
-
-    def round_done(self, state: RunState) -> None:
-        if state.server_round == self._last:
-            raise Stopped
 
 
 @pytest.fixture
