@@ -104,13 +104,14 @@ class GradientSumConfig(ObjectiveConfig):
             "optimizer.momentum": (optimizer.momentum, 0.0),
             "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
         }
-        wrong = [f"{name}={value}" for name, (value, right) in found.items() if value != right]
+        wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
         if wrong:
-            rights = ", ".join(f"{name}={right}" for name, (_, right) in found.items())
+            said = ", ".join(f"{name}={value}" for name, (value, _) in wrong.items())
+            rights = ", ".join(f"{name}={right}" for name, (_, right) in wrong.items())
             yield (
-                f"objective.kind={self.kind} takes the update for minus the mean gradient over all"
-                f" records, and client has {', '.join(wrong)}; set {rights}, as"
-                " client=private_table does, or choose strategy=fedavg with a client of its own."
+                f"objective.kind={self.kind}, which client=private_table chooses, takes the update"
+                f" for minus the mean gradient over all records, and client has {said}; set"
+                f" {rights}, or choose strategy=fedavg with a client of its own."
             )
 
 

@@ -100,10 +100,15 @@ class Config:
             return
         key = f"strategy.objective.kind={objective.kind}"
         if self.backbone.kind != "logistic" and self.tuning.kind != "head":
+            # The strategy may be one that nobody typed: it comes with a choice of client
+            is_table = self.task.kind == "tabular"
+            client, linear = (
+                ("table", "backbone=logistic") if is_table else ("poisson", "tuning=head")
+            )
             yield (
-                f"{key} knows steps for a linear model alone, and backbone.kind="
-                f"{self.backbone.kind}, tuning.kind={self.tuning.kind} is none; choose"
-                " backbone=logistic, tuning=head, or another strategy."
+                f"{key}, which client=private_table chooses, knows steps for a linear model alone,"
+                f" and backbone.kind={self.backbone.kind}, tuning.kind={self.tuning.kind} is none;"
+                f" choose client={client} strategy=fedavg for this model, or {linear}."
             )
         elif self.backbone.row_norm is None:
             yield (

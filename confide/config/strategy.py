@@ -276,12 +276,23 @@ class ComposedStrategyConfig(StrategyConfig):
                 f"aggregator.weighting={aggregator.weighting}: {algorithm.name} is defined for"
                 f" {algorithm.weighting} weights; set {algorithm.weighting}."
             )
-        optimizer = self.server_optimizer
-        if algorithm is not None and algorithm.own_step and optimizer != SgdConfig():
+        if algorithm is not None and algorithm.own_step:
+            yield from self._step_problems()
+
+    def _step_problems(self) -> Iterator[str]:
+        """Yield what the coordinator's optimizer would change of an algorithm's own steps."""
+        optimizer, plain = self.server_optimizer, SgdConfig()
+        names = ("learning_rate", "momentum") if isinstance(optimizer, SgdConfig) else ("kind",)
+        wrong = [name for name in names if getattr(optimizer, name) != getattr(plain, name)]
+        if wrong:
+            said = ", ".join(
+                f"server_optimizer.{name}={getattr(optimizer, name)}" for name in wrong
+            )
+            rights = ", ".join(f"{name}={getattr(plain, name)}" for name in wrong)
             yield (
-                f"server_optimizer.kind={optimizer.kind}: objective.kind={self.objective.kind}"
-                " chooses its own steps and momentum; set server_optimizer.kind=sgd,"
-                " learning_rate=1, momentum=0, and change objective.momentum instead."
+                f"{said}: objective.kind={self.objective.kind}, which client=private_table chooses,"
+                f" takes steps of its own; set {rights} (its momentum is objective.momentum), or"
+                " choose another client and strategy, such as client=table strategy=fedavg."
             )
 
 

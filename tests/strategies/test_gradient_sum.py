@@ -307,7 +307,7 @@ def test_one_institution_alone_follows_the_same_recipe(
         ("client.optimizer.learning_rate=0.1", "learning_rate=0.1"),
         ("client.optimizer.momentum=0.9", "momentum=0.9"),
         ("strategy/server_optimizer=adam", "server_optimizer.kind=adam"),
-        ("strategy.server_optimizer.learning_rate=2", "chooses its own steps"),
+        ("strategy.server_optimizer.learning_rate=2", "takes steps of its own"),
         ("strategy.aggregator.weighting=uniform", "num_examples"),
         ("backbone.row_norm=null", "backbone.row_norm=3"),
         ("backbone=mlp", "a linear model alone"),
@@ -318,6 +318,29 @@ def test_what_breaks_the_rule_is_refused(override: str, said: str) -> None:
     with pytest.raises(ConfigError, match="strategy") as caught:
         compose([*HEART, *PRIVATE, override])
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "named", "unnamed"),
+    [
+        ("strategy.server_optimizer.learning_rate=0.5", "learning_rate=0.5", "kind=sgd"),
+        ("strategy.server_optimizer.momentum=0.9", "momentum=0.9", "learning_rate"),
+        ("strategy/server_optimizer=yogi", "kind=yogi", "learning_rate"),
+        ("client.local_steps=5", "set local_steps=1, or", "weight_decay"),
+        ("backbone=mlp", "client=table strategy=fedavg", "tuning=head"),
+    ],
+)
+def test_what_is_refused_is_what_was_typed_and_where_the_rest_comes_from(
+    override: str, named: str, unnamed: str
+) -> None:
+    private_table = [*HEART, "privacy=record", "client=private_table"]
+    with pytest.raises(ConfigError, match="client=private_table") as caught:
+        compose([*private_table, override])
+    assert named in str(caught.value)
+    assert unnamed not in str(caught.value)
+    choice = ["client=table", "strategy=fedavg"]
+    if not override.startswith("strategy/"):  # that is a part of the strategy that is chosen
+        compose([*private_table, override, *choice])
 
 
 def test_an_institution_refuses_a_plan_whose_update_is_no_gradient() -> None:
