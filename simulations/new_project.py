@@ -148,9 +148,9 @@ def project_files(name: str, source: Source | None) -> dict[str, str]:
     """
     module = f"{name.replace('-', '_')}_parts"
     if source is None:
-        task, data = _INVENTED_TASK, _invented_data(module)
+        task, data = _INVENTED_TASK, _invented_data(name, module)
     else:
-        task, data = draft_yaml(source.draft, source=source.path), _data(source)
+        task, data = draft_yaml(source.draft, source=source.path), _data(name, source)
     return {
         f"conf/task/{name}.yaml": task,
         f"conf/data/{name}.yaml": data,
@@ -184,15 +184,15 @@ def _experiment(name: str, source: Source | None) -> str:
     )
 
 
-def _invented_data(module: str) -> str:
+def _invented_data(name: str, module: str) -> str:
     return (
         "# Invented people, until there are records: `path: FILE` in place of the next two lines.\n"
         f'path: ""\n_target_: {module}.records\npublic: true\n'
-        "id_column: id\nnum_clients: 4\n"
+        f"id_column: id\nnum_clients: 4\ninstitution: {name}\n"
     )
 
 
-def _data(source: Source) -> str:
+def _data(name: str, source: Source) -> str:
     draft = source.draft
     lines = ["# Where the records are, and how a simulation deals them out to institutions."]
     lines.append(f"path: {json.dumps(source.path, ensure_ascii=False)}")
@@ -225,6 +225,8 @@ def _data(source: Source) -> str:
     else:
         fitting = min(_MOST_INSTITUTIONS, draft.records // _ENOUGH_RECORDS)
         lines += ["partitioner: iid", f"num_clients: {max(2, fitting)}"]
+        # The folder of ledgers is every project's: names in it, and budgets, are not
+        lines.append(f"institution: {name}  # {name}-1, {name}-2, ...: each has its own budget")
     return "\n".join(lines) + "\n"
 
 

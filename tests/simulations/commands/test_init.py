@@ -43,7 +43,7 @@ def test_the_commands_of_a_project_run(here: Path) -> None:
     assert confide.cli.main(check) == 0
     assert confide.cli.main([*simulate, "server.num_rounds=2"]) == 0
     assert confide.cli.main(predict) == 0
-    assert (here / "runs" / "first" / "report.html").exists()
+    assert (here / "runs" / "credit" / "report.html").exists()
     assert len(pandas.read_csv("credit_predicted.csv")) == 400
 
 
@@ -93,6 +93,7 @@ def test_institutions_that_a_column_names_are_kept(
     config = composed("experiment=heart")
     assert (config.data.partitioner, config.data.partition_by) == ("natural", "dataset")
     assert (config.data.num_clients, config.data.id_column) == (4, "id")
+    assert config.data.institution == "institution"  # their own names are used
     assert config.client.ledger is None  # anybody may read a package's records
 
 
@@ -104,6 +105,26 @@ def test_a_folder_has_a_file_for_each_institution(here: Path) -> None:
     assert confide.cli.main(["init", "heart", "--from", "hospitals", "--label", "num"]) == 0
     config = composed("experiment=heart")
     assert (config.data.path, config.data.num_clients) == ("hospitals", 4)
+
+
+@pytest.mark.slow
+def test_projects_of_one_folder_of_ledgers_have_budgets_of_their_own(here: Path) -> None:
+    write_records(here / "first.csv", count=200)
+    other = pandas.read_csv("first.csv").assign(Id=range(1000, 1200))
+    other.to_csv("second.csv", index=False)
+    spent = {}
+    for name in ("first", "second"):
+        assert confide.cli.main(["init", name, "--from", f"{name}.csv"]) == 0
+        result = confide.simulate(
+            [f"experiment={name}", "server.num_rounds=1"], run_dir=f"runs/{name}"
+        )
+        assert set(result.summary["clients"]) == {f"{name}-1", f"{name}-2"}
+        spent.update({path.name: path for path in (here / "ledgers").glob("*.ledger")})
+    assert set(spent) == {"first-1.ledger", "first-2.ledger", "second-1.ledger", "second-2.ledger"}
+    # The same people under a third name are no new people
+    assert confide.cli.main(["init", "third", "--from", "first.csv"]) == 0
+    with pytest.raises(confide.errors.DataError, match="would get a second budget"):
+        confide.simulate(["experiment=third"], run_dir="runs/third")
 
 
 def test_another_folder_may_be_named(here: Path) -> None:
