@@ -61,6 +61,7 @@ The first says whether the records fit the task, the second trains privately and
 
 Any setting can be changed on the command line:
 `confide simulate experiment={name} privacy.epsilon=8`. `confide simulate --help` lists them.
+Without privacy, to see what it costs: `confide simulate experiment={name} {openly}`.
 {spending}"""
 _DRAFTED = "drafted; confirm its ranges"
 _SPENDING = (
@@ -242,12 +243,16 @@ def _readme(name: str, module: str, source: Source | None) -> str:
     else:
         third, does = f"confide report runs/{name}", "writes the report again"
     spends = source is not None and not source.path.startswith("pkg://")
+    is_text = source is not None and isinstance(source.draft.task, TextClassificationConfig)
+    openly = ["privacy=none"] + ([] if is_text else ["client=table"])
+    openly += ["client.ledger=null"] if spends else []
     return _README.format(
         name=name,
         module=module,
         third=third,
         third_does=does,
         task_state="yours to write" if source is None else _DRAFTED,
+        openly=" ".join(openly),
         spending=_SPENDING.format(name=name) if spends else "",
     )
 

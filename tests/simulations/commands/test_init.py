@@ -127,6 +127,42 @@ def test_projects_of_one_folder_of_ledgers_have_budgets_of_their_own(here: Path)
         confide.simulate(["experiment=third"], run_dir="runs/third")
 
 
+def openly(readme: Path) -> list[str]:
+    """Return the arguments of the README's command without privacy."""
+    (command,) = re.findall(r"`confide (simulate .* privacy=none.*)`", readme.read_text())
+    return shlex.split(command)
+
+
+@pytest.mark.parametrize("source", ["credit.csv", None, "pkg"])
+def test_the_command_without_privacy_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, source: str | None
+) -> None:
+    monkeypatch.syspath_prepend(str(here))
+    write_records(here / "credit.csv", count=200)
+    records = {None: [], "pkg": ["--from", HEART, "--label", "num"]}.get(source)
+    words = records if records is not None else ["--from", "credit.csv"]
+    assert confide.cli.main(["init", "mine", *words]) == 0
+    words = [*openly(here / "README.md")[1:], "server.num_rounds=1"]
+    summary = confide.simulate(words, run_dir="openly").summary
+    assert summary["privacy"]["unit"] == "none"
+    assert not (here / "ledgers").exists()
+
+
+def test_the_command_without_privacy_fits_a_project_of_texts(here: Path) -> None:
+    texts = [
+        f"the {word} train was late again today, and number {n} {word}"
+        for n in range(60)
+        for word in ("red", "blue")
+    ]
+    frame = pandas.DataFrame({"note": texts, "grade": ["bad", "good"] * 60})
+    frame.to_csv("notes.csv", index=False)
+    words = ["init", "notes", "--from", "notes.csv", "--text", "note", "--label", "grade"]
+    assert confide.cli.main(words) == 0
+    config = composed(*openly(here / "README.md")[1:])
+    assert (config.task.kind, config.privacy.unit) == ("text_classification", "none")
+    assert (config.client.ledger, config.client.local_steps) == (None, 10)
+
+
 def test_another_folder_may_be_named(here: Path) -> None:
     write_records(here / "credit.csv")
     words = ["init", "credit", "--from", "credit.csv", "--folder", "project"]
