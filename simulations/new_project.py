@@ -1,6 +1,7 @@
 """The files of a new project: configs, a page, a module for parts of one's own."""
 
 import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ _MOST_INSTITUTIONS, _ENOUGH_RECORDS = 4, 100
 _EXPERIMENT = """\
 # confide simulate experiment={name}
 # Each record is protected at every institution, whose ledger counts what that spends.
-defaults:
+{owners}defaults:
   - override /task: {name}
   - override /data: {name}
   - override /backbone: {backbone}
@@ -24,6 +25,9 @@ defaults:
   - override /privacy: record
 {recipe}privacy: {{epsilon: 3}}
 {settings}{budget}{baselines}"""
+_OWNERS = """\
+# privacy=group protects each {column} instead, with all of its records together.
+"""
 _BASELINES = """\
 # [local] compares with each institution alone, which spends as much again.
 simulation: {baselines: []}
@@ -174,8 +178,10 @@ def _experiment(name: str, source: Source | None) -> str:
     if spends:
         ledger = _LEDGER.removesuffix("}\n")
         settings = settings.replace("client: {", f"{ledger}, ") if is_text else _LEDGER
+    owner = None if source is None else source.draft.group_column
     return _EXPERIMENT.format(
         name=name,
+        owners="" if owner is None else _OWNERS.format(column=" ".join(owner.split())),
         backbone="minilm" if is_text else "logistic",
         tuning="head" if is_text else "full",
         recipe="" if is_text else _TABLE_RECIPE,
@@ -225,10 +231,23 @@ def _data(name: str, source: Source) -> str:
         ]
     else:
         fitting = min(_MOST_INSTITUTIONS, draft.records // _ENOUGH_RECORDS)
-        lines += ["partitioner: iid", f"num_clients: {max(2, fitting)}"]
+        lines += _made_up(draft, max(2, fitting))
         # The folder of ledgers is every project's: names in it, and budgets, are not
         lines.append(f"institution: {name}  # {name}-1, {name}-2, ...: each has its own budget")
     return "\n".join(lines) + "\n"
+
+
+def _made_up(draft: Draft, institutions: int) -> list[str]:
+    """Return the lines that deal records out to institutions that are made up."""
+    if draft.group_column is None:
+        return ["partitioner: iid", f"num_clients: {institutions}"]
+    # An owner at two institutions would be charged at both, which privacy=group refuses
+    owners = f"{{group_size: {math.ceil(draft.owners / institutions)}, sort_unique_ids: true}}"
+    return [
+        "partitioner: grouped_natural  # nobody's records are at two institutions",
+        f"partition_by: {json.dumps(draft.group_column, ensure_ascii=False)}",
+        f"partitioner_args: {owners}  # owners at an institution, in the order of their ids",
+    ]
 
 
 def _readme(name: str, module: str, source: Source | None) -> str:

@@ -52,6 +52,7 @@ class Draft:
         remarks: input column -> what to look at in it.
         id_column: column that names a record.
         group_column: column that names a record's owner.
+        owners: number of its values.
         institution: column that names the institution, with the number of its values.
     """
 
@@ -63,6 +64,7 @@ class Draft:
     remarks: Mapping[str, str] = field(default_factory=dict)
     id_column: str | None = None
     group_column: str | None = None
+    owners: int = 0
     institution: tuple[str, int] | None = None
 
 
@@ -158,6 +160,7 @@ class _Drafting:
             remarks=self._remarks,
             id_column=identifier,
             group_column=owner,
+            owners=len(self._columns[owner].counts) if owner else 0,
             institution=(institution, len(self._columns[institution].counts))
             if institution
             else None,

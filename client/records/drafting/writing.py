@@ -43,7 +43,8 @@ def notes_of(draft: Draft) -> list[str]:
     if draft.group_column:
         told.append(
             f"note: {draft.group_column} names whose a record is:"
-            f" data.group_column={draft.group_column}"
+            f" data.group_column={draft.group_column}; privacy=record protects each record,"
+            " privacy=group all of one owner together"
         )
     if draft.institution:
         column, count = draft.institution

@@ -163,6 +163,23 @@ def test_the_command_without_privacy_fits_a_project_of_texts(here: Path) -> None
     assert (config.client.ledger, config.client.local_steps) == (None, 10)
 
 
+def test_whose_records_are_drafted_may_be_protected_together(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_records(here / "visits.csv", count=200)
+    frame = pandas.read_csv("visits.csv")
+    frame.assign(patient_id=[n * 7 % 61 for n in range(200)]).to_csv("visits.csv", index=False)
+    assert confide.cli.main(["init", "visits", "--from", "visits.csv"]) == 0
+    assert "privacy=group all of one owner together" in capsys.readouterr().err
+    experiment = (here / "conf/experiment/visits.yaml").read_text()
+    assert "# privacy=group protects each patient_id instead" in experiment
+    result = confide.simulate(
+        ["experiment=visits", "privacy=group", "server.num_rounds=1"], run_dir="grouped"
+    )
+    assert result.summary["privacy"]["unit"] == "group"
+    assert set(result.summary["clients"]) == {"visits-1", "visits-2"}
+
+
 def test_another_folder_may_be_named(here: Path) -> None:
     write_records(here / "credit.csv")
     words = ["init", "credit", "--from", "credit.csv", "--folder", "project"]
