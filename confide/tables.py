@@ -1,15 +1,15 @@
 """Tables on a terminal, of every command: no name, number or hash is broken in the middle.
 
 A cell breaks between words, and a very long word after the signs of a path or a fingerprint. Where
-a terminal is too narrow for that, each row becomes a paragraph of its own. What is not a terminal
-has no width: there a table is as wide as its words need, the very long ones whole, and wider up to
-what most screens show.
+a terminal is too narrow for that, each row becomes a paragraph, or a line, of its own. What is not
+a terminal has no width: there a table is as wide as its words need, the very long ones whole, and
+wider up to what most screens show.
 """
 
 import copy
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from rich import box
 from rich.cells import cell_len
@@ -33,10 +33,19 @@ class Table:
         headers: one a column; a line break in one is kept in a table.
         numbers: headers of the columns of numbers: at the right, and never broken.
         title: line above it.
+        line_fn: cells of a row -> the line that it becomes on a narrow terminal, in place of a
+            paragraph; for tables with many short rows.
     """
 
-    def __init__(self, *headers: str, numbers: Collection[str] = (), title: str = "") -> None:
+    def __init__(
+        self,
+        *headers: str,
+        numbers: Collection[str] = (),
+        title: str = "",
+        line_fn: Callable[[Sequence[str]], str] | None = None,
+    ) -> None:
         self.title = title
+        self._line_fn = line_fn
         self._headers = headers
         self._is_number = [header in numbers for header in headers]
         self._rows: list[tuple[tuple[str, ...], str]] = []
@@ -58,7 +67,7 @@ class Table:
         console.print(shown, crop=False, highlight=False)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Render as a table if no word has to be broken, and as paragraphs if one would."""
+        """Render as a table if no word has to be broken, else as paragraphs or lines."""
         lines = [self._headers, *(cells for cells, _ in self._rows)]
         columns = list(zip(*lines, strict=True))
         natural = [max(map(_width, column)) for column in columns]
@@ -101,6 +110,13 @@ class Table:
     def _paragraphs(self, width: int) -> Iterable[Text]:
         if self.title:
             yield Text(self.title, style="bold")
+        if self._line_fn is not None:
+            for cells, style in self._rows:
+                first, *rest = _broken(self._line_fn(cells), max(1, width - 2)).split("\n")
+                text = "\n".join([first, *(f"  {line}" for line in rest)])
+                yield Text(text, style=style, overflow="fold")
+            yield Text()
+            return
         names = [_one_line(header) for header in self._headers]
         indent = max(map(cell_len, names)) + 2
         for cells, style in self._rows:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections.abc import Sequence
 
 import pytest
 from rich.console import Console
@@ -100,3 +101,23 @@ def test_a_name_and_its_count_stay_together() -> None:
 
 def test_an_empty_table_has_its_headers() -> None:
     assert "population" in shown(Table("population", "unit"), 80)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_row_may_become_a_line_where_columns_do_not_fit(width: int) -> None:
+    def line(cells: Sequence[str]) -> str:
+        return f"{cells[0]}{TIED * 2}{', '.join(cells[1:])}"
+
+    table = Table("column", "kind", "missing", title="Columns", line_fn=line)
+    names = [f"a_name_of_thirty_characters__{number}" for number in range(9)]
+    for name in names:
+        table.add_row(name, "numeric 0 to 8", "843")
+    lines = shown(table, width).rstrip().splitlines()
+    if width >= 60:
+        assert lines[1].startswith("┏")
+    else:
+        # Broken between words, and what goes on is indented
+        assert [found[:2] for found in lines[1:]] == ["a_", "  "] * len(names)
+        assert " ".join(" ".join(lines[1:]).split()) == " ".join(
+            f"{name} numeric 0 to 8, 843" for name in names
+        )

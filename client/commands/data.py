@@ -209,7 +209,12 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
         "clipped",
         "indicator",
     )
-    table = Table(*headers, numbers=("missing", "clipped"), title="What the schema will do")
+    table = Table(
+        *headers,
+        numbers=("missing", "clipped"),
+        title="What the schema will do",
+        line_fn=_column_line,
+    )
     for name, column in report.columns.items():
         table.add_row(
             name,
@@ -236,6 +241,19 @@ def _tables(report: "Report", config: Config) -> "Iterator[Table]":
         counted = (str(source.records), _left_out(source), _counts(source.labels), missing)
         table.add_row(name, *counted)
     yield table
+
+
+def _column_line(cells: Sequence[str]) -> str:
+    """Return what the schema does with a column as a line, without what there is none of."""
+    from confide.tables import TIED
+
+    name, kind, encodes, missing, clipped, indicator = cells
+    of = encodes if kind == "numeric" else f"({encodes})"
+    said = [f"{name}{TIED * 2}{kind} {of}"]
+    said += [f"missing{TIED}{missing}"] if missing != "0" else []
+    said += [f"clipped{TIED}{clipped}"] if clipped not in {"0", "-"} else []
+    said += ["indicator"] if indicator == "added" else []
+    return ", ".join(said)
 
 
 def _left_out(source: "SourceReport") -> str:

