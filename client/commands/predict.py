@@ -212,7 +212,11 @@ def _summarise(predictor: "Predictor", parts: "Sequence[Part]", output: Path | N
     metrics, labelled = score(predictor, parts)
     if labelled:
         values = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-        print(f"on {labelled} labelled ones: {values}", file=sys.stderr)
+        print(
+            f"on {labelled} labelled ones, which may include records that the model was trained"
+            f" on: {values}",
+            file=sys.stderr,
+        )
 
 
 __all__ = ["main"]
