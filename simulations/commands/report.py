@@ -31,6 +31,9 @@ def main(argv: Sequence[str]) -> int:
     from confide.simulations.sweeps.page import is_sweep, write_sweep_page
 
     folders: list[Path] = arguments.run
+    gone = [f"{folder}: there is no such folder." for folder in folders if not folder.exists()]
+    if gone:
+        raise ConfigError(gone)
     output: Path | None = arguments.output
     if len(folders) > 1:
         _compare(folders, output or Path(COMPARISON))

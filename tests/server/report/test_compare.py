@@ -114,6 +114,9 @@ def test_mistakes_are_named(tmp_path: Path, plain_run: Path) -> None:
         main([str(plain_run), str(plain_run)])
     with pytest.raises(ConfigError, match=r"there is no summary.json"):
         main([str(plain_run), str(tmp_path)])
+    for others in ([], [str(plain_run)]):
+        with pytest.raises(ConfigError, match=r"gone: there is no such folder"):
+            main([*others, str(tmp_path / "gone")])
     with pytest.raises(ConfigError, match="leave it out"):
         main([str(plain_run), "--output", "x.html"])
 
