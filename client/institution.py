@@ -17,7 +17,7 @@ from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, 
 from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.release import released_sums
+from confide.client.release import cells_of, released_sums
 from confide.client.reservation import KeyFn, Randomness, RoundAccount, RoundKey
 from confide.client.schedule import LocalSchedule
 from confide.client.scores import Scored, Scores
@@ -265,8 +265,9 @@ class Institution:
 
     def _release(self, plan: TrainingPlan, schedule: LocalSchedule, key: RoundKey) -> Reply:
         """Answer with noisy counts, from which edges are read; reserved before and kept after."""
+        cells = cells_of(plan, self._data, schedule)
         reserved = self._account.reserve(key, plan, schedule, server_round=1)
-        sums = released_sums(plan, self._data, schedule, reserved.secret)
+        sums = released_sums(plan, self._data, schedule, cells=cells, secret=reserved.secret)
         reply = Reply(
             institution=self.name,
             num_examples=schedule.num_examples,

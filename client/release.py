@@ -28,7 +28,12 @@ _EXACT = 2.0**24
 
 
 def released_sums(
-    plan: TrainingPlan, data: InstitutionData, schedule: LocalSchedule, secret: bytes
+    plan: TrainingPlan,
+    data: InstitutionData,
+    schedule: LocalSchedule,
+    *,
+    cells: Integers,
+    secret: bytes,
 ) -> Tensors:
     """Count training records by cell, add noise, and round to integers.
 
@@ -36,19 +41,12 @@ def released_sums(
         plan: asks for quantiles.
         data: records, encoded by the plan.
         schedule: with the noise that the plan's epsilon takes; none without privacy.
+        cells: of the records, from :func:`cells_of`.
         secret: what the noise derives from.
 
     Returns:
         ``counts``: float32 integers, shape [columns, nodes].
-
-    Raises:
-        PrivacyError: if a task of one's own encoded the columns otherwise.
     """
-    if schedule.sampling_rate != 1 or schedule.steps != 1:
-        raise PrivacyError(
-            "Every record is counted, and once: noise for samples or several steps is another."
-        )
-    cells = _cells(plan, data)
     groups = None
     if plan.privacy.unit == "group" and data.groups is not None:
         groups = data.groups.cpu().numpy()
@@ -59,8 +57,24 @@ def released_sums(
     return {COUNTS: torch.from_numpy(noisy.astype("float32"))}
 
 
-def _cells(plan: TrainingPlan, data: InstitutionData) -> Integers:
-    """Return the cell of each training record and column, from 0; -1 where it is missing."""
+def cells_of(plan: TrainingPlan, data: InstitutionData, schedule: LocalSchedule) -> Integers:
+    """Return the cell of each training record and column, from 0; -1 where it is missing.
+
+    All that can be refused is refused here, before a release is reserved, which spends it.
+
+    Args:
+        plan: asks for quantiles.
+        data: records, encoded by the plan.
+        schedule: that the noise was calibrated for.
+
+    Raises:
+        PrivacyError: if a task of one's own encoded the columns otherwise, or noise was calibrated
+            for anything but one look at every record.
+    """
+    if schedule.sampling_rate != 1 or schedule.steps != 1:
+        raise PrivacyError(
+            "Every record is counted, and once: noise for samples or several steps is another."
+        )
     task = plan.encoded_task
     assert isinstance(task, TabularConfig)
     features = data.train.columns.get("features")
@@ -74,4 +88,4 @@ def _cells(plan: TrainingPlan, data: InstitutionData) -> Integers:
     return cells
 
 
-__all__ = ["released_sums"]
+__all__ = ["cells_of", "released_sums"]

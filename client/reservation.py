@@ -237,10 +237,13 @@ def mechanism_of(
     Under privacy the same request has the same identifier, and its noise may be replayed at no
     cost. Other tensors, another plan, another round or another kept state is a new invocation with
     noise of its own, but for :class:`Randomness` ``by_round``: equal noise on two inputs would
-    cancel.
+    cancel. A release reads neither tensors nor the round: the plan alone is the question, whatever
+    a coordinator sends beside it.
     """
     if not plan.private:
         return str(request.server_round)
+    if plan.releases:
+        return hashlib.sha256(request.plan.encode()).hexdigest()[:32]
     parts = (
         request.plan,
         str(request.server_round),

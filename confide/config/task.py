@@ -206,8 +206,9 @@ class TabularConfig(TaskConfig):
 
     def in_cells(self) -> "TabularConfig":
         """Return the schema with the columns that are to be released as cells of a public grid."""
+        released = set(self.released_columns)
         columns = {
-            name: replace(column, encoding=RELEASE) if name in self.released_columns else column
+            name: replace(column, encoding=RELEASE) if name in released else column
             for name, column in self.columns.items()
         }
         return replace(self, columns=columns, numeric=replace(self.numeric, scaling="none"))

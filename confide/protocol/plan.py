@@ -189,11 +189,12 @@ class TrainingPlan:
         if self.edges is not None or not self.task.released_columns:
             yield "releases=true: expected columns whose edges are to be released, and no edges."
         # Every record is counted, once: a rate below 1 would calibrate noise for a sample.
-        local = (self.client.sampling_rate, self.client.local_steps, self.num_rounds)
-        if local != (1.0, 1, 1) or self.objective != ObjectiveConfig():
+        local = (self.client.sampling_rate, self.client.local_steps)
+        rounds = (self.num_rounds, self.privacy.spare_rounds)
+        if (local, rounds) != ((1.0, 1), (1, 0)) or self.objective != ObjectiveConfig():
             yield (
                 "releases=true: expected client.sampling_rate=1, client.local_steps=1, one round"
-                " and plain clients."
+                " and none to spare, and plain clients."
             )
 
     def problems(self) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT
+from confide.config.task import TabularConfig
 from confide.config.task import TaskConfig
 
 
@@ -43,6 +44,12 @@ class ReleasedEdges:
             yield "edges: expected those of the columns that task.numeric.edges=released is for."
             return
         for name, edges in self.columns.items():
+            # Each is an input of every record: a coordinator's list must not fill the memory
+            if isinstance(plan.task, TabularConfig) and len(edges) >= plan.task.numeric.bins:
+                yield (
+                    f"edges.{name}: {len(edges)} edges, expected fewer than"
+                    f" task.numeric.bins={plan.task.numeric.bins}."
+                )
             column = dataclasses.replace(task.table_columns[name], edges=edges)
             yield from (f"edges.{name}: {problem}" for problem in column.problems())
         if budget is not None and not 0 < self.epsilon < budget:

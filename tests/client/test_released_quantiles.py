@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -14,6 +15,7 @@ from scipy import stats
 from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.ledger.file import LedgerFile
+from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
@@ -26,6 +28,7 @@ from confide.protocol.plan import TrainingPlan, release_plan
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.releases import COUNTS
 from confide.protocol.tensors import Decoder, encode
+from confide.tasks.task import Examples
 
 TASK = TabularConfig(
     labels=["no", "yes"],
@@ -72,10 +75,15 @@ def kit(tmp_path: Path) -> InstitutionKit:
     return make_kit(tmp_path / "ward")
 
 
-def ask(kit: InstitutionKit, plan: TrainingPlan = ASKED, kind: str = "train") -> Reply:
+def ask(
+    kit: InstitutionKit,
+    plan: TrainingPlan = ASKED,
+    kind: str = "train",
+    start: dict[str, torch.Tensor] = START,
+) -> Reply:
     # A process of its own each time: nothing but the kit is remembered.
     door = DeployedInstitution(kit, deadline=Deadline())
-    arrays = None if kind == "query" else encode(START)
+    arrays = None if kind == "query" else encode(start)
     request = Request(plan=plan.to_json(), server_round=1, arrays=arrays)
     return door.handle(kind, request)  # type: ignore[arg-type]
 
@@ -170,6 +178,53 @@ def test_noise_for_a_sample_is_refused(kit: InstitutionKit, client: ClientConfig
     assert not kit.ledger.exists() or "reserve" not in kinds(kit)
 
 
+def test_rounds_to_spare_are_refused(kit: InstitutionKit) -> None:
+    privacy = dataclasses.replace(ASKED.privacy, spare_rounds=1)
+    assert ask(kit, dataclasses.replace(ASKED, privacy=privacy)).refusal == "plan_invalid"
+
+
+@pytest.mark.parametrize("start", [1.0, -5.0, 100.0])
+def test_tensors_sent_beside_a_question_change_nothing(kit: InstitutionKit, start: float) -> None:
+    """A later run without a seed sends others, and a hostile one any."""
+    first = ask(kit)
+    tensors = {name: torch.full_like(tensor, start) for name, tensor in START.items()}
+    assert counts_of(ask(kit, start=tensors)).equal(counts_of(first))
+    assert kinds(kit).count("reserve") == 1
+    assert committed(kit) == pytest.approx(0.3, rel=0.01)
+
+
+def test_a_plan_of_thousands_of_columns_is_read_once_a_column(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, inner = 0, ColumnConfig.lacks_edges
+
+    def counted(self: ColumnConfig, numeric: NumericConfig) -> bool:
+        nonlocal asked
+        asked += 1
+        return inner(self, numeric)
+
+    columns = {f"c{i}": ColumnConfig(minimum=0.0, maximum=1.0) for i in range(2000)}
+    plan = dataclasses.replace(ASKED, task=dataclasses.replace(TASK, columns=columns))
+    monkeypatch.setattr(ColumnConfig, "lacks_edges", counted)
+    assert {one.encoding for one in plan.encoded_task.table_columns.values()} == {"cells"}
+    assert asked <= 2 * len(columns)
+
+
+def test_records_that_cannot_be_counted_cost_nothing(
+    kit: InstitutionKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a task of one's own makes rows of another width."""
+
+    def narrower(*args: Any, **kwargs: Any) -> tuple[InstitutionData, Any]:
+        data, units = encode_institution(*args, **kwargs)
+        columns = {**data.train.columns, "features": data.train.columns["features"][:, 1:]}
+        return dataclasses.replace(data, train=Examples(columns)), units
+
+    monkeypatch.setattr("confide.client.deployment.served.encode_institution", narrower)
+    assert ask(kit).refusal == "privacy"
+    assert not {"run", "reserve"} & set(kinds(kit))
+
+
 def test_epsilon_beyond_the_policy_is_refused(kit: InstitutionKit) -> None:
     privacy = dataclasses.replace(ASKED.privacy, epsilon=9.0)
     assert ask(kit, dataclasses.replace(ASKED, privacy=privacy)).refusal == "policy_max_epsilon"
@@ -230,10 +285,21 @@ def test_a_run_counts_its_edges_in_its_own_epsilon(kit: InstitutionKit) -> None:
         ({"age": [30.0], "tsh": [1.0], "t3": [1.0]}, 0.3),
         ({"age": [30.0, 30.0], "tsh": [1.0]}, 0.3),
         ({"age": [130.0], "tsh": [1.0]}, 0.3),
+        ({"age": [30.0, 40.0, 50.0, 60.0], "tsh": [1.0]}, 0.3),
+        ({"age": [30.0], "tsh": [0.1 * i for i in range(1, 1001)]}, 0.3),
         ({"age": [30.0], "tsh": [1.0]}, 2.0),
         ({"age": [30.0], "tsh": [1.0]}, 0.0),
     ],
-    ids=["lacking", "too-many", "tied", "outside", "all-of-it", "free"],
+    ids=[
+        "lacking",
+        "too-many",
+        "tied",
+        "outside",
+        "beyond-bins",
+        "a-thousand",
+        "all-of-it",
+        "free",
+    ],
 )
 def test_edges_that_cannot_be_are_refused(
     kit: InstitutionKit, columns: dict[str, list[float]], epsilon: float
