@@ -269,9 +269,7 @@ class Institution:
         reserved = self._account.reserve(key, plan, schedule, server_round=1)
         sums = released_sums(plan, self._data, schedule, cells=cells, secret=reserved.secret)
         reply = Reply(
-            institution=self.name,
-            num_examples=schedule.num_examples,
-            figures=reserved.figures,
+            institution=self.name, num_examples=schedule.num_examples, figures=reserved.figures
         )
         if plan.private:
             self._account.settle(key, reply, sums)
