@@ -47,6 +47,11 @@ _FEW_ORDERS_FLOORS = 2 / 62
 # Opacus's PRV composes by Fourier transform as well, of up to 1e7 values, and does not count its
 # rounding: this is its part of delta for each step.
 _PRV_ROUNDING = 5e-13
+# Its memory grows with epsilon and the square root of the steps, 2 GiB and more over a million.
+_MOST_PRV_STEPS = 100_000
+
+SpentFn = Callable[[float], float]
+"""Noise multiplier -> epsilon of a schedule with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,10 +170,15 @@ def prv_epsilon(schedule: Schedule, delta: float) -> float:
     """Compose privacy random variables, at the upper end of an error of Opacus's choosing.
 
     Raises:
-        PrivacyError: if rounding could be as large as half of delta.
+        PrivacyError: if rounding could be as large as half of delta, or over very many steps.
     """
     from opacus.accountants import PRVAccountant
 
+    if schedule.steps > _MOST_PRV_STEPS:
+        raise PrivacyError(
+            f"privacy.accountant=prv over {schedule.steps} steps takes too much memory; use pld or"
+            f" rdp, or at most {_MOST_PRV_STEPS} steps."
+        )
     rounding = _PRV_ROUNDING * sum(one.steps for one in schedule.mechanisms)
     try:
         if rounding <= delta / 2:
@@ -203,18 +213,13 @@ def rdp_epsilon(schedule: Schedule, delta: float) -> float:
     return min(small_orders, _upwards(large_orders, schedule))
 
 
-def _least(suffices: Callable[[float], bool], enough: float) -> float:
+def _least(spent_fn: SpentFn, target: float, enough: float, *, interpolate: bool) -> float:
     """Return about the least noise multiplier that suffices, given one that does."""
     too_little = enough / 2
-    while too_little > _SIGMA_RANGE[0] and suffices(too_little):
+    while too_little > _SIGMA_RANGE[0] and spent_fn(too_little) <= target:
         enough, too_little = too_little, too_little / 2
-    while enough / too_little > 1 + _SIGMA_TOLERANCE:
-        middle = math.sqrt(enough * too_little)
-        if suffices(middle):
-            enough = middle
-        else:
-            too_little = middle
-    return enough
+    narrow = _interpolated if interpolate else _halved
+    return narrow(spent_fn, target, (too_little, enough))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -238,7 +243,8 @@ def calibrate(
         before: what has a part of the budget already; None for nothing.
 
     Returns:
-        Sigma, within 0.01 % above the smallest (prv: 0.1 %); its epsilon never exceeds the target.
+        Sigma, within 0.01 % above the smallest (prv: 0.1 %, or more where its error takes more);
+        its epsilon never exceeds the target.
 
     Raises:
         PrivacyError: if no noise multiplier up to 10,000 suffices.
@@ -265,16 +271,59 @@ def calibrate(
                 f" delta={delta:g} over {steps} steps with sampling_rate={sampling_rate:g}; raise"
                 " epsilon or delta, or lower the steps or the sampling rate."
             )
-    enough = _least(lambda sigma: spent(sigma, by) <= target_epsilon, enough)
+    enough = _least(
+        lambda sigma: spent(sigma, by), target_epsilon, enough, interpolate=steps > _MANY_STEPS
+    )
     # PRV adds its own error to what PLD allows: a little more noise, or none is enough
     if spent(enough, accountant) > target_epsilon < spent(2 * enough, accountant):
         raise PrivacyError(
             f"privacy.accountant={accountant} is too coarse for epsilon={target_epsilon:g};"
             " use pld."
         )
-    while spent(enough, accountant) > target_epsilon:
-        enough *= 1 + 10 * _SIGMA_TOLERANCE
+    return _coarsely(lambda sigma: spent(sigma, accountant), target_epsilon, enough)
+
+
+def _halved(spent_fn: SpentFn, target: float, within: tuple[float, float]) -> float:
+    """Return the smallest sigma that suffices, of an interval whose upper end does."""
+    too_little, enough = within
+    while enough / too_little > 1 + _SIGMA_TOLERANCE:
+        middle = math.sqrt(enough * too_little)
+        if spent_fn(middle) <= target:
+            enough = middle
+        else:
+            too_little = middle
     return enough
+
+
+def _interpolated(spent_fn: SpentFn, target: float, within: tuple[float, float]) -> float:
+    """Do as :func:`_halved`, by a third of its steps: over a million each takes seconds.
+
+    Epsilon is nearly a power of sigma. A step goes where a power through both ends would meet the
+    target, a little beyond it towards the end that is farther, so that both ends close in. After
+    one that leaves more than half, the next halves: no cost takes more than twice the steps.
+    """
+    sigmas, costs, slow = [*within], [spent_fn(sigma) for sigma in within], False
+    while (width := math.log(sigmas[1] / sigmas[0])) > math.log1p(_SIGMA_TOLERANCE):
+        share = 0.5
+        if not slow and 0 < costs[1] < target < costs[0] < math.inf:
+            share = math.log(costs[0] / target) / math.log(costs[0] / costs[1])
+            nudge = max(0.4 * _SIGMA_TOLERANCE / width, 0.02)
+            share = min(max(share + (nudge if share < 0.5 else -nudge), 0.01), 0.99)
+        sigma = sigmas[0] * math.exp(share * width)
+        cost = spent_fn(sigma)
+        end = int(cost <= target)
+        sigmas[end], costs[end] = sigma, cost
+        slow = math.log(sigmas[1] / sigmas[0]) > width / 2
+    return sigmas[1]
+
+
+def _coarsely(spent_fn: SpentFn, target: float, sigma: float) -> float:
+    """Return a sigma that suffices, from one that may just not, in steps that grow."""
+    step = 1 + 10 * _SIGMA_TOLERANCE
+    while spent_fn(sigma) > target:
+        sigma *= step
+        step *= step
+    return sigma
 
 
 __all__ = [

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT
-from confide.config.task import TabularConfig
-from confide.config.task import TaskConfig
+from confide.config.task import TabularConfig, TaskConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +44,10 @@ class ReleasedEdges:
             return
         for name, edges in self.columns.items():
             # Each is an input of every record: a coordinator's list must not fill the memory
-            if isinstance(plan.task, TabularConfig) and len(edges) >= plan.task.numeric.bins:
+            if isinstance(task, TabularConfig) and len(edges) >= task.numeric.bins:
                 yield (
                     f"edges.{name}: {len(edges)} edges, expected fewer than"
-                    f" task.numeric.bins={plan.task.numeric.bins}."
+                    f" task.numeric.bins={task.numeric.bins}."
                 )
             column = dataclasses.replace(task.table_columns[name], edges=edges)
             yield from (f"edges.{name}: {problem}" for problem in column.problems())

@@ -8,7 +8,14 @@ import pytest
 from scipy import optimize, stats
 
 from confide.errors import PrivacyError
-from confide.privacy.accounting import Schedule, calibrate, epsilon
+from confide.privacy.accounting import (
+    Schedule,
+    _coarsely,
+    _halved,
+    _interpolated,
+    calibrate,
+    epsilon,
+)
 from confide.privacy.large_orders import _divergence, epsilon_at_large_orders
 from confide.privacy.loss_distribution import INTERVAL, interval_of
 
@@ -104,3 +111,57 @@ def test_large_orders_bound_what_the_gaussian_mechanism_costs() -> None:
             noise_multiplier=sigma, sampling_rate=1.0, steps=steps, delta=delta
         )
         assert 0.1 <= found <= 0.12
+
+
+@pytest.mark.parametrize("target", [0.011, 0.6, 2.0, 7.7, 31.0, 99.0])
+@pytest.mark.parametrize("power", [1.0, 1.9, 3.5])
+def test_interpolation_finds_what_halving_finds_in_fewer_steps(target: float, power: float) -> None:
+    calls = 0
+
+    def spent(sigma: float) -> float:
+        nonlocal calls
+        calls += 1
+        # Beyond a power: a bend, as where losses change from tails to a bell
+        return 3.0 * sigma**-power + math.exp(-5.0 * sigma)
+
+    within = (0.01, 0.01)
+    while spent(within[1]) > target:
+        within = (within[1], 2 * within[1])
+    for narrow in (_halved, _interpolated):
+        calls = 0
+        sigma = narrow(spent, target, within)
+        assert spent(sigma) <= target < spent(sigma / (1 + 2e-4))
+    assert calls <= 12
+
+
+@pytest.mark.parametrize("jump", [0.0, math.inf])
+def test_interpolation_of_a_jump_takes_at_most_twice_the_steps_of_halving(jump: float) -> None:
+    calls = 0
+
+    def spent(sigma: float) -> float:
+        nonlocal calls
+        calls += 1
+        return 1.0 if sigma >= 1.37 else 50.0 + jump
+
+    sigma = _interpolated(spent, 2.0, (1.0, 2.0))
+    assert 1.37 <= sigma <= 1.37 * (1 + 2e-4)
+    assert calls <= 2 * 14 + 2
+
+
+def test_prv_over_a_million_steps_is_refused_before_its_memory_is_taken() -> None:
+    schedule = Schedule(noise_multiplier=1.0, sampling_rate=1e-4, steps=1_000_000)
+    with pytest.raises(PrivacyError, match="prv over 1000000 steps"):
+        epsilon(schedule, delta=1e-3, accountant="prv")
+
+
+def test_prv_is_asked_a_few_times_only_where_pld_allows_much_less_noise() -> None:
+    """Each call takes seconds where a plan is extreme."""
+    calls = 0
+
+    def spent(sigma: float) -> float:
+        nonlocal calls
+        calls += 1
+        return 1.9 / sigma
+
+    assert spent(_coarsely(spent, 1.0, 1.0)) <= 1.0
+    assert calls <= 14
