@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from confide.config.run import Config
-from confide.errors import ConfideError, ConfigError, StorageError, UnforeseenError
+from confide.errors import ConfideError, ConfigError, StorageError, UnforeseenError, UnreadableError
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
@@ -175,9 +175,16 @@ def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
         return None
     asked = release_plan(make_plan(run.config, backbone_sha256=None, job=run.job))
     kept = run.run_dir / EDGES
-    return read_edges(kept, asked) or release_edges(
-        run, asked, _workload(run, asked), prepare_fn, kept
-    )
+    edges = read_edges(kept, asked)
+    if run.checkpoint is not None:
+        # Its tensors are of one encoding; institutions that keep no ledger would draw another
+        trained = run.before.get("edges")
+        if edges is None or trained not in (None, edges.sha256):
+            raise UnreadableError(
+                f"{kept} is gone or holds other edges than the checkpoints were trained on; bring"
+                " it back, or start the run anew."
+            )
+    return edges or release_edges(run, asked, _workload(run, asked), prepare_fn, kept)
 
 
 def _plan_and_workload(run: Run, edges: ReleasedEdges | None) -> tuple[TrainingPlan, Workload]:
@@ -217,6 +224,8 @@ def _job(
         # What the carrier counts is written after the checkpoint, so that a process killed in
         # between has counted nothing that did not happen.
         extra = {**run.extra(), **carrier.extra(reached.state.server_round)}
+        if plan.edges is not None:
+            extra["edges"] = plan.edges.sha256
         run.store.save(replace(reached, extra=extra))
         carrier.committed()
         heads.write(reached.state.server_round, reached.ledger_heads)

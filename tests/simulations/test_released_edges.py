@@ -115,6 +115,50 @@ def test_edges_that_are_not_the_runs_own_are_refused(
         run(*RELEASED, resume=True)
 
 
+@pytest.mark.parametrize("other", [False, True], ids=["gone", "of-another-run"])
+def test_checkpoints_go_on_with_their_own_edges_alone(
+    run: Simulate, tmp_path: Path, other: bool
+) -> None:
+    """Asked again without a ledger, institutions would draw others, which nobody would count."""
+    unseeded = (*RELEASED, "simulation.seed=null")
+    path = tmp_path / "run" / "edges.json"
+    if other:
+        with pytest.raises(Stopped):
+            run(*unseeded, progress=StopBetween())
+        kept = path.read_bytes()
+    stopped(run, *unseeded, after=1)
+    path.unlink()
+    if other:
+        path.write_bytes(kept)
+    with pytest.raises(UnreadableError, match=r"edges\.json is gone or holds other edges"):
+        run(*unseeded, resume=True)
+    assert path.exists() == other
+
+
+def test_a_release_that_nobody_heard_of_leaves_nothing(
+    run: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before its edges are kept: what was drawn is in no file, so that it costs nothing."""
+    unseeded = (*RELEASED, "simulation.seed=null")
+    drawn = []
+
+    def killed(path: Path, value: dict[str, Any]) -> None:
+        drawn.append(value["columns"])
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr("confide.server.run.edges.write_json", killed)
+        with pytest.raises(Stopped):
+            run(*unseeded)
+    left = [path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert left
+    for edges in drawn[0].values():
+        assert not any(repr(edge).encode() in text for edge in edges for text in left)
+    summary = run(*unseeded, resume=True)
+    assert edges_of(tmp_path / "run")["columns"] != drawn[0]
+    assert all(client["epsilon"] <= 8 for client in summary["clients"].values())
+
+
 def test_a_new_run_in_the_same_folder_asks_anew(run: Simulate, tmp_path: Path) -> None:
     run(*RELEASED)
     first = edges_of(tmp_path / "run")
