@@ -47,8 +47,9 @@ _FEW_ORDERS_FLOORS = 2 / 62
 # Opacus's PRV composes by Fourier transform as well, of up to 1e7 values, and does not count its
 # rounding: this is its part of delta for each step.
 _PRV_ROUNDING = 5e-13
-# Its memory grows with epsilon and the square root of the steps, 2 GiB and more over a million.
-_MOST_PRV_STEPS = 100_000
+# A value takes it 200 bytes and 0.5 us: 1 GiB and seconds a call.
+_MOST_PRV_VALUES = 5e6
+_PRV_ERROR = 0.01
 
 SpentFn = Callable[[float], float]
 """Noise multiplier -> epsilon of a schedule with it."""
@@ -170,14 +171,19 @@ def prv_epsilon(schedule: Schedule, delta: float) -> float:
     """Compose privacy random variables, at the upper end of an error of Opacus's choosing.
 
     Raises:
-        PrivacyError: if rounding could be as large as half of delta, or over very many steps.
+        PrivacyError: if rounding could be as large as half of delta, or it would fill the memory.
     """
     from opacus.accountants import PRVAccountant
 
-    if schedule.steps > _MOST_PRV_STEPS:
+    # Opacus's own figures (Gopi et al., Section 4): the width of its grid and of a cell
+    part = delta / 1000
+    steps = sum(one.steps for one in schedule.mechanisms)
+    cell = _PRV_ERROR / math.sqrt(steps / 2 * math.log(12 / part))
+    if 2 * (rdp_epsilon(schedule, part) + 3) / cell > _MOST_PRV_VALUES:
         raise PrivacyError(
-            f"privacy.accountant=prv over {schedule.steps} steps takes too much memory; use pld or"
-            f" rdp, or at most {_MOST_PRV_STEPS} steps."
+            f"privacy.accountant=prv takes too much memory at delta={delta:g} over"
+            f" {schedule.steps} steps with noise_multiplier={schedule.noise_multiplier:.3g}; use"
+            " pld or rdp."
         )
     rounding = _PRV_ROUNDING * sum(one.steps for one in schedule.mechanisms)
     try:

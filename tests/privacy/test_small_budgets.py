@@ -148,10 +148,14 @@ def test_interpolation_of_a_jump_takes_at_most_twice_the_steps_of_halving(jump: 
     assert calls <= 2 * 14 + 2
 
 
-def test_prv_over_a_million_steps_is_refused_before_its_memory_is_taken() -> None:
-    schedule = Schedule(noise_multiplier=1.0, sampling_rate=1e-4, steps=1_000_000)
-    with pytest.raises(PrivacyError, match="prv over 1000000 steps"):
-        epsilon(schedule, delta=1e-3, accountant="prv")
+@pytest.mark.parametrize(
+    ("sigma", "rate", "steps"),
+    [(0.22, 1e-6, 1_000_000), (0.378, 1e-3, 100_000), (1.0, 0.1, 10_000), (0.15, 1.0, 1000)],
+)
+def test_prv_is_refused_before_its_memory_is_taken(sigma: float, rate: float, steps: int) -> None:
+    schedule = Schedule(noise_multiplier=sigma, sampling_rate=rate, steps=steps)
+    with pytest.raises(PrivacyError, match="prv takes too much memory"):
+        epsilon(schedule, delta=1e-5, accountant="prv")
 
 
 def test_prv_is_asked_a_few_times_only_where_pld_allows_much_less_noise() -> None:
