@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import MlpConfig, TuningConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.models.compute import Compute

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from confide.client.records.sources import load_records
 from confide.client.training.trainer import Trainer
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.inference.export import export
 from confide.inference.prediction import PROBABILITY, predict

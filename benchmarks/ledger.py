@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.protocol.messages import Evaluation
 from confide.server.progress.lines import QuietProgress
 from confide.server.rounds.state import RunState

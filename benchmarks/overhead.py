@@ -20,7 +20,7 @@ import torch
 from cases import CNN, MLP, Case, make_trainer
 from torch.nn import functional
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan

@@ -19,7 +19,7 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from rich.console import Console
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
 

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from cases import CNN, Case, make_trainer
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan

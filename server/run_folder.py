@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from confide.config.compose import own_files
-from confide.config.folders import current
+from confide.config.composing.compose import own_files
+from confide.config.composing.folders import current
 from confide.config.run import Config
 from confide.errors import ConfigError, StorageError
 from confide.security.redaction import redact, redact_arguments

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from confide.config.compose import compose, is_hydra
-from confide.config.folders import own_configs
-from confide.config.quoting import quote_texts
+from confide.config.composing.compose import compose, is_hydra
+from confide.config.composing.folders import own_configs
+from confide.config.composing.quoting import quote_texts
 from confide.config.run import Config
 from confide.errors import ConfigError, RunFailedError
 from confide.server.new_folders import new_run_folder, refuse_finished

@@ -17,7 +17,7 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig, PrivacyConfig
 from confide.config.strategy import ObjectiveConfig

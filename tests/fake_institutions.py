@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedMedian
 from small_strategies import compose_strategy
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.server import ServerConfig
 from confide.protocol.messages import (
     Evaluation,

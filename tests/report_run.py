@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.server.progress.make import make_progress
 from confide.server.report.write import write_report
 from confide.simulations.run import simulate

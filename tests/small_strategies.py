@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn, zeros_like
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.strategy import SERVER_OPTIMIZERS, ServerOptimizerConfig
 from confide.protocol.tensors import Tensors
 from confide.strategies.algorithm import (

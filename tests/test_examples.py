@@ -74,7 +74,7 @@ def test_strategy_chooses_two_and_steps_by_sign(run: Run) -> None:
 
 
 def _initial(result: confide.Result) -> "object":
-    from confide.config.compose import compose
+    from confide.config.composing.compose import compose
     from confide.models.compute import Compute
     from confide.models.workload import build_workload
     from confide.privacy.keys import initial_seed, seeded_secret

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 import confide
 from confide.client.policy import Policy
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.fields import range_problems, setting
 from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, Network
 from confide.config.privacy import PolicyConfig

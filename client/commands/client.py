@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from confide.client.deployment.kit import FILE, InstitutionKit, load_kit, plan_path, stop_mark
 from confide.client.deployment.launch import ROLES, supervised
-from confide.config.folders import as_search_path
+from confide.config.composing.folders import as_search_path
 from confide.deployment.lifetime import stop_signals
 from confide.deployment.logs import log_to_stderr
 from confide.errors import ConfigError

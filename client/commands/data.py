@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import own_configs
 from confide.config.custom import look_in_current_folder
-from confide.config.folders import own_configs
 from confide.config.model import without_weights
 from confide.config.run import Config
 from confide.errors import ConfigError, ModelError

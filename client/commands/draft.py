@@ -118,9 +118,9 @@ def _read(path: Path) -> "TaskConfig":
     from hydra.errors import ConfigCompositionException
     from pydantic import TypeAdapter, ValidationError
 
+    from confide.config.composing.own_files import in_file
+    from confide.config.composing.own_source import kind_problem, parse
     from confide.config.fields import range_problems
-    from confide.config.own_files import in_file
-    from confide.config.own_source import kind_problem, parse
     from confide.config.task import TaskConfig
     from confide.protocol.plan import Task
 

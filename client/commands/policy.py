@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from confide.config.composing.folders import CONFIG_DIR_HELP, own_configs
 from confide.config.fields import range_problems
-from confide.config.folders import CONFIG_DIR_HELP, own_configs
 from confide.config.privacy import PolicyConfig
 from confide.errors import ConfigError
 
@@ -80,7 +80,7 @@ def load_policy(path: Path | None) -> PolicyConfig:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    from confide.config.own_files import in_file
+    from confide.config.composing.own_files import in_file
 
     if path is None:
         return PolicyConfig()
@@ -115,8 +115,8 @@ def _asked_policy(file: Path | None, overrides: Sequence[str]) -> PolicyConfig:
         raise ConfigError(
             f"confide policy explain: expected {file} or overrides, got both; leave one out."
         )
-    from confide.config.compose import compose
-    from confide.config.main_job import MAIN_JOB, names_a_job
+    from confide.config.composing.compose import compose
+    from confide.config.composing.main_job import MAIN_JOB, names_a_job
 
     chosen = any(word.startswith("policy=") for word in overrides)
     # A job is composed with it, of which only the policy counts

@@ -23,11 +23,11 @@ from yaml import MarkedYAMLError
 from confide.client.deployment.records_config import RecordsConfig
 from confide.client.ledger.names import ledger_path, population_of
 from confide.config.client import TrainerConfig
+from confide.config.composing.own_files import OwnFile, find_mistakes, in_file
+from confide.config.composing.quoting import quote_texts
 from confide.config.data import DataConfig
 from confide.config.fields import STRICT, range_problems, setting
-from confide.config.own_files import OwnFile, find_mistakes, in_file
 from confide.config.privacy import PolicyConfig
-from confide.config.quoting import quote_texts
 from confide.config.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
 from confide.protocol.plan import Task

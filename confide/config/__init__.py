@@ -1,1 +1,1 @@
-"""Every setting: type, default, range, meaning; and how a config is composed."""
+"""Every setting: type, default, range, meaning."""

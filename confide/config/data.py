@@ -94,7 +94,7 @@ class DataConfig:
     max_records: int | None = setting(
         None, "Number of records to keep, drawn with partition_seed; null: all.", ge=1
     )
-    # What a config says nothing of is decided in confide.config.suited
+    # What a config says nothing of is decided in confide.config.composing.suited
     partitioner: str = setting(
         "iid",
         "Method by which records are partitioned among institutions: the horizontal partitioners of"

@@ -3,7 +3,7 @@
 Hydra composes YAML into these dataclasses; the parts that travel to an institution inside a
 :class:`~confide.protocol.plan.TrainingPlan` are the same classes, so that both sides check the same
 ranges. They are mutable because Hydra requires it; nothing changes them after
-:func:`confide.config.compose.to_config`.
+:func:`confide.config.composing.compose.to_config`.
 """
 
 from collections.abc import Iterator, Sequence

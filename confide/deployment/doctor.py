@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from confide.config.folders import as_search_path, split_config_dirs
+from confide.config.composing.folders import as_search_path, split_config_dirs
 from confide.errors import ConfigError
 
 # By name, because this room is below both sides and may import neither.

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 import yaml
 
+from confide.config.composing.own_files import in_file
 from confide.config.fields import STRICT, range_problems, setting
-from confide.config.own_files import in_file
 from confide.errors import ConfigError
 
 _LONGEST_NAME, _LONGEST_COMMON_NAME = 100, 64

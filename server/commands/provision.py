@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from confide.config.folders import CONFIG_DIR_HELP, own_configs
+from confide.config.composing.folders import CONFIG_DIR_HELP, own_configs
 from confide.errors import ConfigError
 from confide.storage.files import folder_name
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from confide.config.compose import is_hydra, to_config
-from confide.config.main_job import without_records
+from confide.config.composing.compose import is_hydra, to_config
+from confide.config.composing.main_job import without_records
 from confide.config.run import Config
 from confide.deployment.lifetime import stop_signals
 from confide.errors import EXIT_INTERRUPTED, ConfideError, ConfigError

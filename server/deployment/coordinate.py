@@ -20,8 +20,8 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
-from confide.config.compose import compose
-from confide.config.folders import searching
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import searching
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.deployment.logs import OneLine, log_to_stderr
 from confide.errors import (

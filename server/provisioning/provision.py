@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from confide.config.compose import compose
-from confide.config.main_job import without_records
-from confide.config.own_files import in_file
+from confide.config.composing.compose import compose
+from confide.config.composing.main_job import without_records
+from confide.config.composing.own_files import in_file
 from confide.config.run import Config
 from confide.deployment.federation import (
     FederationConfig,

@@ -15,7 +15,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from confide.config.compose import (
+from confide.config.composing.compose import (
     check_jobs,
     compose,
     hydra_settings,
@@ -23,10 +23,10 @@ from confide.config.compose import (
     register_schema,
     rule_words,
 )
-from confide.config.folders import CONF_MODULE, own_configs, searching, split_config_dirs
-from confide.config.main_job import names_a_job, own_experiments, with_main_job
-from confide.config.own_source import SCHEME
-from confide.config.quoting import quote_texts
+from confide.config.composing.folders import CONF_MODULE, own_configs, searching, split_config_dirs
+from confide.config.composing.main_job import names_a_job, own_experiments, with_main_job
+from confide.config.composing.own_source import SCHEME
+from confide.config.composing.quoting import quote_texts
 from confide.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,

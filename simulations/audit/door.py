@@ -18,8 +18,8 @@ from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import OptimizerConfig
-from confide.config.compose import compose
-from confide.config.folders import searching
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import searching
 from confide.config.privacy import PolicyConfig
 from confide.config.strategy import ObjectiveConfig
 from confide.errors import RunFailedError

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from confide.config.audit import AuditConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import own_configs
+from confide.config.composing.main_job import MAIN_JOB
 from confide.config.custom import look_in_current_folder
-from confide.config.folders import own_configs
-from confide.config.main_job import MAIN_JOB
 from confide.config.run import Config
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 from confide.server.new_folders import new_run_folder, refuse_finished

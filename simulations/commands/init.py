@@ -97,7 +97,7 @@ def _check(name: str, folder: Path) -> None:
     Raises:
         ConfigError: naming what stands in the way.
     """
-    from confide.config.compose import choices
+    from confide.config.composing.compose import choices
 
     problems = []
     if not _NAME.fullmatch(name) or name.lower() in _RESERVED or name.endswith("_schema"):

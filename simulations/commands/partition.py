@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import own_configs
 from confide.config.custom import look_in_current_folder
-from confide.config.folders import own_configs
 from confide.errors import ConfigError, StorageError
 from confide.storage.files import folder_name, replace_file
 

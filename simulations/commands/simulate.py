@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from confide.config.compose import to_config
+from confide.config.composing.compose import to_config
+from confide.config.composing.folders import searching
 from confide.config.custom import look_in_current_folder
-from confide.config.folders import searching
 from confide.config.run import Config
 from confide.errors import ConfideError, RunFailedError
 from confide.server.run.command_line import (

@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import ValueType
 from omegaconf import DictConfig, OmegaConf
 
-from confide.config.compose import (
+from confide.config.composing.compose import (
     check_jobs,
     compose,
     first_job,
@@ -27,8 +27,8 @@ from confide.config.compose import (
     is_hydra,
     num_jobs,
 )
+from confide.config.composing.sweeps import of_kind, swept_keys
 from confide.config.run import Config
-from confide.config.sweeps import of_kind, swept_keys
 from confide.config.task import known_metrics
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 from confide.server.new_folders import new_folder, refuse_jobs

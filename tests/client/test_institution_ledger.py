@@ -15,7 +15,7 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.local_round import local_round
 from confide.client.training.trainer import Trainer
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import PrivacyError
 from confide.models.compute import Compute

@@ -18,7 +18,7 @@ from confide.client.commands.policy import load_policy
 from confide.client.ledger.file import LedgerFile
 from confide.client.policy import Policy, Verdict
 from confide.client.schedule import workplan
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.fields import range_problems
 from confide.config.model import TransformerConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig

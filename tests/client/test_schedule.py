@@ -7,7 +7,7 @@ from builders import build_plan
 
 from confide.client.schedule import LocalSchedule, make_schedule
 from confide.config.client import ClientConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import calibrate

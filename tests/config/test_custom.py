@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.custom import blamed, find_part
 from confide.config.strategy import (
     ComposedStrategyConfig,

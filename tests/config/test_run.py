@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import confide.conf
-from confide.config.compose import check_jobs, compose
+from confide.config.composing.compose import check_jobs, compose
+from confide.config.composing.main_job import MAIN_JOB
 from confide.config.fields import describe_range, setting
-from confide.config.main_job import MAIN_JOB
 from confide.config.run import Config
 from confide.errors import ConfigError
 

@@ -22,7 +22,7 @@ from deployment_run import HEART, Deployment, confide
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from hostile_run import MARK, Asked, HostileCoordinator, hostile_bundle
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import MlpConfig, TransformerConfig
 from confide.config.task import TabularConfig
 from confide.models.compute import make_compute

@@ -18,7 +18,7 @@ from deployment_run import ALLOWING, HEART, Deployment, confide, free_port, wait
 
 from confide.client.ledger.file import LedgerFile
 from confide.client.service.stub import TrainerServiceClient
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.deployment.logs import log_tail
 from confide.flower.explain import explain
 from confide.flower.processes import environment, supernode_command

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import MlpConfig
 from confide.config.strategy import FedProxConfig, ObjectiveConfig, ScaffoldConfig
 from confide.errors import ProtocolError

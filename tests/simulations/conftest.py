@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.server.progress.lines import LineProgress
 from confide.server.run.progress_view import ProgressView
 from confide.simulations.run import simulate

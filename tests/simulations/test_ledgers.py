@@ -13,7 +13,7 @@ import pandas
 import pytest
 
 from confide.client.ledger.file import LedgerFile
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.errors import ConfigError, DataError, DeniedError, LedgerError, RunFailedError
 from confide.models.backbones import resolve_package_path
 from confide.server.rounds.checkpoint import CheckpointStore

@@ -11,9 +11,9 @@ from stopped_run import StopAfter, Stopped, confide_simulate
 
 import confide
 import confide.cli
-from confide.config.compose import compose
-from confide.config.folders import own_configs
-from confide.config.main_job import MAIN_JOB
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import own_configs
+from confide.config.composing.main_job import MAIN_JOB
 from confide.errors import ConfigError
 from confide.protocol.plan import make_plan
 from confide.server.provisioning.provision import read_federation

@@ -12,7 +12,7 @@ from clinics import CLINICS, RECORDS, TASK, write_clinics
 
 import confide.cli
 from confide.client.records.tally import LOUD, REASONS, Tally
-from confide.config.folders import own_configs
+from confide.config.composing.folders import own_configs
 from confide.errors import ConfigError, DataError
 
 Simulate = Callable[..., dict[str, Any]]

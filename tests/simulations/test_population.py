@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from confide.client.records.encoded import encode_institution
 from confide.config import data as data_config
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.data import DataConfig
 from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.task import ColumnConfig, TabularConfig

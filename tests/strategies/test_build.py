@@ -8,7 +8,7 @@ from builders import build_plan
 from small_strategies import EVERYBODY
 
 import confide.conf
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import LogisticConfig
 from confide.config.strategy import (
     FedDynConfig,

@@ -15,7 +15,7 @@ from confide.client.institution import Institution
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import FedDynConfig, ObjectiveConfig
 from confide.errors import ConfigError

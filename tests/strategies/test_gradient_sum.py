@@ -14,7 +14,7 @@ from small_strategies import took_part
 from stopped_run import StopAfter, Stopped
 
 from confide.config.client import ClientConfig, OptimizerConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import LogisticConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import GradientSumConfig

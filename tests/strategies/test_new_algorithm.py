@@ -16,7 +16,7 @@ from builders import POLICY, build_institution, build_plan, workload_of
 from stopped_run import StopAfter, Stopped
 
 from confide.client.algorithm_state import ClientStates
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.fields import setting
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ALGORITHMS, AlgorithmKind, ObjectiveConfig

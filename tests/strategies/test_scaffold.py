@@ -13,7 +13,7 @@ from small_strategies import compose_strategy, given, local_sgd, took_part
 from confide.client.algorithm_state import ClientStates
 from confide.client.institution import Institution
 from confide.config.client import ClientConfig, OptimizerConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig, ScaffoldConfig
 from confide.errors import ConfigError

@@ -9,7 +9,7 @@ from datasets import Dataset
 from torch.nn import functional
 
 from confide.client.records.checked import read_source
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import TransformerConfig
 from confide.config.task import TabularConfig, TextClassificationConfig
 from confide.errors import DataError

@@ -14,7 +14,7 @@ from confide.client.commands.doctor import diagnose
 from confide.client.deployment.kit import load_kit, plan_path
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.deployment.checks import Finding
 from confide.protocol.plan import make_plan

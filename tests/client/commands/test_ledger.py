@@ -11,7 +11,7 @@ from confide.client.commands.ledger import bar
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import PopulationAccount, RunAccount, RunTerms
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.privacy import BudgetConfig
 from confide.privacy.accounting import calibrate
 from confide.privacy.budget import Budget

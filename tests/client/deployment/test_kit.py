@@ -15,7 +15,7 @@ from small_kit import NAME, RECORDS, SETTINGS, TASK, make_kit, write_kit
 from confide.client.deployment import kit as kits
 from confide.client.deployment.kit import is_stopped, keep_plan, load_kit, plan_path, stop_mark
 from confide.client.records.checked import load_checked_records
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.server.provisioning.provision import provision

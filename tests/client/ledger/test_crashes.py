@@ -20,7 +20,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.state import RunAccount, run_name
 from confide.client.records.encoded import encode_institution
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.data import DataConfig
 from confide.config.privacy import BudgetConfig
 from confide.models.backbones import resolve_package_path

@@ -12,7 +12,7 @@ import pytest
 from confide.client.records.checked import read_source
 from confide.client.records.custom import check_custom_records
 from confide.client.records.sources import FILE_COLUMN
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.data import DataConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.errors import ConfigError, DataError

@@ -17,8 +17,8 @@ from confide.client.records.drafting.draft import Draft, Named, draft_task
 from confide.client.records.drafting.merging import merge_tasks
 from confide.client.records.drafting.values import round_range
 from confide.client.records.drafting.writing import draft_yaml
-from confide.config.compose import compose
-from confide.config.folders import searching
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import searching
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import DataError
 

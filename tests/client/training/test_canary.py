@@ -18,7 +18,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.training.trainer import Trainer
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.strategy import FedDynConfig
 from confide.config.task import TabularConfig
 from confide.flower.messages import assign_message_id, task_identity

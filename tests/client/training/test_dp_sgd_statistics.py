@@ -17,7 +17,7 @@ from confide.client.schedule import LocalSchedule
 from confide.client.training.dp_sgd import KeyedDPOptimizer
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig

@@ -10,7 +10,7 @@ import yaml
 from own_configs import write_configs
 
 import confide.cli
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.server.commands.server import main, new_words

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
 from confide.server.deployment.kit import FILE, load_coordinator_kit

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from provisioned import FEDERATION
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.server.provisioning.provision import (
     provision,

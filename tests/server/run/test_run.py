@@ -15,7 +15,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from rich.console import Console
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.errors import ConfideError, FlowerError, RunFailedError, UnforeseenError
 from confide.flower.messages import task_identity
 from confide.models.networks import trainable_tensors

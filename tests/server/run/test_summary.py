@@ -9,7 +9,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.errors import RunFailedError
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.server.rounds.outcome import Outcome

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.server.rounds.state import RoundRecord, RunState
 from confide.server.run.metrics_log import MetricsSink
 from confide.server.trackers.build import tracked

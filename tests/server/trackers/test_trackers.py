@@ -17,7 +17,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from confide.config import tracking as tracking_config
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.custom import look_in_current_folder
 from confide.errors import ConfigError
 from confide.server.trackers.build import build_tracker

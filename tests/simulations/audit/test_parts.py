@@ -23,7 +23,7 @@ from small_models import TEXT, make_backbone
 from confide.client import schedule
 from confide.client.training import trainer
 from confide.config.client import ClientConfig
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.model import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError

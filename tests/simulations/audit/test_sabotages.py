@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from audits import double_clipping, double_rate, halve_noise, reuse_seed
 
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import Compute
 from confide.protocol.plan import TrainingPlan, make_plan

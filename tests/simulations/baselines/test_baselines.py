@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from confide.client.records.encoded import InstitutionData
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.models.compute import Compute
 from confide.protocol.plan import make_plan

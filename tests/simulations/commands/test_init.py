@@ -11,8 +11,8 @@ from own_configs import write_records
 
 import confide
 import confide.cli
-from confide.config.compose import compose
-from confide.config.folders import own_configs
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import own_configs
 from confide.config.run import Config
 from confide.models.backbones import resolve_package_path
 

@@ -11,7 +11,7 @@ import confide.cli
 from confide.client.deployment.records_config import RecordsConfig
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import InstitutionData, encode_institution
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.errors import ConfigError
 from confide.models.compute import Compute

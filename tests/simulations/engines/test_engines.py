@@ -16,7 +16,7 @@ import torch
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config import simulation
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.errors import RunFailedError
 from confide.models.compute import make_compute

@@ -15,7 +15,7 @@ from torch import Tensor
 from confide.client.ledger.ledger import RoundsSpent
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import make_schedule
-from confide.config.compose import compose
+from confide.config.composing.compose import compose
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from confide.config.compose import check_jobs
+from confide.config.composing.compose import check_jobs
 from confide.errors import ConfigError
 from confide.simulations.sweeps.command import is_sweep, plan_sweep
 from confide.simulations.sweeps.sweep import best_run, sweep_runs, sweep_table

@@ -6,8 +6,13 @@ import pytest
 from own_configs import FILES, write_configs
 
 import confide.conf
-from confide.config.compose import check_jobs, compose, own_files
-from confide.config.folders import as_search_path, own_configs, searching, split_config_dirs
+from confide.config.composing.compose import check_jobs, compose, own_files
+from confide.config.composing.folders import (
+    as_search_path,
+    own_configs,
+    searching,
+    split_config_dirs,
+)
 from confide.config.run import Config
 from confide.config.task import TabularConfig
 from confide.errors import ConfigError

@@ -7,7 +7,7 @@ Whoever names a task, records, a backbone or an experiment starts from neutral s
 import re
 from collections.abc import Sequence
 
-from confide.config.folders import current
+from confide.config.composing.folders import current
 from confide.errors import ConfigError
 
 MAIN_JOB = "experiment=tweets"

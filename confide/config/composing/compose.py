@@ -20,20 +20,22 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from confide.config.folders import CONF_MODULE, composing_without, current, shown
-from confide.config.hydra_state import own_hydra, with_open_dicts
-from confide.config.main_job import with_main_job
-from confide.config.model import BACKBONES
-from confide.config.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
-from confide.config.own_source import register_source
-from confide.config.problems import (
+from confide.config.composing.folders import CONF_MODULE, composing_without, current, shown
+from confide.config.composing.hydra_state import own_hydra, with_open_dicts
+from confide.config.composing.main_job import with_main_job
+from confide.config.composing.own_files import Mistake, OwnFile, find_mistakes, locate, place_of
+from confide.config.composing.own_source import register_source
+from confide.config.composing.problems import (
     NAMED_IN_FILE,
     first_line,
     setting_keys,
     value_problems,
     without_consequences,
 )
-from confide.config.quoting import quote_texts
+from confide.config.composing.quoting import quote_texts
+from confide.config.composing.suited import SUITED, register_rule, suited_words
+from confide.config.composing.sweeps import count_jobs, expand
+from confide.config.model import BACKBONES
 from confide.config.run import Config
 from confide.config.strategy import (
     PARTS,
@@ -41,8 +43,6 @@ from confide.config.strategy import (
     CustomStrategyConfig,
     FlowerStrategyConfig,
 )
-from confide.config.suited import SUITED, register_rule, suited_words
-from confide.config.sweeps import count_jobs, expand
 from confide.config.task import TASKS, known_metrics
 from confide.errors import ConfigError
 from confide.security.redaction import redact

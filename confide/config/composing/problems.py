@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from confide.config.composing.main_job import MAIN_JOB
 from confide.config.fields import range_problems
-from confide.config.main_job import MAIN_JOB
 from confide.config.run import Config
 
 NAMED_IN_FILE = "which is not there"

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from confide.config.folders import CONF_MODULE, Keys, current, shown
+from confide.config.composing.folders import CONF_MODULE, Keys, current, shown
 from confide.config.model import BACKBONES
 from confide.config.task import TASKS
 

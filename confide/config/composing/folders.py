@@ -1,8 +1,8 @@
 """A project's own folders of configs: where choices of a group are looked for before confide's own.
 
 ``conf/`` in the current folder is found by itself; ``--config-dir`` and ``hydra.searchpath`` name
-others. Hydra asks :mod:`confide.config.own_source` for what they hold. Nothing of Hydra is imported
-here.
+others. Hydra asks :mod:`confide.config.composing.own_source` for what they hold. Nothing of Hydra
+is imported here.
 """
 
 import contextlib

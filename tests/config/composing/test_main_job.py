@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from confide.config.compose import compose
-from confide.config.folders import own_configs
-from confide.config.main_job import MAIN_JOB, names_a_job, with_main_job, without_records
+from confide.config.composing.compose import compose
+from confide.config.composing.folders import own_configs
+from confide.config.composing.main_job import MAIN_JOB, names_a_job, with_main_job, without_records
+from confide.config.composing.suited import LEARNING_RATES
 from confide.config.run import Config
-from confide.config.suited import LEARNING_RATES
 from confide.errors import ConfigError
 
 TEXTS = ("data.path=notes.csv", "task.labels=[no,yes]", "data.public=true")

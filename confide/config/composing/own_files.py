@@ -13,8 +13,8 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, ListConfig, OmegaConf, StringNode, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from confide.config.folders import Keys, shown
-from confide.config.own_source import kind_problem, parse
+from confide.config.composing.folders import Keys, shown
+from confide.config.composing.own_source import kind_problem, parse
 from confide.security.redaction import HIDDEN, holds_password, names_secret, redact
 
 _MASKED = f"{HIDDEN}: a password in a file is kept by RUN; write ${{oc.env:NAME}} for it"

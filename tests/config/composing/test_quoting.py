@@ -3,8 +3,8 @@
 import pytest
 
 from confide.client.deployment.kit import KitConfig
-from confide.config.compose import compose
-from confide.config.quoting import quote_texts
+from confide.config.composing.compose import compose
+from confide.config.composing.quoting import quote_texts
 from confide.errors import ConfigError
 
 BASE = ("privacy=none", "data.public=true")
