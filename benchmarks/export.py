@@ -19,7 +19,7 @@ import torch
 from datasets import Dataset
 from rich.console import Console
 
-from confide.client.records.sources import load_records
+from confide.client.records.sources.sources import load_records
 from confide.client.training.trainer import Trainer
 from confide.config.composing.compose import compose
 from confide.config.run import Config

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.writing import draft_yaml
-from confide.client.records.reading import Reading
+from confide.client.records.sources.reading import Reading
 from confide.config.task import TextClassificationConfig
 
 _IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")

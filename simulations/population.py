@@ -15,7 +15,7 @@ from confide.client.records.checked import (
     load_checked_records,
     partition_column,
 )
-from confide.client.records.sources import FILE_COLUMN
+from confide.client.records.sources.sources import FILE_COLUMN
 from confide.client.records.tally import Tally
 from confide.client.records.units import take
 from confide.config.custom import implementation

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from confide.client.records.drafting.arguments import SOURCES, add_named
-from confide.client.records.reading_options import add_reading_options, reading_of
+from confide.client.records.sources.reading_options import add_reading_options, reading_of
 from confide.errors import EXIT_FAILED, ConfigError, StorageError
 from confide.storage.files import write_text
 

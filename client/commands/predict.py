@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confide.client.records.reading_options import add_reading_options, reading_of
+from confide.client.records.sources.reading_options import add_reading_options, reading_of
 from confide.config.custom import BACKBONE_HELP, CUSTOM_TASK_HELP, look_in_current_folder
 from confide.errors import ConfigError
 from confide.terminal import is_reader_gone, make_console
@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         return int(stop.code or 0)
     if arguments.output is not None:
         from confide.client.commands.predictions_file import writer_for
-        from confide.client.records.sources import source_file
+        from confide.client.records.sources.sources import source_file
 
         writer_for(arguments.output)  # reports a wrong name before anything is computed
         source = source_file(arguments.records)

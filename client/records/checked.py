@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from confide.client.records.custom import load_custom_records
 from confide.client.records.judged import text_notes, value_notes, value_problems
-from confide.client.records.reading import Reading
-from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
+from confide.client.records.sources.custom import load_custom_records
+from confide.client.records.sources.reading import Reading
+from confide.client.records.sources.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.client.records.tally import Tally
 from confide.client.records.units import (
     Units,

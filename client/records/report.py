@@ -22,7 +22,7 @@ from confide.client.records.checked import (
     too_few,
 )
 from confide.client.records.judged import outside, token_notes
-from confide.client.records.sources import FILE_COLUMN, shared_columns
+from confide.client.records.sources.sources import FILE_COLUMN, shared_columns
 from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.task import ColumnConfig, TaskConfig

@@ -9,11 +9,11 @@ from uuid import uuid4
 import pyarrow
 from datasets import Dataset
 
-from confide.client.records.json_lines import table_of
-from confide.client.records.opened import Opened
-from confide.client.records.reading import READ_AS_TEXT, Reading
-from confide.client.records.sources import column_names, open_single
-from confide.client.records.spool import collect
+from confide.client.records.sources.json_lines import table_of
+from confide.client.records.sources.opened import Opened
+from confide.client.records.sources.reading import READ_AS_TEXT, Reading
+from confide.client.records.sources.sources import column_names, open_single
+from confide.client.records.sources.spool import collect
 from confide.errors import ConfigError, DataError
 from confide.security.redaction import redact
 from confide.tasks.values import text_column

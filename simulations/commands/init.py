@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from confide.client.records.reading_options import add_reading_options
+    from confide.client.records.sources.reading_options import add_reading_options
 
     parser = argparse.ArgumentParser(
         prog="confide init",
@@ -119,7 +119,7 @@ def _source(arguments: argparse.Namespace) -> "Source | None":
     """Draft a task from the records that a command line names."""
     from confide.client.records.drafting.draft import Named
     from confide.client.records.drafting.reading import draft_source
-    from confide.client.records.reading_options import reading_of
+    from confide.client.records.sources.reading_options import reading_of
     from confide.config.data import DataConfig
     from confide.security.redaction import holds_password, redact
     from confide.simulations.new_project import Source

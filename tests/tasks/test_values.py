@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confide.client.records.formats import open_file
+from confide.client.records.sources.formats import open_file
 from confide.tasks.values import UnsupportedValueError, canonical_array, canonical_text, comparable
 
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
-from confide.client.records.reading import READ_AS_TEXT, Reading
-from confide.client.records.sources import FILE_COLUMN, load_records, shared_columns
+from confide.client.records.sources.reading import READ_AS_TEXT, Reading
+from confide.client.records.sources.sources import FILE_COLUMN, load_records, shared_columns
 from confide.config.data import DataConfig
 
 

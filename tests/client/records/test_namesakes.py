@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from confide.client.records.formats import EXTENSIONS, open_file
+from confide.client.records.sources.formats import EXTENSIONS, open_file
 from confide.errors import DataError
 
 

@@ -11,9 +11,9 @@ import pandas
 import pyarrow
 from datasets import Dataset
 
-from confide.client.records.formats import as_text
-from confide.client.records.opened import BATCH, Opened
-from confide.client.records.sources import SourceRecords, join
+from confide.client.records.sources.formats import as_text
+from confide.client.records.sources.opened import BATCH, Opened
+from confide.client.records.sources.sources import SourceRecords, join
 from confide.config.custom import find_part, make_part
 from confide.config.data import DataConfig
 from confide.errors import ConfigError, DataError

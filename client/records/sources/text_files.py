@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import IO
 
-from confide.client.records.reading import Reading
+from confide.client.records.sources.reading import Reading
 from confide.errors import DataError
 
 _HEAD = 1 << 16

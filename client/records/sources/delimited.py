@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pyarrow
 
-from confide.client.records.opened import BATCH, Opened
-from confide.client.records.reading import Reading
-from confide.client.records.text_files import encoding_notes, text_lines
+from confide.client.records.sources.opened import BATCH, Opened
+from confide.client.records.sources.reading import Reading
+from confide.client.records.sources.text_files import encoding_notes, text_lines
 from confide.errors import DataError
 
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}

@@ -2,7 +2,7 @@
 
 import argparse
 
-from confide.client.records.reading import Reading
+from confide.client.records.sources.reading import Reading
 from confide.config.data import encoding_problems
 from confide.errors import ConfigError
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pyarrow
 
-from confide.client.records.opened import BATCH, Opened
-from confide.client.records.reading import Reading
-from confide.client.records.text_files import encoding_notes, text_lines
+from confide.client.records.sources.opened import BATCH, Opened
+from confide.client.records.sources.reading import Reading
+from confide.client.records.sources.text_files import encoding_notes, text_lines
 from confide.errors import DataError
 from confide.tasks.values import UnsupportedValueError, canonical_text, unsupported
 

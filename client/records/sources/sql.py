@@ -9,9 +9,9 @@ from sqlalchemy import CursorResult, create_engine
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from confide.client.records.json_lines import json_table, table_of
-from confide.client.records.opened import BATCH, Opened
-from confide.client.records.reading import Reading
+from confide.client.records.sources.json_lines import json_table, table_of
+from confide.client.records.sources.opened import BATCH, Opened
+from confide.client.records.sources.reading import Reading
 from confide.errors import DataError
 from confide.security.redaction import HIDDEN, redact
 

@@ -13,10 +13,10 @@ from uuid import uuid4
 import pyarrow
 from datasets import Dataset
 
-from confide.client.records.formats import EXTENSIONS, open_file
-from confide.client.records.opened import Opened
-from confide.client.records.reading import READ_AS_TEXT, Reading
-from confide.client.records.spool import collect
+from confide.client.records.sources.formats import EXTENSIONS, open_file
+from confide.client.records.sources.opened import Opened
+from confide.client.records.sources.reading import READ_AS_TEXT, Reading
+from confide.client.records.sources.spool import collect
 from confide.config.data import DataConfig
 from confide.errors import DataError
 from confide.models.backbones import PACKAGE_SCHEME, resolve_package_path
@@ -108,7 +108,7 @@ def open_single(
     """
     if DataConfig.is_database(path):
         # Imported here, so that only users of a database wait for SQLAlchemy
-        from confide.client.records.sql import open_query
+        from confide.client.records.sources.sql import open_query
 
         with open_query(path, query or "", columns, reading) as opened:
             yield opened

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from confide.client.records.delimited import open_delimited
-from confide.client.records.json_lines import open_json_lines
-from confide.client.records.opened import BATCH, Opened
-from confide.client.records.reading import READ_AS_TEXT, Reading
+from confide.client.records.sources.delimited import open_delimited
+from confide.client.records.sources.json_lines import open_json_lines
+from confide.client.records.sources.opened import BATCH, Opened
+from confide.client.records.sources.reading import READ_AS_TEXT, Reading
 from confide.errors import DataError
 from confide.tasks.values import text_column
 

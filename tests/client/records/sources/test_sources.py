@@ -12,8 +12,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from confide.client.records.reading import Reading
-from confide.client.records.sources import FILE_COLUMN, SourceRecords, load_records
+from confide.client.records.sources.reading import Reading
+from confide.client.records.sources.sources import FILE_COLUMN, SourceRecords, load_records
 from confide.errors import DataError
 
 ROWS = 300_000
@@ -318,8 +318,8 @@ def test_file_of_a_folder_that_lacks_a_column_or_records_is_named(tmp_path: Path
 
 LOADS = """
 import os, resource, signal, sys
-from confide.client.records.reading import Reading
-from confide.client.records.sources import load_records
+from confide.client.records.sources.reading import Reading
+from confide.client.records.sources.sources import load_records
 end, rows, *paths = sys.argv[1:]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tables = [load_records(path, ["id", "text"], in_memory_mb=1) for path in paths]

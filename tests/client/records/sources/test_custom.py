@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from confide.client.records.checked import read_source
-from confide.client.records.custom import check_custom_records
-from confide.client.records.sources import FILE_COLUMN
+from confide.client.records.sources.custom import check_custom_records
+from confide.client.records.sources.sources import FILE_COLUMN
 from confide.config.composing.compose import compose
 from confide.config.data import DataConfig
 from confide.config.task import ColumnConfig, TabularConfig

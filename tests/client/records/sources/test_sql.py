@@ -7,7 +7,7 @@ import pandas
 import pytest
 from sqlalchemy import create_engine
 
-from confide.client.records.sources import load_records
+from confide.client.records.sources.sources import load_records
 from confide.errors import DataError
 from confide.security.redaction import redact
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow
 import pytest
 
-from confide.client.records.spool import collect
+from confide.client.records.sources.spool import collect
 from confide.errors import DataError
 
 SCHEMA = pyarrow.schema([("x", pyarrow.string())])

@@ -1,0 +1,1 @@
+"""Where records come from: files, folders, databases, and functions of one's own."""
