@@ -17,7 +17,7 @@ from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, 
 from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.release import cells_of, released_sums
+from confide.client.release import exact_sums, released_sums
 from confide.client.reservation import KeyFn, Randomness, RoundAccount, RoundKey
 from confide.client.schedule import LocalSchedule
 from confide.client.scores import Scored, Scores
@@ -264,10 +264,11 @@ class Institution:
         return replace(reply, arrays=encode(update))
 
     def _release(self, plan: TrainingPlan, schedule: LocalSchedule, key: RoundKey) -> Reply:
-        """Answer with noisy counts, from which edges are read; reserved before and kept after."""
-        cells = cells_of(plan, self._data, schedule)
+        """Answer with noisy sums; reserved before and kept after."""
+        least = self._safeguards.policy.config.min_cell
+        exact = exact_sums(plan, self._data, schedule, min_cell=least)
         reserved = self._account.reserve(key, plan, schedule, server_round=1)
-        sums = released_sums(plan, self._data, schedule, cells=cells, secret=reserved.secret)
+        sums = released_sums(plan, exact, schedule, secret=reserved.secret)
         reply = Reply(
             institution=self.name, num_examples=schedule.num_examples, figures=reserved.figures
         )
@@ -278,7 +279,7 @@ class Institution:
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
         if plan.releases:
             raise ProtocolError(
-                "A plan that asks for quantiles has no model to score.", code=Refusal.NOT_TRAINED
+                "A plan that asks for a release has no model to score.", code=Refusal.NOT_TRAINED
             )
         schedule = self._admission.schedule(plan, request.plan)
         received = self._decode(request, self._trainer.shapes)

@@ -1,12 +1,10 @@
-"""Quantiles of an institution's records, released before a run: noisy counts, charged like a round.
+"""What an institution answers a plan that asks for a release with: sums, with noise.
 
-Protected, neighbours and sensitivity: :mod:`confide.privacy.histogram_tree`, in the plan's unit.
-Trusted: the institution's own machine. Public: columns, ranges and grid, which follow from the
-schema, and n. A plan that asks for them is one Gaussian mechanism without sampling, at the plan's
-epsilon: a run of one step in the ledger, reserved before noise is drawn and kept once it was. Asked
-again, by this run or a later one, an institution gives the same answer at no cost; another question
-is another run, and is refused when the budget does not cover it. What voids it: what voids the
-rest, and a task of one's own that encodes a record by others.
+Protected, trusted and public: :mod:`confide.releases.release`, in the plan's unit. A release is one
+Gaussian mechanism without sampling, at the plan's epsilon: a run of one step in the ledger,
+reserved before noise is drawn and kept once it was. Asked again, by this run or a later one, an
+institution gives the same answer at no cost; another question is another run, and is refused when
+the budget does not cover it.
 """
 
 import numpy
@@ -15,57 +13,29 @@ import torch
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.config.task import TabularConfig
-from confide.encodings.cells import CELLS
 from confide.errors import PrivacyError
-from confide.privacy.histogram_tree import Integers, sensitivity, tree_sums
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.releases import COUNTS
 from confide.protocol.tensors import Tensors
+from confide.releases.release import Floats, Records, Sums
+from confide.releases.table import RELEASES
 
 _EXACT = 2.0**24
 """Up to here float32, which tensors travel in, holds every integer."""
 
 
-def released_sums(
-    plan: TrainingPlan,
-    data: InstitutionData,
-    schedule: LocalSchedule,
-    *,
-    cells: Integers,
-    secret: bytes,
-) -> Tensors:
-    """Count training records by cell, add noise, and round to integers.
-
-    Args:
-        plan: asks for quantiles.
-        data: records, encoded by the plan.
-        schedule: with the noise that the plan's epsilon takes; none without privacy.
-        cells: of the records, from :func:`cells_of`.
-        secret: what the noise derives from.
-
-    Returns:
-        ``counts``: float32 integers, shape [columns, nodes].
-    """
-    groups = None
-    if plan.privacy.unit == "group" and data.groups is not None:
-        groups = data.groups.cpu().numpy()
-    sums = tree_sums(cells, CELLS, groups)
-    std = schedule.noise_multiplier * sensitivity(cells.shape[1], CELLS)
-    noise = KeyedGenerator(derive_key(secret, "quantiles")).normal(sums.size, std=std)
-    noisy = numpy.rint(sums + noise.numpy().reshape(sums.shape)).clip(-_EXACT, _EXACT)
-    return {COUNTS: torch.from_numpy(noisy.astype("float32"))}
-
-
-def cells_of(plan: TrainingPlan, data: InstitutionData, schedule: LocalSchedule) -> Integers:
-    """Return the cell of each training record and column, from 0; -1 where it is missing.
+def exact_sums(
+    plan: TrainingPlan, data: InstitutionData, schedule: LocalSchedule, *, min_cell: int
+) -> Sums:
+    """Add up what the training records' units add to a release.
 
     All that can be refused is refused here, before a release is reserved, which spends it.
 
     Args:
-        plan: asks for quantiles.
+        plan: asks for a release.
         data: records, encoded by the plan.
         schedule: that the noise was calibrated for.
+        min_cell: the policy's floor, below which no exact figure leaves.
 
     Raises:
         PrivacyError: if a task of one's own encoded the columns otherwise, or noise was calibrated
@@ -75,17 +45,58 @@ def cells_of(plan: TrainingPlan, data: InstitutionData, schedule: LocalSchedule)
         raise PrivacyError(
             "Every record is counted, and once: noise for samples or several steps is another."
         )
-    task = plan.encoded_task
-    assert isinstance(task, TabularConfig)
-    features = data.train.columns.get("features")
+    kind = RELEASES[plan.releases]
+    records = Records(
+        features=_features(plan, data),
+        labels=data.train.labels.cpu().numpy(),
+        groups=None if data.groups is None else data.groups.cpu().numpy(),
+        by_group=plan.privacy.unit == "group",
+    )
+    if not plan.private and kind.exact_fn is not None:
+        return kind.exact_fn(plan, records, min_cell)
+    return kind.sums_fn(plan, records)
+
+
+def _features(plan: TrainingPlan, data: InstitutionData) -> Floats:
+    task, features = plan.encoded_task, data.train.columns.get("features")
+    if not isinstance(task, TabularConfig):
+        return numpy.zeros((len(data.train), 0))
     if features is None or features.dim() != 2 or features.shape[1] != task.num_inputs:
         raise PrivacyError(
-            "The task encodes rows otherwise than its schema says, so that there are no cells to"
-            " count; use task.numeric.edges=public."
+            "The task encodes rows otherwise than its schema says, so that there are no columns to"
+            f" release {RELEASES[plan.releases].title} of; use task.numeric.edges=public."
         )
-    columns = features[:, task.places(plan.task.released_columns)].cpu().double().numpy()
-    cells: Integers = numpy.rint(columns).astype("int64") - 1
-    return cells
+    rows: Floats = features.cpu().double().numpy()
+    return rows
 
 
-__all__ = ["cells_of", "released_sums"]
+def released_sums(
+    plan: TrainingPlan, sums: Sums, schedule: LocalSchedule, *, secret: bytes
+) -> Tensors:
+    """Add noise to sums, and round.
+
+    Args:
+        plan: asks for a release.
+        sums: of the records, from :func:`exact_sums`.
+        schedule: with the noise that the plan's epsilon takes; none without privacy.
+        secret: what the noise derives from.
+
+    Returns:
+        float32 multiples of the kind's resolution where there is noise.
+    """
+    kind = RELEASES[plan.releases]
+    if not plan.private and kind.exact_fn is not None:
+        return {name: torch.from_numpy(value.astype("float32")) for name, value in sums.items()}
+    scales, tensors = kind.scales_fn(plan), {}
+    for name, value in sums.items():
+        std = schedule.noise_multiplier * scales[name]
+        # The release's first tensor alone, as when it was the only one
+        place = kind.title if name == next(iter(scales)) else f"{kind.title}/{name}"
+        noise = KeyedGenerator(derive_key(secret, place)).normal(value.size, std=std)
+        noisy = value + noise.numpy().reshape(value.shape)
+        steps = numpy.rint(noisy / kind.resolution).clip(-_EXACT, _EXACT)
+        tensors[name] = torch.from_numpy((steps * kind.resolution).astype("float32"))
+    return tensors
+
+
+__all__ = ["exact_sums", "released_sums"]

@@ -13,6 +13,7 @@ from confide.client.policy import Policy
 from confide.deployment.lifetime import processes
 from confide.errors import ConfideError
 from confide.protocol.plan import TrainingPlan, plan_sha256
+from confide.releases.table import RELEASES
 from confide.tables import Table
 from confide.terminal import make_console
 
@@ -60,7 +61,7 @@ def show_plan(kit: InstitutionKit, plan: TrainingPlan) -> None:
         " rounds"
     )
     if plan.releases:
-        asked = f"quantiles of columns {', '.join(plan.task.released_columns)}, once"
+        asked = RELEASES[plan.releases].asks_fn(plan)
     console.print(f"Job {plan.job}: {asked}.", highlight=False)
     if plan.private:
         # A unit is read by training or by scores, so that a run costs it the larger of the two

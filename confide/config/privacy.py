@@ -179,6 +179,13 @@ class PolicyConfig:
     min_support: int = setting(
         20, "Smallest number of records whose metrics may leave the institution.", ge=1
     )
+    min_cell: int = setting(
+        10,
+        "Smallest number of units in a count, category, cell or group that leaves without noise"
+        " (confide statistics without privacy); smaller ones are merged with others or left out. 1:"
+        " no floor.",
+        ge=1,
+    )
     max_evaluations: int = setting(
         20,
         "Largest number of exact scores that ever leave a population, over all rounds, evaluations"

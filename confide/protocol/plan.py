@@ -21,13 +21,14 @@ from pydantic_core import CoreSchema
 
 from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
-from confide.config.model import BACKBONES, BackboneConfig, LogisticConfig, TuningConfig
+from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, objective_problems
 from confide.config.task import TASKS, ColumnConfig, NumericConfig, TaskConfig
 from confide.errors import ProtocolError
 from confide.protocol.released_edges import ReleasedEdges
+from confide.releases.table import RELEASES
 
 PLAN_VERSION = 1
 LONGEST_PLAN = 2**20
@@ -35,12 +36,13 @@ LONGEST_PLAN = 2**20
 _MOST_ROUNDS = 1_000_000
 _MOST_PROBLEMS, _LONGEST_PROBLEM = 10, 200
 _LONGEST_JOB = 300
-_RELEASE_S = 600.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAIN: dict[str, Any] = {"kind": "plain"}
 _KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.1}
 """How a plan with plain clients is written: as before other algorithms' settings left it.
 Approvals, ledgers and the noise on records that are not public know a plan by its text."""
+_QUANTILES = True
+"""How a plan names quantiles, the first kind of release."""
 _LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
 """What a plan without a word on encoding says."""
 NEIGHBOURING_RELATION = "zero-out"
@@ -98,7 +100,7 @@ class TrainingPlan:
         relation: the neighbouring relation of the guarantee.
         version: version of this schema.
         edges: quantiles that were released before the run; None for a plan without any.
-        releases: whether the plan asks for these quantiles, and for no training.
+        releases: kind of release that the plan asks for in place of training; empty for none.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -117,7 +119,7 @@ class TrainingPlan:
     relation: str = NEIGHBOURING_RELATION
     version: int = PLAN_VERSION
     edges: ReleasedEdges | None = None
-    releases: bool = False
+    releases: str = ""
 
     @property
     def private(self) -> bool:
@@ -128,7 +130,12 @@ class TrainingPlan:
     def encoded_task(self) -> TaskConfig:
         """The task with all that encoding takes: the same on both sides, and for its model."""
         if self.releases:
-            return self.task.in_cells()
+            return RELEASES[self.releases].task_fn(self)
+        return self.training_task
+
+    @property
+    def training_task(self) -> TaskConfig:
+        """The task as a model's records are encoded."""
         edges = self.edges.columns if self.edges else {}
         return self.task.encoded(scaling=self._scaling, edges=edges)
 
@@ -158,6 +165,8 @@ class TrainingPlan:
         for name in ("edges", "releases"):
             if not plain[name]:
                 del plain[name]
+        if self.releases == "quantiles":
+            plain["releases"] = _QUANTILES
         if self.task._target_ is None:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         if not self.task.drafted:
@@ -185,16 +194,18 @@ class TrainingPlan:
         return _parse(text, tuple(kind.schema for table in tables for kind in table.values()))
 
     def _release_problems(self) -> Iterator[str]:
-        """Yield what a plan that asks for quantiles may not say."""
-        if self.edges is not None or not self.task.released_columns:
-            yield "releases=true: expected columns whose edges are to be released, and no edges."
+        """Yield what a plan that asks for a release may not say."""
+        if self.releases not in RELEASES:
+            yield f"releases={self.releases[:_LONGEST_JOB]!r}: expected {', '.join(RELEASES)}."
+            return
+        yield from RELEASES[self.releases].problems_fn(self)
         # Every record is counted, once: a rate below 1 would calibrate noise for a sample.
         local = (self.client.sampling_rate, self.client.local_steps)
         rounds = (self.num_rounds, self.privacy.spare_rounds)
         if (local, rounds) != ((1.0, 1), (1, 0)) or self.objective != ObjectiveConfig():
             yield (
-                "releases=true: expected client.sampling_rate=1, client.local_steps=1, one round"
-                " and none to spare, and plain clients."
+                f"releases={self.releases}: expected client.sampling_rate=1, client.local_steps=1,"
+                " one round and none to spare, and plain clients."
             )
 
     def problems(self) -> Iterator[str]:
@@ -263,6 +274,8 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
         # Settings that plain clients no longer have would be unknown keys.
         if raw.get("objective") == _KEYED_PLAIN:
             raw["objective"] = _PLAIN
+        if raw.get("releases") is _QUANTILES:
+            raw["releases"] = "quantiles"
         # Plans of releases that had one encoding do not name it.
         task = raw.get("task")
         if isinstance(task, dict) and _is_table(task.get("kind")):
@@ -333,35 +346,6 @@ def make_plan(
     )
 
 
-def release_plan(plan: TrainingPlan) -> TrainingPlan:
-    """Write the plan that asks for the quantiles that another plan needs.
-
-    Its text, and its job with it, say what is released and at which cost, and nothing of the run:
-    the next run that needs the same is answered with the same, at no further cost.
-    """
-    asked = dataclasses.replace(
-        plan,
-        job="",
-        backbone=LogisticConfig(),
-        backbone_sha256=None,
-        tuning=TuningConfig(kind="full"),
-        objective=ObjectiveConfig(),
-        client=ClientConfig(local_steps=1, sampling_rate=1.0),
-        privacy=PrivacyConfig(
-            unit=plan.privacy.unit,
-            epsilon=plan.privacy.edges_epsilon if plan.private else PrivacyConfig().epsilon,
-            delta=plan.privacy.delta,
-            max_records_per_group=plan.privacy.max_records_per_group,
-        ),
-        num_rounds=1,
-        deadline_s=_RELEASE_S,
-        seed=None,
-        edges=None,
-        releases=True,
-    )
-    return dataclasses.replace(asked, job=f"edges-{plan_sha256(asked.to_json())[:16]}")
-
-
 __all__ = [
     "LONGEST_PLAN",
     "NEIGHBOURING_RELATION",
@@ -370,5 +354,4 @@ __all__ = [
     "TrainingPlan",
     "make_plan",
     "plan_sha256",
-    "release_plan",
 ]

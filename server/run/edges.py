@@ -7,33 +7,22 @@ later run with the same question is answered by each institution from what it ke
 
 import dataclasses
 import json
-import logging
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
-from flwr.serverapp import Grid
 
-from confide.config.server import ServerConfig
 from confide.config.task import TabularConfig
 from confide.encodings.cells import CELLS, grid
-from confide.errors import ProtocolError, UnreadableError
-from confide.models.networks import trainable_tensors
+from confide.errors import UnreadableError
 from confide.models.workload import Workload
 from confide.privacy.histogram_tree import Floats, consistent, quantile_edges
-from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_edges import ReleasedEdges
-from confide.protocol.releases import COUNTS, release_shapes
-from confide.protocol.tensors import LARGEST_FLOAT32, encode
-from confide.server.rounds.enrolment import enrol, too_few
-from confide.server.rounds.exchange import Reach, exchange
-from confide.server.rounds.participants import accept
+from confide.releases.quantiles import COUNTS
 from confide.server.run.carrier import PrepareFn, Run
+from confide.server.run.releases import ask_release
 from confide.storage.files import write_json
-
-log = logging.getLogger(__name__)
 
 
 def read_edges(path: Path, asked: TrainingPlan) -> ReleasedEdges | None:
@@ -73,56 +62,16 @@ def release_edges(
         RunFailedError: if fewer institutions than ``server.min_clients`` answer.
         StorageError: if the edges cannot be kept.
     """
-    with closing(prepare_fn(run, asked, workload)) as carrier:
-        run.progress.phase("release quantiles", total=1)
-        with carrier.connect() as (messages, reach):
-            answers = _ask(run, asked, workload, messages, reach)
+    answers = ask_release(run, asked, workload, prepare_fn).answers
+    counts = [answer.tensors[COUNTS].double() for answer in answers.values()]
     edges = ReleasedEdges(
         job=asked.job,
         epsilon=asked.privacy.epsilon if asked.private else 0.0,
-        columns=_columns(asked, sum(answers.values(), start=torch.zeros(()))),
+        columns=_columns(asked, sum(counts, start=torch.zeros(()))),
     )
     # Kept before it is used: a run that goes on must not be given other edges.
     write_json(path, {**dataclasses.asdict(edges), "sha256": edges.sha256, "of": sorted(answers)})
-    log.info("%d institutions released quantiles as job %s.", len(answers), edges.job)
     return edges
-
-
-def _ask(
-    run: Run, asked: TrainingPlan, workload: Workload, grid_: Grid, reach: Reach
-) -> dict[str, torch.Tensor]:
-    """Return the counts of each institution that answers, float64 of shape [columns, nodes]."""
-    settings: ServerConfig = run.config.server
-    text, without = asked.to_json(), frozenset(run.withdrawn)
-    least, timeout = settings.min_clients, settings.enrol_timeout_s
-    clients = enrol(grid_, text, least=least, timeout=timeout, reach=reach, without=without)
-    names = list(clients.num_examples)
-    initial = encode(trainable_tensors(workload.model))
-    request = Request(plan=text, server_round=1, arrays=initial)
-    questions = clients.messages("train", names, request, reach.countersign_fn)
-    replies = exchange(grid_, questions, settings.round_timeout_s, reach.again)
-    found, missing = {}, {}
-    for name, answer in clients.answers(replies, names):
-        try:
-            if not isinstance(answer, Reply) or answer.refusal:
-                missing[name] = str(answer.refusal if isinstance(answer, Reply) else answer)
-                continue
-            update = accept(
-                answer,
-                name,
-                declared=clients.num_examples[name],
-                shapes=release_shapes(asked),
-                max_value=LARGEST_FLOAT32,
-            )
-            found[name] = update.tensors[COUNTS].double()
-        except ProtocolError as error:
-            missing[name] = error.code
-    for name, code in missing.items():
-        log.warning("%s releases no quantiles: %s.", name, code)
-    if len(found) < least:
-        too_few("quantiles", got=len(found), least=least, missing=missing)
-    # In the order of names: the order of arrival would change the last bits.
-    return dict(sorted(found.items()))
 
 
 def _columns(asked: TrainingPlan, counts: torch.Tensor) -> dict[str, list[float]]:

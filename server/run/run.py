@@ -25,8 +25,9 @@ from confide.models.saved import save_model
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import initial_seed, seeded_secret, server_secret
 from confide.privacy.randomness import KEY_BYTES
-from confide.protocol.plan import TrainingPlan, make_plan, release_plan
+from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.released_edges import ReleasedEdges
+from confide.protocol.releases import release_plan
 from confide.server.app import run_server_app
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.job import Job

@@ -24,10 +24,11 @@ from confide.encodings.cells import CELLS
 from confide.errors import StorageError
 from confide.privacy.histogram_tree import consistent, num_nodes, sensitivity
 from confide.protocol.messages import Reply, Request
-from confide.protocol.plan import TrainingPlan, release_plan
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_edges import ReleasedEdges
-from confide.protocol.releases import COUNTS
+from confide.protocol.releases import release_plan
 from confide.protocol.tensors import Decoder, encode
+from confide.releases.quantiles import COUNTS
 from confide.tasks.task import Examples
 
 TASK = TabularConfig(

@@ -25,8 +25,9 @@ from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.models.networks import trainable_tensors
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.releases import COUNTS, release_shapes
+from confide.protocol.releases import release_shapes
 from confide.protocol.tensors import Tensors, decode
+from confide.releases.quantiles import COUNTS
 
 LEDGER, DRAWN, ANSWER = "ward.ledger", "drawn.log", "answer.safetensors"
 BOUNDARIES: dict[str, tuple[Any, str]] = {

@@ -15,7 +15,7 @@ from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import PopulationAccount
 from confide.config.privacy import PrivacyConfig
 from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
-from confide.protocol.plan import release_plan
+from confide.protocol.releases import release_plan
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
 TASK = TabularConfig(

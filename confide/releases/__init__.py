@@ -1,0 +1,1 @@
+"""Releases: what institutions answer with besides updates and scores, a kind a file."""

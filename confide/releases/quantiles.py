@@ -1,0 +1,65 @@
+"""Quantiles of numeric columns: noisy counts of trees of cells, from which edges are read.
+
+What a unit adds, and how far it moves the counts: :mod:`confide.privacy.histogram_tree`. What voids
+the guarantee: what voids the rest, and a task of one's own that encodes a record by others.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from confide.config.task import TabularConfig, TaskConfig
+from confide.encodings.cells import CELLS
+from confide.releases.release import Asked, Records, ReleaseKind, Sums
+
+COUNTS = "counts"
+"""Name of the one tensor: a row a column, in the schema's order, level by level from the root."""
+
+
+def _asks(plan: Asked) -> str:
+    return f"quantiles of columns {', '.join(plan.task.released_columns)}, once"
+
+
+def _problems(plan: Asked) -> Iterator[str]:
+    if plan.edges is not None or not plan.task.released_columns:
+        yield "releases=true: expected columns whose edges are to be released, and no edges."
+
+
+def _task(plan: Asked) -> TaskConfig:
+    return plan.task.in_cells()
+
+
+def _shapes(plan: Asked) -> Mapping[str, tuple[int, ...]]:
+    from confide.privacy.histogram_tree import num_nodes
+
+    return {COUNTS: (len(plan.task.released_columns), num_nodes(CELLS))}
+
+
+def _scales(plan: Asked) -> Mapping[str, float]:
+    from confide.privacy.histogram_tree import sensitivity
+
+    return {COUNTS: sensitivity(len(plan.task.released_columns), CELLS)}
+
+
+def _sums(plan: Asked, records: Records) -> Sums:
+    import numpy
+
+    from confide.privacy.histogram_tree import tree_sums
+
+    task = plan.task.in_cells()
+    assert isinstance(task, TabularConfig)
+    columns = records.features[:, task.places(plan.task.released_columns)]
+    cells = numpy.rint(columns).astype("int64") - 1
+    return {COUNTS: tree_sums(cells, CELLS, records.groups if records.by_group else None)}
+
+
+QUANTILES = ReleaseKind(
+    job="edges",
+    title="quantiles",
+    asks_fn=_asks,
+    problems_fn=_problems,
+    task_fn=_task,
+    shapes_fn=_shapes,
+    scales_fn=_scales,
+    sums_fn=_sums,
+)
+
+__all__ = ["COUNTS", "QUANTILES"]

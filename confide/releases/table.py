@@ -1,0 +1,10 @@
+"""The kinds of release that a plan may ask for: one file each, one line here."""
+
+from confide.releases.quantiles import QUANTILES
+from confide.releases.release import ReleaseKind
+
+RELEASES: dict[str, ReleaseKind] = {
+    "quantiles": QUANTILES,
+}
+
+__all__ = ["RELEASES"]
