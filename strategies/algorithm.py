@@ -8,7 +8,8 @@ checked, bounded, aggregated, hashed and stored as the rest of it.
 
 Under privacy ``train`` returns the noised update and may be called once. A client part sees no
 record unless its line in ``confide.config.strategy.ALGORITHMS`` says so, and then privacy is
-refused. Whatever it keeps or sends is therefore post-processing of updates that are paid for.
+refused. Whatever it keeps or sends is therefore post-processing of updates that are paid for. One
+that sees records need not train: its reply may be sums over them, beside an update or in it.
 
 Sign convention: an update is local minus global.
 """
@@ -21,6 +22,7 @@ from torch import Tensor, nn, zeros_like
 
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors
+from confide.tasks.task import Batch, Examples
 
 # No parameter of a torch module has a slash in its name.
 _EXTRA = "extra/"
@@ -60,6 +62,23 @@ class TrainFn(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Records:
+    """Training records, for a client part whose line says that it reads them; never under privacy.
+
+    Attributes:
+        examples: all of the institution's training records, encoded, on the device of the model.
+        model: holds the round's global tensors, and is not training.
+        outputs_fn: the model's outputs for a batch.
+        losses_fn: (outputs, batch) -> loss of each record, shape [b], of the outputs' precision.
+    """
+
+    examples: Examples
+    model: nn.Module
+    outputs_fn: Callable[[Batch], Tensor]
+    losses_fn: Callable[[Tensor, Batch], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClientRound:
     """What a client part knows.
 
@@ -70,6 +89,7 @@ class ClientRound:
         steps: number of local steps K.
         learning_rate: of the local steps.
         place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
+        records: training records; None unless the algorithm declares that it reads them.
     """
 
     params: Tensors
@@ -78,6 +98,7 @@ class ClientRound:
     steps: int
     learning_rate: float
     place_fn: Callable[[Tensors], list[Tensor]]
+    records: Records | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +203,10 @@ def _no_shapes(shapes: Shapes) -> Shapes:
     return {}
 
 
+def _never(state: Tensors) -> bool:
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
     """A federated algorithm; every part that is left out is FedAvg's.
@@ -197,6 +222,8 @@ class Algorithm:
         returned_shapes: shapes of the extra tensors that clients send back.
         predict_with: from global tensors and what an institution keeps, the tensors that this
             institution scores; None for the global ones.
+        finished_fn: from the server part's state, whether there is nothing left to do, so that the
+            run ends before its last round.
     """
 
     client: ClientFn = local_steps
@@ -208,6 +235,7 @@ class Algorithm:
     sent_shapes: Callable[[Shapes], Shapes] = _no_shapes
     returned_shapes: Callable[[Shapes], Shapes] = _no_shapes
     predict_with: Callable[[Tensors, Tensors], Tensors] | None = None
+    finished_fn: Callable[[Tensors], bool] = _never
 
     def request_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client is sent, from the model's."""
@@ -258,6 +286,7 @@ __all__ = [
     "ClientRound",
     "GradientFn",
     "Participation",
+    "Records",
     "ServerFn",
     "ServerResult",
     "ServerRound",

@@ -74,6 +74,11 @@ class Strategy:
         _, own = split_prefix(_ALGORITHM, state)
         return join_extra(params, self.algorithm.sent_fn(own))
 
+    def is_finished(self, state: Tensors) -> bool:
+        """Say whether the algorithm has nothing left to do."""
+        _, own = split_prefix(_ALGORITHM, state)
+        return self.algorithm.finished_fn(own)
+
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of an update and what the algorithm's clients send beside it."""
         return self.algorithm.reply_shapes(shapes)

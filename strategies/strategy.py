@@ -6,7 +6,7 @@ to the global tensors.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -176,12 +176,22 @@ class FederatedAlgorithm(Protocol):
         """Begin a round."""
 
 
+# Apart from FederatedAlgorithm: a strategy of one's own need not have it
+@runtime_checkable
+class Finishing(Protocol):
+    """A strategy that may be done before the last round."""
+
+    def is_finished(self, state: Tensors) -> bool:
+        """Say, from the state that a round returned, whether there is nothing left to do."""
+
+
 __all__ = [
     "Accumulator",
     "Aggregator",
     "Bounds",
     "ClientUpdate",
     "FederatedAlgorithm",
+    "Finishing",
     "Round",
     "RoundStart",
     "Selection",

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.trainer import Trainer
+from confide.config.strategy import ALGORITHMS
 from confide.errors import PrivacyError
+from confide.models.compute import threads
 from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
@@ -71,6 +73,8 @@ def local_round(
             change_gradient=change_gradient,
         )
 
+    # Under privacy records reach a client part only by the clipped, noisy sum of its training.
+    reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
     given = ClientRound(
         params=inputs.params,
         extra=inputs.extra,
@@ -78,8 +82,11 @@ def local_round(
         steps=schedule.steps,
         learning_rate=plan.client.optimizer.learning_rate,
         place_fn=trainer.place,
+        records=trainer.records(inputs.params, data.train) if reads_records else None,
     )
-    return build_algorithm(plan.objective).client(given, train)
+    # What it sums itself adds up in the order that the trainer's sums do
+    with threads(trainer.num_threads):
+        return build_algorithm(plan.objective).client(given, train)
 
 
 __all__ = ["RoundInputs", "local_round"]

@@ -30,7 +30,7 @@ from confide.models.workload import Workload
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
-from confide.strategies.algorithm import GradientFn, Step
+from confide.strategies.algorithm import GradientFn, Records, Step
 from confide.tasks.task import LABELS, Batch, Examples
 
 if TYPE_CHECKING:
@@ -245,6 +245,29 @@ class Trainer:
                 scores[part.indices] = found[: len(part.indices)]
         assert scores is not None
         return scores
+
+    def records(self, tensors: Tensors, examples: Examples) -> Records:
+        """Return records, with the model that holds ``tensors``, for an algorithm that reads them.
+
+        Raises:
+            PrivacyError: if this trainer is one of private rounds.
+        """
+        if self._dp_sgd is not None:
+            raise PrivacyError("Under privacy no algorithm reads records.")
+        self._load(tensors)
+        self._model.eval()
+
+        def outputs(batch: Batch) -> Tensor:
+            if self._check_fn:
+                self._check_fn()
+            return self._outputs(self._model, batch)
+
+        return Records(
+            examples=examples.to(self._compute.device),
+            model=self._model,
+            outputs_fn=outputs,
+            losses_fn=self._task.loss,
+        )
 
     def evaluate(self, tensors: Tensors, examples: Examples) -> dict[str, float]:
         """Score predictions; undefined metrics are left out."""

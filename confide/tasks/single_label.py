@@ -74,7 +74,8 @@ class SingleLabel:
             batch: with ``labels``, shape [b].
         """
         # In float32 under autocast too: bfloat16 would lose small differences of losses.
-        return functional.cross_entropy(outputs.float(), batch[LABELS], reduction="none")
+        exact = outputs if outputs.dtype == torch.float64 else outputs.float()
+        return functional.cross_entropy(exact, batch[LABELS], reduction="none")
 
     def scores(self, outputs: Tensor) -> Tensor:
         """Return class probabilities, shape [b, c]."""

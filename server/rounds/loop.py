@@ -40,7 +40,7 @@ from confide.server.rounds.participants import Answer, Clients
 from confide.server.rounds.state import RunState, lacks, update_best
 from confide.server.rounds.tally import Tally
 from confide.strategies.algorithm import Participation
-from confide.strategies.strategy import Round, RoundStart
+from confide.strategies.strategy import Finishing, Round, RoundStart
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ def run_rounds(job: Job, grid: Grid, initial: Tensors) -> Outcome:
     """
     enrolled, state = begin(job, grid, initial)
     settings = job.settings
-    while state.server_round < settings.num_rounds and not _is_stale(settings, state):
+    while state.server_round < settings.num_rounds and not _ends_early(job, state):
         state = _run_round(enrolled, state)
         commit(enrolled, state)  # before anybody hears of the round
         for observer in job.observers:
@@ -152,9 +152,12 @@ def commit(enrolled: Enrolled, state: RunState) -> None:
     )
 
 
-def _is_stale(settings: ServerConfig, state: RunState) -> bool:
-    """Tell whether patience has run out."""
-    return settings.patience is not None and state.stale_rounds >= settings.patience
+def _ends_early(job: Job, state: RunState) -> bool:
+    """Tell whether patience has run out, or the algorithm has nothing left to do."""
+    patience, algorithm = job.settings.patience, job.algorithm
+    if isinstance(algorithm, Finishing) and algorithm.is_finished(state.strategy_state):
+        return True
+    return patience is not None and state.stale_rounds >= patience
 
 
 def _run_round(enrolled: Enrolled, state: RunState) -> RunState:
@@ -282,7 +285,7 @@ def _tell_lack(settings: ServerConfig, tally: Tally, metric: str) -> None:
 def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
     """Validate the last tensors, then score the kept ones on the test records, once."""
     job, last = enrolled.job, state.server_round
-    stopped_early = _is_stale(job.settings, state)  # before the last tensors are scored
+    stopped_early = _ends_early(job, state)  # before the last tensors are scored
     # Test records are scored once, and by the model that is kept: nothing is chosen by them, and
     # noisy scores of a second model would be one release more than the plan declares.
     keeps_last = job.settings.keep == "last"

@@ -42,7 +42,7 @@ class Outcome:
         clients: name -> declared number of training records.
         test: name -> metrics of the kept model on test records.
         validation: name -> metrics of the kept model on validation records; what sweeps choose by.
-        stopped_early: whether patience ran out.
+        stopped_early: whether patience ran out, or the algorithm had nothing left to do.
         epsilon: name -> privacy spent by the end, where scores of the last models cost some.
         reproducible: names of those who say that their noise derives from the plan's seed.
     """
