@@ -115,11 +115,36 @@ class GradientSumConfig(ObjectiveConfig):
             )
 
 
+@dataclass
+class NewtonConfig(ObjectiveConfig):
+    """Newton's method on sums of second derivatives, for a linear model and without privacy.
+
+    All records are read once a round, whatever ``client`` says of local steps.
+    """
+
+    kind: str = part_name("newton", "objective")
+    ridge: float = setting(
+        1.0,
+        "Weight of |w|^2 / 2 beside the sum of all records' losses, intercepts excepted; of two"
+        " classes, of the difference of their weights.",
+        ge=1e-6,
+        le=1e6,
+    )
+    tolerance: float = setting(
+        1e-6,
+        "Fall of the penalised sum of losses that Newton's step promises; the step that promises"
+        " no more ends the run.",
+        gt=0,
+        le=1e3,
+    )
+
+
 __all__ = [
     "CHOSEN_BY_GROUP",
     "FedDynConfig",
     "FedProxConfig",
     "GradientSumConfig",
+    "NewtonConfig",
     "ObjectiveConfig",
     "ScaffoldConfig",
     "part_name",

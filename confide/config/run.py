@@ -96,7 +96,8 @@ class Config:
     def _recipe_problems(self) -> Iterator[str]:
         """Yield where an algorithm with steps of its own does not know how long they may be."""
         objective = objective_of(self.strategy)
-        if objective.kind not in ALGORITHMS or not ALGORITHMS[objective.kind].own_step:
+        algorithm = ALGORITHMS.get(objective.kind)
+        if algorithm is None or not algorithm.own_step:
             return
         key = f"strategy.objective.kind={objective.kind}"
         if self.backbone.kind != "logistic" and self.tuning.kind != "head":
@@ -106,16 +107,16 @@ class Config:
                 ("table", "backbone=logistic") if is_table else ("poisson", "tuning=head")
             )
             yield (
-                f"{key}, which client=private_table chooses, knows steps for a linear model alone,"
+                f"{key}, which {algorithm.choice} chooses, knows steps for a linear model alone,"
                 f" and backbone.kind={self.backbone.kind}, tuning.kind={self.tuning.kind} is none;"
                 f" choose client={client} strategy=fedavg for this model, or {linear}."
             )
-        elif self.backbone.row_norm is None:
+        elif algorithm.row_norm and self.backbone.row_norm is None:
             yield (
                 f"{key} takes its step from the norm of rows; set backbone.row_norm=3, as"
-                " client=private_table does."
+                f" {algorithm.choice} does."
             )
-        if self.server.patience is not None:
+        if algorithm.row_norm and self.server.patience is not None:
             yield (
                 f"server.patience={self.server.patience}: {key} means the models of the last rounds"
                 " it has planned; set server.patience=null."

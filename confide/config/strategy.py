@@ -16,6 +16,7 @@ from confide.config.objectives import (
     FedDynConfig,
     FedProxConfig,
     GradientSumConfig,
+    NewtonConfig,
     ObjectiveConfig,
     ScaffoldConfig,
     part_name,
@@ -148,9 +149,12 @@ class AlgorithmKind(PartKind):
         weighting: the only weighting of updates that it is defined for; None for any.
         remains: what of an institution that withdrew stays in the server part's state, if anything.
         reads_records: whether its client part reads records beside local steps: not under privacy.
-        own_step: whether its server part chooses the length of steps, so that the server optimizer
-            has to be plain.
+        own_step: whether its server part chooses the length of steps, for a linear model, so that
+            the server optimizer has to be plain.
         own_recipe: whether an institution alone trains by it too, in place of plain local steps.
+        row_norm: whether its steps follow from ``backbone.row_norm``.
+        choice: what a person writes to choose it.
+        under_privacy: what to choose under privacy, where it is refused.
     """
 
     phrase: str = ""
@@ -160,6 +164,9 @@ class AlgorithmKind(PartKind):
     reads_records: bool = False
     own_step: bool = False
     own_recipe: bool = False
+    row_norm: bool = False
+    choice: str = ""
+    under_privacy: str = "another algorithm"
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -205,6 +212,24 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         remains="its part of the momentum and of the mean model",
         own_step=True,
         own_recipe=True,
+        row_norm=True,
+        choice="client=private_table",
+    ),
+    "newton": AlgorithmKind(
+        schema=NewtonConfig,
+        builder="confide.strategies.newton.newton",
+        name="exact federated Newton",
+        phrase="Newton steps",
+        sentence="Each round every institution sent sums over all its training records: the loss,"
+        " its gradient and its second derivatives. From their sum follow the steps that lead to the"
+        " regression on all records together, and the run ended where it was reached.",
+        weighting="num_examples",
+        remains="its part of the line search that was under way",
+        reads_records=True,
+        own_step=True,
+        own_recipe=True,
+        choice="strategy=newton",
+        under_privacy="client=private_table",
     ),
 }
 SELECTIONS: dict[str, PartKind] = {
@@ -289,9 +314,11 @@ class ComposedStrategyConfig(StrategyConfig):
                 f"server_optimizer.{name}={getattr(optimizer, name)}" for name in wrong
             )
             rights = ", ".join(f"{name}={getattr(plain, name)}" for name in wrong)
+            kind = self.objective.kind
+            own = " (its momentum is objective.momentum)" * hasattr(self.objective, "momentum")
             yield (
-                f"{said}: objective.kind={self.objective.kind}, which client=private_table chooses,"
-                f" takes steps of its own; set {rights} (its momentum is objective.momentum), or"
+                f"{said}: objective.kind={kind}, which {ALGORITHMS[kind].choice} chooses,"
+                f" takes steps of its own; set {rights}{own}, or"
                 " choose another client and strategy, such as client=table strategy=fedavg."
             )
 
@@ -342,10 +369,11 @@ def objective_problems(
         private: whether training is under differential privacy.
     """
     yield from objective.client_problems(client)
-    if private and ALGORITHMS[objective.kind].reads_records:
+    algorithm = ALGORITHMS[objective.kind]
+    if private and algorithm.reads_records:
         yield (
             f"objective.kind={objective.kind} computes more from records than the local steps,"
-            " which privacy does not cover; set privacy=none, or another algorithm."
+            f" which privacy does not cover; set privacy=none, or {algorithm.under_privacy}."
         )
 
 
@@ -366,6 +394,7 @@ __all__ = [
     "FedProxConfig",
     "FlowerStrategyConfig",
     "GradientSumConfig",
+    "NewtonConfig",
     "ObjectiveConfig",
     "PartKind",
     "ScaffoldConfig",

@@ -20,6 +20,7 @@ NEEDS = {
     ("data", "default"): ["data.path=mine.csv", "data.public=true"],
     ("task", "text"): ["task.labels=[no,yes]"],
     ("strategy", "gradient_sum"): ["client=private_table"],
+    ("strategy", "newton"): ["privacy=none"],
     ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,13 @@ from confide.config.strategy import (
     FedProxConfig,
     FlowerStrategyConfig,
     GradientSumConfig,
+    NewtonConfig,
     ObjectiveConfig,
     ScaffoldConfig,
     StrategyConfig,
 )
 from confide.errors import ConfigError
-from confide.protocol.tensors import Tensors
+from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.report.sentences import strategy_name
 from confide.strategies.aggregators import WeightedMean
 from confide.strategies.build import build_strategy
@@ -37,6 +39,7 @@ from confide.strategies.strategy import (
 
 QUICK = "experiment=heart_disease"
 START: Tensors = {"w": torch.tensor([1.0, -2.0])}
+LINEAR: Tensors = {"w": torch.zeros(2, 1), "b": torch.tensor([1.0, -2.0])}
 SECRET = bytes(32)
 PLAIN, MEAN = ObjectiveConfig(), WeightedMean(weighting="num_examples")
 UNIFORM = WeightedMean(weighting="uniform")
@@ -68,6 +71,7 @@ BUILT: dict[str, Strategy] = {
     "feddyn": by_hand(objective=FedDynConfig(alpha=0.1), aggregator=UNIFORM),
     "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
+    "newton": by_hand(objective=NewtonConfig()),
     **{name: by_hand(optimizer) for name, optimizer in ADAPTIVE.items()},
 }
 # What a strategy asks of clients
@@ -83,8 +87,8 @@ def from_yaml(*overrides: str) -> FederatedAlgorithm:
     return build_strategy(compose([QUICK, *needed, *overrides]).strategy)
 
 
-def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
-    params, state = START, algorithm.init(START)
+def three_rounds(algorithm: FederatedAlgorithm, start: Tensors = START) -> tuple[Tensors, Tensors]:
+    params, state = start, algorithm.init(start)
     for server_round, size in enumerate((0.5, -0.25, 1.5), start=1):
         under_way = algorithm.begin(
             RoundStart(
@@ -97,8 +101,11 @@ def three_rounds(algorithm: FederatedAlgorithm) -> tuple[Tensors, Tensors]:
             )
         )
         for client, count, values in (("a", 1, [size, 1.0]), ("b", 3, [0.5, size])):
-            shapes = algorithm.reply_shapes({"w": (2,)})
-            tensors = {key: torch.tensor(values) for key in shapes}
+            shapes = algorithm.reply_shapes(shapes_of(start))
+            tensors = {
+                key: torch.tensor(values).repeat(math.prod(shape))[: math.prod(shape)].view(shape)
+                for key, shape in shapes.items()
+            }
             under_way.add(ClientUpdate(client=client, tensors=tensors, num_examples=count))
         params, state = under_way.finish(EVERYBODY)
     return params, state
@@ -111,7 +118,9 @@ def test_every_yaml_is_built_by_hand_here() -> None:
 @pytest.mark.parametrize("name", BUILT)
 def test_yaml_builds_the_parts_that_it_names(name: str) -> None:
     composed, built = from_yaml(f"strategy={name}"), BUILT[name]
-    (params, state), (expected, expected_state) = three_rounds(composed), three_rounds(built)
+    start = LINEAR if name == "newton" else START
+    params, state = three_rounds(composed, start)
+    expected, expected_state = three_rounds(built, start)
     assert isinstance(composed, Strategy)
     assert composed.objective == built.objective
     assert composed.selection == built.selection == SelectAll()
