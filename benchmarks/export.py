@@ -24,13 +24,14 @@ from confide.client.training.trainer import Trainer
 from confide.config.composing.compose import compose
 from confide.config.run import Config
 from confide.inference.export import export
-from confide.inference.prediction import PROBABILITY, predict
+from confide.inference.prediction import predict
 from confide.inference.predictor import FORMS
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import load_model
 from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
+from confide.tasks.outcomes.classes import PROBABILITY
 
 _TWEETS = (
     "experiment=tweets",

@@ -37,6 +37,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Tensors
 from confide.storage.tensor_files import sha256
+from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.task import Examples
 
 log = logging.getLogger(__name__)
@@ -154,8 +155,10 @@ class Scores:
             return before
         examples = self._data.split(split)
         scores = self._trainer.scores(scored.tensors, examples)
+        outcome = outcome_of(plan.task)
         # A custom task may score otherwise; its metrics are its own, and cannot be released.
-        if scores.shape[1:] != (len(plan.task.labels),) or examples.labels.dim() != 1:
+        shapes = (tuple(scores.shape[1:]), tuple(examples.labels.shape[1:]))
+        if shapes != (outcome.score_shape, outcome.target_shape):
             return None
         sums = unit_sums(
             statistics,
@@ -174,7 +177,7 @@ class Scores:
             add_noise(sums, noise.numpy()),
             names,
             plan.task.metric_table,
-            classes=len(plan.task.labels),
+            classes=outcome.score_shape[-1],
             std=std,
         )
         return self._ledger.score(terms, split, digest, evaluation)

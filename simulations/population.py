@@ -20,12 +20,15 @@ from confide.client.records.tally import Tally
 from confide.client.records.units import take
 from confide.config.custom import implementation
 from confide.config.data import DataConfig
+from confide.config.outcomes import ClassesConfig
 from confide.config.spelling import canonical_name
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import seed_from
 from confide.simulations.partitioners import PARTITIONERS, NaturalPartitioner
-from confide.tasks.schema import parse_number
+from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.reading import parse_number
+from confide.tasks.schema import read_targets
 
 if TYPE_CHECKING:
     from flwr_datasets.partitioner import Partitioner
@@ -149,10 +152,13 @@ def _argument_problems(
 
 def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
     """Return what a partitioner sees: each record's position, and the value to partition by."""
-    column = FILE_COLUMN if by_file(config) else partition_column(config, task)
-    values = [str(value) for value in records[str(column)][:]]
-    if not by_file(config):  # files are called what they are called; 1.0 in one is 1 in another
-        values = list(map(canonical_name, values))
+    column = FILE_COLUMN if by_file(config) else partition_column(config)
+    if column is None:
+        values = _strata(task, records)
+    else:
+        values = [str(value) for value in records[column][:]]
+        if not by_file(config):  # files are called what they are called; 1.0 in one is 1 in another
+            values = list(map(canonical_name, values))
     by: list[str] | list[int] | list[float] = values
     if config.partitioner == "inner_dirichlet":  # needs classes numbered from 0
         number = {value: i for i, value in enumerate(sorted(set(values)))}
@@ -166,6 +172,13 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
                 " data.partitioner=continuous sorts by; choose another data.partition_by."
             )
     return Dataset.from_dict({_INDEX: list(range(len(values))), _BY: by})
+
+
+def _strata(task: TaskConfig, records: Dataset) -> list[str]:
+    """Name what made-up institutions differ by where no column is named."""
+    if isinstance(task.outcome, ClassesConfig):  # raw labels, of which a class may have several
+        return [canonical_name(str(label)) for label in records[task.label_column][:]]
+    return outcome_of(task).strata(read_targets(records, task).values)
 
 
 def _partition(

@@ -41,6 +41,7 @@ from confide.simulations.released_rounds import ReleasedRounds
 from confide.simulations.reproducible import noise_repeats, noise_secret
 from confide.simulations.spent import as_json, epsilon_unheard, spent_before
 from confide.strategies.parts import build_algorithm
+from confide.tasks.outcomes.build import outcome_of
 
 
 def simulate(
@@ -343,15 +344,15 @@ def _lines(
 ) -> dict[str, InstitutionResult]:
     """Return each institution's line of the summary."""
     epsilon = epsilon_unheard(federation, plan, outcome)
-    labels = federation.trainer.workload.task.labels
+    told = outcome_of(plan.task)
     lines = {}
     for name, data in federation.data.items():
-        counts = data.label_counts(labels)
+        counts = data.label_counts(told)
         pooled, own = baselines.get(name, (None, None))
         lines[name] = InstitutionResult(
             # Who never enrolled has declared no number
             num_examples=outcome.clients.get(name, len(data.train)),
-            records=sum(counts.values()),
+            records=data.num_records,
             labels=counts,
             test=outcome.test.get(name, {}),
             local=pooled,

@@ -1,23 +1,28 @@
 """Gradient sums: full-batch steps with momentum, whose length follows from public figures.
 
-FedSGD (McMahan et al. 2017, arXiv 1602.05629) with noisy sums, for a linear model under softmax
-cross entropy, on rows of one norm r beside an intercept's 1: with R^2 = r^2 + 1, in T rounds,
+FedSGD (McMahan et al. 2017, arXiv 1602.05629) with noisy sums, for a linear model on rows of one
+norm r beside an intercept's 1, under a loss whose bounds are known
+(:class:`~confide.config.outcomes.LossBounds`): with R^2 = r^2 + 1, in T rounds,
 
 - client: ``g_k``, the mean gradient over all its n_k records, noised under privacy;
 - server: ``g = sum n_k g_k / n``; ``v = momentum * v + g``; ``w -= step * v``, and the run's model
   is the mean of w over its last rounds (Polyak and Juditsky 1992).
 
-**No tuning.** Cross entropy's Hessian with respect to logits, diag(p) - p p^T, is at most 1/2, so
-the mean loss is R^2 / 2 smooth for any number of classes and any records: steps of 4 / R^2 are safe
-(2 / smoothness; with momentum up to 2 (1 + momentum) / smoothness). A gradient is (p - e_y) x^T,
-of norm at most sqrt(2) R, and below R where the model starts, at zero: at C = sqrt(2) R nothing is
-ever clipped, at C = R only records that the model is sure of and wrong about. Each of S
-institutions adds noise of standard deviation sigma C, so that g's coordinates have
-sigma C sqrt(S) / n. With tau, the sum of all steps, the difference of two logits gets noise of
-standard deviation ``logit_noise = sqrt(2) R tau / sqrt(T) * sigma C sqrt(S) / n``. Held at a
-constant this fixes tau, and ``step = (1 - momentum) tau / T``. With mu = sqrt(T) / sigma,
-C = sqrt(2) R and R = 1, tau is logit_noise * mu * n / (2 sqrt(S)), whatever T: half of logistic
-regression's on one logit, whose gradient the difference of two logits has twice.
+**No tuning.** Where the loss's Hessian in the outputs is at most L, the mean loss is L R^2 smooth
+for any records: steps of 2 / (L R^2) are safe (with momentum up to 1 + momentum times as long). A
+gradient is d x^T, d the loss's in the outputs, of norm at most G R for a known G: at C = G R none
+is ever clipped. Each of S institutions adds noise of standard deviation sigma C, so that g's
+coordinates have sigma C sqrt(S) / n. With tau, the sum of all steps, an output gets noise of
+standard deviation R tau / sqrt(T) * sigma C sqrt(S) / n, and what is predicted N times that, in
+units of a logit: ``logit_noise = N R tau / sqrt(T) * sigma C sqrt(S) / n``. Held at a constant this
+fixes tau, and ``step = (1 - momentum) tau / T``.
+
+Of classes, L = 1/2, since softmax cross entropy's Hessian is diag(p) - p p^T, and G = N = sqrt(2):
+d = p - e_y, and what counts is the difference of two logits. d is below 1 where the model starts,
+at zero: at C = R only records that the model is sure of and wrong about are clipped. With
+mu = sqrt(T) / sigma, C = sqrt(2) R and R = 1, tau is logit_noise * mu * n / (2 sqrt(S)), whatever
+T: half of logistic regression's on one logit, whose gradient the difference of two logits has
+twice. Losses of other outcomes have G = 1: C = R, as client=private_table has it, clips nothing.
 
 All of it is public: n and S are declared, sigma follows from the plan. The coordinator's work is
 post-processing of noised sums, at no cost in privacy.
@@ -47,7 +52,8 @@ def gradient_sum(*, momentum: float, logit_noise: float, averaged: float) -> Alg
 
     Args:
         momentum: of the coordinator's steps, in [0, 1).
-        logit_noise: standard deviation that the noise of all rounds gives a difference of logits.
+        logit_noise: standard deviation that the noise of all rounds gives what is predicted, in
+            units of a logit; of classes, a difference of two.
         averaged: share of the rounds, the last ones, whose mean is the run's model.
     """
 
@@ -92,19 +98,22 @@ def step_size(
         plan: rounds, privacy, and the norm of rows.
         cohort: declared numbers of training units of the institutions that are asked.
         momentum: of the coordinator's steps.
-        logit_noise: standard deviation that the noise of all rounds gives a difference of logits.
+        logit_noise: standard deviation that the noise of all rounds gives what is predicted, in
+            units of a logit; of classes, a difference of two.
 
     Raises:
         PrivacyError: if no noise suffices for the plan.
-        ValueError: if the plan's rows have no known norm.
+        ValueError: if the plan's rows have no known norm, or nothing bounds its loss.
     """
-    radius = row_radius(plan)
-    largest = 4.0 / radius**2
+    radius, bounds = row_radius(plan), plan.task.loss_bounds
+    if bounds is None:
+        raise ValueError(f"task.outcome.kind={plan.task.outcome.kind}: expected a bounded loss.")
+    largest = 2.0 / (bounds.smoothness * radius**2)
     if not plan.private:
         return largest
     noise = noise_multiplier(plan) * plan.privacy.clipping_norm
     of_mean = noise * math.sqrt(len(cohort)) / sum(cohort)
-    total = logit_noise * math.sqrt(plan.num_rounds) / (math.sqrt(2.0) * radius * of_mean)
+    total = logit_noise * math.sqrt(plan.num_rounds) / (bounds.noise * radius * of_mean)
     return min((1.0 - momentum) * total / plan.num_rounds, largest)
 
 

@@ -99,7 +99,7 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
 
     task = read_description(find_model(arguments.run)).plan.task
     # Other columns are not even read: nothing of them is compared or shown
-    needed = [*task.content_columns, task.label_column]
+    needed = [*task.content_columns, *task.target_columns]
     return read_whole(arguments.check, query=arguments.query, needed=needed, keep=()).records
 
 
@@ -111,7 +111,8 @@ def _show(comparison: "Comparison", folder: Path) -> None:
     run, exported = comparison.run, comparison.exported
     table.add_row("MB", f"{run.size_mb:.2f}", f"{exported.size_mb:.2f}")
     table.add_row("ms a record", f"{run.ms_per_record:.3f}", f"{exported.ms_per_record:.3f}")
-    table.add_row("largest difference of a probability", "", f"{comparison.difference:.1e}")
+    what = f"largest difference of {comparison.score_name}"
+    table.add_row(what, "", f"{comparison.difference:.1e}")
     for name, value in run.metrics.items():
         got = exported.metrics.get(name)  # missing if the exported model's outputs are not finite
         table.add_row(

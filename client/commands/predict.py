@@ -28,10 +28,11 @@ Nothing leaves this machine.
   confide predict RUN/export/onnx new.csv --output predicted.jsonl
   confide predict RUN 'postgresql+psycopg://ann@db/ward' --query 'SELECT * FROM heart'
 
-The output has the columns of the input, a column prediction with the most likely class, and a
-column probability_CLASS for each class. Without --output it is CSV on the standard output. The
-label column may be missing, or empty for some records; the task's metrics on labelled ones are
-printed. If records do not fit, all mistakes are listed at once, and nothing is written."""
+The output has the columns of the input and those of the prediction: of classes a column prediction
+with the most likely one, and a column probability_CLASS for each. Without --output it is CSV on the
+standard output. The label column may be missing, or empty for some records; the task's metrics on
+labelled ones are printed. If records do not fit, all mistakes are listed at once, and nothing is
+written."""
 
 _INPUT_HELP = (
     "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's"
@@ -124,9 +125,9 @@ def _predict(arguments: argparse.Namespace) -> None:
         custom_tasks=arguments.custom_task,
         backbone=arguments.backbone,
     )
-    task = predictor.task
+    schema = predictor.plan.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
-    needed = [*task.content_columns(), task.label_column()]
+    needed = [*predictor.task.content_columns(), *schema.target_columns]
     whole = read_whole(
         arguments.records,
         query=arguments.query,
@@ -150,9 +151,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _refuse_taken(predictor: "Predictor", kept: Sequence[str]) -> None:
-    from confide.inference.prediction import PREDICTION, PROBABILITY
-
-    added = {PREDICTION, *(f"{PROBABILITY}{name}" for name in predictor.task.labels)}
+    added = set(predictor.outcome.prediction_columns())
     taken = [name for name in kept if name in added]
     if taken:
         raise ConfigError(

@@ -1,7 +1,8 @@
 """A source's records, checked against the task: one record a unit, in canonical order."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -22,7 +23,9 @@ from confide.client.records.units import (
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
-from confide.tasks.schema import Problem, Read, count_problems, label_counts, read, read_labels
+from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.reading import Problem
+from confide.tasks.schema import Read, read, read_targets
 
 log = logging.getLogger(__name__)
 
@@ -92,9 +95,9 @@ def refuse_other_count(source: SourceRecords, config: DataConfig) -> None:
 def too_few(records: Dataset, config: DataConfig, task: TaskConfig) -> Iterator[str]:
     """Yield where records of a label are fewer than ``min_per_label``."""
     # Over all files together: an institution may well lack a label that others have
-    labels = read(records.select_columns([task.label_column]), task).labels
-    yield from count_problems(
-        label_counts(labels, task), total=len(records), minimum=config.min_per_label
+    outcome, targets = outcome_of(task), read_targets(records, task)
+    yield from outcome.count_problems(
+        outcome.counts(targets.fitting), total=len(records), minimum=config.min_per_label
     )
 
 
@@ -105,8 +108,8 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
         DataError: if the source cannot be read.
         ConfigError: if a custom function returns something other than records.
     """
-    columns = [*task.content_columns, task.label_column]
-    named = (config.id_column, config.group_column, partition_column(config, task))
+    columns = [*task.content_columns, *task.target_columns]
+    named = (config.id_column, config.group_column, partition_column(config))
     columns += [name for name in named if name is not None]
     wanted = tuple(dict.fromkeys(columns))
     if config._target_ is not None:
@@ -120,12 +123,15 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
     )
 
 
-def partition_column(config: DataConfig, task: TaskConfig) -> str | None:
-    """Return the column that records are partitioned by; None for the file a record is in."""
+def partition_column(config: DataConfig) -> str | None:
+    """Return the column that records are partitioned by.
+
+    None for the file a record is in (:func:`by_file`), or for what is to be predicted of it.
+    """
     if config.partitioner in PARTITIONED_BY_COLUMN:
         return config.partition_by
     column = config.partitioner_args.get("partition_by")
-    return task.label_column if column is None else str(column)
+    return None if column is None else str(column)
 
 
 def by_file(config: DataConfig) -> bool:
@@ -168,11 +174,15 @@ def source_problems(
             for problem in _part_problems(part, config, task)
             for placed in (_placed(problem, source, part.name),)
         ]
-    if task.label_column in source.records.column_names:
+    if set(task.target_columns) <= set(source.records.column_names):
         # Over all files together: an institution may well lack a label that others have
-        each = [label_counts(part.read.labels, task) for part in parts]
-        counts = {name: sum(count[name] for count in each) for name in task.labels}
-        problems += count_problems(counts, total=len(source.records), minimum=config.min_per_label)
+        outcome = outcome_of(task)
+        counts: Counter[str] = Counter()
+        for part in parts:
+            counts.update(outcome.counts(part.read.targets.fitting))
+        problems += outcome.count_problems(
+            counts, total=len(source.records), minimum=config.min_per_label
+        )
     return problems
 
 
@@ -185,6 +195,7 @@ def source_notes(source: SourceRecords, whole: Read, task: TaskConfig) -> tuple[
             for name, part in files_of(source)
             for note in text_notes(part, task)
         ),
+        *(note.text for note in whole.targets.notes),
         *value_notes(whole, task),
     )
 
@@ -220,8 +231,8 @@ def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator
             problem = id_problem(records, str(named))
             if problem:
                 yield problem
-    column = partition_column(config, task)
-    if column != task.label_column and column in records.column_names:
+    column = partition_column(config)
+    if column not in task.target_columns and column in records.column_names:
         values = records[column][:]
         nulls = [i for i, value in enumerate(values) if not value or not value.strip()]
         if nulls:
@@ -245,10 +256,10 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRec
         content_columns=content,
         group_column=config.group_column,
     )
-    compared = [*content, task.label_column]
+    compared = [*content, *task.target_columns]
     # Of two records of one unit at two institutions the same one has to be kept whatever the order
     # of the source, so that the column that decides the institution is compared too
-    place = FILE_COLUMN if by_file(config) else partition_column(config, task)
+    place = FILE_COLUMN if by_file(config) else partition_column(config)
     if place in records.column_names and place not in compared:
         compared.append(str(place))
     if config.id_column is None and task.table_columns:
@@ -258,8 +269,8 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRec
         # A null character between them, so that no other id and institution give the same text
         ids = [f"{unit}\0{at}" for unit, at in zip(ids, records[str(place)][:], strict=True)]
 
-    def classes(some: Dataset) -> list[int | None]:
-        return read_labels(some[task.label_column][:], task).indices
+    def classes(some: Dataset) -> list[Hashable]:
+        return read_targets(some, task).keys()
 
     units = keep_units(records, ids, columns=compared, classes_fn=classes)
     tally = Tally(read=len(records)).without("repeated", units.repeated)

@@ -1,8 +1,7 @@
 """An institution's records, encoded for the model: one part for each split."""
 
 import functools
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +22,7 @@ from confide.errors import DataError, PrivacyError
 from confide.models.workload import Workload
 from confide.protocol.messages import SPLITS
 from confide.storage.tensor_files import sha256
+from confide.tasks.outcomes.outcome import Outcome
 from confide.tasks.task import Examples, TableTask
 
 
@@ -92,15 +92,17 @@ class InstitutionData:
             {**examples.columns, **{name: part for name, part in more.items() if part is not None}}
         )
 
-    def label_counts(self, labels: Sequence[str]) -> dict[str, int]:
-        """Return label -> number of records over all splits.
+    @property
+    def num_records(self) -> int:
+        """Number of records over all splits."""
+        return sum(len(self.split(name)) for name in SPLITS)
+
+    def label_counts(self, outcome: Outcome) -> dict[str, int]:
+        """Return label, or what else the outcome counts by -> number of records over all splits.
 
         Exact, and so only for the institution itself and for simulations.
         """
-        counts: Counter[int] = Counter()
-        for name in SPLITS:
-            counts.update(self.split(name).labels.tolist())
-        return {label: counts[i] for i, label in enumerate(labels)}
+        return outcome.counts(torch.cat([self.split(name).labels for name in SPLITS]).cpu().numpy())
 
 
 def encode_splits(
@@ -164,7 +166,7 @@ def encode_institution(
     content, owner = workload.task.content_columns(), config.group_column
     ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
     # Of what was checked only rows of a table repeat, each of which is a unit of its own
-    shown = [*content, workload.task.label_column()]
+    shown = [*content, *workload.target_columns]
     records, ids = numbered_units(records, ids, columns=shown)
     # All records of an owner are in one split: otherwise test scores would reward a model for
     # having seen the same patient in training

@@ -11,7 +11,8 @@ import numpy
 from datasets import Dataset
 
 from confide.config.task import ColumnConfig, TaskConfig
-from confide.tasks.schema import Column, Problem, Read
+from confide.tasks.reading import Problem
+from confide.tasks.schema import Column, Read
 from confide.tasks.tokens import CountsTokens, TokenCounts
 
 _MANY = 0.1

@@ -27,7 +27,8 @@ from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.task import ColumnConfig, TaskConfig
 from confide.errors import DataError
-from confide.tasks.schema import Column, Read, label_counts
+from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.schema import Column, Read
 from confide.tasks.tokens import TokenCounts
 
 CountTokens = Callable[[Sequence[str]], TokenCounts | None]
@@ -94,7 +95,7 @@ class SourceReport:
         records: number of records read.
         left_out: reason, one of :data:`~confide.client.records.tally.REASONS` -> number of records
             that do not count; None if unknown.
-        labels: label -> number of records.
+        labels: label, or what else the outcome counts by -> number of records.
         missing: column -> number of records where it is empty.
     """
 
@@ -232,7 +233,8 @@ def _checked_if_possible(
     """Keep one record a unit; None if columns are missing or ids are null."""
     needed = (data.id_column,) if data.id_column is not None else task.content_columns
     owner = () if data.group_column is None else (data.group_column,)
-    if not {*needed, *owner, *task.content_columns, task.label_column} <= set(records.column_names):
+    columns = {*needed, *owner, *task.content_columns, *task.target_columns}
+    if not columns <= set(records.column_names):
         return None
     try:
         return gather(records, data, task)
@@ -248,7 +250,7 @@ def _source_report(
     return SourceReport(
         records=len(records),
         left_out=None if checked is None else dict(checked.tally.left_out),
-        labels=label_counts(seen.labels, task),
+        labels=outcome_of(task).counts(seen.targets.fitting),
         missing={
             name: int(empty[name].sum())
             if name in empty

@@ -20,7 +20,8 @@ from datasets import Dataset
 
 from confide.config.spelling import canonical_name
 from confide.errors import DataError
-from confide.tasks.schema import Problem, require_columns, whole_columns
+from confide.tasks.reading import Problem
+from confide.tasks.schema import require_columns, whole_columns
 from confide.tasks.values import comparable
 
 

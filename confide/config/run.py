@@ -14,6 +14,7 @@ from confide.config.client import InstitutionConfig, TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import setting
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
+from confide.config.outcomes import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
@@ -110,6 +111,15 @@ class Config:
                 f"{key}, which {algorithm.choice} chooses, knows steps for a linear model alone,"
                 f" and backbone.kind={self.backbone.kind}, tuning.kind={self.tuning.kind} is none;"
                 f" choose client={client} strategy=fedavg for this model, or {linear}."
+            )
+        elif (
+            algorithm.row_norm
+            and self.task.outcome.kind in OUTCOMES
+            and self.task.loss_bounds is None
+        ):
+            yield (
+                f"{key} takes its step from what bounds the loss, and nothing bounds that of"
+                f" task.outcome.kind={self.task.outcome.kind}; choose client=table strategy=fedavg."
             )
         elif algorithm.row_norm and self.backbone.row_norm is None:
             yield (

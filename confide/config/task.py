@@ -6,41 +6,46 @@ docs/design/0021-tables.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any, ClassVar
 
 from confide.config.columns import RELEASE, ColumnConfig, NumericConfig
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
-from confide.config.spelling import repeats
+from confide.config.one_of import OneOf
+from confide.config.outcomes import (
+    LABEL_COLUMN,
+    OUTCOMES,
+    ClassesConfig,
+    Labelling,
+    LossBounds,
+    OutcomeConfig,
+)
 from confide.errors import ConfigError
-from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
+
+_DECIDES = "Metric that picks the best model and stops early"
 
 
 @dataclass
 class TaskConfig:
-    """What is learnt: the schema of a record, its label, and the metric that decides.
+    """What is learnt: the schema of a record, its outcome, and the metric that decides.
 
-    A kind with other metrics sets ``metric_table`` and declares ``metrics`` and ``primary_metric``
-    anew, with that table's defaults.
+    A kind with metrics of its own, whatever the outcome, sets ``metric_table`` as a class variable
+    and declares ``metrics`` and ``primary_metric`` anew, with that table's defaults.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
-    # A class variable: neither Hydra nor a plan sees it, so that no setting can change it.
-    metric_table: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
 
     kind: str = setting("???", "Kind of task.")
     labels: list[str] = setting(list, "Class names, in the order of the model's outputs.")
-    label_column: str = setting("label", "Column that holds the label.")
+    label_column: str = setting(LABEL_COLUMN, "Column that holds the label.")
     label_values: dict[str, str] = setting(
         dict, "Raw value of the label column -> class name; empty: values are names."
     )
-    metrics: list[str] = setting(lambda: list(CLASSIFICATION), "Metrics to report.")
-    primary_metric: str = setting(
-        "accuracy", "Metric that picks the best model and stops early.", choices=CLASSIFICATION
-    )
+    metrics: list[str] = setting(list, "Metrics to report; empty: all of the outcome's.")
+    primary_metric: str = setting("", f"{_DECIDES}; empty: the first one of the outcome's.")
     _target_: str | None = setting(
         None,
         "Dotted path of a task of your own, which then stands in place of kind's on the same"
@@ -55,6 +60,32 @@ class TaskConfig:
     kwargs: dict[str, bool | int | float | str] = setting(
         dict, "Arguments of _target_, beside the schema."
     )
+    outcome: Annotated[OutcomeConfig, OneOf(OUTCOMES)] = field(default_factory=ClassesConfig)
+
+    def __post_init__(self) -> None:
+        # What is not said is written out once, so that plans, reports and replies all name the same
+        self.metrics = self.metrics or list(self.metric_table)
+        self.primary_metric = self.primary_metric or next(iter(self.metric_table), "")
+
+    @property
+    def metric_table(self) -> Mapping[str, Metric]:
+        """Its metrics, by name."""
+        return self.outcome.metric_table
+
+    @property
+    def labelling(self) -> Labelling:
+        """What it says of its label itself, which is all that classes need."""
+        return Labelling(labels=self.labels, column=self.label_column, values=self.label_values)
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """Columns that hold what is to be predicted."""
+        return self.outcome.columns(self.labelling)
+
+    @property
+    def loss_bounds(self) -> LossBounds | None:
+        """What the loss of any record can do to a linear model; None where nothing bounds it."""
+        return self.outcome.bounds(self.labelling)
 
     @property
     def content_columns(self) -> tuple[str, ...]:
@@ -74,7 +105,7 @@ class TaskConfig:
     @property
     def num_outputs(self) -> int:
         """Numbers that a model predicts for one record."""
-        return len(self.labels)
+        return len(self.outcome.output_names(self.labelling))
 
     @property
     def custom_tasks(self) -> tuple[str, ...]:
@@ -114,25 +145,17 @@ class TaskConfig:
                 f"kwargs={self.kwargs}: expected numbers, truth values and text, which a plan can"
                 " carry."
             )
-        # Outputs are in the order of labels: one that is there twice would be two classes.
-        if len(set(self.labels)) < 2 or len(set(self.labels)) != len(self.labels):
-            yield f"labels={self.labels}: expected at least two distinct class names."
-        elif repeats(self.label_values or self.labels):
-            key, names = (
-                ("label_values", list(self.label_values))
-                if self.label_values
-                else ("labels", self.labels)
-            )
-            yield f"{key}={names}: two of them are one value, as 1 and 1.0 are; leave one out."
-        unknown = sorted(set(self.label_values.values()) - set(self.labels))
-        if unknown:
-            yield (
-                f"label_values names {unknown}, which task.labels={self.labels} lacks; add them"
-                " there or map to one of these."
-            )
+        if self.outcome.kind not in OUTCOMES:  # reported as out of range
+            return
+        yield from self.outcome.labelling_problems(self.labelling)
         for name in self.metrics:
             if name not in self.metric_table:
                 yield f"metrics={name}: expected only {', '.join(self.metric_table)}."
+        if self.primary_metric not in self.metric_table and not _declares_choices(self):
+            yield (
+                f"primary_metric={self.primary_metric}: expected one of"
+                f" {', '.join(self.metric_table)}. {_DECIDES}."
+            )
         if self.primary_metric in self.metric_table and self.primary_metric not in self.metrics:
             yield (
                 f"primary_metric={self.primary_metric} is not in metrics={self.metrics}; add it or"
@@ -140,9 +163,15 @@ class TaskConfig:
             )
 
 
+def _declares_choices(task: TaskConfig) -> bool:
+    """Say whether a kind names its deciding metrics itself, which are checked as a range."""
+    declared = {item.name: item.metadata for item in fields(task)}
+    return declared["primary_metric"]["choices"] is not None
+
+
 @dataclass
 class TextClassificationConfig(TaskConfig):
-    """One label for one text."""
+    """One outcome for one text."""
 
     kind: str = setting("text_classification", "Kind of task.", choices=("text_classification",))
     text_column: str = setting("text", "Column that holds the text.")
@@ -161,7 +190,7 @@ class TextClassificationConfig(TaskConfig):
 
 @dataclass
 class TabularConfig(TaskConfig):
-    """One label for one row of a table."""
+    """One outcome for one row of a table."""
 
     kind: str = setting("tabular", "Kind of task.", choices=("tabular",))
     columns: dict[str, ColumnConfig] = setting(
@@ -227,8 +256,9 @@ class TabularConfig(TaskConfig):
         if not self.columns:
             yield "columns={}: expected at least one input column."
         # A model that sees the label learns nothing else.
-        if self.label_column in self.columns:
-            yield f"columns.{self.label_column} is the label; remove it from the inputs."
+        for name in self.target_columns if self.outcome.kind in OUTCOMES else ():
+            if name in self.columns:
+                yield f"columns.{name} is the label; remove it from the inputs."
         for name, column in self.columns.items():
             yield from column.encoding_problems(f"columns.{name}", self.numeric)
 
@@ -250,8 +280,9 @@ class TaskKind:
         inventor: dotted name of a function (schema, count, generator) -> column -> values, which
             invents raw records for checks that need no real ones.
         title: what it is, in a report.
-        purpose: what it is for, as the beginning of a sentence that the classes end.
-        pipeline_tag: Hugging Face's name for it, for the model card; None: other.
+        purpose: what a model of classes is for, as the beginning of a sentence that they end.
+        records: what its records are, in words.
+        pipeline_tag: Hugging Face's name for it with classes, for the model card; None: other.
         assets: what a task needs of a pretrained backbone's folder, such as a tokenizer.
         members: what a custom task on this schema must have, beside the members of every task.
         forms: forms that a model of it can be exported to; None for every form.
@@ -266,6 +297,7 @@ class TaskKind:
     inventor: str
     title: str
     purpose: str
+    records: str = "records"
     pipeline_tag: str | None = None
     assets: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
@@ -280,8 +312,9 @@ class TaskKind:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Its metrics, by name."""
-        return self.schema.metric_table
+        """Those of its own, by name; {} where an outcome's are all there are."""
+        own: Any = self.schema.metric_table
+        return {} if isinstance(own, property) else own
 
 
 TASKS: dict[str, TaskKind] = {
@@ -293,6 +326,7 @@ TASKS: dict[str, TaskKind] = {
         inventor="confide.tasks.invented.texts",
         title="Text classification",
         purpose="Classifies texts",
+        records="texts",
         pipeline_tag="text-classification",
         assets=("tokenizer",),
     ),
@@ -304,6 +338,7 @@ TASKS: dict[str, TaskKind] = {
         inventor="confide.tasks.invented.rows",
         title="Classification of a table",
         purpose="Classifies rows of a table",
+        records="rows of a table",
         pipeline_tag="tabular-classification",
         members=("num_inputs",),
     ),
@@ -312,8 +347,12 @@ TASKS: dict[str, TaskKind] = {
 
 
 def known_metrics() -> dict[str, Metric]:
-    """Return the metrics of all kinds of task, by name."""
-    return {name: metric for kind in TASKS.values() for name, metric in kind.metrics.items()}
+    """Return the metrics of all outcomes and of all kinds of task, by name."""
+    tables = [
+        *(kind.metrics for kind in OUTCOMES.values()),
+        *(kind.metrics for kind in TASKS.values()),
+    ]
+    return {name: metric for table in tables for name, metric in table.items()}
 
 
 __all__ = [

@@ -12,8 +12,8 @@ from confide.models.backbones import find_backbone
 from confide.models.saved import RUN_FORM
 
 TOLERANCE = 1e-4
-"""Largest difference of logits and of probabilities between a run's own model and an exact form of
-it."""
+"""Largest difference of logits and of scores, such as probabilities, between a run's own model and
+an exact form of it."""
 _TIMED_RECORDS, _REPEATS, _SINGLE = 256, 5, 8
 
 
@@ -40,7 +40,9 @@ class Comparison:
         form: hf, merged, onnx or int8.
         num_examples: records compared.
         num_labelled: those with a label.
-        difference: largest absolute difference of probabilities.
+        difference: largest absolute difference of scores, in units of one: of a probability, or of
+            a number's range.
+        score_name: what scores are, in the plural.
         logit_difference: and of logits.
         run: the run's own model.
         exported: the exported one, loaded from its files.
@@ -50,6 +52,7 @@ class Comparison:
     num_examples: int
     num_labelled: int
     difference: float
+    score_name: str
     logit_difference: float
     run: Measured
     exported: Measured
@@ -83,7 +86,9 @@ def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
         form=exported.description.form,
         num_examples=len(inputs.records),
         num_labelled=int(inputs.labelled.sum()),
-        difference=max(_gap(scores(one), scores(other)) for one, other in pairs),
+        difference=max(_gap(scores(one), scores(other)) for one, other in pairs)
+        / run.outcome.score_unit,
+        score_name=run.outcome.score_name,
         logit_difference=max(_gap(one, other) for one, other in pairs),
         run=Measured(
             size_mb=_size_mb(run),

@@ -74,7 +74,7 @@ def export(
             if form != "int8" and not comparison.exact:
                 raise ModelError(
                     f"--to {form}: outputs differ from the run's own by"
-                    f" {comparison.difference:.2g} in probabilities and"
+                    f" {comparison.difference:.2g} in {comparison.score_name} and"
                     f" {comparison.logit_difference:.2g} in logits, allowed {TOLERANCE:g}; nothing"
                     " was written. Choose another form."
                 )

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from confide.config.custom import implementation
+from confide.config.outcomes import OUTCOMES
 from confide.models.backbones import loading, quiet_transformers, refuse_other_code
 from confide.models.workload import Workload, network_of
 from confide.protocol.plan import TrainingPlan
@@ -71,13 +72,13 @@ def write_classifier(
         folder: to write into.
         config: of transformers.
         tensors: of the class.
-        plan: whose classes are predicted.
+        plan: whose outcome is predicted.
         classes: transformers' auto class -> class, all of one file.
     """
-    labels = plan.task.labels
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {name: i for i, name in enumerate(labels)}
-    config.problem_type = "single_label_classification"
+    names = plan.task.outcome.output_names(plan.task.labelling)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    config.problem_type = OUTCOMES[plan.task.outcome.kind].problem_type
     # Of the tensors as they were trained, whatever the backbone's own config said.
     config.dtype = "float32"
     made = classes["AutoModelForSequenceClassification"]

@@ -1,4 +1,4 @@
-"""A trained model as one ONNX file: any batch and length in, logits and probabilities out."""
+"""A trained model as one ONNX file: any batch and length in, logits and scores out."""
 
 import contextlib
 import logging
@@ -17,13 +17,14 @@ from confide.inference.predictor import ONNX_FILE
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import num_bytes
+from confide.tasks.outcomes.build import outcome_of
 
 _LARGEST_IN_ONE_FILE = 1 << 30
 """Bytes of weights; a protocol buffer holds less than 2 GiB, larger ones go to a file beside it."""
 
 
 class _Served(nn.Module):
-    """A classifier that gives the task's scores, probabilities, too."""
+    """A model that gives the task's scores, such as probabilities, too."""
 
     def __init__(self, classifier: nn.Module, scores_fn: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class _Served(nn.Module):
         self._scores_fn = scores_fn
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Map inputs to logits and probabilities [b, c]."""
+        """Map inputs to logits [b, k] and scores [b, ...]."""
         logits: Tensor = self.classifier(*inputs)
         return logits, self._scores_fn(logits)
 
@@ -52,14 +53,15 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
     # Three, since the converter takes a batch of one for a constant.
     batch = workload.task.synthetic(3, torch.Generator().manual_seed(0)).take(torch.arange(3))
     example = {name: batch[name] for name in TASKS[plan.task.kind].inputs}
+    name = outcome_of(plan.task).score_name
     outside = num_bytes(classifier.state_dict()) > _LARGEST_IN_ONE_FILE
     if not int8:
-        _convert(folder / ONNX_FILE, served, example, outside=outside)
+        _convert(folder / ONNX_FILE, served, example, score_name=name, outside=outside)
         return
     with _quiet(), tempfile.TemporaryDirectory(dir=folder) as exact:
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        _convert(Path(exact) / ONNX_FILE, served, example, outside=outside)
+        _convert(Path(exact) / ONNX_FILE, served, example, score_name=name, outside=outside)
         # A scale for each output halves the difference that one for the whole matrix makes.
         quantize_dynamic(
             Path(exact) / ONNX_FILE,
@@ -70,7 +72,9 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
         )
 
 
-def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside: bool) -> None:
+def _convert(
+    path: Path, served: _Served, example: dict[str, Tensor], *, score_name: str, outside: bool
+) -> None:
     axes = ("batch", "sequence")
     # Integers are tokens, whose second dimension is a length.
     dynamic = tuple(
@@ -84,7 +88,7 @@ def _convert(path: Path, served: _Served, example: dict[str, Tensor], *, outside
                 tuple(example.values()),
                 path,
                 input_names=list(example),
-                output_names=["logits", "probabilities"],
+                output_names=["logits", score_name],
                 dynamic_shapes=(dynamic,),
                 dynamo=True,
                 external_data=outside,

@@ -18,8 +18,6 @@ from confide.models.compute import make_compute
 from confide.tasks.task import Task
 from confide.tasks.values import text_column
 
-PREDICTION, PROBABILITY = "prediction", "probability_"
-"""Column of the predicted class's name, and the start of the columns of probabilities."""
 _PART = 1024
 _LACKING = "The records lack column"
 """How a task's check begins that finds columns missing: here it sees those alone that there are."""
@@ -41,14 +39,15 @@ class Part(NamedTuple):
     """Predictions for some records.
 
     Attributes:
-        frame: ``prediction`` and ``probability_CLASS`` of each class.
-        probabilities: shape [n, c].
-        labels: class indices, shape [n]; meaningless where ``labelled`` is false.
+        frame: the columns of predictions: of classes ``prediction``, and ``probability_CLASS`` of
+            each class.
+        scores: of the task, such as class probabilities, shape [n, ...].
+        labels: shape [n, ...]; meaningless where ``labelled`` is false.
         labelled: bool, shape [n].
     """
 
     frame: pandas.DataFrame
-    probabilities: Tensor
+    scores: Tensor
     labels: Tensor
     labelled: Tensor
 
@@ -72,8 +71,8 @@ def predict(
         backbone: folder of the run's pretrained backbone; None: where it was when it was trained.
 
     Returns:
-        One row a record, in order and with the index of ``records``: ``prediction``, the name of
-        the likeliest class, and ``probability_CLASS`` for each class.
+        One row a record, in order and with the index of ``records``: of classes ``prediction``, the
+        name of the likeliest class, and ``probability_CLASS`` for each class.
 
     Raises:
         DataError: naming everything that does not fit the task's schema.
@@ -107,23 +106,31 @@ def read_inputs(
             found in.
     """
     task, config = predictor.task, predictor.plan.task
-    _refuse_odd(records, [*task.content_columns(), task.label_column()])
+    _refuse_odd(records, [*task.content_columns(), *config.target_columns])
     names = [name for name in task.content_columns() if name in _names(records)]
     columns = {name: _as_text(records, name) for name in names}
-    labels: list[str | None] = [None] * len(records)
-    if with_labels and task.label_column() in _names(records):
-        labels = [label or None for label in _as_text(records, task.label_column()).to_pylist()]
+    labels = {
+        name: _as_text(records, name).to_pylist()
+        for name in config.target_columns
+        if with_labels and name in _names(records)
+    }
+    labelled = predictor.outcome.labelled(labels) or [False] * len(records)
     # A schema wants a label in each record; where there is none any will do, and is not looked at.
-    any_label = next(iter(config.label_values), config.labels[0])
-    columns[task.label_column()] = pyarrow.array(
-        [label or any_label for label in labels], pyarrow.string()
-    )
+    for name, any_label in predictor.outcome.placeholder().items():
+        known = labels.get(name, labelled)
+        columns[name] = pyarrow.array(
+            [
+                label if is_known else any_label
+                for label, is_known in zip(known, labelled, strict=True)
+            ],
+            pyarrow.string(),
+        )
     # Without a fingerprint `datasets` would pickle every record to make one.
     taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
     problems = _problems(task, taken, present=_names(records))
     if problems:
         raise DataError(problems)
-    return Inputs(taken, torch.tensor([label is not None for label in labels], dtype=torch.bool))
+    return Inputs(taken, torch.tensor(labelled, dtype=torch.bool))
 
 
 def _refuse_odd(records: Dataset | pandas.DataFrame, needed: Sequence[str]) -> None:
@@ -196,18 +203,13 @@ def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
     Raises:
         ModelError: if the model gives no finite numbers.
     """
-    classes = predictor.task.labels
     for start in range(0, len(inputs.records), _PART):
         records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
         logits, labels = predictor.outputs(records)
-        probabilities = predictor.task.scores(logits)
-        predictor.refuse_diverged(probabilities)
-        columns = {
-            f"{PROBABILITY}{name}": probabilities[:, i].numpy() for i, name in enumerate(classes)
-        }
-        predicted = [classes[i] for i in probabilities.argmax(dim=1).tolist()]
-        frame = pandas.DataFrame({PREDICTION: predicted, **columns})
-        yield Part(frame, probabilities, labels, inputs.labelled[start : start + _PART])
+        scores = predictor.task.scores(logits)
+        predictor.refuse_diverged(scores)
+        frame = pandas.DataFrame(dict(predictor.outcome.predictions(scores.numpy())))
+        yield Part(frame, scores, labels, inputs.labelled[start : start + _PART])
 
 
 def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float], int]:
@@ -219,14 +221,12 @@ def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float]
     labelled = torch.cat([part.labelled for part in parts])
     if not bool(labelled.any()):
         return {}, 0
-    probabilities = torch.cat([part.probabilities for part in parts])[labelled]
+    scores = torch.cat([part.scores for part in parts])[labelled]
     labels = torch.cat([part.labels for part in parts])[labelled]
-    return predictor.task.metrics(probabilities, labels), int(labelled.sum())
+    return predictor.task.metrics(scores, labels), int(labelled.sum())
 
 
 __all__ = [
-    "PREDICTION",
-    "PROBABILITY",
     "Inputs",
     "Part",
     "predict",

@@ -1,5 +1,6 @@
 """A model that predicts: a run's own, one exported for transformers, or one in ONNX."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from confide.models.saved import (
 )
 from confide.protocol.plan import TrainingPlan
 from confide.tasks.build import build_task
+from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.outcomes.outcome import Outcome
 from confide.tasks.task import LABELS, Batch, Examples, Task
 
 FORMS = {
@@ -44,7 +47,7 @@ class Predictor:
     Attributes:
         folder: where it was loaded from.
         description: what it is.
-        task: schema, scores, metrics.
+        task: encodes records; scores, metrics.
         prepare: records -> what the model takes.
         logits: one batch, without labels, -> logits on the CPU, shape [b, c].
     """
@@ -60,11 +63,16 @@ class Predictor:
         """What it was trained on and how."""
         return self.description.plan
 
+    @functools.cached_property
+    def outcome(self) -> Outcome:
+        """What it predicts."""
+        return outcome_of(self.plan.task)
+
     def outputs(self, records: Dataset, *, batch_size: int = 32) -> tuple[Tensor, Tensor]:
         """Compute logits, texts of one padded length together: none is padded on another's account.
 
         Returns:
-            Logits, shape [n, c], and the labels that stand in the records, shape [n].
+            Logits, shape [n, c], and the labels that stand in the records, shape [n, ...].
         """
         examples = self.prepare(records)
         logits = torch.empty((len(examples), self.plan.task.num_outputs))

@@ -71,6 +71,33 @@ def log_loss(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
 
 # --- the same from sums over records, which leave an institution with noise
 
+
+def usable(
+    scores: "numpy.ndarray", labels: "numpy.ndarray"
+) -> tuple["numpy.ndarray", "numpy.ndarray"]:
+    """Return probabilities that add up to one, each record's from its own scores alone, and labels.
+
+    Args:
+        scores: class probabilities as a model gives them, shape [n, c]; they may be anything.
+        labels: class indices, int64 of shape [n]; what lies beyond 0 to c - 1, as a custom task's
+            may, counts as the nearest.
+    """
+    import numpy
+
+    count, classes = scores.shape
+    labels = labels.clip(0, classes - 1)
+    scores = numpy.asarray(scores, dtype=float)
+    finite = numpy.isfinite(scores).all(axis=1, keepdims=True)
+    shares = numpy.where(finite, scores, 0.0).clip(0, 1)
+    totals = shares.sum(axis=1, keepdims=True)
+    # No answer counts as a wrong one, and not as none: otherwise a model could choose who is
+    # counted, and a diverged one would be measured on nobody.
+    wrong = numpy.zeros((count, classes))
+    wrong[numpy.arange(count), (labels + 1) % classes] = 1.0
+    answered = totals > 0
+    return numpy.where(answered, shares / numpy.where(answered, totals, 1.0), wrong), labels
+
+
 LARGEST_LOSS = 5.0
 """Losses are cut here before they are summed: a true class of probability 0.0067 and less."""
 _BINS, _LARGEST_LOGIT = 16, 4.0
@@ -183,11 +210,16 @@ def log_loss_of(sums: "numpy.ndarray") -> float:
     return float(LARGEST_LOSS * sums[0] / max(sums.sum(), 1.0))
 
 
-HITS = Statistic(name="hits", rows_fn=_hits, counts_fn=lambda classes: _ones(2))
-OUTCOMES = Statistic(name="outcomes", rows_fn=_outcomes, counts_fn=_outcome_counts)
-RANKS = Statistic(name="ranks", rows_fn=_ranks, counts_fn=_rank_counts)
+HITS = Statistic(name="hits", rows_fn=_hits, usable_fn=usable, counts_fn=lambda classes: _ones(2))
+OUTCOMES = Statistic(
+    name="outcomes", rows_fn=_outcomes, usable_fn=usable, counts_fn=_outcome_counts
+)
+RANKS = Statistic(name="ranks", rows_fn=_ranks, usable_fn=usable, counts_fn=_rank_counts)
 BOUNDED_LOSSES = Statistic(
-    name="bounded losses", rows_fn=_bounded_losses, counts_fn=lambda classes: _ones(2)
+    name="bounded losses",
+    rows_fn=_bounded_losses,
+    usable_fn=usable,
+    counts_fn=lambda classes: _ones(2),
 )
 
 
@@ -248,4 +280,5 @@ __all__ = [
     "log_loss_of",
     "macro_f1",
     "macro_f1_of",
+    "usable",
 ]

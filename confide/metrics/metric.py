@@ -15,11 +15,17 @@ if TYPE_CHECKING:
     import numpy
 
 ScoreFn = Callable[["numpy.ndarray", "numpy.ndarray"], float | None]
-"""Scores [n, c] and labels [n], n >= 1 -> value; None where it is undefined."""
-RowsFn = Callable[["numpy.ndarray", "numpy.ndarray"], "numpy.ndarray"]
-"""Probabilities [n, c], finite and in [0, 1], and labels [n] in 0..c-1 -> one row a record [n, w].
+"""Scores [n, ...] and targets [n, ...] of an outcome, n >= 1 -> value; None where it is undefined.
 
-No entry is negative, no row is longer than 1 (L2), and a row depends on its own record alone."""
+Of classes: probabilities [n, c] and class indices [n]."""
+UsableFn = Callable[["numpy.ndarray", "numpy.ndarray"], tuple["numpy.ndarray", "numpy.ndarray"]]
+"""Scores [n, ...] as a model gives them, which may be anything, and targets as they are -> both as
+rows can be made of them; each record's from its own alone."""
+RowsFn = Callable[["numpy.ndarray", "numpy.ndarray"], "numpy.ndarray"]
+"""Usable scores [n, ...] and targets [n, ...] -> one row a record [n, w].
+
+No entry is negative, no row is longer than 1 (L2), and a row depends on its own record alone. Of
+classes: probabilities [n, c], finite and in [0, 1], and labels [n] in 0..c-1."""
 EstimateFn = Callable[["numpy.ndarray"], float | None]
 """Sum of rows, with noise in it [w] -> value, in no bounds yet; None where it is undefined."""
 PoolFn = Callable[[Sequence[tuple[float, float]]], float]
@@ -74,12 +80,15 @@ class Statistic:
     Attributes:
         name: by which two metrics that need the same sums are recognised.
         rows_fn: what each record adds.
-        counts_fn: number of classes -> weights [w] whose product with any record's row is 1, so
-            that the sums tell how many records there are.
+        usable_fn: what rows are made of, whatever a model gives.
+        counts_fn: how many numbers a record's scores are, of classes their number -> weights [w]
+            whose product with any record's row is 1, so that the sums tell how many records there
+            are.
     """
 
     name: str
     rows_fn: RowsFn
+    usable_fn: UsableFn
     counts_fn: Callable[[int], "numpy.ndarray"]
 
 
@@ -88,11 +97,11 @@ class Metric:
     """One metric of a task.
 
     Attributes:
-        name: as configs, messages and reports write it; it means the same in every task.
+        name: as configs, messages and reports write it; it means the same for every outcome.
         direction: which values are better.
         least: lowest value that it can have.
         largest: highest value that it can have.
-        score_fn: computes it from scores and labels.
+        score_fn: computes it from scores and targets.
         pool_fn: how values of institutions become the value of all.
         proportion: whether it is a share of the records, so that an interval follows from its value
             and support.
@@ -133,6 +142,7 @@ __all__ = [
     "RowsFn",
     "ScoreFn",
     "Statistic",
+    "UsableFn",
     "is_noisy",
     "mean_by_support",
     "noise_name",

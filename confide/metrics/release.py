@@ -6,10 +6,11 @@ Gaussian noise was added to them, and of nothing else: metrics, the number of re
 measured on and the standard deviations of their noise are post-processing.
 
 **Sensitivity.** Each record has one row a statistic. A row's entries are not negative, its L2 norm
-is at most 1, and it depends on that record's scores and label alone; a record whose scores are not
-all finite has the row of a wrong answer given with certainty. A unit adds the mean of its records'
-rows, whose norm is at most 1 too. With k statistics side by side a unit moves the sums by at most
-sqrt(k) (:func:`sensitivity`), however many records it has.
+is at most 1, and it depends on that record's scores and target alone: what a model gives is made
+usable first, record by record, and scores that are not finite become a wrong answer given with
+certainty. A unit adds the mean of its records' rows, whose norm is at most 1 too. With k statistics
+side by side a unit moves the sums by at most sqrt(k) (:func:`sensitivity`), however many records it
+has.
 
 **Arithmetic.** Rows are rounded down to multiples of 2^-30 and added as 64-bit integers, a unit's
 mean is divided and rounded down as integers: an entry only shrinks, sums are exact in any order,
@@ -21,6 +22,7 @@ records, and by anything else computed from these records that leaves.
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
@@ -51,24 +53,22 @@ def sensitivity(statistics: Sequence[Statistic]) -> float:
 def unit_sums(
     statistics: Sequence[Statistic],
     scores: Floats,
-    labels: Integers,
+    targets: NDArray[Any],
     groups: Integers | None = None,
 ) -> Integers:
     """Add up the rows of all units.
 
     Args:
         statistics: whose rows stand side by side, at least one.
-        scores: class probabilities as a model gives them, shape [n, c]; they may be anything.
-        labels: class indices, int64 of shape [n], 0 to c - 1; what lies beyond counts as the
-            nearest.
+        scores: as a model gives them, shape [n, ...]; they may be anything.
+        targets: shape [n, ...], of classes their indices.
         groups: whose each record is, int64 of shape [n]; None if each is a unit of its own.
 
     Returns:
         Sums in units of 2^-30: int64, shape [w].
     """
-    labels = labels.clip(0, scores.shape[1] - 1)  # of a custom task they may be anything
-    probabilities = _usable(scores, labels)
-    rows = numpy.concatenate([one.rows_fn(probabilities, labels) for one in statistics], axis=1)
+    made = [one.rows_fn(*one.usable_fn(scores, targets)) for one in statistics]
+    rows = numpy.concatenate(made, axis=1)
     parts = numpy.floor(rows * _UNIT).astype(numpy.int64)
     if groups is None:
         return numpy.asarray(parts.sum(axis=0))
@@ -76,21 +76,6 @@ def unit_sums(
     totals = numpy.zeros((len(owners), parts.shape[1]), dtype=numpy.int64)
     numpy.add.at(totals, member, parts)
     return numpy.asarray((totals // numpy.bincount(member)[:, None]).sum(axis=0))
-
-
-def _usable(scores: Floats, labels: Integers) -> Floats:
-    """Return probabilities that add up to one, each record's from its own scores alone."""
-    count, classes = scores.shape
-    scores = numpy.asarray(scores, dtype=float)
-    finite = numpy.isfinite(scores).all(axis=1, keepdims=True)
-    shares = numpy.where(finite, scores, 0.0).clip(0, 1)
-    totals = shares.sum(axis=1, keepdims=True)
-    # No answer counts as a wrong one, and not as none: otherwise a model could choose who is
-    # counted, and a diverged one would be measured on nobody.
-    wrong = numpy.zeros((count, classes))
-    wrong[numpy.arange(count), (labels + 1) % classes] = 1.0
-    answered = totals > 0
-    return numpy.where(answered, shares / numpy.where(answered, totals, 1.0), wrong)
 
 
 def add_noise(sums: Integers, noise: Floats) -> Floats:
@@ -118,7 +103,7 @@ def estimates(
         noisy: sums of ``statistics_of(names, metrics)``, side by side, shape [w].
         names: metrics wanted; those without a statistic are left out.
         metrics: the task's table.
-        classes: number of classes.
+        classes: numbers in one record's scores: of classes, how many there are.
         std: standard deviation of the noise in each sum.
 
     Returns:

@@ -19,6 +19,7 @@ from confide.models.compute import Compute
 from confide.models.features import FeatureCache, features_of
 from confide.models.networks import Head, TextClassifier, apply_tuning
 from confide.models.workload import Order, Workload
+from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Assets, Examples, Task
 
@@ -32,7 +33,7 @@ def folder_assets(folder: Path) -> Assets:
 
 
 def build_encoder(config: TransformerConfig, order: Order) -> Workload:
-    """Build a classifier of texts.
+    """Build a model of texts.
 
     Args:
         config: the encoder.
@@ -119,6 +120,7 @@ class FrozenEncoder:
 def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Workload:
     """Build a head on features that the frozen encoder computes once a record."""
     compute, cache = order.compute, frozen.cache(order.compute)
+    outcome = outcome_of(order.task)
     width = frozen.width  # from config.json: a head is built without the encoder's weights
 
     @functools.cache
@@ -140,7 +142,7 @@ def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Worklo
 
     def synthetic(count: int, generator: torch.Generator) -> Examples:
         # Labels are drawn before features: the preflight's records stay what they were.
-        labels = torch.randint(0, len(task.labels), (count,), generator=generator)
+        labels = outcome.synthetic(count, generator)
         features = torch.randn((count, width), generator=generator)
         return Examples({FEATURES: features, LABELS: labels})
 

@@ -221,7 +221,8 @@ def load_model(
         backbone: folder of its pretrained backbone; None: where it was when it was trained.
 
     Returns:
-        The workload, its trainable tensors (already in the model), and the class names.
+        The workload, its trainable tensors (already in the model), and the class names; () for any
+        other outcome.
 
     Raises:
         ModelError: if files are missing or damaged, or the backbone is not the one it was trained

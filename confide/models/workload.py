@@ -25,13 +25,14 @@ class Workload:
     """Everything between records and an update.
 
     Attributes:
-        task: schema, loss, metrics.
+        task: encodes records; loss, scores, metrics.
         model: on the compute device; its trainable tensors are what travels.
         prepare: records -> what the model takes.
         synthetic: invents ``count`` records in the model's terms, for the privacy preflight.
         compute: where and how.
         custom_task: dotted path of the task, if it is custom.
         longest: largest number of tokens of a record; None if records have none.
+        target_columns: columns that hold what is to be predicted.
         save_beside: writes into a saved model's folder what transformers loads of the model; None
             for nothing.
     """
@@ -43,6 +44,7 @@ class Workload:
     compute: Compute
     custom_task: str | None = None
     longest: int | None = None
+    target_columns: tuple[str, ...] = ()
     save_beside: Callable[[Path], None] | None = None
 
 
@@ -118,7 +120,11 @@ def build_workload(
     # The caller's random numbers are left as they were.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return replace(build(backbone, order), custom_task=task._target_)
+        return replace(
+            build(backbone, order),
+            custom_task=task._target_,
+            target_columns=task.target_columns,
+        )
 
 
 def shapes_without_weights(

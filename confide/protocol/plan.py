@@ -12,16 +12,17 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, Protocol, Union
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Discriminator, GetCoreSchemaHandler, Tag, TypeAdapter, ValidationError
-from pydantic_core import CoreSchema
+from pydantic import TypeAdapter, ValidationError
 
 from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
+from confide.config.one_of import OneOf
+from confide.config.outcomes import OUTCOMES, ClassesConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, objective_problems
@@ -50,34 +51,9 @@ NEIGHBOURING_RELATION = "zero-out"
 units is public."""
 
 
-class _Entry(Protocol):
-    """An entry of a table of kinds."""
-
-    @property
-    def schema(self) -> type: ...
-
-
-def _kind(value: Any) -> str:
-    return str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
-
-
-@dataclass(frozen=True)
-class _OneOf:
-    """The schema of one of a table's kinds, chosen by ``kind``; the table is read when asked."""
-
-    kinds: Mapping[str, _Entry]
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
-        members = tuple(Annotated[kind.schema, Tag(name)] for name, kind in self.kinds.items())
-        union: Any = Annotated[Union[members], Discriminator(_kind)]  # noqa: UP007 - of a tuple
-        return handler.generate_schema(union)
-
-
-Task = Annotated[TaskConfig, _OneOf(TASKS)]
-Backbone = Annotated[BackboneConfig, _OneOf(BACKBONES)]
-Objective = Annotated[ObjectiveConfig, _OneOf(ALGORITHMS)]
+Task = Annotated[TaskConfig, OneOf(TASKS)]
+Backbone = Annotated[BackboneConfig, OneOf(BACKBONES)]
+Objective = Annotated[ObjectiveConfig, OneOf(ALGORITHMS)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +62,7 @@ class TrainingPlan:
 
     Attributes:
         job: the run's own name; seeds, reservations and retries are keyed by it.
-        task: schema of records and labels.
+        task: schema of records and of what is predicted of them.
         backbone: what every institution starts from.
         backbone_sha256: content hash of a pretrained backbone's files.
         tuning: which tensors are trained, and so travel.
@@ -171,6 +147,8 @@ class TrainingPlan:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         if not self.task.drafted:
             del plain["task"]["drafted"]
+        if self.task.outcome == ClassesConfig():
+            del plain["task"]["outcome"]
         _leave_out_idle(plain["task"])
         if plain["objective"] == _PLAIN:
             plain["objective"] = _KEYED_PLAIN
@@ -190,7 +168,7 @@ class TrainingPlan:
                 code="too_large",
             )
         # What was parsed before a kind was added to a table is parsed anew.
-        tables = (TASKS, BACKBONES, ALGORITHMS)
+        tables = (TASKS, OUTCOMES, BACKBONES, ALGORITHMS)
         return _parse(text, tuple(kind.schema for table in tables for kind in table.values()))
 
     def _release_problems(self) -> Iterator[str]:

@@ -20,7 +20,6 @@ _NEEDED = (
     "encode",
     "check",
     "content_columns",
-    "label_column",
     "synthetic",
     "loss",
     "scores",
@@ -65,7 +64,7 @@ def _custom(config: TaskConfig, loaded: dict[str, Any], needed: Sequence[str]) -
         )
     task: Task = make_part(path, config, key=_KEY, kwargs={**config.kwargs, **loaded})
     require(task, needed, path=path, key=_KEY, expected="a Task")
-    # Labels size the model, and metrics and predictions are named by them.
+    # Metrics and predictions are named by them.
     if list(task.labels) != list(config.labels):
         raise ConfigError(
             f"{_KEY}._target_={path} has labels={list(task.labels)}, expected"

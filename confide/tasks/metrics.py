@@ -1,20 +1,26 @@
-"""Scores and labels of a task -> its metrics."""
+"""Scores of records and what was to be predicted of them -> a task's metrics."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from confide.metrics.metric import Metric
+from confide.tasks.outcomes.outcome import Outcome
 
 
-def class_metrics(
-    scores: Tensor, labels: Tensor, names: Sequence[str], metrics: Mapping[str, Metric]
+def outcome_metrics(
+    outcome: Outcome,
+    scores: Tensor,
+    targets: Tensor,
+    names: Sequence[str],
+    metrics: Mapping[str, Metric],
 ) -> dict[str, float]:
-    """Score predictions of classes.
+    """Score predictions.
 
     Args:
-        scores: class probabilities, shape [n, c], n >= 1.
-        labels: class indices, shape [n].
+        outcome: what was predicted.
+        scores: as the outcome gives them, such as class probabilities, shape [n, ...], n >= 1.
+        targets: as the outcome has them, such as class indices, shape [n, ...].
         names: metrics wanted.
         metrics: the task's table.
 
@@ -29,11 +35,9 @@ def class_metrics(
         raise ValueError(f"Expected a metric of {', '.join(metrics)}; got {unknown[0]!r}.")
     if not bool(scores.isfinite().all()):
         return {}  # a model that has diverged predicts nothing
-    probabilities, truth = scores.double().cpu().numpy(), labels.cpu().numpy()
-    # float32 probabilities add up to one only nearly.
-    probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-    values = {name: metrics[name].score_fn(probabilities, truth) for name in names}
+    told, truth = outcome.measured(scores.double().cpu().numpy(), targets.cpu().numpy())
+    values = {name: metrics[name].score_fn(told, truth) for name in names}
     return {name: value for name, value in values.items() if value is not None}
 
 
-__all__ = ["class_metrics"]
+__all__ = ["outcome_metrics"]

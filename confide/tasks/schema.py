@@ -1,11 +1,10 @@
-"""Records against a task's schema: what fits, what does not, and how the text of a column is read.
+"""Records against a task's schema: what fits, what does not, and what the text of a column means.
 
 Needs no torch.
 """
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy
@@ -23,34 +22,11 @@ from confide.config.task import (
     TextClassificationConfig,
 )
 from confide.errors import DataError
+from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.outcomes.outcome import Targets
+from confide.tasks.reading import Problem, distinct_of, first, number_of
 
-_SHOWN = 5
-_BOOLEANS = {"true": 1.0, "false": 0.0}
 _DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", re.ASCII)
-
-
-class Problem(NamedTuple):
-    """What is wrong with records.
-
-    Attributes:
-        text: a sentence with the column, the count and the fix.
-        record: position of the first record that it is found in, from 0; None if in none alone.
-    """
-
-    text: str
-    record: int | None = None
-
-
-class Labels(NamedTuple):
-    """A label column, read.
-
-    Attributes:
-        indices: class indices; None where the label is null or unknown.
-        problems: what is wrong.
-    """
-
-    indices: list[int | None]
-    problems: list[Problem]
 
 
 class Column(NamedTuple):
@@ -89,12 +65,12 @@ class Read(NamedTuple):
 
     Attributes:
         columns: input columns of a table that are there.
-        labels: empty where there is no label column.
+        targets: what is to be predicted; none where a column of it is missing.
         problems: what is wrong, in the order of the schema's columns.
     """
 
     columns: Mapping[str, Column]
-    labels: Labels
+    targets: Targets
     problems: list[Problem]
 
 
@@ -124,19 +100,17 @@ def read(records: Dataset, config: TaskConfig) -> Read:
     """Read the columns that are there as the schema says."""
     read_inputs: ReadFn = implementation(TASKS[config.kind].reader)
     inputs = read_inputs(records, config)
-    labels = Labels([], [])
-    if config.label_column in records.column_names:
-        labels = read_labels(records[config.label_column][:], config)
-    return Read(inputs.columns, labels, [*inputs.problems, *labels.problems])
+    targets = read_targets(records, config)
+    return Read(inputs.columns, targets, [*inputs.problems, *targets.problems])
 
 
-def fold_boolean(text: str) -> str:
-    """Write true and false, which databases and spreadsheets capitalise at will, in lower case."""
-    folded = text.lower()
-    return folded if folded in _BOOLEANS else text
-
-
-# --- labels
+def read_targets(records: Dataset, config: TaskConfig) -> Targets:
+    """Read what is to be predicted as the schema says; nothing where a column of it is missing."""
+    names = config.target_columns
+    there = set(names) <= set(records.column_names)
+    return outcome_of(config).read(
+        {name: records[name][:] if there else [] for name in names},
+    )
 
 
 def whole_columns(records: Dataset, names: Sequence[str]) -> Mapping[str, pyarrow.ChunkedArray]:
@@ -144,71 +118,6 @@ def whole_columns(records: Dataset, names: Sequence[str]) -> Mapping[str, pyarro
     # All at once: `datasets` copies its description of all columns each time it is asked for one
     table = records.with_format("arrow", columns=list(names))[:] if names else pyarrow.table({})
     return {name: table[name] for name in names}
-
-
-def read_labels(values: Sequence[object], config: TaskConfig) -> Labels:
-    """Map the label column to class indices."""
-    classes = {name: i for i, name in enumerate(config.labels)}
-    # Without a mapping, raw values are class names themselves.
-    known = {raw: classes[name] for raw, name in config.label_values.items()} or classes
-    numbers = list(known.values())
-    index = {name: numbers[i] for name, i in name_index(list(known)).items()}
-    codes, distinct = _distinct(values)
-    raw = [str(value) for value in distinct]
-    found: list[int | None] = [*(index.get(canonical_name(text)) for text in raw), None]
-    # A null has the code -1, which is the last element.
-    null = numpy.array([*(text == "" for text in raw), True])
-    unknown = numpy.array([number is None for number in found]) & ~null
-    problems = []
-    if null[codes].any():
-        problems.append(
-            Problem(
-                f"Column {config.label_column}: {null[codes].sum()} of {len(codes)} labels are"
-                " null; label or remove these records.",
-                _first(null[codes]),
-            )
-        )
-    if unknown[codes].any():
-        counts = Counter(
-            {raw[code]: int(n) for code, n in enumerate(_counts(codes, len(raw))) if unknown[code]}
-        )
-        text = _unknown_labels(config.label_column, counts, list(known))
-        problems.append(Problem(text, _first(unknown[codes])))
-    return Labels([found[code] for code in codes.tolist()], problems)
-
-
-def _unknown_labels(name: str, unknown: Counter[str], known: Sequence[str]) -> str:
-    shown = ", ".join(
-        f"{written(value)} ({count} records)" for value, count in unknown.most_common(_SHOWN)
-    )
-    near = [why for value, _ in unknown.most_common(_SHOWN) if (why := nearest(value, known))]
-    return (
-        f"Column {name}: unknown label {shown}; the plan knows {', '.join(known)}. "
-        + "".join(f"{why}. " for why in near)
-        + "Correct the records, or add the label to task.labels or task.label_values."
-    )
-
-
-def _distinct(values: Sequence[object]) -> tuple[Any, Sequence[object]]:
-    """Return the code of each value, -1 where null, and the value of each code."""
-    listed = numpy.empty(len(values), dtype=object)
-    listed[:] = list(values)
-    codes, distinct = pandas.factorize(listed)
-    return codes, distinct
-
-
-def _counts(codes: Any, number: int) -> Any:
-    return numpy.bincount(codes[codes >= 0], minlength=number)
-
-
-def _first(where: Any) -> int:
-    return int(numpy.argmax(where))
-
-
-def label_counts(labels: Labels, config: TaskConfig) -> dict[str, int]:
-    """Count the records of each class; null and unknown labels are left out."""
-    counts = Counter(labels.indices)
-    return {name: counts[index] for index, name in enumerate(config.labels)}
 
 
 # --- text
@@ -224,7 +133,7 @@ def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
     if not null.any():
         return Inputs({}, [])
     problem = f"Column {name}: {null.sum()} of {len(texts)} texts are null; write or remove them."
-    return Inputs({}, [Problem(problem, _first(null))])
+    return Inputs({}, [Problem(problem, first(null))])
 
 
 # --- tables
@@ -245,7 +154,7 @@ def read_column(name: str, column: ColumnConfig, values: Sequence[object]) -> Co
 
     Empty is missing, and so is what the schema lists; no other word is.
     """
-    codes, distinct = _distinct(values)
+    codes, distinct = distinct_of(values)
     # Each distinct value is read once, since columns repeat few values
     text = [str(value).strip() for value in distinct]
     read = _read_numbers if column.kind == "numeric" else _read_categories
@@ -255,10 +164,10 @@ def read_column(name: str, column: ColumnConfig, values: Sequence[object]) -> Co
 def _read_numbers(
     name: str, column: ColumnConfig, text: Sequence[str], codes: numpy.ndarray
 ) -> Column:
-    numbers = numpy.array([*map(_number, text), numpy.nan])
+    numbers = numpy.array([*map(number_of, text), numpy.nan])
     listed = {value.strip() for value in column.missing_values}
     # "0.0" in the records where the schema says "0".
-    as_numbers = {_number(value) for value in listed} - {numpy.nan}
+    as_numbers = {number_of(value) for value in listed} - {numpy.nan}
     missing = numpy.array(
         [
             *(
@@ -279,27 +188,11 @@ def _read_numbers(
             Problem(
                 f"Column {name}: {wrong.sum()} of {len(codes)} values are not numbers; correct them"
                 f" or list them in missing_values.{hint}",
-                _first(wrong),
+                first(wrong),
             )
         )
     numbers[missing] = numpy.nan
     return Column(pandas.Series(numbers[codes]), pandas.Series(missing[codes]), problems)
-
-
-def _number(text: str) -> float:
-    """Return the number of a text; that of a truth value is 1 or 0, as in databases."""
-    truth = _BOOLEANS.get(text.lower())
-    return parse_number(text) if truth is None else truth
-
-
-def parse_number(text: str) -> float:
-    """Return the finite number a text stands for, or NaN."""
-    try:
-        number = float(text)
-    except ValueError:
-        return numpy.nan
-    # Python reads 1_000 as a number; nobody else who writes tables means it.
-    return number if numpy.isfinite(number) and "_" not in text else numpy.nan
 
 
 def _read_categories(
@@ -331,35 +224,19 @@ def _read_categories(
         " records, or add the category or list it in missing_values; unseen=other or unseen=missing"
         " makes a rule for all such."
     )
-    return Column(*seen, [Problem(problem, _first(unknown[codes]))])
-
-
-def count_problems(counts: Mapping[str, int], *, total: int, minimum: int) -> Iterator[str]:
-    """Yield a sentence for each label with too few records."""
-    for label, count in counts.items():
-        if count < minimum:
-            yield (
-                f"Label {label}: {count} of {total} records, expected at least"
-                f" data.min_per_label={minimum}; bring more, or lower data.min_per_label."
-            )
+    return Column(*seen, [Problem(problem, first(unknown[codes]))])
 
 
 __all__ = [
     "Column",
     "Inputs",
-    "Labels",
-    "Problem",
     "Read",
     "ReadFn",
-    "count_problems",
-    "fold_boolean",
-    "label_counts",
     "missing_columns",
-    "parse_number",
     "read",
     "read_column",
-    "read_labels",
     "read_table",
+    "read_targets",
     "read_texts",
     "require_columns",
     "whole_columns",

@@ -1,4 +1,4 @@
-"""Tabular classification: one label for one row.
+"""Rows of a table.
 
 Every input is encoded by what is public of its column (:mod:`confide.encodings`), so that no
 statistic of the records leaves an institution and all institutions encode alike. The schema is the
@@ -15,8 +15,8 @@ from datasets import Dataset
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.encodings.encoding import Floats
 from confide.encodings.linear import EDGE
+from confide.tasks.labelled import Labelled
 from confide.tasks.schema import Column
-from confide.tasks.single_label import SingleLabel
 from confide.tasks.task import LABELS, Examples
 
 FEATURES = "features"
@@ -24,8 +24,8 @@ _WITHIN = 1 - 2.0**-20
 """Rows are this long: rounded to float32, none is longer than 1."""
 
 
-class Tabular(SingleLabel):
-    """Columns in, logits out."""
+class Tabular(Labelled):
+    """Columns in, the outcome's outputs out."""
 
     def __init__(self, config: TabularConfig) -> None:
         super().__init__(config)
@@ -86,7 +86,7 @@ class Tabular(SingleLabel):
         return Examples(
             {
                 FEATURES: features,
-                LABELS: torch.randint(0, len(self.labels), (count,), generator=generator),
+                LABELS: self._outcome.synthetic(count, generator),
             }
         )
 

@@ -1,7 +1,7 @@
 """What a task is, and how encoded records are held.
 
-A task owns its schema, its batches, the loss of one record and its metrics. The model's outputs are
-logits.
+A task owns its schema and its batches; the loss of one record, scores and metrics are those of its
+outcome (:mod:`confide.tasks.outcomes`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Batch = dict[str, Tensor]
-"""Column -> tensor of shape [b, ...]; ``labels`` among them."""
+"""Column -> tensor of shape [b, ...]; ``labels``, what is to be predicted, among them."""
 
 Assets = Mapping[str, Callable[[], Any]]
 """What lies beside a backbone, such as its ``tokenizer``: name -> loads it when called."""
@@ -51,7 +51,7 @@ class Examples:
 
     @property
     def labels(self) -> Tensor:
-        """Class indices, shape [n]."""
+        """What is to be predicted, shape [n, ...]: class indices, or what else the outcome has."""
         return self.columns[LABELS]
 
     def take(self, indices: Tensor) -> Batch:
@@ -108,6 +108,7 @@ class Task(Protocol):
     """The seam for kinds of records: one implementation, one file."""
 
     labels: Sequence[str]
+    """Names of classes; () for any other outcome."""
 
     def encode(self, records: Dataset) -> Examples:
         """Turn records into tensors.
@@ -124,9 +125,6 @@ class Task(Protocol):
 
         Equal contents are one unit.
         """
-
-    def label_column(self) -> str:
-        """Name the column that holds the label."""
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent records of the right form, for checks that must not touch real ones."""

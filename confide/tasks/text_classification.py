@@ -1,4 +1,4 @@
-"""Text classification: one label for one text."""
+"""Texts, as tokens of a pretrained encoder."""
 
 import itertools
 from collections.abc import Sequence
@@ -9,15 +9,15 @@ from datasets import Dataset
 from torch import Tensor
 
 from confide.config.task import TextClassificationConfig
-from confide.tasks.single_label import SingleLabel
+from confide.tasks.labelled import Labelled
 from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
 from confide.tasks.tokens import TokenCounts, count_tokens
 
 _TOKEN_COLUMNS = frozenset({"input_ids", "attention_mask"})
 
 
-class TextClassification(SingleLabel):
-    """Tokens in, logits out.
+class TextClassification(Labelled):
+    """Tokens in, the outcome's outputs out.
 
     Args:
         config: columns, labels, length.
@@ -71,7 +71,7 @@ class TextClassification(SingleLabel):
         lengths = torch.randint(2, longest + 1, (count,), generator=generator)
         ids = torch.randint(0, len(self._tokenizer), (count, longest), generator=generator)
         mask = (torch.arange(longest) < lengths[:, None]).long()
-        labels = torch.randint(0, len(self.labels), (count,), generator=generator)
+        labels = self._outcome.synthetic(count, generator)
         return _examples(ids * mask, mask, labels)
 
 

@@ -10,7 +10,7 @@ import pyarrow
 
 from confide.config.spelling import number_text
 from confide.errors import DataError
-from confide.tasks.schema import fold_boolean, parse_number
+from confide.tasks.reading import fold_boolean, parse_number
 
 # Up to here float64 holds every integer exactly, so that dropping the fraction loses nothing
 _EXACT = 2**53

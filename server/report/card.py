@@ -7,6 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from confide.config.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from confide.config.task import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
@@ -43,7 +44,7 @@ def model_card(run: RunFiles) -> str:
         audit=audit_section(run.folder),
         trained=sentences.training(run),
         spent="nothing" if spent is None else f"{spent:.3g}",
-        labels=run.config["task"]["labels"],
+        intended=sentences.intended(run),
         weak=sentences.weakest(run),
         digest=summary["model_sha256"],
         versions=summary.get("versions", {}),
@@ -58,7 +59,11 @@ def _with_noise(value: float, noise: float | None) -> str:
 def _metadata(run: RunFiles, metrics: dict[str, float]) -> ModelCardData:
     name = str(run.summary["job"])
     task = TASKS.get(run.config["task"]["kind"])
+    outcome = sentences.outcome_config(run.config["task"])
+    tags = OUTCOMES[outcome.kind].pipeline_tags
     tag = None if task is None else task.pipeline_tag
+    if outcome.kind != DEFAULT_OUTCOME:
+        tag = tags.get(run.config["task"]["kind"])
     results = [
         EvalResult(
             task_type=tag or "other",

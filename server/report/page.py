@@ -6,6 +6,7 @@ from typing import Any
 import pandas
 import yaml
 
+from confide.config.outcomes import OUTCOMES
 from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
@@ -90,6 +91,9 @@ def title(run: RunFiles) -> str:
     """Return the title of a run's report."""
     name = run.config["task"]["kind"]
     what = TASKS[name].title if name in TASKS else name
+    outcome = OUTCOMES[sentences.outcome_config(run.config["task"]).kind].title
+    if outcome:
+        what = f"{outcome}, {TASKS[name].records if name in TASKS else name}"
     count = len(run.clients)
     return what if count < 2 else f"{what}, trained by {count:,} institutions together"
 

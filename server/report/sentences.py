@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from confide.config.model import BACKBONES, TuningConfig
+from confide.config.outcomes import DEFAULT_OUTCOME, OUTCOMES, Labelling, OutcomeConfig
 from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS
 from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
@@ -53,15 +54,38 @@ def _model(config: Mapping[str, Any]) -> str:
     return schema(**config["backbone"]).describe(TuningConfig(**config["tuning"]))
 
 
+def outcome_config(task: Mapping[str, Any]) -> OutcomeConfig:
+    """Return a task's outcome, by the task as a run's folder holds it."""
+    # Runs of releases that knew classes alone do not name it
+    said = task.get("outcome", {"kind": DEFAULT_OUTCOME})
+    return OUTCOMES[said["kind"]].schema(**said)
+
+
+def labelling(task: Mapping[str, Any]) -> Labelling:
+    """Return what a task says of its label itself."""
+    return Labelling(
+        labels=task["labels"], column=task["label_column"], values=task["label_values"]
+    )
+
+
+def intended(run: RunFiles) -> str:
+    """Return a clause about what to use a model for, after "To"."""
+    task = run.config["task"]
+    return outcome_config(task).intended(labelling(task))
+
+
 def purpose(run: RunFiles) -> str:
     """Return a sentence about what the model does and how it was trained."""
     task, strategy = run.config["task"], strategy_name(run.config["strategy"])
-    classes = _and([f"“{label}”" for label in task["labels"]])
     kind = TASKS.get(task["kind"])
-    purpose = task["kind"] if kind is None else kind.purpose
+    does = outcome_config(task).describe(
+        labelling(task),
+        purpose=task["kind"] if kind is None else kind.purpose,
+        records="records" if kind is None else kind.records,
+    )
     rounds = run.summary.get("rounds", 0)
     said = (
-        f"{purpose} as {classes}. The model is {_model(run.config)}, trained in {rounds}"
+        f"{does}. The model is {_model(run.config)}, trained in {rounds}"
         f" {_plural('round', rounds)} of {strategy}."
     )
     # One of Flower's own, or a custom one, has no objective
@@ -340,9 +364,12 @@ __all__ = [
     "failures",
     "guarantee",
     "institutions",
+    "intended",
+    "labelling",
     "meaning",
     "odds",
     "outcome",
+    "outcome_config",
     "purpose",
     "records",
     "repetition",

@@ -85,6 +85,8 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
         PrivacyError: if the model does not end in a linear layer with a bias, or its gradients are
             not what they should be.
     """
+    if not workload.task.labels:
+        raise _unfit("it crafts records of two classes, and this model predicts none")
     start = trainable_tensors(workload.model)
     weight, bias = output_layer(start, len(workload.task.labels))
     start[weight].zero_()

@@ -50,7 +50,7 @@ def audit_inversion(situation: Situation) -> PartResult:
     record = pick(candidates.examples, torch.tensor([index]))
     start = trainable_tensors(situation.workload.model)
     # A head starts at zero, which hides what lies before it; a coordinator sends what it likes.
-    weight, _ = output_layer(start, len(situation.workload.task.labels))
+    weight, _ = output_layer(start, situation.plan.task.num_outputs)
     if FEATURES not in record.columns:
         start[weight] = torch.randn(start[weight].shape, generator=generator) * _HEAD
     updates = {"plain": _plain_update(situation, record, start)}

@@ -22,6 +22,7 @@ from confide.simulations.audit.crafted import losses
 from confide.simulations.audit.findings import PartResult
 from confide.simulations.audit.situation import Situation, Trained
 from confide.simulations.audit.statistics import Values, lower_limit, upper_limit
+from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.task import Examples
 
 _RATES = (0.01, 0.001)
@@ -52,9 +53,13 @@ def audit_membership(situation: Situation) -> PartResult:
     generator = numpy.random.default_rng(situation.settings.seed)
     order = generator.permutation(len(trained.others))
     fitting, counting = order[: len(order) // 2], order[len(order) // 2 :]
-    labels = (trained.members.labels.numpy(), trained.others.labels.numpy())
+    outcome = outcome_of(situation.plan.task)
+    targets = (trained.members.labels.numpy(), trained.others.labels.numpy())
+    # Together, since strata may follow from all that there are
+    alike = numpy.array(outcome.strata(numpy.concatenate(targets)))
+    strata = (alike[: len(trained.members)], alike[len(trained.members) :])
     members[_FITTED], others[_FITTED] = _standardised(
-        members["calibrated"], others["calibrated"], labels, fitting
+        members["calibrated"], others["calibrated"], strata, fitting
     )
     attacks = {}
     for name in members:
@@ -97,15 +102,15 @@ def _losses(workload: Workload, tensors: Tensors, examples: Examples) -> Values:
 
 
 def _standardised(
-    members: Values, others: Values, labels: tuple[numpy.ndarray, ...], fitting: numpy.ndarray
+    members: Values, others: Values, strata: tuple[numpy.ndarray, ...], fitting: numpy.ndarray
 ) -> tuple[Values, Values]:
-    """Standardise scores within each class, by non-members that are kept apart for it."""
+    """Standardise scores within each class or stratum, by non-members kept apart for it."""
     of_members, of_others = members.copy(), others.copy()
-    for label in numpy.unique(labels[1][fitting]):
-        known = others[fitting][labels[1][fitting] == label]
+    for one in numpy.unique(strata[1][fitting]):
+        known = others[fitting][strata[1][fitting] == one]
         centre, spread = known.mean(), known.std() or 1.0
-        of_members[labels[0] == label] = (members[labels[0] == label] - centre) / spread
-        of_others[labels[1] == label] = (others[labels[1] == label] - centre) / spread
+        of_members[strata[0] == one] = (members[strata[0] == one] - centre) / spread
+        of_others[strata[1] == one] = (others[strata[1] == one] - centre) / spread
     return of_members, of_others
 
 

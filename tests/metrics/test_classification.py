@@ -3,10 +3,12 @@ import math
 import numpy
 import pytest
 import torch
+from builders import build_task
 from sklearn import metrics as theirs
 
 from confide.metrics.classification import CLASSIFICATION
-from confide.tasks.metrics import class_metrics
+from confide.tasks.metrics import outcome_metrics
+from confide.tasks.outcomes.build import outcome_of
 
 # Predicted classes: 0, 1, 1, 0.
 SCORES = torch.tensor([[0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.9, 0.1]])
@@ -15,7 +17,8 @@ THREE = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.1, 0.2, 0.7], [0.6, 0
 
 
 def scored(scores: torch.Tensor, labels: torch.Tensor, names: list[str]) -> dict[str, float]:
-    return class_metrics(scores, labels, names, CLASSIFICATION)
+    task = build_task(labels=[str(k) for k in range(scores.shape[1])])
+    return outcome_metrics(outcome_of(task), scores, labels, names, CLASSIFICATION)
 
 
 def one(name: str, scores: torch.Tensor, labels: torch.Tensor) -> float:

@@ -35,7 +35,7 @@ def merge_tasks(drafts: Mapping[str, TaskConfig]) -> Merged:
     first = tasks[0]
     conflicts = [
         f"{key}: {_listed({name: getattr(task, key) for name, task in drafts.items()})}"
-        for key in ("kind", "label_column", "label_values", "_target_", "primary_metric")
+        for key in ("kind", "outcome", "label_column", "label_values", "_target_", "primary_metric")
         if any(getattr(task, key) != getattr(first, key) for task in tasks)
     ]
     if any(type(task) is not type(first) for task in tasks):

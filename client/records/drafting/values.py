@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from confide.config.spelling import canonical_name
-from confide.tasks.schema import fold_boolean, parse_number
+from confide.tasks.reading import fold_boolean, parse_number
 
 MISSING_WORDS = frozenset(
     re.split(

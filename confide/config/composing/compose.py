@@ -36,6 +36,7 @@ from confide.config.composing.quoting import quote_texts
 from confide.config.composing.suited import SUITED, register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
 from confide.config.model import BACKBONES
+from confide.config.outcomes import OUTCOMES
 from confide.config.run import Config
 from confide.config.strategy import (
     PARTS,
@@ -59,7 +60,7 @@ def register_schema() -> None:
     register_source()
     register_rule()
     store = ConfigStore.instance()
-    names = (*TASKS, *BACKBONES, *known_metrics())
+    names = (*TASKS, *OUTCOMES, *BACKBONES, *known_metrics())
     schema = with_open_dicts(Config, names).copy()
     for key, rule in SUITED.items():
         OmegaConf.update(schema, key, rule)
@@ -77,6 +78,7 @@ def register_schema() -> None:
         f"strategy/{group}": {name: kind.schema for name, kind in table.items()}
         for group, table in PARTS.items()
     }
+    nodes["task/outcome"] = {name: kind.schema for name, kind in OUTCOMES.items()}
     for group, classes in nodes.items():
         for name, node in classes.items():
             # A part needs no file: its schema is the choice.

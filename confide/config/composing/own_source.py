@@ -1,7 +1,8 @@
 """Own configs as Hydra reads them: a source of configs that knows confide's schemas.
 
 An own file wins over confide's of the same name; only ``config.yaml``, the table of contents, is
-always confide's. A task or backbone without a defaults list gets the schema of its ``kind``.
+always confide's. A task or backbone without a defaults list gets the schema of its ``kind``, and a
+task that of its outcome's.
 """
 
 import functools
@@ -25,6 +26,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from confide.config.composing.folders import CONF_MODULE, Keys, current, shown
 from confide.config.model import BACKBONES
+from confide.config.outcomes import DEFAULT_OUTCOME, OUTCOMES
 from confide.config.task import TASKS
 
 SCHEME = "own"
@@ -73,7 +75,7 @@ class OwnSource(FileConfigSource):
         except ConfigCompositionException:
             if search.left_out is None:
                 raise
-        schema = schema_of(group, raw) if search.schemas else None
+        schema, outcome = schema_of(group, raw) if search.schemas else None, outcome_of(raw)
         if search.left_out is not None:
             raw = {
                 key: _kept(value, file, (str(key),))
@@ -81,7 +83,8 @@ class OwnSource(FileConfigSource):
                 if key == "defaults" or not search.left_out(file, (str(key),))
             }
         if schema is not None:
-            raw = {"defaults": [f"{schema}_schema", "_self_"], **raw}
+            parts = [{"outcome": outcome}] if group == "task" else []
+            raw = {"defaults": [f"{schema}_schema", *parts, "_self_"], **raw}
         return ConfigResult(
             config=OmegaConf.create(raw),
             path=self.full_path(),
@@ -120,12 +123,33 @@ def parse(file: Path) -> dict[Any, Any]:
 
 def kind_problem(group: str, raw: Mapping[Any, Any]) -> str | None:
     """Say what is wrong with the kind of an own task or backbone that has no defaults list."""
-    if group not in KINDS or "defaults" in raw or raw.get("kind") in KINDS[group]:
+    if group not in KINDS or "defaults" in raw:
         return None
+    if raw.get("kind") in KINDS[group]:
+        return _outcome_problem(raw) if group == "task" else None
     known = ", ".join(KINDS[group])
     if "kind" not in raw:
         return f"kind is not set; expected one of {known}, or a defaults list."
     return f"{group}.kind={raw['kind']}: expected one of {known}."
+
+
+def _outcome_problem(raw: Mapping[Any, Any]) -> str | None:
+    """Say what is wrong with the kind of an own task's outcome."""
+    said = raw.get("outcome", {"kind": DEFAULT_OUTCOME})
+    kind = said.get("kind") if isinstance(said, dict) else said
+    if isinstance(said, dict) and kind in OUTCOMES:
+        return None
+    known = ", ".join(OUTCOMES)
+    if isinstance(said, dict) and "kind" not in said:
+        return f"outcome.kind is not set; expected one of {known}."
+    return f"outcome.kind={kind}: expected one of {known}."
+
+
+def outcome_of(raw: Mapping[Any, Any]) -> str:
+    """Name the outcome whose settings a task's file may hold."""
+    said = raw.get("outcome")
+    kind = said.get("kind") if isinstance(said, dict) else None
+    return str(kind) if kind in OUTCOMES else DEFAULT_OUTCOME
 
 
 def schema_of(group: str, raw: Mapping[Any, Any]) -> str | None:

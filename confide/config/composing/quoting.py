@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from confide.config.model import BACKBONES
+from confide.config.outcomes import OUTCOMES
 from confide.config.run import Config
 from confide.config.task import TASKS
 
@@ -165,7 +166,11 @@ def _parts(hint: Any) -> Iterator[Any]:
             if one is not type(None):
                 yield from _parts(one)
         return
-    schemas = [*(kind.schema for kind in TASKS.values()), *(k.schema for k in BACKBONES.values())]
+    schemas = [
+        *(kind.schema for kind in TASKS.values()),
+        *(kind.schema for kind in OUTCOMES.values()),
+        *(kind.schema for kind in BACKBONES.values()),
+    ]
     kinds = [one for one in schemas if isinstance(hint, type) and issubclass(one, hint)]
     yield from kinds or [hint]
 

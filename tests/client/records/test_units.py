@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from builders import build_task
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from confide.client.records.units import (
     unit_ids,
 )
 from confide.errors import DataError
+from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.task import LABELS, Examples
 from confide.tasks.values import comparable
 
@@ -237,7 +239,9 @@ def test_splits_are_encoded_each_from_its_own_records() -> None:
     assert data.split("train").columns["n"].tolist() == [1, 2, 3]
     assert data.split("validation").columns["n"].tolist() == [4]
     assert len(data.split("test")) == 0
-    assert data.label_counts(["even", "odd"]) == {"even": 2, "odd": 2}
+    outcome = outcome_of(build_task(labels=["even", "odd"]))
+    assert data.label_counts(outcome) == {"even": 2, "odd": 2}
+    assert data.num_records == 4
 
 
 def test_institution_without_training_records_is_named() -> None:

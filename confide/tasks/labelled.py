@@ -1,28 +1,26 @@
-"""What every classification with one label a record shares: labels, loss, scores, metrics."""
+"""What every built-in task shares, whatever its records: reading them, and asking its outcome."""
 
 from collections.abc import Sequence
 
 import torch
 from datasets import Dataset
 from torch import Tensor
-from torch.nn import functional
 
 from confide.config.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks import schema
-from confide.tasks.metrics import class_metrics
+from confide.tasks.metrics import outcome_metrics
+from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.schema import Read
 from confide.tasks.task import LABELS, Batch
 
 
-class SingleLabel:
-    """Loss, scores and metrics of a task with one label a record."""
+class Labelled:
+    """A task whose loss, scores and metrics are those of its outcome."""
 
     def __init__(self, config: TaskConfig) -> None:
         self.labels: Sequence[str] = tuple(config.labels)
-        self._metric_names = tuple(config.metrics)
-        self._label_column = config.label_column
-        self._schema = config
+        self._schema, self._outcome = config, outcome_of(config)
 
     def content_columns(self) -> Sequence[str]:
         """Name the columns that make a record what it is, label excluded.
@@ -39,7 +37,8 @@ class SingleLabel:
         """Read records that fit.
 
         Returns:
-            What was read, and the class indices: int64, shape [n].
+            What was read, and what is to be predicted, shape [n, ...]: class indices, or what else
+            the outcome has.
 
         Raises:
             DataError: naming every problem.
@@ -47,43 +46,37 @@ class SingleLabel:
         read, found = self._read(records)
         if found:
             raise DataError(found)
-        return read, torch.tensor(
-            [index for index in read.labels.indices if index is not None], dtype=torch.int64
-        )
+        return read, torch.from_numpy(read.targets.values)
 
     def _read(self, records: Dataset) -> tuple[Read, list[str]]:
         # Reading looks at the columns that are there: those that are missing are one more problem,
         # so that a person sees all at once.
         read = schema.read(records, self._schema)
-        needed = [*self.content_columns(), self._label_column]
+        needed = [*self.content_columns(), *self._schema.target_columns]
         missing = [name for name in needed if name not in records.column_names]
         return read, [
             *([schema.missing_columns(missing, records.column_names)] if missing else []),
             *(problem.text for problem in read.problems),
         ]
 
-    def label_column(self) -> str:
-        """Name the column that holds the label."""
-        return self._label_column
-
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return cross entropy, shape [b].
+        """Return the outcome's loss, shape [b].
 
         Args:
-            outputs: logits, shape [b, c].
-            batch: with ``labels``, shape [b].
+            outputs: of the model, shape [b, k].
+            batch: with ``labels``, shape [b, ...].
         """
-        # In float32 under autocast too: bfloat16 would lose small differences of losses.
-        exact = outputs if outputs.dtype == torch.float64 else outputs.float()
-        return functional.cross_entropy(exact, batch[LABELS], reduction="none")
+        return self._outcome.loss(outputs, batch[LABELS])
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Return class probabilities, shape [b, c]."""
-        return outputs.float().softmax(dim=-1)
+        """Return the outcome's scores, such as class probabilities, shape [b, ...]."""
+        return self._outcome.scores(outputs)
 
     def metrics(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
-        """Score predictions: scores [n, c] against labels [n]."""
-        return class_metrics(scores, labels, self._metric_names, self._schema.metric_table)
+        """Score predictions: scores [n, ...] against labels [n, ...]."""
+        return outcome_metrics(
+            self._outcome, scores, labels, self._schema.metrics, self._schema.metric_table
+        )
 
 
-__all__ = ["SingleLabel"]
+__all__ = ["Labelled"]

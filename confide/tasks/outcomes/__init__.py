@@ -1,0 +1,1 @@
+"""Outcomes: one file each, behind :class:`~confide.tasks.outcomes.outcome.Outcome`."""

@@ -1,0 +1,156 @@
+"""Classes: one of several for each record, under softmax cross entropy."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy
+
+from confide.config.outcomes import ClassesConfig, Labelling
+from confide.config.spelling import canonical_name, name_index, nearest, written
+from confide.tasks.outcomes.outcome import Targets, Values, all_there
+from confide.tasks.reading import Problem, distinct_of, first
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+PREDICTION, PROBABILITY = "prediction", "probability_"
+"""Column of the predicted class's name, and the start of the columns of probabilities."""
+_SHOWN = 5
+
+
+class Classes:
+    """Targets are class indices, int64 of shape [n]; scores are class probabilities [n, c].
+
+    Args:
+        config: without settings of its own.
+        labelling: names of the classes, and where they are read.
+    """
+
+    target_shape = ()
+    score_name, score_unit = "probabilities", 1.0
+
+    def __init__(self, config: ClassesConfig, labelling: Labelling) -> None:
+        self._labelling, self._names = labelling, list(labelling.labels)
+
+    @property
+    def score_shape(self) -> tuple[int, ...]:
+        """One probability a class."""
+        return (len(self._names),)
+
+    def read(self, columns: Mapping[str, Sequence[object]]) -> Targets:
+        """Map the label column to class indices; -1 where the label is null or unknown."""
+        column = self._labelling.column
+        values = columns[column]
+        classes = {name: i for i, name in enumerate(self._labelling.labels)}
+        # Without a mapping, raw values are class names themselves.
+        known = {raw: classes[name] for raw, name in self._labelling.values.items()} or classes
+        numbers = list(known.values())
+        index = {name: numbers[i] for name, i in name_index(list(known)).items()}
+        codes, distinct = distinct_of(values)
+        raw = [str(value) for value in distinct]
+        found: list[int | None] = [*(index.get(canonical_name(text)) for text in raw), None]
+        # A null has the code -1, which is the last element.
+        null = numpy.array([*(text == "" for text in raw), True])
+        unknown = numpy.array([number is None for number in found]) & ~null
+        problems = []
+        if null[codes].any():
+            problems.append(
+                Problem(
+                    f"Column {column}: {null[codes].sum()} of {len(codes)} labels are"
+                    " null; label or remove these records.",
+                    first(null[codes]),
+                )
+            )
+        if unknown[codes].any():
+            seen = numpy.bincount(codes[codes >= 0], minlength=len(raw)).tolist()
+            counts = Counter({raw[code]: n for code, n in enumerate(seen) if unknown[code]})
+            text = _unknown_labels(column, counts, list(known))
+            problems.append(Problem(text, first(unknown[codes])))
+        indices = numpy.array([-1 if one is None else one for one in found], dtype=numpy.int64)[
+            codes
+        ]
+        return Targets(indices, indices >= 0, problems)
+
+    def counts(self, values: Values) -> dict[str, int]:
+        """Count the records of each class."""
+        counted = Counter(values.tolist())
+        return {name: counted[index] for index, name in enumerate(self._names)}
+
+    def count_problems(
+        self, counts: Mapping[str, int], *, total: int, minimum: int
+    ) -> Iterator[str]:
+        """Yield a sentence for each class with too few records."""
+        yield from few_of(counts, total=total, minimum=minimum)
+
+    def strata(self, values: Values) -> list[str]:
+        """Name each record's class."""
+        return [self._names[index] for index in values.tolist()]
+
+    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
+        """Draw classes, each as likely."""
+        import torch
+
+        return torch.randint(0, len(self._names), (count,), generator=generator)
+
+    def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return softmax cross entropy."""
+        import torch
+        from torch.nn import functional
+
+        # In float32 under autocast too: bfloat16 would lose small differences of losses.
+        exact = outputs if outputs.dtype == torch.float64 else outputs.float()
+        return functional.cross_entropy(exact, targets, reduction="none")
+
+    def scores(self, outputs: "Tensor") -> "Tensor":
+        """Return class probabilities."""
+        return outputs.float().softmax(dim=-1)
+
+    def measured(self, scores: Values, targets: Values) -> tuple[Values, Values]:
+        """Return probabilities that add up to one."""
+        probabilities = scores.astype(numpy.float64)
+        # float32 probabilities add up to one only nearly.
+        return probabilities / probabilities.sum(axis=1, keepdims=True), targets
+
+    def prediction_columns(self) -> Sequence[str]:
+        """Name the likeliest class's column and one a class."""
+        return (PREDICTION, *(f"{PROBABILITY}{name}" for name in self._names))
+
+    def predictions(self, scores: Values) -> Mapping[str, Sequence[object] | Values]:
+        """Name the likeliest class, and give each one's probability."""
+        columns = {f"{PROBABILITY}{name}": scores[:, i] for i, name in enumerate(self._names)}
+        return {PREDICTION: [self._names[i] for i in scores.argmax(axis=1).tolist()], **columns}
+
+    def placeholder(self) -> Mapping[str, str]:
+        """Return any label."""
+        return {self._labelling.column: next(iter(self._labelling.values), self._names[0])}
+
+    def labelled(self, columns: Mapping[str, Sequence[str | None]]) -> list[bool]:
+        """Say which records have a label."""
+        return all_there(columns, (self._labelling.column,))
+
+
+def few_of(counts: Mapping[str, int], *, total: int, minimum: int) -> Iterator[str]:
+    """Yield a sentence for each label with too few records."""
+    for label, count in counts.items():
+        if count < minimum:
+            yield (
+                f"Label {label}: {count} of {total} records, expected at least"
+                f" data.min_per_label={minimum}; bring more, or lower data.min_per_label."
+            )
+
+
+def _unknown_labels(name: str, unknown: Counter[str], known: Sequence[str]) -> str:
+    shown = ", ".join(
+        f"{written(value)} ({count} records)" for value, count in unknown.most_common(_SHOWN)
+    )
+    near = [why for value, _ in unknown.most_common(_SHOWN) if (why := nearest(value, known))]
+    return (
+        f"Column {name}: unknown label {shown}; the plan knows {', '.join(known)}. "
+        + "".join(f"{why}. " for why in near)
+        + "Correct the records, or add the label to task.labels or task.label_values."
+    )
+
+
+__all__ = ["PREDICTION", "PROBABILITY", "Classes", "few_of"]

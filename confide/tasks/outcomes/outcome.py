@@ -1,0 +1,131 @@
+"""What an outcome is: how what is to be predicted is read, learnt, scored and told.
+
+Records are read and judged without torch; the methods that get tensors import it, since whoever has
+a tensor has loaded it. A target is a tensor of any fixed shape: an index of a class, a number, a
+row of zeros and ones, a time and an event.
+"""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy
+from numpy.typing import NDArray
+
+from confide.tasks.reading import Problem
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Values = NDArray[Any]
+"""Targets of n records, shape [n, ...], as they become a tensor."""
+
+
+class Targets(NamedTuple):
+    """What is to be predicted of n records, read.
+
+    Attributes:
+        values: shape [n, ...]; anything where not known.
+        known: where a record has a target that fits, bool of shape [n].
+        problems: what is wrong.
+        notes: what fits and is odd all the same.
+    """
+
+    values: Values
+    known: NDArray[numpy.bool_]
+    problems: Sequence[Problem] = ()
+    notes: Sequence[Problem] = ()
+
+    @property
+    def fitting(self) -> Values:
+        """Targets of those records that have one."""
+        fitting: Values = self.values[self.known]
+        return fitting
+
+    def keys(self) -> list[Hashable]:
+        """Return what is equal of two records if their targets are; None where there is none."""
+        rows = self.values.reshape(len(self.known), -1).tolist()
+        return [tuple(row) if known else None for row, known in zip(rows, self.known, strict=True)]
+
+
+class Outcome(Protocol):
+    """The seam for kinds of outcome: one implementation, one file.
+
+    Made of the outcome's settings and of the task's labelling.
+    """
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one record's target."""
+
+    @property
+    def score_shape(self) -> tuple[int, ...]:
+        """Shape of one record's scores."""
+
+    # --- records
+
+    def read(self, columns: Mapping[str, Sequence[object]]) -> Targets:
+        """Read the columns that the schema names, all of one length."""
+
+    def counts(self, values: Values) -> dict[str, int]:
+        """Count records by what is to be predicted, for people: name -> records."""
+
+    def count_problems(
+        self, counts: Mapping[str, int], *, total: int, minimum: int
+    ) -> Iterator[str]:
+        """Yield a sentence for each name of :meth:`counts` with too few records to learn from."""
+
+    def strata(self, values: Values) -> list[str]:
+        """Name a stratum for each record: few, and alike in what is to be predicted.
+
+        Made-up institutions differ by them, and an audit compares like with like.
+        """
+
+    # --- a model
+
+    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
+        """Invent targets, shape [count, ...]."""
+
+    def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Return the loss of each record, shape [b], from outputs [b, k] and targets [b, ...].
+
+        One record's loss depends on no other record; what it can do is in the schema's bounds.
+        """
+
+    def scores(self, outputs: "Tensor") -> "Tensor":
+        """Turn outputs [b, k] into what metrics and predictions take, shape [b, ...]."""
+
+    def measured(self, scores: Values, targets: Values) -> tuple[Values, Values]:
+        """Return finite scores and targets as the table of metrics takes them."""
+
+    # --- predictions
+
+    def prediction_columns(self) -> Sequence[str]:
+        """Name the columns of predictions, in their order."""
+
+    def predictions(self, scores: Values) -> Mapping[str, Sequence[object] | Values]:
+        """Return the columns of predictions for scores [n, ...]."""
+
+    @property
+    def score_name(self) -> str:
+        """Name of scores, in an exported model and for people, in the plural."""
+
+    @property
+    def score_unit(self) -> float:
+        """Difference of two scores that counts as one."""
+
+    def placeholder(self) -> Mapping[str, str]:
+        """Return a value for each target column, for records whose target nobody knows."""
+
+    def labelled(self, columns: Mapping[str, Sequence[str | None]]) -> list[bool]:
+        """Say which records have a target, by their target columns, those that there are."""
+
+
+def all_there(columns: Mapping[str, Sequence[str | None]], names: Sequence[str]) -> list[bool]:
+    """Say which records have a value in each of some columns; none does if one is missing."""
+    if not set(names) <= columns.keys():
+        return [False] * max(map(len, columns.values()), default=0)
+    return [all(row) for row in zip(*(columns[name] for name in names), strict=True)]
+
+
+__all__ = ["Outcome", "Targets", "Values", "all_there"]

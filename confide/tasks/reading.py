@@ -1,0 +1,62 @@
+"""Values as text -> numbers, and what is wrong with them.
+
+Needs no torch.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy
+import pandas
+
+_BOOLEANS = {"true": 1.0, "false": 0.0}
+
+
+class Problem(NamedTuple):
+    """What is wrong with records.
+
+    Attributes:
+        text: a sentence with the column, the count and the fix.
+        record: position of the first record that it is found in, from 0; None if in none alone.
+    """
+
+    text: str
+    record: int | None = None
+
+
+def fold_boolean(text: str) -> str:
+    """Write true and false, which databases and spreadsheets capitalise at will, in lower case."""
+    folded = text.lower()
+    return folded if folded in _BOOLEANS else text
+
+
+def number_of(text: str) -> float:
+    """Return the number of a text; that of a truth value is 1 or 0, as in databases."""
+    truth = _BOOLEANS.get(text.lower())
+    return parse_number(text) if truth is None else truth
+
+
+def parse_number(text: str) -> float:
+    """Return the finite number a text stands for, or NaN."""
+    try:
+        number = float(text)
+    except ValueError:
+        return numpy.nan
+    # Python reads 1_000 as a number; nobody else who writes tables means it.
+    return number if numpy.isfinite(number) and "_" not in text else numpy.nan
+
+
+def distinct_of(values: Sequence[object]) -> tuple[Any, Sequence[object]]:
+    """Return the code of each value, -1 where null, and the value of each code."""
+    listed = numpy.empty(len(values), dtype=object)
+    listed[:] = list(values)
+    codes, distinct = pandas.factorize(listed)
+    return codes, distinct
+
+
+def first(where: Any) -> int:
+    """Return the first place where something holds."""
+    return int(numpy.argmax(where))
+
+
+__all__ = ["Problem", "distinct_of", "first", "fold_boolean", "number_of", "parse_number"]
