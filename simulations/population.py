@@ -20,7 +20,7 @@ from confide.client.records.tally import Tally
 from confide.client.records.units import take
 from confide.config.custom import implementation
 from confide.config.data import DataConfig
-from confide.config.outcomes import ClassesConfig
+from confide.config.outcomes.classes import ClassesConfig
 from confide.config.spelling import canonical_name
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError

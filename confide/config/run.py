@@ -14,7 +14,7 @@ from confide.config.client import InstitutionConfig, TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import setting
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
-from confide.config.outcomes import OUTCOMES
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig

@@ -14,14 +14,9 @@ from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
 from confide.config.one_of import OneOf
-from confide.config.outcomes import (
-    LABEL_COLUMN,
-    OUTCOMES,
-    ClassesConfig,
-    Labelling,
-    LossBounds,
-    OutcomeConfig,
-)
+from confide.config.outcomes.classes import ClassesConfig
+from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds, OutcomeConfig
+from confide.config.outcomes.table import OUTCOMES
 from confide.errors import ConfigError
 from confide.metrics.metric import Metric
 

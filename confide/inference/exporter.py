@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from confide.config.custom import implementation
-from confide.config.outcomes import OUTCOMES
+from confide.config.outcomes.table import OUTCOMES
 from confide.models.backbones import loading, quiet_transformers, refuse_other_code
 from confide.models.workload import Workload, network_of
 from confide.protocol.plan import TrainingPlan

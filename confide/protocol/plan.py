@@ -22,7 +22,8 @@ from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.one_of import OneOf
-from confide.config.outcomes import OUTCOMES, ClassesConfig
+from confide.config.outcomes.classes import ClassesConfig
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, objective_problems

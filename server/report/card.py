@@ -7,7 +7,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from confide.config.outcomes import DEFAULT_OUTCOME, OUTCOMES
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.task import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences

@@ -6,7 +6,7 @@ from typing import Any
 import pandas
 import yaml
 
-from confide.config.outcomes import OUTCOMES
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences

@@ -13,7 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from confide.config.model import BACKBONES, TuningConfig
-from confide.config.outcomes import DEFAULT_OUTCOME, OUTCOMES, Labelling, OutcomeConfig
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS
 from confide.config.task import TASKS
 from confide.metrics.metric import noise_name

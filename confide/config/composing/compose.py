@@ -36,7 +36,7 @@ from confide.config.composing.quoting import quote_texts
 from confide.config.composing.suited import SUITED, register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
 from confide.config.model import BACKBONES
-from confide.config.outcomes import OUTCOMES
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
 from confide.config.strategy import (
     PARTS,

@@ -26,7 +26,8 @@ from yaml import MarkedYAMLError, YAMLError
 
 from confide.config.composing.folders import CONF_MODULE, Keys, current, shown
 from confide.config.model import BACKBONES
-from confide.config.outcomes import DEFAULT_OUTCOME, OUTCOMES
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.task import TASKS
 
 SCHEME = "own"

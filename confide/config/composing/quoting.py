@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from confide.config.model import BACKBONES
-from confide.config.outcomes import OUTCOMES
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
 from confide.config.task import TASKS
 

@@ -1,7 +1,7 @@
 """From a task's schema to its outcome."""
 
 from confide.config.custom import implementation
-from confide.config.outcomes import OUTCOMES
+from confide.config.outcomes.table import OUTCOMES
 from confide.config.task import TaskConfig
 from confide.tasks.outcomes.outcome import Outcome
 

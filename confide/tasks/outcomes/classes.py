@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from confide.config.outcomes import ClassesConfig, Labelling
+from confide.config.outcomes.classes import ClassesConfig
+from confide.config.outcomes.outcome import Labelling
 from confide.config.spelling import canonical_name, name_index, nearest, written
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first

@@ -1,0 +1,53 @@
+"""Outcomes: what is predicted of a record, whatever the record is.
+
+``OUTCOMES`` is the one place that lists kinds. A task's records and its outcome are chosen apart:
+any outcome goes with tables and with texts. The settings of classes stand on the task itself, from
+before there was anything else; each other outcome has its own in ``task.outcome``. See
+docs/design/0032-outcomes.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from confide.config.outcomes.classes import ClassesConfig
+from confide.config.outcomes.outcome import OutcomeConfig
+from confide.metrics.metric import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutcomeKind:
+    """A kind of outcome: an entry of :data:`OUTCOMES`.
+
+    Attributes:
+        schema: dataclass of its settings, ``kind`` among them.
+        outcome: dotted name of its class (:class:`~confide.tasks.outcomes.outcome.Outcome`), made
+            of the schema and of the task's :class:`Labelling`; imported when first used.
+        title: what it is, in a report; "" where the kind of task has a title for it.
+        pipeline_tags: kind of task -> Hugging Face's name for both together; {} where that of the
+            kind of task does.
+        problem_type: what transformers calls it; None: it has no name for it.
+    """
+
+    schema: type[OutcomeConfig]
+    outcome: str
+    title: str = ""
+    pipeline_tags: Mapping[str, str] = field(default_factory=dict)
+    problem_type: str | None = None
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Its metrics, by name."""
+        return self.schema.metrics
+
+
+OUTCOMES: dict[str, OutcomeKind] = {
+    "classes": OutcomeKind(
+        schema=ClassesConfig,
+        outcome="confide.tasks.outcomes.classes.Classes",
+        problem_type="single_label_classification",
+    ),
+}
+"""Kinds of outcome, by name."""
+
+
+__all__ = ["OUTCOMES", "OutcomeKind"]
