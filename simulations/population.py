@@ -20,7 +20,7 @@ from confide.client.records.tally import Tally
 from confide.client.records.units import take
 from confide.config.custom import implementation
 from confide.config.data import DataConfig
-from confide.config.outcomes.classes import ClassesConfig
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.spelling import canonical_name
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
@@ -176,7 +176,7 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
 
 def _strata(task: TaskConfig, records: Dataset) -> list[str]:
     """Name what made-up institutions differ by where no column is named."""
-    if isinstance(task.outcome, ClassesConfig):  # raw labels, of which a class may have several
+    if task.outcome.kind == DEFAULT_OUTCOME:  # raw labels, of which a class may have several
         return [canonical_name(str(label)) for label in records[task.label_column][:]]
     return outcome_of(task).strata(read_targets(records, task).values)
 

@@ -14,7 +14,6 @@ from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
 from confide.config.one_of import OneOf
-from confide.config.outcomes.classes import ClassesConfig
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.errors import ConfigError
@@ -55,7 +54,7 @@ class TaskConfig:
     kwargs: dict[str, bool | int | float | str] = setting(
         dict, "Arguments of _target_, beside the schema."
     )
-    outcome: Annotated[OutcomeConfig, OneOf(OUTCOMES)] = field(default_factory=ClassesConfig)
+    outcome: Annotated[OutcomeConfig, OneOf(OUTCOMES)] = field(default_factory=OutcomeConfig)
 
     def __post_init__(self) -> None:
         # What is not said is written out once, so that plans, reports and replies all name the same

@@ -22,7 +22,7 @@ from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.one_of import OneOf
-from confide.config.outcomes.classes import ClassesConfig
+from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
@@ -148,7 +148,7 @@ class TrainingPlan:
             del plain["task"]["_target_"], plain["task"]["kwargs"]
         if not self.task.drafted:
             del plain["task"]["drafted"]
-        if self.task.outcome == ClassesConfig():
+        if self.task.outcome == OutcomeConfig():
             del plain["task"]["outcome"]
         _leave_out_idle(plain["task"])
         if plain["objective"] == _PLAIN:

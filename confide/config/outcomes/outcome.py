@@ -1,10 +1,12 @@
-"""What every outcome's settings say: columns, outputs, metrics, and what bounds the loss."""
+"""What an outcome's settings say: columns, outputs, metrics, and what bounds the loss."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
+from confide.config.spelling import repeats
+from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
 
 LABEL_COLUMN = "label"
@@ -54,14 +56,19 @@ class LossBounds:
 
 @dataclass
 class OutcomeConfig:
-    """What is predicted of a record; each kind extends this."""
+    """One of several classes, named by task.labels and read from task.label_column.
+
+    Other outcomes extend this, and say all of it anew.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
     # A class variable: neither Hydra nor a plan sees it, so that no setting can change it.
-    metrics: ClassVar[Mapping[str, Metric]] = {}
+    metrics: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
     """Metrics of the kind, by name; the first one decides where nothing else is said."""
 
-    kind: str = setting("???", "Chosen by its group: task/outcome=KIND.")
+    kind: str = setting(
+        "classes", "Chosen by its group: task/outcome=classes.", choices=("classes",)
+    )
 
     @property
     def metric_table(self) -> Mapping[str, Metric]:
@@ -70,15 +77,19 @@ class OutcomeConfig:
 
     def columns(self, labelling: Labelling) -> tuple[str, ...]:
         """Name the columns that it is read from."""
-        raise NotImplementedError
+        return (labelling.column,)
 
     def output_names(self, labelling: Labelling) -> tuple[str, ...]:
-        """Name the numbers that a model gives for one record."""
-        raise NotImplementedError
+        """Name the numbers that a model gives for one record: one a class."""
+        return tuple(labelling.labels)
 
     def bounds(self, labelling: Labelling) -> LossBounds | None:
-        """Return what its loss can do; None where nothing bounds it."""
-        raise NotImplementedError
+        """Return what the loss can do, of any record; None where nothing bounds it.
+
+        Of softmax cross entropy: its Hessian is diag(p) - p p^T, its gradient p - e_y, and the
+        difference of two logits says which of two classes is likelier.
+        """
+        return LossBounds(smoothness=0.5, gradient=2.0**0.5, noise=2.0**0.5)
 
     def describe(self, labelling: Labelling, *, purpose: str, records: str) -> str:
         """Say what a model of it does, as the beginning of a sentence.
@@ -88,20 +99,43 @@ class OutcomeConfig:
             purpose: what it does if it tells classes, such as "Classifies texts".
             records: what it does it to, such as "texts".
         """
-        raise NotImplementedError
+        return f"{purpose} as {listed([f'“{label}”' for label in labelling.labels])}"
 
     def intended(self, labelling: Labelling) -> str:
         """Say what to use it for, after "To"."""
-        raise NotImplementedError
+        return (
+            "classify records of the same kind, from institutions like those that took part, as"
+            f" {', '.join(labelling.labels)}"
+        )
 
     def labelling_problems(self, labelling: Labelling) -> Iterator[str]:
-        """Yield what contradicts the settings that classes have on the task itself."""
-        if not labelling.is_idle:
+        """Yield what contradicts itself in what the task says of classes."""
+        if self.kind != DEFAULT_OUTCOME:
+            yield from _idle_problems(self.kind, labelling)
+            return
+        labels, values = list(labelling.labels), dict(labelling.values)
+        # Outputs are in the order of labels: one that is there twice would be two classes.
+        if len(set(labels)) < 2 or len(set(labels)) != len(labels):
+            yield f"labels={labels}: expected at least two distinct class names."
+        elif repeats(values or labels):
+            key, names = ("label_values", list(values)) if values else ("labels", labels)
+            yield f"{key}={names}: two of them are one value, as 1 and 1.0 are; leave one out."
+        unknown = sorted(set(values.values()) - set(labels))
+        if unknown:
             yield (
-                f"labels={list(labelling.labels)}, label_column={labelling.column}: these are"
-                f" settings of outcome=classes, and this task has outcome.kind={self.kind}, whose"
-                " own are under task.outcome; leave them out."
+                f"label_values names {unknown}, which task.labels={labels} lacks; add them"
+                " there or map to one of these."
             )
+
+
+def _idle_problems(kind: str, labelling: Labelling) -> Iterator[str]:
+    """Yield that settings of classes say something of another outcome."""
+    if not labelling.is_idle:
+        yield (
+            f"labels={list(labelling.labels)}, label_column={labelling.column}: these are"
+            f" settings of outcome=classes, and this task has outcome.kind={kind}, whose"
+            " own are under task.outcome; leave them out."
+        )
 
 
 def listed(words: Sequence[str]) -> str:

@@ -9,7 +9,6 @@ docs/design/0032-outcomes.md.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from confide.config.outcomes.classes import ClassesConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.metrics.metric import Metric
 
@@ -42,7 +41,7 @@ class OutcomeKind:
 
 OUTCOMES: dict[str, OutcomeKind] = {
     "classes": OutcomeKind(
-        schema=ClassesConfig,
+        schema=OutcomeConfig,
         outcome="confide.tasks.outcomes.classes.Classes",
         problem_type="single_label_classification",
     ),

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from confide.config.outcomes.classes import ClassesConfig
-from confide.config.outcomes.outcome import Labelling
+from confide.config.outcomes.outcome import Labelling, OutcomeConfig
 from confide.config.spelling import canonical_name, name_index, nearest, written
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first
@@ -32,7 +31,7 @@ class Classes:
     target_shape = ()
     score_name, score_unit = "probabilities", 1.0
 
-    def __init__(self, config: ClassesConfig, labelling: Labelling) -> None:
+    def __init__(self, config: OutcomeConfig, labelling: Labelling) -> None:
         self._labelling, self._names = labelling, list(labelling.labels)
 
     @property
