@@ -45,6 +45,7 @@ _KEYED_PLAIN: dict[str, Any] = {"kind": "plain", "proximal_mu": 0.0, "alpha": 0.
 Approvals, ledgers and the noise on records that are not public know a plan by its text."""
 _QUANTILES = True
 """How a plan names quantiles, the first kind of release."""
+_CLASSES: dict[str, Any] = dataclasses.asdict(OutcomeConfig())
 _LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
 """What a plan without a word on encoding says."""
 NEIGHBOURING_RELATION = "zero-out"
@@ -144,12 +145,6 @@ class TrainingPlan:
                 del plain[name]
         if self.releases == "quantiles":
             plain["releases"] = _QUANTILES
-        if self.task._target_ is None:
-            del plain["task"]["_target_"], plain["task"]["kwargs"]
-        if not self.task.drafted:
-            del plain["task"]["drafted"]
-        if self.task.outcome == OutcomeConfig():
-            del plain["task"]["outcome"]
         _leave_out_idle(plain["task"])
         if plain["objective"] == _PLAIN:
             plain["objective"] = _KEYED_PLAIN
@@ -221,7 +216,13 @@ def _is_table(kind: object) -> bool:
 
 
 def _leave_out_idle(task: dict[str, Any]) -> None:
-    """Take settings of encoding out of a task that plans of earlier releases did not have."""
+    """Take settings out of a task that plans of earlier releases did not have."""
+    if task["_target_"] is None:
+        del task["_target_"], task["kwargs"]
+    if not task["drafted"]:
+        del task["drafted"]
+    if task["outcome"] == _CLASSES:
+        del task["outcome"]
     if task.get("numeric") == _LINEAR:
         del task["numeric"]
     idle = dataclasses.asdict(ColumnConfig())
