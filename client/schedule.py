@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from confide.errors import PrivacyError, ProtocolError
 from confide.privacy.accounting import Schedule, calibrate, epsilon
-from confide.privacy.released import one_release, release_noise
+from confide.privacy.released import one_release, releases_noise
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 
@@ -58,7 +58,7 @@ class LocalSchedule(Workplan):
 
     Attributes:
         noise_multiplier: sigma >= 0, calibrated for ``max_rounds``; 0 without privacy.
-        edges_noise: sigma of the release that the plan's edges came from, which has a part of the
+        edges_noise: sigma of the releases that the plan rests on, as one: they have a part of the
             plan's epsilon; 0 for none.
     """
 
@@ -126,8 +126,7 @@ def make_schedule(plan: TrainingPlan, *, num_examples: int) -> LocalSchedule:
                 f"privacy.delta={privacy.delta:g} is not below 1/n = {1 / num_examples:g}: "
                 f"one {privacy.unit} could be published outright; lower it."
             )
-        asked = plan.edges.epsilon if plan.edges else None
-        released = release_noise(asked, delta=privacy.delta)
+        released = releases_noise(plan.released_epsilons, delta=privacy.delta)
         sigma = calibrate(
             target_epsilon=privacy.epsilon,
             delta=privacy.delta,

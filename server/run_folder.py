@@ -33,6 +33,7 @@ LOG = "confide.log"
 """As conf/config.yaml names the job."""
 LEDGER_HEADS = "ledger_heads.jsonl"
 EDGES = "edges.json"
+GRAM = "gram.safetensors"
 _OWN_FILES = f"{CHECKPOINTS}/conf"
 
 _STALE = (
@@ -51,6 +52,7 @@ _STALE = (
 _OF_A_RUN = (
     LEDGER_HEADS,
     EDGES,
+    GRAM,
     f"{CHECKPOINTS}/round-*.safetensors",
     f"{CHECKPOINTS}/alone.json",
     f"{CHECKPOINTS}/pooled.json",

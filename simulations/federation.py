@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.server import ServerConfig
-from confide.config.strategy import ALGORITHMS, ObjectiveConfig
+from confide.config.strategy import ALGORITHMS
 from confide.flower.messages import task_identity
 from confide.privacy.keys import server_secret
 from confide.protocol.plan import TrainingPlan
@@ -92,10 +92,12 @@ def _of_one(
     plan: TrainingPlan, settings: ServerConfig, what: str
 ) -> tuple[TrainingPlan, ServerConfig]:
     # The plain loss: one client alone has no others to be held near. A recipe of its own holds for
-    # one institution as for many.
-    keeps = ALGORITHMS[plan.objective.kind].own_recipe
-    objective = plan.objective if keeps else ObjectiveConfig()
-    rewritten = replace(plan, job=f"{plan.job}/{what}", objective=objective)
+    # one institution as for many; one that rests on a release of everybody's has another instead.
+    algorithm = ALGORITHMS[plan.objective.kind]
+    kind = plan.objective.kind if algorithm.own_recipe else algorithm.alone or "plain"
+    keeps = kind == plan.objective.kind
+    objective = plan.objective if keeps else ALGORITHMS[kind].schema()
+    rewritten = replace(plan, job=f"{plan.job}/{what}", objective=objective, gram=None)
     return rewritten, replace(settings, min_clients=1)
 
 

@@ -152,6 +152,7 @@ class ServerRound:
         cohort: declared numbers of training units of those who were asked.
         server_round: number of the round, from 1.
         plan: what institutions were asked to do; None where nobody needs to know.
+        released: what they released before the run, where the algorithm rests on it.
     """
 
     params: Tensors
@@ -162,6 +163,7 @@ class ServerRound:
     cohort: Sequence[int] = ()
     server_round: int = 1
     plan: TrainingPlan | None = None
+    released: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

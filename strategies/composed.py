@@ -137,6 +137,7 @@ class _ComposedRound:
             cohort=start.cohort,
             server_round=start.server_round,
             plan=start.plan,
+            released=start.released,
         )
         result = self.strategy.algorithm.server(given, step)
         return result.params, result.optimizer_state | prefixed(_ALGORITHM, result.state)

@@ -68,18 +68,8 @@ def gradient_sum(*, momentum: float, logit_noise: float, averaged: float) -> Alg
         }
         longest = step_size(given.plan, given.cohort, momentum=momentum, logit_noise=logit_noise)
         stepped = step({name: longest * value for name, value in velocity.items()})
-        rounds = given.plan.num_rounds
-        # Counted from the last round: however short a run is, one model goes into the mean
-        number = given.server_round - rounds + max(1, round(averaged * rounds))
-        if number >= 1:
-            mean = {
-                name: value + (stepped.params[name] - value) / number
-                for name, value in mean.items()
-            }
+        params, mean = averaged_model(given, stepped.params, mean, averaged=averaged)
         state = prefixed(_VELOCITY, velocity) | prefixed(_MEAN, mean)
-        params = stepped.params
-        if given.server_round == rounds:
-            params = {name: value.clone() for name, value in mean.items()}
         return replace(stepped, params=params, state=state)
 
     def first_state(params: Tensors) -> Tensors:
@@ -87,6 +77,29 @@ def gradient_sum(*, momentum: float, logit_noise: float, averaged: float) -> Alg
         return prefixed(_VELOCITY, zeros_of(params)) | prefixed(_MEAN, zeros_of(params))
 
     return Algorithm(server=server, first_state=first_state)
+
+
+def averaged_model(
+    given: ServerRound, params: Tensors, mean: Tensors, *, averaged: float
+) -> tuple[Tensors, Tensors]:
+    """Return the round's model and the mean so far: after the last round, the model is the mean.
+
+    Args:
+        given: the round.
+        params: global tensors after its step.
+        mean: of the models before that go into it.
+        averaged: share of the rounds, the last ones, whose models do.
+    """
+    if given.plan is None:
+        raise ValueError("Expected the plan, which has the number of rounds.")
+    rounds = given.plan.num_rounds
+    # Counted from the last round: however short a run is, one model goes into the mean
+    number = given.server_round - rounds + max(1, round(averaged * rounds))
+    if number >= 1:
+        mean = {name: value + (params[name] - value) / number for name, value in mean.items()}
+    if given.server_round == rounds:
+        params = {name: value.clone() for name, value in mean.items()}
+    return params, mean
 
 
 def step_size(
@@ -137,17 +150,18 @@ def noise_multiplier(plan: TrainingPlan) -> float:
     """
     # Imported when needed: it brings Opacus, which a run without privacy never loads
     from confide.privacy.accounting import calibrate
-    from confide.privacy.released import one_release, release_noise
+    from confide.privacy.released import one_release, releases_noise
 
-    privacy, edges = plan.privacy, plan.edges.epsilon if plan.edges else None
+    privacy = plan.privacy
+    released = releases_noise(plan.released_epsilons, delta=privacy.delta)
     return calibrate(
         target_epsilon=privacy.epsilon,
         delta=privacy.delta,
         sampling_rate=1.0,
         steps=plan.num_rounds + privacy.spare_rounds,
         accountant=privacy.accountant,
-        before=one_release(release_noise(edges, delta=privacy.delta)),
+        before=one_release(released),
     )
 
 
-__all__ = ["gradient_sum", "noise_multiplier", "row_radius", "step_size"]
+__all__ = ["averaged_model", "gradient_sum", "noise_multiplier", "row_radius", "step_size"]

@@ -67,8 +67,12 @@ class LinearLayer:
     inputs: int
 
     @classmethod
-    def of(cls, shapes: Shapes) -> "LinearLayer":
+    def of(cls, shapes: Shapes, *, most: int | None = MOST_PARAMETERS) -> "LinearLayer":
         """Find it in a model's shapes.
+
+        Args:
+            shapes: of the trainable tensors.
+            most: largest number of parameters; None for any.
 
         Raises:
             ConfigError: if the model is no linear layer, or too large for second derivatives.
@@ -82,11 +86,11 @@ class LinearLayer:
             )
         outputs, inputs = shapes[matrices[0]]
         found = cls(weight=matrices[0], bias=vectors[0], outputs=outputs, inputs=inputs)
-        if found.size > MOST_PARAMETERS:
+        if most is not None and found.size > most:
             raise ConfigError(
                 f"strategy.objective.kind=newton: {outputs} outputs of {inputs} weights and an"
                 f" intercept are {found.size} parameters, and their second derivatives are sent for"
-                f" at most {MOST_PARAMETERS}; lower task.numeric.bins, or choose"
+                f" at most {most}; lower task.numeric.bins, or choose"
                 " strategy=gradient_sum."
             )
         return found

@@ -5,7 +5,7 @@ to the global tensors.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -126,6 +126,7 @@ class RoundStart:
         max_value: bound on the absolute values that are accepted.
         server_round: number of the round, from 1.
         plan: what institutions were asked to do; None where nobody needs to know.
+        released: what they released before the run, where the algorithm rests on it.
     """
 
     params: Tensors
@@ -134,6 +135,7 @@ class RoundStart:
     max_value: float
     server_round: int
     plan: TrainingPlan | None = None
+    released: Tensors = field(default_factory=dict)
 
 
 class Round(Protocol):

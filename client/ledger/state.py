@@ -46,8 +46,8 @@ class RunTerms:
         score_noise: split -> sigma of one release of its scores, in units of their sensitivity;
             empty where no scores are charged.
         score_releases: split -> number of releases of its scores.
-        edges_noise: sigma of the release of quantiles that the run rests on, 0 for none: counted in
-            what the run tells of its own epsilon, and charged by a run of its own.
+        edges_noise: sigma of the releases that the run rests on, as one, 0 for none: counted in
+            what the run tells of its own epsilon, and each charged by a run of its own.
     """
 
     institution: str

@@ -95,24 +95,56 @@ class GradientSumConfig(ObjectiveConfig):
 
     def client_problems(self, client: ClientConfig) -> Iterator[str]:
         """Yield settings by which an update is anything but minus the mean gradient."""
-        optimizer = client.optimizer
-        found = {
-            "local_steps": (client.local_steps, 1),
-            "sampling_rate": (client.sampling_rate, 1.0),
-            "optimizer.kind": (optimizer.kind, "sgd"),
-            "optimizer.learning_rate": (optimizer.learning_rate, 1.0),
-            "optimizer.momentum": (optimizer.momentum, 0.0),
-            "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
-        }
-        wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
-        if wrong:
-            said = ", ".join(f"{name}={value}" for name, (value, _) in wrong.items())
-            rights = ", ".join(f"{name}={right}" for name, (_, right) in wrong.items())
-            yield (
-                f"objective.kind={self.kind}, which client=private_table chooses, takes the update"
-                f" for minus the mean gradient over all records, and client has {said}; set"
-                f" {rights}, or choose strategy=fedavg with a client of its own."
-            )
+        yield from _full_batch_problems(client, self.kind, choice="client=private_table")
+
+
+@dataclass
+class PrivateNewtonConfig(ObjectiveConfig):
+    """Noisy sums of gradients, scaled by the inverse of a noisy Gram matrix.
+
+    For a linear model of a table, on rows of a known norm (``backbone.row_norm``), under privacy.
+    """
+
+    kind: str = part_name("private_newton", "objective")
+    gram_share: float = setting(
+        0.3,
+        "Share of the run's privacy that the Gram matrix has, as a part of mu squared, by which"
+        " Gaussian mechanisms add up; what is left goes to the rounds.",
+        gt=0,
+        lt=1,
+    )
+    step: float = setting(
+        1.0, "Length of a step, in Newton steps on the bound of the curvature.", gt=0, le=2
+    )
+    averaged: float = setting(
+        0.5, "Share of the rounds, the last ones, whose mean is the run's model.", gt=0, le=1
+    )
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield settings by which an update is anything but minus the mean gradient."""
+        yield from _full_batch_problems(client, self.kind, choice="client=private_newton")
+
+
+def _full_batch_problems(client: ClientConfig, kind: str, *, choice: str) -> Iterator[str]:
+    """Yield settings of a local round that is no single plain step on all records."""
+    optimizer = client.optimizer
+    found = {
+        "local_steps": (client.local_steps, 1),
+        "sampling_rate": (client.sampling_rate, 1.0),
+        "optimizer.kind": (optimizer.kind, "sgd"),
+        "optimizer.learning_rate": (optimizer.learning_rate, 1.0),
+        "optimizer.momentum": (optimizer.momentum, 0.0),
+        "optimizer.weight_decay": (optimizer.weight_decay, 0.0),
+    }
+    wrong = {name: pair for name, pair in found.items() if pair[0] != pair[1]}
+    if wrong:
+        said = ", ".join(f"{name}={value}" for name, (value, _) in wrong.items())
+        rights = ", ".join(f"{name}={right}" for name, (_, right) in wrong.items())
+        yield (
+            f"objective.kind={kind}, which {choice} chooses, takes the update"
+            f" for minus the mean gradient over all records, and client has {said}; set"
+            f" {rights}, or choose strategy=fedavg with a client of its own."
+        )
 
 
 @dataclass
@@ -146,6 +178,7 @@ __all__ = [
     "GradientSumConfig",
     "NewtonConfig",
     "ObjectiveConfig",
+    "PrivateNewtonConfig",
     "ScaffoldConfig",
     "part_name",
 ]

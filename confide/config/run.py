@@ -121,6 +121,11 @@ class Config:
                 f"{key} takes its step from what bounds the loss, and nothing bounds that of"
                 f" task.outcome.kind={self.task.outcome.kind}; choose client=table strategy=fedavg."
             )
+        elif algorithm.needs_gram and self.task.kind != "tabular":
+            yield (
+                f"{key} scales steps by a table's inputs, and task.kind={self.task.kind} has none;"
+                " choose client=private_table, whose steps need none."
+            )
         elif algorithm.row_norm and self.backbone.row_norm is None:
             yield (
                 f"{key} takes its step from the norm of rows; set backbone.row_norm=3, as"

@@ -18,6 +18,7 @@ from confide.config.objectives import (
     GradientSumConfig,
     NewtonConfig,
     ObjectiveConfig,
+    PrivateNewtonConfig,
     ScaffoldConfig,
     part_name,
 )
@@ -152,6 +153,9 @@ class AlgorithmKind(PartKind):
         own_step: whether its server part chooses the length of steps, for a linear model, so that
             the server optimizer has to be plain.
         own_recipe: whether an institution alone trains by it too, in place of plain local steps.
+        alone: kind that one institution alone trains by, where it is neither of these.
+        needs_gram: whether it rests on a Gram matrix that institutions release before the run, and
+            so on privacy.
         row_norm: whether its steps follow from ``backbone.row_norm``.
         choice: what a person writes to choose it.
         under_privacy: what to choose under privacy, where it is refused.
@@ -164,6 +168,8 @@ class AlgorithmKind(PartKind):
     reads_records: bool = False
     own_step: bool = False
     own_recipe: bool = False
+    alone: str = ""
+    needs_gram: bool = False
     row_norm: bool = False
     choice: str = ""
     under_privacy: str = "another algorithm"
@@ -229,7 +235,24 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         own_step=True,
         own_recipe=True,
         choice="strategy=newton",
-        under_privacy="client=private_table",
+        under_privacy="client=private_newton",
+    ),
+    "private_newton": AlgorithmKind(
+        schema=PrivateNewtonConfig,
+        builder="confide.strategies.private_newton.private_newton",
+        name="private federated Newton",
+        phrase="steps scaled by a noisy Gram matrix",
+        sentence="Before the first round every institution released the Gram matrix of its encoded"
+        " records with noise, and each round one noisy sum of gradients over all of them. Their"
+        " sum, scaled by the inverse of the matrix, gave the step, and the model is the mean over"
+        " the last part of the rounds.",
+        weighting="num_examples",
+        remains="its part of the Gram matrix and of the mean model",
+        own_step=True,
+        alone="gradient_sum",
+        needs_gram=True,
+        row_norm=True,
+        choice="client=private_newton",
     ),
 }
 SELECTIONS: dict[str, PartKind] = {
@@ -370,6 +393,11 @@ def objective_problems(
     """
     yield from objective.client_problems(client)
     algorithm = ALGORITHMS[objective.kind]
+    if algorithm.needs_gram and not private:
+        yield (
+            f"objective.kind={objective.kind} weighs noise against curvature; without privacy"
+            " choose strategy=newton client=table, which needs neither, or set privacy=record."
+        )
     if private and algorithm.reads_records:
         yield (
             f"objective.kind={objective.kind} computes more from records than the local steps,"
@@ -397,6 +425,7 @@ __all__ = [
     "NewtonConfig",
     "ObjectiveConfig",
     "PartKind",
+    "PrivateNewtonConfig",
     "ScaffoldConfig",
     "SelectionConfig",
     "ServerOptimizerConfig",

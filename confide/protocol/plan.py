@@ -30,6 +30,7 @@ from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, o
 from confide.config.task import TASKS, ColumnConfig, NumericConfig, TaskConfig
 from confide.errors import ProtocolError
 from confide.protocol.released_edges import ReleasedEdges
+from confide.protocol.released_gram import ReleasedGram
 from confide.releases.table import RELEASES
 
 PLAN_VERSION = 1
@@ -79,6 +80,7 @@ class TrainingPlan:
         version: version of this schema.
         edges: quantiles that were released before the run; None for a plan without any.
         releases: kind of release that the plan asks for in place of training; empty for none.
+        gram: Gram matrix that was released before the run; None for a plan that needs none.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
@@ -98,6 +100,15 @@ class TrainingPlan:
     version: int = PLAN_VERSION
     edges: ReleasedEdges | None = None
     releases: str = ""
+    gram: ReleasedGram | None = None
+
+    @property
+    def released_epsilons(self) -> tuple[float, ...]:
+        """What each release that a run rests on costs: parts of the run's own epsilon."""
+        # A plan that asks for a release is charged for that one, on edges or not
+        if not self.private or self.releases:
+            return ()
+        return tuple(one.epsilon for one in (self.edges, self.gram) if one is not None)
 
     @property
     def private(self) -> bool:
@@ -140,7 +151,7 @@ class TrainingPlan:
                 del plain["privacy"][name]
         if self.backbone.row_norm is None:
             del plain["backbone"]["row_norm"]
-        for name in ("edges", "releases"):
+        for name in ("edges", "releases", "gram"):
             if not plain[name]:
                 del plain[name]
         if self.releases == "quantiles":
@@ -182,6 +193,14 @@ class TrainingPlan:
                 " one round and none to spare, and plain clients."
             )
 
+    def _gram_problems(self) -> Iterator[str]:
+        """Yield where a Gram matrix is lacking, or is there and nothing needs it."""
+        needed = ALGORITHMS[self.objective.kind].needs_gram
+        if needed != (self.gram is not None):
+            yield f"gram: expected one for objective.kind=private_newton alone, got {self.gram}."
+        elif self.gram is not None:
+            yield from self.gram.problems(budget=self.privacy.epsilon)
+
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
         for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
@@ -201,8 +220,10 @@ class TrainingPlan:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
         if self.edges is not None:
-            budget = self.privacy.epsilon if self.private else None
+            is_part = self.private and not self.releases
+            budget = self.privacy.epsilon if is_part else None
             yield from self.edges.problems(self.task, budget=budget)
+        yield from self._gram_problems()
         if self.releases:
             yield from self._release_problems()
         if self.relation != NEIGHBOURING_RELATION:
@@ -331,6 +352,7 @@ __all__ = [
     "NEIGHBOURING_RELATION",
     "PLAN_VERSION",
     "ReleasedEdges",
+    "ReleasedGram",
     "TrainingPlan",
     "make_plan",
     "plan_sha256",

@@ -1,10 +1,12 @@
 """The kinds of release that a plan may ask for: one file each, one line here."""
 
+from confide.releases.gram import GRAM_MATRIX
 from confide.releases.quantiles import QUANTILES
 from confide.releases.release import ReleaseKind
 
 RELEASES: dict[str, ReleaseKind] = {
     "quantiles": QUANTILES,
+    "gram": GRAM_MATRIX,
 }
 
 __all__ = ["RELEASES"]

@@ -74,6 +74,7 @@ def report_page(run: RunFiles) -> str:
         meaning=sentences.meaning(run) if private else "",
         scores=summary.get("privacy", {}).get("scores", ""),
         edges=summary.get("privacy", {}).get("edges", ""),
+        gram=summary.get("privacy", {}).get("gram", ""),
         not_protected=", ".join(summary.get("privacy", {}).get("not_protected", [])),
         audit=audit_section(run.folder),
         data=drawn(plots.sizes(run), plots.labels(run)),

@@ -30,6 +30,7 @@ class Job:
         checkpoint: where an earlier process of the same run left off; None for a new run.
         reach: what is known of the grid's nodes, and how their updates arrive.
         without: names of those who withdrew, and are not asked.
+        released: what institutions released before the run, where its algorithm rests on it.
     """
 
     algorithm: FederatedAlgorithm
@@ -41,6 +42,7 @@ class Job:
     checkpoint: Checkpoint | None = None
     reach: Reach = field(default_factory=Reach)
     without: frozenset[str] = frozenset()
+    released: Tensors = field(default_factory=dict)
 
     def first_state(self, initial: Tensors) -> RunState:
         """Return the state to go on from: the checkpoint's, or a new run's.

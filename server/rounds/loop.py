@@ -217,6 +217,7 @@ def begin_round(enrolled: Enrolled, state: RunState, cohort: Sequence[str]) -> R
         max_value=enrolled.job.settings.max_update_value,
         server_round=state.server_round + 1,
         plan=enrolled.job.plan,
+        released=enrolled.job.released,
     )
     return enrolled.job.algorithm.begin(start)
 

@@ -89,8 +89,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             f"Privacy: epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g} a"
             f" {privacy['unit']} and institution; {privacy['guarantee']}."
         )
-    if "edges" in privacy:
-        lines.append(f"Of it: {privacy['edges']}.")
+    lines += [f"Of it: {privacy[name]}." for name in ("edges", "gram") if name in privacy]
     clients = summary["clients"].items()
     budgets = {name: client["budget"] for name, client in clients if "budget" in client}
     if budgets:

@@ -28,11 +28,13 @@ from confide.privacy.randomness import KEY_BYTES
 from confide.protocol.plan import TrainingPlan, make_plan
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.releases import release_plan
+from confide.protocol.tensors import Tensors
 from confide.server.app import run_server_app
 from confide.server.rounds.checkpoint import Checkpoint, CheckpointStore
 from confide.server.rounds.job import Job
 from confide.server.run.carrier import Carrier, PrepareFn, Run
 from confide.server.run.edges import read_edges, release_edges
+from confide.server.run.gram import with_gram
 from confide.server.run.heads_log import HeadsLog
 from confide.server.run.metrics_log import MetricsSink
 from confide.server.run.outputs import Stopwatch, save_models, versions
@@ -140,10 +142,11 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
         with run.watch.phase("edges"):
             edges = _edges(run, prepare_fn)
         with run.watch.phase("prepare"):
-            plan, workload = _plan_and_workload(run, edges)
+            plan, released = _plan(run, edges, prepare_fn)
+            workload = _workload(run, plan)
             carrier = prepare_fn(run, plan, workload)
         with closing(carrier):
-            job = _job(run, carrier, algorithm, plan, sink)
+            job = replace(_job(run, carrier, algorithm, plan, sink), released=released)
             with run.watch.phase("federated"), carrier.connect() as (grid, reach):
                 budget = plan.privacy.epsilon if plan.private else None
                 run.progress.planned(epsilon_budget=budget)
@@ -188,15 +191,17 @@ def _edges(run: Run, prepare_fn: PrepareFn) -> ReleasedEdges | None:
     return edges or release_edges(run, asked, _workload(run, asked), prepare_fn, kept)
 
 
-def _plan_and_workload(run: Run, edges: ReleasedEdges | None) -> tuple[TrainingPlan, Workload]:
-    """Write what institutions are asked to do, and build what it is done with."""
+def _plan(
+    run: Run, edges: ReleasedEdges | None, prepare_fn: PrepareFn
+) -> tuple[TrainingPlan, Tensors]:
+    """Write what institutions are asked to do; return also what its algorithm has released."""
     config = run.config
     plan = make_plan(config, backbone_sha256=pretrained_hash(config.backbone), job=run.job)
-    plan = replace(plan, edges=edges)
+    plan, released = with_gram(run, replace(plan, edges=edges), prepare_fn, _workload)
     problems = list(plan.problems())
     if problems:
         raise ConfigError(" ".join(problems))
-    return plan, _workload(run, plan)
+    return plan, released
 
 
 def _workload(run: Run, plan: TrainingPlan) -> Workload:
@@ -227,6 +232,8 @@ def _job(
         extra = {**run.extra(), **carrier.extra(reached.state.server_round)}
         if plan.edges is not None:
             extra["edges"] = plan.edges.sha256
+        if plan.gram is not None:
+            extra["gram"] = plan.gram.sha256
         run.store.save(replace(reached, extra=extra))
         carrier.committed()
         heads.write(reached.state.server_round, reached.ledger_heads)

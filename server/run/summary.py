@@ -339,6 +339,13 @@ def privacy_statement(
         statement["scores"] = _scores_statement(privacy)
     if plan.edges is not None:
         statement["edges"] = _edges_statement(plan.edges, privacy.epsilon)
+    if plan.gram is not None:
+        statement["gram"] = (
+            f"steps are scaled by a Gram matrix that institutions released before the run as job"
+            f" {plan.gram.job}, at epsilon {plan.gram.epsilon:g} of the {privacy.epsilon:g}; each"
+            " ledger was charged for it once, whichever runs use it (SHA-256"
+            f" {plan.gram.sha256[:12]})"
+        )
     if baselines:
         trained = [_TRAINED_BESIDES[name] for name in baselines]
         each = (

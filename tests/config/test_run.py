@@ -12,6 +12,7 @@ from confide.config.run import Config
 from confide.errors import ConfigError
 
 CONF = Path(next(iter(confide.conf.__path__)))
+TABLE = ["task=heart_disease", "data=heart_disease", "backbone=logistic", "tuning=full"]
 NEEDS = {
     ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
@@ -21,6 +22,8 @@ NEEDS = {
     ("task", "text"): ["task.labels=[no,yes]"],
     ("strategy", "gradient_sum"): ["client=private_table"],
     ("strategy", "newton"): ["privacy=none"],
+    ("strategy", "private_newton"): ["client=private_newton", *TABLE],
+    ("client", "private_newton"): TABLE,
     ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],

@@ -6,6 +6,7 @@ import json
 import pytest
 from builders import build_plan
 
+from confide.config.model import LogisticConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
 from confide.errors import ProtocolError
@@ -22,7 +23,12 @@ TASK = TabularConfig(
     },
     numeric=NumericConfig(bins=4, edges="released"),
 )
-PLAN = build_plan(task=TASK, privacy=PrivacyConfig(unit="record", epsilon=2.0), seed=None)
+PLAN = build_plan(
+    task=TASK,
+    backbone=LogisticConfig(row_norm=3.0),
+    privacy=PrivacyConfig(unit="record", epsilon=2.0),
+    seed=None,
+)
 
 
 @pytest.mark.parametrize("kind", RELEASES)

@@ -18,10 +18,12 @@ from confide.config.strategy import (
     GradientSumConfig,
     NewtonConfig,
     ObjectiveConfig,
+    PrivateNewtonConfig,
     ScaffoldConfig,
     StrategyConfig,
 )
 from confide.errors import ConfigError
+from confide.protocol.released_gram import ReleasedGram
 from confide.protocol.tensors import Tensors, shapes_of
 from confide.server.report.sentences import strategy_name
 from confide.strategies.aggregators import WeightedMean
@@ -72,18 +74,27 @@ BUILT: dict[str, Strategy] = {
     "scaffold": by_hand(objective=ScaffoldConfig(), aggregator=UNIFORM),
     "gradient_sum": by_hand(objective=GradientSumConfig()),
     "newton": by_hand(objective=NewtonConfig()),
+    "private_newton": by_hand(objective=PrivateNewtonConfig()),
     **{name: by_hand(optimizer) for name, optimizer in ADAPTIVE.items()},
 }
 # What a strategy asks of clients
-NEEDS = {"strategy=gradient_sum": "client=private_table"}
-PLAN = build_plan(backbone=LogisticConfig(row_norm=3.0), num_rounds=3)
+NEEDS = {
+    "strategy=gradient_sum": ["client=private_table"],
+    "strategy=private_newton": ["client=private_newton", "privacy=record"],
+}
+PLAN = build_plan(
+    backbone=LogisticConfig(row_norm=3.0),
+    num_rounds=3,
+    gram=ReleasedGram(job="gram", epsilon=0.5, sha256="0" * 64),
+)
+MATRIX = {"gram": torch.eye(2).double(), "of": torch.tensor([4.0, 2.0])}
 YAMLS = sorted(
     file.stem for file in (Path(confide.conf.__file__).parent / "strategy").glob("*.yaml")
 )
 
 
 def from_yaml(*overrides: str) -> FederatedAlgorithm:
-    needed = [NEEDS[word] for word in overrides if word in NEEDS]
+    needed = [need for word in overrides for need in NEEDS.get(word, [])]
     return build_strategy(compose([QUICK, *needed, *overrides]).strategy)
 
 
@@ -98,6 +109,7 @@ def three_rounds(algorithm: FederatedAlgorithm, start: Tensors = START) -> tuple
                 max_value=1024.0,
                 server_round=server_round,
                 plan=PLAN,
+                released=MATRIX,
             )
         )
         for client, count, values in (("a", 1, [size, 1.0]), ("b", 3, [0.5, size])):
@@ -118,7 +130,7 @@ def test_every_yaml_is_built_by_hand_here() -> None:
 @pytest.mark.parametrize("name", BUILT)
 def test_yaml_builds_the_parts_that_it_names(name: str) -> None:
     composed, built = from_yaml(f"strategy={name}"), BUILT[name]
-    start = LINEAR if name == "newton" else START
+    start = LINEAR if "newton" in name else START
     params, state = three_rounds(composed, start)
     expected, expected_state = three_rounds(built, start)
     assert isinstance(composed, Strategy)
