@@ -13,8 +13,10 @@ from safetensors.torch import load_file
 
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import PopulationAccount
+from confide.config.model import LogisticConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.protocol.plan import TrainingPlan
 from confide.protocol.releases import release_plan
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
@@ -29,15 +31,25 @@ TASK = TabularConfig(
 PLAN = release_plan(
     build_plan(task=TASK, privacy=PrivacyConfig(unit="record", epsilon=2.0), seed=None)
 )
+MATRIX = release_plan(
+    build_plan(
+        task=TASK,
+        backbone=LogisticConfig(row_norm=3.0),
+        privacy=PrivacyConfig(unit="record", epsilon=2.0),
+        seed=None,
+    ),
+    "gram",
+    epsilon=0.3,
+)
 
 
 class Ward:
-    """One folder in which quantiles are asked for, process after process."""
+    """One folder in which a release is asked for, process after process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, plan: TrainingPlan = PLAN) -> None:
         self.folder = folder
         folder.mkdir()
-        (folder / "plan.json").write_text(PLAN.to_json())
+        (folder / "plan.json").write_text(plan.to_json())
         prepare_workers()
 
     def start(
@@ -94,6 +106,24 @@ def test_a_release_that_is_killed_is_counted_once_and_answered_the_same(
     assert not (ward.folder / release_child.ANSWER).exists()
     ward.check()
     # Whoever asks again begins elsewhere, as a later run without a seed does
+    first, again = ward.answer(start=0.5), ward.answer()
+    assert first == again
+    assert set(ward.drawn) == {first}
+    ward.check()
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    ["counts", *(pytest.param(b, marks=pytest.mark.slow) for b in ("reserve", "anchor"))],
+)
+def test_a_gram_matrix_that_is_killed_is_counted_once_and_answered_the_same(
+    boundary: str, tmp_path: Path
+) -> None:
+    ward = Ward(tmp_path / "ward", MATRIX)
+    process = ward.start(boundary, "after")
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    ward.check()
     first, again = ward.answer(start=0.5), ward.answer()
     assert first == again
     assert set(ward.drawn) == {first}
