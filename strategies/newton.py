@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from confide.config.task import TaskConfig
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.errors import ConfigError
 from confide.protocol.tensors import Shapes, Tensors, shapes_of
 from confide.strategies.algorithm import (
@@ -371,8 +371,7 @@ def _ridges(layer: LinearLayer, ridge: float, given: ServerRound) -> Tensor:
 
 def _is_softmax(given: ServerRound) -> bool:
     """Say whether adding one number to all outputs changes nothing."""
-    task: TaskConfig | None = given.plan.task if given.plan else None
-    return task is None or task.num_outputs == len(task.labels)
+    return given.plan is None or given.plan.task.outcome.kind == DEFAULT_OUTCOME
 
 
 def _solved(matrix: Tensor, right: Tensor, layer: LinearLayer, given: ServerRound) -> Tensor:

@@ -1,14 +1,15 @@
 """Private Newton: noisy sums of gradients, scaled by the inverse of a noisy Gram matrix.
 
-For a linear model under softmax cross entropy, on rows z of norm R (a row of norm r beside an
-intercept's 1). Boehning ("Multinomial logistic regression algorithm", Annals of the Institute of
-Statistical Mathematics 44, 1992) bounds the Hessian of the sum of losses by (I - 1 1^T / c) / 2
-times the Gram matrix G = sum z z^T, whatever the weights: one matrix, which institutions release
-once, with noise (:mod:`confide.releases.gram`), in place of a Hessian a step. In T rounds,
+For a linear model on rows z of norm R (a row of norm r beside an intercept's 1), under a loss whose
+Hessian in the outputs is at most L (:class:`~confide.config.outcomes.outcome.LossBounds`). Boehning
+("Multinomial logistic regression algorithm", Annals of the Institute of Statistical Mathematics 44,
+1992) bounds the Hessian of the sum of losses by L times the Gram matrix G = sum z z^T for each
+output, whatever the weights; of cross entropy L = 1/2. So one matrix, which institutions release
+once, with noise (:mod:`confide.releases.gram`), stands in place of a Hessian a step. In T rounds,
 
 - client: ``g_k``, the mean of gradients over all its n_k records, each clipped to C, noised;
-- server: ``w -= step * (G / 2 + damping)^-1 n g``, and the run's model is the mean of w over the
-  last rounds.
+- server: ``w -= step * (L G + damping)^-1 n g``, and the run's model is the mean of w over the last
+  rounds.
 
 **Curvature under noise.** S institutions add Gaussian noise of deviation s to each element of the
 packed matrix, so that the sum differs from R^-2 G by a symmetric random matrix whose largest
@@ -16,7 +17,7 @@ eigenvalue stays below 2 s sqrt(S D), D its width (near sqrt(2) s sqrt(S D), Wig
 eigenvalues, which are noise, are set to 0, and that bound is added to all: no direction is taken
 for flatter than noise can tell.
 
-**Clipping.** A gradient is (p - e_y) z^T, p and e_y distributions over c classes, of norm
+**Clipping.** Of classes a gradient is (p - e_y) z^T, p and e_y distributions, of norm
 |p - e_y| R; DP-SGD clips it to C by its norm, whatever the outputs, so that the guarantee rests on
 no bound of theirs. At C = R / sqrt(2), of two classes, those records are clipped whose class has a
 probability below 1/2: all that the model is wrong about count alike, for less noise. Sharper
@@ -81,22 +82,26 @@ def private_newton(*, gram_share: float, step: float, averaged: float) -> Algori
 
 
 def inverse_curvature(given: ServerRound) -> Tensor:
-    """Return (G / 2 + damping)^-1 for all records of those who are asked, shape [D, D].
+    """Return (L G + damping)^-1 for all records of those who are asked, shape [D, D].
 
     Args:
         given: a round, with the matrix that was released (``gram``) and of whom (``of``).
 
     Raises:
-        ValueError: if the round has none.
+        ValueError: if the round has none, or nothing bounds the loss.
     """
     if given.plan is None or "gram" not in given.released:
         raise ValueError("Expected the plan and the Gram matrix that its institutions released.")
+    bounds = given.plan.task.loss_bounds
+    if bounds is None:
+        kind = given.plan.task.outcome.kind
+        raise ValueError(f"task.outcome.kind={kind}: expected a bounded loss.")
     examples, institutions = given.released["of"].tolist()
     noisy = given.released["gram"]
     values, vectors = torch.linalg.eigh(noisy)
     damping = 2.0 * gram_noise(given.plan) * math.sqrt(institutions * len(noisy))
     # Of those who released it: others have as much each, for all that is known
-    share = sum(given.cohort) / examples * row_radius(given.plan) ** 2 / 2.0
+    share = sum(given.cohort) / examples * row_radius(given.plan) ** 2 * bounds.smoothness
     inverse: Tensor = (vectors / (share * (values.clamp_min(0.0) + damping))) @ vectors.T
     return inverse
 
