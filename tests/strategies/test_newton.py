@@ -257,7 +257,7 @@ def test_models_that_are_not_linear_or_too_large_are_refused() -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("privacy=record", "client=private_table"),
+        ("privacy=record", "client=private_newton"),
         ("backbone=mlp", "strategy=newton chooses, knows steps for a linear model"),
         ("strategy/server_optimizer=adam", "takes steps of its own"),
         ("strategy.aggregator.weighting=uniform", "num_examples"),
