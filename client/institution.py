@@ -36,7 +36,7 @@ from confide.protocol.messages import Reply, Request, RequestKind
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import DecodedTensors, Decoder, Shapes, Tensors, encode
-from confide.strategies.algorithm import join_extra, split_extra
+from confide.strategies.algorithm import Memory, join_extra, split_extra
 from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
@@ -120,6 +120,7 @@ class Institution:
         self._trainer = trainer
         self._decoder = decoder
         self._safeguards = safeguards
+        self._memory: Memory = {}
         self._admission = Admission(
             policy=safeguards.policy,
             ledger=safeguards.ledger,
@@ -239,7 +240,13 @@ class Institution:
             raise already_answered(key.run)
         result = local_round(
             self._trainer,
-            RoundInputs(params=params, extra=extra, kept=kept),
+            RoundInputs(
+                params=params,
+                extra=extra,
+                kept=kept,
+                server_round=request.server_round,
+                memory=self._memory,
+            ),
             self._data,
             plan=plan,
             schedule=schedule,

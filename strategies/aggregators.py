@@ -118,6 +118,59 @@ class FixedPointMean:
         return unflatten(flat, self.shapes)
 
 
+SUM_BITS = 24
+"""Values of exact sums are multiples of 2^-24: as float32 those up to 1 travel without loss."""
+
+
+@dataclass(frozen=True)
+class ExactSum:
+    """The sum of what institutions send, to the last bit, whatever they weigh.
+
+    What they send has to be multiples of 2^-24 within the round's bound.
+    """
+
+    additive: ClassVar[bool] = True
+
+    def start(self, shapes: Shapes, bounds: Bounds) -> Accumulator:
+        """Begin a round.
+
+        Raises:
+            RunFailedError: if int64 does not hold the sums of so many institutions.
+        """
+        return FixedPointSum(shapes=shapes, bounds=bounds, weighting="uniform")
+
+    def total_weight(self, num_examples: Sequence[int]) -> int:
+        """Count a cohort."""
+        return len(num_examples)
+
+
+@dataclass(kw_only=True)
+class FixedPointSum(FixedPointMean):
+    """A running sum of which nothing is lost."""
+
+    def __post_init__(self) -> None:
+        """Fix the scale, and check that every value lies on it."""
+        super().__post_init__()
+        if self.scale_bits < SUM_BITS:
+            raise RunFailedError(
+                f"Exact sums of {self.bounds.max_total_weight} institutions with values up to"
+                f" {self.bounds.max_value:g} do not fit in 64 bits; lower server.max_update_value"
+                " to 1, or ask fewer institutions a round."
+            )
+
+    def mean(self) -> Tensors:
+        """Return the sum, float64.
+
+        Raises:
+            ValueError: if nothing was added.
+        """
+        if self.total_weight == 0:
+            raise ValueError("Expected at least one institution's sums.")
+        # Exact: up to 2^29 values of 24 bits add up to no more than float64's 53 bits
+        flat = self.total.double().mul_(2.0**-self.scale_bits)
+        return unflatten(flat, self.shapes)
+
+
 ReduceFn = Callable[[Tensor, Tensor], Tensor]
 """(updates, shape [k, d], in the order of the institutions' names; their numbers of records, [k])
 -> one update, shape [d]."""
@@ -185,4 +238,13 @@ class CollectedUpdates:
         return unflatten(reduced.float(), self.shapes)
 
 
-__all__ = ["AllUpdates", "CollectedUpdates", "FixedPointMean", "ReduceFn", "WeightedMean"]
+__all__ = [
+    "SUM_BITS",
+    "AllUpdates",
+    "CollectedUpdates",
+    "ExactSum",
+    "FixedPointMean",
+    "FixedPointSum",
+    "ReduceFn",
+    "WeightedMean",
+]

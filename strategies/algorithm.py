@@ -6,6 +6,9 @@ tensors and updates, named extra tensors may travel either way, float32 like the
 shapes. They travel in the same record, under names that begin with ``extra/``, so that they are
 checked, bounded, aggregated, hashed and stored as the rest of it.
 
+An algorithm whose clients send no update but sums over their records declares the shapes of these
+(``sum_shapes``). They are added up to the last bit, and its server part gets the totals.
+
 Under privacy ``train`` returns the noised update and may be called once. A client part sees no
 record unless its line in ``confide.config.strategy.ALGORITHMS`` says so, and then privacy is
 refused. Whatever it keeps or sends is therefore post-processing of updates that are paid for. One
@@ -61,6 +64,11 @@ class TrainFn(Protocol):
         """
 
 
+Memory = dict[str, Tensor]
+"""What a client part finds again in a later round, if its process is still the same: it saves work,
+and nothing may depend on it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Records:
     """Training records, for a client part whose line says that it reads them; never under privacy.
@@ -90,6 +98,8 @@ class ClientRound:
         learning_rate: of the local steps.
         place_fn: moves tensors to the device of the training, in the order of ``Step.params``.
         records: training records; None unless the algorithm declares that it reads them.
+        server_round: number of the round, from 1.
+        memory: of this institution's client part.
     """
 
     params: Tensors
@@ -99,6 +109,8 @@ class ClientRound:
     learning_rate: float
     place_fn: Callable[[Tensors], list[Tensor]]
     records: Records | None = None
+    server_round: int = 1
+    memory: Memory = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +118,7 @@ class ClientResult:
     """What a client part makes of a round.
 
     Attributes:
-        update: local minus global; goes to the coordinator.
+        update: local minus global, or the algorithm's sums; goes to the coordinator.
         extra: extra tensors that go with it.
         kept: what stays at the institution until its next round.
     """
@@ -145,7 +157,7 @@ class ServerRound:
 
     Attributes:
         params: global tensors that the round began with.
-        update: the aggregated update.
+        update: the aggregated update; of an algorithm of sums their totals, float64 and exact.
         extra: the clients' extra tensors, aggregated by the same rule and weights.
         state: of the algorithm, after the round before.
         participation: who took part.
@@ -226,6 +238,9 @@ class Algorithm:
             institution scores; None for the global ones.
         finished_fn: from the server part's state, whether there is nothing left to do, so that the
             run ends before its last round.
+        sum_shapes: from the model's shapes, those of the sums that clients send in place of an
+            update; None where they send an update. A sum's values are multiples of 2^-24, at most
+            1 in size.
     """
 
     client: ClientFn = local_steps
@@ -238,6 +253,7 @@ class Algorithm:
     returned_shapes: Callable[[Shapes], Shapes] = _no_shapes
     predict_with: Callable[[Tensors, Tensors], Tensors] | None = None
     finished_fn: Callable[[Tensors], bool] = _never
+    sum_shapes: Callable[[Shapes], Shapes] | None = None
 
     def request_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client is sent, from the model's."""
@@ -245,7 +261,8 @@ class Algorithm:
 
     def reply_shapes(self, shapes: Shapes) -> Shapes:
         """Return the shapes of everything that a client sends back, from the model's."""
-        return shapes | prefixed(_EXTRA, self.returned_shapes(shapes))
+        sent = shapes if self.sum_shapes is None else self.sum_shapes(shapes)
+        return sent | prefixed(_EXTRA, self.returned_shapes(shapes))
 
 
 def zeros_of(tensors: Tensors) -> Tensors:
@@ -287,6 +304,7 @@ __all__ = [
     "ClientResult",
     "ClientRound",
     "GradientFn",
+    "Memory",
     "Participation",
     "Records",
     "ServerFn",

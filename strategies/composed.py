@@ -7,6 +7,7 @@ from torch import Tensor
 
 from confide.config.strategy import ObjectiveConfig
 from confide.protocol.tensors import Shapes, Tensors, shapes_of
+from confide.strategies.aggregators import ExactSum
 from confide.strategies.algorithm import (
     Algorithm,
     Participation,
@@ -60,6 +61,11 @@ class Strategy:
         """The client and the server part."""
         return build_algorithm(self.objective)
 
+    @property
+    def _aggregator(self) -> Aggregator:
+        """The rule; sums over records are added up whatever an institution weighs."""
+        return self.aggregator if self.algorithm.sum_shapes is None else ExactSum()
+
     def init(self, params: Tensors) -> Tensors:
         """Return the first state of the server optimizer and of the algorithm."""
         own = prefixed(_ALGORITHM, self.algorithm.first_state(params))
@@ -86,17 +92,18 @@ class Strategy:
     def begin(self, start: RoundStart) -> Round:
         """Begin a round."""
         # A cohort without records would leave no scale to sum at.
-        total_weight = max(1, self.aggregator.total_weight(start.cohort))
+        aggregator = self._aggregator
+        total_weight = max(1, aggregator.total_weight(start.cohort))
         bounds = Bounds(max_value=start.max_value, max_total_weight=total_weight)
         # Extra tensors are summed with the update, as one vector.
         shapes = self.reply_shapes(shapes_of(start.params))
         return _ComposedRound(
             strategy=self,
             start=start,
-            accumulator=self.aggregator.start(shapes, bounds),
+            accumulator=aggregator.start(shapes, bounds),
             rule=(
-                SumRule(aggregator=self.aggregator, shapes=shapes, bounds=bounds)
-                if self.aggregator.additive
+                SumRule(aggregator=aggregator, shapes=shapes, bounds=bounds)
+                if aggregator.additive
                 else None
             ),
         )

@@ -12,7 +12,7 @@ from confide.models.compute import threads
 from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
-from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn
+from confide.strategies.algorithm import ClientResult, ClientRound, GradientFn, Memory
 from confide.strategies.parts import build_algorithm
 
 
@@ -24,11 +24,15 @@ class RoundInputs:
         params: global tensors.
         extra: extra tensors that the algorithm's server part sends.
         kept: what the institution kept after the round before.
+        server_round: number of the round, from 1.
+        memory: of the institution's client part; saves work, and decides nothing.
     """
 
     params: Tensors
     extra: Tensors = field(default_factory=dict)
     kept: Tensors = field(default_factory=dict)
+    server_round: int = 1
+    memory: Memory = field(default_factory=dict)
 
 
 def local_round(
@@ -83,6 +87,8 @@ def local_round(
         learning_rate=plan.client.optimizer.learning_rate,
         place_fn=trainer.place,
         records=trainer.records(inputs.params, data.train) if reads_records else None,
+        server_round=inputs.server_round,
+        memory=inputs.memory if reads_records else {},
     )
     # What it sums itself adds up in the order that the trainer's sums do
     with threads(trainer.num_threads):
