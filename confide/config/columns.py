@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
@@ -10,9 +10,12 @@ from confide.config.spelling import repeats
 from confide.encodings.cells import IN_CELLS
 from confide.encodings.encoding import Encoding, Scale, between, public_edges
 from confide.encodings.table import ENCODINGS
+from confide.encodings.tree_cells import TREE_ENCODINGS, YES
 
 RELEASE = "cells"
 """What a plan that asks for a release has columns encoded by; no schema may choose it."""
+_TREES = "trees/"
+"""Prefix of what a plan of trees has columns encoded by; no schema may choose these either."""
 _MOST_EDGES = 1024
 
 
@@ -90,8 +93,30 @@ class ColumnConfig:
 
     def encoding_of(self, numeric: NumericConfig) -> Encoding:
         """Return how its numbers are encoded."""
+        if self.tree_encoding is not None:
+            return TREE_ENCODINGS[self.tree_encoding]
         name = self.encoding or numeric.encoding
         return IN_CELLS if name == RELEASE else ENCODINGS[name]
+
+    def for_trees(self, encoding: str) -> "ColumnConfig":
+        """Return the column as trees read it, to whom missing is a value of its own.
+
+        Args:
+            encoding: one of :data:`~confide.encodings.tree_cells.TREE_ENCODINGS`.
+        """
+        return replace(self, encoding=_TREES + encoding, indicator=False)
+
+    def tree_cells(self, numeric: NumericConfig) -> list[int]:
+        """Return the number of cells of each of its inputs, as trees read it."""
+        if self.kind == "numeric":
+            return [int(self.encoding_of(numeric).bound_fn(self.scale(numeric)))]
+        return [int(YES)] * self.width(numeric)
+
+    @property
+    def tree_encoding(self) -> str | None:
+        """How trees read it; None where they do not."""
+        name = self.encoding or ""
+        return name.removeprefix(_TREES) if name.startswith(_TREES) else None
 
     def scale(self, numeric: NumericConfig) -> Scale:
         """Return what its encoding takes: all that is public of a numeric column."""

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar, Protocol
 
 from confide.config.fields import STRICT, setting
+from confide.encodings.tree_cells import CELLS
 
 # A plan may come from anybody: a model that it describes by its widths has to have some bound.
 _MOST_LAYERS, _WIDEST_LAYER = 64, 10_000_000
@@ -80,6 +81,16 @@ class BackboneConfig:
     @property
     def pretrained(self) -> Pretrained | None:
         """Where its weights come from; None for one that starts at random."""
+        return None
+
+    @property
+    def tree_encoding(self) -> str | None:
+        """How trees read columns (``TaskConfig.for_trees``); None for other models."""
+        return None
+
+    @property
+    def needed_rounds(self) -> int | None:
+        """Rounds that training takes, no more and no fewer; None for any number."""
         return None
 
     def pinned(self, sha256: str | None, *, folder: str | None = None) -> "BackboneConfig":
@@ -177,6 +188,42 @@ class MlpConfig(BackboneConfig):
             yield f"hidden: expected at most {_MOST_LAYERS} layers, got {len(self.hidden)}."
 
 
+@dataclass
+class TreesConfig(BackboneConfig):
+    """Boosted trees on the cells of columns; grown level by level on summed histograms."""
+
+    kind: str = setting("trees", "Kind of backbone.", choices=("trees",))
+    num_trees: int = setting(
+        60, "Trees grown one after the other; of several classes each has so many.", ge=1, le=5000
+    )
+    depth: int = setting(4, "Levels of a tree; each takes a round.", ge=1, le=10)
+    cells: str = setting(
+        "grid",
+        "Where a number may be split. grid: at the edges of a public grid of its range, 162 cells;"
+        " edges: at the edges of its column (numeric.edges, numeric.bins).",
+        choices=CELLS,
+    )
+
+    @property
+    def tree_encoding(self) -> str:
+        """Cells of the public grid, or of columns' own edges."""
+        return self.cells
+
+    @property
+    def needed_rounds(self) -> int:
+        """One round a level."""
+        return self.num_trees * self.depth
+
+    def describe(self, tuning: TuningConfig) -> str:
+        """Name the model and its size."""
+        return f"boosted trees, {self.num_trees} of depth {self.depth} one after the other"
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        if self.row_norm is not None:
+            yield f"row_norm={self.row_norm}: trees split columns one by one; leave it out."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Network:
     """What implements a model, by dotted names that are imported when first used.
@@ -202,6 +249,9 @@ class BackboneKind:
         has_weights: whether it starts from pretrained weights, known by their content hash; one
             without is described by its widths, and a policy allows it by its kind.
         choice: what to write after ``backbone=``, in words.
+        tasks: kinds of task that it is for; None for all whose records it takes.
+        algorithm: the algorithm that trains it, and trains no other; None for every other one.
+        forms: forms that it can be exported to.
     """
 
     schema: type[BackboneConfig]
@@ -210,6 +260,9 @@ class BackboneKind:
     tunings: tuple[str, ...]
     has_weights: bool
     choice: str
+    tasks: tuple[str, ...] | None = None
+    algorithm: str | None = None
+    forms: tuple[str, ...] = ("hf", "merged", "onnx", "int8")
 
 
 _PERCEPTRON = Network(
@@ -245,6 +298,20 @@ BACKBONES: dict[str, BackboneKind] = {
         has_weights=False,
         choice="mlp",
     ),
+    "trees": BackboneKind(
+        schema=TreesConfig,
+        inputs=("features",),
+        network=Network(
+            builder="confide.models.trees.build_trees",
+            exporter="confide.inference.trees_form.TreesExporter",
+        ),
+        tunings=("full",),
+        has_weights=False,
+        choice="trees",
+        tasks=("tabular",),
+        algorithm="boosting",
+        forms=("xgboost", "onnx"),
+    ),
 }
 """Kinds of backbone, by name."""
 
@@ -263,6 +330,7 @@ __all__ = [
     "Network",
     "Pretrained",
     "TransformerConfig",
+    "TreesConfig",
     "TuningConfig",
     "Weights",
     "without_weights",

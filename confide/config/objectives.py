@@ -171,8 +171,41 @@ class NewtonConfig(ObjectiveConfig):
     )
 
 
+
+@dataclass
+class BoostingConfig(ObjectiveConfig):
+    """Boosting: one level of a tree a round, on exact sums over all training records."""
+
+    kind: str = part_name("boosting", "objective")
+    learning_rate: float = setting(0.2, "Share eta of each tree's step that is taken.", gt=0, le=1)
+    l2: float = setting(1.0, "Penalty lambda on the values of leaves.", ge=0, le=1e6)
+    min_child_weight: float = setting(
+        1.0,
+        "Smallest sum of curvatures on either side of a split; a record has at most 1/4 (of several"
+        " classes 1/2).",
+        ge=1e-3,
+        le=1e9,
+    )
+    min_records: int = setting(
+        10,
+        "Smallest number of training records on either side of a split, over all institutions.",
+        ge=1,
+        le=1_000_000_000,
+    )
+
+    def client_problems(self, client: ClientConfig) -> Iterator[str]:
+        """Yield settings of local steps, of which there are none."""
+        if (client.local_steps, client.sampling_rate) != (1, 1.0):
+            yield (
+                f"objective.kind={self.kind}, which backbone=trees chooses, adds up all records"
+                f" once a round, and client has local_steps={client.local_steps},"
+                f" sampling_rate={client.sampling_rate}; leave client out (client=trees)."
+            )
+
+
 __all__ = [
     "CHOSEN_BY_GROUP",
+    "BoostingConfig",
     "FedDynConfig",
     "FedProxConfig",
     "GradientSumConfig",

@@ -23,10 +23,10 @@ from confide.config.strategy import (
     StrategyConfig,
     UniformSelectionConfig,
     objective_of,
-    objective_problems,
 )
 from confide.config.task import TASKS, TaskConfig
 from confide.config.tracking import TrackingConfig
+from confide.config.training import model_problems, objective_problems
 
 
 @dataclass
@@ -69,6 +69,7 @@ class Config:
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
             yield f"strategy.{problem}"
+        yield from self._tree_problems()
         yield from self._recipe_problems()
         yield from self._count_problems()
         if self.privacy.unit == "group" and self.data.group_column is None:
@@ -92,6 +93,26 @@ class Config:
             yield (
                 f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
                 f" tuning={' or '.join(backbone.tunings)}."
+            )
+
+    def _tree_problems(self) -> Iterator[str]:
+        """Yield where model and algorithm do not fit, or columns that trees would not read."""
+        objective = objective_of(self.strategy)
+        for problem in model_problems(self.backbone, objective, self.server.num_rounds):
+            key = "server" if problem.startswith("num_rounds") else "strategy"
+            yield f"{key}.{problem}"
+        if self.backbone.tree_encoding is None:
+            return
+        named = f"backbone.kind={self.backbone.kind}"
+        if self.task._target_ is not None:
+            yield (
+                f"task._target_={self.task._target_}: {named} reads columns by the schema, which"
+                " this task encodes by itself; choose another backbone."
+            )
+        if self.task.released_columns and self.backbone.tree_encoding == "grid":
+            yield (
+                f"task.numeric.edges=released: {named} with backbone.cells=grid splits at a public"
+                " grid and uses no edges; set backbone.cells=edges, or task.numeric.edges=public."
             )
 
     def _recipe_problems(self) -> Iterator[str]:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confide.config.client import ClientConfig
 from confide.config.custom import named_problems
 from confide.config.fields import setting
 from confide.config.objectives import (
     CHOSEN_BY_GROUP,
+    BoostingConfig,
     FedDynConfig,
     FedProxConfig,
     GradientSumConfig,
@@ -159,6 +159,8 @@ class AlgorithmKind(PartKind):
         row_norm: whether its steps follow from ``backbone.row_norm``.
         choice: what a person writes to choose it.
         under_privacy: what to choose under privacy, where it is refused.
+        sends: what leaves an institution in a round, for a report.
+        exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
     """
 
     phrase: str = ""
@@ -173,6 +175,8 @@ class AlgorithmKind(PartKind):
     row_norm: bool = False
     choice: str = ""
     under_privacy: str = "another algorithm"
+    sends: str = "updates of trainable tensors"
+    exact: bool = False
 
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
@@ -254,6 +258,24 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
         row_norm=True,
         choice="client=private_newton",
     ),
+    "boosting": AlgorithmKind(
+        schema=BoostingConfig,
+        builder="confide.strategies.boosting.boosting",
+        name="federated boosting",
+        phrase="trees",
+        sentence="Each round grew one level of a tree: every institution sent exact sums of"
+        " gradients, curvatures and counts of its training records in the cells of each column, and"
+        " the trees are those that all records in one place would give, bit for bit.",
+        weighting="num_examples",
+        remains="splits and leaves that were chosen with its sums",
+        reads_records=True,
+        own_recipe=True,
+        sends="exact sums of gradients, curvatures and counts of training records in cells of their"
+        " columns",
+        exact=True,
+        choice="client=trees",
+        under_privacy="backbone=logistic client=private_table",
+    ),
 }
 SELECTIONS: dict[str, PartKind] = {
     "all": PartKind(schema=SelectionConfig, builder="confide.strategies.selection.SelectAll"),
@@ -326,6 +348,22 @@ class ComposedStrategyConfig(StrategyConfig):
             )
         if algorithm is not None and algorithm.own_step:
             yield from self._step_problems()
+        if algorithm is not None and algorithm.exact:
+            yield from self._exact_problems()
+
+    def _exact_problems(self) -> Iterator[str]:
+        """Yield what would stand between sums and what is made of them."""
+        parts = {"aggregator": WeightedMeanConfig(), "server_optimizer": SgdConfig()}
+        wrong = [name for name, plain in parts.items() if getattr(self, name) != plain]
+        # Of a weighting its own sentence is said
+        if self.aggregator.kind == "weighted_mean":
+            wrong = [name for name in wrong if name != "aggregator"]
+        for name in wrong:
+            yield (
+                f"{name}.kind={getattr(self, name).kind}: objective.kind={self.objective.kind},"
+                " which backbone=trees chooses, makes trees of exact sums and changes nothing else;"
+                f" leave {name} out (strategy=boosting)."
+            )
 
     def _step_problems(self) -> Iterator[str]:
         """Yield what the coordinator's optimizer would change of an algorithm's own steps."""
@@ -379,32 +417,6 @@ def objective_of(strategy: StrategyConfig) -> ObjectiveConfig:
     return ObjectiveConfig()
 
 
-def objective_problems(
-    objective: ObjectiveConfig, client: ClientConfig, *, private: bool
-) -> Iterator[str]:
-    """Yield why an algorithm's client part cannot run as asked.
-
-    Both sides ask: the coordinator of its config, an institution of a plan.
-
-    Args:
-        objective: the algorithm's settings.
-        client: settings of a local round.
-        private: whether training is under differential privacy.
-    """
-    yield from objective.client_problems(client)
-    algorithm = ALGORITHMS[objective.kind]
-    if algorithm.needs_gram and not private:
-        yield (
-            f"objective.kind={objective.kind} weighs noise against curvature; without privacy"
-            " choose strategy=newton client=table, which needs neither, or set privacy=record."
-        )
-    if private and algorithm.reads_records:
-        yield (
-            f"objective.kind={objective.kind} computes more from records than the local steps,"
-            f" which privacy does not cover; set privacy=none, or {algorithm.under_privacy}."
-        )
-
-
 __all__ = [
     "AGGREGATORS",
     "ALGORITHMS",
@@ -415,6 +427,7 @@ __all__ = [
     "AdamConfig",
     "AggregatorConfig",
     "AlgorithmKind",
+    "BoostingConfig",
     "ComposedStrategyConfig",
     "CustomAggregatorConfig",
     "CustomStrategyConfig",
@@ -435,5 +448,4 @@ __all__ = [
     "WeightedMeanConfig",
     "YogiConfig",
     "objective_of",
-    "objective_problems",
 ]

@@ -115,6 +115,17 @@ class TaskConfig:
         """
         return self
 
+    def for_trees(self, encoding: str) -> "TaskConfig":
+        """Return the task as trees read its records.
+
+        Args:
+            encoding: one of :data:`~confide.encodings.tree_cells.TREE_ENCODINGS`.
+
+        Raises:
+            ConfigError: if its records are no rows of a table.
+        """
+        raise ConfigError(f"task.kind={self.kind} has no columns for trees to split.")
+
     def in_cells(self) -> "TaskConfig":
         """Return the task as it reads records for a release of quantiles.
 
@@ -236,6 +247,17 @@ class TabularConfig(TaskConfig):
         }
         return replace(self, columns=columns, numeric=replace(self.numeric, scaling="none"))
 
+    def for_trees(self, encoding: str) -> "TabularConfig":
+        """Return the schema with columns as trees read them."""
+        columns = {name: column.for_trees(encoding) for name, column in self.columns.items()}
+        return replace(self, columns=columns, numeric=replace(self.numeric, scaling="none"))
+
+    @property
+    def tree_cells(self) -> list[int]:
+        """Number of cells of each input, as trees read a record (:meth:`for_trees`)."""
+        columns = self.columns.values()
+        return [count for column in columns for count in column.tree_cells(self.numeric)]
+
     def places(self, names: Sequence[str]) -> list[int]:
         """Return where in an encoded row the first input of each of some columns is."""
         starts, start = {}, 0
@@ -302,7 +324,11 @@ class TaskKind:
     def backbones(self) -> tuple[str, ...]:
         """Names of the kinds of backbone that it goes with."""
         # Not a list of names: a backbone that is added later fits wherever its inputs do.
-        return tuple(name for name, kind in BACKBONES.items() if kind.inputs == self.inputs)
+        return tuple(
+            name
+            for name, kind in BACKBONES.items()
+            if kind.inputs == self.inputs and (kind.tasks is None or self.schema.kind in kind.tasks)
+        )
 
     @property
     def metrics(self) -> Mapping[str, Metric]:

@@ -62,6 +62,7 @@ class Encoding:
         bound_fn: what is public of the column -> a bound on the L2 norm of one encoded value.
         needs: settings of a column that it cannot do without.
         has_edges: whether it uses the column's edges.
+        missing: what each input is where the value is missing.
     """
 
     encode_fn: Callable[[Floats, Scale], Floats]
@@ -69,6 +70,7 @@ class Encoding:
     bound_fn: Callable[[Scale], float]
     needs: tuple[str, ...] = ()
     has_edges: bool = False
+    missing: float = 0.0
 
 
 def each(function: Callable[[float], float], values: Floats) -> Floats:

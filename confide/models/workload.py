@@ -1,6 +1,6 @@
 """A workload: what a plan names, ready to train: task, model, and the way to them from records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from confide.config.task import TASKS, TaskConfig
 from confide.errors import ConfigError
 from confide.models.compute import Compute
 from confide.models.networks import trainable
-from confide.protocol.tensors import Shapes
+from confide.protocol.tensors import Shapes, Tensors
 from confide.tasks.build import build_task
 from confide.tasks.task import Assets, Examples, Task
 
@@ -35,6 +35,8 @@ class Workload:
         target_columns: columns that hold what is to be predicted.
         save_beside: writes into a saved model's folder what transformers loads of the model; None
             for nothing.
+        insight_fn: from trained tensors, what a summary tells of the model: name -> part -> number;
+            None for nothing.
     """
 
     task: Task
@@ -46,6 +48,7 @@ class Workload:
     longest: int | None = None
     target_columns: tuple[str, ...] = ()
     save_beside: Callable[[Path], None] | None = None
+    insight_fn: Callable[[Tensors], Mapping[str, Mapping[str, float]]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,8 +26,9 @@ from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
-from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of, objective_problems
+from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of
 from confide.config.task import TASKS, ColumnConfig, NumericConfig, TaskConfig
+from confide.config.training import model_problems, objective_problems
 from confide.errors import ProtocolError
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.released_gram import ReleasedGram
@@ -126,7 +127,9 @@ class TrainingPlan:
     def training_task(self) -> TaskConfig:
         """The task as a model's records are encoded."""
         edges = self.edges.columns if self.edges else {}
-        return self.task.encoded(scaling=self._scaling, edges=edges)
+        encoded = self.task.encoded(scaling=self._scaling, edges=edges)
+        cells = self.backbone.tree_encoding
+        return encoded if cells is None else encoded.for_trees(cells)
 
     @property
     def _scaling(self) -> str:
@@ -219,6 +222,7 @@ class TrainingPlan:
         if self.deadline_s <= 0:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
+        yield from model_problems(self.backbone, self.objective, self.num_rounds)
         if self.edges is not None:
             is_part = self.private and not self.releases
             budget = self.privacy.epsilon if is_part else None

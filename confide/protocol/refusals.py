@@ -44,6 +44,7 @@ class Refusal(StrEnum):
     NUM_EXAMPLES = "num_examples", "declared another number of records than at enrolment"
     INSTITUTION = "institution", "answered under another institution's name"
     NO_RECORDS = "no_records", "has no records to train on"
+    TOO_MANY_RECORDS = "too_many_records", "has more records than its sums hold exactly; divide it"
 
     # Plans
     PLAN_INVALID = "plan_invalid", "cannot read the plan; run the same release on both sides"

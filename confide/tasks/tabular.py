@@ -12,9 +12,11 @@ import numpy
 import torch
 from datasets import Dataset
 
+from confide.config.columns import NumericConfig
 from confide.config.task import ColumnConfig, TabularConfig
 from confide.encodings.encoding import Floats
 from confide.encodings.linear import EDGE
+from confide.encodings.tree_cells import NO, RAW, YES
 from confide.tasks.labelled import Labelled
 from confide.tasks.schema import Column
 from confide.tasks.task import LABELS, Examples
@@ -75,12 +77,15 @@ class Tabular(Labelled):
         if numeric.scaling in ("column", "row"):
             rows = rows / encoding.bound_fn(scale)
         # Whatever the records' mean: no statistic of theirs is used.
-        rows[missing] = 0.0
+        rows[missing] = encoding.missing
         return rows
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent rows."""
         features = torch.rand((count, self.num_inputs), generator=generator) * 2 * EDGE - EDGE
+        if any(column.tree_encoding for column in self._config.columns.values()):
+            cells = torch.tensor(self._config.tree_cells) + 1  # 0 is a missing value
+            features = (torch.rand((count, self.num_inputs), generator=generator) * cells).floor()
         if self._config.numeric.scaling == "row":
             features = torch.from_numpy(_of_norm_one(features.double().numpy())).float()
         return Examples(
@@ -96,6 +101,12 @@ def _categories(column: ColumnConfig, read: Column) -> Floats:
     width = len(column.categories) + (column.unseen == "other")
     indices = read.values.to_numpy()
     chosen: Floats = (indices[:, None] == numpy.arange(width)).astype(numpy.float64)
+    if column.tree_encoding is not None:
+        # To trees a missing category is no answer: neither yes nor no to any of them
+        missing = read.missing.to_numpy(dtype=bool)
+        if column.tree_encoding != RAW:
+            chosen = numpy.where(chosen == 1, YES, NO)
+        chosen[missing] = column.encoding_of(NumericConfig()).missing
     return chosen
 
 

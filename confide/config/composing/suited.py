@@ -50,6 +50,10 @@ def suited_words(composed: DictConfig) -> list[str]:
 def _suited(name: str, *, _root_: DictConfig) -> Any:
     if name == "partitioner":
         return _partitioner(_root_)
+    if name == "tree_rounds":
+        # One a level; a value that is no number is reported where it stands
+        counts = [_of(_root_, f"backbone.{key}") for key in ("num_trees", "depth")]
+        return counts[0] * counts[1] if all(isinstance(one, int) for one in counts) else 1
     backbone, tuning = _of(_root_, "backbone.kind"), _of(_root_, "tuning.kind")
     private = _of(_root_, "privacy.unit") not in (None, "none")
     model = tuning if backbone == "transformer" else backbone

@@ -1,0 +1,77 @@
+"""What of training goes together: an algorithm, a local round, a model and a number of rounds.
+
+Both sides ask: the coordinator of its config, an institution of a plan.
+"""
+
+from collections.abc import Iterator
+
+from confide.config.client import ClientConfig
+from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
+from confide.config.strategy import ALGORITHMS, ObjectiveConfig
+
+
+def objective_problems(
+    objective: ObjectiveConfig, client: ClientConfig, *, private: bool
+) -> Iterator[str]:
+    """Yield why an algorithm's client part cannot run as asked.
+
+    Args:
+        objective: the algorithm's settings.
+        client: settings of a local round.
+        private: whether training is under differential privacy.
+    """
+    yield from objective.client_problems(client)
+    algorithm = ALGORITHMS[objective.kind]
+    if algorithm.needs_gram and not private:
+        yield (
+            f"objective.kind={objective.kind} weighs noise against curvature; without privacy"
+            " choose strategy=newton client=table, which needs neither, or set privacy=record."
+        )
+    if private and algorithm.exact:
+        yield (
+            f"objective.kind={objective.kind}, which backbone=trees chooses, sends"
+            f" {algorithm.sends}: without noise, so that no epsilon covers them; set privacy=none"
+            f" where every institution may send them, or choose {algorithm.under_privacy}."
+        )
+    elif private and algorithm.reads_records:
+        yield (
+            f"objective.kind={objective.kind} computes more from records than the local steps,"
+            f" which privacy does not cover; set privacy=none, or {algorithm.under_privacy}."
+        )
+
+
+def model_problems(
+    backbone: BackboneConfig, objective: ObjectiveConfig, num_rounds: int
+) -> Iterator[str]:
+    """Yield why an algorithm does not train a model in so many rounds.
+
+    Args:
+        backbone: the model's settings.
+        objective: the algorithm's settings.
+        num_rounds: rounds planned.
+    """
+    kind = BACKBONES.get(backbone.kind)
+    if kind is None or objective.kind not in ALGORITHMS:  # reported as out of range
+        return
+    if kind.algorithm is not None and kind.algorithm != objective.kind:
+        yield (
+            f"objective.kind={objective.kind} does not train backbone.kind={backbone.kind};"
+            f" choose client={backbone.kind}, which brings strategy={kind.algorithm}, and no other"
+            " strategy."
+        )
+        return
+    others = [name for name, one in BACKBONES.items() if one.algorithm == objective.kind]
+    if others and backbone.kind not in others:
+        yield (
+            f"objective.kind={objective.kind} does not train backbone.kind={backbone.kind}; choose"
+            f" backbone={' or '.join(others)}, or another strategy, such as strategy=fedavg."
+        )
+    needed = backbone.needed_rounds
+    if needed is not None and num_rounds != needed:
+        yield (
+            f"num_rounds={num_rounds}: {backbone.describe(TuningConfig(kind='full'))}, take"
+            f" {needed} rounds; leave it out, or set {needed}."
+        )
+
+
+__all__ = ["model_problems", "objective_problems"]
