@@ -20,6 +20,7 @@ _DESCRIPTION = """Write the model of a run in a form that others can use.
   merged  a Hugging Face folder; the adapter is merged into the weights
   onnx    one ONNX file, float32
   int8    one ONNX file whose matrices are 8-bit integers: a quarter of the size, outputs differ
+  xgboost boosted trees in xgboost's JSON, which xgboost.Booster loads (confide[trees])
 
 transformers loads hf and merged: AutoModel loads the encoder, and
 AutoModelForSequenceClassification with trust_remote_code=True the whole classifier, by a file in
@@ -30,8 +31,10 @@ exported folder in place of RUN. Each folder is complete and may be moved.
   confide export RUN --to int8 --check labelled.csv --output small
 
 Before the folder is written, its predictions are compared with those of the run's model, on the
-records of --check or on invented ones. hf, merged and onnx that differ by more than 1e-4 are not
-written; for int8 the metrics of both models are printed."""
+records of --check or on invented ones. Forms that differ by more than 1e-4 are not written, but for
+int8, of which the metrics of both models are printed."""
+# Apart from their meaning, which takes torch to import
+_FORMS = ("hf", "merged", "onnx", "int8", "xgboost")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -75,9 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="RUN, or RUN/model")
-    parser.add_argument(
-        "--to", required=True, choices=("hf", "merged", "onnx", "int8"), help="form of the model"
-    )
+    parser.add_argument("--to", required=True, choices=_FORMS, help="form of the model")
     parser.add_argument(
         "--output", metavar="FOLDER", type=Path, help="folder to write (default: RUN/export/FORM)"
     )

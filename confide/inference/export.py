@@ -8,6 +8,7 @@ import pandas
 from datasets import Dataset
 from safetensors import SafetensorError
 
+from confide.config.model import BACKBONES
 from confide.config.task import TASKS
 from confide.errors import ConfigError, ModelError, StorageError
 from confide.inference import packages
@@ -42,7 +43,7 @@ def export(
 
     Args:
         run: RUN or ``RUN/model``.
-        form: hf, merged, onnx or int8.
+        form: hf, merged, onnx, int8 or xgboost.
         folder: where to; None for ``RUN/export/FORM``. One that an earlier export wrote is
             replaced, any other refused.
         check: records to compare on, best labelled ones; None for invented ones.
@@ -94,6 +95,8 @@ def _load_own(
     # Before anything is loaded, which takes its time.
     if form in ("onnx", "int8"):
         packages.require(packages.CONVERTER, f"--to {form}")
+    if form == "xgboost":
+        packages.require(packages.TREES, f"--to {form}", extra="trees")
     own = load_predictor(run, compute=Compute(), custom_tasks=custom_tasks, backbone=backbone)
     if own.description.form != RUN_FORM:
         raise ConfigError(
@@ -105,6 +108,12 @@ def _load_own(
         raise ConfigError(
             f"form={form}: a model of task.kind={own.plan.task.kind} is exported to"
             f" {', '.join(offered) or 'no form'} only."
+        )
+    kind = own.plan.backbone.kind
+    if form not in BACKBONES[kind].forms:
+        raise ConfigError(
+            f"form={form}: a model of backbone.kind={kind} is exported to"
+            f" {', '.join(BACKBONES[kind].forms)} only."
         )
     return own
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from confide.config.custom import implementation
 from confide.config.outcomes.table import OUTCOMES
+from confide.config.task import TaskConfig
 from confide.models.backbones import loading, quiet_transformers, refuse_other_code
 from confide.models.workload import Workload, network_of
 from confide.protocol.plan import TrainingPlan
@@ -30,13 +31,16 @@ class Exporter(Protocol):
             merge: whether an adapter is merged, and so taken out of the workload's model.
         """
 
+    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
+        """Return the schema by which records are encoded for a form."""
+
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write what encoding needs beside the task's schema, such as a tokenizer."""
 
     def write_folder(
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
     ) -> None:
-        """Fill a folder that transformers loads.
+        """Fill a folder that transformers, or the library of its form, loads.
 
         Args:
             folder: empty.

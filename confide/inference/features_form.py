@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from confide.config.task import TaskConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide_tabular import (
     ConfideForTabularClassification,
@@ -19,6 +20,10 @@ class FeaturesExporter:
     def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
         """Return the model: nothing of it is left out of training."""
         return workload.model
+
+    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
+        """Return the schema by which records are encoded: the plan's own."""
+        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write nothing."""

@@ -6,10 +6,16 @@ from confide.errors import ConfigError
 
 RUNTIME = ("onnxruntime",)
 CONVERTER = ("onnx", "onnxruntime", "onnxscript")
+TREES = ("xgboost",)
 
 
-def require(names: tuple[str, ...], what: str) -> None:
+def require(names: tuple[str, ...], what: str, *, extra: str = "export") -> None:
     """Check that optional packages are installed.
+
+    Args:
+        names: as they are imported.
+        what: needs them.
+        extra: of confide that brings them.
 
     Raises:
         ConfigError: naming those that are not, and what brings them.
@@ -18,7 +24,7 @@ def require(names: tuple[str, ...], what: str) -> None:
     missing = [name for name in names if find_spec(name) is None]
     if missing:
         raise ConfigError(
-            f"{what} needs {', '.join(missing)}; `pip install 'confide[export]'` brings what is"
+            f"{what} needs {', '.join(missing)}; `pip install 'confide[{extra}]'` brings what is"
             " missing."
         )
 

@@ -34,6 +34,7 @@ FORMS = {
     "merged": "Hugging Face folder, the adapter merged into the weights",
     "onnx": "one ONNX file, float32",
     "int8": "one ONNX file, its matrices as 8-bit integers",
+    "xgboost": "xgboost's JSON, for boosted trees",
 }
 """Forms that a model is exported to, and what each is."""
 ONNX_FILE = "model.onnx"
@@ -174,11 +175,13 @@ def _load_exported(
             f"{place}: {', '.join(changed)} is missing or not what was exported; export it anew."
         )
     refuse_custom_task(place, description.plan, custom_tasks)
-    task = build_task(description.plan.encoded_task, folder_assets(place), custom_tasks)
+    exporter = exporter_of(description.plan)
+    schema = exporter.encoded_task(description.plan, description.form)
+    task = build_task(schema, folder_assets(place), custom_tasks)
     if description.form in ("onnx", "int8"):
         logits = _onnx_logits(place)
     else:
-        model = exporter_of(description.plan).load_folder(place)
+        model = exporter.load_folder(place)
         logits = _torch_logits(model, compute.device)
     return Predictor(
         folder=place, description=description, task=task, prepare=task.encode, logits=logits

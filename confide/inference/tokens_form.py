@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from confide.config.model import TransformerConfig
-from confide.config.task import TextClassificationConfig
+from confide.config.task import TaskConfig, TextClassificationConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide import ConfideForSequenceClassification
 from confide.models.backbones import find_backbone, has_pooler, load_encoder, load_tokenizer
@@ -29,6 +29,10 @@ class TokensExporter:
         if merge:
             _take_adapter_out(classifier, merge=True)
         return classifier
+
+    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
+        """Return the schema by which records are encoded: the plan's own."""
+        return plan.encoded_task
 
     def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
         """Write the tokenizer, told where the run cut its texts."""

@@ -94,8 +94,10 @@ def routed(trees: Tensors, cells: Tensor, levels: int) -> Tensor:
         asked = tables["split_input"][at]
         # Within the row, whatever a stranger's tensors say
         found = cells.gather(1, asked.long().clamp(0, inputs - 1))
-        left = torch.where(
-            found == 0, tables["missing_left"][at] > 0, found <= tables["split_cell"][at]
+        is_missing = found == 0
+        # In these words and not by `where`, which ONNX's runtime has for no truth values
+        left = (is_missing & (tables["missing_left"][at] > 0)) | (
+            ~is_missing & (found <= tables["split_cell"][at])
         )
         node = 2 * node + 2 - (left | (asked < 0)).long()
     at_level: Tensor = node - (2**levels - 1)
