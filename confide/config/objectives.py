@@ -177,7 +177,7 @@ class BoostingConfig(ObjectiveConfig):
     """Boosting: one level of a tree a round, on exact sums over all training records."""
 
     kind: str = part_name("boosting", "objective")
-    learning_rate: float = setting(0.2, "Share eta of each tree's step that is taken.", gt=0, le=1)
+    learning_rate: float = setting(0.1, "Share eta of each tree's step that is taken.", gt=0, le=1)
     l2: float = setting(1.0, "Penalty lambda on the values of leaves.", ge=0, le=1e6)
     min_child_weight: float = setting(
         1.0,

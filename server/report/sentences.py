@@ -15,7 +15,7 @@ from typing import Any
 from confide.config.model import BACKBONES, TuningConfig
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS
+from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
 from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
 from confide.protocol.refusals import Refusal
@@ -89,9 +89,7 @@ def purpose(run: RunFiles) -> str:
         f"{does}. The model is {_model(run.config)}, trained in {rounds}"
         f" {_plural('round', rounds)} of {strategy}."
     )
-    # One of Flower's own, or a custom one, has no objective
-    objective = run.config["strategy"].get("objective", {"kind": "plain"})
-    return f"{said} {ALGORITHMS[objective['kind']].sentence}".rstrip()
+    return f"{said} {_algorithm(run).sentence}".rstrip()
 
 
 def _plural(word: str, count: int) -> str:
@@ -153,6 +151,12 @@ def withdrawn(run: RunFiles) -> str:
     )
 
 
+def _algorithm(run: RunFiles) -> AlgorithmKind:
+    # One of Flower's own, or a custom one, has no objective
+    objective = run.config["strategy"].get("objective", {"kind": "plain"})
+    return ALGORITHMS[objective["kind"]]
+
+
 def training(run: RunFiles) -> str:
     """Return sentences about where training took place and what left the institutions."""
     if run.summary.get("engine", {}).get("name") == "deployment":
@@ -163,8 +167,8 @@ def training(run: RunFiles) -> str:
             " trained on separately."
         )
     return (
-        f"{where} Only updates of trainable tensors left an institution, and what is listed below"
-        " as not protected; a coordinator combined the updates by"
+        f"{where} Only {_algorithm(run).sends} left an institution, and what is listed below"
+        " as not protected; a coordinator combined them by"
         f" {strategy_name(run.config['strategy'])}."
     )
 
@@ -172,6 +176,12 @@ def training(run: RunFiles) -> str:
 def guarantee(run: RunFiles) -> str:
     """Return a sentence about the privacy guarantee."""
     if not run.private:
+        if _algorithm(run).exact:
+            return (
+                "There is none: this model is not private. Institutions sent"
+                f" {_algorithm(run).sends}; sums over few records reveal these records' labels, and"
+                " trees keep values of leaves that few records share."
+            )
         return (
             "There is none: this run was trained without differential privacy. Updates may reveal"
             " single records."

@@ -169,6 +169,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             versions=versions(),
             resumed=run.resumed,
             withdrawn=run.withdrawn,
+            insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
         )
     )
 

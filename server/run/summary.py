@@ -102,6 +102,7 @@ class RunResult:
         versions: package -> release.
         resumed: rounds after which a process went on where another left off.
         withdrawn: those whom the run went on without: name -> withdrawal.
+        insight: what its model tells of itself; {} for nothing.
     """
 
     plan: TrainingPlan
@@ -112,6 +113,7 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     resumed: Sequence[int] = ()
     withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
+    insight: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -154,6 +156,8 @@ def summarise(result: RunResult) -> dict[str, Any]:
         "resumed_after_rounds": list(result.resumed),
         "versions": dict(result.versions),
     }
+    if result.insight:
+        summary["model"] = {name: dict(part) for name, part in result.insight.items()}
     if state.best is not None:
         summary["best"] = {
             "round": state.best.server_round,
