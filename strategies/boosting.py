@@ -27,6 +27,7 @@ than 2^24 training records is refused.
 import itertools
 import math
 from dataclasses import replace
+from typing import cast
 
 import numpy
 import torch
@@ -36,6 +37,7 @@ from torch import Tensor
 from confide.encodings.encoding import each
 from confide.errors import DeniedError, ProtocolError
 from confide.models.trees import (
+    Trees,
     depth_of,
     digest_of,
     margins_of,
@@ -121,20 +123,17 @@ def _client(given: ClientRound, train: TrainFn) -> ClientResult:
         )
     trees = given.params
     tree, level = _place(given.server_round, trees)
-    starts = starts_of(trees["layout"])
-    cells = records.columns["features"].cpu()
-    # What lies beyond an input's places, in tensors that are not of this plan, is its last one
-    ends = torch.tensor([b - a - 1 for a, b in itertools.pairwise(starts)])
-    if len(ends) != cells.shape[1]:
+    # Finer cells than those of the plan would part records that the plan's leave together
+    if not torch.equal(trees["layout"], cast(Trees, given.records.model).own_layout.cpu()):
         raise ProtocolError(
-            f"Tensor layout has places of {len(ends)} inputs, a record {cells.shape[1]}.",
-            code=Refusal.TENSOR_VALUES,
+            "Tensor layout has other places than the plan's columns.", code=Refusal.TENSOR_VALUES
         )
+    cells = records.columns["features"].cpu()
     margins = _margins(given, tree, cells)
     slopes = derivatives(margins.numpy(), records.labels.cpu().numpy())
     nodes = routed(part_of(trees, tree, tree + 1), cells, level)[:, 0].numpy()
     shape = _sum_shapes(shapes_of(trees))["count"]
-    places = cells.clamp(max=ends.float()).long().numpy()
+    places, starts = cells.long().numpy(), starts_of(trees["layout"])
     return ClientResult(update=histograms(places, nodes, slopes, starts=starts, shape=shape))
 
 

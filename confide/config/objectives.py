@@ -171,7 +171,6 @@ class NewtonConfig(ObjectiveConfig):
     )
 
 
-
 @dataclass
 class BoostingConfig(ObjectiveConfig):
     """Boosting: one level of a tree a round, on exact sums over all training records."""
@@ -197,7 +196,7 @@ class BoostingConfig(ObjectiveConfig):
         """Yield settings of local steps, of which there are none."""
         if (client.local_steps, client.sampling_rate) != (1, 1.0):
             yield (
-                f"objective.kind={self.kind}, which backbone=trees chooses, adds up all records"
+                f"objective.kind={self.kind}, which client=trees chooses, adds up all records"
                 f" once a round, and client has local_steps={client.local_steps},"
                 f" sampling_rate={client.sampling_rate}; leave client out (client=trees)."
             )

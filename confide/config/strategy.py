@@ -361,7 +361,7 @@ class ComposedStrategyConfig(StrategyConfig):
         for name in wrong:
             yield (
                 f"{name}.kind={getattr(self, name).kind}: objective.kind={self.objective.kind},"
-                " which backbone=trees chooses, makes trees of exact sums and changes nothing else;"
+                " which client=trees chooses, makes trees of exact sums and changes nothing else;"
                 f" leave {name} out (strategy=boosting)."
             )
 

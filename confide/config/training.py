@@ -29,7 +29,7 @@ def objective_problems(
         )
     if private and algorithm.exact:
         yield (
-            f"objective.kind={objective.kind}, which backbone=trees chooses, sends"
+            f"objective.kind={objective.kind}, which client=trees chooses, sends"
             f" {algorithm.sends}: without noise, so that no epsilon covers them; set privacy=none"
             f" where every institution may send them, or choose {algorithm.under_privacy}."
         )

@@ -42,6 +42,9 @@ class Trees(nn.Module):
         # Which input a place of a sum is of: the layout of what institutions send
         places = [float(i) for i, count in enumerate(cells) for _ in range(count + 1)]
         self.layout = nn.Parameter(torch.tensor(places))
+        # As the plan says it, whatever tensors are loaded
+        self.own_layout: Tensor
+        self.register_buffer("own_layout", torch.tensor(places), persistent=False)
         self.split_input = nn.Parameter(torch.full((*trees, nodes), NO_SPLIT))
         self.split_cell = nn.Parameter(torch.zeros(*trees, nodes))
         self.missing_left = nn.Parameter(torch.zeros(*trees, nodes))

@@ -38,7 +38,7 @@ from confide.flower.runtime import Runtime
 from confide.models.networks import trainable_tensors
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import num_bytes
+from confide.protocol.tensors import BYTES_PER_VALUE, num_values, shapes_of
 from confide.security.ec_keys import read_private_key
 from confide.security.ledger_heads import countersign
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
@@ -52,6 +52,7 @@ from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
 from confide.server.run_folder import CHECKPOINTS, LOG, command_of, kept_own_files
 from confide.storage.files import locked, write_text
+from confide.strategies.parts import build_algorithm
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def coordinate(run_dir: Path, superlink: str) -> None:
     progress = make_progress(config.server.progress, config.task.primary_metric)
 
     def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> _Deployment:
-        check_payload(workload, config.server.max_payload_mb)
+        check_payload(workload, plan, config.server.max_payload_mb)
         device = str(workload.compute.device)
         return _Deployment(run=run, kit=kit, superlink=superlink, device=device)
 
@@ -254,13 +255,15 @@ def countersign_fn(path: Path) -> CountersignFn | None:
     return functools.partial(countersign, key=read_private_key(path))
 
 
-def check_payload(workload: Workload, most_mib: float) -> None:
-    """Check that SuperLink can carry an update.
+def check_payload(workload: Workload, plan: TrainingPlan, most_mib: float) -> None:
+    """Check that SuperLink can carry the model, and what institutions send back.
 
     Raises:
-        ConfigError: if it has more MiB than ``most_mib``.
+        ConfigError: if either has more MiB than ``most_mib``.
     """
-    size = num_bytes(trainable_tensors(workload.model)) / _MIB
+    model = shapes_of(trainable_tensors(workload.model))
+    reply = build_algorithm(plan.objective).reply_shapes(model)
+    size = BYTES_PER_VALUE * max(map(num_values, (model, reply))) / _MIB
     if size > most_mib:
         raise ConfigError(
             f"An update of this model has {size:.0f} MiB, server.max_payload_mb={most_mib:g}:"

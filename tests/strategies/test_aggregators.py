@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from confide.errors import ProtocolError
+from confide.errors import ProtocolError, RunFailedError
 from confide.protocol.tensors import Shapes
-from confide.strategies.aggregators import FixedPointMean, WeightedMean
+from confide.strategies.aggregators import ExactSum, FixedPointMean, WeightedMean
 from confide.strategies.strategy import Bounds, ClientUpdate
 
 SHAPES: Shapes = {"bias": (), "weight": (2,)}
@@ -228,3 +228,29 @@ def test_partial_sum_above_the_bound_is_refused_and_nothing_is_added(weighting: 
     assert (mean.total_weight, mean.mean()["weight"].tolist()) == (1, [1.0, 1.0])
     mean.merge(part.total, 1)  # exactly at the bound
     assert mean.mean()["weight"].tolist() == [5.0, 5.0]
+
+
+# Exact sums
+
+
+@given(
+    st.lists(st.tuples(st.integers(-(2**24), 2**24), st.integers(1, 10**6)), min_size=1, max_size=9)
+)
+@settings(max_examples=50, deadline=None)
+def test_exact_sums_lose_nothing_whatever_an_institution_weighs(
+    sent: list[tuple[int, int]],
+) -> None:
+    bounds = Bounds(max_value=1024.0, max_total_weight=ExactSum().total_weight([9] * len(sent)))
+    total = ExactSum().start({"sum": ()}, bounds)
+    for number, (value, weight) in enumerate(sent):
+        tensors = {"sum": torch.tensor(value / 2**24)}
+        total.add(ClientUpdate(client=str(number), tensors=tensors, num_examples=weight))
+    found = total.mean()["sum"]
+    assert found.dtype == torch.float64
+    assert float(found) * 2**24 == sum(value for value, _ in sent)
+
+
+def test_sums_that_int64_cannot_hold_exactly_are_refused_before_the_round() -> None:
+    ExactSum().start({"sum": ()}, Bounds(max_value=2.0**20, max_total_weight=2**18))
+    with pytest.raises(RunFailedError, match=r"lower server.max_update_value to 1"):
+        ExactSum().start({"sum": ()}, Bounds(max_value=2.0**20, max_total_weight=2**18 + 1))
