@@ -90,7 +90,7 @@ def test_client_brings_backbone_strategy_and_rounds(tmp_path: Path) -> None:
     [
         (["privacy=record"], "no epsilon covers them; set privacy=none"),
         (["privacy=group", "data.group_column=id"], "no epsilon covers them"),
-        (["client=table"], "choose client=trees"),
+        (["client=table", "backbone=trees"], "choose client=trees"),
         (["strategy=fedadam"], "choose client=trees"),
         (["strategy=flower"], "choose client=trees"),
         (["strategy/server_optimizer=adam"], "leave server_optimizer out"),
