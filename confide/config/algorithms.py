@@ -1,0 +1,175 @@
+"""The table of algorithms, and what a line of such a table says.
+
+One line is one algorithm: its small config, the dotted path of what builds it, and its name. No
+torch is imported.
+"""
+
+from dataclasses import dataclass
+
+from confide.config.objectives import (
+    BoostingConfig,
+    FedDynConfig,
+    FedProxConfig,
+    GradientSumConfig,
+    NewtonConfig,
+    ObjectiveConfig,
+    PrivateNewtonConfig,
+    ScaffoldConfig,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartKind:
+    """One kind of part.
+
+    Attributes:
+        schema: dataclass of its settings.
+        builder: dotted path of the function that builds it from them.
+        name: the literature's name of a strategy with this part; empty where the part does not
+            change the name.
+    """
+
+    schema: type
+    builder: str
+    name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmKind(PartKind):
+    """One algorithm.
+
+    Attributes:
+        phrase: what it adds to a strategy that already has a name, after "with".
+        sentence: what it does, for a report.
+        weighting: the only weighting of updates that it is defined for; None for any.
+        remains: what of an institution that withdrew stays in the server part's state, if anything.
+        reads_records: whether its client part reads records beside local steps: not under privacy.
+        own_step: whether its server part chooses the length of steps, for a linear model, so that
+            the server optimizer has to be plain.
+        own_recipe: whether an institution alone trains by it too, in place of plain local steps.
+        alone: kind that one institution alone trains by, where it is neither of these.
+        needs_gram: whether it rests on a Gram matrix that institutions release before the run, and
+            so on privacy.
+        row_norm: whether its steps follow from ``backbone.row_norm``.
+        choice: what a person writes to choose it.
+        under_privacy: what to choose under privacy, where it is refused.
+        sends: what leaves an institution in a round, for a report.
+        exact: whether sums have to arrive as they were sent, so that no rule of one's own fits.
+    """
+
+    phrase: str = ""
+    sentence: str = ""
+    weighting: str | None = None
+    remains: str = ""
+    reads_records: bool = False
+    own_step: bool = False
+    own_recipe: bool = False
+    alone: str = ""
+    needs_gram: bool = False
+    row_norm: bool = False
+    choice: str = ""
+    under_privacy: str = "another algorithm"
+    sends: str = "updates of trainable tensors"
+    exact: bool = False
+
+
+ALGORITHMS: dict[str, AlgorithmKind] = {
+    "plain": AlgorithmKind(
+        schema=ObjectiveConfig, builder="confide.strategies.fedavg.local_sgd", name="FedAvg"
+    ),
+    "fedprox": AlgorithmKind(
+        schema=FedProxConfig,
+        builder="confide.strategies.fedprox.fedprox",
+        name="FedProx",
+        phrase="a proximal term",
+        sentence="A proximal term held each institution near the global model.",
+    ),
+    "feddyn": AlgorithmKind(
+        schema=FedDynConfig,
+        builder="confide.strategies.feddyn.feddyn",
+        name="FedDyn",
+        phrase="dynamic regularisation",
+        sentence="Each institution kept a gradient between rounds that aligned its optimum with the"
+        " federation's.",
+        weighting="uniform",
+        remains="its part of the server's correction",
+    ),
+    "scaffold": AlgorithmKind(
+        schema=ScaffoldConfig,
+        builder="confide.strategies.scaffold.scaffold",
+        name="SCAFFOLD",
+        phrase="control variates",
+        sentence="Control variates corrected each institution's steps towards the federation's mean"
+        " gradient.",
+        weighting="uniform",
+        remains="its last part of the server's control variate",
+    ),
+    "gradient_sum": AlgorithmKind(
+        schema=GradientSumConfig,
+        builder="confide.strategies.gradient_sum.gradient_sum",
+        name="FedSGD",
+        phrase="steps of a length that follows from public figures",
+        sentence="Each round every institution sent one sum of gradients over all its training"
+        " records. The length of the steps follows from the numbers of records, the noise and the"
+        " number of institutions, and the model is the mean over the last part of the rounds.",
+        weighting="num_examples",
+        remains="its part of the momentum and of the mean model",
+        own_step=True,
+        own_recipe=True,
+        row_norm=True,
+        choice="client=private_table",
+    ),
+    "newton": AlgorithmKind(
+        schema=NewtonConfig,
+        builder="confide.strategies.newton.newton",
+        name="exact federated Newton",
+        phrase="Newton steps",
+        sentence="Each round every institution sent sums over all its training records: the loss,"
+        " its gradient and its second derivatives. From their sum follow the steps that lead to the"
+        " regression on all records together, and the run ended where it was reached.",
+        weighting="num_examples",
+        remains="its part of the line search that was under way",
+        reads_records=True,
+        own_step=True,
+        own_recipe=True,
+        choice="strategy=newton",
+        under_privacy="client=private_newton",
+    ),
+    "private_newton": AlgorithmKind(
+        schema=PrivateNewtonConfig,
+        builder="confide.strategies.private_newton.private_newton",
+        name="private federated Newton",
+        phrase="steps scaled by a noisy Gram matrix",
+        sentence="Before the first round every institution released the Gram matrix of its encoded"
+        " records with noise, and each round one noisy sum of gradients over all of them. Their"
+        " sum, scaled by the inverse of the matrix, gave the step, and the model is the mean over"
+        " the last part of the rounds.",
+        weighting="num_examples",
+        remains="its part of the Gram matrix and of the mean model",
+        own_step=True,
+        alone="gradient_sum",
+        needs_gram=True,
+        row_norm=True,
+        choice="client=private_newton",
+    ),
+    "boosting": AlgorithmKind(
+        schema=BoostingConfig,
+        builder="confide.strategies.boosting.boosting",
+        name="federated boosting",
+        phrase="trees",
+        sentence="Each round grew one level of a tree: every institution sent exact sums of"
+        " gradients, curvatures and counts of its training records in the cells of each column, and"
+        " the trees are those that all records in one place would give, bit for bit.",
+        weighting="num_examples",
+        remains="splits and leaves that were chosen with its sums",
+        reads_records=True,
+        own_recipe=True,
+        sends="exact sums of gradients, curvatures and counts of training records in cells of their"
+        " columns",
+        exact=True,
+        choice="client=trees",
+        under_privacy="backbone=logistic client=private_table",
+    ),
+}
+
+__all__ = ["ALGORITHMS", "AlgorithmKind", "PartKind"]
