@@ -250,6 +250,7 @@ class BackboneKind:
             without is described by its widths, and a policy allows it by its kind.
         choice: what to write after ``backbone=``, in words.
         tasks: kinds of task that it is for; None for all whose records it takes.
+        outcomes: kinds of outcome that it predicts; None for all.
         algorithm: the algorithm that trains it, and trains no other; None for every other one.
         forms: forms that it can be exported to.
     """
@@ -261,6 +262,7 @@ class BackboneKind:
     has_weights: bool
     choice: str
     tasks: tuple[str, ...] | None = None
+    outcomes: tuple[str, ...] | None = None
     algorithm: str | None = None
     forms: tuple[str, ...] = ("hf", "merged", "onnx", "int8")
 
@@ -309,6 +311,7 @@ BACKBONES: dict[str, BackboneKind] = {
         has_weights=False,
         choice="trees",
         tasks=("tabular",),
+        outcomes=("classes",),
         algorithm="boosting",
         forms=("xgboost", "onnx"),
     ),

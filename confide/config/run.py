@@ -88,6 +88,12 @@ class Config:
         if self.backbone.kind not in task.backbones:
             fits = " or ".join(BACKBONES[name].choice for name in task.backbones)
             yield f"{named} does not fit task.kind={self.task.kind}; choose backbone={fits}."
+        outcome = self.task.outcome.kind
+        if backbone.outcomes is not None and outcome not in backbone.outcomes:
+            yield (
+                f"{named} does not predict task.outcome.kind={outcome}, but"
+                f" {' or '.join(backbone.outcomes)}; choose another backbone, such as mlp."
+            )
         if self.tuning.kind not in backbone.tunings:
             reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"
             yield (

@@ -15,7 +15,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from confide.config.model import TreesConfig
+from confide.config.model import BACKBONES, TreesConfig
 from confide.config.task import TabularConfig
 from confide.errors import ConfigError
 from confide.models.workload import Order, Workload
@@ -176,13 +176,18 @@ def build_trees(config: TreesConfig, order: Order) -> Workload:
         order: whose task encodes rows of cells.
 
     Raises:
-        ConfigError: if the task encodes its records by itself.
+        ConfigError: if the task encodes its records by itself, or has an outcome of another kind.
     """
-    schema = order.task
+    schema, kind = order.task, BACKBONES[config.kind]
     if not isinstance(schema, TabularConfig) or schema._target_ is not None:
         raise ConfigError(
             f"backbone.kind=trees reads columns by the schema, and task.kind={schema.kind},"
             f" task._target_={schema._target_} does not; choose another backbone."
+        )
+    if kind.outcomes is not None and schema.outcome.kind not in kind.outcomes:
+        raise ConfigError(
+            f"backbone.kind=trees does not predict task.outcome.kind={schema.outcome.kind}; choose"
+            " another backbone."
         )
     task = cast(TableTask, order.task_fn({}))
     model = Trees(config, schema.tree_cells, order.task.num_outputs).to(order.compute.device)
