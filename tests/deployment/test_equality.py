@@ -146,3 +146,29 @@ def test_hospitals_release_quantiles_once_and_the_next_run_reuses_them() -> None
         jobs = [run.terms.job.partition("-")[0] for run in population.runs.values()]
         assert jobs.count("edges") == 1
         assert len(jobs) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_trees_from_kits_are_those_of_the_simulation() -> None:
+    """Without privacy, which every institution's own policy has to allow."""
+    trees = ("experiment=heart_trees", "backbone.num_trees=2", "backbone.depth=2")
+    # No budget, which nothing without privacy could be charged to
+    allowing = (
+        "policy.required_unit=none",
+        "policy.allow_reproducible_noise=true",  # by which records are split as in a simulation
+        "policy.metrics_privacy=exact",
+        "policy.min_records=50",
+        "data.public=true",
+        "data.id_column=id",
+    )
+    with Deployment(
+        run_overrides=trees, institutions=FOUR_HOSPITALS, client_overrides=allowing
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server()
+        assert deployment.wait_for_server(240) == 0
+        simulated = deployment.simulate("policy.max_evaluations=20", "policy.min_support=20")
+        assert deployment.summary()["model_sha256"] == simulated["model_sha256"]
+        page = (deployment.run_dir / "report.html").read_text()
+        assert "this model is not private" in page
