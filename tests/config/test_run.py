@@ -12,7 +12,8 @@ from confide.config.run import Config
 from confide.errors import ConfigError
 
 CONF = Path(next(iter(confide.conf.__path__)))
-TABLE = ["task=heart_disease", "data=heart_disease", "backbone=logistic", "tuning=full"]
+RECORDS = ["task=heart_disease", "data=heart_disease"]
+TABLE = [*RECORDS, "backbone=logistic", "tuning=full"]
 NEEDS = {
     ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
@@ -24,6 +25,9 @@ NEEDS = {
     ("strategy", "newton"): ["privacy=none"],
     ("strategy", "private_newton"): ["client=private_newton", *TABLE],
     ("client", "private_newton"): TABLE,
+    ("client", "trees"): [*RECORDS, "privacy=none"],
+    ("backbone", "trees"): [*RECORDS, "client=trees", "privacy=none"],
+    ("strategy", "boosting"): [*RECORDS, "client=trees", "privacy=none"],
     ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],
@@ -58,8 +62,8 @@ def test_unknown_choice_lists_the_choices() -> None:
     with pytest.raises(
         ConfigError,
         match=(
-            r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: custom,"
-            r" fedadagrad, fedadam"
+            r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: boosting,"
+            r" custom, fedadagrad, fedadam"
         ),
     ):
         compose(["strategy=fedfoo"])
