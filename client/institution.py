@@ -223,7 +223,8 @@ class Institution:
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
         if answered is not None and plan.releases:
-            return answered
+            # What may be shown of it is today's word
+            return replace(answered, figures={**answered.figures, **self._told(plan)})
         if answered is not None:
             return self._still_allowed(answered, algorithm.reply_shapes(self._trainer.shapes))
         self._safeguards.policy.check_hours()
@@ -276,12 +277,18 @@ class Institution:
         exact = exact_sums(plan, self._data, schedule, min_cell=least)
         reserved = self._account.reserve(key, plan, schedule, server_round=1)
         sums = released_sums(plan, exact, schedule, secret=reserved.secret)
-        reply = Reply(
-            institution=self.name, num_examples=schedule.num_examples, figures=reserved.figures
-        )
+        figures = {**reserved.figures, **self._told(plan)}
+        reply = Reply(institution=self.name, num_examples=schedule.num_examples, figures=figures)
         if plan.private:
             self._account.settle(key, reply, sums)
         return replace(reply, arrays=encode(sums))
+
+    def _told(self, plan: TrainingPlan) -> dict[str, float]:
+        """Return what is told beside a release: what it may be used for, and whose floor it has."""
+        figures = self._safeguards.policy.figures(plan)
+        if figures:
+            figures["owners"] = float(self._data.groups is not None)
+        return figures
 
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
         if plan.releases:

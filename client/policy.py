@@ -22,6 +22,7 @@ from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.refusals import Refusal
 from confide.protocol.tensors import Shapes, Tensors
+from confide.releases.table import RELEASES
 
 _MIB = 2**20
 _FLOAT32_BYTES = 4
@@ -166,6 +167,10 @@ class Policy:
             allowed=config.required_unit,
             holds=_UNITS.index(privacy.unit) >= _UNITS.index(config.required_unit),
         )
+        rule = RELEASES[plan.releases].policy_rule if plan.releases else ""
+        if rule:
+            allowed = getattr(config, rule)
+            yield Verdict(rule=rule, asked=plan.releases, allowed=allowed, holds=allowed != "none")
         if plan.private:
             # A run may spend either: a unit is read by training or by scores.
             asked = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)
@@ -191,6 +196,15 @@ class Policy:
         for verdict in self.verdicts(plan, size, is_approved=is_approved):
             if not verdict.holds:
                 raise verdict.denial()
+
+    def figures(self, plan: TrainingPlan) -> dict[str, float]:
+        """Return what a release may be used for, as the coordinator is told with it."""
+        if not RELEASES[plan.releases].policy_rule:
+            return {}
+        return {
+            "by_institution": float(self.config.release_statistics == "institution"),
+            "min_cell": float(self.config.min_cell),
+        }
 
     def hours(self) -> Verdict:
         """Say whether a round may begin now."""

@@ -20,9 +20,6 @@ from confide.protocol.tensors import Tensors
 from confide.releases.release import Floats, Records, Sums
 from confide.releases.table import RELEASES
 
-_EXACT = 2.0**24
-"""Up to here float32, which tensors travel in, holds every integer."""
-
 
 def exact_sums(
     plan: TrainingPlan, data: InstitutionData, schedule: LocalSchedule, *, min_cell: int
@@ -94,8 +91,8 @@ def released_sums(
         place = kind.title if name == next(iter(scales)) else f"{kind.title}/{name}"
         noise = KeyedGenerator(derive_key(secret, place)).normal(value.size, std=std)
         noisy = value + noise.numpy().reshape(value.shape)
-        steps = numpy.rint(noisy / kind.resolution).clip(-_EXACT, _EXACT)
-        tensors[name] = torch.from_numpy((steps * kind.resolution).astype("float32"))
+        rounded = numpy.rint(noisy / kind.resolution) * kind.resolution
+        tensors[name] = torch.from_numpy(rounded.astype("float32"))
     return tensors
 
 

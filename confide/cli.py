@@ -32,6 +32,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "confide.simulations.commands.simulate:main",
         "run a whole federation on this machine",
     ),
+    "statistics": (
+        "confide.simulations.commands.statistics:main",
+        "means, histograms and more of a federation's columns, at a told price",
+    ),
     "init": (
         "confide.simulations.commands.init:main",
         "make a project of your own, with a task drafted from records",

@@ -5,7 +5,7 @@ import itertools
 from pathlib import Path
 
 from confide.errors import ConfigError, StorageError
-from confide.server.run_folder import COMMAND, finished
+from confide.server.run_folder import COMMAND, STATISTICS, finished
 
 
 def new_folder(first: Path) -> Path:
@@ -45,6 +45,8 @@ def refuse_finished(run_dir: Path, *, fix: str) -> None:
     Raises:
         ConfigError: if it holds a finished run.
     """
+    if (run_dir / STATISTICS).is_file():
+        raise ConfigError(f"{run_dir} holds statistics, which would be lost. {fix}")
     summary = finished(run_dir)
     if summary is not None:
         raise ConfigError(

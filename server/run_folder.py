@@ -32,15 +32,17 @@ WITHDRAWN = "withdrawn.json"
 LOG = "confide.log"
 """As conf/config.yaml names the job."""
 LEDGER_HEADS = "ledger_heads.jsonl"
-EDGES = "edges.json"
+EDGES, STATISTICS, STATISTICS_PAGE = "edges.json", "statistics.json", "statistics.html"
 GRAM = "gram.safetensors"
 _OWN_FILES = f"{CHECKPOINTS}/conf"
 
 _STALE = (
-    SUMMARY,  # these four must not stand beside what is computed now
+    SUMMARY,  # these six must not stand beside what is computed now
     REPORT,
     CARD,
     AUDIT,
+    STATISTICS,
+    STATISTICS_PAGE,
     "audit-*.svg",
     ".model-*",
     f".{CONFIG}-*",
@@ -88,7 +90,7 @@ class Command:
     Attributes:
         overrides: of the config, Hydra's own left out.
         cwd: where relative paths begin.
-        program: simulate or server.
+        program: simulate, server or statistics.
     """
 
     overrides: list[str]

@@ -94,6 +94,13 @@ class DeployedInstitution:
             raise ProtocolError(
                 "The plan's task is not the one in client.yaml.", code=Refusal.TASK_NOT_SERVED
             )
+        if plan.releases and not plan.private and pinned is None:
+            # Under another schema the same cells would begin elsewhere, and their differences tell
+            raise ProtocolError(
+                "Exact figures of columns leave under the one schema that client.yaml names; write"
+                " the task there.",
+                code=Refusal.TASK_NOT_SERVED,
+            )
         if plan.private and not self._ledger.keeps_account:
             raise DeniedError(
                 "policy.budget.epsilon is not set, so nothing private can be accounted for.",

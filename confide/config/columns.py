@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
 from confide.config.spelling import repeats
-from confide.encodings.cells import IN_CELLS
+from confide.encodings.cells import AS_FIGURES, IN_CELLS
 from confide.encodings.encoding import Encoding, Scale, between, public_edges
 from confide.encodings.table import ENCODINGS
 from confide.encodings.tree_cells import TREE_ENCODINGS, YES
 
-RELEASE = "cells"
-"""What a plan that asks for a release has columns encoded by; no schema may choose it."""
+RELEASE, FIGURES = "cells", "figures"
+"""What a plan that asks for a release has columns encoded by; no schema may choose them."""
+_RELEASED = {RELEASE: IN_CELLS, FIGURES: AS_FIGURES}
 _TREES = "trees/"
 """Prefix of what a plan of trees has columns encoded by; no schema may choose these either."""
 _MOST_EDGES = 1024
@@ -96,7 +97,7 @@ class ColumnConfig:
         if self.tree_encoding is not None:
             return TREE_ENCODINGS[self.tree_encoding]
         name = self.encoding or numeric.encoding
-        return IN_CELLS if name == RELEASE else ENCODINGS[name]
+        return _RELEASED[name] if name in _RELEASED else ENCODINGS[name]
 
     def for_trees(self, encoding: str) -> "ColumnConfig":
         """Return the column as trees read it, to whom missing is a value of its own.
@@ -208,4 +209,4 @@ class ColumnConfig:
             )
 
 
-__all__ = ["RELEASE", "ColumnConfig", "NumericConfig"]
+__all__ = ["FIGURES", "RELEASE", "ColumnConfig", "NumericConfig"]

@@ -179,6 +179,14 @@ class PolicyConfig:
     min_support: int = setting(
         20, "Smallest number of records whose metrics may leave the institution.", ge=1
     )
+    release_statistics: str = setting(
+        "federation",
+        "Whether statistics of the columns may be released (confide statistics). none: refused;"
+        " federation: for the sums over all institutions; institution: its own may be shown too."
+        " The coordinator adds sums up, so that the last two differ in what it may show, and not in"
+        " what reaches it.",
+        choices=("none", "federation", "institution"),
+    )
     min_cell: int = setting(
         10,
         "Smallest number of units in a count, category, cell or group that leaves without noise"

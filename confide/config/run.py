@@ -18,6 +18,7 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
+from confide.config.statistics import StatisticsConfig
 from confide.config.strategy import (
     ALGORITHMS,
     StrategyConfig,
@@ -51,6 +52,7 @@ class Config:
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
 
     @property
     def custom_parts(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar
 
-from confide.config.columns import RELEASE, ColumnConfig, NumericConfig
+from confide.config.columns import FIGURES, RELEASE, ColumnConfig, NumericConfig
 from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
@@ -240,9 +240,16 @@ class TabularConfig(TaskConfig):
 
     def in_cells(self) -> "TabularConfig":
         """Return the schema with the columns that are to be released as cells of a public grid."""
-        released = set(self.released_columns)
+        return self._read_as(RELEASE, self.released_columns)
+
+    def as_figures(self) -> "TabularConfig":
+        """Return the schema with each numeric column as its cell and its place in the range."""
+        return self._read_as(FIGURES, [n for n, it in self.columns.items() if it.kind == "numeric"])
+
+    def _read_as(self, encoding: str, names: Sequence[str]) -> "TabularConfig":
+        chosen = set(names)
         columns = {
-            name: replace(column, encoding=RELEASE) if name in released else column
+            name: replace(column, encoding=encoding) if name in chosen else column
             for name, column in self.columns.items()
         }
         return replace(self, columns=columns, numeric=replace(self.numeric, scaling="none"))

@@ -88,6 +88,10 @@ class Refusal(StrEnum):
     POLICY_BACKBONES = "policy_backbones", "declined: its policy does not list the backbone"
     POLICY_ALLOW_DOWNLOAD = "policy_allow_download", "declined: its policy allows no downloads"
     POLICY_REQUIRED_UNIT = "policy_required_unit", "declined: its policy asks for a stronger unit"
+    POLICY_RELEASE_STATISTICS = (
+        "policy_release_statistics",
+        "declined: its policy releases no statistics",
+    )
     POLICY_MAX_EPSILON = "policy_max_epsilon", "declined: epsilon is above what its policy allows"
     POLICY_MAX_DELTA = "policy_max_delta", "declined: delta is above what its policy allows"
     POLICY_MAX_ROUNDS = "policy_max_rounds", "declined: more rounds than its policy allows"

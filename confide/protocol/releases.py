@@ -6,6 +6,7 @@ from confide.config.client import ClientConfig
 from confide.config.model import LogisticConfig, TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import ObjectiveConfig
+from confide.config.task import TASKS
 from confide.protocol.plan import TrainingPlan, plan_sha256
 from confide.protocol.tensors import Shapes
 from confide.releases.table import RELEASES
@@ -28,13 +29,15 @@ def release_plan(
     """
     entry = RELEASES[kind]
     cost = plan.privacy.edges_epsilon if epsilon is None else epsilon
-    bare = dataclasses.replace(
-        plan,
-        backbone=LogisticConfig(),
-        backbone_sha256=None,
-        tuning=TuningConfig(kind="full"),
-        edges=None,
-    )
+    bare = dataclasses.replace(plan, edges=None)
+    # Of texts a backbone makes the inputs, so that its own is named
+    if LogisticConfig().kind in TASKS[plan.task.kind].backbones:
+        bare = dataclasses.replace(
+            bare,
+            backbone=LogisticConfig(),
+            backbone_sha256=None,
+            tuning=TuningConfig(kind="full"),
+        )
     # What the kind reads of the run, and nothing else of it
     kept = dataclasses.replace(bare, **{name: getattr(plan, name) for name in entry.keeps})
     asked = dataclasses.replace(

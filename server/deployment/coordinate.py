@@ -22,6 +22,7 @@ from flwr.serverapp import Grid
 
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
+from confide.config.run import Config
 from confide.deployment.lifetime import end_with_parent, stop_signals
 from confide.deployment.logs import OneLine, log_to_stderr
 from confide.errors import (
@@ -43,14 +44,17 @@ from confide.security.ec_keys import read_private_key
 from confide.security.ledger_heads import countersign
 from confide.server.deployment.kit import CoordinatorKit, load_coordinator_kit
 from confide.server.progress.make import make_progress
-from confide.server.report.write import write_report_or_warn
+from confide.server.report.write import write_report_or_warn, write_statistics
 from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.participants import CountersignFn
 from confide.server.rounds.state import mean_metrics
+from confide.server.run.carrier import PrepareFn
 from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
 from confide.server.run_folder import CHECKPOINTS, LOG, command_of, kept_own_files
+from confide.server.statistics.gather import gather
+from confide.server.statistics.told import show_statistics
 from confide.storage.files import locked, write_text
 from confide.strategies.parts import build_algorithm
 
@@ -138,12 +142,16 @@ def coordinate(run_dir: Path, superlink: str) -> None:
     if config.server.kit is None:
         raise ConfigError("server.kit=null: name the coordinator's kit.")
     kit = load_coordinator_kit(Path(config.server.kit))
-    progress = make_progress(config.server.progress, config.task.primary_metric)
 
     def prepare(run: Run, plan: TrainingPlan, workload: Workload) -> _Deployment:
         check_payload(workload, plan, config.server.max_payload_mb)
         device = str(workload.compute.device)
         return _Deployment(run=run, kit=kit, superlink=superlink, device=device)
+
+    if command.program == "statistics":
+        _ask_statistics(config, run_dir, prepare)
+        return
+    progress = make_progress(config.server.progress, config.task.primary_metric)
 
     try:
         run = open_run(config, run_dir, progress=progress, job_fn=lambda config: str(config.job))
@@ -157,6 +165,15 @@ def coordinate(run_dir: Path, superlink: str) -> None:
         raise
     write_report_or_warn(run_dir)
     progress.finished(summary, run_dir)
+
+
+def _ask_statistics(config: Config, run_dir: Path, prepare_fn: PrepareFn) -> None:
+    """Ask the institutions for statistics of their columns, and show them."""
+    progress = make_progress(config.server.progress, config.task.primary_metric)
+    run = open_run(config, run_dir, progress=progress, job_fn=lambda config: str(config.job))
+    found = gather(run, prepare_fn)
+    write_statistics(run_dir)
+    show_statistics(found, run_dir)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,14 @@ What draws them is imported as one is written: a run, which ends with a report, 
 waiting for Matplotlib.
 """
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from confide.errors import ConfideError, ConfigError, UnreadableError
 from confide.server.report.read import RunFiles, read_run
-from confide.server.run_folder import CARD, REPORT
+from confide.server.run_folder import CARD, REPORT, STATISTICS, STATISTICS_PAGE
 from confide.storage.files import write_text
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,26 @@ def write_report_or_warn(folder: Path) -> None:
         )
 
 
+def write_statistics(folder: Path) -> Path:
+    """Write RUN's ``statistics.html`` from its ``statistics.json``.
+
+    Raises:
+        UnreadableError: if RUN holds no statistics, or they cannot be read.
+        StorageError: if the page cannot be written.
+    """
+    from confide.server.report.statistics import statistics_page
+
+    source = folder / STATISTICS
+    try:
+        page = statistics_page(json.loads(source.read_text()), folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UnreadableError(
+            f"{source} cannot be read ({type(error).__name__}: {error}); ask for statistics anew."
+        ) from None
+    write_text(folder / STATISTICS_PAGE, page)
+    return folder / STATISTICS_PAGE
+
+
 def write_comparison(
     runs: Sequence[RunFiles], page: Path, *, title: str, failed: Sequence[tuple[str, str]] = ()
 ) -> None:
@@ -92,4 +113,4 @@ def write_comparison(
     write_text(page, comparison_page(done, title=title, page=page, failed=[*without, *failed]))
 
 
-__all__ = ["write_comparison", "write_report", "write_report_or_warn"]
+__all__ = ["write_comparison", "write_report", "write_report_or_warn", "write_statistics"]

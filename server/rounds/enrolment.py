@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NoReturn
 
 from flwr.app import Message
@@ -75,7 +76,7 @@ def enrol(
         )
     if len(present) < least:
         too_few("enrol", got=len(present), least=least, missing=absent)
-    return Clients.of(present)
+    return replace(Clients.of(present), absent=absent)
 
 
 def too_few(when: str, *, got: int, least: int, missing: Mapping[str, str]) -> NoReturn:

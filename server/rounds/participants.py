@@ -34,12 +34,14 @@ class Clients:
         ledger_heads: name -> head of its ledger as it told last; kept up to date, and echoed with
             every question, so that an institution whose ledger is an older copy notices.
         reproducible: names of those who say that their noise derives from the plan's seed.
+        absent: who does not take part -> why.
     """
 
     names: Mapping[int, str]
     num_examples: Mapping[str, int]
     ledger_heads: dict[str, str] = field(default_factory=dict)
     reproducible: Sequence[str] = ()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, present: Mapping[int, Reply]) -> "Clients":

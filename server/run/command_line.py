@@ -55,6 +55,10 @@ log = logging.getLogger(__name__)
 INFORMATION_FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--info", "-i"})
 MULTIRUN = frozenset({"-m", "--multirun", "hydra.mode=MULTIRUN"})
 OVERWRITE = "--overwrite"
+ASKED_ANEW = (
+    "statistics are asked for anew; institutions with a ledger answer the same question at no"
+    " further cost."
+)
 _CFG = frozenset({"--cfg", "-c"})
 _TAKE_VALUE = frozenset(
     {
@@ -105,6 +109,8 @@ def resumed_words(run_dir: Path, words: Sequence[str], *, program: str) -> list[
         ConfigError: if it cannot be resumed, or not so.
     """
     command = command_of(run_dir)
+    if command.program == "statistics":
+        raise ConfigError(f"resume={run_dir}: {ASKED_ANEW}")
     if command.program != program:
         raise ConfigError(f"resume={run_dir}: `{resume_command(run_dir)}` goes on with this run.")
     try:
@@ -358,6 +364,7 @@ def _own_folder(overrides: Sequence[str], *, overwrite: bool) -> list[str]:
 
 
 __all__ = [
+    "ASKED_ANEW",
     "INFORMATION_FLAGS",
     "MULTIRUN",
     "OVERWRITE",

@@ -6,7 +6,7 @@ cost.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -51,10 +51,12 @@ class Released:
     Attributes:
         answers: name -> answer; the order of arrival would change the last bits of a sum.
         missing: name -> why it did not answer.
+        reproducible: names of those whose noise derives from a seed.
     """
 
     answers: Mapping[str, Answer]
     missing: Mapping[str, str]
+    reproducible: Sequence[str] = ()
 
 
 def ask_release(
@@ -117,7 +119,11 @@ def _ask(run: Run, asked: TrainingPlan, workload: Workload, grid: Grid, reach: R
         log.warning("%s releases no %s: %s.", name, title, code)
     if len(found) < least:
         too_few(title, got=len(found), least=least, missing=missing)
-    return Released(answers=dict(sorted(found.items())), missing=missing)
+    return Released(
+        answers=dict(sorted(found.items())),
+        missing={**clients.absent, **missing},
+        reproducible=clients.reproducible,
+    )
 
 
 __all__ = ["Answer", "Released", "ask_release"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from confide.errors import ConfigError, StorageError
-from confide.server.run_folder import SUMMARY
+from confide.server.run_folder import STATISTICS, SUMMARY
 
 COMPARISON = "comparison.html"
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     output: Path | None = arguments.output
     if len(folders) > 1:
         _compare(folders, output or Path(COMPARISON))
-    elif is_sweep(folders[0]):
+    elif not (folders[0] / STATISTICS).is_file() and is_sweep(folders[0]):
         print(write_sweep_page(folders[0], output))
     elif output is not None:
         raise ConfigError(
@@ -55,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=Path,
         help=(
-            "folder of a run, whose report.html and model_card.md are written again; several runs"
+            "folder of a run, whose report.html and model_card.md, or statistics.html, are written"
+            " again; several runs"
             " are compared on one page; for the folder of a sweep its page is written"
         ),
     )
@@ -68,9 +69,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _again(folder: Path) -> Path:
-    from confide.server.report.write import write_report
+    from confide.server.report.write import write_report, write_statistics
 
-    return write_report(folder)
+    statistics = (folder / STATISTICS).is_file()
+    return write_statistics(folder) if statistics else write_report(folder)
 
 
 def _compare(folders: Sequence[Path], page: Path) -> None:

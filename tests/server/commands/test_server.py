@@ -13,8 +13,9 @@ import confide.cli
 from confide.config.composing.compose import compose
 from confide.deployment.federation import FederationConfig
 from confide.errors import ConfigError
-from confide.server.commands.server import main, new_words
+from confide.server.commands.server import main
 from confide.server.deployment.coordinate import coordinate
+from confide.server.deployment.start import new_words
 from confide.server.provisioning.provision import provision
 from confide.server.run.command_line import Resumption, overrides_of, split_resume
 from confide.server.run_folder import COMMAND, CONFIG, Command

@@ -1,0 +1,169 @@
+"""Disclosure floors: which exact figures may leave, and none that others give away.
+
+Public are n and the schema. A cell with fewer than ``min_cell`` units is merged with others, so
+that what is told, and what is left of n, is at least that large:
+
+- cells of a histogram with their neighbours, from the lowest;
+- categories and labels, with the smallest others, until what is not told has enough units. Cells
+  that nobody is in are small too: that everybody has one label tells each one's.
+- values that are missing, where some are: in a histogram with its smallest cell; among categories
+  as a category of its own. That none is missing, or that all are, is told.
+
+A column with a few missing values, or a few values, tells no moments: a mean of whole numbers, told
+to many digits, would give their number away. A pair of columns is told if each of the four ways of
+having values or not is nobody's or enough units'.
+
+Where an owner's column is known, units are owners, whatever a plan protects: ten rows of one
+patient are one person's. What floors cannot do: hide one record from who knows all others, or knows
+the figures of the day before.
+"""
+
+from collections.abc import Sequence
+
+import numpy
+
+from confide.releases.figures import Partition
+from confide.releases.release import Floats, Integers
+
+HIDDEN, AS_BEFORE = -1.0, -2.0
+"""In place of a count: it is not told; it is counted with the cell before."""
+
+
+class Support:
+    """How many units sets of records hold.
+
+    Args:
+        groups: owner of each record; None where each is a unit of its own.
+        records: number of records.
+        min_cell: smallest number of units that is told; 1: no floor.
+    """
+
+    def __init__(self, groups: Integers | None, records: int, min_cell: int) -> None:
+        self._groups = numpy.arange(records) if groups is None else groups
+        self._least = min_cell
+        self.is_off = min_cell <= 1
+
+    def units(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> int:
+        """Return the number of units of the records chosen, shape [n]."""
+        return len(numpy.unique(self._groups[chosen]))
+
+    def enough(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> bool:
+        """Say whether records hold enough units."""
+        return self.units(chosen) >= self._least
+
+    def none_or_enough(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> bool:
+        """Say whether there are no records, or enough units."""
+        return not chosen.any() or self.enough(chosen)
+
+
+def floored_counts(part: Partition, cells: Integers, support: Support) -> Floats:
+    """Return the counts of a partition that leave.
+
+    Args:
+        part: the partition.
+        cells: cell of each record.
+        support: how many units records hold.
+
+    Returns:
+        Shape [cells]; :data:`HIDDEN` and :data:`AS_BEFORE` among them.
+    """
+    if support.is_off:
+        return numpy.bincount(cells, minlength=part.cells).astype(float)
+    if part.kind == "numeric":
+        return _histogram(cells, part.cells, support)
+    counts = numpy.bincount(cells, minlength=part.cells).astype(float)
+    considered = list(range(part.cells))
+    if part.has_missing and counts[-1] == 0:
+        considered.pop()  # that none is missing is told
+    if part.has_missing and counts[-1] == len(cells) and support.enough(cells >= 0):
+        return numpy.append(numpy.full(part.cells - 1, HIDDEN), counts[-1])
+    return _partition(cells, counts, considered, support)
+
+
+def _partition(
+    cells: Integers, counts: Floats, considered: Sequence[int], support: Support
+) -> Floats:
+    """Hide small cells, and the smallest others until what is hidden is large enough."""
+    by_size = sorted(considered, key=lambda cell: (support.units(cells == cell), cell))
+    hidden: list[int] = []
+    for cell in by_size:
+        small = not support.enough(cells == cell)
+        if not small and (not hidden or support.enough(numpy.isin(cells, hidden))):
+            break
+        hidden.append(cell)
+    told = counts.copy()
+    told[hidden] = HIDDEN
+    return told
+
+
+def _histogram(cells: Integers, count: int, support: Support) -> Floats:
+    """Merge neighbours; the last cell is for missing values."""
+    told = numpy.full(count, HIDDEN)
+    missing = cells == count - 1
+    if not support.none_or_enough(missing) and not support.enough(~missing):
+        return told
+    if not support.enough(~missing):
+        # All are missing, or so many that the few others are not told of
+        if missing.all() and support.enough(missing):
+            told[-1] = float(missing.sum())
+        return told
+    groups = _neighbours(cells, count - 1, support)
+    sizes = [int(numpy.isin(cells, group).sum()) for group in groups]
+    if support.none_or_enough(missing):
+        told[-1] = float(missing.sum())
+    else:
+        # The histogram would tell their number: they are counted with its smallest cell
+        sizes[int(numpy.argmin(sizes))] += int(missing.sum())
+    for group, size in zip(groups, sizes, strict=True):
+        told[list(group)] = AS_BEFORE
+        told[group[0]] = size
+    return told
+
+
+def _neighbours(cells: Integers, count: int, support: Support) -> list[range]:
+    """Return runs of neighbouring cells that each hold enough units, from the lowest."""
+    groups, start = [], 0
+    for end in range(1, count + 1):
+        if support.enough((cells >= start) & (cells < end)):
+            groups.append(range(start, end))
+            start = end
+    if start < count:  # the last ones are too few by themselves
+        groups[-1] = range(groups[-1].start, count)
+    return groups
+
+
+def floored_moments(
+    moments: Floats,
+    products: Floats,
+    count: int,
+    pairs: Sequence[tuple[int, int]],
+    present: Floats,
+    support: Support,
+) -> None:
+    """Blot out sums that may not leave: :data:`HIDDEN` in place of their count, 0 for the rest.
+
+    Args:
+        moments: count, sum and sum of squares of each numeric column, shape [c, 3].
+        products: sums of their pairs, shape [pairs, k].
+        count: where among a pair's sums their count is.
+        pairs: columns of each pair.
+        present: 1 where a record has a value, shape [n, c].
+        support: how many units records hold.
+    """
+    if support.is_off:
+        return
+    there = present > 0
+    told = [support.enough(own) and support.none_or_enough(~own) for own in there.T]
+    for column, is_told in enumerate(told):
+        if not is_told:
+            moments[column] = (HIDDEN, 0.0, 0.0)
+    for place, (i, j) in enumerate(pairs):
+        one, other = there[:, i], there[:, j]
+        ways = (one & ~other, other & ~one, ~one & ~other)
+        is_told = told[i] and told[j] and support.enough(one & other)
+        if not is_told or not all(map(support.none_or_enough, ways)):
+            products[place] = 0.0
+            products[place, count] = HIDDEN
+
+
+__all__ = ["AS_BEFORE", "HIDDEN", "Support", "floored_counts", "floored_moments"]
