@@ -24,6 +24,8 @@ _PLACES = sorted(
 CELLS = len(_PLACES) - 1
 """Number of cells."""
 _WIDE_PLACES = sorted({i / _WIDE for i in range(_WIDE + 1)} | {2.0**-k for k in range(5, _OCTAVES)})
+OCTAVE_CELLS = sum(place <= 1 / _WIDE for place in _WIDE_PLACES) - 1
+"""Cells of a histogram that make up the first of the equal ones."""
 WIDE_CELLS = len(_WIDE_PLACES) - 1
 """Number of cells of a histogram."""
 WIDE_STARTS = tuple(_PLACES.index(place) for place in _WIDE_PLACES)
@@ -70,6 +72,7 @@ __all__ = [
     "AS_FIGURES",
     "CELLS",
     "IN_CELLS",
+    "OCTAVE_CELLS",
     "WIDE_CELLS",
     "WIDE_STARTS",
     "grid",

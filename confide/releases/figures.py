@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from confide.config.task import TabularConfig, TaskConfig
-from confide.encodings.cells import WIDE_CELLS, WIDE_STARTS
+from confide.encodings.cells import CELLS, WIDE_CELLS, WIDE_STARTS
 from confide.releases.release import Floats, Integers, Records
 
 _MOST_PAIRED = 64
@@ -106,20 +106,21 @@ def read(task: TaskConfig, records: Records, parts: Sequence[Partition]) -> Read
     """
     import numpy
 
-    features, names = records.features, list(task.table_columns)
+    # A task of one's own may encode anything: no number may count for more than its bound
+    features, names = numpy.nan_to_num(records.features), list(task.table_columns)
     # A task without a table has no columns, and no places
     places = task.places(names) if isinstance(task, TabularConfig) else []
     start = dict(zip(names, places, strict=True))
     numbers = [start[name] for name in numeric_columns(task)]
-    fine = numpy.rint(features[:, numbers]).astype("int64") - 1
+    fine = numpy.rint(features[:, numbers].clip(0, CELLS)).astype("int64") - 1
     present = (fine >= 0).astype(float)
-    fractions = features[:, [place + 1 for place in numbers]]
+    fractions = features[:, [place + 1 for place in numbers]].clip(0, 1)
     cells = numpy.empty((len(features), len(parts)), dtype="int64")
     for column, part in enumerate(parts):
         if part.kind == "label":
             cells[:, column] = records.labels
         elif part.kind == "numeric":
-            own = numpy.rint(features[:, start[part.name]]).astype("int64") - 1
+            own = fine[:, numbers.index(start[part.name])]
             wide = numpy.searchsorted(WIDE_STARTS, own, side="right") - 1
             cells[:, column] = numpy.where(own < 0, part.cells - 1, wide)
         else:

@@ -42,6 +42,7 @@ def statistics_page(found: Mapping[str, Any], folder: Path) -> str:
         numeric=_numeric(federation["columns"]),
         pictures=_pictures(federation),
         missing=drawn(plots.missing(found)),
+        pairs=len(federation["correlations"]),
         correlations=drawn(plots.correlations(federation["correlations"])),
         by_institution=_by_institution(found),
         shown=_shown(found),

@@ -1,7 +1,7 @@
 """The figures of a page of statistics: histograms, categories, missing values, correlations."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -18,9 +18,7 @@ from confide.server.report.figures import (
 from confide.server.report.marks import name_rows, short
 
 _WIDE = 16
-"""Cells of a histogram that are equally wide; those before the second edge are octaves."""
-_CROWDED = 0.3
-"""With more than this share in the first of them, its octaves are drawn as wide as the others."""
+"""Cells of a histogram that are equally wide."""
 _NAMED_CELLS = 12
 _MOST_ROWS = 40
 
@@ -35,50 +33,30 @@ def histogram(place: int, name: str, column: Mapping[str, Any]) -> Picture:
     """
     figure, axes = new_axes(2.1)
     edges, counts = column["histogram"]["edges"], column["histogram"]["counts"]
-    crowded = _is_crowded(edges, counts)
-    if not crowded:
-        edges, counts = _without_octaves(edges, counts)
-    places = list(range(len(edges))) if crowded else list(edges)
-    for left, right, count in zip(places, places[1:], counts, strict=False):
-        width = right - left
-        axes.bar(
-            left, count["value"] or 0, width=0.94 * width, align="edge", color=FEDERATED, alpha=0.75
-        )
+    widths = [high - low for low, high in itertools.pairwise(edges)]
+    usual = (edges[-1] - edges[0]) / _WIDE
+    in_octaves = min(widths) < 0.9 * usual
+    places = list(range(len(edges))) if in_octaves else list(edges)
+    # Of cells that institutions merged: as high as the records in a usual one
+    heights = [1.0 if in_octaves else usual / width for width in widths]
+    for (left, right), height, count in zip(
+        itertools.pairwise(places), heights, counts, strict=True
+    ):
+        width, value = right - left, height * (count["value"] or 0.0)
+        axes.bar(left, value, width=0.94 * width, align="edge", color=FEDERATED, alpha=0.75)
         if count["high"] > count["low"]:
-            axes.vlines(left + width / 2, count["low"], count["high"], color=INK, linewidth=1)
+            ends = (height * count["low"], height * count["high"])
+            axes.vlines(left + width / 2, *ends, color=INK, linewidth=1)
     axes.set_ylim(bottom=0)
-    axes.set_ylabel("records")
+    axes.set_ylabel("records" if max(heights) - min(heights) < 1e-6 else f"records / {usual:.3g}")
     axes.grid(visible=False, axis="x")
-    if crowded:
-        step = max(1, len(edges) // 7)
-        axes.set_xticks(places[::step], [f"{edge:.3g}" for edge in edges[::step]])
+    if in_octaves:
+        step = max(1, len(edges) // 6)
+        axes.set_xticks(places[::step], [f"{edge:.2g}" for edge in edges[::step]])
     caption = _caption(column)
-    if crowded:
+    if in_octaves:
         caption += " Cells get narrower towards the minimum, and are drawn alike."
     return picture(f"histogram{place}", figure, title=name, caption=caption)
-
-
-def _is_crowded(edges: Sequence[float], counts: Sequence[Mapping[str, Any]]) -> bool:
-    values = [count["value"] or 0.0 for count in counts]
-    first = edges[0] + (edges[-1] - edges[0]) / _WIDE
-    inside = sum(value for value, end in zip(values, edges[1:], strict=True) if end <= first)
-    return len(edges) > 2 and inside > _CROWDED * max(sum(values), 1e-9)
-
-
-def _without_octaves(
-    edges: Sequence[float], counts: Sequence[Mapping[str, Any]]
-) -> tuple[Sequence[float], list[Mapping[str, Any]]]:
-    """Draw the cells below the second of the equally wide ones as one."""
-    first = edges[0] + (edges[-1] - edges[0]) / _WIDE * (1 + 1e-9)
-    number = sum(end <= first for end in edges[1:])
-    if number < 2:
-        return edges, list(counts)
-    values = [count["value"] or 0.0 for count in counts[:number]]
-    ends = zip(values, counts[:number], strict=True)
-    half = math.hypot(*(max(it["high"] - value, 0.0) for value, it in ends))
-    value = sum(values)
-    together = {"value": value, "low": max(0.0, value - half), "high": value + half}
-    return [edges[0], *edges[number:]], [together, *counts[number:]]
 
 
 def _caption(column: Mapping[str, Any]) -> str:
@@ -156,7 +134,7 @@ def _rectangle(axes: Axes, column: int, row: int, colour: str, alpha: float) -> 
 def correlations(pairs: Mapping[str, Mapping[str, Any]]) -> Picture | None:
     """Draw correlations of numeric columns as shades: one colour a sign."""
     names = _names(pairs)
-    if len(names) < 2:
+    if all(one["value"] is None for one in pairs.values()):
         return None
     figure, axes = new_axes(1.2 + 0.3 * len(names))
     for name, one in pairs.items():

@@ -17,6 +17,7 @@ from confide.releases.release import Floats
 from confide.releases.statistics import BOTH
 from confide.server.statistics.noisy import category_names, interpolated
 from confide.server.statistics.summary import (
+    CROWDED,
     QUANTILES,
     ColumnFigures,
     Figure,
@@ -113,13 +114,15 @@ def _numeric(
         mean = float(own[1] / own[0])
         variance = max(0.0, float(own[2] / own[0]) - mean**2)
     edges, counts = _merged(column, [counts[:-1] for counts, _ in told])
+    quantiles = {f"{share:g}": _quantile(share, counts, edges) for share in QUANTILES}
+    edges, counts = _without_octaves(edges, counts)
     return ColumnFigures(
         kind="numeric",
         institutions=sum(bool((counts >= 0).any()) for counts, _ in told),
         missing=missing,
         mean=_known(mean, middle, half, column.minimum, column.maximum),
         deviation=_known(None if variance is None else math.sqrt(variance), 0.0, half, 0.0, half),
-        quantiles={f"{share:g}": _quantile(share, counts, edges) for share in QUANTILES},
+        quantiles=quantiles,
         histogram=Histogram(
             edges=edges.tolist(),
             counts=[Figure(float(it), max(0.0, float(it) - slack), float(it)) for it in counts],
@@ -164,6 +167,16 @@ def _merged(column: ColumnConfig, told: Sequence[Floats]) -> tuple[Floats, Float
         below += numpy.append(0.0, numpy.cumsum(counts.clip(min=0)))
     places = numpy.flatnonzero(common)
     return grid[places], numpy.diff(below[places])
+
+
+def _without_octaves(edges: Floats, counts: Floats) -> tuple[Floats, Floats]:
+    """Count cells within the first 16th of the range as one, unless many units are in them."""
+    first = edges[0] + (edges[-1] - edges[0]) / 16 * (1 + 1e-9)
+    inside = int((edges[1:] <= first).sum())
+    if inside < 2 or counts[:inside].sum() > CROWDED * counts.sum():
+        return edges, counts
+    joined = numpy.append(counts[:inside].sum(), counts[inside:])
+    return numpy.append(edges[0], edges[inside:]), joined
 
 
 def _quantile(share: float, counts: Floats, edges: Floats) -> Figure:

@@ -15,12 +15,13 @@ from typing import NamedTuple
 import numpy
 
 from confide.config.task import ColumnConfig, TaskConfig
-from confide.encodings.cells import CELLS, WIDE_CELLS, WIDE_STARTS, wide_grid
+from confide.encodings.cells import CELLS, OCTAVE_CELLS, WIDE_CELLS, WIDE_STARTS, wide_grid
 from confide.privacy.histogram_tree import levels
 from confide.releases.figures import Partition, numeric_columns, pairs
 from confide.releases.release import Floats
 from confide.releases.statistics import BOTH
 from confide.server.statistics.summary import (
+    CROWDED,
     QUANTILES,
     ColumnFigures,
     Figure,
@@ -146,7 +147,22 @@ def _numeric(
             f"{share:g}": _quantile(share, cells.counts[:-1], cells.covariance[:-1, :-1], edges)
             for share in QUANTILES
         },
-        histogram=Histogram(edges=edges.tolist(), counts=cells.told[:-1]),
+        histogram=_histogram(sums, cells, edges),
+    )
+
+
+def _histogram(sums: Noisy, cells: _Cells, edges: Floats) -> Histogram:
+    """Return the counts of cells; octaves as one, unless many units are in them."""
+    counts, covariance = cells.counts[:-1], cells.covariance[:-1, :-1]
+    if counts[:OCTAVE_CELLS].sum() > CROWDED * counts.sum():
+        return Histogram(edges=edges.tolist(), counts=cells.told[:-1])
+    joined = numpy.zeros((len(counts) - OCTAVE_CELLS + 1, len(counts)))
+    joined[0, :OCTAVE_CELLS] = 1.0
+    joined[1:, OCTAVE_CELLS:] = numpy.eye(len(counts) - OCTAVE_CELLS)
+    figures = _with_variances(joined @ counts, joined @ covariance @ joined.T)
+    return Histogram(
+        edges=[float(edges[0]), *edges[OCTAVE_CELLS:].tolist()],
+        counts=[_count(sums, x, math.sqrt(v)) for x, v in figures],
     )
 
 

@@ -114,6 +114,8 @@ def pair_name(one: str, other: str) -> str:
     return f"{one} / {other}"
 
 
+CROWDED = 0.3
+"""With a larger share in the first of a range's 16 equal cells, its octaves are told apart."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-__all__ = ["QUANTILES", "ColumnFigures", "Figure", "Histogram", "Summary", "pair_name"]
+__all__ = ["CROWDED", "QUANTILES", "ColumnFigures", "Figure", "Histogram", "Summary", "pair_name"]
