@@ -102,17 +102,11 @@ def _simulate(config: Config, run_dir: Path) -> dict[str, Any]:
             prepare_workers()
         # Imported once the config is known to be right and is on disk: torch takes seconds
         from confide.server.progress.make import make_progress
-        from confide.server.report.write import write_statistics
-        from confide.server.run.run import open_run
-        from confide.server.statistics.gather import gather
         from confide.server.statistics.told import show_statistics
-        from confide.simulations.ledgers import job_name
-        from confide.simulations.run import prepare
+        from confide.simulations.statistics import ask_statistics
 
         progress = make_progress(config.server.progress, config.task.primary_metric)
-        run = open_run(config, run_dir, progress=progress, job_fn=job_name)
-        found = gather(run, prepare)
-        write_statistics(run_dir)
+        found = ask_statistics(config, run_dir, progress=progress)
     if config.server.progress == "json":
         print(json.dumps({"event": "statistics", **found}))
     else:

@@ -1,7 +1,6 @@
 """Quantiles asked of an institution: charged before they leave, and once."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,38 +9,26 @@ import numpy
 import pytest
 import torch
 from builders import build_plan
+from release_kit import START, TASK, committed, kinds, make_kit
+from release_kit import ask as ask_for
 from scipy import stats
 
-from confide.client.deployment.kit import InstitutionKit, load_kit
-from confide.client.deployment.served import DeployedInstitution
-from confide.client.ledger.file import LedgerFile
+from confide.client.deployment.kit import InstitutionKit
 from confide.client.records.encoded import InstitutionData, encode_institution
-from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.task import ColumnConfig, NumericConfig
 from confide.encodings.cells import CELLS
 from confide.errors import StorageError
 from confide.privacy.histogram_tree import consistent, num_nodes, sensitivity
-from confide.protocol.messages import Reply, Request
+from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.releases import release_plan
-from confide.protocol.tensors import Decoder, encode
+from confide.protocol.tensors import Decoder
 from confide.releases.quantiles import COUNTS
 from confide.tasks.task import Examples
 
-TASK = TabularConfig(
-    labels=["no", "yes"],
-    label_column="ill",
-    columns={
-        "age": ColumnConfig(minimum=0.0, maximum=100.0),
-        "sex": ColumnConfig(kind="categorical", categories=["f", "m"]),
-        "tsh": ColumnConfig(minimum=0.0, maximum=530.0, indicator=True),
-        "t3": ColumnConfig(minimum=0.0, maximum=18.0, edges=[1.2, 2.7]),
-    },
-    numeric=NumericConfig(bins=4, edges="released"),
-)
 PRIVACY = PrivacyConfig(unit="record", epsilon=2.0, delta=1e-5)
 PLAN = build_plan(
     task=TASK,
@@ -51,24 +38,7 @@ PLAN = build_plan(
     seed=None,
 )
 ASKED = release_plan(PLAN)
-START = {"layers.0.weight": torch.zeros(2, 8), "layers.0.bias": torch.zeros(2)}
 EDGES = ReleasedEdges(job=ASKED.job, epsilon=0.3, columns={"age": [30.0, 60.0], "tsh": [1.0, 5.0]})
-
-
-def make_kit(folder: Path, *overrides: str) -> InstitutionKit:
-    folder.mkdir(exist_ok=True)
-    rows = "".join(
-        f"p{i},{i % 90},{'fm'[i % 2]},{i / 100 if i % 4 else ''},2,{'yes' if i % 3 else 'no'}\n"
-        for i in range(400)
-    )
-    (folder / "records.csv").write_text(f"id,age,sex,tsh,t3,ill\n{rows}")
-    (folder / "client.yaml").write_text(
-        "defaults: [institution, _self_]\nname: ward\ncoordinator: {address: 'localhost:1'}\n"
-        "data: {path: records.csv, id_column: id}\n"
-        "policy: {budget: {epsilon: 1}, min_records: 50}\n"
-        f"task: {json.dumps(dataclasses.asdict(TASK))}\n"
-    )
-    return load_kit(folder, [f"data.path={folder / 'records.csv'}", *overrides])
 
 
 @pytest.fixture
@@ -76,17 +46,8 @@ def kit(tmp_path: Path) -> InstitutionKit:
     return make_kit(tmp_path / "ward")
 
 
-def ask(
-    kit: InstitutionKit,
-    plan: TrainingPlan = ASKED,
-    kind: str = "train",
-    start: dict[str, torch.Tensor] = START,
-) -> Reply:
-    # A process of its own each time: nothing but the kit is remembered.
-    door = DeployedInstitution(kit, deadline=Deadline())
-    arrays = None if kind == "query" else encode(start)
-    request = Request(plan=plan.to_json(), server_round=1, arrays=arrays)
-    return door.handle(kind, request)  # type: ignore[arg-type]
+def ask(kit: InstitutionKit, plan: TrainingPlan = ASKED, *args: Any, **kwargs: Any) -> Reply:
+    return ask_for(kit, plan, *args, **kwargs)
 
 
 def counts_of(reply: Reply) -> torch.Tensor:
@@ -94,15 +55,6 @@ def counts_of(reply: Reply) -> torch.Tensor:
     assert reply.arrays is not None
     shapes = {COUNTS: (2, num_nodes(CELLS))}
     return Decoder(shapes).decode(reply.arrays).tensors[COUNTS]
-
-
-def committed(kit: InstitutionKit) -> float:
-    population = LedgerFile(kit.ledger, anchor=kit.anchor).state.populations["everybody"]
-    return population.committed
-
-
-def kinds(kit: InstitutionKit) -> list[str]:
-    return [event.kind for event in LedgerFile(kit.ledger, anchor=kit.anchor).log.events]
 
 
 def test_quantiles_are_charged_as_a_run_of_their_own(kit: InstitutionKit) -> None:

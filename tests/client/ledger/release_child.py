@@ -1,4 +1,4 @@
-"""A coordinator that asks one institution for quantiles, in a process that is killed.
+"""A coordinator that asks one institution for a release, in a process that is killed.
 
 Real counting, real noise, a ledger on disk. Started by test_release_crashes.py over one folder.
 Before a release goes on, what was drawn for it is written down, past the ledger.

@@ -1,5 +1,6 @@
-"""SIGKILL around a release of quantiles: counted before it is drawn, once, and the same again."""
+"""SIGKILL around a release: counted before it is drawn, once, and the same again."""
 
+import itertools
 import random
 import signal
 from multiprocessing.context import ForkServerProcess
@@ -16,8 +17,8 @@ from confide.client.ledger.state import PopulationAccount
 from confide.config.model import LogisticConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
-from confide.protocol.plan import TrainingPlan
 from confide.protocol.releases import release_plan
+from confide.releases.table import RELEASES
 from confide.simulations.engines.preload import CONTEXT, prepare_workers
 
 TASK = TabularConfig(
@@ -28,28 +29,22 @@ TASK = TabularConfig(
     },
     numeric=NumericConfig(bins=4, edges="released"),
 )
-PLAN = release_plan(
-    build_plan(task=TASK, privacy=PrivacyConfig(unit="record", epsilon=2.0), seed=None)
+RUN = build_plan(
+    task=TASK,
+    backbone=LogisticConfig(row_norm=3.0),
+    privacy=PrivacyConfig(unit="record", epsilon=2.0),
+    seed=None,
 )
-MATRIX = release_plan(
-    build_plan(
-        task=TASK,
-        backbone=LogisticConfig(row_norm=3.0),
-        privacy=PrivacyConfig(unit="record", epsilon=2.0),
-        seed=None,
-    ),
-    "gram",
-    epsilon=0.3,
-)
+PLANS = {kind: release_plan(RUN, kind, epsilon=0.3) for kind in RELEASES}
 
 
 class Ward:
     """One folder in which a release is asked for, process after process."""
 
-    def __init__(self, folder: Path, plan: TrainingPlan = PLAN) -> None:
+    def __init__(self, folder: Path, kind: str) -> None:
         self.folder = folder
         folder.mkdir()
-        (folder / "plan.json").write_text(plan.to_json())
+        (folder / "plan.json").write_text(PLANS[kind].to_json())
         prepare_workers()
 
     def start(
@@ -87,19 +82,23 @@ class Ward:
 
 
 def cases() -> list[ParameterSet]:
-    fast = {("counts", "after"), ("reply durable", "after")}
+    fast = {
+        ("quantiles", "counts", "after"),
+        ("quantiles", "reply durable", "after"),
+        ("statistics", "counts", "after"),
+        ("gram", "counts", "after"),
+    }
     return [
-        pytest.param(name, when, marks=[] if (name, when) in fast else [pytest.mark.slow])
-        for name in release_child.BOUNDARIES
-        for when in ("before", "after")
+        pytest.param(*case, marks=[] if case in fast else [pytest.mark.slow])
+        for case in itertools.product(PLANS, release_child.BOUNDARIES, ("before", "after"))
     ]
 
 
-@pytest.mark.parametrize(("boundary", "when"), cases())
+@pytest.mark.parametrize(("kind", "boundary", "when"), cases())
 def test_a_release_that_is_killed_is_counted_once_and_answered_the_same(
-    boundary: str, when: str, tmp_path: Path
+    kind: str, boundary: str, when: str, tmp_path: Path
 ) -> None:
-    ward = Ward(tmp_path / "ward")
+    ward = Ward(tmp_path / "ward", kind)
     process = ward.start(boundary, when)
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
@@ -112,30 +111,13 @@ def test_a_release_that_is_killed_is_counted_once_and_answered_the_same(
     ward.check()
 
 
-@pytest.mark.parametrize(
-    "boundary",
-    ["counts", *(pytest.param(b, marks=pytest.mark.slow) for b in ("reserve", "anchor"))],
-)
-def test_a_gram_matrix_that_is_killed_is_counted_once_and_answered_the_same(
-    boundary: str, tmp_path: Path
-) -> None:
-    ward = Ward(tmp_path / "ward", MATRIX)
-    process = ward.start(boundary, "after")
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
-    ward.check()
-    first, again = ward.answer(start=0.5), ward.answer()
-    assert first == again
-    assert set(ward.drawn) == {first}
-    ward.check()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_releases_killed_at_random_instants_are_counted_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", PLANS)
+def test_releases_killed_at_random_instants_are_counted_once(tmp_path: Path, kind: str) -> None:
     chance, kills = random.Random(0), 0
     for number in range(8):
-        ward = Ward(tmp_path / str(number))
+        ward = Ward(tmp_path / str(number), kind)
         for _ in range(4):
             process = ward.start(start=chance.random())
             process.join(chance.uniform(0.05, 1.0))
