@@ -67,9 +67,10 @@ class Question:
 
     def noise(self) -> list[float]:
         """Return sigma of each plan's release."""
+        if not self.statistics.private:
+            return [0.0 for _ in self.plans]
         return [
-            release_noise(plan.privacy.epsilon if plan.private else None, delta=plan.privacy.delta)
-            for plan in self.plans
+            release_noise(plan.privacy.epsilon, delta=plan.privacy.delta) for plan in self.plans
         ]
 
     def epsilon(self) -> float:
