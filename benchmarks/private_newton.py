@@ -18,6 +18,7 @@ from lab_values import lab_values, schema
 from rich.console import Console
 
 from confide.config.composing.compose import compose
+from confide.config.composing.folders import searching
 from confide.server.progress.lines import LineProgress
 from confide.simulations.run import simulate
 
@@ -55,6 +56,24 @@ def scores(job: tuple[str, ...], recipe: str, budget: str, seed: int) -> tuple[f
     return found["auc"], found["log_loss"]
 
 
+def compare(folder: Path, tables: list[str], seeds: int) -> None:
+    """Run every table, budget and recipe, and print a row each; ``folder`` has own configs."""
+    with searching([f"{folder}/conf"]):
+        os.chdir(folder)
+        lab_values().to_csv("lab.csv", index=False)
+        Path("conf/task/lab.yaml").write_text(yaml.safe_dump(schema(), sort_keys=False))
+        print("| table | epsilon |", " | ".join(RECIPES), "|", flush=True)
+        for name in tables:
+            job = JOBS.get(name, (f"experiment={name}",))
+            for budget in BUDGETS:
+                cells = []
+                for recipe in RECIPES:
+                    found = [scores(job, recipe, budget, s) for s in range(seeds)]
+                    auc, loss = map(statistics.mean, zip(*found, strict=True))
+                    cells.append(f"{auc:.3f} ({loss:.3f})")
+                print(f"| {name} | {budget} |", " | ".join(cells), "|", flush=True)
+
+
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -62,20 +81,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=4)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # where own configs are looked for
-        lab_values().to_csv("lab.csv", index=False)
-        Path("conf/task").mkdir(parents=True)
-        Path("conf/task/lab.yaml").write_text(yaml.safe_dump(schema(), sort_keys=False))
-        print("| table | epsilon |", " | ".join(RECIPES), "|", flush=True)
-        for name in arguments.tables:
-            job = JOBS.get(name, (f"experiment={name}",))
-            for budget in BUDGETS:
-                cells = []
-                for recipe in RECIPES:
-                    found = [scores(job, recipe, budget, s) for s in range(arguments.seeds)]
-                    auc, loss = map(statistics.mean, zip(*found, strict=True))
-                    cells.append(f"{auc:.3f} ({loss:.3f})")
-                print(f"| {name} | {budget} |", " | ".join(cells), "|", flush=True)
+        Path(folder, "conf", "task").mkdir(parents=True)
+        compare(Path(folder), arguments.tables, arguments.seeds)
 
 
 if __name__ == "__main__":
