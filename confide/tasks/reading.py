@@ -3,12 +3,14 @@
 Needs no torch.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy
 import pandas
 
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", re.ASCII)
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 
 
@@ -46,6 +48,19 @@ def parse_number(text: str) -> float:
     return number if numpy.isfinite(number) and "_" not in text else numpy.nan
 
 
+def decimal_commas(text: Sequence[str], codes: Any) -> str:
+    """Say how many values have a decimal comma; "" if none has.
+
+    Args:
+        text: the value of each code.
+        codes: the code of each value, -1 where null.
+    """
+    commas = numpy.array([*(bool(_DECIMAL_COMMA.fullmatch(value)) for value in text), False])[codes]
+    if not commas.any():
+        return ""
+    return f" {commas.sum()} have a decimal comma where a point belongs."
+
+
 def distinct_of(values: Sequence[object]) -> tuple[Any, Sequence[object]]:
     """Return the code of each value, -1 where null, and the value of each code."""
     listed = numpy.empty(len(values), dtype=object)
@@ -59,4 +74,12 @@ def first(where: Any) -> int:
     return int(numpy.argmax(where))
 
 
-__all__ = ["Problem", "distinct_of", "first", "fold_boolean", "number_of", "parse_number"]
+__all__ = [
+    "Problem",
+    "decimal_commas",
+    "distinct_of",
+    "first",
+    "fold_boolean",
+    "number_of",
+    "parse_number",
+]

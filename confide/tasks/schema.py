@@ -3,7 +3,6 @@
 Needs no torch.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,9 +23,7 @@ from confide.config.task import (
 from confide.errors import DataError
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import Targets
-from confide.tasks.reading import Problem, distinct_of, first, number_of
-
-_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", re.ASCII)
+from confide.tasks.reading import Problem, decimal_commas, distinct_of, first, number_of
 
 
 class Column(NamedTuple):
@@ -180,10 +177,7 @@ def _read_numbers(
     wrong = (numpy.isnan(numbers) & ~missing)[codes]
     problems = []
     if wrong.any():
-        commas = numpy.array([*(bool(_DECIMAL_COMMA.fullmatch(v)) for v in text), False])[codes]
-        hint = (
-            f" {commas.sum()} have a decimal comma where a point belongs." if commas.any() else ""
-        )
+        hint = decimal_commas(text, codes)
         problems.append(
             Problem(
                 f"Column {name}: {wrong.sum()} of {len(codes)} values are not numbers; correct them"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confide.config.outcomes.outcome import OutcomeConfig
+from confide.config.outcomes.regression import RegressionConfig
 from confide.metrics.metric import Metric
 
 
@@ -44,6 +45,13 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=OutcomeConfig,
         outcome="confide.tasks.outcomes.classes.Classes",
         problem_type="single_label_classification",
+    ),
+    "regression": OutcomeKind(
+        schema=RegressionConfig,
+        outcome="confide.tasks.outcomes.regression.Regression",
+        title="Regression",
+        pipeline_tags={"tabular": "tabular-regression"},
+        problem_type="regression",
     ),
 }
 """Kinds of outcome, by name."""
