@@ -42,10 +42,10 @@ def auc(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float | None
         return None
     # Of two classes the scores of the second one rank like those of the first one turned round.
     ranked = [1] if classes == 2 else range(classes)
-    return sum(_area(probabilities[:, k], labels == k) for k in ranked) / len(ranked)
+    return sum(area(probabilities[:, k], labels == k) for k in ranked) / len(ranked)
 
 
-def _area(scores: "numpy.ndarray", positive: "numpy.ndarray") -> float:
+def area(scores: "numpy.ndarray", positive: "numpy.ndarray") -> float:
     """Return the share of pairs of a positive and another record that are ranked rightly.
 
     Pairs of equal scores count half (Hanley and McNeil, Radiology 1982).
@@ -147,13 +147,28 @@ def _ranks(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.nd
     import numpy
 
     scores = probabilities[:, 1:] if probabilities.shape[1] == 2 else probabilities
+    first = probabilities.shape[1] - scores.shape[1]
+    positive = labels[:, None] == numpy.arange(first, first + scores.shape[1])
+    return rank_rows(scores, positive)
+
+
+def rank_rows(scores: "numpy.ndarray", positive: "numpy.ndarray") -> "numpy.ndarray":
+    """Return the bin of each log odds, of positives and of others apart, each 1 / sqrt(h).
+
+    Args:
+        scores: h probabilities a record, shape [n, h].
+        positive: whether each is of one that is true, bool of shape [n, h].
+
+    Returns:
+        Rows of norm 1, shape [n, h B 2].
+    """
+    import numpy
+
     count, histograms = scores.shape
     with numpy.errstate(divide="ignore"):
         logits = numpy.log(scores) - numpy.log1p(-scores)
     logits = logits.clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)
     bins = ((logits / _LARGEST_LOGIT + 1) / 2 * _BINS).astype(int).clip(0, _BINS - 1)
-    first = probabilities.shape[1] - histograms
-    positive = labels[:, None] == numpy.arange(first, first + histograms)
     rows = numpy.zeros((count, histograms, _BINS, 2))
     every = numpy.arange(count)[:, None]
     rows[every, numpy.arange(histograms), bins, positive.astype(int)] = 1 / math.sqrt(histograms)
@@ -173,8 +188,18 @@ def _outcome_counts(classes: int) -> "numpy.ndarray":
 
 
 def _rank_counts(classes: int) -> "numpy.ndarray":
-    histograms = 1 if classes == 2 else classes
+    return rank_counts(1 if classes == 2 else classes)
+
+
+def rank_counts(histograms: int) -> "numpy.ndarray":
+    """Return weights whose product with any of :func:`rank_rows` is 1."""
     return _ones(histograms * _BINS * 2) / math.sqrt(histograms)
+
+
+def rank_bins(sums: "numpy.ndarray") -> "numpy.ndarray":
+    """Return how many others and positives are in each bin, ascending, shape [h, B, 2]."""
+    bins = sums.reshape(-1, _BINS, 2)
+    return bins * math.sqrt(len(bins))
 
 
 def accuracy_of(sums: "numpy.ndarray") -> float:
@@ -195,8 +220,7 @@ def auc_of(sums: "numpy.ndarray") -> float | None:
 
     None where a class, or its rest, has less than one record.
     """
-    bins = sums.reshape(-1, _BINS, 2)
-    bins = bins * math.sqrt(len(bins))
+    bins = rank_bins(sums)
     negatives, positives = bins[:, :, 0], bins[:, :, 1]
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
     if min(positives.sum(axis=1).min(), negatives.sum(axis=1).min()) < 1:
@@ -274,11 +298,15 @@ __all__ = [
     "RANKS",
     "accuracy",
     "accuracy_of",
+    "area",
     "auc",
     "auc_of",
     "log_loss",
     "log_loss_of",
     "macro_f1",
     "macro_f1_of",
+    "rank_bins",
+    "rank_counts",
+    "rank_rows",
     "usable",
 ]

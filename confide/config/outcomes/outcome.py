@@ -113,19 +113,29 @@ class OutcomeConfig:
         if self.kind != DEFAULT_OUTCOME:
             yield from _idle_problems(self.kind, labelling)
             return
-        labels, values = list(labelling.labels), dict(labelling.values)
-        # Outputs are in the order of labels: one that is there twice would be two classes.
-        if len(set(labels)) < 2 or len(set(labels)) != len(labels):
-            yield f"labels={labels}: expected at least two distinct class names."
-        elif repeats(values or labels):
-            key, names = ("label_values", list(values)) if values else ("labels", labels)
-            yield f"{key}={names}: two of them are one value, as 1 and 1.0 are; leave one out."
-        unknown = sorted(set(values.values()) - set(labels))
-        if unknown:
-            yield (
-                f"label_values names {unknown}, which task.labels={labels} lacks; add them"
-                " there or map to one of these."
-            )
+        yield from label_problems(labelling, prefix="task.")
+
+
+def label_problems(labelling: Labelling, *, prefix: str) -> Iterator[str]:
+    """Yield what contradicts itself in names of labels and their raw values.
+
+    Args:
+        labelling: names and values.
+        prefix: dotted key of their settings, with a dot at its end.
+    """
+    labels, values = list(labelling.labels), dict(labelling.values)
+    # Outputs are in the order of labels: one that is there twice would be two classes.
+    if len(set(labels)) < 2 or len(set(labels)) != len(labels):
+        yield f"labels={labels}: expected at least two distinct class names."
+    elif repeats(values or labels):
+        key, names = ("label_values", list(values)) if values else ("labels", labels)
+        yield f"{key}={names}: two of them are one value, as 1 and 1.0 are; leave one out."
+    unknown = sorted(set(values.values()) - set(labels))
+    if unknown:
+        yield (
+            f"label_values names {unknown}, which {prefix}labels={labels} lacks; add them"
+            " there or map to one of these."
+        )
 
 
 def _idle_problems(kind: str, labelling: Labelling) -> Iterator[str]:
@@ -149,5 +159,6 @@ __all__ = [
     "Labelling",
     "LossBounds",
     "OutcomeConfig",
+    "label_problems",
     "listed",
 ]

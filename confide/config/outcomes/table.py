@@ -9,6 +9,8 @@ docs/design/0032-outcomes.md.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from confide.config.outcomes.multi_label import MultiLabelConfig
+from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
 from confide.metrics.metric import Metric
@@ -52,6 +54,17 @@ OUTCOMES: dict[str, OutcomeKind] = {
         title="Regression",
         pipeline_tags={"tabular": "tabular-regression"},
         problem_type="regression",
+    ),
+    "multi_label": OutcomeKind(
+        schema=MultiLabelConfig,
+        outcome="confide.tasks.outcomes.multi_label.MultiLabel",
+        title="Several labels",
+        problem_type="multi_label_classification",
+    ),
+    "ordinal": OutcomeKind(
+        schema=OrdinalConfig,
+        outcome="confide.tasks.outcomes.ordinal.Ordinal",
+        title="Labels in order",
     ),
 }
 """Kinds of outcome, by name."""

@@ -28,8 +28,10 @@ class Classes:
         labelling: names of the classes, and where they are read.
     """
 
-    target_shape = ()
+    target_shape: tuple[int, ...] = ()
     score_name, score_unit = "probabilities", 1.0
+    label_settings = "task.labels or task.label_values"
+    """Settings that name labels, for messages."""
 
     def __init__(self, config: OutcomeConfig, labelling: Labelling) -> None:
         self._labelling, self._names = labelling, list(labelling.labels)
@@ -66,7 +68,7 @@ class Classes:
         if unknown[codes].any():
             seen = numpy.bincount(codes[codes >= 0], minlength=len(raw)).tolist()
             counts = Counter({raw[code]: n for code, n in enumerate(seen) if unknown[code]})
-            text = _unknown_labels(column, counts, list(known))
+            text = _unknown_labels(column, counts, list(known), where=self.label_settings)
             problems.append(Problem(text, first(unknown[codes])))
         indices = numpy.array([-1 if one is None else one for one in found], dtype=numpy.int64)[
             codes
@@ -141,7 +143,7 @@ def few_of(counts: Mapping[str, int], *, total: int, minimum: int) -> Iterator[s
             )
 
 
-def _unknown_labels(name: str, unknown: Counter[str], known: Sequence[str]) -> str:
+def _unknown_labels(name: str, unknown: Counter[str], known: Sequence[str], *, where: str) -> str:
     shown = ", ".join(
         f"{written(value)} ({count} records)" for value, count in unknown.most_common(_SHOWN)
     )
@@ -149,7 +151,9 @@ def _unknown_labels(name: str, unknown: Counter[str], known: Sequence[str]) -> s
     return (
         f"Column {name}: unknown label {shown}; the plan knows {', '.join(known)}. "
         + "".join(f"{why}. " for why in near)
-        + "Correct the records, or add the label to task.labels or task.label_values."
+        + "Correct the records, or add the label to "
+        + where
+        + "."
     )
 
 
