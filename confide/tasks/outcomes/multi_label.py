@@ -78,8 +78,8 @@ class MultiLabel:
             problems.append(
                 Problem(
                     f"Column {name}: {wrong.sum()} of {len(wrong)} values are neither 0 nor 1,"
-                    " true nor false, yes nor no, as labels of outcome.kind=multi_label are, such as"
-                    f" {example}; correct the records.",
+                    " true nor false, yes nor no, as labels of outcome.kind=multi_label are, such"
+                    f" as {example}; correct the records.",
                     first(wrong),
                 )
             )
