@@ -17,7 +17,7 @@ from confide.config.one_of import OneOf
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.errors import ConfigError
-from confide.metrics.metric import Metric
+from confide.metrics.metric import Metric, reported
 
 _DECIDES = "Metric that picks the best model and stops early"
 
@@ -38,7 +38,7 @@ class TaskConfig:
     label_values: dict[str, str] = setting(
         dict, "Raw value of the label column -> class name; empty: values are names."
     )
-    metrics: list[str] = setting(list, "Metrics to report; empty: all of the outcome's.")
+    metrics: list[str] = setting(list, "Metrics to report; empty: the outcome's usual ones.")
     primary_metric: str = setting("", f"{_DECIDES}; empty: the first one of the outcome's.")
     _target_: str | None = setting(
         None,
@@ -58,7 +58,7 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         # What is not said is written out once, so that plans, reports and replies all name the same
-        self.metrics = self.metrics or list(self.metric_table)
+        self.metrics = self.metrics or reported(self.metric_table)
         self.primary_metric = self.primary_metric or next(iter(self.metric_table), "")
 
     @property

@@ -69,6 +69,42 @@ def log_loss(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
     return float(-numpy.log(true.clip(least, 1 - least)).mean())
 
 
+def average_precision(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float | None:
+    """Return the mean of precision over recall: of the second of two classes, or over all classes.
+
+    None where a class has no record.
+    """
+    import numpy
+
+    classes = probabilities.shape[1]
+    if len(set(labels.tolist())) < classes:
+        return None
+    found = []
+    for k in [1] if classes == 2 else range(classes):
+        scores, positive = probabilities[:, k], labels == k
+        _, places = numpy.unique(-scores, return_inverse=True)  # the highest first
+        taken = numpy.bincount(places)
+        right = numpy.bincount(places[positive], minlength=len(taken))
+        precision = right.cumsum() / taken.cumsum()
+        found.append(float((precision * right).sum() / right.sum()))
+    return sum(found) / len(found)
+
+
+def brier(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
+    """Return the mean squared error of probabilities, half its sum over classes, in [0, 1].
+
+    Of two classes it is the squared error of the second one's (Brier, Monthly Weather Review 1950).
+    """
+    return float(_squared_errors(probabilities, labels).mean())
+
+
+def _squared_errors(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
+    import numpy
+
+    truth = numpy.eye(probabilities.shape[1])[labels]
+    return numpy.asarray(((probabilities - truth) ** 2).sum(axis=1) / 2)
+
+
 # --- the same from sums over records, which leave an institution with noise
 
 
@@ -138,6 +174,14 @@ def _bounded_losses(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> 
     return numpy.stack([share, 1 - share], axis=1).clip(0, 1)
 
 
+def _bounded_squares(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
+    """Return (x, 1 - x) of each record, x its squared error, shape [n, 2]."""
+    import numpy
+
+    share = _squared_errors(probabilities, labels).clip(0, 1)
+    return numpy.stack([share, 1 - share], axis=1)
+
+
 def _ranks(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
     """Return the bin of each record's log odds, of the class and of the rest, shape [n, h B 2].
 
@@ -173,6 +217,22 @@ def rank_rows(scores: "numpy.ndarray", positive: "numpy.ndarray") -> "numpy.ndar
     every = numpy.arange(count)[:, None]
     rows[every, numpy.arange(histograms), bins, positive.astype(int)] = 1 / math.sqrt(histograms)
     return rows.reshape(count, histograms * _BINS * 2)
+
+
+def _score_counts(
+    probabilities: "numpy.ndarray", labels: "numpy.ndarray", least: int
+) -> "numpy.ndarray | None":
+    from confide.metrics.counts import score_counts
+
+    return score_counts(probabilities, labels, least)
+
+
+def _confusion(
+    probabilities: "numpy.ndarray", labels: "numpy.ndarray", least: int
+) -> "numpy.ndarray | None":
+    from confide.metrics.counts import confusion
+
+    return confusion(probabilities, labels, least)
 
 
 def _ones(width: int) -> "numpy.ndarray":
@@ -234,11 +294,45 @@ def log_loss_of(sums: "numpy.ndarray") -> float:
     return float(LARGEST_LOSS * sums[0] / max(sums.sum(), 1.0))
 
 
+def average_precision_of(sums: "numpy.ndarray") -> float | None:
+    """Return the mean of precision over recall of binned scores.
+
+    None where a class has less than one record.
+    """
+    from confide.metrics.score_table import average_precision as of_counts
+
+    bins = sums.reshape(-1, _BINS, 2) * math.sqrt(sums.size // (2 * _BINS))
+    if bins[:, :, 1].sum(axis=1).min() < 1:
+        return None
+    return float(of_counts(bins).mean())
+
+
+def brier_of(sums: "numpy.ndarray") -> float:
+    """Return the mean squared error."""
+    return float(sums[0] / max(sums.sum(), 1.0))
+
+
 HITS = Statistic(name="hits", rows_fn=_hits, usable_fn=usable, counts_fn=lambda classes: _ones(2))
 OUTCOMES = Statistic(
-    name="outcomes", rows_fn=_outcomes, usable_fn=usable, counts_fn=_outcome_counts
+    name="outcomes",
+    rows_fn=_outcomes,
+    usable_fn=usable,
+    counts_fn=_outcome_counts,
+    exact_fn=_confusion,
 )
-RANKS = Statistic(name="ranks", rows_fn=_ranks, usable_fn=usable, counts_fn=_rank_counts)
+RANKS = Statistic(
+    name="ranks",
+    rows_fn=_ranks,
+    usable_fn=usable,
+    counts_fn=_rank_counts,
+    exact_fn=_score_counts,
+)
+BOUNDED_SQUARES = Statistic(
+    name="bounded squares",
+    rows_fn=_bounded_squares,
+    usable_fn=usable,
+    counts_fn=lambda classes: _ones(2),
+)
 BOUNDED_LOSSES = Statistic(
     name="bounded losses",
     rows_fn=_bounded_losses,
@@ -285,12 +379,33 @@ CLASSIFICATION: dict[str, Metric] = table(
         statistic=BOUNDED_LOSSES,
         estimate_fn=log_loss_of,
     ),
+    Metric(
+        name="average_precision",
+        direction="max",
+        least=0.0,
+        largest=1.0,
+        score_fn=average_precision,
+        statistic=RANKS,
+        estimate_fn=average_precision_of,
+        reported=False,
+    ),
+    Metric(
+        name="brier",
+        direction="min",
+        least=0.0,
+        largest=1.0,
+        score_fn=brier,
+        statistic=BOUNDED_SQUARES,
+        estimate_fn=brier_of,
+        reported=False,
+    ),
 )
 """Metrics of a classification, by name."""
 
 
 __all__ = [
     "BOUNDED_LOSSES",
+    "BOUNDED_SQUARES",
     "CLASSIFICATION",
     "HITS",
     "LARGEST_LOSS",
@@ -301,6 +416,10 @@ __all__ = [
     "area",
     "auc",
     "auc_of",
+    "average_precision",
+    "average_precision_of",
+    "brier",
+    "brier_of",
     "log_loss",
     "log_loss_of",
     "macro_f1",

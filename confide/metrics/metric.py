@@ -28,6 +28,9 @@ No entry is negative, no row is longer than 1 (L2), and a row depends on its own
 classes: probabilities [n, c], finite and in [0, 1], and labels [n] in 0..c-1."""
 EstimateFn = Callable[["numpy.ndarray"], float | None]
 """Sum of rows, with noise in it [w] -> value, in no bounds yet; None where it is undefined."""
+CountFn = Callable[["numpy.ndarray", "numpy.ndarray", int], "numpy.ndarray | None"]
+"""Usable scores [n, ...], targets [n, ...] and the least number of records that a set chosen by
+scores may have -> exact counts, int64 of a shape that the outcome fixes; None where none may leave."""
 PoolFn = Callable[[Sequence[tuple[float, float]]], float]
 """(value, support) of each institution, all supports > 0 -> value of all together."""
 
@@ -84,12 +87,14 @@ class Statistic:
         counts_fn: how many numbers a record's scores are, of classes their number -> weights [w]
             whose product with any record's row is 1, so that the sums tell how many records there
             are.
+        exact_fn: counts in its place where a policy lets exact metrics out; None for none.
     """
 
     name: str
     rows_fn: RowsFn
     usable_fn: UsableFn
     counts_fn: Callable[[int], "numpy.ndarray"]
+    exact_fn: CountFn | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +113,7 @@ class Metric:
         statistic: what is released, with noise, in place of the metric; None for one that leaves
             exact or not at all.
         estimate_fn: computes the metric from the statistic's noisy sums; goes with ``statistic``.
+        reported: whether tasks report it unless they name their metrics.
     """
 
     name: str
@@ -120,6 +126,8 @@ class Metric:
     proportion: bool = False
     statistic: Statistic | None = None
     estimate_fn: EstimateFn | None = None
+    # Each statistic more is noise more in all others, and plans' texts name their metrics.
+    reported: bool = True
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Tell whether a value beats another; anything beats None, and NaN beats nothing."""
@@ -130,12 +138,18 @@ class Metric:
         return value > than if self.direction == "max" else value < than
 
 
+def reported(metrics: Mapping[str, Metric]) -> list[str]:
+    """Return the names of metrics that a task reports unless it names its own."""
+    return [name for name, metric in metrics.items() if metric.reported]
+
+
 def table(*metrics: Metric) -> dict[str, Metric]:
     """Key metrics by their names, in the order in which they are reported."""
     return {metric.name: metric for metric in metrics}
 
 
 __all__ = [
+    "CountFn",
     "EstimateFn",
     "Metric",
     "PoolFn",
@@ -147,5 +161,6 @@ __all__ = [
     "mean_by_support",
     "noise_name",
     "pooled_noise",
+    "reported",
     "table",
 ]

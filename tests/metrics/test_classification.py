@@ -7,6 +7,7 @@ from builders import build_task
 from sklearn import metrics as theirs
 
 from confide.metrics.classification import CLASSIFICATION
+from confide.metrics.metric import reported
 from confide.tasks.metrics import outcome_metrics
 from confide.tasks.outcomes.build import outcome_of
 
@@ -75,6 +76,10 @@ def test_every_metric_of_the_config_is_known() -> None:
     assert list(scored(SCORES, LABELS, list(CLASSIFICATION))) == list(CLASSIFICATION)
 
 
+def test_metrics_that_cost_noise_are_reported_by_those_who_name_them() -> None:
+    assert reported(CLASSIFICATION) == ["accuracy", "macro_f1", "auc", "log_loss"]
+
+
 def test_float32_probabilities_that_do_not_quite_add_up_to_one_are_scored() -> None:
     scores = (
         torch.softmax(torch.randn(1000, 7, generator=torch.Generator().manual_seed(1)), dim=1)
@@ -87,9 +92,7 @@ def test_float32_probabilities_that_do_not_quite_add_up_to_one_are_scored() -> N
 
 
 def test_unknown_metric_is_an_error() -> None:
-    with pytest.raises(
-        ValueError, match="Expected a metric of accuracy, macro_f1, auc, log_loss; got 'luck'"
-    ):
+    with pytest.raises(ValueError, match=r"Expected a metric of accuracy, .*, brier; got 'luck'"):
         scored(SCORES, LABELS, ["luck"])
 
 
@@ -128,12 +131,24 @@ def test_scores_are_those_of_scikit_learn(classes: int) -> None:
             labels, scores.argmax(axis=1), labels=names, average="macro", zero_division=0
         )
         assert CLASSIFICATION["macro_f1"].score_fn(scores, labels) == f1
+        squares = theirs.brier_score_loss(
+            labels,
+            scores[:, 1] if classes == 2 else scores,
+            labels=names,
+            scale_by_half=True,
+        )
+        assert CLASSIFICATION["brier"].score_fn(scores, labels) == pytest.approx(squares, abs=1e-15)
         loss = theirs.log_loss(labels, scores, labels=names)
         assert CLASSIFICATION["log_loss"].score_fn(scores, labels) == pytest.approx(loss, abs=1e-15)
         area = CLASSIFICATION["auc"].score_fn(scores, labels)
+        precision = CLASSIFICATION["average_precision"].score_fn(scores, labels)
         if len(set(labels.tolist())) < classes:
             assert area is None
+            assert precision is None
             continue
+        taken = [1] if classes == 2 else names
+        each = [theirs.average_precision_score(labels == k, scores[:, k]) for k in taken]
+        assert precision == pytest.approx(numpy.mean(each), abs=1e-12)
         ranked = scores[:, 1] if classes == 2 else scores
         many = {"multi_class": "ovr", "labels": names} if classes > 2 else {}
         assert area == pytest.approx(theirs.roc_auc_score(labels, ranked, **many), abs=1e-12)
