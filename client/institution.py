@@ -20,7 +20,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.release import exact_sums, released_sums
 from confide.client.reservation import KeyFn, Randomness, RoundAccount, RoundKey
 from confide.client.schedule import LocalSchedule
-from confide.client.scores import Scored, Scores
+from confide.client.scores import Scored, Scores, evaluations
 from confide.client.training.local_round import RoundInputs, local_round
 from confide.client.training.trainer import Trainer
 from confide.errors import (
@@ -234,7 +234,7 @@ class Institution:
             self._trainer.check_rows(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
         scored = self._scored(plan, request, schedule, start, kept)
-        evaluations = self._scores.of_round(scored, request.server_round)
+        validation = self._scores.of_round(scored, request.server_round)
         reserved = self._account.reserve(key, plan, schedule, request.server_round)
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
@@ -264,7 +264,7 @@ class Institution:
         reply = Reply(
             institution=self.name,
             num_examples=schedule.num_examples,
-            evaluations=evaluations,
+            evaluations=validation,
             figures=reserved.figures,
         )
         if plan.private:
@@ -311,12 +311,13 @@ class Institution:
         scored = self._scored(plan, request, schedule, received, kept)
         # Scores on training records would tell who is among them.
         splits = [split for split in request.splits if split != "train"]
-        evaluations = self._scores.of(scored, splits)
+        told = self._scores.of(scored, splits)
         terms = self._account.terms(plan, schedule)
         return Reply(
             institution=self.name,
             num_examples=schedule.num_examples,
-            evaluations=evaluations,
+            evaluations=evaluations(told),
+            tallies={split: one.tally for split, one in told.items() if one.tally is not None},
             figures={"epsilon": self._account.spent(terms)} if noisy and plan.private else {},
         )
 

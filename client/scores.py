@@ -9,6 +9,10 @@ A split's size leaves as noisily as its metrics; public is only whether it is em
 
 ``exact``: unprotected, and few: one cap over rounds, evaluations and runs of the population.
 
+Beside the metrics of an evaluation leaves a tally, the sums that they follow from: noisy ones are
+those that were released, so that it costs nothing more; exact ones are counts of records by score,
+whose bins hold no record or ``policy.min_support`` of them at least.
+
 ``none``: nothing. A plan cannot change the mode.
 """
 
@@ -16,11 +20,12 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy
 from numpy.typing import NDArray
+from torch import Tensor
 
 from confide.client.evaluation_quota import Evaluations
 from confide.client.ledger.ledger import Ledger
@@ -30,7 +35,18 @@ from confide.client.reservation import RoundAccount
 from confide.client.schedule import LocalSchedule, is_scored
 from confide.client.training.trainer import Trainer
 from confide.errors import DeniedError, PrivacyError
-from confide.metrics.release import add_noise, estimates, sensitivity, statistics_of, unit_sums
+from confide.metrics.metric import Statistic
+from confide.metrics.release import (
+    Floats,
+    add_noise,
+    estimates,
+    exact_sums,
+    named_sums,
+    sensitivity,
+    statistics_of,
+    unit_sums,
+)
+from confide.metrics.tally import ScoreTally
 from confide.privacy.randomness import KEY_BYTES, KeyedGenerator, derive_key
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
@@ -42,6 +58,7 @@ from confide.tasks.task import Examples
 
 log = logging.getLogger(__name__)
 
+_SUMS, _STD = "sums", "sums std"
 _USED_UP = (Refusal.SCORES_SPENT, Refusal.POLICY_MAX_EVALUATIONS)
 
 
@@ -71,6 +88,35 @@ class Scored:
     def digest(self) -> str:
         """Identifier of the tensors, computed when it is first asked for."""
         return sha256(self.params) + sha256(self.kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What leaves of one split.
+
+    Attributes:
+        evaluation: metrics, and the number of records.
+        tally: sums that they follow from; None where none leave.
+    """
+
+    evaluation: Evaluation
+    tally: ScoreTally | None = None
+
+    def content(self) -> dict[str, object]:
+        """Return it as a ledger keeps it."""
+        kept: dict[str, object] = dict(self.evaluation)
+        if self.tally is not None:
+            kept[_SUMS] = {name: list(sums) for name, sums in self.tally.sums.items()}
+            kept[_STD] = self.tally.std
+        return kept
+
+    @classmethod
+    def of(cls, kept: Mapping[str, object]) -> "Told":
+        """Read what a ledger kept, of a release that knew of no tally too."""
+        evaluation = {name: it for name, it in kept.items() if isinstance(it, int | float)}
+        std, sums = evaluation.pop(_STD, 0.0), kept.get(_SUMS)
+        tally = ScoreTally(sums=sums, std=std) if isinstance(sums, dict) else None
+        return cls(evaluation=evaluation, tally=tally)
 
 
 class Scores:
@@ -107,14 +153,14 @@ class Scores:
         if noisy and not is_scored(scored.plan, server_round):
             return {}
         try:
-            return self.of(scored, ("validation",))
+            return evaluations(self.of(scored, ("validation",)))
         except DeniedError as error:
             if error.code not in _USED_UP:
                 raise
             log.warning("%s This round is trained without scores.", error)
             return {}
 
-    def of(self, scored: Scored, splits: Iterable[str]) -> dict[str, Evaluation]:
+    def of(self, scored: Scored, splits: Iterable[str]) -> dict[str, Told]:
         """Score tensors on splits; empty splits, and what may not leave, are left out.
 
         Raises:
@@ -123,25 +169,44 @@ class Scores:
         score = {"noisy": self._noisy, "exact": self._exact}.get(
             self._policy.config.metrics_privacy
         )
-        found: dict[str, Evaluation] = {}
+        found: dict[str, Told] = {}
         for split in splits:
-            evaluation = score(scored, split) if score and len(self._data.split(split)) else None
-            if evaluation is not None:
-                found[split] = evaluation
-        return self._policy.released(found)
+            told = score(scored, split) if score and len(self._data.split(split)) else None
+            if told is not None:
+                found[split] = told
+        allowed = self._policy.released(evaluations(found))
+        return {
+            split: replace(found[split], evaluation=evaluation)
+            for split, evaluation in allowed.items()
+        }
 
-    def _exact(self, scored: Scored, split: str) -> Evaluation:
+    def _names(self, scored: Scored) -> list[str]:
+        """Return the metrics that the plan names and the policy lets out."""
+        allowed = self._policy.config.metrics
+        return [name for name in scored.plan.task.metrics if name in allowed]
+
+    def _exact(self, scored: Scored, split: str) -> Told:
         examples = self._data.split(split)
         if self._evaluations is not None:
             identity = self._identity(scored, split, self._data.held_out_digest(split))
             self._evaluations.admit(scored.plan.job, identity)
-        metrics = self._trainer.evaluate(scored.tensors, examples)
-        return {**metrics, "num_examples": len(examples)}
+        scores = self._trainer.scores(scored.tensors, examples)
+        metrics = self._trainer.workload.task.metrics(scores, examples.labels)
+        tally = None
+        # Of a model that has diverged there are no metrics either.
+        if metrics and _is_usual(scored, scores, examples):
+            sums = exact_sums(
+                statistics_of(self._names(scored), scored.plan.task.metric_table),
+                scores.double().cpu().numpy(),
+                examples.labels.cpu().numpy(),
+                least=self._policy.config.min_support,
+            )
+            tally = ScoreTally(sums=sums) if sums else None
+        return Told(evaluation={**metrics, "num_examples": len(examples)}, tally=tally)
 
-    def _noisy(self, scored: Scored, split: str) -> Evaluation | None:
+    def _noisy(self, scored: Scored, split: str) -> Told | None:
         """Release the scores of a split, or what was released before; None if there are none."""
-        plan = scored.plan
-        names = [name for name in plan.task.metrics if name in self._policy.config.metrics]
+        plan, names = scored.plan, self._names(scored)
         statistics = statistics_of(names, plan.task.metric_table)
         if not plan.private or not statistics:
             return None  # without a unit there is nothing to protect, and nothing to charge
@@ -152,13 +217,30 @@ class Scores:
         digest = self._ledger.digest(mechanism)
         before = self._ledger.scored(terms, split, digest)
         if before is not None:
-            return before
-        examples = self._data.split(split)
+            return Told.of(before)
+        noisy = self._released_sums(scored, split, statistics, mechanism=mechanism, std=std)
+        if noisy is None:
+            return None
+        classes = outcome_of(plan.task).score_shape[-1]
+        told = Told(
+            evaluation=estimates(noisy, names, plan.task.metric_table, classes=classes, std=std),
+            tally=ScoreTally(sums=named_sums(noisy, statistics, classes), std=std),
+        )
+        return Told.of(self._ledger.score(terms, split, digest, told.content()))
+
+    def _released_sums(
+        self,
+        scored: Scored,
+        split: str,
+        statistics: Sequence[Statistic],
+        *,
+        mechanism: str,
+        std: float,
+    ) -> Floats | None:
+        """Return the sums of a split with noise; None where scores are not those of the outcome."""
+        plan, examples = scored.plan, self._data.split(split)
         scores = self._trainer.scores(scored.tensors, examples)
-        outcome = outcome_of(plan.task)
-        # A custom task may score otherwise; its metrics are its own, and cannot be released.
-        shapes = (tuple(scores.shape[1:]), tuple(examples.labels.shape[1:]))
-        if shapes != (outcome.score_shape, outcome.target_shape):
+        if not _is_usual(scored, scores, examples):
             return None
         sums = unit_sums(
             statistics,
@@ -173,14 +255,7 @@ class Scores:
         records = "" if randomness.by_round else self._data.held_out_digest(split)
         key = derive_key(secret, "scores", records)
         noise = KeyedGenerator(key).normal(len(sums), std=std)
-        evaluation = estimates(
-            add_noise(sums, noise.numpy()),
-            names,
-            plan.task.metric_table,
-            classes=outcome.score_shape[-1],
-            std=std,
-        )
-        return self._ledger.score(terms, split, digest, evaluation)
+        return add_noise(sums, noise.numpy())
 
     def _groups(
         self, plan: TrainingPlan, split: str, examples: Examples
@@ -203,4 +278,16 @@ class Scores:
         return "scores/" + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
-__all__ = ["Scored", "Scores"]
+def evaluations(told: Mapping[str, Told]) -> dict[str, Evaluation]:
+    """Return the metrics of what leaves, by split."""
+    return {split: one.evaluation for split, one in told.items()}
+
+
+def _is_usual(scored: Scored, scores: Tensor, examples: Examples) -> bool:
+    """Tell whether scores and targets are those of the outcome: a custom task's may be others."""
+    outcome = outcome_of(scored.plan.task)
+    shapes = (tuple(scores.shape[1:]), tuple(examples.labels.shape[1:]))
+    return shapes == (outcome.score_shape, outcome.target_shape)
+
+
+__all__ = ["Scored", "Scores", "Told", "evaluations"]

@@ -160,7 +160,7 @@ class Ledger(Protocol):
     def abandon(self, run: str, digest: str) -> None:
         """Settle a round whose update may not leave: wipe its key and never compute it again."""
 
-    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, float] | None:
+    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, object] | None:
         """Return what was released of a split's scores before; None if it may be released now.
 
         Args:
@@ -173,18 +173,18 @@ class Ledger(Protocol):
         """
 
     def score(
-        self, terms: RunTerms, split: str, digest: str, evaluation: Mapping[str, float]
-    ) -> Mapping[str, float]:
+        self, terms: RunTerms, split: str, digest: str, told: Mapping[str, object]
+    ) -> Mapping[str, object]:
         """Count a release of scores, durably, before it leaves; a new run is charged whole.
 
         Args:
             terms: terms of the run.
             split: validation or test.
             digest: identifier of tensors, records and plan.
-            evaluation: what is to leave, with noise.
+            told: what is to leave, with noise, as plain JSON.
 
         Returns:
-            What may leave: ``evaluation``, or what another process released of the same.
+            What may leave: ``told``, or what another process released of the same.
 
         Raises:
             DeniedError: as :meth:`scored`.

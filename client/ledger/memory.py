@@ -22,7 +22,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self._spent: dict[str, RoundsSpent] = {}
         self._keys: dict[str, bytes] = {}
-        self._released: dict[tuple[str, str, str], Mapping[str, float]] = {}
+        self._released: dict[tuple[str, str, str], Mapping[str, object]] = {}
 
     def head(self, run: str, plan: str) -> str:
         """Return nothing: there are no events."""
@@ -69,7 +69,7 @@ class MemoryLedger:
     def abandon(self, run: str, digest: str) -> None:
         """Do nothing: the round stays counted."""
 
-    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, float] | None:
+    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, object] | None:
         """Return what was released of a split's scores before; None if it may be released now.
 
         What another process of the same simulation released is computed again, with equal noise.
@@ -78,11 +78,11 @@ class MemoryLedger:
         return self._released.get((terms.name, split, digest))
 
     def score(
-        self, terms: RunTerms, split: str, digest: str, evaluation: Mapping[str, float]
-    ) -> Mapping[str, float]:
+        self, terms: RunTerms, split: str, digest: str, told: Mapping[str, object]
+    ) -> Mapping[str, object]:
         """Count a release of scores, unless it repeats an earlier one."""
         self._spent[terms.name] = self._scored(terms, split, digest)
-        return self._released.setdefault((terms.name, split, digest), evaluation)
+        return self._released.setdefault((terms.name, split, digest), told)
 
     def releases(self, run: str) -> Mapping[str, int]:
         """Return split -> number of releases of its scores so far."""

@@ -135,7 +135,7 @@ class PersistentLedger:
         done = known.rounds.get(digest) if known else None
         return self._replies.load(run, done.number, done.reply) if done and done.reply else None
 
-    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, float] | None:
+    def scored(self, terms: RunTerms, split: str, digest: str) -> Mapping[str, object] | None:
         """Return what was released of a split's scores before; None if it may be released now."""
         population = self.population
         check_run(population, terms, self._budget)
@@ -215,8 +215,8 @@ class PersistentLedger:
             )
 
     def score(
-        self, terms: RunTerms, split: str, digest: str, evaluation: Mapping[str, float]
-    ) -> Mapping[str, float]:
+        self, terms: RunTerms, split: str, digest: str, told: Mapping[str, object]
+    ) -> Mapping[str, object]:
         """Count a release of scores, durably, before it leaves."""
         # What was drawn and not written never left: a crash in between costs nothing, and no noise
         # has to be drawn twice, on inputs that might differ in their last bits
@@ -227,7 +227,7 @@ class PersistentLedger:
                 if spent is not None:
                     raise spent
                 named = {"population": self._population, "run": terms.name, "split": split}
-                scored = {"digest": digest, "evaluation": dict(evaluation)}
+                scored = {"digest": digest, "evaluation": dict(told)}
                 writing.append("score", {**named, **scored, **self._asker.named})
             return run.scores[split, digest]
 

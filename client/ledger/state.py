@@ -141,7 +141,7 @@ class RunAccount:
     terms: RunTerms
     began: float
     rounds: dict[str, ReservedRound] = field(default_factory=dict)
-    scores: dict[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
+    scores: dict[tuple[str, str], Mapping[str, object]] = field(default_factory=dict)
     heads: dict[str, str] = field(default_factory=dict)
 
     def releases(self) -> dict[str, int]:

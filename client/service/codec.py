@@ -15,6 +15,7 @@ from flwr.app import Array, ArrayRecord
 
 from confide.client.service import trainer_pb2 as pb
 from confide.errors import ProtocolError
+from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import SPLITS, Evaluation, Reply, Request
 from confide.protocol.plan import LONGEST_PLAN
 
@@ -112,7 +113,9 @@ def reply_parts(reply: Reply) -> Iterator[pb.ReplyPart]:
             figures=_numbers(reply.figures),
             num_examples=reply.num_examples,
             evaluations=[
-                pb.Evaluation(split=split, metrics=_numbers(metrics))
+                pb.Evaluation(
+                    split=split, metrics=_numbers(metrics), tally=_tally(reply.tallies.get(split))
+                )
                 for split, metrics in reply.evaluations.items()
             ],
             ledger_head=reply.ledger_head,
@@ -187,6 +190,11 @@ def read_reply(parts: Iterator[pb.ReplyPart], limits: WireLimits) -> Reply:
         },
         ledger_head=header.ledger_head,
         arrays=_read_arrays(header, parts, limits),
+        tallies={
+            evaluation.split: _read_tally(evaluation.tally)
+            for evaluation in header.evaluations
+            if evaluation.HasField("tally")
+        },
     )
 
 
@@ -231,6 +239,24 @@ def _read_numbers(numbers: Sequence[pb.Number]) -> dict[str, float]:
             raise ProtocolError("Expected every figure to have one name and one value.")
         values[number.name] = number.real if kind == "real" else number.integer
     return values
+
+
+def _tally(tally: ScoreTally | None) -> pb.Tally | None:
+    if tally is None:
+        return None
+    sums = [pb.Sums(statistic=name, values=values) for name, values in tally.sums.items()]
+    return pb.Tally(sums=sums, std=tally.std)
+
+
+def _read_tally(told: pb.Tally) -> ScoreTally:
+    if len(told.sums) > _MOST_NUMBERS:
+        raise ProtocolError(f"Expected at most {_MOST_NUMBERS} statistics; got {len(told.sums)}.")
+    _check_texts(*(one.statistic for one in told.sums))
+    tally = ScoreTally(sums={one.statistic: list(one.values) for one in told.sums}, std=told.std)
+    problem = tally.problem()
+    if problem is not None:
+        raise ProtocolError(f"Expected {problem}.")
+    return tally
 
 
 def _signatures(arrays: Mapping[str, Array] | None) -> pb.Signatures | None:

@@ -91,12 +91,30 @@ class Number(_message.Message):
     def __init__(self, name: _Optional[str] = ..., real: _Optional[float] = ..., integer: _Optional[int] = ...) -> None: ...
 
 class Evaluation(_message.Message):
-    __slots__ = ("split", "metrics")
+    __slots__ = ("split", "metrics", "tally")
     SPLIT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    TALLY_FIELD_NUMBER: _ClassVar[int]
     split: str
     metrics: _containers.RepeatedCompositeFieldContainer[Number]
-    def __init__(self, split: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[Number, _Mapping]]] = ...) -> None: ...
+    tally: Tally
+    def __init__(self, split: _Optional[str] = ..., metrics: _Optional[_Iterable[_Union[Number, _Mapping]]] = ..., tally: _Optional[_Union[Tally, _Mapping]] = ...) -> None: ...
+
+class Tally(_message.Message):
+    __slots__ = ("sums", "std")
+    SUMS_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
+    sums: _containers.RepeatedCompositeFieldContainer[Sums]
+    std: float
+    def __init__(self, sums: _Optional[_Iterable[_Union[Sums, _Mapping]]] = ..., std: _Optional[float] = ...) -> None: ...
+
+class Sums(_message.Message):
+    __slots__ = ("statistic", "values")
+    STATISTIC_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    statistic: str
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, statistic: _Optional[str] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class CancelRequest(_message.Message):
     __slots__ = ("job",)

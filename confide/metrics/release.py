@@ -78,6 +78,34 @@ def unit_sums(
     return numpy.asarray((totals // numpy.bincount(member)[:, None]).sum(axis=0))
 
 
+def exact_sums(
+    statistics: Sequence[Statistic], scores: Floats, targets: NDArray[Any], *, least: int
+) -> dict[str, list[int]]:
+    """Return counts in place of each statistic's sums, unprotected.
+
+    Args:
+        statistics: those without a form of their own for exact counts are left out.
+        scores: as a model gives them, shape [n, ...].
+        targets: shape [n, ...], of classes their indices.
+        least: smallest number of records that a count may be chosen from.
+    """
+    found = {}
+    for one in statistics:
+        if one.exact_fn is not None:
+            counts = one.exact_fn(*one.usable_fn(scores, targets), least)
+            if counts is not None:
+                found[one.name] = [int(it) for it in counts.ravel()]
+    return found
+
+
+def named_sums(
+    noisy: Floats, statistics: Sequence[Statistic], classes: int
+) -> dict[str, list[float]]:
+    """Return sums that lie side by side by the names of their statistics."""
+    parts = _parts(statistics, classes)
+    return {name: [float(it) for it in noisy[part]] for name, part in parts.items()}
+
+
 def add_noise(sums: Integers, noise: Floats) -> Floats:
     """Return sums in units of one record, with noise, float64 of shape [w].
 
@@ -165,4 +193,13 @@ def _spread(metric: Metric, sums: Floats, std: float) -> float:
     return float(high - low) / 2
 
 
-__all__ = ["add_noise", "estimates", "sensitivity", "statistics_of", "unit_sums"]
+__all__ = [
+    "Floats",
+    "add_noise",
+    "estimates",
+    "exact_sums",
+    "named_sums",
+    "sensitivity",
+    "statistics_of",
+    "unit_sums",
+]

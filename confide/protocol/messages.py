@@ -15,6 +15,7 @@ from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from confide.config.task import known_metrics
 from confide.errors import ProtocolError
 from confide.metrics.metric import NOISE
+from confide.metrics.tally import ScoreTally
 from confide.protocol.refusals import Refusal
 
 _LARGEST_COUNT = 2**53
@@ -23,6 +24,7 @@ _LARGEST_COUNT = 2**53
 _ROUNDING = 1e-9
 # A standard deviation beyond it says nothing, and its square has to be a number.
 _LARGEST_NOISE = 1e9
+_SUMS, _STD = "sums/", "sums-noise/"
 
 RequestKind = Literal["query", "train", "evaluate"]
 """What is asked for: a description, an update, or scores."""
@@ -67,6 +69,8 @@ class Reply:
         evaluations: split -> metrics of the tensors received.
         ledger_head: number and hash of the newest event in the institution's ledger; empty where
             nothing outlives it.
+        tallies: split -> sums over its records, of the tensors received; where they may leave, and
+            of splits in ``evaluations`` alone.
     """
 
     institution: str
@@ -76,6 +80,7 @@ class Reply:
     num_examples: int = 0
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     ledger_head: str = ""
+    tallies: Mapping[str, ScoreTally] = field(default_factory=dict)
 
 
 def pack_request(request: Request) -> RecordDict:
@@ -128,16 +133,23 @@ def unpack_request(content: RecordDict) -> Request:
 
 
 def pack_reply(reply: Reply) -> RecordDict:
-    """Pack a reply into records; metrics are named ``split/metric``."""
-    metrics: dict[str, float | int] = {"num-examples": reply.num_examples}
+    """Pack a reply into records.
+
+    Metrics are named ``split/metric``, sums of tallies ``sums/split/statistic``.
+    """
+    metrics: dict[str, int | float | list[int] | list[float]] = {"num-examples": reply.num_examples}
     for split, evaluation in reply.evaluations.items():
         metrics.update({f"{split}/{name}": value for name, value in evaluation.items()})
     metrics.update({f"figures/{name}": value for name, value in reply.figures.items()})
+    for split, tally in reply.tallies.items():
+        metrics[f"{_STD}{split}"] = tally.std
+        # One type a list: a count that is a float stays one.
+        metrics.update(
+            {f"{_SUMS}{split}/{name}": list(map(float, sums)) for name, sums in tally.sums.items()}
+        )
     records = RecordDict()
     records["reply"] = _who(reply.institution, str(reply.refusal or ""), reply.ledger_head)
-    records["metrics"] = MetricRecord(
-        cast(dict[str, int | float | list[int] | list[float]], metrics)
-    )
+    records["metrics"] = MetricRecord(metrics)
     if reply.arrays is not None:
         records["arrays"] = reply.arrays
     return records
@@ -168,7 +180,8 @@ def unpack_reply(content: RecordDict) -> Reply:
             "Expected institution, refusal, ledger-head and num-examples >= 0, at most 2**53."
         )
     arrays = _read_arrays(content)
-    evaluations = _read_numbers(metrics)
+    numbers, tallies = _read_tallies(metrics)
+    evaluations = _read_numbers(numbers)
     return Reply(
         institution=str(institution),
         refusal=str(refusal) or None,
@@ -177,10 +190,37 @@ def unpack_reply(content: RecordDict) -> Reply:
         num_examples=num_examples,
         evaluations=evaluations,
         ledger_head=str(head),
+        tallies={split: tally for split, tally in tallies.items() if split in evaluations},
     )
 
 
-def _read_numbers(metrics: MetricRecord) -> dict[str, Evaluation]:
+_Values = Mapping[str, int | float | list[int] | list[float]]
+
+
+def _read_tallies(metrics: MetricRecord) -> tuple[_Values, dict[str, ScoreTally]]:
+    """Take the tallies out of a reply's numbers, and check them; return the others too."""
+    rest = {key: value for key, value in metrics.items() if not key.startswith((_SUMS, _STD))}
+    sums: dict[str, dict[str, list[float]]] = {}
+    for key, value in metrics.items():
+        if key.startswith(_SUMS):
+            split, _, name = key.removeprefix(_SUMS).partition("/")
+            if not isinstance(value, list) or split not in SPLITS or not name:
+                raise _invalid(f"Expected {key} to be sums of a split.")
+            sums.setdefault(split, {})[name] = [float(it) for it in value]
+    tallies = {}
+    for split, named in sums.items():
+        std = metrics.get(f"{_STD}{split}")
+        if not isinstance(std, float):
+            raise _invalid(f"Expected the noise of the sums of {split}.")
+        tally = ScoreTally(sums=named, std=std)
+        problem = tally.problem()
+        if problem is not None:
+            raise _invalid(f"Expected {problem}, of {split}.")
+        tallies[split] = tally
+    return rest, tallies
+
+
+def _read_numbers(metrics: _Values) -> dict[str, Evaluation]:
     """Sort a reply's numbers by what stands before the slash, and check those of splits.
 
     What is not finite is left out, as is every other undefined metric.

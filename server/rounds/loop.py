@@ -19,6 +19,7 @@ from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
 
 from confide.config.server import ServerConfig
+from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import Evaluation, Reply, Request
 from confide.protocol.refusals import with_figures
 from confide.protocol.tensors import (
@@ -315,6 +316,11 @@ def _conclude(enrolled: Enrolled, state: RunState) -> Outcome:
         reproducible=enrolled.clients.reproducible,
         validation=validation,
         epsilon=_epsilon(scored) | _epsilon(tested),
+        # An earlier round's validation records were scored without a tally.
+        tallies={
+            "test": _tallies(tested, "test"),
+            "validation": _tallies(scored, "validation") if kept_round == last else {},
+        },
     )
 
 
@@ -347,6 +353,11 @@ def _evaluate(enrolled: Enrolled, params: Tensors, splits: Sequence[str]) -> dic
 
 def _of_split(scored: Mapping[str, Reply], split: str) -> dict[str, Evaluation]:
     told = {name: reply.evaluations for name, reply in scored.items()}
+    return {name: splits[split] for name, splits in told.items() if split in splits}
+
+
+def _tallies(scored: Mapping[str, Reply], split: str) -> dict[str, ScoreTally]:
+    told = {name: reply.tallies for name, reply in scored.items()}
     return {name: splits[split] for name, splits in told.items() if split in splits}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Tensors
 from confide.server.rounds.checkpoint import Checkpoint
@@ -44,6 +45,7 @@ class Outcome:
         validation: name -> metrics of the kept model on validation records; what sweeps choose by.
         stopped_early: whether patience ran out, or the algorithm had nothing left to do.
         epsilon: name -> privacy spent by the end, where scores of the last models cost some.
+        tallies: split -> name -> sums over its records, of the kept model.
         reproducible: names of those who say that their noise derives from the plan's seed.
     """
 
@@ -56,6 +58,7 @@ class Outcome:
     reproducible: Sequence[str] = ()
     validation: Mapping[str, Evaluation] = field(default_factory=dict)
     epsilon: Mapping[str, float] = field(default_factory=dict)
+    tallies: Mapping[str, Mapping[str, ScoreTally]] = field(default_factory=dict)
 
 
 __all__ = ["CommitFn", "Observer", "Outcome"]
