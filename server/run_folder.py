@@ -80,7 +80,7 @@ HOW_NOT_WHAT = frozenset(
 )
 """Settings that may differ when a run is resumed: they change how it is computed and not what. So
 may what begins with one of _BESIDE."""
-_BESIDE = ("audit.", "tracking.")
+_BESIDE = ("audit.", "report.", "tracking.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from confide.config.fields import setting
 from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
+from confide.config.report import ReportConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
@@ -53,6 +54,7 @@ class Config:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     statistics: StatisticsConfig = field(default_factory=StatisticsConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
 
     @property
     def custom_parts(self) -> tuple[str, ...]:
@@ -80,6 +82,7 @@ class Config:
                 " owner."
             )
         yield from self._ledger_problems()
+        yield from self.report.label_problems(self.task.labels)
 
     def _kind_problems(self) -> Iterator[str]:
         """Yield where task, backbone and tuning do not fit each other."""

@@ -170,6 +170,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
             resumed=run.resumed,
             withdrawn=run.withdrawn,
             insight=workload.insight_fn(outcome.kept) if workload.insight_fn else {},
+            report=run.config.report,
         )
     )
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from confide.config.privacy import PrivacyConfig
+from confide.config.report import ReportConfig
 from confide.config.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
+from confide.metrics.evaluation import Measured, describe
 from confide.metrics.metric import is_noisy
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
@@ -103,6 +105,7 @@ class RunResult:
         resumed: rounds after which a process went on where another left off.
         withdrawn: those whom the run went on without: name -> withdrawal.
         insight: what its model tells of itself; {} for nothing.
+        report: what the report says of mistakes and their costs.
     """
 
     plan: TrainingPlan
@@ -114,6 +117,7 @@ class RunResult:
     resumed: Sequence[int] = ()
     withdrawn: Mapping[str, Withdrawal] = field(default_factory=dict)
     insight: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    report: ReportConfig = field(default_factory=ReportConfig)
 
 
 def summarise(result: RunResult) -> dict[str, Any]:
@@ -164,7 +168,26 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "metric": plan.task.primary_metric,
             "validation": state.best.value,
         }
+    evaluation = describe(plan.task.description, _measured(result))
+    if evaluation:
+        summary["evaluation"] = evaluation
     return summary
+
+
+def _measured(result: RunResult) -> Measured:
+    task, outcome, costs = result.plan.task, result.outcome, result.report.costs
+    return Measured(
+        labels=task.labels,
+        metrics=task.metric_table,
+        federated=result.findings.pooled_test,
+        is_pooled=result.findings.measured is None,
+        test=outcome.test,
+        tallies=outcome.tallies.get("test", {}),
+        validation=outcome.tallies.get("validation", {}),
+        positive=result.report.positive,
+        false_negative=costs.false_negative,
+        false_positive=costs.false_positive,
+    )
 
 
 def _clients(plan: TrainingPlan, outcome: Outcome, findings: Findings) -> dict[str, dict[str, Any]]:

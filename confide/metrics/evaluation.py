@@ -1,0 +1,147 @@
+"""What a run tells of its model beside metrics, made of tallies alone: the hook for kinds of task.
+
+A kind of outcome describes its tallies in a way of its own (:data:`DESCRIPTIONS`); whoever writes a
+summary calls :func:`describe`, and whoever writes a report finds the section by its ``kind``.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import cast
+
+from confide.metrics.metric import Metric, is_noisy, noise_name
+from confide.metrics.tally import ScoreTally
+
+Scores = Mapping[str, float]
+"""Metric name -> value, with ``num_examples``."""
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What institutions told of one model.
+
+    Attributes:
+        labels: class names, in the order of the model's outputs.
+        metrics: the task's table.
+        federated: metrics of the model on all test records, or means over institutions.
+        is_pooled: whether ``federated`` was measured on all records at once.
+        test: institution -> its metrics on test records.
+        tallies: institution -> sums over its test records.
+        validation: institution -> sums over its validation records, of the same model.
+        positive: class that is looked for, of two; None: the second.
+        false_negative: cost of a record of that class which is not taken for one.
+        false_positive: cost of another record which is.
+    """
+
+    labels: Sequence[str]
+    metrics: Mapping[str, Metric]
+    federated: Scores
+    is_pooled: bool
+    test: Mapping[str, Scores]
+    tallies: Mapping[str, ScoreTally]
+    validation: Mapping[str, ScoreTally] = field(default_factory=dict)
+    positive: str | None = None
+    false_negative: float = 1.0
+    false_positive: float = 1.0
+
+
+DescribeFn = Callable[[Measured], dict[str, Json]]
+DESCRIPTIONS: dict[str, str] = {"classes": "confide.metrics.class_evaluation.describe_classes"}
+"""Kind of description, as a task's schema names it -> dotted name of a :data:`DescribeFn`; imported
+when it is used."""
+
+
+def describe(kind: str | None, measured: Measured) -> dict[str, Json]:
+    """Return the summary's section on a model's test; {} where a task has none.
+
+    Args:
+        kind: of :data:`DESCRIPTIONS`; None for none.
+        measured: what is known.
+    """
+    if kind is None or not measured.test:
+        return {}
+    module, _, name = DESCRIPTIONS[kind].rpartition(".")
+    describe_fn = cast(DescribeFn, getattr(import_module(module), name))
+    return {"kind": kind, **describe_fn(measured)}
+
+
+def figure(value: float, ends: tuple[float, float] | None) -> dict[str, Json]:
+    """Return a figure and its 95 % interval, None for one that is not known, as plain JSON."""
+    known = math.isfinite(value) and ends is not None and all(map(math.isfinite, ends))
+    return {
+        "value": rounded(value),
+        "interval": [rounded(end) for end in ends] if known and ends else None,
+    }
+
+
+def rounded(value: float) -> float | None:
+    """Return a figure to six digits after the point; None for what is not a number."""
+    return round(float(value), 6) if math.isfinite(value) else None
+
+
+def mean_deviations(
+    parts: Mapping[str, Mapping[str, float]], scores: Mapping[str, Scores]
+) -> dict[str, float]:
+    """Return the standard deviations of means over institutions, weighted by their records.
+
+    Args:
+        parts: institution -> metric -> standard deviation over draws of its records.
+        scores: institution -> its metrics.
+
+    Returns:
+        Metric -> standard deviation; metrics that somebody tells without one are left out.
+    """
+    found = {}
+    for name in {name for known in parts.values() for name in known}:
+        told = {who: one for who, one in scores.items() if name in one}
+        if told and all(name in parts.get(who, {}) for who in told):
+            records = [one["num_examples"] for one in told.values()]
+            each = [parts[who][name] * n for who, n in zip(told, records, strict=True)]
+            found[name] = math.hypot(*each) / sum(records)
+    return found
+
+
+def metric_figures(
+    scores: Scores, metrics: Mapping[str, Metric], deviations: Mapping[str, float]
+) -> dict[str, Json]:
+    """Return metrics with their 95 % intervals, of noise and of records that were drawn.
+
+    Args:
+        scores: of one institution, or of all.
+        metrics: the task's table.
+        deviations: metric -> standard deviation over draws of records, where it is known.
+    """
+    from confide.metrics.intervals import interval_around, wilson
+
+    found: dict[str, Json] = {}
+    n = scores["num_examples"]
+    for name, metric in metrics.items():
+        if name not in scores:
+            continue
+        value, noise = scores[name], scores.get(noise_name(name), 0.0)
+        sampling = deviations.get(name)
+        if metric.proportion and 0 <= value <= 1 and n >= 1:
+            sampling = math.sqrt(value * (1 - value) / n)
+        ends = None
+        if metric.proportion and not is_noisy(scores) and 0 <= value <= 1 and n >= 1:
+            ends = wilson(value, n)
+        # Of noise alone it would look surer than it is.
+        elif sampling is not None:
+            ends = interval_around(metric, value, noise=noise, sampling=sampling)
+        found[name] = figure(value, ends)
+    return found
+
+
+__all__ = [
+    "DESCRIPTIONS",
+    "DescribeFn",
+    "Json",
+    "Measured",
+    "describe",
+    "figure",
+    "mean_deviations",
+    "metric_figures",
+    "rounded",
+]
