@@ -46,6 +46,7 @@ class Calibration:
         groups: in the order of scores.
         predicted: mean probability over all records.
         observed: share of the class.
+        interval: 95 % interval of ``observed``.
         error: mean distance of predicted and observed shares.
         deviation: standard deviation of the error, over records and noise.
         by_chance: error that a perfectly calibrated model would show.
@@ -54,6 +55,7 @@ class Calibration:
     groups: tuple[Group, ...]
     predicted: float
     observed: float
+    interval: tuple[float, float] | None
     error: float
     deviation: float
     by_chance: float
@@ -82,11 +84,13 @@ def calibration(table: ScoreTable) -> Calibration:
                 ),
             )
         )
-    total = max(float(records.sum()), 1.0)
+    rest, found = (max(0.0, float(it)) for it in summed.sum(axis=0))
+    total, noise = max(rest + found, 1.0), float(table.variances.sum())
     return Calibration(
         groups=tuple(groups),
         predicted=min(max(float(predicted.sum()) / total, 0.0), 1.0),
-        observed=min(max(float(summed[:, 1].sum()) / total, 0.0), 1.0),
+        observed=found / total,
+        interval=share_interval(found, rest, (noise, noise)),
         error=float(_error(counts, table.middles, starts)),
         deviation=spread(_error(_drawn(table, table.likely), table.middles, starts)),
         by_chance=float(_error(_drawn(table, _perfect(table)), table.middles, starts).mean()),

@@ -47,7 +47,9 @@ from confide.metrics.thresholds import (
 
 log = logging.getLogger(__name__)
 
-_MOST_POINTS = 64
+_MOST_POINTS = 512
+"""Of a kind of curve, over all classes."""
+_MOST_A_CLASS, _LEAST_A_CLASS = 64, 12
 
 
 def describe_classes(measured: Measured) -> dict[str, Json]:
@@ -128,13 +130,15 @@ def _counted(measured: Measured, pooled: list[ScoreTable], names: list[str]) -> 
     shown_names = list(measured.labels[-len(pooled) :])
     if len(pooled) == 1:
         shown_names, pooled = [_positive(measured)], [_of_positive(measured, one)]
+    points = min(_MOST_A_CLASS, max(_LEAST_A_CLASS, _MOST_POINTS // len(pooled)))
     return {
         "records": rounded(one.records),
         "noise": rounded(math.sqrt(float(one.variances.max()))),
         "bins": len(one.edges) + 1,
         "counted": list(names),
         "classes": {
-            name: _class_section(table) for name, table in zip(shown_names, pooled, strict=True)
+            name: _class_section(table, points)
+            for name, table in zip(shown_names, pooled, strict=True)
         },
     }
 
@@ -148,7 +152,7 @@ def _of_positive(measured: Measured, table: ScoreTable) -> ScoreTable:
     return table if _positive(measured) == measured.labels[1] else table.reversed()
 
 
-def _class_section(table: ScoreTable) -> dict[str, Json]:
+def _class_section(table: ScoreTable, points: int) -> dict[str, Json]:
     """Return the figures and curves of one class against the rest."""
     draws, found = table.draws, calibration(table)
     area = auc(table.counts)
@@ -162,7 +166,7 @@ def _class_section(table: ScoreTable) -> dict[str, Json]:
         ),
         "brier": _around("brier", squares, spread(brier(draws.counts, draws.edges))),
         "predicted": rounded(found.predicted),
-        "observed": rounded(found.observed),
+        "observed": figure(found.observed, found.interval),
         "calibration_error": {
             **figure(
                 found.error,
@@ -179,7 +183,7 @@ def _class_section(table: ScoreTable) -> dict[str, Json]:
             }
             for group in found.groups
         ],
-        **_curves(table),
+        **_curves(table, points),
     }
 
 
@@ -192,7 +196,7 @@ def _around(name: str, value: Floats, deviation: float) -> dict[str, Json]:
     )
 
 
-def _curves(table: ScoreTable) -> dict[str, Json]:
+def _curves(table: ScoreTable, most: int) -> dict[str, Json]:
     """Return points of the ROC and precision-recall curves, from high thresholds to low ones."""
     right, wrong, missed, left = at_edges(table.counts)[:, ::-1].clip(min=0.0)
     points, recall, false_rate = {}, 0.0, 0.0
@@ -204,8 +208,8 @@ def _curves(table: ScoreTable) -> dict[str, Json]:
         false_rate = max(wrong_ / (wrong_ + left_), false_rate)
         points[round(recall, 6), round(false_rate, 6)] = right_ / (right_ + wrong_)
     chosen = list(points.items())
-    if len(chosen) > _MOST_POINTS:
-        places = numpy.linspace(0, len(chosen) - 1, _MOST_POINTS).round().astype(int)
+    if len(chosen) > most:
+        places = numpy.linspace(0, len(chosen) - 1, most).round().astype(int)
         chosen = [chosen[place] for place in places]
     return {
         "roc": [[x, y] for (y, x), _ in chosen],
@@ -264,7 +268,7 @@ def _thresholds(
     chosen_by, by = _validated(measured), "validation"
     if chosen_by is None:
         chosen_by, by = table, "test"
-    edge = cheapest(chosen_by, costs) or 0.0
+    edge, is_sure = cheapest(chosen_by, costs) or (0.0, False)
     place = nearest_edge(table, edge)
     rows = [
         {**_row(table, it, costs), "chosen": it == place}
@@ -286,7 +290,8 @@ def _thresholds(
         "thresholds": {
             "costs": {"false_negative": costs.missed, "false_positive": costs.wrong},
             "chosen": rounded(chosen),
-            "chosen_by": by,
+            "chosen_by": by if is_sure else "costs",
+            "chosen_on": by,
             "if_calibrated": rounded(costs.threshold),
             "cost_of_nobody": rounded(float(cost_a_record(nobody, costs))),
             "cost_of_everybody": rounded(float(cost_a_record(everybody, costs))),

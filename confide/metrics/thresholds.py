@@ -11,10 +11,13 @@ from dataclasses import dataclass
 import numpy
 
 from confide.metrics.grids import Floats, probability
-from confide.metrics.score_table import ScoreTable
+from confide.metrics.score_table import ScoreTable, spread
 
 WANTED = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Thresholds that people ask for; each stands for the nearest edge of a table."""
+
+_APART = 0.02
+_BEYOND_CHANCE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +72,31 @@ def net_benefit(decided: Floats, threshold: Floats) -> Floats:
     return numpy.asarray((right - wrong * odds) / decided.sum(axis=0).clip(min=1.0))
 
 
-def cheapest(table: ScoreTable, costs: Costs) -> float | None:
-    """Return the edge, as log odds, whose threshold costs least; None for a table of one bin.
+def cheapest(table: ScoreTable, costs: Costs) -> tuple[float, bool] | None:
+    """Return the threshold, as log odds, that costs least as far as records can tell.
 
-    Of edges that cost the same, the one nearest to what a calibrated model would need.
+    That is the one a calibrated model would need, unless others are cheaper beyond chance: by two
+    standard deviations of the difference, over records and noise. The cheapest of many edges is
+    otherwise the one that noise favours.
+
+    Returns:
+        The threshold, and whether it is another than follows from the costs; None for a table of
+        one bin.
     """
     if not len(table.edges):
         return None
-    each = cost_a_record(at_edges(table.counts), costs)
-    far = numpy.abs(table.edges - _log_odds(costs.threshold))
-    return float(table.edges[numpy.lexsort((far, each.round(12)))[0]])
+    draws = table.draws
+    each = cost_a_record(at_edges(table.between(draws.edges).counts), costs)
+    drawn = cost_a_record(at_edges(draws.counts), costs)
+    home = int(numpy.abs(draws.edges - _log_odds(costs.threshold)).argmin())
+    gains = each[home] - each
+    sure = [
+        gain > _BEYOND_CHANCE * spread(drawn[:, home] - drawn[:, place])
+        for place, gain in enumerate(gains)
+    ]
+    if not any(sure):
+        return _log_odds(costs.threshold), False
+    return float(draws.edges[int(numpy.where(sure, gains, -numpy.inf).argmax())]), True
 
 
 def shown(table: ScoreTable, also: Sequence[float]) -> list[int]:
@@ -90,7 +108,8 @@ def shown(table: ScoreTable, also: Sequence[float]) -> list[int]:
     """
     if len(table.edges) <= len(WANTED):
         return list(range(len(table.edges)))
-    return sorted({nearest_edge(table, _log_odds(it)) for it in (*WANTED, *also)})
+    apart = [it for it in WANTED if all(abs(it - other) >= _APART for other in also)]
+    return sorted({nearest_edge(table, _log_odds(it)) for it in (*apart, *also)})
 
 
 def nearest_edge(table: ScoreTable, log_odds: float) -> int:

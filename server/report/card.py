@@ -14,6 +14,7 @@ from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
 from confide.server.report.audit import audit_section
 from confide.server.report.inputs import most_used
+from confide.server.report.evaluation import evaluation_card
 from confide.server.report.read import RunFiles
 from confide.server.report.render import number, render
 
@@ -44,6 +45,7 @@ def model_card(run: RunFiles) -> str:
         privacy=summary["privacy"],
         meaning=sentences.meaning(run) if run.private else "",
         audit=audit_section(run.folder),
+        evaluation=evaluation_card(run),
         trained=sentences.training(run),
         uses=most_used(run),
         spent="nothing" if spent is None else f"{spent:.3g}",

@@ -12,6 +12,7 @@ from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
 from confide.server.report.audit import audit_section
 from confide.server.report.inputs import gains
+from confide.server.report.evaluation import evaluation_blocks
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
@@ -69,6 +70,7 @@ def report_page(run: RunFiles) -> str:
         local=bool(run.local),
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
         intervals=_NOISY if run.noisy else _WILSON if run.metric == "accuracy" else _NO_INTERVALS,
+        evaluation=evaluation_blocks(run),
         convergence=plots.convergence(run),
         inputs=drawn(gains(run)),
         private=private,

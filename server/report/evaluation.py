@@ -1,0 +1,37 @@
+"""The section on a model's test: what a summary's ``evaluation`` says, in figures and sentences.
+
+A kind of evaluation (:data:`confide.metrics.evaluation.DESCRIPTIONS`) has its line in
+:data:`SECTIONS` and builds blocks; page and model card know blocks alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confide.server.report.blocks import Block
+from confide.server.report.class_section import class_card, class_section
+from confide.server.report.read import RunFiles
+
+SectionFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[Block]]
+"""A run and its evaluation -> blocks from top to bottom."""
+CardFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[str]]
+"""A run and its evaluation -> paragraphs for the model card."""
+
+SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {"classes": (class_section, class_card)}
+"""Kind of evaluation -> what shows it on the page, and on the card."""
+
+
+def evaluation_blocks(run: RunFiles) -> Sequence[Block]:
+    """Return what the page shows of a model's test; nothing where a run tells no more."""
+    evaluation = run.summary.get("evaluation", {})
+    shown = SECTIONS.get(str(evaluation.get("kind")))
+    return [] if shown is None else shown[0](run, evaluation)
+
+
+def evaluation_card(run: RunFiles) -> Sequence[str]:
+    """Return paragraphs of the model card on a model's test."""
+    evaluation = run.summary.get("evaluation", {})
+    shown = SECTIONS.get(str(evaluation.get("kind")))
+    return [] if shown is None else shown[1](run, evaluation)
+
+
+__all__ = ["SECTIONS", "CardFn", "SectionFn", "evaluation_blocks", "evaluation_card"]
