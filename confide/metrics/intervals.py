@@ -130,7 +130,8 @@ def deviations(tables: list[ScoreTable], outcomes: Floats | None) -> Mapping[str
         right, missed, wrong = numpy.moveaxis(
             rng.poisson(outcomes, size=(200, *outcomes.shape)), 1, 0
         )
-        found["macro_f1"] = spread(_f1(right, missed, wrong).mean(axis=-1))
+        each = _f1(right, missed, wrong)
+        found["macro_f1"] = _mean([spread(one) for one in each.T])
     return found
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from builders import (
@@ -19,9 +20,13 @@ from confide.client.institution import Institution
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import score_schedules
+from confide.client.scores import Told
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
+from confide.metrics.classification import CLASSIFICATION
+from confide.metrics.release import estimates, sensitivity, statistics_of
+from confide.metrics.score_table import tables_of
 from confide.models.networks import trainable_tensors
 from confide.privacy.accounting import epsilon
 from confide.protocol.messages import Evaluation, Reply
@@ -78,6 +83,75 @@ def test_scores_are_noisy_and_say_by_how_much(tmp_path: Path) -> None:
         assert told[name] != value
         assert abs(told[name] - value) < 6 * told[f"{name}_noise"] + 0.01
     assert abs(told["num_examples"] - 400) < 40
+
+
+def test_tally_is_the_sums_that_metrics_were_worked_out_from(tmp_path: Path) -> None:
+    reply = evaluate(door(tmp_path))
+    tally, names = reply.tallies["validation"], PLAN.task.metrics
+    statistics = statistics_of(names, CLASSIFICATION)
+    sums = numpy.concatenate([tally.sums[one.name] for one in statistics])
+    told = estimates(sums, names, CLASSIFICATION, classes=len(PLAN.task.labels), std=tally.std)
+    assert told == scores(reply)  # nothing more than was released, and paid for
+    assert tally.std == pytest.approx(
+        score_schedules(PLAN)["validation"].noise_multiplier * sensitivity(statistics)
+    )
+    again = evaluate(door(tmp_path))  # another process, from the ledger
+    assert again.tallies == reply.tallies
+    assert kinds(tmp_path).count("score") == 1
+
+
+def test_release_of_a_ledger_without_tallies_is_told_as_it_was(tmp_path: Path) -> None:
+    told = Told.of({"accuracy": 0.5, "accuracy_noise": 0.1, "num_examples": 40})
+    assert told == Told(evaluation={"accuracy": 0.5, "accuracy_noise": 0.1, "num_examples": 40})
+
+
+def test_rounds_tell_no_tally(tmp_path: Path) -> None:
+    trained = train(door(tmp_path), 1)
+    assert trained.evaluations
+    assert trained.tallies == {}
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({"metrics": ["accuracy"]}, {"hits"}),
+        ({"metrics": ["auc", "accuracy"]}, {"hits", "ranks"}),
+        ({"metrics_privacy": "none"}, set()),
+        ({"min_support": 5000}, set()),
+        ({"metrics_privacy": "exact", "metrics": ["accuracy"]}, set()),
+        ({"metrics_privacy": "exact", "metrics": ["auc"]}, {"ranks"}),
+        ({"metrics_privacy": "exact", "min_support": 401}, set()),
+        ({"metrics_privacy": "exact", "metrics": ["log_loss"]}, set()),
+    ],
+)
+def test_no_more_is_told_than_the_policy_lets_metrics_out(
+    policy: dict[str, Any], told: set[str], tmp_path: Path
+) -> None:
+    institution = door(tmp_path, policy=replace(POLICY, **policy))
+    train(institution, 1)
+    tallies = evaluate(institution).tallies
+    assert {name for tally in tallies.values() for name in tally.sums} == told
+
+
+def test_exact_counts_leave_in_bins_of_as_many_records_as_the_policy_says(
+    tmp_path: Path,
+) -> None:
+    institution = door(tmp_path, policy=replace(POLICY, metrics_privacy="exact"))
+    train(institution, 1)
+    tally = evaluate(institution).tallies["validation"]
+    assert tally.std == 0
+    tables = tables_of(tally, len(PLAN.task.labels))
+    assert tables
+    for table in tables:
+        assert table.counts.sum() == 400
+        assert len(table.edges) > 3
+        assert table.counts.sum(axis=1).min() >= POLICY.min_support == 20
+
+
+def test_model_that_has_diverged_has_no_exact_tally(tmp_path: Path) -> None:
+    institution = door(tmp_path, policy=replace(POLICY, metrics_privacy="exact", max_value=1e30))
+    train(institution, 1)
+    assert evaluate(institution, 1e30).tallies == {}
 
 
 def test_same_question_has_the_same_answer_at_no_further_cost(tmp_path: Path) -> None:

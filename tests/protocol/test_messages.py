@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -5,6 +6,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from confide.errors import ProtocolError
+from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import (
     Reply,
     Request,
@@ -97,6 +99,41 @@ def test_reply_survives_packing() -> None:
         },
     )
     assert unpack_reply(pack_reply(reply)) == reply
+
+
+def test_tallies_survive_packing_and_belong_to_splits_with_metrics() -> None:
+    tallies = {
+        "validation": ScoreTally(sums={"ranks": [1.5, -2.0], "bounded losses": [0.25]}, std=3.0),
+        "test": ScoreTally(sums={"ranks": [1.0, 2.0], "outcomes": [0.0]}),
+    }
+    evaluations = {split: {"accuracy": 0.5, "num_examples": 2} for split in tallies}
+    reply = Reply(institution="bank-1", num_examples=5, evaluations=evaluations, tallies=tallies)
+    assert unpack_reply(pack_reply(reply)) == reply
+    alone = Reply(institution="bank-1", num_examples=5, tallies=tallies)
+    assert unpack_reply(pack_reply(alone)).tallies == {}
+
+
+@pytest.mark.parametrize(
+    ("sums", "reason"),
+    [
+        ({"sums/test/ranks": [1.0]}, "the noise of the sums of test"),
+        ({"sums/test/ranks": [1.0], "sums-noise/test": [0.0]}, "the noise of the sums of test"),
+        ({"sums/test/ranks": [1.0], "sums-noise/test": -1.0}, r"noise=-1.0 in \[0, 2\^53\]"),
+        ({"sums/test/ranks": [1.0], "sums-noise/test": math.nan}, "noise=nan"),
+        ({"sums/test/ranks": [math.inf], "sums-noise/test": 1.0}, "finite sums"),
+        ({"sums/test/ranks": [1e300], "sums-noise/test": 1.0}, "finite sums"),
+        ({"sums/test/ranks": [0.5], "sums-noise/test": 0.0}, "without noise to be counts"),
+        ({"sums/test/ranks": [-1.0], "sums-noise/test": 0.0}, "without noise to be counts"),
+        ({"sums/test/ranks": [0.0] * (2**17 + 1), "sums-noise/test": 0.0}, "at most 131072 sums"),
+        ({"sums/test/ranks": 1.0, "sums-noise/test": 0.0}, "to be sums of a split"),
+        ({"sums/test/": [1.0], "sums-noise/test": 0.0}, "to be sums of a split"),
+        ({"sums/holdout/ranks": [1.0], "sums-noise/holdout": 0.0}, "to be sums of a split"),
+    ],
+)
+def test_tally_that_is_none_is_refused(sums: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ProtocolError, match=f"Expected .*{reason}") as caught:
+        unpack_reply(reply_records(metrics={"test/num_examples": 4, **sums}))
+    assert caught.value.code == "invalid_message"
 
 
 def test_refusal_survives_packing() -> None:

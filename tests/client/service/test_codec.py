@@ -1,6 +1,7 @@
 """Header and chunks: what comes out is what went in, and whatever is not that is refused."""
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from confide.client.service.codec import (
     request_parts,
 )
 from confide.errors import ProtocolError
+from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import Reply, Request
 
 LIMITS = WireLimits()
@@ -80,12 +82,31 @@ def test_a_reply_comes_out_as_it_went_in() -> None:
         num_examples=40,
         evaluations={"validation": {"loss": 0.25, "num_examples": 6}, "test": {"num_examples": 5}},
         ledger_head="8:cd",
+        tallies={"validation": ScoreTally(sums={"b": [1.5, -2.0], "a": []}, std=0.5)},
     )
     out = read_reply(reply_parts(reply), LIMITS)
     assert out == reply
     assert list(out.figures) == ["z", "a", "count"]
     assert list(out.evaluations) == ["validation", "test"]
     assert [type(value) for value in out.evaluations["validation"].values()] == [float, int]
+
+
+@pytest.mark.parametrize(
+    ("tally", "reason"),
+    [
+        (ScoreTally(sums={"a": [math.nan]}, std=1.0), "finite sums"),
+        (ScoreTally(sums={"a": [0.5]}), "sums without noise to be counts"),
+        (ScoreTally(sums={"a": [0.0] * (2**17 + 1)}, std=1.0), "at most 131072 sums"),
+        (ScoreTally(sums={"a" * 301: [0.0]}, std=1.0), "at most 300 characters"),
+        (ScoreTally(sums={str(k): [] for k in range(1001)}, std=1.0), "at most 1000 statistics"),
+    ],
+)
+def test_a_tally_that_is_none_is_refused(tally: ScoreTally, reason: str) -> None:
+    reply = Reply(
+        institution="ward", evaluations={"test": {"num_examples": 5}}, tallies={"test": tally}
+    )
+    with pytest.raises(ProtocolError, match=reason):
+        read_reply(reply_parts(reply), LIMITS)
 
 
 @pytest.mark.parametrize("code", [None, "", "deadline"])
