@@ -177,7 +177,10 @@ class PolicyConfig:
         choices=("noisy", "exact", "none"),
     )
     min_support: int = setting(
-        20, "Smallest number of records whose metrics may leave the institution.", ge=1
+        20,
+        "Smallest number of records whose metrics may leave the institution; exact counts by score"
+        " leave in bins of as many.",
+        ge=1,
     )
     release_statistics: str = setting(
         "federation",
