@@ -279,6 +279,14 @@ class Policy:
             if not verdict.holds:
                 raise _without_figures(verdict)
 
+    @property
+    def smallest_cell(self) -> int:
+        """Smallest number of records that an exact count may be chosen from.
+
+        No more than metrics may be told of.
+        """
+        return min(self.config.min_cell, self.config.min_support)
+
     def released(self, evaluations: Mapping[str, Evaluation]) -> dict[str, Evaluation]:
         """Return the metrics that may leave: allowed ones, on enough records.
 

@@ -11,7 +11,7 @@ A split's size leaves as noisily as its metrics; public is only whether it is em
 
 Beside the metrics of an evaluation leaves a tally, the sums that they follow from: noisy ones are
 those that were released, so that it costs nothing more; exact ones are counts of records by score,
-whose bins hold no record or ``policy.min_support`` of them at least.
+whose bins hold ``policy.min_cell`` of them at least.
 
 ``none``: nothing. A plan cannot change the mode.
 """
@@ -199,7 +199,7 @@ class Scores:
                 statistics_of(self._names(scored), scored.plan.task.metric_table),
                 scores.double().cpu().numpy(),
                 examples.labels.cpu().numpy(),
-                least=self._policy.config.min_support,
+                least=self._policy.smallest_cell,
             )
             tally = ScoreTally(sums=sums) if sums else None
         return Told(evaluation={**metrics, "num_examples": len(examples)}, tally=tally)

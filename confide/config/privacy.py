@@ -177,10 +177,7 @@ class PolicyConfig:
         choices=("noisy", "exact", "none"),
     )
     min_support: int = setting(
-        20,
-        "Smallest number of records whose metrics may leave the institution; exact counts by score"
-        " leave in bins of as many.",
-        ge=1,
+        20, "Smallest number of records whose metrics may leave the institution.", ge=1
     )
     release_statistics: str = setting(
         "federation",
@@ -193,8 +190,8 @@ class PolicyConfig:
     min_cell: int = setting(
         10,
         "Smallest number of units in a count, category, cell or group that leaves without noise"
-        " (confide statistics without privacy); smaller ones are merged with others or left out. 1:"
-        " no floor.",
+        " (confide statistics without privacy; of records in a bin of exact counts by score);"
+        " smaller ones are merged with others or left out. 1: no floor.",
         ge=1,
     )
     max_evaluations: int = setting(

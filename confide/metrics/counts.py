@@ -2,8 +2,8 @@
 
 Nothing here is protected: each count is as it is. Records that share a bin of scores, or a
 predicted class, were brought together by the model, which a coordinator chooses; so every such set
-has at least ``least`` records, as everything that metrics are told of (``policy.min_support``). No
-bin is told to be empty either: that would say where the highest score of all lies.
+has at least ``least`` records (``policy.min_cell``). No bin is told to be empty either: that would
+say where the highest score of all lies.
 """
 
 import bisect

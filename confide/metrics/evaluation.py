@@ -1,7 +1,7 @@
-"""What a run tells of its model beside metrics, made of tallies alone: the hook for kinds of task.
+"""What a run tells of its model beside metrics, made of tallies alone: the hook for outcomes.
 
-A kind of outcome describes its tallies in a way of its own (:data:`DESCRIPTIONS`); whoever writes a
-summary calls :func:`describe`, and whoever writes a report finds the section by its ``kind``.
+A kind of outcome describes its tallies in a way of its own (:data:`DESCRIPTIONS`), or not at all;
+whoever writes a summary calls :func:`describe`, and a report finds the section by its ``kind``.
 """
 
 import math
@@ -49,18 +49,17 @@ class Measured:
 
 DescribeFn = Callable[[Measured], dict[str, Json]]
 DESCRIPTIONS: dict[str, str] = {"classes": "confide.metrics.class_evaluation.describe_classes"}
-"""Kind of description, as a task's schema names it -> dotted name of a :data:`DescribeFn`; imported
-when it is used."""
+"""Kind of outcome -> dotted name of a :data:`DescribeFn`; imported when it is used."""
 
 
-def describe(kind: str | None, measured: Measured) -> dict[str, Json]:
-    """Return the summary's section on a model's test; {} where a task has none.
+def describe(kind: str, measured: Measured) -> dict[str, Json]:
+    """Return the summary's section on a model's test; {} where there is none.
 
     Args:
-        kind: of :data:`DESCRIPTIONS`; None for none.
+        kind: of the outcome.
         measured: what is known.
     """
-    if kind is None or not measured.test:
+    if kind not in DESCRIPTIONS or not measured.test:
         return {}
     module, _, name = DESCRIPTIONS[kind].rpartition(".")
     describe_fn = cast(DescribeFn, getattr(import_module(module), name))

@@ -30,7 +30,7 @@ EstimateFn = Callable[["numpy.ndarray"], float | None]
 """Sum of rows, with noise in it [w] -> value, in no bounds yet; None where it is undefined."""
 CountFn = Callable[["numpy.ndarray", "numpy.ndarray", int], "numpy.ndarray | None"]
 """Usable scores [n, ...], targets [n, ...] and the least number of records that a set chosen by
-scores may have -> exact counts, int64 of a shape that the outcome fixes; None where none may leave."""
+scores may have -> exact counts, int64, of a shape fixed by the outcome; None for none."""
 PoolFn = Callable[[Sequence[tuple[float, float]]], float]
 """(value, support) of each institution, all supports > 0 -> value of all together."""
 

@@ -168,7 +168,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
             "metric": plan.task.primary_metric,
             "validation": state.best.value,
         }
-    evaluation = describe(plan.task.description, _measured(result))
+    evaluation = describe(plan.task.outcome.kind, _measured(result))
     if evaluation:
         summary["evaluation"] = evaluation
     return summary

@@ -265,7 +265,7 @@ def test_model_that_gives_everybody_one_score_is_described() -> None:
 
 def test_kind_without_a_description_and_run_without_a_test_have_no_section() -> None:
     of = measured(dealt(60))
-    assert describe(None, of) == {}
+    assert describe("another", of) == {}
     assert describe("classes", replace(of, test={})) == {}
 
 
