@@ -59,22 +59,23 @@ def describe_classes(measured: Measured) -> dict[str, Json]:
     tables = {name: tables_of(tally, classes) for name, tally in tallies.items()}
     tables = {name: they for name, they in tables.items() if they}
     outcomes = {name: outcomes_of(tally, classes) for name, tally in tallies.items()}
+    confusions = {name: confusion_of(tally, classes) for name, tally in tallies.items()}
     known = {
-        name: deviations(tables.get(name, []), outcomes.get(name)) for name in {*tables, *outcomes}
+        name: deviations(tables.get(name, []), outcomes[name], confusions[name]) for name in tallies
     }
     pooled = [add_up(each) for each in zip(*tables.values(), strict=True)]
     section: dict[str, Json] = {
         "metrics": metric_figures(
             measured.federated,
             measured.metrics,
-            _federated_deviations(measured, pooled, outcomes, known),
+            _federated_deviations(measured, pooled, outcomes, confusions, known),
         )
     }
     clients: dict[str, dict[str, Json]] = {
         name: {"metrics": metric_figures(scores, measured.metrics, known.get(name, {}))}
         for name, scores in measured.test.items()
     }
-    if pooled and len(pooled[0].edges):
+    if pooled and all(len(table.edges) for table in pooled):
         section |= _counted(measured, pooled, list(tables))
         section["confusion"] = _confusion(measured.labels, pooled, list(tallies.values()))
         if classes == 2:
@@ -88,8 +89,11 @@ def _fits(name: str, tally: ScoreTally, measured: Measured) -> bool:
     told = measured.test.get(name)
     if told is None:
         return False
-    tables = [] if tally.std else tables_of(tally, len(measured.labels))
-    if all(float(table.counts.sum()) == told["num_examples"] for table in tables):
+    classes = len(measured.labels)
+    counts = [] if tally.std else [table.counts for table in tables_of(tally, classes)]
+    confusion = confusion_of(tally, classes)
+    counts += [] if confusion is None else [confusion]
+    if all(float(one.sum()) == told["num_examples"] for one in counts):
         return True
     log.warning("%s: its counts are not of the records that its metrics are of; left out.", name)
     return False
@@ -104,24 +108,37 @@ def outcomes_of(tally: ScoreTally, classes: int) -> Floats | None:
     if tally.std and sums.size == 3 * classes:
         # A wrong record's row has two entries of 1 / sqrt(2).
         return (sums.reshape(3, classes) * [[1.0], [2**0.5], [2**0.5]]).clip(min=0.0)
-    if not tally.std and sums.size == classes**2:
-        counts = sums.reshape(classes, classes)
+    counts = confusion_of(tally, classes)
+    if counts is not None:
         right = counts.diagonal()
         return numpy.stack([right, counts.sum(axis=1) - right, counts.sum(axis=0) - right])
     return None
+
+
+def confusion_of(tally: ScoreTally, classes: int) -> Floats | None:
+    """Return records by label and likeliest class, shape [c, c]; None where a tally tells none."""
+    counts = numpy.asarray(tally.sums.get(OUTCOMES.name, ()), dtype=float)
+    if tally.std or counts.size != classes**2:
+        return None
+    return counts.reshape(classes, classes)
 
 
 def _federated_deviations(
     measured: Measured,
     pooled: list[ScoreTable],
     outcomes: Mapping[str, Floats | None],
+    confusions: Mapping[str, Floats | None],
     known: Mapping[str, Mapping[str, float]],
 ) -> Mapping[str, float]:
     if not measured.is_pooled:
         return mean_deviations(known, measured.test)
-    told = [one for one in outcomes.values() if one is not None]
-    whole = numpy.sum(told, axis=0) if told and len(told) == len(outcomes) else None
-    return deviations(pooled, whole)
+    return deviations(pooled, _sum(outcomes), _sum(confusions))
+
+
+def _sum(parts: Mapping[str, Floats | None]) -> Floats | None:
+    """Return the sum of what all institutions tell; None where one tells nothing."""
+    told = [one for one in parts.values() if one is not None]
+    return numpy.sum(told, axis=0) if told and len(told) == len(parts) else None
 
 
 def _counted(measured: Measured, pooled: list[ScoreTable], names: list[str]) -> dict[str, Json]:
@@ -337,4 +354,4 @@ def _row(table: ScoreTable, place: int, costs: Costs) -> dict[str, Json]:
     }
 
 
-__all__ = ["describe_classes", "outcomes_of"]
+__all__ = ["confusion_of", "describe_classes", "outcomes_of"]

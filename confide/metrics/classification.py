@@ -81,19 +81,18 @@ def average_precision(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -
         return None
     found = []
     for k in [1] if classes == 2 else range(classes):
-        scores, positive = probabilities[:, k], labels == k
-        _, places = numpy.unique(-scores, return_inverse=True)  # the highest first
+        _, places = numpy.unique(-probabilities[:, k], return_inverse=True)  # the highest first
         taken = numpy.bincount(places)
-        right = numpy.bincount(places[positive], minlength=len(taken))
+        right = numpy.bincount(places[labels == k], minlength=len(taken))
         precision = right.cumsum() / taken.cumsum()
         found.append(float((precision * right).sum() / right.sum()))
     return sum(found) / len(found)
 
 
 def brier(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
-    """Return the mean squared error of probabilities, half its sum over classes, in [0, 1].
+    """Return the mean squared error, half its sum over classes: of two, the second one's.
 
-    Of two classes it is the squared error of the second one's (Brier, Monthly Weather Review 1950).
+    Brier, Monthly Weather Review 1950.
     """
     return float(_squared_errors(probabilities, labels).mean())
 
@@ -294,7 +293,7 @@ def log_loss_of(sums: "numpy.ndarray") -> float:
     return float(LARGEST_LOSS * sums[0] / max(sums.sum(), 1.0))
 
 
-def average_precision_of(sums: "numpy.ndarray") -> float | None:
+def _average_precision_of(sums: "numpy.ndarray") -> float | None:
     """Return the mean of precision over recall of binned scores.
 
     None where a class has less than one record.
@@ -307,7 +306,7 @@ def average_precision_of(sums: "numpy.ndarray") -> float | None:
     return float(of_counts(bins).mean())
 
 
-def brier_of(sums: "numpy.ndarray") -> float:
+def _brier_of(sums: "numpy.ndarray") -> float:
     """Return the mean squared error."""
     return float(sums[0] / max(sums.sum(), 1.0))
 
@@ -386,7 +385,7 @@ CLASSIFICATION: dict[str, Metric] = table(
         largest=1.0,
         score_fn=average_precision,
         statistic=RANKS,
-        estimate_fn=average_precision_of,
+        estimate_fn=_average_precision_of,
         reported=False,
     ),
     Metric(
@@ -396,7 +395,7 @@ CLASSIFICATION: dict[str, Metric] = table(
         largest=1.0,
         score_fn=brier,
         statistic=BOUNDED_SQUARES,
-        estimate_fn=brier_of,
+        estimate_fn=_brier_of,
         reported=False,
     ),
 )
@@ -417,9 +416,7 @@ __all__ = [
     "auc",
     "auc_of",
     "average_precision",
-    "average_precision_of",
     "brier",
-    "brier_of",
     "log_loss",
     "log_loss_of",
     "macro_f1",

@@ -12,6 +12,7 @@ from confide.metrics.thresholds import at_edges
 
 Z = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""
+_DRAWS, _SEED = 200, 0
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
@@ -106,7 +107,9 @@ def _variance(values: Floats, counts: Floats) -> float:
     return float(counts @ (values - mean) ** 2) / (total - 1) / total
 
 
-def deviations(tables: list[ScoreTable], outcomes: Floats | None) -> Mapping[str, float]:
+def deviations(
+    tables: list[ScoreTable], outcomes: Floats | None, confusion: Floats | None = None
+) -> Mapping[str, float]:
     """Return the standard deviations of metrics over draws of records, by name.
 
     Of a metric that is a mean over classes: at most this much, since errors of classes go together.
@@ -115,6 +118,8 @@ def deviations(tables: list[ScoreTable], outcomes: Floats | None) -> Mapping[str
         tables: of the second of two classes, or of every class.
         outcomes: records that were right, missed and wrongly taken, by class, shape [3, c]; None
             where nobody tells.
+        confusion: records by label and likeliest class, shape [c, c]; None where only ``outcomes``
+            is known, if that.
     """
     found: dict[str, float] = {}
     if tables:
@@ -125,14 +130,26 @@ def deviations(tables: list[ScoreTable], outcomes: Floats | None) -> Mapping[str
         found["log_loss"], found["brier"] = _loss_deviation(tables), _brier_deviation(tables)
         if len(tables) == 1:
             found["macro_f1"] = spread(_binary_f1(exact[0].draws.counts, exact[0].draws.edges))
-    if outcomes is not None and len(tables) != 1:
-        rng = numpy.random.default_rng(0)
-        right, missed, wrong = numpy.moveaxis(
-            rng.poisson(outcomes, size=(200, *outcomes.shape)), 1, 0
-        )
-        each = _f1(right, missed, wrong)
-        found["macro_f1"] = _mean([spread(one) for one in each.T])
+    if len(tables) != 1:
+        f1 = _f1_deviation(outcomes, confusion)
+        found |= {} if f1 is None else {"macro_f1": f1}
     return found
+
+
+def _f1_deviation(outcomes: Floats | None, confusion: Floats | None) -> float | None:
+    """Return the standard deviation of the mean of F1 over several classes."""
+    rng = numpy.random.default_rng(_SEED)
+    if confusion is not None:
+        drawn = rng.poisson(confusion, size=(_DRAWS, *confusion.shape)).astype(float)
+        right = numpy.diagonal(drawn, axis1=1, axis2=2)
+        missed, wrong = drawn.sum(axis=2) - right, drawn.sum(axis=1) - right
+        return spread(_f1(right, missed, wrong).mean(axis=1))
+    if outcomes is None:
+        return None
+    right, missed, wrong = numpy.moveaxis(
+        rng.poisson(outcomes, size=(_DRAWS, *outcomes.shape)), 1, 0
+    )
+    return _mean([spread(one) for one in _f1(right, missed, wrong).T])
 
 
 def _mean(values: list[float]) -> float:

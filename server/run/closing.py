@@ -1,6 +1,6 @@
 """The table and lines that end a run on a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +56,24 @@ def _noise(line: Mapping[str, Any], metric: str) -> str:
     return "" if noise is None else f" ± {NOISE_QUANTILE * noise:.3f}"
 
 
+def _intervals(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return a line with the 95 % intervals of metrics; nothing where none is known."""
+    metrics = summary.get("evaluation", {}).get("metrics", {})
+    known = [
+        f"{name} {ends[0]:.3f} to {ends[1]:.3f}"
+        for name in names
+        if (ends := metrics.get(name, {}).get("interval"))
+    ]
+    return [f"95 % intervals: {', '.join(known)}."] if known else []
+
+
 def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     """Return lines on the scores, the cost in privacy, and the folder of a run."""
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
     assert isinstance(federated, dict)
     assert isinstance(privacy, dict)
-    scores = ", ".join(
-        f"{name} {value:.3f}{_noise(federated, name)}"
-        for name, value in federated.items()
-        if name in (metric, "auc", "macro_f1", "log_loss")
-    )
+    shown = [name for name in federated if name in (metric, "auc", "macro_f1", "log_loss")]
+    scores = ", ".join(f"{name} {federated[name]:.3f}{_noise(federated, name)}" for name in shown)
     where = (
         "pooled test records"
         if "measured" not in federated
@@ -79,6 +87,7 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
             else "no records for test"
         )
         lines = [f"Federated model: {kept}."]
+    lines += _intervals(summary, shown)
     if "scores" in privacy:
         lines.append("Institutions release scores with noise; ± is its 95 % interval.")
     pooled = summary["baselines"].get("pooled", {}).get(metric)

@@ -11,7 +11,7 @@ import pytest
 from scored_records import Floats, Integers, exact, noisy, records
 from sklearn import metrics as theirs
 
-from confide.metrics.class_evaluation import outcomes_of
+from confide.metrics.class_evaluation import confusion_of, outcomes_of
 from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.evaluation import Measured, describe, mean_deviations, metric_figures
 from confide.metrics.intervals import deviations
@@ -187,7 +187,9 @@ def test_outcomes_with_noise_are_right_missed_and_wrong_ones(classes: int) -> No
 def test_deviations_are_those_of_metrics_over_draws_of_records(classes: int) -> None:
     scores, labels = records(400, classes)
     tally = exact(scores, labels)
-    told = deviations(tables_of(tally, classes), outcomes_of(tally, classes))
+    told = deviations(
+        tables_of(tally, classes), outcomes_of(tally, classes), confusion_of(tally, classes)
+    )
     rng = numpy.random.default_rng(4)
     parts = [rng.integers(0, 400, size=400) for _ in range(300)]
     for name in ("auc", "average_precision", "log_loss", "brier", "macro_f1"):
