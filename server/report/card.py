@@ -13,8 +13,8 @@ from confide.config.task import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
 from confide.server.report.audit import audit_section
-from confide.server.report.inputs import most_used
 from confide.server.report.evaluation import evaluation_card
+from confide.server.report.inputs import most_used
 from confide.server.report.read import RunFiles
 from confide.server.report.render import number, render
 

@@ -11,8 +11,8 @@ from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
 from confide.server.report.audit import audit_section
-from confide.server.report.inputs import gains
 from confide.server.report.evaluation import evaluation_blocks
+from confide.server.report.inputs import gains
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
