@@ -243,7 +243,11 @@ def test_private_newton_learns_and_spends_what_it_says(
     report = (tmp_path / "run" / "report.html").read_text()
     assert "steps are scaled by a Gram matrix" in report
     assert "trained in 20 rounds of private federated Newton" in report
-    assert gram["job"] in (tmp_path / "run" / "model_card.md").read_text()
+    card = (tmp_path / "run" / "model_card.md").read_text()
+    assert gram["job"] in card
+    assert (
+        "Only a Gram matrix of its encoded records and sums of gradients, both with noise" in card
+    )
 
 
 @pytest.mark.parametrize("stop", [1, 3, pytest.param(4, marks=pytest.mark.slow)])
