@@ -71,6 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "report --help": CONFIG,
     "server --help": PROCESSES,
     "simulate --help": CONFIG,
+    "statistics --help": PROCESSES,
     "simulate --cfg job": CONFIG,
     # The table ends before the report is written, which draws
     HEART: TRAINING | {"tensorboard"},
