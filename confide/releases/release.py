@@ -1,6 +1,6 @@
 """What a release is: sums over training records that a plan asks for in place of an update.
 
-A release is a run of one step (docs/design/0030-encodings.md, 0036-releases.md). Its plan goes
+A release is a run of one step (docs/design/0030-encodings.md, 0036-statistics.md). Its plan goes
 through the door, the policy and the ledger that rounds go through: reserved before noise is drawn,
 its answer kept, and asked again given as it was at no cost.
 
