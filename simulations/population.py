@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from confide.client.records.checked import (
     by_file,
+    institutions_of,
     load_checked_records,
     partition_column,
 )
@@ -159,6 +160,8 @@ def _view(config: DataConfig, task: TaskConfig, records: Dataset) -> Dataset:
         values = [str(value) for value in records[column][:]]
         if not by_file(config):  # files are called what they are called; 1.0 in one is 1 in another
             values = list(map(canonical_name, values))
+            if config.partition_values and config.partitioner == "natural":
+                values = institutions_of(values, config)
     by: list[str] | list[int] | list[float] = values
     if config.partitioner == "inner_dirichlet":  # needs classes numbered from 0
         number = {value: i for i, value in enumerate(sorted(set(values)))}

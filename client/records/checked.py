@@ -21,6 +21,7 @@ from confide.client.records.units import (
     unit_ids,
 )
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
+from confide.config.spelling import canonical_name
 from confide.config.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.tasks.outcomes.build import outcome_of
@@ -83,6 +84,8 @@ def refuse_other_count(source: SourceRecords, config: DataConfig) -> None:
     ):
         return
     names = {str(name) for name in source.records[str(column)][:] if name}
+    if config.partition_values:
+        names = set(institutions_of(list(map(canonical_name, names)), config))
     if len(names) != config.num_clients:
         folder = config.source if config._target_ is not None else f"folder {config.source}"
         where = f"column {column}" if config.partition_by else folder
@@ -121,6 +124,23 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
         query=config.query,
         reading=Reading(encoding=config.encoding, errors=config.encoding_errors),
     )
+
+
+def institutions_of(values: Sequence[str], config: DataConfig) -> list[str]:
+    """Return the institution of each value of the column to partition by.
+
+    Raises:
+        DataError: naming the values that belong to none.
+    """
+    named = {canonical_name(value): name for value, name in config.partition_values.items()}
+    unknown = Counter(value for value in values if value not in named)
+    if unknown:
+        shown = ", ".join(f"{value} ({count} records)" for value, count in unknown.most_common(5))
+        raise DataError(
+            f"Column {config.partition_by}: data.partition_values has no institution for {shown};"
+            " add them there."
+        )
+    return [named[value] for value in values]
 
 
 def partition_column(config: DataConfig) -> str | None:
@@ -302,6 +322,7 @@ __all__ = [
     "by_file",
     "files_of",
     "gather",
+    "institutions_of",
     "load_checked_records",
     "partition_column",
     "read_parts",

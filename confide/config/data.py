@@ -124,6 +124,11 @@ class DataConfig:
         "Name of the column to partition by. natural, grouped_natural: the institution (natural,"
         " null: the file in a folder); continuous: a number to sort by.",
     )
+    partition_values: dict[str, str] = setting(
+        dict,
+        "Value of partition_by -> institution, where one has several (natural), such as the states"
+        " of a region; empty: each value is an institution's name.",
+    )
     institution: str = setting(
         "institution",
         "Prefix of institutions' names, NAME-1, NAME-2, ... (natural: their own names are used).",
@@ -172,13 +177,18 @@ class DataConfig:
                 " _target_ needs data=custom."
             )
         # A folder, or a mapping that a function returns, names its institutions itself
-        by_file = self.partitioner == "natural" and (
+        by_file = (self.partitioner, self.partition_by) == ("natural", None) and (
             self._target_ is not None or Path(self.path).expanduser().is_dir()
         )
         yield from self._count_problems()
         needed = PARTITIONED_BY_COLUMN.get(self.partitioner)
         if needed is not None and self.partition_by is None and not by_file:
             yield f"partition_by=null: partitioner={self.partitioner} needs {needed}."
+        if self.partition_values and by_file:
+            yield (
+                "partition_values names the institutions of a column's values; set"
+                " partition_by=COLUMN, or leave it out."
+            )
         if self.is_database(self.path) and self.query is None:
             yield (
                 "query=null: a database needs the query whose rows are the records; set"

@@ -133,6 +133,25 @@ def test_natural_institutions_must_be_as_many_as_asked_for(csv: str) -> None:
         deal(csv, partitioner="natural", partition_by="hospital", num_clients=4)
 
 
+def test_several_values_of_a_column_are_one_institution(csv: str) -> None:
+    cantons = {"Basel": "Rhine", "Arosa": "Rhine", "Bern": "Aare"}
+    parts = deal(
+        csv, partitioner="natural", partition_by="hospital", partition_values=cantons, num_clients=2
+    )
+    assert {name: len(part) for name, part in parts.items()} == {"Aare": 40, "Rhine": 80}
+    assert set(parts["Rhine"]["hospital"]) == {"Basel", "Arosa"}
+
+
+def test_a_value_of_no_institution_is_named(csv: str) -> None:
+    with pytest.raises(DataError, match=r"has no institution for Bern \(40 records\), Arosa"):
+        deal(csv, partitioner="natural", partition_by="hospital", partition_values={"Basel": "B"})
+
+
+def test_values_of_no_column_are_refused(tmp_path: Path) -> None:
+    data = DataConfig(path=str(tmp_path), partitioner="natural", partition_values={"a": "b"})
+    assert any("partition_by=COLUMN" in problem for problem in data.problems())
+
+
 def test_natural_needs_its_column(csv: str) -> None:
     with pytest.raises(DataError, match="lack column ward"):
         deal(csv, partitioner="natural", partition_by="ward", num_clients=3)
