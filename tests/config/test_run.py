@@ -30,7 +30,10 @@ NEEDS = {
     ("strategy", "boosting"): [*RECORDS, "client=trees", "privacy=none"],
     ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
-    ("task", "heart_disease"): ["data=heart_disease", "backbone=logistic", "tuning=full"],
+    **{
+        ("task", name): [f"data={name}", "backbone=logistic", "tuning=full"]
+        for name in ("heart_disease", "credit", "lending")
+    },
 }
 GROUPS = sorted(
     (path.parent.name, path.stem)
@@ -42,7 +45,8 @@ GROUPS = sorted(
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
 def test_every_choice_composes(group: str, choice: str) -> None:
     needs = NEEDS.get((group, choice), [])
-    job = [] if group == "experiment" or "data=heart_disease" in needs else [MAIN_JOB]
+    has_records = any(word in needs for word in ("data=heart_disease", f"data={choice}"))
+    job = [] if group == "experiment" or has_records else [MAIN_JOB]
     assert isinstance(compose([*job, f"{group}={choice}", *needs]), Config)
 
 
@@ -63,7 +67,7 @@ def test_unknown_choice_lists_the_choices() -> None:
         ConfigError,
         match=(
             r"strategy=fedfoo: there is no strategy called fedfoo\. Choose one of: boosting,"
-            r" custom, fedadagrad, fedadam"
+            r" custom, default, fedadagrad"
         ),
     ):
         compose(["strategy=fedfoo"])

@@ -67,6 +67,7 @@ def by_hand(
 
 
 BUILT: dict[str, Strategy] = {
+    "default": by_hand(),
     "fedavg": by_hand(),
     "fedavgm": by_hand(Sgd(learning_rate=1.0, momentum=0.9)),
     "fedprox": by_hand(objective=FedProxConfig(proximal_mu=0.01)),

@@ -33,7 +33,7 @@ from confide.config.composing.problems import (
     without_consequences,
 )
 from confide.config.composing.quoting import quote_texts
-from confide.config.composing.suited import SUITED, register_rule, suited_words
+from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
 from confide.config.model import BACKBONES
 from confide.config.outcomes.table import OUTCOMES
@@ -83,7 +83,14 @@ def register_schema() -> None:
         for name, node in classes.items():
             # A part needs no file: its schema is the choice.
             file = name if "/" in group else f"{name}_schema"
-            store.store(group=group, name=file, node=with_open_dicts(node, names))
+            open_node = with_open_dicts(node, names).copy()
+            for key, rule in SUITED.items():
+                if key.startswith(f"{group}."):
+                    OmegaConf.update(open_node, key.partition(".")[2], rule)
+            store.store(group=group, name=file, node=open_node)
+    # Of the whole strategy: what stands for a part is no part itself
+    left_open = OmegaConf.create({"objective": DictConfig(OBJECTIVE)})
+    store.store(group="strategy/objective", name="suited", node=left_open, package="strategy")
 
 
 def compose(overrides: Sequence[str] = ()) -> Config:

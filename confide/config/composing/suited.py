@@ -1,13 +1,20 @@
 """Settings that suit what is learnt, and how privately: a rule of the config alone.
 
-A config that says nothing of them holds ``${suited:KEY}``, resolved when all else is known;
-``RUN/config.yaml`` and a plan hold values. No record is read for it.
+A config that says nothing of them holds ``${suited:NAME}``, resolved when all else is known;
+``RUN/config.yaml`` and a plan hold values. No record is read for it. Whoever says anything of
+strategy or client is not overruled: a recipe is chosen as a whole or not at all.
 """
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
+
+from confide.config.model import BACKBONES
+from confide.config.objectives import GradientSumConfig, ObjectiveConfig
+from confide.config.privacy import PrivacyConfig
+from confide.config.strategy import SgdConfig, WeightedMeanConfig
 
 LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("logistic", False): 0.2,
@@ -25,11 +32,71 @@ LEARNING_RATES: dict[tuple[str, bool], float] = {
 
 Private steps are larger: a clipped gradient is at most clipping_norm long."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a model is trained where a config says nothing of it.
+
+    Attributes:
+        objective: settings of the algorithm.
+        local_steps: steps of a round.
+        sampling_rate: share of the records in a step.
+        optimizer: kind of client optimizer.
+        learning_rate: of the client; None: by :data:`LEARNING_RATES`.
+        num_rounds: rounds.
+        row_norm: norm that rows are scaled to.
+        clipping_norm: bound on a gradient, under privacy.
+        metrics_every: rounds from one release of noisy scores to the next.
+    """
+
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    local_steps: int = 10
+    sampling_rate: float = 0.2
+    optimizer: str = "sgd"
+    learning_rate: float | None = None
+    num_rounds: int = 20
+    row_norm: float | None = None
+    clipping_norm: float = PrivacyConfig.clipping_norm
+    metrics_every: int = PrivacyConfig.metrics_every
+
+
+PLAIN = Recipe()
+"""FedAvg, ten steps a round on a fifth of the records each."""
+
+GRADIENT_SUMS = Recipe(
+    objective=GradientSumConfig(),
+    local_steps=1,
+    sampling_rate=1.0,
+    learning_rate=1.0,
+    num_rounds=50,
+    row_norm=3.0,
+    clipping_norm=3.1623,
+    metrics_every=10,
+)
+"""What ``client=private_table`` says: for a linear model under privacy (ADR 0031)."""
+
+ADAM = Recipe(optimizer="adam", learning_rate=0.003, num_rounds=50)
+"""For a table without privacy, unless its numbers are encoded linearly (ADR 0038).
+
+Steps of Adam are as long whatever the encoding: rows of many inputs a column need no other rate."""
+
 SUITED = {
     "client.optimizer.learning_rate": "${suited:learning_rate}",
     "data.partitioner": "${suited:partitioner}",
+    "backbone.row_norm": "${suited:row_norm}",
+    "privacy.clipping_norm": "${suited:clipping_norm}",
+    "privacy.metrics_every": "${suited:metrics_every}",
 }
-"""Setting -> what stands for it where nothing else does."""
+"""Setting of the schema -> what stands for it where nothing else does."""
+_OF_CHOICES = (
+    "client.local_steps",
+    "client.sampling_rate",
+    "client.optimizer.kind",
+    "server.num_rounds",
+)
+"""Settings that the default choices of their groups leave to the rule."""
+OBJECTIVE = "${suited:objective}"
+_MARK = "${suited:"
 
 
 def register_rule() -> None:
@@ -40,25 +107,94 @@ def register_rule() -> None:
 def suited_words(composed: DictConfig) -> list[str]:
     """Return the overrides that set what the rule decides, for a config that is only shown."""
     words = []
-    for key, rule in SUITED.items():
-        group, _, name = key.rpartition(".")
-        if OmegaConf.to_container(OmegaConf.select(composed, group)).get(name) == rule:  # type: ignore[union-attr]
-            words.append(f"{key}={OmegaConf.select(composed, key)}")
+    for key in (*SUITED, *_OF_CHOICES):
+        if _is_left_open(composed, key):
+            value = OmegaConf.select(composed, key)
+            words.append(f"{key}={'null' if value is None else value}")
+    if _is_left_open(composed, "strategy.objective"):
+        words.append(f"strategy/objective={_of(composed, 'strategy.objective.kind')}")
     return words
 
 
-def _suited(name: str, *, _root_: DictConfig) -> Any:
+def _suited(name: str, otherwise: Any = None, *, _root_: DictConfig) -> Any:
+    """Resolve ``${suited:NAME}``, or ``${suited:NAME,VALUE}`` with a value for the plain recipe."""
     if name == "partitioner":
         return _partitioner(_root_)
     if name == "tree_rounds":
         # One a level; a value that is no number is reported where it stands
         counts = [_of(_root_, f"backbone.{key}") for key in ("num_trees", "depth")]
         return counts[0] * counts[1] if all(isinstance(one, int) for one in counts) else 1
-    backbone, tuning = _of(_root_, "backbone.kind"), _of(_root_, "tuning.kind")
-    private = _of(_root_, "privacy.unit") not in (None, "none")
-    model = tuning if backbone == "transformer" else backbone
+    recipe = _recipe(_root_)
+    if recipe is PLAIN and otherwise is not None:
+        return otherwise
+    if name == "objective":
+        return OmegaConf.structured(recipe.objective)
+    value = getattr(recipe, name)
+    return _learning_rate(_root_) if name == "learning_rate" and value is None else value
+
+
+def _learning_rate(root: DictConfig) -> float:
     # What is unknown here is reported as such; it needs some value until then
-    return LEARNING_RATES.get((str(model), private), 0.1)
+    return LEARNING_RATES.get((_model(root), _is_private(root)), 0.1)
+
+
+def _recipe(root: DictConfig) -> Recipe:
+    """Choose how the model of a config is trained."""
+    if not _nothing_is_said(root):
+        return PLAIN
+    if not _is_private(root):
+        return ADAM if _is_table(root) and _of(root, "client.optimizer.momentum") == 0 else PLAIN
+    kind = BACKBONES.get(str(_of(root, "backbone.kind")))
+    is_linear = _of(root, "tuning.kind") == "head" or (kind is not None and kind.schema.is_linear)
+    # The model is a mean over the last rounds, which a run that ends early would not have
+    to_the_end = _of(root, "server.patience") is None and _of(root, "server.keep") == "last"
+    return GRADIENT_SUMS if is_linear and to_the_end and _is_plain_sum(root) else PLAIN
+
+
+def _nothing_is_said(root: DictConfig) -> bool:
+    """Say whether algorithm and local steps are left to the rule, and it knows the loss."""
+    left_open = (
+        "strategy.objective",
+        "client.optimizer.kind",
+        "client.optimizer.learning_rate",
+        "client.local_steps",
+        "client.sampling_rate",
+    )
+    return all(_is_left_open(root, key) for key in left_open)
+
+
+def _is_plain_sum(root: DictConfig) -> bool:
+    """Say whether everybody's update counts, as a plain step of its length."""
+    mean, step = WeightedMeanConfig(), SgdConfig()
+    return all(
+        _of(root, f"strategy.{key}") == value
+        for key, value in {
+            "selection.kind": "all",
+            "aggregator.kind": mean.kind,
+            "aggregator.weighting": mean.weighting,
+            "server_optimizer.kind": step.kind,
+            "server_optimizer.learning_rate": step.learning_rate,
+            "server_optimizer.momentum": step.momentum,
+        }.items()
+    ) and (_of(root, "client.optimizer.momentum"), _of(root, "client.optimizer.weight_decay")) == (
+        0,
+        0,
+    )
+
+
+def _is_table(root: DictConfig) -> bool:
+    """Say whether numbers become many inputs of a model that starts at random."""
+    encoding = _of(root, "task.numeric.encoding")
+    return encoding not in (None, "linear") and (_model(root), False) in LEARNING_RATES
+
+
+def _model(root: DictConfig) -> str:
+    backbone = _of(root, "backbone.kind")
+    return str(_of(root, "tuning.kind") if backbone == "transformer" else backbone)
+
+
+def _is_private(root: DictConfig) -> bool:
+    return _of(root, "privacy.unit") not in (None, "none")
 
 
 def _partitioner(root: DictConfig) -> str:
@@ -75,4 +211,23 @@ def _of(root: DictConfig, key: str) -> Any:
     return OmegaConf.select(root, key, throw_on_missing=False)
 
 
-__all__ = ["LEARNING_RATES", "SUITED", "register_rule", "suited_words"]
+def _is_left_open(root: DictConfig, key: str) -> bool:
+    """Say whether a setting is what the rule decides."""
+    group, _, name = key.rpartition(".")
+    parent = OmegaConf.select(root, group, throw_on_missing=False)
+    # Neither `in` nor [], which would resolve it, and so ask this again
+    node = parent._get_node(name, validate_access=False) if isinstance(parent, DictConfig) else None
+    return isinstance(node, Node) and str(node._value()).startswith(_MARK)
+
+
+__all__ = [
+    "ADAM",
+    "GRADIENT_SUMS",
+    "LEARNING_RATES",
+    "OBJECTIVE",
+    "PLAIN",
+    "SUITED",
+    "Recipe",
+    "register_rule",
+    "suited_words",
+]

@@ -18,7 +18,7 @@ LOGISTIC = (*TABLE, "backbone=logistic", "tuning=full")
 
 def leaks(config: Config) -> list[object]:
     """Return what was chosen for the main job's records."""
-    data, chosen = config.data, compose([MAIN_JOB])
+    data, chosen = config.data, compose([MAIN_JOB, "privacy=none"])
     pairs = [
         (data.max_records, chosen.data.max_records),
         (data.institution, chosen.data.institution),

@@ -136,7 +136,10 @@ def test_confides_own_folder_is_not_somebodys_own(monkeypatch: pytest.MonkeyPatc
 def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
     write_configs(here / "conf")
     (problem,) = mistakes("task=credt")
-    assert "Did you mean credit? Choose one of: credit, heart_disease, text, tweets." in problem
+    assert (
+        "Did you mean credit? Choose one of: credit, heart_disease, lending, text, tweets."
+        in problem
+    )
 
 
 def test_a_file_of_another_ending_is_told(here: Path) -> None:

@@ -1,0 +1,113 @@
+"""How a model is trained where a config says nothing of it."""
+
+import pytest
+
+from confide.config.composing.compose import compose, rule_words
+from confide.config.composing.suited import ADAM, GRADIENT_SUMS, PLAIN, Recipe
+from confide.config.objectives import ObjectiveConfig
+from confide.config.run import Config
+from confide.config.strategy import objective_of
+
+CREDIT = ("experiment=credit",)
+PRIVATE = (*CREDIT, "privacy=record")
+HEART = ("experiment=heart_disease",)
+MAIN = ("experiment=tweets",)
+OWN = ("task=credit", "data.path=mine.csv", "data.public=true", "backbone=logistic", "tuning=full")
+
+
+def recipe_of(config: Config) -> Recipe:
+    """Return which recipe a config follows."""
+    for recipe in (GRADIENT_SUMS, ADAM, PLAIN):
+        client, optimizer = config.client, config.client.optimizer
+        found = (client.local_steps, client.sampling_rate, optimizer.kind)
+        expected = (recipe.local_steps, recipe.sampling_rate, recipe.optimizer)
+        if (objective_of(config.strategy).kind, *found) == (recipe.objective.kind, *expected):
+            return recipe
+    raise AssertionError(config)
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        (CREDIT, ADAM),
+        ((*CREDIT, "backbone=mlp"), ADAM),
+        (OWN, GRADIENT_SUMS),
+        ((*OWN, "privacy=none"), ADAM),
+        ((*CREDIT, "task.numeric.encoding=linear"), PLAIN),
+        (PRIVATE, GRADIENT_SUMS),
+        ((*CREDIT, "privacy=group", "data.group_column=Age"), GRADIENT_SUMS),
+        ((*PRIVATE, "task.numeric.encoding=linear"), GRADIENT_SUMS),
+        ((*PRIVATE, "backbone=mlp"), PLAIN),
+        (HEART, PLAIN),
+        ((*HEART, "privacy=record"), GRADIENT_SUMS),
+        (MAIN, GRADIENT_SUMS),
+        ((*MAIN, "privacy=none"), PLAIN),
+        ((*MAIN, "tuning=lora"), PLAIN),
+        ((*MAIN, "tuning=full"), PLAIN),
+    ],
+)
+def test_the_recipe_suits_model_encoding_and_privacy(
+    words: tuple[str, ...], recipe: Recipe
+) -> None:
+    assert recipe_of(compose(words)) is recipe
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "client=poisson",
+        "client=epochs",
+        "client.local_steps=5",
+        "client.sampling_rate=0.5",
+        "client.optimizer.learning_rate=0.3",
+        "client.optimizer.momentum=0.9",
+        "client.optimizer.kind=adam",
+        "strategy=fedavg",
+        "strategy=fedadam",
+        "strategy=fedprox",
+        "strategy=scaffold",
+        "strategy=flower",
+        "strategy/objective=fedprox",
+        "strategy/server_optimizer=adam",
+        "strategy.server_optimizer.learning_rate=0.5",
+        "strategy.aggregator.weighting=uniform",
+        "server.patience=3",
+        "server.keep=best",
+    ],
+)
+@pytest.mark.parametrize("job", [PRIVATE, MAIN])
+def test_whoever_says_anything_of_it_is_not_overruled(job: tuple[str, ...], word: str) -> None:
+    config = compose([*job, word])
+    assert objective_of(config.strategy).kind != GRADIENT_SUMS.objective.kind
+    assert config.backbone.row_norm is None
+    assert config.privacy.clipping_norm == 1.0
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"), [("server.num_rounds=7", 7), ("privacy.clipping_norm=1", 50)]
+)
+def test_rounds_and_norms_may_be_set_beside_it(word: str, kept: int) -> None:
+    config = compose([*PRIVATE, word])
+    assert recipe_of(config) is GRADIENT_SUMS
+    assert config.server.num_rounds == kept
+
+
+@pytest.mark.parametrize("job", [PRIVATE, (*HEART, "privacy=record"), MAIN])
+def test_it_is_what_private_table_says(job: tuple[str, ...]) -> None:
+    assert compose(job) == compose([*job, "client=private_table"])
+
+
+def test_the_plain_steps_of_an_experiment_stand_where_no_recipe_applies() -> None:
+    heart, main = compose(HEART), compose([*MAIN, "tuning=lora"])
+    assert (heart.client.optimizer.learning_rate, heart.server.num_rounds) == (0.1, 15)
+    assert (main.client.optimizer.learning_rate, main.server.num_rounds) == (3.0, 20)
+    assert objective_of(heart.strategy) == ObjectiveConfig()
+    piecewise = compose([*HEART, "task.numeric.encoding=piecewise"])
+    assert piecewise.client.optimizer.learning_rate == ADAM.learning_rate
+    assert piecewise.server.num_rounds == ADAM.num_rounds
+
+
+def test_a_config_that_is_shown_says_what_the_rule_chose() -> None:
+    words = rule_words(PRIVATE)
+    assert "strategy/objective=gradient_sum" in words
+    assert compose([*words, *PRIVATE]) == compose(PRIVATE)
