@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 CONFIG, COMMAND, PLAN, SUMMARY = "config.yaml", "command.yaml", "plan.json", "summary.json"
 REPORT, CARD, AUDIT = "report.html", "model_card.md", "audit.json"
+CURVES = "curves.svg"
 CHECKPOINTS, STATES = "checkpoints", "clients"
 WITHDRAWN = "withdrawn.json"
 LOG = "confide.log"
@@ -37,10 +38,11 @@ GRAM = "gram.safetensors"
 _OWN_FILES = f"{CHECKPOINTS}/conf"
 
 _STALE = (
-    SUMMARY,  # these six must not stand beside what is computed now
+    SUMMARY,  # these seven must not stand beside what is computed now
     REPORT,
     CARD,
     AUDIT,
+    CURVES,
     STATISTICS,
     STATISTICS_PAGE,
     "audit-*.svg",
@@ -327,6 +329,7 @@ __all__ = [
     "CHECKPOINTS",
     "COMMAND",
     "CONFIG",
+    "CURVES",
     "HOW_NOT_WHAT",
     "LOG",
     "PLAN",

@@ -12,7 +12,7 @@ from confide.config.fields import STRICT, setting
 from confide.encodings.tree_cells import CELLS
 
 # A plan may come from anybody: a model that it describes by its widths has to have some bound.
-_MOST_LAYERS, _WIDEST_LAYER = 64, 10_000_000
+_MOST_LAYERS, _WIDEST_LAYER, _MOST_PAIRS = 64, 10_000_000, 64
 
 
 @dataclass
@@ -66,7 +66,7 @@ class BackboneConfig:
 
     # A class variable: neither Hydra nor a plan sees it.
     is_linear: ClassVar[bool] = False
-    """Whether outputs are linear in what it takes."""
+    """Whether outputs are linear in what it takes, or in products of that."""
 
     kind: str = setting("???", "Kind of backbone.")
     # Scaled in the model, whatever encoded a row: what a gradient can be then follows from the plan
@@ -161,6 +161,37 @@ class LogisticConfig(BackboneConfig):
     def describe(self, tuning: TuningConfig) -> str:
         """Name the model."""
         return "a logistic regression"
+
+
+@dataclass
+class AdditiveConfig(LogisticConfig):
+    """A sum of one curve a column, and of one surface for each pair of columns that is named.
+
+    A logistic regression that starts at zero, and whose pairs are products of the columns' inputs
+    (generalised additive models with pairwise interactions: Lou et al., KDD 2013).
+    """
+
+    kind: str = setting("additive", "Kind of backbone.", choices=("additive",))
+    pairs: list[list[str]] = setting(
+        list,
+        "Pairs of columns that have a surface beside their two curves, such as [[age, sex]]: their"
+        " inputs multiplied, as long as the geometric mean of both.",
+    )
+
+    def describe(self, tuning: TuningConfig) -> str:
+        """Name the model and its pairs."""
+        surfaces = f" and {len(self.pairs)} pairs of columns" if self.pairs else ""
+        return f"an additive model, a sum of one curve a column{surfaces}"
+
+    def problems(self) -> Iterator[str]:
+        """Yield what contradicts itself."""
+        for pair in self.pairs:
+            if len(pair) != 2 or pair[0] == pair[1]:
+                yield f"pairs={pair}: expected two columns."
+        if len({frozenset(pair) for pair in self.pairs}) < len(self.pairs):
+            yield f"pairs={self.pairs}: two of them are one pair; leave one out."
+        if len(self.pairs) > _MOST_PAIRS:
+            yield f"pairs: expected at most {_MOST_PAIRS}, got {len(self.pairs)}."
 
 
 @dataclass
@@ -292,6 +323,14 @@ BACKBONES: dict[str, BackboneKind] = {
         has_weights=False,
         choice="logistic",
     ),
+    "additive": BackboneKind(
+        schema=AdditiveConfig,
+        inputs=("features",),
+        network=_PERCEPTRON,
+        tunings=("full",),
+        has_weights=False,
+        choice="additive",
+    ),
     "mlp": BackboneKind(
         schema=MlpConfig,
         inputs=("features",),
@@ -326,6 +365,7 @@ def without_weights() -> tuple[str, ...]:
 
 __all__ = [
     "BACKBONES",
+    "AdditiveConfig",
     "BackboneConfig",
     "BackboneKind",
     "LogisticConfig",

@@ -99,6 +99,13 @@ class Config:
                 f"{named} does not predict task.outcome.kind={outcome}, but"
                 f" {' or '.join(backbone.outcomes)}; choose another backbone, such as mlp."
             )
+        named_columns = {name for pair in getattr(self.backbone, "pairs", []) for name in pair}
+        strangers = sorted(named_columns - set(self.task.table_columns))
+        if strangers:
+            yield (
+                f"backbone.pairs names {', '.join(strangers)}, which task.columns lacks; name two"
+                f" of {', '.join(self.task.table_columns)}."
+            )
         if self.tuning.kind not in backbone.tunings:
             reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"
             yield (
@@ -133,7 +140,7 @@ class Config:
         if algorithm is None or not algorithm.own_step:
             return
         key = f"strategy.objective.kind={objective.kind}"
-        if self.backbone.kind != "logistic" and self.tuning.kind != "head":
+        if not self.backbone.is_linear and self.tuning.kind != "head":
             # The strategy may be one that nobody typed: it comes with a choice of client
             is_table = self.task.kind == "tabular"
             client, linear = (

@@ -41,7 +41,10 @@ class FeaturesExporter:
             "AutoModel": made,
             "AutoModelForSequenceClassification": made,
         }
-        config = ConfideTabularConfig(widths=widths, row_norm=plan.backbone.row_norm)
+        pairs = [list(span) for span in getattr(workload.model, "pairs", ())]
+        config = ConfideTabularConfig(
+            widths=widths, row_norm=plan.backbone.row_norm, pairs=pairs or None
+        )
         write_classifier(folder, config, workload.model.state_dict(), plan=plan, classes=classes)
 
     def load_folder(self, folder: Path) -> nn.Module:

@@ -14,6 +14,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
@@ -25,14 +26,22 @@ class ConfideTabularConfig(PreTrainedConfig):  # type: ignore[misc]  # transform
     Args:
         widths: inputs, hidden layers, classes.
         row_norm: norm that rows are scaled to; None leaves them as they are.
+        pairs: start and end of two columns in a row, for each pair whose products are inputs too;
+            None for none.
     """
 
     model_type = "confide_tabular"
 
     def __init__(
-        self, widths: Sequence[int] = (1, 2), row_norm: float | None = None, **kwargs: Any
+        self,
+        widths: Sequence[int] = (1, 2),
+        row_norm: float | None = None,
+        pairs: Sequence[Sequence[int]] | None = None,
+        **kwargs: Any,
     ) -> None:
         self.widths, self.row_norm = list(widths), row_norm
+        if pairs is not None:
+            self.pairs = [list(span) for span in pairs]
         super().__init__(**kwargs)
 
 
@@ -53,6 +62,13 @@ class ConfideForTabularClassification(PreTrainedModel):  # type: ignore[misc]
         self, features: Tensor, labels: Tensor | None = None, **ignored: Any
     ) -> SequenceClassifierOutput:
         """Map features [b, d] to logits [b, c]; with labels [b], the mean cross entropy too."""
+        blocks = [features]
+        for start, end, other, last in getattr(self.config, "pairs", ()):
+            one, two = features[:, start:end], features[:, other:last]
+            norms = one.square().sum(dim=-1) * two.square().sum(dim=-1)
+            products = (one[:, :, None] * two[:, None, :]).flatten(start_dim=1)
+            blocks.append(products * norms.clamp_min(1e-24).pow(-0.25)[:, None])
+        features = torch.cat(blocks, dim=1) if len(blocks) > 1 else features
         if self.config.row_norm is not None:
             lengths = features.square().sum(dim=-1, keepdim=True).sqrt()
             features = features * (self.config.row_norm / lengths.clamp_min(1e-6))

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from confide.config.model import TuningConfig
@@ -24,17 +25,40 @@ def scaled_rows(rows: Tensor, norm: float | None) -> Tensor:
     return rows * (norm / lengths.clamp_min(_SHORTEST))
 
 
+Span = tuple[int, int, int, int]
+"""Two columns' places in an encoded row: the first one's start and end, and the other's."""
+
+
+def with_products(rows: Tensor, pairs: Sequence[Span]) -> Tensor:
+    """Append the products of pairs of columns to rows [b, d].
+
+    Each is scaled to the geometric mean of both columns' norms: as long as one of them, however
+    rows are scaled.
+    """
+    blocks = [rows]
+    for start, end, other, last in pairs:
+        one, two = rows[:, start:end], rows[:, other:last]
+        norms = one.square().sum(dim=-1) * two.square().sum(dim=-1)
+        products = (one[:, :, None] * two[:, None, :]).flatten(start_dim=1)
+        # norms is the square of the product's norm: its fourth root is what is wanted
+        blocks.append(products * norms.clamp_min(_SHORTEST**4).pow(-0.25)[:, None])
+    return torch.cat(blocks, dim=1) if pairs else rows
+
+
 class Mlp(nn.Module):
     """A perceptron on encoded columns; without hidden layers, logistic regression.
 
     Args:
-        widths: inputs, hidden layers, classes.
+        widths: inputs, products of pairs among them, hidden layers, classes.
         row_norm: norm that rows are scaled to; None leaves them as they are.
+        pairs: pairs of columns whose products are inputs too.
     """
 
-    def __init__(self, widths: Sequence[int], *, row_norm: float | None = None) -> None:
+    def __init__(
+        self, widths: Sequence[int], *, row_norm: float | None = None, pairs: Sequence[Span] = ()
+    ) -> None:
         super().__init__()
-        self._row_norm = row_norm
+        self._row_norm, self.pairs = row_norm, tuple(pairs)
         layers: list[nn.Module] = []
         for inputs, outputs in itertools.pairwise(widths):
             layers += [nn.Linear(inputs, outputs), nn.ReLU()]
@@ -42,7 +66,8 @@ class Mlp(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [b, d] to logits [b, c]."""
-        outputs: Tensor = self.layers(scaled_rows(features, self._row_norm))
+        rows = with_products(features, self.pairs)
+        outputs: Tensor = self.layers(scaled_rows(rows, self._row_norm))
         return outputs
 
 
@@ -192,6 +217,7 @@ def refuse_dropout(model: nn.Module) -> None:
 __all__ = [
     "Head",
     "Mlp",
+    "Span",
     "TextClassifier",
     "apply_tuning",
     "refuse_batch_norm",
@@ -199,4 +225,5 @@ __all__ = [
     "scaled_rows",
     "trainable",
     "trainable_tensors",
+    "with_products",
 ]

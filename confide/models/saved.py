@@ -1,7 +1,8 @@
 """A model on disk: what was trained, and what it takes to use it.
 
 ``model/`` holds ``confide.json`` (task, backbone with content hash, tuning),
-``trainable.safetensors`` (the tensors that travelled) and, for a pretrained backbone, what Hugging
+``trainable.safetensors`` (the tensors that travelled), ``curves.json`` for a linear model of a
+table and, for a pretrained backbone, what Hugging
 Face tools read: a PEFT adapter in ``adapter/``, or the whole encoder in ``encoder/`` after full
 tuning.
 """
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from confide.errors import ModelError, ProtocolError, StorageError, UnreadableError
 from confide.models.backbones import find_backbone
 from confide.models.compute import Compute
+from confide.models.curves import curves_of
 from confide.models.networks import trainable
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
@@ -32,6 +34,8 @@ SCHEMA = 1
 RUN_FORM = "run"
 """The form that :func:`save_model` writes; exported folders name theirs."""
 _DESCRIPTION, _TENSORS = "confide.json", "trainable.safetensors"
+CURVES = "curves.json"
+"""What each column of a table adds, beside a linear model."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,9 @@ def save_model(folder: Path, workload: Workload, tensors: Tensors, plan: Trainin
         with new_folder(folder) as made:
             write_tensors(made / _TENSORS, tensors, mode=0o644)
             Description(plan, digest).write(made)
+            curves = curves_of(plan, tensors)
+            if curves is not None:
+                (made / CURVES).write_text(json.dumps(curves) + "\n")
             if workload.save_beside is not None:
                 _load_into(workload, tensors)
                 workload.save_beside(made)

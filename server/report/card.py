@@ -13,6 +13,7 @@ from confide.config.task import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
 from confide.server.report.audit import audit_section
+from confide.server.report.curves import curves_of_columns
 from confide.server.report.evaluation import evaluation_card
 from confide.server.report.inputs import most_used
 from confide.server.report.read import RunFiles
@@ -46,6 +47,7 @@ def model_card(run: RunFiles) -> str:
         meaning=sentences.meaning(run) if run.private else "",
         audit=audit_section(run.folder),
         evaluation=evaluation_card(run),
+        curves=curves_of_columns(run.folder),
         trained=sentences.training(run),
         uses=most_used(run),
         spent="nothing" if spent is None else f"{spent:.3g}",

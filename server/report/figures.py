@@ -89,6 +89,13 @@ def new_axes(height: float) -> tuple[Figure, Axes]:
         return figure, figure.add_subplot()
 
 
+def new_grid(rows: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """Return an empty figure of several panels, row by row; ``height`` is one row's, in inches."""
+    with matplotlib.rc_context({**_STYLE, "font.size": 9.0}):
+        figure = Figure(figsize=(_WIDTH, height * rows), layout="constrained")
+        return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
 def legend(axes: Axes, place: str) -> None:
     """Add a legend at ``place``, such as ``lower right``."""
     axes.legend(loc=place, frameon=False, labelcolor=INK)
@@ -155,6 +162,7 @@ __all__ = [
     "Picture",
     "legend",
     "new_axes",
+    "new_grid",
     "picture",
     "standalone",
 ]

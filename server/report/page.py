@@ -11,6 +11,7 @@ from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
 from confide.server.report.audit import audit_section
+from confide.server.report.curves import curves_of_columns
 from confide.server.report.evaluation import evaluation_blocks
 from confide.server.report.inputs import gains
 from confide.server.report.marks import NAMED
@@ -71,6 +72,7 @@ def report_page(run: RunFiles) -> str:
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
         intervals=_NOISY if run.noisy else _WILSON if run.metric == "accuracy" else _NO_INTERVALS,
         evaluation=evaluation_blocks(run),
+        curves=drawn(curves_of_columns(run.folder), curves_of_columns(run.folder, 1)),
         convergence=plots.convergence(run),
         inputs=drawn(gains(run)),
         private=private,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from confide.errors import ConfideError, ConfigError, UnreadableError
 from confide.server.report.read import RunFiles, read_run
-from confide.server.run_folder import CARD, REPORT, STATISTICS, STATISTICS_PAGE
+from confide.server.run_folder import CARD, CURVES, REPORT, STATISTICS, STATISTICS_PAGE
 from confide.storage.files import write_text
 
 log = logging.getLogger(__name__)
@@ -30,12 +30,16 @@ def write_report(folder: Path) -> Path:
         ConfideError: if RUN holds no run that has ended, cannot be read, or cannot be written.
     """
     from confide.server.report.card import model_card
+    from confide.server.report.curves import curves_of_columns
+    from confide.server.report.figures import standalone
     from confide.server.report.page import report_page
 
     run = read_run(folder)
     try:
         page = report_page(run)
-        card = model_card(run) if run.summary["status"] == "completed" else ""
+        completed = run.summary["status"] == "completed"
+        card = model_card(run) if completed else ""
+        curves = curves_of_columns(folder) if completed else None
     except Exception as error:  # institutions may have declared anything, and files been edited
         log.debug("%s", folder, exc_info=True)
         raise UnreadableError(
@@ -45,6 +49,8 @@ def write_report(folder: Path) -> Path:
     write_text(folder / REPORT, page)
     if card:
         write_text(folder / CARD, card)
+    if curves is not None:
+        write_text(folder / CURVES, standalone(curves))
     return folder / REPORT
 
 

@@ -19,6 +19,8 @@ from confide.config.strategy import SgdConfig, WeightedMeanConfig
 LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("logistic", False): 0.2,
     ("logistic", True): 0.5,
+    ("additive", False): 0.2,
+    ("additive", True): 0.5,
     ("mlp", False): 0.2,
     ("mlp", True): 0.5,
     ("head", False): 0.3,
