@@ -78,13 +78,17 @@ def schema() -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Write ``lab.csv`` and ``conf/task/lab.yaml`` into the folder named, or into this one."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+def write(folder: Path) -> None:
+    """Write ``lab.csv`` and ``conf/task/lab.yaml`` into a folder."""
     task = folder / "conf" / "task" / "lab.yaml"
     task.parent.mkdir(parents=True, exist_ok=True)
     lab_values().to_csv(folder / "lab.csv", index=False)
     task.write_text(yaml.safe_dump(schema(), sort_keys=False))
+
+
+def main() -> None:
+    """Write the table into the folder named, or into this one."""
+    write(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
 
 
 if __name__ == "__main__":
