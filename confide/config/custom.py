@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from confide.config.examples import UNDER_GPL, how_to_install
 from confide.errors import ConfideError, ConfigError
 from confide.security.redaction import redact_arguments
 
@@ -92,6 +93,10 @@ def find_part(path: str, *, key: str) -> Callable[..., Any]:
         raise
     except Exception as error:  # code of somebody else, which may raise anything
         log.debug("%s", named, exc_info=True)
+        package = module.partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in UNDER_GPL:
+            fix = how_to_install(package)
+            raise ConfigError(f"{named}: package {package} is not installed; {fix}") from None
         raise ConfigError(
             f"{named}: {_reason(error)}. Expected a function or class in a module that Python"
             " finds: one that is installed, in the current folder or on PYTHONPATH."

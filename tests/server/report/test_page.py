@@ -61,7 +61,7 @@ def test_every_part_is_there(private_run: Path) -> None:
     assert all(name in html for name in summary["clients"])
     assert "error_reply" in html
     assert "Hungary in round 1" in html
-    assert html.count("<svg") == 14
+    assert html.count("<svg") == 16
 
 
 def test_a_run_without_privacy_says_so(plain_run: Path) -> None:
