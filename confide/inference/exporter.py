@@ -1,5 +1,6 @@
 """What brings a kind of model into a form that others load: one value a network of the tables."""
 
+import dataclasses
 import inspect
 import shutil
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from confide.config.custom import implementation
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.task import TaskConfig
 from confide.models.backbones import loading, quiet_transformers, refuse_other_code
@@ -83,6 +85,8 @@ def write_classifier(
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
     config.problem_type = OUTCOMES[plan.task.outcome.kind].problem_type
+    if plan.task.outcome.kind != DEFAULT_OUTCOME:
+        config.confide_outcome = dataclasses.asdict(plan.task.outcome)
     # Of the tensors as they were trained, whatever the backbone's own config said.
     config.dtype = "float32"
     made = classes["AutoModelForSequenceClassification"]

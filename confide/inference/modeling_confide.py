@@ -1,9 +1,13 @@
-"""A text classifier trained with confide: a Hugging Face encoder, pooled, and a linear head.
+"""A model of texts trained with confide: a Hugging Face encoder, pooled, and a linear head.
 
-This file stands alone, so that a folder exported by ``confide export`` classifies with transformers
+This file stands alone, so that a folder exported by ``confide export`` predicts with transformers
 and nothing else::
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+
+Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or of
+being above each of labels in order, one logit each; of a number, its range mapped to [-1, 1], on its
+scale.
 """
 
 import inspect
@@ -43,7 +47,7 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         labels: Tensor | None = None,
         **ignored: Any,
     ) -> SequenceClassifierOutput:
-        """Map tokens [b, t] to logits [b, c]; with labels [b], the mean cross entropy too."""
+        """Map tokens [b, t] to logits [b, c]; of classes with labels [b], the mean cross entropy."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
         if self.config.confide_pooling == "cls":
@@ -55,7 +59,9 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
             lengths = pooled.square().sum(dim=-1, keepdim=True).sqrt()
             pooled = pooled * (row_norm / lengths.clamp_min(1e-6))
         logits = self.classifier(pooled)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        loss = None
+        if labels is not None and self.config.problem_type == "single_label_classification":
+            loss = nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 

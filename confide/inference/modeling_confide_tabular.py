@@ -1,6 +1,6 @@
-"""A classifier of table rows trained with confide: logistic regression, or a perceptron with ReLU.
+"""A model of table rows trained with confide: linear, or a perceptron with ReLU.
 
-This file stands alone, so that a folder exported by ``confide export`` classifies with transformers
+This file stands alone, so that a folder exported by ``confide export`` predicts with transformers
 and nothing else::
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
@@ -8,6 +8,10 @@ and nothing else::
 ``features`` are encoded columns, in the order of the task in ``confide.json``: a number by its
 column's encoding and edges (``linear``: the public range mapped to [-2, 2]; missing: 0), a category
 as one input each, an indicator as 1 where the value is missing. ``confide predict`` encodes.
+
+Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or of
+being above each of labels in order, one logit each; of a number, its range mapped to [-1, 1], on its
+scale.
 """
 
 import itertools
@@ -61,7 +65,7 @@ class ConfideForTabularClassification(PreTrainedModel):  # type: ignore[misc]
     def forward(
         self, features: Tensor, labels: Tensor | None = None, **ignored: Any
     ) -> SequenceClassifierOutput:
-        """Map features [b, d] to logits [b, c]; with labels [b], the mean cross entropy too."""
+        """Map features [b, d] to logits [b, c]; of classes with labels [b], the mean loss too."""
         blocks = [features]
         for start, end, other, last in getattr(self.config, "pairs", ()):
             one, two = features[:, start:end], features[:, other:last]
@@ -73,7 +77,9 @@ class ConfideForTabularClassification(PreTrainedModel):  # type: ignore[misc]
             lengths = features.square().sum(dim=-1, keepdim=True).sqrt()
             features = features * (self.config.row_norm / lengths.clamp_min(1e-6))
         logits = self.layers(features)
-        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        loss = None
+        if labels is not None and self.config.problem_type == "single_label_classification":
+            loss = nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 

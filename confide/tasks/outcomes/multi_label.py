@@ -78,7 +78,7 @@ class MultiLabel:
             problems.append(
                 Problem(
                     f"Column {name}: {wrong.sum()} of {len(wrong)} values are neither 0 nor 1,"
-                    " true nor false, yes nor no, as labels of outcome.kind=multi_label are, such"
+                    " true nor false, yes nor no, as a label of outcome.kind=multi_label is, such"
                     f" as {example}; correct the records.",
                     first(wrong),
                 )
