@@ -14,7 +14,13 @@ from confide.config.custom import named_problems
 from confide.config.fields import STRICT, setting
 from confide.config.model import BACKBONES, Network
 from confide.config.one_of import OneOf
-from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds, OutcomeConfig
+from confide.config.outcomes.outcome import (
+    DEFAULT_OUTCOME,
+    LABEL_COLUMN,
+    Labelling,
+    LossBounds,
+    OutcomeConfig,
+)
 from confide.config.outcomes.table import OUTCOMES
 from confide.errors import ConfigError
 from confide.metrics.metric import Metric, reported
@@ -47,7 +53,7 @@ class TaskConfig:
     )
     drafted: list[str] = setting(
         list,
-        "Input columns whose range or categories were drafted from records and which nobody has"
+        "Columns whose range or categories were drafted from records and which nobody has"
         " confirmed yet; remove a name once its column says what is possible and not what occurs.",
     )
     # Plain values: they travel in a plan, which is JSON.
@@ -142,7 +148,8 @@ class TaskConfig:
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from named_problems(self._target_, self.kwargs)
-        strangers = sorted(set(self.drafted) - set(self.table_columns))
+        own_range = self.target_columns if self.outcome.kind != DEFAULT_OUTCOME else ()
+        strangers = sorted(set(self.drafted) - {*self.table_columns, *own_range})
         if strangers:
             yield f"drafted={strangers}: expected names of input columns; remove the others."
         if not all(isinstance(value, bool | int | float | str) for value in self.kwargs.values()):

@@ -5,9 +5,9 @@ and nothing else::
 
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 
-Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or of
-being above each of labels in order, one logit each; of a number, its range mapped to [-1, 1], on its
-scale.
+Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or
+of being above each of labels in order, one logit each; of a number, its range mapped to [-1, 1], on
+its scale.
 """
 
 import inspect
@@ -47,7 +47,7 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         labels: Tensor | None = None,
         **ignored: Any,
     ) -> SequenceClassifierOutput:
-        """Map tokens [b, t] to logits [b, c]; of classes with labels [b], the mean cross entropy."""
+        """Map tokens [b, t] to logits [b, c], and labels [b] of classes to a loss."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
         if self.config.confide_pooling == "cls":

@@ -9,9 +9,9 @@ and nothing else::
 column's encoding and edges (``linear``: the public range mapped to [-2, 2]; missing: 0), a category
 as one input each, an indicator as 1 where the value is missing. ``confide predict`` encodes.
 
-Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or of
-being above each of labels in order, one logit each; of a number, its range mapped to [-1, 1], on its
-scale.
+Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or
+of being above each of labels in order, one logit each; of a number, its range mapped to [-1, 1], on
+its scale.
 """
 
 import itertools

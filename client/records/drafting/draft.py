@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from datasets import Dataset
 
 from confide.client.records.drafting.roles import (
+    MOST_LABELS,
     ROW_NUMBER,
     institution_column,
     label_candidates,
@@ -18,10 +20,12 @@ from confide.client.records.drafting.values import (
     MISSING_WORDS,
     Values,
     folded,
+    halves,
     missing_markers,
     round_range,
     sort_key,
 )
+from confide.config.outcomes.regression import RegressionConfig
 from confide.config.spelling import canonical_name, nearest, written
 from confide.config.task import (
     ColumnConfig,
@@ -114,7 +118,8 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
     if not candidates:
         raise DataError(
             "No column looks like the label, which has 2 to 20 different values; name it with"
-            f" --label COLUMN, one of {', '.join(columns)}."
+            f" --label COLUMN, one of {', '.join(columns)}; of one with many numbers, these are"
+            " predicted."
         )
     return _Drafting(columns, named, candidates).draft()
 
@@ -181,6 +186,7 @@ class _Drafting:
     def _inputs(self, others: set[str | None]) -> dict[str, ColumnConfig]:
         """Draft the columns that may be inputs, and note why the others are none."""
         found = {}
+        told = halves(self._label) if self._is_number else self._label.text
         for name, (role, why) in self._roles.items():
             values = self._columns[name]
             if name in others:
@@ -189,7 +195,7 @@ class _Drafting:
             if role not in ("number", "category"):
                 self._left_out[name] = why
                 continue
-            if tells_label(values, self._label.text):
+            if tells_label(values, told):
                 self._left_out[name] = (
                     "tells the label nearly by itself; is it known before the label is?"
                 )
@@ -267,8 +273,8 @@ class _Drafting:
         return TextClassificationConfig(
             text_column=text,
             max_tokens=next((size for size in _TOKENS if size >= longest), _TOKENS[-1]),
-            labels=self._labels(),
-            label_column=self._label.name,
+            **self._predicted(),
+            drafted=self._unconfirmed(),
         )
 
     def _table(self, inputs: dict[str, ColumnConfig]) -> TaskConfig:
@@ -279,11 +285,29 @@ class _Drafting:
                 + "."
             )
         return TabularConfig(
-            labels=self._labels(),
-            label_column=self._label.name,
-            columns=inputs,
-            drafted=list(inputs),
+            **self._predicted(), columns=inputs, drafted=[*inputs, *self._unconfirmed()]
         )
+
+    @property
+    def _is_number(self) -> bool:
+        """Whether the label is a number to be predicted, and not a class."""
+        return self._label.is_numeric and len(self._label.counts) > MOST_LABELS
+
+    def _unconfirmed(self) -> list[str]:
+        # The range of a number is a statistic of the records, as an input column's is
+        return [self._label.name] if self._is_number else []
+
+    def _predicted(self) -> dict[str, Any]:
+        """Draft what is to be predicted: settings of the task."""
+        if not self._is_number:
+            return {"labels": self._labels(), "label_column": self._label.name}
+        numbers = list(self._label.numbers.values())
+        if not math.isfinite(2 * (max(numbers) - min(numbers))):
+            raise DataError(
+                f"Column {self._label.name}: numbers beyond what can be scaled; correct them."
+            )
+        bottom, top = round_range(min(numbers), max(numbers))
+        return {"outcome": RegressionConfig(column=self._label.name, minimum=bottom, maximum=top)}
 
     def _labels(self) -> list[str]:
         missing = self._label.missing_words
@@ -299,6 +323,12 @@ class _Drafting:
         return labels
 
     def _choices(self, text: str | None) -> Iterator[str]:
+        if self._is_number:
+            yield (
+                f"{self._label.name} has many numbers, and is predicted as one (outcome.kind"
+                "=regression). Is its range what is possible? With amounts that span magnitudes,"
+                " add scale: log1p."
+            )
         others = self._candidates[1:4]
         if not self._named.label:
             yield f"{self._label.name} was taken for the label" + (

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from confide.client.records.drafting.values import folded, sort_key
+from confide.config.outcomes.outcome import OutcomeConfig
+from confide.config.outcomes.regression import RegressionConfig
 from confide.config.task import (
     ColumnConfig,
     TabularConfig,
@@ -35,17 +37,23 @@ def merge_tasks(drafts: Mapping[str, TaskConfig]) -> Merged:
     first = tasks[0]
     conflicts = [
         f"{key}: {_listed({name: getattr(task, key) for name, task in drafts.items()})}"
-        for key in ("kind", "outcome", "label_column", "label_values", "_target_", "primary_metric")
+        for key in ("kind", "label_column", "label_values", "_target_", "primary_metric")
         if any(getattr(task, key) != getattr(first, key) for task in tasks)
     ]
     if any(type(task) is not type(first) for task in tasks):
         return Merged(task=None, conflicts=conflicts)
+    outcome = _merge_outcomes([task.outcome for task in tasks])
+    if outcome is None:
+        differ = {name: _outcome_text(task) for name, task in drafts.items()}
+        return Merged(task=None, conflicts=[*conflicts, f"outcome: {_listed(differ)}"])
     labels = _union([task.labels for task in tasks])
     for name, task in drafts.items():
         lacking = [label for label in labels if label not in task.labels]
         if lacking:
             conflicts.append(f"labels: {name} has no record of {', '.join(lacking)}")
-    merged = replace(first, labels=labels)
+    merged = replace(first, labels=labels, outcome=outcome)
+    unconfirmed = {column for task in tasks for column in task.drafted}
+    merged.drafted = [name for name in merged.target_columns if name in unconfirmed]
     if isinstance(merged, TextClassificationConfig):
         texts = {name: getattr(task, "text_column", "") for name, task in drafts.items()}
         if len(set(texts.values())) > 1:
@@ -55,12 +63,27 @@ def merge_tasks(drafts: Mapping[str, TaskConfig]) -> Merged:
         tables = {name: task.table_columns for name, task in drafts.items()}
         merged.columns, told = _merge_columns(tables)
         conflicts += told
-        unconfirmed = {column for task in tasks for column in task.drafted}
-        merged.drafted = [name for name in merged.columns if name in unconfirmed]
+        named = [name for name in merged.columns if name in unconfirmed]
+        merged.drafted = [*named, *merged.drafted]
         if not merged.columns:
             return Merged(task=None, conflicts=conflicts)
     assert names
     return Merged(task=merged, conflicts=conflicts)
+
+
+def _merge_outcomes(outcomes: Sequence[OutcomeConfig]) -> OutcomeConfig | None:
+    """Return one outcome with the widest range; None if they differ in anything else."""
+    numbers = [one for one in outcomes if isinstance(one, RegressionConfig)]
+    if len(numbers) == len(outcomes):
+        low = [one.minimum for one in numbers if one.minimum is not None]
+        high = [one.maximum for one in numbers if one.maximum is not None]
+        bottom, top = min(low, default=None), max(high, default=None)
+        outcomes = [replace(one, minimum=bottom, maximum=top) for one in numbers]
+    return outcomes[0] if all(one == outcomes[0] for one in outcomes) else None
+
+
+def _outcome_text(task: TaskConfig) -> str:
+    return f"{task.outcome.kind} of {', '.join(task.target_columns)}"
 
 
 def _merge_columns(

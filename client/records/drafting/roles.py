@@ -11,7 +11,7 @@ from confide.client.records.drafting.values import Values
 Role = Literal["id", "person", "date", "constant", "text", "code", "mixed", "number", "category"]
 
 MOST_CATEGORIES = 30
-_MOST_LABELS, _MOST_INSTITUTIONS = 20, 100
+MOST_LABELS, _MOST_INSTITUTIONS = 20, 100
 _FREE_TEXT_WORDS = 4
 _ALMOST, _ENOUGH = 0.99, 0.95
 
@@ -126,7 +126,7 @@ def label_candidates(columns: Mapping[str, Values]) -> list[str]:
     few = {
         name: values
         for name, values in columns.items()
-        if 2 <= len(values.counts) <= min(_MOST_LABELS, values.present // 2)
+        if 2 <= len(values.counts) <= min(MOST_LABELS, values.present // 2)
         and not values.is_dates
         and not _is_years(values)
         and not _INSTITUTION.search(name)
@@ -214,6 +214,7 @@ def _by_threshold(values: Values, pairs: Sequence[tuple[str, str]]) -> float:
 
 __all__ = [
     "MOST_CATEGORIES",
+    "MOST_LABELS",
     "ROW_NUMBER",
     "Role",
     "institution_column",

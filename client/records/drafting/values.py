@@ -219,6 +219,15 @@ def round_range(low: float, high: float) -> tuple[float, float]:
     return bottom, top
 
 
+def halves(values: Values) -> list[str | None]:
+    """Say of each number whether it is above the median; None of what is none."""
+    middle = statistics.median(values.numbers[v] for v in values.text if v in values.numbers)
+    return [
+        None if value not in values.numbers else str(values.numbers[value] > middle)
+        for value in values.text
+    ]
+
+
 def folded(categories: Iterable[str]) -> list[str]:
     """List categories in order; numbers in their shortest form, of truth values the first one."""
     kept: dict[str, str] = {}
@@ -238,6 +247,7 @@ __all__ = [
     "MISSING_WORDS",
     "Values",
     "folded",
+    "halves",
     "missing_markers",
     "round_range",
     "sort_key",

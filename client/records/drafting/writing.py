@@ -3,11 +3,13 @@
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import yaml
 
 from confide.client.records.drafting.draft import Draft
+from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
 from confide.config.task import ColumnConfig, TaskConfig, TextClassificationConfig
 
 _WIDTH = 100
@@ -66,8 +68,11 @@ def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
     if isinstance(task, TextClassificationConfig):
         yield f"text_column: {_flow(task.text_column)}"
         yield f"max_tokens: {task.max_tokens}  # longer texts are cut"
-    yield f"label_column: {_flow(task.label_column)}"
-    yield f"labels: {_flow(task.labels)}"
+    if task.outcome.kind == DEFAULT_OUTCOME:
+        yield f"label_column: {_flow(task.label_column)}"
+        yield f"labels: {_flow(task.labels)}"
+    else:
+        yield f"outcome: {_flow(_outcome(task.outcome))}"
     if task.label_values:
         yield f"label_values: {_flow(task.label_values)}"
     if task.drafted:
@@ -88,6 +93,14 @@ def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
         for name, column in task.table_columns.items():
             remark = f"  # {remarks[name]}" if name in remarks else ""
             yield f"  {_flow(name)}: {_flow(_said(column))}{remark}"
+
+
+def _outcome(outcome: OutcomeConfig) -> dict[str, Any]:
+    """Return what an outcome says beyond its schema's defaults, its kind first."""
+    plain = asdict(type(outcome)())
+    said = {name: value for name, value in asdict(outcome).items() if value != plain[name]}
+    shorter = {k: _number(v) if isinstance(v, float) else v for k, v in said.items()}
+    return {"kind": outcome.kind, **shorter}
 
 
 def _said(column: ColumnConfig) -> dict[str, Any]:
