@@ -19,6 +19,7 @@ from confide.client.records.drafting.values import round_range
 from confide.client.records.drafting.writing import draft_yaml
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
+from confide.config.outcomes.regression import RegressionConfig
 from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
 from confide.errors import DataError
 
@@ -374,3 +375,29 @@ def test_drafts_are_merged_on_the_command_line(
     (tmp_path / "b.yaml").write_text("kind: tabular\nlabels: [a]\nnothing: 1\n")
     assert confide.cli.main(["data", "draft", *paths]) == 2
     assert "b.yaml:3: nothing" in capsys.readouterr().err
+
+
+def test_a_label_with_many_numbers_drafts_regression() -> None:
+    amounts = [str(10 * n + 5) for n in range(COUNT)]
+    copied = [str(3 * n) for n in range(COUNT)]
+    draft = drafted(Named(label="amount"), amount=amounts, copied=copied, home=chosen("a", "b"))
+    assert draft.task.outcome == RegressionConfig(column="amount", minimum=0.0, maximum=2000.0)
+    assert "amount" in draft.task.drafted
+    assert "tells the label" in draft.left_out["copied"]
+    text = draft_yaml(draft, source="table.csv")
+    assert "outcome: {kind: regression, column: amount, minimum: 0, maximum: 2000}" in text
+    assert "label_column" not in text
+
+
+def test_drafts_of_numbers_merge_to_the_widest_range() -> None:
+    north, south = (
+        drafted(Named(label="amount"), amount=[str(n * times) for n in range(COUNT)]).task
+        for times in (1, 7)
+    )
+    merged = merge_tasks({"north": north, "south": south})
+    assert merged.task is not None
+    assert merged.task.outcome == RegressionConfig(column="amount", minimum=0.0, maximum=1400.0)
+    assert merged.task.drafted[-1] == "amount"
+    other = merge_tasks({"north": north, "south": drafted().task})
+    assert other.task is None
+    assert "outcome: regression of amount in north, classes of outcome in south" in other.conflicts

@@ -110,7 +110,7 @@ def test_counts_are_of_parts_of_the_range_that_are_equal_on_its_scale() -> None:
         "8 to 10": 2,
     }
     bent = made(scale="log1p", maximum=99999.0).counts(read.values)
-    assert list(bent)[0] == "0 to 9"
+    assert next(iter(bent)) == "0 to 9"
 
 
 def test_strata_are_tenths() -> None:
