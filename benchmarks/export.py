@@ -22,10 +22,10 @@ from rich.console import Console
 from confide.client.records.sources.sources import load_records
 from confide.client.training.trainer import Trainer
 from confide.config.composing.compose import compose
+from confide.config.model import BACKBONES
 from confide.config.run import Config
 from confide.inference.export import export
 from confide.inference.prediction import predict
-from confide.inference.predictor import FORMS
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import load_model
@@ -87,7 +87,7 @@ def measure(name: str, folder: Path) -> None:
         f"  {'form':<8}{'MB':>8}{'of':>8}{'ms':>8}{'of':>8}"
         f"{'difference':>12}{'accuracy':>10}{'of':>8}"
     )
-    for form in FORMS:
+    for form in BACKBONES["transformer"].forms:
         made = export(folder, form, check=records)
         own, exported = made.run, made.exported
         print(

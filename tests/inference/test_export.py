@@ -20,11 +20,10 @@ from datasets import Dataset
 from small_models import FAMILIES, MINILM, ROWS, TEXTS, make_backbone, save_run, save_table_run
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from confide.config.model import LogisticConfig
+from confide.config.model import BACKBONES, LogisticConfig
 from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict
-from confide.inference.predictor import FORMS
 from confide.models.compute import Compute
 from confide.models.saved import load_model
 
@@ -33,6 +32,9 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 )
 
+FORMS = BACKBONES[
+    "logistic"
+].forms  # those of layers; tests/inference/test_trees_form.py has trees'
 EXACT = tuple(form for form in FORMS if form != "int8")
 QUICK = [
     ("logistic", "merged"),
