@@ -32,9 +32,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"
 )
 
-FORMS = BACKBONES[
-    "logistic"
-].forms  # those of layers; tests/inference/test_trees_form.py has trees'
+FORMS = BACKBONES["logistic"].forms
 EXACT = tuple(form for form in FORMS if form != "int8")
 QUICK = [
     ("logistic", "merged"),
