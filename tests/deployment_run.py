@@ -190,9 +190,10 @@ class Deployment:
         for name in self.institutions:
             self.start_client(name)
 
-    def start_server(self, *overrides: str) -> subprocess.Popen[bytes]:
+    def start_server(self, *overrides: str, command: str = "server") -> subprocess.Popen[bytes]:
+        """Start the coordinator: a run, or ``statistics``."""
         words = [
-            "server",
+            command,
             str(self.coordinator_kit),
             *self.run_overrides,
             f"job={self.job}",

@@ -24,6 +24,7 @@ from confide.config.model import TransformerConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import ConfigError, DeniedError
 from confide.protocol.plan import TrainingPlan, make_plan
+from confide.protocol.releases import release_plan
 
 RECORDS = 200
 HASH = "a" * 64
@@ -57,6 +58,8 @@ def changed(**privacy: Any) -> TrainingPlan:
 
 # rule -> (policy and plan that are denied, policy and plan that are allowed, what is asked, what is
 # allowed)
+STATISTICS = release_plan(PLAN, "statistics", epsilon=1.0)
+
 RULES: dict[
     str,
     tuple[tuple[dict[str, Any], TrainingPlan], tuple[dict[str, Any], TrainingPlan], object, object],
@@ -90,6 +93,12 @@ RULES: dict[
     "max_delta": (({"max_delta": 1e-6}, PLAN), ({"max_delta": 1e-5}, PLAN), 1e-5, 1e-6),
     "max_rounds": (({"max_rounds": 19}, PLAN), ({"max_rounds": 20}, PLAN), 20, 19),
     "max_epochs": (({"max_epochs": 1.5}, PLAN), ({"max_epochs": 2.0}, PLAN), 2.0, 1.5),
+    "release_statistics": (
+        ({"release_statistics": "none"}, STATISTICS),
+        ({"release_statistics": "federation"}, STATISTICS),
+        "statistics",
+        "none",
+    ),
     "approval": (
         ({"approval": "manual"}, PLAN),
         ({"approval": "automatic"}, PLAN),
@@ -117,6 +126,7 @@ def test_every_rule_of_the_config_is_tested_here_or_below() -> None:
         "max_value",
         "metrics",
         "min_support",
+        "min_cell",
         "hours",
     }
     elsewhere |= {"allow_reproducible_noise", "max_evaluations", "metrics_privacy"}
@@ -337,7 +347,8 @@ def explain(
 def test_explain_shows_every_rule(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, rules = explain(tmp_path, capsys)
     assert status == 0
-    assert set(rules) == {*RULES, "hours", "public_n", "min_records"}
+    about_this_plan = set(RULES) - {"release_statistics"}  # a rule about releases alone
+    assert set(rules) == about_this_plan | {"hours", "public_n", "min_records"}
     (tmp_path / "policy.yaml").write_text("max_rounds: 3\n")
     status, rules = explain(tmp_path, capsys, str(tmp_path / "policy.yaml"))
     assert status == 1

@@ -149,6 +149,35 @@ def test_hospitals_release_quantiles_once_and_the_next_run_reuses_them() -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_hospitals_tell_statistics_once_and_as_in_the_simulation() -> None:
+    """With the quantiles that a later run uses, which are not charged again."""
+    released = ("task.numeric.encoding=piecewise", "task.numeric.edges=released")
+    hospitals = ("Cleveland", "Hungary")
+    with Deployment(run_overrides=(*HEART, *released), institutions=hospitals) as deployment:
+        deployment.start_clients()
+        told = []
+        for job in ("first", "again"):
+            deployment.start_server(f"job={job}", "--overwrite", command="statistics")
+            assert deployment.wait_for_server(240) == 0
+            told.append(json.loads((deployment.run_dir / "statistics.json").read_text()))
+        assert (
+            "Statistics of 2 institutions" in (deployment.run_dir / "statistics.html").read_text()
+        )
+        for part in ("job", "federation", "privacy", "withheld"):
+            assert told[0][part] == told[1][part]
+        assert told[0]["withheld"] == list(hospitals)  # an institution's default
+        assert told[0]["federation"]["units"] > 300
+        assert told[0]["privacy"]["reproducible"] is False
+        deployment.start_server("server.num_rounds=1", "job=run", "--overwrite")
+        assert deployment.wait_for_server(240) == 0
+        ledger = LedgerFile(deployment.kit("Hungary") / "ledger" / "everybody.ledger")
+        (population,) = ledger.state.populations.values()
+        jobs = [run.terms.job.partition("-")[0] for run in population.runs.values()]
+        assert jobs == ["edges", "statistics", "run"]
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_trees_from_kits_are_those_of_the_simulation() -> None:
     """Without privacy, which every institution's own policy has to allow."""

@@ -14,7 +14,10 @@ import pytest
 from playwright.sync_api import Browser
 from report_run import run
 
+from confide.config.composing.compose import compose
 from confide.models.backbones import resolve_package_path
+from confide.server.progress.make import make_progress
+from confide.simulations.statistics import ask_statistics
 
 WIDTHS = (1280, 400)
 DOCS = Path(__file__).parents[3] / "docs"
@@ -60,6 +63,17 @@ def look(
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_report_fits_and_is_silent(browser: Browser, private_run: Path, width: int) -> None:
     look(browser, private_run / "report.html", width=width)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("unit", ["none", "record"])
+def test_statistics_fit_and_are_silent(
+    browser: Browser, tmp_path: Path, unit: str, width: int
+) -> None:
+    config = compose(["experiment=heart_disease", f"privacy={unit}", "statistics.epsilon=3"])
+    ask_statistics(config, tmp_path, progress=make_progress("quiet", "accuracy"))
+    colours = look(browser, tmp_path / "statistics.html", width=width)
+    assert set(colours) == {"rgb(27, 31, 39)", "rgb(91, 100, 114)"}
 
 
 def test_texts_of_figures_follow_the_colour_scheme(browser: Browser, private_run: Path) -> None:
