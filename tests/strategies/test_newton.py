@@ -1,5 +1,6 @@
 """Exact federated Newton: the pooled regression, by few sums, however records are dealt out."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ import torch
 from builders import build_institution, build_plan, build_request, build_task, workload_of
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from small_strategies import compose_strategy
 from stopped_run import StopAfter, Stopped
 
 from confide.client.assembly import make_trainer
 from confide.client.records.encoded import InstitutionData
 from confide.config.composing.compose import compose
+from confide.config.outcomes.multi_label import MultiLabelConfig
+from confide.config.outcomes.outcome import OutcomeConfig
+from confide.config.outcomes.regression import RegressionConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import NewtonConfig
 from confide.encodings.encoding import Scale
@@ -40,21 +44,29 @@ class Fit:
 
     Args:
         rows: inputs of all records, shape [n, d].
-        labels: class indices, shape [n].
+        labels: targets, shape [n, ...]; class indices without an outcome.
         parts: institution of each record, shape [n].
         overrides: of the strategy.
+        outcome: other than classes.
     """
 
     def __init__(
-        self, rows: Floats, labels: NDArray[numpy.int64], parts: Floats, *overrides: str
+        self,
+        rows: Floats,
+        labels: NDArray[Any],
+        parts: Floats,
+        *overrides: str,
+        outcome: OutcomeConfig | None = None,
     ) -> None:
         names = [f"x{i}" for i in range(rows.shape[1])]
-        classes = CLASSES[: int(labels.max()) + 1]
+        kind: dict[str, Any] = (
+            {"labels": CLASSES[: int(labels.max()) + 1]}
+            if outcome is None
+            else {"labels": [], "outcome": outcome}
+        )
         self.strategy = compose_strategy("strategy=newton", *overrides)
         self.plan = build_plan(
-            task=build_task(*names, labels=classes),
-            objective=self.strategy.objective,
-            num_rounds=50,
+            task=build_task(*names, **kind), objective=self.strategy.objective, num_rounds=50
         )
         self.counts: list[int] = []
         self.doors = []
@@ -115,12 +127,16 @@ class Fit:
         return self
 
     @property
+    def coefficients(self) -> Floats:
+        """Weights and intercepts, shape [c, d + 1]."""
+        rows = [self.params["layers.0.weight"], self.params["layers.0.bias"][:, None]]
+        found: Floats = torch.cat(rows, dim=1).double().numpy()
+        return found
+
+    @property
     def weights(self) -> Floats:
-        """Weights and intercepts, shape [c, d + 1], each column around its mean over classes."""
-        found = torch.cat(
-            [self.params["layers.0.weight"], self.params["layers.0.bias"][:, None]], 1
-        )
-        centred: Floats = (found - found.mean(dim=0)).double().numpy()
+        """The same, each column around its mean over classes."""
+        centred: Floats = self.coefficients - self.coefficients.mean(axis=0)
         return centred
 
 
@@ -237,6 +253,52 @@ def test_columns_that_are_always_zero_get_no_weight() -> None:
     fit = Fit(rows, labels, parts).run()
     assert fit.weights[:, 1].tolist() == [0.0, 0.0]
     assert numpy.isfinite(fit.weights).all()
+
+
+# Other outcomes
+
+
+def test_a_number_is_fitted_by_ridge_regression_in_two_sums() -> None:
+    rows, _, parts = records(500, 4, 2)
+    drawn = numpy.random.default_rng(1)
+    exact = 0.5 + rows @ [0.03, -0.02, 0.01, 0.02] + 0.05 * drawn.normal(size=500)
+    shares = exact.clip(0, 1).astype("float32")
+    outcome = RegressionConfig(column="stay", minimum=0.0, maximum=1.0)
+    fit = Fit(rows, shares, parts, outcome=outcome).run()
+    inputs = rows.astype("float32").astype("float64")
+    oracle = Ridge(alpha=1.0).fit(inputs, 2 * shares.astype("float64") - 1)
+    assert numpy.abs(fit.coefficients[0, :-1] - oracle.coef_).max() < 1e-6
+    assert fit.coefficients[0, -1] == pytest.approx(oracle.intercept_, abs=1e-6)
+    assert fit.rounds == 2
+
+
+def test_a_loss_that_is_straight_far_out_ends_at_its_minimum() -> None:
+    rows, _, parts = records(500, 3, 2)
+    drawn = numpy.random.default_rng(2)
+    noise = 0.1 * drawn.standard_t(1.5, size=500)
+    shares = (0.5 + rows @ [0.03, -0.02, 0.01] + noise).clip(0, 1).astype("float32")
+    outcome = RegressionConfig(column="x", minimum=0.0, maximum=1.0, loss="huber", delta=0.1)
+    fit = Fit(rows, shares, parts, outcome=outcome).run()
+    inputs = numpy.c_[rows.astype("float32"), numpy.ones(500)].astype("float64")
+    theta = fit.coefficients[0]
+    residuals = inputs @ theta - (2.0 * shares - 1)
+    slope = inputs.T @ (residuals / 0.1).clip(-1, 1) + [1.0, 1.0, 1.0, 0.0] * theta
+    assert numpy.abs(slope).max() < 1e-3
+    assert fit.rounds < 25
+
+
+def test_each_of_several_labels_has_its_own_regression() -> None:
+    rows, _, parts = records(400, 3, 2)
+    drawn = numpy.random.default_rng(3)
+    logits = rows @ drawn.normal(size=(3, 2)) + drawn.logistic(size=(400, 2))
+    truth = (logits > 1).astype("float32")
+    fit = Fit(rows, truth, parts, outcome=MultiLabelConfig(labels=["fever", "cough"])).run()
+    # Losses of k labels are divided by sqrt(k)
+    for label in range(2):
+        model = LogisticRegression(C=1 / math.sqrt(2.0), tol=1e-12, max_iter=5000)
+        model.fit(rows.astype("float32").astype("float64"), truth[:, label])
+        assert numpy.abs(fit.coefficients[label, :-1] - model.coef_[0]).max() < 1e-5
+        assert fit.coefficients[label, -1] == pytest.approx(model.intercept_[0], abs=1e-5)
 
 
 # What is refused

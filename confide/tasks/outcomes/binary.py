@@ -5,6 +5,8 @@ import math
 from torch import Tensor
 from torch.nn import functional
 
+from confide.tasks.outcomes.outcome import at_least_float32
+
 
 def binary_losses(outputs: Tensor, truth: Tensor) -> Tensor:
     """Return sigmoid cross entropy, summed over k outputs and divided by sqrt(k), shape [b].
@@ -15,9 +17,9 @@ def binary_losses(outputs: Tensor, truth: Tensor) -> Tensor:
         outputs: logits, shape [b, k].
         truth: 0 or 1, shape [b, k].
     """
-    # In float32 under autocast too
+    exact = at_least_float32(outputs)
     losses = functional.binary_cross_entropy_with_logits(
-        outputs.float(), truth.float(), reduction="none"
+        exact, truth.to(exact.dtype), reduction="none"
     )
     # Column by column: a sum along a row may be taken in another order beside other rows
     total = losses[:, 0]

@@ -8,7 +8,7 @@ import numpy
 
 from confide.config.outcomes.outcome import Labelling, OutcomeConfig
 from confide.config.spelling import canonical_name, name_index, nearest, written
-from confide.tasks.outcomes.outcome import Targets, Values, all_there
+from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_float32
 from confide.tasks.reading import Problem, distinct_of, first
 
 if TYPE_CHECKING:
@@ -98,12 +98,9 @@ class Classes:
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return softmax cross entropy."""
-        import torch
         from torch.nn import functional
 
-        # In float32 under autocast too: bfloat16 would lose small differences of losses.
-        exact = outputs if outputs.dtype == torch.float64 else outputs.float()
-        return functional.cross_entropy(exact, targets, reduction="none")
+        return functional.cross_entropy(at_least_float32(outputs), targets, reduction="none")
 
     def scores(self, outputs: "Tensor") -> "Tensor":
         """Return class probabilities."""

@@ -121,6 +121,16 @@ class Outcome(Protocol):
         """Say which records have a target, by their target columns, those that there are."""
 
 
+def at_least_float32(outputs: "Tensor") -> "Tensor":
+    """Return what a loss is computed from: float32 under autocast too, and float64 as it is.
+
+    bfloat16 would lose small differences of losses; Newton's sums are float64.
+    """
+    import torch
+
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
+
+
 def all_there(columns: Mapping[str, Sequence[str | None]], names: Sequence[str]) -> list[bool]:
     """Say which records have a value in each of some columns; none does if one is missing."""
     if not set(names) <= columns.keys():
@@ -128,4 +138,4 @@ def all_there(columns: Mapping[str, Sequence[str | None]], names: Sequence[str])
     return [all(row) for row in zip(*(columns[name] for name in names), strict=True)]
 
 
-__all__ = ["Outcome", "Targets", "Values", "all_there"]
+__all__ = ["Outcome", "Targets", "Values", "all_there", "at_least_float32"]

@@ -15,7 +15,7 @@ import numpy
 from confide.config.outcomes.outcome import Labelling
 from confide.config.outcomes.regression import RegressionConfig
 from confide.tasks.outcomes.classes import PREDICTION
-from confide.tasks.outcomes.outcome import Targets, Values, all_there
+from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_float32
 from confide.tasks.reading import Problem, decimal_commas, distinct_of, first, number_of
 
 if TYPE_CHECKING:
@@ -154,10 +154,9 @@ class Regression:
         if self._config.scale == "log1p":
             targets = (targets * self._span).log1p() / math.log1p(self._span)
         threshold = self._config.threshold
-        # In float32 under autocast too
-        residuals = functional.huber_loss(
-            outputs.float()[:, 0], 2 * targets - 1, reduction="none", delta=threshold
-        )
+        exact = at_least_float32(outputs)[:, 0]
+        mapped = 2 * targets.to(exact.dtype) - 1
+        residuals = functional.huber_loss(exact, mapped, reduction="none", delta=threshold)
         return residuals / threshold
 
     def scores(self, outputs: "Tensor") -> "Tensor":
