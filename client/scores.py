@@ -21,7 +21,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from confide.client.reservation import RoundAccount
 from confide.client.schedule import LocalSchedule, is_scored
 from confide.client.training.trainer import Trainer
 from confide.errors import DeniedError, PrivacyError
+from confide.metrics.evaluation import DESCRIPTIONS
 from confide.metrics.metric import Statistic
 from confide.metrics.release import (
     Floats,
@@ -175,8 +176,10 @@ class Scores:
             if told is not None:
                 found[split] = told
         allowed = self._policy.released(evaluations(found))
+        # Sums that no report reads stay here.
+        is_read = scored.plan.task.outcome.kind in DESCRIPTIONS
         return {
-            split: replace(found[split], evaluation=evaluation)
+            split: Told(evaluation=evaluation, tally=found[split].tally if is_read else None)
             for split, evaluation in allowed.items()
         }
 
