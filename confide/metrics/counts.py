@@ -45,14 +45,14 @@ def score_counts(probabilities: Floats, labels: Integers, least: int) -> Integer
     numpy.add.at(fine, (numpy.arange(histograms), places(scores, REACH, bins), positive), 1)
     counts = numpy.zeros((histograms, bins, 3), dtype=numpy.int64)
     for one, table in zip(fine, counts, strict=True):
-        starts = _starts(one.sum(axis=1), least)
+        starts = joined_starts(one.sum(axis=1), least)
         table[starts, :2] = numpy.add.reduceat(one, starts, axis=0)
         table[:, 2] = 1
         table[starts, 2] = 0
     return counts
 
 
-def _starts(totals: Integers, least: int) -> list[int]:
+def joined_starts(totals: Integers, least: int) -> list[int]:
     """Return the first of each run of bins that are joined: those with few records to others."""
     if least <= 1:
         return list(range(len(totals)))
@@ -83,4 +83,4 @@ def confusion(probabilities: Floats, labels: Integers, least: int) -> Integers |
     return counts if least <= 1 or taken.min() >= least else None
 
 
-__all__ = ["confusion", "score_counts"]
+__all__ = ["confusion", "joined_starts", "score_counts"]

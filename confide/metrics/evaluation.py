@@ -33,6 +33,8 @@ class Measured:
         positive: class that is looked for, of two; None: the second.
         false_negative: cost of a record of that class which is not taken for one.
         false_positive: cost of another record which is.
+        settings: the outcome's, such as its intervals of time; None where its description needs
+            none.
     """
 
     labels: Sequence[str]
@@ -45,10 +47,14 @@ class Measured:
     positive: str | None = None
     false_negative: float = 1.0
     false_positive: float = 1.0
+    settings: object = None
 
 
 DescribeFn = Callable[[Measured], dict[str, Json]]
-DESCRIPTIONS: dict[str, str] = {"classes": "confide.metrics.class_evaluation.describe_classes"}
+DESCRIPTIONS: dict[str, str] = {
+    "classes": "confide.metrics.class_evaluation.describe_classes",
+    "survival": "confide.metrics.risk_groups.describe_survival",
+}
 """Kind of outcome -> dotted name of a :data:`DescribeFn`; imported when it is used."""
 
 

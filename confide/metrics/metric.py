@@ -62,6 +62,15 @@ def is_noisy(evaluation: Mapping[str, float]) -> bool:
     return any(name.endswith(NOISE) for name in evaluation)
 
 
+def total(parts: Sequence[tuple[float, float]]) -> float:
+    """Add values up, whatever their support: of counts.
+
+    >>> total([(2.0, 10), (3.0, 30)])
+    5.0
+    """
+    return sum(value for value, _ in parts)
+
+
 def pooled_noise(parts: Sequence[tuple[float, float]]) -> float:
     """Return the standard deviation of a mean by support whose parts have independent noise.
 
@@ -114,6 +123,8 @@ class Metric:
             exact or not at all.
         estimate_fn: computes the metric from the statistic's noisy sums; goes with ``statistic``.
         reported: whether tasks report it unless they name their metrics.
+        weighed_by: metric by which institutions' values are pooled, where all of them tell it, in
+            place of their number of records.
     """
 
     name: str
@@ -128,6 +139,7 @@ class Metric:
     estimate_fn: EstimateFn | None = None
     # Each statistic more is noise more in all others, and plans' texts name their metrics.
     reported: bool = True
+    weighed_by: str | None = None
 
     def is_better(self, value: float, than: float | None) -> bool:
         """Tell whether a value beats another; anything beats None, and NaN beats nothing."""
@@ -163,4 +175,5 @@ __all__ = [
     "pooled_noise",
     "reported",
     "table",
+    "total",
 ]

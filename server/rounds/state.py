@@ -1,10 +1,11 @@
 """What a run is after a round, and what happened in it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from confide.config.task import known_metrics
-from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise
+from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise, total
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Tensors
 
@@ -79,38 +80,52 @@ def mean_metric(evaluations: Mapping[str, Evaluation], name: str) -> float | Non
     Returns:
         None where no institution reports it.
     """
-    # Summed in the order of names: the order of arrival would change the last bits.
-    known = [
-        (e[name], e["num_examples"])
-        for _, e in sorted(evaluations.items())
-        if name in e and e["num_examples"] > 0
-    ]
+    known = _weighed(evaluations, name)
     if not known:
         return None
     metric = known_metrics().get(name)
     return mean_by_support(known) if metric is None else metric.pool_fn(known)
 
 
+def _weighed(
+    evaluations: Mapping[str, Evaluation], name: str, part: str | None = None
+) -> list[tuple[float, float]]:
+    """Return a figure of each institution that reports a metric, and the metric's weight there.
+
+    Args:
+        evaluations: institution -> metrics.
+        name: of the metric.
+        part: name of the figure, 0 where there is none; None: the metric itself.
+    """
+    # Summed in the order of names: the order of arrival would change the last bits.
+    told = [metrics for _, metrics in sorted(evaluations.items()) if name in metrics]
+    metric = known_metrics().get(name)
+    weight = "num_examples" if metric is None else metric.weighed_by or "num_examples"
+    # All by one weight: records and pairs, say, are of different sizes
+    if not all(weight in metrics for metrics in told):
+        weight = "num_examples"
+    figure = name if part is None else part
+    return [(metrics.get(figure, 0.0), metrics[weight]) for metrics in told if metrics[weight] > 0]
+
+
 def mean_noise(evaluations: Mapping[str, Evaluation], name: str) -> float | None:
     """Return how much noise there is in :func:`mean_metric`: its standard deviation.
 
-    Noise of institutions is independent; a metric with a rule of its own has at most the largest.
+    Noise of institutions is independent; a metric with another rule has at most the largest.
 
     Returns:
         None where nobody's value has any.
     """
     if not any(noise_name(name) in metrics for metrics in evaluations.values()):
         return None
-    known = [
-        (metrics.get(noise_name(name), 0.0), metrics["num_examples"])
-        for _, metrics in sorted(evaluations.items())
-        if name in metrics and metrics["num_examples"] > 0
-    ]
+    known = _weighed(evaluations, name, noise_name(name))
     if not known:
         return None
     metric = known_metrics().get(name)
     if metric is None or metric.pool_fn is mean_by_support:
         return pooled_noise(known)
+    if metric.pool_fn is total:
+        return math.hypot(*(noise for noise, _ in known))
     return max(noise for noise, _ in known)
 
 

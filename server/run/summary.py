@@ -187,6 +187,7 @@ def _measured(result: RunResult) -> Measured:
         positive=result.report.positive,
         false_negative=costs.false_negative,
         false_positive=costs.false_positive,
+        settings=task.outcome,
     )
 
 

@@ -77,3 +77,26 @@ def test_best_model_and_patience_say_why_they_cannot_act_without_scores(
     assert (outcome.stopped_early, outcome.kept_round) == (False, outcome.state.server_round)
     assert "server.patience cannot act" in caplog.text
     assert "the last model is kept" in caplog.text
+
+
+def test_concordance_is_pooled_by_pairs_and_pairs_add_up() -> None:
+    large = {"c_index": 0.6, "comparable_pairs": 900.0, "num_examples": 50}
+    small = {"c_index": 1.0, "comparable_pairs": 100.0, "num_examples": 50}
+    none = {"comparable_pairs": 0.0, "num_examples": 50}
+    pooled = mean_metrics({"a": large, "b": small, "c": none})
+    # 540 and 100 concordant pairs of 1,000
+    assert pooled["c_index"] == pytest.approx(0.64)
+    assert pooled["comparable_pairs"] == 1000
+    # One institution keeps its pairs to itself: then all are weighed by their records
+    pooled = mean_metrics({"a": large, "b": {"c_index": 1.0, "num_examples": 50}})
+    assert pooled["c_index"] == pytest.approx(0.8)
+
+
+def test_noise_of_a_total_adds_up_and_that_of_concordance_is_weighed_by_pairs() -> None:
+    one = {"c_index": 0.6, "c_index_noise": 0.03, "comparable_pairs": 900.0}
+    other = {"c_index": 1.0, "c_index_noise": 0.2, "comparable_pairs": 100.0}
+    noise = {"comparable_pairs_noise": 30.0, "num_examples": 50}
+    other_noise = {"comparable_pairs_noise": 40.0, "num_examples": 50}
+    pooled = mean_metrics({"a": one | noise, "b": other | other_noise})
+    assert pooled["comparable_pairs_noise"] == pytest.approx(50)
+    assert pooled["c_index_noise"] == pytest.approx(math.hypot(0.027, 0.02))
