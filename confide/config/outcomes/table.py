@@ -13,6 +13,7 @@ from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
+from confide.config.outcomes.survival import SurvivalConfig
 from confide.metrics.metric import Metric
 
 
@@ -65,6 +66,11 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=OrdinalConfig,
         outcome="confide.tasks.outcomes.ordinal.Ordinal",
         title="Labels in order",
+    ),
+    "survival": OutcomeKind(
+        schema=SurvivalConfig,
+        outcome="confide.tasks.outcomes.survival.Survival",
+        title="Survival",
     ),
 }
 """Kinds of outcome, by name."""
