@@ -10,13 +10,17 @@ from typing import Any
 from confide.server.report.blocks import Block
 from confide.server.report.class_section import class_card, class_section
 from confide.server.report.read import RunFiles
+from confide.server.report.survival_section import survival_card, survival_section
 
 SectionFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[Block]]
 """A run and its evaluation -> blocks from top to bottom."""
 CardFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[str]]
 """A run and its evaluation -> paragraphs for the model card."""
 
-SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {"classes": (class_section, class_card)}
+SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {
+    "classes": (class_section, class_card),
+    "survival": (survival_section, survival_card),
+}
 """Kind of evaluation -> what shows it on the page, and on the card."""
 
 

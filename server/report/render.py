@@ -93,7 +93,9 @@ def plain(text: str) -> str:
 
 def number(value: float | None) -> str:
     """Return a metric as text."""
-    return "–" if value is None or math.isnan(value) else f"{value:.3f}"
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3f}"
 
 
 def written(value: Any) -> str:
