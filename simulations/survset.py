@@ -10,10 +10,11 @@ import warnings
 
 import pandas
 
+from confide.config.examples import UNDER_GPL
 from confide.errors import ConfigError, DataError
 from confide.models.backbones import resolve_package_path
 
-_INSTALL = "pip install --no-deps survset==0.2.11"
+_INSTALL = f"`pip install --no-deps {UNDER_GPL['SurvSet']}`"
 
 
 def table(name: str, sha256: str) -> pandas.DataFrame:
