@@ -22,7 +22,8 @@ MAX_TOKENS = 8
 TEXTS = ["good", "a very good flight with a very good crew", "so so flight"]
 CLS, SEP, PAD = 101, 102, 0
 # Overrides that choose a task of conf/task with its records.
-RECORDS_OF = {"tweets": [], "heart_disease": ["experiment=heart_disease"]}
+TABLES = ("heart_disease", "credit", "lending", "dialysis")
+RECORDS_OF = {"tweets": [], **{name: [f"experiment={name}"] for name in TABLES}}
 MOST_ENCODED = 3000
 
 
@@ -180,14 +181,16 @@ def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassificati
     if isinstance(config.task, TabularConfig):
         examples = Tabular(config.task).encode(records)
         assert examples.columns[FEATURES].isfinite().all()
-        assert (
-            examples.columns[FEATURES].std(dim=0) > 0
-        ).all()  # no input is the same for everyone
+        varies = examples.columns[FEATURES].std(dim=0) > 0
+        # Of pieces over a whole range, those where nobody is are the same for everyone
+        is_linear = config.task.numeric.encoding == "linear"
+        assert varies.all() if is_linear else varies.float().mean() > 0.5
     else:
         assert isinstance(config.task, TextClassificationConfig)
         examples = TextClassification(config.task, tokenizer=task._tokenizer).encode(records)
     assert len(examples) == len(records) > 900
-    assert set(examples.labels.tolist()) == set(range(len(config.task.labels)))
+    if config.task.labels:
+        assert set(examples.labels.tolist()) == set(range(len(config.task.labels)))
 
 
 def test_buckets_share_a_padded_length_and_lose_nobody(examples: Examples) -> None:
