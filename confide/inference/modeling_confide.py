@@ -6,7 +6,7 @@ and nothing else::
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 
 Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or
-of being above each of labels in order, one logit each; of a number, its range mapped to [-1, 1], on
+of being above each of labels in order, one logit each; of a number, its range mapped to [-4, 4], on
 its scale.
 """
 

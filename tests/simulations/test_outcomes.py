@@ -41,6 +41,12 @@ OUTCOMES = {
     "ordinal": {"kind": "ordinal", "column": "grade", "labels": ["low", "mid", "high"]},
 }
 
+TITLES = {
+    "regression": "Regression",
+    "multi_label": "Several labels",
+    "ordinal": "Labels in order",
+}
+
 
 def run_of(
     table: Path, kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch, *words: str
@@ -72,7 +78,7 @@ def test_a_run_learns_predicts_and_exports(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = ("privacy=none", "client=private_table", "server.num_rounds=30")
+    words = ("privacy=none", "client=table", "client.optimizer.learning_rate=0.5")
     result = run_of(table, kind, tmp_path, monkeypatch, *words)
     assert result.summary["federated"][metric] > least
     records = pandas.read_csv(table)
@@ -80,10 +86,7 @@ def test_a_run_learns_predicts_and_exports(
     assert export(result.run_dir, "hf", tmp_path / "hf").exact
     pandas.testing.assert_frame_equal(predict(tmp_path / "hf", records), predicted, rtol=1e-4)
     page, card = result.report.read_text(), (result.run_dir / "model_card.md").read_text()
-    title = {"regression": "Regression", "multi_label": "Several labels"}.get(
-        kind, "Labels in order"
-    )
-    assert f"{title}, rows of a table, trained by 3 institutions" in page
+    assert f"{TITLES[kind]}, rows of a table, trained by 3 institutions" in page
     assert result.summary["clients"]["institution-1"]["labels"]
     assert ("pipeline_tag: tabular-regression" in card) == (kind == "regression")
     if kind == "regression":

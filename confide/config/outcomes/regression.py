@@ -10,7 +10,9 @@ from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds,
 from confide.metrics.metric import Metric
 from confide.metrics.regression import REGRESSION, regression_metrics
 
-_LOGIT_CURVATURE = 0.25
+LARGEST_OUTPUT = 4.0
+"""The range, or its logarithm, is mapped to outputs from minus this to this, as large as logits: so
+the loss is as steep as classes' is, and takes the same learning rates."""
 
 
 @dataclass
@@ -38,7 +40,7 @@ class RegressionConfig(OutcomeConfig):
         choices=("squared", "huber"),
     )
     delta: float = setting(
-        0.2,
+        0.5,
         "huber: residual beyond which the loss is linear, as a share of half of the range on the"
         " scale.",
         gt=0,
@@ -60,7 +62,7 @@ class RegressionConfig(OutcomeConfig):
 
     @property
     def threshold(self) -> float:
-        """Residual beyond which the loss is linear, where the range is mapped to [-1, 1]."""
+        """Residual beyond which the loss is linear, as a share of half of the range."""
         return self.delta if self.loss == "huber" else 1.0
 
     @property
@@ -79,10 +81,10 @@ class RegressionConfig(OutcomeConfig):
     def bounds(self, labelling: Labelling) -> LossBounds:
         """Return those of the Huber loss over its threshold.
 
-        Its gradient is the residual over the threshold, cut at -1 and 1. An output is worth 1 /
-        curvature logits: where a loss is that much steeper, as many fewer steps reach its minimum.
+        Its gradient is the residual over the threshold, cut at -1 and 1.
         """
-        return LossBounds(smoothness=1 / self.threshold, gradient=1.0, noise=1 / _LOGIT_CURVATURE)
+        steepest = 1 / (LARGEST_OUTPUT * self.threshold)
+        return LossBounds(smoothness=steepest, gradient=1.0, noise=1.0)
 
     def describe(self, labelling: Labelling, *, purpose: str, records: str) -> str:
         """Name the number and its range."""
@@ -108,4 +110,4 @@ class RegressionConfig(OutcomeConfig):
             )
 
 
-__all__ = ["RegressionConfig"]
+__all__ = ["LARGEST_OUTPUT", "RegressionConfig"]

@@ -1,8 +1,8 @@
 """Regression: a number on a public range, under squared or Huber loss (Huber 1964).
 
-The range, or the logarithm in it, is mapped to [-1, 1], where the model's output is compared with
-it. The loss is divided by the residual beyond which it is linear: no gradient in the output is
-larger than 1, whatever the record.
+The range, or the logarithm in it, is mapped to outputs from -4 to 4. The loss is that of the
+residual as a share of half of the range, scaled so that its gradient in the output is the residual
+over the threshold beyond which the loss is linear: at most 1, whatever the record.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from confide.config.outcomes.outcome import Labelling
-from confide.config.outcomes.regression import RegressionConfig
+from confide.config.outcomes.regression import LARGEST_OUTPUT, RegressionConfig
 from confide.tasks.outcomes.classes import PREDICTION
 from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_float32
 from confide.tasks.reading import Problem, decimal_commas, distinct_of, first, number_of
@@ -148,7 +148,7 @@ class Regression:
         return torch.rand((count,), generator=generator)
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
-        """Return the Huber loss over its threshold."""
+        """Return the Huber loss, scaled."""
         from torch.nn import functional
 
         if self._config.scale == "log1p":
@@ -156,12 +156,14 @@ class Regression:
         threshold = self._config.threshold
         exact = at_least_float32(outputs)[:, 0]
         mapped = 2 * targets.to(exact.dtype) - 1
-        residuals = functional.huber_loss(exact, mapped, reduction="none", delta=threshold)
-        return residuals / threshold
+        residuals = functional.huber_loss(
+            exact / LARGEST_OUTPUT, mapped, reduction="none", delta=threshold
+        )
+        return residuals * (LARGEST_OUTPUT / threshold)
 
     def scores(self, outputs: "Tensor") -> "Tensor":
         """Return numbers in the range."""
-        shares = (outputs.float().clamp(-1, 1) + 1) / 2
+        shares = (outputs.float() / LARGEST_OUTPUT).clamp(-1, 1) / 2 + 0.5
         if self._config.scale == "log1p":
             shares = ((shares * math.log1p(self._span)).exp() - 1) / self._span
         return self._low + shares * self._span
