@@ -9,6 +9,7 @@ import pytest
 from stopped_run import Simulate, stopped
 
 from confide.config.composing.compose import compose
+from confide.config.strategy import BoostingConfig, objective_of
 from confide.errors import ConfigError, RunFailedError
 from confide.server.report.write import write_report
 
@@ -77,9 +78,11 @@ def test_a_policy_that_requires_privacy_ends_the_run_with_that_reason(run: Simul
         run(*SMALL, "policy=strict")
 
 
-def test_client_brings_backbone_strategy_and_rounds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("choice", [["client=trees"], ["backbone=trees", "tuning=full"]])
+def test_client_or_backbone_brings_all_that_trees_need(choice: list[str]) -> None:
     own = ("task=heart_disease", "data=heart_disease", "privacy=none")
-    config = compose([*own, "client=trees", "backbone.num_trees=7"])
+    config = compose([*own, *choice, "backbone.num_trees=7"])
+    assert objective_of(config.strategy) == BoostingConfig()
     assert (config.backbone.kind, config.tuning.kind) == ("trees", "full")
     assert config.server.num_rounds == 28
     assert (config.client.local_steps, config.client.sampling_rate) == (1, 1.0)
@@ -90,7 +93,7 @@ def test_client_brings_backbone_strategy_and_rounds(tmp_path: Path) -> None:
     [
         (["privacy=record"], "no epsilon covers them; set privacy=none"),
         (["privacy=group", "data.group_column=id"], "no epsilon covers them"),
-        (["client=table", "backbone=trees"], "choose client=trees"),
+        (["client=poisson", "backbone=trees", "tuning=full"], "choose client=trees"),
         (["strategy=fedadam"], "choose client=trees"),
         (["strategy=flower"], "choose client=trees"),
         (["strategy/server_optimizer=adam"], "leave server_optimizer out"),

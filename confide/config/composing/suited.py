@@ -5,14 +5,14 @@ A config that says nothing of them holds ``${suited:NAME}``, resolved when all e
 strategy or client is not overruled: a recipe is chosen as a whole or not at all.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
 
 from confide.config.model import BACKBONES
-from confide.config.objectives import GradientSumConfig, ObjectiveConfig
+from confide.config.objectives import BoostingConfig, GradientSumConfig, ObjectiveConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import SgdConfig, WeightedMeanConfig
 
@@ -82,6 +82,9 @@ ADAM = Recipe(optimizer="adam", learning_rate=0.003, num_rounds=50)
 
 Steps of Adam are as long whatever the encoding: rows of many inputs a column need no other rate."""
 
+TREES = Recipe(objective=BoostingConfig(), local_steps=1, sampling_rate=1.0)
+"""What ``client=trees`` says; as many rounds as the trees have levels (ADR 0034)."""
+
 SUITED = {
     "client.optimizer.learning_rate": "${suited:learning_rate}",
     "data.partitioner": "${suited:partitioner}",
@@ -123,9 +126,7 @@ def _suited(name: str, otherwise: Any = None, *, _root_: DictConfig) -> Any:
     if name == "partitioner":
         return _partitioner(_root_)
     if name == "tree_rounds":
-        # One a level; a value that is no number is reported where it stands
-        counts = [_of(_root_, f"backbone.{key}") for key in ("num_trees", "depth")]
-        return counts[0] * counts[1] if all(isinstance(one, int) for one in counts) else 1
+        return _tree_rounds(_root_)
     recipe = _recipe(_root_)
     if recipe is PLAIN and otherwise is not None:
         return otherwise
@@ -140,10 +141,19 @@ def _learning_rate(root: DictConfig) -> float:
     return LEARNING_RATES.get((_model(root), _is_private(root)), 0.1)
 
 
+def _tree_rounds(root: DictConfig) -> int:
+    """Count the levels of all trees."""
+    # A value that is no number is reported where it stands
+    counts = [_of(root, f"backbone.{key}") for key in ("num_trees", "depth")]
+    return counts[0] * counts[1] if all(isinstance(one, int) for one in counts) else 1
+
+
 def _recipe(root: DictConfig) -> Recipe:
     """Choose how the model of a config is trained."""
     if not _nothing_is_said(root):
         return PLAIN
+    if _of(root, "backbone.kind") == "trees":
+        return replace(TREES, num_rounds=_tree_rounds(root))
     if not _is_private(root):
         return ADAM if _is_table(root) and _of(root, "client.optimizer.momentum") == 0 else PLAIN
     kind = BACKBONES.get(str(_of(root, "backbone.kind")))
@@ -229,6 +239,7 @@ __all__ = [
     "OBJECTIVE",
     "PLAIN",
     "SUITED",
+    "TREES",
     "Recipe",
     "register_rule",
     "suited_words",
