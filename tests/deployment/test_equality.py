@@ -7,7 +7,7 @@ from deployment_run import ALLOWING, HEART, Deployment, confide
 
 from confide.client.ledger.file import LedgerFile
 
-ROUNDS, FEW_ROUNDS = "server.num_rounds=5", "server.num_rounds=3"
+ROUNDS = "server.num_rounds=5"
 # An institution's own way, which a simulation has to be told.
 NOISY = ("policy.metrics_privacy=noisy", "policy.min_support=20")
 PIECEWISE = ("task.numeric.encoding=piecewise", "task.numeric.bins=4")
@@ -56,29 +56,38 @@ def test_noisy_sums_from_kits_give_the_weights_of_the_simulation() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("method", "allowing"),
-    [
-        (("strategy=newton", "privacy=none"), UNPROTECTED),
-        (("client=private_newton", "task.numeric.edges=released", *PIECEWISE), ALLOWING),
-    ],
-    ids=["newton", "private_newton"],
-)
-def test_newton_from_kits_gives_the_weights_of_the_simulation(
-    method: tuple[str, ...], allowing: tuple[str, ...]
-) -> None:
+def test_exact_newton_from_kits_gives_the_weights_of_the_simulation() -> None:
     with Deployment(
-        run_overrides=(*HEART, *method),
-        client_overrides=(*allowing, "data.id_column=id"),
+        run_overrides=(*HEART, "strategy=newton", "privacy=none"),
+        client_overrides=(*UNPROTECTED, "data.id_column=id"),
         institutions=FOUR_HOSPITALS,
     ) as deployment:
         deployment.start_clients()
-        deployment.start_server(FEW_ROUNDS)
+        deployment.start_server(ROUNDS)
         assert deployment.wait_for_server(360) == 0
-        summary = deployment.summary()
-        simulated = deployment.simulate(FEW_ROUNDS)
+        summary, simulated = deployment.summary(), deployment.simulate(ROUNDS)
         # Scores leave otherwise; a simulation also knows those of all records together
         assert summary["model_sha256"] == simulated["model_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_kits_release_edges_and_a_gram_matrix_each_charged_once() -> None:
+    """What is released draws its noise from the system, so that no simulation repeats it."""
+    newton = ("client=private_newton", "task.numeric.edges=released", *PIECEWISE)
+    with Deployment(run_overrides=(*HEART, *newton), institutions=FOUR_HOSPITALS) as deployment:
+        deployment.start_clients()
+        deployment.start_server("server.num_rounds=3")
+        assert deployment.wait_for_server(360) == 0
+        summary = deployment.summary()
+        plan = json.loads((deployment.run_dir / "plan.json").read_text())
+        assert plan["gram"]["job"] in summary["privacy"]["gram"]
+        assert all(2.99 < client["epsilon"] <= 3 for client in summary["clients"].values())
+        for name in FOUR_HOSPITALS:
+            path = deployment.kit(name) / "ledger" / "everybody.ledger"
+            runs = LedgerFile(path).state.populations["everybody"].runs.values()
+            jobs = [run.terms.job for run in runs]
+            assert jobs == [plan["edges"]["job"], plan["gram"]["job"], "trial"]
 
 
 def check_heads(deployment: Deployment, name: str, *, rounds: int) -> None:
