@@ -18,6 +18,7 @@ patient are one person's. What floors cannot do: hide one record from who knows 
 the figures of the day before.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy
@@ -34,17 +35,18 @@ class Support:
 
     Args:
         groups: owner of each record; None where each is a unit of its own.
-        records: number of records.
         min_cell: smallest number of units that is told; 1: no floor.
     """
 
-    def __init__(self, groups: Integers | None, records: int, min_cell: int) -> None:
-        self._groups = numpy.arange(records) if groups is None else groups
+    def __init__(self, groups: Integers | None, min_cell: int) -> None:
+        self._groups = groups
         self._least = min_cell
         self.is_off = min_cell <= 1
 
     def units(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> int:
         """Return the number of units of the records chosen, shape [n]."""
+        if self._groups is None:
+            return int(chosen.sum())
         return len(numpy.unique(self._groups[chosen]))
 
     def enough(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> bool:
@@ -120,6 +122,24 @@ def _histogram(cells: Integers, count: int, support: Support) -> Floats:
     return told
 
 
+def spread(told: Floats) -> Floats:
+    """Spread the counts of a histogram that leave evenly over the cells that they are of.
+
+    Args:
+        told: of all cells and of missing values, from :func:`floored_counts`: shape [m + 1].
+
+    Returns:
+        Whole numbers, shape [m].
+    """
+    counts = told[:-1]
+    starts = [*numpy.flatnonzero(counts >= 0).tolist(), len(counts)]
+    below = numpy.zeros(len(counts) + 1)
+    for start, end in itertools.pairwise(starts):
+        below[start : end + 1] = below[start] + numpy.linspace(0, counts[start], end - start + 1)
+    # Rounded as sums: whole numbers that still add up to what was told
+    return numpy.diff(numpy.rint(below))
+
+
 def _neighbours(cells: Integers, count: int, support: Support) -> list[range]:
     """Return runs of neighbouring cells that each hold enough units, from the lowest."""
     groups, start = [], 0
@@ -166,4 +186,4 @@ def floored_moments(
             products[place, count] = HIDDEN
 
 
-__all__ = ["AS_BEFORE", "HIDDEN", "Support", "floored_counts", "floored_moments"]
+__all__ = ["AS_BEFORE", "HIDDEN", "Support", "floored_counts", "floored_moments", "spread"]

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 from confide.config.task import TabularConfig, TaskConfig
 from confide.encodings.cells import CELLS
-from confide.releases.release import Asked, Records, ReleaseKind, Sums
+from confide.releases.figures import Partition
+from confide.releases.release import Asked, Integers, Records, ReleaseKind, Sums
 
 COUNTS = "counts"
 """Name of the one tensor: a row a column, in the schema's order, level by level from the root."""
@@ -40,15 +41,39 @@ def _scales(plan: Asked) -> Mapping[str, float]:
 
 
 def _sums(plan: Asked, records: Records) -> Sums:
+    from confide.privacy.histogram_tree import tree_sums
+
+    groups = records.groups if records.by_group else None
+    return {COUNTS: tree_sums(_cells(plan, records), CELLS, groups)}
+
+
+def _exact(plan: Asked, records: Records, min_cell: int) -> Sums:
+    """Return trees of counts of at least ``min_cell`` units, spread over the cells they are of."""
     import numpy
 
-    from confide.privacy.histogram_tree import tree_sums
+    from confide.privacy.histogram_tree import levels
+    from confide.releases.floors import Support, floored_counts, spread
+
+    support, trees = Support(records.groups, min_cell), []
+    for column in _cells(plan, records).T:
+        part = Partition(name="", kind="numeric", start=0, cells=CELLS + 1)
+        told = floored_counts(part, numpy.where(column < 0, CELLS, column), support)
+        leaves = numpy.zeros(2 ** (levels(CELLS) - 1))
+        leaves[:CELLS] = spread(told)
+        parts = [leaves.reshape(2**level, -1).sum(axis=1) for level in range(levels(CELLS))]
+        trees.append(numpy.concatenate(parts))
+    return {COUNTS: numpy.stack(trees)}
+
+
+def _cells(plan: Asked, records: Records) -> Integers:
+    """Return the cell of each record and column, from 0; -1 where it is missing."""
+    import numpy
 
     task = plan.task.in_cells()
     assert isinstance(task, TabularConfig)
     columns = records.features[:, task.places(plan.task.released_columns)]
-    cells = numpy.rint(columns).astype("int64") - 1
-    return {COUNTS: tree_sums(cells, CELLS, records.groups if records.by_group else None)}
+    cells: Integers = numpy.rint(columns).astype("int64") - 1
+    return cells
 
 
 QUANTILES = ReleaseKind(
@@ -60,6 +85,7 @@ QUANTILES = ReleaseKind(
     shapes_fn=_shapes,
     scales_fn=_scales,
     sums_fn=_sums,
+    exact_fn=_exact,
 )
 
 __all__ = ["COUNTS", "QUANTILES"]

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_records import encoded, question
 
-from confide.encodings.cells import WIDE_CELLS
+from confide.encodings.cells import WIDE_CELLS, grid
 from confide.releases.figures import partitions
-from confide.releases.floors import AS_BEFORE, HIDDEN, Support, floored_counts
+from confide.releases.floors import AS_BEFORE, HIDDEN, Support, floored_counts, spread
+from confide.releases.quantiles import COUNTS
 from confide.releases.release import Floats, Sums
 from confide.releases.statistics import BOTH, FIGURE_COUNTS, MOMENTS, PRODUCTS
 from confide.releases.table import RELEASES
@@ -20,7 +21,7 @@ AGE, SEX, TSH, WARD, ILL = partitions(question().task)
 def told(part_cells: list[int], part: object, groups: list[int] | None = None) -> Floats:
     cells = numpy.array(part_cells)
     owners = None if groups is None else numpy.array(groups)
-    return floored_counts(part, cells, Support(owners, len(cells), FLOOR))  # type: ignore[arg-type]
+    return floored_counts(part, cells, Support(owners, FLOOR))  # type: ignore[arg-type]
 
 
 def known(counts: Floats) -> float:
@@ -194,3 +195,28 @@ def test_a_floor_of_one_keeps_nothing_back() -> None:
     sums = released(rows(9), floor=1)
     assert HIDDEN not in sums[FIGURE_COUNTS]
     assert moments_of(sums)[0, 0] == 9
+
+
+# --- quantiles
+
+
+@pytest.mark.parametrize("floor", [1, 10])
+def test_exact_quantiles_have_the_floor_too(floor: int) -> None:
+    """Another kind of release must not be a way around it."""
+    plan = question("none", "quantiles", edges="released")
+    raw = rows(200)
+    raw["age"] = [str(50 + i % 2) for i in range(193)] + ["3"] * 7
+    exact_fn = RELEASES["quantiles"].exact_fn
+    assert exact_fn is not None
+    trees = exact_fn(plan, encoded(plan, raw), floor)[COUNTS]
+    assert trees[:, 0].tolist() == [200, 200]
+    assert (trees == trees.round()).all()
+    leaves = trees[0, 2**8 - 1 :]
+    alone = leaves[: numpy.searchsorted(grid(0, 100), 20) - 1].sum()
+    assert (alone == 7) == (floor == 1)
+
+
+def test_counts_are_spread_over_their_cells() -> None:
+    told = numpy.array([30.0, AS_BEFORE, AS_BEFORE, 10.0, 25.0, AS_BEFORE, 0.0])
+    assert spread(told).tolist() == [10, 10, 10, 10, 12, 13]
+    assert spread(numpy.full(5, HIDDEN)).tolist() == [0, 0, 0, 0]
