@@ -4,10 +4,14 @@ An exact score reveals little by itself. Scores of many models chosen for the pu
 whoever knows the features of a record can infer its label from a few of them. So there is one
 count, over rounds, evaluations and runs. A repeated request about the same model is answered the
 same and not counted again.
+
+Exact counts of records by score tell many labels at once, so that they leave for one model a job
+and split: the one that a run evaluates when it ends.
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from confide.errors import DeniedError, UnreadableError
@@ -40,11 +44,8 @@ class Evaluations:
             DeniedError: if all scores were given.
             StorageError: if the count cannot be stored.
         """
-        make_private_folder(self._path.parent)
-        lock = self._path.with_name(f"{self._path.name}.lock")
-        busy = f"Another process holds {lock}; end it first."
-        with locked(lock, otherwise=busy, wait_s=_LOCK_S):
-            given = dict(self._read())
+        with self._held():
+            given = dict(_read(self._path))
             if digest in given.get(job, ()):
                 return
             count = sum(map(len, given.values()))
@@ -59,17 +60,45 @@ class Evaluations:
             stored = given | {job: [*given.get(job, ()), digest]}
             write_text(self._path, json.dumps(stored), mode=0o600)
 
-    def _read(self) -> Mapping[str, Sequence[str]]:
-        try:
-            read: Mapping[str, Sequence[str]] = json.loads(self._path.read_text())
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise UnreadableError(
-                f"{self._path} cannot be read ({error}): how many exact scores were given is not"
-                " known. Restore it, or set policy.metrics_privacy=noisy."
-            ) from None
-        return read
+    def admits_counts(self, job: str, split: str, digest: str) -> bool:
+        """Tell whether counts may leave beside a score: those of the first model, and again.
+
+        Args:
+            job: name of the job that asks.
+            split: whose records are counted.
+            digest: identifier of plan, tensors and records that are scored.
+
+        Raises:
+            ConfigError, StorageError: as :meth:`admit`.
+        """
+        path = self._path.with_name(f"{self._path.name}.counts")
+        with self._held():
+            given = dict(_read(path))
+            first = given.setdefault(f"{split}/{job}", [digest])
+            if first == [digest]:
+                write_text(path, json.dumps(given), mode=0o600)
+            return first == [digest]
+
+    def _held(self) -> AbstractContextManager[None]:
+        """Keep other processes from the files."""
+        make_private_folder(self._path.parent)
+        lock = self._path.with_name(f"{self._path.name}.lock")
+        return locked(
+            lock, otherwise=f"Another process holds {lock}; end it first.", wait_s=_LOCK_S
+        )
+
+
+def _read(path: Path) -> Mapping[str, Sequence[str]]:
+    try:
+        read: Mapping[str, Sequence[str]] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UnreadableError(
+            f"{path} cannot be read ({error}): how many exact scores were given is not"
+            " known. Restore it, or set policy.metrics_privacy=noisy."
+        ) from None
+    return read
 
 
 __all__ = ["Evaluations"]

@@ -21,7 +21,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 from numpy.typing import NDArray
@@ -154,15 +154,22 @@ class Scores:
         if noisy and not is_scored(scored.plan, server_round):
             return {}
         try:
-            return evaluations(self.of(scored, ("validation",)))
+            return evaluations(self.of(scored, ("validation",), with_sums=False))
         except DeniedError as error:
             if error.code not in _USED_UP:
                 raise
             log.warning("%s This round is trained without scores.", error)
             return {}
 
-    def of(self, scored: Scored, splits: Iterable[str]) -> dict[str, Told]:
+    def of(
+        self, scored: Scored, splits: Iterable[str], *, with_sums: bool = True
+    ) -> dict[str, Told]:
         """Score tensors on splits; empty splits, and what may not leave, are left out.
+
+        Args:
+            scored: the tensors.
+            splits: validation, test.
+            with_sums: whether sums are told beside metrics, where they may be.
 
         Raises:
             DeniedError: if all scores are used up, or the budget does not cover the run.
@@ -171,15 +178,16 @@ class Scores:
             self._policy.config.metrics_privacy
         )
         found: dict[str, Told] = {}
+        # Sums that no report reads stay here.
+        with_sums = with_sums and scored.plan.task.outcome.kind in DESCRIPTIONS
         for split in splits:
-            told = score(scored, split) if score and len(self._data.split(split)) else None
+            is_there = score is not None and len(self._data.split(split)) > 0
+            told = score(scored, split, with_sums) if score and is_there else None
             if told is not None:
                 found[split] = told
         allowed = self._policy.released(evaluations(found))
-        # Sums that no report reads stay here.
-        is_read = scored.plan.task.outcome.kind in DESCRIPTIONS
         return {
-            split: Told(evaluation=evaluation, tally=found[split].tally if is_read else None)
+            split: replace(found[split], evaluation=evaluation)
             for split, evaluation in allowed.items()
         }
 
@@ -188,16 +196,17 @@ class Scores:
         allowed = self._policy.config.metrics
         return [name for name in scored.plan.task.metrics if name in allowed]
 
-    def _exact(self, scored: Scored, split: str) -> Told:
-        examples = self._data.split(split)
+    def _exact(self, scored: Scored, split: str, with_sums: bool) -> Told:
+        examples, job = self._data.split(split), scored.plan.job
         if self._evaluations is not None:
             identity = self._identity(scored, split, self._data.held_out_digest(split))
-            self._evaluations.admit(scored.plan.job, identity)
+            self._evaluations.admit(job, identity)
+            with_sums = with_sums and self._evaluations.admits_counts(job, split, identity)
         scores = self._trainer.scores(scored.tensors, examples)
         metrics = self._trainer.workload.task.metrics(scores, examples.labels)
         tally = None
         # Of a model that has diverged there are no metrics either.
-        if metrics and _is_usual(scored, scores, examples):
+        if with_sums and metrics and _is_usual(scored, scores, examples):
             sums = exact_sums(
                 statistics_of(self._names(scored), scored.plan.task.metric_table),
                 scores.double().cpu().numpy(),
@@ -207,7 +216,7 @@ class Scores:
             tally = ScoreTally(sums=sums) if sums else None
         return Told(evaluation={**metrics, "num_examples": len(examples)}, tally=tally)
 
-    def _noisy(self, scored: Scored, split: str) -> Told | None:
+    def _noisy(self, scored: Scored, split: str, with_sums: bool) -> Told | None:
         """Release the scores of a split, or what was released before; None if there are none."""
         plan, names = scored.plan, self._names(scored)
         statistics = statistics_of(names, plan.task.metric_table)
@@ -227,7 +236,9 @@ class Scores:
         classes = outcome_of(plan.task).score_shape[-1]
         told = Told(
             evaluation=estimates(noisy, names, plan.task.metric_table, classes=classes, std=std),
-            tally=ScoreTally(sums=named_sums(noisy, statistics, classes), std=std),
+            tally=ScoreTally(sums=named_sums(noisy, statistics, classes), std=std)
+            if with_sums
+            else None,
         )
         return Told.of(self._ledger.score(terms, split, digest, told.content()))
 

@@ -51,6 +51,30 @@ def test_rounds_evaluations_and_runs_share_one_count_and_a_repeat_is_free(tmp_pa
     assert (trained.refusal, trained.evaluations) == (None, {})
 
 
+def test_a_job_gets_the_exact_counts_of_one_model_a_split(tmp_path: Path) -> None:
+    kit = make_kit(tmp_path, policy=EXACT)
+    door = DeployedInstitution(kit, deadline=Deadline())
+    assert door.handle("train", ask()).tallies == {}  # a round uses up nothing
+    first = score(door, 0.0)
+    assert first.tallies["test"].sums
+    again = DeployedInstitution(kit, deadline=Deadline())
+    assert score(again, 0.1).tallies == {}
+    assert score(again, 0.1).evaluations  # metrics are told all the same
+    assert score(again, 0.0).tallies == first.tallies
+
+
+def test_counts_that_were_given_are_known_after_a_crash_and_told_apart(tmp_path: Path) -> None:
+    for _ in range(2):
+        evaluations = Evaluations(tmp_path / "own" / "scores", most=2)
+        assert evaluations.admits_counts("a", "test", "model")
+        assert evaluations.admits_counts("a", "validation", "another")
+        assert evaluations.admits_counts("b", "test", "third")
+        assert not evaluations.admits_counts("a", "test", "another")
+    (tmp_path / "own" / "scores.counts").write_text("{")
+    with pytest.raises(UnreadableError, match="how many exact scores were given is not known"):
+        evaluations.admits_counts("a", "test", "model")
+
+
 def test_jobs_are_counted_together(tmp_path: Path) -> None:
     evaluations = Evaluations(tmp_path / "own" / "scores", most=2)
     for job in ("a", "b"):
