@@ -69,6 +69,7 @@ class Config:
         """Yield a sentence for each contradiction between groups."""
         # Each group looks at itself: what is left is what they say of each other.
         yield from self._kind_problems()
+        yield from self._pair_problems()
         private = self.privacy.unit != "none"
         objective = objective_of(self.strategy)
         for problem in objective_problems(objective, self.client, private=private):
@@ -99,13 +100,6 @@ class Config:
                 f"{named} does not predict task.outcome.kind={outcome}, but"
                 f" {' or '.join(backbone.outcomes)}; choose another backbone, such as mlp."
             )
-        named_columns = {name for pair in getattr(self.backbone, "pairs", []) for name in pair}
-        strangers = sorted(named_columns - set(self.task.table_columns))
-        if strangers:
-            yield (
-                f"backbone.pairs names {', '.join(strangers)}, which task.columns lacks; name two"
-                f" of {', '.join(self.task.table_columns)}."
-            )
         if self.tuning.kind not in backbone.tunings:
             reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"
             yield (
@@ -131,6 +125,21 @@ class Config:
             yield (
                 f"task.numeric.edges=released: {named} with backbone.cells=grid splits at a public"
                 " grid and uses no edges; set backbone.cells=edges, or task.numeric.edges=public."
+            )
+
+    def _pair_problems(self) -> Iterator[str]:
+        """Yield what is wrong with pairs of columns."""
+        pairs: list[list[str]] = getattr(self.backbone, "pairs", [])
+        strangers = sorted({name for pair in pairs for name in pair} - set(self.task.table_columns))
+        if strangers:
+            yield (
+                f"backbone.pairs names {', '.join(strangers)}, which task.columns lacks; name two"
+                f" of {', '.join(self.task.table_columns)}."
+            )
+        if pairs and objective_of(self.strategy).kind == "private_newton":
+            yield (
+                "backbone.pairs: client=private_newton knows how columns vary together, and not"
+                " their products; leave the pairs out, or choose client=private_table."
             )
 
     def _recipe_problems(self) -> Iterator[str]:

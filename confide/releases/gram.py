@@ -44,6 +44,8 @@ def _asks(plan: Asked) -> str:
 def _problems(plan: Asked) -> Iterator[str]:
     if not plan.private or plan.backbone.row_norm is None or not plan.backbone.is_linear:
         yield "releases=gram: expected a protected unit and a linear model on rows of one norm."
+    if getattr(plan.backbone, "pairs", ()):
+        yield "releases=gram: expected inputs of columns alone; leave backbone.pairs out."
     if not 1 <= _inputs(plan) <= MOST_INPUTS:
         yield (
             f"releases=gram: {_inputs(plan)} inputs, expected a table of 1 to {MOST_INPUTS}; lower"

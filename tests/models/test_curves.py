@@ -181,3 +181,11 @@ def test_what_is_no_pair_of_columns_is_refused(pairs: str, said: str) -> None:
         compose([*heart, f"backbone.pairs={pairs}"])
     assert said in str(caught.value)
     compose([*heart, "backbone.pairs=[[age,sex]]", "privacy=record"])
+
+
+def test_a_gram_matrix_of_columns_does_not_know_their_products() -> None:
+    words = ["experiment=heart_disease", "backbone=additive", "privacy=record"]
+    newton = [*words, "client=private_newton"]
+    compose(newton)
+    with pytest.raises(ConfigError, match=r"leave the pairs out, or choose client=private_table"):
+        compose([*newton, "backbone.pairs=[[age,sex]]"])

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from confide.config.model import BACKBONES
 from confide.config.objectives import BoostingConfig, GradientSumConfig, ObjectiveConfig
+from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, OutcomeConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import SgdConfig, WeightedMeanConfig
 
@@ -160,11 +162,12 @@ def _recipe(root: DictConfig) -> Recipe:
     is_linear = _of(root, "tuning.kind") == "head" or (kind is not None and kind.schema.is_linear)
     # The model is a mean over the last rounds, which a run that ends early would not have
     to_the_end = _of(root, "server.patience") is None and _of(root, "server.keep") == "last"
-    return GRADIENT_SUMS if is_linear and to_the_end and _is_plain_sum(root) else PLAIN
+    fits = is_linear and to_the_end and _is_plain_sum(root) and _is_bounded(root)
+    return GRADIENT_SUMS if fits else PLAIN
 
 
 def _nothing_is_said(root: DictConfig) -> bool:
-    """Say whether algorithm and local steps are left to the rule, and it knows the loss."""
+    """Say whether algorithm and local steps are left to the rule."""
     left_open = (
         "strategy.objective",
         "client.optimizer.kind",
@@ -192,6 +195,19 @@ def _is_plain_sum(root: DictConfig) -> bool:
         0,
         0,
     )
+
+
+def _is_bounded(root: DictConfig) -> bool:
+    """Say whether something is known of the loss of any record, from which steps follow."""
+    # A task of somebody's own may have any loss
+    if _of(root, "task._target_") is not None:
+        return False
+    labelling = Labelling(labels=list(_of(root, "task.labels") or ()), column=LABEL_COLUMN)
+    try:
+        outcome = OmegaConf.to_object(_of(root, "task.outcome"))
+    except (OmegaConfBaseException, ValueError):  # told where it stands
+        return False
+    return isinstance(outcome, OutcomeConfig) and outcome.bounds(labelling) is not None
 
 
 def _is_table(root: DictConfig) -> bool:

@@ -42,6 +42,8 @@ def recipe_of(config: Config) -> Recipe:
         ((*HEART, "privacy=record"), GRADIENT_SUMS),
         (MAIN, GRADIENT_SUMS),
         ((*MAIN, "privacy=none"), PLAIN),
+        ((*PRIVATE, "task._target_=my_module.Task"), PLAIN),
+        ((*PRIVATE, "backbone=additive", "backbone.pairs=[[Income,Amount]]"), GRADIENT_SUMS),
         ((*MAIN, "tuning=lora"), PLAIN),
         ((*MAIN, "tuning=full"), PLAIN),
     ],
