@@ -33,7 +33,7 @@ NEEDS = {
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     **{
         ("task", name): [f"data={name}", "backbone=logistic", "tuning=full"]
-        for name in ("heart_disease", "credit", "lending")
+        for name in ("heart_disease", "credit", "lending", "dialysis")
     },
 }
 GROUPS = sorted(

@@ -137,8 +137,7 @@ def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
     (problem,) = mistakes("task=credt")
     assert (
         "Did you mean credit? Choose one of: credit, dialysis, heart_disease, lending, text,"
-        " tweets."
-        in problem
+        " tweets." in problem
     )
 
 
