@@ -30,6 +30,10 @@ from confide.server.report.render import (
 
 _LOCAL_ON_POOLED = "local model, pooled test records"
 _FEDERATED_ON_OWN = "federated model, own test records"
+_FROM_COUNTS = (
+    "Small figures: 95 % intervals that follow from the number of test records; training again with"
+    " another seed may differ by more."
+)
 _NO_INTERVALS = (
     "No intervals are shown: of the metrics only accuracy is a proportion, whose uncertainty"
     " follows from the number of records."
@@ -41,8 +45,8 @@ _WILSON = (
 
 _NOISY = (
     "Small figures: 95 % intervals. Institutions released their scores, and how many records they"
-    " were measured on, with noise: for a proportion such as accuracy the intervals cover noise and"
-    " number of records, for other metrics noise alone."
+    " were measured on, with noise: for a proportion such as accuracy, and where counts by score"
+    " are told, the intervals cover noise and number of records, for other metrics noise alone."
 )
 
 
@@ -70,7 +74,7 @@ def report_page(run: RunFiles) -> str:
         pooled=bool(run.pooled),
         local=bool(run.local),
         quality=drawn(plots.on_all_records(run), plots.on_own_records(run)),
-        intervals=_NOISY if run.noisy else _WILSON if run.metric == "accuracy" else _NO_INTERVALS,
+        intervals=_of_intervals(run),
         evaluation=evaluation_blocks(run),
         curves=drawn(curves_of_columns(run.folder), curves_of_columns(run.folder, 1)),
         convergence=plots.convergence(run),
@@ -92,6 +96,15 @@ def report_page(run: RunFiles) -> str:
         config=yaml.safe_dump(dict(run.config), sort_keys=False),
         versions=_versions(run),
     )
+
+
+def _of_intervals(run: RunFiles) -> str:
+    """Return what the small figures beside the metric are."""
+    if run.noisy:
+        return _NOISY
+    if run.metric == "accuracy":
+        return _WILSON
+    return _FROM_COUNTS if any(map(run.interval, run.clients)) else _NO_INTERVALS
 
 
 def title(run: RunFiles) -> str:
@@ -157,7 +170,9 @@ def _institutions(run: RunFiles) -> ReportTable:
             noise = None
             if header == _FEDERATED_ON_OWN:
                 noise = line.get(noise_name(run.metric))
-            cells.append(measured(run.metric, values.get(name), n, noise))
+            cell = measured(run.metric, values.get(name), n, noise)
+            ends = run.interval(name) if header == _FEDERATED_ON_OWN else None
+            cells.append(Cell(cell.text, f"{ends[0]:.2f}–{ends[1]:.2f}") if ends else cell)
         cells += [
             *([Cell(f"{line['epsilon']:.2f}")] if "epsilon" in line else []),
             Cell(str(line["rounds"])),

@@ -83,6 +83,18 @@ class RunFiles:
         """Whether the run was trained with differential privacy."""
         return str(self.config["privacy"]["unit"]) != "none"
 
+    def interval(self, institution: str | None = None) -> tuple[float, float] | None:
+        """Return the 95 % interval of the federated model's primary metric; None if unknown.
+
+        Args:
+            institution: on whose own test records; None: on all of them.
+        """
+        line = self.summary.get("evaluation", {})
+        if institution is not None:
+            line = line.get("clients", {}).get(institution, {})
+        ends = line.get("metrics", {}).get(self.metric, {}).get("interval")
+        return (ends[0], ends[1]) if ends else None
+
     def rounds_of(self, name: str, phase: str) -> pandas.DataFrame:
         """Return one metric's rows of one phase, in the order of rounds."""
         rows = self.metrics

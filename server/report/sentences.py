@@ -246,7 +246,9 @@ def outcome(run: RunFiles) -> str:
     if metric not in federated:
         return "Not measured: no records were kept for testing."
     noise = federated.get(noise_name(metric))
-    ends = interval(metric, federated[metric], federated.get("test_examples"), noise)
+    ends = run.interval() or interval(
+        metric, federated[metric], federated.get("test_examples"), noise
+    )
     covers = ", noise included" if noise is not None else ""
     sure = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f}{covers})" if ends else ""
     name = metric.replace("_", " ")

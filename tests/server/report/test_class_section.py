@@ -178,3 +178,17 @@ def test_many_institutions_are_left_to_the_summary(plain_run: Path) -> None:
 )
 def test_shares_are_told_in_percent(value: float, told: str) -> None:
     assert class_sentences.percent(value) == told
+
+
+def test_metric_that_is_no_share_has_intervals_on_the_whole_page(plain_run: Path) -> None:
+    of = read_run(plain_run)
+    task = {**of.config["task"], "primary_metric": "auc"}
+    ranked = dataclasses.replace(of, config={**of.config, "task": task})
+    low, high = of.summary["evaluation"]["metrics"]["auc"]["interval"]
+    page = report_page(ranked)
+    assert f"(95 % interval {low:.3f} to {high:.3f})" in page
+    assert "No intervals are shown" not in page
+    for one in of.summary["evaluation"]["clients"].values():
+        figure = one["metrics"]["auc"]
+        low, high = figure["interval"]
+        assert page.count(f"{figure['value']:.3f} <small>{low:.2f}–{high:.2f}</small>") >= 2
