@@ -2,7 +2,7 @@
 
 FedSGD (McMahan et al. 2017, arXiv 1602.05629) with noisy sums, for a linear model on rows of one
 norm r beside an intercept's 1, under a loss whose bounds are known
-(:class:`~confide.config.outcomes.LossBounds`): with R^2 = r^2 + 1, in T rounds,
+(:class:`~confide.config.outcomes.outcome.LossBounds`): with R^2 = r^2 + 1, in T rounds,
 
 - client: ``g_k``, the mean gradient over all its n_k records, noised under privacy;
 - server: ``g = sum n_k g_k / n``; ``v = momentum * v + g``; ``w -= step * v``, and the run's model
