@@ -6,8 +6,8 @@ and nothing else::
     AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
 
 Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or
-of being above each of labels in order, one logit each; of a number, its range mapped to [-4, 4], on
-its scale.
+of being above each of labels in order, one logit each; of a number, its range mapped to [-2, 2],
+or to [-2 / delta, 2 / delta] under Huber loss, on its scale.
 """
 
 import inspect

@@ -10,8 +10,8 @@ column's encoding and edges (``linear``: the public range mapped to [-2, 2]; mis
 as one input each, an indicator as 1 where the value is missing. ``confide predict`` encodes.
 
 Logits are those of classes, or what ``confide_outcome`` in config.json has: of several labels, or
-of being above each of labels in order, one logit each; of a number, its range mapped to [-4, 4], on
-its scale.
+of being above each of labels in order, one logit each; of a number, its range mapped to [-2, 2],
+or to [-2 / delta, 2 / delta] under Huber loss, on its scale.
 """
 
 import itertools

@@ -86,7 +86,10 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
             not what they should be.
     """
     if not workload.task.labels:
-        raise _unfit("it crafts records of two classes, and this model predicts none")
+        raise PrivacyError(
+            "The audit crafts records of two classes, and this run predicts none: of its parts only"
+            " membership knows other outcomes. Set audit.parts=[membership]."
+        )
     start = trainable_tensors(workload.model)
     weight, bias = output_layer(start, len(workload.task.labels))
     start[weight].zero_()

@@ -20,7 +20,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.config.composing.compose import compose
 from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.outcome import OutcomeConfig
-from confide.config.outcomes.regression import LARGEST_OUTPUT, RegressionConfig
+from confide.config.outcomes.regression import RegressionConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategy import NewtonConfig
 from confide.encodings.encoding import Scale
@@ -266,9 +266,9 @@ def test_a_number_is_fitted_by_ridge_regression_in_two_sums() -> None:
     outcome = RegressionConfig(column="stay", minimum=0.0, maximum=1.0)
     fit = Fit(rows, shares, parts, outcome=outcome).run()
     inputs = rows.astype("float32").astype("float64")
-    # Outputs are LARGEST_OUTPUT times the number, and the loss is as steep as one of logits
-    scaled = LARGEST_OUTPUT * (2 * shares.astype("float64") - 1)
-    oracle = Ridge(alpha=LARGEST_OUTPUT * outcome.threshold).fit(inputs, scaled)
+    # Outputs are largest_output times the number, and the loss is as steep as one of logits
+    scaled = outcome.largest_output * (2 * shares.astype("float64") - 1)
+    oracle = Ridge(alpha=outcome.largest_output * outcome.threshold).fit(inputs, scaled)
     assert numpy.abs(fit.coefficients[0, :-1] - oracle.coef_).max() < 1e-6
     assert fit.coefficients[0, -1] == pytest.approx(oracle.intercept_, abs=1e-6)
     assert fit.rounds == 2
@@ -283,7 +283,7 @@ def test_a_loss_that_is_straight_far_out_ends_at_its_minimum() -> None:
     fit = Fit(rows, shares, parts, outcome=outcome).run()
     inputs = numpy.c_[rows.astype("float32"), numpy.ones(500)].astype("float64")
     theta = fit.coefficients[0]
-    residuals = inputs @ theta / LARGEST_OUTPUT - (2.0 * shares - 1)
+    residuals = inputs @ theta / outcome.largest_output - (2.0 * shares - 1)
     slope = inputs.T @ (residuals / 0.1).clip(-1, 1) + [1.0, 1.0, 1.0, 0.0] * theta
     assert numpy.abs(slope).max() < 1e-3
     assert fit.rounds < 25

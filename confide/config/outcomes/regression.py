@@ -10,9 +10,7 @@ from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds,
 from confide.metrics.metric import Metric
 from confide.metrics.regression import REGRESSION, regression_metrics
 
-LARGEST_OUTPUT = 4.0
-"""The range, or its logarithm, is mapped to outputs from minus this to this, as large as logits: so
-the loss is as steep as classes' is, and takes the same learning rates."""
+_LARGEST_OUTPUT = 2.0
 
 
 @dataclass
@@ -66,6 +64,15 @@ class RegressionConfig(OutcomeConfig):
         return self.delta if self.loss == "huber" else 1.0
 
     @property
+    def largest_output(self) -> float:
+        """Output that the upper end of the range is mapped to; the lower one to minus this.
+
+        As large as logits: so the loss is as steep as that of classes, and takes the same learning
+        rates.
+        """
+        return _LARGEST_OUTPUT / self.threshold
+
+    @property
     def metric_table(self) -> Mapping[str, Metric]:
         """Its metrics, in units of the number."""
         return regression_metrics(*self.span)
@@ -81,10 +88,11 @@ class RegressionConfig(OutcomeConfig):
     def bounds(self, labelling: Labelling) -> LossBounds:
         """Return those of the Huber loss over its threshold.
 
-        Its gradient is the residual over the threshold, cut at -1 and 1.
+        Its gradient is the residual over the threshold, cut at -1 and 1. Noise counts twice as much
+        as that of a logit, beside the residuals that are not cut.
         """
-        steepest = 1 / (LARGEST_OUTPUT * self.threshold)
-        return LossBounds(smoothness=steepest, gradient=1.0, noise=1.0)
+        steepest = 1 / (self.largest_output * self.threshold)
+        return LossBounds(smoothness=steepest, gradient=1.0, noise=2.0 * self.threshold)
 
     def describe(self, labelling: Labelling, *, purpose: str, records: str) -> str:
         """Name the number and its range."""
@@ -110,4 +118,4 @@ class RegressionConfig(OutcomeConfig):
             )
 
 
-__all__ = ["LARGEST_OUTPUT", "RegressionConfig"]
+__all__ = ["RegressionConfig"]

@@ -1,6 +1,6 @@
 """Regression: a number on a public range, under squared or Huber loss (Huber 1964).
 
-The range, or the logarithm in it, is mapped to outputs from -4 to 4. The loss is that of the
+The range, or the logarithm in it, is mapped to outputs as large as logits. The loss is that of the
 residual as a share of half of the range, scaled so that its gradient in the output is the residual
 over the threshold beyond which the loss is linear: at most 1, whatever the record.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from confide.config.outcomes.outcome import Labelling
-from confide.config.outcomes.regression import LARGEST_OUTPUT, RegressionConfig
+from confide.config.outcomes.regression import RegressionConfig
 from confide.tasks.outcomes.classes import PREDICTION
 from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_float32
 from confide.tasks.reading import Problem, decimal_commas, distinct_of, first, number_of
@@ -153,17 +153,17 @@ class Regression:
 
         if self._config.scale == "log1p":
             targets = (targets * self._span).log1p() / math.log1p(self._span)
-        threshold = self._config.threshold
+        threshold, largest = self._config.threshold, self._config.largest_output
         exact = at_least_float32(outputs)[:, 0]
         mapped = 2 * targets.to(exact.dtype) - 1
         residuals = functional.huber_loss(
-            exact / LARGEST_OUTPUT, mapped, reduction="none", delta=threshold
+            exact / largest, mapped, reduction="none", delta=threshold
         )
-        return residuals * (LARGEST_OUTPUT / threshold)
+        return residuals * (largest / threshold)
 
     def scores(self, outputs: "Tensor") -> "Tensor":
         """Return numbers in the range."""
-        shares = (outputs.float() / LARGEST_OUTPUT).clamp(-1, 1) / 2 + 0.5
+        shares = (outputs.float() / self._config.largest_output).clamp(-1, 1) / 2 + 0.5
         if self._config.scale == "log1p":
             shares = ((shares * math.log1p(self._span)).exp() - 1) / self._span
         return self._low + shares * self._span

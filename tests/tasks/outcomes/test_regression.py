@@ -47,9 +47,9 @@ def test_what_does_not_fit_is_a_problem(
 
 
 def test_squared_loss_is_linear_beyond_half_of_the_range() -> None:
-    # The range is mapped to [-4, 4]
-    losses = made().loss(torch.tensor([[-6.0], [2.0], [-8.0]]), torch.tensor([0.0, 0.5, 1.0]))
-    assert losses.tolist() == [0.5, 0.5, 10.0]
+    # The range is mapped to [-2, 2]
+    losses = made().loss(torch.tensor([[-3.0], [1.0], [-4.0]]), torch.tensor([0.0, 0.5, 1.0]))
+    assert losses.tolist() == [0.25, 0.25, 5.0]
 
 
 def test_huber_loss_is_over_its_threshold() -> None:
