@@ -244,7 +244,7 @@ def test_mistakes_in_its_config_are_told_by_its_own_tables(ordered: tuple[str, .
         "task.primary_metric=auc",
         "task.metrics=auc",
         "backbone.kind=transformer does not fit task.kind=ordered; choose backbone=logistic or"
-        " mlp.",
+        " additive or mlp.",
     ]
 
 

@@ -300,7 +300,7 @@ def test_refused_round_costs_nothing() -> None:
 
 
 def test_round_that_breaks_off_counts() -> None:
-    institution = make_institution(trainer=BrokenTrainer(RuntimeError(CANARY), in_evaluate=False))
+    institution = make_institution(trainer=BrokenTrainer(RuntimeError(CANARY), in_scores=False))
     assert institution.handle("train", ask()).refusal == "internal_error"
     institution._trainer = _TRAINERS[True]
     one = make_institution().handle("train", ask()).figures["epsilon"]
@@ -364,9 +364,9 @@ def test_job_cannot_grow_its_budget_with_a_second_plan() -> None:
 class BrokenTrainer:
     """Fails as told, with a text that quotes a record."""
 
-    def __init__(self, error: Exception, *, in_evaluate: bool = True) -> None:
+    def __init__(self, error: Exception, *, in_scores: bool = True) -> None:
         self._error = error
-        self._in_evaluate = in_evaluate
+        self._in_scores = in_scores
 
     @property
     def shapes(self) -> Shapes:
@@ -378,10 +378,14 @@ class BrokenTrainer:
     def train(self, start: Tensors, examples: Examples, **_: object) -> Tensors:
         raise self._error
 
-    def evaluate(self, tensors: Tensors | None, examples: Examples) -> dict[str, float]:
-        if self._in_evaluate:
+    @property
+    def workload(self) -> Workload:
+        return _TRAINERS[True].workload
+
+    def scores(self, tensors: Tensors | None, examples: Examples) -> torch.Tensor:
+        if self._in_scores:
             raise self._error
-        return {}
+        return _TRAINERS[True].scores(tensors, examples)
 
 
 def wire(reply: Reply) -> str:

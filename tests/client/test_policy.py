@@ -91,8 +91,8 @@ RULES: dict[
     ),
     "max_epsilon": (({"max_epsilon": 2.9}, PLAN), ({"max_epsilon": 3.0}, PLAN), 3.0, 2.9),
     "max_delta": (({"max_delta": 1e-6}, PLAN), ({"max_delta": 1e-5}, PLAN), 1e-5, 1e-6),
-    "max_rounds": (({"max_rounds": 19}, PLAN), ({"max_rounds": 20}, PLAN), 20, 19),
-    "max_epochs": (({"max_epochs": 1.5}, PLAN), ({"max_epochs": 2.0}, PLAN), 2.0, 1.5),
+    "max_rounds": (({"max_rounds": 54}, PLAN), ({"max_rounds": 55}, PLAN), 55, 54),
+    "max_epochs": (({"max_epochs": 0.5}, PLAN), ({"max_epochs": 1.0}, PLAN), 1.0, 0.5),
     "release_statistics": (
         ({"release_statistics": "none"}, STATISTICS),
         ({"release_statistics": "federation"}, STATISTICS),
@@ -352,7 +352,7 @@ def test_explain_shows_every_rule(tmp_path: Path, capsys: pytest.CaptureFixture[
     status, rules = explain(tmp_path, capsys, str(tmp_path / "policy.yaml"))
     assert status == 1
     assert [name for name, rule in rules.items() if not rule["holds"]] == ["max_rounds"]
-    assert (rules["max_rounds"]["asked"], rules["max_rounds"]["allowed"]) == (20, 3)
+    assert (rules["max_rounds"]["asked"], rules["max_rounds"]["allowed"]) == (55, 3)
 
 
 def test_explain_prints_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

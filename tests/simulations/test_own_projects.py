@@ -76,11 +76,18 @@ def test_a_new_run_in_the_same_folder_keeps_nothing_of_an_earlier_one(here: Path
     assert kept_own_files(here / "run") == []
 
 
+def renamed(configs: Path) -> str:
+    """Give the experiment a name that no example has, and return the choice of it."""
+    (configs / "experiment" / "credit.yaml").rename(configs / "experiment" / "loans.yaml")
+    return "experiment=loans"
+
+
 def test_python_takes_folders(elsewhere: Path) -> None:
-    result = confide.simulate([CREDIT], config_dir=elsewhere)
+    loans = renamed(elsewhere)
+    result = confide.simulate([loans], config_dir=elsewhere)
     assert len(result.institutions) == 3
-    with pytest.raises(ConfigError, match="there is no experiment called credit"):
-        confide.simulate([CREDIT])
+    with pytest.raises(ConfigError, match="there is no experiment called loans"):
+        confide.simulate([loans])
     with pytest.raises(ConfigError, match="nowhere is not there"):
         confide.simulate([CREDIT], config_dir=["mine", "nowhere"])
 
@@ -100,7 +107,7 @@ def test_help_lists_own_choices(elsewhere: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         confide.cli.main(["simulate", "--help", "-cd", "mine"])
     printed = capsys.readouterr().out
-    assert "experiment: credit, heart_disease" in printed
+    assert "experiment: credit, dialysis, heart_disease" in printed
     assert "data: credit, custom" in printed
 
 
@@ -165,13 +172,14 @@ def test_a_policy_of_ones_own_is_explained(
 
 
 def test_kits_pin_a_task_of_ones_own(elsewhere: Path) -> None:
+    loans = renamed(elsewhere)
     Path("fed.yaml").write_text(
-        f"name: t\nhosts: [127.0.0.1]\nport: 8443\ninstitutions: [ward]\nconfig: [{CREDIT}]\n"
+        f"name: t\nhosts: [127.0.0.1]\nport: 8443\ninstitutions: [ward]\nconfig: [{loans}]\n"
     )
     assert confide.cli.main(["provision", "fed.yaml", "-cd", "mine"]) == 0
     pinned = yaml.safe_load(Path("kits/institutions/ward/client.yaml").read_text())["task"]
     assert list(pinned["columns"]) == ["Age", "Income", "Home"]
-    with pytest.raises(ConfigError, match=r"fed\.yaml:5: config: .*no experiment called credit"):
+    with pytest.raises(ConfigError, match=r"fed\.yaml:5: config: .*no experiment called loans"):
         read_federation(Path("fed.yaml"))
 
 
@@ -206,7 +214,7 @@ def test_a_coordinator_composes_own_configs(
     assert "experiment" not in told
     with pytest.raises(SystemExit):
         confide.cli.main([*kit, "--config-dir=mine", "--help"])
-    assert "experiment: credit, heart_disease" in capsys.readouterr().out
+    assert "experiment: credit, dialysis, heart_disease" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_run_leaves_what_it_promises(run: Simulate, tmp_path: Path) -> None:
     assert all(
         set(line) == {"round", "phase", "client", "name", "value", "num_examples"} for line in lines
     )
-    rounds = {f"round-00{number}.safetensors" for number in (48, 49, 50)}
+    rounds = {f"round-000{number}.safetensors" for number in (48, 49, 50)}
     left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert left == {"best.safetensors", "last.safetensors", "alone.json", "pooled.json"} | rounds
 

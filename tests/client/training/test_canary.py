@@ -47,7 +47,7 @@ STAGES: dict[str, tuple[type, str]] = {
     "admission": (PersistentLedger, "admit"),
     "decoding": (Decoder, "decode"),
     "kept state": (ClientStates, "load"),
-    "scoring": (Trainer, "evaluate"),
+    "scoring": (Trainer, "scores"),
     "the policy": (Policy, "check_plan"),
     "reservation": (PersistentLedger, "reserve"),
     "training": (Trainer, "train"),

@@ -150,7 +150,7 @@ def test_another_strategy_finds_its_baselines_trained(
 ) -> None:
     cache = tmp_path / "cache"
     overrides = (*HEART, f"trainer.feature_cache={cache}", "privacy=record", "privacy.epsilon=3")
-    first = run(*overrides, name="first")
+    first = run(*overrides, "strategy=fedavg", name="first")
     before = kept(cache)
     with caplog.at_level(logging.INFO):
         second = run(*overrides, "strategy=fedadam", name="second")
