@@ -7,7 +7,8 @@ group in each interval, and their product (Kaplan and Meier 1958).
 
 Shapes: K intervals; exact counts have 4 K + 2 columns a bin: 3 K + 1 ways to end, K sums of
 predicted probabilities of being free of the event, in whole units of 1/1024, and whether the bin is
-joined to the one before it.
+joined to the one before it. A sum of predictions counts whatever a model's author wants to know of
+inputs, such as a diagnosis of one record in the bin: where bins have a floor these sums are 0.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,12 +76,13 @@ def exact_ends(survival: Floats, labels: Floats, least: int) -> Integers | None:
     place = risk_bins(survival, bins, REACH)
     counts = numpy.zeros((bins, ways), dtype=numpy.int64)
     numpy.add.at(counts, (place, end_codes(labels, intervals)), 1)
-    predicted = numpy.zeros((bins, intervals))
-    numpy.add.at(predicted, place, survival)
     starts = joined_starts(counts.sum(axis=1), least)
     found = numpy.zeros((bins, ways + intervals + 1), dtype=numpy.int64)
     found[starts, :ways] = numpy.add.reduceat(counts, starts, axis=0)
-    found[starts, ways:-1] = numpy.rint(numpy.add.reduceat(predicted, starts, axis=0) * _UNIT)
+    if least <= 1:
+        predicted = numpy.zeros((bins, intervals))
+        numpy.add.at(predicted, place, survival)
+        found[starts, ways:-1] = numpy.rint(numpy.add.reduceat(predicted, starts, axis=0) * _UNIT)
     found[:, -1] = 1
     found[starts, -1] = 0
     return found
@@ -131,7 +133,9 @@ def _pooled(tallies: Sequence[ScoreTally], intervals: int) -> Floats:
     edges = edges_between(REACH, bins)
     tables = [numpy.asarray(it.sums[ENDS.name]).reshape(bins, -1) for it in tallies]
     kept = shared([edges[table[1:, -1] == 0] for table in tables])
-    return numpy.asarray(numpy.sum([joined(it[:, :-1], edges, kept) for it in tables], axis=0))
+    # All sums of predictions or none: of a part they would be taken for those of everybody
+    width = ways + intervals if all(it[:, ways:-1].any() for it in tables) else ways
+    return numpy.asarray(numpy.sum([joined(it[:, :width], edges, kept) for it in tables], axis=0))
 
 
 def _deviation(counts: Floats) -> float:

@@ -11,7 +11,9 @@ that what is told, and what is left of n, is at least that large:
 
 A column with a few missing values, or a few values, tells no moments: a mean of whole numbers, told
 to many digits, would give their number away. A pair of columns is told if each of the four ways of
-having values or not is nobody's or enough units'.
+having values or not is nobody's or enough units'. Of zeros and ones a sum is a count. So sums of a
+column whose values are of few kinds are told if each kind, and in a pair each two together, is
+enough units'; of a column with ``min_cell`` rare values or more, two sums tell none of them.
 
 Where an owner's column is known, units are owners, whatever a plan protects: ten rows of one
 patient are one person's. What floors cannot do: hide one record from who knows all others, or knows
@@ -23,7 +25,7 @@ from collections.abc import Sequence
 
 import numpy
 
-from confide.releases.figures import Partition
+from confide.releases.figures import Partition, Read
 from confide.releases.release import Floats, Integers
 
 HIDDEN, AS_BEFORE = -1.0, -2.0
@@ -53,18 +55,38 @@ class Support:
         """Say whether records hold enough units."""
         return self.units(chosen) >= self._least
 
+    def rare(self, *kinds: Integers) -> int:
+        """Return how many kinds of records, by all numbers given, fewer units than enough are of.
+
+        Args:
+            kinds: number of each record, shape [n].
+        """
+        together = numpy.unique(numpy.stack(kinds, axis=1), axis=0, return_inverse=True)[1].ravel()
+        if self._groups is not None:
+            owned = numpy.unique(numpy.stack([together, self._groups], axis=1), axis=0)
+            together = owned[:, 0]
+        return int((numpy.bincount(together) < self._least).sum())
+
+    def no_few(self, rare: int) -> bool:
+        """Say whether rare kinds are none, or so many that sums over all tell none of them."""
+        return rare == 0 or rare >= self._least
+
     def none_or_enough(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> bool:
         """Say whether there are no records, or enough units."""
         return not chosen.any() or self.enough(chosen)
 
 
-def floored_counts(part: Partition, cells: Integers, support: Support) -> Floats:
+def floored_counts(
+    part: Partition, cells: Integers, support: Support, *, starts: Sequence[int] = (0,)
+) -> Floats:
     """Return the counts of a partition that leave.
 
     Args:
         part: the partition.
         cells: cell of each record.
         support: how many units records hold.
+        starts: of a histogram, where cells of a coarser one begin, which another answer may tell:
+            no cell of either lies across a cell of the other, so that no difference is a small one.
 
     Returns:
         Shape [cells]; :data:`HIDDEN` and :data:`AS_BEFORE` among them.
@@ -72,7 +94,7 @@ def floored_counts(part: Partition, cells: Integers, support: Support) -> Floats
     if support.is_off:
         return numpy.bincount(cells, minlength=part.cells).astype(float)
     if part.kind == "numeric":
-        return _histogram(cells, part.cells, support)
+        return _histogram(cells, part.cells, support, starts)
     counts = numpy.bincount(cells, minlength=part.cells).astype(float)
     considered = list(range(part.cells))
     if part.has_missing and counts[-1] == 0:
@@ -98,7 +120,7 @@ def _partition(
     return told
 
 
-def _histogram(cells: Integers, count: int, support: Support) -> Floats:
+def _histogram(cells: Integers, count: int, support: Support, starts: Sequence[int]) -> Floats:
     """Merge neighbours; the last cell is for missing values."""
     told = numpy.full(count, HIDDEN)
     missing = cells == count - 1
@@ -109,13 +131,22 @@ def _histogram(cells: Integers, count: int, support: Support) -> Floats:
         if missing.all() and support.enough(missing):
             told[-1] = float(missing.sum())
         return told
-    groups = _neighbours(cells, count - 1, support)
-    sizes = [int(numpy.isin(cells, group).sum()) for group in groups]
+    wider = [range(count - 1)]
+    if len(starts) > 1:
+        ends = [*starts, count - 1]
+        wide = numpy.where(missing, -1, numpy.searchsorted(starts, cells, side="right") - 1)
+        runs = _neighbours(wide, range(len(starts)), support)
+        wider = [range(ends[run.start], ends[run.stop]) for run in runs]
+    parts = [_neighbours(cells, run, support) for run in wider]
+    held = [[int(numpy.isin(cells, group).sum()) for group in part] for part in parts]
     if support.none_or_enough(missing):
         told[-1] = float(missing.sum())
     else:
-        # The histogram would tell their number: they are counted with its smallest cell
-        sizes[int(numpy.argmin(sizes))] += int(missing.sum())
+        # The histogram would tell their number: they are counted with its smallest cell, and with
+        # the smallest one in that of the coarser histogram
+        least = held[int(numpy.argmin([sum(sizes) for sizes in held]))]
+        least[int(numpy.argmin(least))] += int(missing.sum())
+    groups, sizes = itertools.chain(*parts), itertools.chain(*held)
     for group, size in zip(groups, sizes, strict=True):
         told[list(group)] = AS_BEFORE
         told[group[0]] = size
@@ -140,15 +171,15 @@ def spread(told: Floats) -> Floats:
     return numpy.diff(numpy.rint(below))
 
 
-def _neighbours(cells: Integers, count: int, support: Support) -> list[range]:
+def _neighbours(cells: Integers, among: range, support: Support) -> list[range]:
     """Return runs of neighbouring cells that each hold enough units, from the lowest."""
-    groups, start = [], 0
-    for end in range(1, count + 1):
+    groups, start = [], among.start
+    for end in range(start + 1, among.stop + 1):
         if support.enough((cells >= start) & (cells < end)):
             groups.append(range(start, end))
             start = end
-    if start < count:  # the last ones are too few by themselves
-        groups[-1] = range(groups[-1].start, count)
+    if start < among.stop:  # the last ones are too few by themselves
+        groups[-1] = range(groups[-1].start, among.stop)
     return groups
 
 
@@ -157,7 +188,7 @@ def floored_moments(
     products: Floats,
     count: int,
     pairs: Sequence[tuple[int, int]],
-    present: Floats,
+    seen: Read,
     support: Support,
 ) -> None:
     """Blot out sums that may not leave: :data:`HIDDEN` in place of their count, 0 for the rest.
@@ -167,13 +198,18 @@ def floored_moments(
         products: sums of their pairs, shape [pairs, k].
         count: where among a pair's sums their count is.
         pairs: columns of each pair.
-        present: 1 where a record has a value, shape [n, c].
+        seen: values of the records, and where there are any.
         support: how many units records hold.
     """
     if support.is_off:
         return
-    there = present > 0
-    told = [support.enough(own) and support.none_or_enough(~own) for own in there.T]
+    there = seen.present > 0
+    kinds = [_kinds(own, known) for own, known in zip(seen.values.T, there.T, strict=True)]
+    rare = [support.rare(own) for own in kinds]
+    told = [
+        support.enough(own) and support.none_or_enough(~own) and support.no_few(few)
+        for own, few in zip(there.T, rare, strict=True)
+    ]
     for column, is_told in enumerate(told):
         if not is_told:
             moments[column] = (HIDDEN, 0.0, 0.0)
@@ -181,9 +217,19 @@ def floored_moments(
         one, other = there[:, i], there[:, j]
         ways = (one & ~other, other & ~one, ~one & ~other)
         is_told = told[i] and told[j] and support.enough(one & other)
-        if not is_told or not all(map(support.none_or_enough, ways)):
+        is_told = is_told and all(map(support.none_or_enough, ways))
+        # Where values are rare already, so are pairs of them
+        tables = [(kinds[i], other.astype(int))] if not rare[i] else []
+        tables += [(one.astype(int), kinds[j])] if not rare[j] else []
+        tables += [(kinds[i], kinds[j])] if not rare[i] and not rare[j] else []
+        if not is_told or not all(support.no_few(support.rare(*table)) for table in tables):
             products[place] = 0.0
             products[place, count] = HIDDEN
+
+
+def _kinds(values: Floats, known: "numpy.typing.NDArray[numpy.bool_]") -> Integers:
+    """Number the values that there are from 1; 0 where there is none."""
+    return numpy.where(known, numpy.unique(values, return_inverse=True)[1] + 1, 0)
 
 
 __all__ = ["AS_BEFORE", "HIDDEN", "Support", "floored_counts", "floored_moments", "spread"]

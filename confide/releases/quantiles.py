@@ -7,7 +7,7 @@ the guarantee: what voids the rest, and a task of one's own that encodes a recor
 from collections.abc import Iterator, Mapping
 
 from confide.config.task import TabularConfig, TaskConfig
-from confide.encodings.cells import CELLS
+from confide.encodings.cells import CELLS, WIDE_STARTS
 from confide.releases.figures import Partition
 from confide.releases.release import Asked, Integers, Records, ReleaseKind, Sums
 
@@ -57,7 +57,10 @@ def _exact(plan: Asked, records: Records, min_cell: int) -> Sums:
     support, trees = Support(records.groups, min_cell), []
     for column in _cells(plan, records).T:
         part = Partition(name="", kind="numeric", start=0, cells=CELLS + 1)
-        told = floored_counts(part, numpy.where(column < 0, CELLS, column), support)
+        # Statistics of the same column may be asked for too
+        told = floored_counts(
+            part, numpy.where(column < 0, CELLS, column), support, starts=WIDE_STARTS[:-1]
+        )
         leaves = numpy.zeros(2 ** (levels(CELLS) - 1))
         leaves[:CELLS] = spread(told)
         parts = [leaves.reshape(2**level, -1).sum(axis=1) for level in range(levels(CELLS))]

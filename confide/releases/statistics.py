@@ -129,7 +129,7 @@ def _exact(plan: Asked, records: Records, min_cell: int) -> Sums:
     support = Support(records.groups, min_cell)
     told = [floored_counts(part, seen.cells[:, i], support) for i, part in enumerate(parts)]
     moments, products = _moments(plan, seen, numpy.ones(len(records.labels)))
-    floored_moments(moments, products, BOTH, pairs(plan.task), seen.present, support)
+    floored_moments(moments, products, BOTH, pairs(plan.task), seen, support)
     return _there(
         plan, numpy.concatenate([numpy.zeros(0), *told]), _halves(moments), _halves(products)
     )

@@ -110,6 +110,18 @@ def test_exact_counts_leave_in_bins_of_enough_records(least: int) -> None:
     assert exact_ends(survival, labels, 334) is None
 
 
+def test_a_floor_leaves_no_sums_of_predictions() -> None:
+    """A model made for it tells in them, bin by bin, how many records have a rare diagnosis."""
+    survival, labels = people(333)
+    counts = exact_ends(survival, labels, 10)
+    assert counts is not None
+    assert not counts[:, 3 * K + 1 : -1].any()
+    with_floor, without = tally(survival, labels, 10), tally(survival, labels)
+    assert all("predicted" in group for group in described([without])["groups"])
+    for some in ([with_floor], [with_floor, without]):
+        assert not any("predicted" in group for group in described(some)["groups"])
+
+
 def test_institutions_with_coarse_bins_are_added_between_shared_edges() -> None:
     survival, labels = people(4000)
     at = numpy.array_split(numpy.arange(4000), 4)

@@ -1,13 +1,15 @@
 """What leaves without noise: nothing of fewer units than the floor, and nothing that tells it."""
 
+import itertools
+
 import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_records import encoded, question
 
-from confide.encodings.cells import WIDE_CELLS, grid
-from confide.releases.figures import partitions
+from confide.encodings.cells import CELLS, WIDE_CELLS, WIDE_STARTS, grid
+from confide.releases.figures import Partition, partitions
 from confide.releases.floors import AS_BEFORE, HIDDEN, Support, floored_counts, spread
 from confide.releases.quantiles import COUNTS
 from confide.releases.release import Floats, Sums
@@ -176,6 +178,33 @@ def test_a_pair_with_a_few_that_have_one_value_alone_is_kept_back() -> None:
     assert released(raw)[PRODUCTS].sum(axis=-1)[0, BOTH] == 180
 
 
+@pytest.mark.parametrize("ones", [0, 3, 10, 190, 197, 200])
+def test_a_sum_of_zeros_and_ones_is_no_way_around_the_floor(ones: int) -> None:
+    """It is their number: the histogram, which joins them, would hide nothing."""
+    raw = rows(200)
+    raw["age"] = ["100"] * ones + ["0"] * (200 - ones)
+    is_told = ones in (0, 10, 190, 200)
+    assert moments_of(released(raw))[0].tolist() == (
+        [200, 2 * ones - 200, 200] if is_told else [HIDDEN, 0, 0]
+    )
+
+
+def test_pairs_of_few_values_have_the_floor_too() -> None:
+    """Of zeros and ones, products count those that are both, or that lack the other."""
+    raw = rows(200)
+    raw["age"] = ["100"] * 20 + ["0"] * 180
+
+    def both(tsh: list[str]) -> float:
+        return float(released({**raw, "tsh": tsh})[PRODUCTS].sum(axis=-1)[0, BOTH])
+
+    assert both(["530"] * 3 + ["0"] * 17 + ["530"] * 50 + ["0"] * 130) == HIDDEN
+    assert both(["530"] * 10 + ["0"] * 10 + ["530"] * 50 + ["0"] * 130) == 200
+    values = [str(1 + i / 10) for i in range(200)]
+    assert both(values) == 200
+    assert both([""] * 3 + values[3:20] + [""] * 50 + values[70:]) == HIDDEN
+    assert both([""] * 10 + values[10:20] + [""] * 50 + values[70:]) == 140
+
+
 def test_owners_are_counted_and_not_their_rows() -> None:
     """Ten rows of one patient are one person's."""
     raw = rows(200, sex=["m"] * 15 + ["f"] * 185)
@@ -214,6 +243,41 @@ def test_exact_quantiles_have_the_floor_too(floor: int) -> None:
     leaves = trees[0, 2**8 - 1 :]
     alone = leaves[: numpy.searchsorted(grid(0, 100), 20) - 1].sum()
     assert (alone == 7) == (floor == 1)
+
+
+@given(
+    st.lists(st.integers(-1, CELLS - 1), min_size=1, max_size=120),
+    st.lists(st.integers(0, 30), min_size=120, max_size=120),
+    st.booleans(),
+)
+@settings(deadline=None, max_examples=60)
+def test_histogram_and_quantiles_of_one_column_differ_by_nobody_or_enough(
+    fine: list[int], owners: list[int], owned: bool
+) -> None:
+    """Whoever asks for both gets counts up to the cells of either."""
+    cells = numpy.array(fine)
+    support = Support(numpy.array(owners[: len(cells)]) if owned else None, FLOOR)
+    wide = numpy.searchsorted(WIDE_STARTS, cells, side="right") - 1
+    both = []
+    for own, starts in ((cells, range(CELLS + 1)), (wide, WIDE_STARTS)):
+        count = len(starts) - 1
+        part = Partition(name="", kind="numeric", start=0, cells=count + 1)
+        within = WIDE_STARTS[:-1] if count == CELLS else (0,)
+        told = floored_counts(part, numpy.where(cells < 0, count, own), support, starts=within)
+        begins = [cell for cell in range(count) if told[cell] >= 0]
+        sums = numpy.cumsum([told[cell] for cell in begins])
+        both.append(
+            (dict(zip([starts[c] for c in begins[1:]] + [CELLS], sums, strict=False)), told)
+        )
+    (narrow, fine_told), (coarse, wide_told) = both
+    assert fine_told[-1] == wide_told[-1]
+    edges = sorted({0: 0.0, **narrow, **coarse}.items())
+    for place, total in coarse.items():
+        assert narrow[place] == total
+    for (low, before), (high, after) in itertools.pairwise(edges):
+        chosen = (cells >= low) & (cells < high)
+        assert after - before >= FLOOR or not chosen.any() or owned
+        assert support.none_or_enough(chosen)
 
 
 def test_counts_are_spread_over_their_cells() -> None:
