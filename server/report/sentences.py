@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from confide.config.model import BACKBONES, TuningConfig
+from confide.config.model import BACKBONES, LogisticConfig, TuningConfig
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
@@ -52,6 +52,8 @@ def _and(words: Sequence[str]) -> str:
 def _model(config: Mapping[str, Any]) -> str:
     # The config as config.yaml has it, and not as dataclasses: a report is made from files alone
     schema = BACKBONES[config["backbone"]["kind"]].schema
+    if schema is LogisticConfig:
+        return outcome_config(config["task"]).linear_model
     return schema(**config["backbone"]).describe(TuningConfig(**config["tuning"]))
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,9 @@ def main(argv: Sequence[str]) -> int:
     lines = files["README.md"].splitlines()
     start = lines.index("```") + 1
     print("Next:")
+    if folder != Path():
+        # Elsewhere an example of the same name would be run
+        print(f"  cd {shlex.quote(str(folder))}")
     for line in lines[start : lines.index("```", start)]:
         print(f"  {line}")
     return 0

@@ -11,9 +11,11 @@ from confide.client.records.drafting.roles import (
     MOST_LABELS,
     ROW_NUMBER,
     institution_column,
+    is_named_as_label,
     label_candidates,
     owner_column,
     role_of,
+    survival_columns,
     tells_label,
 )
 from confide.client.records.drafting.values import (
@@ -333,6 +335,17 @@ class _Drafting:
         if not self._named.label:
             yield f"{self._label.name} was taken for the label" + (
                 f"; it could be {', '.join(others)} (--label COLUMN)." if others else "."
+            )
+            if not is_named_as_label(self._label.name):
+                yield "To predict a column of numbers, name it (--label COLUMN)."
+        observed = survival_columns(self._columns)
+        if observed:
+            yield (
+                "{} and {} look like survival: in the task's file, in place of labels, outcome:"
+                " {{kind: survival, time_column: {}, event_column: {}, horizon: END}}; take both"
+                " out of columns, since time as an input tells the outcome.".format(
+                    *observed, *observed
+                )
             )
         elsewhere = [n for n, (role, _) in self._roles.items() if role == "text" and n != text]
         if elsewhere and text is None:

@@ -34,6 +34,14 @@ _INSTITUTION = re.compile(
     r"(?i)^(hospital|clinic|site|cent(er|re)|institution|institute|bank|branch|practice|ward|org"
     r"|organi[sz]ation|facility|provider|location|dataset|source)([_ .-]?(id|name|code|nr))?$"
 )
+_TIME = re.compile(
+    r"(?i)^(time|duration|survival|follow[_ .-]?up|os|pfs)([_ .-]?(time|days|weeks|months|years))?"
+    r"|(days|weeks|months|years)([_ .-]?(to|until|of|observed).*)?$"
+)
+_EVENT = re.compile(
+    r"(?i)^(event|status|death|dead|died|deceased|censor(ed|ing)?|relapsed?|recurrence|failed"
+    r"|failure)([_ .-]?(status|flag|observed|indicator))?$"
+)
 _PERSON = re.compile(
     r"(?i)(^|[_ .-])((first|last|middle|family|given|full|maiden|sur)[_ .-]?names?|surname|forename"
     r"|name|e-?mail|(tele)?phone|mobile|fax|(home|street|mail(ing)?|ip|mac)?[_ .-]?address|street"
@@ -119,6 +127,18 @@ def _has_decimal_commas(values: Values) -> bool:
         any(map(comma.fullmatch, values.counts))
         and sum(n for v, n in values.counts.items() if plain.fullmatch(v)) >= 0.9 * values.present
     )
+
+
+def survival_columns(columns: Mapping[str, Values]) -> tuple[str, str] | None:
+    """Return columns that say how long each was observed and whether an event ended it, if any."""
+    times = [n for n, one in columns.items() if _TIME.fullmatch(n) and one.is_numeric]
+    ends = [n for n, one in columns.items() if _EVENT.fullmatch(n) and len(one.counts) == 2]
+    return (times[0], ends[0]) if times and ends else None
+
+
+def is_named_as_label(name: str) -> bool:
+    """Say whether a column is called what labels are."""
+    return _LABEL.fullmatch(name) is not None
 
 
 def label_candidates(columns: Mapping[str, Values]) -> list[str]:
@@ -218,8 +238,10 @@ __all__ = [
     "ROW_NUMBER",
     "Role",
     "institution_column",
+    "is_named_as_label",
     "label_candidates",
     "owner_column",
     "role_of",
+    "survival_columns",
     "tells_label",
 ]

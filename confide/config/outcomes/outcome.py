@@ -65,6 +65,8 @@ class OutcomeConfig:
     # A class variable: neither Hydra nor a plan sees it, so that no setting can change it.
     metrics: ClassVar[Mapping[str, Metric]] = CLASSIFICATION
     """Metrics of the kind, by name; the first one decides where nothing else is said."""
+    linear_model: ClassVar[str] = "a logistic regression"
+    """What a linear model of it is called, in a report."""
 
     kind: str = setting(
         "classes", "Chosen by its group: task/outcome=classes.", choices=("classes",)

@@ -18,6 +18,7 @@ class RegressionConfig(OutcomeConfig):
     """A number on a public range, such as a length of stay or an amount."""
 
     metrics: ClassVar[Mapping[str, Metric]] = REGRESSION
+    linear_model: ClassVar[str] = "a linear regression"
 
     kind: str = setting(
         "regression", "Chosen by its group: task/outcome=regression.", choices=("regression",)

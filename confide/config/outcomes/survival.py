@@ -28,6 +28,7 @@ class SurvivalConfig(OutcomeConfig):
     """
 
     metrics: ClassVar[Mapping[str, Metric]] = SURVIVAL
+    linear_model: ClassVar[str] = "a logistic regression of hazards"
 
     kind: str = setting(
         "survival", "Chosen by its group: task/outcome=survival.", choices=("survival",)
