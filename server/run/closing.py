@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from confide.config.task import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.tables import Table
 
@@ -72,7 +73,9 @@ def closing_lines(summary: Mapping[str, Any], run_dir: Path) -> list[str]:
     metric, federated, privacy = summary["primary_metric"], summary["federated"], summary["privacy"]
     assert isinstance(federated, dict)
     assert isinstance(privacy, dict)
-    shown = [name for name in federated if name in (metric, "auc", "macro_f1", "log_loss")]
+    known = known_metrics()
+    weights = {one.weighed_by for one in known.values()}
+    shown = [name for name in federated if name == metric or name in known.keys() - weights]
     scores = ", ".join(f"{name} {federated[name]:.3f}{_noise(federated, name)}" for name in shown)
     where = (
         "pooled test records"
