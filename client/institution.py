@@ -17,8 +17,8 @@ from confide.client.ledger.ledger import Ledger, RoundsSpent, already_answered, 
 from confide.client.ledger.state import run_name
 from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
-from confide.client.release import exact_sums, released_sums
-from confide.client.reservation import KeyFn, Randomness, RoundAccount, RoundKey
+from confide.client.release import Releases
+from confide.client.reservation import KeyFn, Randomness, RoundAccount
 from confide.client.schedule import LocalSchedule
 from confide.client.scores import Scored, Scores, evaluations
 from confide.client.training.local_round import RoundInputs, local_round
@@ -135,6 +135,7 @@ class Institution:
             randomness=safeguards.randomness,
             noisy_scores=safeguards.policy.config.metrics_privacy == "noisy",
         )
+        self._releases = Releases(name, data=data, policy=safeguards.policy, account=self._account)
         self._scores = Scores(
             data=data,
             trainer=trainer,
@@ -223,13 +224,12 @@ class Institution:
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
         if answered is not None and plan.releases:
-            # What may be shown of it is today's word
-            return replace(answered, figures={**answered.figures, **self._told(plan)})
+            return self._releases.again(plan, answered)
         if answered is not None:
             return self._still_allowed(answered, algorithm.reply_shapes(self._trainer.shapes))
         self._safeguards.policy.check_hours()
         if plan.releases:
-            return self._release(plan, schedule, key)
+            return self._releases.answer(plan, schedule, key)
         if plan.private:
             self._trainer.check_rows(params, schedule)
         # Round r scores the tensors it starts from, so that a round is one exchange.
@@ -270,25 +270,6 @@ class Institution:
         if plan.private:
             self._account.settle(key, reply, update)
         return replace(reply, arrays=encode(update))
-
-    def _release(self, plan: TrainingPlan, schedule: LocalSchedule, key: RoundKey) -> Reply:
-        """Answer with noisy sums; reserved before and kept after."""
-        least = self._safeguards.policy.config.min_cell
-        exact = exact_sums(plan, self._data, schedule, min_cell=least)
-        reserved = self._account.reserve(key, plan, schedule, server_round=1)
-        sums = released_sums(plan, exact, schedule, secret=reserved.secret)
-        figures = {**reserved.figures, **self._told(plan)}
-        reply = Reply(institution=self.name, num_examples=schedule.num_examples, figures=figures)
-        if plan.private:
-            self._account.settle(key, reply, sums)
-        return replace(reply, arrays=encode(sums))
-
-    def _told(self, plan: TrainingPlan) -> dict[str, float]:
-        """Return what is told beside a release: what it may be used for, and whose floor it has."""
-        figures = self._safeguards.policy.figures(plan)
-        if figures:
-            figures["owners"] = float(self._data.groups is not None)
-        return figures
 
     def _evaluate(self, plan: TrainingPlan, request: Request) -> Reply:
         if plan.releases:

@@ -7,18 +7,66 @@ institution gives the same answer at no cost; another question is another run, a
 the budget does not cover it.
 """
 
+from dataclasses import replace
+
 import numpy
 import torch
 
+from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
+from confide.client.reservation import RoundAccount, RoundKey
 from confide.client.schedule import LocalSchedule
 from confide.config.task import TabularConfig
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator, derive_key
+from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
-from confide.protocol.tensors import Tensors
+from confide.protocol.tensors import Tensors, encode
 from confide.releases.release import Floats, Records, Sums
 from confide.releases.table import RELEASES
+
+
+class Releases:
+    """Answers plans that ask for a release.
+
+    Args:
+        institution: its name.
+        data: its records.
+        policy: its rules.
+        account: reserves before noise is drawn, and keeps answers.
+    """
+
+    def __init__(
+        self, institution: str, *, data: InstitutionData, policy: Policy, account: RoundAccount
+    ) -> None:
+        self._institution, self._data = institution, data
+        self._policy, self._account = policy, account
+
+    def answer(self, plan: TrainingPlan, schedule: LocalSchedule, key: RoundKey) -> Reply:
+        """Answer with noisy sums; reserved before and kept after."""
+        least = self._policy.config.min_cell
+        exact = exact_sums(plan, self._data, schedule, min_cell=least)
+        reserved = self._account.reserve(key, plan, schedule, server_round=1)
+        sums = released_sums(plan, exact, schedule, secret=reserved.secret)
+        reply = Reply(
+            institution=self._institution,
+            num_examples=schedule.num_examples,
+            figures={**reserved.figures, **self._told(plan)},
+        )
+        if plan.private:
+            self._account.settle(key, reply, sums)
+        return replace(reply, arrays=encode(sums))
+
+    def again(self, plan: TrainingPlan, answered: Reply) -> Reply:
+        """Give a kept answer again; what may be shown of it is today's word."""
+        return replace(answered, figures={**answered.figures, **self._told(plan)})
+
+    def _told(self, plan: TrainingPlan) -> dict[str, float]:
+        """Return what is told beside a release: what it may be used for, and whose floor it has."""
+        figures = self._policy.figures(plan)
+        if figures:
+            figures["owners"] = float(self._data.groups is not None)
+        return figures
 
 
 def exact_sums(
@@ -96,4 +144,4 @@ def released_sums(
     return tensors
 
 
-__all__ = ["exact_sums", "released_sums"]
+__all__ = ["Releases", "exact_sums", "released_sums"]

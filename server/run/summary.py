@@ -13,6 +13,7 @@ from confide.metrics.metric import is_noisy
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_edges import ReleasedEdges
+from confide.protocol.released_gram import ReleasedGram
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.withdrawal import Withdrawal
@@ -319,6 +320,14 @@ def _edges_statement(edges: ReleasedEdges, epsilon: float) -> str:
     )
 
 
+def _gram_statement(gram: ReleasedGram, epsilon: float) -> str:
+    return (
+        f"steps are scaled by a Gram matrix that institutions released before the run as job"
+        f" {gram.job}, at epsilon {gram.epsilon:g} of the {epsilon:g}; each ledger was charged for"
+        f" it once, whichever runs use it (SHA-256 {gram.sha256[:12]})"
+    )
+
+
 def privacy_statement(
     plan: TrainingPlan,
     *,
@@ -368,12 +377,7 @@ def privacy_statement(
     if plan.edges is not None:
         statement["edges"] = _edges_statement(plan.edges, privacy.epsilon)
     if plan.gram is not None:
-        statement["gram"] = (
-            f"steps are scaled by a Gram matrix that institutions released before the run as job"
-            f" {plan.gram.job}, at epsilon {plan.gram.epsilon:g} of the {privacy.epsilon:g}; each"
-            " ledger was charged for it once, whichever runs use it (SHA-256"
-            f" {plan.gram.sha256[:12]})"
-        )
+        statement["gram"] = _gram_statement(plan.gram, privacy.epsilon)
     if baselines:
         trained = [_TRAINED_BESIDES[name] for name in baselines]
         each = (
