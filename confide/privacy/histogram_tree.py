@@ -36,6 +36,19 @@ def sensitivity(columns: int, cells: int) -> float:
     return math.sqrt(columns * levels(cells))
 
 
+def shares(groups: Integers) -> Floats:
+    """Return each record's share of its group, shape [n]: those of a group add up to at most 1.
+
+    A little less, 2^-32, so that float64 sums of up to two million of them stay below it however
+    they round.
+
+    Args:
+        groups: whose each record is, 0 to G - 1, shape [n].
+    """
+    parts: Floats = (1 - 2.0**-32) / numpy.bincount(groups)[groups]
+    return parts
+
+
 def tree_sums(cells: Integers, count: int, groups: Integers | None = None) -> Floats:
     """Add up what units add to the trees of their columns.
 
@@ -50,7 +63,7 @@ def tree_sums(cells: Integers, count: int, groups: Integers | None = None) -> Fl
     rows, columns = cells.shape
     weights = numpy.ones(rows)
     if groups is not None:
-        weights = 1.0 / numpy.bincount(groups)[groups]
+        weights = shares(groups)
     depth = levels(count)
     sums = numpy.zeros((columns, num_nodes(count)))
     for column in range(columns):
@@ -124,5 +137,6 @@ __all__ = [
     "num_nodes",
     "quantile_edges",
     "sensitivity",
+    "shares",
     "tree_sums",
 ]

@@ -78,10 +78,11 @@ class Records:
         """What each record counts, shape [n]: 1, or its share of its group."""
         import numpy
 
+        from confide.privacy.histogram_tree import shares
+
         if not self.by_group or self.groups is None:
             return numpy.ones(len(self.labels))
-        weights: Floats = 1.0 / numpy.bincount(self.groups)[self.groups]
-        return weights
+        return shares(self.groups)
 
 
 @dataclass(frozen=True, kw_only=True)
