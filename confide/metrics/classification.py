@@ -8,7 +8,9 @@ NumPy too is imported where a value is computed.
 import math
 from typing import TYPE_CHECKING
 
+from confide.metrics import ranks
 from confide.metrics.metric import Metric, Statistic, table
+from confide.metrics.ranks import auc_of, rank_bins, rank_counts, rank_rows
 
 if TYPE_CHECKING:
     import numpy
@@ -135,8 +137,6 @@ def usable(
 
 LARGEST_LOSS = 5.0
 """Losses are cut here before they are summed: a true class of probability 0.0067 and less."""
-_BINS, _LARGEST_LOGIT = 16, 4.0
-"""Of the log odds of a class; what lies beyond is in the first or last bin."""
 
 
 def _hits(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray":
@@ -195,29 +195,6 @@ def _ranks(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.nd
     return rank_rows(scores, positive)
 
 
-def rank_rows(scores: "numpy.ndarray", positive: "numpy.ndarray") -> "numpy.ndarray":
-    """Return the bin of each log odds, of positives and of others apart, each 1 / sqrt(h).
-
-    Args:
-        scores: h probabilities a record, shape [n, h].
-        positive: whether each is of one that is true, bool of shape [n, h].
-
-    Returns:
-        Rows of norm 1, shape [n, h B 2].
-    """
-    import numpy
-
-    count, histograms = scores.shape
-    with numpy.errstate(divide="ignore"):
-        logits = numpy.log(scores) - numpy.log1p(-scores)
-    logits = logits.clip(-_LARGEST_LOGIT, _LARGEST_LOGIT)
-    bins = ((logits / _LARGEST_LOGIT + 1) / 2 * _BINS).astype(int).clip(0, _BINS - 1)
-    rows = numpy.zeros((count, histograms, _BINS, 2))
-    every = numpy.arange(count)[:, None]
-    rows[every, numpy.arange(histograms), bins, positive.astype(int)] = 1 / math.sqrt(histograms)
-    return rows.reshape(count, histograms * _BINS * 2)
-
-
 def _score_counts(
     probabilities: "numpy.ndarray", labels: "numpy.ndarray", least: int
 ) -> "numpy.ndarray | None":
@@ -250,17 +227,6 @@ def _rank_counts(classes: int) -> "numpy.ndarray":
     return rank_counts(1 if classes == 2 else classes)
 
 
-def rank_counts(histograms: int) -> "numpy.ndarray":
-    """Return weights whose product with any of :func:`rank_rows` is 1."""
-    return _ones(histograms * _BINS * 2) / math.sqrt(histograms)
-
-
-def rank_bins(sums: "numpy.ndarray") -> "numpy.ndarray":
-    """Return how many others and positives are in each bin, ascending, shape [h, B, 2]."""
-    bins = sums.reshape(-1, _BINS, 2)
-    return bins * math.sqrt(len(bins))
-
-
 def accuracy_of(sums: "numpy.ndarray") -> float:
     """Return the share of right ones."""
     return float(sums[0] / max(sums.sum(), 1.0))
@@ -272,20 +238,6 @@ def macro_f1_of(sums: "numpy.ndarray") -> float:
 
     right, missed, wrong = sums.reshape(3, -1) * numpy.array([[1.0], [2**0.5], [2**0.5]])
     return float((2 * right / (2 * right + missed + wrong).clip(min=1.0)).mean())
-
-
-def auc_of(sums: "numpy.ndarray") -> float | None:
-    """Return the area under the ROC curve of binned scores; ties in a bin count half.
-
-    None where a class, or its rest, has less than one record.
-    """
-    bins = rank_bins(sums)
-    negatives, positives = bins[:, :, 0], bins[:, :, 1]
-    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
-    if min(positives.sum(axis=1).min(), negatives.sum(axis=1).min()) < 1:
-        return None
-    below = negatives.cumsum(axis=1) - negatives / 2
-    return float(((positives * below).sum(axis=1) / pairs).mean())
 
 
 def log_loss_of(sums: "numpy.ndarray") -> float:
@@ -300,7 +252,7 @@ def _average_precision_of(sums: "numpy.ndarray") -> float | None:
     """
     from confide.metrics.score_table import average_precision as of_counts
 
-    bins = sums.reshape(-1, _BINS, 2) * math.sqrt(sums.size // (2 * _BINS))
+    bins = rank_bins(sums)
     if bins[:, :, 1].sum(axis=1).min() < 1:
         return None
     return float(of_counts(bins).mean())
@@ -320,7 +272,7 @@ OUTCOMES = Statistic(
     exact_fn=_confusion,
 )
 RANKS = Statistic(
-    name="ranks",
+    name=ranks.RANKS,
     rows_fn=_ranks,
     usable_fn=usable,
     counts_fn=_rank_counts,
@@ -414,15 +366,11 @@ __all__ = [
     "accuracy_of",
     "area",
     "auc",
-    "auc_of",
     "average_precision",
     "brier",
     "log_loss",
     "log_loss_of",
     "macro_f1",
     "macro_f1_of",
-    "rank_bins",
-    "rank_counts",
-    "rank_rows",
     "usable",
 ]

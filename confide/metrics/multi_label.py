@@ -7,8 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from confide.metrics.classification import area, auc_of, rank_bins, rank_counts, rank_rows
+from confide.metrics.classification import area
 from confide.metrics.metric import EstimateFn, Metric, ScoreFn, Statistic, table
+from confide.metrics.ranks import auc_of, rank_bins, rank_counts, rank_rows
 
 if TYPE_CHECKING:
     import numpy

@@ -1,7 +1,7 @@
 """Survival by predicted risk: what became of the records with low, middle and high risk.
 
 Records are counted by the bin of their risk and by how they end
-(:func:`~confide.metrics.survival.end_codes`). Counts are sums: those of institutions add up to
+(:func:`~confide.metrics.ends.end_codes`). Counts are sums: those of institutions add up to
 those of all records, and from them follow, as they would from the records, at risk and events of a
 group in each interval, and their product (Kaplan and Meier 1958).
 
@@ -17,9 +17,7 @@ from typing import Any, Protocol, cast
 import numpy
 
 from confide.metrics.counts import joined_starts
-from confide.metrics.evaluation import Json, Measured, metric_figures
-from confide.metrics.grids import REACH, Floats, Integers, edges_between, joined, shared
-from confide.metrics.survival import (
+from confide.metrics.ends import (
     ENDS,
     NOISY_BINS,
     end_codes,
@@ -28,6 +26,8 @@ from confide.metrics.survival import (
     risk_bins,
     survival_curve,
 )
+from confide.metrics.evaluation import Json, Measured, metric_figures
+from confide.metrics.grids import REACH, Floats, Integers, edges_between, joined, shared
 from confide.metrics.tally import ScoreTally
 
 GROUPS = ("low", "middle", "high")
@@ -116,7 +116,7 @@ def _fits(tally: ScoreTally, intervals: int) -> bool:
     """Tell whether a tally has counts of the shape that these intervals give."""
     ways = 3 * intervals + 1
     width = NOISY_BINS * ways if tally.std else exact_bins(intervals) * (ways + intervals + 1)
-    return len(tally.sums.get(ENDS.name, ())) == width
+    return len(tally.sums.get(ENDS, ())) == width
 
 
 def _pooled(tallies: Sequence[ScoreTally], intervals: int) -> Floats:
@@ -127,11 +127,11 @@ def _pooled(tallies: Sequence[ScoreTally], intervals: int) -> Floats:
     ways = 3 * intervals + 1
     noisy = [it for it in tallies if it.std]
     if noisy:
-        parts = [numpy.asarray(it.sums[ENDS.name]).reshape(NOISY_BINS, ways) for it in noisy]
+        parts = [numpy.asarray(it.sums[ENDS]).reshape(NOISY_BINS, ways) for it in noisy]
         return numpy.asarray(numpy.sum(parts, axis=0))
     bins = exact_bins(intervals)
     edges = edges_between(REACH, bins)
-    tables = [numpy.asarray(it.sums[ENDS.name]).reshape(bins, -1) for it in tallies]
+    tables = [numpy.asarray(it.sums[ENDS]).reshape(bins, -1) for it in tallies]
     kept = shared([edges[table[1:, -1] == 0] for table in tables])
     # All sums of predictions or none: of a part they would be taken for those of everybody
     width = ways + intervals if all(it[:, ways:-1].any() for it in tables) else ways

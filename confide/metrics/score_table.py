@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy
 
-from confide.metrics.classification import RANKS
 from confide.metrics.grids import (
     REACH,
     Floats,
@@ -24,6 +23,7 @@ from confide.metrics.grids import (
     middles,
     shared,
 )
+from confide.metrics.ranks import RANKS
 from confide.metrics.tally import ScoreTally
 
 _NOISY_REACH, _NOISY_BINS = 4.0, 16
@@ -126,7 +126,7 @@ def tables_of(tally: ScoreTally, classes: int) -> list[ScoreTable]:
     Returns:
         Nothing if it holds none, or some of another shape.
     """
-    sums = numpy.asarray(tally.sums.get(RANKS.name, ()), dtype=float)
+    sums = numpy.asarray(tally.sums.get(RANKS, ()), dtype=float)
     histograms = 1 if classes == 2 else classes
     bins, columns = (_NOISY_BINS, 2) if tally.std else (exact_bins(classes), 3)
     if sums.size != histograms * bins * columns:

@@ -7,9 +7,10 @@ import numpy
 import pytest
 from lifelines import KaplanMeierFitter
 
+from confide.metrics.ends import risk
 from confide.metrics.evaluation import Measured, describe
 from confide.metrics.risk_groups import GROUPS, exact_bins, exact_ends, groups_of, standard_errors
-from confide.metrics.survival import ENDS, SURVIVAL, c_index, risk
+from confide.metrics.survival import ENDS, SURVIVAL, c_index
 from confide.metrics.tally import ScoreTally
 from tests.survivors import K, people
 

@@ -5,18 +5,14 @@ import pytest
 from lifelines import KaplanMeierFitter
 from lifelines.utils import concordance_index
 
+from confide.metrics.ends import end_codes, life_table, risk, risk_bins, survival_curve
 from confide.metrics.survival import (
     ENDS,
     c_index,
     c_index_of,
     comparable_pairs,
     concordance,
-    end_codes,
     integrated_brier,
-    life_table,
-    risk,
-    risk_bins,
-    survival_curve,
     usable,
 )
 from tests.survivors import K, people

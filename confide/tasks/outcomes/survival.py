@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from confide.config.outcomes.outcome import Labelling
 from confide.config.outcomes.survival import SurvivalConfig
 from confide.config.spelling import canonical_name, name_index, written
-from confide.metrics.survival import risk
+from confide.metrics.ends import risk
 from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
 

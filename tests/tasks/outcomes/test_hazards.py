@@ -6,7 +6,7 @@ import numpy
 import pytest
 import torch
 
-from confide.metrics.survival import end_codes, life_table
+from confide.metrics.ends import end_codes, life_table
 from confide.tasks.outcomes.hazards import hazard_logits, hazard_losses, survival
 
 
