@@ -19,6 +19,7 @@ from confide.client.training.aligned import AlignedRows
 from confide.client.training.base_optimizer import make_optimizer
 from confide.client.training.custom_checks import check_losses
 from confide.client.training.passes import Filler, ScoringSizes, passes
+from confide.client.training.plain_steps import plain_batches, plain_gradients
 from confide.client.training.preflight import off_zero, preflight
 from confide.client.training.row_check import RowCheck
 from confide.client.training.step import DpSgdStep, expect_hook_warning
@@ -31,7 +32,7 @@ from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.algorithm import GradientFn, Records, Step
-from confide.tasks.task import LABELS, Batch, Examples
+from confide.tasks.task import Batch, Examples
 
 if TYPE_CHECKING:
     from confide.client.training.dp_sgd import DpSgd
@@ -130,12 +131,11 @@ class Trainer:
             self._row_check.check(self._dp_sgd.sizes(_USUAL), is_first=True)
 
     def _check_losses(self) -> None:
-        loss_fn = functools.partial(self._losses, self._model)
-        check_losses(self._workload, loss_fn, self._params)
+        check_losses(self._workload, functools.partial(self._losses, self._model), self._params)
 
     def _invent(self, count: int) -> Examples:
-        synthetic = self._workload.synthetic(count, torch.Generator().manual_seed(0))
-        return synthetic.to(self._compute.device)
+        generator = torch.Generator().manual_seed(0)
+        return self._workload.synthetic(count, generator).to(self._compute.device)
 
     @property
     def shapes(self) -> Shapes:
@@ -173,8 +173,7 @@ class Trainer:
         Returns:
             What was added to ``start``, on the CPU.
         """
-        loaded = self._load(start)
-        examples = examples.to(self._compute.device)
+        loaded, examples = self._load(start), examples.to(self._compute.device)
         # A new one: moments of an earlier round, or of another institution, must not stay.
         optimizer = make_optimizer(plan.client.optimizer, self._params)
         self._forget_gradients()
@@ -187,7 +186,11 @@ class Trainer:
                 optimizer, units, plan=plan, schedule=schedule, secret=secret
             )
         else:
-            gradients = self._plain_gradients(examples, schedule=schedule, secret=secret)
+            losses_fn = functools.partial(self._losses, self._model)
+            batches = plain_batches(schedule, len(examples), secret)
+            gradients = plain_gradients(
+                losses_fn, examples, batches, compute=self._compute, check_fn=self._check_fn
+            )
         anchors = list(unflatten(loaded, self._shapes).values())
         # Under privacy records reach a step only by the clipped, noisy sum.
         reads_records = ALGORITHMS[plan.objective.kind].reads_records and not plan.private
@@ -198,6 +201,8 @@ class Trainer:
                     Step(params=self._params, start=anchors, model=self._model, batch=batch)
                 )
             optimizer.step()
+            if not plan.private:  # else they are the private optimizer's to forget
+                self._forget_gradients()
         return unflatten((self._flat - loaded).cpu(), self._shapes)
 
     @_on_own_threads
@@ -239,7 +244,7 @@ class Trainer:
                 if self._check_fn:
                     self._check_fn()
                 batch = {name: c.to(self._compute.device) for name, c in part.batch.items()}
-                found = self._task.scores(self._outputs(self._model, batch)).cpu()
+                found = self._task.scores(self._workload.outputs(self._model, batch)).cpu()
                 if scores is None:
                     scores = found.new_empty((len(examples), *found.shape[1:]))
                 scores[part.indices] = found[: len(part.indices)]
@@ -257,17 +262,17 @@ class Trainer:
         self._load(tensors)
         self._model.eval()
 
-        def outputs(batch: Batch) -> Tensor:
-            if self._check_fn:
-                self._check_fn()
-            return self._outputs(self._model, batch)
-
         return Records(
             examples=examples.to(self._compute.device),
             model=self._model,
-            outputs_fn=outputs,
+            outputs_fn=self._checked_outputs,
             losses_fn=self._task.loss,
         )
+
+    def _checked_outputs(self, batch: Batch) -> Tensor:
+        if self._check_fn:
+            self._check_fn()
+        return self._workload.outputs(self._model, batch)
 
     def evaluate(self, tensors: Tensors, examples: Examples) -> dict[str, float]:
         """Score predictions; undefined metrics are left out."""
@@ -279,40 +284,13 @@ class Trainer:
         self._flat.copy_(flat)
         return flat
 
-    def _outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        # A copy: the caller's batch keeps its labels, which the loss reads.
-        inputs = batch.copy()
-        del inputs[LABELS]
-        if self._compute.autocast is None:
-            outputs: Tensor = model(**inputs)
-            return outputs
-        with torch.autocast(self._compute.device.type, dtype=self._compute.autocast):
-            outputs = model(**inputs)
-        return outputs
-
     def _losses(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self._task.loss(self._outputs(model, batch), batch)
+        return self._task.loss(self._workload.outputs(model, batch), batch)
 
     def _forget_gradients(self) -> None:
         # The optimizer's own zero_grad costs a tenth of a small model's step.
         for parameter in self._params:
             parameter.grad = None
-
-    def _plain_gradients(
-        self, examples: Examples, *, schedule: LocalSchedule, secret: bytes
-    ) -> Iterator[Tensor]:
-        """Write the gradient of each batch's mean loss into the parameters; yield its indices."""
-        limit, device = self._compute.physical_batch_size, self._compute.device
-        for indices in _batches(schedule, len(examples), secret):
-            if self._check_fn:
-                self._check_fn()
-            size = len(indices)
-            for chunk in indices.split(limit) if size > limit else (indices,):
-                losses = self._losses(self._model, examples.take(chunk))
-                # A number, since to check the shape of a given gradient torch loads SymPy
-                torch.dot(losses, _mean_weights(len(chunk), size, device)).backward()
-            yield indices  # the optimizer steps here
-            self._forget_gradients()
 
     def _private_gradients(
         self,
@@ -387,25 +365,6 @@ def _share_storage(params: list[nn.Parameter]) -> Tensor:
     for p, part in zip(params, flat.split([p.numel() for p in params]), strict=True):
         p.data = part.view_as(p)
     return flat
-
-
-@functools.lru_cache(maxsize=64)
-def _mean_weights(count: int, batch_size: int, device: torch.device) -> Tensor:
-    """Return the gradient of a mean loss with respect to ``count`` of its losses, shape [count]."""
-    return torch.full((count,), 1 / batch_size, device=device)
-
-
-def _batches(schedule: LocalSchedule, count: int, secret: bytes) -> Iterator[Tensor]:
-    """Yield ``schedule.steps`` batches.
-
-    A new permutation each epoch, the last batch of an epoch short.
-    """
-    generator = torch.Generator().manual_seed(int.from_bytes(secret[:8], "little"))
-    left = schedule.steps
-    while left:
-        for indices in torch.randperm(count, generator=generator).split(schedule.batch_size)[:left]:
-            left -= 1
-            yield indices
 
 
 __all__ = ["Trainer"]

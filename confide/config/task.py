@@ -32,8 +32,8 @@ _DECIDES = "Metric that picks the best model and stops early"
 class TaskConfig:
     """What is learnt: the schema of a record, its outcome, and the metric that decides.
 
-    A kind with metrics of its own, whatever the outcome, sets ``metric_table`` as a class variable
-    and declares ``metrics`` and ``primary_metric`` anew, with that table's defaults.
+    A kind with metrics of its own sets ``metric_table`` as a class variable, and declares
+    ``metrics`` and ``primary_metric`` anew.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT

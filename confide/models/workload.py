@@ -17,7 +17,7 @@ from confide.models.compute import Compute
 from confide.models.networks import trainable
 from confide.protocol.tensors import Shapes, Tensors
 from confide.tasks.build import build_task
-from confide.tasks.task import Assets, Examples, Task
+from confide.tasks.task import LABELS, Assets, Batch, Examples, Task
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,19 @@ class Workload:
     target_columns: tuple[str, ...] = ()
     save_beside: Callable[[Path], None] | None = None
     insight_fn: Callable[[Tensors], Mapping[str, Mapping[str, float]]] | None = None
+
+    def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return what the model, or what wraps it, makes of a batch, whatever its labels."""
+        # A copy: the caller's batch keeps its labels, which the loss reads.
+        inputs = batch.copy()
+        del inputs[LABELS]
+        autocast = self.compute.autocast
+        if autocast is None:
+            outputs: torch.Tensor = model(**inputs)
+            return outputs
+        with torch.autocast(self.compute.device.type, dtype=autocast):
+            outputs = model(**inputs)
+        return outputs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,62 @@
+"""Gradients of steps without privacy: batches, and the mean loss of each."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from confide.client.schedule import LocalSchedule
+from confide.models.compute import Compute
+from confide.tasks.task import Batch, Examples
+
+
+def plain_batches(schedule: LocalSchedule, count: int, secret: bytes) -> Iterator[Tensor]:
+    """Yield ``schedule.steps`` batches.
+
+    A new permutation each epoch, the last batch of an epoch short.
+    """
+    generator = torch.Generator().manual_seed(int.from_bytes(secret[:8], "little"))
+    left = schedule.steps
+    while left:
+        for indices in torch.randperm(count, generator=generator).split(schedule.batch_size)[:left]:
+            left -= 1
+            yield indices
+
+
+def plain_gradients(
+    losses_fn: Callable[[Batch], Tensor],
+    examples: Examples,
+    batches: Iterable[Tensor],
+    *,
+    compute: Compute,
+    check_fn: Callable[[], None] | None,
+) -> Iterator[Tensor]:
+    """Write the gradient of each batch's mean loss into the parameters; yield its indices.
+
+    Args:
+        losses_fn: loss of each record of a batch, shape [b].
+        examples: training records.
+        batches: indices of each, shape [b].
+        compute: device, and how many records are computed at a time.
+        check_fn: called before every step; what it raises ends the training.
+    """
+    limit = compute.physical_batch_size
+    for indices in batches:
+        if check_fn:
+            check_fn()
+        size = len(indices)
+        for chunk in indices.split(limit) if size > limit else (indices,):
+            losses = losses_fn(examples.take(chunk))
+            # A number, since to check the shape of a given gradient torch loads SymPy
+            torch.dot(losses, _mean_weights(len(chunk), size, compute.device)).backward()
+        yield indices  # the optimizer steps here
+
+
+@functools.lru_cache(maxsize=64)
+def _mean_weights(count: int, batch_size: int, device: torch.device) -> Tensor:
+    """Return the gradient of a mean loss with respect to ``count`` of its losses, shape [count]."""
+    return torch.full((count,), 1 / batch_size, device=device)
+
+
+__all__ = ["plain_batches", "plain_gradients"]
