@@ -1,8 +1,7 @@
 """Kinds of task: the schema of each, and the table that says what implements it.
 
-``TASKS`` is the one place that lists kinds. The plan's union, Hydra's groups, an institution's
-policy, prediction, export, report and model card are built from its entries; see
-docs/design/0021-tables.md.
+``TASKS`` is the one place that lists kinds. The plan's union, Hydra's groups, policy, prediction,
+export, report and model card are built from its entries; see docs/design/0021-tables.md.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
