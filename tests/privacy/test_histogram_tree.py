@@ -11,6 +11,7 @@ from confide.privacy.histogram_tree import (
     num_nodes,
     quantile_edges,
     sensitivity,
+    shares,
     tree_sums,
 )
 
@@ -93,3 +94,11 @@ def test_counts_that_noise_has_drowned_still_give_edges(leaves: list[float]) -> 
     edges = quantile_edges(numpy.array(leaves), GRID, 5)
     assert 1 <= len(edges) <= 4
     assert all(0 < one < other < 10 for one, other in itertools.pairwise(edges))
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 49, 997, 9_999, 10_000])
+def test_shares_of_a_group_never_add_up_to_more_than_one(size: int) -> None:
+    groups = numpy.arange(3).repeat(size)
+    parts = shares(groups)
+    assert (numpy.bincount(groups, weights=parts) <= 1).all()
+    assert (numpy.bincount(groups, weights=parts) > 1 - 1e-9).all()
