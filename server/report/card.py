@@ -12,12 +12,12 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.task import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
-from confide.server.report.audit import audit_section
-from confide.server.report.curves import curves_of_columns
-from confide.server.report.evaluation import evaluation_card
-from confide.server.report.inputs import most_used
 from confide.server.report.read import RunFiles
 from confide.server.report.render import number, render
+from confide.server.report.sections.audit import audit_section
+from confide.server.report.sections.curves import curves_of_columns
+from confide.server.report.sections.evaluation import evaluation_card
+from confide.server.report.sections.inputs import most_used
 
 
 def model_card(run: RunFiles) -> str:

@@ -10,10 +10,6 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.task import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
-from confide.server.report.audit import audit_section
-from confide.server.report.curves import curves_of_columns
-from confide.server.report.evaluation import evaluation_blocks
-from confide.server.report.inputs import gains
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
@@ -27,6 +23,10 @@ from confide.server.report.render import (
     render,
     size,
 )
+from confide.server.report.sections.audit import audit_section
+from confide.server.report.sections.curves import curves_of_columns
+from confide.server.report.sections.evaluation import evaluation_blocks
+from confide.server.report.sections.inputs import gains
 
 _LOCAL_ON_POOLED = "local model, pooled test records"
 _FEDERATED_ON_OWN = "federated model, own test records"

@@ -30,9 +30,9 @@ def write_report(folder: Path) -> Path:
         ConfideError: if RUN holds no run that has ended, cannot be read, or cannot be written.
     """
     from confide.server.report.card import model_card
-    from confide.server.report.curves import curves_of_columns
     from confide.server.report.figures import standalone
     from confide.server.report.page import report_page
+    from confide.server.report.sections.curves import curves_of_columns
 
     run = read_run(folder)
     try:
@@ -74,7 +74,7 @@ def write_statistics(folder: Path) -> Path:
         UnreadableError: if RUN holds no statistics, or they cannot be read.
         StorageError: if the page cannot be written.
     """
-    from confide.server.report.statistics import statistics_page
+    from confide.server.report.sections.statistics import statistics_page
 
     source = folder / STATISTICS
     try:

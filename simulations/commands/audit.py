@@ -124,7 +124,7 @@ def _simulated(config: Config, output: Path | None, overrides: Sequence[str]) ->
 
 def _audit(folder: Path, settings: AuditConfig) -> int:
     # Imported late: torch, scipy and matplotlib take seconds.
-    from confide.server.report.audit import AuditSection, audit_section
+    from confide.server.report.sections.audit import AuditSection, audit_section
     from confide.server.report.write import write_report
     from confide.simulations.audit.run import audit_run
 
@@ -162,7 +162,7 @@ def _save_pictures(folder: Path, pictures: Sequence[Any]) -> None:
 
 
 def _print(audit: Mapping[str, Any], section: Any) -> None:
-    from confide.server.report.audit import findings
+    from confide.server.report.sections.audit import findings
     from confide.tables import Table
 
     console = make_console()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from confide.errors import ConfigError
-from confide.server.report import statistics_plots as plots
 from confide.server.report.figures import Picture
 from confide.server.report.render import Cell, ReportTable, Row, drawn, render
+from confide.server.report.sections import statistics_plots as plots
 from confide.server.run_folder import command_of
 from confide.server.statistics.told import NOMINAL
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from confide.server.report.blocks import Block
-from confide.server.report.class_section import class_card, class_section
 from confide.server.report.read import RunFiles
-from confide.server.report.survival_section import survival_card, survival_section
+from confide.server.report.sections.class_section import class_card, class_section
+from confide.server.report.sections.survival_section import survival_card, survival_section
 
 SectionFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[Block]]
 """A run and its evaluation -> blocks from top to bottom."""

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from confide.server.report import class_plots, class_sentences
 from confide.server.report.blocks import Block
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import Cell, ReportTable, Row, drawn, number, plain
+from confide.server.report.sections import class_plots, class_sentences
 
 _ROW = ("flagged", "sensitivity", "specificity", "ppv", "npv")
 _ROW_HEADERS = (

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from report_run import run
 
-from confide.server.report.curves import curves_of_columns
+from confide.server.report.sections.curves import curves_of_columns
 from confide.server.report.write import write_report
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from report_run import run
 
-from confide.server.report import class_sentences
 from confide.server.report.card import model_card
-from confide.server.report.evaluation import evaluation_blocks
 from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
+from confide.server.report.sections import class_sentences
+from confide.server.report.sections.evaluation import evaluation_blocks
 
 NASTY = '<img src=x onerror=alert(1)> | "co"'
 SECTION = "<h2>How far the model can be relied on"
