@@ -15,7 +15,7 @@ from builders import build_institution, build_ledger, build_records, build_reque
 from crash_child import kill_at
 from safetensors.torch import save_file
 
-import confide.client.institution as door
+import confide.client.release as door
 from confide.client.institution import Institution
 from confide.client.ledger.event_log import EventLog
 from confide.client.ledger.persistent import PersistentLedger
