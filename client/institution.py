@@ -223,10 +223,9 @@ class Institution:
         kept = kept_before(self._safeguards.states, plan, params, before=request.server_round)
         key = self._account.identify(plan, request, start, kept)
         answered = self._account.answered(key)
-        if answered is not None and plan.releases:
-            return self._releases.again(plan, answered)
         if answered is not None:
-            return self._still_allowed(answered, algorithm.reply_shapes(self._trainer.shapes))
+            shapes = algorithm.reply_shapes(self._trainer.shapes)
+            return self._still_allowed(plan, answered, shapes)
         self._safeguards.policy.check_hours()
         if plan.releases:
             return self._releases.answer(plan, schedule, key)
@@ -239,21 +238,23 @@ class Institution:
         # Only a CPU repeats it bit for bit, and equal noise on two sums would cancel.
         if reserved.is_replay and self._trainer.workload.compute.device.type != "cpu":
             raise already_answered(key.run)
+        inputs = RoundInputs(
+            params=params,
+            extra=extra,
+            kept=kept,
+            server_round=request.server_round,
+            memory=self._memory,
+        )
         result = local_round(
             self._trainer,
-            RoundInputs(
-                params=params,
-                extra=extra,
-                kept=kept,
-                server_round=request.server_round,
-                memory=self._memory,
-            ),
+            inputs,
             self._data,
             plan=plan,
             schedule=schedule,
             secret=reserved.secret,
         )
         update = join_extra(result.update, result.extra)
+        reply = Reply(institution=self.name, num_examples=schedule.num_examples)
         try:
             self._safeguards.policy.check_update(update)
         except DeniedError:
@@ -261,12 +262,7 @@ class Institution:
             raise
         if algorithm.first_kept is not None and self._safeguards.states is not None:
             self._safeguards.states.save(plan.job, request.server_round, result.kept)
-        reply = Reply(
-            institution=self.name,
-            num_examples=schedule.num_examples,
-            evaluations=validation,
-            figures=reserved.figures,
-        )
+        reply = replace(reply, evaluations=validation, figures=reserved.figures)
         if plan.private:
             self._account.settle(key, reply, update)
         return replace(reply, arrays=encode(update))
@@ -331,8 +327,10 @@ class Institution:
         self._safeguards.policy.check_values(received.largest)
         return received
 
-    def _still_allowed(self, reply: Reply, shapes: Shapes) -> Reply:
+    def _still_allowed(self, plan: TrainingPlan, reply: Reply, shapes: Shapes) -> Reply:
         """Hold a durable reply against the policy of today."""
+        if plan.releases:
+            return self._releases.again(plan, reply)
         if reply.arrays is not None:
             # A decoder of its own: the shared one holds what other institutions start from.
             update = Decoder(shapes).decode(reply.arrays)
