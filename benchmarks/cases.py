@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
-from confide.config.model import MlpConfig, TuningConfig
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.tuning import TuningConfig
 from confide.config.run import Config
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.models.compute import Compute
 from confide.models.networks import Mlp
 from confide.models.workload import Workload

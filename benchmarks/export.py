@@ -22,7 +22,7 @@ from rich.console import Console
 from confide.client.records.sources.sources import load_records
 from confide.client.training.trainer import Trainer
 from confide.config.composing.compose import compose
-from confide.config.model import BACKBONES
+from confide.config.models.table import BACKBONES
 from confide.config.run import Config
 from confide.inference.export import export
 from confide.inference.prediction import predict

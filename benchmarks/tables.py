@@ -36,9 +36,9 @@ from sklearn.preprocessing import StandardScaler
 from confide.client.records.encoded import encode_institution
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import own_configs
-from confide.config.model import BACKBONES
+from confide.config.models.table import BACKBONES
 from confide.config.run import Config
-from confide.config.task import TabularConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.models.compute import Compute
 from confide.models.workload import build_workload
 from confide.privacy.keys import seeded_secret, split_key

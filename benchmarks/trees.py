@@ -22,9 +22,9 @@ from sklearn.model_selection import train_test_split
 
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
-from confide.config.model import TreesConfig
+from confide.config.models.trees import TreesConfig
 from confide.config.run import Config
-from confide.config.task import TabularConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.models.backbones import resolve_package_path
 from confide.simulations.api import simulate
 from confide.tasks.tabular import FEATURES, Tabular

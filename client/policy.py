@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from confide.client.schedule import Workplan
-from confide.config.model import BACKBONES, without_weights
+from confide.config.models.table import BACKBONES, without_weights
 from confide.config.privacy import PolicyConfig
 from confide.errors import DeniedError
 from confide.metrics.metric import is_noisy, noise_name

@@ -16,7 +16,7 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import RoundAccount, RoundKey
 from confide.client.schedule import LocalSchedule
-from confide.config.task import TabularConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import PrivacyError
 from confide.privacy.randomness import KeyedGenerator, derive_key
 from confide.protocol.messages import Reply

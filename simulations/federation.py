@@ -9,7 +9,7 @@ from flwr.serverapp import Grid
 from confide.client.records.encoded import InstitutionData
 from confide.client.training.trainer import Trainer
 from confide.config.server import ServerConfig
-from confide.config.strategy import ALGORITHMS
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.flower.messages import task_identity
 from confide.privacy.keys import server_secret
 from confide.protocol.plan import TrainingPlan

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.writing import draft_yaml
 from confide.client.records.sources.reading import Reading
-from confide.config.task import TextClassificationConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 
 _IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")
 _MOST_INSTITUTIONS, _ENOUGH_RECORDS = 4, 100

@@ -23,7 +23,7 @@ from confide.config.custom import implementation
 from confide.config.data import DataConfig
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.spelling import canonical_name
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.privacy.randomness import seed_from
 from confide.simulations.partitioners import PARTITIONERS, NaturalPartitioner

@@ -14,7 +14,7 @@ from confide.client.records.sources.custom import check_custom_records
 from confide.client.training.custom_checks import check_encoding
 from confide.config.data import DataConfig
 from confide.config.run import Config
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.models.workload import Workload
 from confide.privacy.keys import split_key

@@ -1,6 +1,6 @@
 """From a config to a strategy."""
 
-from confide.config.strategy import (
+from confide.config.strategies.strategy import (
     PARTS,
     ComposedStrategyConfig,
     CustomStrategyConfig,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategies.strategy import ObjectiveConfig
 from confide.protocol.tensors import Shapes, Tensors, shapes_of
 from confide.strategies.aggregators import ExactSum
 from confide.strategies.algorithm import (

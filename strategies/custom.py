@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from confide.config.custom import blamed, make_part, require
-from confide.config.strategy import CustomStrategyConfig
+from confide.config.strategies.strategy import CustomStrategyConfig
 from confide.errors import ConfigError
 from confide.strategies.aggregators import FixedPointMean
 from confide.strategies.strategy import Aggregator, Bounds, ClientUpdate, FederatedAlgorithm

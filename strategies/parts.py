@@ -1,10 +1,10 @@
-"""From the config of a part to the part, by the tables of ``confide.config.strategy``."""
+"""From the config of a part to the part, by the tables of ``confide.config.strategies``."""
 
 import dataclasses
 import importlib
 from typing import Any
 
-from confide.config.strategy import ALGORITHMS, ObjectiveConfig, PartKind
+from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, PartKind
 from confide.strategies.algorithm import Algorithm
 
 

@@ -10,7 +10,8 @@ from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.client.deployment.served import DeployedInstitution
 from confide.client.ledger.file import LedgerFile
 from confide.client.training.deadline import Deadline
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import encode

@@ -5,7 +5,8 @@ from builders import build_plan
 from datasets import Dataset
 
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.models.compute import Compute
 from confide.models.workload import build_workload
 from confide.protocol.plan import TrainingPlan

@@ -23,14 +23,13 @@ from transformers import (
     RobertaModel,
 )
 
-from confide.config.model import (
-    BackboneConfig,
-    LogisticConfig,
-    MlpConfig,
-    TransformerConfig,
-    TuningConfig,
-)
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.perceptrons import LogisticConfig, MlpConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.models.backbones import content_hash, find_backbone, load_tokenizer
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors

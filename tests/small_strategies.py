@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn, zeros_like
 
 from confide.config.composing.compose import compose
-from confide.config.strategy import SERVER_OPTIMIZERS, ServerOptimizerConfig
+from confide.config.strategies.strategy import SERVER_OPTIMIZERS, ServerOptimizerConfig
 from confide.protocol.tensors import Tensors
 from confide.strategies.algorithm import (
     Algorithm,

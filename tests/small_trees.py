@@ -11,9 +11,10 @@ from small_strategies import took_part
 from torch import nn
 
 from confide.config.client import ClientConfig
-from confide.config.model import TreesConfig
-from confide.config.strategy import BoostingConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.models.trees import TreesConfig
+from confide.config.strategies.strategy import BoostingConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.models.networks import trainable_tensors
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode, shapes_of

@@ -1,8 +1,8 @@
 """A new kind of task, and a new metric, are an entry of a table and nothing else.
 
 The task of this file orders its classes (cumulative logits, McCullagh 1980): it has one output less
-than classes, a loss, scores and a metric of its own. Only :data:`confide.config.task.TASKS` is
-changed; everything that a run, its model and its report go through has to take it from there.
+than classes, a loss, scores and a metric of its own. Only
+:data:`confide.config.tasks.table.TASKS` is changed; everything that a run, its model and its report go through has to take it from there.
 """
 
 import dataclasses
@@ -27,9 +27,13 @@ import confide
 from confide.client.policy import Policy
 from confide.config.composing.compose import compose
 from confide.config.fields import range_problems, setting
-from confide.config.model import BackboneConfig, LogisticConfig, MlpConfig, Network
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.kind import Network
+from confide.config.models.perceptrons import LogisticConfig, MlpConfig
 from confide.config.privacy import PolicyConfig
-from confide.config.task import TASKS, TabularConfig, TaskKind, known_metrics
+from confide.config.tasks.kind import TaskKind
+from confide.config.tasks.table import TASKS, known_metrics
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError, ProtocolError
 from confide.inference.export import export
 from confide.inference.prediction import predict

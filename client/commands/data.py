@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import own_configs
 from confide.config.custom import look_in_current_folder
-from confide.config.model import without_weights
+from confide.config.models.table import without_weights
 from confide.config.run import Config
 from confide.errors import ConfigError, ModelError
 from confide.terminal import make_console

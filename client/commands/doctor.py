@@ -165,7 +165,7 @@ def _token_counter(kit: InstitutionKit) -> "CountTokens":
 
     @functools.cache
     def tokenizer() -> Any:
-        from confide.config.model import Weights
+        from confide.config.models.backbone import Weights
         from confide.models.backbones import find_backbone, load_tokenizer
 
         name = kit.config.backbones[0]
@@ -212,8 +212,9 @@ def _counts(kit: InstitutionKit, units: int) -> Iterator[Finding]:
 
 
 def _backbones(kit: InstitutionKit) -> Iterator[Finding]:
-    from confide.config.model import Weights, without_weights
-    from confide.config.task import TASKS
+    from confide.config.models.backbone import Weights
+    from confide.config.models.table import without_weights
+    from confide.config.tasks.table import TASKS
     from confide.models.backbones import content_hash, find_backbone
 
     wrong = functools.partial(Finding, "backbones", "error")

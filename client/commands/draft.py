@@ -13,7 +13,7 @@ from confide.errors import EXIT_FAILED, ConfigError, StorageError
 from confide.storage.files import write_text
 
 if TYPE_CHECKING:
-    from confide.config.task import TaskConfig
+    from confide.config.tasks.task import TaskConfig
 
 _YAML = (".yaml", ".yml")
 
@@ -121,7 +121,7 @@ def _read(path: Path) -> "TaskConfig":
     from confide.config.composing.own_files import in_file
     from confide.config.composing.own_source import kind_problem, parse
     from confide.config.fields import range_problems
-    from confide.config.task import TaskConfig
+    from confide.config.tasks.task import TaskConfig
     from confide.protocol.plan import Task
 
     try:

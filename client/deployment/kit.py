@@ -28,7 +28,7 @@ from confide.config.composing.quoting import quote_texts
 from confide.config.data import DataConfig
 from confide.config.fields import STRICT, range_problems, setting
 from confide.config.privacy import PolicyConfig
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfideError, ConfigError
 from confide.protocol.plan import Task
 from confide.security.redaction import redact

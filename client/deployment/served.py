@@ -27,7 +27,7 @@ from confide.client.records.encoded import encode_institution
 from confide.client.records.judged import sampled_token_notes
 from confide.client.training.custom_checks import check_encoding
 from confide.client.training.deadline import Deadline
-from confide.config.model import Weights
+from confide.config.models.backbone import Weights
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.models.backbones import content_hash, find_backbone
 from confide.models.compute import make_compute

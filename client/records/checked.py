@@ -22,7 +22,7 @@ from confide.client.records.units import (
 )
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.spelling import canonical_name
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.reading import Problem

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import numpy
 from datasets import Dataset
 
-from confide.config.task import ColumnConfig, TaskConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.task import TaskConfig
 from confide.tasks.reading import Problem
 from confide.tasks.schema import Column, Read
 from confide.tasks.tokens import CountsTokens, TokenCounts

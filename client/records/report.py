@@ -25,7 +25,8 @@ from confide.client.records.judged import outside, token_notes
 from confide.client.records.sources.sources import FILE_COLUMN, shared_columns
 from confide.config.data import DataConfig
 from confide.config.run import Config
-from confide.config.task import ColumnConfig, TaskConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.schema import Column, Read

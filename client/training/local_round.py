@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from confide.client.records.encoded import InstitutionData
 from confide.client.schedule import LocalSchedule
 from confide.client.training.trainer import Trainer
-from confide.config.strategy import ALGORITHMS
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads
 from confide.privacy.randomness import derive_key

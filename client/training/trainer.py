@@ -23,7 +23,7 @@ from confide.client.training.plain_steps import plain_batches, plain_gradients
 from confide.client.training.preflight import off_zero, preflight
 from confide.client.training.row_check import RowCheck
 from confide.client.training.step import DpSgdStep, expect_hook_warning
-from confide.config.strategy import ALGORITHMS
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.networks import refuse_batch_norm, trainable

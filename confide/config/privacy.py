@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from confide.config.custom import is_dotted
 from confide.config.fields import STRICT, setting
-from confide.config.model import without_weights
-from confide.config.task import TASKS, known_metrics
+from confide.config.models.table import without_weights
+from confide.config.tasks.table import TASKS, known_metrics
 
 ACCOUNTANTS: dict[str, str] = {
     "pld": "confide.privacy.accounting.pld_epsilon",

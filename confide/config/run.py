@@ -13,22 +13,25 @@ from confide.config.audit import AuditConfig
 from confide.config.client import InstitutionConfig, TrainerConfig
 from confide.config.data import DataConfig
 from confide.config.fields import setting
-from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.table import BACKBONES
+from confide.config.models.tuning import TuningConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.report import ReportConfig
 from confide.config.server import ServerConfig
 from confide.config.simulation import BASELINES, SimulationConfig
 from confide.config.statistics import StatisticsConfig
-from confide.config.strategy import (
+from confide.config.strategies.strategy import (
     ALGORITHMS,
     StrategyConfig,
     UniformSelectionConfig,
     objective_of,
 )
-from confide.config.task import TASKS, TaskConfig
+from confide.config.strategies.training import model_problems, objective_problems
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.task import TaskConfig
 from confide.config.tracking import TrackingConfig
-from confide.config.training import model_problems, objective_problems
 
 
 @dataclass

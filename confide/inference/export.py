@@ -8,8 +8,8 @@ import pandas
 from datasets import Dataset
 from safetensors import SafetensorError
 
-from confide.config.model import BACKBONES
-from confide.config.task import TASKS
+from confide.config.models.table import BACKBONES
+from confide.config.tasks.table import TASKS
 from confide.errors import ConfigError, ModelError, StorageError
 from confide.inference import packages
 from confide.inference.comparison import TOLERANCE, Comparison, compare

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from confide.config.custom import implementation
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.models.backbones import loading, quiet_transformers, refuse_other_code
 from confide.models.workload import Workload, network_of
 from confide.protocol.plan import TrainingPlan

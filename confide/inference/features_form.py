@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide_tabular import (
     ConfideForTabularClassification,

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from confide.config.task import TASKS
+from confide.config.tasks.table import TASKS
 from confide.errors import ModelError
 from confide.inference.exporter import exporter_of
 from confide.inference.predictor import ONNX_FILE

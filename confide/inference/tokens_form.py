@@ -9,8 +9,9 @@ from safetensors import safe_open
 from torch import nn
 from transformers import AutoConfig
 
-from confide.config.model import TransformerConfig
-from confide.config.task import TaskConfig, TextClassificationConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide import ConfideForSequenceClassification
 from confide.models.backbones import find_backbone, has_pooler, load_encoder, load_tokenizer

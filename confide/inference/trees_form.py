@@ -13,8 +13,9 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from confide.config.model import TreesConfig
-from confide.config.task import TabularConfig, TaskConfig
+from confide.config.models.trees import TreesConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
 from confide.encodings.tree_cells import RAW, thresholds
 from confide.errors import ModelError
 from confide.inference import packages

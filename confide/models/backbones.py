@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from confide.config.examples import how_to_install
-from confide.config.model import BackboneConfig, Pretrained, TransformerConfig
+from confide.config.models.backbone import BackboneConfig, Pretrained
+from confide.config.models.transformer import TransformerConfig
 from confide.errors import ModelError
 
 PACKAGE_SCHEME = "pkg://"

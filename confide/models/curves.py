@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy
 
-from confide.config.columns import ColumnConfig
-from confide.config.model import AdditiveConfig
+from confide.config.models.perceptrons import AdditiveConfig
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
-from confide.config.task import TabularConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.encodings.encoding import Floats, public_edges
 from confide.models.perceptron import pair_spans
 from confide.protocol.plan import TrainingPlan

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
-from confide.config.model import TransformerConfig
+from confide.config.models.transformer import TransformerConfig
 from confide.models.backbones import (
     content_hash,
     find_backbone,

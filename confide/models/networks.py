@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from confide.config.model import TuningConfig
+from confide.config.models.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.encoder_inputs import settle_inputs
 from confide.protocol.tensors import Tensors

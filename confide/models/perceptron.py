@@ -4,8 +4,9 @@ from typing import cast
 
 from torch import nn
 
-from confide.config.model import AdditiveConfig, LogisticConfig, MlpConfig
-from confide.config.task import TabularConfig, TaskConfig
+from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ModelError
 from confide.models.networks import Mlp, Span
 from confide.models.workload import Order, Workload

@@ -15,8 +15,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from confide.config.model import BACKBONES, TreesConfig
-from confide.config.task import TabularConfig
+from confide.config.models.table import BACKBONES
+from confide.config.models.trees import TreesConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError
 from confide.models.workload import Order, Workload
 from confide.protocol.tensors import Shapes, Tensors

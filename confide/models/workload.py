@@ -10,8 +10,12 @@ from datasets import Dataset
 from torch import nn
 
 from confide.config.custom import implementation
-from confide.config.model import BACKBONES, BackboneConfig, Network, TuningConfig
-from confide.config.task import TASKS, TaskConfig
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.kind import Network
+from confide.config.models.table import BACKBONES
+from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError
 from confide.models.compute import Compute
 from confide.models.networks import trainable

@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from confide.config.task import known_metrics
+from confide.config.tasks.table import known_metrics
 from confide.errors import ProtocolError
 from confide.metrics.metric import NOISE
 from confide.metrics.tally import ScoreTally

@@ -20,15 +20,19 @@ from pydantic import TypeAdapter, ValidationError
 
 from confide.config.client import ClientConfig
 from confide.config.fields import STRICT, range_problems
-from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.table import BACKBONES
+from confide.config.models.tuning import TuningConfig
 from confide.config.one_of import OneOf
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
-from confide.config.strategy import ALGORITHMS, ObjectiveConfig, objective_of
-from confide.config.task import TASKS, ColumnConfig, NumericConfig, TaskConfig
-from confide.config.training import model_problems, objective_problems
+from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, objective_of
+from confide.config.strategies.training import model_problems, objective_problems
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ProtocolError
 from confide.protocol.released_edges import ReleasedEdges
 from confide.protocol.released_gram import ReleasedGram

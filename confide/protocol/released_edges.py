@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from confide.config.fields import STRICT
-from confide.config.task import TabularConfig, TaskConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
 
 
 @dataclass(frozen=True, kw_only=True)

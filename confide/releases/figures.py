@@ -8,7 +8,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from confide.config.task import TabularConfig, TaskConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
 from confide.encodings.cells import CELLS, WIDE_CELLS, WIDE_STARTS
 from confide.releases.release import Floats, Integers, Records
 

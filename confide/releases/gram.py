@@ -20,7 +20,8 @@ which one group's records lie in 10,000 at most, and the sum of the blocks of 2^
 import math
 from collections.abc import Iterator, Mapping
 
-from confide.config.task import TabularConfig, TaskConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
 from confide.releases.release import Asked, Floats, Records, ReleaseKind, Sums
 
 GRAM = "gram"

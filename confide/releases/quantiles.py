@@ -6,7 +6,8 @@ the guarantee: what voids the rest, and a task of one's own that encodes a recor
 
 from collections.abc import Iterator, Mapping
 
-from confide.config.task import TabularConfig, TaskConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
 from confide.encodings.cells import CELLS, WIDE_STARTS
 from confide.releases.figures import Partition
 from confide.releases.release import Asked, Integers, Records, ReleaseKind, Sums

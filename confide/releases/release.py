@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from confide.config.model import BackboneConfig
-from confide.config.task import TaskConfig
+from confide.config.models.backbone import BackboneConfig
+from confide.config.tasks.task import TaskConfig
 
 # Plans know kinds by their shapes, and a command's help sums nothing: NumPy is loaded where
 # records are.

@@ -14,7 +14,8 @@ Without a protected unit no noise hides anybody, and figures leave above the pol
 
 from collections.abc import Iterator, Mapping
 
-from confide.config.task import TabularConfig, TaskConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
 from confide.releases.figures import Partition, Read, numeric_columns, pairs, partitions, read
 from confide.releases.release import Asked, Floats, Records, ReleaseKind, Sums
 

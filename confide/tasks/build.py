@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from confide.config.custom import implementation, make_part, require
-from confide.config.task import TASKS, TaskConfig
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DeniedError
 from confide.tasks.task import Assets, Task
 

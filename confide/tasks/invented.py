@@ -10,12 +10,10 @@ import numpy
 from datasets import Dataset
 
 from confide.config.custom import implementation
-from confide.config.task import (
-    TASKS,
-    TabularConfig,
-    TaskConfig,
-    TextClassificationConfig,
-)
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 
 InventFn = Callable[[Any, int, numpy.random.Generator], Mapping[str, Sequence[object]]]
 """Schema, number of records, generator -> input column -> values."""

@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks import schema
 from confide.tasks.metrics import outcome_metrics

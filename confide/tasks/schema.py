@@ -13,13 +13,11 @@ from datasets import Dataset
 
 from confide.config.custom import implementation
 from confide.config.spelling import canonical_name, name_index, nearest, written
-from confide.config.task import (
-    TASKS,
-    ColumnConfig,
-    TabularConfig,
-    TaskConfig,
-    TextClassificationConfig,
-)
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import Targets

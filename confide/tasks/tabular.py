@@ -12,8 +12,8 @@ import numpy
 import torch
 from datasets import Dataset
 
-from confide.config.columns import NumericConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.encodings.encoding import Floats
 from confide.encodings.linear import EDGE
 from confide.encodings.tree_cells import NO, RAW, YES

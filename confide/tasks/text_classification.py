@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from confide.config.task import TextClassificationConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.tasks.labelled import Labelled
 from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
 from confide.tasks.tokens import TokenCounts, count_tokens

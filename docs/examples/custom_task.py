@@ -7,7 +7,7 @@ confide simulate experiment=heart_disease task._target_=custom_task.Focal task.k
 
 from torch import Tensor
 
-from confide.config.task import TabularConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.tasks.tabular import Tabular
 from confide.tasks.task import Batch
 

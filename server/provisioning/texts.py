@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from confide.config.model import Weights
+from confide.config.models.backbone import Weights
 from confide.config.run import Config
 from confide.deployment.federation import FederationConfig
 from confide.errors import ModelError

@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.task import TASKS
+from confide.config.tasks.table import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
 from confide.server.report.read import RunFiles

@@ -2,7 +2,7 @@
 
 import math
 
-from confide.config.task import known_metrics
+from confide.config.tasks.table import known_metrics
 from confide.metrics.intervals import Z, wilson
 
 

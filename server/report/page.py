@@ -7,7 +7,7 @@ import pandas
 import yaml
 
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.task import TASKS
+from confide.config.tasks.table import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
 from confide.server.report.marks import NAMED

@@ -9,7 +9,7 @@ from typing import Any
 import pandas
 import yaml
 
-from confide.config.task import known_metrics
+from confide.config.tasks.table import known_metrics
 from confide.errors import ConfigError, UnreadableError
 from confide.metrics.metric import noise_name
 from confide.server.run_folder import COMMAND, CONFIG, SUMMARY

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from confide.config.model import BACKBONES, LogisticConfig, TuningConfig
+from confide.config.models.perceptrons import LogisticConfig
+from confide.config.models.table import BACKBONES
+from confide.config.models.tuning import TuningConfig
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
-from confide.config.task import TASKS
+from confide.config.strategies.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
+from confide.config.tasks.table import TASKS
 from confide.metrics.metric import noise_name
 from confide.protocol.refusals import Refusal
 from confide.security.redaction import redact

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from confide.config.task import known_metrics
+from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE, mean_by_support, noise_name, pooled_noise, total
 from confide.protocol.messages import Evaluation
 from confide.protocol.tensors import Tensors

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from confide.config.task import known_metrics
+from confide.config.tasks.table import known_metrics
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.tables import Table
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from confide.config.task import TabularConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.encodings.cells import CELLS, grid
 from confide.errors import UnreadableError
 from confide.models.workload import Workload

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from confide.config.objectives import PrivateNewtonConfig
-from confide.config.strategy import ALGORITHMS
+from confide.config.strategies.objectives import PrivateNewtonConfig
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import ConfigError, UnreadableError
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan

@@ -6,7 +6,7 @@ from typing import Any
 
 from confide.config.privacy import PrivacyConfig
 from confide.config.report import ReportConfig
-from confide.config.strategy import ALGORITHMS
+from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import ConfideError, RunFailedError
 from confide.metrics.evaluation import Measured, describe
 from confide.metrics.metric import is_noisy

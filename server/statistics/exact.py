@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy
 
-from confide.config.task import ColumnConfig, TaskConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.task import TaskConfig
 from confide.encodings.cells import wide_grid
 from confide.releases.figures import Partition, numeric_columns, pairs
 from confide.releases.floors import HIDDEN

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy
 
-from confide.config.task import ColumnConfig, TaskConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.task import TaskConfig
 from confide.encodings.cells import CELLS, OCTAVE_CELLS, WIDE_CELLS, WIDE_STARTS, wide_grid
 from confide.privacy.histogram_tree import levels
 from confide.releases.figures import Partition, numeric_columns, pairs

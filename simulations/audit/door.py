@@ -21,7 +21,7 @@ from confide.config.client import OptimizerConfig
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
 from confide.config.privacy import PolicyConfig
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategies.strategy import ObjectiveConfig
 from confide.errors import RunFailedError
 from confide.privacy.accounting import Schedule
 from confide.privacy.randomness import KEY_BYTES

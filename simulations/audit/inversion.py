@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from confide.client.assembly import make_trainer
 from confide.config.client import OptimizerConfig
-from confide.config.model import TransformerConfig
+from confide.config.models.transformer import TransformerConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig
+from confide.config.strategies.strategy import ObjectiveConfig
 from confide.models.backbones import find_backbone, load_tokenizer
 from confide.models.networks import trainable_tensors
 from confide.privacy.randomness import KEY_BYTES

@@ -29,7 +29,7 @@ from confide.config.composing.compose import (
 )
 from confide.config.composing.sweeps import of_kind, swept_keys
 from confide.config.run import Config
-from confide.config.task import known_metrics
+from confide.config.tasks.table import known_metrics
 from confide.errors import EXIT_FAILED, EXIT_INTERRUPTED, ConfigError
 from confide.server.new_folders import new_folder, refuse_jobs
 from confide.server.run.command_line import (

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from confide.config.task import known_metrics
+from confide.config.tasks.table import known_metrics
 from confide.server.run_folder import COMMAND, summary_of
 from confide.tables import Table
 

@@ -17,9 +17,11 @@ from confide.client.deployment.served import DeployedInstitution, own_split_key
 from confide.client.ledger.file import LedgerFile
 from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig
-from confide.config.model import MlpConfig, TransformerConfig
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.transformer import TransformerConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ModelError
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan

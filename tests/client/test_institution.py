@@ -23,7 +23,8 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
-from confide.config.model import MlpConfig, TuningConfig
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError, DataError, ModelError, PrivacyError, ProtocolError
 from confide.models.networks import trainable_tensors

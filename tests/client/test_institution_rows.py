@@ -13,7 +13,7 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.training.row_check import RowCheck
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
-from confide.config.model import LogisticConfig, MlpConfig
+from confide.config.models.perceptrons import LogisticConfig, MlpConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.models.workload import Workload
 from confide.protocol.messages import Reply

@@ -20,7 +20,7 @@ from confide.client.policy import Policy, Verdict
 from confide.client.schedule import workplan
 from confide.config.composing.compose import compose
 from confide.config.fields import range_problems
-from confide.config.model import TransformerConfig
+from confide.config.models.transformer import TransformerConfig
 from confide.config.privacy import BudgetConfig, PolicyConfig
 from confide.errors import ConfigError, DeniedError
 from confide.protocol.plan import TrainingPlan, make_plan

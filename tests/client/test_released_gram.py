@@ -18,10 +18,11 @@ from confide.client.deployment.served import DeployedInstitution
 from confide.client.ledger.file import LedgerFile
 from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig, OptimizerConfig
-from confide.config.model import LogisticConfig
+from confide.config.models.perceptrons import LogisticConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import PrivateNewtonConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.strategies.strategy import PrivateNewtonConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_gram import ReleasedGram

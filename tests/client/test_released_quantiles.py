@@ -17,7 +17,7 @@ from confide.client.deployment.kit import InstitutionKit
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.encodings.cells import CELLS
 from confide.errors import StorageError
 from confide.privacy.histogram_tree import consistent, num_nodes, sensitivity

@@ -15,7 +15,8 @@ from scipy import stats
 
 from confide.client.deployment.kit import InstitutionKit, load_kit
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.releases import release_plan, release_shapes

@@ -12,7 +12,7 @@ import torch
 
 from confide.config.composing.compose import compose
 from confide.config.custom import blamed, find_part
-from confide.config.strategy import (
+from confide.config.strategies.strategy import (
     ComposedStrategyConfig,
     CustomAggregatorConfig,
     CustomStrategyConfig,
@@ -27,7 +27,7 @@ from confide.strategies.strategy import Bounds, ClientUpdate
 
 MODULE = """
 from dataclasses import replace
-from confide.config.strategy import FedProxConfig
+from confide.config.strategies.strategy import FedProxConfig
 from confide.strategies.aggregators import AllUpdates
 from confide.strategies.fedavg import fedavg
 

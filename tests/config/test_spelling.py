@@ -10,7 +10,8 @@ from confide.config.spelling import (
     repeats,
     written,
 )
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 from hostile_run import MARK, Asked, HostileCoordinator, hostile_bundle
 
 from confide.config.composing.compose import compose
-from confide.config.model import MlpConfig, TransformerConfig
-from confide.config.task import TabularConfig
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.workload import build_workload

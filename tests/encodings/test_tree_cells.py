@@ -5,7 +5,8 @@ import pandas
 import pytest
 from datasets import Dataset
 
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.encodings.cells import CELLS as PUBLIC_CELLS
 from confide.encodings.encoding import Scale
 from confide.encodings.tree_cells import TREE_ENCODINGS, thresholds

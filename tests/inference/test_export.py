@@ -20,7 +20,8 @@ from datasets import Dataset
 from small_models import FAMILIES, MINILM, ROWS, TEXTS, make_backbone, save_run, save_table_run
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from confide.config.model import BACKBONES, LogisticConfig
+from confide.config.models.perceptrons import LogisticConfig
+from confide.config.models.table import BACKBONES
 from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict

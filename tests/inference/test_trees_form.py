@@ -14,8 +14,9 @@ from builders import workload_of
 from datasets import Dataset
 from small_trees import grow_trees, tree_plan
 
-from confide.config.model import TreesConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.models.trees import TreesConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict

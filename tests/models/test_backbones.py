@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, GPT2Config, GPT2Model
 
-from confide.config.model import TransformerConfig, TuningConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.backbones import (
     content_hash,

@@ -10,11 +10,11 @@ import pytest
 import torch
 from datasets import Dataset
 
-from confide.config.columns import ColumnConfig, NumericConfig
 from confide.config.composing.compose import compose
-from confide.config.model import AdditiveConfig, LogisticConfig, MlpConfig
+from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError
 from confide.models.curves import curves_of
 from confide.models.networks import trainable_tensors, with_products

@@ -8,8 +8,9 @@ import pytest
 import torch
 from datasets import Dataset
 
-from confide.config.model import TransformerConfig, TuningConfig
-from confide.config.task import TextClassificationConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.models.backbones import find_backbone, load_encoder
 from confide.models.compute import Compute
 from confide.models.features import FeatureCache, features_of

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from confide.config.model import TuningConfig
+from confide.config.models.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.networks import (
     Head,

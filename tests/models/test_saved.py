@@ -14,8 +14,12 @@ from torch import Tensor
 from transformers import AutoModel
 
 from confide.client.training.trainer import Trainer
-from confide.config.model import BackboneConfig, MlpConfig, TransformerConfig, TuningConfig
-from confide.config.task import TaskConfig, TextClassificationConfig
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import ModelError
 from confide.models.backbones import content_hash, find_backbone, load_encoder
 from confide.models.compute import Compute

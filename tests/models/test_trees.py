@@ -5,7 +5,7 @@ import torch
 from builders import workload_of
 from small_trees import drawn, grow_trees, table, tree_plan
 
-from confide.config.task import ColumnConfig
+from confide.config.tasks.columns import ColumnConfig
 from confide.errors import ConfigError
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors

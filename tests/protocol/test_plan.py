@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from confide.config.composing.compose import compose
-from confide.config.model import MlpConfig
-from confide.config.strategy import FedProxConfig, ObjectiveConfig, ScaffoldConfig
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.strategies.strategy import FedProxConfig, ObjectiveConfig, ScaffoldConfig
 from confide.errors import ProtocolError
 from confide.protocol.plan import (
     LONGEST_PLAN,

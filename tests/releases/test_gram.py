@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from confide.config.model import LogisticConfig, MlpConfig
+from confide.config.models.perceptrons import LogisticConfig, MlpConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.models.networks import scaled_rows
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.released_edges import ReleasedEdges

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from release_records import question, without
 
-from confide.config.task import TabularConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.protocol.plan import TrainingPlan
 from confide.releases.release import Records
 from confide.releases.table import RELEASES

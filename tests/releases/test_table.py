@@ -6,9 +6,10 @@ import json
 import pytest
 from builders import build_plan
 
-from confide.config.model import LogisticConfig
+from confide.config.models.perceptrons import LogisticConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ProtocolError
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.releases import release_plan, release_shapes

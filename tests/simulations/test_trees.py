@@ -9,7 +9,7 @@ import pytest
 from stopped_run import Simulate, stopped
 
 from confide.config.composing.compose import compose
-from confide.config.strategy import BoostingConfig, objective_of
+from confide.config.strategies.strategy import BoostingConfig, objective_of
 from confide.errors import ConfigError, RunFailedError
 from confide.server.report.write import write_report
 

@@ -19,9 +19,10 @@ from small_trees import (
     tree_plan,
 )
 
-from confide.config.model import LogisticConfig, TreesConfig
+from confide.config.models.perceptrons import LogisticConfig
+from confide.config.models.trees import TreesConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
-from confide.config.strategy import BoostingConfig, ObjectiveConfig
+from confide.config.strategies.strategy import BoostingConfig, ObjectiveConfig
 from confide.errors import DeniedError, ProtocolError
 from confide.models.networks import trainable_tensors
 from confide.models.trees import margins_of, part_of, routed

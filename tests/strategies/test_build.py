@@ -10,8 +10,8 @@ from small_strategies import EVERYBODY
 
 import confide.conf
 from confide.config.composing.compose import compose
-from confide.config.model import LogisticConfig
-from confide.config.strategy import (
+from confide.config.models.perceptrons import LogisticConfig
+from confide.config.strategies.strategy import (
     FedDynConfig,
     FedProxConfig,
     FlowerStrategyConfig,

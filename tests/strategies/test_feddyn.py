@@ -17,7 +17,7 @@ from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import FedDynConfig, ObjectiveConfig
+from confide.config.strategies.strategy import FedDynConfig, ObjectiveConfig
 from confide.errors import ConfigError
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Reply

@@ -3,7 +3,7 @@ import torch
 from small_strategies import changed_gradients, compose_strategy, hook_of
 from torch import nn
 
-from confide.config.strategy import FedProxConfig, ObjectiveConfig
+from confide.config.strategies.strategy import FedProxConfig, ObjectiveConfig
 from confide.strategies.algorithm import GradientFn, local_steps
 from confide.strategies.fedavg import fedavg
 from confide.strategies.fedprox import fedprox

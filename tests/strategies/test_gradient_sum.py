@@ -15,9 +15,9 @@ from stopped_run import StopAfter, Stopped
 
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
-from confide.config.model import LogisticConfig
+from confide.config.models.perceptrons import LogisticConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import GradientSumConfig
+from confide.config.strategies.strategy import GradientSumConfig
 from confide.errors import ConfigError, ProtocolError
 from confide.models.networks import Mlp
 from confide.privacy.accounting import calibrate

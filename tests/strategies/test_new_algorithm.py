@@ -19,7 +19,7 @@ from confide.client.algorithm_state import ClientStates
 from confide.config.composing.compose import compose
 from confide.config.fields import setting
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ALGORITHMS, AlgorithmKind, ObjectiveConfig
+from confide.config.strategies.strategy import ALGORITHMS, AlgorithmKind, ObjectiveConfig
 from confide.errors import ConfigError
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Request

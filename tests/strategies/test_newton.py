@@ -22,7 +22,7 @@ from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import NewtonConfig
+from confide.config.strategies.strategy import NewtonConfig
 from confide.encodings.encoding import Scale
 from confide.encodings.piecewise import PIECEWISE
 from confide.errors import ConfigError, PrivacyError

@@ -18,9 +18,9 @@ from torch import Tensor
 from confide.client.ledger.file import LedgerFile
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
-from confide.config.model import LogisticConfig
+from confide.config.models.perceptrons import LogisticConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import GradientSumConfig, PrivateNewtonConfig
+from confide.config.strategies.strategy import GradientSumConfig, PrivateNewtonConfig
 from confide.errors import ConfigError, ProtocolError, UnreadableError
 from confide.models.backbones import resolve_package_path
 from confide.privacy.accounting import Schedule, epsilon

@@ -15,7 +15,7 @@ from confide.client.institution import Institution
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import ObjectiveConfig, ScaffoldConfig
+from confide.config.strategies.strategy import ObjectiveConfig, ScaffoldConfig
 from confide.errors import ConfigError
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Reply, Request

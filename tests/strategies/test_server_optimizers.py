@@ -5,7 +5,7 @@ import torch
 from small_strategies import server_optimizer
 from torch import Tensor
 
-from confide.config.strategy import (
+from confide.config.strategies.strategy import (
     AdagradConfig,
     AdamConfig,
     ServerOptimizerConfig,

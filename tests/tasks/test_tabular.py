@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from confide.config.fields import range_problems
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import DataError
 from confide.tasks.tabular import FEATURES, Tabular
 

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from confide.client.records.checked import read_source
 from confide.config.composing.compose import compose
-from confide.config.model import TransformerConfig
-from confide.config.task import TabularConfig, TextClassificationConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
 from confide.models.backbones import find_backbone, load_tokenizer
 from confide.tasks.tabular import FEATURES, Tabular

@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from confide.client.training.custom_checks import check_encoding
-from confide.config.model import TuningConfig
-from confide.config.task import TextClassificationConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import ModelError
 from confide.models.backbones import find_backbone, load_tokenizer
 from confide.models.compute import Compute

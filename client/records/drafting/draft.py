@@ -29,12 +29,10 @@ from confide.client.records.drafting.values import (
 )
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.spelling import canonical_name, nearest, written
-from confide.config.task import (
-    ColumnConfig,
-    TabularConfig,
-    TaskConfig,
-    TextClassificationConfig,
-)
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
 
 _RARE = 5

@@ -6,12 +6,10 @@ from dataclasses import dataclass, replace
 from confide.client.records.drafting.values import folded, sort_key
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
-from confide.config.task import (
-    ColumnConfig,
-    TabularConfig,
-    TaskConfig,
-    TextClassificationConfig,
-)
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,9 @@ import yaml
 
 from confide.client.records.drafting.draft import Draft
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
-from confide.config.task import ColumnConfig, TaskConfig, TextClassificationConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 
 _WIDTH = 100
 _MARK = """\

@@ -35,16 +35,16 @@ from confide.config.composing.problems import (
 from confide.config.composing.quoting import quote_texts
 from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
-from confide.config.model import BACKBONES
+from confide.config.models.table import BACKBONES
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
-from confide.config.strategy import (
+from confide.config.strategies.strategy import (
     PARTS,
     ComposedStrategyConfig,
     CustomStrategyConfig,
     FlowerStrategyConfig,
 )
-from confide.config.task import TASKS, known_metrics
+from confide.config.tasks.table import TASKS, known_metrics
 from confide.errors import ConfigError
 from confide.security.redaction import redact
 

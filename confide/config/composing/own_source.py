@@ -25,10 +25,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from confide.config.composing.folders import CONF_MODULE, Keys, current, shown
-from confide.config.model import BACKBONES
+from confide.config.models.table import BACKBONES
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.task import TASKS
+from confide.config.tasks.table import TASKS
 
 SCHEME = "own"
 KINDS: dict[str, Mapping[str, Any]] = {"task": TASKS, "backbone": BACKBONES}

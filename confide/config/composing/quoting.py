@@ -14,10 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
-from confide.config.model import BACKBONES
+from confide.config.models.table import BACKBONES
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
-from confide.config.task import TASKS
+from confide.config.tasks.table import TASKS
 
 Kind = Literal["text", "texts", "named texts", "other"]
 

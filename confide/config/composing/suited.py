@@ -12,11 +12,11 @@ from typing import Any
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from confide.config.model import BACKBONES
-from confide.config.objectives import BoostingConfig, GradientSumConfig, ObjectiveConfig
+from confide.config.models.table import BACKBONES
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, OutcomeConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.strategy import SgdConfig, WeightedMeanConfig
+from confide.config.strategies.objectives import BoostingConfig, GradientSumConfig, ObjectiveConfig
+from confide.config.strategies.strategy import SgdConfig, WeightedMeanConfig
 
 LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("logistic", False): 0.2,

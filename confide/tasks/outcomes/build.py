@@ -2,7 +2,7 @@
 
 from confide.config.custom import implementation
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.tasks.outcomes.outcome import Outcome
 
 

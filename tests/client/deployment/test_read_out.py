@@ -23,7 +23,8 @@ from confide.client.schedule import score_schedules
 from confide.client.training.deadline import Deadline
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.metrics.classification import LARGEST_LOSS
 from confide.privacy.accounting import epsilon
 from confide.protocol.messages import Evaluation, Reply

@@ -23,8 +23,11 @@ from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
-from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.models.perceptrons import LogisticConfig, MlpConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ModelError
 from confide.models.backbones import content_hash
 from confide.models.compute import Compute

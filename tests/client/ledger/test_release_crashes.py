@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from confide.client.ledger.file import LedgerFile
 from confide.client.ledger.state import PopulationAccount
-from confide.config.model import LogisticConfig
+from confide.config.models.perceptrons import LogisticConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.protocol.releases import release_plan
 from confide.releases.table import RELEASES
 from confide.simulations.engines.preload import CONTEXT, prepare_workers

@@ -20,7 +20,9 @@ from confide.client.records.drafting.writing import draft_yaml
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import searching
 from confide.config.outcomes.regression import RegressionConfig
-from confide.config.task import TabularConfig, TaskConfig, TextClassificationConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.task import TaskConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
 
 COUNT = 200

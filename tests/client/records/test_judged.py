@@ -11,7 +11,9 @@ from confide.client.records.judged import token_notes
 from confide.client.records.report import Report, check_records
 from confide.config.data import DataConfig
 from confide.config.run import Config
-from confide.config.task import ColumnConfig, TabularConfig, TextClassificationConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
 from confide.tasks.tokens import TokenCounts
 

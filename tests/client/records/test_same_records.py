@@ -18,7 +18,8 @@ from sqlalchemy import create_engine
 from confide.client.records.checked import load_checked_records
 from confide.client.records.units import unit_ids
 from confide.config.data import DataConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.tasks.tabular import Tabular
 
 BIG = 2**53

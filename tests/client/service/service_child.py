@@ -27,7 +27,7 @@ from confide.client.service.server import serve
 from confide.client.training.deadline import Deadline
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
-from confide.config.model import MlpConfig
+from confide.config.models.perceptrons import MlpConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.models.networks import trainable_tensors
 from confide.protocol.messages import Request

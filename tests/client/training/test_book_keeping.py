@@ -22,8 +22,12 @@ from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.client.training.layer_gradients import rounding_margin
 from confide.client.training.preflight import preflight
 from confide.client.training.trainer import Trainer
-from confide.config.model import MlpConfig, TransformerConfig, TuningConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig
+from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import PrivacyError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp

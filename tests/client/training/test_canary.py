@@ -19,8 +19,8 @@ from confide.client.policy import Policy
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.training.trainer import Trainer
 from confide.config.composing.compose import compose
-from confide.config.strategy import FedDynConfig
-from confide.config.task import TabularConfig
+from confide.config.strategies.strategy import FedDynConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.flower.messages import assign_message_id, task_identity
 from confide.models.compute import Compute
 from confide.models.networks import trainable_tensors

@@ -18,9 +18,13 @@ from confide.client.training.dp_sgd import KeyedDPOptimizer
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
-from confide.config.model import LogisticConfig, MlpConfig, TransformerConfig, TuningConfig
+from confide.config.models.perceptrons import LogisticConfig, MlpConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
-from confide.config.task import ColumnConfig, NumericConfig, TabularConfig, TextClassificationConfig
+from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
 from confide.privacy.randomness import KeyedGenerator, derive_key

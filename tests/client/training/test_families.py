@@ -6,7 +6,7 @@ import pytest
 from small_models import TEXT, make_backbone
 
 from confide.client.training.trainer import Trainer
-from confide.config.model import TuningConfig
+from confide.config.models.tuning import TuningConfig
 from confide.errors import PrivacyError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload

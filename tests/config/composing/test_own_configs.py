@@ -14,7 +14,7 @@ from confide.config.composing.folders import (
     split_config_dirs,
 )
 from confide.config.run import Config
-from confide.config.task import TabularConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError
 
 CREDIT = "experiment=credit"

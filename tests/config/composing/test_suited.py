@@ -4,9 +4,9 @@ import pytest
 
 from confide.config.composing.compose import compose, rule_words
 from confide.config.composing.suited import ADAM, GRADIENT_SUMS, PLAIN, Recipe
-from confide.config.objectives import ObjectiveConfig
 from confide.config.run import Config
-from confide.config.strategy import objective_of
+from confide.config.strategies.objectives import ObjectiveConfig
+from confide.config.strategies.strategy import objective_of
 
 CREDIT = ("experiment=credit",)
 PRIVATE = (*CREDIT, "privacy=record")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from provisioned import COORDINATOR, FEDERATION, KIT, check_sound, files, loaded
 
-from confide.config.model import TransformerConfig
+from confide.config.models.transformer import TransformerConfig
 from confide.config.run import Config
 from confide.security import certificates, ec_keys
 from confide.server.provisioning.provision import (

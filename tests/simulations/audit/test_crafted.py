@@ -5,7 +5,7 @@ import torch
 from audits import N, mechanism_of, private_plan, situation_of
 from builders import build_plan, build_task, workload_of
 
-from confide.config.model import MlpConfig
+from confide.config.models.perceptrons import MlpConfig
 from confide.errors import PrivacyError
 from confide.simulations.audit.crafted import craft, record_gradients
 from confide.simulations.audit.door import added

@@ -24,7 +24,7 @@ from confide.client import schedule
 from confide.client.training import trainer
 from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
-from confide.config.model import TuningConfig
+from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError
 from confide.models.backbones import content_hash, find_backbone

@@ -10,7 +10,7 @@ from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.outcomes.table import OUTCOMES
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.metrics.release import add_noise, estimates, sensitivity, statistics_of, unit_sums
 from confide.tasks.metrics import outcome_metrics
 from confide.tasks.outcomes.build import outcome_of

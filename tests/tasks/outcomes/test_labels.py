@@ -8,7 +8,7 @@ from sklearn import metrics as theirs
 
 from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
-from confide.config.task import TaskConfig
+from confide.config.tasks.task import TaskConfig
 from confide.tasks.metrics import outcome_metrics
 from confide.tasks.outcomes.build import outcome_of
 

@@ -14,7 +14,8 @@ from confide.client.records.sources.custom import check_custom_records
 from confide.client.records.sources.sources import FILE_COLUMN
 from confide.config.composing.compose import compose
 from confide.config.data import DataConfig
-from confide.config.task import ColumnConfig, TabularConfig
+from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError, DataError
 
 TASK = TabularConfig(labels=["no", "yes"], columns={"a": ColumnConfig(minimum=0.0, maximum=9.0)})

@@ -6,7 +6,7 @@ torch is imported.
 
 from dataclasses import dataclass
 
-from confide.config.objectives import (
+from confide.config.strategies.objectives import (
     BoostingConfig,
     FedDynConfig,
     FedProxConfig,

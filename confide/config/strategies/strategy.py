@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confide.config.algorithms import ALGORITHMS, AlgorithmKind, PartKind
 from confide.config.custom import named_problems
 from confide.config.fields import setting
-from confide.config.objectives import (
+from confide.config.strategies.algorithms import ALGORITHMS, AlgorithmKind, PartKind
+from confide.config.strategies.objectives import (
     CHOSEN_BY_GROUP,
     BoostingConfig,
     FedDynConfig,

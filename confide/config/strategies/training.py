@@ -6,8 +6,10 @@ Both sides ask: the coordinator of its config, an institution of a plan.
 from collections.abc import Iterator
 
 from confide.config.client import ClientConfig
-from confide.config.model import BACKBONES, BackboneConfig, TuningConfig
-from confide.config.strategy import ALGORITHMS, ObjectiveConfig
+from confide.config.models.backbone import BackboneConfig
+from confide.config.models.table import BACKBONES
+from confide.config.models.tuning import TuningConfig
+from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig
 
 
 def objective_problems(

@@ -1,0 +1,76 @@
+"""The table of backbones.
+
+``BACKBONES`` is the one place that lists kinds; see docs/design/0021-tables.md.
+"""
+
+from confide.config.models.kind import BackboneKind, Network
+from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
+from confide.config.models.transformer import TransformerConfig
+from confide.config.models.trees import TreesConfig
+
+_PERCEPTRON = Network(
+    builder="confide.models.perceptron.build_perceptron",
+    exporter="confide.inference.features_form.FeaturesExporter",
+)
+
+BACKBONES: dict[str, BackboneKind] = {
+    "transformer": BackboneKind(
+        schema=TransformerConfig,
+        inputs=("input_ids", "attention_mask"),
+        network=Network(
+            builder="confide.models.encoder.build_encoder",
+            exporter="confide.inference.tokens_form.TokensExporter",
+        ),
+        tunings=("full", "lora", "head"),
+        has_weights=True,
+        choice="minilm or another transformer",
+    ),
+    "logistic": BackboneKind(
+        schema=LogisticConfig,
+        inputs=("features",),
+        network=_PERCEPTRON,
+        tunings=("full",),
+        has_weights=False,
+        choice="logistic",
+    ),
+    "additive": BackboneKind(
+        schema=AdditiveConfig,
+        inputs=("features",),
+        network=_PERCEPTRON,
+        tunings=("full",),
+        has_weights=False,
+        choice="additive",
+    ),
+    "mlp": BackboneKind(
+        schema=MlpConfig,
+        inputs=("features",),
+        network=_PERCEPTRON,
+        tunings=("full",),
+        has_weights=False,
+        choice="mlp",
+    ),
+    "trees": BackboneKind(
+        schema=TreesConfig,
+        inputs=("features",),
+        network=Network(
+            builder="confide.models.trees.build_trees",
+            exporter="confide.inference.trees_form.TreesExporter",
+        ),
+        tunings=("full",),
+        has_weights=False,
+        choice="trees",
+        tasks=("tabular",),
+        outcomes=("classes",),
+        algorithm="boosting",
+        forms=("xgboost", "onnx"),
+    ),
+}
+"""Kinds of backbone, by name."""
+
+
+def without_weights() -> tuple[str, ...]:
+    """Name the kinds of backbone that start at random."""
+    return tuple(name for name, kind in BACKBONES.items() if not kind.has_weights)
+
+
+__all__ = ["BACKBONES", "without_weights"]

@@ -1,0 +1,1 @@
+"""Settings of strategies and algorithms, and the tables that list them."""

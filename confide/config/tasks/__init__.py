@@ -1,0 +1,1 @@
+"""Settings of tasks: one file a kind, and the table that lists them."""

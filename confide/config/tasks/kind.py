@@ -1,0 +1,71 @@
+"""What an entry of the table of tasks says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from confide.config.models.kind import Network
+from confide.config.models.table import BACKBONES
+from confide.config.tasks.task import TaskConfig
+from confide.metrics.metric import Metric
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskKind:
+    """A kind of task: an entry of :data:`TASKS`.
+
+    Dotted names are imported when first used (:func:`~confide.config.custom.implementation`).
+
+    Attributes:
+        schema: dataclass of its settings, ``kind`` among them.
+        task: dotted name of its class (:class:`~confide.tasks.task.Task`), made of the schema and,
+            by keyword, of ``assets``.
+        inputs: columns of encoded records that a model takes; it goes with backbones that take the
+            same ones.
+        reader: dotted name of a :data:`~confide.tasks.schema.ReadFn`, which reads and checks input
+            columns without torch.
+        inventor: dotted name of a function (schema, count, generator) -> column -> values, which
+            invents raw records for checks that need no real ones.
+        title: what it is, in a report.
+        purpose: what a model of classes is for, as the beginning of a sentence that they end.
+        records: what its records are, in words.
+        pipeline_tag: Hugging Face's name for it with classes, for the model card; None: other.
+        assets: what a task needs of a pretrained backbone's folder, such as a tokenizer.
+        members: what a custom task on this schema must have, beside the members of every task.
+        forms: forms that a model of it can be exported to; None for every form.
+        networks: backbone kind -> network in place of that backbone's own, for outputs that are not
+            one row of numbers a record.
+    """
+
+    schema: type[TaskConfig]
+    task: str
+    inputs: tuple[str, ...]
+    reader: str
+    inventor: str
+    title: str
+    purpose: str
+    records: str = "records"
+    pipeline_tag: str | None = None
+    assets: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    forms: tuple[str, ...] | None = None
+    networks: Mapping[str, Network] = field(default_factory=dict)
+
+    @property
+    def backbones(self) -> tuple[str, ...]:
+        """Names of the kinds of backbone that it goes with."""
+        # Not a list of names: a backbone that is added later fits wherever its inputs do.
+        return tuple(
+            name
+            for name, kind in BACKBONES.items()
+            if kind.inputs == self.inputs and (kind.tasks is None or self.schema.kind in kind.tasks)
+        )
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """Those of its own, by name; {} where an outcome's are all there are."""
+        own: Any = self.schema.metric_table
+        return {} if isinstance(own, property) else own
+
+
+__all__ = ["TaskKind"]

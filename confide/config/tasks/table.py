@@ -1,0 +1,51 @@
+"""The table of tasks.
+
+``TASKS`` is the one place that lists kinds. The plan's union, Hydra's groups, policy, prediction,
+export, report and model card are built from its entries; see docs/design/0021-tables.md.
+"""
+
+from confide.config.outcomes.table import OUTCOMES
+from confide.config.tasks.kind import TaskKind
+from confide.config.tasks.tabular import TabularConfig
+from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.metrics.metric import Metric
+
+TASKS: dict[str, TaskKind] = {
+    "text_classification": TaskKind(
+        schema=TextClassificationConfig,
+        task="confide.tasks.text_classification.TextClassification",
+        inputs=("input_ids", "attention_mask"),
+        reader="confide.tasks.schema.read_texts",
+        inventor="confide.tasks.invented.texts",
+        title="Text classification",
+        purpose="Classifies texts",
+        records="texts",
+        pipeline_tag="text-classification",
+        assets=("tokenizer",),
+    ),
+    "tabular": TaskKind(
+        schema=TabularConfig,
+        task="confide.tasks.tabular.Tabular",
+        inputs=("features",),
+        reader="confide.tasks.schema.read_table",
+        inventor="confide.tasks.invented.rows",
+        title="Classification of a table",
+        purpose="Classifies rows of a table",
+        records="rows of a table",
+        pipeline_tag="tabular-classification",
+        members=("num_inputs",),
+    ),
+}
+"""Kinds of task, by name."""
+
+
+def known_metrics() -> dict[str, Metric]:
+    """Return the metrics of all outcomes and of all kinds of task, by name."""
+    tables = [
+        *(kind.metrics for kind in OUTCOMES.values()),
+        *(kind.metrics for kind in TASKS.values()),
+    ]
+    return {name: metric for table in tables for name, metric in table.items()}
+
+
+__all__ = ["TASKS", "known_metrics"]
