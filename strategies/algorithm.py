@@ -12,7 +12,8 @@ An algorithm whose clients send no update but sums over their records declares t
 Under privacy ``train`` returns the noised update and may be called once. A client part sees no
 record unless its line in ``confide.config.strategies.algorithms.ALGORITHMS`` says so, and then
 privacy is refused. Whatever it keeps or sends is therefore post-processing of updates that are paid
-for. One that sees records need not train: its reply may be sums over them, beside an update or in it.
+for. One that sees records need not train: its reply may be sums over them, beside an update or in
+it.
 
 Sign convention: an update is local minus global.
 """

@@ -2,7 +2,8 @@
 
 The task of this file orders its classes (cumulative logits, McCullagh 1980): it has one output less
 than classes, a loss, scores and a metric of its own. Only
-:data:`confide.config.tasks.table.TASKS` is changed; everything that a run, its model and its report go through has to take it from there.
+:data:`confide.config.tasks.table.TASKS` is changed; everything that a run, its model and its report
+go through has to take it from there.
 """
 
 import dataclasses

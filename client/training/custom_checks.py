@@ -115,9 +115,7 @@ def _varied(workload: Workload) -> Examples:
     alike = labels.dim() == 1 and bool((labels == labels[0]).all())
     if alike and labels.dtype == torch.int64 and workload.task.labels:
         dealt = torch.arange(len(examples)) % len(workload.task.labels)
-        return Examples(
-            {**examples.columns, LABELS: dealt}, examples.lengths, examples.token_columns
-        )
+        return Examples({**examples.columns, LABELS: dealt}, examples.lengths, examples.ragged)
     return examples
 
 

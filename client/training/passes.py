@@ -9,14 +9,13 @@ What R(L) is, decides the time a step takes and nothing else.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from confide.tasks.task import Batch, Examples
+from confide.tasks.task import Batch, Examples, widened
 
 # Kernels that work in vectors treat what is left over in another way: rows times tokens are a
 # multiple of 16, and rows of records without lengths one of 32 where there are as many.
@@ -150,7 +149,7 @@ class Filler:
         if examples is not None:
             self._row = {name: column[:1] for name, column in examples.columns.items()}
 
-    def fill(self, batch: Batch, rows: int, token_columns: frozenset[str]) -> Batch:
+    def fill(self, batch: Batch, rows: int, ragged: Mapping[str, int]) -> Batch:
         """Return a batch with copies of the synthetic record after its own, up to ``rows``."""
         missing = rows - len(next(iter(batch.values())))
         if not missing:
@@ -158,9 +157,8 @@ class Filler:
         filled = {}
         for name, column in batch.items():
             row = torch.zeros_like(column[:1]) if self._row is None else self._row[name]
-            if name in token_columns:
-                # Cut, or filled up by a negative or positive width.
-                row = functional.pad(row, (0, column.shape[1] - row.shape[1]))
+            if name in ragged:
+                row = widened(row, column.shape[1], fill=ragged[name])
             row = row.to(column)
             filled[name] = torch.cat([column, row.expand(missing, *row.shape[1:])])
         return filled
@@ -180,7 +178,7 @@ def passes(
     for bucket in examples.length_buckets(indices) if len(indices) else []:
         rows = sizes.rows(examples.padded(bucket))
         for chunk in bucket.split(rows):
-            batch = filler.fill(examples.take(chunk), rows, examples.token_columns)
+            batch = filler.fill(examples.take(chunk), rows, examples.ragged)
             yield Pass(batch, chunk, torch.arange(rows) < len(chunk))
 
 

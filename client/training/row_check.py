@@ -101,7 +101,7 @@ class RowCheck:
             # Others first, so that the record stands last, beside whatever fills the pass up.
             others = [2 + i % (len(self._synthetic) - 2) for i in range(number - 1)]
             batch = self._batch([*others, 1], length)
-            batch = filler.fill(batch, rows, self._synthetic.token_columns)
+            batch = filler.fill(batch, rows, self._synthetic.ragged)
             found = next(itertools.islice(self._dp_sgd.contributions(batch), number - 1, None))
             self._compare(reference, found, f"among {number} of {rows}")
 
@@ -121,7 +121,7 @@ class RowCheck:
         examples = self._synthetic
         batch = {name: column[indices] for name, column in examples.columns.items()}
         if length is not None:
-            for name in examples.token_columns:
+            for name in examples.ragged:
                 times = -(-length // batch[name].shape[1])
                 repeats = [1, times, *[1] * (batch[name].dim() - 2)]
                 batch[name] = batch[name].repeat(repeats)[:, :length].contiguous()

@@ -233,7 +233,7 @@ class Trainer:
             examples: n >= 1 records.
 
         Returns:
-            The task's scores, on the CPU, shape [n, ...].
+            The task's scores, or its tallies, on the CPU, shape [n, ...].
         """
         self._load(tensors)
         self._model.eval()
@@ -244,7 +244,8 @@ class Trainer:
                 if self._check_fn:
                     self._check_fn()
                 batch = {name: c.to(self._compute.device) for name, c in part.batch.items()}
-                found = self._task.scores(self._workload.outputs(self._model, batch)).cpu()
+                found = self._workload.measures(self._workload.outputs(self._model, batch), batch)
+                found = found.cpu()
                 if scores is None:
                     scores = found.new_empty((len(examples), *found.shape[1:]))
                 scores[part.indices] = found[: len(part.indices)]

@@ -98,6 +98,9 @@ class Config:
             fits = " or ".join(BACKBONES[name].choice for name in task.backbones)
             yield f"{named} does not fit task.kind={self.task.kind}; choose backbone={fits}."
         outcome = self.task.outcome.kind
+        problem = task.outcome_problem(outcome) if outcome in OUTCOMES else None
+        if problem is not None:
+            yield problem
         if backbone.outcomes is not None and outcome not in backbone.outcomes:
             yield (
                 f"{named} does not predict task.outcome.kind={outcome}, but"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from confide.inference.prediction import Inputs
+from confide.inference.prediction import Inputs, predict_in_parts, score
 from confide.inference.predictor import Predictor
 from confide.models.backbones import find_backbone
 from confide.models.saved import RUN_FORM
@@ -74,11 +74,11 @@ def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
     Raises:
         ModelError: if the run's own model gives no finite numbers.
     """
-    expected, labels = run.outputs(inputs.records)
+    expected = run.outputs(inputs.records)
     run.refuse_diverged(expected)
-    got, _ = exported.outputs(inputs.records)
+    got = exported.outputs(inputs.records)
     few = inputs.records.select(range(min(_SINGLE, len(inputs.records))))
-    alone, _ = exported.outputs(few, batch_size=1)  # another batch shape
+    alone = exported.outputs(few, batch_size=1)  # another batch shape
     pairs = ((expected, got), (expected[: len(few)], alone))
     scores = run.task.scores
     run_ms, exported_ms = _times(run, exported, inputs)
@@ -93,12 +93,12 @@ def compare(run: Predictor, exported: Predictor, inputs: Inputs) -> Comparison:
         run=Measured(
             size_mb=_size_mb(run),
             ms_per_record=run_ms,
-            metrics=_metrics(run, expected, labels, inputs.labelled),
+            metrics=_metrics(run, inputs),
         ),
         exported=Measured(
             size_mb=_size_mb(exported),
             ms_per_record=exported_ms,
-            metrics=_metrics(exported, got, labels, inputs.labelled),
+            metrics=_metrics(exported, inputs),
         ),
     )
 
@@ -109,12 +109,9 @@ def _gap(one: Tensor, other: Tensor) -> float:
     return gap if gap == gap else float("inf")
 
 
-def _metrics(
-    model: Predictor, logits: Tensor, labels: Tensor, labelled: Tensor
-) -> dict[str, float]:
-    if not bool(labelled.any()):
-        return {}
-    return model.task.metrics(model.task.scores(logits[labelled]), labels[labelled])
+def _metrics(model: Predictor, inputs: Inputs) -> dict[str, float]:
+    metrics, _ = score(model, list(predict_in_parts(model, inputs)))
+    return metrics
 
 
 def _times(run: Predictor, exported: Predictor, inputs: Inputs) -> tuple[float, float]:

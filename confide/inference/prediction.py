@@ -15,7 +15,7 @@ from confide.config.client import TrainerConfig
 from confide.errors import DataError
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
-from confide.tasks.task import Task
+from confide.tasks.task import Examples, TalliedTask, Task
 from confide.tasks.values import text_column
 
 _PART = 1024
@@ -41,8 +41,8 @@ class Part(NamedTuple):
     Attributes:
         frame: the columns of predictions: of classes ``prediction``, and ``probability_CLASS`` of
             each class.
-        scores: of the task, such as class probabilities, shape [n, ...].
-        labels: shape [n, ...]; meaningless where ``labelled`` is false.
+        scores: of the task, such as class probabilities, or its tallies, shape [n, ...].
+        labels: shape [n, ...]; meaningless where ``labelled`` is false, or tallies hold them.
         labelled: bool, shape [n].
     """
 
@@ -205,11 +205,37 @@ def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
     """
     for start in range(0, len(inputs.records), _PART):
         records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
-        logits, labels = predictor.outputs(records)
-        scores = predictor.task.scores(logits)
-        predictor.refuse_diverged(scores)
-        frame = pandas.DataFrame(dict(predictor.outcome.predictions(scores.numpy())))
-        yield Part(frame, scores, labels, inputs.labelled[start : start + _PART])
+        examples = predictor.prepare(records)
+        made = (_tallied if isinstance(predictor.task, TalliedTask) else _scored)(
+            predictor, examples
+        )
+        yield Part(*made, inputs.labelled[start : start + _PART])
+
+
+def _scored(predictor: Predictor, examples: Examples) -> tuple[pandas.DataFrame, Tensor, Tensor]:
+    """Return predictions, scores and labels, each of all records."""
+    logits = torch.empty((len(examples), predictor.plan.task.num_outputs))
+    for part in predictor.passes(examples):
+        logits[part.indices] = part.outputs
+    scores = predictor.task.scores(logits)
+    predictor.refuse_diverged(scores)
+    frame = pandas.DataFrame(dict(predictor.outcome.predictions(scores.numpy())))
+    return frame, scores, examples.labels
+
+
+def _tallied(predictor: Predictor, examples: Examples) -> tuple[pandas.DataFrame, Tensor, Tensor]:
+    """Return predictions and tallies of all records; targets are in the tallies."""
+    task = predictor.task
+    assert isinstance(task, TalliedTask)
+    frames, tallies, order = [], [], []
+    for part in predictor.passes(examples):
+        predictor.refuse_diverged(part.outputs)
+        frames.append(pandas.DataFrame(dict(task.predictions(part.outputs, part.batch))))
+        tallies.append(task.tally(part.outputs, part.batch))
+        order.append(part.indices)
+    back = torch.cat(order).argsort()
+    frame = pandas.concat(frames, ignore_index=True).iloc[back.numpy()].reset_index(drop=True)
+    return frame, torch.cat(tallies)[back], torch.zeros(len(examples))
 
 
 def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float], int]:

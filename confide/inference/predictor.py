@@ -2,9 +2,10 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from datasets import Dataset
@@ -27,7 +28,7 @@ from confide.protocol.plan import TrainingPlan
 from confide.tasks.build import build_task
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import Outcome
-from confide.tasks.task import LABELS, Batch, Examples, Task
+from confide.tasks.task import LABELS, Batch, Examples, Task, widened
 
 FORMS = {
     "hf": "Hugging Face folder, the adapter beside the weights it was trained on",
@@ -41,6 +42,20 @@ ONNX_FILE = "model.onnx"
 _UNHASHED = {"README.md", "confide.json"}
 
 
+class Pass(NamedTuple):
+    """Some records, and what a model gives for them.
+
+    Attributes:
+        indices: of the records, int64 of shape [b].
+        outputs: logits on the CPU, shape [b, ...].
+        batch: the records, labels among them.
+    """
+
+    indices: Tensor
+    outputs: Tensor
+    batch: Batch
+
+
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
     """A model that predicts.
@@ -50,7 +65,7 @@ class Predictor:
         description: what it is.
         task: encodes records; scores, metrics.
         prepare: records -> what the model takes.
-        logits: one batch, without labels, -> logits on the CPU, shape [b, c].
+        logits: one batch, without labels, -> logits on the CPU, shape [b, ...].
     """
 
     folder: Path
@@ -69,21 +84,31 @@ class Predictor:
         """What it predicts."""
         return outcome_of(self.plan.task)
 
-    def outputs(self, records: Dataset, *, batch_size: int = 32) -> tuple[Tensor, Tensor]:
-        """Compute logits, texts of one padded length together: none is padded on another's account.
-
-        Returns:
-            Logits, shape [n, c], and the labels that stand in the records, shape [n, ...].
-        """
-        examples = self.prepare(records)
-        logits = torch.empty((len(examples), self.plan.task.num_outputs))
+    def passes(self, examples: Examples, *, batch_size: int = 32) -> Iterator["Pass"]:
+        """Compute logits, records of one padded length together: none is padded for another."""
         for bucket in examples.length_buckets(torch.arange(len(examples))):
             for indices in bucket.split(batch_size):
                 batch = examples.take(indices)
                 # A model of transformers that is given labels computes a loss.
-                del batch[LABELS]
-                logits[indices] = self.logits(batch)
-        return logits, examples.labels
+                inputs = {name: column for name, column in batch.items() if name != LABELS}
+                yield Pass(indices, self.logits(inputs), batch)
+
+    def outputs(self, records: Dataset, *, batch_size: int = 32) -> Tensor:
+        """Compute logits of all records, at least one.
+
+        Returns:
+            Shape [n, ...]; where a model gives them for each token, [n, t, ...] with t the longest
+            padded length, and 0 beyond a record's own.
+        """
+        examples, parts = self.prepare(records), []
+        for part in self.passes(examples, batch_size=batch_size):
+            parts.append((part.indices, part.outputs))
+        per_token = examples.lengths is not None and parts[0][1].dim() > 2
+        longest = max(found.shape[1] for _, found in parts)
+        logits = torch.zeros((len(examples), longest, *parts[0][1].shape[2:]))
+        for indices, found in parts:
+            logits[indices] = widened(found, longest, fill=0) if per_token else found
+        return logits
 
     def refuse_diverged(self, outputs: Tensor) -> None:
         """Check that what the model gave is finite.
@@ -238,6 +263,7 @@ def _onnx_logits(folder: Path) -> Callable[[Batch], Tensor]:
 __all__ = [
     "FORMS",
     "ONNX_FILE",
+    "Pass",
     "Predictor",
     "find_model",
     "hash_files",

@@ -132,8 +132,8 @@ def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Worklo
         examples = task.encode(records)
         features = features_of(
             examples,
-            encoder,
-            width=width,
+            lambda batch: encoder().pooled(**batch),
+            shape=(width,),
             device=compute.device,
             autocast=compute.autocast,
             cache=cache,

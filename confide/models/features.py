@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from confide.models.networks import TextClassifier
-from confide.tasks.task import Examples, padded_length
+from confide.tasks.task import LABELS, Batch, Examples
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ class FeatureCache:
         """Name the file for these records."""
         # Kernels of another torch may round otherwise.
         digest = hashlib.sha256("\0".join((*self._identity, torch.__version__)).encode())
-        for name in sorted(examples.token_columns):
+        for name in sorted(set(examples.columns) - {LABELS}):
             column = examples.columns[name].cpu().contiguous()
             digest.update(f"{name}{tuple(column.shape)}".encode())
             digest.update(column.numpy().tobytes())
@@ -82,67 +81,63 @@ class FeatureCache:
             )
 
 
-def _rows(tokens: Tensor, length: int) -> Tensor:
-    """Cut or pad tokens [b, t] to [_BATCH, length] with zeros."""
-    rows = torch.zeros((_BATCH, length), dtype=tokens.dtype)
-    width = min(length, tokens.shape[1])
-    rows[: len(tokens), :width] = tokens[:, :width]
-    return rows
-
-
 def features_of(
     examples: Examples,
-    encoder: Callable[[], TextClassifier],
+    encode_fn: Callable[[Batch], Tensor],
     *,
-    width: int,
+    shape: tuple[int, ...],
     device: torch.device,
     autocast: torch.dtype | None,
     cache: FeatureCache | None,
 ) -> Tensor:
-    """Return pooled features of encoded texts, from the cache or from the backbone.
+    """Return features of encoded records, from the cache or from the backbone.
 
-    Every forward pass has the same number of rows, and a text is padded to a length that follows
+    Every forward pass has the same number of rows, and a record is padded to a length that follows
     from its own: a record's features do not depend, not even in rounding, on which other records an
     institution holds.
 
     Args:
-        examples: tokens, shape [n, t].
-        encoder: loads the frozen model when first needed.
-        width: d.
+        examples: n encoded records; those without lengths are all of one shape.
+        encode_fn: the frozen model: columns of R records, labels aside -> features [R, ...]; called
+            only where features are not in the cache.
+        shape: of one record's features: (d,), or (t, d) with t at least the longest padded length,
+            of which the rest stays 0.
         device: to compute on.
         autocast: dtype of the forward pass, None for float32.
         cache: where features are kept, None for nowhere.
 
     Returns:
-        float32 on the CPU, shape [n, d].
+        float32 on the CPU, shape [n, *shape].
     """
     if not len(examples):
-        return torch.empty((0, width))
+        return torch.empty((0, *shape))
     kept = cache.load(examples) if cache else None
     if kept is not None:
         return kept
-    assert examples.lengths is not None
-    features = torch.empty((len(examples), width))
-    model = encoder()
+    features = torch.zeros((len(examples), *shape))
     with (
         torch.inference_mode(),
         torch.autocast(device.type, dtype=autocast, enabled=autocast is not None),
     ):
+        # One length for all of a bucket.
         for bucket in examples.length_buckets(torch.arange(len(examples))):
-            # One length for all of a bucket.
-            length = padded_length(int(examples.lengths[bucket[0]]))
             for indices in bucket.split(_BATCH):
-                ids, mask = (
-                    _rows(examples.columns[name][indices].cpu(), length)
-                    for name in ("input_ids", "attention_mask")
-                )
-                mask[len(indices) :, 0] = 1  # a row that attends to nothing would be NaN
-                features[indices] = (
-                    model.pooled(ids.to(device), mask.to(device))[: len(indices)].float().cpu()
-                )
+                found = encode_fn(_inputs(examples, indices, device))[: len(indices)].float().cpu()
+                if len(shape) == 1:
+                    features[indices] = found
+                else:
+                    features[indices, : found.shape[1]] = found
     if cache:
         cache.store(examples, features)
     return features
+
+
+def _inputs(examples: Examples, indices: Tensor, device: torch.device) -> Batch:
+    """Return a batch of _BATCH rows without labels: records, the last one as often as needed."""
+    rows = torch.cat([indices, indices[-1:].expand(_BATCH - len(indices))])
+    batch = examples.take(rows)
+    del batch[LABELS]
+    return {name: column.to(device) for name, column in batch.items()}
 
 
 __all__ = ["FeatureCache", "features_of"]

@@ -21,7 +21,7 @@ from confide.models.compute import Compute
 from confide.models.networks import trainable
 from confide.protocol.tensors import Shapes, Tensors
 from confide.tasks.build import build_task
-from confide.tasks.task import LABELS, Assets, Batch, Examples, Task
+from confide.tasks.task import LABELS, Assets, Batch, Examples, TalliedTask, Task
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,12 @@ class Workload:
     target_columns: tuple[str, ...] = ()
     save_beside: Callable[[Path], None] | None = None
     insight_fn: Callable[[Tensors], Mapping[str, Mapping[str, float]]] | None = None
+
+    def measures(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return what metrics are worked out from, of each record: tallies or scores, [b, ...]."""
+        if isinstance(self.task, TalliedTask):
+            return self.task.tally(outputs, batch)
+        return self.task.scores(outputs)
 
     def outputs(self, model: nn.Module, batch: Batch) -> torch.Tensor:
         """Return what the model, or what wraps it, makes of a batch, whatever its labels."""
@@ -101,6 +107,9 @@ def network_of(task: TaskConfig, backbone: BackboneConfig) -> Network:
     # An institution has a plan's word only, and has not composed a config that was checked.
     if backbone.kind not in kind.backbones:
         raise ConfigError(f"backbone.kind={backbone.kind} does not fit task.kind={task.kind}.")
+    problem = kind.outcome_problem(task.outcome.kind)
+    if problem is not None:
+        raise ConfigError(problem)
     return kind.networks.get(backbone.kind, BACKBONES[backbone.kind].network)
 
 

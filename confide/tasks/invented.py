@@ -32,8 +32,15 @@ def invented_records(config: TaskConfig, count: int) -> Dataset:
     Returns:
         Inputs as text, without labels; the same at each call.
     """
+    return Dataset.from_dict(invented_columns(config, count, numpy.random.default_rng(0)))
+
+
+def invented_columns(
+    config: TaskConfig, count: int, generator: numpy.random.Generator
+) -> dict[str, Sequence[object]]:
+    """Invent columns of records; a kind whose targets belong to its inputs invents these too."""
     invent: InventFn = implementation(TASKS[config.kind].inventor)
-    return Dataset.from_dict(dict(invent(config, count, numpy.random.default_rng(0))))
+    return dict(invent(config, count, generator))
 
 
 def rows(
@@ -65,4 +72,4 @@ def _text(generator: numpy.random.Generator) -> str:
     return " ".join("".join(generator.choice(list(_LETTERS), length)) for length in lengths)
 
 
-__all__ = ["InventFn", "invented_records", "rows", "texts"]
+__all__ = ["InventFn", "invented_columns", "invented_records", "rows", "texts"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -9,10 +10,11 @@ from torch import Tensor
 from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks import schema
+from confide.tasks.invented import invented_columns
 from confide.tasks.metrics import outcome_metrics
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.schema import Read
-from confide.tasks.task import LABELS, Batch
+from confide.tasks.task import LABELS, Batch, Examples
 
 
 class Labelled:
@@ -58,6 +60,17 @@ class Labelled:
             *([schema.missing_columns(missing, records.column_names)] if missing else []),
             *(problem.text for problem in read.problems),
         ]
+
+    def synthetic(self, count: int, generator: torch.Generator) -> Examples:
+        """Invent raw records and encode them, so that what checks them sees encoding too."""
+        seed = int(torch.randint(2**31, (), generator=generator))
+        columns = invented_columns(self._schema, count, numpy.random.default_rng(seed))
+        targets = {name: [one] * count for name, one in self._outcome.placeholder().items()}
+        return self.encode(Dataset.from_dict({**targets, **columns}))
+
+    def encode(self, records: Dataset) -> Examples:
+        """Turn records into tensors: what a kind of task does in its own way."""
+        raise NotImplementedError
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the outcome's loss, shape [b].

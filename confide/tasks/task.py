@@ -37,14 +37,15 @@ class Examples:
 
     Attributes:
         columns: column -> tensor of shape [n, ...], ``labels`` among them.
-        lengths: tokens of each record, shape [n]; columns of shape [n, t], t a multiple of 8, are
-            cut to the padded length of a batch's longest.
-        token_columns: names of those columns.
+        lengths: tokens of each record, shape [n]; ragged columns, of shape [n, t, ...] with t a
+            multiple of 8, are cut to the padded length of a batch's longest.
+        ragged: name of each such column -> what stands behind a record's own tokens: 0 for token
+            ids, which are masked; -100 for labels of tokens, since 0 is a label.
     """
 
     columns: Mapping[str, Tensor]
     lengths: Tensor | None = None
-    token_columns: frozenset[str] = field(default=frozenset())
+    ragged: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.columns[LABELS])
@@ -60,7 +61,7 @@ class Examples:
         longest = self.padded(indices)
         if longest is not None:
             # Not the longest of all: padding would cost, and rounding depend on other records.
-            for name in self.token_columns:
+            for name in self.ragged:
                 batch[name] = batch[name][:, :longest].contiguous()
         return batch
 
@@ -78,7 +79,7 @@ class Examples:
     def to(self, device: torch.device) -> "Examples":
         """Move every column; lengths stay on the CPU, where batches are cut."""
         return Examples(
-            {k: v.to(device) for k, v in self.columns.items()}, self.lengths, self.token_columns
+            {k: v.to(device) for k, v in self.columns.items()}, self.lengths, self.ragged
         )
 
     @staticmethod
@@ -91,17 +92,27 @@ class Examples:
         columns = {}
         for name in first.columns:
             values = [part.columns[name] for part in parts]
-            if name in first.token_columns:
+            if name in first.ragged:
                 longest = max(value.shape[1] for value in values)
                 # Filled up only to be stacked: take() cuts to the longest of a batch.
-                values = [functional.pad(value, (0, longest - value.shape[1])) for value in values]
+                values = [widened(value, longest, fill=first.ragged[name]) for value in values]
             columns[name] = torch.cat(values)
         lengths = (
             None
             if first.lengths is None
             else torch.cat([p.lengths for p in parts if p.lengths is not None])
         )
-        return Examples(columns, lengths, first.token_columns)
+        return Examples(columns, lengths, first.ragged)
+
+
+def widened(column: Tensor, width: int, *, fill: int) -> Tensor:
+    """Cut or fill up a ragged column [n, t, ...] to [n, width, ...]."""
+    missing = width - column.shape[1]
+    if missing <= 0:
+        return column[:, :width]
+    # Pairs from the last dimension on: that of tokens is the second.
+    sides = [0, 0] * (column.dim() - 2) + [0, missing]
+    return functional.pad(column, sides, value=fill)
 
 
 class Task(Protocol):
@@ -127,7 +138,10 @@ class Task(Protocol):
         """
 
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
-        """Invent records of the right form, for checks that must not touch real ones."""
+        """Invent records of the right form, for checks that must not touch real ones.
+
+        They differ, in length too, and are encoded as real ones are.
+        """
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the loss of each record, shape [b].
@@ -136,10 +150,34 @@ class Task(Protocol):
         """
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Turn outputs into what metrics take."""
+        """Turn outputs into what predictions are made of and, unless it tallies, metrics."""
 
     def metrics(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Score predictions; undefined metrics are left out."""
+
+
+@runtime_checkable
+class TalliedTask(Task, Protocol):
+    """A task whose metrics follow from sums over records, such as entities that were found.
+
+    A record's tally is all that is kept of what a model gave for it, however many tokens, pixels or
+    words that was; metrics of one institution, of some and of all follow in one way from the sum.
+    ``metrics`` gets tallies [n, w] for scores and does not read its targets.
+    """
+
+    def tally(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """Return what each record adds, shape [b, w], float64, none of it negative.
+
+        One record's tally depends on no other record.
+        """
+
+    def predictions(self, outputs: Tensor, batch: Batch) -> Mapping[str, Sequence[object]]:
+        """Return the columns of predictions for the records of a batch, b values each.
+
+        Args:
+            outputs: of the model, on the CPU, shape [b, ...].
+            batch: of those records; where a target is not known, any stands.
+        """
 
 
 @runtime_checkable
@@ -158,6 +196,8 @@ __all__ = [
     "Batch",
     "Examples",
     "TableTask",
+    "TalliedTask",
     "Task",
     "padded_length",
+    "widened",
 ]

@@ -13,7 +13,7 @@ from confide.tasks.labelled import Labelled
 from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
 from confide.tasks.tokens import TokenCounts, count_tokens
 
-_TOKEN_COLUMNS = frozenset({"input_ids", "attention_mask"})
+_RAGGED = {"input_ids": 0, "attention_mask": 0}
 
 
 class TextClassification(Labelled):
@@ -77,7 +77,7 @@ class TextClassification(Labelled):
 
 def _examples(ids: Tensor, mask: Tensor, labels: Tensor) -> Examples:
     columns = {"input_ids": ids, "attention_mask": mask, LABELS: labels}
-    return Examples(columns, mask.sum(dim=1), _TOKEN_COLUMNS)
+    return Examples(columns, mask.sum(dim=1), _RAGGED)
 
 
 __all__ = ["TextClassification"]

@@ -146,13 +146,13 @@ def pick(examples: Examples, indices: Tensor) -> Examples:
     return Examples(
         {name: column[indices] for name, column in examples.columns.items()},
         None if examples.lengths is None else examples.lengths[indices],
-        examples.token_columns,
+        examples.ragged,
     )
 
 
 def _labelled(examples: Examples, label: int) -> Examples:
     labels = torch.full_like(examples.labels, label)
-    return Examples({**examples.columns, LABELS: labels}, examples.lengths, examples.token_columns)
+    return Examples({**examples.columns, LABELS: labels}, examples.lengths, examples.ragged)
 
 
 def _canaries(invented: Examples, clipping_norm: float) -> Examples:

@@ -86,7 +86,7 @@ class _Place:
 class _ExamplesPlaces:
     columns: Mapping[str, _Place]
     lengths: _Place | None
-    token_columns: frozenset[str]
+    ragged: Mapping[str, int]
 
 
 class SharedRecords:
@@ -132,7 +132,7 @@ class SharedRecords:
             split: Examples(
                 {column: self._view(place) for column, place in places.columns.items()},
                 None if places.lengths is None else self._view(places.lengths),
-                places.token_columns,
+                places.ragged,
             )
             for split, places in self._places[name].items()
         }
@@ -151,7 +151,7 @@ class SharedRecords:
                 name: self._reserve(column, tensors) for name, column in examples.columns.items()
             },
             lengths=None if examples.lengths is None else self._reserve(examples.lengths, tensors),
-            token_columns=examples.token_columns,
+            ragged=examples.ragged,
         )
 
     def _reserve(self, tensor: Tensor, tensors: list[tuple[_Place, Tensor]]) -> _Place:

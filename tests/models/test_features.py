@@ -55,7 +55,14 @@ def compute(
     examples: Examples, model: TextClassifier | None, cache: FeatureCache | None
 ) -> torch.Tensor:
     encoder = never if model is None else lambda: model
-    return features_of(examples, encoder, width=WIDTH, device=CPU, autocast=None, cache=cache)
+    return features_of(
+        examples,
+        lambda batch: encoder().pooled(**batch),
+        shape=(WIDTH,),
+        device=CPU,
+        autocast=None,
+        cache=cache,
+    )
 
 
 def files(folder: Path) -> list[Path]:
@@ -79,7 +86,7 @@ def test_features_kept_are_not_computed_again(
 
 def test_no_records_need_no_encoder(examples: Examples) -> None:
     none = Examples(
-        {k: v[:0] for k, v in examples.columns.items()}, torch.empty(0), examples.token_columns
+        {k: v[:0] for k, v in examples.columns.items()}, torch.empty(0), examples.ragged
     )
     assert compute(none, None, None).shape == (0, WIDTH)
 
@@ -114,14 +121,14 @@ def test_damaged_file_is_computed_anew_and_mended(
 def test_other_identity_and_other_records_have_other_files(
     examples: Examples, tmp_path: Path
 ) -> None:
-    fewer = Examples({k: v[1:] for k, v in examples.columns.items()}, None, examples.token_columns)
+    fewer = Examples({k: v[1:] for k, v in examples.columns.items()}, None, examples.ragged)
     longer = Examples(
         {**examples.columns, "attention_mask": torch.ones_like(examples.columns["input_ids"])},
         None,
-        examples.token_columns,
+        examples.ragged,
     )
     relabelled = Examples(
-        {**examples.columns, "labels": 1 - examples.labels}, None, examples.token_columns
+        {**examples.columns, "labels": 1 - examples.labels}, None, examples.ragged
     )
     path = FeatureCache(tmp_path, ("id", "mean")).path
     others = {path(fewer), path(longer), FeatureCache(tmp_path, ("id", "cls")).path(examples)}
@@ -165,5 +172,5 @@ def test_features_of_a_record_do_not_depend_on_the_others(
     together = compute(examples, model, None)
     columns = {name: column[7:8] for name, column in examples.columns.items()}
     assert examples.lengths is not None
-    alone = compute(Examples(columns, examples.lengths[7:8], examples.token_columns), model, None)
+    alone = compute(Examples(columns, examples.lengths[7:8], examples.ragged), model, None)
     assert torch.equal(alone[0], together[7])

@@ -55,11 +55,9 @@ def test_labels_are_indices_of_class_names(examples: Examples) -> None:
 
 
 def test_take_cuts_to_the_padded_length_of_the_longest(examples: Examples) -> None:
-    wide = {
-        name: functional.pad(examples.columns[name], (0, 24)) for name in examples.token_columns
-    }
+    wide = {name: functional.pad(examples.columns[name], (0, 24)) for name in examples.ragged}
     lengths = torch.tensor([3, 30, 5])
-    padded = Examples({**wide, LABELS: examples.labels}, lengths, examples.token_columns)
+    padded = Examples({**wide, LABELS: examples.labels}, lengths, examples.ragged)
     batch = padded.take(torch.tensor([2, 0]))
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 8)
     assert batch["input_ids"].equal(wide["input_ids"][[2, 0], :8])
@@ -196,10 +194,10 @@ def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassificati
 
 def test_buckets_share_a_padded_length_and_lose_nobody(examples: Examples) -> None:
     lengths = torch.tensor([3, 17, 8, 9, 16])
-    columns = {name: torch.zeros((5, 24), dtype=torch.int64) for name in examples.token_columns} | {
+    columns = {name: torch.zeros((5, 24), dtype=torch.int64) for name in examples.ragged} | {
         LABELS: torch.zeros(5)
     }
-    buckets = Examples(columns, lengths, examples.token_columns).length_buckets(
+    buckets = Examples(columns, lengths, examples.ragged).length_buckets(
         torch.tensor([4, 0, 1, 2, 3])
     )
     assert [bucket.tolist() for bucket in buckets] == [[0, 2], [4, 3], [1]]

@@ -75,5 +75,8 @@ OUTCOMES: dict[str, OutcomeKind] = {
 }
 """Kinds of outcome, by name."""
 
+OF_A_RECORD = ("classes", "regression", "multi_label", "ordinal", "survival")
+"""Outcomes of a record as a whole: a model gives one row of numbers for it, whatever it is."""
 
-__all__ = ["OUTCOMES", "OutcomeKind"]
+
+__all__ = ["OF_A_RECORD", "OUTCOMES", "OutcomeKind"]

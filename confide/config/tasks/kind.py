@@ -6,6 +6,7 @@ from typing import Any
 
 from confide.config.models.kind import Network
 from confide.config.models.table import BACKBONES
+from confide.config.outcomes.table import OF_A_RECORD
 from confide.config.tasks.task import TaskConfig
 from confide.metrics.metric import Metric
 
@@ -30,6 +31,7 @@ class TaskKind:
         purpose: what a model of classes is for, as the beginning of a sentence that they end.
         records: what its records are, in words.
         pipeline_tag: Hugging Face's name for it with classes, for the model card; None: other.
+        outcomes: kinds of outcome that its records may have.
         assets: what a task needs of a pretrained backbone's folder, such as a tokenizer.
         members: what a custom task on this schema must have, beside the members of every task.
         forms: forms that a model of it can be exported to; None for every form.
@@ -46,6 +48,7 @@ class TaskKind:
     purpose: str
     records: str = "records"
     pipeline_tag: str | None = None
+    outcomes: tuple[str, ...] = OF_A_RECORD
     assets: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
     forms: tuple[str, ...] | None = None
@@ -59,6 +62,15 @@ class TaskKind:
             name
             for name, kind in BACKBONES.items()
             if kind.inputs == self.inputs and (kind.tasks is None or self.schema.kind in kind.tasks)
+        )
+
+    def outcome_problem(self, outcome: str) -> str | None:
+        """Return what is wrong with an outcome of its records; None for nothing."""
+        if outcome in self.outcomes:
+            return None
+        return (
+            f"task.outcome.kind={outcome}: records of task.kind={self.schema.kind} have"
+            f" {' or '.join(self.outcomes)}; choose task/outcome={self.outcomes[0]}."
         )
 
     @property

@@ -332,7 +332,7 @@ def part_of(examples: Examples, indices: Tensor) -> Examples:
     return Examples(
         {name: column[indices] for name, column in examples.columns.items()},
         lengths,
-        examples.token_columns,
+        examples.ragged,
     )
 
 

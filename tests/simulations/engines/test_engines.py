@@ -335,14 +335,14 @@ def test_closing_ends_every_worker() -> None:
 
 def test_workers_read_the_records_that_the_coordinator_wrote() -> None:
     columns = {"input_ids": torch.arange(6).view(3, 2), LABELS: torch.tensor([0, 1, 0])}
-    examples = Examples(columns, torch.tensor([2, 1, 2]), frozenset({"input_ids"}))
+    examples = Examples(columns, torch.tensor([2, 1, 2]), {"input_ids": 0})
     empty = Examples({"features": torch.empty((0, 3)), LABELS: torch.empty(0, dtype=torch.int64)})
     shared = SharedRecords({"bank": InstitutionData(train=examples, validation=empty, test=empty)})
     found = shared["bank"]
     assert found.train.columns["input_ids"].tolist() == [[0, 1], [2, 3], [4, 5]]
     assert found.train.lengths is not None
     assert found.train.lengths.tolist() == [2, 1, 2]
-    assert found.train.token_columns == {"input_ids"}
+    assert found.train.ragged == {"input_ids": 0}
     assert (len(found.validation), found.validation.columns["features"].shape) == (0, (0, 3))
 
 
