@@ -1,6 +1,6 @@
 """Measures what encodings, models and privacy do on tables: AUC on the pooled test records.
 
-    python benchmarks/tables.py                           #  all of it: 40 min of a core
+    python benchmarks/tables.py                           #  all of it: 13 min of a core
     python benchmarks/tables.py --tables heart --seeds 3  # a part: minutes
     python benchmarks/tables.py --kept results.json       # goes on where it was stopped
 

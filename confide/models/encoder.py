@@ -3,6 +3,7 @@
 import functools
 from pathlib import Path
 
+import numpy
 import torch
 from datasets import Dataset
 
@@ -141,9 +142,10 @@ def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Worklo
         return Examples({FEATURES: features, LABELS: examples.labels})
 
     def synthetic(count: int, generator: torch.Generator) -> Examples:
-        # Labels are drawn before features: the preflight's records stay what they were.
-        labels = outcome.synthetic(count, generator)
         features = torch.randn((count, width), generator=generator)
+        seed = int(torch.randint(2**31, (), generator=generator))
+        raw = outcome.invent(count, numpy.random.default_rng(seed))
+        labels = torch.from_numpy(outcome.read(raw).values)
         return Examples({FEATURES: features, LABELS: labels})
 
     head = Head(width, order.task.num_outputs, row_norm=frozen.row_norm).to(compute.device)

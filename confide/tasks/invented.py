@@ -19,7 +19,7 @@ InventFn = Callable[[Any, int, numpy.random.Generator], Mapping[str, Sequence[ob
 """Schema, number of records, generator -> input column -> values."""
 
 _LETTERS = "aeiounrstlmdk"
-_LONGEST_WORD, _MOST_WORDS = 7, 40
+_LONGEST_WORD, _MOST_WORDS = 7, 12
 
 
 def invented_records(config: TaskConfig, count: int) -> Dataset:

@@ -64,9 +64,11 @@ class Labelled:
     def synthetic(self, count: int, generator: torch.Generator) -> Examples:
         """Invent raw records and encode them, so that what checks them sees encoding too."""
         seed = int(torch.randint(2**31, (), generator=generator))
-        columns = invented_columns(self._schema, count, numpy.random.default_rng(seed))
-        targets = {name: [one] * count for name, one in self._outcome.placeholder().items()}
-        return self.encode(Dataset.from_dict({**targets, **columns}))
+        drawn = numpy.random.default_rng(seed)
+        targets = self._outcome.invent(count, drawn)
+        # A kind whose targets belong to its inputs, word by word, invents both together.
+        columns = {**targets, **invented_columns(self._schema, count, drawn)}
+        return self.encode(Dataset.from_dict(columns))
 
     def encode(self, records: Dataset) -> Examples:
         """Turn records into tensors: what a kind of task does in its own way."""

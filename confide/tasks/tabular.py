@@ -15,7 +15,6 @@ from datasets import Dataset
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.encodings.encoding import Floats
-from confide.encodings.linear import EDGE
 from confide.encodings.tree_cells import NO, RAW, YES
 from confide.tasks.labelled import Labelled
 from confide.tasks.schema import Column
@@ -79,21 +78,6 @@ class Tabular(Labelled):
         # Whatever the records' mean: no statistic of theirs is used.
         rows[missing] = encoding.missing
         return rows
-
-    def synthetic(self, count: int, generator: torch.Generator) -> Examples:
-        """Invent rows."""
-        features = torch.rand((count, self.num_inputs), generator=generator) * 2 * EDGE - EDGE
-        if any(column.tree_encoding for column in self._config.columns.values()):
-            cells = torch.tensor(self._config.tree_cells) + 1  # 0 is a missing value
-            features = (torch.rand((count, self.num_inputs), generator=generator) * cells).floor()
-        if self._config.numeric.scaling == "row":
-            features = torch.from_numpy(_of_norm_one(features.double().numpy())).float()
-        return Examples(
-            {
-                FEATURES: features,
-                LABELS: self._outcome.synthetic(count, generator),
-            }
-        )
 
 
 def _categories(column: ColumnConfig, read: Column) -> Floats:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.tasks.labelled import Labelled
-from confide.tasks.task import LABELS, LENGTH_STEP, Examples, padded_length
+from confide.tasks.task import LABELS, Examples, padded_length
 from confide.tasks.tokens import TokenCounts, count_tokens
 
 _RAGGED = {"input_ids": 0, "attention_mask": 0}
@@ -63,16 +63,6 @@ class TextClassification(Labelled):
     def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
         """Count the tokens of texts, at least one, before they are cut."""
         return count_tokens(self._tokenizer, texts)
-
-    def synthetic(self, count: int, generator: torch.Generator) -> Examples:
-        """Invent token sequences of unlike lengths."""
-        # Unlike lengths, so that the preflight sees padding.
-        longest = LENGTH_STEP
-        lengths = torch.randint(2, longest + 1, (count,), generator=generator)
-        ids = torch.randint(0, len(self._tokenizer), (count, longest), generator=generator)
-        mask = (torch.arange(longest) < lengths[:, None]).long()
-        labels = self._outcome.synthetic(count, generator)
-        return _examples(ids * mask, mask, labels)
 
 
 def _examples(ids: Tensor, mask: Tensor, labels: Tensor) -> Examples:

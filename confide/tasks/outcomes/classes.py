@@ -12,7 +12,6 @@ from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_
 from confide.tasks.reading import Problem, distinct_of, first
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 PREDICTION, PROBABILITY = "prediction", "probability_"
@@ -90,11 +89,10 @@ class Classes:
         """Name each record's class."""
         return [self._names[index] for index in values.tolist()]
 
-    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
-        """Draw classes, each as likely."""
-        import torch
-
-        return torch.randint(0, len(self._names), (count,), generator=generator)
+    def invent(self, count: int, generator: numpy.random.Generator) -> Mapping[str, list[str]]:
+        """Draw labels, each as likely."""
+        raw = list(self._labelling.values) or self._names
+        return {self._labelling.column: generator.choice(raw, count).tolist()}
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return softmax cross entropy."""

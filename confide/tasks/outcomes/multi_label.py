@@ -1,5 +1,6 @@
 """Several labels a record, each of which holds or not, under sigmoid cross entropy."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -14,7 +15,6 @@ from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 _NONE = "none of them"
@@ -145,11 +145,16 @@ class MultiLabel:
                 found[record] = self._names[place]
         return found
 
-    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
+    def invent(self, count: int, generator: numpy.random.Generator) -> Mapping[str, list[str]]:
         """Draw labels, each as likely to hold as not."""
-        import torch
-
-        return torch.randint(0, 2, (count, len(self._names)), generator=generator)
+        held = generator.random((count, len(self._names))) < 0.5
+        if self._config.column is None:
+            return {
+                name: [str(int(one)) for one in held[:, place]]
+                for place, name in enumerate(self._names)
+            }
+        lists = [self._separator.join(itertools.compress(self._names, row)) for row in held]
+        return {self._config.column: lists}
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return sigmoid cross entropy."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from confide.tasks.reading import Problem
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 Values = NDArray[Any]
@@ -81,10 +80,10 @@ class Outcome(Protocol):
         Made-up institutions differ by them, and an audit compares like with like.
         """
 
-    # --- a model
+    def invent(self, count: int, generator: numpy.random.Generator) -> Mapping[str, list[str]]:
+        """Invent raw targets that differ, for checks without real records: column -> values."""
 
-    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
-        """Invent targets, shape [count, ...]."""
+    # --- a model
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return the loss of each record, shape [b], from outputs [b, k] and targets [b, ...].

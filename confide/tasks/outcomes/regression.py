@@ -19,7 +19,6 @@ from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_
 from confide.tasks.reading import Problem, decimal_commas, distinct_of, first, number_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 _BINS, _STRATA = 5, 10
@@ -141,11 +140,10 @@ class Regression:
         edges: Values = numpy.unique(numpy.quantile(values, shares)) if len(values) else shares
         return [f"tenth-{place + 1}" for place in numpy.searchsorted(edges, values, side="right")]
 
-    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
-        """Draw numbers, each as likely."""
-        import torch
-
-        return torch.rand((count,), generator=generator)
+    def invent(self, count: int, generator: numpy.random.Generator) -> Mapping[str, list[str]]:
+        """Draw numbers of the range, each as likely."""
+        drawn = generator.uniform(self._low, self._low + self._span, count)
+        return {self._config.column: [repr(number) for number in drawn.tolist()]}
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return the Huber loss, scaled."""

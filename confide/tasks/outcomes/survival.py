@@ -20,7 +20,6 @@ from confide.tasks.outcomes.outcome import Targets, Values, all_there
 from confide.tasks.reading import Problem, distinct_of, first, number_of
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 EVENT, CENSORED = "event", "censored"
@@ -146,14 +145,14 @@ class Survival:
         """Say of each record whether its event was seen."""
         return [EVENT if seen else CENSORED for seen in (values[:, 1] > 0).tolist()]
 
+    def invent(self, count: int, generator: numpy.random.Generator) -> Mapping[str, list[str]]:
+        """Draw times, some beyond the horizon, and whether the event was seen."""
+        times = generator.uniform(0, 1.1 * self._ends[-1], count)
+        seen = [self._config.event_values[0], self._config.censored_values[0]]
+        columns = ([repr(time) for time in times.tolist()], generator.choice(seen, count).tolist())
+        return dict(zip(self._columns, columns, strict=True))
+
     # --- a model
-
-    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
-        """Draw moments and whether the event was seen, each as likely."""
-        import torch
-
-        drawn = torch.rand((count, 2), generator=generator)
-        return torch.stack([drawn[:, 0] * len(self._ends), (drawn[:, 1] < 0.5).float()], dim=1)
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return the loss of logistic hazards."""

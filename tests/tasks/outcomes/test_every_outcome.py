@@ -32,7 +32,9 @@ EVERY = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def drawn(task: TaskConfig, count: int, spread: float) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     outputs = spread * torch.randn((count, task.num_outputs), generator=generator)
-    return outputs, outcome_of(task).synthetic(count, generator)
+    outcome = outcome_of(task)
+    raw = outcome.invent(count, numpy.random.default_rng(1))
+    return outputs, torch.from_numpy(outcome.read(raw).values)
 
 
 def test_each_kind_is_looked_at() -> None:
