@@ -38,6 +38,11 @@ class ServerConfig:
         " does not protect.",
         choices=("last", "best"),
     )
+    start_from: str | None = setting(
+        None,
+        "RUN of a finished run whose trained tensors this one starts from, as far as names and"
+        " shapes agree, such as a head before adapters; null: from the backbone alone.",
+    )
     checkpoints: int = setting(
         3, "Number of checkpoints kept; one is written after each round.", ge=1, le=1000
     )

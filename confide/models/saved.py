@@ -13,7 +13,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +211,18 @@ def with_backbone(plan: TrainingPlan, folder: Path | str | None) -> TrainingPlan
     return replace(plan, backbone=moved)
 
 
+def _saved(folder: Path) -> tuple[Description, Tensors]:
+    """Read what was saved, and check that it is whole."""
+    description = read_description(folder)
+    try:
+        tensors = read_tensors(folder / _TENSORS).tensors
+    except UnreadableError as error:
+        raise ModelError(f"{folder} holds no model of confide: {error}") from None
+    if sha256(tensors) != description.model_sha256:
+        raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
+    return description, tensors
+
+
 def load_model(
     folder: Path,
     *,
@@ -235,13 +247,7 @@ def load_model(
         ModelError: if files are missing or damaged, or the backbone is not the one it was trained
             on.
     """
-    description = read_description(folder)
-    try:
-        tensors = read_tensors(folder / _TENSORS).tensors
-    except UnreadableError as error:
-        raise ModelError(f"{folder} holds no model of confide: {error}") from None
-    if sha256(tensors) != description.model_sha256:
-        raise ModelError(f"{folder}: model_sha256 does not fit the tensors; the folder is damaged.")
+    description, tensors = _saved(folder)
     plan = description.plan
     refuse_custom_task(folder, plan, custom_tasks)
     start = with_backbone(plan, backbone).backbone
@@ -255,6 +261,65 @@ def load_model(
     return workload, tensors, plan.task.labels
 
 
+_NOT_LEARNT = ("metrics", "primary_metric", "drafted")
+"""Settings of a task that tensors do not depend on."""
+
+
+def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> tuple[list[str], list[str]]:
+    """Let a model start from what another one was trained to, as far as tensors are the same ones.
+
+    So a head is trained first and adapters with it afterwards (LP-FT: Kumar et al., ICLR 2022). Of
+    a model that was trained privately this is post-processing: it costs nothing more.
+
+    Args:
+        workload: whose model starts.
+        plan: of its training.
+        folder: RUN of a finished run, or its model.
+
+    Returns:
+        Names of the tensors that were taken, at least one, and of those that start anew.
+
+    Raises:
+        ModelError: if there is no such model, it is damaged, of another backbone or task, or shares
+            no tensor with this one.
+    """
+    place = folder if (folder / "confide.json").is_file() else folder / "model"
+    description, tensors = _saved(place)
+    one, other = _meaning(plan), _meaning(description.plan)
+    differing = [name for name in one if one[name] != other.get(name)]
+    if differing:
+        # Tensors of one name and shape would mean something else.
+        raise ModelError(
+            f"server.start_from={folder}: it was trained with another {', '.join(differing)};"
+            " name a run of the same task and backbone."
+        )
+    named = trainable(workload.model)
+    taken = [
+        name
+        for name, parameter in named.items()
+        if name in tensors and tensors[name].shape == parameter.shape
+    ]
+    if not taken:
+        raise ModelError(
+            f"server.start_from={folder}: of its tensors, such as {', '.join(list(tensors)[:3])},"
+            " this model trains none in that shape; name a run of the same task and backbone."
+        )
+    with torch.no_grad():
+        for name in taken:
+            named[name].copy_(tensors[name])
+    return taken, [name for name in named if name not in taken]
+
+
+def _meaning(plan: TrainingPlan) -> dict[str, object]:
+    """Return what tensors of a plan are about: the records, as encoded, and the frozen weights."""
+    task = asdict(plan.encoded_task)
+    return {
+        **{f"task.{name}": it for name, it in task.items() if name not in _NOT_LEARNT},
+        "backbone.kind": plan.backbone.kind,
+        "backbone.sha256": plan.backbone_sha256,
+    }
+
+
 __all__ = [
     "RUN_FORM",
     "Description",
@@ -263,5 +328,6 @@ __all__ = [
     "read_description",
     "refuse_custom_task",
     "save_model",
+    "start_from",
     "with_backbone",
 ]

@@ -21,7 +21,7 @@ from confide.errors import ConfideError, ConfigError, StorageError, UnforeseenEr
 from confide.models.backbones import pretrained_hash
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
-from confide.models.saved import save_model
+from confide.models.saved import save_model, start_from
 from confide.models.workload import Workload, build_workload
 from confide.privacy.keys import initial_seed, seeded_secret, server_secret
 from confide.privacy.randomness import KEY_BYTES
@@ -144,6 +144,7 @@ def _run(run: Run, prepare_fn: PrepareFn, tracker: Tracker) -> dict[str, Any]:
         with run.watch.phase("prepare"):
             plan, released = _plan(run, edges, prepare_fn)
             workload = _workload(run, plan)
+            _start(run, workload, plan)
             carrier = prepare_fn(run, plan, workload)
         with closing(carrier):
             job = replace(_job(run, carrier, algorithm, plan, sink), released=released)
@@ -216,6 +217,21 @@ def _workload(run: Run, plan: TrainingPlan) -> Workload:
         compute=make_compute(run.config.trainer),
         seed=initial_seed(run.secret),
         custom_tasks=plan.task.custom_tasks,
+    )
+
+
+def _start(run: Run, workload: Workload, plan: TrainingPlan) -> None:
+    """Let a new run start from a finished one's tensors, where its config says so."""
+    folder = run.config.server.start_from
+    if folder is None or run.checkpoint is not None:
+        return
+    taken, anew = start_from(workload, plan, Path(folder))
+    log.info(
+        "Started from %s: %d tensors, %s; %d start anew.",
+        folder,
+        len(taken),
+        ", ".join(taken[:3]),
+        len(anew),
     )
 
 

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from confide.errors import ModelError
 from confide.models.backbones import content_hash, find_backbone, load_encoder
 from confide.models.compute import Compute
 from confide.models.networks import TextClassifier, trainable_tensors
-from confide.models.saved import load_model, read_description, save_model
+from confide.models.saved import load_model, read_description, save_model, start_from
 from confide.models.workload import Workload, build_workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
@@ -263,3 +264,41 @@ def test_other_backbone_than_it_was_trained_on_is_refused(tmp_path: Path) -> Non
     edit(model.folder, plan=json.dumps({**plan, "backbone_sha256": "0" * 64}))
     with pytest.raises(ModelError, match="expected content hash sha256=000"):
         load_model(model.folder, compute=Compute())
+
+
+def test_adapters_start_from_a_head_that_was_trained_before(
+    saved: Callable[[str], Saved],
+) -> None:
+    head, plan = saved("head"), make_plan("lora")
+    workload = build_workload(plan.task, plan.backbone, plan.tuning, compute=Compute(), seed=7)
+    taken, anew = start_from(workload, plan, head.folder)
+    now = trainable_tensors(workload.model)
+    assert sorted(taken) == ["head.bias", "head.weight"]
+    assert all(now[name].equal(head.tensors[name]) for name in taken)
+    assert anew
+    assert set(taken) | set(anew) == set(now)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": replace(TEXT, labels=["good", "fair", "bad"])}, "another task.labels"),
+        ({"backbone_sha256": "0" * 64}, "another backbone.sha256"),
+    ],
+)
+def test_tensors_that_would_mean_something_else_are_not_taken(
+    changes: dict[str, Any], message: str, saved: Callable[[str], Saved]
+) -> None:
+    plan = replace(make_plan("lora"), **changes)
+    workload = build_workload(TEXT, MINILM, plan.tuning, compute=Compute(), seed=7)
+    with pytest.raises(ModelError, match=message):
+        start_from(workload, plan, saved("head").folder)
+
+
+def test_start_needs_a_tensor_in_common(saved: Callable[[str], Saved], tmp_path: Path) -> None:
+    plan = make_plan("tabular")
+    workload = replace(saved("tabular").workload, model=torch.nn.Linear(3, 3))
+    with pytest.raises(ModelError, match="this model trains none in that shape"):
+        start_from(workload, plan, saved("tabular").folder)
+    with pytest.raises(ModelError, match="holds no"):
+        start_from(workload, plan, tmp_path)

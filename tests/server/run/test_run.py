@@ -166,3 +166,15 @@ def test_a_later_process_goes_on_with_job_secret_and_what_the_carrier_kept(tmp_p
     later = Ward()
     assert carry_out(second, later.prepare)["resumed_after_rounds"] == [1]
     assert later.asked[:3] == ["connect", "extra 1", "committed"]
+
+
+def test_a_run_starts_from_what_another_one_was_trained_to(tmp_path: Path) -> None:
+    def digest(name: str, *overrides: str) -> str:
+        run = opened(tmp_path / name, "backbone=mlp", *overrides)
+        return str(carry_out(run, Ward().prepare)["model_sha256"])
+
+    first = digest("first", "simulation.seed=1")
+    assert digest("anew", "simulation.seed=2") != first
+    # Everybody answers with zeros, so that a run ends where it began.
+    start = f"server.start_from={tmp_path / 'first'}"
+    assert digest("again", "simulation.seed=2", start) == first
