@@ -29,7 +29,7 @@ from confide.server.rounds.state import RunState
 from confide.simulations.engines.inline import InlineEngine
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.tasks.tabular import FEATURES
 
 _WARM_UP = 3

@@ -28,7 +28,7 @@ from confide.simulations.engines.process import ProcessEngine
 from confide.simulations.engines.shared_memory import SharedRecords
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.selection import SelectUniform
 
 _WARM_UP = 1

@@ -29,7 +29,7 @@ from confide.server.rounds.loop import run_rounds
 from confide.server.rounds.outcome import Observer, Outcome
 from confide.server.rounds.state import RoundRecord, RunState
 from confide.simulations.engines.inline import InlineGrid
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.flower_adapter import FlowerStrategy
 from confide.strategies.selection import SelectUniform
 from confide.strategies.strategy import FederatedAlgorithm

@@ -24,7 +24,7 @@ from confide.server.run.carrier import PrepareFn, Run
 from confide.server.run.releases import Answer, ask_release
 from confide.server.run_folder import GRAM as GRAM_FILE
 from confide.storage.tensor_files import read_checked, sha256, write_checked
-from confide.strategies.private_newton import gram_epsilon
+from confide.strategies.algorithms.private_newton import gram_epsilon
 
 WorkloadFn = Callable[[Run, TrainingPlan], Workload]
 """Writes a plan down, and builds what it names."""

@@ -34,7 +34,7 @@ from confide.simulations.engines.inline import InlineEngine
 from confide.simulations.federation import Federation, alone, pooled
 from confide.simulations.institutions import Setup
 from confide.storage.files import write_json
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.tasks.task import Examples
 
 log = logging.getLogger(__name__)

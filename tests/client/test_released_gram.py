@@ -29,7 +29,7 @@ from confide.protocol.released_gram import ReleasedGram
 from confide.protocol.releases import release_plan, release_shapes
 from confide.protocol.tensors import Decoder, encode
 from confide.releases.gram import GRAM, unpacked
-from confide.strategies.gradient_sum import noise_multiplier
+from confide.strategies.algorithms.gradient_sum import noise_multiplier
 
 TASK = TabularConfig(
     labels=["no", "yes"],

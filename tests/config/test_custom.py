@@ -29,7 +29,7 @@ MODULE = """
 from dataclasses import replace
 from confide.config.strategies.strategy import FedProxConfig
 from confide.strategies.aggregators import AllUpdates
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 
 NUMBER = 3
 def nothing(): return None

@@ -11,7 +11,7 @@ from small_strategies import took_part
 from confide.errors import ConfigError, RunFailedError
 from confide.flower.messages import task_identity
 from confide.protocol.tensors import Tensors
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.flower_adapter import FlowerStrategy, load_flower_strategy
 from confide.strategies.strategy import ClientUpdate, FederatedAlgorithm, RoundStart
 

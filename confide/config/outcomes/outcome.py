@@ -40,7 +40,7 @@ class LossBounds:
     """What the loss of any record can do, as a function of the model's outputs z.
 
     Steps that follow from public figures rest on them
-    (:mod:`confide.strategies.gradient_sum`).
+    (:mod:`confide.strategies.algorithms.gradient_sum`).
 
     Attributes:
         smoothness: largest eigenvalue of the loss's Hessian in z.

@@ -75,18 +75,20 @@ class AlgorithmKind(PartKind):
 
 ALGORITHMS: dict[str, AlgorithmKind] = {
     "plain": AlgorithmKind(
-        schema=ObjectiveConfig, builder="confide.strategies.fedavg.local_sgd", name="FedAvg"
+        schema=ObjectiveConfig,
+        builder="confide.strategies.algorithms.fedavg.local_sgd",
+        name="FedAvg",
     ),
     "fedprox": AlgorithmKind(
         schema=FedProxConfig,
-        builder="confide.strategies.fedprox.fedprox",
+        builder="confide.strategies.algorithms.fedprox.fedprox",
         name="FedProx",
         phrase="a proximal term",
         sentence="A proximal term held each institution near the global model.",
     ),
     "feddyn": AlgorithmKind(
         schema=FedDynConfig,
-        builder="confide.strategies.feddyn.feddyn",
+        builder="confide.strategies.algorithms.feddyn.feddyn",
         name="FedDyn",
         phrase="dynamic regularisation",
         sentence="Each institution kept a gradient between rounds that aligned its optimum with the"
@@ -96,7 +98,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
     ),
     "scaffold": AlgorithmKind(
         schema=ScaffoldConfig,
-        builder="confide.strategies.scaffold.scaffold",
+        builder="confide.strategies.algorithms.scaffold.scaffold",
         name="SCAFFOLD",
         phrase="control variates",
         sentence="Control variates corrected each institution's steps towards the federation's mean"
@@ -106,7 +108,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
     ),
     "gradient_sum": AlgorithmKind(
         schema=GradientSumConfig,
-        builder="confide.strategies.gradient_sum.gradient_sum",
+        builder="confide.strategies.algorithms.gradient_sum.gradient_sum",
         name="FedSGD",
         phrase="steps of a length that follows from public figures",
         sentence="Each round every institution sent one sum of gradients over all its training"
@@ -121,7 +123,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
     ),
     "newton": AlgorithmKind(
         schema=NewtonConfig,
-        builder="confide.strategies.newton.newton",
+        builder="confide.strategies.algorithms.newton.newton",
         name="exact federated Newton",
         phrase="Newton steps",
         sentence="Each round every institution sent sums over all its training records: the loss,"
@@ -138,7 +140,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
     ),
     "private_newton": AlgorithmKind(
         schema=PrivateNewtonConfig,
-        builder="confide.strategies.private_newton.private_newton",
+        builder="confide.strategies.algorithms.private_newton.private_newton",
         name="private federated Newton",
         phrase="steps scaled by a noisy Gram matrix",
         sentence="Before the first round every institution released the Gram matrix of its encoded"
@@ -156,7 +158,7 @@ ALGORITHMS: dict[str, AlgorithmKind] = {
     ),
     "boosting": AlgorithmKind(
         schema=BoostingConfig,
-        builder="confide.strategies.boosting.boosting",
+        builder="confide.strategies.algorithms.boosting.boosting",
         name="federated boosting",
         phrase="trees",
         sentence="Each round grew one level of a tree: every institution sent exact sums of"

@@ -38,7 +38,7 @@ from confide.protocol.messages import (
 from confide.protocol.tensors import decode, encode, sha256, shapes_of
 from confide.server.app import RoundStrategy
 from confide.simulations.engines.inline import InlineGrid
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.selection import SelectUniform
 
 pytestmark = pytest.mark.usefixtures("identity")

@@ -32,7 +32,7 @@ from confide.server.rounds.exchange import Reach
 from confide.server.rounds.job import Job
 from confide.server.rounds.outcome import CommitFn, Observer, Outcome
 from confide.server.rounds.state import RunState
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.strategy import FederatedAlgorithm
 
 pytestmark = pytest.mark.usefixtures("identity")

@@ -36,7 +36,7 @@ from confide.server.rounds.participants import accept
 from confide.server.rounds.tally import Tally
 from confide.simulations.engines.inline import InlineGrid
 from confide.strategies.aggregators import FixedPointMean
-from confide.strategies.fedavg import fedavg
+from confide.strategies.algorithms.fedavg import fedavg
 from confide.strategies.strategy import Accumulator, FederatedAlgorithm
 
 pytestmark = pytest.mark.usefixtures("identity")

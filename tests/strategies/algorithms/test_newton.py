@@ -30,7 +30,7 @@ from confide.models.networks import trainable_tensors
 from confide.protocol.tensors import Tensors, decode
 from confide.simulations.run import simulate
 from confide.strategies.algorithm import Participation
-from confide.strategies.newton import MOST_PARAMETERS, LinearLayer
+from confide.strategies.algorithms.newton import MOST_PARAMETERS, LinearLayer
 from confide.strategies.strategy import ClientUpdate, RoundStart
 from confide.tasks.task import LABELS, Examples
 

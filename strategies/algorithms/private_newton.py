@@ -44,8 +44,8 @@ from confide.strategies.algorithm import (
     split_prefix,
     zeros_of,
 )
-from confide.strategies.gradient_sum import averaged_model, row_radius
-from confide.strategies.newton import LinearLayer
+from confide.strategies.algorithms.gradient_sum import averaged_model, row_radius
+from confide.strategies.algorithms.newton import LinearLayer
 
 _MEAN = "mean/"
 _SCALING = "scaling"

@@ -29,9 +29,9 @@ from confide.models.trees import margins_of, part_of, routed
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
 from confide.storage.tensor_files import sha256
-from confide.strategies import boosting
-from confide.strategies.boosting import derivatives, histograms
-from confide.strategies.tree_splits import Sums
+from confide.strategies.algorithms import boosting
+from confide.strategies.algorithms.boosting import derivatives, histograms
+from confide.strategies.algorithms.tree_splits import Sums
 
 UNIT = 2.0**24
 

@@ -34,8 +34,8 @@ from confide.server.run.gram import gram_plan
 from confide.simulations.federation import alone
 from confide.simulations.run import simulate
 from confide.strategies.algorithm import ServerResult, ServerRound
-from confide.strategies.gradient_sum import noise_multiplier
-from confide.strategies.private_newton import (
+from confide.strategies.algorithms.gradient_sum import noise_multiplier
+from confide.strategies.algorithms.private_newton import (
     gram_epsilon,
     gram_noise,
     inverse_curvature,

@@ -24,9 +24,9 @@ from confide.protocol.messages import Reply
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, flatten
 from confide.strategies.algorithm import ServerResult, ServerRound
+from confide.strategies.algorithms.fedavg import fedavg
+from confide.strategies.algorithms.feddyn import feddyn
 from confide.strategies.composed import Strategy
-from confide.strategies.fedavg import fedavg
-from confide.strategies.feddyn import feddyn
 from confide.strategies.strategy import ClientUpdate, RoundStart
 
 ALPHA = 0.5

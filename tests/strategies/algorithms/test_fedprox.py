@@ -5,8 +5,8 @@ from torch import nn
 
 from confide.config.strategies.strategy import FedProxConfig, ObjectiveConfig
 from confide.strategies.algorithm import GradientFn, local_steps
-from confide.strategies.fedavg import fedavg
-from confide.strategies.fedprox import fedprox
+from confide.strategies.algorithms.fedavg import fedavg
+from confide.strategies.algorithms.fedprox import fedprox
 from confide.strategies.parts import build_algorithm
 
 START = [torch.tensor([1.0, 1.0]), torch.tensor(2.0)]

@@ -58,7 +58,7 @@ from confide.strategies.algorithm import (
     TrainFn,
     zeros_of,
 )
-from confide.strategies.tree_splits import SUMMED, UNIT, Integers, Rules, Sums, grow
+from confide.strategies.algorithms.tree_splits import SUMMED, UNIT, Integers, Rules, Sums, grow
 
 MOST_RECORDS = 2**SUM_BITS
 """Training records of an institution whose sums are exact."""

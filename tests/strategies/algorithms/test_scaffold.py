@@ -22,9 +22,9 @@ from confide.protocol.messages import Reply, Request
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors, decode, encode, flatten
 from confide.strategies.algorithm import join_extra
+from confide.strategies.algorithms.fedavg import fedavg
+from confide.strategies.algorithms.scaffold import scaffold
 from confide.strategies.composed import Strategy
-from confide.strategies.fedavg import fedavg
-from confide.strategies.scaffold import scaffold
 from confide.strategies.strategy import ClientUpdate, RoundStart
 
 STEPS, RATE = 3, 0.1

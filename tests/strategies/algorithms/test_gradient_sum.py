@@ -27,7 +27,12 @@ from confide.server.rounds.checkpoint import CheckpointStore
 from confide.simulations.federation import alone
 from confide.simulations.run import simulate
 from confide.strategies.algorithm import ServerResult, ServerRound
-from confide.strategies.gradient_sum import gradient_sum, noise_multiplier, row_radius, step_size
+from confide.strategies.algorithms.gradient_sum import (
+    gradient_sum,
+    noise_multiplier,
+    row_radius,
+    step_size,
+)
 
 HEART = ("experiment=heart_disease", "client=private_table", "simulation.baselines=[]")
 PRIVATE = ("privacy=record", "privacy.epsilon=3")
