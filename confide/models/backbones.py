@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,48 +131,95 @@ def _hash_files(folder: Path, stamps: tuple[tuple[str, int, int], ...]) -> str:
 
 
 def load_encoder(folder: Path, config: TransformerConfig) -> Any:
-    """Load the encoder in float32 with dropout off.
-
-    Dropout would make equal seeds give unequal weights across engines, and DP noise regularises by
-    itself.
+    """Load an encoder of texts, prepared by :func:`load_pretrained`.
 
     Raises:
         ModelError: if it cannot be loaded, has fewer layers than asked for, or lacks weights.
     """
-    from transformers import AutoModel
-
-    settings = load_settings(folder)
-    for name, value in settings.to_dict().items():
-        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, float):
-            setattr(settings, name, 0.0)
-    layers = getattr(settings, "num_hidden_layers", None)
+    changes: dict[str, Any] = {}
     if config.num_hidden_layers is not None:
+        layers = getattr(load_settings(folder), "num_hidden_layers", None)
         if layers is None or config.num_hidden_layers > layers:
             raise ModelError(
                 f"backbone.num_hidden_layers={config.num_hidden_layers} exceeds the {layers} layers"
                 f" of {config.name}; lower it."
             )
-        settings.num_hidden_layers = config.num_hidden_layers
+        changes["num_hidden_layers"] = config.num_hidden_layers
+    return load_pretrained(folder, changes=changes, name=config.name)
+
+
+def load_pretrained(
+    folder: Path,
+    *,
+    auto_class: str = "AutoModel",
+    changes: Mapping[str, Any] | None = None,
+    fresh: tuple[str, ...] = (),
+    name: str | None = None,
+) -> Any:
+    """Load a model of any family in float32, ready for per-record gradients.
+
+    Nothing is fetched, pickled weights and code of a folder are not read, and what
+    :func:`~confide.models.prepared.prepare_model` does has been done: dropout, stochastic depth and
+    SpecAugment off, BatchNorm folded, training mode. Randomness would make equal seeds give unequal
+    weights across engines, and DP noise regularises by itself.
+
+    Args:
+        folder: a backbone's, as :func:`find_backbone` returns it.
+        auto_class: name of the class of transformers that loads it, such as
+            ``AutoModelForCausalLM``.
+        changes: settings of ``config.json`` that are to be others, by name.
+        fresh: beginnings of names of tensors that may be missing, or of another shape, since they
+            are trained from a random start: a new head's.
+        name: of the backbone, for errors; None for the folder's.
+
+    Raises:
+        ModelError: if it cannot be loaded, lacks weights, or knows no such setting.
+    """
+    import transformers
+
+    from confide.models.prepared import prepare_model, switch_off_randomness
+
+    settings = load_settings(folder)
+    switch_off_randomness(settings)
+    for key, value in (changes or {}).items():
+        if not hasattr(settings, key):
+            raise ModelError(f"{name or folder}: config.json has no {key}; take another backbone.")
+        setattr(settings, key, value)
     # A pooler would be filled with random weights where the folder has none.
-    extra = {"add_pooling_layer": False} if has_pooler(settings) else {}
+    wants_pooler = auto_class != "AutoModel" or not has_pooler(settings)
+    extra = {} if wants_pooler else {"add_pooling_layer": False}
     with quiet_transformers(), loading(folder):
-        model, info = AutoModel.from_pretrained(
+        model, info = getattr(transformers, auto_class).from_pretrained(
             folder,
             config=settings,
             local_files_only=True,
+            trust_remote_code=False,
             use_safetensors=True,
             # Whatever the folder was saved in: a half-precision sum loses what a record adds.
             dtype="float32",
+            ignore_mismatched_sizes=bool(fresh),
             output_loading_info=True,
             **extra,
         )
-    missing = sorted(info["missing_keys"])
+    _refuse_missing(name or str(folder), info, fresh)
+    return prepare_model(model)
+
+
+def _refuse_missing(name: str, info: Mapping[str, Any], fresh: tuple[str, ...]) -> None:
+    """Check that every tensor came from the folder, those of ``fresh`` beginnings aside."""
+    # Of other shapes: names, or tuples that begin with the name.
+    unlike = [one if isinstance(one, str) else one[0] for one in info["mismatched_keys"]]
+    missing = sorted(
+        key
+        for key in {*info["missing_keys"], *unlike}
+        # A norm's counter, which other libraries leave out, decides nothing.
+        if not key.startswith(fresh) and not key.endswith(".num_batches_tracked")
+    )
     if missing:
         raise ModelError(
-            f"{config.name} lacks weights for {', '.join(missing[:3])} ({len(missing)} tensors);"
+            f"{name} lacks weights for {', '.join(missing[:3])} ({len(missing)} tensors);"
             " they would be random."
         )
-    return model
 
 
 def load_settings(folder: Path) -> Any:
@@ -313,6 +360,7 @@ __all__ = [
     "find_backbone",
     "has_pooler",
     "load_encoder",
+    "load_pretrained",
     "load_settings",
     "load_tokenizer",
     "loading",
