@@ -38,6 +38,10 @@ _FIXES = {
         " the same job (job=NAME)."
     ),
     "public_n": " Declare a larger policy.public_n.",
+    "release_statistics": (
+        " A run needs no release with task.numeric.edges=public and another client than"
+        " private_newton."
+    ),
 }
 # From the weakest promise to the strongest: a plan may protect more than the policy asks for.
 _UNITS = ("none", "record", "group")
@@ -167,10 +171,14 @@ class Policy:
             allowed=config.required_unit,
             holds=_UNITS.index(privacy.unit) >= _UNITS.index(config.required_unit),
         )
-        rule = RELEASES[plan.releases].policy_rule if plan.releases else ""
-        if rule:
-            allowed = getattr(config, rule)
-            yield Verdict(rule=rule, asked=plan.releases, allowed=allowed, holds=allowed != "none")
+        if plan.releases:
+            # Counts of cells and sums of products are statistics of columns, whoever asks for them
+            yield Verdict(
+                rule="release_statistics",
+                asked=plan.releases,
+                allowed=config.release_statistics,
+                holds=config.release_statistics != "none",
+            )
         if plan.private:
             # A run may spend either: a unit is read by training or by scores.
             asked = max(privacy.epsilon, privacy.metrics_epsilon or 0.0)
@@ -199,7 +207,7 @@ class Policy:
 
     def figures(self, plan: TrainingPlan) -> dict[str, float]:
         """Return what a release may be used for, as the coordinator is told with it."""
-        if not RELEASES[plan.releases].policy_rule:
+        if not RELEASES[plan.releases].is_shown:
             return {}
         return {
             "by_institution": float(self.config.release_statistics == "institution"),
@@ -281,7 +289,7 @@ class Policy:
 
     @property
     def smallest_cell(self) -> int:
-        """Smallest number of records that an exact count may be chosen from.
+        """Smallest number of units that an exact count may be chosen from.
 
         No more than metrics may be told of.
         """

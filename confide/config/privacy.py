@@ -181,17 +181,19 @@ class PolicyConfig:
     )
     release_statistics: str = setting(
         "federation",
-        "Whether statistics of the columns may be released (confide statistics). none: refused;"
-        " federation: for the sums over all institutions; institution: its own may be shown too."
-        " The coordinator adds sums up, so that the last two differ in what it may show, and not in"
-        " what reaches it.",
+        "Whether statistics of the columns may be released. none: refused, for people (confide"
+        " statistics) and for runs (quantiles of task.numeric.edges=released, the Gram matrix of"
+        " client=private_newton); federation: for the sums over all institutions; institution: its"
+        " own may be shown too. The coordinator adds sums up, so that the last two differ in what"
+        " it may show, and not in what reaches it.",
         choices=("none", "federation", "institution"),
     )
     min_cell: int = setting(
         10,
         "Smallest number of units in a count, category, cell or group that leaves without noise"
-        " (confide statistics without privacy; of records in a bin of exact counts by score);"
-        " smaller ones are merged with others or left out. 1: no floor.",
+        " (confide statistics without privacy, and a bin of exact counts by score); smaller ones"
+        " are merged with others or left out. Units are owners where data.group_column is known."
+        " 1: no floor.",
         ge=1,
     )
     max_evaluations: int = setting(

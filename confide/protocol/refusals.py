@@ -90,7 +90,7 @@ class Refusal(StrEnum):
     POLICY_REQUIRED_UNIT = "policy_required_unit", "declined: its policy asks for a stronger unit"
     POLICY_RELEASE_STATISTICS = (
         "policy_release_statistics",
-        "declined: its policy releases no statistics",
+        "declined: its policy releases no statistics, nor quantiles or a Gram matrix",
     )
     POLICY_MAX_EPSILON = "policy_max_epsilon", "declined: epsilon is above what its policy allows"
     POLICY_MAX_DELTA = "policy_max_delta", "declined: delta is above what its policy allows"

@@ -103,7 +103,8 @@ class ReleaseKind:
             protected; None: the sums as they are.
         resolution: what noisy sums are rounded to multiples of, so that the low bits of floating
             point tell nothing (Mironov, CCS 2012).
-        policy_rule: name of the policy's rule that may refuse it; empty for none of its own.
+        is_shown: whether people look at it, so that its floor, and whether an institution's own may
+            be shown, are told with it.
         keeps: fields of the run's plan that are part of the question, beside its task.
     """
 
@@ -117,7 +118,7 @@ class ReleaseKind:
     sums_fn: Callable[[Asked, Records], Sums]
     exact_fn: Callable[[Asked, Records, int], Sums] | None = None
     resolution: float = 1.0
-    policy_rule: str = ""
+    is_shown: bool = False
     keeps: tuple[str, ...] = ()
 
 

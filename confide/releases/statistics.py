@@ -155,7 +155,7 @@ STATISTICS = ReleaseKind(
     sums_fn=_sums,
     exact_fn=_exact,
     resolution=0.25,
-    policy_rule="release_statistics",
+    is_shown=True,
 )
 
 __all__ = ["BOTH", "FIGURE_COUNTS", "MOMENTS", "PRODUCTS", "STATISTICS", "counted"]
