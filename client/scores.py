@@ -11,7 +11,7 @@ A split's size leaves as noisily as its metrics; public is only whether it is em
 
 Beside the metrics of an evaluation leaves a tally, the sums that they follow from: noisy ones are
 those that were released, so that it costs nothing more; exact ones are counts of records by score,
-whose bins hold ``policy.min_cell`` of them at least.
+whose bins hold those of ``policy.min_cell`` units at least: of owners, where they are known.
 
 ``none``: nothing. A plan cannot change the mode.
 """
@@ -36,6 +36,7 @@ from confide.client.schedule import LocalSchedule, is_scored
 from confide.client.training.trainer import Trainer
 from confide.errors import DeniedError, PrivacyError
 from confide.metrics.evaluation import DESCRIPTIONS
+from confide.metrics.floor import Floor
 from confide.metrics.metric import Statistic
 from confide.metrics.release import (
     Floats,
@@ -211,7 +212,10 @@ class Scores:
                 statistics_of(self._names(scored), scored.plan.task.metric_table),
                 scores.double().cpu().numpy(),
                 examples.labels.cpu().numpy(),
-                least=self._policy.smallest_cell,
+                Floor(
+                    least=self._policy.smallest_cell,
+                    owners=self._owners(split, examples),
+                ),
             )
             tally = ScoreTally(sums=sums) if sums else None
         return Told(evaluation={**metrics, "num_examples": len(examples)}, tally=tally)
@@ -277,12 +281,19 @@ class Scores:
         """Return whose each record is; None if records are protected one by one."""
         if plan.privacy.unit != "group":
             return None
-        groups = self._data.held_out_groups.get(split)
-        if groups is None or len(groups) != len(examples):
+        codes = self._owners(split, examples)
+        if codes is None:
             raise PrivacyError(
                 f"privacy.unit=group needs to know whose each {split} record is; set"
                 " data.group_column."
             )
+        return codes
+
+    def _owners(self, split: str, examples: Examples) -> NDArray[numpy.int64] | None:
+        """Return whose each record is; None where nobody knows."""
+        groups = self._data.held_out_groups.get(split)
+        if groups is None or len(groups) != len(examples):
+            return None
         codes: NDArray[numpy.int64] = groups.cpu().numpy()
         return codes
 

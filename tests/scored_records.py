@@ -4,6 +4,7 @@ import numpy
 from numpy.typing import NDArray
 
 from confide.metrics.classification import CLASSIFICATION
+from confide.metrics.floor import Floor
 from confide.metrics.release import add_noise, exact_sums, named_sums, statistics_of, unit_sums
 from confide.metrics.tally import ScoreTally
 
@@ -29,7 +30,7 @@ def records(
 def exact(scores: Floats, labels: Integers, least: int = 1) -> ScoreTally:
     """Count records as an institution does whose policy lets exact metrics out."""
     statistics = statistics_of(list(CLASSIFICATION), CLASSIFICATION)
-    return ScoreTally(sums=exact_sums(statistics, scores, labels, least=least))
+    return ScoreTally(sums=exact_sums(statistics, scores, labels, Floor(least=least)))
 
 
 def noisy(scores: Floats, labels: Integers, std: float, rng: numpy.random.Generator) -> ScoreTally:

@@ -15,6 +15,8 @@ from confide.metrics.ranks import auc_of, rank_bins, rank_counts, rank_rows
 if TYPE_CHECKING:
     import numpy
 
+    from confide.metrics.floor import Floor
+
 
 def accuracy(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> float:
     """Return the share of records whose likeliest class is their label."""
@@ -196,19 +198,19 @@ def _ranks(probabilities: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.nd
 
 
 def _score_counts(
-    probabilities: "numpy.ndarray", labels: "numpy.ndarray", least: int
+    probabilities: "numpy.ndarray", labels: "numpy.ndarray", floor: "Floor"
 ) -> "numpy.ndarray | None":
     from confide.metrics.counts import score_counts
 
-    return score_counts(probabilities, labels, least)
+    return score_counts(probabilities, labels, floor)
 
 
 def _confusion(
-    probabilities: "numpy.ndarray", labels: "numpy.ndarray", least: int
+    probabilities: "numpy.ndarray", labels: "numpy.ndarray", floor: "Floor"
 ) -> "numpy.ndarray | None":
     from confide.metrics.counts import confusion
 
-    return confusion(probabilities, labels, least)
+    return confusion(probabilities, labels, floor)
 
 
 def _ones(width: int) -> "numpy.ndarray":

@@ -2,18 +2,21 @@
 
 Nothing here is protected: each count is as it is. Records that share a bin of scores, or a
 predicted class, were brought together by the model, which a coordinator chooses; so every such set
-has at least ``least`` records (``policy.min_cell``). No bin is told to be empty either: that would
-say where the highest score of all lies.
+is of enough units (:class:`~confide.metrics.floor.Floor`, ``policy.min_cell``). No bin is told to
+be empty either: that would say where the highest score of all lies.
 """
 
 import bisect
 
 import numpy
+from numpy.typing import NDArray
 
+from confide.metrics.floor import Binned, Floor
 from confide.metrics.grids import (
     REACH,
     Floats,
     Integers,
+    bins_of,
     by_priority,
     edges_between,
     exact_bins,
@@ -21,66 +24,123 @@ from confide.metrics.grids import (
 )
 
 
-def score_counts(probabilities: Floats, labels: Integers, least: int) -> Integers | None:
-    """Count records by score and label, in bins as narrow as ``least`` allows.
+def score_counts(probabilities: Floats, labels: Integers, floor: Floor) -> Integers | None:
+    """Count records by score and label, in bins as narrow as a floor allows.
 
     Args:
         probabilities: of classes, shape [n, c], n >= 1, finite and in [0, 1].
         labels: class indices, shape [n].
-        least: smallest number of records in a bin; 1 for bins of any number, and none.
+        floor: smallest number of units in a bin; where it is off, bins of any number, and none.
 
     Returns:
-        Records of the rest, records of the class, and whether a bin is joined to the one before it,
-        shape [h, bins, 3]: h = 1 for two classes, of which the second is counted, and c otherwise.
-        A joined bin's records are counted in the first of those that it is joined to. None for
-        fewer records than ``least``.
+        As of :func:`truth_counts`: of two classes the second is counted, and each otherwise.
     """
-    count, classes = probabilities.shape
-    if count < least:
-        return None
+    classes = probabilities.shape[1]
     scores = probabilities[:, 1:] if classes == 2 else probabilities
-    histograms, bins = scores.shape[1], exact_bins(classes)
-    positive = (labels[:, None] == numpy.arange(classes - histograms, classes)).astype(int)
+    counted = numpy.arange(classes - scores.shape[1], classes)
+    return truth_counts(scores, labels[:, None] == counted, exact_bins(classes), floor)
+
+
+def truth_counts(
+    scores: Floats, truth: NDArray[numpy.bool_], bins: int, floor: Floor
+) -> Integers | None:
+    """Count records by score and by whether it is of what is true.
+
+    Args:
+        scores: h probabilities a record, shape [n, h], n >= 1.
+        truth: shape [n, h].
+        bins: number of bins of log odds.
+        floor: smallest number of units in a bin.
+
+    Returns:
+        Records of the rest, records for which it is true, and whether a bin is joined to the one
+        before it, shape [h, bins, 3]. A joined bin's records are counted in the first of those that
+        it is joined to. None for fewer units than the floor.
+    """
+    count, histograms = scores.shape
+    if not floor.enough(numpy.ones(count, dtype=bool)):
+        return None
+    place = places(scores, REACH, bins)
     fine = numpy.zeros((histograms, bins, 2), dtype=numpy.int64)
-    numpy.add.at(fine, (numpy.arange(histograms), places(scores, REACH, bins), positive), 1)
+    numpy.add.at(fine, (numpy.arange(histograms), place, truth.astype(int)), 1)
     counts = numpy.zeros((histograms, bins, 3), dtype=numpy.int64)
-    for one, table in zip(fine, counts, strict=True):
-        starts = joined_starts(one.sum(axis=1), least)
+    for one, own, table in zip(fine, place.T, counts, strict=True):
+        starts = joined_starts(own, bins, floor)
         table[starts, :2] = numpy.add.reduceat(one, starts, axis=0)
         table[:, 2] = 1
         table[starts, 2] = 0
     return counts
 
 
-def joined_starts(totals: Integers, least: int) -> list[int]:
-    """Return the first of each run of bins that are joined: those with few records to others."""
-    if least <= 1:
-        return list(range(len(totals)))
-    below = [0, *(int(it) for it in totals.cumsum())]
-    starts, ends = [0], [len(totals)]
-    for place in by_priority(edges_between(REACH, len(totals))):
-        cut = place + 1
+def joined_starts(place: Integers, bins: int, floor: Floor) -> list[int]:
+    """Return the first of each run of bins that are joined: those with few units to others.
+
+    Args:
+        place: bin of each record, from 0, shape [n].
+        bins: number of bins.
+        floor: smallest number of units in a run.
+    """
+    if floor.is_off:
+        return list(range(bins))
+    records = floor.in_bins(place, bins)
+    starts, ends = [0], [bins]
+    for edge in by_priority(edges_between(REACH, bins)):
+        cut = edge + 1
         run = bisect.bisect_right(starts, cut) - 1
-        parts = below[cut] - below[starts[run]], below[ends[run]] - below[cut]
-        if min(parts) >= least:
+        if _is_split(records, starts[run], cut, ends[run], floor.least):
             starts.insert(run + 1, cut)
             ends.insert(run, cut)
     return starts
 
 
-def confusion(probabilities: Floats, labels: Integers, least: int) -> Integers | None:
+def _is_split(records: Binned, start: int, cut: int, end: int, least: int) -> bool:
+    return records.units(start, cut) >= least and records.units(cut, end) >= least
+
+
+def neighbour_starts(place: Integers, bins: int, floor: Floor) -> list[int]:
+    """Return the first of each run of bins that are joined, from the lowest.
+
+    Args:
+        place: bin of each record, from 0, shape [n].
+        bins: number of bins, few.
+        floor: smallest number of units in a run.
+    """
+    if floor.is_off:
+        return list(range(bins))
+    records, starts = floor.in_bins(place, bins), [0]
+    for cut in range(1, bins):
+        if _is_split(records, starts[-1], cut, bins, floor.least):
+            starts.append(cut)
+    return starts
+
+
+def decided(scores: Floats) -> NDArray[numpy.bool_]:
+    """Say which probabilities are at least 1/2, as the edge of their bins has it."""
+    bins = bins_of(1)
+    return numpy.asarray(places(scores, REACH, bins) >= bins // 2)
+
+
+def confusion(probabilities: Floats, labels: Integers, floor: Floor) -> Integers | None:
     """Count records by label and likeliest class, shape [c, c].
 
-    None where fewer than ``least`` were taken for some class, and for two classes, whose scores
-    tell as much at 1/2.
+    None where too few units were taken for some class, and for two classes, whose scores tell as
+    much at 1/2.
     """
     classes = probabilities.shape[1]
     if classes == 2:
         return None
+    taken = probabilities.argmax(axis=1)
     counts = numpy.zeros((classes, classes), dtype=numpy.int64)
-    numpy.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    taken = counts.sum(axis=0)
-    return counts if least <= 1 or taken.min() >= least else None
+    numpy.add.at(counts, (labels, taken), 1)
+    told = floor.is_off or all(floor.enough(taken == one) for one in range(classes))
+    return counts if told else None
 
 
-__all__ = ["confusion", "joined_starts", "score_counts"]
+__all__ = [
+    "confusion",
+    "decided",
+    "joined_starts",
+    "neighbour_starts",
+    "score_counts",
+    "truth_counts",
+]

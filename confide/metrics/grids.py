@@ -23,7 +23,12 @@ _MOST = 2**14
 
 def exact_bins(classes: int) -> int:
     """Return the number of bins of exact counts, which follows from the number of classes."""
-    histograms, bins = 1 if classes == 2 else classes, _FINEST
+    return bins_of(1 if classes == 2 else classes)
+
+
+def bins_of(histograms: int) -> int:
+    """Return the number of bins of each of so many exact histograms."""
+    bins = _FINEST
     while bins > _COARSEST and histograms * bins * 2 > _MOST:
         bins //= 2
     return bins
@@ -112,6 +117,7 @@ __all__ = [
     "REACH",
     "Floats",
     "Integers",
+    "bins_of",
     "by_priority",
     "edges_between",
     "exact_bins",

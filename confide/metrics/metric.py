@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import numpy
 
+    from confide.metrics.floor import Floor
+    from confide.metrics.tally import ScoreTally
+
 ScoreFn = Callable[["numpy.ndarray", "numpy.ndarray"], float | None]
 """Scores [n, ...] and targets [n, ...] of an outcome, n >= 1 -> value; None where it is undefined.
 
@@ -28,9 +31,11 @@ No entry is negative, no row is longer than 1 (L2), and a row depends on its own
 classes: probabilities [n, c], finite and in [0, 1], and labels [n] in 0..c-1."""
 EstimateFn = Callable[["numpy.ndarray"], float | None]
 """Sum of rows, with noise in it [w] -> value, in no bounds yet; None where it is undefined."""
-CountFn = Callable[["numpy.ndarray", "numpy.ndarray", int], "numpy.ndarray | None"]
-"""Usable scores [n, ...], targets [n, ...] and the least number of records that a set chosen by
+CountFn = Callable[["numpy.ndarray", "numpy.ndarray", "Floor"], "numpy.ndarray | None"]
+"""Usable scores [n, ...], targets [n, ...] and the least number of units that a set chosen by
 scores may have -> exact counts, int64, of a shape fixed by the outcome; None for none."""
+SumsFn = Callable[["ScoreTally"], "numpy.ndarray | None"]
+"""Tally -> sums as an :data:`EstimateFn` takes them; None where it does not tell them."""
 PoolFn = Callable[[Sequence[tuple[float, float]]], float]
 """(value, support) of each institution, all supports > 0 -> value of all together."""
 
@@ -123,6 +128,9 @@ class Metric:
             exact or not at all.
         estimate_fn: computes the metric from the statistic's noisy sums; goes with ``statistic``.
         reported: whether tasks report it unless they name their metrics.
+        sums_fn: reads the statistic's sums off a tally, exact ones in the form that ``estimate_fn``
+            takes too, so that values of institutions are not averaged where sums are known; None
+            where the average is as good.
         weighed_by: metric by which institutions' values are pooled, where all of them tell it, in
             place of their number of records.
     """
@@ -139,6 +147,7 @@ class Metric:
     estimate_fn: EstimateFn | None = None
     # Each statistic more is noise more in all others, and plans' texts name their metrics.
     reported: bool = True
+    sums_fn: SumsFn | None = None
     weighed_by: str | None = None
 
     def is_better(self, value: float, than: float | None) -> bool:
@@ -168,6 +177,7 @@ __all__ = [
     "RowsFn",
     "ScoreFn",
     "Statistic",
+    "SumsFn",
     "UsableFn",
     "is_noisy",
     "mean_by_support",

@@ -27,7 +27,9 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
+from confide.metrics.floor import Floor
 from confide.metrics.metric import Metric, Statistic, noise_name
+from confide.metrics.tally import ScoreTally
 
 Floats = NDArray[numpy.float64]
 Integers = NDArray[numpy.int64]
@@ -79,7 +81,7 @@ def unit_sums(
 
 
 def exact_sums(
-    statistics: Sequence[Statistic], scores: Floats, targets: NDArray[Any], *, least: int
+    statistics: Sequence[Statistic], scores: Floats, targets: NDArray[Any], floor: Floor
 ) -> dict[str, list[int]]:
     """Return counts in place of each statistic's sums, unprotected.
 
@@ -87,12 +89,12 @@ def exact_sums(
         statistics: those without a form of their own for exact counts are left out.
         scores: as a model gives them, shape [n, ...].
         targets: shape [n, ...], of classes their indices.
-        least: smallest number of records that a count may be chosen from.
+        floor: smallest number of units that a count may be chosen from.
     """
     found = {}
     for one in statistics:
         if one.exact_fn is not None:
-            counts = one.exact_fn(*one.usable_fn(scores, targets), least)
+            counts = one.exact_fn(*one.usable_fn(scores, targets), floor)
             if counts is not None:
                 found[one.name] = [int(it) for it in counts.ravel()]
     return found
@@ -153,6 +155,32 @@ def estimates(
     return {**found, "num_examples": max(1, round(_support(noisy, names, metrics, classes)))}
 
 
+def from_sums(metric: Metric, tallies: Sequence[ScoreTally]) -> dict[str, float]:
+    """Work out a metric of all records from the sums of institutions.
+
+    Args:
+        metric: what is wanted.
+        tallies: at least one.
+
+    Returns:
+        Its value, and where sums hold noise the standard deviation of what that adds to it; {}
+        where an institution does not tell its sums, or nothing follows from them.
+    """
+    if metric.sums_fn is None or metric.estimate_fn is None:
+        return {}
+    parts = [metric.sums_fn(tally) for tally in tallies]
+    told = [part for part in parts if part is not None]
+    if len(told) < len(parts):
+        return {}
+    sums = numpy.asarray(numpy.sum(told, axis=0))
+    value = metric.estimate_fn(sums)
+    if value is None:
+        return {}
+    found = {metric.name: min(max(value, metric.least), metric.largest)}
+    std = math.hypot(*(tally.std for tally in tallies))
+    return found | ({noise_name(metric.name): _spread(metric, sums, std)} if std else {})
+
+
 def _parts(statistics: Sequence[Statistic], classes: int) -> dict[str, slice]:
     """Return which of the sums, laid side by side, are a statistic's."""
     parts, start = {}, 0
@@ -198,6 +226,7 @@ __all__ = [
     "add_noise",
     "estimates",
     "exact_sums",
+    "from_sums",
     "named_sums",
     "sensitivity",
     "statistics_of",

@@ -27,6 +27,7 @@ from confide.metrics.ends import (
     survival_curve,
 )
 from confide.metrics.evaluation import Json, Measured, metric_figures
+from confide.metrics.floor import Floor
 from confide.metrics.grids import REACH, Floats, Integers, edges_between, joined, shared
 from confide.metrics.tally import ScoreTally
 
@@ -57,29 +58,29 @@ def exact_bins(intervals: int) -> int:
     return bins
 
 
-def exact_ends(survival: Floats, labels: Floats, least: int) -> Integers | None:
-    """Count records by risk and end, in bins as narrow as ``least`` allows.
+def exact_ends(survival: Floats, labels: Floats, floor: Floor) -> Integers | None:
+    """Count records by risk and end, in bins as narrow as a floor allows.
 
     Args:
         survival: probabilities of being free of the event, shape [n, K], n >= 1.
         labels: place and event, shape [n, 2].
-        least: smallest number of records in a bin; 1 for bins of any number, and none.
+        floor: smallest number of units in a bin; where it is off, bins of any number, and none.
 
     Returns:
         Shape [bins, 4 K + 2]. A joined bin's records are counted in the first of those that it is
-        joined to. None for fewer records than ``least``.
+        joined to. None for fewer units than the floor.
     """
     count, intervals = survival.shape
-    if count < least:
+    if not floor.enough(numpy.ones(count, dtype=bool)):
         return None
     bins, ways = exact_bins(intervals), 3 * intervals + 1
     place = risk_bins(survival, bins, REACH)
     counts = numpy.zeros((bins, ways), dtype=numpy.int64)
     numpy.add.at(counts, (place, end_codes(labels, intervals)), 1)
-    starts = joined_starts(counts.sum(axis=1), least)
+    starts = joined_starts(place, bins, floor)
     found = numpy.zeros((bins, ways + intervals + 1), dtype=numpy.int64)
     found[starts, :ways] = numpy.add.reduceat(counts, starts, axis=0)
-    if least <= 1:
+    if floor.is_off:
         predicted = numpy.zeros((bins, intervals))
         numpy.add.at(predicted, place, survival)
         found[starts, ways:-1] = numpy.rint(numpy.add.reduceat(predicted, starts, axis=0) * _UNIT)

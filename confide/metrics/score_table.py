@@ -17,8 +17,8 @@ import numpy
 from confide.metrics.grids import (
     REACH,
     Floats,
+    bins_of,
     edges_between,
-    exact_bins,
     joined,
     middles,
     shared,
@@ -126,9 +126,13 @@ def tables_of(tally: ScoreTally, classes: int) -> list[ScoreTable]:
     Returns:
         Nothing if it holds none, or some of another shape.
     """
-    sums = numpy.asarray(tally.sums.get(RANKS, ()), dtype=float)
-    histograms = 1 if classes == 2 else classes
-    bins, columns = (_NOISY_BINS, 2) if tally.std else (exact_bins(classes), 3)
+    return tables_in(tally, RANKS, 1 if classes == 2 else classes)
+
+
+def tables_in(tally: ScoreTally, name: str, histograms: int) -> list[ScoreTable]:
+    """Read so many tables of a statistic; nothing if it holds none, or some of another shape."""
+    sums = numpy.asarray(tally.sums.get(name, ()), dtype=float)
+    bins, columns = (_NOISY_BINS, 2) if tally.std else (bins_of(histograms), 3)
     if sums.size != histograms * bins * columns:
         return []
     parts = sums.reshape(histograms, bins, columns)
@@ -227,5 +231,6 @@ __all__ = [
     "divide",
     "nearest",
     "spread",
+    "tables_in",
     "tables_of",
 ]

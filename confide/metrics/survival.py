@@ -17,6 +17,8 @@ from confide.metrics.metric import Metric, Statistic, table, total
 if TYPE_CHECKING:
     import numpy
 
+    from confide.metrics.floor import Floor
+
 
 def c_index(survival: "numpy.ndarray", labels: "numpy.ndarray") -> float | None:
     """Return Harrell's concordance index of risk and time.
@@ -166,11 +168,11 @@ def _ends(survival: "numpy.ndarray", labels: "numpy.ndarray") -> "numpy.ndarray"
 
 
 def _exact_ends(
-    survival: "numpy.ndarray", labels: "numpy.ndarray", least: int
+    survival: "numpy.ndarray", labels: "numpy.ndarray", floor: "Floor"
 ) -> "numpy.ndarray | None":
     from confide.metrics.risk_groups import exact_ends
 
-    return exact_ends(survival, labels, least)
+    return exact_ends(survival, labels, floor)
 
 
 def _end_counts(intervals: int) -> "numpy.ndarray":

@@ -9,6 +9,7 @@ from lifelines import KaplanMeierFitter
 
 from confide.metrics.ends import risk
 from confide.metrics.evaluation import Measured, describe
+from confide.metrics.floor import Floor
 from confide.metrics.risk_groups import GROUPS, exact_bins, exact_ends, groups_of, standard_errors
 from confide.metrics.survival import ENDS, SURVIVAL, c_index
 from confide.metrics.tally import ScoreTally
@@ -22,7 +23,7 @@ class Clock:
 
 
 def tally(survival: numpy.ndarray, labels: numpy.ndarray, least: int = 1) -> ScoreTally:
-    counts = exact_ends(survival, labels, least)
+    counts = exact_ends(survival, labels, Floor(least=least))
     assert counts is not None
     return ScoreTally(sums={ENDS.name: counts.ravel().tolist()})
 
@@ -101,20 +102,20 @@ def test_interval_of_concordance_is_as_wide_as_over_draws_of_records() -> None:
 @pytest.mark.parametrize("least", [2, 10, 40])
 def test_exact_counts_leave_in_bins_of_enough_records(least: int) -> None:
     survival, labels = people(333)
-    counts = exact_ends(survival, labels, least)
+    counts = exact_ends(survival, labels, Floor(least=least))
     assert counts is not None
     records = counts[:, : 3 * K + 1].sum(axis=1)
     started = counts[:, -1] == 0
     assert records[started].min() >= least
     assert records[~started].sum() == 0
     assert records.sum() == 333
-    assert exact_ends(survival, labels, 334) is None
+    assert exact_ends(survival, labels, Floor(least=334)) is None
 
 
 def test_a_floor_leaves_no_sums_of_predictions() -> None:
     """A model made for it tells in them, bin by bin, how many records have a rare diagnosis."""
     survival, labels = people(333)
-    counts = exact_ends(survival, labels, 10)
+    counts = exact_ends(survival, labels, Floor(least=10))
     assert counts is not None
     assert not counts[:, 3 * K + 1 : -1].any()
     with_floor, without = tally(survival, labels, 10), tally(survival, labels)

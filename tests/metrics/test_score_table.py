@@ -13,6 +13,7 @@ from sklearn.calibration import calibration_curve
 from confide.metrics.calibration import calibration
 from confide.metrics.classification import CLASSIFICATION, RANKS
 from confide.metrics.counts import confusion, score_counts
+from confide.metrics.floor import Floor
 from confide.metrics.grids import REACH, edges_between, exact_bins, middles
 from confide.metrics.intervals import auc_deviation, share_interval
 from confide.metrics.release import sensitivity, statistics_of, unit_sums
@@ -138,7 +139,7 @@ def test_no_exact_bin_is_of_fewer_records_than_the_policy_says(
 ) -> None:
     share = 1 / (1 + numpy.exp(-numpy.array(logits)))
     labels = numpy.random.default_rng(seed).integers(0, 2, size=len(share))
-    counts = score_counts(numpy.stack([1 - share, share], axis=1), labels, least)
+    counts = score_counts(numpy.stack([1 - share, share], axis=1), labels, Floor(least=least))
     if len(share) < least:
         assert counts is None
         return
@@ -164,12 +165,12 @@ def test_exact_bins_of_small_institutions_add_up_where_they_share_edges() -> Non
 def test_confusion_is_that_of_scikit_learn_and_leaves_where_no_class_is_rarely_taken() -> None:
     scores, labels = records(300, 3)
     told = theirs.confusion_matrix(labels, scores.argmax(axis=1))
-    counts = confusion(scores, labels, 20)
+    counts = confusion(scores, labels, Floor(least=20))
     assert counts is not None
     assert counts.tolist() == told.tolist()
     rare = int(told.sum(axis=0).min())
-    assert confusion(scores, labels, rare) is not None
-    assert confusion(scores, labels, rare + 1) is None
+    assert confusion(scores, labels, Floor(least=rare)) is not None
+    assert confusion(scores, labels, Floor(least=rare + 1)) is None
 
 
 def test_noisy_table_is_what_was_released_for_the_auc() -> None:
