@@ -3,6 +3,7 @@
 Nothing overflows, nothing complains, text is readable on its ground.
 """
 
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy
 import pandas
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser
 from report_run import run
 
@@ -74,6 +76,33 @@ def test_statistics_fit_and_are_silent(
     ask_statistics(config, tmp_path, progress=make_progress("quiet", "accuracy"))
     colours = look(browser, tmp_path / "statistics.html", width=width)
     assert set(colours) == {"rgb(27, 31, 39)", "rgb(91, 100, 114)"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_shows_that_there_is_more_of_it(
+    browser: Browser, plain_run: Path, scheme: str
+) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 900}, color_scheme=scheme)
+    page.goto((plain_run / "report.html").as_uri())
+    table = next(
+        one
+        for one in page.query_selector_all(".scroll")
+        if one.evaluate("it => it.scrollWidth - it.clientWidth") > 60
+    )
+
+    def shaded() -> list[bool]:
+        """Say whether the left and the right edge are of another colour than the page."""
+        shot = numpy.asarray(Image.open(io.BytesIO(table.screenshot())).convert("RGB")).astype(int)
+        paper = {"light": [255, 255, 255], "dark": [20, 23, 28]}[scheme]
+        apart = abs(shot - paper).max(axis=2) > 25
+        return [bool(apart[:, place].mean() > 0.9) for place in (1, -2)]
+
+    assert shaded() == [False, True]
+    table.evaluate("it => it.scrollTo(30, 0)")
+    assert shaded() == [True, True]
+    table.evaluate("it => it.scrollTo(it.scrollWidth, 0)")
+    assert shaded() == [True, False]
+    page.close()
 
 
 def test_texts_of_figures_follow_the_colour_scheme(browser: Browser, private_run: Path) -> None:
