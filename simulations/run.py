@@ -23,10 +23,10 @@ from confide.privacy.randomness import derive_key
 from confide.protocol.plan import TrainingPlan
 from confide.server.rounds.exchange import Reach
 from confide.server.rounds.outcome import Outcome
-from confide.server.rounds.state import mean_metrics
+from confide.server.run.measured import over_institutions
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.run import Run, carry_out, open_run
-from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
+from confide.server.run.summary import Findings, InstitutionResult
 from confide.server.run.withdrawal import withdraw
 from confide.server.run_folder import CHECKPOINTS, STATES, claimed, keep_own_files
 from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
@@ -134,9 +134,8 @@ class Simulation:
         # Where institutions would not tell exact scores, a simulation does not either.
         exact = self.setup.policy.metrics_privacy == "exact"
         with watch.phase("save"):
-            pooled_test = (
-                score_pooled(federation, outcome.kept) if exact else mean_metrics(outcome.test)
-            )
+            together, how = over_institutions(outcome, self.plan.task.metric_table)
+            pooled_test = score_pooled(federation, outcome.kept) if exact else together
         compute = federation.trainer.workload.compute
         simulation = self.run.config.simulation
         return Findings(
@@ -151,7 +150,7 @@ class Simulation:
             data=federation.source,
             budgets=self.ledgers.totals(federation.data) if self.ledgers else {},
             pooled=baselines.pooled,
-            measured=None if exact else MEAN_OVER_INSTITUTIONS,
+            measured=None if exact else how,
         )
 
     def close(self) -> None:

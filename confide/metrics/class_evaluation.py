@@ -1,6 +1,5 @@
 """The section on a classification: curves, calibration, thresholds, confusion, intervals."""
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +11,7 @@ from confide.metrics.evaluation import (
     Json,
     Measured,
     figure,
+    is_of_its_records,
     mean_deviations,
     metric_figures,
     rounded,
@@ -44,8 +44,6 @@ from confide.metrics.thresholds import (
     net_benefit,
     shown,
 )
-
-log = logging.getLogger(__name__)
 
 _MOST_POINTS = 512
 """Of a kind of curve, over all classes."""
@@ -93,10 +91,7 @@ def _fits(name: str, tally: ScoreTally, measured: Measured) -> bool:
     counts = [] if tally.std else [table.counts for table in tables_of(tally, classes)]
     confusion = confusion_of(tally, classes)
     counts += [] if confusion is None else [confusion]
-    if all(float(one.sum()) == told["num_examples"] for one in counts):
-        return True
-    log.warning("%s: its counts are not of the records that its metrics are of; left out.", name)
-    return False
+    return all(is_of_its_records(name, told, tally, float(one.sum())) for one in counts)
 
 
 def outcomes_of(tally: ScoreTally, classes: int) -> Floats | None:

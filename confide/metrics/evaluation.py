@@ -4,6 +4,7 @@ A kind of outcome describes its tallies in a way of its own (:data:`DESCRIPTIONS
 whoever writes a summary calls :func:`describe`, and a report finds the section by its ``kind``.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from typing import cast
 from confide.metrics.metric import Metric, is_noisy, noise_name
 from confide.metrics.tally import ScoreTally
 
+log = logging.getLogger(__name__)
+
+_A_RECORD = 0.5
 Scores = Mapping[str, float]
 """Metric name -> value, with ``num_examples``."""
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
@@ -53,6 +57,9 @@ class Measured:
 DescribeFn = Callable[[Measured], dict[str, Json]]
 DESCRIPTIONS: dict[str, str] = {
     "classes": "confide.metrics.class_evaluation.describe_classes",
+    "multi_label": "confide.metrics.evaluations.multi_label.describe_multi_label",
+    "ordinal": "confide.metrics.evaluations.ordinal.describe_ordinal",
+    "regression": "confide.metrics.evaluations.regression.describe_regression",
     "survival": "confide.metrics.risk_groups.describe_survival",
 }
 """Kind of outcome -> dotted name of a :data:`DescribeFn`; imported when it is used."""
@@ -84,6 +91,21 @@ def figure(value: float, ends: tuple[float, float] | None) -> dict[str, Json]:
 def rounded(value: float) -> float | None:
     """Return a figure to six digits after the point; None for what is not a number."""
     return round(float(value), 6) if math.isfinite(value) else None
+
+
+def is_of_its_records(name: str, scores: Scores, tally: ScoreTally, counted: float) -> bool:
+    """Tell whether a tally is of as many records as the metrics beside it; a noisy one may be.
+
+    Args:
+        name: of the institution.
+        scores: its metrics.
+        tally: what it tells beside them.
+        counted: number of records that its sums come to.
+    """
+    if tally.std or abs(counted - scores["num_examples"]) < _A_RECORD:
+        return True
+    log.warning("%s: its counts are not of the records that its metrics are of; left out.", name)
+    return False
 
 
 def mean_deviations(
@@ -146,6 +168,7 @@ __all__ = [
     "Measured",
     "describe",
     "figure",
+    "is_of_its_records",
     "mean_deviations",
     "metric_figures",
     "rounded",

@@ -14,6 +14,8 @@ from confide.metrics.ranks import auc_of, rank_bins, rank_counts, rank_rows
 if TYPE_CHECKING:
     import numpy
 
+    from confide.metrics.floor import Floor
+
 _HOLDS = 0.5
 
 
@@ -144,14 +146,54 @@ def mean_average_precision_of(sums: "numpy.ndarray") -> float | None:
     return _mean_of_all(values)
 
 
+def _exact_outcomes(
+    scores: "numpy.ndarray", targets: "numpy.ndarray", floor: "Floor"
+) -> "numpy.ndarray | None":
+    """Tally labels, shape [4, l]; 0 for one that holds, or does not, for too few by the model.
+
+    None for too few units in all.
+    """
+    import numpy
+
+    from confide.metrics.counts import decided
+
+    if not floor.enough(numpy.ones(len(scores), dtype=bool)):
+        return None
+    # By the edge of the bins that scores are counted in: two edges would tell who is in between
+    said, true = decided(scores), targets == 1
+    counts = [said & true, ~said & true, said & ~true, ~said & ~true]
+    told = [floor.is_off or (floor.enough(one) and floor.enough(~one)) for one in said.T]
+    tallied: numpy.ndarray = numpy.stack([one.sum(axis=0) for one in counts]) * numpy.array(told)
+    return tallied
+
+
+def _exact_ranks(
+    scores: "numpy.ndarray", targets: "numpy.ndarray", floor: "Floor"
+) -> "numpy.ndarray | None":
+    """Count records by each label's score, above a floor; None for too many labels to tell."""
+    from confide.metrics.counts import truth_counts
+    from confide.metrics.grids import bins_of
+    from confide.metrics.tally import MOST_SUMS
+
+    count = scores.shape[1]
+    if count * (3 * bins_of(count) + 4) > MOST_SUMS:
+        return None
+    return truth_counts(scores, targets == 1, bins_of(count), floor)
+
+
 OUTCOMES = Statistic(
-    name="outcomes of labels", rows_fn=_outcomes, usable_fn=usable, counts_fn=_outcome_counts
+    name="outcomes of labels",
+    rows_fn=_outcomes,
+    usable_fn=usable,
+    counts_fn=_outcome_counts,
+    exact_fn=_exact_outcomes,
 )
 RANKS = Statistic(
     name="ranks of labels",
     rows_fn=lambda scores, targets: rank_rows(scores, targets == 1),
     usable_fn=usable,
     counts_fn=rank_counts,
+    exact_fn=_exact_ranks,
 )
 
 

@@ -13,6 +13,8 @@ from confide.metrics.metric import Metric, Statistic, table
 if TYPE_CHECKING:
     import numpy
 
+    from confide.metrics.floor import Floor
+
 
 def median_labels(probabilities: "numpy.ndarray") -> "numpy.ndarray":
     """Return the place of the median label of each record, shape [n].
@@ -98,7 +100,37 @@ def weighted_kappa_of(sums: "numpy.ndarray") -> float | None:
     return None if expected <= 0 else 1 - float((counts * distances**2).sum()) / expected
 
 
-CONFUSION = Statistic(name="confusion", rows_fn=_confusion, usable_fn=usable, counts_fn=_counts)
+def _exact_confusion(
+    probabilities: "numpy.ndarray", labels: "numpy.ndarray", floor: "Floor"
+) -> "numpy.ndarray | None":
+    """Count records by label and prediction, predictions of few units joined to their neighbours.
+
+    Shape [k + 1, k]: rows are labels; the last one says which predictions are joined to the one
+    before, whose records are counted with the first of them. None for too few units in all.
+    """
+    import numpy
+
+    from confide.metrics.counts import neighbour_starts
+
+    if not floor.enough(numpy.ones(len(labels), dtype=bool)):
+        return None
+    size, taken = probabilities.shape[1], median_labels(probabilities)
+    counts = _confusion(probabilities, labels).sum(axis=0).reshape(size, size)
+    starts = neighbour_starts(taken, size, floor)
+    found = numpy.zeros((size + 1, size), dtype=numpy.int64)
+    found[:size, starts] = numpy.add.reduceat(counts, starts, axis=1)
+    found[size] = 1
+    found[size, starts] = 0
+    return found
+
+
+CONFUSION = Statistic(
+    name="confusion",
+    rows_fn=_confusion,
+    usable_fn=usable,
+    counts_fn=_counts,
+    exact_fn=_exact_confusion,
+)
 
 
 ORDINAL: dict[str, Metric] = table(

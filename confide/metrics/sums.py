@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy
 
+from confide.metrics.floor import Floor
 from confide.metrics.metric import Metric, Statistic
 
 Sums = Mapping[str, float]
@@ -72,9 +73,9 @@ class Figures:
             return weights
 
         def exact(
-            tallies: numpy.ndarray, targets: numpy.ndarray, least: int
+            tallies: numpy.ndarray, targets: numpy.ndarray, floor: Floor
         ) -> numpy.ndarray | None:
-            if len(tallies) < least:
+            if not floor.enough(numpy.ones(len(tallies), dtype=bool)):
                 return None
             told = numpy.concatenate([[len(tallies)], tallies.sum(axis=0)])
             whole: numpy.ndarray = numpy.round(told / EXACT_UNIT).astype(numpy.int64)

@@ -48,10 +48,10 @@ from confide.server.report.write import write_report_or_warn, write_statistics
 from confide.server.rounds.exchange import AskAgain, Reach
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.participants import CountersignFn
-from confide.server.rounds.state import mean_metrics
 from confide.server.run.carrier import PrepareFn
+from confide.server.run.measured import over_institutions
 from confide.server.run.run import Run, carry_out, open_run
-from confide.server.run.summary import MEAN_OVER_INSTITUTIONS, Findings, InstitutionResult
+from confide.server.run.summary import Findings, InstitutionResult
 from confide.server.run_folder import CHECKPOINTS, LOG, command_of, kept_own_files
 from confide.server.statistics.gather import gather
 from confide.server.statistics.told import show_statistics
@@ -244,12 +244,13 @@ class _Deployment:
             name: InstitutionResult(num_examples=count, test=outcome.test.get(name, {}))
             for name, count in outcome.clients.items()
         }
+        together, how = over_institutions(outcome, self.run.config.task.metric_table)
         return Findings(
-            pooled_test=mean_metrics(outcome.test),
+            pooled_test=together,
             institutions=institutions,
             reproducible=bool(outcome.reproducible),
             engine={"name": "deployment", "device": self.device},
-            measured=MEAN_OVER_INSTITUTIONS,
+            measured=how,
         )
 
     def close(self) -> None:

@@ -19,8 +19,6 @@ from confide.server.rounds.state import RoundRecord, RunState, mean_metrics
 from confide.server.run.withdrawal import Withdrawal
 
 SCHEMA = 1
-MEAN_OVER_INSTITUTIONS = "mean over institutions, by support"
-"""How scores are put together where nobody scores all records."""
 _UNPROTECTED_SCORES = {
     "exact": ["validation and test metrics"],
     "mixed": ["exact validation and test metrics of some institutions"],
@@ -178,7 +176,7 @@ def summarise(result: RunResult) -> dict[str, Any]:
 def _measured(result: RunResult) -> Measured:
     task, outcome, costs = result.plan.task, result.outcome, result.report.costs
     return Measured(
-        labels=task.labels,
+        labels=task.outcome.label_names(task.labelling),
         metrics=task.metric_table,
         federated=result.findings.pooled_test,
         is_pooled=result.findings.measured is None,

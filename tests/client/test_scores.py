@@ -153,6 +153,22 @@ def test_exact_counts_leave_in_bins_of_as_many_records_as_the_policy_says(
         assert table.counts.sum(axis=1).min() >= least
 
 
+def test_bins_hold_owners_where_they_are_known_whatever_a_plan_protects(tmp_path: Path) -> None:
+    """Forty rows a patient, in a plan that protects records."""
+    owned = replace(DATA, held_out_groups={"validation": torch.arange(400) // 40})
+    counted = {}
+    for least in (1, 3, 11):
+        policy = replace(POLICY, metrics_privacy="exact", min_cell=least)
+        institution = door(tmp_path / str(least), owned, policy=policy)
+        train(institution, 1)
+        tally = evaluate(institution).tallies.get("validation")
+        counted[least] = None if tally is None else tables_of(tally, len(PLAN.task.labels))
+    assert counted[11] is None
+    bins, all_bins = (min(len(one.edges) for one in counted[it] or []) for it in (3, 1))
+    assert bins < all_bins
+    assert min(one.counts.sum(axis=1).min() for one in counted[3] or []) >= 3
+
+
 def test_model_that_has_diverged_has_no_exact_tally(tmp_path: Path) -> None:
     institution = door(tmp_path, policy=replace(POLICY, metrics_privacy="exact", max_value=1e30))
     train(institution, 1)

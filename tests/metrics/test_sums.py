@@ -5,6 +5,7 @@ import math
 import numpy
 import pytest
 
+from confide.metrics.floor import Floor
 from confide.metrics.metric import table
 from confide.metrics.release import exact_sums, sensitivity, statistics_of, unit_sums
 from confide.metrics.sums import EXACT_UNIT, Figures, ratio
@@ -90,9 +91,9 @@ def test_record_that_adds_more_counts_as_one_that_adds_the_most() -> None:
 
 def test_exact_sums_are_those_of_all_records_or_none() -> None:
     statistics = statistics_of(["entity_f1"], METRICS)
-    told = exact_sums(statistics, TALLIES, NO_TARGETS, least=10)["spans"]
+    told = exact_sums(statistics, TALLIES, NO_TARGETS, Floor(least=10))["spans"]
     assert [it * EXACT_UNIT for it in told] == [60, *TALLIES[:, 1:].sum(axis=0)]
-    assert exact_sums(statistics, TALLIES, NO_TARGETS, least=61) == {}
+    assert exact_sums(statistics, TALLIES, NO_TARGETS, Floor(least=61)) == {}
 
 
 def test_ratio_of_nothing_is_undefined() -> None:

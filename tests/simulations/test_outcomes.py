@@ -41,6 +41,12 @@ OUTCOMES = {
     "ordinal": {"kind": "ordinal", "column": "grade", "labels": ["low", "mid", "high"]},
 }
 
+SECTIONS = {
+    "regression": "Predicted and actual numbers",
+    "multi_label": "Each label",
+    "ordinal": "Confusion at the median label",
+}
+
 TITLES = {
     "regression": "Regression",
     "multi_label": "Several labels",
@@ -88,6 +94,12 @@ def test_a_run_learns_predicts_and_exports(
     page, card = result.report.read_text(), (result.run_dir / "model_card.md").read_text()
     assert f"{TITLES[kind]}, rows of a table, trained by 3 institutions" in page
     assert result.summary["clients"]["institution-1"]["labels"]
+    evaluation = result.summary["evaluation"]
+    assert evaluation["kind"] == kind
+    assert evaluation["metrics"][metric]["interval"]
+    assert SECTIONS[kind] in page
+    assert "How far the model can be relied on" in page
+    assert evaluation["clients"]["institution-1"]["metrics"][metric]["value"] is not None
     assert ("pipeline_tag: tabular-regression" in card) == (kind == "regression")
     if kind == "regression":
         ones = numpy.c_[records[["a", "b"]], numpy.ones(ROWS)]
@@ -101,9 +113,11 @@ def test_a_private_run_releases_noisy_metrics_of_a_number(
 ) -> None:
     words = ("privacy=record", "privacy.epsilon=8", "client=private_table", "server.num_rounds=10")
     noisy = ("policy.metrics_privacy=noisy", "privacy.metrics_every=10")
-    federated = run_of(table, "regression", tmp_path, monkeypatch, *words, *noisy).summary[
-        "federated"
-    ]
+    summary = run_of(table, "regression", tmp_path, monkeypatch, *words, *noisy).summary
+    federated, evaluation = summary["federated"], summary["evaluation"]
+    assert evaluation["noise"] > 0
+    assert evaluation["groups"]
+    assert federated["measured"].endswith("r2 from the sums of all")
     assert federated["r2"] > 0.3
     assert {"r2_noise", "mae_noise", "rmse_noise"} <= set(federated)
     assert 0 < federated["mae"] < federated["rmse"] < 30

@@ -39,6 +39,10 @@ class MultiLabelConfig(OutcomeConfig):
         """Name the labels."""
         return tuple(self.labels)
 
+    def label_names(self, labelling: Labelling) -> tuple[str, ...]:
+        """Name the labels."""
+        return tuple(self.labels)
+
     def bounds(self, labelling: Labelling) -> LossBounds:
         """Return those of sigmoid cross entropy, summed over l labels and divided by sqrt(l)."""
         scale = math.sqrt(max(len(self.labels), 1))

@@ -46,6 +46,10 @@ class OrdinalConfig(OutcomeConfig):
         """Name the steps of the order, one fewer than labels."""
         return tuple(f"above {label}" for label in self.labels[:-1])
 
+    def label_names(self, labelling: Labelling) -> tuple[str, ...]:
+        """Name the labels, the lowest first."""
+        return tuple(self.labels)
+
     def bounds(self, labelling: Labelling) -> LossBounds:
         """Return those of sigmoid cross entropy, summed over k steps and divided by sqrt(k)."""
         scale = math.sqrt(max(len(self.labels) - 1, 1))

@@ -85,6 +85,10 @@ class OutcomeConfig:
         """Name the numbers that a model gives for one record: one a class."""
         return tuple(labelling.labels)
 
+    def label_names(self, labelling: Labelling) -> tuple[str, ...]:
+        """Name what it tells apart: classes, or labels that hold or not; () for numbers."""
+        return tuple(labelling.labels)
+
     def bounds(self, labelling: Labelling) -> LossBounds | None:
         """Return what the loss can do, of any record; None where nothing bounds it.
 

@@ -76,7 +76,7 @@ class RegressionConfig(OutcomeConfig):
     @property
     def metric_table(self) -> Mapping[str, Metric]:
         """Its metrics, in units of the number."""
-        return regression_metrics(*self.span)
+        return regression_metrics(*self.span, is_log=self.scale == "log1p")
 
     def columns(self, labelling: Labelling) -> tuple[str, ...]:
         """Name the column of the number."""
@@ -85,6 +85,10 @@ class RegressionConfig(OutcomeConfig):
     def output_names(self, labelling: Labelling) -> tuple[str, ...]:
         """Name the number."""
         return (self.column,)
+
+    def label_names(self, labelling: Labelling) -> tuple[str, ...]:
+        """Name nothing: it is no label."""
+        return ()
 
     def bounds(self, labelling: Labelling) -> LossBounds:
         """Return those of the Huber loss over its threshold.

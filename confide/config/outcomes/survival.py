@@ -79,6 +79,10 @@ class SurvivalConfig(OutcomeConfig):
         """Name the hazards, by where their intervals end."""
         return tuple(f"hazard_{end:.12g}" for end in self.ends)
 
+    def label_names(self, labelling: Labelling) -> tuple[str, ...]:
+        """Name nothing: it is no label."""
+        return ()
+
     def bounds(self, labelling: Labelling) -> LossBounds:
         """Return those of logistic hazards (:mod:`confide.tasks.outcomes.hazards`).
 

@@ -114,12 +114,23 @@ def roc(classes: Mapping[str, Any]) -> Picture | None:
     )
 
 
-def confusion(labels: Sequence[str], counts: Sequence[Sequence[float]]) -> Picture | None:
-    """Draw which classes are taken for which; rows add up to 100 %."""
+def confusion(
+    labels: Sequence[str],
+    counts: Sequence[Sequence[float]],
+    predicted: Sequence[str] | None = None,
+) -> Picture | None:
+    """Draw which classes are taken for which; rows add up to 100 %.
+
+    Args:
+        labels: names of the rows.
+        counts: records by true and by predicted class.
+        predicted: names of the columns; None: those of the rows.
+    """
     if len(labels) > _MOST_NAMED:
         return None
     names = [short(label) for label in labels]
-    rows = pandas.DataFrame(counts, index=names, columns=names, dtype=float)
+    columns = names if predicted is None else [short(label) for label in predicted]
+    rows = pandas.DataFrame(counts, index=names, columns=columns, dtype=float)
     sizes = rows.sum(axis=1)
     shares = rows.div(sizes.clip(lower=1), axis=0).clip(0, 1)
     shares.index = pandas.Index(

@@ -8,6 +8,7 @@ from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import Cell, ReportTable, Row, drawn, number, plain
 from confide.server.report.sections import class_plots, class_sentences
+from confide.server.report.sections.tables import with_interval
 
 _ROW = ("flagged", "sensitivity", "specificity", "ppv", "npv")
 _ROW_HEADERS = (
@@ -44,15 +45,13 @@ def class_section(run: RunFiles, evaluation: Mapping[str, Any]) -> Sequence[Bloc
 
 def _metrics(evaluation: Mapping[str, Any]) -> ReportTable:
     """Return every metric with its interval, those that follow from counts alone too."""
-    rows = [
-        Row([Cell(name), _with_interval(one, 3)]) for name, one in evaluation["metrics"].items()
-    ]
+    rows = [Row([Cell(name), with_interval(one, 3)]) for name, one in evaluation["metrics"].items()]
     classes = evaluation.get("classes", {})
     for label, one in list(classes.items())[: class_plots.DRAWN]:
         of = "" if len(classes) == 1 else f", {label}"
         for name in ("average_precision", "brier", "calibration_error"):
             if name not in evaluation["metrics"]:
-                rows.append(Row([Cell(f"{name}{of}"), _with_interval(one[name], 3)]))
+                rows.append(Row([Cell(f"{name}{of}"), with_interval(one[name], 3)]))
     return ReportTable(["metric", "value and 95 % interval"], rows)
 
 
@@ -89,9 +88,9 @@ def _thresholds(evaluation: Mapping[str, Any]) -> Block:
         Row(
             [
                 Cell(f"{row['threshold']:.3f}"),
-                *(_with_interval(row[name], 2) for name in _ROW),
-                _with_interval(row["cost"], 2),
-                _with_interval(row["net_benefit"], 2),
+                *(with_interval(row[name], 2) for name in _ROW),
+                with_interval(row["cost"], 2),
+                with_interval(row["net_benefit"], 2),
             ],
             best=row["chosen"],
         )
@@ -126,7 +125,7 @@ def _confusion(confusion: Mapping[str, Any]) -> Block:
             Row(
                 [
                     Cell(one["label"]),
-                    *(_with_interval(one[it], 2) for it in ("recall", "precision")),
+                    *(with_interval(one[it], 2) for it in ("recall", "precision")),
                 ]
             )
             for one in confusion["by_class"]
@@ -150,11 +149,9 @@ def _institutions(evaluation: Mapping[str, Any]) -> Block | None:
     rows = []
     for name, one in clients.items():
         row = one.get("at_threshold", {})
-        cells = [_with_interval(one["metrics"].get(it), 2) for it in metrics]
+        cells = [with_interval(one["metrics"].get(it), 2) for it in metrics]
         if at:
-            cells += [
-                _with_interval(row.get(it), 2) for it in ("sensitivity", "specificity", "ppv")
-            ]
+            cells += [with_interval(row.get(it), 2) for it in ("sensitivity", "specificity", "ppv")]
         rows.append(Row([Cell(name), *cells]))
     headers = ["institution", *metrics]
     if at:
@@ -167,15 +164,6 @@ def _institutions(evaluation: Mapping[str, Any]) -> Block | None:
         notes=["Small figures: 95 % intervals."]
         if len(rows) <= NAMED
         else [f"summary.json has the figures of all {len(rows):,} institutions."],
-    )
-
-
-def _with_interval(figure: Mapping[str, Any] | None, digits: int) -> Cell:
-    if figure is None or figure["value"] is None:
-        return Cell("–")
-    ends = figure["interval"]
-    return Cell(
-        number(figure["value"]), f"{ends[0]:.{digits}f}–{ends[1]:.{digits}f}" if ends else ""
     )
 
 

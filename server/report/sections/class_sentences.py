@@ -1,7 +1,9 @@
 """Sentences on a classification's test that a bank's and a clinic's people read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+_NAMED = 8
 
 
 def percent(value: float) -> str:
@@ -31,14 +33,7 @@ def percent_within(figure: Mapping[str, Any]) -> str:
 
 def counted(evaluation: Mapping[str, Any]) -> str:
     """Return a sentence about what the figures are made of."""
-    who = evaluation["counted"]
-    names = (
-        f"{', '.join(who[:-1])} and {who[-1]}"
-        if 1 < len(who) <= 8
-        else f"{len(who):,} institutions"
-        if len(who) > 1
-        else who[0]
-    )
+    names = listed_names(evaluation["counted"])
     noise = evaluation["noise"]
     sure = (
         f" Institutions released these counts with noise, of a standard deviation of {noise:.3g}"
@@ -50,6 +45,14 @@ def counted(evaluation: Mapping[str, Any]) -> str:
         f"Counts of {evaluation['records']:,.0f} test records of {names}, by score in"
         f" {evaluation['bins']:,} bins and by class.{sure}"
     )
+
+
+def listed_names(who: Sequence[str]) -> str:
+    """Name institutions, or say how many they are."""
+    if len(who) == 1:
+        return who[0]
+    few = len(who) <= _NAMED
+    return f"{', '.join(who[:-1])} and {who[-1]}" if few else f"{len(who):,} institutions"
 
 
 def calibrated(name: str, one: Mapping[str, Any]) -> str:
@@ -135,6 +138,7 @@ __all__ = [
     "clinic",
     "complement",
     "counted",
+    "listed_names",
     "percent",
     "percent_within",
     "within",

@@ -10,6 +10,13 @@ from typing import Any
 from confide.server.report.blocks import Block
 from confide.server.report.read import RunFiles
 from confide.server.report.sections.class_section import class_card, class_section
+from confide.server.report.sections.labels_section import (
+    multi_label_card,
+    multi_label_section,
+    ordinal_card,
+    ordinal_section,
+)
+from confide.server.report.sections.regression_section import regression_card, regression_section
 from confide.server.report.sections.survival_section import survival_card, survival_section
 
 SectionFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[Block]]
@@ -19,6 +26,9 @@ CardFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[str]]
 
 SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {
     "classes": (class_section, class_card),
+    "multi_label": (multi_label_section, multi_label_card),
+    "ordinal": (ordinal_section, ordinal_card),
+    "regression": (regression_section, regression_card),
     "survival": (survival_section, survival_card),
 }
 """Kind of evaluation -> what shows it on the page, and on the card."""

@@ -19,6 +19,7 @@ from confide.server.report.figures import (
 )
 from confide.server.report.read import RunFiles
 from confide.server.report.render import Cell, ReportTable, Row, number
+from confide.server.report.sections.tables import with_interval
 
 _COLOURS = {"low": POOLED, "middle": FEDERATED, "high": ALONE}
 _HARRELL = (
@@ -82,11 +83,7 @@ def compared(evaluation: Mapping[str, Any]) -> str:
 
 def _metrics(evaluation: Mapping[str, Any]) -> ReportTable:
     """Return every metric, with its interval where one is known."""
-    rows = []
-    for name, one in evaluation["metrics"].items():
-        ends = one["interval"]
-        aside = f"{ends[0]:.3f}–{ends[1]:.3f}" if ends else ""
-        rows.append(Row([Cell(name), Cell(number(one["value"]), aside)]))
+    rows = [Row([Cell(name), with_interval(one)]) for name, one in evaluation["metrics"].items()]
     return ReportTable(["metric", "value and 95 % interval"], rows)
 
 
