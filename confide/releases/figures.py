@@ -1,4 +1,4 @@
-"""What a release of statistics counts: partitions of the records, by column and by label.
+"""What a release of statistics counts: partitions of records, by column and by what is predicted.
 
 Each record lies in one cell of each partition, a missing value in a cell of its own. So a record
 adds a vector of norm 1 a partition, whatever it holds.
@@ -12,6 +12,13 @@ from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
 from confide.encodings.cells import CELLS, WIDE_CELLS, WIDE_STARTS
 from confide.releases.release import Floats, Integers, Records
+from confide.releases.targets import (
+    NUMBER,
+    target_cells,
+    target_number,
+    target_partitions,
+    target_shares,
+)
 
 _MOST_PAIRED = 64
 """Numeric columns whose correlations are released; more pairs would drown in their own noise."""
@@ -22,8 +29,9 @@ class Partition:
     """Cells that every record lies in one of.
 
     Attributes:
-        name: column.
-        kind: numeric, categorical or label.
+        name: column, or label.
+        kind: numeric or categorical of a column; of what is predicted, those of
+            :mod:`confide.releases.targets`.
         start: where among all counts its cells begin.
         cells: number of cells, that of missing values among them.
     """
@@ -34,9 +42,24 @@ class Partition:
     cells: int
 
     @property
+    def key(self) -> str:
+        """What tells it from all others of a task: a label may be called as a column is."""
+        return f"{self.kind} {self.name}"
+
+    @property
+    def is_column(self) -> bool:
+        """Whether it is of a column that a model sees."""
+        return self.kind in ("numeric", "categorical")
+
+    @property
+    def is_histogram(self) -> bool:
+        """Whether its cells are those of a number's range, with one for missing values."""
+        return self.kind in ("numeric", NUMBER)
+
+    @property
     def has_missing(self) -> bool:
         """Whether its last cell is for missing values."""
-        return self.kind != "label"
+        return self.is_column or self.is_histogram
 
     @property
     def place(self) -> slice:
@@ -45,7 +68,7 @@ class Partition:
 
 
 def partitions(task: TaskConfig, *, without: Sequence[str] = ()) -> list[Partition]:
-    """Return the partitions of a task's records: columns in the schema's order, then labels.
+    """Return the partitions of a task's records: columns in order, then what is predicted.
 
     Args:
         task: schema of the records.
@@ -67,13 +90,17 @@ def _cells(task: TaskConfig) -> Iterator[tuple[str, str, int]]:
         else:
             others = int(column.unseen == "other")
             yield name, "categorical", len(column.categories) + others + 1
-    if task.labels:
-        yield task.label_column, "label", len(task.labels)
+    yield from target_partitions(task)
 
 
 def numeric_columns(task: TaskConfig) -> list[str]:
     """Return the names of a task's numeric columns."""
     return [name for name, column in task.table_columns.items() if column.kind == "numeric"]
+
+
+def numbers(task: TaskConfig) -> int:
+    """Return how many numbers have moments: numeric columns, and the one that is predicted."""
+    return len(numeric_columns(task)) + int(target_number(task) is not None)
 
 
 def pairs(task: TaskConfig) -> list[tuple[int, int]]:
@@ -88,7 +115,8 @@ class Read:
 
     Attributes:
         cells: cell of each record in each partition, shape [n, partitions].
-        values: of numeric columns, -1 to 1 over the public range and 0 where missing: [n, c].
+        values: of numeric columns, and of the number that is predicted, -1 to 1 over the public
+            range and 0 where missing: [n, c].
         present: 1 where there is a value: [n, c].
     """
 
@@ -112,23 +140,35 @@ def read(task: TaskConfig, records: Records, parts: Sequence[Partition]) -> Read
     # A task without a table has no columns, and no places
     places = task.places(names) if isinstance(task, TabularConfig) else []
     start = dict(zip(names, places, strict=True))
-    numbers = [start[name] for name in numeric_columns(task)]
-    fine = numpy.rint(features[:, numbers].clip(0, CELLS)).astype("int64") - 1
+    columns = [start[name] for name in numeric_columns(task)]
+    fine = numpy.rint(features[:, columns].clip(0, CELLS)).astype("int64") - 1
     present = (fine >= 0).astype(float)
-    fractions = features[:, [place + 1 for place in numbers]].clip(0, 1)
+    fractions = features[:, [place + 1 for place in columns]].clip(0, 1)
+    targets = target_cells(task, records.labels)
     cells = numpy.empty((len(features), len(parts)), dtype="int64")
     for column, part in enumerate(parts):
-        if part.kind == "label":
-            cells[:, column] = records.labels
-        elif part.kind == "numeric":
-            own = fine[:, numbers.index(start[part.name])]
+        if part.kind == "numeric":
+            own = fine[:, columns.index(start[part.name])]
             wide = numpy.searchsorted(WIDE_STARTS, own, side="right") - 1
             cells[:, column] = numpy.where(own < 0, part.cells - 1, wide)
-        else:
+        elif part.kind == "categorical":
             one_hot = features[:, start[part.name] : start[part.name] + part.cells - 1]
             missing = one_hot.sum(axis=1) == 0
             cells[:, column] = numpy.where(missing, part.cells - 1, one_hot.argmax(axis=1))
+        else:
+            cells[:, column] = next(targets)
+    if target_number(task) is not None:
+        fractions = numpy.column_stack([fractions, target_shares(records.labels)])
+        present = numpy.column_stack([present, numpy.ones(len(present))])
     return Read(cells=cells, values=(2 * fractions - 1) * present, present=present)
 
 
-__all__ = ["Partition", "Read", "numeric_columns", "pairs", "partitions", "read"]
+__all__ = [
+    "Partition",
+    "Read",
+    "numbers",
+    "numeric_columns",
+    "pairs",
+    "partitions",
+    "read",
+]

@@ -4,6 +4,8 @@ Public are n and the schema. A cell with fewer than ``min_cell`` units is merged
 that what is told, and what is left of n, is at least that large:
 
 - cells of a histogram with their neighbours, from the lowest;
+- a number that is predicted likewise; times in their intervals, apart for events and for those
+  censored, and not at all where either are few, since n would tell how many;
 - categories and labels, with the smallest others, until what is not told has enough units. Cells
   that nobody is in are small too: that everybody has one label tells each one's.
 - values that are missing, where some are: in a histogram with its smallest cell; among categories
@@ -27,6 +29,7 @@ import numpy
 
 from confide.releases.figures import Partition, Read
 from confide.releases.release import Floats, Integers
+from confide.releases.targets import ENDS
 
 HIDDEN, AS_BEFORE = -1.0, -2.0
 """In place of a count: it is not told; it is counted with the cell before."""
@@ -93,7 +96,9 @@ def floored_counts(
     """
     if support.is_off:
         return numpy.bincount(cells, minlength=part.cells).astype(float)
-    if part.kind == "numeric":
+    if part.kind == ENDS:
+        return _ends(cells, part.cells, support)
+    if part.is_histogram:
         return _histogram(cells, part.cells, support, starts)
     counts = numpy.bincount(cells, minlength=part.cells).astype(float)
     considered = list(range(part.cells))
@@ -117,6 +122,18 @@ def _partition(
         hidden.append(cell)
     told = counts.copy()
     told[hidden] = HIDDEN
+    return told
+
+
+def _ends(cells: Integers, count: int, support: Support) -> Floats:
+    """Merge neighbouring intervals, of events and of those censored apart."""
+    told, first = numpy.full(count, HIDDEN), (count - 1) // 2
+    if not support.enough(cells < first) or not support.enough(cells >= first):
+        return told
+    for among in (range(first), range(first, count)):
+        for group in _neighbours(cells, among, support):
+            told[list(group)] = AS_BEFORE
+            told[group.start] = float(numpy.isin(cells, group).sum())
     return told
 
 

@@ -2,7 +2,8 @@
 
 A unit's record adds to every partition (:mod:`confide.releases.figures`) one count: a vector of
 norm sqrt(partitions). With v in [-1, 1] the place of a number in its public range, and p whether it
-is there, it adds (p, v, v^2) for each numeric column, of norm at most sqrt(3 columns), and
+is there, it adds (p, v, v^2) for each numeric column, and for a number that is predicted, of norm
+at most sqrt(3 columns), and
 (v v', v p', p v', p p', v^2 p', p v'^2) for each pair of them, of norm at most sqrt(6 pairs), from
 which the correlation of those that have both is read. A group adds the mean of its records'
 vectors, no longer than the longest. The parts share the noise: a part with the share s of it has
@@ -16,13 +17,13 @@ from collections.abc import Iterator, Mapping
 
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
-from confide.releases.figures import Partition, Read, numeric_columns, pairs, partitions, read
+from confide.releases.figures import Partition, Read, numbers, pairs, partitions, read
 from confide.releases.release import Asked, Floats, Records, ReleaseKind, Sums
 
 FIGURE_COUNTS, MOMENTS, PRODUCTS = "counts", "moments", "products"
 """Names of the tensors: counts of all partitions' cells, [m]; count, sum and sum of squares of
-numeric columns, [c, 3]; sums of their pairs, [pairs, 6]; the last two with another axis of 2
-without a protected unit."""
+numeric columns and of a number that is predicted, [c, 3]; sums of pairs of columns, [pairs, 6]; the
+last two with another axis of 2 without a protected unit."""
 _PRODUCTS, BOTH = 6, 3
 """Sums of a pair, and the place of their count among them."""
 _SHARES = {FIGURE_COUNTS: 0.4, MOMENTS: 0.35, PRODUCTS: 0.25}
@@ -38,15 +39,19 @@ def counted(plan: Asked) -> list[Partition]:
 
 
 def _asks(plan: Asked) -> str:
-    columns = ", ".join(plan.task.table_columns) or "labels alone"
-    return f"statistics of columns {columns}, once"
+    columns = ", ".join(plan.task.table_columns)
+    told = ", ".join(plan.task.target_columns)
+    return f"statistics of {f'columns {columns} and ' if columns else ''}the outcome {told}, once"
 
 
 def _problems(plan: Asked) -> Iterator[str]:
     if plan.edges is not None:
         yield "releases=statistics: expected no edges."
     if not partitions(plan.task):
-        yield "releases=statistics: expected a task with columns of a table, or with labels."
+        yield (
+            "releases=statistics: expected a task with columns of a table, or with an outcome that"
+            " is counted."
+        )
 
 
 def _task(plan: Asked) -> TaskConfig:
@@ -54,7 +59,7 @@ def _task(plan: Asked) -> TaskConfig:
 
 
 def _shapes(plan: Asked) -> Mapping[str, tuple[int, ...]]:
-    parts, columns = counted(plan), len(numeric_columns(plan.task))
+    parts, columns = counted(plan), numbers(plan.task)
     halves = () if plan.private else (2,)
     shapes = {
         FIGURE_COUNTS: (sum(part.cells for part in parts),),
@@ -65,7 +70,7 @@ def _shapes(plan: Asked) -> Mapping[str, tuple[int, ...]]:
 
 
 def _scales(plan: Asked) -> Mapping[str, float]:
-    columns = len(numeric_columns(plan.task))
+    columns = numbers(plan.task)
     squares = {
         FIGURE_COUNTS: len(counted(plan)),
         MOMENTS: 3 * columns,

@@ -5,10 +5,11 @@ A figure that some institutions do not tell has the interval that what they tell
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy
 
+from confide.config.outcomes.survival import SurvivalConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.task import TaskConfig
 from confide.encodings.cells import wide_grid
@@ -16,6 +17,7 @@ from confide.releases.figures import Partition, numeric_columns, pairs
 from confide.releases.floors import HIDDEN
 from confide.releases.release import Floats
 from confide.releases.statistics import BOTH
+from confide.releases.targets import LABEL, TRUTH, target_number
 from confide.server.statistics.noisy import category_names, interpolated
 from confide.server.statistics.summary import (
     CROWDED,
@@ -23,6 +25,7 @@ from confide.server.statistics.summary import (
     ColumnFigures,
     Figure,
     Histogram,
+    OutcomeFigures,
     Summary,
     pair_name,
 )
@@ -35,8 +38,9 @@ class Exact:
     Attributes:
         units: n, as it declares it.
         floor: its ``policy.min_cell``; infinite where that counts owners and not records.
-        counts: partition's name -> counts of its cells, some of them held back.
-        moments: [c, 3], the count of one that is held back below 0.
+        counts: partition's key -> counts of its cells, some of them held back.
+        moments: [c, 3], that of a number that is predicted the last; the count of one that is held
+            back is below 0.
         products: [pairs, 6], likewise.
     """
 
@@ -57,12 +61,11 @@ def summarise_exact(
         parts: all partitions of it.
         answers: one an institution.
     """
-    names, columns, labels = numeric_columns(task), {}, {}
+    names, columns = numeric_columns(task), {}
     for part in parts:
-        told = [(answer.counts[part.name], answer) for answer in answers]
-        if part.kind == "label":
-            labels = dict(zip(task.labels, _categories(told, part.cells), strict=True))
+        if not part.is_column:
             continue
+        told = [(answer.counts[part.key], answer) for answer in answers]
         column = task.table_columns[part.name]
         if part.kind == "numeric":
             place = names.index(part.name)
@@ -76,6 +79,7 @@ def summarise_exact(
             missing=counts[-1].scaled(1 / sum(answer.units for answer in answers)),
             categories=dict(zip(category_names(column), counts[:-1], strict=True)),
         )
+    labels, outcome = _outcome(task, [part for part in parts if not part.is_column], answers)
     return Summary(
         units=sum(answer.units for answer in answers),
         institutions=len(answers),
@@ -85,6 +89,59 @@ def summarise_exact(
             pair_name(names[i], names[j]): _correlation([a.products[k] for a in answers])
             for k, (i, j) in enumerate(pairs(task))
         },
+        outcome=outcome,
+    )
+
+
+def _outcome(
+    task: TaskConfig, parts: Sequence[Partition], answers: Sequence[Exact]
+) -> tuple[dict[str, Figure], OutcomeFigures]:
+    """Return units by label, and all that is known of what is predicted."""
+    labels: dict[str, Figure] = {}
+    found = OutcomeFigures(kind=task.outcome.kind, column=", ".join(task.target_columns))
+    for part in parts:
+        told = [(answer.counts[part.key], answer) for answer in answers]
+        column = target_number(task)
+        if part.kind == LABEL:
+            names = task.outcome.label_names(task.labelling)
+            labels = dict(zip(names, _categories(told, part.cells), strict=True))
+        elif part.kind == TRUTH:
+            labels[part.name] = _categories(told, part.cells)[1]
+        elif column is not None:
+            moments = [answer.moments[-1] for answer in answers]
+            found = replace(found, number=_numeric(column, told, moments))
+        elif isinstance(task.outcome, SurvivalConfig):
+            found = _ends(found, task.outcome.ends, told)
+    units = sum(answer.units for answer in answers)
+    shares = {name: count.scaled(1 / units) for name, count in labels.items()}
+    return labels, replace(found, shares=shares)
+
+
+def _ends(
+    found: OutcomeFigures, ends: Sequence[float], told: Sequence[tuple[Floats, Exact]]
+) -> OutcomeFigures:
+    """Return units by how and when they end; who tells neither may have any number of either."""
+    grid, count = numpy.array([0.0, *ends]), len(ends)
+    unknown = float(sum(answer.units for counts, answer in told if not (counts >= 0).any()))
+    parts = (
+        (grid, [counts[:count] for counts, _ in told]),
+        (numpy.append(grid, grid[-1]), [counts[count:] for counts, _ in told]),
+    )
+    totals, times = [], []
+    for edges, each in parts:
+        known = float(sum(counts.clip(min=0).sum() for counts in each))
+        value = known if unknown == 0 else None
+        totals.append(Figure(value, known, known + unknown))
+        merged, counts = _merged(edges, each)
+        times.append(
+            Histogram(edges=merged.tolist(), counts=[Figure.exact(float(it)) for it in counts])
+        )
+    return replace(
+        found,
+        events=totals[0],
+        censored=totals[1],
+        event_times=times[0],
+        censored_times=times[1],
     )
 
 
@@ -114,7 +171,8 @@ def _numeric(
     if own[0] > 0:
         mean = float(own[1] / own[0])
         variance = max(0.0, float(own[2] / own[0]) - mean**2)
-    edges, counts = _merged(column, [counts[:-1] for counts, _ in told])
+    grid = wide_grid(column.minimum, column.maximum)
+    edges, counts = _merged(grid, [counts[:-1] for counts, _ in told])
     quantiles = {f"{share:g}": _quantile(share, counts, edges) for share in QUANTILES}
     edges, counts = _without_octaves(edges, counts)
     return ColumnFigures(
@@ -155,11 +213,8 @@ def _missing(told: Sequence[tuple[Floats, Exact]]) -> tuple[Figure, float]:
     return Figure(value, low / units, high / units), slack
 
 
-def _merged(column: ColumnConfig, told: Sequence[Floats]) -> tuple[Floats, Floats]:
+def _merged(grid: Floats, told: Sequence[Floats]) -> tuple[Floats, Floats]:
     """Return the edges that all institutions' cells have in common, and the counts between them."""
-    assert column.minimum is not None
-    assert column.maximum is not None
-    grid = wide_grid(column.minimum, column.maximum)
     common = numpy.ones(len(grid), dtype=bool)
     below = numpy.zeros(len(grid))
     for counts in told:

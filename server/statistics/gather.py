@@ -204,12 +204,13 @@ def _noisy(question: Question, answers: Sequence[Sequence[Answer]]) -> Noisy:
     counts = {}
     for part in counted(plan):
         spread = stds[FIGURE_COUNTS] ** 2 * numpy.eye(part.cells)
-        counts[part.name] = tensors[FIGURE_COUNTS][part.place], spread
+        counts[part.key] = tensors[FIGURE_COUNTS][part.place], spread
     if question.quantiles is not None:
         scale = RELEASES["quantiles"].scales_fn(question.quantiles)[COUNTS]
         trees = _added(answers, 0)[COUNTS]
+        key = {part.name: part.key for part in partitions(plan.task) if part.is_column}
         for name, tree in zip(plan.task.released_columns, trees, strict=True):
-            counts[name] = from_tree(tree, many**0.5 * before[0] * scale, units)
+            counts[key[name]] = from_tree(tree, many**0.5 * before[0] * scale, units)
     return Noisy(
         units=units,
         institutions=many,
@@ -238,7 +239,7 @@ def _exact(plan: TrainingPlan, answer: Answer) -> Exact:
     return Exact(
         units=answer.num_examples,
         floor=float("inf") if answer.figures.get("owners") else floor,
-        counts={part.name: tensors[FIGURE_COUNTS][part.place] for part in counted(plan)},
+        counts={part.key: tensors[FIGURE_COUNTS][part.place] for part in counted(plan)},
         # In two parts each, which add up to float64
         moments=numpy.zeros((0, 3)) if moments is None else moments.sum(axis=-1),
         products=numpy.zeros((0, 6)) if products is None else products.sum(axis=-1),

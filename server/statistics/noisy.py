@@ -9,11 +9,12 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy
 
+from confide.config.outcomes.survival import SurvivalConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.task import TaskConfig
 from confide.encodings.cells import CELLS, OCTAVE_CELLS, WIDE_CELLS, WIDE_STARTS, wide_grid
@@ -21,12 +22,14 @@ from confide.privacy.histogram_tree import levels
 from confide.releases.figures import Partition, numeric_columns, pairs
 from confide.releases.release import Floats
 from confide.releases.statistics import BOTH
+from confide.releases.targets import LABEL, TRUTH, target_number
 from confide.server.statistics.summary import (
     CROWDED,
     QUANTILES,
     ColumnFigures,
     Figure,
     Histogram,
+    OutcomeFigures,
     Summary,
     pair_name,
 )
@@ -44,8 +47,8 @@ class Noisy:
         units: n, declared by them together.
         institutions: how many they are.
         floor: smallest count that is told as a number.
-        counts: partition's name -> counts of its cells, and their covariance.
-        moments: [c, 3].
+        counts: partition's key -> counts of its cells, and their covariance.
+        moments: [c, 3], that of a number that is predicted the last.
         moments_std: standard deviation of each.
         products: [pairs, 6].
         products_std: standard deviation of each.
@@ -77,34 +80,79 @@ def summarise_noisy(task: TaskConfig, parts: Sequence[Partition], sums: Noisy) -
         parts: all partitions of it.
         sums: what institutions released together.
     """
-    names, columns, labels = numeric_columns(task), {}, {}
+    names, columns = numeric_columns(task), {}
     for part in parts:
-        counts, covariance = sums.counts[part.name]
-        told = [_count(sums, x, math.sqrt(v)) for x, v in _with_variances(counts, covariance)]
-        if part.kind == "label":
-            labels = dict(zip(task.labels, told, strict=True))
+        if not part.is_column:
             continue
-        column, missing = task.table_columns[part.name], told[-1].scaled(1 / sums.units)
+        cells = _cells(sums, part)
+        column = task.table_columns[part.name]
         if part.kind == "numeric":
             own = sums.moments[names.index(part.name)]
-            columns[part.name] = _numeric(column, sums, own, _Cells(counts, covariance, told))
+            columns[part.name] = _numeric(column, sums, own, cells)
         else:
             columns[part.name] = ColumnFigures(
                 kind="categorical",
                 institutions=sums.institutions,
-                missing=missing,
-                categories=dict(zip(category_names(column), told[:-1], strict=True)),
+                missing=cells.told[-1].scaled(1 / sums.units),
+                categories=dict(zip(category_names(column), cells.told[:-1], strict=True)),
             )
     correlations = {
         pair_name(names[i], names[j]): _correlation(products, sums.products_std)
         for (i, j), products in zip(pairs(task), sums.products, strict=True)
     }
+    labels, outcome = _outcome(task, [part for part in parts if not part.is_column], sums)
     return Summary(
         units=sums.units,
         institutions=sums.institutions,
         columns=columns,
         labels=labels,
         correlations=correlations,
+        outcome=outcome,
+    )
+
+
+def _cells(sums: Noisy, part: Partition) -> _Cells:
+    counts, covariance = sums.counts[part.key]
+    told = [_count(sums, x, math.sqrt(v)) for x, v in _with_variances(counts, covariance)]
+    return _Cells(counts, covariance, told)
+
+
+def _outcome(
+    task: TaskConfig, parts: Sequence[Partition], sums: Noisy
+) -> tuple[dict[str, Figure], OutcomeFigures]:
+    """Return units by label, and all that is known of what is predicted."""
+    labels: dict[str, Figure] = {}
+    found = OutcomeFigures(kind=task.outcome.kind, column=", ".join(task.target_columns))
+    for part in parts:
+        cells, column = _cells(sums, part), target_number(task)
+        if part.kind == LABEL:
+            names = task.outcome.label_names(task.labelling)
+            labels = dict(zip(names, cells.told, strict=True))
+        elif part.kind == TRUTH:
+            labels[part.name] = cells.told[1]
+        elif column is not None:
+            found = replace(found, number=_numeric(column, sums, sums.moments[-1], cells))
+        elif isinstance(task.outcome, SurvivalConfig):
+            found = _ends(found, task.outcome.ends, sums, cells)
+    shares = {name: count.scaled(1 / sums.units) for name, count in labels.items()}
+    return labels, replace(found, shares=shares)
+
+
+def _ends(
+    found: OutcomeFigures, ends: Sequence[float], sums: Noisy, cells: _Cells
+) -> OutcomeFigures:
+    """Return units by how and when they end."""
+    edges, count = [0.0, *ends], len(ends)
+    totals = []
+    for place in (slice(None, count), slice(count, None)):
+        deviation = math.sqrt(float(cells.covariance[place, place].sum()))
+        totals.append(_count(sums, float(cells.counts[place].sum()), deviation))
+    return replace(
+        found,
+        events=totals[0],
+        censored=totals[1],
+        event_times=Histogram(edges=edges, counts=cells.told[:count]),
+        censored_times=Histogram(edges=[*edges, edges[-1]], counts=cells.told[count:]),
     )
 
 

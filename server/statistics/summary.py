@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,6 +71,32 @@ class ColumnFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OutcomeFigures:
+    """What is known of what is predicted.
+
+    Attributes:
+        kind: of the outcome.
+        column: that it is read from; of several labels, of times and of events there are others.
+        shares: label -> share of the units that have it, or for which it holds.
+        number: of a regression.
+        events: units that had the event.
+        censored: units that were last seen without it.
+        event_times: units by the public interval of their event.
+        censored_times: units by that in which they were last seen; the last cell, which has no
+            length, is of those who were free of the event at the horizon.
+    """
+
+    kind: str
+    column: str
+    shares: Mapping[str, Figure] = field(default_factory=dict)
+    number: ColumnFigures | None = None
+    events: Figure | None = None
+    censored: Figure | None = None
+    event_times: Histogram | None = None
+    censored_times: Histogram | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Statistics of one institution, or of several together.
 
@@ -78,7 +104,7 @@ class Summary:
         units: n, the number of training units that they declare.
         institutions: how many they are.
         columns: column -> its figures.
-        labels: class -> units; empty where the task has none.
+        labels: label -> units that have it, or for which it holds; empty where there is none.
         correlations: "one / other" -> correlation of the units that have both.
     """
 
@@ -87,15 +113,22 @@ class Summary:
     columns: Mapping[str, ColumnFigures]
     labels: Mapping[str, Figure]
     correlations: Mapping[str, Figure]
+    outcome: OutcomeFigures
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it: rounded, without what a column has not."""
         plain: dict[str, Any] = _rounded(dataclasses.asdict(self))
-        for column in plain["columns"].values():
-            for name in ("mean", "deviation", "histogram", "quantiles", "categories"):
-                if not column[name]:
-                    del column[name]
+        outcome = plain["outcome"]
+        for column in (*plain["columns"].values(), *filter(None, [outcome["number"]])):
+            _drop_empty(column, ("mean", "deviation", "histogram", "quantiles", "categories"))
+        _drop_empty(outcome, [name for name in outcome if name not in ("kind", "column")])
         return plain
+
+
+def _drop_empty(plain: dict[str, Any], names: Iterable[str]) -> None:
+    for name in names:
+        if not plain[name]:
+            del plain[name]
 
 
 def _rounded(node: Any) -> Any:
@@ -118,4 +151,13 @@ CROWDED = 0.3
 """With a larger share in the first of a range's 16 equal cells, its octaves are told apart."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-__all__ = ["CROWDED", "QUANTILES", "ColumnFigures", "Figure", "Histogram", "Summary", "pair_name"]
+__all__ = [
+    "CROWDED",
+    "QUANTILES",
+    "ColumnFigures",
+    "Figure",
+    "Histogram",
+    "OutcomeFigures",
+    "Summary",
+    "pair_name",
+]

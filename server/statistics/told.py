@@ -33,18 +33,28 @@ def statistics_table(found: Mapping[str, Any]) -> Table:
     )
     federation = found["federation"]
     for name, column in federation["columns"].items():
-        median = column.get("quantiles", {}).get("0.5")
-        table.add_row(
-            name,
-            text_of(column["missing"], 100, digits=1),
-            text_of(column.get("mean")),
-            text_of(column.get("deviation")),
-            text_of(median),
-            _counts(column.get("categories", {})),
-        )
+        table.add_row(*_row(name, column))
+    outcome = federation["outcome"]
     if federation["labels"]:
         table.add_row("(label)", "", "", "", "", _counts(federation["labels"]))
+    if "number" in outcome:
+        name, _, *figures = _row(f"({outcome['column']})", outcome["number"])
+        table.add_row(name, "", *figures)
+    if "events" in outcome:
+        ends = {name: outcome[name] for name in ("events", "censored")}
+        table.add_row(f"({outcome['column']})", "", "", "", "", _counts(ends))
     return table
+
+
+def _row(name: str, column: Mapping[str, Any]) -> list[str]:
+    return [
+        name,
+        text_of(column["missing"], 100, digits=1),
+        text_of(column.get("mean")),
+        text_of(column.get("deviation")),
+        text_of(column.get("quantiles", {}).get("0.5")),
+        _counts(column.get("categories", {})),
+    ]
 
 
 def text_of(figure: Figures | None, factor: float = 1.0, *, digits: int | None = None) -> str:

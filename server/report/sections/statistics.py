@@ -9,6 +9,7 @@ from confide.errors import ConfigError
 from confide.server.report.figures import Picture
 from confide.server.report.render import Cell, ReportTable, Row, drawn, render
 from confide.server.report.sections import statistics_plots as plots
+from confide.server.report.sections.statistics_outcome import cell, outcome_block, outcome_rows
 from confide.server.run_folder import command_of
 from confide.server.statistics.told import NOMINAL
 
@@ -39,6 +40,7 @@ def statistics_page(found: Mapping[str, Any], folder: Path) -> str:
         floor=_floor(privacy),
         tiles=_tiles(found),
         intervals=_intervals(privacy),
+        outcome=outcome_block(federation),
         numeric=_numeric(federation["columns"]),
         pictures=_pictures(federation),
         missing=drawn(plots.missing(found)),
@@ -127,18 +129,6 @@ def _intervals(privacy: Mapping[str, Any]) -> str:
     )
 
 
-def _cell(figure: Mapping[str, Any] | None, factor: float = 1.0) -> Cell:
-    """Return a figure's cell: its value, with its interval in small print."""
-    if figure is None:
-        return Cell("–")
-    low, high = factor * figure["low"], factor * figure["high"]
-    digits = 3 if high - low < 1 else 1 if high - low < 100 else 0
-    ends = "" if low == high else f"{low:.{digits}f} to {high:.{digits}f}"
-    if figure["value"] is None:
-        return Cell("–", ends)
-    return Cell(f"{factor * figure['value']:.{max(digits, 1)}f}", ends)
-
-
 def _numeric(columns: Mapping[str, Mapping[str, Any]]) -> ReportTable:
     shares = ("0.05", "0.5", "0.95")
     headers = ["column", "missing, %", "mean", "standard deviation", "5 %", "median", "95 %"]
@@ -146,10 +136,10 @@ def _numeric(columns: Mapping[str, Mapping[str, Any]]) -> ReportTable:
         Row(
             [
                 Cell(name),
-                _cell(column["missing"], 100),
-                _cell(column["mean"]),
-                _cell(column["deviation"]),
-                *(_cell(column["quantiles"][share]) for share in shares),
+                cell(column["missing"], 100),
+                cell(column["mean"]),
+                cell(column["deviation"]),
+                *(cell(column["quantiles"][share]) for share in shares),
             ]
         )
         for name, column in columns.items()
@@ -160,8 +150,6 @@ def _numeric(columns: Mapping[str, Mapping[str, Any]]) -> ReportTable:
 
 def _pictures(federation: Mapping[str, Any]) -> list[Picture]:
     pictures = []
-    if federation["labels"]:
-        pictures.append(plots.categories(0, "Labels", federation["labels"]))
     columns = list(federation["columns"].items())[:_MOST_COLUMNS]
     for place, (name, column) in enumerate(columns, start=1):
         if column["kind"] == "numeric":
@@ -192,11 +180,14 @@ def _shown(found: Mapping[str, Any]) -> ReportTable:
     """Return a table of means, one column an institution."""
     shown = dict(list(found["institutions"].items())[:_MOST_SHOWN])
     headers = ["mean of", *shown]
-    rows = [Row([Cell("records"), *(Cell(f"{it['units']:,}") for it in shown.values())])]
+    rows = [
+        Row([Cell(_unit(found["privacy"])), *(Cell(f"{it['units']:,}") for it in shown.values())])
+    ]
     for name, column in found["federation"]["columns"].items():
         if column["kind"] == "numeric":
             own = (it["columns"][name].get("mean") for it in shown.values())
-            rows.append(Row([Cell(name), *map(_cell, own)]))
+            rows.append(Row([Cell(name), *map(cell, own)]))
+    rows += outcome_rows(found["federation"], list(shown.values()))
     return ReportTable(headers, rows if shown else [])
 
 
