@@ -201,8 +201,21 @@ def load_pretrained(
             output_loading_info=True,
             **extra,
         )
+        _freeze_fixed(model, extra)
     _refuse_missing(name or str(folder), info, fresh)
     return prepare_model(model)
+
+
+def _freeze_fixed(model: Any, extra: Mapping[str, Any]) -> None:
+    """Freeze what a family never trains, such as a table of sines: transformers 5 forgets it."""
+    import torch
+
+    with torch.device("meta"):
+        bare = type(model)(model.config, **extra)
+    fixed = {name for name, p in bare.named_parameters() if not p.requires_grad}
+    for name, parameter in model.named_parameters():
+        if name in fixed:
+            parameter.requires_grad_(False)
 
 
 def _refuse_missing(name: str, info: Mapping[str, Any], fresh: tuple[str, ...]) -> None:

@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils.spectral_norm import SpectralNorm, remove_spectral_norm
 
 _RANDOM = re.compile(
     r"dropout|pdrop$|drop_?path|drop_?prob|drop_?rate|layer_?drop|stochastic_depth"
@@ -102,10 +105,13 @@ def prepare_model(model: nn.Module, *, trained_norms: bool = False) -> nn.Module
     settings = getattr(model, "config", None)
     if settings is not None:
         switch_off_randomness(settings)
-    for module in model.modules():
+    for module in list(model.modules()):
         _switch_off(module)
         if isinstance(module, nn.modules.dropout._DropoutNd):
             module.p = 0.0
+        if isinstance(module, nn.RReLU):
+            module.lower = module.upper = (module.lower + module.upper) / 2
+        _fix_spectral_norm(module)
     # A model from transformers is in evaluation mode, in which Opacus sees no layer.
     return _folded(model, trained=trained_norms).train()
 
@@ -135,6 +141,32 @@ def _switch_off(owner: Any) -> None:
             setattr(owner, name, type(value)(0.0 for _ in value))
 
 
+def _fix_spectral_norm(module: nn.Module) -> None:
+    """Keep the weight that a spectral norm makes in evaluation mode: training passes change it."""
+    chains = getattr(module, "parametrizations", None)
+    for name, chain in list(chains.items()) if isinstance(chains, nn.ModuleDict) else ():
+        if any(isinstance(part, _SpectralNorm) for part in chain.eval().children()):
+            parametrize.remove_parametrizations(module, name)
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, hook.name)
+
+
+def contiguous_convolutions(model: nn.Module) -> None:
+    """Let every convolution take contiguous inputs.
+
+    Opacus 1.6 unfolds those of a permuted input as if it were contiguous, and its gradients of
+    records are wrong without a word. What a convolution returns stays the same.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            module.register_forward_pre_hook(_contiguous)
+
+
+def _contiguous(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (args[0].contiguous(), *args[1:])
+
+
 def _folded(model: nn.Module, *, trained: bool) -> nn.Module:
     made: dict[nn.Module, FoldedNorm] = {}  # one that two parents share stays one
 
@@ -153,4 +185,4 @@ def _folded(model: nn.Module, *, trained: bool) -> nn.Module:
     return fold(model) or model
 
 
-__all__ = ["FoldedNorm", "prepare_model", "switch_off_randomness"]
+__all__ = ["FoldedNorm", "contiguous_convolutions", "prepare_model", "switch_off_randomness"]
