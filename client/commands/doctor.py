@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Linux takes 108 bytes for the path of a socket, its final null byte included
 _LONGEST_SOCKET = 107
+# What computes in bfloat16, as torch names it.
+_HALF_PRECISION = ("amx_bf16", "avx512_bf16")
 _RECORDS_ADVICE = (
     "`confide data check` shows them in full; correct the records, or data.* in client.yaml."
 )
@@ -373,6 +375,16 @@ def _device(kit: InstitutionKit) -> Iterator[Finding]:
         )
     else:
         yield ok("device", f"trainer.device={asked}; torch sees no GPU of NVIDIA's")
+    if kit.config.trainer.precision == "bf16" and not seen and asked in ("auto", "cpu"):
+        has = torch.cpu.get_capabilities()
+        if has.get("architecture") == "x86_64" and not any(map(has.get, _HALF_PRECISION)):
+            yield Finding(
+                "device",
+                "warning",
+                "trainer.precision=bf16, and this processor has neither AMX nor AVX512_BF16: a"
+                " step takes about four times as long as in float32",
+                "set trainer.precision=float32.",
+            )
 
 
 __all__ = ["diagnose", "examine"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ledger_runs import terms
 from safetensors.torch import save_file
-from torch import zeros
+from torch import cpu, zeros
 
 from confide.cli import main
 from confide.client.commands.doctor import diagnose
@@ -197,3 +197,29 @@ def test_what_the_last_supernode_told_is_told(kit: Path) -> None:
         "Starting Flower SuperNode\nExit Code: 305\n[code: 2004] Failed to activate SuperNode.\n"
     )
     assert "does not accept this institution's key" in found(kit)["supernode"][0].message
+
+
+_OLD = {"architecture": "x86_64", "avx512_f": True, "amx_tile": False}
+
+
+@pytest.mark.parametrize(
+    ("has", "precision", "is_slow"),
+    [
+        (_OLD, "bf16", True),
+        (_OLD, "float32", False),
+        ({**_OLD, "avx512_bf16": True}, "bf16", False),
+        ({**_OLD, "amx_bf16": True}, "bf16", False),
+        ({"architecture": "aarch64"}, "bf16", False),
+    ],
+)
+def test_processor_without_half_precision_is_told(
+    kit: Path,
+    has: dict[str, object],
+    precision: str,
+    is_slow: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cpu, "get_capabilities", lambda: has)
+    told = found(kit, f"trainer.precision={precision}", "trainer.device=cpu")["device"]
+    assert ("neither AMX nor AVX512_BF16" in told[-1].message) == is_slow
+    assert (told[-1].status == "warning") == is_slow
