@@ -31,8 +31,8 @@ def make_trainer(
         plan: what will be trained.
         check_fn: called before every step, raises to end training; None for no check.
     """
-    grouped = plan.privacy.unit == "group"
-    return Trainer(workload, private=plan.private, grouped=grouped, check_fn=check_fn)
+    size = plan.privacy.max_records_per_group if plan.privacy.unit == "group" else None
+    return Trainer(workload, private=plan.private, group_size=size, check_fn=check_fn)
 
 
 def institution_keys(noise_secret: bytes, name: str) -> KeyFn:

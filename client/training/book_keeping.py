@@ -99,21 +99,28 @@ class BookKeeping:
         self._params = [p for layer in self._layers.values() for p in layer.parameters()]
         self._sums: Tensor | None = None
 
-    def margin(self, expected: float) -> float:
+    def margin(self, expected: float, *, group_size: int = 1, rows: int = 1) -> float:
         """Return how far below C norms have to stay for a sum to have the sensitivity C.
 
         Args:
-            expected: expected number of records in a step, q * n.
+            expected: expected number of units in a step, q * n.
+            group_size: most records of a unit.
+            rows: most rows of a pass; not looked at where records are units.
 
         Raises:
             PrivacyError: if it is more than a sixteenth: the bound grows with the square of a step.
         """
-        margin = rounding_margin(expected=expected, tokens=self._most_tokens)
+        margin = rounding_margin(
+            expected=expected,
+            tokens=self._most_tokens * group_size,
+            products=None if group_size == 1 else rows * self._most_tokens,
+        )
         if margin > _MOST_MARGIN:
+            units = "records" if group_size == 1 else "groups"
             raise PrivacyError(
                 f"Expected steps whose rounding is bounded by {_MOST_MARGIN:g} C; got q*n="
-                f"{expected:g} records of up to {self._most_tokens} tokens, {margin:.2g} C; lower"
-                " client.sampling_rate or client.batch_size."
+                f"{expected:g} {units} of up to {self._most_tokens * group_size} tokens,"
+                f" {margin:.2g} C; lower client.sampling_rate or client.batch_size."
             )
         return margin
 
@@ -132,17 +139,23 @@ class BookKeeping:
             self._most_tokens = max(call.tokens for call in calls)
 
     def accumulate(
-        self, batch: Batch, clipping: ClippingRule, is_record: Tensor | None = None
+        self,
+        batch: Batch,
+        clipping: ClippingRule,
+        is_record: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> None:
-        """Add each record's gradient, clipped, to ``param.summed_grad``, float64.
+        """Add each unit's gradient, clipped, to ``param.summed_grad``, float64.
 
-        A record whose gradient is not finite counts as zero. Sums share one piece of memory, which
+        A unit whose gradient is not finite counts as zero. Sums share one piece of memory, which
         the first batch after ``summed_grad = None`` overwrites.
 
         Args:
             batch: b >= 1 records.
             clipping: the rule that gradients are clipped by.
-            is_record: which rows count, bool, shape [b]; None for all.
+            is_record: which units count, bool, shape [u]; None for all.
+            weights: what each record counts in its unit's mean, shape [u, places]; None for records
+                as units.
 
         Raises:
             PrivacyError: if a layer is called twice, or in a way that its gradient does not follow
@@ -153,7 +166,7 @@ class BookKeeping:
                 "A clipped sum was about to be used twice; zero_grad() is missing between two"
                 " steps."
             )
-        count, gradients = self._gradients(batch)
+        count, gradients = self._gradients(batch, weights)
         with torch.no_grad():
             norms = _norms(gradients, count, self._params[0].device)
             kept = counts(norms)
@@ -170,9 +183,9 @@ class BookKeeping:
         count, gradients = self._gradients(batch)
         return _norms(gradients, count, self._params[0].device)
 
-    def contributions(self, batch: Batch) -> Iterator[list[Tensor]]:
-        """Return all that each record's part of a sum is computed from, record by record."""
-        count, gradients = self._gradients(batch)
+    def contributions(self, batch: Batch, weights: Tensor | None = None) -> Iterator[list[Tensor]]:
+        """Return all that each unit's part of a sum is computed from, unit by unit."""
+        count, gradients = self._gradients(batch, weights)
         with torch.no_grad():
             norms = _norms(gradients, count, self._params[0].device)
         return (
@@ -180,7 +193,8 @@ class BookKeeping:
             for index, norm in enumerate(norms)
         )
 
-    def _gradients(self, batch: Batch) -> tuple[int, list[Gradient]]:
+    def _gradients(self, batch: Batch, weights: Tensor | None = None) -> tuple[int, list[Gradient]]:
+        """Return the number of units, and the gradients of each parameter."""
         with self._listening() as calls:
             losses = self._loss_fn(self._model, batch)
         if losses.dim() != 1:
@@ -194,6 +208,8 @@ class BookKeeping:
             if calls
             else ()
         )
+        if weights is not None:
+            weights = weights.to(losses.device)
         shared: dict[int, Inputs] = {}
         gradients: list[Gradient] = []
         with torch.no_grad():
@@ -203,8 +219,8 @@ class BookKeeping:
                         f"What comes out of {call.name} is changed in place, or the loss does not"
                         " depend on it."
                     )
-                gradients.extend(gradients_of(call.layer, call.inputs, g, shared))
-        return len(losses), gradients
+                gradients.extend(gradients_of(call.layer, call.inputs, g, shared, weights))
+        return len(losses if weights is None else weights), gradients
 
     def _add(self, gradients: list[Gradient], factors: Tensor) -> None:
         # A first sum overwrites its memory, which is cheaper than zeroing it and adding.
@@ -304,6 +320,8 @@ def _refuse_unsupported(name: str, module: nn.Module, frozen: list[str]) -> None
             f"{name or 'The model'} is {type(module).__name__}: book-keeping has Linear, LayerNorm"
             " and Embedding."
         )
+    if not {"weight", "bias"} >= set(dict(module.named_parameters(recurse=False))):
+        raise PrivacyError(f"{name} computes its weight: book-keeping takes weights themselves.")
     if frozen:
         raise PrivacyError(
             f"{name} is trained without its {', '.join(frozen)}: book-keeping takes whole layers."

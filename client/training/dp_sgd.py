@@ -23,8 +23,8 @@ passes`), or what a record adds would depend on who else was sampled, by roundin
 the tensors can blow up. Sums and noise are float64 until a step's gradient is done.
 
 Records are clipped without gradients of their own wherever a model's layers allow it
-(`confide.client.training.book_keeping`), and else, as groups always are, by Opacus's per-record
-gradients; the same preflight, noise and scaling follow.
+(`confide.client.training.book_keeping`), groups of larger models too, and else by Opacus's
+per-record gradients; the same preflight, noise and scaling follow.
 """
 
 import contextlib
@@ -44,10 +44,21 @@ from confide.client.training.clipping import (
     gradient_norms,
 )
 from confide.client.training.optimizer import KeyedDPOptimizer
-from confide.client.training.passes import Filler, ModelCost, PassSizes, mark_last, passes
+from confide.client.training.passes import (
+    Filler,
+    ModelCost,
+    Pass,
+    PassSizes,
+    group_passes,
+    mark_last,
+    passes,
+    places_of,
+)
 from confide.client.training.step import DpSgdStep, expect_hook_warning
 from confide.errors import PrivacyError
+from confide.models.coverage import refuse_moving, refuse_uncovered
 from confide.models.networks import refuse_dropout
+from confide.models.prepared import contiguous_convolutions
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Batch, Examples, padded_length
 
@@ -56,6 +67,11 @@ log = logging.getLogger(__name__)
 _BY_OPACUS = "Per-record gradients by Opacus: %s"
 # Elements of the sums of groups that are open at once, 1 GiB of float64.
 _OPEN_ELEMENTS = 2**27
+# Parameters from which on groups go through the books. Those of smaller models cost less there too,
+# and runs that began before keep their weights bit for bit.
+_GROUPS_FROM = 2**13
+# Numbers of places that the groups of a step are taken to have, in choosing the size of a pass.
+_KINDS = 3
 # Of a record that has no lengths, such as patches of an image.
 _MOST_TOKENS = 1024
 
@@ -67,12 +83,14 @@ class DpSgd:
         model: without BatchNorm, and without dropout that acts.
         loss_fn: loss of each record.
         physical_batch_size: most rows in one pass.
-        book_keeping: use book-keeping instead of per-record gradients; None: if supported.
+        book_keeping: use book-keeping instead of per-record gradients; None: if supported and, for
+            groups, if it pays.
         filler: invented records, the first of which fills passes up; None for zeros.
         longest: largest number of tokens of a record; None if records have none.
+        group_size: largest number of a group's records; None where records are units.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an engine and its passes follow from
         self,
         model: nn.Module,
         loss_fn: LossFn,
@@ -81,15 +99,18 @@ class DpSgd:
         book_keeping: bool | None = None,
         filler: Examples | None = None,
         longest: int | None = None,
+        group_size: int | None = None,
     ) -> None:
         refuse_dropout(model)
+        refuse_moving(model)
         self._model, self._loss_fn = model, loss_fn
-        self._params = [p for p in model.parameters() if p.requires_grad]
-        self._physical = physical_batch_size
+        named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.names, self._params = list(named), list(named.values())
+        self._physical, self._group_size = physical_batch_size, group_size
         self._filler = Filler(filler)
         self._aligned = AlignedRows(model)
         self._book: BookKeeping | None = None
-        if book_keeping is not False:
+        if book_keeping or (book_keeping is None and self._books_pay()):
             most = padded_length(longest) if longest else _MOST_TOKENS
             try:
                 self._book = BookKeeping(model, loss_fn, most_tokens=most)
@@ -101,6 +122,11 @@ class DpSgd:
         self._cost = ModelCost.of(model, writes=self._book is None)
 
     @property
+    def model(self) -> nn.Module:
+        """The model, without what wraps it."""
+        return self._model
+
+    @property
     def params(self) -> list[nn.Parameter]:
         """The trainable parameters, in the order of the model's."""
         return self._params
@@ -109,6 +135,20 @@ class DpSgd:
     def book_keeping(self) -> bool:
         """Whether gradients are clipped without per-record gradients."""
         return self._book is not None
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Numbers of rows that a unit may take: the fewest and the most; () for one a record."""
+        if self._book is None or self._group_size is None:
+            return ()
+        return tuple(sorted({1, places_of(self._group_size)}))
+
+    def _books_pay(self) -> bool:
+        if self._group_size is None:
+            return True
+        # A group goes through one pass, whole.
+        fits = places_of(self._group_size) <= self._physical
+        return fits and sum(p.numel() for p in self._params) >= _GROUPS_FROM
 
     def optimizer(
         self, base: torch.optim.Optimizer, step: DpSgdStep, noise: KeyedGenerator
@@ -123,7 +163,11 @@ class DpSgd:
         Raises:
             PrivacyError: if a step adds up so many records that rounding cannot be covered.
         """
-        return MARGIN if self._book is None else self._book.margin(step.expected_batch_size)
+        if self._book is None:
+            return MARGIN
+        return self._book.margin(
+            step.expected_batch_size, group_size=self._group_size or 1, rows=self._physical
+        )
 
     def sizes(self, step: DpSgdStep) -> PassSizes:
         """Return the rows of a round's passes, which follow from public figures."""
@@ -132,6 +176,7 @@ class DpSgd:
             rate=step.sampling_rate,
             most=self._physical,
             cost=self._cost,
+            kinds=min(_KINDS, max(self.places, default=1).bit_length()),
         )
 
     def private_gradient(
@@ -145,11 +190,16 @@ class DpSgd:
             indices: indices of the sampled records, shape [b], b >= 0.
         """
         found = passes(examples, indices, self.sizes(optimizer.shared), self._filler)
+        self._add_passes(optimizer, found)
+
+    def _add_passes(self, optimizer: KeyedDPOptimizer, found: Iterator[Pass]) -> None:
         for part, is_last in mark_last(found):
             optimizer.zero_grad(set_to_none=True)
             if part is not None and self._book:
                 with self._aligned():
-                    self._book.accumulate(part.batch, optimizer.clipping, part.is_record)
+                    self._book.accumulate(
+                        part.batch, optimizer.clipping, part.is_record, part.weights
+                    )
             elif part is not None:
                 self._grad_samples(part.batch)
             # Nothing is left to clip, and Opacus expects gradients of every parameter.
@@ -177,6 +227,11 @@ class DpSgd:
             examples: all training records.
             members: indices of the records of each sampled group, each of at least one.
         """
+        if self.places:
+            self._refuse_large(members)
+            sizes = self.sizes(optimizer.shared)
+            self._add_passes(optimizer, group_passes(examples, members, sizes, self._filler))
+            return
         size = max(1, _OPEN_ELEMENTS // sum(p.numel() for p in self._params))
         for start in range(0, len(members) or 1, size):
             batch = members[start : start + size]
@@ -196,6 +251,14 @@ class DpSgd:
                 optimizer.signal_skip_step(number < len(members))
                 optimizer.pre_step()
 
+    def _refuse_large(self, members: Sequence[Tensor]) -> None:
+        longest = max(map(len, members), default=0)
+        if longest > (self._group_size or 1):
+            raise PrivacyError(
+                f"A group of {longest} records; this model was prepared for at most"
+                f" {self._group_size} (privacy.max_records_per_group)."
+            )
+
     def _add_group_means(
         self,
         means: list[Tensor],
@@ -206,8 +269,8 @@ class DpSgd:
         """Add each group's mean gradient to ``means``: one tensor a parameter, shape [g, ...]."""
         if self._wrapped is None:
             raise PrivacyError(
-                "This model is clipped record by record; build it with book_keeping=False for"
-                " groups."
+                "This model is clipped record by record; build it with group_size, or"
+                " book_keeping=False, for groups."
             )
         records = torch.cat(list(batch))
         counts = torch.tensor([len(group) for group in batch])
@@ -231,15 +294,29 @@ class DpSgd:
         with self._aligned():
             losses = self._loss_fn(self._forward, batch)
             torch.autograd.backward(losses.sum())
-        for p in self._params:
-            p.grad_sample = p.grad_sample.float()  # type: ignore[attr-defined]
+        for name, p in zip(self.names, self._params, strict=True):
+            sample = p.grad_sample  # type: ignore[attr-defined]
+            if sample is None and p.grad is not None:
+                raise PrivacyError(
+                    f"{name} is trained by a layer that Opacus does not follow; train less of the"
+                    " model (tuning=lora or tuning=head)."
+                )
+            # What the loss does not depend on, such as a pooler that nothing uses, has none.
+            sample = p.new_zeros((len(losses), *p.shape)) if sample is None else sample
+            p.grad_sample = sample.float()  # type: ignore[attr-defined]
         return [p.grad_sample for p in self._params]  # type: ignore[attr-defined]
 
-    def contributions(self, batch: Batch) -> Iterator[list[Tensor]]:
-        """Return all that each row's part of a sum is computed from, row by row."""
+    def contributions(self, batch: Batch, weights: Tensor | None = None) -> Iterator[list[Tensor]]:
+        """Return all that each unit's part of a sum is computed from, unit by unit.
+
+        Args:
+            batch: rows.
+            weights: what each row counts in its unit's mean, shape [u, places], where book-keeping
+                clips groups; None for rows as units.
+        """
         if self._book:
             with self._aligned():
-                return self._book.contributions(batch)
+                return self._book.contributions(batch, weights)
         samples = self._grad_samples(batch)
         norms = gradient_norms(samples)
         return ([norm, *(sample[i] for sample in samples)] for i, norm in enumerate(norms))
@@ -259,6 +336,18 @@ class DpSgd:
                 self._book, self._wrapped = None, _wrap(self._model)
                 self._cost = ModelCost.of(self._model, writes=True)
             self.forget()
+
+    @contextlib.contextmanager
+    def losing(self, loss_fn: LossFn | None) -> Iterator[None]:
+        """Compute with another loss of each record for the moment; None for one's own."""
+        own, engines = self._loss_fn, [self] + ([self._book] if self._book else [])
+        for engine in engines:
+            engine._loss_fn = loss_fn or own
+        try:
+            yield
+        finally:
+            for engine in engines:
+                engine._loss_fn = own
 
     @contextlib.contextmanager
     def plain(self) -> Iterator[Callable[[Batch], Tensor]]:
@@ -292,6 +381,8 @@ class DpSgd:
 
 
 def _wrap(model: nn.Module) -> GradSampleModule:
+    refuse_uncovered(model)
+    contiguous_convolutions(model)
     try:
         return GradSampleModule(model, batch_first=True, loss_reduction="sum")
     except (NotImplementedError, ValueError) as error:

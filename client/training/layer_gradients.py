@@ -152,13 +152,19 @@ class _Table:
 
     @classmethod
     def of(cls, layer: nn.Embedding, ids: Tensor, g: Tensor) -> Self:
-        """Add up the gradients of a record's equal tokens: one row for each different one."""
+        """Add up the gradients of a unit's equal tokens: one row for each different one.
+
+        Args:
+            layer: the table's.
+            ids: shape [b, t], t tokens a unit.
+            g: gradients of outputs, shape [b, t, d], or any with these rows in this order.
+        """
         size = layer.num_embeddings
         # Tokens numbered apart for each record, so that equal ones of two records stay two rows.
-        keys = ids.flatten(1) + size * torch.arange(len(ids), device=ids.device)[:, None]
+        keys = ids + size * torch.arange(len(ids), device=ids.device)[:, None]
         different, places = torch.unique(keys, return_inverse=True)
         rows = g.new_zeros(len(different), layer.embedding_dim)
-        rows.index_add_(0, places.flatten(), g.flatten(0, -2))
+        rows.index_add_(0, places.flatten(), g.reshape(-1, layer.embedding_dim))
         tokens = different % size
         # Torch gives the padding's row no gradient either.
         if layer.padding_idx is not None:
@@ -229,7 +235,7 @@ def _squared_by_product(x: Tensor, g: Tensor) -> Tensor:
     return torch.cat([_squared_lengths(p.flatten(1)) for p in products]) + slack
 
 
-def rounding_margin(*, expected: float, tokens: int) -> float:
+def rounding_margin(*, expected: float, tokens: int, products: int | None = None) -> float:
     """Bound what rounding adds to a step's sensitivity, in units of C, and how far below C to stay.
 
     A step adds up at most K tokens products to an element, K the number of sampled records, in
@@ -240,40 +246,58 @@ def rounding_margin(*, expected: float, tokens: int) -> float:
     Args:
         expected: expected number of records in a step, q * n. Samples of K = 2 q n + 100 have a
             probability below e^-90 (Chernoff).
-        tokens: largest number of tokens of a record.
+        tokens: largest number of tokens of a unit, all its records' together.
+        products: largest number that one pass adds up to an element, K passes at most adding up
+            theirs; None where only K and ``tokens`` are known.
     """
     most = 2 * expected + 100
+    terms = most * tokens if products is None else most + products
     # 2 covers what the factors' own rounding adds to 1.
     lengths = 2**10 if tokens > 1 else 2
-    return MARGIN + 2 * most * tokens * 2.0**-53 * lengths * most
+    return MARGIN + 2 * terms * 2.0**-53 * lengths * most
 
 
 def gradients_of(
-    layer: nn.Module, inputs: Tensor, g: Tensor, shared: dict[int, Inputs]
+    layer: nn.Module,
+    inputs: Tensor,
+    g: Tensor,
+    shared: dict[int, Inputs],
+    weights: Tensor | None = None,
 ) -> Iterator[Gradient]:
     """Turn the gradient of a layer's output into those of its parameters.
+
+    The mean gradient of a group of m records is the sum of g_t x_t^T / m over all their tokens:
+    that of one record with m times as many, those of empty places being zeros.
 
     Args:
         layer: Linear, LayerNorm or Embedding.
         inputs: what it was called with, shape [b, ...].
         g: gradient of its output, shape [b, ...].
         shared: inputs of this pass by identity; this layer's are added.
+        weights: what each row counts in its unit's mean, shape [u, places], b = u places; None for
+            rows that are units.
     """
-    g = g.float()
+    g, key = g.float(), id(inputs)
+    units = len(g) if weights is None else len(weights)
+    if weights is not None:
+        rows = weights.flatten()
+        g = zero_unless(rows > 0, g * rows.view(-1, *[1] * (g.dim() - 1)))
+        # Zeros and not only weights of 0: what fills a place up may be infinite, 0 times that NaN.
+        inputs = zero_unless(rows > 0, inputs.detach()) if inputs.is_floating_point() else inputs
     if isinstance(layer, nn.Embedding):
-        yield _Table.of(layer, inputs, g)
+        yield _Table.of(layer, inputs.reshape(units, -1), g)
         return
     if isinstance(layer, nn.Linear):
-        if id(inputs) not in shared:
+        if key not in shared:
             x = inputs.detach().float()
-            shared[id(inputs)] = Inputs(x.reshape(len(x), -1, layer.in_features))
-        g = g.reshape(len(g), -1, layer.out_features)
-        yield _Matrix(layer.weight, shared[id(inputs)], g)
+            shared[key] = Inputs(x.reshape(units, -1, layer.in_features))
+        g = g.reshape(units, -1, layer.out_features)
+        yield _Matrix(layer.weight, shared[key], g)
     elif isinstance(layer, nn.LayerNorm):
         # Normalised anew, without weight and bias: a pass leaves only what went in.
         shape = layer.normalized_shape
         normal = functional.layer_norm(inputs.detach().float(), shape, eps=layer.eps)
-        g = g.reshape(len(g), -1, layer.weight.numel())
+        g = g.reshape(units, -1, layer.weight.numel())
         yield _Vector(layer.weight, (g * normal.view_as(g)).sum(dim=1))
     if isinstance(layer, nn.Linear | nn.LayerNorm) and layer.bias is not None:
         yield _Vector(layer.bias, g.sum(dim=1))

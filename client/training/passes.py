@@ -9,13 +9,13 @@ What R(L) is, decides the time a step takes and nothing else.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from confide.tasks.task import Batch, Examples, widened
+from confide.tasks.task import LABELS, Batch, Examples, widened
 
 # Kernels that work in vectors treat what is left over in another way: rows times tokens are a
 # multiple of 16, and rows of records without lengths one of 32 where there are as many.
@@ -75,27 +75,37 @@ class PassSizes:
         rate: q.
         most: largest number of rows, by ``trainer.physical_batch_size``.
         cost: of the model.
+        kinds: how many numbers of places the groups of a step are taken to have.
     """
 
     expected: float
     rate: float
     most: int
     cost: ModelCost
+    kinds: int = 1
 
-    def rows(self, length: int | None) -> int:
-        """Return R for a padded length, a multiple of 8; None for records without lengths."""
+    def rows(self, length: int | None, places: int = 1) -> int:
+        """Return R for a padded length.
+
+        Args:
+            length: a multiple of 8; None for records without lengths.
+            places: number of rows that a unit takes, a power of two; R counts units.
+        """
         most = min(self.most, max(1, _MOST_ELEMENTS // max(1, self.cost.written)))
+        most = max(1, most // places)
         # Few rows waste little where a pass is not full, many share what a pass costs anyway.
+        expected = self.expected / self.kinds
         buckets = 1 if length is None else _LENGTHS
-        shared = 2 * self.expected / buckets * self.cost.pass_s
-        best = math.sqrt(shared / self.cost.row_s(length or 1))
+        shared = 2 * expected / buckets * self.cost.pass_s
+        best = math.sqrt(shared / (self.cost.row_s(length or 1) * places))
         # Nearly every Poisson sample has at most so many records.
-        target = self.expected + 3 * math.sqrt(self.expected * (1 - self.rate))
+        target = expected + 3 * math.sqrt(expected * (1 - self.rate))
         if length is not None:
             rows = max(1 << round(math.log2(max(best, 1))), _TOKENS // length)
             return min(rows, 1 << math.ceil(math.log2(max(target, 2))), _power(most))
-        limit = max(_ROWS, min(round(best / _ROWS), most // _ROWS) * _ROWS)
-        rows = math.ceil(target / max(1, round(target / limit)) / _ROWS) * _ROWS
+        step = max(1, _ROWS // places)
+        limit = max(step, min(round(best / step), most // step) * step)
+        rows = math.ceil(target / max(1, round(target / limit)) / step) * step
         return max(1, min(rows, most))
 
 
@@ -126,14 +136,17 @@ class Pass:
     """The rows of one pass.
 
     Attributes:
-        batch: R rows; those of records come first, in the order of ``indices``.
-        indices: indices of the records, int64, shape [k], 0 < k <= R.
-        is_record: which rows are records, bool, shape [R].
+        batch: R units, of one row each or of several; those that count come first, in the order of
+            ``indices``.
+        indices: indices of the records or groups that count, int64, shape [k], 0 < k <= R.
+        is_record: which units count, bool, shape [R].
+        weights: what each row counts in its unit's mean, shape [R, places]; None: rows are units.
     """
 
     batch: Batch
     indices: Tensor
     is_record: Tensor
+    weights: Tensor | None = None
 
 
 class Filler:
@@ -182,6 +195,61 @@ def passes(
             yield Pass(batch, chunk, torch.arange(rows) < len(chunk))
 
 
+def places_of(records: int) -> int:
+    """Return how many rows a group of so many records takes, a function of that group alone."""
+    return 1 << (records - 1).bit_length()
+
+
+def group_passes(
+    examples: Examples, members: Sequence[Tensor], sizes: PassSizes, filler: Filler
+) -> Iterator[Pass]:
+    """Deal groups out to passes, whole.
+
+    A pass has groups of one padded length, that of their longest record, and of one number of
+    places; so many groups share it as these two figures say.
+
+    Args:
+        examples: all records.
+        members: indices of the records of each group, each of at least one.
+        sizes: number of groups in a pass.
+        filler: fills places up that a group has no record for, which count nothing.
+    """
+    kinds: dict[tuple[int | None, int], list[int]] = {}
+    for number, group in enumerate(members):
+        kind = examples.padded(group), places_of(len(group))
+        kinds.setdefault(kind, []).append(number)
+    for (length, places), numbers in sorted(kinds.items()):
+        units = sizes.rows(length, places)
+        for start in range(0, len(numbers), units):
+            chunk = torch.tensor(numbers[start : start + units])
+            rows = _places([len(members[number]) for number in chunk.tolist()], units, places)
+            records = torch.cat([members[number] for number in chunk.tolist()])
+            batch = examples.take(records)
+            # One row of the synthetic record behind all others, which every empty place repeats.
+            batch = filler.fill(batch, len(records) + 1, examples.ragged)
+            taken = rows.flatten().to(batch[LABELS].device)
+            counted = (rows < len(records)).float()
+            yield Pass(
+                {name: column[taken] for name, column in batch.items()},
+                chunk,
+                torch.arange(units) < len(chunk),
+                counted / counted.sum(dim=1, keepdim=True).clamp_min(1),
+            )
+
+
+def _places(counts: list[int], units: int, places: int) -> Tensor:
+    """Number the rows of groups one after the other, and every empty place as the row after them.
+
+    Shape [units, places].
+    """
+    rows = torch.full((units, places), sum(counts))
+    start = 0
+    for unit, count in enumerate(counts):
+        rows[unit, :count] = torch.arange(start, start + count)
+        start += count
+    return rows
+
+
 def mark_last(found: Iterator[Pass]) -> Iterator[tuple[Pass | None, bool]]:
     """Yield passes, each with whether it is the last; one that is None where there is none."""
     # An empty sample is a step too: it adds noise, and counts.
@@ -192,4 +260,14 @@ def mark_last(found: Iterator[Pass]) -> Iterator[tuple[Pass | None, bool]]:
     yield waiting, True
 
 
-__all__ = ["Filler", "ModelCost", "Pass", "PassSizes", "ScoringSizes", "mark_last", "passes"]
+__all__ = [
+    "Filler",
+    "ModelCost",
+    "Pass",
+    "PassSizes",
+    "ScoringSizes",
+    "group_passes",
+    "mark_last",
+    "passes",
+    "places_of",
+]

@@ -10,6 +10,7 @@ of rows and on kernels being chosen alike.
 """
 
 import itertools
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -39,6 +40,8 @@ class RowCheck:
     def __init__(self, dp_sgd: "DpSgd", synthetic: Examples, *, longest: int | None) -> None:
         self._dp_sgd, self._synthetic = dp_sgd, synthetic
         self._lengths: list[int | None] = [None]
+        # Rows of a unit; () where rows are units.
+        self._places = dp_sgd.places
         self._checked: tuple[Tensor | None, tuple[int, ...]] = (None, ())
         if synthetic.lengths is not None:
             most = padded_length(longest or int(synthetic.lengths.max()))
@@ -46,8 +49,9 @@ class RowCheck:
             self._lengths = [*sorted({LENGTH_STEP, middle, most})]
 
     def rows(self, sizes: PassSizes) -> tuple[int, ...]:
-        """Return the numbers of rows that are looked at."""
-        return tuple(sizes.rows(length) for length in self._lengths)
+        """Return the numbers of units in a pass that are looked at."""
+        kinds = itertools.product(self._lengths, self._places or (1,))
+        return tuple(sizes.rows(length, places) for length, places in kinds)
 
     def check_once(self, tensors: Tensor, sizes: PassSizes) -> None:
         """Check on a round's tensors, unless these and the sizes of a pass were the last checked.
@@ -78,43 +82,64 @@ class RowCheck:
         """
         try:
             with expect_hook_warning():
-                for length in self._lengths:
-                    rows = sizes.rows(length)
+                for length, places in itertools.product(self._lengths, self._places or (0,)):
+                    rows = sizes.rows(length, places or 1)
                     few = length is not None and not is_first
                     companies = (1,) if few else _COMPANIES
-                    self._check(length, rows, sorted({min(n, rows) for n in (*companies, rows)}))
+                    numbers = sorted({min(n, rows) for n in (*companies, rows)})
+                    self._check(length, places, rows, numbers)
                     # Which kernels run follows from shapes: once is enough for these.
                     if is_first:
-                        self._check_many(length, rows)
+                        self._check_many(length, places, rows)
         finally:
             self._dp_sgd.forget()
 
-    def _check(self, length: int | None, rows: int, companies: list[int]) -> None:
-        filler = Filler(self._synthetic)
+    def _check(self, length: int | None, places: int, rows: int, companies: list[int]) -> None:
         # Every row is the record: all places at once, which has to be what it is alone.
         reference: list[Tensor] = []
-        copies = self._dp_sgd.contributions(self._batch([1] * rows, length))
+        copies = self._contributions([1] * rows, length, places, rows)
         for row, parts in enumerate(copies):
             reference = reference or [part.clone() for part in parts]
             self._compare(reference, parts, f"in row {row + 1} of {rows}")
         for number in companies:
             # Others first, so that the record stands last, beside whatever fills the pass up.
             others = [2 + i % (len(self._synthetic) - 2) for i in range(number - 1)]
-            batch = self._batch([*others, 1], length)
-            batch = filler.fill(batch, rows, self._synthetic.ragged)
-            found = next(itertools.islice(self._dp_sgd.contributions(batch), number - 1, None))
+            together = self._contributions([*others, 1], length, places, rows)
+            found = next(itertools.islice(together, number - 1, None))
             self._compare(reference, found, f"among {number} of {rows}")
 
-    def _check_many(self, length: int | None, rows: int) -> None:
+    def _check_many(self, length: int | None, places: int, rows: int) -> None:
         """Compare what several records add, each in many places and beside different ones."""
         count = len(self._synthetic) - 1
         references: dict[int, list[Tensor]] = {}
         for shift in range(2):
             records = [1 + (row + shift) % count for row in range(rows)]
-            found = self._dp_sgd.contributions(self._batch(records, length))
+            found = self._contributions(records, length, places, rows)
             for row, (record, parts) in enumerate(zip(records, found, strict=True), start=1):
                 kept = references.setdefault(record, [part.clone() for part in parts])
                 self._compare(kept, parts, f"in row {row} of {rows}")
+
+    def _contributions(
+        self, units: list[int], length: int | None, places: int, rows: int
+    ) -> Iterator[list[Tensor]]:
+        """Return what units add, in a pass of ``rows`` units.
+
+        Args:
+            units: first record of each: those after it follow, and its last place is empty.
+            length: padded length of records.
+            places: rows of a unit; 0 where rows are units.
+            rows: number of units; what is missing is filled up.
+        """
+        last = len(self._synthetic) - 1
+        records = [1 + (unit - 1 + i) % last for unit in units for i in range(places or 1)]
+        batch = self._batch(records, length)
+        full = rows * (places or 1)
+        batch = Filler(self._synthetic).fill(batch, full, self._synthetic.ragged)
+        if not places:
+            return self._dp_sgd.contributions(batch)
+        weights = torch.zeros(rows, places)
+        weights[: len(units), : max(1, places - 1)] = 1 / max(1, places - 1)
+        return self._dp_sgd.contributions(batch, weights)
 
     def _batch(self, indices: list[int], length: int | None) -> Batch:
         """Return records of one padded length, their tokens repeated up to it."""

@@ -72,7 +72,7 @@ class Trainer:
     Args:
         workload: task, model, compute.
         private: whether every training is under DP-SGD.
-        grouped: whether its units are groups.
+        group_size: largest number of a group's records; None where records are units.
         check_fn: called before every step and between batches of an evaluation; what it raises ends
             these.
 
@@ -86,7 +86,7 @@ class Trainer:
         workload: Workload,
         *,
         private: bool,
-        grouped: bool = False,
+        group_size: int | None = None,
         check_fn: Callable[[], None] | None = None,
     ) -> None:
         refuse_batch_norm(workload.model)
@@ -101,10 +101,10 @@ class Trainer:
         self._aligned = AlignedRows(workload.model)
         self.num_threads = threads_of(workload.model, workload.compute)
         if private:
-            self._prepare_privacy(grouped=grouped)
+            self._prepare_privacy(group_size)
 
     @_on_own_threads
-    def _prepare_privacy(self, *, grouped: bool) -> None:
+    def _prepare_privacy(self, group_size: int | None) -> None:
         """Build what clips, and check the model and the loss on invented records."""
         from confide.client.training import dp_sgd  # Opacus takes a second to load
 
@@ -115,13 +115,18 @@ class Trainer:
             self._check_losses()
         self._dp_sgd = dp_sgd.DpSgd(
             self._model,
-            self._losses,
+            self._workload.losses,
             physical_batch_size=self._compute.physical_batch_size,
-            book_keeping=False if grouped else None,  # it clips record by record
             filler=self._invent(1),
             longest=self._workload.longest,
+            group_size=group_size,
         )
-        preflight(self._dp_sgd, self._invent(4), autocast=self._compute.autocast)
+        preflight(
+            self._dp_sgd,
+            self._invent(4),
+            autocast=self._compute.autocast,
+            exact_loss_fn=self._workload.exact.losses,
+        )
         if not is_custom:
             self._check_losses()
         self._row_check = RowCheck(
@@ -131,7 +136,7 @@ class Trainer:
             self._row_check.check(self._dp_sgd.sizes(_USUAL), is_first=True)
 
     def _check_losses(self) -> None:
-        check_losses(self._workload, functools.partial(self._losses, self._model), self._params)
+        check_losses(self._workload, self._params)
 
     def _invent(self, count: int) -> Examples:
         generator = torch.Generator().manual_seed(0)
@@ -186,7 +191,7 @@ class Trainer:
                 optimizer, units, plan=plan, schedule=schedule, secret=secret
             )
         else:
-            losses_fn = functools.partial(self._losses, self._model)
+            losses_fn = functools.partial(self._workload.losses, self._model)
             batches = plain_batches(schedule, len(examples), secret)
             gradients = plain_gradients(
                 losses_fn, examples, batches, compute=self._compute, check_fn=self._check_fn
@@ -284,9 +289,6 @@ class Trainer:
         flat = flatten(tensors, self._names).to(self._compute.device)
         self._flat.copy_(flat)
         return flat
-
-    def _losses(self, model: nn.Module, batch: Batch) -> Tensor:
-        return self._task.loss(self._workload.outputs(model, batch), batch)
 
     def _forget_gradients(self) -> None:
         # The optimizer's own zero_grad costs a tenth of a small model's step.

@@ -73,6 +73,15 @@ class Workload:
             outputs = model(**inputs)
         return outputs
 
+    def losses(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """Return the loss of each record of a batch, shape [b]."""
+        return self.task.loss(self.outputs(model, batch), batch)
+
+    @property
+    def exact(self) -> "Workload":
+        """The same in float32, for checks that rounding would blur."""
+        return replace(self, compute=replace(self.compute, autocast=None))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:

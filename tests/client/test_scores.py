@@ -310,7 +310,7 @@ def test_group_moves_scores_by_as_much_as_a_record(tmp_path: Path) -> None:
         groups=torch.arange(120),
         held_out_groups={"validation": owners, "test": torch.arange(300)},
     )
-    trainer = Trainer(workload_of(grouped), private=True, grouped=True)
+    trainer = Trainer(workload_of(grouped), private=True, group_size=16)
     ledger = build_ledger(tmp_path / "ward.ledger", epsilon=30.0, delta=1e-4)
     institution = build_institution(
         grouped, data, trainer=trainer, policy=POLICY, ledger=ledger, key_fn=None

@@ -294,10 +294,24 @@ def test_it_is_used_wherever_a_model_allows_it(make: Callable[[], Workload]) -> 
     assert trainer._dp_sgd.book_keeping
 
 
-def test_groups_go_without_it() -> None:
-    trainer = Trainer(make_table(), private=True, grouped=True)
+@pytest.mark.parametrize(("hidden", "books"), [(5, False), (4096, True)])
+def test_groups_of_larger_models_go_through_it_too(hidden: int, books: bool) -> None:
+    model = MlpConfig(hidden=[hidden])
+    table = build_workload(TABLE, model, TuningConfig(kind="full"), compute=Compute(), seed=1)
+    trainer = Trainer(table, private=True, group_size=16)
     assert trainer._dp_sgd is not None
-    assert not trainer._dp_sgd.book_keeping
+    assert trainer._dp_sgd.book_keeping == books
+    assert trainer._dp_sgd.places == ((1, 16) if books else ())
+
+
+def test_margin_of_groups_covers_the_rounding_of_all_their_records() -> None:
+    """So many products are added up in one pass, and so many passes to each other."""
+    book = BookKeeping(nn.Linear(3, 2), squares, most_tokens=24)
+    expected = rounding_margin(expected=100.0, tokens=16 * 24, products=256 * 24)
+    assert book.margin(100.0, group_size=16, rows=256) == expected
+    assert expected > book.margin(1.0)
+    with pytest.raises(PrivacyError, match=r"q\*n=1e\+07 groups of up to 384 tokens"):
+        book.margin(1e7, group_size=16, rows=256)
 
 
 class Convolution(nn.Module):
@@ -350,9 +364,42 @@ def test_preflight_passes_under_bf16() -> None:
         return workload.task.loss(outputs, batch)
 
     dp_sgd = DpSgd(workload.model, losses, physical_batch_size=9)
-    preflight(dp_sgd, make_texts(), autocast=torch.bfloat16)
+    exact = loss_of(workload)
+    preflight(dp_sgd, make_texts(), autocast=torch.bfloat16, exact_loss_fn=exact)
     assert dp_sgd.book_keeping
     assert private_gradient(dp_sgd, workload.model, make_texts(masked=False)).dtype == torch.float32
+
+
+class SlightlyCentred(nn.Module):
+    """Mixes the records of a batch by less than half precision rounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(2, 2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.out(features)
+        return logits - 0.02 * logits.mean(dim=0)
+
+
+def test_half_precision_hides_no_mixing() -> None:
+    table = replace(make_table(), model=SlightlyCentred(), compute=Compute(autocast=torch.bfloat16))
+    with pytest.raises(PrivacyError, match=r"relative error 0\.0[0-5]\d*, most of it in out\."):
+        Trainer(table, private=True)
+
+
+def test_half_precision_hides_no_loss_that_reads_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = replace(make_table(), compute=Compute(autocast=torch.bfloat16))
+    task = type(table.task)
+    loss = task.loss
+
+    def mixing(self: object, outputs: Tensor, batch: Batch) -> Tensor:
+        found: Tensor = loss(self, outputs, batch)  # type: ignore[arg-type]
+        return found + 0.02 * found.detach().mean()  # which no gradient tells
+
+    monkeypatch.setattr(task, "loss", mixing)
+    with pytest.raises(PrivacyError, match="the loss of a synthetic record in a batch of 4 is not"):
+        Trainer(table, private=True)
 
 
 class Functional(nn.Module):

@@ -289,7 +289,7 @@ def test_built_in_tasks_have_to_keep_losses_apart_in_larger_batches_too(
     planted = replace(build(own(f"vetted.{name}")), custom_task=None)
     params = list(planted.model.parameters())
     with pytest.raises(PrivacyError, match="this backbone and its tokenizer: the loss of"):
-        check_losses(planted, lambda b: planted.task.loss(planted.model(b["features"]), b), params)
+        check_losses(planted, params)
     with pytest.raises(PrivacyError):
         Trainer(planted, private=True)
 

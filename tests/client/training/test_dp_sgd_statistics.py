@@ -78,7 +78,7 @@ def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
 @functools.cache
 def _trainer(kind: str, unit: str, physical_batch_size: int) -> Trainer:
     workload = make_workload(kind, physical_batch_size)
-    return Trainer(workload, private=True, grouped=unit == "group")
+    return Trainer(workload, private=True, group_size=16 if unit == "group" else None)
 
 
 def make_trainer(kind: str, unit: str, physical_batch_size: int = 256) -> Trainer:
@@ -449,7 +449,7 @@ def times_sampled(unit: str, steps: int) -> Tensor:
             table, LogisticConfig(), TuningConfig(kind="full"), compute=Compute(), seed=1
         ),
         private=True,
-        grouped=unit == "group",
+        group_size=16 if unit == "group" else None,
     )
     owners = OWNERS if unit == "group" else torch.arange(NUM_UNITS)
     examples = Examples({"features": torch.eye(NUM_UNITS)[owners], LABELS: owners // 2 % 2})

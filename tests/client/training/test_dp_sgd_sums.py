@@ -3,7 +3,9 @@ and planted bugs.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +17,10 @@ from torch import Tensor
 
 from confide.client.records.groups import Groups, group_codes
 from confide.client.schedule import LocalSchedule
+from confide.client.training import dp_sgd as dp_sgd_module
 from confide.client.training.clipping import ClippingRule
 from confide.client.training.dp_sgd import DpSgd, KeyedDPOptimizer
-from confide.client.training.passes import PassSizes
+from confide.client.training.passes import Pass, PassSizes
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
@@ -38,8 +41,9 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 KEY = bytes(32)
-KINDS, CASES = ("mlp", "lora", "head"), ("record", "opacus", "group")
-"""Cases: records by book-keeping, records by Opacus, and groups, which Opacus alone does."""
+KINDS, CASES = ("mlp", "lora", "head"), ("record", "opacus", "group", "group by books")
+"""Cases: records by book-keeping, records by Opacus, and groups by either."""
+GROUPED = CASES[2:]
 MOST = 3
 CODES = torch.tensor(
     [0, 3, 4, 1, 3, 2, 4, 3, 1, 4, 3, 2, 4, 2, 3]
@@ -71,13 +75,12 @@ def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
 
 
 @functools.cache
-def _trainer(kind: str, by_opacus: bool, physical_batch_size: int) -> Trainer:
-    workload = make_workload(kind, physical_batch_size)
-    return Trainer(workload, private=True, grouped=by_opacus)
-
-
 def make_trainer(kind: str, case: str, physical_batch_size: int = 256) -> Trainer:
-    return _trainer(kind, case != "record", physical_batch_size)
+    workload = make_workload(kind, physical_batch_size)
+    with pytest.MonkeyPatch.context() as patch:
+        # These models are too small for groups to go through the books by themselves.
+        patch.setattr(dp_sgd_module, "_GROUPS_FROM", 0 if case == "group by books" else 2**20)
+        return Trainer(workload, private=True, group_size=None if case == "record" else MOST)
 
 
 @functools.cache
@@ -108,7 +111,7 @@ def make_plan(case: str, clip: float, learning_rate: float) -> TrainingPlan:
         backbone=MlpConfig(),
         client=ClientConfig(optimizer=OptimizerConfig(learning_rate=learning_rate)),
         privacy=PrivacyConfig(
-            unit="group" if case == "group" else "record",
+            unit="group" if case in GROUPED else "record",
             clipping_norm=clip,
             max_records_per_group=MOST,
         ),
@@ -126,7 +129,7 @@ def private_sum(
     **changes: float,
 ) -> Tensor:
     """Train one step on every unit and return the sum of clipped gradients over C, shape [d]."""
-    count = GROUPS if case == "group" else RECORDS
+    count = GROUPS if case in GROUPED else RECORDS
     fields = {
         "steps": 1,
         "sampling_rate": 1.0,
@@ -136,7 +139,7 @@ def private_sum(
     }
     schedule = LocalSchedule(batch_size=1, max_rounds=1, **fields)  # type: ignore[arg-type]
     plan = make_plan(case, clip, 1 / clip)
-    groups = codes if case == "group" else None
+    groups = codes if case in GROUPED else None
     update = trainer.train(start, examples, plan=plan, schedule=schedule, secret=KEY, groups=groups)
     return -torch.cat([update[name].flatten() for name in start]) * schedule.sampling_rate * count
 
@@ -175,7 +178,7 @@ def single_gradients(kind: str) -> Tensor:
 @functools.cache
 def unit_gradients(kind: str, case: str) -> Tensor:
     rows = single_gradients(kind)
-    if case != "group":
+    if case not in GROUPED:
         return rows
     return torch.stack(
         [rows[CODES.eq(group).nonzero().flatten()[:MOST]].mean(dim=0) for group in range(GROUPS)]
@@ -206,7 +209,7 @@ def test_clipped_sum_of_a_step_equals_a_loop_over_units(kind: str, case: str) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_engines_of_the_cases_are_those_named(kind: str) -> None:
     books = [make_trainer(kind, case)._dp_sgd.book_keeping for case in CASES]  # type: ignore[union-attr]
-    assert books == [True, False, False]
+    assert books == [True, False, False, True]
 
 
 def test_texts_of_that_test_have_several_padded_lengths() -> None:
@@ -243,11 +246,12 @@ def test_loss_averaged_over_the_batch_is_found(
     assert_found(kind, case)
 
 
+@pytest.mark.parametrize("case", GROUPED)
 @pytest.mark.parametrize("kind", KINDS)
 def test_group_whose_records_are_clipped_one_by_one_is_found(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_trainer(kind, "group")
+    make_trainer(kind, case)
 
     def one_by_one(
         self: DpSgd, optimizer: KeyedDPOptimizer, examples: Examples, members: Sequence[Tensor]
@@ -255,7 +259,23 @@ def test_group_whose_records_are_clipped_one_by_one_is_found(
         self.private_gradient(optimizer, examples, torch.cat(list(members)))
 
     monkeypatch.setattr(DpSgd, "private_group_gradient", one_by_one)
-    assert_found(kind, "group")
+    assert_found(kind, case)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty_places_that_count_in_the_books_are_found(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_trainer(kind, "group by books")
+    dealt = dp_sgd_module.group_passes
+
+    def wrong(*args: Any) -> Iterator[Pass]:
+        for part in dealt(*args):
+            assert part.weights is not None
+            yield replace(part, weights=torch.full_like(part.weights, 1 / part.weights.shape[1]))
+
+    monkeypatch.setattr(dp_sgd_module, "group_passes", wrong)
+    assert_found(kind, "group by books")
 
 
 @pytest.mark.parametrize("size", ["most", "whole", "batch"])
@@ -289,30 +309,34 @@ def test_group_mean_over_a_wrong_size_is_found(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_physical_batch_smaller_than_a_group_gives_the_same_sum(kind: str) -> None:
-    whole = step(kind, "group", clip=0.05)
-    parts = step(kind, "group", clip=0.05, physical=2)
+    """A group goes through the books whole: what does not fit into a pass goes to Opacus."""
+    whole = step(kind, "group by books", clip=0.05)
+    parts = step(kind, "group by books", clip=0.05, physical=2)
+    assert not make_trainer(kind, "group by books", 2)._dp_sgd.book_keeping  # type: ignore[union-attr]
     assert (parts - whole).norm() < 1e-4 * whole.norm()
 
 
+@pytest.mark.parametrize("case", GROUPED)
 @pytest.mark.parametrize("kind", ["mlp", "head"])
-def test_members_beyond_the_most_have_no_influence(kind: str) -> None:
+def test_members_beyond_the_most_have_no_influence(kind: str, case: str) -> None:
     examples = make_examples(kind)
     beyond = torch.cat([CODES.eq(group).nonzero().flatten()[MOST:] for group in range(GROUPS)])
     columns = {name: column.clone() for name, column in examples.columns.items()}
     columns["features"][beyond], columns[LABELS][beyond] = 77.0, 0
-    other = step(kind, "group", clip=LARGE, examples=Examples(columns))
+    other = step(kind, case, clip=LARGE, examples=Examples(columns))
     assert len(beyond) == 3
-    assert other.equal(step(kind, "group", clip=LARGE))
+    assert other.equal(step(kind, case, clip=LARGE))
     assert not other.equal(step(kind, "record", clip=LARGE, examples=Examples(columns)))
 
 
+@pytest.mark.parametrize("case", GROUPED)
 @pytest.mark.parametrize("kind", KINDS)
-def test_empty_sample_of_groups_adds_noise_and_nothing_else(kind: str) -> None:
-    trainer = make_trainer(kind, "group")
+def test_empty_sample_of_groups_adds_noise_and_nothing_else(kind: str, case: str) -> None:
+    trainer = make_trainer(kind, case)
     start, examples = make_start(kind), make_examples(kind)
     noisy, silent = (
         private_sum(
-            trainer, start, examples, "group", clip=1.0, sampling_rate=1e-9, noise_multiplier=sigma
+            trainer, start, examples, case, clip=1.0, sampling_rate=1e-9, noise_multiplier=sigma
         )
         for sigma in (SIGMA, 0.0)
     )
@@ -324,7 +348,7 @@ def test_empty_sample_of_groups_adds_noise_and_nothing_else(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_groups_of_one_record_are_records(kind: str, sigma: float) -> None:
     start, examples = make_start(kind), make_examples(kind)
-    records, by_opacus, groups = [
+    records, by_opacus, *groups = [
         private_sum(
             make_trainer(kind, case),
             start,
@@ -339,9 +363,9 @@ def test_groups_of_one_record_are_records(kind: str, sigma: float) -> None:
         )
         for case in CASES
     ]
-    groups *= RECORDS / GROUPS  # `private_sum` multiplied by the number of groups it knows of
     assert records.any()
-    for other in (by_opacus, groups):
+    # `private_sum` multiplied by the number of groups it knows of
+    for other in (by_opacus, *(group * RECORDS / GROUPS for group in groups)):
         assert (other - records).norm() < 1e-4 * records.norm()
 
 
@@ -351,11 +375,12 @@ def test_groups_of_one_record_are_records(kind: str, sigma: float) -> None:
     codes=st.lists(st.integers(0, 3), min_size=4, max_size=12),
     clip=st.sampled_from([1e-3, 0.05, 3.0]),
     scale=st.sampled_from([1.0, 30.0, 1e4]),
+    case=st.sampled_from(GROUPED),
 )
 def test_zeroing_one_group_moves_the_sum_by_at_most_the_clipping_norm(
-    seed: int, codes: list[int], clip: float, scale: float
+    seed: int, codes: list[int], clip: float, scale: float, case: str
 ) -> None:
-    trainer, start = make_trainer("mlp", "group", 4), make_start("mlp")
+    trainer, start = make_trainer("mlp", case, 4), make_start("mlp")
     owners = torch.tensor([*codes, 0, 1])
     made = trainer.workload.synthetic(len(owners), torch.Generator().manual_seed(seed)).columns
     examples = Examples({**made, "features": made["features"] * scale})
@@ -366,7 +391,7 @@ def test_zeroing_one_group_moves_the_sum_by_at_most_the_clipping_norm(
             trainer,
             start,
             part,
-            "group",
+            case,
             clip=clip,
             codes=group_codes([str(code) for code in part_codes.tolist()]),
         )

@@ -20,7 +20,7 @@ from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.client.training import dp_sgd as dp_sgd_module
 from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
-from confide.client.training.passes import Filler, PassSizes, ScoringSizes, passes
+from confide.client.training.passes import Filler, PassSizes, ScoringSizes, group_passes, passes
 from confide.client.training.row_check import RowCheck
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
@@ -29,7 +29,7 @@ from confide.config.models.transformer import TransformerConfig
 from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
-from confide.errors import ModelError, RowsDifferError
+from confide.errors import ModelError, PrivacyError, RowsDifferError
 from confide.models.compute import Compute
 from confide.models.networks import Mlp
 from confide.models.workload import Workload, build_workload
@@ -266,6 +266,51 @@ def test_a_group_adds_the_same_in_any_company(widths: list[int]) -> None:
     assert all(other.equal(found[0]) for other in found[1:])
 
 
+@pytest.mark.parametrize("widths", [[7, 5, 2], [13, 3], [64, 64, 2]])
+def test_a_group_in_the_books_adds_the_same_in_any_company(widths: list[int]) -> None:
+    """All that a group adds by, bit for bit; the sum rounds as its margin says."""
+    torch.manual_seed(0)
+    model = Mlp(widths).train()
+    engine = DpSgd(model, table_loss, physical_batch_size=256, book_keeping=True, group_size=16)
+    examples = make_rows(120, widths[0], widths[-1])
+    groups = make_groups(torch.arange(120) * 7 % 23)  # of five records and of six
+    found = []
+    for members in ([groups[11]], [groups[0], groups[11]], [*groups[:10], groups[11]], groups):
+        with expect_hook_warning():
+            for part in group_passes(examples, members, engine.sizes(STEP), Filler(None)):
+                for place, number in enumerate(part.indices.tolist()):
+                    if members[number].equal(groups[11]):
+                        units = list(engine.contributions(part.batch, part.weights))
+                        found.append([tensor.clone() for tensor in units[place]])
+    assert len(found) == 4
+    assert all(same_bits(found[0], other) for other in found[1:])
+
+
+def test_group_larger_than_the_books_are_made_for_is_refused() -> None:
+    engine = DpSgd(
+        Mlp([7, 2]).train(), table_loss, physical_batch_size=64, book_keeping=True, group_size=3
+    )
+    examples = make_rows(8, 7)
+    group_sum(engine, examples, [torch.arange(3)])
+    with pytest.raises(
+        PrivacyError, match=r"A group of 4 records; .* at most 3 \(privacy\.max_rec"
+    ):
+        group_sum(engine, examples, [torch.arange(4), torch.tensor([5])])
+
+
+@pytest.mark.parametrize("longest", [None, 40])
+def test_rows_of_groups_follow_from_a_groups_own_figures(longest: int | None) -> None:
+    """From its number of places and its padded length: never from who else was sampled."""
+    engine = DpSgd(
+        Mlp([7, 2]).train(), table_loss, physical_batch_size=64, book_keeping=True, group_size=9
+    )
+    assert engine.places == (1, 16)
+    sizes = engine.sizes(STEP)
+    for places in (1, 2, 4, 8, 16):
+        rows = sizes.rows(longest, places)
+        assert 1 <= rows * places <= 64
+
+
 def test_text_group_of_many_lengths_adds_the_same_in_any_company() -> None:
     engine, examples = make_text("lora", book_keeping=False)
     groups = make_groups(torch.arange(24) % 5)
@@ -445,7 +490,7 @@ def test_underflow_of_a_factor_lengthens_no_gradient(by_opacus: bool) -> None:
         client=ClientConfig(optimizer=OptimizerConfig(learning_rate=1.0)),
         privacy=PrivacyConfig(unit="record", clipping_norm=1e-3),
     )
-    trainer = Trainer(make_table_workload(256), private=True, grouped=by_opacus)
+    trainer = Trainer(make_table_workload(256), private=True, group_size=16 if by_opacus else None)
     schedule = LocalSchedule(
         num_examples=50,
         batch_size=1,
