@@ -3,6 +3,7 @@
 Each builder gives what most tests do not care about, and takes what one is about.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.models.tuning import TuningConfig
+from confide.config.models.tunings import TUNINGS
 from confide.config.privacy import BudgetConfig, PolicyConfig, PrivacyConfig
 from confide.config.strategies.strategy import ObjectiveConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
@@ -59,6 +61,13 @@ def build_plan(**fields: Any) -> TrainingPlan:
         "seed": 0,
     }
     return TrainingPlan(**{**plan, **fields})
+
+
+def build_tuning(kind: str, **settings: Any) -> TuningConfig:
+    """Build what is trained; settings that the kind does not have are left out."""
+    schema = TUNINGS[kind].schema
+    known = {field.name for field in dataclasses.fields(schema)} & settings.keys()
+    return schema(kind=kind, **{name: settings[name] for name in known}).seeded(5)
 
 
 def workload_of(plan: TrainingPlan, *, seed: int = 0, **fields: Any) -> Workload:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from builders import build_plan
+from builders import build_plan, build_tuning
 from datasets import Dataset
 from transformers import (
     BartConfig,
@@ -26,7 +26,6 @@ from transformers import (
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.perceptrons import LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
@@ -113,7 +112,7 @@ def save_run(
         task=dataclasses.replace(TEXT if is_text else TABLE, _target_=custom_task),
         backbone=backbone,
         backbone_sha256=content_hash(find_backbone(backbone)) if is_text else None,
-        tuning=TuningConfig(kind=tuning, rank=2),
+        tuning=build_tuning(tuning, rank=2),
     )
     workload = build_workload(
         plan.task,

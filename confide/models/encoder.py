@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tunings import TUNINGS
 from confide.models.backbones import (
     content_hash,
     find_backbone,
@@ -48,10 +49,10 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
     if order.tuning.kind == "head":
         return _head_on_features(task, frozen, order)
     model = apply_tuning(frozen.load(), order.tuning).to(order.compute.device)
-    part = "adapter" if order.tuning.kind == "lora" else "encoder"
+    beside = TUNINGS[order.tuning.kind].folder
 
     def save_beside(target: Path) -> None:
-        model.encoder.save_pretrained(target / part)
+        model.encoder.save_pretrained(target / beside)
 
     return Workload(
         task,
@@ -60,7 +61,7 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
         task.synthetic,
         order.compute,
         longest=longest,
-        save_beside=save_beside,
+        save_beside=save_beside if beside else None,
     )
 
 

@@ -1,14 +1,15 @@
 """Models: a backbone, a head, and which of their tensors are trained."""
 
 import itertools
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from confide.config.custom import implementation
 from confide.config.models.tuning import TuningConfig
+from confide.config.models.tunings import TUNINGS
 from confide.errors import ModelError
 from confide.models.encoder_inputs import settle_inputs
 from confide.protocol.tensors import Tensors
@@ -142,33 +143,19 @@ class TextClassifier(nn.Module):
         return logits
 
 
+TuneFn = Callable[[Any, Any], Any]
+"""Encoder as it was pretrained, settings of the kind -> encoder whose trained tensors alone ask for
+gradients; what is added starts so that its outputs are the same."""
+
+
 def apply_tuning(model: TextClassifier, tuning: TuningConfig) -> TextClassifier:
-    """Freeze what is not trained, and add LoRA adapters where asked.
+    """Freeze what is not trained, and add what is.
 
     Raises:
-        ModelError: if no module matches ``tuning.target_modules``.
+        ModelError: if the encoder has nothing that this kind trains, or adapts.
     """
-    if tuning.kind == "full":
-        return model
-    for parameter in model.encoder.parameters():
-        parameter.requires_grad_(False)
-    if tuning.kind == "lora":
-        from peft import LoraConfig, get_peft_model
-
-        config = LoraConfig(
-            r=tuning.rank,
-            lora_alpha=tuning.alpha,
-            lora_dropout=0.0,  # as in load_encoder: equal seeds, equal weights
-            target_modules=list(tuning.target_modules),
-        )
-        try:
-            with warnings.catch_warnings():  # peft reads a property that transformers is renaming
-                warnings.filterwarnings(
-                    "ignore", message=".*is_gradient_checkpointing", category=FutureWarning
-                )
-                model.encoder = get_peft_model(model.encoder, config)
-        except ValueError as error:
-            raise ModelError(f"tuning.target_modules={tuning.target_modules}: {error}") from None
+    tune: TuneFn = implementation(TUNINGS[tuning.kind].tune)
+    model.encoder = tune(model.encoder, tuning)
     return model
 
 
@@ -219,6 +206,7 @@ __all__ = [
     "Mlp",
     "Span",
     "TextClassifier",
+    "TuneFn",
     "apply_tuning",
     "refuse_batch_norm",
     "refuse_dropout",

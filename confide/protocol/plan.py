@@ -23,6 +23,7 @@ from confide.config.fields import STRICT, range_problems
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
 from confide.config.models.tuning import TuningConfig
+from confide.config.models.tunings import TUNINGS, own_settings, written_settings
 from confide.config.one_of import OneOf
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
@@ -61,6 +62,7 @@ units is public."""
 
 Task = Annotated[TaskConfig, OneOf(TASKS)]
 Backbone = Annotated[BackboneConfig, OneOf(BACKBONES)]
+Tuning = Annotated[TuningConfig, OneOf(TUNINGS)]
 Objective = Annotated[ObjectiveConfig, OneOf(ALGORITHMS)]
 
 
@@ -94,7 +96,7 @@ class TrainingPlan:
     task: Task
     backbone: Backbone
     backbone_sha256: str | None
-    tuning: TuningConfig
+    tuning: Tuning
     objective: Objective
     client: ClientConfig
     privacy: PrivacyConfig
@@ -164,6 +166,7 @@ class TrainingPlan:
         if self.releases == "quantiles":
             plain["releases"] = _QUANTILES
         _leave_out_idle(plain["task"])
+        plain["tuning"] = written_settings(plain["tuning"])
         if plain["objective"] == _PLAIN:
             plain["objective"] = _KEYED_PLAIN
         return json.dumps(plain, separators=(",", ":"))
@@ -182,7 +185,7 @@ class TrainingPlan:
                 code="too_large",
             )
         # What was parsed before a kind was added to a table is parsed anew.
-        tables = (TASKS, OUTCOMES, BACKBONES, ALGORITHMS)
+        tables = (TASKS, OUTCOMES, BACKBONES, TUNINGS, ALGORITHMS)
         return _parse(text, tuple(kind.schema for table in tables for kind in table.values()))
 
     def _release_problems(self) -> Iterator[str]:
@@ -208,6 +211,13 @@ class TrainingPlan:
         elif self.gram is not None:
             yield from self.gram.problems(budget=self.privacy.epsilon)
 
+    def _seed_problems(self) -> Iterator[str]:
+        """Yield where a seed is out of range, or lacking."""
+        if self.seed is not None and not 0 <= self.seed < 2**63:
+            yield f"seed={self.seed}: expected 0 to 2^63 - 1."
+        if self.tuning.seeded(0) != self.tuning:
+            yield "tuning.seed=None: expected the seed that frozen tensors start from."
+
     def problems(self) -> Iterator[str]:
         """Yield what is out of range, as for a config."""
         for part in ("task", "backbone", "tuning", "objective", "client", "privacy"):
@@ -221,8 +231,7 @@ class TrainingPlan:
             yield "backbone_sha256: expected 64 hexadecimal digits."
         if not 1 <= self.num_rounds <= _MOST_ROUNDS:
             yield f"num_rounds={self.num_rounds}: expected 1 to {_MOST_ROUNDS}."
-        if self.seed is not None and not 0 <= self.seed < 2**63:
-            yield f"seed={self.seed}: expected 0 to 2^63 - 1."
+        yield from self._seed_problems()
         if self.deadline_s <= 0:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
@@ -289,6 +298,8 @@ def _parse(text: str, schemas: tuple[type, ...]) -> TrainingPlan:
         task = raw.get("task")
         if isinstance(task, dict) and _is_table(task.get("kind")):
             task.setdefault("numeric", _LINEAR)
+        if isinstance(raw.get("tuning"), dict):
+            raw["tuning"] = own_settings(raw["tuning"])
         text = json.dumps(raw)
         plan = _adapter(schemas).validate_json(text)
     except ValidationError as error:
@@ -340,18 +351,21 @@ def make_plan(
     """
     # The base class's fields alone travel; ledgers and their folders stay at the institution.
     travelling = [item.name for item in dataclasses.fields(ClientConfig)]
+    name, seed = config.job or job, config.simulation.seed
+    # Public, and the same when a run that was killed early begins again
+    drawn = hashlib.sha256(f"frozen\0{name}\0{seed}".encode()).digest()
     return TrainingPlan(
-        job=config.job or job,
+        job=name,
         task=config.task,
         backbone=config.backbone,
         backbone_sha256=backbone_sha256,
-        tuning=config.tuning,
+        tuning=config.tuning.seeded(int.from_bytes(drawn[:8], "little") >> 1),
         objective=objective_of(config.strategy),
         client=ClientConfig(**{name: getattr(config.client, name) for name in travelling}),
         privacy=config.privacy,
         num_rounds=config.server.num_rounds,
         deadline_s=config.server.round_timeout_s,
-        seed=config.simulation.seed,
+        seed=seed,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.models.table import BACKBONES
-from confide.config.models.tuning import TuningConfig
+from confide.config.models.tunings import TUNINGS, own_settings
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, Labelling, OutcomeConfig
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.strategies.strategy import ALGORITHMS, SERVER_OPTIMIZERS, AlgorithmKind
@@ -56,7 +56,8 @@ def _model(config: Mapping[str, Any]) -> str:
     schema = BACKBONES[config["backbone"]["kind"]].schema
     if schema is LogisticConfig:
         return outcome_config(config["task"]).linear_model
-    return schema(**config["backbone"]).describe(TuningConfig(**config["tuning"]))
+    tuning = TUNINGS[config["tuning"]["kind"]].schema(**own_settings(config["tuning"]))
+    return schema(**config["backbone"]).describe(tuning)
 
 
 def outcome_config(task: Mapping[str, Any]) -> OutcomeConfig:

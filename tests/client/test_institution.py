@@ -23,8 +23,8 @@ from confide.client.records.encoded import InstitutionData
 from confide.client.reservation import KeyFn
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
+from confide.config.models.lora import LoraConfig
 from confide.config.models.perceptrons import MlpConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError, DataError, ModelError, PrivacyError, ProtocolError
 from confide.models.networks import trainable_tensors
@@ -253,7 +253,7 @@ def test_delta_that_protects_nobody_is_refused() -> None:
         ({"task": replace(PLAN.task, labels=["yes", "no"])}, "plan_not_served"),
         ({"backbone": MlpConfig()}, "plan_not_served"),
         ({"backbone_sha256": "0" * 64}, "plan_not_served"),
-        ({"tuning": TuningConfig(kind="full", rank=3)}, "plan_not_served"),
+        ({"tuning": LoraConfig()}, "plan_not_served"),
         ({"privacy": PrivacyConfig()}, "privacy"),
     ],
     ids=["task", "backbone", "hash", "tuning", "no privacy"],

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, GPT2Config, GPT2Model
 
+from confide.config.models.lora import LoraConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.backbones import (
     content_hash,
@@ -162,7 +162,7 @@ def test_weights_saved_in_half_precision_are_trained_in_full(
     encoder = load_encoder(tmp_path, TransformerConfig(name=str(tmp_path)))
     adapted = apply_tuning(
         TextClassifier(encoder, num_classes=2, pooling="mean", longest=16),
-        TuningConfig(kind="lora", rank=2),
+        LoraConfig(rank=2),
     )
     assert {p.dtype for p in adapted.parameters()} == {torch.float32}
     assert adapted(torch.tensor([[1, 2]]), torch.tensor([[1, 1]])).dtype == torch.float32

@@ -8,6 +8,7 @@ import pytest
 import torch
 from datasets import Dataset
 
+from confide.config.models.lora import LoraConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
@@ -37,7 +38,7 @@ def model() -> TextClassifier:
 
 @pytest.fixture(scope="module")
 def examples() -> Examples:
-    workload = build_workload(TASK, MINILM, TuningConfig(kind="lora"), compute=Compute(), seed=0)
+    workload = build_workload(TASK, MINILM, LoraConfig(), compute=Compute(), seed=0)
     return workload.prepare(RECORDS)
 
 

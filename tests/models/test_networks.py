@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
+from confide.config.models.lora import LoraConfig
 from confide.config.models.tuning import TuningConfig
 from confide.errors import ModelError
 from confide.models.networks import (
@@ -113,9 +114,7 @@ def test_head_tuning_trains_the_head_alone() -> None:
 
 
 def test_lora_trains_adapters_of_the_modules_named_and_the_head() -> None:
-    model = apply_tuning(
-        make(), TuningConfig(kind="lora", rank=RANK, target_modules=["query", "value"])
-    )
+    model = apply_tuning(make(), LoraConfig(rank=RANK, target_modules=["query", "value"]))
     shapes = {name: tuple(p.shape) for name, p in trainable(model).items()}
     adapters = {name: shape for name, shape in shapes.items() if "lora_" in name}
     assert shapes.keys() - adapters.keys() == {"head.weight", "head.bias"}
@@ -127,12 +126,12 @@ def test_lora_trains_adapters_of_the_modules_named_and_the_head() -> None:
 
 def test_lora_starts_at_the_backbone() -> None:
     before = make().pooled(IDS, MASK)
-    model = apply_tuning(make(), TuningConfig(kind="lora", rank=RANK))
+    model = apply_tuning(make(), LoraConfig(rank=RANK))
     assert torch.allclose(model.pooled(IDS, MASK), before, atol=1e-6)
 
 
 def test_lora_counts_alpha_over_rank() -> None:
-    model = apply_tuning(make(), TuningConfig(kind="lora", rank=4, alpha=8.0))
+    model = apply_tuning(make(), LoraConfig(rank=4, alpha=8.0))
     scales = {
         m.scaling["default"]
         for m in model.modules()
@@ -143,7 +142,7 @@ def test_lora_counts_alpha_over_rank() -> None:
 
 def test_unknown_target_modules_are_refused() -> None:
     with pytest.raises(ModelError, match=r"tuning\.target_modules=\['q_proj'\]: .*not found"):
-        apply_tuning(make(), TuningConfig(kind="lora", target_modules=["q_proj"]))
+        apply_tuning(make(), LoraConfig(target_modules=["q_proj"]))
 
 
 def test_trainable_tensors_are_copies() -> None:

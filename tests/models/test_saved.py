@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from builders import build_plan, build_task
+from builders import build_plan, build_task, build_tuning
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
@@ -18,7 +18,6 @@ from confide.client.training.trainer import Trainer
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import ModelError
@@ -70,7 +69,7 @@ def make_plan(kind: str) -> TrainingPlan:
         task=task,
         backbone=backbone,
         backbone_sha256=digest,
-        tuning=TuningConfig(kind=tuning, rank=2),
+        tuning=build_tuning(tuning, rank=2),
     )
 
 

@@ -210,7 +210,7 @@ def test_unknown_kind_is_refused(part: str, kind: str | None) -> None:
         (("client", "sampling_rate"), 1.5, r"client\.sampling_rate\b"),
         (("client", "optimizer", "learning_rate"), -1.0, r"client\.optimizer\.learning_rate\b"),
         (("objective", "kind"), "mine", r"objective: Input tag 'mine'"),
-        (("tuning", "kind"), "some", r"tuning\.kind=some"),
+        (("tuning", "kind"), "some", "tuning: Input tag 'some'"),
         (("task", "primary_metric"), "luck", r"task\.primary_metric=luck"),
         (("task", "columns", "age", "minimum"), 99.0, r"task\.columns\.age\.minimum=99\.0"),
     ],

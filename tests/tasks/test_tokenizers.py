@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from builders import build_tuning
 from datasets import Dataset
 from small_models import MINILM, make_backbone
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from confide.client.training.custom_checks import check_encoding
-from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import ModelError
 from confide.models.backbones import find_backbone, load_tokenizer
@@ -101,9 +101,7 @@ def test_records_of_a_bare_tokenizer_are_what_they_are_alone(
     for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
         (tmp_path / name).unlink(missing_ok=True)
     save_bpe(tmp_path, **settings)
-    workload = build_workload(
-        CONFIG, backbone, TuningConfig(kind=tuning), compute=Compute(), seed=0
-    )
+    workload = build_workload(CONFIG, backbone, build_tuning(tuning), compute=Compute(), seed=0)
     check_encoding(workload, RECORDS)
     first, again = (workload.prepare(RECORDS).columns for _ in range(2))
     for name, column in first.items():

@@ -28,6 +28,8 @@ from confide.config.composing.own_source import register_source
 from confide.config.composing.problems import (
     NAMED_IN_FILE,
     first_line,
+    near,
+    no_choice,
     setting_keys,
     value_problems,
     without_consequences,
@@ -36,6 +38,7 @@ from confide.config.composing.quoting import quote_texts
 from confide.config.composing.suited import OBJECTIVE, SUITED, register_rule, suited_words
 from confide.config.composing.sweeps import count_jobs, expand
 from confide.config.models.table import BACKBONES
+from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
 from confide.config.strategies.strategy import (
@@ -60,7 +63,7 @@ def register_schema() -> None:
     register_source()
     register_rule()
     store = ConfigStore.instance()
-    names = (*TASKS, *OUTCOMES, *BACKBONES, *known_metrics())
+    names = (*TASKS, *OUTCOMES, *BACKBONES, *TUNINGS, *known_metrics())
     schema = with_open_dicts(Config, names).copy()
     for key, rule in SUITED.items():
         OmegaConf.update(schema, key, rule)
@@ -68,6 +71,7 @@ def register_schema() -> None:
     nodes: dict[str, dict[str, Any]] = {
         "task": {name: kind.schema for name, kind in TASKS.items()},
         "backbone": {name: kind.schema for name, kind in BACKBONES.items()},
+        "tuning": {name: kind.schema for name, kind in TUNINGS.items()},
         "strategy": {
             "composed": ComposedStrategyConfig,
             "custom": CustomStrategyConfig,
@@ -334,7 +338,7 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
         ]
         if other:
             return f"{override}: {other[0]} is not looked at; rename it to {choice}.yaml."
-        return f"{override}: there is no {key} called {choice}.{_near(choice, _options(group))}"
+        return f"{override}: {no_choice(key, choice, _options(group))}"
     if isinstance(cause, ConfigKeyError) or "Key '" in str(cause):
         known = setting_keys(_compose_once(good))
         if key in known:  # a key inside the value
@@ -354,12 +358,6 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
     return f"{override}: {first_line(cause)}"
 
 
-def _near(choice: str, options: Sequence[str]) -> str:
-    close = difflib.get_close_matches(choice, options, n=2, cutoff=0.7)
-    guess = f" Did you mean {' or '.join(close)}?" if close else ""
-    return f"{guess} Choose one of: {', '.join(options)}."
-
-
 def _missing_default(error: MissingConfigException) -> str:
     group, _, choice = str(error.missing_cfg_file).rpartition("/")
     # Hydra names the file only where it is not an override of a group
@@ -371,7 +369,7 @@ def _missing_default(error: MissingConfigException) -> str:
     ]
     by = place_of(naming[-1], ("defaults",)) if naming else named
     options = _options(group) if group else []
-    return f"{by} names {error.missing_cfg_file}, {NAMED_IN_FILE}.{_near(choice, options)}"
+    return f"{by} names {error.missing_cfg_file}, {NAMED_IN_FILE}.{near(choice, options)}"
 
 
 def _key(override: str) -> str:

@@ -1,8 +1,8 @@
 """Own configs as Hydra reads them: a source of configs that knows confide's schemas.
 
 An own file wins over confide's of the same name; only ``config.yaml``, the table of contents, is
-always confide's. A task or backbone without a defaults list gets the schema of its ``kind``, and a
-task that of its outcome's.
+always confide's. A task, backbone or tuning without a defaults list gets the schema of its
+``kind``, and a task that of its outcome's.
 """
 
 import functools
@@ -26,12 +26,17 @@ from yaml import MarkedYAMLError, YAMLError
 
 from confide.config.composing.folders import CONF_MODULE, Keys, current, shown
 from confide.config.models.table import BACKBONES
+from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.table import TASKS
 
 SCHEME = "own"
-KINDS: dict[str, Mapping[str, Any]] = {"task": TASKS, "backbone": BACKBONES}
+KINDS: dict[str, Mapping[str, Any]] = {
+    "task": TASKS,
+    "backbone": BACKBONES,
+    "tuning": TUNINGS,
+}
 """Groups whose files have the schema of their ``kind``."""
 _PRIMARY = ("config", "config.yaml")
 _PACKAGE = re.compile(r"#\s*@package\s+(\S+)")
@@ -123,7 +128,7 @@ def parse(file: Path) -> dict[Any, Any]:
 
 
 def kind_problem(group: str, raw: Mapping[Any, Any]) -> str | None:
-    """Say what is wrong with the kind of an own task or backbone that has no defaults list."""
+    """Say what is wrong with the kind of an own file that has no defaults list."""
     if group not in KINDS or "defaults" in raw:
         return None
     if raw.get("kind") in KINDS[group]:

@@ -1,6 +1,7 @@
 """What is wrong with the values of a composed config, in sentences."""
 
 import dataclasses
+import difflib
 from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from confide.config.composing.main_job import MAIN_JOB
 from confide.config.fields import range_problems
+from confide.config.models.tunings import REFUSED
 from confide.config.run import Config
 
 NAMED_IN_FILE = "which is not there"
@@ -67,6 +69,20 @@ def setting_keys(node: DictConfig, prefix: str = "") -> list[str]:
     return found
 
 
+def no_choice(group: str, choice: str, options: Sequence[str]) -> str:
+    """Say that a group has no such choice, and why if that is on purpose."""
+    if group == "tuning" and choice in REFUSED:
+        return f"not offered: {REFUSED[choice]}"
+    return f"there is no {group} called {choice}.{near(choice, options)}"
+
+
+def near(choice: str, options: Sequence[str]) -> str:
+    """Name the choices that a word may have meant, and all there are."""
+    close = difflib.get_close_matches(choice, options, n=2, cutoff=0.7)
+    guess = f" Did you mean {' or '.join(close)}?" if close else ""
+    return f"{guess} Choose one of: {', '.join(options)}."
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says."""
     return str(error).strip().splitlines()[0]
@@ -75,6 +91,8 @@ def first_line(error: BaseException) -> str:
 __all__ = [
     "NAMED_IN_FILE",
     "first_line",
+    "near",
+    "no_choice",
     "setting_keys",
     "value_problems",
     "without_consequences",

@@ -15,6 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 
 from confide.config.models.table import BACKBONES
+from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.run import Config
 from confide.config.tasks.table import TASKS
@@ -170,6 +171,7 @@ def _parts(hint: Any) -> Iterator[Any]:
         *(kind.schema for kind in TASKS.values()),
         *(kind.schema for kind in OUTCOMES.values()),
         *(kind.schema for kind in BACKBONES.values()),
+        *(kind.schema for kind in TUNINGS.values()),
     ]
     kinds = [one for one in schemas if isinstance(hint, type) and issubclass(one, hint)]
     yield from kinds or [hint]

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from confide.config.models.table import BACKBONES
+from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, OutcomeConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.strategies.objectives import BoostingConfig, GradientSumConfig, ObjectiveConfig
@@ -25,12 +26,10 @@ LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("additive", True): 0.5,
     ("mlp", False): 0.2,
     ("mlp", True): 0.5,
-    ("head", False): 0.3,
-    ("head", True): 1.0,
-    ("lora", False): 0.1,
-    ("lora", True): 0.5,
-    ("full", False): 0.01,
-    ("full", True): 0.1,
+} | {
+    (name, private): kind.learning_rates[private]
+    for name, kind in TUNINGS.items()
+    for private in (False, True)
 }
 """Client learning rate of SGD: (backbone without weights, or tuning of one with; private) -> rate.
 

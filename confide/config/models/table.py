@@ -7,6 +7,7 @@ from confide.config.models.kind import BackboneKind, Network
 from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.trees import TreesConfig
+from confide.config.models.tunings import TUNINGS
 
 _PERCEPTRON = Network(
     builder="confide.models.perceptron.build_perceptron",
@@ -21,7 +22,7 @@ BACKBONES: dict[str, BackboneKind] = {
             builder="confide.models.encoder.build_encoder",
             exporter="confide.inference.tokens_form.TokensExporter",
         ),
-        tunings=("full", "lora", "head"),
+        tunings=tuple(TUNINGS),
         has_weights=True,
         choice="minilm or another transformer",
     ),

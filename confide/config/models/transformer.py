@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig, Pretrained
 from confide.config.models.tuning import TuningConfig
+from confide.config.models.tunings import TUNINGS
 
 
 @dataclass
@@ -43,12 +44,7 @@ class TransformerConfig(BackboneConfig):
         path = PurePosixPath(self.name.removeprefix("pkg://"))
         name = path.parts[0] if self.name.startswith("pkg://") else path.name
         layers = f", first {self.num_hidden_layers} layers" if self.num_hidden_layers else ""
-        ways = {
-            "head": "a linear head on the frozen backbone {}",
-            "lora": f"rank-{tuning.rank} adapters and a head on the backbone {{}}",
-            "full": "all parameters of the backbone {} and a head",
-        }
-        return ways[tuning.kind].format(f"{name}{layers}")
+        return TUNINGS[tuning.kind].describe(tuning, f"{name}{layers}")
 
 
 __all__ = ["TransformerConfig"]

@@ -1,4 +1,4 @@
-"""Which tensors of a model are trained."""
+"""Which tensors of a model are trained: what every kind of tuning says."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,21 +8,28 @@ from confide.config.fields import STRICT, setting
 
 @dataclass
 class TuningConfig:
-    """Which tensors are trained, and so travel."""
+    """Which tensors are trained, and so travel.
+
+    The schema of kinds that have no settings; others extend it.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = STRICT
 
     kind: str = setting(
         "???",
-        "full: all; lora: adapters and head; head: the head on frozen features.",
-        choices=("full", "lora", "head"),
+        "Chosen by its group, such as tuning=lora.",
+        choices=("full", "head", "bias", "norm"),
     )
-    rank: int = setting(8, "LoRA rank r.", ge=1, le=1024)
-    alpha: float = setting(16.0, "LoRA scale: the adapter counts alpha / rank.", gt=0)
-    # As BERT and its family name the matrices of attention.
-    target_modules: list[str] = setting(
-        lambda: ["query", "value"], "Modules that get an adapter, by the end of their name."
-    )
+
+    def seeded(self, seed: int) -> "TuningConfig":
+        """Return it with the seed of frozen tensors that start at random.
+
+        A kind without any, or whose seed is set, is returned as it is.
+
+        Args:
+            seed: 0 to 2^63 - 1.
+        """
+        return self
 
 
 __all__ = ["TuningConfig"]

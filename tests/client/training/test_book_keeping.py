@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from builders import build_tuning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -22,6 +23,7 @@ from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.client.training.layer_gradients import rounding_margin
 from confide.client.training.preflight import preflight
 from confide.client.training.trainer import Trainer
+from confide.config.models.lora import LoraConfig
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.tuning import TuningConfig
@@ -70,7 +72,7 @@ def make_table() -> Workload:
 
 def make_text(tuning: str = "full") -> Workload:
     workload = build_workload(
-        TEXTS, MINILM, TuningConfig(kind=tuning, rank=2), compute=Compute(), seed=1
+        TEXTS, MINILM, build_tuning(tuning, rank=2), compute=Compute(), seed=1
     )
     workload.model.train()
     shake(workload.model)
@@ -539,9 +541,7 @@ def test_features_leave_room_for_one_token_and_texts_for_the_longest() -> None:
 
 def test_texts_leave_room_for_the_padded_length_of_the_longest() -> None:
     texts = replace(TEXTS, max_tokens=20)  # padded to 24
-    workload = build_workload(
-        texts, MINILM, TuningConfig(kind="lora", rank=2), compute=Compute(), seed=1
-    )
+    workload = build_workload(texts, MINILM, LoraConfig(rank=2), compute=Compute(), seed=1)
     dp_sgd = Trainer(workload, private=True)._dp_sgd  # which looks at rows of every length
     assert dp_sgd is not None
     assert dp_sgd.margin(STEP) == rounding_margin(expected=1.0, tokens=24)

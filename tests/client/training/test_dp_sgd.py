@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builders import build_plan
+from builders import build_plan, build_tuning
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -70,9 +70,7 @@ def make_table(hidden: list[int], **compute: int) -> Workload:
 
 
 def make_text(tuning: str) -> Workload:
-    return build_workload(
-        TEXTS, MINILM, TuningConfig(kind=tuning, rank=2), compute=Compute(), seed=1
-    )
+    return build_workload(TEXTS, MINILM, build_tuning(tuning, rank=2), compute=Compute(), seed=1)
 
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {

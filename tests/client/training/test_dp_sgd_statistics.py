@@ -18,6 +18,7 @@ from confide.client.training.dp_sgd import KeyedDPOptimizer
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.composing.compose import compose
+from confide.config.models.lora import LoraConfig
 from confide.config.models.perceptrons import LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.tuning import TuningConfig
@@ -70,9 +71,7 @@ def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
         return build_workload(
             MANY_LABELS, MINILM, TuningConfig(kind="head"), compute=compute, seed=1
         )
-    return build_workload(
-        TEXTS, MINILM, TuningConfig(kind="lora", rank=12), compute=compute, seed=1
-    )
+    return build_workload(TEXTS, MINILM, LoraConfig(rank=12), compute=compute, seed=1)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import build_plan, build_task
+from builders import build_plan, build_task, build_tuning
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,7 +71,7 @@ def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
         return build_workload(
             TABLE, MlpConfig(hidden=[5]), TuningConfig(kind="full"), compute=compute, seed=1
         )
-    return build_workload(TEXTS, MINILM, TuningConfig(kind=kind, rank=2), compute=compute, seed=1)
+    return build_workload(TEXTS, MINILM, build_tuning(kind, rank=2), compute=compute, seed=1)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ Which of them ``tuning=full`` is open for is what docs/tasks.md says.
 from pathlib import Path
 
 import pytest
+from builders import build_tuning
 from peft import LoraConfig, get_peft_model
 from small_families import FAMILIES, loss
 from small_models import TEXT, make_backbone
@@ -14,7 +15,6 @@ from torch import nn
 from confide.client.training.dp_sgd import DpSgd
 from confide.client.training.preflight import preflight
 from confide.client.training.trainer import Trainer
-from confide.config.models.tuning import TuningConfig
 from confide.errors import PrivacyError
 from confide.models.compute import Compute
 from confide.models.workload import Workload, build_workload
@@ -29,7 +29,7 @@ pytestmark = [
 
 
 def workload(folder: Path, family: str, kind: str, modules: list[str]) -> Workload:
-    tuning = TuningConfig(kind=kind, rank=2, target_modules=modules)
+    tuning = build_tuning(kind, rank=2, target_modules=modules)
     backbone = make_backbone(folder, family)
     return build_workload(TEXT, backbone, tuning, compute=Compute(), seed=0)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builders import build_plan, build_task
+from builders import build_plan, build_task, build_tuning
 from datasets import Dataset
 from scipy import stats
 from torch import Tensor, nn
@@ -193,7 +193,7 @@ def test_a_flip_of_every_logit_by_one_row_more_moves_the_sum_by_one_record(
 
 def make_text(tuning: str, *, book_keeping: bool) -> tuple[DpSgd, Examples]:
     workload = build_workload(
-        TEXTS, MINILM, TuningConfig(kind=tuning, rank=3), compute=Compute(), seed=1
+        TEXTS, MINILM, build_tuning(tuning, rank=3), compute=Compute(), seed=1
     )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

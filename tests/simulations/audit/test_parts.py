@@ -17,14 +17,13 @@ from audits import (
     reuse_seed,
     situation_of,
 )
-from builders import build_plan
+from builders import build_plan, build_tuning
 from small_models import TEXT, make_backbone
 
 from confide.client import schedule
 from confide.client.training import trainer
 from confide.config.client import ClientConfig
 from confide.config.composing.compose import compose
-from confide.config.models.tuning import TuningConfig
 from confide.config.privacy import PrivacyConfig
 from confide.errors import ConfigError
 from confide.models.backbones import content_hash, find_backbone
@@ -265,7 +264,7 @@ def test_a_text_is_read_off_a_plain_update_of_the_whole_encoder(
         task=TEXT,
         backbone=backbone,
         backbone_sha256=content_hash(find_backbone(backbone)),
-        tuning=TuningConfig(kind=tuning, rank=2),
+        tuning=build_tuning(tuning, rank=2),
         privacy=PrivacyConfig(unit="record", epsilon=1.0),
         client=ClientConfig(local_steps=1, sampling_rate=0.5),
         num_rounds=1,

@@ -1,0 +1,57 @@
+"""Settings of low-rank adapters."""
+
+from dataclasses import dataclass, replace
+
+from confide.config.fields import setting
+from confide.config.models.tuning import TuningConfig
+
+OF_BERT = ["query", "value"]
+"""How plans name the modules that get an adapter where a config leaves them to the family."""
+
+
+@dataclass
+class LoraConfig(TuningConfig):
+    """Low-rank adapters (Hu et al., ICLR 2022, arXiv 2106.09685) and the head."""
+
+    kind: str = setting("lora", "Chosen by its group: tuning=lora.", choices=("lora",))
+    rank: int = setting(8, "LoRA rank r.", ge=1, le=1024)
+    alpha: float = setting(16.0, "LoRA scale: the adapter counts alpha / rank.", gt=0)
+    target_modules: list[str] | None = setting(
+        None,
+        "Modules that get an adapter, by the end of their name; null: queries and values of"
+        " attention, as the backbone's family calls them.",
+    )
+    rank_stabilised: bool = setting(
+        False,
+        "Whether the adapter counts alpha / sqrt(rank), so that steps do not shrink as ranks grow"
+        " (Kalajdzievski 2023, arXiv 2312.03732).",
+    )
+
+    def __post_init__(self) -> None:
+        # What plans have always said means the family's own names, of which these are BERT's
+        if self.target_modules == OF_BERT:
+            self.target_modules = None
+
+
+@dataclass
+class FfaLoraConfig(LoraConfig):
+    """Low-rank adapters of which one half is frozen where it starts at random, and the head.
+
+    FFA-LoRA (Sun et al., ICLR 2024, arXiv 2403.12313): the mean of institutions' adapters is exact,
+    half as much travels, and noise is not multiplied with noise.
+    """
+
+    kind: str = setting("lora_ffa", "Chosen by its group: tuning=lora_ffa.", choices=("lora_ffa",))
+    seed: int | None = setting(
+        None,
+        "Seed of the frozen half, which the plan tells all; null: by job and simulation.seed.",
+        ge=0,
+        le=2**63 - 1,
+    )
+
+    def seeded(self, seed: int) -> "FfaLoraConfig":
+        """Return it with the seed of its frozen half."""
+        return self if self.seed is not None else replace(self, seed=seed)
+
+
+__all__ = ["OF_BERT", "FfaLoraConfig", "LoraConfig"]
