@@ -9,6 +9,7 @@ from datasets import Dataset
 from safetensors import SafetensorError
 
 from confide.config.models.table import BACKBONES
+from confide.config.models.tunings import TUNINGS
 from confide.config.tasks.table import TASKS
 from confide.errors import ConfigError, ModelError, StorageError
 from confide.inference import packages
@@ -109,11 +110,16 @@ def _load_own(
             f"form={form}: a model of task.kind={own.plan.task.kind} is exported to"
             f" {', '.join(offered) or 'no form'} only."
         )
-    kind = own.plan.backbone.kind
+    kind, tuning = own.plan.backbone.kind, own.plan.tuning.kind
     if form not in BACKBONES[kind].forms:
         raise ConfigError(
             f"form={form}: a model of backbone.kind={kind} is exported to"
             f" {', '.join(BACKBONES[kind].forms)} only."
+        )
+    if BACKBONES[kind].has_weights and form not in TUNINGS[tuning].forms:
+        raise ConfigError(
+            f"form={form}: what tuning.kind={tuning} adds cannot be merged into the backbone's"
+            f" weights; choose {' or '.join(TUNINGS[tuning].forms)}."
         )
     return own
 

@@ -10,6 +10,7 @@ of being above each of labels in order, one logit each; of a number, its range m
 or to [-2 / delta, 2 / delta] under Huber loss, on its scale.
 """
 
+import functools
 import inspect
 from typing import Any
 
@@ -19,12 +20,30 @@ from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
+class Adapter(nn.Module):
+    """A bottleneck adapter of what a layer gives: h + up(GELU(down(h)))."""
+
+    def __init__(self, width: int, bottleneck: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map vectors [..., d] to vectors [..., d]."""
+        added: Tensor = self.up(nn.functional.gelu(self.down(hidden)))
+        return hidden + added
+
+
+def _adapt(adapter: Adapter, layer: nn.Module, inputs: Any, output: Tensor) -> Any:
+    return adapter(output)
+
+
 class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  # transformers is untyped
     """An encoder under its family's own name, which ``AutoModel`` loads too, and a head on top.
 
     Args:
         config: the encoder's, with ``confide_pooling``: mean over tokens, or the first token (cls),
-            and ``confide_row_norm``: norm that pooled features are scaled to, None for as they are.
+            ``confide_row_norm``: norm that pooled features are scaled to, None for as they are, and
+            ``confide_adapters``: layers that an adapter of width ``confide_bottleneck`` follows.
     """
 
     _keys_to_ignore_on_load_unexpected = (r"\.pooler\.",)
@@ -38,6 +57,14 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         self.base_model_prefix = encoder.base_model_prefix
         setattr(self, self.base_model_prefix, encoder)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.adapters = nn.ModuleList()
+        for name in getattr(config, "confide_adapters", ()):
+            layer = encoder.get_submodule(name)
+            # Of GPT-2's matrices, which are transposed, the second size
+            width = getattr(layer, "out_features", layer.weight.shape[1])
+            adapter = Adapter(width, config.confide_bottleneck)
+            self.adapters.append(adapter)
+            layer.register_forward_hook(functools.partial(_adapt, adapter))
         self.post_init()
 
     def forward(

@@ -10,12 +10,14 @@ from torch import nn
 from transformers import AutoConfig
 
 from confide.config.models.transformer import TransformerConfig
+from confide.config.models.tunings import TUNINGS
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide import ConfideForSequenceClassification
 from confide.models.backbones import find_backbone, has_pooler, load_encoder, load_tokenizer
 from confide.models.networks import Head, TextClassifier
+from confide.models.tuning.bottleneck import take_bottlenecks_out
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Tensors
@@ -47,7 +49,7 @@ class TokensExporter:
     ) -> None:
         """Fill a folder that transformers loads."""
         classifier = _classifier(workload, plan)
-        if plan.tuning.kind == "lora" and keep_adapter:
+        if keep_adapter and TUNINGS[plan.tuning.kind].folder == "adapter":
             with warnings.catch_warnings():  # peft asks for what it cannot find offline
                 warnings.simplefilter("ignore")
                 classifier.encoder.save_pretrained(folder)
@@ -93,6 +95,8 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     backbone = cast(TransformerConfig, plan.backbone)
     encoder = classifier.encoder
     prefix, config = encoder.base_model_prefix, encoder.config
+    # Apart from the encoder, whose own names AutoModel knows
+    adapters = take_bottlenecks_out(encoder)
     tensors: Tensors = {f"{prefix}.{name}": tensor for name, tensor in encoder.state_dict().items()}
     # AutoModel expects a pooler in some families, and would invent one: it gets the one that the
     # backbone came with, which no run uses.
@@ -106,6 +110,13 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     tensors |= {
         f"classifier.{name}": tensor for name, tensor in classifier.head.state_dict().items()
     }
+    for number, adapter in enumerate(adapters.values()):
+        for layer in ("down", "up"):
+            for name, tensor in adapter.get_submodule(layer).state_dict().items():
+                tensors[f"adapters.{number}.{layer}.{name}"] = tensor
+    if adapters:
+        config.confide_adapters = list(adapters)
+        config.confide_bottleneck = next(iter(adapters.values())).down.out_features
     classes = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
     config.confide_pooling = backbone.pooling
     config.confide_row_norm = backbone.row_norm

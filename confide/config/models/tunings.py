@@ -76,6 +76,7 @@ TUNINGS: dict[str, TuningKind] = {
         tune="confide.models.tuning.bottleneck.add_bottlenecks",
         described=("adapters of width {tuning.bottleneck} and a head on the backbone {backbone}"),
         learning_rates=(0.1, 0.5),
+        forms=("hf", "onnx", "int8"),  # it has no linear form that weights could take up
     ),
     "bias": TuningKind(
         schema=TuningConfig,

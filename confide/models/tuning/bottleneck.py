@@ -5,6 +5,7 @@ section 2.1: before what went in is added again. The last matrix starts at zero,
 starts as its backbone.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -54,4 +55,18 @@ def add_bottlenecks(encoder: nn.Module, tuning: BottleneckConfig) -> nn.Module:
     return encoder
 
 
-__all__ = ["Bottleneck", "add_bottlenecks"]
+def take_bottlenecks_out(encoder: nn.Module) -> Mapping[str, Bottleneck]:
+    """Give an encoder its own layers back.
+
+    Returns:
+        Name of a layer -> what followed it; {} if nothing was added.
+    """
+    found = {
+        name: module for name, module in encoder.named_modules() if isinstance(module, Bottleneck)
+    }
+    for name, adapter in found.items():
+        encoder.set_submodule(name, adapter.base)
+    return found
+
+
+__all__ = ["Bottleneck", "add_bottlenecks", "take_bottlenecks_out"]
