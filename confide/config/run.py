@@ -16,6 +16,7 @@ from confide.config.fields import setting
 from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
 from confide.config.models.tuning import TuningConfig
+from confide.config.models.tunings import REFUSED
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PolicyConfig, PrivacyConfig
 from confide.config.report import ReportConfig
@@ -108,6 +109,8 @@ class Config:
             )
         if self.tuning.kind not in backbone.tunings:
             reason = "is not offered" if backbone.has_weights else "needs a pretrained backbone"
+            if self.tuning.kind in REFUSED:
+                reason = f"is not offered: {REFUSED[self.tuning.kind].rstrip('.')}"
             yield (
                 f"tuning.kind={self.tuning.kind} {reason}; with {named} choose"
                 f" tuning={' or '.join(backbone.tunings)}."
