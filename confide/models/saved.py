@@ -280,8 +280,8 @@ def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> tuple[li
         Names of the tensors that were taken, at least one, and of those that start anew.
 
     Raises:
-        ModelError: if there is no such model, it is damaged, of another backbone or task, or shares
-            no tensor with this one.
+        ModelError: if there is no such model, it is damaged, of another backbone or task, shares no
+            tensor with this one, or has adapters of other frozen tensors.
     """
     place = folder if (folder / "confide.json").is_file() else folder / "model"
     description, tensors = _saved(place)
@@ -303,6 +303,13 @@ def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> tuple[li
         raise ModelError(
             f"server.start_from={folder}: of its tensors, such as {', '.join(list(tensors)[:3])},"
             " this model trains none in that shape; name a run of the same task and backbone."
+        )
+    seed, theirs = plan.tuning.frozen_seed, description.plan.tuning.frozen_seed
+    if seed != theirs and any(name.startswith("encoder.") for name in taken):
+        fix = "name a run of the same tuning" if theirs is None else f"set tuning.seed={theirs}"
+        raise ModelError(
+            f"server.start_from={folder}: its adapters stand on another frozen half,"
+            f" tuning.seed={theirs} and not {seed}; {fix}, or start from a head."
         )
     with torch.no_grad():
         for name in taken:

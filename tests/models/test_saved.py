@@ -47,6 +47,8 @@ KINDS: dict[str, tuple[TaskConfig, BackboneConfig, str]] = {
     "tabular": (TABLE, MlpConfig(hidden=[4]), "full"),
     "head": (TEXT, MINILM, "head"),
     "lora": (TEXT, MINILM, "lora"),
+    "lora_ffa": (TEXT, MINILM, "lora_ffa"),
+    "bottleneck": (TEXT, MINILM, "bottleneck"),
     "full": (TEXT, MINILM, "full"),
 }
 

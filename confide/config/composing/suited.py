@@ -26,12 +26,9 @@ LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("additive", True): 0.5,
     ("mlp", False): 0.2,
     ("mlp", True): 0.5,
-} | {
-    (name, private): kind.learning_rates[private]
-    for name, kind in TUNINGS.items()
-    for private in (False, True)
 }
-"""Client learning rate of SGD: (backbone without weights, or tuning of one with; private) -> rate.
+"""Client learning rate of SGD: (backbone without weights, private) -> rate; others have their
+tuning's.
 
 Private steps are larger: a clipped gradient is at most clipping_norm long."""
 
@@ -138,8 +135,11 @@ def _suited(name: str, otherwise: Any = None, *, _root_: DictConfig) -> Any:
 
 
 def _learning_rate(root: DictConfig) -> float:
+    model, private = _model(root), _is_private(root)
+    if model in TUNINGS:
+        return TUNINGS[model].learning_rates[private]
     # What is unknown here is reported as such; it needs some value until then
-    return LEARNING_RATES.get((_model(root), _is_private(root)), 0.1)
+    return LEARNING_RATES.get((model, private), 0.1)
 
 
 def _tree_rounds(root: DictConfig) -> int:
@@ -216,8 +216,10 @@ def _is_table(root: DictConfig) -> bool:
 
 
 def _model(root: DictConfig) -> str:
-    backbone = _of(root, "backbone.kind")
-    return str(_of(root, "tuning.kind") if backbone == "transformer" else backbone)
+    """Name the tuning of a model with weights, and the kind of one without."""
+    name = str(_of(root, "backbone.kind"))
+    has_weights = name in BACKBONES and BACKBONES[name].has_weights
+    return str(_of(root, "tuning.kind")) if has_weights else name
 
 
 def _is_private(root: DictConfig) -> bool:

@@ -1,5 +1,6 @@
 """What an entry of the table of backbones says."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from confide.config.models.backbone import BackboneConfig
@@ -39,7 +40,7 @@ class BackboneKind:
     schema: type[BackboneConfig]
     inputs: tuple[str, ...]
     network: Network
-    tunings: tuple[str, ...]
+    tunings: Collection[str]
     has_weights: bool
     choice: str
     tasks: tuple[str, ...] | None = None

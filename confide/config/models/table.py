@@ -22,7 +22,7 @@ BACKBONES: dict[str, BackboneKind] = {
             builder="confide.models.encoder.build_encoder",
             exporter="confide.inference.tokens_form.TokensExporter",
         ),
-        tunings=tuple(TUNINGS),
+        tunings=TUNINGS.keys(),
         has_weights=True,
         choice="minilm or another transformer",
     ),

@@ -8,6 +8,7 @@ from confide.config.composing.compose import compose
 from confide.config.composing.folders import own_configs
 from confide.config.composing.main_job import MAIN_JOB, names_a_job, with_main_job, without_records
 from confide.config.composing.suited import LEARNING_RATES
+from confide.config.models.tunings import TUNINGS
 from confide.config.run import Config
 from confide.errors import ConfigError
 
@@ -123,7 +124,9 @@ def test_the_step_suits_the_model_and_the_privacy(
     words: tuple[str, ...], model: str, privacy: str, client: str
 ) -> None:
     rate = compose([*words, f"privacy={privacy}", f"client={client}"]).client.optimizer
-    assert rate.learning_rate == LEARNING_RATES[model, privacy != "none"]
+    private = privacy != "none"
+    of_tuning = TUNINGS[model].learning_rates[private] if model in TUNINGS else None
+    assert rate.learning_rate == (of_tuning or LEARNING_RATES[model, private])
 
 
 def test_a_step_that_is_set_stands() -> None:
