@@ -7,6 +7,7 @@ import pytest
 
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
+from confide.config.models.tunings import TUNINGS
 from confide.config.strategies.strategy import FedProxConfig, ObjectiveConfig, ScaffoldConfig
 from confide.errors import ProtocolError
 from confide.protocol.plan import (
@@ -304,3 +305,66 @@ def test_problems_of_a_plan_do_not_fill_a_log() -> None:
 @pytest.mark.parametrize("digest", ["", "ab", "AB" * 32, "ab" * 31 + "\x1b["])
 def test_content_hash_is_a_hash_and_moves_no_cursor(digest: str) -> None:
     refused(edited(("backbone_sha256",), digest), "64 hexadecimal")
+
+
+# --- tuning
+
+_OF_LORA = '"rank":8,"alpha":16.0,"target_modules":["query","value"]}'
+
+
+def tuned(*words: str) -> TrainingPlan:
+    return make_plan(compose(["experiment=tweets", *words]), backbone_sha256=None)
+
+
+def tuning_of(made: TrainingPlan) -> str:
+    return made.to_json().partition('"tuning":')[2].partition("}")[0] + "}"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["tuning=head"], f'{{"kind":"head",{_OF_LORA}'),
+        (["tuning=full"], f'{{"kind":"full",{_OF_LORA}'),
+        (["tuning=lora"], f'{{"kind":"lora",{_OF_LORA}'),
+        (["tuning=lora", "tuning.target_modules=[query,value]"], f'{{"kind":"lora",{_OF_LORA}'),
+        (["tuning=bias"], '{"kind":"bias"}'),
+        (
+            ["tuning=lora", "tuning.rank_stabilised=true"],
+            f'{{"kind":"lora",{_OF_LORA[:-1]},"rank_stabilised":true}}',
+        ),
+    ],
+)
+def test_tuning_is_written_as_the_first_plans_did(words: list[str], text: str) -> None:
+    """Approvals and ledgers know a plan by its text."""
+    made = tuned(*words)
+    assert tuning_of(made) == text
+    assert TrainingPlan.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize("kind", TUNINGS)
+def test_plan_of_each_tuning_survives_the_way_there_and_back(kind: str) -> None:
+    made = tuned(f"tuning={kind}")
+    assert TrainingPlan.from_json(made.to_json()) == made
+    assert TrainingPlan.from_json(made.to_json()).to_json() == made.to_json()
+
+
+def test_rank_of_a_head_in_an_earlier_plan_is_no_obstacle() -> None:
+    raw = json.loads(tuned().to_json())
+    raw["tuning"]["rank"] = 3
+    assert TrainingPlan.from_json(json.dumps(raw)).tuning == tuned().tuning
+
+
+def test_plan_tells_the_seed_of_frozen_tensors() -> None:
+    """The same for a run that begins again, another for another job or seed."""
+    words = [["job=a"], ["job=b"], ["job=a", "simulation.seed=1"]]
+    seeds = [tuned("tuning=lora_ffa", *said).tuning.frozen_seed for said in words]
+    assert seeds[0] == tuned("tuning=lora_ffa", "job=a").tuning.frozen_seed
+    assert len(set(seeds)) == len(seeds)
+    assert tuned("tuning=lora_ffa", "tuning.seed=5").tuning.frozen_seed == 5
+
+
+@pytest.mark.parametrize("seed", [None, -1, 2**63, 1.5, "0"])
+def test_plan_without_a_seed_that_can_be_used_is_refused(seed: object) -> None:
+    raw = json.loads(tuned("tuning=lora_ffa").to_json())
+    raw["tuning"]["seed"] = seed
+    refused(json.dumps(raw), r"tuning\b.*seed")
