@@ -109,6 +109,10 @@ REFUSED: dict[str, str] = {
         "its vectors are looked up once for a whole batch, so that no record has a gradient of its"
         " own; choose tuning=lora or bottleneck."
     ),
+    "prefix": (
+        "it writes into a cache of keys and values, which encoders such as DistilBERT and MPNet do"
+        " not have; choose tuning=bottleneck or lora."
+    ),
 }
 """Kinds that are known and not offered -> why, and what to choose."""
 
