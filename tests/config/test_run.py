@@ -118,6 +118,19 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
         ("trainer.device=tpu", r"trainer\.device=tpu: expected one of auto, cpu, cuda, mps"),
         ("backbone=transformer", r"backbone\.name is not set"),
         ("client=3", r"client=3"),
+        ("tuning=adalora", r"tuning=adalora: not offered: it prunes ranks by gradients of local"),
+        ("tuning=prompt", r"tuning=prompt: not offered: its vectors are looked up once"),
+        ("tuning=prefix", r"tuning=prefix: not offered: it writes into a cache"),
+        *(
+            (f"tuning={kind}", rf"tuning={kind}: not offered: its parameters lie outside layers")
+            for kind in ("ia3", "vera", "dora", "oft")
+        ),
+        ("tuning.kind=vera", r"tuning\.kind=vera is not offered: its parameters lie outside"),
+        ("tuning=lorra", r"there is no tuning called lorra\. Did you mean lora"),
+        ("tuning=head tuning.rank=3", r"there is no setting tuning\.rank"),
+        ("tuning=lora tuning.rank=0", r"tuning\.rank=0: expected >= 1"),
+        ("tuning=bottleneck tuning.bottleneck=0", r"tuning\.bottleneck=0: expected >= 1"),
+        ("tuning=lora_ffa tuning.seed=-1", r"tuning\.seed=-1: expected >= 0"),
     ],
 )
 def test_a_mistake_is_refused_with_its_name_and_value(override: str, message: str) -> None:

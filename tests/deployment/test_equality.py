@@ -104,10 +104,12 @@ def check_heads(deployment: Deployment, name: str, *, rounds: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_banks_with_lora_get_the_weights_of_the_simulation() -> None:
+@pytest.mark.parametrize("tuning", ["lora", "lora_ffa"])
+def test_banks_with_adapters_get_the_weights_of_the_simulation(tuning: str) -> None:
+    """Of the half that is frozen nothing travels but the seed."""
     tweets = (
         "experiment=tweets",
-        "tuning=lora",
+        f"tuning={tuning}",
         "data.num_clients=3",
         "data.max_records=240",
         "backbone.num_hidden_layers=2",

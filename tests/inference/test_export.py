@@ -3,6 +3,7 @@
 The run's own outputs to 1e-4, from a folder that may be moved, for whoever loads it.
 """
 
+import copy
 import itertools
 import json
 import shutil
@@ -22,6 +23,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from confide.config.models.perceptrons import LogisticConfig
 from confide.config.models.table import BACKBONES
+from confide.config.models.tunings import TUNINGS
 from confide.errors import ConfigError, ModelError
 from confide.inference.export import export
 from confide.inference.prediction import predict
@@ -40,14 +42,16 @@ QUICK = [
     ("logistic", "onnx"),
     ("lora", "hf"),
     ("lora", "merged"),
+    ("lora_ffa", "hf"),
+    ("bottleneck", "hf"),
     ("head", "merged"),
     ("logistic-rows", "merged"),
     ("head-rows", "merged"),
 ]
 SLOW = [
     pair
-    for pair in itertools.product(("logistic", "mlp", "head", "lora", "full"), FORMS)
-    if pair not in QUICK
+    for pair in itertools.product(("logistic", "mlp", *TUNINGS), FORMS)
+    if pair not in QUICK and (pair[0] not in TUNINGS or pair[1] in TUNINGS[pair[0]].forms)
 ]
 Runs = Callable[[str], Path]
 Moved = Callable[[str, str], Path]
@@ -161,6 +165,25 @@ def test_backbone_that_was_moved_is_named(tuning: str, tmp_path: Path) -> None:
     assert str(moved) not in (tmp_path / "exported" / "confide.json").read_text()
     with pytest.raises(ConfigError, match="was exported and brings its weights"):
         predict(tmp_path / "exported", TEXTS, backbone=moved)
+
+
+def test_adapters_that_weights_cannot_take_up_are_not_merged(small: Runs, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"form=merged: what tuning\.kind=bottleneck adds cannot"):
+        export(small("bottleneck"), "merged", tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
+def test_class_in_the_folder_adapts_what_automodel_does_not(small: Runs, moved: Moved) -> None:
+    folder = moved("bottleneck", "hf")
+    ids = torch.tensor([[101, 2204, 102]])
+    _, logits = run_outputs(small("bottleneck"), ids, torch.ones_like(ids))
+    load = AutoModelForSequenceClassification.from_pretrained
+    classifier = copy.deepcopy(load(folder, trust_remote_code=True))
+    assert torch.allclose(classifier(ids).logits, logits, atol=1e-4)
+    encoder, report = AutoModel.from_pretrained(folder, output_loading_info=True)
+    assert not report["missing_keys"]
+    before = AutoModel.from_pretrained(small("bottleneck").parent / "bert")
+    assert torch.allclose(encoder(ids).last_hidden_state, before(ids).last_hidden_state, atol=1e-5)
 
 
 def test_model_of_a_table_has_no_backbone_to_name(small: Runs) -> None:

@@ -282,6 +282,14 @@ def test_a_backbone_needs_its_kind_alone(here: Path) -> None:
     assert config.backbone.kind == "mlp"
 
 
+def test_a_tuning_needs_its_kind_alone(here: Path) -> None:
+    write_configs(here / "conf")
+    (here / "conf" / "tuning").mkdir()
+    (here / "conf" / "tuning" / "wide.yaml").write_text("kind: lora_ffa\nrank: 64\n")
+    config = composed("experiment=tweets", "tuning=wide")
+    assert (config.tuning.kind, getattr(config.tuning, "rank", None)) == ("lora_ffa", 64)
+
+
 def test_sweeps_are_checked_with_own_files(here: Path) -> None:
     write_configs(here / "conf")
     with (

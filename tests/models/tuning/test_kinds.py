@@ -11,6 +11,7 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from confide.config.models.bottleneck import BottleneckConfig
 from confide.config.models.lora import FfaLoraConfig, LoraConfig
+from confide.config.models.transformer import TransformerConfig
 from confide.config.models.tuning import TuningConfig
 from confide.config.models.tunings import TUNINGS
 from confide.errors import ModelError
@@ -177,3 +178,23 @@ def test_modules_that_are_not_there_are_refused(kind: str) -> None:
 def test_modules_that_are_named_get_the_adapters() -> None:
     model = apply_tuning(make(), BottleneckConfig(target_modules=["intermediate.dense"]))
     assert all(".intermediate.dense." in name for name in adapters(model))
+
+
+# --- what a report says
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("full", "all parameters of the backbone mini and a head"),
+        ("head", "a linear head on the frozen backbone mini"),
+        ("lora", "rank-4 adapters and a head on the backbone mini"),
+        ("lora_ffa", "rank-4 adapters, one half of each frozen, and a head on the backbone mini"),
+        ("bottleneck", "adapters of width 4 and a head on the backbone mini"),
+        ("bias", "the biases of the backbone mini and a head"),
+        ("norm", "the norms of the backbone mini and a head"),
+    ],
+)
+def test_backbone_says_what_of_it_is_trained(kind: str, words: str) -> None:
+    tuning = build_tuning(kind, rank=4, bottleneck=4)
+    assert TransformerConfig(name="/models/mini").describe(tuning) == words
