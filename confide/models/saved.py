@@ -281,7 +281,7 @@ def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> tuple[li
 
     Raises:
         ModelError: if there is no such model, it is damaged, of another backbone or task, shares no
-            tensor with this one, or has adapters of other frozen tensors.
+            tensor with this one, or was tuned otherwise beside its head.
     """
     place = folder if (folder / "confide.json").is_file() else folder / "model"
     description, tensors = _saved(place)
@@ -304,12 +304,15 @@ def start_from(workload: Workload, plan: TrainingPlan, folder: Path) -> tuple[li
             f"server.start_from={folder}: of its tensors, such as {', '.join(list(tensors)[:3])},"
             " this model trains none in that shape; name a run of the same task and backbone."
         )
-    seed, theirs = plan.tuning.frozen_seed, description.plan.tuning.frozen_seed
-    if seed != theirs and any(name.startswith("encoder.") for name in taken):
-        fix = "name a run of the same tuning" if theirs is None else f"set tuning.seed={theirs}"
+    here, there = asdict(plan.tuning), asdict(description.plan.tuning)
+    if here != there and any(not name.startswith("head.") for name in taken):
+        # Scaled otherwise, or on other frozen tensors, they would be another model's.
+        words = " ".join(
+            f"tuning.{key}={value}" for key, value in there.items() if here.get(key) != value
+        )
         raise ModelError(
-            f"server.start_from={folder}: its adapters stand on another frozen half,"
-            f" tuning.seed={theirs} and not {seed}; {fix}, or start from a head."
+            f"server.start_from={folder}: beside the head it was trained with {words}; set the"
+            " same, or name a run of the head alone."
         )
     with torch.no_grad():
         for name in taken:

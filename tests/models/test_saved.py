@@ -296,6 +296,24 @@ def test_tensors_that_would_mean_something_else_are_not_taken(
         start_from(workload, plan, saved("head").folder)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes", "words"),
+    [
+        ("lora_ffa", {"seed": 6}, r"tuning\.seed=5; set the same"),
+        ("lora", {"alpha": 4.0}, r"tuning\.alpha=16\.0; set the same"),
+    ],
+)
+def test_adapters_of_another_scale_or_frozen_half_are_not_taken(
+    kind: str, changes: dict[str, Any], words: str, saved: Callable[[str], Saved]
+) -> None:
+    plan = make_plan(kind)
+    workload = saved(kind).workload
+    assert start_from(workload, plan, saved(kind).folder)[1] == []
+    other = replace(plan, tuning=replace(plan.tuning, **changes))
+    with pytest.raises(ModelError, match=words):
+        start_from(workload, other, saved(kind).folder)
+
+
 def test_start_needs_a_tensor_in_common(saved: Callable[[str], Saved], tmp_path: Path) -> None:
     plan = make_plan("tabular")
     workload = replace(saved("tabular").workload, model=torch.nn.Linear(3, 3))

@@ -49,11 +49,6 @@ class FfaLoraConfig(LoraConfig):
         le=2**63 - 1,
     )
 
-    @property
-    def frozen_seed(self) -> int | None:
-        """Seed of the frozen half."""
-        return self.seed
-
     def seeded(self, seed: int) -> "FfaLoraConfig":
         """Return it with the seed of its frozen half."""
         return self if self.seed is not None else replace(self, seed=seed)

@@ -21,11 +21,6 @@ class TuningConfig:
         choices=("full", "head", "bias", "norm"),
     )
 
-    @property
-    def frozen_seed(self) -> int | None:
-        """Seed of frozen tensors that start at random; None where there are none."""
-        return None
-
     def seeded(self, seed: int) -> "TuningConfig":
         """Return it with the seed of frozen tensors that start at random.
 
