@@ -74,8 +74,12 @@ def make_workload(kind: str, physical_batch_size: int = 256) -> Workload:
     return build_workload(TEXTS, MINILM, build_tuning(kind, rank=2), compute=compute, seed=1)
 
 
-@functools.cache
 def make_trainer(kind: str, case: str, physical_batch_size: int = 256) -> Trainer:
+    return _made(kind, case, physical_batch_size)  # one key, whether the size is named or not
+
+
+@functools.cache
+def _made(kind: str, case: str, physical_batch_size: int) -> Trainer:
     workload = make_workload(kind, physical_batch_size)
     with pytest.MonkeyPatch.context() as patch:
         # These models are too small for groups to go through the books by themselves.
