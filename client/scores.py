@@ -179,8 +179,10 @@ class Scores:
             self._policy.config.metrics_privacy
         )
         found: dict[str, Told] = {}
-        # Sums that no report reads stay here.
-        with_sums = with_sums and scored.plan.task.outcome.kind in DESCRIPTIONS
+        # Sums that no report reads, and no metric of all follows from, stay here.
+        metrics = scored.plan.task.metric_table.values()
+        is_read = scored.plan.task.outcome.kind in DESCRIPTIONS
+        with_sums = with_sums and (is_read or any(one.sums_fn for one in metrics))
         for split in splits:
             is_there = score is not None and len(self._data.split(split)) > 0
             told = score(scored, split, with_sums) if score and is_there else None

@@ -9,6 +9,7 @@ most that a record is taken to add, beside a one that counts the record. A recor
 counts as one that adds the most, which biases the metric and not the guarantee.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ import numpy
 
 from confide.metrics.floor import Floor
 from confide.metrics.metric import Metric, Statistic
+from confide.metrics.tally import ScoreTally
 
 Sums = Mapping[str, float]
 """Figure -> its sum over records."""
@@ -121,6 +123,16 @@ class Figures:
                 {figure: it * top for figure, it, top in zip(chosen, parts, most, strict=True)}
             )
 
+        def told(tally: ScoreTally) -> numpy.ndarray | None:
+            sums = numpy.asarray(tally.sums.get(statistic, ()), dtype=float)
+            if len(sums) != len(chosen) + 1:
+                return None
+            if tally.std:
+                return sums
+            scale = numpy.array([1.0, *most]) * math.sqrt(len(sums))
+            released: numpy.ndarray = sums * EXACT_UNIT / scale
+            return released
+
         return Metric(
             name=name,
             direction=direction,
@@ -129,6 +141,7 @@ class Figures:
             score_fn=score,
             statistic=self.statistic(statistic, chosen),
             estimate_fn=estimate,
+            sums_fn=told,
             weighed_by=weighed_by,
         )
 

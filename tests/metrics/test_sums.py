@@ -7,8 +7,9 @@ import pytest
 
 from confide.metrics.floor import Floor
 from confide.metrics.metric import table
-from confide.metrics.release import exact_sums, sensitivity, statistics_of, unit_sums
+from confide.metrics.release import exact_sums, from_sums, sensitivity, statistics_of, unit_sums
 from confide.metrics.sums import EXACT_UNIT, Figures, ratio
+from confide.metrics.tally import ScoreTally
 
 FIGURES = Figures(most={"loss": 10.0, "hits": 8.0, "predicted": 8.0, "gold": 8.0})
 SPANS = ("hits", "predicted", "gold")
@@ -24,7 +25,12 @@ METRICS = table(
         "entity_recall", "max", ratio({"hits": 1}, {"gold": 1}), of=SPANS, statistic="spans"
     ),
     FIGURES.metric(
-        "loss", "min", ratio({"loss": 1}, {"gold": 1}), of=["loss", "gold"], statistic="loss"
+        "loss",
+        "min",
+        ratio({"loss": 1}, {"gold": 1}),
+        of=["loss", "gold"],
+        statistic="loss",
+        largest=20.0,
     ),
 )
 NAMES = list(METRICS)
@@ -94,6 +100,25 @@ def test_exact_sums_are_those_of_all_records_or_none() -> None:
     told = exact_sums(statistics, TALLIES, NO_TARGETS, Floor(least=10))["spans"]
     assert [it * EXACT_UNIT for it in told] == [60, *TALLIES[:, 1:].sum(axis=0)]
     assert exact_sums(statistics, TALLIES, NO_TARGETS, Floor(least=61)) == {}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("std", [0.0, 1e-9])
+def test_metric_of_all_follows_from_what_institutions_tell(name: str, std: float) -> None:
+    metric = METRICS[name]
+    assert metric.statistic is not None
+
+    def tally(part: numpy.ndarray) -> ScoreTally:
+        statistics = statistics_of([name], METRICS)
+        sums = exact_sums(statistics, part, NO_TARGETS, Floor())
+        if std:
+            noisy = unit_sums(statistics, part, NO_TARGETS) / 2**30
+            sums = {statistics[0].name: noisy.tolist()}
+        return ScoreTally(sums=sums, std=std)
+
+    found = from_sums(metric, [tally(TALLIES[:7]), tally(TALLIES[7:])])
+    assert found[name] == pytest.approx(metric.score_fn(TALLIES, NO_TARGETS), abs=1e-4)
+    assert from_sums(metric, [tally(TALLIES), ScoreTally(sums={})]) == {}
 
 
 def test_ratio_of_nothing_is_undefined() -> None:
