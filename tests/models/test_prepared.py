@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
+from onnxruntime import InferenceSession
 from torch import nn
 
 from confide.errors import ModelError
@@ -230,3 +231,15 @@ def test_counter_of_a_norm_need_not_be_there(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path, state_dict=kept)
     found, expected = outputs(load_pretrained(tmp_path), PICTURES), outputs(model, PICTURES)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_folded_model_is_exported_to_onnx(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    model = prepare_model(with_statistics(layers)).eval()
+    path = tmp_path / "model.onnx"
+    torch.onnx.export(model, (PICTURES,), path, input_names=["x"], dynamo=True, verbose=False)
+    found = InferenceSession(path).run(None, {"x": PICTURES.numpy()})[0]
+    assert torch.from_numpy(found).allclose(model(PICTURES), atol=1e-5)
