@@ -89,11 +89,14 @@ def encode_records(
         tally = tally.without("max_records_per_group", sum(_beyond(d, most) for d in data.values()))
     for sentence in tally.sentences():
         log.log(logging.WARNING if tally.is_loud else logging.INFO, "%s", sentence)
+    flatters = plan.task.unit_note(plan.privacy.unit)
+    if flatters:
+        log.warning("%s", flatters)
     source = {
         "path": config.source,
         "partitioner": config.partitioner,
         **tally.to_json(),
-        "notes": [*tally.sentences(), *population.notes, *notes],
+        "notes": [*tally.sentences(), *population.notes, *notes, *filter(None, [flatters])],
     }
     return EncodedRecords(data=data, units=units, source=source)
 

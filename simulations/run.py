@@ -37,6 +37,7 @@ from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup, StatesFn, simulated_states
 from confide.simulations.ledgers import LedgerFolder, job_name, ledger_folder
 from confide.simulations.records import encode_records, load_population
+from confide.simulations.references import reference_scores
 from confide.simulations.released_rounds import ReleasedRounds
 from confide.simulations.reproducible import noise_repeats, noise_secret
 from confide.simulations.spent import as_json, epsilon_unheard, spent_before
@@ -151,6 +152,9 @@ class Simulation:
             budgets=self.ledgers.totals(federation.data) if self.ledgers else {},
             pooled=baselines.pooled,
             measured=None if exact else how,
+            references=(
+                reference_scores(federation.trainer.workload.task, federation.data) if exact else {}
+            ),
         )
 
     def close(self) -> None:

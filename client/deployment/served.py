@@ -144,6 +144,9 @@ class DeployedInstitution:
         encoded, units = encode_institution(self.name, records, data, workload=workload, key=key)
         for note in sampled_token_notes(records, plan.task, workload.task):
             log.warning("%s", note)
+        flatters = plan.task.unit_note(plan.privacy.unit)
+        if flatters:
+            log.warning("%s", flatters)
         if plan.private:
             check_encoding(workload, records)
         if isinstance(self._ledger, PersistentLedger):

@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
+from uuid import uuid4
 
+import pyarrow
 from datasets import Dataset
 
 from confide.client.records.judged import text_notes, value_notes, value_problems
@@ -22,8 +24,10 @@ from confide.client.records.units import (
 )
 from confide.config.data import PARTITIONED_BY_COLUMN, DataConfig
 from confide.config.spelling import canonical_name
+from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
+from confide.tasks.making import make_records
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.reading import Problem
 from confide.tasks.schema import Read, read, read_targets
@@ -111,19 +115,58 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
         DataError: if the source cannot be read.
         ConfigError: if a custom function returns something other than records.
     """
-    columns = [*task.content_columns, *task.target_columns]
+    columns = [*task.source_columns]
     named = (config.id_column, config.group_column, partition_column(config))
-    columns += [name for name in named if name is not None]
+    made = {*task.made_columns}
+    columns += [name for name in named if name is not None and name not in made]
     wanted = tuple(dict.fromkeys(columns))
     if config._target_ is not None:
-        return load_custom_records(config, wanted, by_name=by_file(config))
-    return load_records(
-        config.path,
-        wanted,
-        in_memory_mb=config.in_memory_mb,
-        query=config.query,
-        reading=Reading(encoding=config.encoding, errors=config.encoding_errors),
-    )
+        source = load_custom_records(config, wanted, by_name=by_file(config))
+    else:
+        source = load_records(
+            config.path,
+            wanted,
+            in_memory_mb=config.in_memory_mb,
+            query=config.query,
+            reading=Reading(encoding=config.encoding, errors=config.encoding_errors),
+        )
+    return source if TASKS[task.kind].maker is None else _made_of(source, config, task)
+
+
+def _made_of(source: SourceRecords, config: DataConfig, task: TaskConfig) -> SourceRecords:
+    """Make the records of a task whose sources hold something else.
+
+    Raises:
+        DataError: naming what does not fit.
+    """
+    problems = list(source.problems)
+    if config.id_column is not None:
+        problems.append(
+            f"data.id_column={config.id_column}: records of task.kind={task.kind} are made of rows,"
+            " and known by their content; set data.id_column=null."
+        )
+    if config.group_column not in task.owner_columns:
+        problems.append(
+            f"data.group_column={config.group_column}: of two records of task.kind={task.kind} with"
+            " rows in common one could be trained on and the other tested; set data.group_column="
+            f"{' or '.join(task.owner_columns)}."
+        )
+    if problems:
+        raise DataError(problems)
+    place = FILE_COLUMN if source.files else partition_column(config)
+    carried = () if place is None else (place,)
+    parts, notes = [], list(source.notes)
+    # File by file: whoever is in two of them is at two institutions.
+    for name, rows in files_of(source):
+        made, at = make_records(rows, task, carried), f"{name}: " if name else ""
+        problems += [f"{at}{_placed(one, source, name)}" for one in made.problems]
+        notes += [f"{at}{note}" for note in made.notes]
+        parts.append(made.records.data.table)
+    if problems:
+        raise DataError(problems)
+    # Without a fingerprint `datasets` would pickle every record to make one.
+    records = Dataset(pyarrow.concat_tables(parts), fingerprint=uuid4().hex)
+    return SourceRecords(records=records, files=source.files, notes=tuple(notes))
 
 
 def institutions_of(values: Sequence[str], config: DataConfig) -> list[str]:

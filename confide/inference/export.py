@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
+import torch
 from datasets import Dataset
 from safetensors import SafetensorError
 
@@ -27,6 +28,7 @@ from confide.models.saved import (
     read_description,
 )
 from confide.tasks.invented import invented_records
+from confide.tasks.task import InventsRecords
 
 _INVENTED = 64
 
@@ -66,9 +68,7 @@ def export(
     own = _load_own(Path(run), form, custom_tasks, backbone)
     place = default_folder(own.folder, form) if folder is None else Path(folder)
     _refuse_taken(place)
-    inputs = read_inputs(
-        own, invented_records(own.plan.task, _INVENTED) if check is None else check
-    )
+    inputs = read_inputs(own, _invented(own) if check is None else check)
     try:
         with new_folder(place) as made:
             comparison = compare(own, _write(own, form, made), inputs)
@@ -85,6 +85,12 @@ def export(
             f"{place} cannot be written: {error}. Free space or name another folder."
         ) from None
     return comparison
+
+
+def _invented(own: Predictor) -> Dataset:
+    if isinstance(own.task, InventsRecords):
+        return own.task.invent(_INVENTED, torch.Generator().manual_seed(0))
+    return invented_records(own.plan.task, _INVENTED)
 
 
 def _load_own(

@@ -82,14 +82,15 @@ def write_classifier(
         classes: transformers' auto class -> class, all of one file.
     """
     names = plan.task.outcome.output_names(plan.task.labelling)
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: i for i, name in enumerate(names)}
+    if names:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: i for i, name in enumerate(names)}
     config.problem_type = OUTCOMES[plan.task.outcome.kind].problem_type
     if plan.task.outcome.kind != DEFAULT_OUTCOME:
         config.confide_outcome = dataclasses.asdict(plan.task.outcome)
     # Of the tensors as they were trained, whatever the backbone's own config said.
     config.dtype = "float32"
-    made = classes["AutoModelForSequenceClassification"]
+    made = next(one for name, one in classes.items() if name != "AutoConfig")
     source = Path(inspect.getfile(made))
     config.architectures = [made.__name__]
     config.auto_map = {name: f"{source.stem}.{one.__name__}" for name, one in classes.items()}

@@ -61,6 +61,7 @@ DESCRIPTIONS: dict[str, str] = {
     "ordinal": "confide.metrics.evaluations.ordinal.describe_ordinal",
     "regression": "confide.metrics.evaluations.regression.describe_regression",
     "survival": "confide.metrics.risk_groups.describe_survival",
+    "next_item": "confide.metrics.evaluation.describe_metrics",
 }
 """Kind of outcome -> dotted name of a :data:`DescribeFn`; imported when it is used."""
 
@@ -77,6 +78,11 @@ def describe(kind: str, measured: Measured) -> dict[str, Json]:
     module, _, name = DESCRIPTIONS[kind].rpartition(".")
     describe_fn = cast(DescribeFn, getattr(import_module(module), name))
     return {"kind": kind, **describe_fn(measured)}
+
+
+def describe_metrics(measured: Measured) -> dict[str, Json]:
+    """Return metrics alone, with their intervals where these follow."""
+    return {"metrics": metric_figures(measured.federated, measured.metrics, {})}
 
 
 def figure(value: float, ends: tuple[float, float] | None) -> dict[str, Json]:
@@ -167,6 +173,7 @@ __all__ = [
     "Json",
     "Measured",
     "describe",
+    "describe_metrics",
     "figure",
     "is_of_its_records",
     "mean_deviations",

@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from confide.config.custom import implementation
 from confide.config.examples import how_to_install
 from confide.config.models.backbone import BackboneConfig, Pretrained
+from confide.config.models.table import BACKBONES
 from confide.config.models.transformer import TransformerConfig
 from confide.errors import ModelError
 
@@ -112,9 +114,14 @@ def content_hash(folder: Path) -> str:
 def pretrained_hash(backbone: BackboneConfig) -> str | None:
     """Return the content hash of a backbone's files; None for one without weights.
 
+    Asked for by whoever writes a plan: files that follow from the config alone are made first.
+
     Raises:
         ModelError: if its files cannot be used.
     """
+    maker = BACKBONES[backbone.kind].maker
+    if maker is not None:
+        implementation(maker)(backbone)
     weights = backbone.pretrained
     return None if weights is None else content_hash(find_backbone(weights))
 

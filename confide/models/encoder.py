@@ -31,7 +31,13 @@ _INPUTS = "tried"
 
 def folder_assets(folder: Path) -> Assets:
     """Return what a task may need of a backbone's folder, or of an exported model's."""
-    return {"tokenizer": functools.partial(load_tokenizer, folder)}
+
+    def catalogue() -> object:
+        from confide.models.items import read_catalogue  # which imports this module
+
+        return read_catalogue(folder)
+
+    return {"tokenizer": functools.partial(load_tokenizer, folder), "catalogue": catalogue}
 
 
 def build_encoder(config: TransformerConfig, order: Order) -> Workload:

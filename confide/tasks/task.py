@@ -19,6 +19,9 @@ Batch = dict[str, Tensor]
 Assets = Mapping[str, Callable[[], Any]]
 """What lies beside a backbone, such as its ``tokenizer``: name -> loads it when called."""
 
+OutputFn = Callable[[Batch], Tensor]
+"""A batch -> outputs, as a model gives them, shape [b, ...]."""
+
 LABELS = "labels"
 LENGTH_STEP = 8
 
@@ -181,6 +184,26 @@ class TalliedTask(Task, Protocol):
 
 
 @runtime_checkable
+class ReferencedTask(TalliedTask, Protocol):
+    """A task with simple predictors that a model has to beat, such as what is popular."""
+
+    def references(self, train: Sequence[Examples]) -> Mapping[str, OutputFn]:
+        """Return predictors by name.
+
+        Args:
+            train: training records of each institution, which only a simulation has together.
+        """
+
+
+@runtime_checkable
+class InventsRecords(Task, Protocol):
+    """A task that invents raw records of what lies beside its backbone."""
+
+    def invent(self, count: int, generator: torch.Generator) -> Dataset:
+        """Invent records that differ, targets among them."""
+
+
+@runtime_checkable
 class TableTask(Task, Protocol):
     """A task whose records are rows of numbers: ``features`` of shape [n, d]."""
 
@@ -195,6 +218,9 @@ __all__ = [
     "Assets",
     "Batch",
     "Examples",
+    "InventsRecords",
+    "OutputFn",
+    "ReferencedTask",
     "TableTask",
     "TalliedTask",
     "Task",

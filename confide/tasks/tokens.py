@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+from datasets import Dataset
+
 
 @dataclass(frozen=True)
 class TokenCounts:
@@ -26,6 +28,14 @@ class CountsTokens(Protocol):
         """Count the tokens of texts, at least one, before they are cut."""
 
 
+@runtime_checkable
+class NotesRecords(Protocol):
+    """A task that sees in records what no schema does, such as items that a catalogue lacks."""
+
+    def record_notes(self, records: Dataset) -> list[str]:
+        """List sentences that the owner of records that fit should read."""
+
+
 def count_tokens(tokenizer: Any, texts: Sequence[str]) -> TokenCounts:
     """Count the tokens of texts, at least one.
 
@@ -39,4 +49,4 @@ def count_tokens(tokenizer: Any, texts: Sequence[str]) -> TokenCounts:
     return TokenCounts([len(row) for row in rows], unknown)
 
 
-__all__ = ["CountsTokens", "TokenCounts", "count_tokens"]
+__all__ = ["CountsTokens", "NotesRecords", "TokenCounts", "count_tokens"]

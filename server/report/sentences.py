@@ -220,6 +220,8 @@ def meaning(run: RunFiles) -> str:
     more = ""
     if privacy.get("baselines"):
         more = f" This holds for the federated run's updates only: {privacy['baselines']}."
+    if privacy.get("flatters"):
+        more += f" {privacy['flatters']}"
     if privacy.get("noise") == "secure":
         return (
             f"Epsilon means: {bound}, except with probability delta. A smaller epsilon is safer; 0"

@@ -35,6 +35,7 @@ class BackboneKind:
         outcomes: kinds of outcome that it predicts; None for all.
         algorithm: the algorithm that trains it, and trains no other; None for every other one.
         forms: forms that it can be exported to.
+        maker: dotted name of a function of the schema, which makes its files where they are not.
     """
 
     schema: type[BackboneConfig]
@@ -47,6 +48,7 @@ class BackboneKind:
     outcomes: tuple[str, ...] | None = None
     algorithm: str | None = None
     forms: tuple[str, ...] = ("hf", "merged", "onnx", "int8")
+    maker: str | None = None
 
 
 __all__ = ["BackboneKind", "Network"]

@@ -3,6 +3,7 @@
 ``BACKBONES`` is the one place that lists kinds; see docs/design/0021-tables.md.
 """
 
+from confide.config.models.items import ItemsConfig
 from confide.config.models.kind import BackboneKind, Network
 from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
@@ -64,6 +65,19 @@ BACKBONES: dict[str, BackboneKind] = {
         outcomes=("classes",),
         algorithm="boosting",
         forms=("xgboost", "onnx"),
+    ),
+    "items": BackboneKind(
+        schema=ItemsConfig,
+        inputs=("history",),
+        network=Network(
+            builder="confide.models.recommender.build_recommender",
+            exporter="confide.inference.items_form.ItemsExporter",
+        ),
+        tunings=("head",),
+        has_weights=True,
+        choice="items",
+        forms=("hf", "onnx", "int8"),
+        maker="confide.models.items.make_items",
     ),
 }
 """Kinds of backbone, by name."""

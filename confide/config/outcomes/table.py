@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confide.config.outcomes.multi_label import MultiLabelConfig
+from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
@@ -71,6 +72,10 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=SurvivalConfig,
         outcome="confide.tasks.outcomes.survival.Survival",
         title="Survival",
+    ),
+    "next_item": OutcomeKind(
+        schema=NextItemConfig,
+        outcome="confide.tasks.outcomes.next_item.NextItem",
     ),
 }
 """Kinds of outcome, by name."""

@@ -27,6 +27,8 @@ class TaskKind:
             columns without torch.
         inventor: dotted name of a function (schema, count, generator) -> column -> values, which
             invents raw records for checks that need no real ones.
+        maker: dotted name of a :data:`~confide.tasks.making.MakeFn`, which makes records of what a
+            source holds, such as rows of interactions; None: a source holds records.
         title: what it is, in a report.
         purpose: what a model of classes is for, as the beginning of a sentence that they end.
         records: what its records are, in words.
@@ -46,6 +48,7 @@ class TaskKind:
     inventor: str
     title: str
     purpose: str
+    maker: str | None = None
     records: str = "records"
     pipeline_tag: str | None = None
     outcomes: tuple[str, ...] = OF_A_RECORD

@@ -6,6 +6,7 @@ export, report and model card are built from its entries; see docs/design/0021-t
 
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.kind import TaskKind
+from confide.config.tasks.recommendation import RecommendationConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.metrics.metric import Metric
@@ -34,6 +35,19 @@ TASKS: dict[str, TaskKind] = {
         records="rows of a table",
         pipeline_tag="tabular-classification",
         members=("num_inputs",),
+    ),
+    "recommendation": TaskKind(
+        schema=RecommendationConfig,
+        task="confide.tasks.recommendation.Recommendation",
+        inputs=("history",),
+        reader="confide.tasks.histories.read_histories",
+        inventor="confide.tasks.histories.invent_histories",
+        maker="confide.tasks.histories.make_histories",
+        title="Recommendation",
+        purpose="Recommends items",
+        records="histories of users",
+        outcomes=("next_item",),
+        assets=("catalogue",),
     ),
 }
 """Kinds of task, by name."""

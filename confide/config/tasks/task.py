@@ -87,6 +87,29 @@ class TaskConfig:
         return ()
 
     @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Columns of a source: those of a record, unless records are made of others."""
+        return (*self.content_columns, *self.target_columns)
+
+    @property
+    def made_columns(self) -> tuple[str, ...]:
+        """Columns of made records that a source lacks."""
+        return ()
+
+    @property
+    def owner_columns(self) -> tuple[str, ...]:
+        """Columns of made records, one of which has to be data.group_column; () where none has."""
+        return ()
+
+    def unit_note(self, unit: str) -> str:
+        """Say how a guarantee for a unit flatters; "" where it does not.
+
+        Args:
+            unit: as in :class:`~confide.config.privacy.PrivacyConfig`.
+        """
+        return ""
+
+    @property
     def table_columns(self) -> Mapping[str, "ColumnConfig"]:
         """Input columns of a table; {} for any other kind of input."""
         return {}

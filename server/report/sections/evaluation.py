@@ -16,6 +16,7 @@ from confide.server.report.sections.labels_section import (
     ordinal_card,
     ordinal_section,
 )
+from confide.server.report.sections.reference_section import reference_card, reference_section
 from confide.server.report.sections.regression_section import regression_card, regression_section
 from confide.server.report.sections.survival_section import survival_card, survival_section
 
@@ -30,6 +31,7 @@ SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {
     "ordinal": (ordinal_section, ordinal_card),
     "regression": (regression_section, regression_card),
     "survival": (survival_section, survival_card),
+    "next_item": (reference_section, reference_card),
 }
 """Kind of evaluation -> what shows it on the page, and on the card."""
 

@@ -15,12 +15,12 @@ from confide.protocol.plan import TrainingPlan, make_plan
 from confide.server.rounds.outcome import Outcome
 from confide.server.rounds.state import Best, RoundRecord, RunState
 from confide.server.run.closing import closing_lines, closing_table
+from confide.server.run.statement import privacy_statement
 from confide.server.run.summary import (
     Findings,
     InstitutionResult,
     PooledResult,
     RunResult,
-    privacy_statement,
     summarise,
     summarise_failure,
 )

@@ -1,0 +1,78 @@
+"""Metrics of rankings of a catalogue: hit rate, NDCG and reciprocal rank, as sums over records.
+
+Every item is ranked, and none is sampled: metrics on samples of items order models otherwise
+(Krichene and Rendle, KDD 2020). Items of one score share their places: the rank is the expected one
+if ties were drawn, so that a model that scores all alike gets what chance gets.
+"""
+
+from typing import TYPE_CHECKING
+
+from confide.metrics.metric import Metric, table
+from confide.metrics.sums import Figures, ratio
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FIRST = 10
+"""Places that count for hit rate and NDCG."""
+_LARGEST_LOSS = 20.0
+RANKS = Figures(
+    most={"records": 1.0, "hits": 1.0, "gain": 1.0, "reciprocal": 1.0, "loss": _LARGEST_LOSS}
+)
+"""What a record adds, in the order of a tally's columns."""
+_PLACES = ("records", "hits", "gain", "reciprocal")
+
+
+def _of_places(name: str, figure: str) -> Metric:
+    # One statistic for the three: each more would cost as much noise again.
+    return RANKS.metric(
+        name,
+        "max",
+        ratio({figure: 1}, {"records": 1}),
+        of=_PLACES,
+        statistic="places in a ranking",
+    )
+
+
+RANKING = table(
+    _of_places(f"hit_rate_{FIRST}", "hits"),
+    _of_places(f"ndcg_{FIRST}", "gain"),
+    _of_places("mrr", "reciprocal"),
+    RANKS.metric(
+        "next_item_loss",
+        "min",
+        ratio({"loss": 1}, {"records": 1}),
+        of=("records", "loss"),
+        statistic="loss of the next item",
+        largest=_LARGEST_LOSS,
+    ),
+)
+"""Metrics of the next item, by name; the first one decides."""
+
+
+def expected_ranks(scores: "Tensor", targets: "Tensor") -> "Tensor":
+    """Return where targets stand, from 0, in expectation over draws of ties.
+
+    Args:
+        scores: of all items, shape [b, N].
+        targets: place of each record's item, int64 of shape [b].
+
+    Returns:
+        float64, shape [b].
+    """
+    own = scores.gather(1, targets[:, None])
+    above, alike = (scores > own).sum(dim=1), (scores == own).sum(dim=1) - 1
+    ranks = above.double() + alike.double() / 2
+    # NaN is above nothing, and would rank first.
+    return ranks.masked_fill(~scores.isfinite().all(dim=1), scores.shape[1])
+
+
+def place_figures(ranks: "Tensor") -> "Tensor":
+    """Return hits, gain and reciprocal rank of each rank, float64 of shape [b, 3]."""
+    import torch
+
+    hits = (ranks < FIRST).double()
+    return torch.stack([hits, hits / (ranks + 2).log2(), 1 / (ranks + 1)], dim=1)
+
+
+__all__ = ["FIRST", "RANKING", "RANKS", "expected_ranks", "place_figures"]

@@ -1,0 +1,110 @@
+"""What a summary promises: of the privacy that was asked for, to whom, and what is not covered."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from confide.config.privacy import PrivacyConfig
+from confide.protocol.plan import TrainingPlan
+from confide.protocol.released_edges import ReleasedEdges
+from confide.protocol.released_gram import ReleasedGram
+
+_UNPROTECTED_SCORES = {
+    "exact": ["validation and test metrics"],
+    "mixed": ["exact validation and test metrics of some institutions"],
+}
+_TRAINED_BESIDES = {
+    "local": "each institution's training alone",
+    "pooled": "training on all records in one place",
+}
+
+
+def _scores_statement(privacy: PrivacyConfig) -> str:
+    target = privacy.epsilon if privacy.metrics_epsilon is None else privacy.metrics_epsilon
+    return (
+        f"released with noise, at epsilon {target:g} for validation records over all rounds and"
+        f" {target:g} for test records; a unit is in one split, so that the run costs it the"
+        " largest of training and either, and not the sum"
+    )
+
+
+def _edges_statement(edges: ReleasedEdges, epsilon: float) -> str:
+    return (
+        f"edges of {len(edges.columns)} columns are quantiles that institutions released before the"
+        f" run as job {edges.job}, at epsilon {edges.epsilon:g} of the {epsilon:g}; each ledger was"
+        f" charged for them once, whichever runs use them (SHA-256 {edges.sha256[:12]})"
+    )
+
+
+def _gram_statement(gram: ReleasedGram, epsilon: float) -> str:
+    return (
+        f"steps are scaled by a Gram matrix that institutions released before the run as job"
+        f" {gram.job}, at epsilon {gram.epsilon:g} of the {epsilon:g}; each ledger was charged for"
+        f" it once, whichever runs use it (SHA-256 {gram.sha256[:12]})"
+    )
+
+
+def privacy_statement(
+    plan: TrainingPlan,
+    *,
+    reproducible: bool,
+    baselines: Sequence[str] = (),
+    scores: str = "exact",
+) -> dict[str, Any]:
+    """Say what is promised, to whom, and what is not.
+
+    Args:
+        plan: what was asked for.
+        reproducible: whether a seed decided the noise.
+        baselines: what was trained besides, each at the same price once more: local, pooled.
+        scores: how metrics left, by :func:`~confide.server.run.summary.how_protected`.
+    """
+    if not plan.private:
+        return {"unit": "none", "guarantee": "none"}
+    privacy = plan.privacy
+    seeded = (
+        "nominal: simulation.seed makes noise and sampling repeat, so whoever knows the seed can"
+        " remove them"
+    )
+    what = "updates and scores" if scores == "noisy" else "updates"
+    secure = (
+        f"holds for the {what}: noise and sampling masks come from a cryptographic generator keyed"
+        " by the operating system"
+    )
+    statement: dict[str, Any] = {
+        "unit": privacy.unit,
+        "relation": plan.relation,
+        "epsilon": privacy.epsilon,
+        "delta": privacy.delta,
+        "clipping_norm": privacy.clipping_norm,
+        "accountant": privacy.accountant,
+        "noise": "reproducible" if reproducible else "secure",
+        "guarantee": seeded if reproducible else secure,
+        "not_protected": [
+            *_UNPROTECTED_SCORES.get(scores, []),
+            "timing",
+            "participation",
+            f"number of {privacy.unit}s",
+            "label counts, which only a simulation's summary has",
+        ],
+    }
+    flatters = plan.task.unit_note(privacy.unit)
+    if flatters:
+        statement["flatters"] = flatters
+    if scores in ("noisy", "mixed"):
+        statement["scores"] = _scores_statement(privacy)
+    if plan.edges is not None:
+        statement["edges"] = _edges_statement(plan.edges, privacy.epsilon)
+    if plan.gram is not None:
+        statement["gram"] = _gram_statement(plan.gram, privacy.epsilon)
+    if baselines:
+        trained = [_TRAINED_BESIDES[name] for name in baselines]
+        each = (
+            "costs the same epsilon once more"
+            if len(trained) == 1
+            else "cost the same epsilon once more each"
+        )
+        statement["baselines"] = f"{' and '.join(trained)} {each}"
+    return statement
+
+
+__all__ = ["privacy_statement"]
