@@ -110,7 +110,8 @@ class Result:
             from confide.models.saved import read_description
         with threads_kept(), without_bars():
             if isinstance(records, str | Path):
-                columns = read_description(self.model_dir).plan.task.content_columns
+                task = read_description(self.model_dir).plan.task
+                columns = (*task.content_columns, *task.source_columns)
                 records = read_whole(str(records), query=None, needed=columns, keep=()).records
             return predict(self.run_dir, records, custom_tasks=self.custom_tasks)
 

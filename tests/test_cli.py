@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import confide.cli
-from confide.config.examples import EXAMPLES, UNDER_GPL
+from confide.config.examples import EXAMPLES, FOR_RESEARCH, UNDER_GPL
 from confide.models.backbones import resolve_package_path
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements" / "data.txt"
@@ -83,7 +83,11 @@ def test_threads_of_a_command_wait_asleep_unless_told_otherwise(
 
 def test_packages_of_the_examples_are_those_of_the_requirements() -> None:
     lines = (line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines())
-    assert [line for line in lines if line] == [*EXAMPLES.values(), *UNDER_GPL.values()]
+    assert [line for line in lines if line] == [
+        *EXAMPLES.values(),
+        *FOR_RESEARCH.values(),
+        *UNDER_GPL.values(),
+    ]
 
 
 @pytest.mark.parametrize("package", EXAMPLES)

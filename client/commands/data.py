@@ -16,10 +16,12 @@ from confide.config.composing.folders import own_configs
 from confide.config.custom import look_in_current_folder
 from confide.config.models.table import without_weights
 from confide.config.run import Config
+from confide.config.tasks.table import TASKS
 from confide.errors import ConfigError, ModelError
 from confide.terminal import make_console
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from rich.console import Console
 
     from confide.client.records.report import CountTokens, Report, SourceReport
@@ -117,7 +119,9 @@ def _check_composed(words: Sequence[str]) -> int:
     # Imported once the config is known to be right: reading records takes pandas and datasets.
     from confide.client.records.report import check_records
 
-    report = check_records(config, count_tokens=_tokenizer(config))
+    report = check_records(
+        config, count_tokens=_tokenizer(config), notes_fn=functools.partial(_looked_up, config)
+    )
     if "--json" in flags:
         print(json.dumps(report.to_json(), indent=2))
     else:
@@ -162,6 +166,23 @@ def _tokenizer(config: Config) -> "CountTokens":
             return None
 
     return count
+
+
+def _looked_up(config: Config, records: "Dataset") -> Sequence[str]:
+    """Return what a task says of records by what lies beside its backbone, if that is here."""
+    if TASKS[config.task.kind].maker is None or config.backbone.pretrained is None:
+        return []
+    from confide.models.backbones import find_backbone
+    from confide.models.encoder import folder_assets
+    from confide.tasks.build import build_task
+    from confide.tasks.tokens import NotesRecords
+
+    try:
+        folder = find_backbone(config.backbone.pretrained)
+        task = build_task(config.task, folder_assets(folder), config.task.custom_tasks)
+    except ModelError as error:
+        return [f"Items were not looked up in the catalogue: {error}"]
+    return task.record_notes(records) if isinstance(task, NotesRecords) else []
 
 
 # --- what is shown

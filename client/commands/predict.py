@@ -110,9 +110,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _predict(arguments: argparse.Namespace) -> None:
     from confide.client.commands.predictions_file import write_predictions
-    from confide.client.records.whole import read_whole
+    from confide.client.records.whole import Whole, read_whole
     from confide.config.client import TrainerConfig
-    from confide.inference.prediction import predict_in_parts, read_inputs
+    from confide.inference.prediction import (
+        kept_of,
+        made_to_predict,
+        predict_in_parts,
+        read_inputs,
+    )
     from confide.inference.predictor import load_predictor
     from confide.models.compute import make_compute
 
@@ -127,7 +132,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     )
     schema = predictor.plan.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
-    needed = [*predictor.task.content_columns(), *schema.target_columns]
+    needed = [*predictor.task.content_columns(), *schema.target_columns, *schema.source_columns]
     whole = read_whole(
         arguments.records,
         query=arguments.query,
@@ -135,6 +140,10 @@ def _predict(arguments: argparse.Namespace) -> None:
         keep=keep,
         reading=reading_of(arguments),
     )
+    rows = made_to_predict(whole.records, schema)
+    if rows is not None:  # a line a user, and not a line a row
+        told = rows.select_columns(kept_of(rows, predictor)).data.table
+        whole = Whole(records=rows, kept=told)
     _refuse_taken(predictor, whole.kept.column_names)
     inputs = read_inputs(predictor, whole.records)
     parts: list[Part] = []

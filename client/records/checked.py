@@ -5,15 +5,18 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
-from uuid import uuid4
 
-import pyarrow
 from datasets import Dataset
 
 from confide.client.records.judged import text_notes, value_notes, value_problems
+from confide.client.records.made import files_of, holds_records, made_of, placed, refuse_shared
 from confide.client.records.sources.custom import load_custom_records
 from confide.client.records.sources.reading import Reading
-from confide.client.records.sources.sources import FILE_COLUMN, SourceRecords, load_records
+from confide.client.records.sources.sources import (
+    FILE_COLUMN,
+    SourceRecords,
+    load_records,
+)
 from confide.client.records.tally import Tally
 from confide.client.records.units import (
     Units,
@@ -27,7 +30,6 @@ from confide.config.spelling import canonical_name
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError, DataError
-from confide.tasks.making import make_records
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.reading import Problem
 from confide.tasks.schema import Read, read, read_targets
@@ -115,9 +117,11 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
         DataError: if the source cannot be read.
         ConfigError: if a custom function returns something other than records.
     """
-    columns = [*task.source_columns]
+    refuse_shared(config, task)
+    makes = TASKS[task.kind].maker is not None and not holds_records(config, task)
+    columns = [*(task.source_columns if makes else task.record_columns)]
     named = (config.id_column, config.group_column, partition_column(config))
-    made = {*task.made_columns}
+    made = task.made_columns if makes else ()
     columns += [name for name in named if name is not None and name not in made]
     wanted = tuple(dict.fromkeys(columns))
     if config._target_ is not None:
@@ -130,43 +134,7 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
             query=config.query,
             reading=Reading(encoding=config.encoding, errors=config.encoding_errors),
         )
-    return source if TASKS[task.kind].maker is None else _made_of(source, config, task)
-
-
-def _made_of(source: SourceRecords, config: DataConfig, task: TaskConfig) -> SourceRecords:
-    """Make the records of a task whose sources hold something else.
-
-    Raises:
-        DataError: naming what does not fit.
-    """
-    problems = list(source.problems)
-    if config.id_column is not None:
-        problems.append(
-            f"data.id_column={config.id_column}: records of task.kind={task.kind} are made of rows,"
-            " and known by their content; set data.id_column=null."
-        )
-    if config.group_column not in task.owner_columns:
-        problems.append(
-            f"data.group_column={config.group_column}: of two records of task.kind={task.kind} with"
-            " rows in common one could be trained on and the other tested; set data.group_column="
-            f"{' or '.join(task.owner_columns)}."
-        )
-    if problems:
-        raise DataError(problems)
-    place = FILE_COLUMN if source.files else partition_column(config)
-    carried = () if place is None else (place,)
-    parts, notes = [], list(source.notes)
-    # File by file: whoever is in two of them is at two institutions.
-    for name, rows in files_of(source):
-        made, at = make_records(rows, task, carried), f"{name}: " if name else ""
-        problems += [f"{at}{_placed(one, source, name)}" for one in made.problems]
-        notes += [f"{at}{note}" for note in made.notes]
-        parts.append(made.records.data.table)
-    if problems:
-        raise DataError(problems)
-    # Without a fingerprint `datasets` would pickle every record to make one.
-    records = Dataset(pyarrow.concat_tables(parts), fingerprint=uuid4().hex)
-    return SourceRecords(records=records, files=source.files, notes=tuple(notes))
+    return made_of(source, task, place=partition_column(config)) if makes else source
 
 
 def institutions_of(values: Sequence[str], config: DataConfig) -> list[str]:
@@ -233,9 +201,9 @@ def source_problems(
     problems = list(source.problems)
     for part in parts:
         problems += [
-            f"{part.name}: {placed}" if part.name else placed
+            f"{part.name}: {at}" if part.name else at
             for problem in _part_problems(part, config, task)
-            for placed in (_placed(problem, source, part.name),)
+            for at in (placed(problem, source, part.name),)
         ]
     if set(task.target_columns) <= set(source.records.column_names):
         # Over all files together: an institution may well lack a label that others have
@@ -254,35 +222,13 @@ def source_notes(source: SourceRecords, whole: Read, task: TaskConfig) -> tuple[
     return (
         *source.notes,
         *(
-            f"{name}: {_placed(note, source, name)}" if name else _placed(note, source, name)
+            f"{name}: {placed(note, source, name)}" if name else placed(note, source, name)
             for name, part in files_of(source)
             for note in text_notes(part, task)
         ),
         *(note.text for note in whole.targets.notes),
         *value_notes(whole, task),
     )
-
-
-def _placed(problem: Problem, source: SourceRecords, file: str) -> str:
-    """Write a problem with the place of the first record that it is found in."""
-    if problem.record is None:
-        return problem.text
-    return f"{problem.text} First in {source.place(file, problem.record)}."
-
-
-def files_of(source: SourceRecords) -> Iterator[tuple[str, Dataset]]:
-    """Yield each file's name and records; an empty name and all records for a single source."""
-    if not source.files:
-        yield "", source.records
-        return
-    # Sources are joined one after another, so that a file's records are one contiguous range, and
-    # selecting a range copies nothing
-    names = source.records[FILE_COLUMN][:]
-    start = 0
-    for name in source.files:
-        count = names.count(name)
-        yield name, source.records.select(range(start, start + count))
-        start += count
 
 
 def _part_problems(part: Part, config: DataConfig, task: TaskConfig) -> Iterator[Problem]:
@@ -363,7 +309,6 @@ __all__ = [
     "CheckedRecords",
     "Part",
     "by_file",
-    "files_of",
     "gather",
     "institutions_of",
     "load_checked_records",

@@ -34,6 +34,8 @@ from confide.tasks.tokens import TokenCounts
 
 CountTokens = Callable[[Sequence[str]], TokenCounts | None]
 """Function texts -> counts of their tokens; it returns None if there is no tokenizer."""
+NotesFn = Callable[[Dataset], Sequence[str]]
+"""Records that fit -> sentences that their owner should read."""
 _BATCH = 1000
 
 
@@ -140,12 +142,18 @@ class Report:
         return {"ready": self.ready, **dataclasses.asdict(self)}
 
 
-def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: None) -> Report:
+def check_records(
+    config: Config,
+    *,
+    count_tokens: CountTokens = lambda texts: None,
+    notes_fn: NotesFn = lambda records: (),
+) -> Report:
     """Check records as an institution's own client would.
 
     Args:
         config: settings of task and data; how a simulation partitions records is ignored.
         count_tokens: function that counts tokens with the backbone's tokenizer.
+        notes_fn: function that tells what only the task knows, once it is built.
     """
     task, data = config.task, _without_partitioning(config.data)
     try:
@@ -172,6 +180,7 @@ def check_records(config: Config, *, count_tokens: CountTokens = lambda texts: N
             *_drafted(task),
             *source_notes(source, whole, task),
             *(() if checked is None else (*checked.tally.sentences(), *checked.notes)),
+            *(() if checked is None or problems else notes_fn(checked.records)),
             *(() if tokens is None else token_notes(tokens, *next(iter(task.text_limits.items())))),
         ],
         source=_source_report(source.records, whole, task, checked),
@@ -305,4 +314,12 @@ def _length_report(lengths: Sequence[int]) -> LengthReport:
     )
 
 
-__all__ = ["ColumnReport", "CountTokens", "LengthReport", "Report", "SourceReport", "check_records"]
+__all__ = [
+    "ColumnReport",
+    "CountTokens",
+    "LengthReport",
+    "NotesFn",
+    "Report",
+    "SourceReport",
+    "check_records",
+]

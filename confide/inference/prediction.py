@@ -12,9 +12,12 @@ from datasets import Dataset
 from torch import Tensor
 
 from confide.config.client import TrainerConfig
+from confide.config.tasks.table import TASKS
+from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
+from confide.tasks.making import to_predict
 from confide.tasks.task import Examples, TalliedTask, Task
 from confide.tasks.values import text_column
 
@@ -64,7 +67,8 @@ def predict(
 
     Args:
         run: RUN, ``RUN/model``, or a folder that ``confide export`` wrote.
-        records: the task's input columns; others, the label among them, are not looked at.
+        records: the task's input columns; others, the label among them, are not looked at. Rows
+            that records are made of, such as interactions, give one record a user.
         device: auto, cpu, cuda or mps.
         custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
@@ -83,12 +87,40 @@ def predict(
     predictor = load_predictor(
         Path(run), compute=compute, custom_tasks=custom_tasks, backbone=backbone
     )
-    inputs = read_inputs(predictor, records, with_labels=False)
+    rows = made_to_predict(records, predictor.plan.task)
+    inputs = read_inputs(predictor, records if rows is None else rows, with_labels=False)
     frames = [part.frame for part in predict_in_parts(predictor, inputs)]
     made = pandas.concat(frames, ignore_index=True)
+    if rows is not None:
+        return pandas.concat(
+            [rows.select_columns(kept_of(rows, predictor)).to_pandas(), made], axis=1
+        )
     if isinstance(records, pandas.DataFrame):
         made.index = records.index
     return made
+
+
+def made_to_predict(records: Dataset | pandas.DataFrame, task: TaskConfig) -> Dataset | None:
+    """Make records of rows, such as a user's interactions; None where records are there already.
+
+    Raises:
+        DataError: naming what is wrong with the rows.
+    """
+    names = set(_names(records))
+    is_made = TASKS[task.kind].maker is None or set(task.content_columns) <= names
+    if is_made or not set(task.source_columns) <= names or not len(records):
+        return None
+    table = pyarrow.table({name: _as_text(records, name) for name in task.source_columns})
+    made = to_predict(Dataset(table, fingerprint=uuid4().hex), task)
+    if made.problems:
+        raise DataError([problem.text for problem in made.problems])
+    return made.records
+
+
+def kept_of(made: Dataset, predictor: Predictor) -> list[str]:
+    """Name the columns of made records that say whose they are."""
+    content = predictor.task.content_columns()
+    return [name for name in made.column_names if name not in content]
 
 
 def read_inputs(
@@ -255,6 +287,8 @@ def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float]
 __all__ = [
     "Inputs",
     "Part",
+    "kept_of",
+    "made_to_predict",
     "predict",
     "predict_in_parts",
     "read_inputs",

@@ -21,6 +21,13 @@ NEEDS = {
     ("backbone", "mlp"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
     ("data", "default"): ["data.path=mine.csv", "data.public=true"],
+    ("task", "recommendation"): ["data=movies", "backbone=items", "backbone.name=/somewhere"],
+    ("backbone", "items"): [
+        "task=recommendation",
+        "data=movies",
+        "backbone.name=/somewhere",
+        "privacy=none",
+    ],
     ("task", "text"): ["task.labels=[no,yes]"],
     ("strategy", "gradient_sum"): ["client=private_table"],
     ("strategy", "newton"): ["privacy=none"],
@@ -46,7 +53,9 @@ GROUPS = sorted(
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
 def test_every_choice_composes(group: str, choice: str) -> None:
     needs = NEEDS.get((group, choice), [])
-    has_records = any(word in needs for word in ("data=heart_disease", f"data={choice}"))
+    has_records = any(
+        word in needs for word in ("data=heart_disease", "data=movies", f"data={choice}")
+    )
     job = [] if group == "experiment" or has_records else [MAIN_JOB]
     assert isinstance(compose([*job, f"{group}={choice}", *needs]), Config)
 

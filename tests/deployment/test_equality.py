@@ -1,9 +1,11 @@
 """A deployment gives the same weights as a simulation of the same config, bit for bit."""
 
 import json
+from pathlib import Path
 
 import pytest
 from deployment_run import ALLOWING, HEART, Deployment, confide
+from small_items import words
 
 from confide.client.ledger.file import LedgerFile
 
@@ -212,3 +214,30 @@ def test_trees_from_kits_are_those_of_the_simulation() -> None:
         assert deployment.summary()["model_sha256"] == simulated["model_sha256"]
         page = (deployment.run_dir / "report.html").read_text()
         assert "this model is not private" in page
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_shops_from_kits_get_the_weights_of_the_simulation(tmp_path: Path) -> None:
+    given = [word for word in words(tmp_path) if not word.startswith(("tracking", "server"))]
+    allowing = (
+        *ALLOWING,
+        "policy.backbones=[any]",
+        "policy.min_records=5",
+        f"backbones=['{tmp_path / 'catalogue'}']",
+        "data.group_column=user",
+    )
+    private = ("privacy=group", "privacy.epsilon=8")
+    with Deployment(
+        run_overrides=(*given, *private),
+        institutions=("shop-1", "shop-2"),
+        client_overrides=allowing,
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server("server.num_rounds=2")
+        assert deployment.wait_for_server(300) == 0
+        summary = deployment.summary()
+        simulated = deployment.simulate("server.num_rounds=2")
+        assert summary["model_sha256"] == simulated["model_sha256"]
+        assert "references" not in summary
+        assert "which a simulation has" in (deployment.run_dir / "report.html").read_text()

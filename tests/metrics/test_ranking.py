@@ -23,10 +23,8 @@ def test_a_rank_is_the_number_of_items_above_and_half_of_those_alike() -> None:
 def test_metrics_are_those_of_the_definitions() -> None:
     scores = torch.randn((50, 40), generator=torch.Generator().manual_seed(0))
     targets = torch.arange(50) % 40
-    places = [
-        (row.argsort(descending=True) == t).nonzero().item()
-        for row, t in zip(scores, targets, strict=False)
-    ]
+    pairs = zip(scores, targets, strict=True)
+    places = [(row.argsort(descending=True) == t).nonzero().item() for row, t in pairs]
     told = tallies(scores, targets)
     values = {name: RANKING[name].score_fn(told, numpy.zeros(50)) for name in RANKING}
     hits = [place < 10 for place in places]

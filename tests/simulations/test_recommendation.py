@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pandas
 import pytest
-from small_items import interactions, words
+from small_items import ITEMS, interactions, words
 from stopped_run import Simulate, stopped
 
+from confide.client.commands.data import main as check
+from confide.client.commands.predict import main
 from confide.config.composing.compose import compose
 from confide.errors import ConfideError, DataError
 from confide.inference.export import export
@@ -14,6 +16,7 @@ from confide.inference.prediction import predict
 from confide.server.report.card import model_card
 from confide.server.report.page import report_page
 from confide.server.report.read import read_run
+from confide.simulations.commands.partition import main as partition
 
 USER = ("privacy=group", "privacy.epsilon=8", "client=default", "server.num_rounds=2")
 
@@ -76,6 +79,39 @@ def test_exported_models_recommend_the_same(run: Simulate, tmp_path: Path, form:
     assert own.columns[:2].tolist() == ["item_1", "text_1"]
     other = predict(tmp_path / "run" / "export" / form, records)
     pandas.testing.assert_frame_equal(own, other)
+
+
+def test_interactions_give_a_line_a_user(run: Simulate, tmp_path: Path) -> None:
+    run(*words(tmp_path))
+    rows = interactions()
+    made = predict(tmp_path / "run", rows)
+    assert made["user"].tolist() == list(dict.fromkeys(sorted(rows["user"])))
+    taken = rows.groupby("user")["item"].agg(set)
+    named = made.filter(regex="^item_").apply(set, axis=1)
+    assert not any(taken[user] & items for user, items in zip(made["user"], named, strict=True))
+    file, output = tmp_path / "interactions.csv", tmp_path / "predicted.csv"
+    assert main([str(tmp_path / "run"), str(file), "--output", str(output)]) == 0
+    assert pandas.read_csv(output)["item_1"].tolist() == made["item_1"].tolist()
+
+
+def test_a_check_looks_items_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = words(tmp_path)
+    rows = interactions().replace({"item": {"i3": "gone"}})
+    rows.to_csv(tmp_path / "interactions.csv", index=False)
+    assert check(["check", *given]) == 0
+    told = capsys.readouterr().out
+    assert "records were made of" in told
+    assert f"The catalogue of {ITEMS} items lacks" in told
+
+
+def test_records_that_were_made_already_are_taken_as_they_are(
+    run: Simulate, tmp_path: Path
+) -> None:
+    given = words(tmp_path)
+    assert partition([str(tmp_path / "parts"), *given]) == 0
+    again = [*given, f"data.path={tmp_path / 'parts'}", "data.partition_by=null"]
+    summary = run(*again, name="again")
+    assert summary["model_sha256"] == run(*given, name="rows")["model_sha256"]
 
 
 def test_a_folder_of_shops_is_read_shop_by_shop(run: Simulate, tmp_path: Path) -> None:

@@ -87,9 +87,14 @@ class TaskConfig:
         return ()
 
     @property
+    def record_columns(self) -> tuple[str, ...]:
+        """Columns of a record: its content, and what is to be predicted."""
+        return (*self.content_columns, *self.target_columns)
+
+    @property
     def source_columns(self) -> tuple[str, ...]:
         """Columns of a source: those of a record, unless records are made of others."""
-        return (*self.content_columns, *self.target_columns)
+        return self.record_columns
 
     @property
     def made_columns(self) -> tuple[str, ...]:
