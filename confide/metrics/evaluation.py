@@ -61,6 +61,7 @@ DESCRIPTIONS: dict[str, str] = {
     "ordinal": "confide.metrics.evaluations.ordinal.describe_ordinal",
     "regression": "confide.metrics.evaluations.regression.describe_regression",
     "survival": "confide.metrics.risk_groups.describe_survival",
+    "forecast": "confide.metrics.evaluation.describe_metrics",
     "next_item": "confide.metrics.evaluation.describe_metrics",
 }
 """Kind of outcome -> dotted name of a :data:`DescribeFn`; imported when it is used."""

@@ -21,6 +21,15 @@ NEEDS = {
     ("backbone", "mlp"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
     ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
     ("data", "default"): ["data.path=mine.csv", "data.public=true"],
+    ("task", "stations"): ["data=stations", "backbone=mlp", "tuning=full"],
+    ("task", "series"): [
+        "data=stations",
+        "backbone=mlp",
+        "tuning=full",
+        "task.readings={load: {minimum: 0, maximum: 100}}",
+        "task.outcome={column: load, minimum: 0, maximum: 100}",
+    ],
+    ("backbone", "patches"): ["task=stations", "data=stations", "tuning=full"],
     ("task", "recommendation"): ["data=movies", "backbone=items", "backbone.name=/somewhere"],
     ("backbone", "items"): [
         "task=recommendation",
@@ -54,7 +63,8 @@ GROUPS = sorted(
 def test_every_choice_composes(group: str, choice: str) -> None:
     needs = NEEDS.get((group, choice), [])
     has_records = any(
-        word in needs for word in ("data=heart_disease", "data=movies", f"data={choice}")
+        word in needs
+        for word in ("data=heart_disease", "data=movies", "data=stations", f"data={choice}")
     )
     job = [] if group == "experiment" or has_records else [MAIN_JOB]
     assert isinstance(compose([*job, f"{group}={choice}", *needs]), Config)

@@ -5,6 +5,7 @@
 
 from confide.config.models.items import ItemsConfig
 from confide.config.models.kind import BackboneKind, Network
+from confide.config.models.patches import PatchesConfig
 from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.trees import TreesConfig
@@ -65,6 +66,19 @@ BACKBONES: dict[str, BackboneKind] = {
         outcomes=("classes",),
         algorithm="boosting",
         forms=("xgboost", "onnx"),
+    ),
+    "patches": BackboneKind(
+        schema=PatchesConfig,
+        inputs=("features",),
+        network=Network(
+            builder="confide.models.patches.build_patches",
+            exporter="confide.inference.features_form.FeaturesExporter",
+        ),
+        tunings=("full",),
+        has_weights=False,
+        choice="patches",
+        tasks=("series",),
+        forms=("onnx", "int8"),
     ),
     "items": BackboneKind(
         schema=ItemsConfig,

@@ -9,6 +9,7 @@ docs/design/0032-outcomes.md.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from confide.config.outcomes.forecast import ForecastConfig
 from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
@@ -72,6 +73,11 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=SurvivalConfig,
         outcome="confide.tasks.outcomes.survival.Survival",
         title="Survival",
+    ),
+    "forecast": OutcomeKind(
+        schema=ForecastConfig,
+        outcome="confide.tasks.outcomes.forecast.Forecast",
+        title="Forecast",
     ),
     "next_item": OutcomeKind(
         schema=NextItemConfig,

@@ -7,6 +7,7 @@ export, report and model card are built from its entries; see docs/design/0021-t
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.kind import TaskKind
 from confide.config.tasks.recommendation import RecommendationConfig
+from confide.config.tasks.series import SeriesConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.metrics.metric import Metric
@@ -34,6 +35,19 @@ TASKS: dict[str, TaskKind] = {
         purpose="Classifies rows of a table",
         records="rows of a table",
         pipeline_tag="tabular-classification",
+        members=("num_inputs",),
+    ),
+    "series": TaskKind(
+        schema=SeriesConfig,
+        task="confide.tasks.series.make_series",
+        inputs=("features",),
+        reader="confide.tasks.windows.read_windows",
+        inventor="confide.tasks.windows.invent_windows",
+        maker="confide.tasks.windows.make_windows",
+        title="Classification of series",
+        purpose="Classifies windows of series",
+        records="windows of series",
+        outcomes=("forecast", "classes"),
         members=("num_inputs",),
     ),
     "recommendation": TaskKind(

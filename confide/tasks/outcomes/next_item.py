@@ -16,7 +16,6 @@ from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_
 from confide.tasks.reading import Problem, first
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
 UNKNOWN = 0
@@ -72,11 +71,9 @@ class NextItem:
         """Name one stratum: items are too many to be alike by."""
         return ["records"] * len(values)
 
-    def synthetic(self, count: int, generator: "torch.Generator") -> "Tensor":
-        """Draw places that any catalogue has."""
-        import torch
-
-        return torch.ones((count,), dtype=torch.int64)
+    def invent(self, count: int, generator: numpy.random.Generator) -> Mapping[str, list[str]]:
+        """Name items that may not exist: a task invents those of its catalogue."""
+        return {NEXT_ITEM: [str(place) for place in generator.integers(1, 1000, count)]}
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return cross entropy over all items; 0 where the catalogue lacks the target."""

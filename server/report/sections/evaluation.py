@@ -31,6 +31,7 @@ SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {
     "ordinal": (ordinal_section, ordinal_card),
     "regression": (regression_section, regression_card),
     "survival": (survival_section, survival_card),
+    "forecast": (reference_section, reference_card),
     "next_item": (reference_section, reference_card),
 }
 """Kind of evaluation -> what shows it on the page, and on the card."""
