@@ -12,13 +12,16 @@ counts as one that adds the most, which biases the metric and not the guarantee.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy
-
-from confide.metrics.floor import Floor
 from confide.metrics.metric import Metric, Statistic
-from confide.metrics.tally import ScoreTally
+
+# Configs hold tables of metrics, and need no numpy.
+if TYPE_CHECKING:
+    import numpy
+
+    from confide.metrics.floor import Floor
+    from confide.metrics.tally import ScoreTally
 
 Sums = Mapping[str, float]
 """Figure -> its sum over records."""
@@ -39,10 +42,10 @@ class Figures:
 
     most: Mapping[str, float]
 
-    def named(self, tallies: numpy.ndarray) -> dict[str, float]:
+    def named(self, tallies: "numpy.ndarray") -> dict[str, float]:
         """Return the sums of tallies [n, w] by their names."""
         # In float64 whatever came: sums of many records would lose the small ones.
-        sums = tallies.astype(numpy.float64).sum(axis=0)
+        sums = tallies.astype("float64").sum(axis=0)
         return dict(zip(self.most, sums.tolist(), strict=True))
 
     def statistic(self, name: str, chosen: Sequence[str]) -> Statistic:
@@ -53,30 +56,38 @@ class Figures:
             chosen: figures, at least one; the fewer, the less noise is in each.
         """
         places = [list(self.most).index(figure) for figure in chosen]
-        most = numpy.array([self.most[figure] for figure in chosen])
+        most = [self.most[figure] for figure in chosen]
         # Of k figures and the one beside them none is more than 1, so that a row's norm is at most
         # the root of k + 1.
-        norm = float(numpy.sqrt(len(chosen) + 1))
+        norm = math.sqrt(len(chosen) + 1)
 
         def usable(
-            tallies: numpy.ndarray, targets: numpy.ndarray
-        ) -> tuple[numpy.ndarray, numpy.ndarray]:
-            figures = tallies[:, places].astype(numpy.float64)
+            tallies: "numpy.ndarray", targets: "numpy.ndarray"
+        ) -> tuple["numpy.ndarray", "numpy.ndarray"]:
+            import numpy
+
+            figures = tallies[:, places].astype("float64")
             # Of a model that has diverged: as far off as a record can be.
             return numpy.where(numpy.isfinite(figures), figures.clip(min=0), most), targets
 
-        def rows(tallies: numpy.ndarray, targets: numpy.ndarray) -> numpy.ndarray:
+        def rows(tallies: "numpy.ndarray", targets: "numpy.ndarray") -> "numpy.ndarray":
+            import numpy
+
             ones = numpy.ones((len(tallies), 1))
             return numpy.concatenate([ones, tallies.clip(max=most) / most], axis=1) / norm
 
-        def counts(width: int) -> numpy.ndarray:
+        def counts(width: int) -> "numpy.ndarray":
+            import numpy
+
             weights = numpy.zeros(len(chosen) + 1)
             weights[0] = norm
             return weights
 
         def exact(
-            tallies: numpy.ndarray, targets: numpy.ndarray, floor: Floor
-        ) -> numpy.ndarray | None:
+            tallies: "numpy.ndarray", targets: "numpy.ndarray", floor: "Floor"
+        ) -> "numpy.ndarray | None":
+            import numpy
+
             if not floor.enough(numpy.ones(len(tallies), dtype=bool)):
                 return None
             told = numpy.concatenate([[len(tallies)], tallies.sum(axis=0)])
@@ -112,18 +123,20 @@ class Figures:
         chosen = tuple(of)
         most = [self.most[figure] for figure in chosen]
 
-        def score(tallies: numpy.ndarray, targets: numpy.ndarray) -> float | None:
+        def score(tallies: "numpy.ndarray", targets: "numpy.ndarray") -> float | None:
             named = self.named(tallies)
             return value_fn({figure: named[figure] for figure in chosen})
 
-        def estimate(sums: numpy.ndarray) -> float | None:
-            scale = float(numpy.sqrt(len(chosen) + 1))
+        def estimate(sums: "numpy.ndarray") -> float | None:
+            scale = math.sqrt(len(chosen) + 1)
             parts = [float(it) * scale for it in sums[1:]]
             return value_fn(
                 {figure: it * top for figure, it, top in zip(chosen, parts, most, strict=True)}
             )
 
-        def told(tally: ScoreTally) -> numpy.ndarray | None:
+        def told(tally: "ScoreTally") -> "numpy.ndarray | None":
+            import numpy
+
             sums = numpy.asarray(tally.sums.get(statistic, ()), dtype=float)
             if len(sums) != len(chosen) + 1:
                 return None

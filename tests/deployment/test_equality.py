@@ -218,6 +218,29 @@ def test_trees_from_kits_are_those_of_the_simulation() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
+def test_stations_from_kits_get_the_weights_of_the_simulation() -> None:
+    stations = (
+        "experiment=stations",
+        "data.kwargs={days: 40}",
+        "task.block=60",
+        "privacy=group",
+        "privacy.epsilon=8",
+        "client.local_steps=2",
+    )
+    names = tuple(f"station-{number}" for number in range(1, 5))
+    allowing = (*ALLOWING, "policy.min_records=5", "data.group_column=block")
+    with Deployment(
+        run_overrides=stations, institutions=names, client_overrides=allowing
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server("server.num_rounds=2")
+        assert deployment.wait_for_server(300) == 0
+        simulated = deployment.simulate("server.num_rounds=2")
+        assert deployment.summary()["model_sha256"] == simulated["model_sha256"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_shops_from_kits_get_the_weights_of_the_simulation(tmp_path: Path) -> None:
     given = [word for word in words(tmp_path) if not word.startswith(("tracking", "server"))]
     allowing = (

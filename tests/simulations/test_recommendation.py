@@ -40,16 +40,14 @@ def test_no_user_is_in_two_splits(run: Simulate, tmp_path: Path) -> None:
 
 def test_users_are_units_and_records_are_told_to_flatter(run: Simulate, tmp_path: Path) -> None:
     given = words(tmp_path)
-    summary = run(*given, *USER, name="group")
-    assert summary["privacy"]["unit"] == "group"
-    assert "flatters" not in summary["privacy"]
+    assert not compose([*given, *USER]).task.unit_note("group")
     summary = run(*given, *USER, "privacy=record", name="record")
     assert "one of up to 16 records of a user" in summary["privacy"]["flatters"]
     assert "its epsilon flatters" in report_page(read_run(tmp_path / "record"))
 
 
 @pytest.mark.parametrize(
-    "more", [(), USER, pytest.param(("simulation.engine=process",), marks=pytest.mark.slow)]
+    "more", [USER, pytest.param(("simulation.engine=process",), marks=pytest.mark.slow)]
 )
 def test_a_run_stopped_twice_ends_as_the_undisturbed_one(
     run: Simulate, tmp_path: Path, more: tuple[str, ...]
@@ -70,7 +68,7 @@ def test_processes_give_the_same_weights(run: Simulate, tmp_path: Path) -> None:
     assert process["model_sha256"] == inline["model_sha256"]
 
 
-@pytest.mark.parametrize("form", ["hf", "onnx"])
+@pytest.mark.parametrize("form", ["hf", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_exported_models_recommend_the_same(run: Simulate, tmp_path: Path, form: str) -> None:
     run(*words(tmp_path))
     assert export(tmp_path / "run", form).exact
@@ -104,6 +102,7 @@ def test_a_check_looks_items_up(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert f"The catalogue of {ITEMS} items lacks" in told
 
 
+@pytest.mark.slow
 def test_records_that_were_made_already_are_taken_as_they_are(
     run: Simulate, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import pandas
 import pytest
 from stopped_run import Simulate, stopped
 
+from confide.config.composing.compose import compose
 from confide.errors import DataError
 from confide.inference.export import export
 from confide.inference.prediction import predict
@@ -36,7 +37,7 @@ def test_a_run_is_scored_beside_the_last_value(run: Simulate, tmp_path: Path) ->
 
 
 def test_blocks_are_units_and_windows_are_told_to_flatter(run: Simulate) -> None:
-    assert "flatters" not in run(*SMALL, *BLOCK, name="block")["privacy"]
+    assert not compose([*SMALL, *BLOCK]).task.unit_note("group")
     told = run(*SMALL, *BLOCK, "privacy=record", name="window")["privacy"]["flatters"]
     assert "a value lies in up to 9 of them" in told
     assert "data.group_column=block" in told
@@ -44,7 +45,7 @@ def test_blocks_are_units_and_windows_are_told_to_flatter(run: Simulate) -> None
         run(*SMALL, "data.group_column=null", name="none")
 
 
-@pytest.mark.parametrize("more", [(), (*BLOCK, *PATCHES)])
+@pytest.mark.parametrize("more", [BLOCK, pytest.param(PATCHES, marks=pytest.mark.slow)])
 def test_a_run_stopped_ends_as_the_undisturbed_one(run: Simulate, more: tuple[str, ...]) -> None:
     expected = run(*SMALL, *more, name="undisturbed")
     stopped(run, *SMALL, *more, after=1)
@@ -61,7 +62,9 @@ def test_processes_give_the_same_weights(run: Simulate, more: tuple[str, ...]) -
     assert process["model_sha256"] == inline["model_sha256"]
 
 
-@pytest.mark.parametrize(("more", "form"), [((), "hf"), (PATCHES, "onnx")])
+@pytest.mark.parametrize(
+    ("more", "form"), [((), "hf"), pytest.param(PATCHES, "onnx", marks=pytest.mark.slow)]
+)
 def test_exported_models_foresee_the_same(
     run: Simulate, tmp_path: Path, more: tuple[str, ...], form: str
 ) -> None:
@@ -74,8 +77,17 @@ def test_exported_models_foresee_the_same(
 
 
 def test_faults_are_detected_by_the_last_row(run: Simulate) -> None:
-    words = ("task/outcome=classes", "task.labels=[no,yes]", "task.label_column=overload")
-    values = ("task.label_values.0=no", "task.label_values.1=yes")
-    summary = run(*SMALL, *words, *values)
+    words = (
+        "task=series",
+        "task/outcome=classes",
+        "task.series_column=station",
+        "task.time_column=hour",
+        "task.readings={load: {minimum: 0, maximum: 100}}",
+        "task.label_column=overload",
+        "task.labels=[no,yes]",
+        "task.label_values.0=no",
+        "task.label_values.1=yes",
+    )
+    summary = run(*SMALL, *words)
     assert {"accuracy", "auc"} <= set(summary["federated"])
     assert "references" not in summary
