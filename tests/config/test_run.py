@@ -22,13 +22,7 @@ NEEDS = {
     ("strategy", "custom"): ["strategy._target_=my_module.my_strategy"],
     ("data", "default"): ["data.path=mine.csv", "data.public=true"],
     ("task", "stations"): ["data=stations", "backbone=mlp", "tuning=full"],
-    ("task", "series"): [
-        "data=stations",
-        "backbone=mlp",
-        "tuning=full",
-        "task.readings={load: {minimum: 0, maximum: 100}}",
-        "task.outcome={column: load, minimum: 0, maximum: 100}",
-    ],
+    ("task", "overloads"): ["data=stations", "backbone=mlp", "tuning=full"],
     ("backbone", "patches"): ["task=stations", "data=stations", "tuning=full"],
     ("task", "recommendation"): ["data=movies", "backbone=items", "backbone.name=/somewhere"],
     ("backbone", "items"): [

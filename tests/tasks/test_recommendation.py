@@ -97,7 +97,7 @@ def test_what_is_no_list_of_items_is_refused(folder: Path, history: str) -> None
 
 @pytest.mark.parametrize("grouped", [False, True])
 def test_gradients_of_records_and_users_pass_the_preflight(folder: Path, grouped: bool) -> None:
-    assert Trainer(workload(folder), private=True, grouped=grouped).shapes
+    assert Trainer(workload(folder), private=True, group_size=3 if grouped else None).shapes
 
 
 def test_references_are_popularity_and_nearness_of_texts(folder: Path) -> None:
