@@ -122,7 +122,7 @@ def test_banks_with_adapters_get_the_weights_of_the_simulation(tuning: str) -> N
     allowing = (
         *ALLOWING,
         "policy.backbones=[any]",
-        "policy.min_records=10",
+        "policy.min_records=5",
         f"backbones=['{BACKBONE}']",
     )
     allowing += ("data.validation=0.05", "data.test=0.15")
