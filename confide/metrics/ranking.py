@@ -5,13 +5,8 @@ Every item is ranked, and none is sampled: metrics on samples of items order mod
 if ties were drawn, so that a model that scores all alike gets what chance gets.
 """
 
-from typing import TYPE_CHECKING
-
 from confide.metrics.metric import Metric, table
 from confide.metrics.sums import Figures, ratio
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FIRST = 10
 """Places that count for hit rate and NDCG."""
@@ -50,29 +45,4 @@ RANKING = table(
 """Metrics of the next item, by name; the first one decides."""
 
 
-def expected_ranks(scores: "Tensor", targets: "Tensor") -> "Tensor":
-    """Return where targets stand, from 0, in expectation over draws of ties.
-
-    Args:
-        scores: of all items, shape [b, N].
-        targets: place of each record's item, int64 of shape [b].
-
-    Returns:
-        float64, shape [b].
-    """
-    own = scores.gather(1, targets[:, None])
-    above, alike = (scores > own).sum(dim=1), (scores == own).sum(dim=1) - 1
-    ranks = above.double() + alike.double() / 2
-    # NaN is above nothing, and would rank first.
-    return ranks.masked_fill(~scores.isfinite().all(dim=1), scores.shape[1])
-
-
-def place_figures(ranks: "Tensor") -> "Tensor":
-    """Return hits, gain and reciprocal rank of each rank, float64 of shape [b, 3]."""
-    import torch
-
-    hits = (ranks < FIRST).double()
-    return torch.stack([hits, hits / (ranks + 2).log2(), 1 / (ranks + 1)], dim=1)
-
-
-__all__ = ["FIRST", "RANKING", "RANKS", "expected_ranks", "place_figures"]
+__all__ = ["FIRST", "RANKING", "RANKS"]

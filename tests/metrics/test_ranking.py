@@ -6,7 +6,8 @@ import numpy
 import pytest
 import torch
 
-from confide.metrics.ranking import RANKING, RANKS, expected_ranks, place_figures
+from confide.metrics.ranking import RANKING, RANKS
+from confide.tasks.ranks import expected_ranks, place_figures
 
 
 def tallies(scores: torch.Tensor, targets: torch.Tensor) -> numpy.ndarray:
