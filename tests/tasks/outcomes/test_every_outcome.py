@@ -9,7 +9,7 @@ from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
-from confide.config.outcomes.table import OUTCOMES
+from confide.config.outcomes.table import OF_A_RECORD
 from confide.config.tasks.task import TaskConfig
 from confide.metrics.release import add_noise, estimates, sensitivity, statistics_of, unit_sums
 from confide.tasks.metrics import outcome_metrics
@@ -38,7 +38,7 @@ def drawn(task: TaskConfig, count: int, spread: float) -> tuple[torch.Tensor, to
 
 
 def test_each_kind_is_looked_at() -> None:
-    assert {task.outcome.kind for task in TASKS.values()} >= set(OUTCOMES) - {"survival"}
+    assert {task.outcome.kind for task in TASKS.values()} >= set(OF_A_RECORD) - {"survival"}
 
 
 @EVERY
