@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from confide.client.training.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
+from confide.client.training.private.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.config.composing.compose import compose
 from confide.config.models.perceptrons import MlpConfig
 from confide.config.models.tuning import TuningConfig

@@ -11,7 +11,7 @@ from datasets import Dataset
 from confide.client.records.encoded import InstitutionData, encode_institution
 from confide.client.records.judged import sampled_token_notes
 from confide.client.records.sources.custom import check_custom_records
-from confide.client.training.custom_checks import check_encoding
+from confide.client.training.private.custom_checks import check_encoding
 from confide.config.data import DataConfig
 from confide.config.run import Config
 from confide.config.tasks.task import TaskConfig

@@ -29,18 +29,18 @@ from confide.server.run.run import Run, carry_out, open_run
 from confide.server.run.summary import Findings, InstitutionResult
 from confide.server.run.withdrawal import withdraw
 from confide.server.run_folder import CHECKPOINTS, STATES, claimed, keep_own_files
+from confide.simulations.accounts.ledgers import LedgerFolder, job_name, ledger_folder
+from confide.simulations.accounts.released_rounds import ReleasedRounds
+from confide.simulations.accounts.reproducible import noise_repeats, noise_secret
+from confide.simulations.accounts.spent import as_json, epsilon_unheard, spent_before
 from confide.simulations.baselines.baselines import Alone, Baselines, Comparison, score_pooled
 from confide.simulations.baselines.cache import BaselineCache, Circumstances
 from confide.simulations.engines.engine import ENGINES, EngineParts
 from confide.simulations.faults import Faults
 from confide.simulations.federation import Federation
 from confide.simulations.institutions import Setup, StatesFn, simulated_states
-from confide.simulations.ledgers import LedgerFolder, job_name, ledger_folder
 from confide.simulations.records import encode_records, load_population
 from confide.simulations.references import reference_scores
-from confide.simulations.released_rounds import ReleasedRounds
-from confide.simulations.reproducible import noise_repeats, noise_secret
-from confide.simulations.spent import as_json, epsilon_unheard, spent_before
 from confide.strategies.parts import build_algorithm
 from confide.tasks.outcomes.build import outcome_of
 

@@ -8,7 +8,7 @@ from confide.server.report.write import write_statistics
 from confide.server.run.progress_view import ProgressView
 from confide.server.run.run import open_run
 from confide.server.statistics.gather import gather
-from confide.simulations.ledgers import job_name
+from confide.simulations.accounts.ledgers import job_name
 from confide.simulations.run import prepare
 
 

@@ -3,8 +3,8 @@
 import numpy
 from numpy.typing import NDArray
 
-from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.floor import Floor
+from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.metrics.release import add_noise, exact_sums, named_sums, statistics_of, unit_sums
 from confide.metrics.tally import ScoreTally
 

@@ -38,8 +38,8 @@ from confide.config.tasks.tabular import TabularConfig
 from confide.errors import ConfigError, ProtocolError
 from confide.inference.export import export
 from confide.inference.prediction import predict
-from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric, table
+from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.models.backbones import resolve_package_path
 from confide.models.workload import Order, Workload, shapes_without_weights
 from confide.protocol.messages import Reply, pack_reply, unpack_reply

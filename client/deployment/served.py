@@ -25,8 +25,8 @@ from confide.client.policy import Policy
 from confide.client.records.checked import load_checked_records
 from confide.client.records.encoded import encode_institution
 from confide.client.records.judged import sampled_token_notes
-from confide.client.training.custom_checks import check_encoding
 from confide.client.training.deadline import Deadline
+from confide.client.training.private.custom_checks import check_encoding
 from confide.config.models.backbone import Weights
 from confide.errors import DeniedError, ModelError, ProtocolError
 from confide.models.backbones import content_hash, find_backbone

@@ -12,7 +12,7 @@ from confide.config.data import DataConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
-from confide.tasks.making import make_records
+from confide.tasks.made.making import make_records
 from confide.tasks.reading import Problem
 
 

@@ -4,7 +4,7 @@ A matrix product on a CPU peels rows off by the address that they begin at: with
 begins 120 bytes after the one before it, and the last bits of every second row are other ones
 (measured with MKL: rows 16 bytes apart in alignment differ). In a private pass, layers of such
 widths therefore compute with inputs and outputs filled up with zeros to a multiple of 16 numbers,
-64 bytes: every row then begins at the same alignment. `confide.client.training.row_check` looks at
+64 bytes: every row then begins at the same alignment. `private.row_check` looks at
 what this is to achieve, on every device and for any model.
 """
 

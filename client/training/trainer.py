@@ -17,12 +17,12 @@ from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
 from confide.client.training.aligned import AlignedRows
 from confide.client.training.base_optimizer import make_optimizer
-from confide.client.training.custom_checks import check_losses
 from confide.client.training.passes import Filler, ScoringSizes, passes
 from confide.client.training.plain_steps import plain_batches, plain_gradients
-from confide.client.training.preflight import off_zero, preflight
-from confide.client.training.row_check import RowCheck
-from confide.client.training.step import DpSgdStep, expect_hook_warning
+from confide.client.training.private.custom_checks import check_losses
+from confide.client.training.private.preflight import off_zero, preflight
+from confide.client.training.private.row_check import RowCheck
+from confide.client.training.private.step import DpSgdStep, expect_hook_warning
 from confide.config.strategies.strategy import ALGORITHMS
 from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
@@ -35,8 +35,8 @@ from confide.strategies.algorithm import GradientFn, Records, Step
 from confide.tasks.task import Batch, Examples
 
 if TYPE_CHECKING:
-    from confide.client.training.dp_sgd import DpSgd
-    from confide.client.training.optimizer import KeyedDPOptimizer
+    from confide.client.training.private.dp_sgd import DpSgd
+    from confide.client.training.private.optimizer import KeyedDPOptimizer
 
 # Records that are invented to stand beside one.
 _INVENTED = 33
@@ -106,7 +106,7 @@ class Trainer:
     @_on_own_threads
     def _prepare_privacy(self, group_size: int | None) -> None:
         """Build what clips, and check the model and the loss on invented records."""
-        from confide.client.training import dp_sgd  # Opacus takes a second to load
+        from confide.client.training.private import dp_sgd  # Opacus takes a second to load
 
         self._model.train()
         # Of code that is not ours, the check that says more comes first.

@@ -17,7 +17,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
-from confide.tasks.making import to_predict
+from confide.tasks.made.making import to_predict
 from confide.tasks.task import Examples, TalliedTask, Task
 from confide.tasks.values import text_column
 

@@ -56,11 +56,11 @@ class Measured:
 
 DescribeFn = Callable[[Measured], dict[str, Json]]
 DESCRIPTIONS: dict[str, str] = {
-    "classes": "confide.metrics.class_evaluation.describe_classes",
+    "classes": "confide.metrics.evaluations.classes.describe_classes",
     "multi_label": "confide.metrics.evaluations.multi_label.describe_multi_label",
     "ordinal": "confide.metrics.evaluations.ordinal.describe_ordinal",
     "regression": "confide.metrics.evaluations.regression.describe_regression",
-    "survival": "confide.metrics.risk_groups.describe_survival",
+    "survival": "confide.metrics.evaluations.survival.describe_survival",
     "forecast": "confide.metrics.evaluation.describe_metrics",
     "next_item": "confide.metrics.evaluation.describe_metrics",
 }

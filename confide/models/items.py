@@ -27,7 +27,7 @@ from confide.models import backbones
 from confide.models.encoder import FrozenEncoder
 from confide.models.features import features_of
 from confide.storage.tensor_files import sha256
-from confide.tasks.catalogue import Catalogue
+from confide.tasks.made.catalogue import Catalogue
 from confide.tasks.task import LABELS, Examples, padded_length
 
 _ITEMS, _VECTORS, _CONFIG = "items.json", "items.safetensors", "config.json"

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from confide.metrics.ranking import FIRST
+from confide.metrics.outcomes.ranking import FIRST
 
 
 def expected_ranks(scores: Tensor, targets: Tensor) -> Tensor:

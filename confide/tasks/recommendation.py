@@ -12,9 +12,9 @@ from torch.nn import functional
 from confide.config.outcomes.next_item import NEXT_ITEM, NextItemConfig
 from confide.config.tasks.recommendation import HISTORY, RecommendationConfig
 from confide.errors import DataError
-from confide.tasks.catalogue import Catalogue
-from confide.tasks.histories import history_of
 from confide.tasks.labelled import Labelled
+from confide.tasks.made.catalogue import Catalogue
+from confide.tasks.made.histories import history_of
 from confide.tasks.outcomes.next_item import UNKNOWN
 from confide.tasks.ranks import expected_ranks, place_figures
 from confide.tasks.task import LABELS, Batch, Examples, OutputFn
@@ -94,7 +94,7 @@ class Recommendation(Labelled):
         return self.encode(self.invent(count, generator))
 
     def tally(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return :data:`~confide.metrics.ranking.RANKS`, shape [b, 5]."""
+        """Return :data:`~confide.metrics.outcomes.ranking.RANKS`, shape [b, 5]."""
         targets, outputs = batch[LABELS], outputs.float()
         ranks = expected_ranks(outputs, (targets - 1).clamp(min=0))
         figures = place_figures(ranks.masked_fill(targets == UNKNOWN, len(self.catalogue)))

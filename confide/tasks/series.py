@@ -10,10 +10,10 @@ from torch import Tensor
 from confide.config.outcomes.forecast import LARGEST_OUTPUT, ForecastConfig
 from confide.config.tasks.series import WINDOW, SeriesConfig
 from confide.tasks.labelled import Labelled
+from confide.tasks.made.windows import numbers_of
 from confide.tasks.outcomes.forecast import Forecast
 from confide.tasks.tabular import FEATURES
 from confide.tasks.task import LABELS, Batch, Examples, OutputFn
-from confide.tasks.windows import numbers_of
 
 _EDGE = 2.0
 
@@ -56,7 +56,7 @@ class ForecastSeries(Series):
     """A series whose next values are predicted: tallied, beside forecasts that repeat the past."""
 
     def tally(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """Return :data:`~confide.metrics.forecast.FIGURES`, shape [b, 5]."""
+        """Return :data:`~confide.metrics.outcomes.forecast.FIGURES`, shape [b, 5]."""
         return self._forecast.tally(outputs, batch[LABELS])
 
     def predictions(self, outputs: Tensor, batch: Batch) -> Mapping[str, Sequence[object]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from confide.client.institution import Institution
 from confide.client.ledger.memory import MemoryLedger
 from confide.client.records.encoded import InstitutionData
-from confide.client.training.row_check import RowCheck
+from confide.client.training.private.row_check import RowCheck
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import LogisticConfig, MlpConfig

@@ -24,7 +24,7 @@ from confide.client.scores import Told
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig
 from confide.config.privacy import PolicyConfig, PrivacyConfig
-from confide.metrics.classification import CLASSIFICATION
+from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.metrics.release import estimates, sensitivity, statistics_of
 from confide.metrics.score_table import tables_of
 from confide.models.networks import trainable_tensors

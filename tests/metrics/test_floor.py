@@ -4,12 +4,12 @@ import numpy
 import pytest
 
 from confide.metrics.counts import neighbour_starts, score_counts
+from confide.metrics.evaluations.survival import exact_ends
 from confide.metrics.floor import Floor
-from confide.metrics.multi_label import MULTI_LABEL
-from confide.metrics.ordinal import ORDINAL
-from confide.metrics.regression import regression_metrics
+from confide.metrics.outcomes.multi_label import MULTI_LABEL
+from confide.metrics.outcomes.ordinal import ORDINAL
+from confide.metrics.outcomes.regression import regression_metrics
 from confide.metrics.release import exact_sums, statistics_of
-from confide.metrics.risk_groups import exact_ends
 
 
 @pytest.mark.parametrize("owned", [False, True])

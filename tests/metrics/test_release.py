@@ -6,7 +6,7 @@ import numpy
 import pytest
 from numpy.typing import NDArray
 
-from confide.metrics.classification import CLASSIFICATION, LARGEST_LOSS
+from confide.metrics.outcomes.classification import CLASSIFICATION, LARGEST_LOSS
 from confide.metrics.release import add_noise, estimates, sensitivity, statistics_of, unit_sums
 
 NAMES = list(CLASSIFICATION)

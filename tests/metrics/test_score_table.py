@@ -11,11 +11,11 @@ from sklearn import metrics as theirs
 from sklearn.calibration import calibration_curve
 
 from confide.metrics.calibration import calibration
-from confide.metrics.classification import CLASSIFICATION, RANKS
 from confide.metrics.counts import confusion, score_counts
 from confide.metrics.floor import Floor
 from confide.metrics.grids import REACH, edges_between, exact_bins, middles
 from confide.metrics.intervals import auc_deviation, share_interval
+from confide.metrics.outcomes.classification import CLASSIFICATION, RANKS
 from confide.metrics.release import sensitivity, statistics_of, unit_sums
 from confide.metrics.score_table import (
     ScoreTable,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import reported
+from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.metrics.release import sensitivity, statistics_of
 from confide.privacy.accounting import Schedule, epsilon
 

@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from confide.errors import DataError, ModelError
-from confide.simulations.reproducible import noise_secret
+from confide.simulations.accounts.reproducible import noise_secret
 
 Simulate = Callable[..., dict[str, Any]]
 HEART = ("experiment=heart_disease", "simulation.baselines=[]")

@@ -12,7 +12,7 @@ from confide.inference.export import export
 from confide.inference.prediction import predict
 from confide.server.report.page import report_page
 from confide.server.report.read import read_run
-from confide.simulations.stations import loads
+from confide.simulations.datasets.stations import loads
 
 SMALL = (
     "experiment=stations",

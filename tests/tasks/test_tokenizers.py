@@ -13,7 +13,7 @@ from small_models import MINILM, make_backbone
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from confide.client.training.custom_checks import check_encoding
+from confide.client.training.private.custom_checks import check_encoding
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import ModelError
 from confide.models.backbones import find_backbone, load_tokenizer

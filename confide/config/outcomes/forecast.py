@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from confide.config.fields import setting
 from confide.config.outcomes.outcome import Labelling, LossBounds, OutcomeConfig
-from confide.metrics.forecast import FORECAST, forecast_metrics
 from confide.metrics.metric import Metric
+from confide.metrics.outcomes.forecast import FORECAST, forecast_metrics
 
 AHEAD = "ahead"
 """Column of the values that follow a window, which an institution makes: a JSON list."""

@@ -9,7 +9,7 @@ from confide.config.fields import setting
 from confide.config.outcomes.outcome import Labelling, LossBounds, OutcomeConfig, listed
 from confide.config.spelling import repeats
 from confide.metrics.metric import Metric
-from confide.metrics.multi_label import MULTI_LABEL
+from confide.metrics.outcomes.multi_label import MULTI_LABEL
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import ClassVar
 from confide.config.fields import setting
 from confide.config.outcomes.outcome import Labelling, OutcomeConfig
 from confide.metrics.metric import Metric
-from confide.metrics.ranking import RANKING
+from confide.metrics.outcomes.ranking import RANKING
 
 NEXT_ITEM = "next_item"
 """Column of the item that a user took next, which an institution makes of interactions."""

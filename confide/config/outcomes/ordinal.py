@@ -15,7 +15,7 @@ from confide.config.outcomes.outcome import (
     listed,
 )
 from confide.metrics.metric import Metric
-from confide.metrics.ordinal import ORDINAL
+from confide.metrics.outcomes.ordinal import ORDINAL
 
 
 @dataclass

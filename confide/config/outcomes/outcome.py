@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 
 from confide.config.fields import STRICT, setting
 from confide.config.spelling import repeats
-from confide.metrics.classification import CLASSIFICATION
 from confide.metrics.metric import Metric
+from confide.metrics.outcomes.classification import CLASSIFICATION
 
 LABEL_COLUMN = "label"
 """Column of labels where a task names none."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 from confide.config.fields import setting
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds, OutcomeConfig
 from confide.metrics.metric import Metric
-from confide.metrics.regression import REGRESSION, regression_metrics
+from confide.metrics.outcomes.regression import REGRESSION, regression_metrics
 
 _LARGEST_OUTPUT = 2.0
 

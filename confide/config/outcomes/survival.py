@@ -9,7 +9,7 @@ from confide.config.fields import setting
 from confide.config.outcomes.outcome import Labelling, LossBounds, OutcomeConfig, listed
 from confide.config.spelling import repeats
 from confide.metrics.metric import Metric
-from confide.metrics.survival import SURVIVAL
+from confide.metrics.outcomes.survival import SURVIVAL
 
 _MOST = 100
 COX = (

@@ -27,8 +27,8 @@ class TaskKind:
             columns without torch.
         inventor: dotted name of a function (schema, count, generator) -> column -> values, which
             invents raw records for checks that need no real ones.
-        maker: dotted name of a :data:`~confide.tasks.making.MakeFn`, which makes records of what a
-            source holds, such as rows of interactions; None: a source holds records.
+        maker: dotted name of a ``MakeFn`` (confide.tasks.made.making), which makes records of what
+            a source holds, such as rows of interactions; None: a source holds records.
         title: what it is, in a report.
         purpose: what a model of classes is for, as the beginning of a sentence that they end.
         records: what its records are, in words.

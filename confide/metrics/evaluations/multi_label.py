@@ -17,7 +17,7 @@ from confide.metrics.evaluation import (
 )
 from confide.metrics.grids import Floats
 from confide.metrics.intervals import Z, auc_deviation, share_interval
-from confide.metrics.multi_label import OUTCOMES, RANKS
+from confide.metrics.outcomes.multi_label import OUTCOMES, RANKS
 from confide.metrics.score_table import (
     ScoreTable,
     add_up,

@@ -18,7 +18,7 @@ from confide.metrics.evaluation import (
 )
 from confide.metrics.grids import Floats
 from confide.metrics.intervals import share_interval
-from confide.metrics.ordinal import CONFUSION, mae_of, weighted_kappa_of
+from confide.metrics.outcomes.ordinal import CONFUSION, mae_of, weighted_kappa_of
 from confide.metrics.score_table import nearest, spread
 from confide.metrics.tally import ScoreTally
 

@@ -28,7 +28,7 @@ from confide.metrics.number_bins import (
     Bins,
     residual_middles,
 )
-from confide.metrics.regression import ABSOLUTE, SQUARES, squares_of
+from confide.metrics.outcomes.regression import ABSOLUTE, SQUARES, squares_of
 from confide.metrics.tally import ScoreTally
 
 _GROUPS = 10

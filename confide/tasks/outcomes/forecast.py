@@ -13,9 +13,9 @@ import numpy
 
 from confide.config.outcomes.forecast import AHEAD, LARGEST_OUTPUT, ForecastConfig
 from confide.config.outcomes.outcome import Labelling
+from confide.tasks.made.windows import numbers_of
 from confide.tasks.outcomes.outcome import Targets, Values, all_there, at_least_float32
 from confide.tasks.reading import Problem, first
-from confide.tasks.windows import numbers_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +127,7 @@ class Forecast:
         return told
 
     def tally(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
-        """Return :data:`~confide.metrics.forecast.FIGURES` of each record, float64 [b, 5]."""
+        """Return the figures of each record (``forecast.FIGURES``), float64 [b, 5]."""
         import torch
 
         shares = (self.scores(outputs).double() - self._low) / self._span

@@ -11,7 +11,7 @@ import numpy
 
 from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.outcome import Labelling
-from confide.metrics.ordinal import median_labels
+from confide.metrics.outcomes.ordinal import median_labels
 from confide.tasks.outcomes.classes import PREDICTION, Classes
 from confide.tasks.outcomes.outcome import Values
 

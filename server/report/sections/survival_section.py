@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy
 
+from confide.metrics.evaluations.survival import standard_errors
 from confide.metrics.metric import NOISE_QUANTILE
-from confide.metrics.risk_groups import standard_errors
 from confide.server.report.blocks import Block
 from confide.server.report.figures import (
     ALONE,

@@ -25,7 +25,7 @@ from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
 from confide.config.tasks.tabular import TabularConfig
-from confide.metrics.classification import LARGEST_LOSS
+from confide.metrics.outcomes.classification import LARGEST_LOSS
 from confide.privacy.accounting import epsilon
 from confide.protocol.messages import Evaluation, Reply
 from confide.protocol.plan import TrainingPlan

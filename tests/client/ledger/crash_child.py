@@ -23,7 +23,7 @@ from confide.client.ledger.persistent import PersistentLedger
 from confide.client.ledger.replies import Replies
 from confide.client.ledger.transaction import Transaction
 from confide.client.records.encoded import InstitutionData
-from confide.client.training.dp_sgd import DpSgd
+from confide.client.training.private.dp_sgd import DpSgd
 from confide.client.training.trainer import Trainer
 from confide.config.privacy import PolicyConfig
 from confide.models.networks import trainable_tensors

@@ -9,8 +9,8 @@ import pytest
 from confide.metrics.evaluation import Measured, describe
 from confide.metrics.floor import Floor
 from confide.metrics.metric import Metric
-from confide.metrics.multi_label import MULTI_LABEL, mean_average_precision
-from confide.metrics.ordinal import ORDINAL, median_labels
+from confide.metrics.outcomes.multi_label import MULTI_LABEL, mean_average_precision
+from confide.metrics.outcomes.ordinal import ORDINAL, median_labels
 from confide.metrics.release import (
     add_noise,
     estimates,

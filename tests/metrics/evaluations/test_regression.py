@@ -9,7 +9,7 @@ from confide.config.outcomes.regression import RegressionConfig
 from confide.metrics.evaluation import Measured, describe
 from confide.metrics.floor import Floor
 from confide.metrics.number_bins import EXACT_BINS, NOISY_BINS, RESIDUAL_BINS
-from confide.metrics.regression import ABSOLUTE, SQUARES
+from confide.metrics.outcomes.regression import ABSOLUTE, SQUARES
 from confide.metrics.release import (
     add_noise,
     estimates,

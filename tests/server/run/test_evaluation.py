@@ -12,7 +12,7 @@ from scored_records import exact, noisy, records
 from confide.config.composing.compose import compose
 from confide.config.report import CostsConfig, ReportConfig
 from confide.errors import ConfigError
-from confide.metrics.classification import CLASSIFICATION
+from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.metrics.tally import ScoreTally
 from confide.protocol.messages import Evaluation
 from confide.protocol.plan import make_plan

@@ -8,7 +8,7 @@ import torch
 from builders import build_plan, build_task
 
 from confide.client import reservation
-from confide.client.training.clipping import ClippingRule
+from confide.client.training.private.clipping import ClippingRule
 from confide.config.audit import AuditConfig
 from confide.config.client import ClientConfig
 from confide.config.privacy import PrivacyConfig

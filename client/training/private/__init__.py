@@ -1,0 +1,1 @@
+"""Training under differential privacy: clipped sums, noise, and what checks both."""

@@ -1,0 +1,1 @@
+"""What simulated institutions spent, and randomness that repeats."""

@@ -1,0 +1,1 @@
+"""Records that packages bring, or that are made up, for examples."""
