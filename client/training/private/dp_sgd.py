@@ -33,7 +33,6 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from opacus import GradSampleModule
 from torch import Tensor, nn
 
 from confide.client.training.aligned import AlignedRows
@@ -54,19 +53,17 @@ from confide.client.training.private.clipping import (
     gradient_norms,
 )
 from confide.client.training.private.optimizer import KeyedDPOptimizer
+from confide.client.training.private.sample_gradients import SampleGradients
 from confide.client.training.private.step import DpSgdStep, expect_hook_warning
 from confide.errors import PrivacyError
-from confide.models.coverage import refuse_moving, refuse_uncovered
+from confide.models.coverage import refuse_moving
 from confide.models.networks import refuse_dropout
-from confide.models.prepared import contiguous_convolutions
 from confide.privacy.randomness import KeyedGenerator
 from confide.tasks.task import Batch, Examples, padded_length
 
 log = logging.getLogger(__name__)
 
 _BY_OPACUS = "Per-record gradients by Opacus: %s"
-# Elements of the sums of groups that are open at once, 1 GiB of float64.
-_OPEN_ELEMENTS = 2**27
 # Parameters from which on groups go through the books. Those of smaller models cost less there too,
 # and runs that began before keep their weights bit for bit.
 _GROUPS_FROM = 2**13
@@ -118,7 +115,7 @@ class DpSgd:
                 if book_keeping:
                     raise
                 log.info(_BY_OPACUS, error)
-        self._wrapped = None if self._book else _wrap(model)
+        self._samples = None if self._book else SampleGradients(model, loss_fn)
         self._cost = ModelCost.of(model, writes=self._book is None)
 
     @property
@@ -200,8 +197,8 @@ class DpSgd:
                     self._book.accumulate(
                         part.batch, optimizer.clipping, part.is_record, part.weights
                     )
-            elif part is not None:
-                self._grad_samples(part.batch)
+            elif part is not None and self._samples:
+                self._samples.of(part.batch)
             # Nothing is left to clip, and Opacus expects gradients of every parameter.
             if self._book or part is None:
                 for p in self._params:
@@ -232,24 +229,20 @@ class DpSgd:
             sizes = self.sizes(optimizer.shared)
             self._add_passes(optimizer, group_passes(examples, members, sizes, self._filler))
             return
-        size = max(1, _OPEN_ELEMENTS // sum(p.numel() for p in self._params))
-        for start in range(0, len(members) or 1, size):
-            batch = members[start : start + size]
-            means = [
-                torch.zeros((len(batch), *p.shape), dtype=torch.float64, device=p.device)
-                for p in self._params
-            ]
-            if batch:
-                self._add_group_means(means, examples, batch, self.sizes(optimizer.shared))
-            # An empty sample is a step too: it adds noise, and counts.
-            rows = [[mean[i : i + 1] for mean in means] for i in range(len(batch))] or [means]
-            optimizer.is_record = None
-            for number, row in enumerate(rows, start=start + 1):
-                optimizer.zero_grad(set_to_none=True)
-                for p, mean in zip(self._params, row, strict=True):
-                    p.grad_sample = mean  # type: ignore[attr-defined]
-                optimizer.signal_skip_step(number < len(members))
-                optimizer.pre_step()
+        if self._samples is None:
+            raise PrivacyError(
+                "This model is clipped record by record; build it with group_size, or"
+                " book_keeping=False, for groups."
+            )
+        optimizer.is_record = None
+        sizes = self.sizes(optimizer.shared)
+        found = self._samples.means(examples, members, sizes, self._filler)
+        for count, rows in enumerate(found, start=1):
+            optimizer.zero_grad(set_to_none=True)
+            for p, mean in zip(self._params, rows, strict=True):
+                p.grad_sample = mean  # type: ignore[attr-defined]
+            optimizer.signal_skip_step(count < len(members))
+            optimizer.pre_step()
 
     def _refuse_large(self, members: Sequence[Tensor]) -> None:
         longest = max(map(len, members), default=0)
@@ -258,53 +251,6 @@ class DpSgd:
                 f"A group of {longest} records; this model was prepared for at most"
                 f" {self._group_size} (privacy.max_records_per_group)."
             )
-
-    def _add_group_means(
-        self,
-        means: list[Tensor],
-        examples: Examples,
-        batch: Sequence[Tensor],
-        sizes: PassSizes,
-    ) -> None:
-        """Add each group's mean gradient to ``means``: one tensor a parameter, shape [g, ...]."""
-        if self._wrapped is None:
-            raise PrivacyError(
-                "This model is clipped record by record; build it with group_size, or"
-                " book_keeping=False, for groups."
-            )
-        records = torch.cat(list(batch))
-        counts = torch.tensor([len(group) for group in batch])
-        # Passes by length tear groups apart: this finds a record's group again.
-        owners = torch.empty(int(records.max()) + 1, dtype=torch.int64)
-        owners[records] = torch.arange(len(batch)).repeat_interleave(counts)
-        for part in passes(examples, records, sizes, self._filler):
-            samples = self._grad_samples(part.batch)
-            # One by one: a group's sum is then added up in the same order whoever else is there.
-            for row, owner in enumerate(owners[part.indices].tolist()):
-                for mean, sample in zip(means, samples, strict=True):
-                    mean[owner] += sample[row]
-        for mean in means:
-            mean /= counts.to(mean.device).view(-1, *[1] * (mean.dim() - 1))
-        self._wrapped.set_grad_sample_to_none()
-
-    def _grad_samples(self, batch: Batch) -> list[Tensor]:
-        """Return each row's gradient: one tensor a parameter, shape [R, ...], float32."""
-        for p in self._params:
-            p.grad_sample = None  # type: ignore[attr-defined]
-        with self._aligned():
-            losses = self._loss_fn(self._forward, batch)
-            torch.autograd.backward(losses.sum())
-        for name, p in zip(self.names, self._params, strict=True):
-            sample = p.grad_sample  # type: ignore[attr-defined]
-            if sample is None and p.grad is not None:
-                raise PrivacyError(
-                    f"{name} is trained by a layer that Opacus does not follow; train less of the"
-                    " model (tuning=lora or tuning=head)."
-                )
-            # What the loss does not depend on, such as a pooler that nothing uses, has none.
-            sample = p.new_zeros((len(losses), *p.shape)) if sample is None else sample
-            p.grad_sample = sample.float()  # type: ignore[attr-defined]
-        return [p.grad_sample for p in self._params]  # type: ignore[attr-defined]
 
     def contributions(self, batch: Batch, weights: Tensor | None = None) -> Iterator[list[Tensor]]:
         """Return all that each unit's part of a sum is computed from, unit by unit.
@@ -317,7 +263,8 @@ class DpSgd:
         if self._book:
             with self._aligned():
                 return self._book.contributions(batch, weights)
-        samples = self._grad_samples(batch)
+        assert self._samples is not None
+        samples = self._samples.of(batch)
         norms = gradient_norms(samples)
         return ([norm, *(sample[i] for sample in samples)] for i, norm in enumerate(norms))
 
@@ -333,14 +280,15 @@ class DpSgd:
                 self._book.settle(everything, one_shape=synthetic.lengths is None)
             except PrivacyError as error:
                 log.info(_BY_OPACUS, error)
-                self._book, self._wrapped = None, _wrap(self._model)
+                self._book = None
+                self._samples = SampleGradients(self._model, self._loss_fn)
                 self._cost = ModelCost.of(self._model, writes=True)
             self.forget()
 
     @contextlib.contextmanager
     def losing(self, loss_fn: LossFn | None) -> Iterator[None]:
         """Compute with another loss of each record for the moment; None for one's own."""
-        own, engines = self._loss_fn, [self] + ([self._book] if self._book else [])
+        own, engines = self._loss_fn, [it for it in (self, self._book, self._samples) if it]
         for engine in engines:
             engine._loss_fn = loss_fn or own
         try:
@@ -352,17 +300,11 @@ class DpSgd:
     @contextlib.contextmanager
     def plain(self) -> Iterator[Callable[[Batch], Tensor]]:
         """Yield the loss of each record of a batch, by the model without Opacus's hooks."""
-        if self._wrapped is not None:
-            self._wrapped.disable_hooks()
-        try:
-            yield functools.partial(self._loss_fn, self._forward)
-        finally:
-            if self._wrapped is not None:
-                self._wrapped.enable_hooks()
-
-    @property
-    def _forward(self) -> nn.Module:
-        return self._model if self._wrapped is None else self._wrapped
+        if self._samples is None:
+            yield functools.partial(self._loss_fn, self._model)
+            return
+        with self._samples.plain() as model:
+            yield functools.partial(self._loss_fn, model)
 
     def forget(self) -> None:
         """Drop every gradient, and what Opacus keeps for a backward pass that never came."""
@@ -373,20 +315,11 @@ class DpSgd:
             p._forward_counter = 0  # type: ignore[attr-defined]
             if hasattr(p, "_current_grad_sample"):
                 del p._current_grad_sample
-        for module in self._forward.modules():
+        for module in (self._samples.module if self._samples else self._model).modules():
             if hasattr(module, "activations"):
-                module.activations = []  # type: ignore[assignment]
+                module.activations = []
             if hasattr(module, "max_batch_len"):
                 del module.max_batch_len
-
-
-def _wrap(model: nn.Module) -> GradSampleModule:
-    refuse_uncovered(model)
-    contiguous_convolutions(model)
-    try:
-        return GradSampleModule(model, batch_first=True, loss_reduction="sum")
-    except (NotImplementedError, ValueError) as error:
-        raise PrivacyError(f"This model has layers without per-record gradients: {error}") from None
 
 
 __all__ = ["DpSgd", "DpSgdStep", "KeyedDPOptimizer", "expect_hook_warning"]

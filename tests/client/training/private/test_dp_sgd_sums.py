@@ -17,10 +17,11 @@ from torch import Tensor
 
 from confide.client.records.groups import Groups, group_codes
 from confide.client.schedule import LocalSchedule
-from confide.client.training.passes import Pass, PassSizes
+from confide.client.training.passes import Filler, Pass, PassSizes
 from confide.client.training.private import dp_sgd as dp_sgd_module
 from confide.client.training.private.clipping import ClippingRule
 from confide.client.training.private.dp_sgd import DpSgd, KeyedDPOptimizer
+from confide.client.training.private.sample_gradients import SampleGradients
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
@@ -288,23 +289,22 @@ def test_group_mean_over_a_wrong_size_is_found(
     kind: str, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_trainer(kind, "group")
-    add = DpSgd._add_group_means
+    means = SampleGradients.means
 
     def wrong(
-        self: DpSgd,
-        means: list[Tensor],
+        self: SampleGradients,
         examples: Examples,
-        batch: Sequence[Tensor],
+        groups: Sequence[Tensor],
         sizes: PassSizes,
-    ) -> None:
-        add(self, means, examples, batch, sizes)
-        for row, group in enumerate(batch):
+        filler: Filler,
+    ) -> Iterator[list[Tensor]]:
+        found = means(self, examples, groups, sizes, filler)
+        for group, rows in zip(groups, found, strict=True):
             uncut = int((CODES[group[0]] == CODES).sum())
-            divisor = {"most": MOST, "whole": uncut, "batch": sum(map(len, batch))}[size]
-            for mean in means:
-                mean[row] *= len(group) / divisor
+            divisor = {"most": MOST, "whole": uncut, "batch": sum(map(len, groups))}[size]
+            yield [row * len(group) / divisor for row in rows]
 
-    monkeypatch.setattr(DpSgd, "_add_group_means", wrong)
+    monkeypatch.setattr(SampleGradients, "means", wrong)
     assert_found(kind, "group")
 
 

@@ -4,7 +4,7 @@ Each of the attacks here reached several times the clipping norm before passes h
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -18,10 +18,18 @@ from torch.nn import functional
 
 from confide.client.records.groups import Groups
 from confide.client.schedule import LocalSchedule
-from confide.client.training.passes import Filler, PassSizes, ScoringSizes, group_passes, passes
-from confide.client.training.private import dp_sgd as dp_sgd_module
+from confide.client.training.passes import (
+    Filler,
+    Pass,
+    PassSizes,
+    ScoringSizes,
+    group_passes,
+    passes,
+)
+from confide.client.training.private import sample_gradients
 from confide.client.training.private.dp_sgd import DpSgd, DpSgdStep, expect_hook_warning
 from confide.client.training.private.row_check import RowCheck
+from confide.client.training.private.sample_gradients import SampleGradients
 from confide.client.training.trainer import Trainer
 from confide.config.client import ClientConfig, OptimizerConfig
 from confide.config.models.perceptrons import MlpConfig
@@ -328,16 +336,17 @@ def test_groups_that_do_not_fit_into_memory_at_once_give_the_same_sum(
     engine = DpSgd(model, table_loss, physical_batch_size=32, book_keeping=False)
     examples, groups = make_rows(60, 7), make_groups(torch.arange(60) % 13)
     whole, opened = group_sum(engine, examples, groups), []
-    add = DpSgd._add_group_means
+    summed = SampleGradients._sums
 
     def watch(
-        self: DpSgd, means: list[Tensor], ex: Examples, batch: Sequence[Tensor], sizes: PassSizes
-    ) -> None:
-        opened.append(sum(mean.numel() for mean in means))
-        add(self, means, ex, batch, sizes)
+        self: SampleGradients, groups: Sequence[Tensor], found: Iterable[Pass]
+    ) -> list[Tensor]:
+        sums = summed(self, groups, found)
+        opened.append(sum(one.numel() for one in sums))
+        return sums
 
-    monkeypatch.setattr(DpSgd, "_add_group_means", watch)
-    monkeypatch.setattr(dp_sgd_module, "_OPEN_ELEMENTS", 200)
+    monkeypatch.setattr(SampleGradients, "_sums", watch)
+    monkeypatch.setattr(sample_gradients, "_OPEN_ELEMENTS", 200)
     assert group_sum(engine, examples, groups).equal(whole)
     assert len(opened) == 5
     assert max(opened) <= 200
