@@ -6,7 +6,7 @@ import numpy
 import pandas
 import torch
 
-from confide.models.items import write_items
+from confide.models.encoders.items import write_items
 
 ITEMS, DIMENSIONS = 30, 8
 

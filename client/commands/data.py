@@ -173,7 +173,7 @@ def _looked_up(config: Config, records: "Dataset") -> Sequence[str]:
     if TASKS[config.task.kind].maker is None or config.backbone.pretrained is None:
         return []
     from confide.models.backbones import find_backbone
-    from confide.models.encoder import folder_assets
+    from confide.models.encoders.assets import folder_assets
     from confide.tasks.build import build_task
     from confide.tasks.tokens import NotesRecords
 

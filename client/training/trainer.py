@@ -112,7 +112,7 @@ class Trainer:
         # Of code that is not ours, the check that says more comes first.
         is_custom = self._workload.custom_task is not None
         if is_custom:
-            self._check_losses()
+            check_losses(self._workload, self._params)
         self._dp_sgd = dp_sgd.DpSgd(
             self._model,
             self._workload.losses,
@@ -128,15 +128,12 @@ class Trainer:
             exact_loss_fn=self._workload.exact.losses,
         )
         if not is_custom:
-            self._check_losses()
+            check_losses(self._workload, self._params)
         self._row_check = RowCheck(
             self._dp_sgd, self._invent(_INVENTED), longest=self._workload.longest
         )
         with off_zero(self._params):
             self._row_check.check(self._dp_sgd.sizes(_USUAL), is_first=True)
-
-    def _check_losses(self) -> None:
-        check_losses(self._workload, self._params)
 
     def _invent(self, count: int) -> Examples:
         generator = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ from confide.config.tasks.task import TaskConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide_items import ConfideForRecommendation, ConfideItemsConfig
 from confide.models.backbones import find_backbone
-from confide.models.items import copy_items
+from confide.models.encoders.items import copy_items
 from confide.models.recommender import SCALE, Recommender
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan

@@ -15,7 +15,7 @@ from confide.errors import ConfigError, ModelError
 from confide.inference import packages
 from confide.inference.exporter import exporter_of
 from confide.models.compute import Compute
-from confide.models.encoder import folder_assets
+from confide.models.encoders.assets import folder_assets
 from confide.models.saved import (
     RUN_FORM,
     Description,

@@ -11,7 +11,7 @@ from confide.config.custom import implementation
 from confide.config.models.tuning import TuningConfig
 from confide.config.models.tunings import TUNINGS
 from confide.errors import ModelError
-from confide.models.encoder_inputs import settle_inputs
+from confide.models.encoders.encoder_inputs import settle_inputs
 from confide.protocol.tensors import Tensors
 
 # A shorter row is scaled as if it had this norm, so that zeros are not divided by zero.

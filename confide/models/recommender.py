@@ -15,7 +15,7 @@ from confide.config.models.items import ItemsConfig
 from confide.config.tasks.recommendation import RecommendationConfig
 from confide.errors import ConfigError, ModelError
 from confide.models.backbones import find_backbone
-from confide.models.items import read_catalogue, read_items
+from confide.models.encoders.items import read_catalogue, read_items
 from confide.models.workload import Order, Workload
 from confide.tasks.recommendation import without_items
 

@@ -12,6 +12,7 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.table import TASKS
 from confide.metrics.metric import NOISE_QUANTILE, noise_name
 from confide.server.report import sentences
+from confide.server.report.guarantee import guarantee, meaning
 from confide.server.report.read import RunFiles
 from confide.server.report.render import number, render
 from confide.server.report.sections.audit import audit_section
@@ -35,7 +36,7 @@ def model_card(run: RunFiles) -> str:
         records=sentences.records(run),
         institutions=sentences.institutions(run),
         outcome=sentences.outcome(run),
-        guarantee=sentences.guarantee(run),
+        guarantee=guarantee(run),
         metrics=[
             (name, _with_noise(value, federated.get(noise_name(name))))
             for name, value in metrics.items()
@@ -44,7 +45,7 @@ def model_card(run: RunFiles) -> str:
         where=federated.get("measured", "test records of all institutions together"),
         private=run.private,
         privacy=summary["privacy"],
-        meaning=sentences.meaning(run) if run.private else "",
+        meaning=meaning(run) if run.private else "",
         audit=audit_section(run.folder),
         evaluation=evaluation_card(run),
         curves=curves_of_columns(run.folder),

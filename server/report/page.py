@@ -10,6 +10,7 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.table import TASKS
 from confide.metrics.metric import noise_name
 from confide.server.report import plots, sentences
+from confide.server.report.guarantee import guarantee, meaning
 from confide.server.report.marks import NAMED
 from confide.server.report.read import RunFiles
 from confide.server.report.render import (
@@ -65,7 +66,7 @@ def report_page(run: RunFiles) -> str:
         purpose=sentences.purpose(run),
         records=sentences.records(run),
         institutions=sentences.institutions(run),
-        guarantee=sentences.guarantee(run),
+        guarantee=guarantee(run),
         outcome=sentences.outcome(run),
         tiles=_tiles(run),
         table=_institutions(run),
@@ -81,7 +82,7 @@ def report_page(run: RunFiles) -> str:
         inputs=drawn(gains(run)),
         private=private,
         privacy=drawn(plots.privacy(run), plots.privacy_by_round(run)),
-        meaning=sentences.meaning(run) if private else "",
+        meaning=meaning(run) if private else "",
         scores=summary.get("privacy", {}).get("scores", ""),
         edges=summary.get("privacy", {}).get("edges", ""),
         gram=summary.get("privacy", {}).get("gram", ""),

@@ -4,7 +4,6 @@ They say what the model does, what it was trained on and by which institutions, 
 guarantee, and how well it does.
 """
 
-import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -94,7 +93,7 @@ def purpose(run: RunFiles) -> str:
         f"{does}. The model is {_model(run.config)}, trained in {rounds}"
         f" {_plural('round', rounds)} of {strategy}."
     )
-    return f"{said} {_algorithm(run).sentence}".rstrip()
+    return f"{said} {algorithm_of(run).sentence}".rstrip()
 
 
 def _plural(word: str, count: int) -> str:
@@ -109,6 +108,12 @@ def records(run: RunFiles) -> str:
         f"The model was trained on {training:,} records and tested on {test:,} others, by which"
         " nothing was tuned or chosen."
     )
+    if run.private and run.config["privacy"]["unit"] == "group":
+        # Institutions declare their units, of each of which records are taken
+        counts = (
+            f"The model was trained on the records of {training:,} groups and tested on"
+            f" {test:,} records of others, by which nothing was tuned or chosen."
+        )
     data = run.summary.get("data", {})
     if not run.clients:
         return "The run ended before the records could be counted."
@@ -156,7 +161,8 @@ def withdrawn(run: RunFiles) -> str:
     )
 
 
-def _algorithm(run: RunFiles) -> AlgorithmKind:
+def algorithm_of(run: RunFiles) -> AlgorithmKind:
+    """Return the table's entry of a run's algorithm."""
     # One of Flower's own, or a custom one, has no objective
     objective = run.config["strategy"].get("objective", {"kind": "plain"})
     return ALGORITHMS[objective["kind"]]
@@ -172,74 +178,9 @@ def training(run: RunFiles) -> str:
             " trained on separately."
         )
     return (
-        f"{where} Only {_algorithm(run).sends} left an institution, and what is listed below"
+        f"{where} Only {algorithm_of(run).sends} left an institution, and what is listed below"
         " as not protected; a coordinator combined them by"
         f" {strategy_name(run.config['strategy'])}."
-    )
-
-
-def guarantee(run: RunFiles) -> str:
-    """Return a sentence about the privacy guarantee."""
-    if not run.private:
-        if _algorithm(run).exact:
-            return (
-                "There is none: this model is not private. Institutions sent"
-                f" {_algorithm(run).sends}; sums over few records reveal these records' labels, and"
-                " trees keep values of leaves that few records share."
-            )
-        return (
-            "There is none: this run was trained without differential privacy. Updates may reveal"
-            " single records."
-        )
-    privacy, summary = run.config["privacy"], run.summary.get("privacy", {})
-    who = {"record": "a single record", "group": "all records of one person or account together"}[
-        privacy["unit"]
-    ]
-    bound = f"epsilon {privacy['epsilon']:g} at delta {privacy['delta']:g}"
-    protected = (
-        f"What an institution sends is differentially private for {who}, with {bound} (DP-SGD,"
-        " zero-out neighbours)"
-    )
-    if "guarantee" in summary:
-        return f"{protected}. This guarantee {_verb(summary['guarantee'])}."
-    # A run that failed has no line in its summary yet that says how noise was drawn
-    seeded = run.command.get("program") != "server" and run.config["simulation"]["seed"] is not None
-    nominal = ", nominally if simulation.seed decided the noise" if seeded else ""
-    return f"{protected}{nominal}. The run failed, and what was spent remains spent."
-
-
-def _verb(claim: str) -> str:
-    """Return what a summary says of its guarantee, as the rest of a sentence."""
-    return claim if claim.startswith("holds") else f"is {claim}"
-
-
-def meaning(run: RunFiles) -> str:
-    """Return a sentence about what the run's epsilon means, and whether it holds."""
-    bound = odds(float(run.config["privacy"]["epsilon"]))
-    privacy = run.summary.get("privacy", {})
-    more = ""
-    if privacy.get("baselines"):
-        more = f" This holds for the federated run's updates only: {privacy['baselines']}."
-    if privacy.get("flatters"):
-        more += f" {privacy['flatters']}"
-    if privacy.get("noise") == "secure":
-        return (
-            f"Epsilon means: {bound}, except with probability delta. A smaller epsilon is safer; 0"
-            f" would mean no influence at all.{more}"
-        )
-    return (
-        "In this run the noise can be repeated by anyone who knows the seed, so that epsilon is"
-        f" nominal. With secure noise it would mean: {bound}, except with probability delta.{more}"
-    )
-
-
-def odds(epsilon: float) -> str:
-    """Return a clause about how far an epsilon bounds what is learnt about one unit."""
-    factor = math.exp(min(epsilon, 700))  # beyond, exp overflows
-    times = f"{factor:,.0f}" if factor < 1e6 else f"10^{math.log10(factor):.0f}"
-    return (
-        "whatever the updates show, the odds that a given unit is in the records change by at most"
-        f" a factor of e^{epsilon:.3g} = {times}"
     )
 
 
@@ -381,13 +322,11 @@ def repetition(run: RunFiles) -> str:
 
 __all__ = [
     "Failure",
+    "algorithm_of",
     "failures",
-    "guarantee",
     "institutions",
     "intended",
     "labelling",
-    "meaning",
-    "odds",
     "outcome",
     "outcome_config",
     "purpose",

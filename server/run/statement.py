@@ -43,6 +43,14 @@ def _gram_statement(gram: ReleasedGram, epsilon: float) -> str:
     )
 
 
+def _baselines_statement(baselines: Sequence[str]) -> str:
+    trained = [_TRAINED_BESIDES[name] for name in baselines]
+    cost = "costs the same epsilon once more"
+    if len(trained) > 1:
+        cost = "cost the same epsilon once more each"
+    return f"{' and '.join(trained)} {cost}"
+
+
 def privacy_statement(
     plan: TrainingPlan,
     *,
@@ -97,13 +105,7 @@ def privacy_statement(
     if plan.gram is not None:
         statement["gram"] = _gram_statement(plan.gram, privacy.epsilon)
     if baselines:
-        trained = [_TRAINED_BESIDES[name] for name in baselines]
-        each = (
-            "costs the same epsilon once more"
-            if len(trained) == 1
-            else "cost the same epsilon once more each"
-        )
-        statement["baselines"] = f"{' and '.join(trained)} {each}"
+        statement["baselines"] = _baselines_statement(baselines)
     return statement
 
 

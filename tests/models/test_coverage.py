@@ -268,7 +268,8 @@ def test_convolution_of_a_permuted_input_has_right_gradients(name: str) -> None:
 def test_without_contiguous_inputs_opacus_is_wrong_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else nothing is mended any more, and the hooks may go."""
     monkeypatch.setattr(
-        "confide.client.training.private.dp_sgd.contiguous_convolutions", lambda model: None
+        "confide.client.training.private.sample_gradients.contiguous_convolutions",
+        lambda model: None,
     )
     with pytest.raises(PrivacyError, match=r"error \d[.\d]*, most of it in layer\.convolution"):
         check(Permuted(nn.Conv2d(3, D, 3, padding=1)), records(8, 8, 3))

@@ -10,7 +10,7 @@ from small_models import make_backbone
 from confide.config.models.items import ItemsConfig
 from confide.errors import ModelError
 from confide.models.backbones import pretrained_hash
-from confide.models.items import make_items, read_items, read_table
+from confide.models.encoders.items import make_items, read_items, read_table
 
 TABLE = "id\tname\tyear\n1.0\tToy Story\t1995\n2\tHeat\t\n"
 

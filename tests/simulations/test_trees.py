@@ -66,7 +66,7 @@ def test_report_and_card_say_what_the_model_is_and_that_it_is_not_private(
     for text in (re.sub(r"<[^>]+>", "", page), card):
         assert "boosted trees, 3 of depth 2" in text
         assert "this model is not private" in text
-        assert "reveal these records" in text
+        assert "sums over few records reveal their labels" in text
         assert next(iter(shares)) in text
     assert "What the trees split by" in page
     assert "Only exact sums of gradients" in card

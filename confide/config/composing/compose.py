@@ -343,7 +343,7 @@ def _reason(override: str, error: Exception, good: Sequence[str]) -> str:
         known = setting_keys(_compose_once(good))
         if key in known:  # a key inside the value
             return f"{override}: {first_line(cause)}."
-        close = difflib.get_close_matches(key, known, n=3, cutoff=0.6)
+        close = difflib.get_close_matches(key, known, n=2, cutoff=0.6)
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
         return f"{override}: there is no setting {key}.{guess} `--cfg job` prints every setting."
     if isinstance(cause, ValidationError):

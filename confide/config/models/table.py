@@ -21,7 +21,7 @@ BACKBONES: dict[str, BackboneKind] = {
         schema=TransformerConfig,
         inputs=("input_ids", "attention_mask"),
         network=Network(
-            builder="confide.models.encoder.build_encoder",
+            builder="confide.models.encoders.encoder.build_encoder",
             exporter="confide.inference.tokens_form.TokensExporter",
         ),
         tunings=TUNINGS.keys(),
@@ -91,7 +91,7 @@ BACKBONES: dict[str, BackboneKind] = {
         has_weights=True,
         choice="items",
         forms=("hf", "onnx", "int8"),
-        maker="confide.models.items.make_items",
+        maker="confide.models.encoders.items.make_items",
     ),
 }
 """Kinds of backbone, by name."""

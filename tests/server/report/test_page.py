@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from confide.server.report import sentences
+from confide.server.report import guarantee, sentences
 from confide.server.report.page import report_page
 from confide.server.report.read import RunFiles, read_run
 from confide.server.report.write import write_report, write_report_or_warn
@@ -126,7 +126,7 @@ def test_a_failed_run_has_a_report(plain_run: Path) -> None:
     ("epsilon", "told"), [(1.0, "e^1 = 3"), (8.0, "e^8 = 2,981"), (100.0, "e^100 = 10^43")]
 )
 def test_odds(epsilon: float, told: str) -> None:
-    assert sentences.odds(epsilon).endswith(told)
+    assert guarantee.odds(epsilon).endswith(told)
 
 
 def test_the_command_is_as_a_shell_takes_it(plain_run: Path) -> None:
@@ -154,8 +154,8 @@ def test_odds_are_no_fact_where_noise_can_be_repeated(private_run: Path) -> None
     run = read_run(private_run)
     secure = dataclasses.replace(run, summary={**run.summary, "privacy": {"noise": "secure"}})
 
-    assert sentences.meaning(run).startswith("In this run the noise can be repeated by anyone")
-    assert sentences.meaning(secure).startswith("Epsilon means:")
+    assert guarantee.meaning(run).startswith("In this run the noise can be repeated by anyone")
+    assert guarantee.meaning(secure).startswith("Epsilon means:")
 
 
 def test_no_records_for_test_is_nobodys_will(plain_run: Path) -> None:
@@ -172,3 +172,11 @@ def test_a_report_tells_no_folders(plain_run: Path) -> None:
     assert "come from heart.csv" in sentences.records(
         dataclasses.replace(run, summary={**run.summary, "data": data})
     )
+
+
+def test_units_are_not_called_records_where_groups_are_protected(private_run: Path) -> None:
+    run = read_run(private_run)
+    grouped = {**run.config, "privacy": {**run.config["privacy"], "unit": "group"}}
+    assert "trained on the records of" not in sentences.records(run)
+    told = sentences.records(dataclasses.replace(run, config=grouped))
+    assert re.search(r"trained on the records of [\d,]+ groups and tested on [\d,]+ records", told)

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, T5Config, T5Model
 
 from confide.errors import ModelError
-from confide.models.encoder_inputs import settle_inputs
+from confide.models.encoders.encoder_inputs import settle_inputs
 from confide.models.networks import TextClassifier
 
 PAD = 1

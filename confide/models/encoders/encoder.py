@@ -10,34 +10,16 @@ from datasets import Dataset
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.tunings import TUNINGS
 from confide.models.backbones import (
-    content_hash,
     find_backbone,
-    load_encoder,
-    load_settings,
-    load_tokenizer,
-    loading,
 )
-from confide.models.compute import Compute
-from confide.models.features import FeatureCache, features_of
+from confide.models.encoders.assets import folder_assets
+from confide.models.encoders.features import features_of
+from confide.models.encoders.frozen import FrozenEncoder
 from confide.models.networks import Head, TextClassifier, apply_tuning
 from confide.models.workload import Order, Workload
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.tabular import FEATURES
-from confide.tasks.task import LABELS, Assets, Examples, Task
-
-_INPUTS = "tried"
-"""How position ids and token types are chosen: features of another choice are other features."""
-
-
-def folder_assets(folder: Path) -> Assets:
-    """Return what a task may need of a backbone's folder, or of an exported model's."""
-
-    def catalogue() -> object:
-        from confide.models.items import read_catalogue  # which imports this module
-
-        return read_catalogue(folder)
-
-    return {"tokenizer": functools.partial(load_tokenizer, folder), "catalogue": catalogue}
+from confide.tasks.task import LABELS, Examples, Task
 
 
 def build_encoder(config: TransformerConfig, order: Order) -> Workload:
@@ -69,60 +51,6 @@ def build_encoder(config: TransformerConfig, order: Order) -> Workload:
         longest=longest,
         save_beside=save_beside if beside else None,
     )
-
-
-class FrozenEncoder:
-    """A pretrained encoder under a fresh head, and the features it computes of texts.
-
-    Args:
-        config: the encoder.
-        folder: where its files are.
-        num_outputs: of the head.
-        longest: most tokens of a text; None if any number may come.
-    """
-
-    def __init__(
-        self, config: TransformerConfig, folder: Path, *, num_outputs: int, longest: int | None
-    ) -> None:
-        self._config, self._folder = config, folder
-        self._num_outputs, self._longest = num_outputs, longest
-
-    def load(self) -> TextClassifier:
-        """Load encoder and head."""
-        return TextClassifier(
-            load_encoder(self._folder, self._config),
-            num_classes=self._num_outputs,
-            pooling=self._config.pooling,
-            longest=self._longest,
-            row_norm=self._config.row_norm,
-        )
-
-    @property
-    def row_norm(self) -> float | None:
-        """Norm that the head scales features to; cached ones are as they come."""
-        return self._config.row_norm
-
-    @functools.cached_property
-    def width(self) -> int:
-        """Numbers in a text's features."""
-        settings = load_settings(self._folder)
-        with loading(self._folder):
-            return int(settings.hidden_size)
-
-    def cache(self, compute: Compute) -> FeatureCache | None:
-        """Return where features are kept; None for nowhere."""
-        if compute.feature_cache is None:
-            return None
-        config = self._config
-        # Whatever features depend on beside the records; another precision rounds otherwise.
-        identity = (
-            content_hash(self._folder),
-            str(config.num_hidden_layers),
-            config.pooling,
-            str(compute.autocast),
-            _INPUTS,
-        )
-        return FeatureCache(compute.feature_cache, identity)
 
 
 def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Workload:
@@ -159,4 +87,4 @@ def _head_on_features(task: Task, frozen: FrozenEncoder, order: Order) -> Worklo
     return Workload(task, head, prepare, synthetic, compute)
 
 
-__all__ = ["build_encoder", "folder_assets"]
+__all__ = ["build_encoder"]

@@ -24,8 +24,8 @@ from confide.config.models.transformer import TransformerConfig
 from confide.config.spelling import canonical_name
 from confide.errors import ModelError
 from confide.models import backbones
-from confide.models.encoder import FrozenEncoder
-from confide.models.features import features_of
+from confide.models.encoders.features import features_of
+from confide.models.encoders.frozen import FrozenEncoder
 from confide.storage.tensor_files import sha256
 from confide.tasks.made.catalogue import Catalogue
 from confide.tasks.task import LABELS, Examples, padded_length

@@ -14,7 +14,7 @@ from confide.config.models.tuning import TuningConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.models.backbones import find_backbone, load_encoder
 from confide.models.compute import Compute
-from confide.models.features import FeatureCache, features_of
+from confide.models.encoders.features import FeatureCache, features_of
 from confide.models.networks import TextClassifier
 from confide.models.workload import build_workload
 from confide.tasks.task import Examples

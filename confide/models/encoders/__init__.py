@@ -1,0 +1,1 @@
+"""Pretrained encoders, the features they give while frozen, and catalogues of texts."""
