@@ -1,5 +1,6 @@
 """What every built-in task shares, whatever its records: reading them, and asking its outcome."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy
@@ -17,7 +18,7 @@ from confide.tasks.schema import Read
 from confide.tasks.task import LABELS, Batch, Examples
 
 
-class Labelled:
+class Labelled(ABC):
     """A task whose loss, scores and metrics are those of its outcome."""
 
     def __init__(self, config: TaskConfig) -> None:
@@ -70,9 +71,9 @@ class Labelled:
         columns = {**targets, **invented_columns(self._schema, count, drawn)}
         return self.encode(Dataset.from_dict(columns))
 
+    @abstractmethod
     def encode(self, records: Dataset) -> Examples:
         """Turn records into tensors: what a kind of task does in its own way."""
-        raise NotImplementedError
 
     def loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """Return the outcome's loss, shape [b].

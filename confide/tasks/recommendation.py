@@ -12,11 +12,11 @@ from torch.nn import functional
 from confide.config.outcomes.next_item import NEXT_ITEM, NextItemConfig
 from confide.config.tasks.recommendation import HISTORY, RecommendationConfig
 from confide.errors import DataError
+from confide.tasks.item_ranks import expected_ranks, place_figures
 from confide.tasks.labelled import Labelled
 from confide.tasks.made.catalogue import Catalogue
 from confide.tasks.made.histories import history_of
 from confide.tasks.outcomes.next_item import UNKNOWN
-from confide.tasks.ranks import expected_ranks, place_figures
 from confide.tasks.task import LABELS, Batch, Examples, OutputFn
 
 EXCLUDED = -1e4

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from confide.metrics.outcomes.ranking import RANKING, RANKS
-from confide.tasks.ranks import expected_ranks, place_figures
+from confide.tasks.item_ranks import expected_ranks, place_figures
 
 
 def tallies(scores: torch.Tensor, targets: torch.Tensor) -> numpy.ndarray:
