@@ -19,6 +19,9 @@ from confide.models.networks import scaled_rows
 from confide.models.workload import Order, Workload
 from confide.tasks.task import TableTask
 
+# Of one record and layer: a pass of 256 rows then holds 1 GiB of them. A plan may ask for more.
+_MOST_WEIGHTS = 2**20
+
 
 class _Layer(nn.Module):
     """Attention and a perceptron, each added to what it is given."""
@@ -93,13 +96,20 @@ def build_patches(config: PatchesConfig, order: Order) -> Workload:
     """Build a transformer on patches.
 
     Raises:
-        ModelError: if patches do not fill a window.
+        ModelError: if patches do not fill a window, or are so many that attention fills memory.
     """
     schema = cast(SeriesConfig, order.task)
     if schema.lookback % config.patch:
         raise ModelError(
             f"backbone.patch={config.patch}: task.lookback={schema.lookback} is no multiple of it;"
             " change one."
+        )
+    tokens = schema.lookback // config.patch
+    if config.heads * tokens**2 > _MOST_WEIGHTS:
+        raise ModelError(
+            f"backbone.patch={config.patch}, backbone.heads={config.heads}: {tokens} patches of"
+            f" task.lookback={schema.lookback} have {config.heads * tokens**2:,} weights of"
+            f" attention a record, more than {_MOST_WEIGHTS:,}; take longer patches."
         )
     task = cast(TableTask, order.task_fn({}))
     model = PatchTransformer(

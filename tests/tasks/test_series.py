@@ -144,3 +144,12 @@ def test_gradients_of_windows_and_blocks_pass_the_preflight(
 def test_patches_have_to_fill_a_window() -> None:
     with pytest.raises(ModelError, match=r"task\.lookback=4 is no multiple of it"):
         workload(PatchesConfig(patch=3))
+
+
+def test_a_plan_cannot_fill_memory_with_weights_of_attention() -> None:
+    wide = task(lookback=2048)
+    config = PatchesConfig(patch=1, width=8, heads=1)
+    with pytest.raises(ModelError, match=r"2048 patches .* take longer patches"):
+        build_workload(wide, config, TuningConfig(kind="full"), compute=Compute(), seed=0)
+    config = PatchesConfig(patch=2, width=8, heads=1)
+    build_workload(wide, config, TuningConfig(kind="full"), compute=Compute(), seed=0)

@@ -16,12 +16,13 @@ from datasets import Dataset
 from confide.config.outcomes.next_item import NEXT_ITEM
 from confide.config.spelling import canonical_name
 from confide.config.tasks.recommendation import HISTORY, RecommendationConfig
-from confide.tasks.made.making import Made, null_problem, read_times
+from confide.tasks.made.making import MOST_VALUES, Made, null_problem, read_times, too_many
 from confide.tasks.reading import Problem, first
 from confide.tasks.schema import Inputs
 
 _TIME, _DRAW = "__time__", "__draw__"
 _MANY = 0.1
+_FEWER = "lower task.known or task.records_per_user"
 
 
 def make_histories(rows: Dataset, task: RecommendationConfig, carried: Sequence[str] = ()) -> Made:
@@ -35,12 +36,15 @@ def make_histories(rows: Dataset, task: RecommendationConfig, carried: Sequence[
         return Made(_records({}), problems)
     kept = _without_repeats(table, task, stays)
     columns: dict[str, list[str]] = {name: [] for name in (*stays, HISTORY, NEXT_ITEM)}
-    alone = users = 0
+    alone = users = values = 0
     for key, part in kept.groupby(stays, sort=True):
         items = part[task.item_column].tolist()
         users += 1
         alone += len(items) < 2
         for place in _places(len(items), task.records_per_user):
+            values += min(place, task.known) + 1
+            if values > MOST_VALUES:
+                return Made(_records({}), [too_many(_FEWER)])
             for name, value in zip(stays, key, strict=True):
                 columns[name].append(value)
             columns[HISTORY].append(_written(items[:place], task))

@@ -16,6 +16,9 @@ from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.tasks.reading import Problem, distinct_of, first, parse_number
 
+MOST_VALUES = 2**28
+"""Values in all records of a source; a plan may ask for records that no memory holds."""
+
 
 class Made(NamedTuple):
     """Records that were made.
@@ -46,6 +49,11 @@ def to_predict(rows: Dataset, task: TaskConfig) -> Made:
     """Make the records whose targets nobody knows yet: one of each user, or of each series."""
     make: MakeFn = implementation(f"{TASKS[task.kind].maker}_to_predict")
     return make(rows, task, ())
+
+
+def too_many(fix: str) -> Problem:
+    """Return that records would hold more values than memory may be asked for."""
+    return Problem(f"The records made would hold more than {MOST_VALUES:,} values; {fix}.")
 
 
 def null_problem(rows: Dataset, column: str) -> Problem | None:
@@ -88,4 +96,13 @@ def read_times(column: str, values: Sequence[object]) -> tuple[pandas.Series, Pr
     )
 
 
-__all__ = ["Made", "MakeFn", "make_records", "null_problem", "read_times", "to_predict"]
+__all__ = [
+    "MOST_VALUES",
+    "Made",
+    "MakeFn",
+    "make_records",
+    "null_problem",
+    "read_times",
+    "to_predict",
+    "too_many",
+]

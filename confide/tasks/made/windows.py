@@ -1,8 +1,11 @@
 """Windows of series, made of a table with a row for each reading.
 
-Which rows become records follows from their own series alone. Needs no torch.
+Which rows become records follows from the unit's own rows alone: those of its block, or of its
+series where there are no blocks. A row more in one block moves no window of another. Needs no
+torch.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from confide.config.outcomes.forecast import AHEAD, ForecastConfig
 from confide.config.spelling import canonical_name, number_text
 from confide.config.tasks.series import AT, BLOCK, WINDOW, SeriesConfig
-from confide.tasks.made.making import Made, null_problem, read_times
+from confide.tasks.made.making import MOST_VALUES, Made, null_problem, read_times, too_many
 from confide.tasks.reading import Problem, decimal_commas, distinct_of, first, number_of
 from confide.tasks.schema import Inputs
 
@@ -26,6 +29,7 @@ Floats = NDArray[numpy.float64]
 _TIME, _LABEL = "__time__", "__label__"
 _STEP_TOLERANCE = 1e-3
 _MANY = 0.1
+_FEWER = "raise task.stride, or lower task.lookback"
 
 
 class _Rows(NamedTuple):
@@ -47,7 +51,7 @@ def make_windows(rows: Dataset, task: SeriesConfig, carried: Sequence[str] = ())
         name: [] for name in (*stays, BLOCK, AT, WINDOW, *(label or [AHEAD]))
     }
     lost: Counter[str] = Counter()
-    names, target = list(task.readings), _target_place(task)
+    names, target, values = list(task.readings), _target_place(task), 0
     for key, part in table.groupby(stays, sort=True):
         one = _Rows(
             part[_TIME].to_numpy(),
@@ -55,6 +59,9 @@ def make_windows(rows: Dataset, task: SeriesConfig, carried: Sequence[str] = ())
             part[_LABEL].tolist() if label else [],
         )
         for end in _ends(one, task, lost):
+            values += task.num_inputs + task.ahead
+            if values > MOST_VALUES:
+                return Made(_records({}), [too_many(_FEWER)])
             for name, value in zip(stays, key, strict=True):
                 columns[name].append(value)
             block = "" if task.block is None else f" {_block(one.times[end], task.block)}"
@@ -116,7 +123,9 @@ def _ends(one: _Rows, task: SeriesConfig, lost: Counter[str]) -> Iterator[int]:
     """Yield the last row of each window that can be a record, and count those that cannot."""
     whole = task.lookback + task.ahead
     lost["short"] += len(one.times) < whole
-    for start in range(0, len(one.times) - whole + 1, task.stride):
+    starts = list(_starts(one.times, task))
+    lost["edge"] += max(0, len(range(0, len(one.times) - whole + 1, task.stride)) - len(starts))
+    for start in starts:
         times, stop = one.times[start : start + whole], start + whole
         if numpy.isnan(one.values[start:stop]).any():
             lost["missing"] += 1
@@ -128,6 +137,20 @@ def _ends(one: _Rows, task: SeriesConfig, lost: Counter[str]) -> Iterator[int]:
             lost["edge"] += 1
         else:
             yield start + task.lookback - 1
+
+
+def _starts(times: Floats, task: SeriesConfig) -> Iterator[int]:
+    """Yield where windows start, by the stride.
+
+    In each block anew: a row less in one would else move the windows of all later ones.
+    """
+    whole = task.lookback + task.ahead
+    ends = [0, len(times)]
+    if task.block is not None:
+        numbers = numpy.floor(times / task.block)
+        ends = [0, *(numpy.flatnonzero(numpy.diff(numbers)) + 1).tolist(), len(times)]
+    for first_row, end in itertools.pairwise(ends):
+        yield from range(first_row, end - whole + 1, task.stride)
 
 
 def _inside(times: Floats, length: float) -> bool:

@@ -8,6 +8,7 @@ from datasets import Dataset
 
 from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.tasks.recommendation import RecommendationConfig
+from confide.tasks.made import histories as module
 from confide.tasks.made.histories import make_histories, make_histories_to_predict
 from confide.tasks.made.making import read_times
 
@@ -104,3 +105,15 @@ def test_of_whoever_is_predicted_for_all_is_history() -> None:
     records = make_histories_to_predict(rows(ROWS), task()).records.to_pandas()
     expected = pandas.DataFrame({"user": ["ann", "bob"], "history": ['["a", "b", "c"]', '["c"]']})
     pandas.testing.assert_frame_equal(records.astype(object), expected.astype(object))
+
+
+def test_more_values_than_memory_may_be_asked_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = [("ann", f"i{time}", str(time)) for time in range(4)]
+    monkeypatch.setattr(module, "MOST_VALUES", 9)  # 1 + 1, 2 + 1, 3 + 1
+    assert not make_histories(rows(table), task()).problems
+    monkeypatch.setattr(module, "MOST_VALUES", 8)
+    (problem,) = make_histories(rows(table), task()).problems
+    assert "lower task.known or task.records_per_user" in problem.text
+    assert len(make_histories(rows(table), task(known=1)).records) == 3

@@ -8,6 +8,8 @@ from datasets import Dataset
 from confide.config.outcomes.forecast import ForecastConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.tasks.series import ReadingConfig, SeriesConfig
+from confide.tasks.made import making
+from confide.tasks.made import windows as module
 from confide.tasks.made.making import Made
 from confide.tasks.made.windows import make_windows, make_windows_to_predict
 
@@ -61,6 +63,30 @@ def test_no_window_crosses_an_edge_of_blocks_or_follows_it_closely() -> None:
     assert {block for block, *_ in windows(result)} == {"a 0", "a 1"}
     assert len(windows(result)) == 2 * (20 - 4 - 5 + 1)
     assert "windows cross or follow an edge of blocks" in " ".join(result.notes)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("step", [None, 1.0])
+def test_rows_of_one_block_move_no_window_of_another(stride: int, step: float | None) -> None:
+    settings = {"block": 20, "stride": stride, "step": step}
+    whole = windows(made(rows(80), **settings))
+    for gone in (0, 3, 19, 27):
+        fewer = [row for row in rows(80) if row[1] != gone]
+        of_others = f"a {gone // 20}"
+        left = [one for one in windows(made(fewer, **settings)) if one[0] != of_others]
+        assert left == [one for one in whole if one[0] != of_others]
+    without = [row for row in rows(80) if row[1] // 20 != 1]  # type: ignore[operator]
+    assert windows(made(without, **settings)) == [one for one in whole if one[0] != "a 1"]
+
+
+def test_more_values_than_memory_may_be_asked_for_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(making, "MOST_VALUES", 49)
+    monkeypatch.setattr(module, "MOST_VALUES", 49)
+    assert not made(rows(13)).problems  # 9 windows of 3 values and 2 after them
+    (problem,) = made(rows(14)).problems
+    assert problem.text.endswith("more than 49 values; raise task.stride, or lower task.lookback.")
 
 
 def test_windows_with_gaps_and_empty_readings_are_left_out_and_told() -> None:
