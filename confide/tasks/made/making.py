@@ -82,9 +82,12 @@ def read_times(column: str, values: Sequence[object]) -> tuple[pandas.Series, Pr
         dates = pandas.to_datetime(
             pandas.Series(text, dtype=str), format="ISO8601", errors="coerce", utc=True
         )
-        # Numbers among dates would be other moments than they say.
+        # Numbers among dates would be other moments than they say: what fewer values are not, is
+        # what the column is not.
         seconds = (dates - pandas.Timestamp(0, tz="UTC")).dt.total_seconds().to_numpy()
-        numbers = numpy.where(numpy.isnan(numbers), seconds, numpy.nan)
+        seconds = numpy.where(numpy.isnan(numbers), seconds, numpy.nan)
+        unread = [int(numpy.isnan([*it, numpy.nan])[codes].sum()) for it in (numbers, seconds)]
+        numbers = seconds if unread[1] < unread[0] else numbers
     read = numpy.array([*numbers, numpy.nan])[codes]
     wrong = numpy.isnan(read)
     if not wrong.any():

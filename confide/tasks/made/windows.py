@@ -169,20 +169,22 @@ def _read(
         for name in dict.fromkeys([*stays, task.time_column])
         if (problem := null_problem(rows, name)) is not None
     ]
-    if problems:
-        return pandas.DataFrame(), problems
+    is_null = bool(problems)
     table = pandas.DataFrame({name: rows[name][:] for name in stays})
-    table[task.series_column] = table[task.series_column].map(canonical_name)
     table[_TIME], problem = read_times(task.time_column, rows[task.time_column][:])
-    problems = [] if problem is None else [problem]
+    # Of a column with nulls that is told already.
+    problems += [] if problem is None or is_null else [problem]
     for name in task.readings:
         table[name], problem = _numbers(name, rows[name][:])
         problems += [] if problem is None else [problem]
+    if problems:
+        return pandas.DataFrame(), problems
+    table[task.series_column] = table[task.series_column].map(canonical_name)
     label = [name for name in task.target_columns if name != AHEAD]
     if label and labelled:
         table[_LABEL] = rows[label[0]][:]
     twice = table.duplicated([*stays, _TIME]).to_numpy()
-    if not problems and twice.any():
+    if twice.any():
         problems.append(
             Problem(
                 f"Column {task.time_column}: {twice.sum()} of {len(twice)} rows have a series and a"

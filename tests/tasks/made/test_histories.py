@@ -64,6 +64,10 @@ def test_times_are_numbers_or_dates_and_nobody_mixes_them() -> None:
     _, problem = read_times("time", ["1", "2026-11-29"])
     assert problem is not None
     assert "write all of them as numbers, or all as dates" in problem.text
+    for values in (["1", "2", "3", "x"], ["2026-11-29", "2026-11-28", "x"]):
+        _, problem = read_times("time", values)
+        assert problem is not None
+        assert problem.text.startswith(f"Column time: 1 of {len(values)} values are not times")
     values, problem = read_times("time", ["-1.5", "1e3"])
     assert (values.tolist(), problem) == ([-1.5, 1000.0], None)
 

@@ -151,3 +151,11 @@ def test_of_a_series_that_is_predicted_the_last_window_counts() -> None:
     records = make_windows_to_predict(data, task()).records
     assert records["series"][:] == ["a", "b"]
     assert records["window"][:] == ["[[2.0],[3.0],[4.0]]", "[[0.0],[2.0],[4.0]]"]
+
+
+def test_all_that_is_wrong_with_rows_is_told_at_once() -> None:
+    result = made([("a", 0, 1), ("a", "", 2), ("a", 2, "much")])
+    told = [problem.text for problem in result.problems]
+    assert len(told) == 2
+    assert "Column time: 1 of 3 values are null" in told[0]
+    assert "Column value: 1 of 3 values are not numbers" in told[1]
