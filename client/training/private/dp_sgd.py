@@ -135,10 +135,10 @@ class DpSgd:
 
     @property
     def places(self) -> tuple[int, ...]:
-        """Numbers of rows that a unit may take: the fewest and the most; () for one a record."""
+        """Numbers of rows that a unit may take, ascending; () for one a record."""
         if self._book is None or self._group_size is None:
             return ()
-        return tuple(sorted({1, places_of(self._group_size)}))
+        return tuple(1 << power for power in range(places_of(self._group_size).bit_length()))
 
     def _books_pay(self) -> bool:
         if self._group_size is None:
