@@ -27,6 +27,7 @@ from collections.abc import Sequence
 
 import numpy
 
+from confide.metrics.floor import Floor
 from confide.releases.figures import Partition, Read
 from confide.releases.release import Floats, Integers
 from confide.releases.targets import ENDS
@@ -35,28 +36,8 @@ HIDDEN, AS_BEFORE = -1.0, -2.0
 """In place of a count: it is not told; it is counted with the cell before."""
 
 
-class Support:
-    """How many units sets of records hold.
-
-    Args:
-        groups: owner of each record; None where each is a unit of its own.
-        min_cell: smallest number of units that is told; 1: no floor.
-    """
-
-    def __init__(self, groups: Integers | None, min_cell: int) -> None:
-        self._groups = groups
-        self._least = min_cell
-        self.is_off = min_cell <= 1
-
-    def units(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> int:
-        """Return the number of units of the records chosen, shape [n]."""
-        if self._groups is None:
-            return int(chosen.sum())
-        return len(numpy.unique(self._groups[chosen]))
-
-    def enough(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> bool:
-        """Say whether records hold enough units."""
-        return self.units(chosen) >= self._least
+class Support(Floor):
+    """How many units sets of records hold, and which of them are too few to be told of."""
 
     def rare(self, *kinds: Integers) -> int:
         """Return how many kinds of records, by all numbers given, fewer units than enough are of.
@@ -65,14 +46,14 @@ class Support:
             kinds: number of each record, shape [n].
         """
         together = numpy.unique(numpy.stack(kinds, axis=1), axis=0, return_inverse=True)[1].ravel()
-        if self._groups is not None:
-            owned = numpy.unique(numpy.stack([together, self._groups], axis=1), axis=0)
+        if self.owners is not None:
+            owned = numpy.unique(numpy.stack([together, self.owners], axis=1), axis=0)
             together = owned[:, 0]
-        return int((numpy.bincount(together) < self._least).sum())
+        return int((numpy.bincount(together) < self.least).sum())
 
     def no_few(self, rare: int) -> bool:
         """Say whether rare kinds are none, or so many that sums over all tell none of them."""
-        return rare == 0 or rare >= self._least
+        return rare == 0 or rare >= self.least
 
     def none_or_enough(self, chosen: "numpy.typing.NDArray[numpy.bool_]") -> bool:
         """Say whether there are no records, or enough units."""

@@ -55,7 +55,7 @@ def _exact(plan: Asked, records: Records, min_cell: int) -> Sums:
     from confide.privacy.histogram_tree import levels
     from confide.releases.floors import Support, floored_counts, spread
 
-    support, trees = Support(records.groups, min_cell), []
+    support, trees = Support(owners=records.groups, least=min_cell), []
     for column in _cells(plan, records).T:
         part = Partition(name="", kind="numeric", start=0, cells=CELLS + 1)
         # Statistics of the same column may be asked for too

@@ -132,7 +132,7 @@ def _exact(plan: Asked, records: Records, min_cell: int) -> Sums:
 
     parts = counted(plan)
     seen = read(_task(plan), records, parts)
-    support = Support(records.groups, min_cell)
+    support = Support(owners=records.groups, least=min_cell)
     told = [floored_counts(part, seen.cells[:, i], support) for i, part in enumerate(parts)]
     moments, products = _moments(plan, seen, numpy.ones(len(records.labels)))
     floored_moments(moments, products, BOTH, pairs(plan.task), seen, support)

@@ -23,7 +23,7 @@ AGE, SEX, TSH, WARD, ILL = partitions(question().task)
 def told(part_cells: list[int], part: object, groups: list[int] | None = None) -> Floats:
     cells = numpy.array(part_cells)
     owners = None if groups is None else numpy.array(groups)
-    return floored_counts(part, cells, Support(owners, FLOOR))  # type: ignore[arg-type]
+    return floored_counts(part, cells, Support(owners=owners, least=FLOOR))  # type: ignore[arg-type]
 
 
 def known(counts: Floats) -> float:
@@ -256,7 +256,7 @@ def test_histogram_and_quantiles_of_one_column_differ_by_nobody_or_enough(
 ) -> None:
     """Whoever asks for both gets counts up to the cells of either."""
     cells = numpy.array(fine)
-    support = Support(numpy.array(owners[: len(cells)]) if owned else None, FLOOR)
+    support = Support(owners=numpy.array(owners[: len(cells)]) if owned else None, least=FLOOR)
     wide = numpy.searchsorted(WIDE_STARTS, cells, side="right") - 1
     both = []
     for own, starts in ((cells, range(CELLS + 1)), (wide, WIDE_STARTS)):
