@@ -263,3 +263,29 @@ def test_shops_from_kits_get_the_weights_of_the_simulation(tmp_path: Path) -> No
         simulated = deployment.simulate("server.num_rounds=2")
         assert summary["model_sha256"] == simulated["model_sha256"]
         assert "references" not in summary
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_centres_from_kits_get_the_weights_and_scores_of_the_simulation() -> None:
+    """Survival, whose scores are made of sums that every centre sends."""
+    centres = ("institution-1", "institution-2", "institution-3")
+    dialysis = (
+        "experiment=dialysis",
+        "data.partitioner=iid",
+        "data.num_clients=3",
+        "privacy=record",
+        "privacy.epsilon=3",
+    )
+    with Deployment(
+        run_overrides=dialysis,
+        institutions=centres,
+        client_overrides=(*ALLOWING, "data.id_column=pid"),
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server(ROUNDS)
+        assert deployment.wait_for_server(300) == 0
+        summary, simulated = deployment.summary(), deployment.simulate(ROUNDS, *NOISY)
+        for part in ("model_sha256", "federated", "federated_validation"):
+            assert summary[part] == simulated[part]
+        assert summary["federated"]["c_index"] > 0.5
