@@ -128,10 +128,10 @@ def test_what_else_is_set_for_flower_is_left_out_and_loopback_has_no_proxy(
 # --- control API
 
 
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    folder = tmp_path_factory.mktemp("keys")
-    return {name: make_node_key(folder, name) for name in ("ann", "bob", "eve")}
+@pytest.fixture
+def keys(tmp_path: Path) -> Mapping[str, Path]:
+    """Return keys that this SuperLink has not met: those removed never come back."""
+    return {name: make_node_key(tmp_path, name) for name in ("ann", "bob", "eve")}
 
 
 def statuses(superlink: SuperLink) -> list[str]:
@@ -165,6 +165,7 @@ def test_who_left_is_unregistered_and_the_others_keep_their_ids(
 def test_who_was_removed_cannot_come_back_with_the_same_key(
     superlink: SuperLink, keys: Mapping[str, Path]
 ) -> None:
+    superlink.control.register(keys)
     superlink.control.register({"ann": keys["ann"]})
     with pytest.raises(ConfigError, match="bob, eve took part before and was removed"):
         superlink.control.register(keys)
