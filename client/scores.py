@@ -313,8 +313,12 @@ def evaluations(told: Mapping[str, Told]) -> dict[str, Evaluation]:
 def _is_usual(scored: Scored, scores: Tensor, examples: Examples) -> bool:
     """Tell whether scores and targets are those of the outcome: a custom task's may be others."""
     outcome = outcome_of(scored.plan.task)
-    shapes = (tuple(scores.shape[1:]), tuple(examples.labels.shape[1:]))
-    return shapes == (outcome.score_shape, outcome.target_shape)
+    found = (*scores.shape[1:], *examples.labels.shape[1:])
+    wanted = (*outcome.score_shape, *outcome.target_shape)
+    # Of targets as long as a record, -1 stands for any length.
+    return len(found) == len(wanted) and all(
+        it in (size, -1) for size, it in zip(found, wanted, strict=True)
+    )
 
 
 __all__ = ["Scored", "Scores", "Told", "evaluations"]

@@ -29,7 +29,7 @@ from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
 from confide.tasks.outcomes.build import outcome_of
-from confide.tasks.schema import Column, Read
+from confide.tasks.schema import Column, Read, plain_texts
 from confide.tasks.tokens import TokenCounts
 
 CountTokens = Callable[[Sequence[str]], TokenCounts | None]
@@ -275,7 +275,11 @@ def _tokens(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> To
         count_tokens(texts)
         for name in task.text_limits
         for start in range(0, len(records), _BATCH)
-        if (texts := _texts(records.select(range(start, min(start + _BATCH, len(records)))), name))
+        if (
+            texts := _texts(
+                records.select(range(start, min(start + _BATCH, len(records)))), name, task
+            )
+        )
     ]
     parts = [part for part in counted if part is not None]
     if not parts:
@@ -285,17 +289,17 @@ def _tokens(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> To
     )
 
 
-def _texts(records: Dataset, name: str) -> list[str]:
+def _texts(records: Dataset, name: str, task: TaskConfig) -> Sequence[str]:
     if name not in records.column_names:
         return []
-    return [text for text in records[name][:] if text is not None]
+    return plain_texts(task, [text for text in records[name][:] if text is not None])
 
 
 def _length_reports(
     records: Dataset, task: TaskConfig, tokens: TokenCounts | None
 ) -> dict[str, LengthReport]:
     name, max_tokens = next(iter(task.text_limits.items()), ("", 0))
-    texts = _texts(records, name)
+    texts = _texts(records, name, task)
     if not texts:
         return {}
     lengths = {"characters": _length_report([len(text) for text in texts])}

@@ -43,7 +43,8 @@ class DataConfig:
     # ??? is OmegaConf's word for a setting that has no default and must be set.
     path: str = setting(
         "???",
-        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow),"
+        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow; .conll, .bio"
+        " or .txt with a word and its tag a line),"
         " pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
         " institution, or a database's SQLAlchemy URL (its password from ~/.pgpass or"
         " ${oc.env:NAME}); empty if _target_ returns the records.",
@@ -58,7 +59,8 @@ class DataConfig:
     query: str | None = setting(None, "SQL query (SELECT ...), if path is a database's URL.")
     encoding: str = setting(
         "utf-8",
-        "Encoding of text files (.csv, .tsv, .jsonl, .ndjson), such as gb18030, cp1252 or utf-16.",
+        "Encoding of text files (.csv, .tsv, .jsonl, .ndjson, .conll, .bio, .txt), such as gb18030,"
+        " cp1252 or utf-16.",
     )
     encoding_errors: str = setting(
         "strict",

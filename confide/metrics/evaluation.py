@@ -63,6 +63,7 @@ DESCRIPTIONS: dict[str, str] = {
     "survival": "confide.metrics.evaluations.survival.describe_survival",
     "forecast": "confide.metrics.evaluation.describe_metrics",
     "next_item": "confide.metrics.evaluation.describe_metrics",
+    "spans": "confide.metrics.evaluations.spans.describe_spans",
 }
 """Kind of outcome -> dotted name of a :data:`DescribeFn`; imported when it is used."""
 

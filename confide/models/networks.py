@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +148,16 @@ TuneFn = Callable[[Any, Any], Any]
 gradients; what is added starts so that its outputs are the same."""
 
 
-def apply_tuning(model: TextClassifier, tuning: TuningConfig) -> TextClassifier:
+M = TypeVar("M", bound="OnEncoder")
+
+
+class OnEncoder(Protocol):
+    """A model on a pretrained encoder, which may be replaced by one with adapters."""
+
+    encoder: Any
+
+
+def apply_tuning(model: M, tuning: TuningConfig) -> M:
     """Freeze what is not trained, and add what is.
 
     Raises:
@@ -204,6 +213,7 @@ def refuse_dropout(model: nn.Module) -> None:
 __all__ = [
     "Head",
     "Mlp",
+    "OnEncoder",
     "Span",
     "TextClassifier",
     "TuneFn",

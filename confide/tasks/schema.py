@@ -118,6 +118,15 @@ def whole_columns(records: Dataset, names: Sequence[str]) -> Mapping[str, pyarro
 # --- text
 
 
+def plain_texts(config: TaskConfig, values: Sequence[str]) -> Sequence[str]:
+    """Return values of a column of texts as people read them, and as a tokenizer takes them."""
+    path = TASKS[config.kind].texts
+    if path is None:
+        return values
+    texts: Sequence[str] = implementation(path)(config, values)
+    return texts
+
+
 def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
     """Count texts that are null; an empty text is a text."""
     name = config.text_column
@@ -225,6 +234,7 @@ __all__ = [
     "Read",
     "ReadFn",
     "missing_columns",
+    "plain_texts",
     "read",
     "read_column",
     "read_table",

@@ -196,6 +196,21 @@ class ReferencedTask(TalliedTask, Protocol):
 
 
 @runtime_checkable
+class CompletesPredictions(Task, Protocol):
+    """A task whose predictions hold what records alone say, such as the words of a span."""
+
+    def completed(
+        self, columns: Mapping[str, Sequence[Any]], records: Dataset
+    ) -> Mapping[str, Sequence[object]]:
+        """Return the columns of predictions as people get them.
+
+        Args:
+            columns: as :meth:`TalliedTask.predictions` gives them, in the order of the records.
+            records: n records.
+        """
+
+
+@runtime_checkable
 class InventsRecords(Task, Protocol):
     """A task that invents raw records of what lies beside its backbone."""
 
@@ -217,6 +232,7 @@ __all__ = [
     "LENGTH_STEP",
     "Assets",
     "Batch",
+    "CompletesPredictions",
     "Examples",
     "InventsRecords",
     "OutputFn",

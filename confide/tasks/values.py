@@ -1,6 +1,7 @@
 """Values as canonical text, so that a table gives the same records in every file format."""
 
 import contextlib
+import json
 import math
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -28,10 +29,12 @@ def canonical_text(value: object) -> str | None:
         value: value from a database, a Parquet file, ...
 
     Returns:
-        None for null and NaN; otherwise the shortest exact text, integers without a fraction.
+        None for null and NaN; otherwise the shortest exact text, integers without a fraction. Of a
+        list JSON, each of its values as text.
 
     Raises:
-        UnsupportedValueError: naming the type, if it is bytes, a list or another structure.
+        UnsupportedValueError: naming the type, if it is bytes, a list of lists or another
+            structure.
 
     >>> [canonical_text(value) for value in (True, 63.0, 2.5, Decimal("2.50"), float("nan"))]
     ['true', '63', '2.5', '2.5', None]
@@ -50,13 +53,18 @@ def canonical_text(value: object) -> str | None:
         return str(int(value)) if exact else repr(value)
     if isinstance(value, Decimal):
         return None if value.is_nan() else _decimal_text(value)
+    if isinstance(value, datetime | date | time):
+        return _moment_text(value)
+    if isinstance(value, list) and not any(isinstance(one, list) for one in value):
+        items = [canonical_text(one) for one in value]
+        return json.dumps(items, ensure_ascii=False, separators=(",", ":"))
+    raise UnsupportedValueError(type(value).__name__)
+
+
+def _moment_text(value: datetime | date | time) -> str | None:
     if value != value:  # pandas.NaT is a datetime
         return None
-    if isinstance(value, datetime):
-        return value.isoformat(sep=" ")
-    if isinstance(value, date | time):
-        return value.isoformat()
-    raise UnsupportedValueError(type(value).__name__)
+    return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
 
 
 def _decimal_text(value: Decimal) -> str:
@@ -81,6 +89,8 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
         values, kind = values.cast(pyarrow.string()), pyarrow.string()
     if pyarrow.types.is_string(kind) or pyarrow.types.is_null(kind):
         return values.cast(pyarrow.string())
+    if _is_list(kind):
+        return pyarrow.array(map(canonical_text, values.to_pylist()), pyarrow.string())
     if pyarrow.types.is_nested(kind):
         raise UnsupportedValueError(str(kind))
     encoded = values.dictionary_encode()
@@ -93,6 +103,16 @@ def canonical_array(values: pyarrow.Array) -> pyarrow.Array:
     return pyarrow.array([canonical_text(value) for value in distinct], pyarrow.string()).take(
         encoded.indices
     )
+
+
+def _is_list(kind: pyarrow.DataType) -> bool:
+    """Tell a list of plain values from other structures."""
+    lists = (
+        pyarrow.types.is_list,
+        pyarrow.types.is_large_list,
+        pyarrow.types.is_fixed_size_list,
+    )
+    return any(test(kind) for test in lists) and not pyarrow.types.is_nested(kind.value_type)
 
 
 def text_column(name: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> pyarrow.Array:

@@ -42,13 +42,15 @@ from confide.tasks.values import UnsupportedValueError, canonical_array, canonic
         (datetime(2024, 2, 29, 8, 30), "2024-02-29 08:30:00"),
         (datetime(2024, 2, 29, tzinfo=UTC), "2024-02-29 00:00:00+00:00"),
         (" 007 ", " 007 "),
+        (["New York", 1.0, None, "\u00e9"], '["New York","1",null,"\u00e9"]'),
+        ([], "[]"),
     ],
 )
 def test_value_has_one_text(value: object, text: str | None) -> None:
     assert canonical_text(value) == text
 
 
-@pytest.mark.parametrize("value", [b"x", [1], {"a": 1}, timedelta(1), {1}])
+@pytest.mark.parametrize("value", [b"x", [[1]], {"a": 1}, timedelta(1), {1}])
 def test_structures_are_refused_by_type(value: object) -> None:
     with pytest.raises(UnsupportedValueError, match=type(value).__name__):
         canonical_text(value)
@@ -68,13 +70,15 @@ def test_float32_is_written_as_short_as_it_means() -> None:
         (pyarrow.array(["a", None], pyarrow.large_string()), ["a", None]),
         (pyarrow.array([datetime(2024, 1, 2)], pyarrow.timestamp("ns")), ["2024-01-02 00:00:00"]),
         (pyarrow.array([Decimal("1.20")]), ["1.2"]),
+        (pyarrow.array([["a", None], None, []]), ['["a",null]', None, "[]"]),
+        (pyarrow.array([[1], [2]], pyarrow.large_list(pyarrow.int8())), ['["1"]', '["2"]']),
     ],
 )
 def test_columns_of_any_type_become_text(values: pyarrow.Array, texts: list[str | None]) -> None:
     assert canonical_array(values).to_pylist() == texts
 
 
-@pytest.mark.parametrize("value", [b"x", [1], {"a": 1}, timedelta(1)])
+@pytest.mark.parametrize("value", [b"x", [[1]], [b"x"], {"a": 1}, timedelta(1)])
 def test_columns_of_other_types_are_refused(value: object) -> None:
     with pytest.raises(UnsupportedValueError):
         canonical_array(pyarrow.array([value]))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from confide.client.records.sources.conll import open_conll
 from confide.client.records.sources.delimited import open_delimited
 from confide.client.records.sources.json_lines import open_json_lines
 from confide.client.records.sources.opened import BATCH, Opened
@@ -141,6 +142,9 @@ EXTENSIONS: dict[str, Callable[[Path, Sequence[str], Reading], Opened]] = {
     ".ndjson": open_json_lines,
     ".parquet": open_parquet,
     ".arrow": open_arrow,
+    ".conll": open_conll,
+    ".bio": open_conll,
+    ".txt": open_conll,
 }
 
 __all__ = ["EXTENSIONS", "as_text", "open_file"]

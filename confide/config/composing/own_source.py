@@ -141,7 +141,9 @@ def kind_problem(group: str, raw: Mapping[Any, Any]) -> str | None:
 
 def _outcome_problem(raw: Mapping[Any, Any]) -> str | None:
     """Say what is wrong with the kind of an own task's outcome."""
-    said = raw.get("outcome", {"kind": DEFAULT_OUTCOME})
+    said = raw.get("outcome", {"kind": _usual_outcome(raw)})
+    if isinstance(said, dict) and "kind" not in said and _usual_outcome(raw) != DEFAULT_OUTCOME:
+        return None  # there is no other
     kind = said.get("kind") if isinstance(said, dict) else said
     if isinstance(said, dict) and kind in OUTCOMES:
         return None
@@ -154,8 +156,14 @@ def _outcome_problem(raw: Mapping[Any, Any]) -> str | None:
 def outcome_of(raw: Mapping[Any, Any]) -> str:
     """Name the outcome whose settings a task's file may hold."""
     said = raw.get("outcome")
-    kind = said.get("kind") if isinstance(said, dict) else None
-    return str(kind) if kind in OUTCOMES else DEFAULT_OUTCOME
+    kind = said.get("kind", _usual_outcome(raw)) if isinstance(said, dict) else None
+    return str(kind) if kind in OUTCOMES else _usual_outcome(raw)
+
+
+def _usual_outcome(raw: Mapping[Any, Any]) -> str:
+    """Name the outcome of a task's file that names none."""
+    kind = raw.get("kind")
+    return TASKS[kind].outcomes[0] if kind in TASKS else DEFAULT_OUTCOME
 
 
 def schema_of(group: str, raw: Mapping[Any, Any]) -> str | None:

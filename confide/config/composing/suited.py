@@ -80,6 +80,17 @@ ADAM = Recipe(optimizer="adam", learning_rate=0.003, num_rounds=50)
 
 Steps of Adam are as long whatever the encoding: rows of many inputs a column need no other rate."""
 
+TOKENS = {
+    "head": Recipe(optimizer="adam", learning_rate=0.01, sampling_rate=0.1, num_rounds=30),
+    "lora": Recipe(optimizer="adam", learning_rate=0.002, sampling_rate=0.1, num_rounds=30),
+}
+"""Tuning -> for a tag a word, with privacy or without (ADR 0042): most words are in no span, and
+plain steps learn for long that none is."""
+
+_TOKEN_LAYERS = 3
+"""Layers of MiniLM whose vectors a head on frozen features gets for tags: its last ones are
+trained to say what a whole text is about."""
+
 TREES = Recipe(objective=BoostingConfig(), local_steps=1, sampling_rate=1.0)
 """What ``client=trees`` says; as many rounds as the trees have levels (ADR 0034)."""
 
@@ -96,6 +107,7 @@ _OF_CHOICES = (
     "client.sampling_rate",
     "client.optimizer.kind",
     "server.num_rounds",
+    "backbone.num_hidden_layers",
 )
 """Settings that the default choices of their groups leave to the rule."""
 OBJECTIVE = "${suited:objective}"
@@ -125,6 +137,8 @@ def _suited(name: str, otherwise: Any = None, *, _root_: DictConfig) -> Any:
         return _partitioner(_root_)
     if name == "tree_rounds":
         return _tree_rounds(_root_)
+    if name == "layers":
+        return _layers(_root_)
     recipe = _recipe(_root_)
     if recipe is PLAIN and otherwise is not None:
         return otherwise
@@ -149,12 +163,20 @@ def _tree_rounds(root: DictConfig) -> int:
     return counts[0] * counts[1] if all(isinstance(one, int) for one in counts) else 1
 
 
+def _layers(root: DictConfig) -> int | None:
+    """Return how many layers of MiniLM are kept; None for all."""
+    is_tagged = _of(root, "task.kind") == "token_classification"
+    return _TOKEN_LAYERS if is_tagged and _of(root, "tuning.kind") == "head" else None
+
+
 def _recipe(root: DictConfig) -> Recipe:
     """Choose how the model of a config is trained."""
     if not _nothing_is_said(root):
         return PLAIN
     if _of(root, "backbone.kind") == "trees":
         return replace(TREES, num_rounds=_tree_rounds(root))
+    if _of(root, "task.kind") == "token_classification":
+        return TOKENS.get(_model(root), PLAIN)
     if not _is_private(root):
         return ADAM if _is_table(root) and _of(root, "client.optimizer.momentum") == 0 else PLAIN
     kind = BACKBONES.get(str(_of(root, "backbone.kind")))
@@ -256,6 +278,7 @@ __all__ = [
     "OBJECTIVE",
     "PLAIN",
     "SUITED",
+    "TOKENS",
     "TREES",
     "Recipe",
     "register_rule",

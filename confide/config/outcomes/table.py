@@ -1,9 +1,9 @@
 """Outcomes: what is predicted of a record, whatever the record is.
 
 ``OUTCOMES`` is the one place that lists kinds. A task's records and its outcome are chosen apart:
-any outcome goes with tables and with texts. The settings of classes stand on the task itself, from
-before there was anything else; each other outcome has its own in ``task.outcome``. See
-docs/design/0032-outcomes.md.
+any outcome of a record as a whole goes with tables and with texts. The settings of classes stand
+on the task itself, from before there was anything else; each other outcome has its own in
+``task.outcome``. See docs/design/0032-outcomes.md.
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
 from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
+from confide.config.outcomes.spans import SpansConfig
 from confide.config.outcomes.survival import SurvivalConfig
 from confide.metrics.metric import Metric
 
@@ -83,6 +84,7 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=NextItemConfig,
         outcome="confide.tasks.outcomes.next_item.NextItem",
     ),
+    "spans": OutcomeKind(schema=SpansConfig, outcome="confide.tasks.outcomes.spans.Spans"),
 }
 """Kinds of outcome, by name."""
 

@@ -39,6 +39,8 @@ class TaskKind:
         forms: forms that a model of it can be exported to; None for every form.
         networks: backbone kind -> network in place of that backbone's own, for outputs that are not
             one row of numbers a record.
+        texts: dotted name of a function (schema, values of a column) -> texts, as a tokenizer
+            takes them; None where the values are texts.
     """
 
     schema: type[TaskConfig]
@@ -56,6 +58,7 @@ class TaskKind:
     members: tuple[str, ...] = ()
     forms: tuple[str, ...] | None = None
     networks: Mapping[str, Network] = field(default_factory=dict)
+    texts: str | None = None
 
     @property
     def backbones(self) -> tuple[str, ...]:

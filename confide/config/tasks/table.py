@@ -4,12 +4,14 @@
 export, report and model card are built from its entries; see docs/design/0021-tables.md.
 """
 
+from confide.config.models.kind import Network
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.kind import TaskKind
 from confide.config.tasks.recommendation import RecommendationConfig
 from confide.config.tasks.series import SeriesConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tasks.token_classification import TokenClassificationConfig
 from confide.metrics.metric import Metric
 
 TASKS: dict[str, TaskKind] = {
@@ -62,6 +64,26 @@ TASKS: dict[str, TaskKind] = {
         records="histories of users",
         outcomes=("next_item",),
         assets=("catalogue",),
+    ),
+    "token_classification": TaskKind(
+        schema=TokenClassificationConfig,
+        task="confide.tasks.token_classification.TokenClassification",
+        inputs=("input_ids", "attention_mask"),
+        reader="confide.tasks.spans.reading.read_words",
+        inventor="confide.tasks.spans.reading.invent_words",
+        title="Spans in texts",
+        purpose="Finds spans in texts",
+        records="texts",
+        pipeline_tag="token-classification",
+        outcomes=("spans",),
+        assets=("tokenizer",),
+        networks={
+            "transformer": Network(
+                builder="confide.models.encoders.token_encoder.build_token_encoder",
+                exporter="confide.inference.token_tags_form.TokenTagsExporter",
+            )
+        },
+        texts="confide.tasks.spans.words.plain_texts",
     ),
 }
 """Kinds of task, by name."""

@@ -53,18 +53,31 @@ class FrozenEncoder:
 
     def cache(self, compute: Compute) -> FeatureCache | None:
         """Return where features are kept; None for nowhere."""
-        if compute.feature_cache is None:
-            return None
-        config = self._config
-        # Whatever features depend on beside the records; another precision rounds otherwise.
-        identity = (
-            content_hash(self._folder),
-            str(config.num_hidden_layers),
-            config.pooling,
-            str(compute.autocast),
-            _INPUTS,
-        )
-        return FeatureCache(compute.feature_cache, identity)
+        return feature_cache(self._config, self._folder, compute, of=self._config.pooling)
 
 
-__all__ = ["FrozenEncoder"]
+def feature_cache(
+    config: TransformerConfig, folder: Path, compute: Compute, *, of: str
+) -> FeatureCache | None:
+    """Return where features of an encoder are kept; None for nowhere.
+
+    Args:
+        config: the encoder.
+        folder: where its files are.
+        compute: where and how it computes.
+        of: what its token vectors become: a pooling's name, or what else tells features apart.
+    """
+    if compute.feature_cache is None:
+        return None
+    # Whatever features depend on beside the records; another precision rounds otherwise.
+    identity = (
+        content_hash(folder),
+        str(config.num_hidden_layers),
+        of,
+        str(compute.autocast),
+        _INPUTS,
+    )
+    return FeatureCache(compute.feature_cache, identity)
+
+
+__all__ = ["FrozenEncoder", "feature_cache"]

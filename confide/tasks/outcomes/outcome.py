@@ -55,7 +55,7 @@ class Outcome(Protocol):
 
     @property
     def target_shape(self) -> tuple[int, ...]:
-        """Shape of one record's target."""
+        """Shape of one record's target; -1 for what is as long as the record."""
 
     @property
     def score_shape(self) -> tuple[int, ...]:

@@ -36,7 +36,8 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("extension", EXTENSIONS)
+# A file with a word a line names no columns.
+@pytest.mark.parametrize("extension", sorted(set(EXTENSIONS) - {".conll", ".bio", ".txt"}))
 def test_namesakes_are_refused(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"records{extension}"
     WRITERS[extension](path)

@@ -246,8 +246,8 @@ def test_what_cannot_be_read_is_refused(what: str, tmp_path: Path) -> None:
         load(tmp_path / name, "id", "note")
 
 
-def test_column_of_lists_is_refused_only_where_it_is_needed(tmp_path: Path) -> None:
-    FRAME.assign(scans=[[1], [2], [3]]).to_parquet(tmp_path / "x.parquet")
+def test_column_of_structures_is_refused_only_where_it_is_needed(tmp_path: Path) -> None:
+    FRAME.assign(scans=[[[1]], [[2]], [[3]]]).to_parquet(tmp_path / "x.parquet")
     assert load(tmp_path / "x.parquet").records.to_dict() == TEXT
     with pytest.raises(
         DataError, match=r"Column scans holds values of type list<.*>; expected text, numbers"

@@ -68,7 +68,7 @@ def test_a_query_that_changes_rows_changes_none(table: str) -> None:
         ),
         ("SELECT id FROM heart WHERE id < 0", r"data\.query holds no records"),
         (
-            "SELECT id, ARRAY[1] AS age FROM heart",
+            "SELECT id, ARRAY[ARRAY[1]] AS age FROM heart",
             "Column age holds values of type list; expected text, numbers",
         ),
         (

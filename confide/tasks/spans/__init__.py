@@ -1,0 +1,1 @@
+"""Spans of words: their tags, and the lists that records hold."""
