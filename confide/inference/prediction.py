@@ -18,7 +18,7 @@ from confide.errors import DataError
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
 from confide.tasks.made.making import to_predict
-from confide.tasks.task import Examples, TalliedTask, Task
+from confide.tasks.task import CompletesPredictions, Examples, TalliedTask, Task
 from confide.tasks.values import text_column
 
 _PART = 1024
@@ -238,10 +238,13 @@ def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
     for start in range(0, len(inputs.records), _PART):
         records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
         examples = predictor.prepare(records)
-        made = (_tallied if isinstance(predictor.task, TalliedTask) else _scored)(
+        frame, scores, labels = (_tallied if isinstance(predictor.task, TalliedTask) else _scored)(
             predictor, examples
         )
-        yield Part(*made, inputs.labelled[start : start + _PART])
+        if isinstance(predictor.task, CompletesPredictions):
+            columns = {str(name): list(frame[name]) for name in frame}
+            frame = pandas.DataFrame(dict(predictor.task.completed(columns, records)))
+        yield Part(frame, scores, labels, inputs.labelled[start : start + _PART])
 
 
 def _scored(predictor: Predictor, examples: Examples) -> tuple[pandas.DataFrame, Tensor, Tensor]:

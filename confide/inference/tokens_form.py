@@ -3,7 +3,7 @@
 import json
 import warnings
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from safetensors import safe_open
 from torch import nn
@@ -16,7 +16,7 @@ from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.inference.exporter import load_classifier, write_classifier
 from confide.inference.modeling_confide import ConfideForSequenceClassification
 from confide.models.backbones import find_backbone, has_pooler, load_encoder, load_tokenizer
-from confide.models.networks import Head, TextClassifier
+from confide.models.networks import Head, OnEncoder, TextClassifier
 from confide.models.tuning.bottleneck import take_bottlenecks_out
 from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
@@ -30,7 +30,7 @@ class TokensExporter:
         """Return encoder and head."""
         classifier = _classifier(workload, plan)
         if merge:
-            _take_adapter_out(classifier, merge=True)
+            take_adapter_out(classifier, merge=True)
         return classifier
 
     def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
@@ -49,17 +49,9 @@ class TokensExporter:
     ) -> None:
         """Fill a folder that transformers loads."""
         classifier = _classifier(workload, plan)
-        if keep_adapter and TUNINGS[plan.tuning.kind].folder == "adapter":
-            with warnings.catch_warnings():  # peft asks for what it cannot find offline
-                warnings.simplefilter("ignore")
-                classifier.encoder.save_pretrained(folder)
-            (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
-            file = folder / "adapter_config.json"
-            config = json.loads(file.read_text())
-            # Not a path of this machine. transformers takes the weights beside the adapter.
-            config["base_model_name_or_path"] = cast(TransformerConfig, plan.backbone).name
-            file.write_text(json.dumps(config, indent=2) + "\n")
-        _take_adapter_out(classifier, merge=not keep_adapter)
+        if keep_adapter:
+            write_adapter(folder, classifier.encoder, plan)
+        take_adapter_out(classifier, merge=not keep_adapter)
         _write_weights(folder, classifier, plan)
         self.write_beside(folder, plan)
 
@@ -84,7 +76,22 @@ def _classifier(workload: Workload, plan: TrainingPlan) -> TextClassifier:
     return made.eval()
 
 
-def _take_adapter_out(classifier: TextClassifier, *, merge: bool) -> None:
+def write_adapter(folder: Path, encoder: Any, plan: TrainingPlan) -> None:
+    """Write a LoRA adapter into a folder, beside the weights it belongs to; nothing without one."""
+    if TUNINGS[plan.tuning.kind].folder != "adapter":
+        return
+    with warnings.catch_warnings():  # peft asks for what it cannot find offline
+        warnings.simplefilter("ignore")
+        encoder.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text())
+    # Not a path of this machine. transformers takes the weights beside the adapter.
+    config["base_model_name_or_path"] = cast(TransformerConfig, plan.backbone).name
+    file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def take_adapter_out(classifier: OnEncoder, *, merge: bool) -> None:
     """Take a LoRA adapter out of the encoder, merged into its weights or not."""
     encoder = classifier.encoder
     if hasattr(encoder, "merge_and_unload"):
@@ -123,4 +130,4 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     write_classifier(folder, config, tensors, plan=plan, classes=classes)
 
 
-__all__ = ["TokensExporter"]
+__all__ = ["TokensExporter", "take_adapter_out", "write_adapter"]

@@ -140,6 +140,39 @@ def test_banks_with_adapters_get_the_weights_of_the_simulation(tuning: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+def test_names_in_texts_are_found_alike_in_a_deployment() -> None:
+    names = (
+        "experiment=tweet_entities",
+        "privacy.epsilon=8",
+        "data.max_records=600",
+        "data.num_clients=3",
+        "data.partitioner=iid",
+        "simulation.baselines=[]",
+    )
+    allowing = (
+        *ALLOWING,
+        "policy.backbones=[any]",
+        "policy.min_records=10",
+        f"backbones=['{BACKBONE}']",
+        "data.validation=0.05",
+        "data.test=0.2",
+    )
+    publishers = ("publisher-1", "publisher-2", "publisher-3")
+    with Deployment(
+        run_overrides=names, institutions=publishers, client_overrides=allowing
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server("server.num_rounds=3")
+        assert deployment.wait_for_server(400) == 0
+        summary = deployment.summary()
+        simulated = deployment.simulate("server.num_rounds=3", *NOISY)
+        assert summary["model_sha256"] == simulated["model_sha256"]
+        assert summary["federated"] == simulated["federated"]
+        assert summary["evaluation"]["noisy"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_hospitals_release_quantiles_once_and_the_next_run_reuses_them() -> None:
     released = ("task.numeric.encoding=piecewise", "task.numeric.edges=released")
     hospitals = ("Cleveland", "Hungary")

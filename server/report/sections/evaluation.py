@@ -18,6 +18,7 @@ from confide.server.report.sections.labels_section import (
 )
 from confide.server.report.sections.reference_section import reference_card, reference_section
 from confide.server.report.sections.regression_section import regression_card, regression_section
+from confide.server.report.sections.spans_section import spans_card, spans_section
 from confide.server.report.sections.survival_section import survival_card, survival_section
 
 SectionFn = Callable[[RunFiles, Mapping[str, Any]], Sequence[Block]]
@@ -33,6 +34,7 @@ SECTIONS: dict[str, tuple[SectionFn, CardFn]] = {
     "survival": (survival_section, survival_card),
     "forecast": (reference_section, reference_card),
     "next_item": (reference_section, reference_card),
+    "spans": (spans_section, spans_card),
 }
 """Kind of evaluation -> what shows it on the page, and on the card."""
 
