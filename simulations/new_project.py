@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.writing import draft_yaml
 from confide.client.records.sources.reading import Reading
+from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tasks.token_classification import TokenClassificationConfig
 
 _IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")
 _MOST_INSTITUTIONS, _ENOUGH_RECORDS = 4, 100
@@ -174,6 +176,7 @@ def ignored(source: Source | None) -> list[str]:
 def _experiment(name: str, source: Source | None) -> str:
     is_text = source is not None and isinstance(source.draft.task, TextClassificationConfig)
     settings = _TEXT_SETTINGS if is_text else ""
+    is_tagged = source is not None and isinstance(source.draft.task, TokenClassificationConfig)
     spends = source is not None and not source.path.startswith("pkg://")
     if spends:
         ledger = _LEDGER.removesuffix("}\n")
@@ -182,9 +185,9 @@ def _experiment(name: str, source: Source | None) -> str:
     return _EXPERIMENT.format(
         name=name,
         owners="" if owner is None else _OWNERS.format(column=" ".join(owner.split())),
-        backbone="minilm" if is_text else "logistic",
-        tuning="head" if is_text else "full",
-        recipe="" if is_text else _TABLE_RECIPE,
+        backbone="minilm" if is_text or is_tagged else "logistic",
+        tuning="head" if is_text or is_tagged else "full",
+        recipe="" if is_text or is_tagged else _TABLE_RECIPE,
         settings=settings,
         budget=_BUDGET if spends else "",
         baselines=_BASELINES if spends else "",
@@ -262,8 +265,8 @@ def _readme(name: str, module: str, source: Source | None) -> str:
     else:
         third, does = f"confide report runs/{name}", "writes the report again"
     spends = source is not None and not source.path.startswith("pkg://")
-    is_text = source is not None and isinstance(source.draft.task, TextClassificationConfig)
-    openly = ["privacy=none"] + ([] if is_text else ["client=table"])
+    is_table = source is None or isinstance(source.draft.task, TabularConfig)
+    openly = ["privacy=none"] + (["client=table"] if is_table else [])
     openly += ["client.ledger=null"] if spends else []
     return _README.format(
         name=name,

@@ -18,6 +18,7 @@ from confide.client.records.drafting.roles import (
     survival_columns,
     tells_label,
 )
+from confide.client.records.drafting.spans import Tagged, find_tagged
 from confide.client.records.drafting.values import (
     MISSING_WORDS,
     Values,
@@ -28,11 +29,13 @@ from confide.client.records.drafting.values import (
     sort_key,
 )
 from confide.config.outcomes.regression import RegressionConfig
+from confide.config.outcomes.spans import SpansConfig
 from confide.config.spelling import canonical_name, nearest, written
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tasks.token_classification import TokenClassificationConfig
 from confide.errors import DataError
 
 _RARE = 5
@@ -104,6 +107,9 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
         raise DataError(
             f"The records lack column {', '.join(absent)}; they have {', '.join(columns)}."
         )
+    tagged = find_tagged(records, named.label)
+    if tagged is not None:
+        return _of_spans(records, tagged, named)
     if len(columns) == 1:
         (only,) = columns
         separator = next((sign for sign in ";\t|" if sign in only), None)
@@ -122,6 +128,28 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
             " predicted."
         )
     return _Drafting(columns, named, candidates).draft()
+
+
+def _of_spans(records: Dataset, tagged: Tagged, named: Named) -> Draft:
+    """Draft a task of words with a tag each."""
+    documents = set(records["document"][:]) if "document" in records.column_names else set()
+    task = TokenClassificationConfig(
+        words_column=tagged.words,
+        outcome=SpansConfig(types=tagged.types, column=tagged.tags, scheme=tagged.scheme),
+        max_tokens=next((size for size in _TOKENS[1:] if size >= 2 * tagged.longest), _TOKENS[-1]),
+    )
+    choice = (
+        f"Spans of words in column {tagged.words}, by tags in column {tagged.tags}, written as"
+        f" {tagged.scheme}; types are those that occur: name all that are possible"
+    )
+    return Draft(
+        task=task,
+        records=len(records),
+        choices=[choice],
+        id_column=named.identifier,
+        group_column="document" if len(documents) > 1 else None,
+        owners=len(documents),
+    )
 
 
 class _Drafting:

@@ -13,6 +13,7 @@ from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
+from confide.config.tasks.token_classification import TokenClassificationConfig
 
 _WIDTH = 100
 _MARK = """\
@@ -70,6 +71,9 @@ def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
     if isinstance(task, TextClassificationConfig):
         yield f"text_column: {_flow(task.text_column)}"
         yield f"max_tokens: {task.max_tokens}  # longer texts are cut"
+    if isinstance(task, TokenClassificationConfig):
+        yield f"words_column: {_flow(task.words_column)}"
+        yield f"max_tokens: {task.max_tokens}  # longer records are cut"
     if task.outcome.kind == DEFAULT_OUTCOME:
         yield f"label_column: {_flow(task.label_column)}"
         yield f"labels: {_flow(task.labels)}"

@@ -24,6 +24,7 @@ from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
+from confide.tasks.spans.words import list_text
 
 COUNT = 200
 DRAW = random.Random(1)
@@ -403,3 +404,23 @@ def test_drafts_of_numbers_merge_to_the_widest_range() -> None:
     other = merge_tasks({"north": north, "south": drafted().task})
     assert other.task is None
     assert "outcome: regression of amount in north, classes of outcome in south" in other.conflicts
+
+
+def test_words_with_a_tag_each_become_a_task_of_spans() -> None:
+    rows = [(["Anna", "ran"], ["B-PER", "O"]), (["in", "New", "York"], ["O", "B-LOC", "I-LOC"])]
+    records = Dataset.from_dict(
+        {
+            "words": [list_text(words) for words, _ in rows],
+            "tags": [list_text(tags) for _, tags in rows],
+            "document": ["1", "2"],
+        }
+    )
+    draft = draft_task(records)
+    assert draft.group_column == "document"
+    written = yaml.safe_load(draft_yaml(draft, source="x.conll"))
+    assert written == {
+        "kind": "token_classification",
+        "words_column": "words",
+        "max_tokens": 64,
+        "outcome": {"kind": "spans", "types": ["LOC", "PER"]},
+    }
