@@ -13,6 +13,8 @@ from confide.metrics.thresholds import at_edges
 Z = 1.959963984540054
 """97.5 % quantile of the standard normal distribution."""
 _DRAWS, _SEED = 200, 0
+_MOST = 700.0
+"""Exponent from which on its exponential is as good as infinite."""
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:
@@ -79,7 +81,9 @@ def interval_around(
     if (metric.least, metric.largest) == (0.0, 1.0) and 0 < value < 1 and noise == 0:
         # On the scale of log odds, where the interval of an area near 1 is not cut off
         centre, half = math.log(value / (1 - value)), Z * deviation / (value * (1 - value))
-        return 1 / (1 + math.exp(half - centre)), 1 / (1 + math.exp(-half - centre))
+        # Very near 0 or 1 half is larger than any exponent: the end is 0 then
+        low, high = (math.exp(min(_MOST, end - centre)) for end in (half, -half))
+        return 1 / (1 + low), 1 / (1 + high)
     return (
         max(metric.least, value - Z * deviation),
         min(metric.largest, value + Z * deviation),

@@ -13,7 +13,7 @@ from sklearn import metrics as theirs
 
 from confide.metrics.evaluation import Measured, describe, mean_deviations, metric_figures
 from confide.metrics.evaluations.classes import confusion_of, outcomes_of
-from confide.metrics.intervals import deviations
+from confide.metrics.intervals import deviations, interval_around
 from confide.metrics.outcomes.classification import CLASSIFICATION
 from confide.metrics.score_table import tables_of
 from confide.metrics.tally import ScoreTally
@@ -274,3 +274,10 @@ def test_kind_without_a_description_and_run_without_a_test_have_no_section() -> 
 def test_cheaper_threshold_weighs_mistakes() -> None:
     decided = numpy.array([3.0, 2.0, 1.0, 4.0])
     assert float(cost_a_record(decided, Costs(missed=5.0, wrong=2.0))) == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.5, 1 - 1e-9])
+@pytest.mark.parametrize("sampling", [1e-12, 1e-5, 0.3, 1e4])
+def test_intervals_near_the_ends_of_a_range_are_finite(value: float, sampling: float) -> None:
+    low, high = interval_around(CLASSIFICATION["auc"], value, noise=0.0, sampling=sampling)
+    assert 0 <= low <= value <= high <= 1
