@@ -44,6 +44,7 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         config: the encoder's, with ``confide_pooling``: mean over tokens, or the first token (cls),
             ``confide_row_norm``: norm that pooled features are scaled to, None for as they are, and
             ``confide_adapters``: layers that an adapter of width ``confide_bottleneck`` follows.
+            With ``confide_pairs`` it tells two texts apart by token types, as its tokenizer does.
     """
 
     _keys_to_ignore_on_load_unexpected = (r"\.pooler\.",)
@@ -72,11 +73,15 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         labels: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
         **ignored: Any,
     ) -> SequenceClassifierOutput:
         """Map tokens [b, t] to logits [b, c], and labels [b] of classes to a loss."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.base_model(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        inputs = {"input_ids": input_ids, "attention_mask": mask}
+        if token_type_ids is not None and getattr(self.config, "confide_pairs", False):
+            inputs["token_type_ids"] = token_type_ids
+        hidden = self.base_model(**inputs).last_hidden_state
         if self.config.confide_pooling == "cls":
             pooled = hidden[:, 0]
         else:

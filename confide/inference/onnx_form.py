@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from confide.config.tasks.table import TASKS
 from confide.errors import ModelError
 from confide.inference.exporter import exporter_of
 from confide.inference.predictor import ONNX_FILE
@@ -18,6 +17,7 @@ from confide.models.workload import Workload
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import num_bytes
 from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.task import LABELS
 
 _LARGEST_IN_ONE_FILE = 1 << 30
 """Bytes of weights; a protocol buffer holds less than 2 GiB, larger ones go to a file beside it."""
@@ -52,7 +52,8 @@ def write_onnx(folder: Path, workload: Workload, plan: TrainingPlan, *, int8: bo
     served = _Served(classifier, workload.task.scores).eval()
     # Three, since the converter takes a batch of one for a constant.
     batch = workload.task.synthetic(3, torch.Generator().manual_seed(0)).take(torch.arange(3))
-    example = {name: batch[name] for name in TASKS[plan.task.kind].inputs}
+    # All that is encoded: pairs of texts have token types beside what every text has.
+    example = {name: column for name, column in batch.items() if name != LABELS}
     name = outcome_of(plan.task).score_name
     outside = num_bytes(classifier.state_dict()) > _LARGEST_IN_ONE_FILE
     if not int8:
@@ -76,9 +77,9 @@ def _convert(
     path: Path, served: _Served, example: dict[str, Tensor], *, score_name: str, outside: bool
 ) -> None:
     axes = ("batch", "sequence")
-    # Integers are tokens, whose second dimension is a length.
+    # Long integers are tokens, whose second dimension is a length; pixels are short ones.
     dynamic = tuple(
-        {i: name for i, name in enumerate(axes) if i == 0 or not tensor.is_floating_point()}
+        {i: name for i, name in enumerate(axes) if i == 0 or tensor.dtype == torch.int64}
         for tensor in example.values()
     )
     try:

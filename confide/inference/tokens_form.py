@@ -127,6 +127,8 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     classes = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
     config.confide_pooling = backbone.pooling
     config.confide_row_norm = backbone.row_norm
+    if classifier.takes_pairs and len(plan.task.text_limits) > 1:
+        config.confide_pairs = True
     write_classifier(folder, config, tensors, plan=plan, classes=classes)
 
 

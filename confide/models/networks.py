@@ -125,9 +125,16 @@ class TextClassifier(nn.Module):
         # Now, while it is as it was pretrained, without adapters.
         self._inputs = settle_inputs(encoder, longest=longest)
 
-    def pooled(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Map tokens [b, t] to text vectors [b, d]."""
-        inputs = self._inputs.of(input_ids, attention_mask)
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether the encoder tells the two texts of a pair apart by token types."""
+        return self._inputs.types and self._inputs.pair_types
+
+    def pooled(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Map tokens [b, t], of pairs with token types [b, t], to text vectors [b, d]."""
+        inputs = self._inputs.of(input_ids, attention_mask, token_type_ids)
         hidden: Tensor = self.encoder(**inputs).last_hidden_state
         if self._pooling == "cls":
             return hidden[:, 0]
@@ -136,9 +143,11 @@ class TextClassifier(nn.Module):
         summed = hidden.masked_fill(padding, 0.0).sum(dim=1)
         return summed / attention_mask.sum(dim=1, keepdim=True).clamp(min=1)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
         """Map tokens [b, t] to logits [b, c]."""
-        features = self.pooled(input_ids, attention_mask)
+        features = self.pooled(input_ids, attention_mask, token_type_ids)
         logits: Tensor = self.head(scaled_rows(features, self._row_norm))
         return logits
 

@@ -263,6 +263,8 @@ def _leave_out_idle(task: dict[str, Any]) -> None:
         del task["outcome"]
     if task.get("numeric") == _LINEAR:
         del task["numeric"]
+    if task.get("pair_column", "") is None:
+        del task["pair_column"]
     idle = dataclasses.asdict(ColumnConfig())
     for column in task.get("columns", {}).values():
         for name in ("encoding", "edges", "mean", "deviation", "unseen"):

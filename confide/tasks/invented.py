@@ -64,7 +64,7 @@ def texts(
     config: TextClassificationConfig, count: int, generator: numpy.random.Generator
 ) -> dict[str, list[str]]:
     """Invent texts."""
-    return {config.text_column: [_text(generator) for _ in range(count)]}
+    return {name: [_text(generator) for _ in range(count)] for name in config.content_columns}
 
 
 def _text(generator: numpy.random.Generator) -> str:

@@ -24,8 +24,12 @@ class TokenCounts:
 class CountsTokens(Protocol):
     """A task that reads texts and can say how many tokens they have."""
 
-    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
-        """Count the tokens of texts, at least one, before they are cut."""
+    def count_tokens(self, *columns: Sequence[str]) -> TokenCounts:
+        """Count the tokens of texts, or of pairs, at least one, before they are cut.
+
+        Args:
+            columns: texts; of pairs also the texts beside them.
+        """
 
 
 @runtime_checkable
@@ -36,14 +40,14 @@ class NotesRecords(Protocol):
         """List sentences that the owner of records that fit should read."""
 
 
-def count_tokens(tokenizer: Any, texts: Sequence[str]) -> TokenCounts:
-    """Count the tokens of texts, at least one.
+def count_tokens(tokenizer: Any, *columns: Sequence[str]) -> TokenCounts:
+    """Count the tokens of texts, or of pairs, at least one.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        texts: the texts.
+        columns: texts; of pairs also the texts beside them.
     """
-    rows = tokenizer(list(texts), verbose=False)["input_ids"]
+    rows = tokenizer(*map(list, columns), verbose=False)["input_ids"]
     nothing = tokenizer.unk_token_id
     unknown = 0 if nothing is None else sum(row.count(nothing) for row in rows)
     return TokenCounts([len(row) for row in rows], unknown)

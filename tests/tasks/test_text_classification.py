@@ -1,6 +1,7 @@
 """Texts to tokens, and the records of every task under conf/task."""
 
 import copy
+import importlib.util
 from importlib import resources
 
 import pytest
@@ -24,7 +25,7 @@ TEXTS = ["good", "a very good flight with a very good crew", "so so flight"]
 CLS, SEP, PAD = 101, 102, 0
 # Overrides that choose a task of conf/task with its records.
 TABLES = ("heart_disease", "credit", "lending", "dialysis")
-RECORDS_OF = {"tweets": [], **{name: [f"experiment={name}"] for name in TABLES}}
+RECORDS_OF = {"tweets": [], **{name: [f"experiment={name}"] for name in (*TABLES, "titles")}}
 MOST_ENCODED = 3000
 
 
@@ -171,12 +172,15 @@ def test_every_task_of_conf_has_records_to_try() -> None:
     names = {entry.name.removesuffix(".yaml") for entry in folder.iterdir()}
     # text is for texts of one's own: it has none; the others have tests of their own.
     others = {"text", "recommendation", "stations", "overloads", "tweet_entities", "msra"}
+    others |= {"image", "masks", "audio", "digits", "fashion"}
     assert names - others == RECORDS_OF.keys()
 
 
 @pytest.mark.parametrize("name", RECORDS_OF)
 def test_task_of_conf_encodes_its_real_records(name: str, task: TextClassification) -> None:
     config = compose(RECORDS_OF[name])
+    if name == "titles" and importlib.util.find_spec("recbole") is None:
+        pytest.skip("recbole is not installed: its records are for research alone")
     records = read_source(config.data, config.task).records
     records = records.select(range(0, len(records), 1 + len(records) // MOST_ENCODED))
     if isinstance(config.task, TabularConfig):

@@ -47,22 +47,29 @@ class EncoderInputs(NamedTuple):
 
     Attributes:
         positions: how positions are counted; None: left to the encoder.
-        types: whether token types, all 0, are passed.
+        types: whether token types are passed, 0 for texts that stand alone.
         padding_id: id of the padding token; 0 where there is none.
+        pair_types: whether the encoder has a token type for the second text of a pair too.
     """
 
     positions: str | None
     types: bool
     padding_id: int
+    pair_types: bool = False
 
-    def of(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    def of(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Return the encoder's arguments for tokens [b, t], each contiguous and of that shape."""
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self.positions is not None:
             count = _POSITIONS[self.positions]
             inputs["position_ids"] = count(input_ids, attention_mask, self.padding_id).contiguous()
         if self.types:
-            inputs["token_type_ids"] = torch.zeros_like(input_ids)
+            types = token_type_ids if self.pair_types else None
+            inputs["token_type_ids"] = (
+                torch.zeros_like(input_ids) if types is None else types.contiguous()
+            )
         return inputs
 
 
@@ -91,7 +98,12 @@ def settle_inputs(encoder: Any, *, longest: int | None = None) -> EncoderInputs:
 
 def _settle(encoder: Any, longest: int | None) -> EncoderInputs:
     padding_id = encoder.config.pad_token_id
-    alone = EncoderInputs(None, types=False, padding_id=0 if padding_id is None else padding_id)
+    alone = EncoderInputs(
+        None,
+        types=False,
+        padding_id=0 if padding_id is None else padding_id,
+        pair_types=getattr(encoder.config, "type_vocab_size", 0) > 1,
+    )
     ids, mask = _texts(encoder, _LENGTHS, padded_length(max(_LENGTHS)), alone.padding_id)
     own = _vectors(encoder, alone.of(ids, mask), ids)
     _refuse_padding(encoder, alone, ids, mask, own)
