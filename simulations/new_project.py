@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.writing import draft_yaml
 from confide.client.records.sources.reading import Reading
-from confide.config.tasks.tabular import TabularConfig
-from confide.config.tasks.text_classification import TextClassificationConfig
-from confide.config.tasks.token_classification import TokenClassificationConfig
 
 _IGNORED = ("/runs/", "/ledgers/", "__pycache__/", "*_predicted.csv")
 _MOST_INSTITUTIONS, _ENOUGH_RECORDS = 4, 100
@@ -38,6 +35,10 @@ _TABLE_RECIPE = "  - override /client: private_table\n"
 _TEXT_SETTINGS = """\
 client: {local_steps: 10, sampling_rate: 0.1, optimizer: {learning_rate: 0.5}}
 server: {num_rounds: 15}
+"""
+_PICTURE_SETTINGS = """\
+client: {local_steps: 10, sampling_rate: 0.2, optimizer: {learning_rate: 0.5}}
+server: {num_rounds: 20}
 """
 _BUDGET = """\
 # What all runs together may spend of each institution's privacy; a run beyond it is declined.
@@ -125,6 +126,32 @@ _READERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Recipe:
+    """What a new project's experiment says of a kind of task."""
+
+    backbone: str
+    tuning: str
+    client: str = ""
+    settings: str = ""
+    openly: tuple[str, ...] = ()
+
+
+_RECIPES = {
+    "tabular": _Recipe(
+        backbone="logistic", tuning="full", client=_TABLE_RECIPE, openly=("client=table",)
+    ),
+    "text_classification": _Recipe(backbone="minilm", tuning="head", settings=_TEXT_SETTINGS),
+    "token_classification": _Recipe(backbone="minilm", tuning="head"),
+    "image_classification": _Recipe(
+        backbone="cnn",
+        tuning="full",
+        settings=_PICTURE_SETTINGS,
+        openly=("client.optimizer.kind=adam", "client.optimizer.learning_rate=0.003"),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """Where a project's records are.
 
@@ -132,7 +159,7 @@ class Source:
         path: ``data.path``, relative to the project.
         query: ``data.query``.
         reading: ``data.encoding`` and ``data.encoding_errors``.
-        files: number of files, if it is a folder with one for each institution.
+        files: number of files or folders, if it is a folder with one for each institution.
         draft: what was drafted from the records.
     """
 
@@ -174,24 +201,27 @@ def ignored(source: Source | None) -> list[str]:
 
 
 def _experiment(name: str, source: Source | None) -> str:
-    is_text = source is not None and isinstance(source.draft.task, TextClassificationConfig)
-    settings = _TEXT_SETTINGS if is_text else ""
-    is_tagged = source is not None and isinstance(source.draft.task, TokenClassificationConfig)
+    recipe = _recipe_of(source)
+    settings = recipe.settings
     spends = source is not None and not source.path.startswith("pkg://")
     if spends:
         ledger = _LEDGER.removesuffix("}\n")
-        settings = settings.replace("client: {", f"{ledger}, ") if is_text else _LEDGER
+        settings = settings.replace("client: {", f"{ledger}, ") if settings else _LEDGER
     owner = None if source is None else source.draft.group_column
     return _EXPERIMENT.format(
         name=name,
         owners="" if owner is None else _OWNERS.format(column=" ".join(owner.split())),
-        backbone="minilm" if is_text or is_tagged else "logistic",
-        tuning="head" if is_text or is_tagged else "full",
-        recipe="" if is_text or is_tagged else _TABLE_RECIPE,
+        backbone=recipe.backbone,
+        tuning=recipe.tuning,
+        recipe=recipe.client,
         settings=settings,
         budget=_BUDGET if spends else "",
         baselines=_BASELINES if spends else "",
     )
+
+
+def _recipe_of(source: Source | None) -> "_Recipe":
+    return _RECIPES["tabular" if source is None else source.draft.task.kind]
 
 
 def _invented_data(name: str, module: str) -> str:
@@ -265,8 +295,7 @@ def _readme(name: str, module: str, source: Source | None) -> str:
     else:
         third, does = f"confide report runs/{name}", "writes the report again"
     spends = source is not None and not source.path.startswith("pkg://")
-    is_table = source is None or isinstance(source.draft.task, TabularConfig)
-    openly = ["privacy=none"] + (["client=table"] if is_table else [])
+    openly = ["privacy=none", *_recipe_of(source).openly]
     openly += ["client.ledger=null"] if spends else []
     return _README.format(
         name=name,

@@ -105,14 +105,20 @@ class Result:
             ModelError: if the model is damaged, or its backbone is not here.
         """
         with quiet_imports():
+            from confide.client.records.sources.reading import Reading
             from confide.client.records.whole import read_whole
             from confide.inference.prediction import predict
             from confide.models.saved import read_description
         with threads_kept(), without_bars():
             if isinstance(records, str | Path):
                 task = read_description(self.model_dir).plan.task
-                columns = (*task.content_columns, *task.source_columns)
-                records = read_whole(str(records), query=None, needed=columns, keep=()).records
+                records = read_whole(
+                    str(records),
+                    query=None,
+                    needed=(*task.content_columns, *task.source_columns),
+                    keep=(),
+                    reading=Reading(files=task.files),
+                ).records
             return predict(self.run_dir, records, custom_tasks=self.custom_tasks)
 
     def _repr_html_(self) -> str:

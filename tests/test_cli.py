@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import confide.cli
-from confide.config.examples import EXAMPLES, FOR_RESEARCH, UNDER_GPL
+from confide.config.examples import EXAMPLES, FOR_RESEARCH, PICTURES, UNDER_GPL
 from confide.models.backbones import resolve_package_path
 
 REQUIREMENTS = Path(__file__).parents[1] / "requirements" / "data.txt"
@@ -87,6 +87,7 @@ def test_packages_of_the_examples_are_those_of_the_requirements() -> None:
         *EXAMPLES.values(),
         *FOR_RESEARCH.values(),
         *UNDER_GPL.values(),
+        *PICTURES.values(),
     ]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 HEAVY = [
+    "PIL",
     "aiohttp",
     "cryptography",
     "datasets",

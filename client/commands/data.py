@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from confide.config.composing.compose import compose
 from confide.config.composing.folders import own_configs
 from confide.config.custom import look_in_current_folder
-from confide.config.models.table import without_weights
+from confide.config.models.table import BACKBONES, without_weights
 from confide.config.run import Config
 from confide.config.tasks.table import TASKS
 from confide.errors import ConfigError, ModelError
@@ -45,13 +45,15 @@ Nothing is trained, and nothing leaves this machine.
 
 usage: confide data check [PATH] [--json] [--config-dir DIR] [OVERRIDES ...]
 
-PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE inside an
-installed package, a folder with one file for each institution, or a database's SQLAlchemy URL with
-data.query="SELECT ..."; without it, data.path is checked.
+PATH is a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .npz), pkg://PACKAGE/FILE inside an
+installed package, a folder with one file for each institution, a folder of pictures
+([INSTITUTION/]CLASS/FILE), or a database's SQLAlchemy URL with data.query="SELECT ..."; without it,
+data.path is checked.
 
   confide data check hospital.csv task=heart_disease data.id_column=id
   confide data check notes.parquet task.text_column=note task.label_column=grade \\
       'task.labels=[mild,severe]'
+  confide data check scans/ task=image 'task.labels=[benign,malignant]'
   confide data check 'postgresql+psycopg://ann@db/ward' task=heart_disease \\
       data.query='SELECT * FROM heart'
 
@@ -130,7 +132,7 @@ def _check_composed(words: Sequence[str]) -> int:
 
 
 def _compose(overrides: Sequence[str]) -> Config:
-    """Compose; the backbone for a table may be left out, since checking needs none."""
+    """Compose; a backbone other than for texts may be left out, since checking needs none."""
     try:
         return compose(overrides)
     except ConfigError as error:
@@ -138,12 +140,17 @@ def _compose(overrides: Sequence[str]) -> Config:
         chosen = {re.split(r"[.=@]", override.lstrip("+~"))[0] for override in overrides}
         if {"backbone", "tuning", "experiment"} & chosen:
             raise
-        try:
-            return compose([*overrides, f"backbone={without_weights()[0]}", "tuning=full"])
-        except ConfigError as second:
-            # Mistakes found with both backbones are the user's, the others come from the one tried
-            common = [problem for problem in first.problems if problem in second.problems]
-            raise (ConfigError(common) if common else first) from None
+        # Of each kind of input one
+        kinds = {BACKBONES[name].inputs: name for name in reversed(without_weights())}
+        tried = [first.problems]
+        for name in reversed(kinds.values()):
+            try:
+                return compose([*overrides, f"backbone={name}", "tuning=full"])
+            except ConfigError as error:
+                tried.append(error.problems)
+        # Mistakes found with all backbones are the user's, the others come from the one tried
+        common = [one for one in first.problems if all(one in problems for problems in tried)]
+        raise (ConfigError(common) if common else first) from None
 
 
 def _tokenizer(config: Config) -> "CountTokens":
@@ -157,11 +164,11 @@ def _tokenizer(config: Config) -> "CountTokens":
         assert config.backbone.pretrained is not None
         return load_tokenizer(find_backbone(config.backbone.pretrained))
 
-    def count(texts: Sequence[str]) -> "TokenCounts | None":
+    def count(*columns: Sequence[str]) -> "TokenCounts | None":
         from confide.tasks.tokens import count_tokens
 
         try:
-            return count_tokens(loaded(), texts)
+            return count_tokens(loaded(), *columns)
         except (ModelError, OSError, ValueError):
             return None
 

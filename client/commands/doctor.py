@@ -174,11 +174,11 @@ def _token_counter(kit: InstitutionKit) -> "CountTokens":
         local = str(kit.path(name)) if kit.path(name).is_dir() else name
         return load_tokenizer(find_backbone(Weights(name=local)))
 
-    def count(texts: Sequence[str]) -> "TokenCounts | None":
+    def count(*columns: Sequence[str]) -> "TokenCounts | None":
         from confide.tasks.tokens import count_tokens
 
         try:
-            return count_tokens(tokenizer(), texts)
+            return count_tokens(tokenizer(), *columns)
         except (ConfideError, IndexError, OSError, ValueError):
             return None  # what is wrong with a backbone is a finding of its own
 

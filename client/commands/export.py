@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _records(arguments: argparse.Namespace) -> "Dataset":
+    from confide.client.records.sources.reading import Reading
     from confide.client.records.whole import read_whole
     from confide.inference.predictor import find_model
     from confide.models.saved import read_description
@@ -101,7 +102,13 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
     task = read_description(find_model(arguments.run)).plan.task
     # Other columns are not even read: nothing of them is compared or shown
     needed = [*task.content_columns, *task.target_columns]
-    return read_whole(arguments.check, query=arguments.query, needed=needed, keep=()).records
+    return read_whole(
+        arguments.check,
+        query=arguments.query,
+        needed=needed,
+        keep=(),
+        reading=Reading(files=task.files),
+    ).records
 
 
 def _show(comparison: "Comparison", folder: Path) -> None:

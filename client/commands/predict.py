@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,8 @@ labelled ones are printed. If records do not fit, all mistakes are listed at onc
 written."""
 
 _INPUT_HELP = (
-    "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow), pkg://PACKAGE/FILE, or a database's"
-    " URL"
+    "a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .npz), a folder of pictures,"
+    " pkg://PACKAGE/FILE, or a database's URL"
 )
 _KEEP_HELP = "columns of INPUT to keep, such as id,text (default: all)"
 
@@ -138,7 +139,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         query=arguments.query,
         needed=needed,
         keep=keep,
-        reading=reading_of(arguments),
+        reading=replace(reading_of(arguments), files=schema.files),
     )
     rows = made_to_predict(whole.records, schema)
     if rows is not None:  # a line a user, and not a line a row

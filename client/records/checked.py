@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
-from confide.client.records.judged import text_notes, value_notes, value_problems
+from confide.client.records.judged import file_notes, text_notes, value_notes, value_problems
 from confide.client.records.made import files_of, holds_records, made_of, placed, refuse_shared
 from confide.client.records.sources.custom import load_custom_records
 from confide.client.records.sources.reading import Reading
@@ -125,14 +125,16 @@ def read_source(config: DataConfig, task: TaskConfig) -> SourceRecords:
     columns += [name for name in named if name is not None and name not in made]
     wanted = tuple(dict.fromkeys(columns))
     if config._target_ is not None:
-        source = load_custom_records(config, wanted, by_name=by_file(config))
+        source = load_custom_records(config, wanted, by_name=by_file(config), reading=task.files)
     else:
         source = load_records(
             config.path,
             wanted,
             in_memory_mb=config.in_memory_mb,
             query=config.query,
-            reading=Reading(encoding=config.encoding, errors=config.encoding_errors),
+            reading=Reading(
+                encoding=config.encoding, errors=config.encoding_errors, files=task.files
+            ),
         )
     return made_of(source, task, place=partition_column(config)) if makes else source
 
@@ -224,7 +226,7 @@ def source_notes(source: SourceRecords, whole: Read, task: TaskConfig) -> tuple[
         *(
             f"{name}: {placed(note, source, name)}" if name else placed(note, source, name)
             for name, part in files_of(source)
-            for note in text_notes(part, task)
+            for note in (*text_notes(part, task), *file_notes(part, task))
         ),
         *(note.text for note in whole.targets.notes),
         *value_notes(whole, task),

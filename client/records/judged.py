@@ -5,13 +5,15 @@ values that is what a range is for. Of all of them it is another unit, and nothi
 from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy
 from datasets import Dataset
 
 from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.media.files import FileReading
 from confide.config.tasks.task import TaskConfig
+from confide.held import opener_of, parse_held
 from confide.tasks.reading import Problem
 from confide.tasks.schema import Column, Read
 from confide.tasks.tokens import CountsTokens, NotesRecords, TokenCounts
@@ -85,14 +87,36 @@ def text_notes(records: Dataset, task: TaskConfig) -> Iterator[Problem]:
             )
 
 
-def token_notes(counts: TokenCounts, column: str, limit: int) -> Iterator[str]:
+def file_notes(records: Dataset, task: TaskConfig) -> Iterator[Problem]:
+    """Yield a sentence for each thing that was done to files, or is odd about them."""
+    for reading in () if task.files is None else task.files.each:
+        if reading.column in records.column_names:
+            yield from _notes_of(records, reading)
+
+
+def _notes_of(records: Dataset, reading: FileReading) -> Iterator[Problem]:
+    name = reading.column
+    found: dict[str, list[int]] = {}
+    for index, cell in enumerate(records[name]):
+        held = parse_held(cell)
+        for finding in () if held is None else held.findings:
+            found.setdefault(finding, []).append(index)
+    opened = opener_of(reading)
+    for finding in sorted(found):
+        meaning = opened.note(finding)
+        if meaning is not None:
+            count = f"{len(found[finding])} of {len(records)}"
+            yield Problem(f"Column {name}: {count} {reading.what} {meaning}.", found[finding][0])
+
+
+def token_notes(counts: TokenCounts, limits: Mapping[str, int]) -> Iterator[str]:
     """Yield a sentence if many texts are cut, or many tokens are unknown.
 
     Args:
-        counts: of some texts.
-        column: column of the texts.
-        limit: ``task.max_tokens``.
+        counts: of some texts, or pairs of them.
+        limits: column of texts -> ``task.max_tokens``, at least one; those of a pair have the same.
     """
+    column, limit = ", ".join(limits), max(limits.values())
     total = sum(counts.lengths)
     cut = sum(length > limit for length in counts.lengths)
     if cut >= _MANY * len(counts.lengths) and cut >= _FEW:
@@ -122,11 +146,10 @@ def sampled_token_notes(records: Dataset, task: TaskConfig, counter: object) -> 
     if not isinstance(counter, CountsTokens) or not len(records):
         return []
     first = records.select(range(min(_SAMPLE, len(records))))
-    return [
-        note
-        for name, limit in task.text_limits.items()
-        for note in token_notes(counter.count_tokens(first[name][:]), name, limit)
-    ]
+    if not task.text_limits:
+        return []
+    counts = counter.count_tokens(*(first[name][:] for name in task.text_limits))
+    return list(token_notes(counts, task.text_limits))
 
 
 def _range(column: ColumnConfig) -> str:
@@ -134,6 +157,7 @@ def _range(column: ColumnConfig) -> str:
 
 
 __all__ = [
+    "file_notes",
     "outside",
     "sampled_token_notes",
     "text_notes",

@@ -32,8 +32,9 @@ from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.schema import Column, Read, plain_texts
 from confide.tasks.tokens import TokenCounts
 
-CountTokens = Callable[[Sequence[str]], TokenCounts | None]
-"""Function texts -> counts of their tokens; it returns None if there is no tokenizer."""
+CountTokens = Callable[..., TokenCounts | None]
+"""Function texts, of pairs also the texts beside them -> counts of their tokens; it returns None if
+there is no tokenizer."""
 NotesFn = Callable[[Dataset], Sequence[str]]
 """Records that fit -> sentences that their owner should read."""
 _BATCH = 1000
@@ -145,7 +146,7 @@ class Report:
 def check_records(
     config: Config,
     *,
-    count_tokens: CountTokens = lambda texts: None,
+    count_tokens: CountTokens = lambda *columns: None,
     notes_fn: NotesFn = lambda records: (),
 ) -> Report:
     """Check records as an institution's own client would.
@@ -181,7 +182,7 @@ def check_records(
             *source_notes(source, whole, task),
             *(() if checked is None else (*checked.tally.sentences(), *checked.notes)),
             *(() if checked is None or problems else notes_fn(checked.records)),
-            *(() if tokens is None else token_notes(tokens, *next(iter(task.text_limits.items())))),
+            *(() if tokens is None else token_notes(tokens, task.text_limits)),
         ],
         source=_source_report(source.records, whole, task, checked),
         files={
@@ -271,15 +272,10 @@ def _source_report(
 
 
 def _tokens(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> TokenCounts | None:
+    columns = _texts(records, task)
     counted = [
-        count_tokens(texts)
-        for name in task.text_limits
-        for start in range(0, len(records), _BATCH)
-        if (
-            texts := _texts(
-                records.select(range(start, min(start + _BATCH, len(records)))), name, task
-            )
-        )
+        count_tokens(*(texts[start : start + _BATCH] for texts in columns))
+        for start in range(0, len(columns[0]) if columns else 0, _BATCH)
     ]
     parts = [part for part in counted if part is not None]
     if not parts:
@@ -289,21 +285,27 @@ def _tokens(records: Dataset, task: TaskConfig, count_tokens: CountTokens) -> To
     )
 
 
-def _texts(records: Dataset, name: str, task: TaskConfig) -> Sequence[str]:
-    if name not in records.column_names:
+def _texts(records: Dataset, task: TaskConfig) -> list[Sequence[str]]:
+    """Return the columns of texts, of records that lack none; [] where a column is missing."""
+    names = list(task.text_limits)
+    if not names or not set(names) <= set(records.column_names):
         return []
-    return plain_texts(task, [text for text in records[name][:] if text is not None])
+    rows = zip(*(records[name][:] for name in names), strict=True)
+    whole = [row for row in rows if None not in row]
+    return [plain_texts(task, texts) for texts in zip(*whole, strict=True)]
 
 
 def _length_reports(
     records: Dataset, task: TaskConfig, tokens: TokenCounts | None
 ) -> dict[str, LengthReport]:
-    name, max_tokens = next(iter(task.text_limits.items()), ("", 0))
-    texts = _texts(records, name, task)
-    if not texts:
+    columns = _texts(records, task)
+    if not columns:
         return {}
-    lengths = {"characters": _length_report([len(text) for text in texts])}
+    lengths = {
+        "characters": _length_report([sum(map(len, row)) for row in zip(*columns, strict=True)])
+    }
     if tokens is not None:
+        max_tokens = max(task.text_limits.values())
         cut = sum(length > max_tokens for length in tokens.lengths) / len(tokens.lengths)
         lengths["tokens"] = dataclasses.replace(_length_report(tokens.lengths), cut=cut)
     return lengths

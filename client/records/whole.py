@@ -12,9 +12,10 @@ from datasets import Dataset
 from confide.client.records.sources.json_lines import table_of
 from confide.client.records.sources.opened import Opened
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
-from confide.client.records.sources.sources import column_names, open_single
+from confide.client.records.sources.sources import column_names, open_single, source_file
 from confide.client.records.sources.spool import collect
 from confide.errors import ConfigError, DataError
+from confide.held import file_cells, parse_held
 from confide.security.redaction import redact
 from confide.tasks.values import text_column
 
@@ -85,12 +86,16 @@ def read_whole(
             )
         with open_single(path, query, columns, reading) as opened:
             table = _table(opened, path)
-        text = {name: _text(table, name) for name in columns if name in needed}
+        text = {name: _text(table, name, path, reading) for name in columns if name in needed}
     except DataError as error:
         # Its words are for the setting of a run; here the path came from the command line
         raise DataError(
             [problem.removeprefix("data.path=") for problem in error.problems]
         ) from None
+    for one in () if reading.files is None else reading.files.each:
+        # A file's content has no place in a table of predictions; where it lies has
+        if one.column in kept and not _names_files(table[one.column]):
+            kept.remove(one.column)
     # One column more, so that records without any that is needed are still counted
     counted = pyarrow.table(text) if text else table.select(columns[:1])
     # Without a fingerprint `datasets` would pickle every record to compute one
@@ -111,7 +116,21 @@ def _table(opened: Opened, path: str) -> pyarrow.Table:
     return table
 
 
-def _text(table: pyarrow.Table, name: str) -> pyarrow.Array:
+def _names_files(column: pyarrow.ChunkedArray) -> bool:
+    if not pyarrow.types.is_string(column.type):
+        return False
+    return all(parse_held(cell) is None for cell in column.slice(0, 1).to_pylist())
+
+
+def _text(table: pyarrow.Table, name: str, path: str, reading: Reading) -> pyarrow.Array:
+    files = None if reading.files is None else reading.files.of(name)
+    if files is not None:
+        values = table[name]
+        if table.schema.field(name).metadata == JSON:
+            values = pyarrow.array(_values(values))
+        place = source_file(path)
+        folder = None if place is None else place if place.is_dir() else place.parent
+        return file_cells(values, files, folder)
     if table.schema.field(name).metadata != JSON:
         return text_column(name, table[name])
     return table_of([_values(table[name])], [name])[name].combine_chunks()

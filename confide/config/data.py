@@ -43,11 +43,12 @@ class DataConfig:
     # ??? is OmegaConf's word for a setting that has no default and must be set.
     path: str = setting(
         "???",
-        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow; .conll, .bio"
-        " or .txt with a word and its tag a line),"
+        "Source of the records: a file (.csv, .tsv, .jsonl, .ndjson, .parquet, .arrow, .npz;"
+        " .conll, .bio or .txt with a word and its tag a line),"
         " pkg://PACKAGE/FILE inside an installed package, a folder with one file for each"
-        " institution, or a database's SQLAlchemy URL (its password from ~/.pgpass or"
-        " ${oc.env:NAME}); empty if _target_ returns the records.",
+        " institution, a folder of pictures ([INSTITUTION/]CLASS/FILE), or a"
+        " database's SQLAlchemy URL (its password from ~/.pgpass or ${oc.env:NAME}); empty if"
+        " _target_ returns the records.",
     )
     _target_: str | None = setting(
         None,

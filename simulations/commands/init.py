@@ -144,13 +144,14 @@ def _source(arguments: argparse.Namespace) -> "Source | None":
     is_path = "://" not in records
     place = Path(records).expanduser()
     folder: Path = arguments.folder
+    files = draft.folders or None
+    if draft.folders is None and is_path and place.is_dir():
+        files = sum(not path.name.startswith(".") for path in place.iterdir())
     return Source(
         path=_relative(place, folder) if is_path else records,
         query=arguments.query if DataConfig.is_database(records) else None,
         reading=reading,
-        files=sum(not path.name.startswith(".") for path in place.iterdir())
-        if is_path and place.is_dir()
-        else None,
+        files=files,
         draft=draft,
     )
 

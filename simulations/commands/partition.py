@@ -59,6 +59,7 @@ def _partition(words: Sequence[str]) -> int:
     config = compose([word for word in words if "=" in word])
     look_in_current_folder(config.custom_parts)
     # Imported once the config is known to be right: reading records takes pandas and datasets.
+    from confide.client.records.sources.files import write_files
     from confide.privacy.keys import seeded_secret
     from confide.simulations.population import partition_records
 
@@ -76,6 +77,8 @@ def _partition(words: Sequence[str]) -> int:
         raise StorageError(f"{folder} cannot be made: {error}.") from None
     for name, records in population.parts.items():
         path = folder / f"{folder_name(name)}.csv"
+        if config.task.files is not None:
+            records = write_files(records, config.task.files, folder)
         replace_file(path, functools.partial(_write_csv, records))
         print(f"{path}: {len(records)} records of {name}")
     for sentence in population.tally.sentences():

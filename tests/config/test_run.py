@@ -14,6 +14,8 @@ from confide.errors import ConfigError
 CONF = Path(next(iter(confide.conf.__path__)))
 RECORDS = ["task=heart_disease", "data=heart_disease"]
 TABLE = [*RECORDS, "backbone=logistic", "tuning=full"]
+PICTURES = ["backbone=cnn", "tuning=full"]
+MASKS = ["task.outcome.labels=[none,lesion]", "task.size=32", "backbone=unet", "tuning=full"]
 NEEDS = {
     ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
@@ -32,6 +34,15 @@ NEEDS = {
         "privacy=none",
     ],
     ("task", "text"): ["task.labels=[no,yes]"],
+    ("task", "image"): ["task.labels=[no,yes]", "task.size=32", *PICTURES],
+    ("task", "audio"): ["task.labels=[no,yes]", *PICTURES],
+    ("task", "masks"): MASKS,
+    ("backbone", "unet"): ["task=masks", *MASKS],
+    ("task", "digits"): PICTURES,
+    ("task", "fashion"): PICTURES,
+    ("data", "digits"): ["task=digits", *PICTURES],
+    ("backbone", "cnn"): ["task=digits", "tuning=full"],
+    ("backbone", "vision"): ["task=digits", "backbone.name=/somewhere"],
     ("strategy", "gradient_sum"): ["client=private_table"],
     ("strategy", "newton"): ["privacy=none"],
     ("strategy", "private_newton"): ["client=private_newton", *TABLE],

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import masks_made
 import pytest
+import sounds_made
 from deployment_run import ALLOWING, HEART, Deployment, confide
 from small_items import words
 
@@ -322,3 +324,25 @@ def test_centres_from_kits_get_the_weights_and_scores_of_the_simulation() -> Non
         for part in ("model_sha256", "federated", "federated_validation"):
             assert summary[part] == simulated[part]
         assert summary["federated"]["c_index"] > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("content", ["sounds", "masks"])
+def test_wards_with_files_get_the_weights_of_the_simulation(content: str, tmp_path: Path) -> None:
+    wards = ("east", "west")
+    given = (
+        sounds_made.job(sounds_made.write_tones(tmp_path / "files"))
+        if content == "sounds"
+        else masks_made.job(masks_made.write_squares(tmp_path / "files", count=60))
+    )
+    allowing = (*ALLOWING, "policy.backbones=[any]", "policy.min_records=5")
+    allowing += ("data.validation=0.1", "data.test=0.3")
+    with Deployment(
+        run_overrides=given, institutions=wards, client_overrides=allowing
+    ) as deployment:
+        deployment.start_clients()
+        deployment.start_server("server.num_rounds=2")
+        assert deployment.wait_for_server(360) == 0
+        simulated = deployment.simulate("server.num_rounds=2", *NOISY[:1], "policy.min_support=5")
+        assert deployment.summary()["model_sha256"] == simulated["model_sha256"]

@@ -61,6 +61,8 @@ class Draft:
         group_column: column that names a record's owner.
         owners: number of its values.
         institution: column that names the institution, with the number of its values.
+        folders: number of folders that are institutions, 0 for none, in a folder of pictures; None
+            for any other source.
     """
 
     task: TaskConfig
@@ -73,6 +75,7 @@ class Draft:
     group_column: str | None = None
     owners: int = 0
     institution: tuple[str, int] | None = None
+    folders: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,17 @@
 from dataclasses import replace
 
 from confide.client.records.drafting.draft import Draft, Named, draft_task
+from confide.client.records.sources.files import is_folder_of_files
+from confide.client.records.sources.formats import EXTENSIONS
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
-from confide.client.records.sources.sources import FILE_COLUMN, load_records, shared_columns
+from confide.client.records.sources.sources import (
+    FILE_COLUMN,
+    load_records,
+    shared_columns,
+    source_file,
+)
 from confide.config.data import DataConfig
+from confide.config.tasks.media.pictures import PictureReading
 
 
 def draft_source(
@@ -26,6 +34,16 @@ def draft_source(
     Raises:
         DataError: if the records cannot be read, or hold nothing to learn.
     """
+    place = source_file(source)
+    if (
+        place is not None
+        and place.is_dir()
+        and is_folder_of_files(place, tuple(EXTENSIONS), PictureReading(column=""))
+    ):
+        # Here: only who has pictures waits for Pillow
+        from confide.client.records.drafting.pictures import draft_pictures
+
+        return draft_pictures(place)
     names = shared_columns(source, query=query, reading=reading)
     loaded = load_records(
         source, names, in_memory_mb=DataConfig.in_memory_mb, query=query, reading=reading

@@ -11,6 +11,7 @@ import yaml
 from confide.client.records.drafting.draft import Draft
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME, OutcomeConfig
 from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
@@ -74,6 +75,9 @@ def _task_lines(task: TaskConfig, remarks: Mapping[str, str]) -> Iterator[str]:
     if isinstance(task, TokenClassificationConfig):
         yield f"words_column: {_flow(task.words_column)}"
         yield f"max_tokens: {task.max_tokens}  # longer records are cut"
+    if isinstance(task, ImageClassificationConfig):
+        yield f"size: {task.size}  # pixels"
+        yield f"channels: {task.channels}  # 1: grey, 3: colour"
     if task.outcome.kind == DEFAULT_OUTCOME:
         yield f"label_column: {_flow(task.label_column)}"
         yield f"labels: {_flow(task.labels)}"

@@ -11,11 +11,13 @@ import pandas
 import pyarrow
 from datasets import Dataset
 
+from confide.client.records.sources.files import with_files
 from confide.client.records.sources.formats import as_text
 from confide.client.records.sources.opened import BATCH, Opened
 from confide.client.records.sources.sources import SourceRecords, join
 from confide.config.custom import find_part, make_part
 from confide.config.data import DataConfig
+from confide.config.tasks.media.files import FileReading
 from confide.errors import ConfigError, DataError
 
 _KEY = "data"
@@ -33,13 +35,18 @@ def check_custom_records(config: DataConfig) -> None:
 
 
 def load_custom_records(
-    config: DataConfig, columns: Sequence[str], *, by_name: bool
+    config: DataConfig,
+    columns: Sequence[str],
+    *,
+    by_name: bool,
+    reading: FileReading | None = None,
 ) -> SourceRecords:
     """Call the custom function, and read what it returns.
 
     Args:
         config: settings that name the function and its arguments.
         columns: names of the columns to keep.
+        reading: how pictures or sounds are read; None where the task has none.
         by_name: whether the names in a returned mapping are the names of institutions.
 
     Raises:
@@ -58,12 +65,12 @@ def load_custom_records(
     named = {str(name): part for name, part in made.items()} if several else {"": made}
     if not named:
         raise DataError(f"{shown} returns an empty mapping; expected at least one institution.")
-    sources = {name: _opened(part, columns, shown) for name, part in named.items()}
+    sources = {name: _opened(part, columns, shown, reading) for name, part in named.items()}
     files = tuple(named) if several else ()
     return join(sources, columns, shown=shown, files=files, in_memory_mb=config.in_memory_mb)
 
 
-def _opened(part: Any, columns: Sequence[str], shown: str) -> Opened:
+def _opened(part: Any, columns: Sequence[str], shown: str, reading: FileReading | None) -> Opened:
     if isinstance(part, Dataset):
         names, batches = part.column_names, part.with_format("arrow").iter(batch_size=BATCH)
     elif isinstance(part, pandas.DataFrame):
@@ -71,7 +78,10 @@ def _opened(part: Any, columns: Sequence[str], shown: str) -> Opened:
     else:
         raise ConfigError(f"{shown} returns {type(part).__name__}, expected {_EXPECTED}.")
     kept = [name for name in names if name in columns]
-    return Opened(columns=tuple(names), batches=as_text(batches, kept))
+    text = as_text(batches, kept, reading)
+    if reading is not None:
+        text = with_files(text, reading, None)
+    return Opened(columns=tuple(names), batches=text)
 
 
 def _batches(frame: pandas.DataFrame, columns: Sequence[str]) -> Iterator[pyarrow.Table]:

@@ -11,9 +11,12 @@ import pyarrow.parquet
 
 from confide.client.records.sources.conll import open_conll
 from confide.client.records.sources.delimited import open_delimited
+from confide.client.records.sources.files import open_arrays, with_files
 from confide.client.records.sources.json_lines import open_json_lines
 from confide.client.records.sources.opened import BATCH, Opened
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
+from confide.config.tasks.media.files import FileReading
+from confide.config.tasks.media.pictures import PictureReading
 from confide.errors import DataError
 from confide.tasks.values import text_column
 
@@ -47,7 +50,10 @@ def open_file(path: Path, columns: Sequence[str], reading: Reading = READ_AS_TEX
                 f"data.path={path}: {opened.columns.count(name)} columns are called {name}; rename"
                 " all but one."
             )
-    return replace(opened, batches=_checked(path, opened.batches))
+    batches = _checked(path, opened.batches)
+    if reading.files is not None and not reading.whole:
+        batches = with_files(batches, reading.files, path.parent)
+    return replace(opened, batches=batches)
 
 
 @contextlib.contextmanager
@@ -69,14 +75,25 @@ def _checked(path: Path, batches: Iterator[pyarrow.Table]) -> Iterator[pyarrow.T
         yield batch
 
 
-def as_text(batches: Iterator[pyarrow.Table], columns: Sequence[str]) -> Iterator[pyarrow.Table]:
-    """Convert the wanted columns to text, a batch at a time.
+def as_text(
+    batches: Iterator[pyarrow.Table],
+    columns: Sequence[str],
+    files: FileReading | None = None,
+) -> Iterator[pyarrow.Table]:
+    """Convert the wanted columns to text, a batch at a time; a column of files stays as it is.
 
     Raises:
         DataError: naming a column whose values cannot be written so.
     """
     for batch in batches:
-        yield pyarrow.table({name: text_column(name, batch[name]) for name in columns})
+        yield pyarrow.table(
+            {
+                name: batch[name]
+                if files is not None and files.of(name) is not None
+                else text_column(name, batch[name])
+                for name in columns
+            }
+        )
 
 
 def open_parquet(path: Path, columns: Sequence[str], reading: Reading) -> Opened:
@@ -132,7 +149,21 @@ def _typed(
     batches: Iterator[pyarrow.Table],
     reading: Reading,
 ) -> Opened:
-    return Opened(columns=names, batches=batches if reading.whole else as_text(batches, kept))
+    text = as_text(batches, kept, reading.files)
+    return Opened(columns=names, batches=batches if reading.whole else text)
+
+
+def open_npz(path: Path, columns: Sequence[str], reading: Reading) -> Opened:
+    """Open arrays of pictures.
+
+    Raises:
+        DataError: if the task is about something else.
+    """
+    if not isinstance(reading.files, PictureReading):
+        raise DataError(
+            f"data.path={path}: a .npz holds pictures, which need task.kind=image_classification."
+        )
+    return open_arrays(path, columns, reading.files)
 
 
 EXTENSIONS: dict[str, Callable[[Path, Sequence[str], Reading], Opened]] = {
@@ -145,6 +176,7 @@ EXTENSIONS: dict[str, Callable[[Path, Sequence[str], Reading], Opened]] = {
     ".conll": open_conll,
     ".bio": open_conll,
     ".txt": open_conll,
+    ".npz": open_npz,
 }
 
 __all__ = ["EXTENSIONS", "as_text", "open_file"]

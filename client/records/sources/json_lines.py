@@ -107,14 +107,24 @@ def _is_broken(value: Any) -> bool:
     return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
 
 
-def table_of(values: Sequence[Sequence[object]], columns: Sequence[str]) -> pyarrow.Table:
+def table_of(
+    values: Sequence[Sequence[object]], columns: Sequence[str], *, as_is: Sequence[str] = ()
+) -> pyarrow.Table:
     """Convert columns of Python values to canonical text.
+
+    Args:
+        values: of each column.
+        columns: their names.
+        as_is: names of columns that are not converted.
 
     Raises:
         DataError: naming a column whose values cannot be written so.
     """
     made = {}
     for name, column in zip(columns, values, strict=True):
+        if name in as_is:
+            made[name] = pyarrow.array(column)
+            continue
         try:
             made[name] = pyarrow.array(
                 [canonical_text(value) for value in column], pyarrow.string()

@@ -1,6 +1,6 @@
 """A source that was opened: what every reader of a format gives."""
 
-from collections.abc import Iterator, MutableSequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow
@@ -19,6 +19,7 @@ class Opened:
             are, if the source is read whole.
         is_json: whether the batches hold values as JSON; only of a source that is read whole.
         lines: line of each record that was read so far, from 1; None where there are no lines.
+        places: name of each record's file, where records are files; None where they are not.
         notes: sentences on what was read so far, which its owner should read.
     """
 
@@ -26,6 +27,7 @@ class Opened:
     batches: Iterator[pyarrow.Table]
     is_json: bool = False
     lines: MutableSequence[int] | None = None
+    places: Sequence[str] | None = None
     notes: list[str] = field(default_factory=list)
 
 

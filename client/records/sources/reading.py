@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from confide.config.tasks.media.files import FileReading
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -12,11 +14,13 @@ class Reading:
         errors: ``strict``, or ``replace`` to have U+FFFD, counted, for what cannot be decoded.
         whole: whether values are kept as they are, to be written again; else they become canonical
             text.
+        files: how pictures or sounds are read; None where the task has none.
     """
 
     encoding: str = "utf-8"
     errors: str = "strict"
     whole: bool = False
+    files: FileReading | None = None
 
 
 READ_AS_TEXT = Reading()

@@ -13,6 +13,7 @@ from uuid import uuid4
 import pyarrow
 from datasets import Dataset
 
+from confide.client.records.sources.files import is_folder_of_files, open_folders
 from confide.client.records.sources.formats import EXTENSIONS, open_file
 from confide.client.records.sources.opened import Opened
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
@@ -38,6 +39,8 @@ class SourceRecords:
         problems: sentences about missing columns, one for each file.
         files: names of the files of a folder, without extension; empty for a single source.
         lines: name of a file, '' of a single one -> line of each record, where it has lines.
+        places: name of an institution, '' of a single source -> file of each record, where records
+            are files.
         notes: sentences that the records' owner should read.
     """
 
@@ -45,6 +48,7 @@ class SourceRecords:
     problems: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     lines: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    places: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def place(self, file: str, record: int) -> str:
@@ -54,6 +58,8 @@ class SourceRecords:
             file: name of its file; '' of a single source.
             record: its position in the file, from 0.
         """
+        if file in self.places:
+            return self.places[file][record]
         lines = self.lines.get(file)
         return f"record {record + 1}" if lines is None else f"line {lines[record]}"
 
@@ -81,8 +87,13 @@ def load_records(
     """
     with contextlib.ExitStack() as stack:
         files: tuple[str, ...] = ()
-        if not DataConfig.is_database(path) and (place := _resolve(path)).is_dir():
-            paths = _folder(place)
+        is_folder = not DataConfig.is_database(path) and (place := _resolve(path)).is_dir()
+        if is_folder and _holds_files(place, reading):
+            assert reading.files is not None
+            sources = open_folders(place, columns, reading.files)
+            files = tuple(name for name in sources if name)
+        elif is_folder:
+            paths = _folder(place, reading)
             sources = {name: open_file(file, columns, reading) for name, file in paths.items()}
             files = tuple(paths)
         else:
@@ -114,6 +125,10 @@ def open_single(
             yield opened
         return
     place = _resolve(path)
+    if place.is_dir() and _holds_files(place, reading):
+        assert reading.files is not None
+        yield open_folders(place, columns, reading.files, apart=False)[""]
+        return
     if place.is_dir():
         raise DataError(f"data.path={path} is a folder; name one file.")
     yield open_file(place, columns, reading)
@@ -153,7 +168,9 @@ def shared_columns(
         raise DataError(f"{redact(path)}: a database needs the query whose rows are the records.")
     if DataConfig.is_database(path) or not (place := _resolve(path)).is_dir():
         return column_names(path, query=query, reading=reading)
-    listed = [open_file(file, (), reading).columns for file in _folder(place).values()]
+    if _holds_files(place, reading):
+        return column_names(path, reading=reading)
+    listed = [open_file(file, (), reading).columns for file in _folder(place, reading).values()]
     shared = tuple(name for name in listed[0] if all(name in names for names in listed))
     if not shared:
         raise DataError(f"data.path={path}: its files have no column in common.")
@@ -194,6 +211,7 @@ def join(
         problems=tuple(problems),
         files=files,
         lines={name: source.lines for name, source in sources.items() if source.lines is not None},
+        places={name: source.places for name, source in sources.items() if source.places},
         notes=tuple(note for source in sources.values() for note in source.notes),
     )
 
@@ -218,11 +236,20 @@ def _resolve(path: str) -> Path:
         raise DataError(f"data.path={error}") from None
 
 
-def _folder(folder: Path) -> dict[str, Path]:
+def _holds_files(folder: Path, reading: Reading) -> bool:
+    """Say whether a folder's records are its files."""
+    return reading.files is not None and is_folder_of_files(
+        folder, tuple(EXTENSIONS), reading.files
+    )
+
+
+def _folder(folder: Path, reading: Reading) -> dict[str, Path]:
     """Return institution -> file, for a folder with one file for each institution."""
     # Hidden files are what file managers and editors leave; any other stray file is an error,
     # since a record that is left out unseen is worse than a message
     paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if reading.files is not None:  # tables name pictures in folders beside them
+        paths = [path for path in paths if not path.is_dir()]
     others = [
         path.name for path in paths if path.suffix.lower() not in EXTENSIONS or not path.is_file()
     ]

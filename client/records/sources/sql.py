@@ -1,14 +1,17 @@
 """Records from a database: the rows of one query, read through a server-side cursor."""
 
 import contextlib
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 from sqlalchemy import CursorResult, create_engine
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
+from confide.client.records.sources.files import with_files
 from confide.client.records.sources.json_lines import json_table, table_of
 from confide.client.records.sources.opened import BATCH, Opened
 from confide.client.records.sources.reading import Reading
@@ -79,11 +82,14 @@ def _opened(result: CursorResult[Any], columns: Sequence[str], reading: Reading)
             )
     kept = [name for name in names if name in columns]
     positions = [names.index(name) for name in kept]
-    table = json_table if reading.whole else table_of
-    batches = (
+    files = [] if reading.files is None else [one.column for one in reading.files.each]
+    table = json_table if reading.whole else functools.partial(table_of, as_is=files)
+    batches: Iterator[pyarrow.Table] = (
         table([[row[position] for row in batch] for position in positions], kept)
         for batch in result.partitions(BATCH)
     )
+    if reading.files is not None and not reading.whole:
+        batches = with_files(batches, reading.files, None)
     return Opened(columns=names, batches=batches, is_json=reading.whole)
 
 

@@ -16,6 +16,7 @@ from confide.config.models.table import BACKBONES
 from confide.config.models.tunings import TUNINGS
 from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, OutcomeConfig
 from confide.config.privacy import PrivacyConfig
+from confide.config.spelling import canonical_name
 from confide.config.strategies.objectives import BoostingConfig, GradientSumConfig, ObjectiveConfig
 from confide.config.strategies.strategy import SgdConfig, WeightedMeanConfig
 
@@ -26,6 +27,8 @@ LEARNING_RATES: dict[tuple[str, bool], float] = {
     ("additive", True): 0.5,
     ("mlp", False): 0.2,
     ("mlp", True): 0.5,
+    ("cnn", False): 0.1,
+    ("cnn", True): 0.5,
 }
 """Client learning rate of SGD: (backbone without weights, private) -> rate; others have their
 tuning's.
@@ -252,10 +255,18 @@ def _partitioner(root: DictConfig) -> str:
     """Choose natural where a column or a folder names the institutions."""
     path = str(_of(root, "data.path") or "")
     # "" is the current folder to Path
-    named = _of(root, "data.partition_by") is not None or (
-        path != "" and "://" not in path and Path(path).expanduser().is_dir()
-    )
-    return "natural" if named else "iid"
+    is_folder = path != "" and "://" not in path and Path(path).expanduser().is_dir()
+    named = _of(root, "data.partition_by") is not None or is_folder
+    return "natural" if named and not (is_folder and _holds_classes(root, path)) else "iid"
+
+
+def _holds_classes(root: DictConfig, path: str) -> bool:
+    """Say whether a folder of pictures holds a folder for each class, and none for institutions."""
+    if _of(root, "task.image_column") is None or _of(root, "data.partition_by") is not None:
+        return False
+    known = {*(_of(root, "task.labels") or ()), *(_of(root, "task.label_values") or ())}
+    folders = [one.name for one in Path(path).expanduser().iterdir() if one.is_dir()]
+    return bool({*map(canonical_name, folders)} & {canonical_name(str(name)) for name in known})
 
 
 def _of(root: DictConfig, key: str) -> Any:

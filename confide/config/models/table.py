@@ -3,6 +3,7 @@
 ``BACKBONES`` is the one place that lists kinds; see docs/design/0021-tables.md.
 """
 
+from confide.config.models.cnn import CnnConfig
 from confide.config.models.items import ItemsConfig
 from confide.config.models.kind import BackboneKind, Network
 from confide.config.models.patches import PatchesConfig
@@ -10,11 +11,15 @@ from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, Ml
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.trees import TreesConfig
 from confide.config.models.tunings import TUNINGS
+from confide.config.models.unet import UNetConfig
+from confide.config.models.vision import VisionConfig
 
 _PERCEPTRON = Network(
     builder="confide.models.perceptron.build_perceptron",
     exporter="confide.inference.features_form.FeaturesExporter",
 )
+
+_PICTURES = ("pixel_values",)
 
 BACKBONES: dict[str, BackboneKind] = {
     "transformer": BackboneKind(
@@ -51,6 +56,20 @@ BACKBONES: dict[str, BackboneKind] = {
         tunings=("full",),
         has_weights=False,
         choice="mlp",
+    ),
+    "unet": BackboneKind(
+        schema=UNetConfig,
+        inputs=("pixel_values", "masks"),
+        network=Network(
+            builder="confide.models.pictures.unet.build_unet",
+            exporter="confide.inference.media.masks_form.MasksExporter",
+        ),
+        tunings=("full",),
+        has_weights=False,
+        choice="unet",
+        tasks=("segmentation",),
+        outcomes=("mask",),
+        forms=("hf", "merged"),
     ),
     "trees": BackboneKind(
         schema=TreesConfig,
@@ -92,6 +111,28 @@ BACKBONES: dict[str, BackboneKind] = {
         choice="items",
         forms=("hf", "onnx", "int8"),
         maker="confide.models.encoders.items.make_items",
+    ),
+    "vision": BackboneKind(
+        schema=VisionConfig,
+        inputs=_PICTURES,
+        network=Network(
+            builder="confide.models.pictures.vision.build_vision",
+            exporter="confide.inference.media.pictures_form.VisionExporter",
+        ),
+        tunings=("head", "lora", "lora_ffa", "bias", "norm"),
+        has_weights=True,
+        choice="vision with a pretrained model of pictures",
+    ),
+    "cnn": BackboneKind(
+        schema=CnnConfig,
+        inputs=_PICTURES,
+        network=Network(
+            builder="confide.models.pictures.cnn.build_cnn",
+            exporter="confide.inference.media.pictures_form.CnnExporter",
+        ),
+        tunings=("full",),
+        has_weights=False,
+        choice="cnn",
     ),
 }
 """Kinds of backbone, by name."""

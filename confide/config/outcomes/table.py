@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from confide.config.outcomes.forecast import ForecastConfig
+from confide.config.outcomes.mask import MaskConfig
 from confide.config.outcomes.multi_label import MultiLabelConfig
 from confide.config.outcomes.next_item import NextItemConfig
 from confide.config.outcomes.ordinal import OrdinalConfig
@@ -85,6 +86,9 @@ OUTCOMES: dict[str, OutcomeKind] = {
         outcome="confide.tasks.outcomes.next_item.NextItem",
     ),
     "spans": OutcomeKind(schema=SpansConfig, outcome="confide.tasks.outcomes.spans.Spans"),
+    "mask": OutcomeKind(
+        schema=MaskConfig, outcome="confide.tasks.outcomes.mask.Mask", title="Segmentation"
+    ),
 }
 """Kinds of outcome, by name."""
 

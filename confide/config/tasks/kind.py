@@ -38,7 +38,7 @@ class TaskKind:
         members: what a custom task on this schema must have, beside the members of every task.
         forms: forms that a model of it can be exported to; None for every form.
         networks: backbone kind -> network in place of that backbone's own, for outputs that are not
-            one row of numbers a record.
+            one row of numbers a record, or for inputs that the backbone's own does not take.
         texts: dotted name of a function (schema, values of a column) -> texts, as a tokenizer
             takes them; None where the values are texts.
     """
@@ -67,7 +67,11 @@ class TaskKind:
         return tuple(
             name
             for name, kind in BACKBONES.items()
-            if kind.inputs == self.inputs and (kind.tasks is None or self.schema.kind in kind.tasks)
+            if name in self.networks
+            or (
+                kind.inputs == self.inputs
+                and (kind.tasks is None or self.schema.kind in kind.tasks)
+            )
         )
 
     def outcome_problem(self, outcome: str) -> str | None:

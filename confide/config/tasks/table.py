@@ -7,6 +7,9 @@ export, report and model card are built from its entries; see docs/design/0021-t
 from confide.config.models.kind import Network
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.kind import TaskKind
+from confide.config.tasks.media.audio_classification import AudioClassificationConfig
+from confide.config.tasks.media.image_classification import ImageClassificationConfig
+from confide.config.tasks.media.segmentation import SegmentationConfig
 from confide.config.tasks.recommendation import RecommendationConfig
 from confide.config.tasks.series import SeriesConfig
 from confide.config.tasks.tabular import TabularConfig
@@ -84,6 +87,48 @@ TASKS: dict[str, TaskKind] = {
             )
         },
         texts="confide.tasks.spans.words.plain_texts",
+    ),
+    "image_classification": TaskKind(
+        schema=ImageClassificationConfig,
+        task="confide.tasks.media.image_classification.ImageClassification",
+        inputs=("pixel_values",),
+        reader="confide.tasks.schema.read_files",
+        inventor="confide.pictures.invented.pictures",
+        title="Classification of pictures",
+        purpose="Classifies pictures",
+        records="pictures",
+        pipeline_tag="image-classification",
+        assets=("processor",),
+    ),
+    "segmentation": TaskKind(
+        schema=SegmentationConfig,
+        task="confide.tasks.media.segmentation.Segmentation",
+        inputs=("pixel_values", "masks"),
+        reader="confide.tasks.schema.read_files",
+        inventor="confide.pictures.invented.pictures_with_masks",
+        title="Segmentation of pictures",
+        purpose="Segments pictures",
+        records="pictures",
+        pipeline_tag="image-segmentation",
+        outcomes=("mask",),
+        forms=("hf", "merged"),
+    ),
+    "audio_classification": TaskKind(
+        schema=AudioClassificationConfig,
+        task="confide.tasks.media.audio_classification.AudioClassification",
+        inputs=("input_values",),
+        reader="confide.tasks.schema.read_files",
+        inventor="confide.sounds.invented.sounds",
+        title="Classification of sounds",
+        purpose="Classifies sounds",
+        records="sounds",
+        pipeline_tag="audio-classification",
+        networks={
+            "cnn": Network(
+                builder="confide.models.sounds.build_sound_cnn",
+                exporter="confide.inference.media.sounds_form.SoundsExporter",
+            ),
+        },
     ),
 }
 """Kinds of task, by name."""

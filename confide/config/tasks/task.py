@@ -16,6 +16,7 @@ from confide.config.outcomes.outcome import (
 )
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.media.files import FileReading
 from confide.errors import ConfigError
 from confide.metrics.metric import Metric, reported
 
@@ -123,6 +124,11 @@ class TaskConfig:
     def text_limits(self) -> Mapping[str, int]:
         """Column of texts -> tokens that they are cut after; {} for any other kind of input."""
         return {}
+
+    @property
+    def files(self) -> FileReading | None:
+        """How its pictures or sounds are read; None for any other kind of input."""
+        return None
 
     @property
     def num_outputs(self) -> int:

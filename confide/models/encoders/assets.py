@@ -5,6 +5,7 @@ from pathlib import Path
 
 from confide.models.backbones import load_tokenizer
 from confide.models.encoders.items import read_catalogue
+from confide.pictures.processor import load_processor
 from confide.tasks.task import Assets
 
 
@@ -13,6 +14,7 @@ def folder_assets(folder: Path) -> Assets:
     return {
         "tokenizer": functools.partial(load_tokenizer, folder),
         "catalogue": functools.partial(read_catalogue, folder),
+        "processor": functools.partial(load_processor, folder),
     }
 
 

@@ -135,7 +135,7 @@ def test_texts_that_lost_characters_are_a_note(tmp_path: Path) -> None:
 
 def test_cut_texts_and_unknown_tokens_are_told_from_a_tenth_on() -> None:
     def told(lengths: list[int], unknown: int) -> list[str]:
-        return list(token_notes(TokenCounts(lengths, unknown), "text", 8))
+        return list(token_notes(TokenCounts(lengths, unknown), {"text": 8}))
 
     assert told([8] * 95 + [16] * 5, 0) == []
     cut, strange = told([8] * 50 + [16] * 50, 600)

@@ -36,8 +36,8 @@ WRITERS = {
 }
 
 
-# A file with a word a line names no columns.
-@pytest.mark.parametrize("extension", sorted(set(EXTENSIONS) - {".conll", ".bio", ".txt"}))
+# A file with a word a line names no columns, nor do arrays.
+@pytest.mark.parametrize("extension", sorted(set(EXTENSIONS) - {".conll", ".bio", ".txt", ".npz"}))
 def test_namesakes_are_refused(extension: str, tmp_path: Path) -> None:
     path = tmp_path / f"records{extension}"
     WRITERS[extension](path)

@@ -1,0 +1,336 @@
+"""Records that are pictures or sounds: in folders, in tables that name or hold them.
+
+Each is decoded once here, to say what is wrong with it before anything is trained and to know it by
+its pixels or samples. What is kept is where it lies, not what it holds; only files that lie within
+a table, whose rows cannot be found again, are kept as they came. A .npz holds arrays of pictures.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import pyarrow
+from datasets import Dataset
+
+from confide.client.records.sources.opened import BATCH, Opened
+from confide.config.spelling import canonical_name
+from confide.config.tasks.media.files import FileReading
+from confide.config.tasks.media.pictures import PictureReading
+from confide.errors import DataError
+from confide.held import (
+    ARRAY,
+    FILE,
+    array_place,
+    file_cells,
+    opener_of,
+    parse_held,
+)
+from confide.pictures.dicom import is_dicom, patient_of
+
+FILE_NAME, FOLDER, PATIENT, SPLIT = "file", "folder", "patient_id", "split"
+"""Further columns: of a folder the path within it, the folders below a class, and the PatientID of
+DICOM files; of a .npz the name of the array."""
+_SHOWN = 5
+_HEAD = 132  # bytes in which a DICOM file says that it is one
+
+
+# --- columns
+
+
+def with_files(
+    batches: Iterator[pyarrow.Table], reading: FileReading, folder: Path | None
+) -> Iterator[pyarrow.Table]:
+    """Look at the pictures or sounds of a table.
+
+    Args:
+        batches: with the column of files or without.
+        reading: what the schema says.
+        folder: that relative paths start at; None: there are none.
+
+    Raises:
+        DataError: if the column holds neither paths nor bytes.
+    """
+    openers = [(one, opener_of(one)) for one in reading.each]
+    for batch in batches:
+        for one, opened in openers:
+            if one.column in batch.column_names:
+                looked = file_cells(batch[one.column], one, folder, opened)
+                place = batch.column_names.index(one.column)
+                batch = batch.set_column(place, one.column, looked)
+        yield batch
+
+
+# --- folders
+
+
+class Found(NamedTuple):
+    """A picture or a sound in a folder.
+
+    Attributes:
+        path: of the file.
+        within: its folders, from the source's on.
+    """
+
+    path: Path
+    within: tuple[str, ...]
+
+
+def is_folder_of_files(folder: Path, tables: Sequence[str], reading: FileReading) -> bool:
+    """Say whether a folder holds such files and no tables: the files, or folders.
+
+    Args:
+        folder: the source.
+        tables: suffixes of tables.
+        reading: what the schema says.
+    """
+    shown = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return not any(path.suffix.lower() in tables for path in shown if path.is_file()) and any(
+        path.is_dir() or path.suffix.lower() in reading.suffixes for path in shown
+    )
+
+
+def open_folders(
+    folder: Path, columns: Sequence[str], reading: FileReading, *, apart: bool = True
+) -> dict[str, Opened]:
+    """Open a folder of files: CLASS/FILE, or INSTITUTION/CLASS/FILE, or files alone.
+
+    Folders are classes where their names are classes of the task. Further folders within a class,
+    of a patient say, are values of the column ``folder``.
+
+    Args:
+        folder: the source.
+        columns: names of the columns to keep.
+        reading: what the schema says.
+        apart: whether institutions are opened apart; else all files are one source.
+
+    Returns:
+        Institution -> its files; '' -> all of them where folders name none.
+
+    Raises:
+        DataError: if there are other files, or files beside the folders of institutions.
+    """
+    found = list(found_files(folder, reading))
+    if not found:
+        raise DataError(f"data.path={folder}: the folder holds no {reading.what}.")
+    level = _class_level(found, reading)
+    if not apart or level != 1:
+        return {"": _opened(found, folder, columns, reading, level)}
+    strays = [one.path.name for one in found if len(one.within) < 2]
+    if strays:
+        raise DataError(
+            f"data.path={folder}: expected INSTITUTION/CLASS/FILE; move {_listed(strays)} elsewhere"
+            " or into a class."
+        )
+    parts: dict[str, list[Found]] = {}
+    for one in found:
+        parts.setdefault(one.within[0], []).append(one)
+    return {name: _opened(parts[name], folder, columns, reading, level) for name in sorted(parts)}
+
+
+def found_files(folder: Path, reading: FileReading) -> Iterator[Found]:
+    """Yield the files of a folder, in the order of their names.
+
+    Raises:
+        DataError: if there are files of another kind; hidden ones are left alone.
+    """
+    others: list[str] = []
+    for place, names, files in os.walk(folder):
+        # In place, which os.walk reads: sorted, and without what file managers leave
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        within = Path(place).relative_to(folder).parts
+        for name in sorted(file for file in files if not file.startswith(".")):
+            path = Path(place) / name
+            if path.suffix.lower() in reading.suffixes or _is_dicom_file(path, reading):
+                yield Found(path, within)
+            else:
+                others.append(str(path.relative_to(folder)))
+    if others:  # a record that is left out unseen is worse than a message
+        raise DataError(
+            f"data.path={folder}: expected {reading.what} ({', '.join(reading.suffixes)}) alone;"
+            f" move {_listed(others)} elsewhere."
+        )
+
+
+def _is_dicom_file(path: Path, reading: FileReading) -> bool:
+    if not isinstance(reading, PictureReading):
+        return False
+    with path.open("rb") as file:
+        return is_dicom(file.read(_HEAD))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _class_level(found: Sequence[Found], reading: FileReading) -> int | None:
+    """Return which of the folders of a file names its class; None for none."""
+    deepest = max(len(one.within) for one in found)
+    if not reading.label_column or not deepest:
+        return None
+    known = {canonical_name(name) for name in reading.classes}
+
+    def fitting(level: int) -> int:
+        return sum(
+            len(one.within) > level and canonical_name(one.within[level]) in known for one in found
+        )
+
+    level = max(range(min(deepest, 2)), key=lambda one: (fitting(one), -one))
+    # Where no folder is called as a class, depth tells, and each name is told as unknown
+    return level if fitting(level) else min(deepest, 2) - 1
+
+
+def _opened(
+    found: Sequence[Found],
+    folder: Path,
+    columns: Sequence[str],
+    reading: FileReading,
+    level: int | None,
+) -> Opened:
+    names = [reading.column, FILE_NAME, FOLDER]
+    if level is not None:
+        names.insert(1, reading.label_column)
+    if _is_dicom_file(found[0].path, reading):
+        names.append(PATIENT)
+    kept = [name for name in names if name in columns]
+    return Opened(
+        columns=tuple(names),
+        batches=_folder_batches(found, folder, kept, reading, level),
+        places=[str(one.path.relative_to(folder)) for one in found],
+    )
+
+
+def _folder_batches(
+    found: Sequence[Found],
+    folder: Path,
+    kept: Sequence[str],
+    reading: FileReading,
+    level: int | None,
+) -> Iterator[pyarrow.Table]:
+    opened, below = opener_of(reading), 0 if level is None else level + 1
+    columns: dict[str, Callable[[Found], str | None]] = {
+        reading.label_column: lambda one: (
+            one.within[level] if level is not None and len(one.within) > level else None
+        ),
+        FILE_NAME: lambda one: one.path.relative_to(folder).as_posix(),
+        FOLDER: lambda one: "/".join(one.within[below:]) or None,
+        PATIENT: lambda one: patient_of(one.path.read_bytes()),
+        # Last: a column of the schema may be called as one of these
+        reading.column: lambda one: opened.look(FILE, str(one.path.resolve())).text,
+    }
+    for start in range(0, len(found), BATCH):
+        part = found[start : start + BATCH]
+        yield pyarrow.table(
+            {
+                name: pyarrow.array([columns[name](one) for one in part], pyarrow.string())
+                for name in kept
+            }
+        )
+
+
+# --- arrays
+
+
+def open_arrays(path: Path, columns: Sequence[str], reading: PictureReading) -> Opened:
+    """Open a .npz as MedMNIST writes it: NAME_images [n, h, w, ...] and NAME_labels [n, ...].
+
+    Raises:
+        DataError: if it has no such arrays, or as many labels as pictures nowhere.
+    """
+    try:
+        with numpy.load(path, allow_pickle=False) as arrays:
+            pairs = _pairs(path, list(arrays.files))
+            labels = {name: arrays[of] for name, of in pairs.items() if of}
+    except (OSError, ValueError) as error:
+        raise DataError(f"data.path={path}: cannot be read as .npz: {error}.") from None
+    shapes = {one.reshape(len(one), -1).shape[1] for one in labels.values()}
+    label = reading.label_column or "label"
+    wide = max(shapes, default=0)
+    named = [label] if wide == 1 else [f"{label}_{i}" for i in range(wide)]
+    names = (reading.column, *named, SPLIT)
+    kept = [name for name in names if name in columns]
+    return Opened(columns=names, batches=_array_batches(path, pairs, labels, named, kept, reading))
+
+
+def _pairs(path: Path, names: Sequence[str]) -> Mapping[str, str | None]:
+    """Return array of pictures -> that of their labels."""
+    pictures = [name for name in names if name.endswith("images")]
+    if not pictures:
+        raise DataError(
+            f"data.path={path}: has arrays {', '.join(names)}; expected pictures as NAME_images and"
+            " labels as NAME_labels."
+        )
+    labels = {name: f"{name.removesuffix('images')}labels" for name in pictures}
+    return {name: of if of in names else None for name, of in labels.items()}
+
+
+def _array_batches(
+    path: Path,
+    pairs: Mapping[str, str | None],
+    labels: Mapping[str, numpy.ndarray],
+    named: Sequence[str],
+    kept: Sequence[str],
+    reading: FileReading,
+) -> Iterator[pyarrow.Table]:
+    opened, place = opener_of(reading), str(path.resolve())
+    for name in pairs:
+        with numpy.load(path, allow_pickle=False) as arrays:
+            count = len(arrays[name])
+        rows = labels[name].reshape(len(labels[name]), -1) if name in labels else None
+        if rows is not None and len(rows) != count:
+            raise DataError(f"data.path={path}: {name} has {count} pictures, {len(rows)} labels.")
+        for start in range(0, count, BATCH):
+            numbers = range(start, min(start + BATCH, count))
+            made: dict[str, list[str | None]] = {SPLIT: [name.removesuffix("_images")] * BATCH}
+            for i, column in enumerate(named):
+                made[column] = [None if rows is None else str(rows[n][i]) for n in numbers]
+            if reading.column in kept:
+                made[reading.column] = [
+                    opened.look(ARRAY, array_place((place, name, n))).text for n in numbers
+                ]
+            yield pyarrow.table(
+                {one: pyarrow.array(made[one][: len(numbers)], pyarrow.string()) for one in kept}
+            )
+
+
+def write_files(records: Dataset, reading: FileReading, folder: Path) -> Dataset:
+    """Write files that the schema reads alike, each under the hash of its content.
+
+    Args:
+        records: with cells of files.
+        reading: what the schema says.
+        folder: of the table that will name the files; a folder in it for each kind is made here.
+
+    Returns:
+        The records, with paths from that folder on in place of cells.
+    """
+    columns = {name: records[name][:] for name in records.column_names}
+    for one in reading.each:
+        place, opened, paths = folder / one.what, opener_of(one), []
+        place.mkdir(parents=True, exist_ok=True)
+        for cell in columns[one.column]:
+            held = parse_held(cell)
+            assert held is not None  # records that were checked hold nothing else
+            path = place / f"{held.sha256}{one.suffixes[0]}"
+            if not path.exists():
+                path.write_bytes(opened.written(held))
+            paths.append(path.relative_to(folder).as_posix())
+        columns[one.column] = paths
+    return Dataset.from_dict(columns)
+
+
+__all__ = [
+    "FILE_NAME",
+    "FOLDER",
+    "PATIENT",
+    "SPLIT",
+    "Found",
+    "found_files",
+    "is_folder_of_files",
+    "open_arrays",
+    "open_folders",
+    "with_files",
+    "write_files",
+]

@@ -1,0 +1,1 @@
+"""Schemas of tasks whose records are files: pictures and sounds."""

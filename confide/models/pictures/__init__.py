@@ -1,0 +1,1 @@
+"""Models of pictures: pretrained ones, and a network that starts at random."""

@@ -1,0 +1,1 @@
+"""Sounds: from files to the spectrograms that models take. Needs no torch."""

@@ -1,0 +1,45 @@
+"""What may be found in a sound: what makes it unusable, and what its owner should know."""
+
+from collections.abc import Mapping
+
+
+class SoundError(Exception):
+    """A sound that cannot be used.
+
+    Args:
+        finding: name of one of :data:`PROBLEMS`.
+    """
+
+    def __init__(self, finding: str) -> None:
+        super().__init__(PROBLEMS[finding])
+        self.finding = finding
+
+
+PROBLEMS: Mapping[str, str] = {
+    "missing": "are null; name a file in each record, or remove it",
+    "no_file": (
+        "name a file that is not there; a path starts at the folder of the table, and of a database"
+        " it has to be absolute"
+    ),
+    "no_sound": "are no WAV file that can be read (damaged, or of another format); replace them",
+    "not_pcm": (
+        "are WAV files whose samples are no whole numbers of 8, 16, 24 or 32 bits (floats, or"
+        " compressed); export them as PCM of 16 bits"
+    ),
+    "truncated": "were cut off: their files end before their samples do; export them again",
+    "empty": "hold no sample; record them again, or remove them",
+}
+"""Name -> the end of a sentence that begins with a number of sounds."""
+
+NOTES: Mapping[str, str] = {
+    "channels": "have several channels, of which the mean is used",
+    "clipped": "touch full scale in more than 1 % of their samples: the recording was too loud",
+    "cut": "are longer than task.seconds, and what comes later is cut",
+    "silent": "are silent: no sample differs from the others",
+}
+"""Name -> the end of a sentence that begins with a number of sounds."""
+RATE = "rate="
+"""Begins the finding that says at how many samples a second a sound was recorded."""
+
+
+__all__ = ["NOTES", "PROBLEMS", "RATE", "SoundError"]

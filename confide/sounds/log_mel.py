@@ -1,0 +1,96 @@
+"""Samples -> the spectrogram that a model takes: logarithms of the power in mel bands.
+
+Whatever it does follows from the schema alone: rate, length and bands are public, and so are the
+numbers that scale its values, which no statistic of the records goes into.
+"""
+
+import functools
+import math
+from typing import Any
+
+import numpy
+from numpy.typing import NDArray
+
+from confide.config.tasks.media.audio_classification import AudioClassificationConfig
+from confide.sounds.decode import Samples
+
+_FRAME_S = 0.025
+"""Length of a frame, in seconds."""
+_LOWEST_HZ = 60.0
+_HIGHEST = 0.475
+"""Highest frequency, as a share of the rate: a resampling filter leaves little beyond."""
+_FLOOR = 1e-6
+_MIDDLE, _SPREAD = -3.0, 2.0
+"""Of the logarithm to base 10 of the power, from -6 (silence) to about 2 (full scale)."""
+
+
+def spectrogram(
+    samples: Samples, rate: int, schema: AudioClassificationConfig
+) -> NDArray[numpy.float32]:
+    """Return log-mel power of one sound.
+
+    Args:
+        samples: shape [s].
+        rate: samples a second.
+        schema: rate, length and bands.
+
+    Returns:
+        Shape [t, m], from -1.5 up.
+    """
+    from transformers import audio_utils
+
+    frame = round(schema.rate * _FRAME_S)
+    made = audio_utils.spectrogram(
+        of_length(resampled(samples, rate, schema.rate), schema.num_samples),
+        _window(frame),
+        frame_length=frame,
+        hop_length=schema.step,
+        fft_length=_fft_length(frame),
+        power=2.0,
+        pad_mode="constant",
+        mel_filters=_filters(schema.rate, schema.bands),
+        log_mel="log10",
+        mel_floor=_FLOOR,
+    )
+    scaled: NDArray[numpy.float32] = ((made.T - _MIDDLE) / _SPREAD).astype(numpy.float32)
+    return scaled
+
+
+def resampled(samples: Samples, rate: int, to: int) -> Samples:
+    """Resample by a polyphase filter that lets nothing through that the new rate cannot hold."""
+    if rate == to:
+        return samples
+    from scipy.signal import resample_poly
+
+    common = math.gcd(rate, to)
+    made: Samples = resample_poly(samples, to // common, rate // common).astype(numpy.float32)
+    return made
+
+
+def of_length(samples: Samples, count: int) -> Samples:
+    """Cut samples, or put silence behind them."""
+    return numpy.pad(samples[:count], (0, max(0, count - len(samples))))
+
+
+def _fft_length(frame: int) -> int:
+    return 1 << (frame - 1).bit_length()
+
+
+@functools.lru_cache(maxsize=8)
+def _window(frame: int) -> Any:
+    from transformers import audio_utils
+
+    return audio_utils.window_function(frame, "hann")
+
+
+@functools.lru_cache(maxsize=8)
+def _filters(rate: int, bands: int) -> Any:
+    from transformers import audio_utils
+
+    bins = 1 + _fft_length(round(rate * _FRAME_S)) // 2
+    return audio_utils.mel_filter_bank(
+        bins, bands, _LOWEST_HZ, _HIGHEST * rate, rate, norm="slaney", mel_scale="slaney"
+    )
+
+
+__all__ = ["of_length", "resampled", "spectrogram"]

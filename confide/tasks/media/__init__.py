@@ -1,0 +1,1 @@
+"""Tasks whose records are files: pictures and sounds."""

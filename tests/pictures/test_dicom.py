@@ -1,0 +1,107 @@
+"""DICOM becomes grey by what its values measure and by a public window."""
+
+import io
+from typing import Any
+
+import numpy
+import pytest
+
+pytest.importorskip("pydicom")
+from pictures_made import COLOUR, drawn
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from confide.config.tasks.media.pictures import PictureReading
+from confide.pictures.decode import decode_file
+from confide.pictures.dicom import patient_of
+from confide.pictures.findings import PictureError, Seen
+
+STORED = numpy.array([[0, 24, 1024], [1524, 2024, 4000]], dtype=numpy.uint16)
+CT = PictureReading(column="image", channels=1, minimum=-1000, maximum=1000)
+
+
+def dicom(values: numpy.ndarray, **fields: Any) -> bytes:
+    """Write a file with pixels that are stored as they are."""
+    made, meta = Dataset(), FileMetaDataset()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = made.SOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = generate_uid()
+    made.file_meta = meta
+    made.PatientID = "ward-7"
+    made.Rows, made.Columns = values.shape[-2:] if values.ndim == 2 else values.shape[:2]
+    made.SamplesPerPixel = 3 if values.ndim == 3 and values.shape[2] == 3 else 1
+    made.PhotometricInterpretation = "MONOCHROME2"
+    bits = values.dtype.itemsize * 8
+    made.BitsAllocated = made.BitsStored = bits
+    made.HighBit, made.PixelRepresentation = bits - 1, int(values.dtype.kind == "i")
+    if made.SamplesPerPixel == 3:
+        made.PhotometricInterpretation, made.PlanarConfiguration = "RGB", 0
+    made.PixelData = values.tobytes()
+    for name, value in fields.items():
+        setattr(made, name, value)
+    written = io.BytesIO()
+    made.save_as(written, enforce_file_format=True)
+    return written.getvalue()
+
+
+def grey(data: bytes, reading: PictureReading = CT) -> tuple[list[list[int]], tuple[str, ...]]:
+    seen = Seen()
+    return decode_file(data, reading, seen)[:, :, 0].tolist(), seen.names
+
+
+def test_values_are_rescaled_and_windowed_by_the_public_range() -> None:
+    values, names = grey(dicom(STORED, RescaleSlope=1, RescaleIntercept=-1024))
+    # -1024 -1000 0 / 500 1000 2976 Hounsfield
+    assert values == [[0, 0, 128], [191, 255, 255]]
+    assert names == ("clipped",)
+
+
+def test_signed_values_are_read_as_signed() -> None:
+    values, _ = grey(dicom(numpy.array([[-1000, 1000]], dtype=numpy.int16)))
+    assert values == [[0, 255]]
+
+
+def test_monochrome1_is_inverted_and_told() -> None:
+    data = dicom(numpy.array([[-1000, 1000]], numpy.int16), PhotometricInterpretation="MONOCHROME1")
+    assert grey(data) == ([[255, 0]], ("inverted",))
+
+
+def test_own_window_is_used_only_if_the_schema_says_so() -> None:
+    fields = {"RescaleSlope": 1, "RescaleIntercept": -1024}
+    data = dicom(STORED, WindowCenter=0.5, WindowWidth=1001, **fields)
+    assert grey(data)[0] == [[0, 0, 128], [191, 255, 255]]
+    own = PictureReading(column="image", channels=1, own_window=True)
+    values, names = grey(data, own)
+    assert values == [[0, 0, 128], [255, 255, 255]]
+    assert "own_window" in names
+    with pytest.raises(PictureError) as caught:  # another file has none
+        decode_file(dicom(STORED, **fields), own, Seen())
+    assert caught.value.finding == "deep"
+
+
+def test_without_a_range_only_plain_values_of_eight_bits_are_read() -> None:
+    plain = PictureReading(column="image", channels=1)
+    assert grey(dicom(drawn()), plain)[0] == drawn().tolist()
+    with pytest.raises(PictureError):
+        decode_file(dicom(drawn(), RescaleSlope=2, RescaleIntercept=0), plain, Seen())
+    with pytest.raises(PictureError):
+        decode_file(dicom(STORED), plain, Seen())
+
+
+def test_colours_and_frames() -> None:
+    values = drawn(0, (4, 5, 3))
+    assert (decode_file(dicom(values), COLOUR, Seen()) == values).all()
+    frames = numpy.stack([STORED, STORED + 1])
+    grey_ones = {"SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
+    fields = {**grey_ones, "NumberOfFrames": 2, "Rows": 2, "Columns": 3}
+    values, names = grey(dicom(frames, RescaleSlope=1, RescaleIntercept=-1024, **fields))
+    assert values == [[0, 0, 128], [191, 255, 255]]
+    assert "animated" in names
+
+
+def test_damaged_files_are_refused_and_the_patient_is_read_without_pixels() -> None:
+    data = dicom(STORED)
+    with pytest.raises(PictureError):
+        decode_file(data[:-4], CT, Seen())
+    assert patient_of(data[:-4]) == "ward-7"
+    assert patient_of(b"no picture") is None
