@@ -65,7 +65,10 @@ def audit_inversion(situation: Situation) -> PartResult:
         shown |= _by_words(updates, embedding, record, situation.plan)
     else:
         return PartResult(
-            notes=["Inversion: adapters hide inputs from the analytic attack, which is skipped."]
+            notes=[
+                "Inversion: adapters and convolutions hide inputs from the analytic attack, which"
+                " is skipped."
+            ]
         )
     return PartResult(shown=shown)
 

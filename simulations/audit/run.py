@@ -15,6 +15,7 @@ from confide.config.audit import AuditConfig
 from confide.config.client import TrainerConfig
 from confide.config.data import DataConfig
 from confide.errors import ConfigError, UnreadableError
+from confide.held import shown
 from confide.models.compute import make_compute
 from confide.models.networks import trainable_tensors
 from confide.models.saved import load_model
@@ -193,8 +194,8 @@ def _candidates(audited: Audited, workload: Workload) -> Candidates:
     return Candidates(
         examples=workload.prepare(few),
         texts=[
-            str(row[0]) if len(named) == 1 else words(dict(zip(named, row, strict=True)))
-            for row in zip(*columns, strict=True)
+            row[0] if len(named) == 1 else words(dict(zip(named, row, strict=True)))
+            for row in zip(*(map(shown, column) for column in columns), strict=True)
         ],
         is_real=True,
     )

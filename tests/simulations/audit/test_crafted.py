@@ -4,6 +4,8 @@ import pytest
 import torch
 from audits import N, mechanism_of, private_plan, situation_of
 from builders import build_plan, build_task, workload_of
+from picture_models import cnn_workload
+from sounds_made import sound_workload
 
 from confide.config.models.perceptrons import MlpConfig
 from confide.errors import PrivacyError
@@ -77,3 +79,15 @@ def test_the_door_claims_the_plans_schedule() -> None:
     assert door.claim.schedule.steps == 12
     assert door.claim.schedule.sampling_rate == 0.25
     assert situation_of(plan, None).level < 0.01
+
+
+@pytest.mark.parametrize("content", ["pictures", "sounds"])
+def test_invented_files_are_canaries(content: str) -> None:
+    """They lie far above the norm and add most of it to the output layer, apart from each other."""
+    workload = cnn_workload() if content == "pictures" else sound_workload()
+    crafted = craft(workload, clipping_norm=1.0, most=8, seed=0)
+    for record in record_gradients(workload, crafted.start, crafted.companions):
+        assert all(float(gradient.abs().max()) == 0.0 for gradient in record.values())
+    assert crafted.sharpness > 2
+    assert crafted.signals.norm(dim=1).min() > 0.9
+    assert torch.linalg.matrix_rank(crafted.signals, rtol=0.05) > 2
