@@ -101,7 +101,7 @@ def _records(arguments: argparse.Namespace) -> "Dataset":
 
     task = read_description(find_model(arguments.run)).plan.task
     # Other columns are not even read: nothing of them is compared or shown
-    needed = [*task.content_columns, *task.target_columns]
+    needed = list(dict.fromkeys([*task.content_columns, *task.target_columns]))
     return read_whole(
         arguments.check,
         query=arguments.query,

@@ -267,7 +267,7 @@ def gather(records: Dataset, config: DataConfig, task: TaskConfig) -> CheckedRec
         content_columns=content,
         group_column=config.group_column,
     )
-    compared = [*content, *task.target_columns]
+    compared = list(dict.fromkeys([*content, *task.target_columns]))
     # Of two records of one unit at two institutions the same one has to be kept whatever the order
     # of the source, so that the column that decides the institution is compared too
     place = FILE_COLUMN if by_file(config) else partition_column(config)

@@ -170,7 +170,7 @@ def encode_institution(
     content, owner = workload.task.content_columns(), config.group_column
     ids = unit_ids(records, id_column=config.id_column, content_columns=content, group_column=owner)
     # Of what was checked only rows of a table repeat, each of which is a unit of its own
-    shown = [*content, *workload.target_columns]
+    shown = list(dict.fromkeys([*content, *workload.target_columns]))
     records, ids = numbered_units(records, ids, columns=shown)
     # All records of an owner are in one split: otherwise test scores would reward a model for
     # having seen the same patient in training

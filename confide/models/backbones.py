@@ -23,7 +23,8 @@ from confide.config.models.transformer import TransformerConfig
 from confide.errors import ModelError
 
 PACKAGE_SCHEME = "pkg://"
-_HASHED = ("*.json", "*.safetensors", "*.txt", "*.model")
+# Chat templates are code that writes a conversation's tokens
+_HASHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*/*.jinja")
 _ATTENTION = ("eager", "sdpa", "flex_attention")
 """Implementations of attention that torch brings; for others transformers fetches kernels from its
 hub."""
@@ -107,7 +108,10 @@ def _locate(config: Pretrained) -> Path:
 def content_hash(folder: Path) -> str:
     """Hash what decides a backbone's outputs: weights, config, tokenizer."""
     files = sorted({path for pattern in _HASHED for path in folder.glob(pattern)})
-    stamps = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    stamps = tuple(
+        (str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in files
+    )
     return _hash_files(folder.resolve(), stamps)
 
 

@@ -39,6 +39,8 @@ class Workload:
         target_columns: columns that hold what is to be predicted.
         save_beside: writes into a saved model's folder what transformers loads of the model; None
             for nothing.
+        whole_fn: makes the whole network with the trained tensors, adapters apart, of a model of
+            which a part alone is trained on what the rest computed; None where it is the model.
         insight_fn: from trained tensors, what a summary tells of the model: name -> part -> number;
             None for nothing.
     """
@@ -52,6 +54,7 @@ class Workload:
     longest: int | None = None
     target_columns: tuple[str, ...] = ()
     save_beside: Callable[[Path], None] | None = None
+    whole_fn: Callable[[], nn.Module] | None = None
     insight_fn: Callable[[Tensors], Mapping[str, Mapping[str, float]]] | None = None
 
     def measures(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:

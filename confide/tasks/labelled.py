@@ -55,7 +55,7 @@ class Labelled(ABC):
         # Reading looks at the columns that are there: those that are missing are one more problem,
         # so that a person sees all at once.
         read = schema.read(records, self._schema)
-        needed = [*self.content_columns(), *self._schema.target_columns]
+        needed = list(dict.fromkeys([*self.content_columns(), *self._schema.target_columns]))
         missing = [name for name in needed if name not in records.column_names]
         return read, [
             *([schema.missing_columns(missing, records.column_names)] if missing else []),

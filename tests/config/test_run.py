@@ -16,6 +16,15 @@ RECORDS = ["task=heart_disease", "data=heart_disease"]
 TABLE = [*RECORDS, "backbone=logistic", "tuning=full"]
 PICTURES = ["backbone=cnn", "tuning=full"]
 MASKS = ["task.outcome.labels=[none,lesion]", "task.size=32", "backbone=unet", "tuning=full"]
+CONVERSATIONS = (
+    "task=conversations",
+    "backbone=language_model",
+    "backbone.name=/somewhere",
+    "tuning=lora",
+    "data=default",
+    "data.path=mine.jsonl",
+    "data.public=true",
+)
 NEEDS = {
     ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
@@ -52,6 +61,16 @@ NEEDS = {
     ("strategy", "boosting"): [*RECORDS, "client=trees", "privacy=none"],
     ("data", "custom"): ["data._target_=my_module.load", "data.public=true"],
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
+    ("backbone", "language_model"): [*CONVERSATIONS],
+    ("task", "conversations"): [*CONVERSATIONS],
+    ("experiment", "customer_service"): ["backbone.name=/somewhere"],
+    ("data", "customer_service"): [
+        "task=conversations",
+        "backbone=language_model",
+        "backbone.name=/x",
+        "tuning=lora",
+        "client=default",
+    ],
     **{
         ("task", name): [f"data={name}", "backbone=logistic", "tuning=full"]
         for name in ("heart_disease", "credit", "lending", "dialysis")

@@ -6,6 +6,7 @@
 from confide.config.models.cnn import CnnConfig
 from confide.config.models.items import ItemsConfig
 from confide.config.models.kind import BackboneKind, Network
+from confide.config.models.language_model import LanguageModelConfig
 from confide.config.models.patches import PatchesConfig
 from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
 from confide.config.models.transformer import TransformerConfig
@@ -32,6 +33,19 @@ BACKBONES: dict[str, BackboneKind] = {
         tunings=TUNINGS.keys(),
         has_weights=True,
         choice="minilm or another transformer",
+    ),
+    "language_model": BackboneKind(
+        schema=LanguageModelConfig,
+        inputs=("input_ids", "attention_mask", "answer_at"),
+        network=Network(
+            builder="confide.models.language.language_model.build_language_model",
+            exporter="confide.models.language.answers_form.AnswersExporter",
+        ),
+        tunings=("lora", "lora_ffa"),
+        has_weights=True,
+        choice="language_model",
+        outcomes=("answer",),
+        forms=("hf", "merged"),
     ),
     "logistic": BackboneKind(
         schema=LogisticConfig,

@@ -67,6 +67,8 @@ class OutcomeConfig:
     """Metrics of the kind, by name; the first one decides where nothing else is said."""
     linear_model: ClassVar[str] = "a logistic regression"
     """What a linear model of it is called, in a report."""
+    is_written: ClassVar[bool] = False
+    """Whether a model writes it, and so may recite what it was trained on."""
 
     kind: str = setting(
         "classes", "Chosen by its group: task/outcome=classes.", choices=("classes",)

@@ -9,6 +9,7 @@ on the task itself, from before there was anything else; each other outcome has 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from confide.config.outcomes.answer import AnswerConfig
 from confide.config.outcomes.forecast import ForecastConfig
 from confide.config.outcomes.mask import MaskConfig
 from confide.config.outcomes.multi_label import MultiLabelConfig
@@ -87,7 +88,14 @@ OUTCOMES: dict[str, OutcomeKind] = {
     ),
     "spans": OutcomeKind(schema=SpansConfig, outcome="confide.tasks.outcomes.spans.Spans"),
     "mask": OutcomeKind(
-        schema=MaskConfig, outcome="confide.tasks.outcomes.mask.Mask", title="Segmentation"
+        schema=MaskConfig,
+        outcome="confide.tasks.outcomes.mask.Mask",
+        title="Segmentation",
+    ),
+    "answer": OutcomeKind(
+        schema=AnswerConfig,
+        outcome="confide.tasks.outcomes.answer.Answer",
+        pipeline_tags={"causal_lm": "text-generation"},
     ),
 }
 """Kinds of outcome, by name."""

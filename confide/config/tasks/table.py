@@ -6,6 +6,7 @@ export, report and model card are built from its entries; see docs/design/0021-t
 
 from confide.config.models.kind import Network
 from confide.config.outcomes.table import OUTCOMES
+from confide.config.tasks.causal_lm import CausalLmConfig
 from confide.config.tasks.kind import TaskKind
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
@@ -129,6 +130,21 @@ TASKS: dict[str, TaskKind] = {
                 exporter="confide.inference.media.sounds_form.SoundsExporter",
             ),
         },
+    ),
+    "causal_lm": TaskKind(
+        schema=CausalLmConfig,
+        task="confide.tasks.conversations.causal_lm.CausalLm",
+        inputs=("input_ids", "attention_mask", "answer_at"),
+        reader="confide.tasks.conversations.messages.read_conversations",
+        inventor="confide.tasks.conversations.messages.invented_conversations",
+        title="Answers to conversations",
+        purpose="Answers conversations",
+        records="conversations",
+        pipeline_tag="text-generation",
+        outcomes=("answer",),
+        assets=("tokenizer",),
+        members=("prompts", "written", "end_ids", "most_tokens"),
+        forms=("hf", "merged"),
     ),
 }
 """Kinds of task, by name."""

@@ -6,7 +6,7 @@ row of zeros and ones, a time and an event.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy
 from numpy.typing import NDArray
@@ -120,6 +120,14 @@ class Outcome(Protocol):
         """Say which records have a target, by their target columns, those that there are."""
 
 
+@runtime_checkable
+class FilledOutcome(Protocol):
+    """An outcome whose target stands in a column with what it is to be predicted from."""
+
+    def completed(self, columns: Mapping[str, Sequence[str | None]]) -> dict[str, list[str | None]]:
+        """Return that column, each record with a target, its own or any; {} where there is none."""
+
+
 def at_least_float32(outputs: "Tensor") -> "Tensor":
     """Return what a loss is computed from: float32 under autocast too, and float64 as it is.
 
@@ -137,4 +145,4 @@ def all_there(columns: Mapping[str, Sequence[str | None]], names: Sequence[str])
     return [all(row) for row in zip(*(columns[name] for name in names), strict=True)]
 
 
-__all__ = ["Outcome", "Targets", "Values", "all_there", "at_least_float32"]
+__all__ = ["FilledOutcome", "Outcome", "Targets", "Values", "all_there", "at_least_float32"]

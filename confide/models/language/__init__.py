@@ -1,0 +1,1 @@
+"""Language models that answer: built, their frozen layers kept, and answers written."""
