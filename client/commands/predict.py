@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from confide.inference.prediction import Part
     from confide.inference.predictor import Predictor
+    from confide.models.language.writing import WritingOptions
 
 _DESCRIPTION = """Predict on a file of records, with the model of a run or an exported one.
 
@@ -30,7 +31,8 @@ Nothing leaves this machine.
   confide predict RUN 'postgresql+psycopg://ann@db/ward' --query 'SELECT * FROM heart'
 
 The output has the columns of the input and those of the prediction: of classes a column prediction
-with the most likely one, and a column probability_CLASS for each. Without --output it is CSV on the
+with the most likely one, and a column probability_CLASS for each; of conversations a column
+prediction with the answer. Without --output it is CSV on the
 standard output. The label column may be missing, or empty for some records; the task's metrics on
 labelled ones are printed. If records do not fit, all mistakes are listed at once, and nothing is
 written."""
@@ -105,8 +107,54 @@ def _parser() -> argparse.ArgumentParser:
     add("--custom-task", metavar="PATH", action="append", default=[], help=CUSTOM_TASK_HELP)
     add("--backbone", metavar="FOLDER", help=BACKBONE_HELP)
     devices = ("auto", "cpu", "cuda", "mps")
+    add_writing_options(parser)
     add("--device", choices=devices, default="auto", help="device to compute on")
     return parser
+
+
+def add_writing_options(parser: argparse.ArgumentParser) -> None:
+    """Add how a language model writes its answers."""
+    group = parser.add_argument_group("models that write")
+    group.add_argument(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="most tokens of an answer (default: the task's)",
+    )
+    group.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0: the likeliest word each time (default); above: words are drawn",
+    )
+    group.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="share of probability, from the likeliest word down, that words are drawn from",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of drawn words (default: 0)")
+
+
+def writing_of(arguments: argparse.Namespace) -> "WritingOptions":
+    """Return how answers are written.
+
+    Raises:
+        ConfigError: if a number is out of range.
+    """
+    from confide.models.language.writing import WritingOptions
+
+    try:
+        return WritingOptions(
+            max_new_tokens=arguments.max_new_tokens,
+            temperature=arguments.temperature,
+            top_p=arguments.top_p,
+            seed=arguments.seed,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -134,6 +182,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     schema = predictor.plan.task
     keep = None if arguments.keep is None else [name for name in arguments.keep.split(",") if name]
     needed = [*predictor.task.content_columns(), *schema.target_columns, *schema.source_columns]
+    needed = list(dict.fromkeys(needed))
     whole = read_whole(
         arguments.records,
         query=arguments.query,
@@ -150,7 +199,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     parts: list[Part] = []
     # On one terminal a bar and the predictions would write into each other
     hidden = arguments.output is None and sys.stdout.isatty()
-    made = predict_in_parts(predictor, inputs)
+    made = predict_in_parts(predictor, inputs, writing_of(arguments))
     in_parquet = arguments.output is not None and arguments.output.suffix.lower() == ".parquet"
     tables = _tables(whole.typed() if in_parquet else whole.kept, made, parts, hidden=hidden)
     if arguments.output is not None:

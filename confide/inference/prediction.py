@@ -18,7 +18,11 @@ from confide.errors import DataError
 from confide.held import file_cells
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
+from confide.models.language.writing import Writer, WritingOptions
 from confide.tasks.made.making import to_predict
+from confide.tasks.outcomes.answer import NOTHING, rouge_l
+from confide.tasks.outcomes.classes import PREDICTION
+from confide.tasks.outcomes.outcome import FilledOutcome
 from confide.tasks.task import CompletesPredictions, Examples, TalliedTask, Task
 from confide.tasks.values import text_column
 
@@ -48,12 +52,14 @@ class Part(NamedTuple):
         scores: of the task, such as class probabilities, or its tallies, shape [n, ...].
         labels: shape [n, ...]; meaningless where ``labelled`` is false, or tallies hold them.
         labelled: bool, shape [n].
+        agreement: ROUGE-L of answers that were written, shape [n]; None where none was.
     """
 
     frame: pandas.DataFrame
     scores: Tensor
     labels: Tensor
     labelled: Tensor
+    agreement: Tensor | None = None
 
 
 def predict(
@@ -63,6 +69,7 @@ def predict(
     device: str = "auto",
     custom_tasks: Sequence[str] = (),
     backbone: Path | str | None = None,
+    writing: WritingOptions | None = None,
 ) -> pandas.DataFrame:
     """Predict.
 
@@ -74,10 +81,12 @@ def predict(
         custom_tasks: dotted paths of custom tasks that may be imported; none is on a file's
             word.
         backbone: folder of the run's pretrained backbone; None: where it was when it was trained.
+        writing: how a language model writes its answers; None: the likeliest words.
 
     Returns:
         One row a record, in order and with the index of ``records``: of classes ``prediction``, the
-        name of the likeliest class, and ``probability_CLASS`` for each class.
+        name of the likeliest class, and ``probability_CLASS`` for each class; of conversations
+        ``prediction``, the answer.
 
     Raises:
         DataError: naming everything that does not fit the task's schema.
@@ -90,7 +99,9 @@ def predict(
     )
     rows = made_to_predict(records, predictor.plan.task)
     inputs = read_inputs(predictor, records if rows is None else rows, with_labels=False)
-    frames = [part.frame for part in predict_in_parts(predictor, inputs)]
+    frames = [
+        part.frame for part in predict_in_parts(predictor, inputs, writing or WritingOptions())
+    ]
     made = pandas.concat(frames, ignore_index=True)
     if rows is not None:
         return pandas.concat(
@@ -140,7 +151,7 @@ def read_inputs(
     """
     task, config = predictor.task, predictor.plan.task
     _refuse_odd(records, [*task.content_columns(), *config.target_columns])
-    names = [name for name in task.content_columns() if name in _names(records)]
+    names = [name for name in input_columns(task, config) if name in _names(records)]
     columns = {name: _as_cells(records, name, config) for name in names}
     labels = {
         name: _as_cells(records, name, config).to_pylist()
@@ -158,12 +169,27 @@ def read_inputs(
             ],
             pyarrow.string(),
         )
+    if isinstance(predictor.outcome, FilledOutcome):
+        whole = {name: column.to_pylist() for name, column in columns.items()}
+        for name, values in predictor.outcome.completed(whole).items():
+            columns[name] = pyarrow.array(values, pyarrow.string())
     # Without a fingerprint `datasets` would pickle every record to make one.
     taken = Dataset(pyarrow.table(columns), fingerprint=uuid4().hex)
-    problems = _problems(task, taken, present=_names(records))
+    needed = input_columns(task, config)
+    problems = _problems(task, taken, needed=needed, present=_names(records))
     if problems:
         raise DataError(problems)
     return Inputs(taken, torch.tensor(labelled, dtype=torch.bool))
+
+
+def input_columns(task: Task, config: TaskConfig) -> list[str]:
+    """Name the columns that a prediction takes.
+
+    An answer belongs to what a conversation is, and is what is to be predicted of it; where it is
+    in one column with what was asked, that is taken.
+    """
+    content = list(task.content_columns())
+    return [name for name in content if name not in config.target_columns] or content
 
 
 def _refuse_odd(records: Dataset | pandas.DataFrame, needed: Sequence[str]) -> None:
@@ -213,7 +239,9 @@ def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:
         ) from None
 
 
-def _problems(task: Task, records: Dataset, *, present: Sequence[str]) -> list[str]:
+def _problems(
+    task: Task, records: Dataset, *, needed: Sequence[str], present: Sequence[str]
+) -> list[str]:
     """List what does not fit, each problem with the first record that it is found in."""
 
     def found(column: str, start: int, end: int) -> bool:
@@ -221,7 +249,7 @@ def _problems(task: Task, records: Dataset, *, present: Sequence[str]) -> list[s
         return any(one.partition(":")[0] == column for one in task.check(part))
 
     problems = []
-    missing = [name for name in task.content_columns() if name not in present]
+    missing = [name for name in needed if name not in present]
     if missing:
         problems.append(
             f"{_LACKING} {', '.join(missing)}; they have {', '.join(map(str, present))}. "
@@ -243,8 +271,16 @@ def _problems(task: Task, records: Dataset, *, present: Sequence[str]) -> list[s
     return problems
 
 
-def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
+def predict_in_parts(
+    predictor: Predictor, inputs: Inputs, writing: WritingOptions | None = None
+) -> Iterator[Part]:
     """Predict a part of the records at a time, in order.
+
+    Args:
+        predictor: the model.
+        inputs: records that fit.
+        writing: how a model that writes does so; None: its predictions are the likeliest token at
+            each place of the answer that a record brings.
 
     Raises:
         ModelError: if the model gives no finite numbers.
@@ -258,7 +294,24 @@ def predict_in_parts(predictor: Predictor, inputs: Inputs) -> Iterator[Part]:
         if isinstance(predictor.task, CompletesPredictions):
             columns = {str(name): list(frame[name]) for name in frame}
             frame = pandas.DataFrame(dict(predictor.task.completed(columns, records)))
-        yield Part(frame, scores, labels, inputs.labelled[start : start + _PART])
+        part = Part(frame, scores, labels, inputs.labelled[start : start + _PART])
+        if writing is not None and predictor.writer is not None:
+            part = _written(predictor.writer, records, part, examples, writing)
+        yield part
+
+
+def _written(
+    writer: Writer, records: Dataset, part: Part, examples: Examples, writing: WritingOptions
+) -> Part:
+    """Return a part whose predictions were written, and how they agree with known answers."""
+    answers = writer.write(records, writing)
+    frame = pandas.DataFrame({PREDICTION: [writer.task.written(ids) for ids in answers]})
+    known = [
+        [token for token in row if token != NOTHING and token not in writer.task.end_ids]
+        for row in examples.labels.tolist()
+    ]
+    agreement = torch.tensor(list(map(rouge_l, answers, known)), dtype=torch.float64)
+    return part._replace(frame=frame, agreement=agreement)
 
 
 def _scored(predictor: Predictor, examples: Examples) -> tuple[pandas.DataFrame, Tensor, Tensor]:
@@ -298,12 +351,17 @@ def score(predictor: Predictor, parts: Sequence[Part]) -> tuple[dict[str, float]
         return {}, 0
     scores = torch.cat([part.scores for part in parts])[labelled]
     labels = torch.cat([part.labels for part in parts])[labelled]
-    return predictor.task.metrics(scores, labels), int(labelled.sum())
+    metrics = predictor.task.metrics(scores, labels)
+    agreement = [part.agreement for part in parts if part.agreement is not None]
+    if agreement:
+        metrics["rouge_l"] = float(torch.cat(agreement)[labelled].mean())
+    return metrics, int(labelled.sum())
 
 
 __all__ = [
     "Inputs",
     "Part",
+    "input_columns",
     "kept_of",
     "made_to_predict",
     "predict",

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from datasets import Dataset
@@ -16,6 +16,8 @@ from confide.inference import packages
 from confide.inference.exporter import exporter_of
 from confide.models.compute import Compute
 from confide.models.encoders.assets import folder_assets
+from confide.models.language.answering import AnswerModel
+from confide.models.language.writing import Writer, WritingTask
 from confide.models.saved import (
     RUN_FORM,
     Description,
@@ -66,6 +68,7 @@ class Predictor:
         task: encodes records; scores, metrics.
         prepare: records -> what the model takes.
         logits: one batch, without labels, -> logits on the CPU, shape [b, ...].
+        writer: writes predictions that are texts; None where they follow from outputs.
     """
 
     folder: Path
@@ -73,6 +76,7 @@ class Predictor:
     task: Task
     prepare: Callable[[Dataset], Examples]
     logits: Callable[[Batch], Tensor]
+    writer: Writer | None = None
 
     @property
     def plan(self) -> TrainingPlan:
@@ -175,6 +179,7 @@ def load_predictor(
             task=workload.task,
             prepare=workload.prepare,
             logits=_torch_logits(workload.model, compute.device),
+            writer=_writer(workload.task, workload.whole_fn, plan, compute.device),
         )
     if backbone is not None:
         raise ConfigError(
@@ -203,14 +208,31 @@ def _load_exported(
     exporter = exporter_of(description.plan)
     schema = exporter.encoded_task(description.plan, description.form)
     task = build_task(schema, folder_assets(place), custom_tasks)
+    load_fn = functools.partial(exporter.load_folder, place)
     if description.form in ("onnx", "int8"):
         logits = _onnx_logits(place)
     else:
-        model = exporter.load_folder(place)
-        logits = _torch_logits(model, compute.device)
+        logits = _torch_logits(load_fn(), compute.device)
     return Predictor(
-        folder=place, description=description, task=task, prepare=task.encode, logits=logits
+        folder=place,
+        description=description,
+        task=task,
+        prepare=task.encode,
+        logits=logits,
+        writer=_writer(task, load_fn, description.plan, compute.device),
     )
+
+
+def _writer(
+    task: Task,
+    load_fn: Callable[[], nn.Module] | None,
+    plan: TrainingPlan,
+    device: torch.device,
+) -> Writer | None:
+    if load_fn is None or not isinstance(task, WritingTask):
+        return None
+    load = cast(Callable[[], AnswerModel], load_fn)
+    return Writer(task=task, load=load, device=device, is_private=plan.private)
 
 
 def hash_files(folder: Path) -> dict[str, str]:
