@@ -1,5 +1,6 @@
 """``confide data``: checks an institution's records before anything is trained."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -159,16 +160,22 @@ def _tokenizer(config: Config) -> "CountTokens":
     # Loaded with the first text: a table needs no tokenizer, and none may be installed
     @functools.cache
     def loaded() -> Any:
-        from confide.models.backbones import find_backbone, load_tokenizer
+        from confide.models.backbones import find_backbone
+        from confide.models.encoders.assets import folder_assets
+        from confide.tasks.build import build_task
 
         assert config.backbone.pretrained is not None
-        return load_tokenizer(find_backbone(config.backbone.pretrained))
+        # The task itself: a conversation is more tokens than its texts. Nothing of one's own is
+        # imported for it.
+        schema = dataclasses.replace(config.task, _target_=None, kwargs={})
+        return build_task(schema, folder_assets(find_backbone(config.backbone.pretrained)))
 
     def count(*columns: Sequence[str]) -> "TokenCounts | None":
-        from confide.tasks.tokens import count_tokens
+        from confide.tasks.tokens import CountsTokens
 
         try:
-            return count_tokens(loaded(), *columns)
+            task = loaded()
+            return task.count_tokens(*columns) if isinstance(task, CountsTokens) else None
         except (ModelError, OSError, ValueError):
             return None
 

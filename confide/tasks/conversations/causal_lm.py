@@ -208,9 +208,9 @@ class CausalLm(Labelled):
         """Tokens after which an answer is cut."""
         return self._most
 
-    def count_tokens(self, texts: Sequence[str]) -> TokenCounts:
+    def count_tokens(self, *columns: Sequence[str]) -> TokenCounts:
         """Count the tokens of questions, or of whole conversations, as the template writes them."""
-        rows = [self._counted(text) for text in texts]
+        rows = [self._counted(text) for text in columns[0]]
         nothing = self._tokenizer.unk_token_id
         # Some models have one token for all that is special; it is no unknown word
         is_special = nothing in (self._tokenizer.eos_token_id, self._tokenizer.bos_token_id)
