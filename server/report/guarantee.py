@@ -3,7 +3,7 @@
 import math
 
 from confide.server.report.read import RunFiles
-from confide.server.report.sentences import algorithm_of
+from confide.server.report.sentences import algorithm_of, outcome_config
 
 
 def guarantee(run: RunFiles) -> str:
@@ -15,9 +15,15 @@ def guarantee(run: RunFiles) -> str:
                 f" {algorithm_of(run).sends}; sums over few records reveal their labels, and"
                 " trees keep values of leaves that few records share."
             )
+        recites = ""
+        if outcome_config(run.config["task"]).is_written:
+            recites = (
+                " What the model writes may recite conversations that it was trained on, word by"
+                " word: show neither to anybody who may not read these."
+            )
         return (
             "There is none: this run was trained without differential privacy. Updates may reveal"
-            " single records."
+            f" single records.{recites}"
         )
     privacy, summary = run.config["privacy"], run.summary.get("privacy", {})
     who = {"record": "a single record", "group": "all records of one person or account together"}[

@@ -136,9 +136,9 @@ def test_choices_are_listed_and_near_ones_guessed(here: Path) -> None:
     write_configs(here / "conf")
     (problem,) = mistakes("task=credt")
     assert (
-        "Did you mean credit? Choose one of: audio, credit, dialysis, digits, fashion,"
-        " heart_disease, image, lending, masks, msra, overloads, recommendation, stations, text,"
-        " titles, tweet_entities, tweets." in problem
+        "Did you mean credit? Choose one of: audio, conversations, credit, dialysis, digits,"
+        " fashion, heart_disease, image, lending, masks, msra, overloads, recommendation,"
+        " stations, text, titles, tweet_entities, tweets." in problem
     )
 
 
