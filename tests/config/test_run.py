@@ -1,5 +1,6 @@
 """Every YAML composes, and every mistake is reported at once with name, value and fix."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,16 @@ def test_mistakes_of_every_kind_are_reported_together() -> None:
 def test_a_mistake_is_refused_with_its_name_and_value(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         compose([MAIN_JOB, *override.split()])
+
+
+HEART = "experiment=heart_disease"
+
+
+@pytest.mark.parametrize("word", ["privacy.epsilon=3", "privacy.delta=1e-6", "++privacy.epsilon=3"])
+def test_a_guarantee_that_nothing_would_keep_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError, match=f"{re.escape(word)} asks for a guarantee, and privacy=n"):
+        compose([HEART, word])
+    assert compose([HEART, "privacy=record", word]).privacy.unit == "record"
 
 
 def test_more_clients_a_round_than_clients_is_refused() -> None:

@@ -82,7 +82,7 @@ def test_an_audits_simulation_overwrites_nothing(
 
 def test_a_sweep_is_not_mixed_with_another(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = held(sweep)
-    words = ["-m", *HEART, "privacy.delta=1e-5,1e-6", f"hydra.sweep.dir={sweep}"]
+    words = ["-m", *HEART, "client.local_steps=1,2", f"hydra.sweep.dir={sweep}"]
     told = refused(words, capsys)
     assert "holds 2 jobs of a sweep, whose results would be mixed with new ones" in told
     assert {path for path in held(sweep) if not path.endswith(".lock")} == set(before)

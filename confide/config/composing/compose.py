@@ -31,6 +31,7 @@ from confide.config.composing.problems import (
     near,
     no_choice,
     setting_keys,
+    unasked_guarantees,
     value_problems,
     without_consequences,
 )
@@ -114,7 +115,7 @@ def compose(overrides: Sequence[str] = ()) -> Config:
     with own_hydra():
         composed, problems, mistakes = _compose_collecting(words)
         if composed is not None:
-            found = value_problems(composed)
+            found = [*value_problems(composed), *unasked_guarantees(composed, words)]
             # What was wrong in a file was left out, and is not also missing or contradicted
             found = [p for p in found if not any(mistake.covers(p) for mistake in mistakes)]
             found = without_consequences(found, problems)

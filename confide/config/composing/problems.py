@@ -21,6 +21,8 @@ _HOW_TO_SET = {
     )
 }
 
+_OF_A_GUARANTEE = ("privacy.epsilon=", "privacy.delta=", "privacy.clipping_norm=")
+
 
 def value_problems(composed: DictConfig) -> list[str]:
     """List every value that is missing, out of range or contradicted."""
@@ -44,6 +46,18 @@ def value_problems(composed: DictConfig) -> list[str]:
     if "data.path" in missing:  # whose records they are is not known either
         about_unset += ("client.ledger=null",)
     return [*unset, *(p for p in range_problems(config) if not p.startswith(about_unset))]
+
+
+def unasked_guarantees(composed: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """List overrides that ask for a guarantee where none is chosen, and would change nothing."""
+    if OmegaConf.select(composed, "privacy.unit") != "none":
+        return []
+    asked = [word for word in overrides if word.lstrip("+").startswith(_OF_A_GUARANTEE)]
+    return [
+        f"{word} asks for a guarantee, and privacy=none trains without any; say privacy=record or"
+        " privacy=group too, or leave it out."
+        for word in asked
+    ]
 
 
 def without_consequences(found: Sequence[str], problems: Sequence[str]) -> list[str]:
@@ -94,6 +108,7 @@ __all__ = [
     "near",
     "no_choice",
     "setting_keys",
+    "unasked_guarantees",
     "value_problems",
     "without_consequences",
 ]

@@ -88,7 +88,8 @@ def test_a_sweep_is_refused_for_what_it_would_spend(kit: Path, flag: str) -> Non
 def test_mistakes_are_named_together_before_anything_starts(
     kit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert confide.cli.main(["server", str(kit), HEART, "privacy.epsilon=0", "strateg=x"]) == 2
+    words = [HEART, "privacy=record", "privacy.epsilon=0", "strateg=x"]
+    assert confide.cli.main(["server", str(kit), *words]) == 2
     assert "2 mistakes" in capsys.readouterr().err
     assert not (kit / "state").exists()
 

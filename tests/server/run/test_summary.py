@@ -63,7 +63,7 @@ def plan(unit: str = "record") -> TrainingPlan:
     overrides = [
         "experiment=heart_disease",
         f"privacy.unit={unit}",
-        "privacy.epsilon=3",
+        *(["privacy.epsilon=3"] if unit != "none" else []),
         "job=trial",
     ]
     return make_plan(compose(overrides), backbone_sha256=None)
