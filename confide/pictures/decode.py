@@ -15,12 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from confide.config.tasks.media.pictures import PictureReading
 from confide.pictures.dicom import decode_dicom, is_dicom
 from confide.pictures.findings import PictureError, Seen
+from confide.pictures.ranges import windowed
 
 Pixels = NDArray[numpy.uint8]
 """Shape [h, w, c], with c the channels of the schema."""
 
-_MANY = 0.1
-"""Share of pixels outside the range from which on it is told."""
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BITS_A_SAMPLE = 258  # TIFF's tag
@@ -99,35 +98,6 @@ def _over_background(image: Image.Image, reading: PictureReading, seen: Seen) ->
     return flat.convert("L" if grey else "RGB")
 
 
-def windowed(
-    values: NDArray[numpy.float64], reading: PictureReading, seen: Seen
-) -> NDArray[numpy.uint8]:
-    """Map values of more than 8 bits to 0 to 255 by the public range.
-
-    Raises:
-        PictureError: if there is none, or values are no numbers.
-    """
-    if reading.minimum is None or reading.maximum is None:
-        raise PictureError("deep")
-    return stretched(values, reading.minimum, reading.maximum, seen)
-
-
-def stretched(
-    values: NDArray[numpy.float64], low: float, high: float, seen: Seen
-) -> NDArray[numpy.uint8]:
-    """Map low to 0 and high to 255, what lies outside to the nearest of them.
-
-    Raises:
-        PictureError: if values are no numbers.
-    """
-    if not numpy.isfinite(values).all():
-        raise PictureError("not_finite")
-    if ((values < low) | (values > high)).mean() > _MANY:
-        seen.note("clipped")
-    share = (values.clip(low, high) - low) / (high - low)
-    return numpy.rint(share * 255).astype(numpy.uint8)
-
-
 def decode_array(values: NDArray[Any], reading: PictureReading, seen: Seen) -> Pixels:
     """Convert one picture of an array, such as MedMNIST's, [h, w] or [h, w, 1, 3 or 4].
 
@@ -160,4 +130,4 @@ def finished(values: Pixels, reading: PictureReading, seen: Seen) -> Pixels:
     return numpy.asarray(Image.fromarray(values).convert("L"))[:, :, None]
 
 
-__all__ = ["Pixels", "decode_array", "decode_file", "finished", "stretched", "windowed"]
+__all__ = ["Pixels", "decode_array", "decode_file", "finished"]

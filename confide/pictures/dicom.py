@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from confide.config.tasks.media.pictures import PictureReading
 from confide.pictures.findings import PictureError, Seen
+from confide.pictures.ranges import stretched, windowed
 
 _PREAMBLE = 128
 _COLOURS = ("RGB", "PALETTE COLOR")
@@ -97,9 +98,6 @@ def _colour(frame: NDArray[Any]) -> NDArray[numpy.uint8]:
 def _grey(
     dataset: Any, frame: NDArray[Any], reading: PictureReading, seen: Seen
 ) -> NDArray[numpy.uint8]:
-    # Here: decode imports this module
-    from confide.pictures.decode import stretched, windowed
-
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     scaled = (slope, intercept) != (None, None)
     values = frame.astype(numpy.float64)

@@ -21,6 +21,7 @@ from confide.client.records.drafting.roles import (
 from confide.client.records.drafting.spans import Tagged, find_tagged
 from confide.client.records.drafting.values import (
     MISSING_WORDS,
+    TOKEN_SIZES,
     Values,
     folded,
     halves,
@@ -29,20 +30,17 @@ from confide.client.records.drafting.values import (
     sort_key,
 )
 from confide.config.outcomes.regression import RegressionConfig
-from confide.config.outcomes.spans import SpansConfig
 from confide.config.spelling import canonical_name, nearest, written
 from confide.config.tasks.columns import ColumnConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.task import TaskConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
-from confide.config.tasks.token_classification import TokenClassificationConfig
 from confide.errors import DataError
 
 _RARE = 5
 _MOST_CLASSES = 100
 _FEW_INPUTS = 2
 _NEGATIVE = ("0", "no", "n", "false", "negative", "absent", "good", "none", "alive", "benign")
-_TOKENS = (48, 64, 96, 128, 192, 256, 384, 512)
 _CHARACTERS_A_TOKEN = 4
 
 
@@ -136,19 +134,10 @@ def draft_task(records: Dataset, named: Named | None = None) -> Draft:
 def _of_spans(records: Dataset, tagged: Tagged, named: Named) -> Draft:
     """Draft a task of words with a tag each."""
     documents = set(records["document"][:]) if "document" in records.column_names else set()
-    task = TokenClassificationConfig(
-        words_column=tagged.words,
-        outcome=SpansConfig(types=tagged.types, column=tagged.tags, scheme=tagged.scheme),
-        max_tokens=next((size for size in _TOKENS[1:] if size >= 2 * tagged.longest), _TOKENS[-1]),
-    )
-    choice = (
-        f"Spans of words in column {tagged.words}, by tags in column {tagged.tags}, written as"
-        f" {tagged.scheme}; types are those that occur: name all that are possible"
-    )
     return Draft(
-        task=task,
+        task=tagged.task(),
         records=len(records),
-        choices=[choice],
+        choices=[tagged.choice()],
         id_column=named.identifier,
         group_column="document" if len(documents) > 1 else None,
         owners=len(documents),
@@ -303,7 +292,7 @@ class _Drafting:
         longest = lengths[int(0.95 * (len(lengths) - 1))] / _CHARACTERS_A_TOKEN
         return TextClassificationConfig(
             text_column=text,
-            max_tokens=next((size for size in _TOKENS if size >= longest), _TOKENS[-1]),
+            max_tokens=next((size for size in TOKEN_SIZES if size >= longest), TOKEN_SIZES[-1]),
             **self._predicted(),
             drafted=self._unconfirmed(),
         )

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from datasets import Dataset
 
+from confide.client.records.drafting.values import TOKEN_SIZES
+from confide.config.outcomes.spans import SpansConfig
+from confide.config.tasks.token_classification import TokenClassificationConfig
 from confide.tasks.spans.words import items_of
 
 _TAG = re.compile(r"O|(?P<sign>[BIESM])-(?P<type>.+)")
@@ -29,6 +32,22 @@ class Tagged(NamedTuple):
     types: list[str]
     scheme: str
     longest: int
+
+    def task(self) -> TokenClassificationConfig:
+        """Return the schema, with room for two tokens a word."""
+        fits = (size for size in TOKEN_SIZES[1:] if size >= 2 * self.longest)
+        return TokenClassificationConfig(
+            words_column=self.words,
+            outcome=SpansConfig(types=self.types, column=self.tags, scheme=self.scheme),
+            max_tokens=next(fits, TOKEN_SIZES[-1]),
+        )
+
+    def choice(self) -> str:
+        """Say what was chosen."""
+        return (
+            f"Spans of words in column {self.words}, by tags in column {self.tags}, written as"
+            f" {self.scheme}; types are those that occur: name all that are possible"
+        )
 
 
 def find_tagged(records: Dataset, label: str | None) -> Tagged | None:

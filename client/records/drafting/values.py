@@ -28,6 +28,8 @@ _CANNOT_BE_ZERO = re.compile(
     r"(?i)pressure|trestbps|systolic|diastolic|chol|bmi|weight|height|glucose|insulin|thickness"
     r"|pulse|heart.?rate|temperature|haemoglobin|hemoglobin|h(a)?ematocrit"
 )
+TOKEN_SIZES = (48, 64, 96, 128, 192, 256, 384, 512)
+"""Where drafts cut texts."""
 _MOST_WORDS = 12
 _SAMPLE = 2000
 _DATES = (
@@ -245,6 +247,7 @@ def sort_key(value: str) -> tuple[bool, float, str]:
 
 __all__ = [
     "MISSING_WORDS",
+    "TOKEN_SIZES",
     "Values",
     "folded",
     "halves",

@@ -78,9 +78,12 @@ def build_language_model(config: LanguageModelConfig, order: Order) -> Workload:
         save_beside=save_beside,
         whole_fn=functools.partial(made.whole, model),
     )
-    if not made.passed_over:
-        return workload
-    width = int(model.model.config.hidden_size)
+    return _on_kept(workload, made, sizes) if made.passed_over else workload
+
+
+def _on_kept(workload: Workload, made: "_Models", sizes: "_Sizes") -> Workload:
+    """Let records become what the frozen layers make of them, once."""
+    task, compute, width = workload.task, workload.compute, made.width
     cache = made.cache(compute)
 
     @functools.cache
@@ -88,23 +91,16 @@ def build_language_model(config: LanguageModelConfig, order: Order) -> Workload:
         # Loaded only when a record's outputs are not in the cache.
         return made.lower().to(compute.device).eval()
 
+    def encode(batch: Batch) -> Tensor:
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        rows = sizes.rows(ids.shape[1])
+        parts = zip(ids.split(rows), mask.split(rows), strict=True)
+        return torch.cat([lower()(*part) for part in parts])
+
     def prepare(records: Dataset) -> Examples:
         examples = task.encode(records)
         shape = (examples.columns["input_ids"].shape[1], width)
-        if len(examples) * math.prod(shape) > _MOST_KEPT:
-            raise ModelError(
-                f"backbone.trained_layers={config.trained_layers}: outputs of the layers below, of"
-                f" {len(examples):,} records of up to {shape[0]} tokens, are more than"
-                f" {_MOST_KEPT:,} numbers, which are kept in memory; lower task.max_tokens, or set"
-                " backbone.trained_layers=null."
-            )
-
-        def encode(batch: Batch) -> Tensor:
-            ids, mask = batch["input_ids"], batch["attention_mask"]
-            rows = sizes.rows(ids.shape[1])
-            parts = zip(ids.split(rows), mask.split(rows), strict=True)
-            return torch.cat([lower()(*part) for part in parts])
-
+        made.refuse_many(len(examples), shape)
         hidden = features_of(
             examples,
             encode,
@@ -113,11 +109,7 @@ def build_language_model(config: LanguageModelConfig, order: Order) -> Workload:
             autocast=compute.autocast,
             cache=cache,
         )
-        if not bool(hidden.isfinite().all()):
-            raise ModelError(
-                f"backbone.name={config.name}: its lower layers make numbers that are not finite;"
-                " set trainer.precision=fp32, or backbone.trained_layers=null."
-            )
+        made.refuse_infinite(hidden)
         return _with_hidden(examples, hidden)
 
     def synthetic(count: int, generator: torch.Generator) -> Examples:
@@ -196,15 +188,15 @@ class _Models:
 
     def __init__(self, config: LanguageModelConfig, folder: Path, tuning: TuningConfig) -> None:
         self._config, self._folder, self._tuning = config, folder, tuning
-        self.passed_over = 0
+        self.passed_over = self.width = 0
 
     def trained(self) -> AnswerModel:
         """Load what is trained, the layers below it passed over."""
         model = self._load()
         answers = AnswerModel(model)
         expected = refuse_looking_ahead(answers)
-        layers = layers_of(model)
-        self.passed_over = self._below(len(layers))
+        self.passed_over = self._below(len(layers_of(model)))
+        self.width = int(model.config.hidden_size)
         if self.passed_over:
             self._pass_over(answers, expected)
         self._tune(answers)
@@ -250,6 +242,32 @@ class _Models:
             str(compute.autocast),
         )
         return FeatureCache(compute.feature_cache, identity)
+
+    def refuse_many(self, records: int, shape: tuple[int, int]) -> None:
+        """Refuse to keep outputs that would fill the memory.
+
+        Raises:
+            ModelError: with what to lower.
+        """
+        if records * math.prod(shape) > _MOST_KEPT:
+            raise ModelError(
+                f"backbone.trained_layers={self._config.trained_layers}: outputs of the layers"
+                f" below, of {records:,} records of up to {shape[0]} tokens, are more than"
+                f" {_MOST_KEPT:,} numbers, which are kept in memory; lower task.max_tokens, or set"
+                " backbone.trained_layers=null."
+            )
+
+    def refuse_infinite(self, hidden: Tensor) -> None:
+        """Refuse outputs of the frozen layers that are not finite.
+
+        Raises:
+            ModelError: with what to set.
+        """
+        if not bool(hidden.isfinite().all()):
+            raise ModelError(
+                f"backbone.name={self._config.name}: its lower layers make numbers that are not"
+                " finite; set trainer.precision=fp32, or backbone.trained_layers=null."
+            )
 
     def _below(self, count: int) -> int:
         kept = self._config.trained_layers
