@@ -107,7 +107,7 @@ def test_help_lists_own_choices(elsewhere: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         confide.cli.main(["simulate", "--help", "-cd", "mine"])
     printed = capsys.readouterr().out
-    assert "experiment: credit, dialysis, digits, heart_disease" in printed
+    assert "experiment: credit, customer_service, dialysis, digits" in printed
     assert "data: credit, custom" in printed
 
 
@@ -214,7 +214,7 @@ def test_a_coordinator_composes_own_configs(
     assert "experiment" not in told
     with pytest.raises(SystemExit):
         confide.cli.main([*kit, "--config-dir=mine", "--help"])
-    assert "experiment: credit, dialysis, digits, heart_disease" in capsys.readouterr().out
+    assert "experiment: credit, customer_service, dialysis, digits" in capsys.readouterr().out
 
 
 @pytest.mark.slow
