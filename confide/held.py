@@ -7,19 +7,25 @@ make one unit. No plan and no reply ever holds such a text.
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow
+import pyarrow.compute
 
 from confide.config.custom import implementation
 from confide.config.tasks.media.files import FileReading
 from confide.errors import DataError
 
 _MARK = "\0held\0"
-"""Null characters, which no text that people write begins with."""
+"""Null characters, which no text that people write begins with; what comes from outside and does is
+refused, since it would name a file and say itself what that holds."""
+_CELL = re.compile(
+    r"(?P<sha256>\w*)\0(?P<findings>[^\0]*)\0(?P<kind>\w+)\0(?P<place>.*)", re.DOTALL
+)
 FILE, ARRAY, BYTES = "file", "array", "bytes"
 
 
@@ -76,16 +82,17 @@ def parse_held(text: object) -> Held | None:
     """Read a cell; None if it holds no such file."""
     if not isinstance(text, str) or not text.startswith(_MARK):
         return None
-    digest, findings, kind, place = text.removeprefix(_MARK).split("\0", 3)
+    found = _CELL.fullmatch(text, len(_MARK))
+    if found is None:
+        return None
+    digest, findings, kind, place = found.groups()
     return Held(digest, tuple(filter(None, findings.split(","))), kind, place)
 
 
 def same_held(text: str) -> str | None:
     """Return what is equal of cells with the same content; None if the cell holds no such file."""
-    if not text.startswith(_MARK):
-        return None
-    digest, rest = text.removeprefix(_MARK).split("\0", 1)
-    return _MARK + (digest or rest)
+    held = parse_held(text)
+    return None if held is None else held.text if not held.sha256 else _MARK + held.sha256
 
 
 def shown(value: object) -> str:
@@ -126,14 +133,17 @@ def file_cells(
     reading: FileReading,
     folder: Path | None = None,
     opened: Opener | None = None,
+    *,
+    looked: bool = False,
 ) -> pyarrow.Array:
-    """Return the cells of a column of paths or bytes; those that are there already stay.
+    """Return the cells of a column of paths or bytes.
 
     Args:
         values: the column.
         reading: what the schema says.
         folder: that relative paths start at; None: there are none.
         opened: what looks at the files; None: made here.
+        looked: whether cells may be there already, which stay.
 
     Raises:
         DataError: if it holds anything else.
@@ -158,10 +168,34 @@ def file_cells(
             f"Column {reading.column} holds values of type {kind}; expected {reading.what}:"
             " paths of files, bytes of files, or both as datasets writes them."
         )
-    looking = opener_of(reading) if opened is None else opened
-    return pyarrow.array(
-        [_cell(value, looking, folder) for value in values.to_pylist()], pyarrow.string()
-    )
+    looking, listed = opener_of(reading) if opened is None else opened, values.to_pylist()
+    if not looked:
+        paths = [one for one in map(_path_of, listed) if isinstance(one, str)]
+        refuse_marked(reading.column, pyarrow.array(paths, pyarrow.string()))
+    return pyarrow.array([_cell(value, looking, folder) for value in listed], pyarrow.string())
+
+
+def refuse_marked(column: str, values: pyarrow.Array | pyarrow.ChunkedArray) -> None:
+    """Refuse texts from outside that would be taken for cells.
+
+    Args:
+        column: its name.
+        values: texts.
+
+    Raises:
+        DataError: naming the column and how many there are.
+    """
+    found = pyarrow.compute.sum(pyarrow.compute.starts_with(values, _MARK)).as_py()
+    if found:
+        raise DataError(
+            f"Column {column}: {found} texts begin with a null character, the word held and another"
+            " null character, which stand for files that confide has read; take these out."
+        )
+
+
+def _path_of(value: object) -> object:
+    """Return the path in what datasets writes of a picture or a sound, or the value itself."""
+    return value.get("path") if isinstance(value, dict) else value
 
 
 def _cell(value: object, opened: Opener, folder: Path | None) -> str | None:
@@ -192,6 +226,7 @@ __all__ = [
     "bytes_of",
     "embedded",
     "file_cells",
+    "refuse_marked",
     "opener_of",
     "parse_held",
     "same_held",

@@ -9,6 +9,7 @@ from uuid import uuid4
 import pyarrow
 from datasets import Dataset
 
+from confide.client.records.sources.formats import ARRAYS
 from confide.client.records.sources.json_lines import table_of
 from confide.client.records.sources.opened import Opened
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
@@ -130,7 +131,8 @@ def _text(table: pyarrow.Table, name: str, path: str, reading: Reading) -> pyarr
             values = pyarrow.array(_values(values))
         place = source_file(path)
         folder = None if place is None else place if place.is_dir() else place.parent
-        return file_cells(values, files, folder)
+        looked = place is not None and (place.is_dir() or place.suffix.lower() == ARRAYS)
+        return file_cells(values, files, folder, looked=looked)
     if table.schema.field(name).metadata != JSON:
         return text_column(name, table[name])
     return table_of([_values(table[name])], [name])[name].combine_chunks()

@@ -225,7 +225,7 @@ def _as_cells(records: Dataset | pandas.DataFrame, name: str, config: TaskConfig
         if isinstance(records, Dataset)
         else pyarrow.array(records[name], from_pandas=True)
     )
-    return file_cells(values, files, Path())
+    return file_cells(values, files, Path(), looked=True)
 
 
 def _as_text(records: Dataset | pandas.DataFrame, name: str) -> pyarrow.Array:

@@ -14,7 +14,11 @@ from datasets import Dataset
 from confide.client.records.sources.files import with_files
 from confide.client.records.sources.formats import as_text
 from confide.client.records.sources.opened import BATCH, Opened
-from confide.client.records.sources.sources import SourceRecords, join
+from confide.client.records.sources.sources import (
+    SourceRecords,
+    join,
+    refuse_cells,
+)
 from confide.config.custom import find_part, make_part
 from confide.config.data import DataConfig
 from confide.config.tasks.media.files import FileReading
@@ -67,7 +71,9 @@ def load_custom_records(
         raise DataError(f"{shown} returns an empty mapping; expected at least one institution.")
     sources = {name: _opened(part, columns, shown, reading) for name, part in named.items()}
     files = tuple(named) if several else ()
-    return join(sources, columns, shown=shown, files=files, in_memory_mb=config.in_memory_mb)
+    joined = join(sources, columns, shown=shown, files=files, in_memory_mb=config.in_memory_mb)
+    refuse_cells(joined.records, reading)
+    return joined
 
 
 def _opened(part: Any, columns: Sequence[str], shown: str, reading: FileReading | None) -> Opened:

@@ -40,7 +40,11 @@ _HEAD = 132  # bytes in which a DICOM file says that it is one
 
 
 def with_files(
-    batches: Iterator[pyarrow.Table], reading: FileReading, folder: Path | None
+    batches: Iterator[pyarrow.Table],
+    reading: FileReading,
+    folder: Path | None,
+    *,
+    looked: bool = False,
 ) -> Iterator[pyarrow.Table]:
     """Look at the pictures or sounds of a table.
 
@@ -48,6 +52,7 @@ def with_files(
         batches: with the column of files or without.
         reading: what the schema says.
         folder: that relative paths start at; None: there are none.
+        looked: whether they were looked at before.
 
     Raises:
         DataError: if the column holds neither paths nor bytes.
@@ -56,9 +61,9 @@ def with_files(
     for batch in batches:
         for one, opened in openers:
             if one.column in batch.column_names:
-                looked = file_cells(batch[one.column], one, folder, opened)
+                cells = file_cells(batch[one.column], one, folder, opened, looked=looked)
                 place = batch.column_names.index(one.column)
-                batch = batch.set_column(place, one.column, looked)
+                batch = batch.set_column(place, one.column, cells)
         yield batch
 
 

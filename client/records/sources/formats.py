@@ -20,6 +20,9 @@ from confide.config.tasks.media.pictures import PictureReading
 from confide.errors import DataError
 from confide.tasks.values import text_column
 
+ARRAYS = ".npz"
+"""Ends the names of files whose pictures are looked at as they are read."""
+
 
 def open_file(path: Path, columns: Sequence[str], reading: Reading = READ_AS_TEXT) -> Opened:
     """Open one file of records.
@@ -52,7 +55,8 @@ def open_file(path: Path, columns: Sequence[str], reading: Reading = READ_AS_TEX
             )
     batches = _checked(path, opened.batches)
     if reading.files is not None and not reading.whole:
-        batches = with_files(batches, reading.files, path.parent)
+        looked = path.suffix.lower() == ARRAYS
+        batches = with_files(batches, reading.files, path.parent, looked=looked)
     return replace(opened, batches=batches)
 
 
@@ -176,7 +180,7 @@ EXTENSIONS: dict[str, Callable[[Path, Sequence[str], Reading], Opened]] = {
     ".conll": open_conll,
     ".bio": open_conll,
     ".txt": open_conll,
-    ".npz": open_npz,
+    ARRAYS: open_npz,
 }
 
-__all__ = ["EXTENSIONS", "as_text", "open_file"]
+__all__ = ["ARRAYS", "EXTENSIONS", "as_text", "open_file"]

@@ -19,7 +19,9 @@ from confide.client.records.sources.opened import Opened
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading
 from confide.client.records.sources.spool import collect
 from confide.config.data import DataConfig
+from confide.config.tasks.media.files import FileReading
 from confide.errors import DataError
+from confide.held import refuse_marked
 from confide.models.backbones import PACKAGE_SCHEME, resolve_package_path
 from confide.security.redaction import redact
 from confide.tasks.schema import missing_columns
@@ -99,7 +101,9 @@ def load_records(
         else:
             sources = {"": stack.enter_context(open_single(path, query, columns, reading))}
         shown = "data.query" if DataConfig.is_database(path) else f"data.path={path}"
-        return join(sources, columns, shown=shown, files=files, in_memory_mb=in_memory_mb)
+        joined = join(sources, columns, shown=shown, files=files, in_memory_mb=in_memory_mb)
+    refuse_cells(joined.records, reading.files)
+    return joined
 
 
 @contextlib.contextmanager
@@ -216,6 +220,22 @@ def join(
     )
 
 
+def refuse_cells(records: Dataset, files: FileReading | None) -> None:
+    """Refuse texts that would be taken for pictures or sounds, where there are none.
+
+    Args:
+        records: as they were read.
+        files: how columns of files are read; None where the task has none.
+
+    Raises:
+        DataError: naming the column.
+    """
+    held = [] if files is None else [one.column for one in files.each]
+    for name in records.column_names:
+        if name not in held:
+            refuse_marked(name, records.data.column(name))
+
+
 def source_file(path: str) -> Path | None:
     """Return the path of a source's file or folder; None for a database.
 
@@ -314,6 +334,7 @@ __all__ = [
     "join",
     "load_records",
     "open_single",
+    "refuse_cells",
     "shared_columns",
     "source_file",
 ]

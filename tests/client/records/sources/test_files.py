@@ -171,3 +171,12 @@ def test_cells_say_no_more_than_where_a_picture_lies(folder: Path) -> None:
     assert parse_held(record).place == str(path)
     assert parse_held("\0picture") is None
     assert parse_held(cell(drawn())).findings == ()
+
+
+def test_a_table_cannot_say_what_a_picture_holds(tmp_path: Path) -> None:
+    cells = [cell(drawn(seed)) for seed in range(2)]
+    pandas.DataFrame({"image": cells, "label": ["dark", "light"]}).to_parquet(
+        tmp_path / "t.parquet"
+    )
+    with pytest.raises(DataError, match="Column image: 2 texts begin with a null character"):
+        loaded(tmp_path / "t.parquet")

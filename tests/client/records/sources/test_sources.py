@@ -373,3 +373,14 @@ def test_large_file_streams_through_bounded_memory(tmp_path: Path) -> None:
     assert left == []
     assert (tmp_path / "x.csv").stat().st_size > 110 << 20
     assert extra_kib < 60 << 10
+
+
+@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet"])
+def test_texts_that_would_be_taken_for_files_are_refused(name: str, tmp_path: Path) -> None:
+    # Of two such texts with one hash units would keep one
+    texts = ["a", f"\0held\0{'0' * 64}\0\0bytes\0left", f"\0held\0{'0' * 64}\0\0bytes\0right"]
+    frame = pandas.DataFrame({"note": texts})
+    path = tmp_path / name
+    WRITERS[f"x{path.suffix}"](frame, path)
+    with pytest.raises(DataError, match="Column note: 2 texts begin with a null character"):
+        load(path, "note")
