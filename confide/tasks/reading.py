@@ -3,6 +3,7 @@
 Needs no torch.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -24,6 +25,19 @@ class Problem(NamedTuple):
 
     text: str
     record: int | None = None
+
+
+def holds_half(text: str) -> bool:
+    """Say whether JSON names half of a character, a surrogate alone, which no tokenizer takes."""
+    if "\\u" not in text:
+        return False
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (ValueError, RecursionError):  # told where it is read
+        return False
+    return False
 
 
 def fold_boolean(text: str) -> str:

@@ -243,3 +243,14 @@ def test_spans_of_tags_are_what_a_prediction_says() -> None:
     ]
     read = read_tags(["B-PER", "O", "B-PER", "O", "B-LOC"], "bio", TYPES)
     assert len(list(spans_of(read.tags))) == 3
+
+
+def test_half_of_a_character_is_told() -> None:
+    rows = Dataset.from_dict({"words": ['["a\\ud800", "b"]'], "tags": ["O O"]})
+    with pytest.raises(DataError, match="Column words: 1 of 1 texts hold half of a character"):
+        TASK.encode(rows)
+
+
+def test_brackets_without_end_are_a_word() -> None:
+    examples = TASK.encode(Dataset.from_dict({"words": ["[" * 100_000], "tags": ["O"]}))
+    assert len(examples) == 1

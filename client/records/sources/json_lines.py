@@ -68,6 +68,11 @@ def _objects(
             continue
         try:
             value = decode(line.rstrip("\r\n"))
+        except RecursionError:
+            raise DataError(
+                f"data.path={path}: line {number} nests lists or objects too deeply; expected one"
+                " JSON object a line, column -> value."
+            ) from None
         except json.JSONDecodeError as error:
             raise DataError(
                 f"data.path={path}: line {number} is not JSON: {error.msg} at character"
@@ -104,6 +109,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _is_broken(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_is_broken, value))
     return isinstance(value, str) and any("\ud800" <= char <= "\udfff" for char in value)
 
 

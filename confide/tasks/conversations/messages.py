@@ -11,7 +11,7 @@ import numpy
 from datasets import Dataset
 
 from confide.config.tasks.causal_lm import CausalLmConfig
-from confide.tasks.reading import Problem, first
+from confide.tasks.reading import Problem, first, holds_half
 from confide.tasks.schema import Inputs
 
 SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
@@ -50,6 +50,8 @@ def parse_messages(text: str) -> Conversation:
         listed = json.loads(text)
     except (ValueError, RecursionError):
         raise ValueError("are no JSON") from None
+    if holds_half(text):
+        raise ValueError("hold half of a character (a surrogate alone)")
     if not isinstance(listed, list) or not listed:
         raise ValueError("are no list of messages")
     messages = [_message(one) for one in listed]

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from confide.config.outcomes.spans import SpansConfig
 from confide.config.tasks.token_classification import TokenClassificationConfig
-from confide.tasks.reading import Problem
+from confide.tasks.reading import Problem, holds_half
 from confide.tasks.schema import Inputs
 from confide.tasks.spans.tagging import ALL_OUTSIDE
 from confide.tasks.spans.words import items_of, list_text, words_of
@@ -33,6 +33,15 @@ def read_words(records: Dataset, config: TokenClassificationConfig) -> Inputs:
                 f"Column {name}: {null.sum()} of {len(texts)} texts are null; write or remove"
                 " them.",
                 int(numpy.argmax(null)),
+            )
+        )
+    half = numpy.array([text is not None and holds_half(text) for text in texts], dtype=bool)
+    if half.any():
+        problems.append(
+            Problem(
+                f"Column {name}: {half.sum()} of {len(texts)} texts hold half of a character (a"
+                " surrogate alone); write them again.",
+                int(numpy.argmax(half)),
             )
         )
     tags = config.target_columns[0]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from confide.config.tasks.token_classification import TokenClassificationConfig
+from confide.tasks.reading import holds_half
 
 
 def list_text(items: Sequence[str]) -> str:
@@ -29,11 +30,12 @@ def items_of(text: str) -> list[str]:
     if text.lstrip()[:1] == "[":
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text.split()
         # A text may be [1] and no list: those of ours hold texts alone.
         if isinstance(found, list) and all(isinstance(one, str | None) for one in found):
-            return [one or "" for one in found]
+            # With half of a character it is told as a problem, and shown as it is written
+            return text.split() if holds_half(text) else [one or "" for one in found]
     return text.split()
 
 

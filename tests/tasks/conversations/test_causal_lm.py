@@ -138,6 +138,8 @@ def test_the_date_of_a_template_is_always_the_same() -> None:
         (talk("Hi", "Yes?", "So"), "no user's message|empty or missing"),
         (talk("Hi", " "), "empty or missing"),
         (talk(" ", "Hi"), "without a word"),
+        (talk("a", "b\ud800"), "half of a character"),
+        (talk("a\ud800", "b"), "half of a character"),
         ('[{"role": "assistant", "content": "Hi"}]', "no user's message"),
         ('[{"role":"user","content":"a"},{"role":"system","content":"b"}]', "is not the first"),
         (None, "are empty"),

@@ -384,3 +384,16 @@ def test_texts_that_would_be_taken_for_files_are_refused(name: str, tmp_path: Pa
     WRITERS[f"x{path.suffix}"](frame, path)
     with pytest.raises(DataError, match="Column note: 2 texts begin with a null character"):
         load(path, "note")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ('{"note": ' + "[" * 100_000, "line 1 nests lists or objects too deeply"),
+        ('{"note": ["a", "\\ud800"]}', "line 1 holds half of a character"),
+    ],
+)
+def test_lines_of_json_that_nothing_can_hold_are_told(line: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=told):
+        load(tmp_path / "t.jsonl", "note")
