@@ -7,7 +7,9 @@ make one unit. No plan and no reply ever holds such a text.
 
 import base64
 import binascii
+import contextlib
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +118,19 @@ def embedded(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
+def file_bytes(path: Path) -> bytes:
+    """Read a file; a device or a pipe, which may never end, is none.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if no file can have that name.
+    """
+    # Looked at before it is opened: opening a pipe would wait for whoever writes into it
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise FileNotFoundError(f"{path} is no regular file")
+    return path.read_bytes()
+
+
 def bytes_of(place: str) -> bytes:
     """Read the bytes of a file that was written as text.
 
@@ -208,7 +223,9 @@ def _cell(value: object, opened: Opener, folder: Path | None) -> str | None:
     text = str(value)
     if parse_held(text) is not None:
         return text
-    path = Path(text).expanduser()
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # ~name of nobody: a file may be called so
+        path = path.expanduser()
     if not path.is_absolute() and folder is not None:
         path = folder / path
     # Without a folder a relative path would start wherever the process happens to run
@@ -225,10 +242,11 @@ __all__ = [
     "array_place",
     "bytes_of",
     "embedded",
+    "file_bytes",
     "file_cells",
-    "refuse_marked",
     "opener_of",
     "parse_held",
+    "refuse_marked",
     "same_held",
     "shown",
 ]

@@ -1,8 +1,11 @@
 """Cells of files in words."""
 
+import os
+from pathlib import Path
+
 import pyarrow
 import pytest
-from pictures_made import GREY
+from pictures_made import GREY, drawn, file_of
 
 from confide.errors import DataError
 from confide.held import (
@@ -55,3 +58,21 @@ def test_a_text_that_only_begins_as_a_cell_is_none(text: str) -> None:
 def test_a_column_of_paths_says_nothing_of_what_its_files_hold(values: list[object]) -> None:
     with pytest.raises(DataError, match="Column image: 1 texts begin with a null character"):
         file_cells(pyarrow.array(values), GREY)
+
+
+def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")  # whoever opens it waits
+    for path in (tmp_path / "pipe.png", Path("/dev/zero"), tmp_path):
+        (found,) = map(parse_held, file_cells(pyarrow.array([str(path)]), GREY).to_pylist())
+        assert found is not None
+        assert found.findings == ("no_file",)
+
+
+def test_a_path_that_begins_with_a_tilde_may_be_a_files_own(tmp_path: Path) -> None:
+    (tmp_path / "~nobody-is-called-so").mkdir()
+    path = tmp_path / "~nobody-is-called-so" / "1.png"
+    path.write_bytes(file_of(drawn()))
+    named = pyarrow.array([path.relative_to(tmp_path).as_posix()])
+    (found,) = map(parse_held, file_cells(named, GREY, tmp_path).to_pylist())
+    assert found is not None
+    assert found.sha256

@@ -23,6 +23,9 @@ Pixels = NDArray[numpy.uint8]
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BITS_A_SAMPLE = 258  # TIFF's tag
+FORMATS = ("PNG", "JPEG", "MPO", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
+"""Formats that Pillow decodes by itself. For others it may start programs, such as Ghostscript for
+PostScript, which no file from outside may ask for."""
 _CUT_OFF = ("truncated", "broken data", "incomplete", "unrecognized data stream", "premature")
 
 
@@ -30,7 +33,7 @@ def decode_file(data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
     """Decode the bytes of a file.
 
     Args:
-        data: a picture in any format that Pillow or pydicom reads.
+        data: a picture in one of :data:`FORMATS`, or DICOM.
         reading: what the schema says.
         seen: what is found.
 
@@ -40,11 +43,11 @@ def decode_file(data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
     if is_dicom(data):
         return finished(decode_dicom(data, reading, seen), reading, seen)
     with warnings.catch_warnings():
-        # Of a picture that would fill the memory Pillow warns first, and refuses at twice as much
+        # Of a picture that would fill the memory Pillow warns at 89 million pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         warnings.filterwarnings("ignore", category=UserWarning)
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with open_picture(data) as image:
                 image.load()
                 return finished(_converted(image, data, reading, seen), reading, seen)
         except PictureError:
@@ -56,6 +59,12 @@ def decode_file(data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
         except Exception as error:  # decoders of unlike formats, on bytes that may be anything
             cut_off = any(word in str(error).lower() for word in _CUT_OFF)
             raise PictureError("truncated" if cut_off else "no_picture") from None
+
+
+def open_picture(data: bytes) -> Image.Image:
+    """Open a file of one of :data:`FORMATS`; what else there is raises as of Pillow."""
+    Image.init()
+    return Image.open(io.BytesIO(data), formats=[one for one in FORMATS if one in Image.OPEN])
 
 
 def _converted(image: Image.Image, data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
@@ -106,6 +115,8 @@ def decode_array(values: NDArray[Any], reading: PictureReading, seen: Seen) -> P
     """
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
+    if not values.size or values.dtype.kind not in "buif":
+        raise PictureError("shape")
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
         raise PictureError("shape")
     if values.dtype == numpy.bool_:
@@ -130,4 +141,11 @@ def finished(values: Pixels, reading: PictureReading, seen: Seen) -> Pixels:
     return numpy.asarray(Image.fromarray(values).convert("L"))[:, :, None]
 
 
-__all__ = ["Pixels", "decode_array", "decode_file", "finished"]
+__all__ = [
+    "FORMATS",
+    "Pixels",
+    "decode_array",
+    "decode_file",
+    "finished",
+    "open_picture",
+]

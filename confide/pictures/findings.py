@@ -24,7 +24,7 @@ PROBLEMS: Mapping[str, str] = {
     ),
     "no_picture": "are no picture that can be read (damaged, or of another format); replace them",
     "truncated": "were cut off, or are damaged within; export them again",
-    "too_large": "have more pixels than a picture may (178 million); make them smaller",
+    "too_large": "have more pixels than a picture may (89 million); make them smaller",
     "deep": (
         "have more than 8 bits, and nothing says which values are black and white; set a public"
         " range, task.minimum and task.maximum (in Hounsfield -1000 and 1000, say)"
@@ -34,7 +34,7 @@ PROBLEMS: Mapping[str, str] = {
     "dicom_codec": (
         "are DICOM compressed in a way that pydicom cannot read here; export them uncompressed"
     ),
-    "shape": "are arrays of another shape than [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]",
+    "shape": "are no arrays of numbers of shape [h, w], [h, w, 1], [h, w, 3] or [h, w, 4]",
 }
 """Name -> the end of a sentence that begins with a number of pictures."""
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from PIL import Image
 
 from confide.config.tasks.media.masks import MaskReading
 from confide.errors import DataError
-from confide.held import BYTES, FILE, Held, bytes_of
+from confide.held import BYTES, FILE, Held, bytes_of, file_bytes
+from confide.pictures.decode import open_picture
 
 PRESENT = "class="
 """Begins the finding that says that a class is in a mask, by its number."""
@@ -25,6 +27,7 @@ PROBLEMS: Mapping[str, str] = {
         " it has to be absolute"
     ),
     "no_picture": "are no picture that can be read (damaged, or of another format); replace them",
+    "too_large": "have more pixels than a mask may (89 million); make them smaller",
     "colours": (
         "are in colour or of more than 8 bits; write one number a pixel, its class, in a PNG of 8"
         " bits, grey or with a palette"
@@ -118,15 +121,19 @@ class Masks:
 
     def _decoded(self, kind: str, place: str) -> NDArray[numpy.uint8]:
         try:
-            data = Path(place).read_bytes() if kind == FILE else bytes_of(place)
+            data = file_bytes(Path(place)) if kind == FILE else bytes_of(place)
         except (OSError, ValueError):
             raise MaskError("no_file") from None
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                mode = image.mode
-                values = numpy.array(image)
-        except Exception:  # decoders of unlike formats, on bytes that may be anything
-            raise MaskError("no_picture") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            try:
+                with open_picture(data) as image:
+                    mode = image.mode
+                    values = numpy.array(image)
+            except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+                raise MaskError("too_large") from None
+            except Exception:  # decoders of unlike formats, on bytes that may be anything
+                raise MaskError("no_picture") from None
         if mode not in _PLAIN:
             raise MaskError("colours")
         found = self._class_of[values.astype(numpy.uint8)]

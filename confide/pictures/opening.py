@@ -11,7 +11,7 @@ from PIL import Image
 
 from confide.config.tasks.media.pictures import PictureReading
 from confide.errors import DataError
-from confide.held import ARRAY, FILE, Held, bytes_of
+from confide.held import ARRAY, FILE, Held, bytes_of, file_bytes
 from confide.pictures.decode import Pixels, decode_array, decode_file
 from confide.pictures.findings import NOTES, PROBLEMS, PictureError, Seen
 
@@ -72,7 +72,7 @@ class Pictures:
             return decode_array(self._of(path, name)[int(number)], self._reading, seen)
         if kind == FILE:
             try:
-                data = Path(place).read_bytes()
+                data = file_bytes(Path(place))
             except (OSError, ValueError):
                 raise PictureError("no_file") from None
         else:
@@ -85,7 +85,7 @@ class Pictures:
             try:
                 with numpy.load(path, allow_pickle=False) as arrays:
                     self._arrays[path, name] = arrays[name]
-            except (OSError, KeyError, ValueError):
+            except Exception:  # of zip, zlib and numpy, on bytes that may be anything
                 raise PictureError("no_file") from None
         return self._arrays[path, name]
 

@@ -19,6 +19,8 @@ Samples = NDArray[numpy.float32]
 
 _UNKNOWN_LENGTH = 0x7FFF_0000
 """Bytes from which on a header's length stands for one that its writer did not know, of a pipe."""
+_HIGHEST_RATE = 1_000_000
+"""Samples a second: a filter that resamples grows with both rates, and a header may say 2^32."""
 _LOUD = 0.99
 _MANY = 0.01
 
@@ -63,6 +65,8 @@ def decode_wav(data: bytes, reading: SoundReading) -> Sound:
         raise SoundError("not_pcm")
     if rate <= 0:
         raise SoundError("no_sound")
+    if rate > _HIGHEST_RATE:
+        raise SoundError("rate")
     size = channels * width
     if len(raw) < declared * size < _UNKNOWN_LENGTH:
         raise SoundError("truncated")

@@ -22,6 +22,10 @@ PROBLEMS: Mapping[str, str] = {
         " it has to be absolute"
     ),
     "no_sound": "are no WAV file that can be read (damaged, or of another format); replace them",
+    "rate": (
+        "say that they have more than 1,000,000 samples a second; correct their headers, or"
+        " resample them"
+    ),
     "not_pcm": (
         "are WAV files whose samples are no whole numbers of 8, 16, 24 or 32 bits (floats, or"
         " compressed); export them as PCM of 16 bits"

@@ -20,6 +20,8 @@ _LOWEST_HZ = 60.0
 _HIGHEST = 0.475
 """Highest frequency, as a share of the rate: a resampling filter leaves little beyond."""
 _FLOOR = 1e-6
+_FILTER = 10
+"""Half the length of SciPy's resampling filter, in samples of the lower rate."""
 _MIDDLE, _SPREAD = -3.0, 2.0
 """Of the logarithm to base 10 of the power, from -6 (silence) to about 2 (full scale)."""
 
@@ -41,7 +43,7 @@ def spectrogram(
 
     frame = round(schema.rate * _FRAME_S)
     made = audio_utils.spectrogram(
-        of_length(resampled(samples, rate, schema.rate), schema.num_samples),
+        _heard(samples, rate, schema),
         _window(frame),
         frame_length=frame,
         hop_length=schema.step,
@@ -54,6 +56,14 @@ def spectrogram(
     )
     scaled: NDArray[numpy.float32] = ((made.T - _MIDDLE) / _SPREAD).astype(numpy.float32)
     return scaled
+
+
+def _heard(samples: Samples, rate: int, schema: AudioClassificationConfig) -> Samples:
+    """Return the samples that a model hears, of the schema's rate and length."""
+    # What the filter reaches beyond the end, and no more: a header may say one sample a second
+    reach = _FILTER * max(1, math.ceil(rate / schema.rate)) + 1
+    needed = math.ceil(schema.seconds * rate) + reach
+    return of_length(resampled(samples[:needed], rate, schema.rate), schema.num_samples)
 
 
 def resampled(samples: Samples, rate: int, to: int) -> Samples:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from confide.config.tasks.media.sounds import SoundReading
 from confide.errors import DataError
-from confide.held import FILE, Held, bytes_of, parse_held
+from confide.held import FILE, Held, bytes_of, file_bytes, parse_held
 from confide.sounds.decode import Sound, decode_wav
 from confide.sounds.findings import NOTES, PROBLEMS, RATE, SoundError
 
@@ -75,7 +75,7 @@ class Sounds:
 
     def _bytes(self, kind: str, place: str) -> bytes:
         try:
-            return Path(place).read_bytes() if kind == FILE else bytes_of(place)
+            return file_bytes(Path(place)) if kind == FILE else bytes_of(place)
         except (OSError, ValueError):
             raise SoundError("no_file") from None
 

@@ -2,12 +2,15 @@
 
 import numpy
 import pytest
-from pictures_made import COLOUR, GREY, drawn, file_of
+from pictures_made import COLOUR, GREY, cell, drawn, file_of
 from PIL import Image
 
+from confide.config.tasks.media.masks import MaskReading
 from confide.config.tasks.media.pictures import PictureReading
+from confide.held import BYTES, embedded, parse_held
 from confide.pictures.decode import decode_array, decode_file
 from confide.pictures.findings import PictureError, Seen
+from confide.pictures.masks import Masks
 
 DEEP = PictureReading(column="image", channels=1, minimum=0, maximum=65535)
 SHORT = numpy.array([[0, 257, 65535], [32896, 300, 128]], dtype=numpy.uint16)
@@ -153,3 +156,32 @@ def test_arrays_of_truth_values_and_of_more_bits() -> None:
     assert decode_array(SHORT, DEEP, Seen())[:, :, 0].tolist() == [[0, 1, 255], [128, 1, 0]]
     with pytest.raises(PictureError):
         decode_array(drawn(0, (5, 4, 7)), GREY, Seen())
+
+
+def test_no_format_is_read_that_pillow_starts_a_program_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(
+        "PIL.EpsImagePlugin.Ghostscript", lambda *args, **more: started.append("gs")
+    )
+    data = file_of(numpy.zeros((4, 4), numpy.uint8), "EPS")
+    found = parse_held(cell(data))
+    assert found is not None
+    assert found.findings == ("no_picture",)
+    masks = Masks(MaskReading(column="mask", levels=(0, 1)))
+    assert masks.look(BYTES, embedded(data)).findings == ("no_picture",)
+    assert not started
+
+
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "JPEG2000"])
+def test_formats_of_pictures_are_read(form: str) -> None:
+    found = parse_held(cell(file_of(drawn(), form)))
+    assert found is not None
+    assert found.sha256
+
+
+def test_a_mask_that_would_fill_the_memory_is_told() -> None:
+    data = file_of(Image.new("1", (10_000, 9_000)))
+    found = Masks(MaskReading(column="mask", levels=(0, 1))).look(BYTES, embedded(data))
+    assert found.findings == ("too_large",)

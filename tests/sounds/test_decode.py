@@ -36,6 +36,7 @@ ODD = {
     "text": (b"RIFF is what I wrote down", "no_sound"),
     "nothing": (b"", "no_sound"),
     "no_samples": (wav(TONE[:0]), "empty"),
+    "rate_of_a_header_alone": (wav(TONE, rate=49_999_991), "rate"),
     "header_alone": (wav(TONE)[:20], "no_sound"),
 }
 

@@ -50,3 +50,15 @@ def test_a_sound_depends_on_no_other() -> None:
     one = spectrogram(tone(440).astype(numpy.float32), RATE, SCHEMA)
     spectrogram(tone(3000).astype(numpy.float32), RATE, SCHEMA)
     assert (spectrogram(tone(440).astype(numpy.float32), RATE, SCHEMA) == one).all()
+
+
+@pytest.mark.parametrize("rate", [8000, 22_050, 44_100])
+def test_what_lies_beyond_the_length_is_not_resampled_and_changes_nothing(rate: int) -> None:
+    samples = tone(440, 4.0, rate=rate).astype(numpy.float32)
+    cut = resampled(samples, rate, RATE)[: SCHEMA.num_samples]
+    assert (spectrogram(samples, rate, SCHEMA) == spectrogram(cut, RATE, SCHEMA)).all()
+
+
+def test_a_header_of_one_sample_a_second_takes_no_memory() -> None:
+    samples = numpy.ones(100_000, numpy.float32)  # all of them at 16,000 would be 6.4 GB
+    assert numpy.isfinite(spectrogram(samples, 1, SCHEMA)).all()

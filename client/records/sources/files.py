@@ -2,15 +2,14 @@
 
 Each is decoded once here, to say what is wrong with it before anything is trained and to know it by
 its pixels or samples. What is kept is where it lies, not what it holds; only files that lie within
-a table, whose rows cannot be found again, are kept as they came. A .npz holds arrays of pictures.
+a table, whose rows cannot be found again, are kept as they came.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy
 import pyarrow
 from datasets import Dataset
 
@@ -20,18 +19,17 @@ from confide.config.tasks.media.files import FileReading
 from confide.config.tasks.media.pictures import PictureReading
 from confide.errors import DataError
 from confide.held import (
-    ARRAY,
     FILE,
-    array_place,
+    file_bytes,
     file_cells,
     opener_of,
     parse_held,
 )
 from confide.pictures.dicom import is_dicom, patient_of
 
-FILE_NAME, FOLDER, PATIENT, SPLIT = "file", "folder", "patient_id", "split"
+FILE_NAME, FOLDER, PATIENT = "file", "folder", "patient_id"
 """Further columns: of a folder the path within it, the folders below a class, and the PatientID of
-DICOM files; of a .npz the name of the array."""
+DICOM files."""
 _SHOWN = 5
 _HEAD = 132  # bytes in which a DICOM file says that it is one
 
@@ -138,19 +136,32 @@ def found_files(folder: Path, reading: FileReading) -> Iterator[Found]:
     """Yield the files of a folder, in the order of their names.
 
     Raises:
-        DataError: if there are files of another kind; hidden ones are left alone.
+        DataError: if there are files of another kind, or folders that cannot be read or are links;
+            hidden ones are left alone.
     """
     others: list[str] = []
-    for place, names, files in os.walk(folder):
+    links: list[str] = []
+    for place, names, files in os.walk(folder, onerror=_refuse_folder):
         # In place, which os.walk reads: sorted, and without what file managers leave
         names[:] = sorted(name for name in names if not name.startswith("."))
+        links += [
+            str(path.relative_to(folder))
+            for path in map(Path(place).joinpath, names)
+            if path.is_symlink()
+        ]
         within = Path(place).relative_to(folder).parts
         for name in sorted(file for file in files if not file.startswith(".")):
             path = Path(place) / name
+            refuse_odd_name(path, folder)
             if path.suffix.lower() in reading.suffixes or _is_dicom_file(path, reading):
                 yield Found(path, within)
             else:
                 others.append(str(path.relative_to(folder)))
+    if links:  # os.walk passes over them
+        raise DataError(
+            f"data.path={folder}: expected folders, not links to folders elsewhere, which may lead"
+            f" back here; put what {_listed(links)} leads to in its place."
+        )
     if others:  # a record that is left out unseen is worse than a message
         raise DataError(
             f"data.path={folder}: expected {reading.what} ({', '.join(reading.suffixes)}) alone;"
@@ -158,8 +169,31 @@ def found_files(folder: Path, reading: FileReading) -> Iterator[Found]:
         )
 
 
+def refuse_odd_name(path: Path, folder: Path) -> None:
+    """Refuse a path that no text can hold, as of disks of other systems.
+
+    Raises:
+        DataError: showing it.
+    """
+    try:
+        str(path.resolve()).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode(errors="backslashreplace").decode()
+        raise DataError(
+            f"data.path={folder}: the name of {shown} is not UTF-8; rename it."
+        ) from None
+
+
+def _refuse_folder(error: OSError) -> None:
+    raise DataError(
+        f"data.path={error.filename}: the folder cannot be read: {error.strerror}; let this user"
+        " read it, or move it elsewhere."
+    )
+
+
 def _is_dicom_file(path: Path, reading: FileReading) -> bool:
-    if not isinstance(reading, PictureReading):
+    # A pipe would let whoever opens it wait
+    if not isinstance(reading, PictureReading) or not path.is_file():
         return False
     with path.open("rb") as file:
         return is_dicom(file.read(_HEAD))
@@ -221,7 +255,7 @@ def _folder_batches(
         ),
         FILE_NAME: lambda one: one.path.relative_to(folder).as_posix(),
         FOLDER: lambda one: "/".join(one.within[below:]) or None,
-        PATIENT: lambda one: patient_of(one.path.read_bytes()),
+        PATIENT: lambda one: _patient(one.path),
         # Last: a column of the schema may be called as one of these
         reading.column: lambda one: opened.look(FILE, str(one.path.resolve())).text,
     }
@@ -235,69 +269,11 @@ def _folder_batches(
         )
 
 
-# --- arrays
-
-
-def open_arrays(path: Path, columns: Sequence[str], reading: PictureReading) -> Opened:
-    """Open a .npz as MedMNIST writes it: NAME_images [n, h, w, ...] and NAME_labels [n, ...].
-
-    Raises:
-        DataError: if it has no such arrays, or as many labels as pictures nowhere.
-    """
+def _patient(path: Path) -> str | None:
     try:
-        with numpy.load(path, allow_pickle=False) as arrays:
-            pairs = _pairs(path, list(arrays.files))
-            labels = {name: arrays[of] for name, of in pairs.items() if of}
-    except (OSError, ValueError) as error:
-        raise DataError(f"data.path={path}: cannot be read as .npz: {error}.") from None
-    shapes = {one.reshape(len(one), -1).shape[1] for one in labels.values()}
-    label = reading.label_column or "label"
-    wide = max(shapes, default=0)
-    named = [label] if wide == 1 else [f"{label}_{i}" for i in range(wide)]
-    names = (reading.column, *named, SPLIT)
-    kept = [name for name in names if name in columns]
-    return Opened(columns=names, batches=_array_batches(path, pairs, labels, named, kept, reading))
-
-
-def _pairs(path: Path, names: Sequence[str]) -> Mapping[str, str | None]:
-    """Return array of pictures -> that of their labels."""
-    pictures = [name for name in names if name.endswith("images")]
-    if not pictures:
-        raise DataError(
-            f"data.path={path}: has arrays {', '.join(names)}; expected pictures as NAME_images and"
-            " labels as NAME_labels."
-        )
-    labels = {name: f"{name.removesuffix('images')}labels" for name in pictures}
-    return {name: of if of in names else None for name, of in labels.items()}
-
-
-def _array_batches(
-    path: Path,
-    pairs: Mapping[str, str | None],
-    labels: Mapping[str, numpy.ndarray],
-    named: Sequence[str],
-    kept: Sequence[str],
-    reading: FileReading,
-) -> Iterator[pyarrow.Table]:
-    opened, place = opener_of(reading), str(path.resolve())
-    for name in pairs:
-        with numpy.load(path, allow_pickle=False) as arrays:
-            count = len(arrays[name])
-        rows = labels[name].reshape(len(labels[name]), -1) if name in labels else None
-        if rows is not None and len(rows) != count:
-            raise DataError(f"data.path={path}: {name} has {count} pictures, {len(rows)} labels.")
-        for start in range(0, count, BATCH):
-            numbers = range(start, min(start + BATCH, count))
-            made: dict[str, list[str | None]] = {SPLIT: [name.removesuffix("_images")] * BATCH}
-            for i, column in enumerate(named):
-                made[column] = [None if rows is None else str(rows[n][i]) for n in numbers]
-            if reading.column in kept:
-                made[reading.column] = [
-                    opened.look(ARRAY, array_place((place, name, n))).text for n in numbers
-                ]
-            yield pyarrow.table(
-                {one: pyarrow.array(made[one][: len(numbers)], pyarrow.string()) for one in kept}
-            )
+        return patient_of(file_bytes(path))
+    except OSError:  # told where the picture is decoded
+        return None
 
 
 def write_files(records: Dataset, reading: FileReading, folder: Path) -> Dataset:
@@ -330,11 +306,9 @@ __all__ = [
     "FILE_NAME",
     "FOLDER",
     "PATIENT",
-    "SPLIT",
     "Found",
     "found_files",
     "is_folder_of_files",
-    "open_arrays",
     "open_folders",
     "with_files",
     "write_files",

@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
+from confide.client.records.sources.arrays import open_arrays
 from confide.client.records.sources.conll import open_conll
 from confide.client.records.sources.delimited import open_delimited
-from confide.client.records.sources.files import open_arrays, with_files
+from confide.client.records.sources.files import with_files
 from confide.client.records.sources.json_lines import open_json_lines
 from confide.client.records.sources.opened import BATCH, Opened
 from confide.client.records.sources.reading import READ_AS_TEXT, Reading

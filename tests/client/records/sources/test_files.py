@@ -1,6 +1,9 @@
 """Pictures from folders, tables, Parquet and arrays, each told and known by its pixels."""
 
+import os
 import sqlite3
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +183,86 @@ def test_a_table_cannot_say_what_a_picture_holds(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="Column image: 2 texts begin with a null character"):
         loaded(tmp_path / "t.parquet")
+
+
+def test_folders_that_would_be_passed_over_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "light").rename(tmp_path / "elsewhere")
+    (folder / "light").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"not links to folders elsewhere.* what light leads to"):
+        loaded(folder)
+    (folder / "light").unlink()
+    (tmp_path / "elsewhere").rename(folder / "light")
+    scan = os.scandir
+
+    def refused(place: str) -> Any:
+        if str(place).endswith("light"):
+            raise PermissionError(13, "Permission denied", place)
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(DataError, match="light: the folder cannot be read: Permission denied"):
+        loaded(folder)
+
+
+def test_what_is_no_file_in_a_folder_is_told(folder: Path) -> None:
+    (folder / "dark" / "gone").symlink_to(folder / "nowhere")
+    with pytest.raises(DataError, match=r"move dark/gone elsewhere"):
+        loaded(folder)
+    (folder / "dark" / "gone").unlink()
+    os.mkfifo(folder / "dark" / "pipe")
+    with pytest.raises(DataError, match=r"move dark/pipe elsewhere"):
+        loaded(folder)
+    (folder / "dark" / "pipe").unlink()
+    os.rename(folder / "dark" / "000.png", os.fsencode(folder / "dark") + b"/\xff.png")
+    with pytest.raises(DataError, match=r"\\udcff\.png is not UTF-8; rename it"):
+        loaded(folder)
+
+
+def _claiming(path: Path) -> None:
+    """Write an array whose header claims 90 TiB."""
+    with zipfile.ZipFile(path, "w") as file, file.open("train_images.npy", "w") as array:
+        shape = (10**8, 1000, 1000)
+        claimed = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        numpy.lib.format.write_array_header_1_0(array, claimed)
+
+
+PIXELS = numpy.zeros((2, 3, 3), numpy.uint8)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda path: path.write_bytes(b"PK\x03\x04 and nothing else"), "cannot be read as .npz"),
+        (_claiming, "cannot be read as .npz: Unable to allocate"),
+        (
+            lambda path: numpy.savez(path, train_images=numpy.array(3)),
+            r"train_images has shape \[\]",
+        ),
+        (
+            lambda path: numpy.savez(path, train_images=PIXELS, train_labels=numpy.array(3)),
+            r"train_labels has shape \[\]",
+        ),
+        (
+            lambda path: numpy.savez(path, train_images=PIXELS[:0], train_labels=numpy.zeros(0)),
+            r"train_(labels|images) has shape \[0",
+        ),
+        (
+            lambda path: numpy.savez(path, train_images=numpy.array([None, 1], object)),
+            "cannot be read as .npz: Object arrays",
+        ),
+        (
+            lambda path: numpy.savez(
+                path, train_images=numpy.full((2, 3, 3), "a"), train_labels=numpy.zeros(2)
+            ),
+            "2 of 2 pictures are no arrays of numbers",
+        ),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_told(
+    write: Callable[[Path], object], told: str, tmp_path: Path
+) -> None:
+    write(tmp_path / "t.npz")
+    with pytest.raises(DataError, match=told):
+        loaded(tmp_path / "t.npz")
