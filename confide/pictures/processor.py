@@ -6,6 +6,7 @@ is part of the model, so that a picture is held in 8 bits until then.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from confide.pictures.decode import Pixels
 _FILE = "preprocessor_config.json"
 _ENDINGS = ("ImageProcessorFast", "ImageProcessorPil", "ImageProcessor", "FeatureExtractor")
 _PLAIN = "ViTImageProcessor"
+_PROPORTIONS = ((40, 40), (30, 60), (60, 30))
 WIDEST = 1024
 """Largest side in pixels, as of ``task.size``: a folder is the coordinator's choice."""
 
@@ -67,6 +69,30 @@ class PictureProcessor:
         whole: Pixels = numpy.rint(made).clip(0, 255).astype(numpy.uint8)
         return whole[:1] if grey else whole
 
+    def refuse_unlike_sizes(self) -> None:
+        """Check that pictures of all proportions become one size, where the schema says none.
+
+        Raises:
+            ModelError: if they do not: then a picture's neighbours would decide whether it fits.
+        """
+        if self.processor is None:
+            return
+        try:
+            sizes = {
+                self.resized(numpy.zeros((*sides, 3), numpy.uint8), None).shape[1:]
+                for sides in _PROPORTIONS
+            }
+        except Exception as error:  # what a folder says may be anything
+            why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+            raise ModelError(
+                f"task.size=null: {_FILE} cannot be used: {why}; set task.size."
+            ) from None
+        if len(sizes) > 1:
+            raise ModelError(
+                f"task.size=null: {_FILE} leaves pictures of unlike proportions with unlike sizes;"
+                " set task.size, to which every picture is resized."
+            )
+
     def write(self, folder: Path, size: int | None) -> None:
         """Write what transformers loads, with the schema's size if it says one."""
         if self.processor is not None and size is None:
@@ -92,6 +118,18 @@ def load_processor(folder: Path) -> PictureProcessor:
     Raises:
         ModelError: if the folder does not say, or says what cannot be done.
     """
+    try:
+        return _loaded(folder)
+    except ModelError:
+        raise
+    except Exception as error:  # values may be anything
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"{folder}: {_FILE} cannot be used: {why}; bring it as the backbone's family wrote it."
+        ) from None
+
+
+def _loaded(folder: Path) -> PictureProcessor:
     import transformers
 
     try:
@@ -138,10 +176,18 @@ def _of(processor: Any, folder: Path) -> PictureProcessor:
         )
     scales, norms = said("do_rescale", True), said("do_normalize", True)
     resample = processor.resample
+    scale = float(said("rescale_factor", 1 / 255)) if scales else 1.0
+    mean = _three(said("image_mean", 0.0)) if norms else (0.0,) * 3
+    deviation = _three(said("image_std", 1.0)) if norms else (1.0,) * 3
+    if not all(map(math.isfinite, (scale, *mean, *deviation))) or 0 in deviation:
+        raise ModelError(
+            f"{folder}: {_FILE} says rescale_factor={scale}, image_mean={list(mean)},"
+            f" image_std={list(deviation)}; expected finite numbers, and none of image_std 0."
+        )
     return PictureProcessor(
-        scale=float(said("rescale_factor", 1 / 255)) if scales else 1.0,
-        mean=_three(said("image_mean", 0.0)) if norms else (0.0,) * 3,
-        deviation=_three(said("image_std", 1.0)) if norms else (1.0,) * 3,
+        scale=scale,
+        mean=mean,
+        deviation=deviation,
         resample=int(2 if resample is None else resample),
         processor=processor,
     )
@@ -149,7 +195,10 @@ def _of(processor: Any, folder: Path) -> PictureProcessor:
 
 def _three(values: Any) -> tuple[float, ...]:
     listed = [values] if isinstance(values, int | float) else list(values)
-    return tuple(float(one) for one in (listed * 3 if len(listed) == 1 else listed))
+    made = tuple(float(one) for one in (listed * 3 if len(listed) == 1 else listed))
+    if len(made) != 3:
+        raise ValueError(f"expected one number or three, got {len(made)}")
+    return made
 
 
 __all__ = ["WIDEST", "PictureProcessor", "load_processor"]

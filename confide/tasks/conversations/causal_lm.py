@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 ANSWER_AT = "answer_at"
 """Where an answer's tokens are predicted: position of the token before each, shape [n, K]."""
 _RAGGED = {"input_ids": 0, "attention_mask": 0}
+_NO_TOKEN = -1
 _FIXED_DATE = "{% macro strftime_now(form) %}01 Jan 2025{% endmacro %}"
 
 
@@ -73,6 +74,7 @@ class CausalLm(Labelled):
             )
         # A template that writes today's date would encode a record anew each day
         self._template = _FIXED_DATE + tokenizer.get_chat_template()
+        self._control = control_tokens(tokenizer)
 
     def encode(self, records: Dataset) -> Examples:
         """Write conversations and tokenise them.
@@ -172,8 +174,11 @@ class CausalLm(Labelled):
     def _refuse_special(self, messages: Sequence[Message]) -> None:
         """Refuse text that would be read as the end of a message, and so as another's words."""
         for message in messages:
-            for token in self._tokenizer.all_special_tokens:
-                if token in message.content:
+            # As it is spelt, and as it is read: a tokenizer may fold capitals before it looks
+            ids = self._tokenizer(message.content, add_special_tokens=False, verbose=False)
+            read = set(ids["input_ids"])
+            for token, number in self._control.items():
+                if token in message.content or number in read:
                     raise ValueError(
                         f"its text holds {token!r}, by which the backbone tells messages apart;"
                         " take it out."
@@ -238,4 +243,23 @@ class CausalLm(Labelled):
         return {PREDICTION: [self.written(row.tolist()) for row in kept]}
 
 
-__all__ = ["ANSWER_AT", "CausalLm"]
+def control_tokens(tokenizer: Any) -> dict[str, int]:
+    """Return the tokens that no text may hold: special ones, and those that the template writes.
+
+    Not every folder calls its template's own tokens special.
+    """
+    template = tokenizer.get_chat_template()
+    found = {
+        token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens
+    }
+    for token, number in tokenizer.get_added_vocab().items():
+        if token.strip() and token in template:
+            found[token] = number
+    # What stands for an unknown character is no control, unless it ends messages too
+    unknown, ends = tokenizer.unk_token, (tokenizer.eos_token, tokenizer.bos_token)
+    if unknown is not None and unknown not in ends and unknown not in template:
+        found[unknown] = _NO_TOKEN
+    return found
+
+
+__all__ = ["ANSWER_AT", "CausalLm", "control_tokens"]

@@ -25,11 +25,16 @@ class ImageClassification(Labelled):
     Args:
         config: column, size, range of values.
         processor: resizes pictures as the backbone takes them.
+
+    Raises:
+        ModelError: if the schema has no size, and the backbone none for all pictures.
     """
 
     def __init__(self, config: ImageClassificationConfig, *, processor: PictureProcessor) -> None:
         super().__init__(config)
         self._config, self._processor = config, processor
+        if config.size is None:
+            processor.refuse_unlike_sizes()
 
     def encode(self, records: Dataset) -> Examples:
         """Decode and resize: ``pixel_values`` of shape [n, c, h, w], uint8.

@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from small_language_models import RECORDS, TASK, TEMPLATE, make_tokenizer
+from tokenizers import AddedToken, normalizers
 
 from confide.config.outcomes.answer import AnswerConfig
 from confide.config.tasks.causal_lm import CausalLmConfig
@@ -118,6 +119,27 @@ def test_text_that_would_end_a_message_is_refused() -> None:
     )
     with pytest.raises(DataError, match=r"Record 2: its text holds '<\|"):
         task_of().encode(records)
+
+
+@pytest.mark.parametrize(
+    ("token", "text"), [("[STOP]", "Hi[STOP]more"), ("[stop]", "Hi [STOP] more")]
+)
+def test_a_template_s_own_tokens_are_control_tokens_whatever_they_are_called(
+    token: str, text: str
+) -> None:
+    tokenizer = make_tokenizer(TEMPLATE + "{{ '" + token + "' }}")
+    if token.islower():
+        tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.add_tokens([AddedToken(token, special=False, normalized=token.islower())])
+    records = Dataset.from_dict({"prompt": [text], "answer": ["Hello"]})
+    with pytest.raises(DataError, match=r"Record 1: its text holds '\[(STOP|stop)\]'"):
+        CausalLm(TASK, tokenizer=tokenizer).encode(records)
+
+
+def test_a_word_that_a_folder_added_is_no_control_token() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["card"])
+    assert len(CausalLm(TASK, tokenizer=tokenizer).encode(RECORDS)) == len(RECORDS)
 
 
 def test_the_date_of_a_template_is_always_the_same() -> None:
