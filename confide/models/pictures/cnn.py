@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from confide.config.models.cnn import CnnConfig
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.errors import ModelError
+from confide.models.compute import within_memory
 from confide.models.networks import Head, scaled_rows
 from confide.models.workload import Order, Workload
 from confide.pictures.processor import PictureProcessor
@@ -74,6 +75,12 @@ def convolutions(channels: int, widths: Sequence[int]) -> list[nn.Module]:
     return blocks
 
 
+def handed_on(height: int, width: int, widths: Sequence[int]) -> int:
+    """Return how many numbers the blocks of a network hand on of one record."""
+    cells = [(height >> block) * (width >> block) for block in range(len(widths))]
+    return sum(3 * cell * channels for cell, channels in zip(cells, widths, strict=True))
+
+
 def build_cnn(config: CnnConfig, order: Order) -> Workload:
     """Build a network for pictures of the schema's size.
 
@@ -92,6 +99,11 @@ def build_cnn(config: CnnConfig, order: Order) -> Workload:
             f"backbone.widths={config.widths}: so many blocks leave nothing of task.size="
             f"{schema.size} pixels; take fewer blocks."
         )
+    compute = within_memory(
+        order.compute,
+        handed_on(schema.size, schema.size, config.widths),
+        fix="lower task.size or backbone.widths",
+    )
     model = Cnn(
         channels=schema.channels,
         side=schema.size,
@@ -99,9 +111,7 @@ def build_cnn(config: CnnConfig, order: Order) -> Workload:
         num_outputs=schema.num_outputs,
         row_norm=config.row_norm,
     )
-    return Workload(
-        task, model.to(order.compute.device), task.encode, task.synthetic, order.compute
-    )
+    return Workload(task, model.to(compute.device), task.encode, task.synthetic, compute)
 
 
-__all__ = ["COARSE", "PROCESSOR", "Cnn", "build_cnn", "convolutions"]
+__all__ = ["COARSE", "PROCESSOR", "Cnn", "build_cnn", "convolutions", "handed_on"]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import cast
 
 from torch import Tensor, cat, nn
@@ -9,6 +10,7 @@ from torch import Tensor, cat, nn
 from confide.config.models.unet import UNetConfig
 from confide.config.tasks.media.segmentation import SegmentationConfig
 from confide.errors import ModelError
+from confide.models.compute import within_memory
 from confide.models.pictures.cnn import PROCESSOR
 from confide.models.workload import Order, Workload
 from confide.tasks.media.image_classification import scaled
@@ -58,6 +60,15 @@ def _block(inputs: int, outputs: int, *, stride: int = 1) -> nn.Module:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), norm, nn.ReLU())
 
 
+def _handed_on(side: int, widths: Sequence[int], classes: int) -> int:
+    """Return how many numbers the levels hand on of one record, down and up again."""
+    below = [*widths[1:], 0]
+    # Three times down and up, and once what comes from below beside what was there
+    levels = zip(range(len(widths)), widths, below, strict=True)
+    numbers = sum((side >> level) ** 2 * (7 * own + lower) for level, own, lower in levels)
+    return numbers + side**2 * classes
+
+
 def build_unet(config: UNetConfig, order: Order) -> Workload:
     """Build a network for pictures of the schema's size.
 
@@ -73,10 +84,13 @@ def build_unet(config: UNetConfig, order: Order) -> Workload:
             f" {len(config.widths)} levels after the first halves it; set task.size or take fewer"
             " of backbone.widths."
         )
-    model = UNet(channels=schema.channels, widths=config.widths, num_classes=schema.num_outputs)
-    return Workload(
-        task, model.to(order.compute.device), task.encode, task.synthetic, order.compute
+    compute = within_memory(
+        order.compute,
+        _handed_on(schema.size, config.widths, schema.num_outputs),
+        fix="lower task.size or backbone.widths",
     )
+    model = UNet(channels=schema.channels, widths=config.widths, num_classes=schema.num_outputs)
+    return Workload(task, model.to(compute.device), task.encode, task.synthetic, compute)
 
 
 __all__ = ["UNet", "build_unet"]

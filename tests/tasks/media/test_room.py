@@ -11,10 +11,16 @@ from sounds_made import write_tones
 
 from confide.client.records.checked import load_checked_records
 from confide.config.data import DataConfig
+from confide.config.models.cnn import CnnConfig
+from confide.config.models.tuning import TuningConfig
+from confide.config.models.unet import UNetConfig
 from confide.config.outcomes.mask import MaskConfig
 from confide.config.tasks.media.audio_classification import AudioClassificationConfig
 from confide.config.tasks.media.segmentation import SegmentationConfig
+from confide.config.tasks.task import TaskConfig
 from confide.errors import DataError, ModelError
+from confide.models.compute import Compute
+from confide.models.workload import Workload, build_workload
 from confide.pictures.processor import WIDEST, PictureProcessor, load_processor
 from confide.tasks.build import build_task
 from confide.tasks.media import room as module
@@ -63,3 +69,27 @@ def test_a_backbones_folder_asks_for_no_huge_pictures(asked: str, tmp_path: Path
     (folder / "preprocessor_config.json").write_text(f"{{{kind}, {asked}}}")
     with pytest.raises(ModelError, match=f"99,999 pixels, expected at most {WIDEST:,}"):
         load_processor(folder)
+
+
+LARGE = {
+    "pictures": build_pictures(size=1024),
+    "masks": SegmentationConfig(outcome=MASKS, size=1024, channels=1),
+    "sounds": AudioClassificationConfig(
+        labels=["low", "high"], seconds=60, rate=192_000, bands=256, step_ms=2
+    ),
+}
+
+
+@pytest.mark.parametrize("content", LARGE)
+def test_a_pass_holds_no_more_than_memory_whatever_a_plan_asks_for(content: str) -> None:
+    def built(widths: list[int], asked: TaskConfig) -> Workload:
+        network = UNetConfig if content == "masks" else CnnConfig
+        tuning = TuningConfig(kind="full")
+        return build_workload(
+            asked, network(widths=widths), tuning, compute=Compute(physical_batch_size=128), seed=0
+        )
+
+    assert built([4, 8], TASKS[content]).compute.physical_batch_size == 128
+    assert built([4, 8], LARGE[content]).compute.physical_batch_size < 128
+    with pytest.raises(ModelError, match=r"numbers of one record, expected at most 268,435,456"):
+        built([2048, 8], LARGE[content])
