@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from confide.metrics.metric import Metric, Statistic
+from confide.metrics.tally import LARGEST_SUM
 
 # Configs hold tables of metrics, and need no numpy.
 if TYPE_CHECKING:
@@ -29,6 +30,25 @@ ValueFn = Callable[[Sums], float | None]
 """Sums, noise included -> value; None where it is undefined."""
 EXACT_UNIT = 2.0**-16
 """Exact sums are told as whole numbers of this."""
+
+
+def whole_sums(sums: "numpy.ndarray") -> "numpy.ndarray":
+    """Return exact sums as whole numbers of :data:`EXACT_UNIT`.
+
+    Those of a model that has diverged may be of any size: no more is told than a tally may hold.
+    """
+    import numpy
+
+    whole: numpy.ndarray = numpy.round(numpy.minimum(sums / EXACT_UNIT, LARGEST_SUM))
+    return whole.astype(numpy.int64)
+
+
+def within_sums(tallies: "numpy.ndarray") -> "numpy.ndarray":
+    """Return tallies none of which alone is more than a sum may be: sums do not overflow."""
+    import numpy
+
+    kept: numpy.ndarray = numpy.minimum(tallies, LARGEST_SUM)
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +110,7 @@ class Figures:
 
             if not floor.enough(numpy.ones(len(tallies), dtype=bool)):
                 return None
-            told = numpy.concatenate([[len(tallies)], tallies.sum(axis=0)])
-            whole: numpy.ndarray = numpy.round(told / EXACT_UNIT).astype(numpy.int64)
-            return whole
+            return whole_sums(numpy.concatenate([[len(tallies)], within_sums(tallies).sum(axis=0)]))
 
         return Statistic(
             name=name, rows_fn=rows, usable_fn=usable, counts_fn=counts, exact_fn=exact
@@ -176,4 +194,4 @@ def ratio(above: Mapping[str, float], below: Mapping[str, float]) -> ValueFn:
     return value
 
 
-__all__ = ["EXACT_UNIT", "Figures", "Sums", "ValueFn", "ratio"]
+__all__ = ["EXACT_UNIT", "Figures", "Sums", "ValueFn", "ratio", "whole_sums", "within_sums"]

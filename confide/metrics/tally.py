@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 MOST_SUMS = 2**17
 """Largest number of sums in one tally that is read."""
-_LARGEST = 2.0**53
+LARGEST_SUM = 2.0**53
+"""Largest sum that is read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +31,11 @@ class ScoreTally:
 
     def problem(self) -> str | None:
         """Return what no honest tally is, as a clause; None for nothing."""
-        if not 0 <= self.std <= _LARGEST:
+        if not 0 <= self.std <= LARGEST_SUM:
             return f"noise={self.std} in [0, 2^53]"
         if sum(map(len, self.sums.values())) > MOST_SUMS:
             return f"at most {MOST_SUMS} sums"
-        if not all(math.isfinite(it) and abs(it) <= _LARGEST for it in _each(self)):
+        if not all(math.isfinite(it) and abs(it) <= LARGEST_SUM for it in _each(self)):
             return "finite sums, at most 2^53"
         if self.std == 0 and not all(it >= 0 and it == int(it) for it in _each(self)):
             return "sums without noise to be counts"
@@ -45,4 +46,4 @@ def _each(tally: ScoreTally) -> list[float]:
     return [it for values in tally.sums.values() for it in values]
 
 
-__all__ = ["MOST_SUMS", "ScoreTally"]
+__all__ = ["LARGEST_SUM", "MOST_SUMS", "ScoreTally"]

@@ -123,3 +123,11 @@ def test_metric_of_all_follows_from_what_institutions_tell(name: str, std: float
 
 def test_ratio_of_nothing_is_undefined() -> None:
     assert METRICS["entity_f1"].score_fn(numpy.zeros((3, 4)), NO_TARGETS[:3]) is None
+
+
+@pytest.mark.parametrize("size", [1e13, 1e20, 1e308])
+def test_exact_sums_of_a_model_that_has_diverged_are_still_a_tally(size: float) -> None:
+    tallies = numpy.full((5, len(FIGURES.most)), size)
+    sums = exact_sums(statistics_of(NAMES, METRICS), tallies, numpy.zeros(5), Floor())
+    assert sums["spans"][0] == 5 / EXACT_UNIT
+    assert ScoreTally(sums=sums).problem() is None

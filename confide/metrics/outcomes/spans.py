@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from confide.metrics.metric import Metric, Statistic, table
-from confide.metrics.sums import EXACT_UNIT, Figures, ratio
+from confide.metrics.sums import Figures, ratio, whole_sums, within_sums
 
 # Configs hold tables of metrics, and need no numpy.
 if TYPE_CHECKING:
@@ -117,14 +117,12 @@ def _told_by_type(figures: Figures) -> Statistic:
 
         if not floor.enough(numpy.ones(len(tallies), dtype=bool)):
             return None
-        sums = tallies[:, len(_OF_WORDS) :].sum(axis=0)
+        sums = within_sums(tallies[:, len(_OF_WORDS) :]).sum(axis=0)
         by_type = tallies[:, first:].reshape(len(tallies), -1, len(MICRO))
         # Of fewer units a count would say what is in one of them.
         told = [floor.enough(by_type[:, place, -1] > 0) for place in range(by_type.shape[1])]
         sums[len(MICRO) :] *= numpy.repeat(told, len(MICRO))
-        whole = numpy.round(numpy.concatenate([[len(tallies)], sums]) / EXACT_UNIT)
-        counts: numpy.ndarray = whole.astype(numpy.int64)
-        return counts
+        return whole_sums(numpy.concatenate([[len(tallies)], sums]))
 
     return replace(micro, usable_fn=usable, rows_fn=rows, exact_fn=exact)
 
