@@ -41,7 +41,12 @@ def decode_file(data: bytes, reading: PictureReading, seen: Seen) -> Pixels:
         PictureError: if it cannot be used.
     """
     if is_dicom(data):
-        return finished(decode_dicom(data, reading, seen), reading, seen)
+        try:
+            return finished(decode_dicom(data, reading, seen), reading, seen)
+        except PictureError:
+            raise
+        except Exception:  # of headers that may say anything
+            raise PictureError("no_picture") from None
     with warnings.catch_warnings():
         # Of a picture that would fill the memory Pillow warns at 89 million pixels
         warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -2,6 +2,7 @@
 
 import io
 from importlib.util import find_spec
+from math import isfinite
 from typing import Any
 
 import numpy
@@ -123,7 +124,7 @@ def _own_window(dataset: Any) -> tuple[float, float] | None:
         float(one[0] if hasattr(one, "__len__") and not isinstance(one, str) else one)
         for one in (centre, width)
     )
-    if width <= 1:
+    if not (isfinite(centre) and isfinite(width) and width > 1):
         return None
     return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
 

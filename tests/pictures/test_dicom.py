@@ -105,3 +105,23 @@ def test_damaged_files_are_refused_and_the_patient_is_read_without_pixels() -> N
         decode_file(data[:-4], CT, Seen())
     assert patient_of(data[:-4]) == "ward-7"
     assert patient_of(b"no picture") is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "finding"),
+    [
+        ({"RescaleSlope": [1, 2]}, "no_picture"),
+        ({"BitsStored": [8, 8]}, "no_picture"),
+    ],
+)
+def test_headers_that_say_what_cannot_be_are_told(fields: dict[str, Any], finding: str) -> None:
+    plain = PictureReading(column="image", channels=1)
+    with pytest.raises(PictureError) as caught:
+        decode_file(dicom(STORED, **fields), plain, Seen())
+    assert caught.value.finding == finding
+
+
+def test_a_window_that_is_no_number_is_none() -> None:
+    own = PictureReading(column="image", channels=1, minimum=0, maximum=4000, own_window=True)
+    data = dicom(STORED, WindowCenter="40", WindowWidth="1e400")
+    assert "own_window" not in grey(data, own)[1]
