@@ -8,6 +8,7 @@ from torch import Tensor
 
 from confide.client.schedule import LocalSchedule
 from confide.models.compute import Compute
+from confide.tasks.media.views import Views
 from confide.tasks.task import Batch, Examples
 
 
@@ -28,6 +29,7 @@ def plain_gradients(
     losses_fn: Callable[[Batch], Tensor],
     examples: Examples,
     batches: Iterable[Tensor],
+    views: Views | None = None,
     *,
     compute: Compute,
     check_fn: Callable[[], None] | None,
@@ -38,16 +40,20 @@ def plain_gradients(
         losses_fn: loss of each record of a batch, shape [b].
         examples: training records.
         batches: indices of each, shape [b].
+        views: makes views of records, whose losses count alike; None for records themselves.
         compute: device, and how many records are computed at a time.
         check_fn: called before every step; what it raises ends the training.
     """
     limit = compute.physical_batch_size
-    for indices in batches:
+    for step, indices in enumerate(batches):
         if check_fn:
             check_fn()
-        size = len(indices)
-        for chunk in indices.split(limit) if size > limit else (indices,):
-            losses = losses_fn(examples.take(chunk))
+        taken, rows = examples, indices
+        if views is not None:
+            taken, (rows,) = views.of(examples, [indices], step)
+        size = len(rows)
+        for chunk in rows.split(limit) if size > limit else (rows,):
+            losses = losses_fn(taken.take(chunk))
             # A number, since to check the shape of a given gradient torch loads SymPy
             torch.dot(losses, _mean_weights(len(chunk), size, compute.device)).backward()
         yield indices  # the optimizer steps here

@@ -6,6 +6,7 @@ left behind.
 """
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
@@ -28,10 +29,11 @@ from confide.errors import PrivacyError
 from confide.models.compute import threads, threads_of
 from confide.models.networks import refuse_batch_norm, trainable
 from confide.models.workload import Workload
-from confide.privacy.randomness import KeyedGenerator, derive_key
+from confide.privacy.randomness import KeyedGenerator, derive_key, seed_from
 from confide.protocol.plan import TrainingPlan
 from confide.protocol.tensors import Shapes, Tensors, flatten, unflatten
 from confide.strategies.algorithm import GradientFn, Records, Step
+from confide.tasks.media.views import Views
 from confide.tasks.task import Batch, Examples
 
 if TYPE_CHECKING:
@@ -119,7 +121,7 @@ class Trainer:
             physical_batch_size=self._compute.physical_batch_size,
             filler=self._invent(1),
             longest=self._workload.longest,
-            group_size=group_size,
+            group_size=self._workload.rows_of(group_size),
         )
         preflight(
             self._dp_sgd,
@@ -181,9 +183,10 @@ class Trainer:
         self._forget_gradients()
         if not self._model.training:
             self._model.train()
+        views = self._workload.views(seed_from(secret, "views"))
         gradients: Iterator[Tensor | None]
         if plan.private:
-            units = _Units(examples, groups, plan=plan)
+            units = _Units(examples, groups, plan=plan, views=views)
             gradients = self._private_gradients(
                 optimizer, units, plan=plan, schedule=schedule, secret=secret
             )
@@ -191,7 +194,7 @@ class Trainer:
             losses_fn = functools.partial(self._workload.losses, self._model)
             batches = plain_batches(schedule, len(examples), secret)
             gradients = plain_gradients(
-                losses_fn, examples, batches, compute=self._compute, check_fn=self._check_fn
+                losses_fn, examples, batches, views, compute=self._compute, check_fn=self._check_fn
             )
         anchors = list(unflatten(loaded, self._shapes).values())
         # Under privacy records reach a step only by the clipped, noisy sum.
@@ -304,9 +307,10 @@ class Trainer:
         """Sample units and write their noisy mean gradient into the parameters, once a step."""
         if self._dp_sgd is None:
             raise PrivacyError(_NOT_PRIVATE)
-        noise = KeyedGenerator(derive_key(secret, "noise"))
         step = replace(_shared(schedule), clipping_norm=plan.privacy.clipping_norm)
-        private = self._dp_sgd.optimizer(optimizer, step, noise)
+        private = self._dp_sgd.optimizer(
+            optimizer, step, KeyedGenerator(derive_key(secret, "noise"))
+        )
         # Two streams, so that neither depends on how much the other has drawn.
         masks = KeyedGenerator(derive_key(secret, "mask"))
         with expect_hook_warning():
@@ -334,10 +338,18 @@ class _Units:
         examples: n training records.
         groups: whose each is, int64 of shape [n]; None if they are not grouped.
         plan: names the unit.
+        views: makes the views that stand for each record of a step; None for the record itself.
     """
 
-    def __init__(self, examples: Examples, groups: Tensor | None, *, plan: TrainingPlan) -> None:
-        self._examples = examples
+    def __init__(
+        self,
+        examples: Examples,
+        groups: Tensor | None,
+        *,
+        plan: TrainingPlan,
+        views: Views | None = None,
+    ) -> None:
+        self._examples, self._views, self._steps = examples, views, itertools.count()
         self._groups: Groups | None = None
         if plan.privacy.unit == "record":
             return
@@ -351,12 +363,17 @@ class _Units:
         self, dp_sgd: "DpSgd", optimizer: "KeyedDPOptimizer", masks: KeyedGenerator, rate: float
     ) -> None:
         """Sample units at a rate, and write their noisy mean gradient into the parameters."""
-        if self._groups is None:
-            drawn = masks.poisson_sample(len(self._examples), rate)
+        units = self._examples if self._groups is None else self._groups
+        drawn = masks.poisson_sample(len(units), rate)
+        if self._groups is None and self._views is None:
             dp_sgd.private_gradient(optimizer, self._examples, drawn)
-        else:
-            members = self._groups.members(masks.poisson_sample(len(self._groups), rate))
-            dp_sgd.private_group_gradient(optimizer, self._examples, members)
+            return
+        examples = self._examples
+        # A record with views is a group of rows: their mean is clipped, so that it adds no more.
+        members = list(drawn[:, None]) if self._groups is None else self._groups.members(drawn)
+        if self._views is not None:
+            examples, members = self._views.of(examples, members, next(self._steps))
+        dp_sgd.private_group_gradient(optimizer, examples, members)
 
 
 def _share_storage(params: list[nn.Parameter]) -> Tensor:

@@ -14,6 +14,7 @@ from confide.config.models.backbone import BackboneConfig
 from confide.config.models.kind import Network
 from confide.config.models.table import BACKBONES
 from confide.config.models.tuning import TuningConfig
+from confide.config.tasks.media.augmentation import Augmentation
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ConfigError
@@ -21,6 +22,7 @@ from confide.models.compute import Compute
 from confide.models.networks import trainable
 from confide.protocol.tensors import Shapes, Tensors
 from confide.tasks.build import build_task
+from confide.tasks.media.views import Views
 from confide.tasks.task import LABELS, Assets, Batch, Examples, TalliedTask, Task
 
 
@@ -43,6 +45,8 @@ class Workload:
             which a part alone is trained on what the rest computed; None where it is the model.
         insight_fn: from trained tensors, what a summary tells of the model: name -> part -> number;
             None for nothing.
+        augmentation: how views of records are made in training; None where records stand for
+            themselves.
     """
 
     task: Task
@@ -56,6 +60,21 @@ class Workload:
     save_beside: Callable[[Path], None] | None = None
     whole_fn: Callable[[], nn.Module] | None = None
     insight_fn: Callable[[Tensors], Mapping[str, Mapping[str, float]]] | None = None
+    augmentation: Augmentation | None = None
+
+    def rows_of(self, group_size: int | None) -> int | None:
+        """Return the most rows of a unit; None where each unit is one row.
+
+        Args:
+            group_size: most records of a unit; None where records are units.
+        """
+        if self.augmentation is None:
+            return group_size
+        return self.augmentation.views * (group_size or 1)
+
+    def views(self, seed: int) -> Views | None:
+        """Return what makes views of records in a training; None where there are none."""
+        return None if self.augmentation is None else Views(self.augmentation, seed)
 
     def measures(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return what metrics are worked out from, of each record: tallies or scores, [b, ...]."""
@@ -165,6 +184,7 @@ def build_workload(
             build(backbone, order),
             custom_task=task._target_,
             target_columns=task.target_columns,
+            augmentation=task.augmentation,
         )
 
 

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
@@ -30,8 +30,9 @@ from confide.config.outcomes.table import OUTCOMES
 from confide.config.privacy import PrivacyConfig
 from confide.config.run import Config
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig, objective_of
-from confide.config.strategies.training import model_problems, objective_problems
+from confide.config.strategies.training import model_problems, objective_problems, view_problems
 from confide.config.tasks.columns import ColumnConfig, NumericConfig
+from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
 from confide.errors import ProtocolError
@@ -55,6 +56,11 @@ _QUANTILES = True
 _CLASSES: dict[str, Any] = dataclasses.asdict(OutcomeConfig())
 _LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
 """What a plan without a word on encoding says."""
+_SEEN = ("image_classification", "segmentation")
+_ONE_VIEW: dict[str, Any] = {
+    name: getattr(ImageClassificationConfig, name) for name in ("views", "flip", "shift", "mixup")
+}
+"""What a plan of pictures without a word on their views says."""
 NEIGHBOURING_RELATION = "zero-out"
 """Two data sets are neighbours if one unit of the one is zeroed out in the other; the number of
 units is public."""
@@ -236,6 +242,7 @@ class TrainingPlan:
             yield f"deadline_s={self.deadline_s}: expected > 0."
         yield from objective_problems(self.objective, self.client, private=self.private)
         yield from model_problems(self.backbone, self.objective, self.num_rounds)
+        yield from view_problems(self.task, self.tuning)
         if self.edges is not None:
             is_part = self.private and not self.releases
             budget = self.privacy.epsilon if is_part else None
@@ -265,11 +272,18 @@ def _leave_out_idle(task: dict[str, Any]) -> None:
         del task["numeric"]
     if task.get("pair_column", "") is None:
         del task["pair_column"]
+    _leave_out(_ONE_VIEW if task["kind"] in _SEEN else {}, task)
     idle = dataclasses.asdict(ColumnConfig())
     for column in task.get("columns", {}).values():
-        for name in ("encoding", "edges", "mean", "deviation", "unseen"):
-            if column[name] == idle[name]:
-                del column[name]
+        young = ("encoding", "edges", "mean", "deviation", "unseen")
+        _leave_out({name: idle[name] for name in young}, column)
+
+
+def _leave_out(idle: Mapping[str, Any], settings: dict[str, Any]) -> None:
+    """Take out what settings say no more than by default."""
+    for name, value in idle.items():
+        if settings[name] == value:
+            del settings[name]
 
 
 # A plan comes with every message of a run.

@@ -18,6 +18,10 @@ by 0 and changes no other: |S - S'| <= C, and only where g was sampled, which ha
 probability q independently of all others. So a step is the Poisson-subsampled Gaussian over n
 groups, accounted like n records.
 
+Views of a record (`confide.tasks.media.views`) are rows of one unit likewise: a record with v views
+is a group of v rows, a group of m records one of m v. Each row is a function of one record and of
+random numbers that no record decides, so that the unit's term still depends on it alone.
+
 Every forward and backward pass has a number of rows that is public (`confide.client.training.
 passes`), or what a record adds would depend on who else was sampled, by rounding that whoever sends
 the tensors can blow up. Sums and noise are float64 until a step's gradient is done.
@@ -84,7 +88,8 @@ class DpSgd:
             groups, if it pays.
         filler: invented records, the first of which fills passes up; None for zeros.
         longest: largest number of tokens of a record; None if records have none.
-        group_size: largest number of a group's records; None where records are units.
+        group_size: largest number of a group's rows: records, or all views of them; None where each
+            unit is one row.
     """
 
     def __init__(  # noqa: PLR0913 - what an engine and its passes follow from

@@ -10,6 +10,7 @@ from confide.config.models.backbone import BackboneConfig
 from confide.config.models.table import BACKBONES
 from confide.config.models.tuning import TuningConfig
 from confide.config.strategies.strategy import ALGORITHMS, ObjectiveConfig
+from confide.config.tasks.task import TaskConfig
 
 
 def objective_problems(
@@ -39,6 +40,16 @@ def objective_problems(
         yield (
             f"objective.kind={objective.kind} computes more from records than the local steps,"
             f" which privacy does not cover; set privacy=none, or {algorithm.under_privacy}."
+        )
+
+
+def view_problems(task: TaskConfig, tuning: TuningConfig) -> Iterator[str]:
+    """Yield why a model does not train on views of records."""
+    if task.augmentation is not None and tuning.kind == "head":
+        yield (
+            f"task.views={task.augmentation.views}: tuning=head trains on features that the frozen"
+            " backbone computes once a picture, before any view of it; set task.views=1, or"
+            " tuning=lora."
         )
 
 
@@ -76,4 +87,4 @@ def model_problems(
         )
 
 
-__all__ = ["model_problems", "objective_problems"]
+__all__ = ["model_problems", "objective_problems", "view_problems"]

@@ -16,6 +16,7 @@ from confide.config.outcomes.outcome import (
 )
 from confide.config.outcomes.table import OUTCOMES
 from confide.config.tasks.columns import ColumnConfig
+from confide.config.tasks.media.augmentation import Augmentation
 from confide.config.tasks.media.files import FileReading
 from confide.errors import ConfigError
 from confide.metrics.metric import Metric, reported
@@ -128,6 +129,11 @@ class TaskConfig:
     @property
     def files(self) -> FileReading | None:
         """How its pictures or sounds are read; None for any other kind of input."""
+        return None
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """How views of its records are made; None where records stand for themselves."""
         return None
 
     @property

@@ -6,6 +6,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
+from confide.config.tasks.media.pictures import PIXELS
 from confide.held import parse_held
 from confide.pictures.opening import Pictures
 from confide.pictures.processor import PictureProcessor
@@ -13,7 +14,6 @@ from confide.tasks.labelled import Labelled
 from confide.tasks.media.room import room
 from confide.tasks.task import LABELS, Examples
 
-PIXELS = "pixel_values"
 FIX = "lower task.size, or bring fewer records"
 
 

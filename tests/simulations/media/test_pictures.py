@@ -25,6 +25,8 @@ NET = (
     "tracking=none",
 )
 
+VIEWS = ("task.views=3", "task.mixup=0.2")
+
 
 @pytest.fixture(scope="module")
 def wards(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -35,8 +37,9 @@ def wards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_stopped_run_goes_on(run: Simulate, wards: Path) -> None:
-    words = (*NET, f"data.path={wards}", "server.num_rounds=2")
+@pytest.mark.parametrize("seen", [(), VIEWS], ids=["plain", "views"])
+def test_stopped_run_goes_on(run: Simulate, wards: Path, seen: tuple[str, ...]) -> None:
+    words = (*NET, *seen, f"data.path={wards}", "server.num_rounds=2")
     whole = run(*words, name="whole")
     assert sorted(whole["clients"]) == ["east", "west"]
     assert whole["privacy"]["unit"] == "record"
@@ -47,17 +50,21 @@ def test_stopped_run_goes_on(run: Simulate, wards: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seen", [(), VIEWS], ids=["plain", "views"])
 @pytest.mark.parametrize("privacy", ["none", "record"])
-def test_engines_agree(run: Simulate, wards: Path, privacy: str) -> None:
-    words = (*NET, f"data.path={wards}", f"privacy={privacy}")
+def test_engines_agree(run: Simulate, wards: Path, privacy: str, seen: tuple[str, ...]) -> None:
+    words = (*NET, *seen, f"data.path={wards}", f"privacy={privacy}")
     whole = run(*words, name="whole")
     apart = run(*words, "simulation.engine=process", "simulation.workers=2", name="apart")
     assert apart["model_sha256"] == whole["model_sha256"]
 
 
 @pytest.mark.slow
-def test_killed_run_goes_on(run: Simulate, wards: Path, tmp_path: Path) -> None:
-    words = (*NET, f"data.path={wards}", "server.num_rounds=8")
+@pytest.mark.parametrize("seen", [(), VIEWS], ids=["plain", "views"])
+def test_killed_run_goes_on(
+    run: Simulate, wards: Path, tmp_path: Path, seen: tuple[str, ...]
+) -> None:
+    words = (*NET, *seen, f"data.path={wards}", "server.num_rounds=8")
     whole = run(*words, name="whole")
     folder = tmp_path / "killed"
     with started(*words, f"hydra.run.dir={folder}") as process:
@@ -104,10 +111,13 @@ def test_check_needs_no_backbone(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_wards_from_kits_get_the_weights_of_the_simulation(wards: Path) -> None:
+@pytest.mark.parametrize("seen", [(), VIEWS], ids=["plain", "views"])
+def test_wards_from_kits_get_the_weights_of_the_simulation(
+    wards: Path, seen: tuple[str, ...]
+) -> None:
     from deployment_run import ALLOWING, Deployment
 
-    words = (*NET, "privacy.epsilon=8", f"data.path={wards}")
+    words = (*NET, *seen, "privacy.epsilon=8", f"data.path={wards}")
     allowed = (*ALLOWING, "policy.min_support=5", "policy.min_records=10")
     with Deployment(
         run_overrides=words, client_overrides=allowed, institutions=("east", "west")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from confide.config.fields import setting
 from confide.config.outcomes.outcome import DEFAULT_OUTCOME
+from confide.config.tasks.media.augmentation import Augmentation
 from confide.config.tasks.media.pictures import PictureReading
 from confide.config.tasks.task import TaskConfig
 
@@ -46,6 +47,32 @@ class ImageClassificationConfig(TaskConfig):
         255, "Grey that shows where a picture is transparent, 0 to 255.", ge=0, le=255
     )
 
+    views: int = setting(
+        1,
+        "Views of each picture in a training step, over which its loss is the mean, at no cost in"
+        " privacy; 1: the picture itself.",
+        ge=1,
+        le=64,
+    )
+    flip: bool = setting(
+        True,
+        "With views: whether half of them are mirrored, left to right; false for digits, text and"
+        " whatever has a left and a right.",
+    )
+    shift: float = setting(
+        0.125,
+        "With views: furthest that one is moved, as a part of a side; edges are reflected.",
+        ge=0,
+        le=0.5,
+    )
+    mixup: float = setting(
+        0.0,
+        "With views: each is mixed with another of the same picture, in shares by Beta(mixup,"
+        " mixup), such as 0.2; 0: not mixed.",
+        ge=0,
+        le=10,
+    )
+
     @property
     def content_columns(self) -> tuple[str, ...]:
         """The picture, by its pixels."""
@@ -66,6 +93,13 @@ class ImageClassificationConfig(TaskConfig):
             classes=(*self.label_values, *self.labels) if by_class else (),
         )
 
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """How views of a picture are made, where there are several."""
+        if self.views == 1:
+            return None
+        return Augmentation(views=self.views, flip=self.flip, shift=self.shift, mixup=self.mixup)
+
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from TaskConfig.problems(self)
@@ -76,6 +110,13 @@ class ImageClassificationConfig(TaskConfig):
             yield f"minimum={low}, maximum={high}: give both, or neither."
         if low is not None and high is not None and not low < high:
             yield f"minimum={low} is not below maximum={high}; correct them."
+        if self.views > 1 and not self.flip and not self.shift:
+            yield (
+                f"views={self.views}, flip=false, shift=0: all views of a picture would be the"
+                " same; set shift, such as 0.125, or views=1."
+            )
+        if self.mixup and self.views == 1:
+            yield f"mixup={self.mixup:g} mixes views, and views=1; set views, such as 4."
         if self.image_column in self.target_columns:
             yield f"image_column={self.image_column} is the label; name the column of pictures."
 

@@ -5,6 +5,9 @@ from typing import ClassVar
 
 from confide.config.tasks.media.files import FileReading
 
+PIXELS = "pixel_values"
+"""Column of encoded pictures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PictureReading(FileReading):
@@ -32,4 +35,4 @@ class PictureReading(FileReading):
     background: int = 255
 
 
-__all__ = ["PictureReading"]
+__all__ = ["PIXELS", "PictureReading"]

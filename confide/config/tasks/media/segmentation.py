@@ -19,6 +19,11 @@ class SegmentationConfig(ImageClassificationConfig):
     def problems(self) -> Iterator[str]:
         """Yield what contradicts itself."""
         yield from super().problems()
+        if self.views > 1:
+            yield (
+                f"views={self.views}: a mask would have to move with each view of its picture,"
+                " which is not offered; set views=1."
+            )
         if self.size is None:
             yield "size=null: a mask and its picture need a size; set it, such as 64."
 
