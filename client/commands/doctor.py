@@ -4,6 +4,7 @@ Nothing is spent, trained or sent; the coordinator sees one request without a ke
 read and not changed.
 """
 
+import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -166,19 +167,25 @@ def _token_counter(kit: InstitutionKit) -> "CountTokens":
     """Return what counts tokens as the first backbone that the kit names does, if it can."""
 
     @functools.cache
-    def tokenizer() -> Any:
+    def loaded() -> Any:
         from confide.config.models.backbone import Weights
-        from confide.models.backbones import find_backbone, load_tokenizer
+        from confide.models.backbones import find_backbone
+        from confide.models.encoders.assets import folder_assets
+        from confide.tasks.build import build_task
 
+        assert kit.task is not None
         name = kit.config.backbones[0]
         local = str(kit.path(name)) if kit.path(name).is_dir() else name
-        return load_tokenizer(find_backbone(Weights(name=local)))
+        # As the task itself puts texts into tokens; nothing of one's own is imported for it
+        schema = dataclasses.replace(kit.task, _target_=None, kwargs={})
+        return build_task(schema, folder_assets(find_backbone(Weights(name=local))))
 
     def count(*columns: Sequence[str]) -> "TokenCounts | None":
-        from confide.tasks.tokens import count_tokens
+        from confide.tasks.tokens import CountsTokens
 
         try:
-            return count_tokens(tokenizer(), *columns)
+            task = loaded()
+            return task.count_tokens(*columns) if isinstance(task, CountsTokens) else None
         except (ConfideError, IndexError, OSError, ValueError):
             return None  # what is wrong with a backbone is a finding of its own
 

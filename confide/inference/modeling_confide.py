@@ -45,6 +45,7 @@ class ConfideForSequenceClassification(PreTrainedModel):  # type: ignore[misc]  
             ``confide_row_norm``: norm that pooled features are scaled to, None for as they are, and
             ``confide_adapters``: layers that an adapter of width ``confide_bottleneck`` follows.
             With ``confide_pairs`` it tells two texts apart by token types, as its tokenizer does.
+            Texts have to be put into ``confide_template``, if there is one, before they are tokens.
     """
 
     _keys_to_ignore_on_load_unexpected = (r"\.pooler\.",)

@@ -127,8 +127,11 @@ def _write_weights(folder: Path, classifier: TextClassifier, plan: TrainingPlan)
     classes = {"AutoModelForSequenceClassification": ConfideForSequenceClassification}
     config.confide_pooling = backbone.pooling
     config.confide_row_norm = backbone.row_norm
-    if classifier.takes_pairs and len(plan.task.text_limits) > 1:
+    task = cast(TextClassificationConfig, plan.task)
+    if classifier.takes_pairs and task.is_paired:
         config.confide_pairs = True
+    if task.template is not None:
+        config.confide_template = task.template
     write_classifier(folder, config, tensors, plan=plan, classes=classes)
 
 

@@ -270,8 +270,9 @@ def _leave_out_idle(task: dict[str, Any]) -> None:
         del task["outcome"]
     if task.get("numeric") == _LINEAR:
         del task["numeric"]
-    if task.get("pair_column", "") is None:
-        del task["pair_column"]
+    for name in ("pair_column", "template"):
+        if task.get(name, "") is None:
+            del task[name]
     _leave_out(_ONE_VIEW if task["kind"] in _SEEN else {}, task)
     idle = dataclasses.asdict(ColumnConfig())
     for column in task.get("columns", {}).values():

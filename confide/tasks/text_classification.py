@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from confide.config.tasks.text_classification import TextClassificationConfig
 from confide.tasks.labelled import Labelled
 from confide.tasks.task import LABELS, Examples, padded_length
-from confide.tasks.tokens import TokenCounts, count_tokens
+from confide.tasks.tokens import Template, TokenCounts, count_tokens
 
 _TYPES = "token_type_ids"
 _RAGGED = {"input_ids": 0, "attention_mask": 0, _TYPES: 0}
@@ -24,19 +24,27 @@ class TextClassification(Labelled):
     Args:
         config: columns, labels, length.
         tokenizer: a Hugging Face tokenizer.
+
+    Raises:
+        ConfigError: if there is a template, and no room or no way to fill it.
     """
 
     def __init__(self, config: TextClassificationConfig, *, tokenizer: Any) -> None:
         super().__init__(config)
         self._config = config
         self._tokenizer = tokenizer
+        self._template = None
+        if config.template is not None:
+            self._template = Template(
+                config.template, tokenizer=tokenizer, max_tokens=config.max_tokens
+            )
 
     def encode(self, records: Dataset) -> Examples:
         """Tokenise: ``input_ids`` and ``attention_mask`` of shape [n, t].
 
         t is the longest text's number of tokens, rounded up to a multiple of 8. Pairs are joined as
         the tokenizer joins them, with ``token_type_ids`` of shape [n, t] where it tells texts apart
-        by these.
+        by these; in a template they are one text.
 
         Raises:
             DataError: naming every problem: a missing column, texts or labels that are null, labels
@@ -52,9 +60,7 @@ class TextClassification(Labelled):
         # would move by the longest beside it, and some have no token to pad with. What stands in
         # the padding is masked, so 0 does as well.
         padding_id = self._tokenizer.pad_token_id or 0
-        encoded = self._tokenizer(
-            *texts, truncation=True, max_length=self._config.max_tokens, padding=False
-        )
+        encoded = self._encoded(texts)
         # A text without tokens gets one: attention to nothing is NaN.
         rows = [row or [padding_id] for row in encoded["input_ids"]]
         lengths = torch.tensor([len(row) for row in rows])
@@ -66,13 +72,23 @@ class TextClassification(Labelled):
             types = _filled(mask, [row or [0] for row in encoded[_TYPES]], 0)
         return _examples(ids, mask, labels, types=types)
 
+    def _encoded(self, texts: Sequence[Sequence[str]]) -> Mapping[str, Sequence[Sequence[int]]]:
+        if self._template is not None:
+            return {"input_ids": self._template.encode(*texts)}
+        encoded: Mapping[str, Sequence[Sequence[int]]] = self._tokenizer(
+            *map(list, texts), truncation=True, max_length=self._config.max_tokens, padding=False
+        )
+        return encoded
+
     @functools.cached_property
     def _has_types(self) -> bool:
         """Whether the tokenizer says of each token which text of a pair it is of."""
-        return self._config.pair_column is not None and _TYPES in self._tokenizer("a", "b")
+        return self._config.is_paired and _TYPES in self._tokenizer("a", "b")
 
     def count_tokens(self, *columns: Sequence[str]) -> TokenCounts:
         """Count the tokens of texts, or of pairs, at least one, before they are cut."""
+        if self._template is not None:
+            columns = (self._template.filled(*columns),)
         return count_tokens(self._tokenizer, *columns)
 
 

@@ -114,6 +114,9 @@ def records(run: RunFiles) -> str:
             f"The model was trained on the records of {training:,} groups and tested on"
             f" {test:,} records of others, by which nothing was tuned or chosen."
         )
+    template = run.config["task"].get("template")
+    if template:
+        counts += f" Each text was put into these words first: “{template}”."
     data = run.summary.get("data", {})
     if not run.clients:
         return "The run ended before the records could be counted."

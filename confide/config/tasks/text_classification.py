@@ -1,10 +1,15 @@
 """Texts, or pairs of them, with one outcome each."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from confide.config.fields import setting
 from confide.config.tasks.task import TaskConfig
+
+PLACE = re.compile(r"\{(text|pair)\}")
+"""Where a template takes a text."""
+_LONGEST_TEMPLATE = 1000
 
 
 @dataclass
@@ -18,9 +23,15 @@ class TextClassificationConfig(TaskConfig):
         "Column of a second text, such as the answer to a question or the premise of a hypothesis;"
         " null: each text stands alone.",
     )
+    template: str | None = setting(
+        None,
+        "Public words around each text: 'Review: {text} Is it good?', with {pair} where there is a"
+        " pair_column, so that both are one text; null: texts as they are.",
+    )
     max_tokens: int = setting(
         48,
-        "Texts are cut after this many tokens; of a pair the longer text first.",
+        "Texts are cut after this many tokens, a template's words included, which are never cut;"
+        " of a pair the longer text first.",
         ge=4,
         le=8192,
     )
@@ -35,6 +46,11 @@ class TextClassificationConfig(TaskConfig):
         )
 
     @property
+    def is_paired(self) -> bool:
+        """Whether a record is two texts to its model; in a template they are one."""
+        return self.pair_column is not None and self.template is None
+
+    @property
     def text_limits(self) -> Mapping[str, int]:
         """Each text, and where it is cut."""
         return dict.fromkeys(self.content_columns, self.max_tokens)
@@ -47,6 +63,25 @@ class TextClassificationConfig(TaskConfig):
                 f"pair_column={self.pair_column} is text_column too; name the column of the other"
                 " text."
             )
+        if self.template is not None:
+            yield from self._template_problems(self.template)
+
+    def _template_problems(self, template: str) -> Iterator[str]:
+        places = ["text"] if self.pair_column is None else ["pair", "text"]
+        rest = PLACE.sub("", template)
+        if sorted(PLACE.findall(template)) != places or "{" in rest or "}" in rest:
+            both = "" if self.pair_column is None else " and {pair} once, since pair_column is set"
+            yield (
+                f"template={template[:_LONGEST_TEMPLATE]}: expected {{text}} once{both}, and no"
+                " other braces; write it as 'Review: {text} Is it good?'."
+            )
+        printable = template.replace("\n", " ").isprintable()
+        if len(template) > _LONGEST_TEMPLATE or not printable:
+            yield (
+                f"template={template[:_LONGEST_TEMPLATE]!a}: expected at most"
+                f" {_LONGEST_TEMPLATE} printable characters, got {len(template)}; shorten it, or"
+                " take out what cannot be printed."
+            )
 
 
-__all__ = ["TextClassificationConfig"]
+__all__ = ["PLACE", "TextClassificationConfig"]

@@ -174,6 +174,13 @@ def test_a_report_tells_no_folders(plain_run: Path) -> None:
     )
 
 
+def test_words_around_texts_are_told(plain_run: Path) -> None:
+    run = read_run(plain_run)
+    config = {**run.config, "task": {**run.config["task"], "template": "Review: {text}"}}
+    told = sentences.records(dataclasses.replace(run, config=config))
+    assert "put into these words first: “Review: {text}”" in told
+
+
 def test_units_are_not_called_records_where_groups_are_protected(private_run: Path) -> None:
     run = read_run(private_run)
     grouped = {**run.config, "privacy": {**run.config["privacy"], "unit": "group"}}
