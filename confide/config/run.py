@@ -131,6 +131,11 @@ class Config:
                 f"task._target_={self.task._target_}: {named} reads columns by the schema, which"
                 " this task encodes by itself; choose another backbone."
             )
+        if self.task.label_smoothing:
+            yield (
+                f"task.label_smoothing={self.task.label_smoothing:g}: {named} grows on labels as"
+                " they are; leave it out, or choose another backbone."
+            )
         if self.task.released_columns and self.backbone.tree_encoding == "grid":
             yield (
                 f"task.numeric.edges=released: {named} with backbone.cells=grid splits at a public"

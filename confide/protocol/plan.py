@@ -54,6 +54,7 @@ Approvals, ledgers and the noise on records that are not public know a plan by i
 _QUANTILES = True
 """How a plan names quantiles, the first kind of release."""
 _CLASSES: dict[str, Any] = dataclasses.asdict(OutcomeConfig())
+_IDLE = {"drafted": [], "label_smoothing": 0.0, "pair_column": None, "template": None}
 _LINEAR: dict[str, Any] = dataclasses.asdict(NumericConfig(encoding="linear"))
 """What a plan without a word on encoding says."""
 _SEEN = ("image_classification", "segmentation")
@@ -264,15 +265,11 @@ def _leave_out_idle(task: dict[str, Any]) -> None:
     """Take settings out of a task that plans of earlier releases did not have."""
     if task["_target_"] is None:
         del task["_target_"], task["kwargs"]
-    if not task["drafted"]:
-        del task["drafted"]
+    _leave_out(_IDLE, task)
     if task["outcome"] == _CLASSES:
         del task["outcome"]
     if task.get("numeric") == _LINEAR:
         del task["numeric"]
-    for name in ("pair_column", "template"):
-        if task.get(name, "") is None:
-            del task[name]
     _leave_out(_ONE_VIEW if task["kind"] in _SEEN else {}, task)
     idle = dataclasses.asdict(ColumnConfig())
     for column in task.get("columns", {}).values():
@@ -283,7 +280,7 @@ def _leave_out_idle(task: dict[str, Any]) -> None:
 def _leave_out(idle: Mapping[str, Any], settings: dict[str, Any]) -> None:
     """Take out what settings say no more than by default."""
     for name, value in idle.items():
-        if settings[name] == value:
+        if name in settings and settings[name] == value:
             del settings[name]
 
 

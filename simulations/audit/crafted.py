@@ -102,7 +102,10 @@ def craft(workload: Workload, *, clipping_norm: float, most: int, seed: int) -> 
     canaries = _canaries(pick(invented, torch.arange(_COMPANIONS, len(invented))), clipping_norm)
     gradients = record_gradients(workload, start, companions)
     if any(float(g.abs().max()) > 0 for record in gradients for g in record.values()):
-        raise _unfit("a record of the first class still has a gradient")
+        raise _unfit(
+            "a record of the first class still has a gradient, as every record of smoothed labels"
+            " (task.label_smoothing) has"
+        )
     signals, norms = _signals(workload, start, canaries, weight, clipping_norm)
     sharpness = min(norms) / clipping_norm
     if sharpness < 1:

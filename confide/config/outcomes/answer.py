@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from confide.config.fields import setting
-from confide.config.outcomes.outcome import LABEL_COLUMN, Labelling, LossBounds, OutcomeConfig
+from confide.config.outcomes.outcome import (
+    LABEL_COLUMN,
+    Labelling,
+    LossBounds,
+    OutcomeConfig,
+    smoothing_problems,
+)
 from confide.metrics.metric import Metric
 from confide.metrics.outcomes.answers import answer_metrics
 
@@ -65,6 +71,7 @@ class AnswerConfig(OutcomeConfig):
                 f"labels={list(labelling.labels)}: these are settings of outcome=classes, and this"
                 " task has outcome.kind=answer; leave them out."
             )
+        yield from smoothing_problems(self.kind, labelling)
 
 
 __all__ = ["AnswerConfig"]

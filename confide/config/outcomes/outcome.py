@@ -23,11 +23,13 @@ class Labelling:
         labels: class names, in the order of the model's outputs.
         column: column that holds the label.
         values: raw value of that column -> class name; {} if values are names.
+        smoothing: share of a label that all classes have alike in training.
     """
 
     labels: Sequence[str]
     column: str
     values: Mapping[str, str] = field(default_factory=dict)
+    smoothing: float = 0.0
 
     @property
     def is_idle(self) -> bool:
@@ -94,10 +96,15 @@ class OutcomeConfig:
     def bounds(self, labelling: Labelling) -> LossBounds | None:
         """Return what the loss can do, of any record; None where nothing bounds it.
 
-        Of softmax cross entropy: its Hessian is diag(p) - p p^T, its gradient p - e_y, and the
-        difference of two logits says which of two classes is likelier.
+        Of softmax cross entropy: its Hessian is diag(p) - p p^T, its gradient p - e_y, or, of a
+        smoothed label, p less a distribution; and the difference of two logits says which of two
+        classes is likelier.
         """
-        return LossBounds(smoothness=0.5, gradient=2.0**0.5, noise=2.0**0.5)
+        count, smoothing = max(len(labelling.labels), 1), labelling.smoothing
+        each = smoothing / count
+        # Where another class than the label's is certain, which is farthest from any label
+        squares = (1 - each) ** 2 + (1 - smoothing + each) ** 2 + (count - 2) * each**2
+        return LossBounds(smoothness=0.5, gradient=squares**0.5, noise=2.0**0.5)
 
     def describe(self, labelling: Labelling, *, purpose: str, records: str) -> str:
         """Say what a model of it does, as the beginning of a sentence.
@@ -120,6 +127,7 @@ class OutcomeConfig:
         """Yield what contradicts itself in what the task says of classes."""
         if self.kind != DEFAULT_OUTCOME:
             yield from _idle_problems(self.kind, labelling)
+            yield from smoothing_problems(self.kind, labelling)
             return
         yield from label_problems(labelling, prefix="task.")
 
@@ -156,6 +164,15 @@ def _idle_problems(kind: str, labelling: Labelling) -> Iterator[str]:
         )
 
 
+def smoothing_problems(kind: str, labelling: Labelling) -> Iterator[str]:
+    """Yield that labels of another outcome would be smoothed."""
+    if labelling.smoothing:
+        yield (
+            f"label_smoothing={labelling.smoothing:g} smooths labels of outcome=classes, and this"
+            f" task has outcome.kind={kind}; leave it out."
+        )
+
+
 def listed(words: Sequence[str]) -> str:
     """Join words: "a", "a and b", "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
@@ -169,4 +186,5 @@ __all__ = [
     "OutcomeConfig",
     "label_problems",
     "listed",
+    "smoothing_problems",
 ]

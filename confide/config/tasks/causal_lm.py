@@ -45,6 +45,7 @@ class CausalLmConfig(TaskConfig):
             labels=self.labels,
             column=self.messages_column or LABEL_COLUMN,
             values=self.label_values,
+            smoothing=self.label_smoothing,
         )
 
     @property

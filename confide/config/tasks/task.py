@@ -40,6 +40,13 @@ class TaskConfig:
     label_values: dict[str, str] = setting(
         dict, "Raw value of the label column -> class name; empty: values are names."
     )
+    label_smoothing: float = setting(
+        0.0,
+        "Share of each label that all classes have alike in the loss of training (Szegedy et al."
+        " 2016); metrics and predictions know nothing of it, and it costs no privacy.",
+        ge=0,
+        lt=1,
+    )
     metrics: list[str] = setting(list, "Metrics to report; empty: the outcome's usual ones.")
     primary_metric: str = setting("", f"{_DECIDES}; empty: the first one of the outcome's.")
     _target_: str | None = setting(
@@ -71,7 +78,12 @@ class TaskConfig:
     @property
     def labelling(self) -> Labelling:
         """What it says of its label itself, which is all that classes need."""
-        return Labelling(labels=self.labels, column=self.label_column, values=self.label_values)
+        return Labelling(
+            labels=self.labels,
+            column=self.label_column,
+            values=self.label_values,
+            smoothing=self.label_smoothing,
+        )
 
     @property
     def target_columns(self) -> tuple[str, ...]:

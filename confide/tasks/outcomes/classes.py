@@ -24,7 +24,7 @@ class Classes:
 
     Args:
         config: without settings of its own.
-        labelling: names of the classes, and where they are read.
+        labelling: names of the classes, where they are read, and how they are smoothed.
     """
 
     target_shape: tuple[int, ...] = ()
@@ -95,10 +95,15 @@ class Classes:
         return {self._labelling.column: generator.choice(raw, count).tolist()}
 
     def loss(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
-        """Return softmax cross entropy."""
+        """Return softmax cross entropy, of labels as the task smooths them."""
         from torch.nn import functional
 
-        return functional.cross_entropy(at_least_float32(outputs), targets, reduction="none")
+        return functional.cross_entropy(
+            at_least_float32(outputs),
+            targets,
+            reduction="none",
+            label_smoothing=self._labelling.smoothing,
+        )
 
     def scores(self, outputs: "Tensor") -> "Tensor":
         """Return class probabilities."""

@@ -46,6 +46,12 @@ def test_a_model_without_a_bias_at_its_end_is_refused() -> None:
         craft(workload, clipping_norm=1.0, most=4, seed=0)
 
 
+def test_smoothed_labels_have_no_such_worst_case() -> None:
+    workload = workload_of(build_plan(task=build_task(label_smoothing=0.1)))
+    with pytest.raises(PrivacyError, match="every record of smoothed labels"):
+        craft(workload, clipping_norm=1.0, most=4, seed=0)
+
+
 def test_a_clipping_norm_beyond_every_canary_is_refused() -> None:
     workload = workload_of(build_plan(backbone=MlpConfig(hidden=[2])))
     with torch.no_grad():

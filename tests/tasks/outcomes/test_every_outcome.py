@@ -18,6 +18,7 @@ from confide.tasks.outcomes.build import outcome_of
 STAY = {"column": "stay", "minimum": 1.0, "maximum": 101.0}
 TASKS = {
     "classes": build_task(labels=["a", "b", "c"]),
+    "smoothed": build_task(labels=["a", "b", "c"], label_smoothing=0.3),
     "number": build_task(labels=[], outcome=RegressionConfig(**STAY)),
     "amount": build_task(labels=[], outcome=RegressionConfig(**STAY, scale="log1p")),
     "huber": build_task(labels=[], outcome=RegressionConfig(**STAY, loss="huber", delta=0.1)),
