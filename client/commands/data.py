@@ -184,7 +184,9 @@ def _tokenizer(config: Config) -> "CountTokens":
 
 def _looked_up(config: Config, records: "Dataset") -> Sequence[str]:
     """Return what a task says of records by what lies beside its backbone, if that is here."""
-    if TASKS[config.task.kind].maker is None or config.backbone.pretrained is None:
+    kind = TASKS[config.task.kind]
+    is_asked = kind.maker is not None or "record_notes" in kind.members
+    if not is_asked or config.backbone.pretrained is None:
         return []
     from confide.models.backbones import find_backbone
     from confide.models.encoders.assets import folder_assets
@@ -195,7 +197,12 @@ def _looked_up(config: Config, records: "Dataset") -> Sequence[str]:
         folder = find_backbone(config.backbone.pretrained)
         task = build_task(config.task, folder_assets(folder), config.task.custom_tasks)
     except ModelError as error:
-        return [f"Items were not looked up in the catalogue: {error}"]
+        what = (
+            "Texts were not counted"
+            if kind.maker is None
+            else "Items were not looked up in the catalogue"
+        )
+        return [f"{what}: {error}"]
     return task.record_notes(records) if isinstance(task, NotesRecords) else []
 
 

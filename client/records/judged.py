@@ -141,15 +141,12 @@ def sampled_token_notes(records: Dataset, task: TaskConfig, counter: object) -> 
         task: the schema.
         counter: the task; one that counts no tokens has nothing to say.
     """
-    if isinstance(counter, NotesRecords):
-        return counter.record_notes(records)
-    if not isinstance(counter, CountsTokens) or not len(records):
-        return []
+    notes = counter.record_notes(records) if isinstance(counter, NotesRecords) else []
+    if not isinstance(counter, CountsTokens) or not len(records) or not task.text_limits:
+        return notes
     first = records.select(range(min(_SAMPLE, len(records))))
-    if not task.text_limits:
-        return []
     counts = counter.count_tokens(*(first[name][:] for name in task.text_limits))
-    return list(token_notes(counts, task.text_limits))
+    return [*notes, *token_notes(counts, task.text_limits)]
 
 
 def _range(column: ColumnConfig) -> str:

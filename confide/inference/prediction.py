@@ -1,5 +1,6 @@
 """Predictions of a trained model on records that may or may not be labelled."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,17 +15,19 @@ from torch import Tensor
 from confide.config.client import TrainerConfig
 from confide.config.tasks.table import TASKS
 from confide.config.tasks.task import TaskConfig
-from confide.errors import DataError
+from confide.errors import ConfigError, DataError
 from confide.held import file_cells
 from confide.inference.predictor import Predictor, load_predictor
 from confide.models.compute import make_compute
-from confide.models.language.writing import Writer, WritingOptions
+from confide.models.language.writing import RECITES, Writer, WritingOptions
 from confide.tasks.made.making import to_predict
 from confide.tasks.outcomes.answer import NOTHING, rouge_l
 from confide.tasks.outcomes.classes import PREDICTION
 from confide.tasks.outcomes.outcome import FilledOutcome
 from confide.tasks.task import CompletesPredictions, Examples, TalliedTask, Task
 from confide.tasks.values import text_column
+
+log = logging.getLogger(__name__)
 
 _PART = 1024
 _LACKING = "The records lack column"
@@ -284,7 +287,12 @@ def predict_in_parts(
 
     Raises:
         ModelError: if the model gives no finite numbers.
+        ConfigError: if it writes the likeliest words alone, and others are asked for.
     """
+    if writing is not None and predictor.writer is None and predictor.plan.task.outcome.is_written:
+        _refuse_drawing(writing)
+        if not predictor.plan.private:
+            log.warning(RECITES)
     for start in range(0, len(inputs.records), _PART):
         records = inputs.records.select(range(start, min(start + _PART, len(inputs.records))))
         examples = predictor.prepare(records)
@@ -298,6 +306,15 @@ def predict_in_parts(
         if writing is not None and predictor.writer is not None:
             part = _written(predictor.writer, records, part, examples, writing)
         yield part
+
+
+def _refuse_drawing(writing: WritingOptions) -> None:
+    """Refuse options for a model whose texts are part of its outputs."""
+    if writing != WritingOptions():
+        raise ConfigError(
+            "This model writes the likeliest words, as many as task.outcome.max_tokens says; leave"
+            " --temperature, --top-p, --seed and --max-new-tokens out."
+        )
 
 
 def _written(

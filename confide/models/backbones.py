@@ -23,8 +23,8 @@ from confide.config.models.transformer import TransformerConfig
 from confide.errors import ModelError
 
 PACKAGE_SCHEME = "pkg://"
-# Chat templates are code that writes a conversation's tokens
-_HASHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*/*.jinja")
+# Chat templates are code that writes a conversation's tokens; Marian's words are in *.spm
+_HASHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*/*.jinja")
 _ATTENTION = ("eager", "sdpa", "flex_attention")
 """Implementations of attention that torch brings; for others transformers fetches kernels from its
 hub."""

@@ -18,8 +18,8 @@ def guarantee(run: RunFiles) -> str:
         recites = ""
         if outcome_config(run.config["task"]).is_written:
             recites = (
-                " What the model writes may recite conversations that it was trained on, word by"
-                " word: show neither to anybody who may not read these."
+                " What the model writes may recite conversations, or texts, that it was trained"
+                " on, word by word: show neither to anybody who may not read these."
             )
         return (
             "There is none: this run was trained without differential privacy. Updates may reveal"

@@ -26,6 +26,12 @@ CONVERSATIONS = (
     "data.path=mine.jsonl",
     "data.public=true",
 )
+TEXTS = tuple(
+    {"task=conversations": "task=translation", "backbone=language_model": "backbone=seq2seq"}.get(
+        word, word
+    )
+    for word in CONVERSATIONS
+)
 NEEDS = {
     ("privacy", "group"): ["data.group_column=account"],
     ("backbone", "logistic"): ["task=heart_disease", "data=heart_disease", "tuning=full"],
@@ -64,6 +70,8 @@ NEEDS = {
     ("backbone", "transformer"): ["backbone.name=/somewhere"],
     ("backbone", "language_model"): [*CONVERSATIONS],
     ("task", "conversations"): [*CONVERSATIONS],
+    ("backbone", "seq2seq"): [*TEXTS],
+    ("task", "translation"): [*TEXTS],
     ("experiment", "customer_service"): ["backbone.name=/somewhere"],
     ("data", "customer_service"): [
         "task=conversations",

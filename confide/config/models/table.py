@@ -9,6 +9,7 @@ from confide.config.models.kind import BackboneKind, Network
 from confide.config.models.language_model import LanguageModelConfig
 from confide.config.models.patches import PatchesConfig
 from confide.config.models.perceptrons import AdditiveConfig, LogisticConfig, MlpConfig
+from confide.config.models.seq2seq import Seq2SeqConfig
 from confide.config.models.transformer import TransformerConfig
 from confide.config.models.trees import TreesConfig
 from confide.config.models.tunings import TUNINGS
@@ -45,6 +46,19 @@ BACKBONES: dict[str, BackboneKind] = {
         has_weights=True,
         choice="language_model",
         outcomes=("answer",),
+        forms=("hf", "merged"),
+    ),
+    "seq2seq": BackboneKind(
+        schema=Seq2SeqConfig,
+        inputs=("input_ids", "attention_mask", "decoder_input_ids"),
+        network=Network(
+            builder="confide.models.language.seq2seq.build_seq2seq",
+            exporter="confide.models.language.texts_form.TextsExporter",
+        ),
+        tunings=("lora", "lora_ffa", "full"),
+        has_weights=True,
+        choice="seq2seq",
+        outcomes=("text",),
         forms=("hf", "merged"),
     ),
     "logistic": BackboneKind(

@@ -69,7 +69,7 @@ class AnswerConfig(OutcomeConfig):
         if labelling.labels or labelling.values:
             yield (
                 f"labels={list(labelling.labels)}: these are settings of outcome=classes, and this"
-                " task has outcome.kind=answer; leave them out."
+                f" task has outcome.kind={self.kind}; leave them out."
             )
         yield from smoothing_problems(self.kind, labelling)
 

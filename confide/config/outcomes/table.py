@@ -19,6 +19,7 @@ from confide.config.outcomes.outcome import OutcomeConfig
 from confide.config.outcomes.regression import RegressionConfig
 from confide.config.outcomes.spans import SpansConfig
 from confide.config.outcomes.survival import SurvivalConfig
+from confide.config.outcomes.text import TextConfig
 from confide.metrics.metric import Metric
 
 
@@ -96,6 +97,11 @@ OUTCOMES: dict[str, OutcomeKind] = {
         schema=AnswerConfig,
         outcome="confide.tasks.outcomes.answer.Answer",
         pipeline_tags={"causal_lm": "text-generation"},
+    ),
+    "text": OutcomeKind(
+        schema=TextConfig,
+        outcome="confide.tasks.outcomes.text.Text",
+        pipeline_tags={"sequence_to_sequence": "text2text-generation"},
     ),
 }
 """Kinds of outcome, by name."""

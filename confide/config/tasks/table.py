@@ -12,6 +12,7 @@ from confide.config.tasks.media.audio_classification import AudioClassificationC
 from confide.config.tasks.media.image_classification import ImageClassificationConfig
 from confide.config.tasks.media.segmentation import SegmentationConfig
 from confide.config.tasks.recommendation import RecommendationConfig
+from confide.config.tasks.sequence_to_sequence import SequenceToSequenceConfig
 from confide.config.tasks.series import SeriesConfig
 from confide.config.tasks.tabular import TabularConfig
 from confide.config.tasks.text_classification import TextClassificationConfig
@@ -144,6 +145,21 @@ TASKS: dict[str, TaskKind] = {
         outcomes=("answer",),
         assets=("tokenizer",),
         members=("prompts", "written", "end_ids", "most_tokens"),
+        forms=("hf", "merged"),
+    ),
+    "sequence_to_sequence": TaskKind(
+        schema=SequenceToSequenceConfig,
+        task="confide.tasks.sequences.sequence_to_sequence.SequenceToSequence",
+        inputs=("input_ids", "attention_mask", "decoder_input_ids"),
+        reader="confide.tasks.sequences.reading.read_sources",
+        inventor="confide.tasks.sequences.reading.invented_texts",
+        title="Texts from texts",
+        purpose="Writes texts from others",
+        records="texts",
+        pipeline_tag="text2text-generation",
+        outcomes=("text",),
+        assets=("tokenizer", "settings"),
+        members=("tally", "predictions", "record_notes"),
         forms=("hf", "merged"),
     ),
 }

@@ -6,6 +6,7 @@ with is in ``confide.json``: whoever uses the folder without confide has to say 
 
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,19 +52,8 @@ class AnswersExporter:
         self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
     ) -> None:
         """Fill a folder that transformers loads."""
-        adapted = _whole(workload).model
-        if keep_adapter:
-            with warnings.catch_warnings():  # peft asks for what it cannot find offline
-                warnings.simplefilter("ignore")
-                adapted.save_pretrained(folder)
-            (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
-            file = folder / _ADAPTER
-            config = json.loads(file.read_text())
-            # Not a path of this machine
-            config["base_model_name_or_path"] = cast(LanguageModelConfig, plan.backbone).name
-            file.write_text(json.dumps(config, indent=2) + "\n")
-        model = adapted.unload() if keep_adapter else adapted.merge_and_unload()
-        model.config.dtype = "float32"
+        name = cast(LanguageModelConfig, plan.backbone).name
+        model = take_adapter_out(folder, _whole(workload).model, name if keep_adapter else None)
         # The folder's own may draw, or forbid words to come twice
         model.generation_config = GenerationConfig(
             eos_token_id=model.config.eos_token_id, pad_token_id=model.config.pad_token_id
@@ -74,22 +64,52 @@ class AnswersExporter:
 
     def load_folder(self, folder: Path) -> nn.Module:
         """Load such a folder."""
-        return AnswerModel(load_language_model(folder))
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+        return AnswerModel(load_language_model(folder, MODEL_FOR_CAUSAL_LM_MAPPING))
 
 
-def load_language_model(folder: Path) -> Any:
+def take_adapter_out(folder: Path, adapted: Any, name: str | None) -> Any:
+    """Take a LoRA adapter out of a language model: into a folder, or merged into its weights.
+
+    Args:
+        folder: to write into.
+        adapted: the model, with an adapter or without.
+        name: of the backbone that the adapter belongs to; None to merge it.
+    """
+    model = adapted
+    if hasattr(adapted, "merge_and_unload") and name is not None:
+        with warnings.catch_warnings():  # peft asks for what it cannot find offline
+            warnings.simplefilter("ignore")
+            adapted.save_pretrained(folder)
+        (folder / "README.md").unlink(missing_ok=True)  # peft's, with nothing in it
+        file = folder / _ADAPTER
+        config = json.loads(file.read_text())
+        # Not a path of this machine
+        config["base_model_name_or_path"] = name
+        file.write_text(json.dumps(config, indent=2) + "\n")
+        model = adapted.unload()
+    elif hasattr(adapted, "merge_and_unload"):
+        model = adapted.merge_and_unload()
+    model.config.dtype = "float32"
+    return model
+
+
+def load_language_model(folder: Path, classes: Mapping[type, Any]) -> Any:
     """Load an exported language model, its adapter with it, if that stands apart.
+
+    Args:
+        folder: that was written.
+        classes: class of a config -> that of its model.
 
     Raises:
         ModelError: if it cannot be loaded, or needs code from elsewhere.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-
     refuse_other_code(folder)
     with quiet_transformers(), loading(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         # Its own class: the automatic one would look for the backbone that the adapter names
-        made: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        made: Any = classes[type(config)]
         model = made.from_pretrained(
             folder,
             config=config,
@@ -106,4 +126,4 @@ def _whole(workload: Workload) -> AnswerModel:
     return cast(AnswerModel, workload.whole_fn())
 
 
-__all__ = ["AnswersExporter", "load_language_model"]
+__all__ = ["AnswersExporter", "load_language_model", "take_adapter_out"]

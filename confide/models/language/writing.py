@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 
 _BATCH = 16
 RECITES = (
-    "This model was trained without privacy: what it writes may recite conversations that it was"
-    " trained on, word by word. Show it to nobody who may not read these."
+    "This model was trained without privacy: what it writes may recite conversations, or texts,"
+    " that it was trained on, word by word. Show it to nobody who may not read these."
 )
 
 

@@ -113,11 +113,15 @@ class Answer:
 
     # --- a model
 
+    def logits(self, outputs: "Tensor") -> "Tensor":
+        """Return what a model gives for each token at each place, [b, K, v]."""
+        return outputs
+
     def token_losses(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
         """Return the negative log-likelihood of each token, [b, K]; 0 behind an answer's end."""
         from torch.nn import functional
 
-        logits = at_least_float32(outputs)
+        logits = at_least_float32(self.logits(outputs))
         flat = functional.cross_entropy(
             logits.flatten(0, 1), targets.flatten(), reduction="none", ignore_index=NOTHING
         )
@@ -133,7 +137,7 @@ class Answer:
         import torch
 
         is_token = targets != NOTHING
-        right = (outputs.argmax(dim=-1) == targets) & is_token
+        right = (self.logits(outputs).argmax(dim=-1) == targets) & is_token
         lengths = is_token.sum(dim=1)
         columns = [
             torch.ones_like(lengths),

@@ -1,0 +1,190 @@
+"""Sequence-to-sequence models: an encoder of one text, a decoder that writes another."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig
+
+from confide.config.custom import implementation
+from confide.config.models.seq2seq import Seq2SeqConfig
+from confide.config.models.tunings import TUNINGS
+from confide.errors import ModelError
+from confide.models.backbones import find_backbone, load_pretrained
+from confide.models.encoders.assets import folder_assets
+from confide.models.language.answering import ATTENTION
+from confide.models.workload import Order, Workload
+from confide.tasks.outcomes.build import outcome_of
+from confide.tasks.outcomes.outcome import at_least_float32
+from confide.tasks.outcomes.text import UNWRITTEN
+
+AUTO_CLASS = "AutoModelForSeq2SeqLM"
+FULL = ("marian",)
+"""Families of which everything may be trained. Of T5 and BART an embedding is looked up for a whole
+batch at once (relative biases, positions), so that no record has a gradient of its own."""
+_MOST_IN_PASS = 2**24
+"""Logits, or weights of a layer's attention, in one pass: 64 MiB of float32, held a few times."""
+_MOST_OF_RECORD = 2**28
+
+
+class Seq2SeqModel(nn.Module):
+    """Logits of a text's tokens and, while it is scored, the text that is written without it.
+
+    Args:
+        model: of transformers, with an encoder and a decoder; adapters may be added to it later.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        ends = model.config.eos_token_id
+        self._ends = list(ends) if isinstance(ends, list | tuple) else [ends]
+        padding = model.config.pad_token_id
+        self.suppressed = None if padding is None or padding in self._ends else [padding]
+        # Not the folder's own, which may draw, search by beams, or forbid words to come twice.
+        # Padding is no word: Marian's has an output of 0, and that may be the largest.
+        model.generation_config = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            decoder_start_token_id=model.config.decoder_start_token_id,
+            eos_token_id=self._ends,
+            pad_token_id=self._ends[0] if padding is None else padding,
+            suppress_tokens=self.suppressed,
+        )
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, decoder_input_ids: Tensor
+    ) -> Tensor:
+        """Return logits, and the tokens that are written one after another, [b, K, v + 1].
+
+        Args:
+            input_ids: of the text to write from, shape [b, t].
+            attention_mask: 1 at its own tokens, shape [b, t].
+            decoder_input_ids: a start and the tokens before each place, shape [b, K]; what is
+                written reads the start alone.
+        """
+        logits = at_least_float32(
+            self.model(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                decoder_input_ids=decoder_input_ids,
+                use_cache=False,
+            ).logits
+        )
+        written = logits.new_full((*decoder_input_ids.shape, 1), UNWRITTEN)
+        if not self.training:  # a loss reads none of it
+            found = self._write(input_ids, attention_mask, decoder_input_ids)
+            written[:, : found.shape[1], 0] = found.to(logits.dtype)
+        return torch.cat([logits, written], dim=-1)
+
+    def _write(self, input_ids: Tensor, attention_mask: Tensor, inputs: Tensor) -> Tensor:
+        """Write greedily; what ends a text, and what stands behind, is :data:`UNWRITTEN`."""
+        with torch.no_grad():
+            rows: Tensor = self.model.generate(
+                input_ids=input_ids,
+                attention_mask=attention_mask,
+                decoder_input_ids=inputs[:, :1],
+                max_new_tokens=inputs.shape[1],
+            )[:, 1:]
+        ends = torch.tensor(self._ends, device=rows.device)
+        has_ended = torch.isin(rows, ends).cumsum(dim=1) > 0
+        return rows.masked_fill(has_ended, int(UNWRITTEN))
+
+
+def build_seq2seq(config: Seq2SeqConfig, order: Order) -> Workload:
+    """Build a model that writes texts from others.
+
+    Args:
+        config: the model.
+        order: the schema, what is trained, and where.
+
+    Raises:
+        ModelError: if it cannot be loaded, is of a family that cannot be trained so, or a record
+            would take gibibytes.
+    """
+    folder = find_backbone(config)
+    # The task first: one that is not allowed is refused before weights are read.
+    task = order.task_fn(folder_assets(folder))
+    whole = load_pretrained(folder, auto_class=AUTO_CLASS, name=config.name)
+    whole.set_attn_implementation(ATTENTION)
+    source = max(order.task.text_limits.values())
+    (places,) = outcome_of(order.task).target_shape
+    problems = list(_problems(whole, config.name, order.tuning.kind, source, places))
+    if problems:
+        raise ModelError(" ".join(problems))
+    tuning = TUNINGS[order.tuning.kind]
+    model = Seq2SeqModel(whole)
+    model.model = implementation(tuning.tune)(whole, order.tuning)
+    _train_padding_rows(whole)
+    model.to(order.compute.device)
+    most = min(
+        order.compute.physical_batch_size,
+        max(1, _MOST_IN_PASS // (places * _vocabulary(whole))),
+        max(1, _MOST_IN_PASS // (_heads(whole.config) * max(source, places) ** 2)),
+    )
+    return Workload(
+        task,
+        model,
+        task.encode,
+        task.synthetic,
+        replace(order.compute, physical_batch_size=most),
+        longest=source,
+        save_beside=lambda target: model.model.save_pretrained(target / tuning.folder),
+    )
+
+
+def _train_padding_rows(model: nn.Module) -> None:
+    """Let the vector of the token that pads learn where vectors do, since a text begins with it.
+
+    torch leaves its gradient out where it is looked up, Opacus 1.6 does not; a padded place adds
+    nothing to any loss either way.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad:
+            module.padding_idx = None
+
+
+def _problems(model: Any, name: str, tuning: str, source: int, places: int) -> Iterator[str]:
+    """Yield what cannot be trained, or held in memory, whatever a plan asks for."""
+    settings = model.config
+    if tuning == "full" and settings.model_type not in FULL:
+        yield (
+            f"tuning=full: of backbone.name={name} (model_type={settings.model_type}) not all"
+            f" tensors have gradients of single records; that is known of {', '.join(FULL)} alone."
+            " Choose tuning=lora."
+        )
+    positions = getattr(settings, "max_position_embeddings", None) or max(source, places)
+    heads = _heads(settings)
+    for setting, longest in (("max_tokens", source), ("outcome.max_tokens", places)):
+        if longest > positions:
+            yield (
+                f"task.{setting}={longest}: backbone.name={name} takes at most {positions}; lower"
+                " it."
+            )
+        if heads * longest**2 > _MOST_OF_RECORD:
+            yield (
+                f"task.{setting}={longest}: attention of {heads} heads between so many tokens takes"
+                f" more than {_MOST_OF_RECORD:,} numbers; lower it to"
+                f" {math.isqrt(_MOST_OF_RECORD // heads)}."
+            )
+    vocabulary = _vocabulary(model)
+    if places * vocabulary > _MOST_OF_RECORD:
+        yield (
+            f"task.outcome.max_tokens={places}: so many times {vocabulary:,} words are more than"
+            f" {_MOST_OF_RECORD:,} numbers; lower it to {_MOST_OF_RECORD // vocabulary}."
+        )
+
+
+def _heads(settings: Any) -> int:
+    heads = int(settings.num_attention_heads)
+    return max(heads, int(getattr(settings, "decoder_attention_heads", None) or heads))
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.get_output_embeddings().weight.shape[0])
+
+
+__all__ = ["AUTO_CLASS", "FULL", "Seq2SeqModel", "build_seq2seq"]

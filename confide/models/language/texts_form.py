@@ -1,0 +1,66 @@
+"""Sequence-to-sequence models, exported: ``AutoModelForSeq2SeqLM`` loads them, no code of ours."""
+
+from pathlib import Path
+from typing import cast
+
+from torch import nn
+from transformers import GenerationConfig
+
+from confide.config.models.seq2seq import Seq2SeqConfig
+from confide.config.outcomes.text import TextConfig
+from confide.config.tasks.task import TaskConfig
+from confide.models.backbones import find_backbone, load_tokenizer, quiet_transformers
+from confide.models.language.answers_form import load_language_model, take_adapter_out
+from confide.models.language.seq2seq import Seq2SeqModel
+from confide.models.workload import Workload
+from confide.protocol.plan import TrainingPlan
+
+
+class TextsExporter:
+    """Writes and loads models that write texts from others."""
+
+    def whole(self, workload: Workload, plan: TrainingPlan, *, merge: bool) -> nn.Module:
+        """Return encoder and decoder."""
+        texts = cast(Seq2SeqModel, workload.model)
+        if merge and hasattr(texts.model, "merge_and_unload"):
+            texts.model = texts.model.merge_and_unload()
+        return texts
+
+    def encoded_task(self, plan: TrainingPlan, form: str) -> TaskConfig:
+        """Return the schema by which records are encoded: the plan's own."""
+        return plan.encoded_task
+
+    def write_beside(self, folder: Path, plan: TrainingPlan) -> None:
+        """Write the tokenizer."""
+        backbone = cast(Seq2SeqConfig, plan.backbone)
+        load_tokenizer(find_backbone(backbone)).save_pretrained(folder)
+
+    def write_folder(
+        self, folder: Path, workload: Workload, plan: TrainingPlan, *, keep_adapter: bool
+    ) -> None:
+        """Fill a folder that transformers loads."""
+        name = cast(Seq2SeqConfig, plan.backbone).name
+        texts = cast(Seq2SeqModel, workload.model)
+        model = take_adapter_out(folder, texts.model, name if keep_adapter else None)
+        # The folder's own may search by beams: what was scored is greedy
+        model.generation_config = GenerationConfig(
+            decoder_start_token_id=model.config.decoder_start_token_id,
+            eos_token_id=model.config.eos_token_id,
+            pad_token_id=model.config.pad_token_id,
+            suppress_tokens=texts.suppressed,
+            max_new_tokens=cast(TextConfig, plan.task.outcome).max_tokens,
+        )
+        with quiet_transformers():
+            model.save_pretrained(folder)
+        self.write_beside(folder, plan)
+
+    def load_folder(self, folder: Path) -> nn.Module:
+        """Load such a folder."""
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
+        )
+
+        return Seq2SeqModel(load_language_model(folder, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING))
+
+
+__all__ = ["TextsExporter"]
