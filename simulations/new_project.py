@@ -5,6 +5,7 @@ import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from confide.client.records.drafting.draft import Draft
 from confide.client.records.drafting.writing import draft_yaml
@@ -81,7 +82,8 @@ _MODULE = '''\
 
 records   data.path="" data._target_={module}.records
 strategy  strategy=custom strategy._target_={module}.strategy
-task      task._target_={module}.Task, for another loss on the same schema
+task      _target_: {module}.Task in conf/task/{name}.yaml, for another loss or other inputs;
+          which class to extend: docs/tasks.md, One of your own
 """
 
 import {imports}
@@ -254,7 +256,7 @@ def _data(name: str, source: Source) -> str:
         f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in names.items() if value
     ]
     if source.files is not None:
-        lines += ["partitioner: natural  # one file an institution", f"num_clients: {source.files}"]
+        lines += ["partitioner: natural  # a file or folder each", f"num_clients: {source.files}"]
     elif draft.institution is not None:
         column, count = draft.institution
         lines += [
@@ -286,7 +288,9 @@ def _made_up(draft: Draft, institutions: int) -> list[str]:
 def _readme(name: str, module: str, source: Source | None) -> str:
     suffix = "" if source is None else source.path.rpartition(".")[2].lower()
     one_file = source is not None and source.files is None and f".{suffix}" in _READERS
-    if one_file and source is not None:
+    # A folder of pictures or sounds is read as it is, in its folders of institutions too
+    folder = source is not None and bool(source.draft.task.files) and not Path(source.path).suffix
+    if source is not None and (one_file or folder):
         third = (
             f"confide predict runs/{name} {shlex.quote(source.path)} --output {name}_predicted.csv"
             + _reading_words(source.reading)

@@ -49,6 +49,7 @@ def test_project_of_a_folder_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     write_folder(tmp_path / "scans", 40)
     assert init_main(["scans", "--from", "scans"]) == 0
+    assert "confide predict runs/scans scans --output" in Path("README.md").read_text()
     result = confide.simulate(
         ["experiment=scans", "server.num_rounds=1", "task.size=8", "tracking=none"]
     )
